@@ -1,0 +1,1 @@
+"""Tests of Restante; the folders mirror the tree."""
