@@ -23,6 +23,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 PACKAGE = Path("restante/v1")
@@ -72,9 +74,18 @@ def write_modules(output: Path, protos: Path = PROTOS) -> None:
 
 
 def write_image(target: Path, protos: Path = PROTOS) -> None:
-    """Write a FileDescriptorSet of the contract and all it imports, comments included."""
+    """Write a FileDescriptorSet of the contract and all it imports, comments included.
+
+    A comment behind its field counts like one above it; buf sees only those above, so the image has them there.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     _protoc(["--include_imports", "--include_source_info", f"--descriptor_set_out={target}"], protos)
+    image = FileDescriptorSet.FromString(target.read_bytes())
+    for file in image.file:
+        for location in file.source_code_info.location:
+            if location.trailing_comments and not location.leading_comments:
+                location.leading_comments = location.trailing_comments
+    target.write_bytes(image.SerializeToString())
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
