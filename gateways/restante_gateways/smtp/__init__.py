@@ -1,0 +1,1 @@
+"""SMTP receiving: mail from other MTAs (mx) and from our own users (submission)."""

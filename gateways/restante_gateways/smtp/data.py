@@ -1,0 +1,94 @@
+"""The octets between 354 and the final dot (pure). RFC 5321 4.1.1.4, 4.5.2."""
+
+from __future__ import annotations
+
+import enum
+
+_END = b"\r\n.\r\n"
+
+
+class DataFault(enum.Enum):
+    """Why the content is refused, once it has been consumed whole."""
+
+    BARE_LINE_END = enum.auto()  # CR or LF alone: two readers could see two different messages in it
+    NUL = enum.auto()
+    LINE_TOO_LONG = enum.auto()
+    TOO_BIG = enum.auto()
+
+
+class DataScanner:
+    """Chunks of any length in, content out: unstuffed, ending where and only where CRLF.CRLF stands.
+
+    Nothing else ends the content (LF.LF, LF.CRLF, CRLF.LF are part of it), so no second message can be smuggled
+    in. After the first fault nothing more is given out, but the content is read on to its true end.
+    """
+
+    def __init__(self, max_octets: int, max_line_octets: int) -> None:
+        """`max_octets` limits the content as SIZE counts it (RFC 1870 5), `max_line_octets` a line without CRLF."""
+        self._max_octets, self._max_line = max_octets, max_line_octets
+        # Octets that may be the beginning of the end. At first the CRLF of the DATA command itself, which is no
+        # part of the content but lets a dot in the first line be seen as any other.
+        self._held = b"\r\n"
+        self._not_content = 2
+        self._line_octets = 0  # length so far of a line that no chunk has ended yet
+        self.finished = False
+        self.fault: DataFault | None = None
+        self.size_octets = 0  # of content given out
+        self.discarded_octets = 0  # read after the first fault
+        self.rest = b""  # what came behind the end; set when finished
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The content that this chunk completes; empty after a fault."""
+        if self.finished:
+            raise ValueError("the content has ended")
+        data = self._held + chunk
+        end = data.find(_END)
+        if end >= 0:
+            self.finished, self.rest, self._held = True, data[end + len(_END) :], b""
+            piece = data[: end + 2]
+        else:
+            kept = _length_of_beginning(data)
+            self._held = data[len(data) - kept :]
+            piece = data[: len(data) - kept]
+        if self.fault is None:
+            self.fault = self._fault_in(piece)
+        if self.fault is not None:
+            self.discarded_octets += len(piece)
+            return b""
+        content = piece.replace(b"\r\n.", b"\r\n")
+        if self._not_content and content:
+            content, self._not_content = content[self._not_content :], 0
+        if self.size_octets + len(content) > self._max_octets:
+            self.fault = DataFault.TOO_BIG
+            return b""
+        self.size_octets += len(content)
+        return content
+
+    def _fault_in(self, piece: bytes) -> DataFault | None:
+        # A piece never ends between CR and LF, so pairs and single octets can be counted apart.
+        pairs = piece.count(b"\r\n")
+        if piece.count(b"\r") != pairs or piece.count(b"\n") != pairs:
+            return DataFault.BARE_LINE_END
+        if b"\0" in piece:
+            return DataFault.NUL
+        return DataFault.LINE_TOO_LONG if self._has_long_line(piece) else None
+
+    def _has_long_line(self, piece: bytes) -> bool:
+        """Whether a line, dot included, outgrows the limit: leaps from line end to line end, a limit at a time."""
+        start = -self._line_octets  # where the line began, before this piece
+        while len(piece) - start > self._max_line:
+            end = piece.rfind(b"\r\n", max(0, start), max(0, start + self._max_line + 2))
+            if end < 0:
+                return True
+            start = end + 2
+        last = piece.rfind(b"\r\n", max(0, start))
+        self._line_octets = len(piece) - (last + 2 if last >= 0 else start)
+        return False
+
+
+def _length_of_beginning(data: bytes) -> int:
+    """How many of the last octets could be the beginning of the end."""
+    for length in range(len(_END) - 1, 0, -1):
+        if data.endswith(_END[:length]):
+            return length
+    return 0

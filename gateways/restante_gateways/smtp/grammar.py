@@ -1,0 +1,276 @@
+"""Arguments of EHLO, MAIL and RCPT: octets to values (pure). RFC 5321 4.1.2 and 4.1.3, RFC 6531 3.3.
+
+Spelling is kept: letter case of local parts and of parameter values (ENVID, ORCPT) arrives as it was written.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from restante_gateways.smtp.replies import NULL_PATH_REFUSED, Refused, Reply, refuse
+
+MAX_LOCAL_PART_OCTETS = 255  # more than the 64 of RFC 5321 4.5.3.1.1: variable envelope return paths need it
+MAX_DOMAIN_OCTETS = 255  # RFC 5321 4.5.3.1.2
+MAX_ENVID_OCTETS = 100  # RFC 3461 4.4
+MAX_ORCPT_OCTETS = 500  # RFC 3461 4.2
+
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff"
+_DOT_STRING = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)"')
+_LABEL = r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_LITERAL = re.compile(r"\[[!-Z^-~]*\]")
+_SOURCE_ROUTE = re.compile(rf"@(?:{_DOMAIN.pattern}|{_LITERAL.pattern})(?:,@(?:{_DOMAIN.pattern}|{_LITERAL.pattern}))*:")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 4
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_HELLO_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,253}[A-Za-z0-9_.])?")  # underscores are common in practice
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A mailbox of the transport envelope. `local_part` is unquoted; `domain` is empty for <Postmaster> alone."""
+
+    local_part: str
+    domain: str
+
+    @property
+    def address(self) -> str:
+        """The one canonical spelling: quoted only where it must be (RFC 5321 4.1.2)."""
+        local = self.local_part
+        if not _DOT_STRING.fullmatch(local):
+            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
+        return f"{local}@{self.domain}" if self.domain else local
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether the path cannot be written in ASCII (RFC 6531 3.2)."""
+        return not (self.local_part.isascii() and self.domain.isascii())
+
+
+@dataclass(frozen=True, slots=True)
+class MailArguments:
+    """What MAIL says: the reverse-path (None is the null path) and its parameters."""
+
+    reverse_path: Path | None
+    size_octets: int | None = None  # RFC 1870
+    body: str = "7BIT"  # or 8BITMIME, RFC 6152
+    smtputf8: bool = False  # RFC 6531
+    ret: str = ""  # FULL, HDRS or not given, RFC 3461 4.3
+    envid: str = ""  # xtext as written, RFC 3461 4.4
+    auth: str | None = None  # xtext as written, RFC 4954 5
+
+
+@dataclass(frozen=True, slots=True)
+class RcptArguments:
+    """What RCPT says: the forward-path and its parameters."""
+
+    forward_path: Path
+    notify: frozenset[str] = frozenset()  # NEVER alone, or of SUCCESS, FAILURE, DELAY; RFC 3461 4.1
+    orcpt: str = ""  # "type;xtext" as written, RFC 3461 4.2
+
+
+def parse_hello(argument: bytes) -> str:
+    """The name given with EHLO or HELO: a host name or an address literal (RFC 5321 4.1.1.1).
+
+    Raises Refused (501). Nothing that could break a Received field passes.
+    """
+    text = _decode(argument).strip(" ")
+    if text.startswith("["):
+        return _address_literal(text)
+    if not _HELLO_NAME.fullmatch(text):
+        raise refuse(501, "5.5.4", "Syntax: EHLO or HELO, then a host name or an address literal")
+    return text
+
+
+def parse_mail(argument: bytes, *, extended: bool, authentication: bool) -> MailArguments:
+    """The argument of MAIL. `extended`: EHLO came before; `authentication`: AUTH is offered, so AUTH= may be used.
+
+    Raises Refused (501, 553, 555).
+    """
+    text = _after_keyword(argument, "FROM:", "MAIL FROM:<address>")
+    path, rest = (None, text[2:]) if text.startswith("<>") else _path(text, "5.1.7", "sender")
+    values = _parameters(rest, extended)
+    smtputf8 = _flag(values, "SMTPUTF8")
+    if path is not None and path.needs_smtputf8 and not smtputf8:
+        raise refuse(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")  # RFC 6531 3.5
+    arguments = MailArguments(
+        reverse_path=path,
+        size_octets=_size(_value(values, "SIZE")),
+        body=_choice(values, "BODY", ("7BIT", "8BITMIME")) or "7BIT",
+        smtputf8=smtputf8,
+        ret=_choice(values, "RET", ("FULL", "HDRS")),
+        envid=_xtext(values, "ENVID", MAX_ENVID_OCTETS) or "",
+        auth=_xtext(values, "AUTH", 500) if authentication else None,
+    )
+    _refuse_unknown(values)
+    return arguments
+
+
+def parse_rcpt(argument: bytes, *, extended: bool, smtputf8: bool) -> RcptArguments:
+    """The argument of RCPT. `smtputf8`: this transaction's MAIL asked for it. Raises Refused (501, 553, 555)."""
+    text = _after_keyword(argument, "TO:", "RCPT TO:<address>")
+    if text.startswith("<>"):
+        raise Refused(NULL_PATH_REFUSED)
+    bare = re.match(r"<(postmaster)>", text, re.IGNORECASE)  # RFC 5321 4.5.1
+    path, rest = (Path(bare[1], ""), text[bare.end() :]) if bare else _path(text, "5.1.3", "recipient")
+    if path.needs_smtputf8 and not smtputf8:
+        raise refuse(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")
+    values = _parameters(rest, extended)
+    arguments = RcptArguments(path, _notify(_value(values, "NOTIFY")), _orcpt(_value(values, "ORCPT")))
+    _refuse_unknown(values)
+    return arguments
+
+
+def decode_xtext(text: str) -> str:
+    """The characters that xtext stands for (RFC 3461 4): "+2B" is "+". The text must be xtext."""
+    return re.sub(r"\+([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), text)
+
+
+def _decode(argument: bytes) -> str:
+    try:
+        text = argument.decode("utf-8")
+    except UnicodeDecodeError:
+        raise refuse(501, "5.5.2", "Not UTF-8") from None
+    if _CONTROL.search(text):
+        raise refuse(501, "5.5.2", "Control characters are not allowed")
+    return text
+
+
+def _after_keyword(argument: bytes, keyword: str, usage: str) -> str:
+    text = _decode(argument)
+    if text[: len(keyword)].upper() != keyword:
+        raise refuse(501, "5.5.4", f"Syntax: {usage}")
+    text = text[len(keyword) :].strip(" ")  # a space behind the colon is a common fault and harmless
+    if not text.startswith("<"):
+        raise refuse(501, "5.5.4", f"Syntax: {usage}")
+    return text
+
+
+def _path(text: str, enhanced: str, role: str) -> tuple[Path, str]:
+    """The path at the beginning of the text, without its source route (RFC 5321 app. F.2), and what follows it."""
+    bad = Refused(Reply(501, enhanced, f"Bad {role} address syntax"))
+    route = _SOURCE_ROUTE.match(text, 1)
+    start = route.end() if route else 1
+    if quoted := _QUOTED.match(text, start):
+        local, at = re.sub(r"\\(.)", r"\1", quoted[1]), quoted.end()
+    elif dotted := _DOT_STRING.match(text, start):
+        local, at = dotted[0], dotted.end()
+    else:
+        raise bad
+    if text[at : at + 1] != "@":
+        raise bad
+    literal = _LITERAL.match(text, at + 1)
+    domain = literal or _DOMAIN.match(text, at + 1)
+    if domain is None or text[domain.end() : domain.end() + 1] != ">":
+        raise bad
+    name = _address_literal(domain[0]) if literal else domain[0]
+    if len(local.encode()) > MAX_LOCAL_PART_OCTETS or len(name.encode()) > MAX_DOMAIN_OCTETS:
+        raise bad
+    if any(len(label.encode()) > 63 for label in name.split(".")) and name.isascii():  # RFC 1035 2.3.4
+        raise bad
+    return Path(local, name), text[domain.end() + 1 :]
+
+
+def _address_literal(text: str) -> str:
+    """A checked `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3), as written."""
+    inner = text[1:-1] if text.endswith("]") else ""
+    try:
+        if inner[:5].upper() == "IPV6:":
+            ipaddress.IPv6Address(inner[5:])
+        else:
+            ipaddress.IPv4Address(inner)
+    except ValueError:
+        raise refuse(501, "5.5.4", "Bad address literal") from None
+    if "%" in inner:  # Python takes a zone, the RFC does not
+        raise refuse(501, "5.5.4", "Bad address literal")
+    return text
+
+
+def _parameters(text: str, extended: bool) -> dict[str, str | None]:
+    """ESMTP parameters by upper-case keyword; values exactly as written."""
+    if not text.strip(" "):
+        return {}
+    if not text.startswith(" ") or not extended:
+        raise refuse(501, "5.5.4", "Unexpected text after the address")
+    values: dict[str, str | None] = {}
+    for word in filter(None, text.split(" ")):
+        found = _PARAMETER.fullmatch(word)
+        keyword = found[1].upper() if found else ""
+        if found is None or keyword in values:
+            raise refuse(501, "5.5.4", "Bad or repeated parameter")
+        values[keyword] = found[2]
+    return values
+
+
+def _refuse_unknown(values: Mapping[str, str | None]) -> None:
+    if values:
+        raise refuse(555, "5.5.4", "Parameter not recognized or not implemented")  # RFC 5321 4.1.1.11
+
+
+def _flag(values: dict[str, str | None], keyword: str) -> bool:
+    if keyword not in values:
+        return False
+    if values.pop(keyword) is not None:
+        raise refuse(501, "5.5.4", f"{keyword} takes no value")
+    return True
+
+
+def _value(values: dict[str, str | None], keyword: str) -> str | None:
+    """Takes a parameter out; None where it was not given. Raises Refused where it lacks its value."""
+    if keyword not in values:
+        return None
+    value = values.pop(keyword)
+    if value is None:
+        raise refuse(501, "5.5.4", f"{keyword} takes a value")
+    return value
+
+
+def _size(value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,20}", value):
+        raise refuse(501, "5.5.4", "SIZE takes a number of octets")
+    return int(value)
+
+
+def _choice(values: dict[str, str | None], keyword: str, allowed: tuple[str, ...]) -> str:
+    value = _value(values, keyword)
+    if value is None:
+        return ""
+    value = value.upper()
+    if value not in allowed:
+        raise refuse(501, "5.5.4", f"{keyword} is one of {', '.join(allowed)}")
+    return value
+
+
+def _xtext(values: dict[str, str | None], keyword: str, max_octets: int) -> str | None:
+    value = _value(values, keyword)
+    if value is None:
+        return None
+    if len(value) > max_octets or not _XTEXT.fullmatch(value):
+        raise refuse(501, "5.5.4", f"{keyword} takes xtext of at most {max_octets} octets")
+    return value
+
+
+def _notify(value: str | None) -> frozenset[str]:
+    if value is None:
+        return frozenset()
+    words = value.upper().split(",")
+    chosen = frozenset(words)
+    if len(chosen) < len(words) or not (chosen == {"NEVER"} or chosen <= {"SUCCESS", "FAILURE", "DELAY"}):
+        raise refuse(501, "5.5.4", "NOTIFY is NEVER, or some of SUCCESS, FAILURE, DELAY")
+    return chosen
+
+
+def _orcpt(value: str | None) -> str:
+    if value is None:
+        return ""
+    kind, semicolon, address = value.partition(";")
+    xtext_is_good = address and (_XTEXT.fullmatch(address) or kind.upper() == "UTF-8")  # utf-8: RFC 6533 3
+    if len(value) > MAX_ORCPT_OCTETS or not semicolon or not re.fullmatch(r"[A-Za-z0-9\-]+", kind) or not xtext_is_good:
+        raise refuse(501, "5.5.4", "ORCPT takes an address type, a semicolon and xtext")
+    return value

@@ -1,0 +1,83 @@
+"""What one hop writes into a message, and how many hops it has seen (pure). RFC 5321 4.4 and 6.3, RFC 3848, RFC 6531."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+
+_RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
+_CARRY = len(b"\r\nreceived") + 64  # a field name and the blanks before its colon (RFC 5322 4.5.7)
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The facts of one reception that its Received field states."""
+
+    hello_name: str  # as given with EHLO: a host name or an address literal
+    client_address: str  # of the connection's peer; empty where there is none (a Unix socket)
+    host_name: str  # ours
+    extended: bool
+    tls: bool
+    authenticated: bool
+    smtputf8: bool
+    trace_id: str
+
+    @property
+    def protocol(self) -> str:
+        """The `with` clause: RFC 3848, and RFC 6531 4.3 for transactions with SMTPUTF8."""
+        if not self.extended:
+            return "SMTP"
+        base = "UTF8SMTP" if self.smtputf8 else "ESMTP"
+        return base + ("S" if self.tls else "") + ("A" if self.authenticated else "")
+
+
+def received_field(hop: Hop, now: datetime) -> bytes:
+    """One folded Received field with its CRLF. No `for`: it would tell recipients about each other (RFC 5321 7.6)."""
+    client = address_literal(hop.client_address)
+    info = f" ({client})" if client else ""
+    lines = (
+        f"Received: from {hop.hello_name}{info}",
+        f" by {hop.host_name} with {hop.protocol} id {hop.trace_id};",
+        f" {format_datetime(now)}",
+    )
+    return ("\r\n".join(lines) + "\r\n").encode("ascii")
+
+
+def address_literal(address: str) -> str:
+    """`[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3); empty for what is no IP address."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is None:
+            return f"[IPv6:{parsed}]"
+        parsed = parsed.ipv4_mapped
+    return f"[{parsed}]"
+
+
+class HopCounter:
+    """Counts the Received fields of a message as it streams by; stops looking where the header ends."""
+
+    def __init__(self) -> None:
+        self.hops = 0
+        self._carry: bytes | None = b"\r\n"  # None once the body has begun
+
+    def feed(self, content: bytes) -> None:
+        """The next octets of the message, unstuffed."""
+        if self._carry is None:
+            return
+        data = self._carry + content
+        end = data.find(b"\r\n\r\n")
+        if end >= 0:
+            self.hops += len(_RECEIVED.findall(data, 0, end + 2))
+            self._carry = None
+            return
+        # Count what surely lies before the carried part once, then keep only octets that may begin another.
+        last = None
+        for last in _RECEIVED.finditer(data):
+            self.hops += 1
+        self._carry = data[max(last.end() if last else 0, len(data) - _CARRY) :]
