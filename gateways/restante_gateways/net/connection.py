@@ -1,0 +1,383 @@
+"""One client's connection, as a session sees it: octets in, octets out, bounds and timeouts in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ssl
+from dataclasses import dataclass
+from typing import cast
+
+from .addresses import Peer
+from .tls_stream import TlsStream
+
+FLUSH_OCTETS = 65_536  # answers gathered beyond this leave at once
+
+
+class Interruption(Exception):
+    """Raised by `Connection.read` instead of octets: the session says goodbye in its protocol's words and returns."""
+
+
+class Draining(Interruption):
+    """The process is going down."""
+
+
+class TimedOut(Interruption):
+    """The client was idle too long, or `set_deadline` has passed."""
+
+
+class ConnectionLost(Exception):
+    """Nothing more can be sent: the client is gone, was reset, or stopped reading for too long."""
+
+
+class TlsFailed(Exception):
+    """The TLS handshake failed or took too long; the text says why, and is not for the client."""
+
+
+@dataclass(frozen=True)
+class ConnectionBounds:
+    """Bounds of one connection; a process shares one object among all of its connections."""
+
+    idle_timeout_seconds: float = 1800.0  # without an octet from the client, while the session waits for one
+    handshake_timeout_seconds: float = 30.0
+    stalled_timeout_seconds: float = 120.0  # the client takes nothing of what we send
+    linger_seconds: float = 2.0  # after our last octet, for the client to close
+    read_buffer_octets: int = 65_536  # received and not yet read by the session; then TCP holds the client back
+    write_high_octets: int = 262_144  # waiting to be sent: `drain` waits above this, until it is below the next
+    write_low_octets: int = 65_536
+    write_limit_octets: int = 16 << 20  # for sessions told things while their client does not read
+
+
+class Connection(asyncio.Protocol):
+    """A byte stream for one session task. One task reads; anyone on the loop may write.
+
+    What is written leaves together at the next `read`, `drain` or turn of the loop, so that the answers to pipelined
+    commands share a packet.
+    """
+
+    __slots__ = (
+        "_bounds", "_buffer", "_closing", "_deadline", "_drainer", "_eof", "_handshake", "_idle_until",
+        "_interruption", "_loop", "_lost", "_pending", "_pending_octets", "_read_paused", "_reader", "_released",
+        "_stall_timer", "_timer", "_tls", "_transport", "_write_paused", "idle_timeout_seconds", "octets_in",
+        "octets_out", "peer",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, peer: Peer, bounds: ConnectionBounds) -> None:
+        self.peer = peer
+        self.idle_timeout_seconds = bounds.idle_timeout_seconds
+        self.octets_in = self.octets_out = 0  # as the session sees them, without TLS
+        self._loop, self._bounds = loop, bounds
+        self._transport: asyncio.Transport | None = None
+        self._tls: TlsStream | None = None
+        self._buffer = b""
+        self._pending: list[bytes] = []
+        self._pending_octets = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._drainer: asyncio.Future[None] | None = None
+        self._handshake: asyncio.Future[None] | None = None
+        self._released: asyncio.Future[None] | None = None
+        self._interruption: Interruption | None = None
+        self._deadline: float | None = None  # absolute, loop time
+        self._idle_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._eof = self._lost = self._closing = self._read_paused = self._write_paused = False
+
+    # -- for the session: reading
+
+    async def read(self, *, interruptible: bool = True) -> bytes:
+        """Whatever has come since the last call, at least one octet; `b""` once the client sends no more.
+
+        Raises the pending Interruption, before any octets; with `interruptible=False` (amid a literal or message) only
+        TimedOut. Waits at most `idle_timeout_seconds`.
+        """
+        while True:
+            if self._deadline is not None and self._loop.time() >= self._deadline:
+                raise TimedOut
+            interruption = self._interruption
+            if interruption is not None and (interruptible or isinstance(interruption, TimedOut)):
+                self._interruption = None
+                raise interruption
+            if self._buffer:
+                data, self._buffer = self._buffer, b""
+                if self._read_paused and self._transport is not None:
+                    self._read_paused = False
+                    self._transport.resume_reading()
+                return data
+            if self._eof or self._lost:
+                return b""
+            self.flush()
+            self._arm_timer()
+            self._reader = self._loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """From now, `read` raises TimedOut after `seconds`, however busy the client is. None takes the deadline off."""
+        self._deadline = None if seconds is None else self._loop.time() + seconds
+        if self._reader is not None:
+            self._arm_timer()
+
+    def interrupt(self, interruption: Interruption) -> None:
+        """Makes the session's `read`, the waiting or the next one, raise `interruption`. The first one stands."""
+        if self._interruption is None or isinstance(interruption, TimedOut):  # it ends any read
+            self._interruption = interruption
+            self._wake_reader()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come from the client (what is buffered can still be read)."""
+        return self._eof or self._lost
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be sent to the client any more."""
+        return self._lost
+
+    # -- for the session: writing
+
+    def write(self, data: bytes) -> None:
+        """Queues `data`; never waits. Ignored once the connection is lost."""
+        if self._lost or not data:
+            return
+        self.octets_out += len(data)
+        if not self._pending:
+            self._loop.call_soon(self.flush)
+        self._pending.append(data)
+        self._pending_octets += len(data)
+        if self._pending_octets >= FLUSH_OCTETS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hands what was written to the kernel, or to the transport as far as the kernel does not take it."""
+        if not self._pending:
+            return
+        data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._pending.clear()
+        self._pending_octets = 0
+        if self._lost or self._transport is None:
+            return
+        if self._write_paused and self._transport.get_write_buffer_size() > self._bounds.write_limit_octets:
+            self.abort()
+            return
+        if self._tls is not None:
+            try:
+                data = self._tls.send(data)
+            except ssl.SSLError:
+                self.abort()
+                return
+        self._transport.write(data)
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether so much waits to be sent that `drain` would wait: on hot paths, await `drain` only then."""
+        return self._write_paused or self._lost
+
+    async def drain(self) -> None:
+        """Flushes, and waits while more than the high-water mark is unsent. Raises ConnectionLost."""
+        self.flush()
+        while self._write_paused and not self._lost:
+            if self._drainer is None:
+                self._drainer = self._loop.create_future()
+            await asyncio.shield(self._drainer)
+        if self._lost:
+            raise ConnectionLost
+
+    # -- for the session: TLS and the end
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Sends what was written, forgets every octet received so far, and does the server's part of a handshake.
+
+        The caller drops its own parser's buffer too: nothing sent in clear may be taken as sent under TLS (RFC 9051
+        11.1, RFC 3207 4.2, RFC 2595 4). Raises TlsFailed; the connection is of no use then.
+        """
+        self.flush()
+        if self._transport is None or self._lost:
+            raise TlsFailed("connection lost")
+        self._buffer = b""
+        self._tls = TlsStream(context)
+        self._handshake = self._loop.create_future()
+        if self._read_paused:
+            self._read_paused = False
+            self._transport.resume_reading()
+        try:
+            async with asyncio.timeout(self._bounds.handshake_timeout_seconds):
+                await self._handshake
+        except TimeoutError:
+            raise TlsFailed("timed out") from None
+        finally:
+            self._handshake = None
+        self.peer = dataclasses.replace(self.peer, tls=self._tls.facts())
+
+    async def close(self) -> None:
+        """Sends what was written, ends our direction, and waits a bounded time for the client to end its own.
+
+        Without the wait, octets we have not read would turn the close into a reset, which can overtake our last answer.
+        """
+        self.flush()
+        if self._transport is None:
+            return
+        self._closing = True
+        self._stop_timers()
+        self._released = self._loop.create_future()
+        if not self._lost:
+            self._send_close()
+        if not self._lost:
+            await asyncio.wait([self._released], timeout=self._bounds.linger_seconds)
+        if not self._lost:
+            self._transport.abort()
+
+    def abort(self) -> None:
+        """Cuts the connection; the session finds it ended and lost."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._set_lost()
+
+    def _send_close(self) -> None:
+        assert self._transport is not None
+        if self._tls is not None:
+            alert = self._tls.close()
+            if alert:
+                self._transport.write(alert)
+        if self._eof or not self._transport.can_write_eof():
+            self._transport.close()
+        else:
+            if self._read_paused:
+                self._transport.resume_reading()
+            self._transport.write_eof()
+
+    # -- for the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape, not by class
+        self._transport.set_write_buffer_limits(self._bounds.write_high_octets, self._bounds.write_low_octets)
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        if self._tls is not None:
+            data = self._decrypt(data)
+        if not data:
+            return
+        self.octets_in += len(data)
+        self._buffer = self._buffer + data if self._buffer else data
+        if len(self._buffer) >= self._bounds.read_buffer_octets and not self._read_paused:
+            self._read_paused = True
+            assert self._transport is not None
+            self._transport.pause_reading()
+        self._wake_reader()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it sent is still answered, then the session closes (half-close)."""
+        self._eof = True
+        self._wake_reader()
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_exception(TlsFailed("client closed the connection"))
+        if self._closing and self._transport is not None:
+            self._transport.close()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._set_lost()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        if self._transport is not None and self._stall_timer is None:
+            self._watch_progress(self._transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        self._wake_drainer()
+
+    # -- inside
+
+    def _decrypt(self, data: bytes) -> bytes:
+        assert self._tls is not None and self._transport is not None
+        tls = self._tls
+        try:
+            plain = tls.receive(data)
+        except ssl.SSLError as error:
+            alert = tls.output()
+            if alert:
+                self._transport.write(alert)
+            if self._handshake is not None and not self._handshake.done():
+                self._handshake.set_exception(TlsFailed(error.reason or str(error)))
+            else:
+                self.abort()
+            return b""
+        answer = tls.output()
+        if answer:
+            self._transport.write(answer)
+        if tls.established and self._handshake is not None and not self._handshake.done():
+            self._handshake.set_result(None)
+        if tls.ended and not self._eof:
+            self.eof_received()
+        return plain
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _wake_drainer(self) -> None:
+        if self._drainer is not None:
+            if not self._drainer.done():
+                self._drainer.set_result(None)
+            self._drainer = None
+
+    def _set_lost(self) -> None:
+        self._lost = self._eof = True
+        self._pending.clear()
+        self._stop_timers()
+        self._wake_reader()
+        self._wake_drainer()
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_exception(TlsFailed("connection lost"))
+        if self._released is not None and not self._released.done():
+            self._released.set_result(None)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._stall_timer = None
+
+    def _arm_timer(self) -> None:
+        """One timer a connection, left alone while commands come: when it fires early it is set again."""
+        self._idle_until = self._loop.time() + self.idle_timeout_seconds
+        until = self._idle_until if self._deadline is None else min(self._idle_until, self._deadline)
+        if self._timer is not None and self._timer.when() > until:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(until, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        if self._reader is None:
+            return  # the session is busy; its next read sets the timer again
+        now = self._loop.time()
+        if now >= self._idle_until or (self._deadline is not None and now >= self._deadline):
+            self.interrupt(TimedOut())
+        else:
+            until = self._idle_until if self._deadline is None else min(self._idle_until, self._deadline)
+            self._timer = self._loop.call_at(until, self._timer_fired)
+
+    def _watch_progress(self, unsent_octets: int) -> None:
+        self._stall_timer = self._loop.call_later(
+            self._bounds.stalled_timeout_seconds, self._check_progress, unsent_octets
+        )
+
+    def _check_progress(self, before_octets: int) -> None:
+        self._stall_timer = None
+        if self._transport is None or not self._write_paused:
+            return
+        unsent_octets = self._transport.get_write_buffer_size()
+        if unsent_octets >= before_octets:
+            self.abort()  # nothing was taken: a peer that stopped reading holds our memory
+        else:
+            self._watch_progress(unsent_octets)

@@ -1,0 +1,359 @@
+"""Accepting connections: limits, PROXY protocol, TLS, one session each, and the end of it all in good order."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import structlog
+
+from .addresses import Endpoint, Network, Peer, endpoint, in_networks, is_loopback
+from .connection import Connection, ConnectionBounds, ConnectionLost, Draining, Interruption, TlsFailed
+from .limits import ConnectionLimiter, Refusal
+from .metrics import GatewayMetrics
+from .proxy_protocol import MAX_V2_OCTETS, ProxyHeader, ProxyProtocolError, parse
+from .tls import Certificates
+
+ACCEPT_BURST = 64  # connections taken before others get their turn
+ACCEPT_PAUSE_SECONDS = 1.0
+PROXY_TIMEOUT_SECONDS = 5.0
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+log = structlog.get_logger("listener")
+
+StreamSession = Callable[[Connection], Awaitable[None]]
+"""Serves one connection until it returns; the listener then closes it. Interruptions may be left to the listener."""
+
+
+class ProtocolSession(Protocol):
+    """A session that is an asyncio protocol itself, as aiosmtpd's are."""
+
+    def drain(self) -> None:
+        """Finish the command under way, say goodbye, close the transport."""
+
+
+ProtocolFactory = Callable[[Peer, Callable[[], None]], ProtocolSession]
+"""Makes the session for a peer. It calls the second argument once, from its `connection_lost`."""
+
+
+@dataclass(frozen=True)
+class ListenerSettings:
+    """One named port. With `proxy_from`, connections come from these networks only, each with a PROXY header."""
+
+    name: str
+    implicit_tls: bool = False
+    proxy_from: tuple[Network, ...] = ()
+    bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
+    refusals: Mapping[Refusal, bytes] = field(default_factory=dict)  # whole lines; not sent under implicit TLS
+
+
+class Listener(abc.ABC):
+    """Accepts on `sockets`, which it owns from here on. Subclasses run the session in `_serve`."""
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        sockets: Sequence[socket.socket],
+        *,
+        limiter: ConnectionLimiter,
+        metrics: GatewayMetrics,
+        certificates: Certificates | None = None,
+    ) -> None:
+        if settings.implicit_tls and certificates is None:
+            raise ValueError(f"listener {settings.name} needs a certificate")
+        self.settings = settings
+        self._sockets = list(sockets)
+        self._limiter, self._metrics, self._certificates = limiter, metrics, certificates
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._resume: dict[int, asyncio.TimerHandle] = {}
+
+    @property
+    def addresses(self) -> list[Endpoint]:
+        """Where it listens."""
+        return [endpoint(listening.getsockname()) for listening in self._sockets]
+
+    def start(self) -> None:
+        """Begins to accept."""
+        for listening in self._sockets:
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Stops accepting, tells the sessions, waits at most `timeout_seconds` for them, then cuts what is left."""
+        self._stop_accepting()
+        self._tell_draining()
+        if await self._wait_idle(timeout_seconds):
+            return
+        self._abort_all()
+        for task in self._tasks:
+            task.cancel()
+        await self._wait_idle(1.0)
+
+    def _stop_accepting(self) -> None:
+        for timer in self._resume.values():
+            timer.cancel()
+        for listening in self._sockets:
+            self._loop.remove_reader(listening.fileno())
+            self._accept(listening)  # closing would reset those who wait in the queue
+            if listening.fileno() in self._resume:
+                self._resume.pop(listening.fileno()).cancel()
+            listening.close()
+        self._sockets.clear()
+
+    # -- what subclasses define
+
+    @abc.abstractmethod
+    async def _serve(self, client: socket.socket, peer: Peer) -> None:
+        """Runs a session for `client`, and at the end of it `_release`."""
+
+    @abc.abstractmethod
+    def _tell_draining(self) -> None:
+        """Asks every session to end after the command under way."""
+
+    @abc.abstractmethod
+    def _abort_all(self) -> None:
+        """Cuts every connection."""
+
+    async def _wait_idle(self, timeout_seconds: float) -> bool:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_seconds)
+        return not self._tasks
+
+    # -- accepting
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPT_BURST):
+            try:
+                client, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in OUT_OF_RESOURCES:
+                    raise
+                self._pause_accepting(listening, error)
+                return
+            self._admit(client, address)
+
+    def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
+        """Without a pause the loop would spin on a connection that cannot be taken."""
+        log.error("cannot accept", listener=self.settings.name, reason=error.strerror)
+        descriptor = listening.fileno()
+        self._loop.remove_reader(descriptor)
+
+        def resume() -> None:
+            del self._resume[descriptor]
+            self._loop.add_reader(descriptor, self._accept, listening)
+
+        self._resume[descriptor] = self._loop.call_later(ACCEPT_PAUSE_SECONDS, resume)
+
+    def _admit(self, client: socket.socket, address: object) -> None:
+        client.setblocking(False)
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            local = endpoint(client.getsockname())
+        except OSError:  # gone already
+            client.close()
+            return
+        real = endpoint(address)
+        if self.settings.proxy_from:
+            if in_networks(real.host, self.settings.proxy_from):
+                self._spawn(self._open_behind_proxy(client, real, local))
+            else:
+                self._metrics.connection_refused(self.settings.name, "no proxy")
+                client.close()
+            return
+        loopback = is_loopback(real.host) and is_loopback(local.host)
+        self._open(client, Peer(real, local, self.settings.name, loopback))
+
+    def _open(self, client: socket.socket, peer: Peer) -> None:
+        refusal = self._limiter.admit(peer.client.host, self._loop.time())
+        if refusal is None:
+            self._metrics.connection_opened(self.settings.name)
+            self._spawn(self._serve(client, peer))
+        else:
+            self._refuse(client, refusal)
+
+    def _release(self, peer: Peer) -> None:
+        self._limiter.release(peer.client.host)
+        self._metrics.connection_closed(self.settings.name)
+
+    def _refuse(self, client: socket.socket, refusal: Refusal) -> None:
+        self._metrics.connection_refused(self.settings.name, refusal.name.lower())
+        line = self.settings.refusals.get(refusal)
+        try:
+            if line is not None and not self.settings.implicit_tls:
+                client.send(line)
+        except OSError:
+            pass  # gone already: there is nobody to tell
+        finally:
+            client.close()
+
+    async def _open_behind_proxy(self, client: socket.socket, real: Endpoint, local: Endpoint) -> None:
+        try:
+            async with asyncio.timeout(PROXY_TIMEOUT_SECONDS):
+                header = await _read_proxy_header(self._loop, client)
+        except (ProxyProtocolError, TimeoutError, OSError) as error:
+            log.info("no PROXY header", listener=self.settings.name, proxy=real.host, reason=str(error) or "timed out")
+            self._metrics.connection_refused(self.settings.name, "proxy header")
+            client.close()
+            return
+        self._open(client, Peer(header.client or real, header.local or local, self.settings.name, loopback=False))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("session failed", listener=self.settings.name, exc_info=error)
+
+
+class StreamListener(Listener):
+    """Runs `session` on a Connection for each client."""
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        sockets: Sequence[socket.socket],
+        session: StreamSession,
+        *,
+        limiter: ConnectionLimiter,
+        metrics: GatewayMetrics,
+        certificates: Certificates | None = None,
+    ) -> None:
+        super().__init__(settings, sockets, limiter=limiter, metrics=metrics, certificates=certificates)
+        self._session = session
+        self._connections: set[Connection] = set()
+
+    async def _serve(self, client: socket.socket, peer: Peer) -> None:
+        connection = Connection(self._loop, peer, self.settings.bounds)
+        self._connections.add(connection)
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, client)
+            if self.settings.implicit_tls:
+                assert self._certificates is not None
+                await connection.start_tls(self._certificates.context)
+            await self._session(connection)
+        except TlsFailed as error:
+            self._metrics.connection_refused(self.settings.name, "tls")
+            log.debug("TLS failed", listener=self.settings.name, client=peer.client.host, reason=str(error))
+        except (ConnectionLost, Interruption, OSError):
+            pass  # the session had nothing to add
+        finally:
+            await connection.close()
+            self._connections.discard(connection)
+            self._release(peer)
+
+    def _tell_draining(self) -> None:
+        for connection in self._connections:
+            connection.interrupt(Draining())
+
+    def _abort_all(self) -> None:
+        for connection in self._connections:
+            connection.abort()
+
+
+class ProtocolListener(Listener):
+    """Gives each client to a protocol made by `factory`, with the loop's own TLS where it is implicit."""
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        sockets: Sequence[socket.socket],
+        factory: ProtocolFactory,
+        *,
+        limiter: ConnectionLimiter,
+        metrics: GatewayMetrics,
+        certificates: Certificates | None = None,
+    ) -> None:
+        super().__init__(settings, sockets, limiter=limiter, metrics=metrics, certificates=certificates)
+        self._factory = factory
+        self._sessions: dict[ProtocolSession, asyncio.Transport | None] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def _serve(self, client: socket.socket, peer: Peer) -> None:
+        released = False
+
+        def lost() -> None:
+            nonlocal released
+            if not released:
+                released = True
+                del self._sessions[session]
+                if not self._sessions:
+                    self._idle.set()
+                self._release(peer)
+
+        session = self._factory(peer, lost)
+        self._sessions[session] = None
+        self._idle.clear()
+        context = self._certificates.context if self.settings.implicit_tls and self._certificates else None
+        timeout = self.settings.bounds.handshake_timeout_seconds if context is not None else None
+        try:
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: cast(asyncio.Protocol, session),
+                client,
+                ssl=context,
+                ssl_handshake_timeout=timeout,
+            )
+        except (OSError, asyncio.CancelledError) as error:
+            if isinstance(error, OSError):
+                self._metrics.connection_refused(self.settings.name, "tls")
+                log.debug("TLS failed", listener=self.settings.name, client=peer.client.host, reason=str(error))
+            lost()
+            client.close()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        if not released:
+            self._sessions[session] = transport
+
+    def _tell_draining(self) -> None:
+        for session, transport in list(self._sessions.items()):
+            if transport is not None:
+                session.drain()
+
+    def _abort_all(self) -> None:
+        for transport in list(self._sessions.values()):
+            if transport is not None:
+                transport.abort()
+
+    async def _wait_idle(self, timeout_seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return await super()._wait_idle(timeout_seconds)
+
+
+async def _read_proxy_header(loop: asyncio.AbstractEventLoop, client: socket.socket) -> ProxyHeader:
+    """Takes exactly the header off the socket: what follows may be a TLS handshake, which the transport must see."""
+    data = b""
+    while True:
+        readable = loop.create_future()
+        loop.add_reader(client.fileno(), _set_once, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(client.fileno())
+        peeked = client.recv(MAX_V2_OCTETS - len(data), socket.MSG_PEEK)
+        if not peeked:
+            raise ProxyProtocolError("closed before the header")
+        header = parse(data + peeked)
+        belonging = len(peeked) if header is None else header.octets - len(data)
+        data += client.recv(belonging)
+        if header is not None:
+            return header
+
+
+def _set_once(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

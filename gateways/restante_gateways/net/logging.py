@@ -1,0 +1,132 @@
+"""Logs: structlog for what is rare, and a short path for the one line every finished command gets.
+
+A line says who, what, outcome and milliseconds: never content, secrets, or names that did not log in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from typing import BinaryIO
+
+import structlog
+
+from .addresses import Peer
+
+FLUSH_SECONDS = 0.1
+FLUSH_OCTETS = 32_768
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(*, form: str = "json", level: str = "info") -> None:
+    """Sets structlog up for the process, to standard error; `form` is `json` or `console`. Raises ValueError."""
+    if level not in _LEVELS:
+        raise ValueError(f"log level {level!r} is not one of {', '.join(_LEVELS)}")
+    if form not in ("json", "console"):
+        raise ValueError(f"log format {form!r} is neither json nor console")
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+    ]
+    if form == "json":
+        rest: list[structlog.typing.Processor] = [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
+    else:
+        rest = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=shared + rest,
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+class CommandLog:
+    """Writes the lines of finished commands, as JSON, gathered for up to 0.1 s and written in one call.
+
+    structlog costs about 12 µs a line, this 2: a pipelining client finishes tens of thousands of commands a second.
+    """
+
+    def __init__(self, gateway: str, stream: BinaryIO | None, *, wall_seconds: float | None = None) -> None:
+        """Without `stream` nothing is written. `wall_seconds` fixes the clock, for tests."""
+        self._gateway, self._stream, self._wall_seconds = gateway, stream, wall_seconds
+        self._lines: list[bytes] = []
+        self._octets = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._second, self._second_text = -1, b""
+
+    def session(self, peer: Peer, session: str) -> SessionLog:
+        """The log of one session; `session` is a short name unique in this process."""
+        return SessionLog(self, self._gateway, peer, session)
+
+    def append(self, middle: bytes) -> None:
+        """Queues a line: `middle` is what stands between the timestamp and the closing brace."""
+        if self._stream is None:
+            return
+        now = time.time() if self._wall_seconds is None else self._wall_seconds
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        line = b'{"timestamp":"%b.%03dZ",%b}\n' % (self._second_text, int((now - second) * 1000), middle)
+        self._lines.append(line)
+        self._octets += len(line)
+        if self._octets >= FLUSH_OCTETS:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Writes what is queued; to be called at the end of the process too."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._lines and self._stream is not None:
+            self._stream.write(b"".join(self._lines))
+            self._stream.flush()
+        self._lines.clear()
+        self._octets = 0
+
+
+class SessionLog:
+    """The lines of one session: what does not change is rendered once."""
+
+    __slots__ = ("_client", "_log", "_prefix")
+
+    def __init__(self, log: CommandLog, gateway: str, peer: Peer, session: str) -> None:
+        self._log = log
+        self._client = {
+            "level": "info",
+            "event": "command",
+            "gateway": gateway,
+            "listener": peer.listener,
+            "session": session,
+            "client": peer.client.host,
+        }
+        self._prefix = _members(self._client)
+
+    def authenticated(self, account: str) -> None:
+        """From now on the lines name `account`; only for names the core has confirmed."""
+        self._client["account"] = account
+        self._prefix = _members(self._client)
+
+    def finished(self, command: str, outcome: str, seconds: float) -> None:
+        """One line. `command` and `outcome` come from the gateway's own tables and need no quoting."""
+        self._log.append(
+            b'%b,"command":"%b","outcome":"%b","milliseconds":%.3f'
+            % (self._prefix, command.encode("ascii"), outcome.encode("ascii"), seconds * 1000)
+        )
+
+    def event(self, event: str, **facts: int | float | str) -> None:
+        """One line of another kind, such as the end of a session with its sums."""
+        self._log.append(_members({**self._client, "event": event, **facts}))
+
+
+def _members(facts: dict[str, int | float | str] | dict[str, str]) -> bytes:
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"))[1:-1].encode("utf-8", "backslashreplace")

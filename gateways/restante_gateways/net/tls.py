@@ -1,0 +1,156 @@
+"""Server certificates: one pair a host name, chosen by SNI, read again when the files change."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+
+WARNING_DAYS = 14.0
+log = structlog.get_logger("tls")
+
+
+class CertificateError(Exception):
+    """A pair that cannot be used: unreadable, not PEM, encrypted, or a key of another certificate."""
+
+
+@dataclass(frozen=True)
+class CertificateFiles:
+    """A PEM certificate chain, leaf first, and its unencrypted PEM key."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class _Pair:
+    context: ssl.SSLContext
+    names: tuple[str, ...]  # lower case; `*.example.test` as it stands in the certificate
+    not_after: datetime
+
+
+class Certificates:
+    """The pairs of one process. A client that sends no name, or an unknown one, gets the first pair.
+
+    Raises CertificateError when a pair cannot be used at the start; later a bad pair leaves the old one in place.
+    """
+
+    def __init__(self, files: Sequence[CertificateFiles]) -> None:
+        if not files:
+            raise CertificateError("no certificate configured")
+        self._files = tuple(files)
+        self._stamps = [_stamp(pair) for pair in self._files]
+        self._pairs = [_load(pair) for pair in self._files]
+        self._publish()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context to use for the next handshake; take it anew for each."""
+        return self._pairs[0].context
+
+    def _publish(self) -> None:
+        by_name: dict[str, ssl.SSLContext] = {}
+        for pair in self._pairs:
+            for name in pair.names:
+                by_name.setdefault(name, pair.context)
+
+        def choose(tls: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            if name is not None:
+                wanted = name.lower().rstrip(".")
+                found = by_name.get(wanted) or by_name.get("*." + wanted.partition(".")[2])
+                if found is not None:
+                    tls.context = found
+
+        for pair in self._pairs:
+            pair.context.sni_callback = choose
+
+    def reload(self, *, force: bool = False) -> bool:
+        """Reads pairs whose files have changed, all with `force`; says whether every pair read was good.
+
+        A bad pair is logged and the old one stays in use; it is tried again when a file changes again.
+        """
+        good = True
+        for index, files in enumerate(self._files):
+            stamp = _stamp(files)
+            if stamp == self._stamps[index] and not force:
+                continue
+            self._stamps[index] = stamp
+            try:
+                self._pairs[index] = _load(files)
+            except CertificateError as error:
+                good = False
+                log.error("certificate not replaced", certificate=str(files.certificate), reason=str(error))
+            else:
+                log.info("certificate loaded", certificate=str(files.certificate), names=self._pairs[index].names)
+        self._publish()
+        return good
+
+    def days_left(self, now: datetime) -> dict[str, float]:
+        """Days until each certificate expires, negative afterwards, by the first name in it."""
+        return {
+            pair.names[0] if pair.names else str(files.certificate): (pair.not_after - now).total_seconds() / 86_400
+            for files, pair in zip(self._files, self._pairs, strict=True)
+        }
+
+    def warn_of_expiry(self, now: datetime) -> None:
+        """Logs a warning for every certificate with less than 14 days left."""
+        for name, days in self.days_left(now).items():
+            if days < WARNING_DAYS:
+                log.warning("certificate expires soon", name=name, days=round(days, 1))
+
+    async def watch(self, *, every_seconds: float = 30.0, after_check: Callable[[], None] = lambda: None) -> None:
+        """Looks for changed files until cancelled, and warns of expiry once a day; `after_check` updates metrics."""
+        warned_on = None
+        while True:
+            now = datetime.now(UTC)
+            if now.date() != warned_on:
+                warned_on = now.date()
+                self.warn_of_expiry(now)
+            after_check()
+            await asyncio.sleep(every_seconds)
+            self.reload()
+
+
+def _stamp(files: CertificateFiles) -> tuple[object, ...]:
+    stamps: list[object] = []
+    for path in (files.certificate, files.key):
+        try:
+            status = path.stat()
+        except OSError as error:
+            stamps.append(error.errno)
+        else:
+            stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(stamps)
+
+
+def _no_password() -> str:
+    raise CertificateError("the key is encrypted; it must not be")  # else OpenSSL asks on the terminal
+
+
+def _load(files: CertificateFiles) -> _Pair:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996, RFC 9325 3.1.1
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    try:
+        context.load_cert_chain(files.certificate, files.key, password=_no_password)
+        leaf = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise CertificateError(reason or "cannot be read") from None
+    except ValueError as error:
+        raise CertificateError(str(error)) from None
+    return _Pair(context, _names(leaf), leaf.not_valid_after_utc)
+
+
+def _names(leaf: x509.Certificate) -> tuple[str, ...]:
+    try:
+        subject = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(name.lower() for name in subject.get_values_for_type(x509.DNSName))

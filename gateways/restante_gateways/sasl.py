@@ -1,0 +1,130 @@
+"""A SASL exchange on its way between a client's lines and the core (pure).
+
+The core verifies; a gateway only undoes the wire's base64 and carries octets. LOGIN is the exception: it was never
+standardised, so its two prompts are asked here and the core sees PLAIN, as for POP3's USER and PASS and IMAP's LOGIN.
+"""
+
+from __future__ import annotations
+
+import binascii
+import enum
+from dataclasses import dataclass
+
+MAX_LINE_OCTETS = 12_288  # base64 of one response, RFC 4954 4
+LOGIN_PROMPTS = (b"User Name\x00", b"Password\x00")  # draft-murchison-sasl-login 2
+
+
+class Secret:
+    """Octets that no log, traceback or error message may show."""
+
+    __slots__ = ("_octets",)
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+
+    def reveal(self) -> bytes:
+        """The octets themselves, for the one call that needs them."""
+        return self._octets
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not serialised")
+
+
+class MalformedResponse(ValueError):
+    """The client's line is not base64, too long, or holds what the mechanism forbids."""
+
+
+class Cancelled(Exception):
+    """The client gave the exchange up with `*` (RFC 4954 4, RFC 5034 4, RFC 9051 6.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """To the client: `octets`, not yet in base64; see `encode`."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """To the core: the client's next step of `mechanism`."""
+
+    mechanism: str
+    octets: Secret
+
+
+class Exchange:
+    """One exchange. `begin`, then `answer` for every line of the client, with the core's challenges in between."""
+
+    def __init__(self, mechanism: str) -> None:
+        self.mechanism = mechanism.upper()  # RFC 4422 3.1: upper case only; clients send any
+        self._login_name: bytes | None = None
+
+    def begin(self, initial: bytes | None) -> Challenge | Response:
+        """The first step. `initial` is the line's initial response, still in base64; None when there was none.
+
+        Raises MalformedResponse.
+        """
+        if initial is not None:
+            return self._step(decode_initial(initial))
+        return Challenge(LOGIN_PROMPTS[0] if self.mechanism == "LOGIN" else b"")
+
+    def answer(self, line: bytes) -> Challenge | Response:
+        """The next step, from the client's line without its CRLF. Raises Cancelled, MalformedResponse."""
+        if line == b"*":
+            raise Cancelled
+        return self._step(decode(line))
+
+    def _step(self, octets: bytes) -> Challenge | Response:
+        if self.mechanism != "LOGIN":
+            return Response(self.mechanism, Secret(octets))
+        if self._login_name is None:
+            self._login_name = octets
+            return Challenge(LOGIN_PROMPTS[1])
+        return Response("PLAIN", plain(self._login_name, octets))
+
+
+def plain(name: bytes, password: bytes, authorization: bytes = b"") -> Secret:
+    """A PLAIN message (RFC 4616 2). Raises MalformedResponse for a NUL, which would shift the fields."""
+    if b"\0" in name or b"\0" in password or b"\0" in authorization:
+        raise MalformedResponse("NUL in a name or password")
+    return Secret(b"%b\0%b\0%b" % (authorization, name, password))
+
+
+def encode(octets: bytes) -> bytes:
+    """Base64 on one line, for a challenge. The client's continuation line may then be empty."""
+    return binascii.b2a_base64(octets, newline=False)
+
+
+def decode(line: bytes) -> bytes:
+    """The octets of a base64 line; an empty line is an empty response. Raises MalformedResponse."""
+    if len(line) > MAX_LINE_OCTETS:
+        raise MalformedResponse("response too long")
+    try:
+        return binascii.a2b_base64(line, strict_mode=True) if line else b""
+    except binascii.Error:
+        raise MalformedResponse("not base64") from None
+
+
+def decode_initial(text: bytes) -> bytes:
+    """The octets of an initial response, where `=` stands for the empty one (RFC 4954 4, RFC 4959 3)."""
+    if text == b"=":
+        return b""
+    if not text:
+        raise MalformedResponse("empty initial response")
+    return decode(text)
+
+
+class AuthenticationPolicy(enum.Enum):
+    """`tls.authentication`: whether credentials may cross a connection without TLS."""
+
+    REQUIRED = "required"
+    EXCEPT_LOOPBACK = "except-loopback"
+
+
+def authentication_allowed(policy: AuthenticationPolicy, *, tls: bool, loopback: bool) -> bool:
+    """Whether a connection may authenticate. `loopback` is judged by the socket, never by a PROXY header."""
+    return tls or (policy is AuthenticationPolicy.EXCEPT_LOOPBACK and loopback)
