@@ -34,11 +34,11 @@ lint: setup ## style, types, import contracts, proto rules, stale generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python protos/generate.py --check
-	$(BIN)/python protos/lint.py
+	$(BIN)/python -m protos.generate --check
+	$(BIN)/python -m protos.lint
 
 protos: setup ## generate clients/python/restante/v1 from protos/
-	$(BIN)/python protos/generate.py
+	$(BIN)/python -m protos.generate
 
 bench: setup ## measure; prints JSON and a table
 	$(BIN)/python -m tests.bench

@@ -15,7 +15,7 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
-from generate import ROOT, GenerationFailed, sources, write_image
+from protos.generate import ROOT, GenerationFailed, sources, write_image
 
 BUF = ROOT / "node_modules/.bin/buf"
 IMAGE = ROOT / "build/restante.binpb"
