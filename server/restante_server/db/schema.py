@@ -1,0 +1,427 @@
+"""Every table and index, with why.
+
+Mailbox data: the primary key begins with `mailbox_id`, and every statement names it (ids are unique within a mailbox
+only). Times are microseconds since 1970-01-01 UTC in BIGINT columns named `..._at`: they compare and sort alike on
+every database. Sets of ids are packed runs (`store.idset`), never long lists.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite counts a bare INTEGER PRIMARY KEY as the row's own id; BIGINT elsewhere.
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+# --- The installation -------------------------------------------------------------------------------------------
+
+store = Table(
+    "store",
+    metadata,
+    Column("store_id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("store_uuid", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),  # raised by restore and by promoting an incomplete standby
+    Column("uid_validity_next", BigInteger, nullable=False),  # from here, never from the clock (DESIGN section 4)
+    Column("created_at", BigInteger, nullable=False),
+    CheckConstraint("store_id = 1", name="single"),
+    comment="One row: facts of the whole store.",
+)
+
+sealing_key = Table(
+    "sealing_key",
+    metadata,
+    Column("key_id", Integer, primary_key=True, autoincrement=False),
+    Column("secret", LargeBinary, nullable=False),  # 32 octets, AES-256-GCM
+    Column("created_at", BigInteger, nullable=False),
+    comment="Keys that seal session tokens, exchanges and cursors. Any core can open what another sealed.",
+)
+
+revoked_session = Table(
+    "revoked_session",
+    metadata,
+    Column("session_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("expires_at", BigInteger, nullable=False),
+    comment="Sessions that were logged off, until no token of theirs can be good any more.",
+)
+
+used_exchange = Table(
+    "used_exchange",
+    metadata,
+    Column("exchange_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("expires_at", BigInteger, nullable=False),
+    comment="SASL exchanges that have come back once.",
+)
+
+# --- Directory --------------------------------------------------------------------------------------------------
+
+domain = Table(
+    "domain",
+    metadata,
+    Column("domain_id", RowId, primary_key=True),
+    Column("ascii_name", Text, nullable=False, unique=True),  # A-labels, lower case
+    Column("name", Text, nullable=False),  # as given
+    Column("catch_all", Text),  # address key of an account or alias here
+    Column("created_at", BigInteger, nullable=False),
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("account_id", RowId, primary_key=True),
+    Column("domain_id", BigInteger, nullable=False),
+    Column("address", Text, nullable=False),  # as spelled
+    Column("address_key", Text, nullable=False, unique=True),  # NFC, lower case, domain in A-labels
+    Column("display_name", Text, nullable=False, server_default=""),
+    Column("name_key", Text, nullable=False, server_default=""),  # display_name folded, for name resolution
+    Column("enabled", Boolean, nullable=False),
+    Column("administrator", Boolean, nullable=False),
+    Column("sent_copy", Integer, nullable=False),  # SentCopyPolicy
+    Column("credential_version", BigInteger, nullable=False),  # sessions below it are over
+    Column("mailbox_id", BigInteger, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["domain_id"], ["domain.domain_id"]),
+    Index(None, "domain_id", "address_key"),
+    Index(None, "name_key"),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("credential_id", Integer, primary_key=True, autoincrement=False),  # 1: the account's password
+    Column("kind", Integer, nullable=False),  # directory.credentials.CredentialKind: password, app password, SCRAM
+    Column("verifier", Text, nullable=False),  # PHC string
+    Column("scopes", Integer, nullable=False),  # sum of 1 << Scope
+    Column("label", Text, nullable=False, server_default=""),
+    Column("version", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["account_id"], ["account.account_id"], ondelete="CASCADE"),
+)
+
+alias = Table(
+    "alias",
+    metadata,
+    Column("alias_id", RowId, primary_key=True),
+    Column("domain_id", BigInteger, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("address_key", Text, nullable=False, unique=True),
+    Column("targets", Text, nullable=False),  # JSON list of addresses as given
+    Column("created_at", BigInteger, nullable=False),
+    ForeignKeyConstraint(["domain_id"], ["domain.domain_id"]),
+    Index(None, "domain_id", "address_key"),
+)
+
+login_failure = Table(
+    "login_failure",
+    metadata,
+    Column("failure_key", Text, primary_key=True),  # keyed digest of the address, or of address and account
+    Column("failures", Integer, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Index(None, "last_at"),
+    comment="Failed logins, so that every core slows the same guesser.",
+)
+
+# --- Mailboxes --------------------------------------------------------------------------------------------------
+
+mailbox = Table(
+    "mailbox",
+    metadata,
+    Column("mailbox_id", RowId, primary_key=True),
+    Column("account_id", BigInteger),  # NULL once the account is deleted: waits for the purge
+    Column("change_number", BigInteger, nullable=False),  # the one counter; this row is locked by every writer
+    Column("next_message_id", BigInteger, nullable=False),
+    Column("next_folder_id", BigInteger, nullable=False),
+    Column("quota_octets", BigInteger),  # NULL: no limit
+    Column("used_octets", BigInteger, nullable=False),
+    Column("message_count", BigInteger, nullable=False),
+    Column("recoverable_octets", BigInteger, nullable=False),
+    Column("recoverable_count", BigInteger, nullable=False),
+    Column("history_from", BigInteger, nullable=False),  # tombstones above this change number are all kept
+    Column("created_at", BigInteger, nullable=False),
+)
+
+folder = Table(
+    "folder",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("folder_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("parent_folder_id", BigInteger, nullable=False),  # 0: at the top
+    Column("display_name", Text, nullable=False),
+    Column("role", Integer, nullable=False),  # FolderRole
+    Column("change_number", BigInteger, nullable=False),
+    Column("uid_validity", BigInteger, nullable=False),
+    Column("uid_next", BigInteger, nullable=False),
+    Column("recent_uid", BigInteger, nullable=False),
+    Column("message_count", BigInteger, nullable=False),
+    Column("unread_count", BigInteger, nullable=False),
+    Column("deleted_count", BigInteger, nullable=False),  # messages with FLAG_DELETED
+    Column("size_octets", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("mailbox_id", "parent_folder_id", "display_name"),
+)
+
+subscription = Table(
+    "subscription",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),  # names joined by "/"
+    comment="Names, whether or not a folder is there (RFC 3501 6.3.6).",
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("message_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("folder_id", BigInteger),  # NULL: deleted, recoverable (see `recoverable`)
+    Column("uid", BigInteger),  # NULL with folder_id
+    Column("flags", Integer, nullable=False),
+    Column("keywords", Text, nullable=False, server_default=""),  # "" or " a b ": ascending, by spaces, also around
+    Column("change_number", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("received_offset_minutes", Integer, nullable=False),
+    Column("size_octets", BigInteger, nullable=False),  # head and content
+    Column("content_id", BigInteger, nullable=False),
+    Column("head", LargeBinary, nullable=False),  # what we added at delivery, 8 KiB at most; empty for APPEND
+    Index("uq_message_place", "mailbox_id", "folder_id", "uid", unique=True),
+    Index("ix_message_change", "mailbox_id", "folder_id", "change_number"),
+    Index("ix_message_content", "content_id"),  # the collector asks whether any row holds a content
+    sqlite_with_rowid=False,
+)
+
+listing = Table(
+    "listing",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("message_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("envelope", LargeBinary, nullable=False),  # IMAP ENVELOPE, finished octets
+    Column("body_structure", LargeBinary, nullable=False),  # IMAP BODYSTRUCTURE, finished octets
+    Column("body", LargeBinary, nullable=False),  # IMAP BODY, finished octets
+    Column("summary", LargeBinary, nullable=False),  # serialised restante.v1.MessageSummary
+    Column("preview", Text, nullable=False),
+    Column("attachment_count", Integer, nullable=False),
+    Column("sent_at", BigInteger),  # the Date field as a moment; NULL: none
+    Column("sent_offset_minutes", Integer, nullable=False),  # its zone
+    Column("subject_key", Text, nullable=False),  # folded, for search and sort
+    Column("sort_subject_key", Text, nullable=False),  # folded base subject (RFC 5256 2.1)
+    Column("from_key", Text, nullable=False),  # folded names and addresses
+    Column("to_key", Text, nullable=False),
+    Column("cc_key", Text, nullable=False),
+    Column("bcc_key", Text, nullable=False),
+    sqlite_with_rowid=False,
+    comment="What lists show, beside the message row and apart from the octets.",
+)
+
+recoverable = Table(
+    "recoverable",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("message_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("from_folder_id", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger, nullable=False),
+    Index(None, "mailbox_id", "deleted_at"),
+    Index("ix_recoverable_due", "deleted_at"),
+    sqlite_with_rowid=False,
+)
+
+tombstone = Table(
+    "tombstone",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("change_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("folder_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Integer, nullable=False),  # store.changes.Removal: soft, hard, moved, folder deleted
+    Column("target_folder_id", BigInteger, nullable=False),  # where to, for moved
+    Column("uids", LargeBinary, nullable=False),  # packed runs
+    Column("message_ids", LargeBinary, nullable=False),  # packed runs
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_tombstone_age", "created_at"),
+    comment="Removals, kept 30 days for those who copy a mailbox.",
+)
+
+request = Table(
+    "request",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),  # 0: not of one mailbox
+    Column("actor", Text, primary_key=True),  # "account:7" or "gateway:smtp"
+    Column("request_id", LargeBinary, primary_key=True),  # 16 octets
+    Column("method", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),  # digest of the request
+    Column("response", LargeBinary, nullable=False),  # ids and numbers from which the answer is rebuilt
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_request_expiry", "expires_at"),
+    comment="What has been done under a request_id, written in the transaction that did it.",
+)
+
+maildrop_lease = Table(
+    "maildrop_lease",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("lease", LargeBinary, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+# --- Contents ---------------------------------------------------------------------------------------------------
+
+content = Table(
+    "content",
+    metadata,
+    Column("content_id", RowId, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),  # SHA-256, for check alone; never leaves the core
+    Column("size_octets", BigInteger, nullable=False),
+    Column("place", Integer, nullable=False),  # store.contents.Place: database, file
+    Column("file_name", Text),  # relative to the contents directory, for files
+    Column("state", Integer, nullable=False),  # store.contents.State: live, dead
+    Column("structure", LargeBinary, nullable=False),  # mime.parts.encode: the part tree with offsets
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_content_state", "state"),
+    sqlite_autoincrement=True,  # an id is never given twice: files and pins are named by it
+)
+
+content_octets = Table(
+    "content_octets",
+    metadata,
+    Column("content_id", RowId, primary_key=True, autoincrement=False),
+    Column("octets", LargeBinary, nullable=False),
+)
+
+content_pin = Table(
+    "content_pin",
+    metadata,
+    Column("content_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("pin_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_content_pin_expiry", "expires_at"),
+    comment="Keeps a content that no message names yet: uploads, acceptances under way.",
+)
+
+content_garbage = Table(
+    "content_garbage",
+    metadata,
+    Column("content_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("noticed_at", BigInteger, nullable=False),
+    comment="Contents that a row or pin has let go of: the collector looks again before it removes one.",
+)
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("upload_id", LargeBinary, primary_key=True),  # 16 random octets
+    Column("account_id", BigInteger, nullable=False),
+    Column("kind", Integer, nullable=False),  # UploadKind
+    Column("received_octets", BigInteger, nullable=False),  # as sent
+    Column("content_id", BigInteger),  # NULL: not finished
+    Column("line_ends_changed", Boolean, nullable=False),
+    Column("request_id", LargeBinary),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_upload_expiry", "expires_at"),
+    Index("ix_upload_content", "content_id"),
+)
+
+upload_piece = Table(
+    "upload_piece",
+    metadata,
+    Column("upload_id", LargeBinary, primary_key=True),
+    Column("offset_octets", BigInteger, primary_key=True, autoincrement=False),
+    Column("octets", LargeBinary, nullable=False),
+)
+
+# --- Transport --------------------------------------------------------------------------------------------------
+
+transport_message = Table(
+    "transport_message",
+    metadata,
+    Column("transport_id", RowId, primary_key=True),
+    Column("reverse_path", Text, nullable=False),  # "" is the null path
+    Column("content_id", BigInteger),  # NULL once every recipient is settled
+    Column("trace_field", LargeBinary, nullable=False),  # Received, for the head
+    Column("size_octets", BigInteger, nullable=False),
+    Column("dsn_return", Integer, nullable=False),
+    Column("envelope_id", Text, nullable=False),  # ENVID as given, xtext
+    Column("smtputf8", Boolean, nullable=False),
+    Column("body_8bit", Boolean, nullable=False),
+    Column("source", Text, nullable=False),  # for people: client address or account
+    Column("account_id", BigInteger),  # who submitted it; NULL: it came from elsewhere
+    Column("subject", Text, nullable=False),  # of submissions, for their owner
+    Column("internet_message_id", Text, nullable=False),
+    Column("send_at", BigInteger),
+    Column("accepted_at", BigInteger, nullable=False),
+    Index(None, "account_id", "transport_id"),
+    Index(None, "internet_message_id"),
+    Index(None, "reverse_path"),
+    Index("ix_transport_message_content", "content_id"),
+    Index("ix_transport_message_age", "accepted_at"),
+    sqlite_autoincrement=True,
+)
+
+transport_recipient = Table(
+    "transport_recipient",
+    metadata,
+    Column("transport_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("recipient_id", Integer, primary_key=True, autoincrement=False),  # 1, 2, ... within the message
+    Column("forward_path", Text, nullable=False),
+    Column("original_recipient", Text, nullable=False),  # ORCPT as given
+    Column("notify", Integer, nullable=False),  # sum of 1 << NotifyCondition; 0: not given
+    Column("state", Integer, nullable=False),  # RecipientState
+    Column("mailbox_id", BigInteger),  # local recipients
+    Column("destination", Text, nullable=False),  # "" for local ones
+    Column("next_attempt_at", BigInteger),  # NULL in final states
+    Column("attempt_count", Integer, nullable=False),
+    Column("warned", Boolean, nullable=False),  # the delay warning has been sent
+    Column("lease_id", BigInteger),
+    Column("lease_expires_at", BigInteger),
+    Column("status", Text, nullable=False),
+    Column("diagnostic", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),  # given up after this
+    Index("ix_transport_recipient_due", "state", "next_attempt_at"),
+    Index("ix_transport_recipient_lease", "lease_id"),
+    Index("ix_transport_recipient_destination", "destination", "state"),
+    Index("ix_transport_recipient_path", "forward_path"),
+    sqlite_with_rowid=False,
+)
+
+delivered = Table(
+    "delivered",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("transport_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("recipient_id", Integer, primary_key=True, autoincrement=False),
+    Column("message_id", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_delivered_age", "created_at"),
+    sqlite_with_rowid=False,
+    comment="Written with the message it placed: one acceptance reaches a mailbox once.",
+)
+
+trace_event = Table(
+    "trace_event",
+    metadata,
+    Column("event_id", RowId, primary_key=True),
+    Column("transport_id", BigInteger, nullable=False),
+    Column("recipient_id", Integer, nullable=False),  # 0: the message
+    Column("happened_at", BigInteger, nullable=False),
+    Column("state", Integer, nullable=False),  # RecipientState
+    Column("detail", Text, nullable=False),
+    Index(None, "transport_id", "event_id"),
+    Index("ix_trace_event_age", "happened_at"),
+)
