@@ -1,0 +1,273 @@
+"""Address lists: RFC 5322 3.4 with the obsolete forms of 4.4, and whatever else is sent as one. *Pure.*
+
+Input is header text with one octet a character (latin-1), so that 8-bit and encoded words come out as they came. Every
+octet is looked at a bounded number of times; nothing raises.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from restante_server.mime.words import decode_text
+
+__all__ = ["Address", "GroupEnd", "GroupStart", "ListItem", "Mailbox", "addresses", "parse_address_list"]
+
+
+class Mailbox(NamedTuple):
+    """One mailbox as it stands: raw `name`, RFC 5322 quoting removed. `local` or `domain` may be empty when missing."""
+
+    name: str  # "" without one
+    route: str  # "@a,@b" of the obsolete <@a,@b:local@domain>, else ""
+    local: str
+    domain: str
+
+
+class GroupStart(NamedTuple):
+    name: str
+
+
+class GroupEnd(NamedTuple):
+    pass
+
+
+ListItem = Mailbox | GroupStart | GroupEnd
+
+
+class Address(NamedTuple):
+    """One mailbox for people and programs: `name` decoded text, `address` as local@domain, quoted where it must be."""
+
+    name: str
+    address: str
+
+
+# What nearly every mailbox looks like; the rest takes the long way. Neither alternative can match a part of something
+# longer: both end at a comma or at the end of the list.
+_USUAL = re.compile(
+    r'[ \t\r\n]*+(?:(?:"([^"\\\r\n]*+)"|([^\x00-\x1f"(),:;<>@\[\\\]\x7f]*+))[ \t\r\n]*+'
+    r"<([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)@([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)>"
+    r"|([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)@([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++))[ \t\r\n]*+(?:,|$)"
+)
+_TOKEN = re.compile(
+    r'([ \t\r\n]++)|"((?:[^"\\]|\\.)*+)(?:"|\\?$)|(\[(?:[^\[\]\\]|\\.)*+\]?)|([^\x00-\x20"(),.:;<>@\[\\\]\x7f]++)|(.)',
+    re.DOTALL,
+)
+_COMMENT_STEP = re.compile(r"(?:[^()\\]|\\.)*+", re.DOTALL)
+_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_LINE_END = re.compile(r"[\r\n]+")
+_DOT_ATOM = re.compile(r"[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+(?:\.[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+)*")
+_MUST_ESCAPE = re.compile(r'(["\\])')
+
+
+def parse_address_list(raw: str, limit: int = 10_000) -> list[ListItem]:
+    """The mailboxes of a field in order, groups marked by a GroupStart and a GroupEnd; at most `limit` items.
+
+    What is no address at all (an empty place between commas, a lone comment) gives nothing.
+    """
+    items: list[ListItem] = []
+    at, end = 0, len(raw)
+    usual = _USUAL.match
+    while at < end and len(items) < limit:
+        found = usual(raw, at)
+        if found is None:
+            reader = _Reader(raw, at, limit - len(items))
+            reader.run()
+            items += reader.items
+            at = reader.at
+            continue
+        quoted, plain, local, domain, bare_local, bare_domain = found.groups()
+        if bare_local is not None:
+            items.append(Mailbox("", "", bare_local, bare_domain))
+        else:
+            name = quoted if quoted is not None else plain
+            items.append(Mailbox(name.strip(), "", local, domain))
+        at = found.end()
+    return items
+
+
+class _Reader:
+    """The long way, one list element at a time: reads tokens to the comma that ends it, a group to its semicolon."""
+
+    def __init__(self, raw: str, at: int, limit: int) -> None:
+        self.items: list[ListItem] = []
+        self.at = at
+        self._raw = raw
+        self._limit = limit
+        self._in_group = False
+        self._clear()
+
+    def _clear(self) -> None:
+        self._words: list[str] = []  # the phrase, or an address without angle brackets
+        self._raw_words: list[str] = []  # the same before an @, keeping no white space
+        self._comments: list[str] = []
+        self._angle: list[str] | None = None
+        self._closed = False
+        self._domain: list[str] | None = None
+        self._route = ""
+        self._space = False
+
+    def run(self) -> None:
+        """Read one list element; a group that is never closed ends with the list."""
+        raw, end = self._raw, len(self._raw)
+        while self.at < end and len(self.items) < self._limit:
+            if raw[self.at] == "(":
+                self._comments.append(self._comment())
+                self._space = True
+                continue
+            match = _TOKEN.match(raw, self.at)
+            assert match is not None  # the last alternative takes any one character
+            self.at = match.end()
+            kind = match.lastindex
+            if kind == 1:
+                self._space = True
+            elif kind == 5:
+                if self._special(match[5]) and not self._in_group:
+                    return
+            else:
+                self._word(_unquoted(match[2]) if kind == 2 else match[0])
+        self._flush()
+        if self._in_group:
+            self.items.append(GroupEnd())
+
+    def _comment(self) -> str:
+        """The comment at `at`, nested ones included (RFC 5322 3.2.2); one without an end reaches to the end."""
+        raw, start, depth, end = self._raw, self.at, 0, len(self._raw)
+        at = start
+        while at < end:
+            if raw[at] == "(":
+                depth += 1
+            elif raw[at] == ")":
+                depth -= 1
+            at += 1
+            if depth == 0:
+                break
+            step = _COMMENT_STEP.match(raw, at)
+            at = step.end() if step else at
+            if at < end and raw[at] == "\\":  # a backslash as the very last octet
+                at = end
+        self.at = at
+        inner = raw[start + 1 : at - 1 if depth == 0 else at]
+        return _unquoted(inner).strip()
+
+    def _word(self, word: str) -> None:
+        if self._domain is not None:
+            if not self._space or not self._domain or self._domain[-1] == "." or word.startswith("["):
+                self._domain.append(word)
+            elif self._angle is None:  # local@domain and then words: a name that came last
+                self._comments.append(word)
+        elif self._angle is not None and not self._closed:
+            self._angle.append(word)
+        elif self._closed:
+            self._comments.append(word)
+        else:
+            if self._space and self._words:
+                self._words.append(" ")
+            self._words.append(word)
+            self._raw_words.append(word)
+        self._space = False
+
+    def _special(self, char: str) -> bool:
+        """Take one special; True when it ended the element."""
+        if char == "<" and self._angle is None:
+            if self._domain is not None:  # a@b <c@d>: the first is the name
+                self._words = ["".join(self._raw_words), "@", *self._domain]
+                self._domain = None
+            self._angle = []
+        elif char == ">" and self._angle is not None:
+            self._closed = True
+        elif char == "@" and not self._closed:
+            if self._domain is not None:  # a@b@c: the last @ parts the domain
+                target = self._raw_words if self._angle is None else self._angle
+                target += ["@", *self._domain]
+            self._domain = []
+        elif char == "," and self._angle is not None and not self._closed and self._is_route():
+            self._route_step(",")
+        elif char == ":" and self._angle is not None and not self._closed:
+            self._route_step(":")
+        elif char == ",":
+            self._flush()
+            return True
+        elif char == ":" and self._domain is None and not self._in_group:
+            self.items.append(GroupStart("".join(self._words)))
+            self._clear()
+            self._in_group = True
+        elif char == ";":
+            self._flush()
+            if self._in_group:
+                self.items.append(GroupEnd())
+                self._in_group = False
+                self._eat_comma()
+            return True
+        elif char not in "<>":
+            self._word_glued(char)
+        return False
+
+    def _is_route(self) -> bool:
+        return self._domain is not None and not self._angle
+
+    def _route_step(self, char: str) -> None:
+        """One @domain of the obsolete route (RFC 5322 4.4), ended by a comma, or by the colon before the address."""
+        if self._domain:
+            self._route += ("," if self._route else "") + "@" + "".join(self._domain)
+        self._domain = None
+        if char == ":":
+            self._angle = []
+
+    def _word_glued(self, char: str) -> None:
+        """A dot, or a special where none may stand: kept as it is, gluing the words beside it."""
+        spaced, self._space = self._space, False
+        if self._domain is not None:
+            self._domain.append(char)
+        elif self._angle is not None and not self._closed:
+            self._angle.append(char)
+        elif not self._closed:
+            if spaced and self._words and char != ".":
+                self._words.append(" ")
+            self._words.append(char)
+            self._raw_words.append(char)
+
+    def _eat_comma(self) -> None:
+        while self.at < len(self._raw) and self._raw[self.at] in " \t\r\n,":
+            self.at += 1
+
+    def _flush(self) -> None:
+        """End of an element: what was gathered becomes a mailbox, or nothing."""
+        domain = "".join(self._domain or ())
+        if self._angle is not None:
+            name = "".join(self._words) or " ".join(filter(None, self._comments))
+            local = "".join(self._angle)
+            if local or domain or name:
+                self.items.append(Mailbox(name, self._route, local, domain))
+        elif self._words or domain:
+            name = " ".join(filter(None, self._comments))
+            self.items.append(Mailbox(name, "", "".join(self._raw_words if domain else self._words), domain))
+        self._clear()
+
+
+def _unquoted(text: str) -> str:
+    """The inside of a quoted string or comment without its backslashes and folds."""
+    if "\\" in text:
+        text = _PAIR.sub(r"\1", text)
+    return _LINE_END.sub("", text) if "\r" in text or "\n" in text else text
+
+
+def spelled(local: str, domain: str) -> str:
+    """local@domain as text, the local part quoted where RFC 5321 4.1.2 wants it."""
+    if local and _DOT_ATOM.fullmatch(local) is None:
+        local = '"' + _MUST_ESCAPE.sub(r"\\\1", local) + '"'
+    return f"{local}@{domain}" if domain else local
+
+
+def addresses(items: list[ListItem]) -> tuple[Address, ...]:
+    """The mailboxes of a parsed list as typed facts, groups dissolved."""
+    found = []
+    for item in items:
+        if isinstance(item, Mailbox) and (item.local or item.domain):
+            name = item.name
+            if name and ("=?" in name or not name.isascii() or not name.isprintable()):
+                name = decode_text(name)
+            address = f"{item.local}@{item.domain}"
+            if not item.domain or not address.isascii() or _DOT_ATOM.fullmatch(item.local) is None:
+                address = decode_text(spelled(item.local, item.domain))
+            found.append(Address(name, address))
+    return tuple(found)

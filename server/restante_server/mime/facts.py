@@ -1,0 +1,54 @@
+"""Everything that is made once, when octets arrive (DESIGN section 5). *Pure.*"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restante_server.mime.limits import DEFAULT_LIMITS, Limits
+from restante_server.mime.octets import Buffer, count_lines, take
+from restante_server.mime.parts import Part, parse
+from restante_server.mime.structure import structures
+from restante_server.mime.summary import Summary, envelope, read_header, summary
+from restante_server.mime.text import Attachment, attachments, preview
+
+__all__ = ["Facts", "scan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a listing needs of one content, so that none ever parses again."""
+
+    octets: int
+    lines: int  # line ends of the whole content
+    tree: Part
+    summary: Summary
+    envelope: bytes  # RFC 9051 ENVELOPE, finished
+    body_structure: bytes  # RFC 9051 BODYSTRUCTURE, finished
+    body: bytes  # the same without extension data
+    preview: str  # at most 200 characters of visible text, in one line
+    attachments: list[Attachment]
+
+    @property
+    def has_attachment(self) -> bool:
+        return bool(self.attachments)
+
+
+def scan(content: Buffer, limits: Limits = DEFAULT_LIMITS) -> Facts:
+    """The facts of a canonical content. Never raises; copies headers and the beginning of a text, never a body."""
+    tree = parse(content, limits)
+    header = read_header(take(content, 0, min(tree.body_start, limits.header_octets + 1)), limits)
+    body_structure, body = structures(content, tree, limits)
+    simple = not tree.children and (not tree.content or tree.media_type in ("text/plain", "text/html"))
+    return Facts(
+        octets=len(content),
+        lines=tree.lines + count_lines(content, 0, tree.body_start),
+        tree=tree,
+        summary=summary(header),
+        envelope=envelope(header),
+        body_structure=body_structure,
+        body=body,
+        preview=preview(content, tree),
+        attachments=[]
+        if simple and "disposition" not in tree.content and "name" not in tree.content.get("type", "")
+        else attachments(content, tree),
+    )

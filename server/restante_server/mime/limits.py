@@ -1,0 +1,25 @@
+"""What the scanner may spend on one content. *Pure.*"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one scan. What lies beyond a bound is still served octet for octet; it is only not interpreted."""
+
+    depth: int = 100  # levels of multipart and message/rfc822; deeper ones are opaque octets
+    parts: int = 10_000  # further ones belong to no part
+    header_octets: int = 1 << 20  # of one header, from its start: fields beyond are not interpreted
+    field_octets: int = 1 << 20  # of one field; a longer one is not interpreted
+    content_field_octets: int = 65_536  # of one Content-* field
+    structure_octets: int = 1 << 20  # of all Content-* fields together
+    addresses: int = 10_000  # of one header
+    false_delimiters: int = 100_000  # lines that begin like a boundary and are none
+    scanned_octets: int = 64 << 20  # read in search of delimiters, or 16 times the content where that is more
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,44 @@
+"""Searching in octets wherever they lie: bytes, a memory map, a view. *Pure.* Nothing here copies more than a chunk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from mmap import mmap
+
+__all__ = ["Buffer", "count_lines", "find", "line_counts", "take"]
+
+Buffer = bytes | bytearray | memoryview | mmap
+
+_CHUNK = 1 << 18
+
+
+def find(buffer: Buffer, needle: bytes, start: int, end: int) -> int:
+    """Offset of the first `needle` that lies whole in [start, end), or -1."""
+    if isinstance(buffer, memoryview):  # a view has no find; the regex engine reads any buffer in place
+        match = re.compile(re.escape(needle)).search(buffer, start, end)
+        return match.start() if match else -1
+    return buffer.find(needle, start, end)
+
+
+def take(buffer: Buffer, start: int, end: int) -> bytes:
+    """A copy of the octets [start, end)."""
+    return bytes(buffer[start:end])
+
+
+def count_lines(buffer: Buffer, start: int, end: int) -> int:
+    """How many line ends lie in [start, end)."""
+    if isinstance(buffer, bytes | bytearray):
+        return buffer.count(b"\n", start, end)
+    return sum(bytes(buffer[at : min(at + _CHUNK, end)]).count(b"\n") for at in range(start, end, _CHUNK))
+
+
+def line_counts(buffer: Buffer, offsets: Iterable[int]) -> dict[int, int]:
+    """{offset: line ends before it}, reading the octets once however the ranges asked for nest."""
+    counts: dict[int, int] = {}
+    last = total = 0
+    for offset in sorted(set(offsets)):
+        total += count_lines(buffer, last, offset)
+        counts[offset] = total
+        last = offset
+    return counts

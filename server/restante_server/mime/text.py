@@ -1,0 +1,205 @@
+"""Text of a content: transfer decoding in pieces, preview, text for search, attachments. *Pure.*
+
+Only text parts are ever decoded; an attachment costs nothing here, however large.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from restante_server.mime.charsets import TextDecoder
+from restante_server.mime.headers import fields, raw_fields, unfold, wanted
+from restante_server.mime.html import TextOfHtml
+from restante_server.mime.octets import Buffer, take
+from restante_server.mime.parts import Part
+from restante_server.mime.words import decode_text
+
+__all__ = ["Attachment", "attachments", "decoded", "field_values", "header_text", "part_text", "preview", "text_chunks"]
+
+_CHUNK = 1 << 16  # octets read at a time
+_PREVIEW_CHUNK = 1_024
+_PREVIEW_OCTETS = 1 << 16  # read of one part for a preview, at most
+_HEADER_TEXT_OCTETS = 1 << 20
+_NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+_SUBJECT = wanted("subject")
+_SIGNATURES = frozenset(("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"))
+_REPORTS = frozenset(("delivery-status", "disposition-notification", "external-body", "partial", "feedback-report"))
+_INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060\ufeff]")  # mail programs pad previews with these
+
+
+class Attachment(NamedTuple):
+    """What a person would call an attachment. `octets` as encoded; `path` is its part number."""
+
+    path: tuple[int, ...]
+    name: str  # as sent, may be empty
+    media_type: str
+    octets: int
+
+
+def decoded(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[bytes]:
+    """The body of a leaf with its transfer encoding undone, in pieces; at most `limit` encoded octets are read.
+
+    Damaged encodings give what can be read (RFC 2045 6.7 and 6.8); an unknown one gives the octets as they are.
+    """
+    end = part.body_end if limit is None else min(part.body_end, part.body_start + limit)
+    raw = (take(buffer, at, min(at + chunk, end)) for at in range(part.body_start, end, chunk))
+    encoding = part.encoding
+    if encoding == "base64":
+        return _from_base64(raw)
+    return _from_quoted_printable(raw) if encoding == "quoted-printable" else raw
+
+
+def _from_base64(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    held = b""
+    for chunk in chunks:
+        held += chunk.translate(None, _NOT_BASE64)
+        padding = held.find(b"=")
+        if padding >= 0:
+            held = held[:padding]
+            break
+        whole = len(held) & ~3
+        yield binascii.a2b_base64(held[:whole])
+        held = held[whole:]
+    whole = len(held) & ~3
+    rest = held[whole:]
+    if len(rest) > 1:  # one digit alone is no octet
+        yield binascii.a2b_base64(held[:whole] + rest + b"=" * (4 - len(rest)))
+    elif whole:
+        yield binascii.a2b_base64(held[:whole])
+
+
+def _from_quoted_printable(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    held = b""
+    for chunk in chunks:
+        held += chunk
+        cut = held.rfind(b"\n") + 1
+        if not cut:
+            cut = len(held) - 2
+            while cut > 0 and held[cut - 1 : cut] in (b"=", b" ", b"\t", b"\r") and len(held) - cut < 1_000:
+                cut -= 1
+        if cut > 0:
+            yield binascii.a2b_qp(held[:cut])
+            held = held[cut:]
+    if held:
+        yield binascii.a2b_qp(held)
+
+
+def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[str]:
+    """The visible text of one text part, in pieces: decoded, and without markup when it is HTML."""
+    decoder = TextDecoder(part.charset)
+    markup = TextOfHtml() if part.media_type == "text/html" else None
+    for octets in decoded(buffer, part, limit, chunk):
+        text = decoder.feed(octets)
+        yield markup.feed(text) if markup else text
+    text = decoder.feed(b"", final=True)
+    yield markup.feed(text, final=True) if markup else text
+
+
+def text_chunks(buffer: Buffer, tree: Part) -> Iterator[str]:
+    """The text of a body for search: all text parts, and the headers of embedded messages, a line end between."""
+    for part in tree.walk():
+        if part.media_type.startswith("text/"):
+            yield from part_text(buffer, part)
+            yield "\n"
+        elif part.is_message and part.children:
+            inner = part.children[0]
+            yield header_text(
+                take(buffer, inner.header_start, min(inner.body_start, inner.header_start + _HEADER_TEXT_OCTETS))
+            )
+
+
+def header_text(block: bytes) -> str:
+    """A header block as text, one line a field, encoded words resolved."""
+    return "".join(
+        f"{field.name.decode('ascii')}: {decode_text(unfold(block[field.value_start : field.end]))}\n"
+        for field in fields(block)
+    )
+
+
+def field_values(block: bytes, name: str) -> list[str]:
+    """The values of the fields with this name, as text, in order."""
+    lowered = name.encode("latin-1", "replace").lower()
+    return [
+        decode_text(unfold(block[field.value_start : field.end]))
+        for field in fields(block)
+        if field.name.lower() == lowered
+    ]
+
+
+def preview(buffer: Buffer, tree: Part, characters: int = 200) -> str:
+    """The first visible text in one line: of the first text/plain that has any, else of the first text/html."""
+    plain = html = None
+    for part in _shown(tree):
+        if part.media_type == "text/plain":
+            plain = plain or part
+        elif part.media_type == "text/html":
+            html = html or part
+        if plain:
+            break
+    text = _beginning(buffer, plain, characters) if plain else ""
+    if not text and plain and not html:
+        html = next((part for part in _shown(tree) if part.media_type == "text/html"), None)
+    return text or (_beginning(buffer, html, characters) if html else "")
+
+
+def _shown(tree: Part) -> Iterator[Part]:
+    """Leaves that are shown with the message: neither attachments nor parts of embedded messages."""
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if part.is_multipart:
+            waiting.extend(reversed(part.children))
+        elif not part.is_message and not (part.content and part.disposition == "attachment"):
+            yield part
+
+
+def _beginning(buffer: Buffer, part: Part, characters: int) -> str:
+    text = ""
+    for piece in part_text(buffer, part, _PREVIEW_OCTETS, _PREVIEW_CHUNK):
+        if not piece.isascii():
+            piece = _INVISIBLE.sub("", piece)
+        text = " ".join((text + piece).split()) + (" " if piece[-1:].isspace() else "")
+        if len(text) > characters:
+            break
+    return text[:characters].strip()
+
+
+def attachments(buffer: Buffer, tree: Part) -> list[Attachment]:
+    """The attachments in order. Those inside embedded messages belong to these messages, which count as one each."""
+    found: list[Attachment] = []
+    waiting: list[tuple[tuple[int, ...], Part, str]] = [((), tree, "")]
+    while waiting:
+        path, part, above = waiting.pop()
+        if part.is_multipart:
+            children = [((*path, at), child, part.media_type) for at, child in enumerate(part.children, 1)]
+            waiting.extend(reversed(children))
+        elif _is_attachment(part, above):
+            found.append(Attachment(path or (1,), _name(buffer, part), part.media_type, part.octets))
+    return found
+
+
+def _is_attachment(part: Part, above: str) -> bool:
+    """Text without a name is read, not attached; an image that the HTML beside it shows is no attachment either."""
+    kind, _, subkind = part.media_type.partition("/")
+    if not part.content and kind == "text":
+        return False
+    if part.media_type in _SIGNATURES:
+        return False
+    if part.disposition == "attachment":
+        return True
+    if kind == "text" or (kind == "message" and subkind in _REPORTS):
+        return bool(part.filename)
+    return not (above == "multipart/related" and part.content_id)
+
+
+def _name(buffer: Buffer, part: Part) -> str:
+    name = part.filename
+    if not name and part.is_message and part.children:  # an embedded message is known by its subject
+        inner = part.children[0]
+        block = take(buffer, inner.header_start, min(inner.body_start, inner.header_start + 65_536))
+        subjects = raw_fields(block, _SUBJECT, 8_192).get("subject", [""])
+        name = decode_text(subjects[0])
+    return name
