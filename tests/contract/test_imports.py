@@ -56,8 +56,8 @@ IMPURE = [
 
 CLOCK_READINGS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
 
-CONTRACT_HALF = ["restante.v1", "restante.v1.*", "restante.errors"]
-"""What the server may import from `restante`."""
+CONTRACT_HALF = ["restante.v1", "restante.v1.*", "restante.errors", "restante.methods"]
+"""What the server may import from `restante`; `methods` has the type of what is generated into `restante.v1.methods`."""
 
 
 def module_name(path: Path, source: Path) -> str:
@@ -108,7 +108,7 @@ def beyond_contract(text: str, module: str) -> list[str]:
     """What a server module imports from `restante` besides its contract half."""
     found = set(imports(text, module))
     ours = {name for name in found if name.startswith("restante.")}
-    bad = {name for name in ours if not matches(name, [*CONTRACT_HALF, "restante.errors.*"])}
+    bad = {name for name in ours if not matches(name, [*CONTRACT_HALF, "restante.errors.*", "restante.methods.*"])}
     return sorted(bad | {name for name in found if name == "restante" and not ours})
 
 
