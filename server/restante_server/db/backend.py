@@ -1,0 +1,104 @@
+"""What the pipeline and the reads ask of a database; `sqlite.py` and `postgresql.py` answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+
+class Verdict(Enum):
+    """What an exception inside a transaction means for that transaction."""
+
+    OWN = "the operation's own error: roll back to its savepoint and go on"
+    REPLAY = "a victim of other transactions: run the whole group again"
+    LOST = "the connection is gone: run the whole group again on a fresh one"
+    BUSY = "the database is locked, or a statement took too long"
+    FULL = "no room"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the database at hand can do. `version` as the server or library tells it, three numbers."""
+
+    version: tuple[int, int, int]
+    fts5: bool = False
+    trigram: bool = False
+    contentless_delete: bool = False  # FTS5 tables that allow DELETE without the old values
+
+
+class Savepoint(Protocol):
+    """One savepoint that moves through a group, set on the driver's own cursor."""
+
+    def advance(self) -> None:
+        """Sets it here; what the operation before wrote is then part of the group.
+
+        Raises when the transaction is unusable, for instance because that operation hid a failed statement.
+        """
+        ...
+
+    def rewind(self) -> None:
+        """Undoes everything since `advance`; the savepoint stands as if just set."""
+        ...
+
+
+class Backend(Protocol):
+    """One database by URL. Its methods are called on worker threads; a Connection stays on the thread that made it."""
+
+    @property
+    def name(self) -> str:
+        """The SQLAlchemy name of the dialect: sqlite or postgresql."""
+        ...
+
+    @property
+    def features(self) -> Features: ...
+
+    @property
+    def writer_engine(self) -> Engine: ...
+
+    @property
+    def lanes(self) -> int:
+        """How many transactions may write at once."""
+        ...
+
+    @property
+    def locks_rows(self) -> bool:
+        """True when several transactions can write at once and rows must therefore be locked in order."""
+        ...
+
+    def writer(self) -> Connection: ...
+
+    def reader(self) -> Connection: ...
+
+    def savepoint(self, tx: Connection) -> Savepoint: ...
+
+    def usable(self, tx: Connection) -> bool:
+        """True while the transaction is open and would commit what it holds."""
+        ...
+
+    def open(self, tx: Connection) -> bool:
+        """True while there is a transaction to roll back to a savepoint of."""
+        ...
+
+    def judge(self, error: BaseException) -> Verdict: ...
+
+    def interrupt(self, tx: Connection) -> None:
+        """Stops the statement that `tx` runs on another thread, if it runs one; may block for a round trip."""
+        ...
+
+    def committed(self, octets: int) -> None:
+        """Told by a lane after each commit, with about how much it wrote."""
+        ...
+
+    def between_groups(self, tx: Connection) -> None:
+        """Called by a lane outside any transaction, for the upkeep that only a writer can do."""
+        ...
+
+    def close(self) -> None: ...
+
+
+LockRows = Callable[[Connection, Sequence[int]], object]
+"""Locks the rows of these ids, given in ascending order, in that order (SELECT ... ORDER BY id FOR UPDATE)."""

@@ -1,0 +1,209 @@
+"""The database as the rest of the core sees it: `open_database`, then `write` and `read`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar, TypeVarTuple
+
+from sqlalchemy import URL, Connection, Engine, make_url
+
+from restante.errors import Draining
+from restante_server.db.backend import Backend, Features
+from restante_server.db.clock import Clock
+from restante_server.db.errors import UnsupportedDatabase
+from restante_server.db.group import Bounds, Locks
+from restante_server.db.handover import Handover
+from restante_server.db.hooks import FaultHooks, Observer
+from restante_server.db.operation import Operation
+from restante_server.db.pipeline import Pipeline, QueueLimits
+from restante_server.db.postgresql import PostgresBackend, PostgresSettings
+from restante_server.db.reads import ReadPool
+from restante_server.db.sqlite import SqliteBackend, SqliteSettings
+
+Ts = TypeVarTuple("Ts")
+R = TypeVar("R")
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a database is used. Each has a default that suits one server."""
+
+    readers: int = 4  # threads that read
+    max_waiting_reads: int = 1_024  # beyond that: StoreBusy
+    bounds: Bounds = field(default_factory=Bounds)
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    sqlite: SqliteSettings = field(default_factory=SqliteSettings)
+    postgres: PostgresSettings = field(default_factory=PostgresSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    pipeline: Pipeline
+    reads: ReadPool
+    loop: asyncio.AbstractEventLoop
+
+
+class Database:
+    """Writes in groups, reads in snapshots. It belongs to the event loop of its first use, until `close`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Settings,
+        locks: Locks,
+        faults: FaultHooks | None,
+        observer: Observer,
+        clock: Clock | None,
+    ) -> None:
+        self._backend, self._settings, self._locks = backend, settings, locks
+        self._faults, self._observer, self._clock = faults, observer, clock
+        self._started: _Started | None = None
+        self._closed = False
+
+    @property
+    def dialect(self) -> str:
+        """sqlite or postgresql."""
+        return self._backend.name
+
+    @property
+    def features(self) -> Features:
+        return self._backend.features
+
+    @property
+    def engine(self) -> Engine:
+        """For schema work before the first use (migrations, `MetaData.create_all`), never for mail."""
+        return self._backend.writer_engine
+
+    @property
+    def queued_operations(self) -> int:
+        """Writes inside the pipeline, running ones included; for metrics."""
+        return self._started.pipeline.operations if self._started else 0
+
+    @property
+    def queued_octets(self) -> int:
+        return self._started.pipeline.octets if self._started else 0
+
+    @property
+    def waiting_writers(self) -> int:
+        """Writers that wait for room in the queue."""
+        return self._started.pipeline.waiting if self._started else 0
+
+    @property
+    def waiting_reads(self) -> int:
+        """Reads that wait for a thread or run."""
+        return self._started.reads.waiting if self._started else 0
+
+    async def write(self, operation: Operation[R], *, deadline: float | None = None) -> R:
+        """See Pipeline.write: the result, once durable."""
+        return await self._start().pipeline.write(operation, deadline)
+
+    def write_series(
+        self, first: Operation[R], following: Callable[[R], Operation[R] | None], *, deadline: float | None = None
+    ) -> AsyncIterator[R]:
+        """See Pipeline.write_series: a bulk write in several transactions."""
+        return self._start().pipeline.write_series(first, following, deadline)
+
+    async def read(self, function: Callable[[Connection, *Ts], R], /, *args: *Ts, deadline: float | None = None) -> R:
+        """Returns `function(tx, *args)`, run in one snapshot on a worker thread.
+
+        What it returns must be complete: a cursor dies with the snapshot. Raises what it raised, or a DatabaseError.
+        `deadline` is a moment of `time.monotonic()`: then, as on cancellation, the statement is interrupted.
+        """
+        (outcome,) = await self._start().reads.run([lambda tx: function(tx, *args)], deadline)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        result: R = outcome
+        return result
+
+    async def read_many(
+        self, functions: Sequence[Callable[[Connection], R]], *, deadline: float | None = None
+    ) -> list[R | Exception]:
+        """Runs several functions in one snapshot and one thread hop: the result or the exception of each, in order.
+
+        On PostgreSQL a statement that fails ends the snapshot: the functions behind it share a newer one.
+        """
+        return await self._start().reads.run(functions, deadline)
+
+    async def read_stream(
+        self,
+        page: Callable[[Connection, K | None], tuple[R, K | None]],
+        *,
+        after: K | None = None,
+        deadline: float | None = None,
+    ) -> AsyncIterator[R]:
+        """A stream as a series of short reads: no snapshot is open while the receiver takes its time.
+
+        `page(tx, key)` returns one page behind `key` and the key to go on from, None at the end. Pages come from
+        different snapshots: what changes behind the key meanwhile is seen.
+        """
+        while True:
+            content, after = await self.read(page, after, deadline=deadline)
+            yield content
+            if after is None:
+                return
+
+    async def close(self) -> None:
+        """Finishes what was begun, takes nothing new, closes every connection. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._started is not None:
+            await self._started.pipeline.close()
+            await self._started.reads.close()
+        await asyncio.to_thread(self._backend.close)
+
+    def _start(self) -> _Started:
+        if self._started is None:
+            if self._closed:
+                raise Draining
+            loop = asyncio.get_running_loop()
+            handover = Handover(loop)
+            settings = self._settings
+            self._started = _Started(
+                Pipeline(
+                    self._backend,
+                    handover,
+                    settings.bounds,
+                    settings.queue,
+                    self._locks,
+                    self._faults,
+                    self._observer,
+                    self._clock,
+                ),
+                ReadPool(
+                    self._backend, handover, settings.readers, settings.max_waiting_reads, self._observer, self._clock
+                ),
+                loop,
+            )
+        return self._started
+
+
+def open_database(
+    url: str | URL,
+    *,
+    settings: Settings | None = None,
+    locks: Locks | None = None,
+    faults: FaultHooks | None = None,
+    observer: Observer | None = None,
+    clock: Clock | None = None,
+) -> Database:
+    """Opens `sqlite:///path` or `postgresql://...`; blocks for a few milliseconds while it looks at what is there.
+
+    `locks` are needed on PostgreSQL. `clock` replaces the database's own, in tests. Raises UnsupportedDatabase, and
+    SQLAlchemy's OperationalError when there is nothing to connect to. Makes no tables: that is `migrate`'s.
+    """
+    url = make_url(url)
+    settings = settings or Settings()
+    observer = observer or Observer()
+    backend: Backend
+    match url.get_backend_name():
+        case "sqlite":
+            backend = SqliteBackend(url, settings.sqlite, observer.checkpoint)
+        case "postgresql":
+            backend = PostgresBackend(url, settings.postgres)
+        case other:
+            raise UnsupportedDatabase(f"{other} is not a database Restante speaks to: sqlite or postgresql")
+    return Database(backend, settings, locks or Locks(), faults, observer, clock)

@@ -1,0 +1,329 @@
+"""One group of operations as one transaction: savepoints, sets, ordered locks, replays, and who hears which error."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from asyncio import Future
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, RootTransaction
+
+from restante.errors import StoreBusy, StoreFull
+from restante_server.db.backend import Backend, LockRows, Savepoint, Verdict
+from restante_server.db.clock import Clock, use
+from restante_server.db.errors import CommitFailed, DatabaseError
+from restante_server.db.hooks import FaultHooks
+from restante_server.db.operation import Mergeable, Operation, sets
+
+log = logging.getLogger(__name__)
+E = TypeVar("E", bound=BaseException)
+
+
+class Item:
+    """One operation on its way. The loop makes it, a lane fills `result` or `error`, the loop answers `future`."""
+
+    __slots__ = (
+        "contents",
+        "deadline",
+        "dropped",
+        "error",
+        "future",
+        "lane",
+        "mailboxes",
+        "octets",
+        "operation",
+        "result",
+        "rows",
+        "started",
+    )
+
+    def __init__(self, operation: Operation[Any], deadline: float | None, lane: int, future: Future[Any]) -> None:
+        self.operation = operation
+        self.deadline = deadline
+        self.lane = lane
+        self.future = future
+        self.mailboxes = operation.mailboxes
+        self.contents: frozenset[int] = getattr(operation, "contents", frozenset())
+        self.rows = operation.rows
+        self.octets = operation.octets
+        self.dropped = False  # its writer was cancelled before the start
+        self.started = False  # taken by a lane: it will complete
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much becomes one transaction; a single operation beyond them is a group of its own. And how often again."""
+
+    operations: int = 256
+    octets: int = 8 << 20
+    rows: int = 5_000
+    replays: int = 5
+    replay_seconds: float = 0.004  # the longest first pause; doubles each time
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """The statements that lock what a group writes, given by the store; unused on SQLite."""
+
+    mailboxes: LockRows | None = None
+    contents: LockRows | None = None
+
+
+class _Again(Exception):
+    """The group must run again from its beginning; nothing of it stands."""
+
+    def __init__(self, error: BaseException, reconnect: bool) -> None:
+        super().__init__()
+        self.error, self.reconnect = error, reconnect
+
+
+class _Vanished(Exception):
+    """The database gave the whole transaction up when one operation failed; its neighbours are innocent."""
+
+
+class GroupRunner:
+    """Owns one writer connection. Used on one thread only."""
+
+    def __init__(
+        self, backend: Backend, bounds: Bounds, locks: Locks, faults: FaultHooks | None, clock: Clock | None
+    ) -> None:
+        self._backend, self._bounds, self._faults, self._clock = backend, bounds, faults, clock
+        self._locks = locks if backend.locks_rows else Locks()
+        self._connection: Connection | None = None
+
+    def run(self, group: list[Item]) -> int:
+        """Commits what can be committed and gives every item its result or error. Returns the number of replays."""
+        try:
+            return self._until_settled(group)
+        except _Vanished:
+            for item in group:
+                if item.error is None:
+                    self._alone(item)
+            return 1
+
+    def upkeep(self) -> None:
+        """What the database wants done by its writer between two groups."""
+        if self._connection is not None:
+            self._backend.between_groups(self._connection)
+
+    def disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.invalidate()
+                connection.close()
+            except Exception:  # whatever a broken connection says on closing changes nothing
+                log.debug("closing a broken connection failed", exc_info=True)
+
+    def _alone(self, item: Item) -> None:
+        try:
+            self._until_settled([item])
+        except _Vanished:
+            pass  # by its own failure, which is its answer already
+
+    def _until_settled(self, group: list[Item]) -> int:
+        pause = self._bounds.replay_seconds
+        replay = 0
+        while True:
+            try:
+                self._attempt(group)
+                return replay
+            except _Again as again:
+                if again.reconnect:
+                    self.disconnect()
+                if replay == self._bounds.replays:
+                    for item in group:
+                        item.result, item.error = None, self._answer(again.error)
+                    return replay
+            time.sleep(random.uniform(0, pause))
+            replay, pause = replay + 1, pause * 2
+
+    def _attempt(self, group: list[Item]) -> None:
+        for item in group:
+            item.result = item.error = None
+        try:
+            tx = self._connection = self._connection or self._connect()
+            transaction = tx.begin()
+        except Exception as error:  # noqa: BLE001 - judged; every writer of the group gets it
+            self._all(group, error)
+            return
+        try:
+            if self._faults is not None:
+                self._faults.begun(tx)
+            self._lock(tx, group)
+            self._fill(tx, group)
+        except (_Again, _Vanished):
+            self._roll_back(transaction)
+            raise
+        except BaseException as error:  # noqa: BLE001 - judged; every writer of the group gets it
+            self._roll_back(transaction)
+            self._all(group, error)
+            return
+        if all(item.error is not None for item in group):
+            self._roll_back(transaction)
+        else:
+            self._commit(tx, transaction, group)
+
+    def _connect(self) -> Connection:
+        connection = self._backend.writer()
+        if self._clock is not None:
+            use(connection, self._clock)
+        return connection
+
+    def _lock(self, tx: Connection, group: list[Item]) -> None:
+        """Mailboxes first, then contents, each in ascending order: whoever does the same can never deadlock with us."""
+        for lock, wanted in (
+            (self._locks.mailboxes, [item.mailboxes for item in group]),
+            (self._locks.contents, [item.contents for item in group]),
+        ):
+            if lock is not None and (ids := frozenset().union(*wanted)):
+                lock(tx, sorted(ids))
+
+    def _fill(self, tx: Connection, group: list[Item]) -> None:
+        if len(group) == 1:  # needs no savepoint: if it fails, all is rolled back
+            self._run_one(tx, None, group[0])
+            return
+        savepoint = self._backend.savepoint(tx)
+        for indexes in sets([(type(item.operation), item.mailboxes) for item in group]):
+            items = [group[index] for index in indexes]
+            if len(items) == 1 or not self._run_set(tx, savepoint, items):
+                for item in items:
+                    self._run_one(tx, savepoint, item)
+
+    def _run_one(self, tx: Connection, savepoint: Savepoint | None, item: Item) -> None:
+        if savepoint is not None:
+            self._advance(savepoint)
+        try:
+            if self._faults is not None:
+                self._faults.before_operation(tx, [item.operation])
+            item.result = item.operation.run(tx)
+            self._usable(tx)
+        except Exception as error:  # noqa: BLE001 - it is this writer's answer
+            item.result, item.error = None, self._answer(error)
+            self._recover(tx, savepoint, error)
+
+    def _run_set(self, tx: Connection, savepoint: Savepoint, items: list[Item]) -> bool:
+        """Runs these as one; False when that failed and left nothing, so that each may show its own error."""
+        kind = type(items[0].operation)
+        assert isinstance(items[0].operation, Mergeable)
+        self._advance(savepoint)
+        operations = [item.operation for item in items]
+        try:
+            if self._faults is not None:
+                self._faults.before_operation(tx, operations)
+            results = kind.run_many(tx, operations)  # type: ignore[attr-defined]  # asserted above
+            self._usable(tx)
+            if len(results) != len(items):
+                raise DatabaseError(f"{kind.__name__}.run_many returned {len(results)} results for {len(items)}")
+        except Exception as error:  # each of the set now runs alone and shows its own
+            self._recover(tx, savepoint, error)
+            log.debug("a set of %d %s is run one by one", len(items), kind.__name__, exc_info=error)
+            return False
+        for item, result in zip(items, results, strict=True):
+            if isinstance(result, Exception):
+                item.error = self._answer(result)
+            else:
+                item.result = result
+        return True
+
+    def _advance(self, savepoint: Savepoint) -> None:
+        try:
+            savepoint.advance()
+        except Exception as error:
+            raise _Again(error, reconnect=True) from error
+
+    def _usable(self, tx: Connection) -> None:
+        if not self._backend.usable(tx):
+            raise DatabaseError("the operation caught a database error that had undone its transaction")
+
+    def _recover(self, tx: Connection, savepoint: Savepoint | None, error: Exception) -> None:
+        """Back to the savepoint; or raises when the transaction is beyond that."""
+        verdict = self._judge(error)
+        if verdict in (Verdict.REPLAY, Verdict.LOST):
+            raise _Again(error, reconnect=verdict is Verdict.LOST) from error
+        if savepoint is None:
+            return
+        if not self._backend.open(tx):
+            raise _Vanished from error
+        try:
+            savepoint.rewind()
+        except Exception as failure:
+            raise _Again(failure, reconnect=True) from failure
+
+    def _commit(self, tx: Connection, transaction: RootTransaction, group: list[Item]) -> None:
+        try:
+            if self._faults is not None:
+                self._faults.before_commit(tx)
+            transaction.commit()
+            if self._faults is not None:
+                self._faults.after_commit(tx)
+        except BaseException as error:
+            verdict = self._judge(error)
+            self._roll_back(transaction)
+            if verdict is Verdict.REPLAY:  # the database itself says that nothing stands
+                raise _Again(error, reconnect=False) from error
+            self.disconnect()
+            for item in group:
+                if item.error is None:
+                    item.result, item.error = None, _commit_failed(verdict, error)
+            return
+        self._backend.committed(sum(item.octets for item in group) + 512 * sum(item.rows for item in group))
+
+    def _roll_back(self, transaction: RootTransaction) -> None:
+        try:
+            transaction.rollback()
+        except Exception:  # a connection that cannot roll back is thrown away, which does the same
+            log.debug("rollback failed", exc_info=True)
+            self.disconnect()
+
+    def _all(self, group: list[Item], error: BaseException) -> None:
+        """The group as a whole could not run."""
+        verdict = self._judge(error)
+        if verdict in (Verdict.REPLAY, Verdict.LOST):
+            raise _Again(error, reconnect=verdict is Verdict.LOST) from error
+        if verdict is Verdict.OWN:
+            log.error("a write group could not run", exc_info=error)
+            self.disconnect()
+        for item in group:
+            item.result, item.error = None, self._answer(error)
+
+    def _judge(self, error: BaseException) -> Verdict:
+        """An operation may have turned the database's error into one of its own: look behind it."""
+        for cause in _causes(error):
+            verdict = self._backend.judge(cause)
+            if verdict is not Verdict.OWN:
+                return verdict
+        return Verdict.OWN
+
+    def _answer(self, error: BaseException) -> BaseException:
+        verdict = self._judge(error)
+        if verdict is Verdict.OWN:
+            if isinstance(error, StopIteration):  # a future cannot carry it
+                return _because(RuntimeError("the operation raised StopIteration"), error)
+            return error
+        if verdict is Verdict.FULL:
+            return _because(StoreFull(), error)
+        return _because(StoreBusy(), error)
+
+
+def _commit_failed(verdict: Verdict, error: BaseException) -> StoreFull | CommitFailed:
+    if verdict is Verdict.FULL:  # said by the database instead of committing
+        return _because(StoreFull(), error)
+    return _because(CommitFailed("the commit failed or its answer was lost"), error)
+
+
+def _because(answer: E, cause: BaseException) -> E:
+    answer.__cause__ = cause
+    return answer
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

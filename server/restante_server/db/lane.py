@@ -1,0 +1,109 @@
+"""One write lane: a thread, a connection, and whatever waits when both are free."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from restante.errors import DeadlineExceeded
+from restante_server.db.errors import DatabaseError
+from restante_server.db.group import Bounds, GroupRunner, Item
+from restante_server.db.hooks import Observer
+
+log = logging.getLogger(__name__)
+
+
+class Lane:
+    """Runs groups, one after the other. `put`, `drop` and `finish` belong to the loop, the rest to its thread."""
+
+    def __init__(
+        self, number: int, runner: GroupRunner, bounds: Bounds, done: Callable[[list[Item]], None], observer: Observer
+    ) -> None:
+        """`done` is called on the lane's thread with each group after its commit or failure, in order."""
+        self._number, self._runner, self._bounds = number, runner, bounds
+        self._done, self._observer = done, observer
+        self._waiting: deque[Item] = deque()
+        self._guard = threading.Lock()
+        self._idle = True
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: look; False: finish and end
+        self._thread = threading.Thread(target=self._work, name=f"restante-write-{number}", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
+        with self._guard:
+            self._waiting.append(item)
+            if not self._idle:
+                return
+            self._idle = False
+        self._wake.put(True)
+
+    def drop(self, item: Item) -> bool:
+        """Takes back an operation that has not started; False when it has, and will complete."""
+        with self._guard:
+            item.dropped = not item.started  # stays in the queue until the lane passes it: finding it would be a scan
+            return item.dropped
+
+    def finish(self) -> None:
+        """What was put is still run, then the thread ends. Nothing may be put any more."""
+        self._wake.put(False)
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def _work(self) -> None:
+        while self._wake.get():
+            while (group := self._take()) is not None:
+                self._run(group)
+        self._runner.disconnect()
+
+    def _run(self, group: list[Item]) -> None:
+        due = [item for item in group if item.error is None]
+        if due:
+            began = time.perf_counter()
+            replays = 0
+            try:
+                replays = self._runner.run(due)
+            except BaseException as error:  # a bug of ours: its writers must hear of it, and the lane must live on
+                log.exception("write group failed")
+                self._runner.disconnect()
+                for item in due:
+                    item.error = DatabaseError("the write pipeline failed")
+                    item.error.__cause__ = error
+            seconds = time.perf_counter() - began
+            self._done(group)
+            self._observer.group(self._number, len(due), seconds, replays)
+            self._runner.upkeep()
+        else:
+            self._done(group)
+
+    def _take(self) -> list[Item] | None:
+        """What becomes the next group; None, with the lane marked idle, when nothing waits.
+
+        An item whose deadline has passed comes with its error set already.
+        """
+        group: list[Item] = []
+        count = rows = octets = 0
+        now = time.monotonic()
+        bounds, waiting = self._bounds, self._waiting
+        with self._guard:
+            while waiting and count < bounds.operations:
+                item = waiting[0]
+                if item.dropped:
+                    waiting.popleft()
+                    continue
+                if item.deadline is not None and item.deadline <= now:
+                    item.error = DeadlineExceeded("the deadline passed before the write could start")
+                elif count and (rows + item.rows > bounds.rows or octets + item.octets > bounds.octets):
+                    break
+                else:
+                    count, rows, octets = count + 1, rows + item.rows, octets + item.octets
+                item.started = True
+                group.append(waiting.popleft())
+            if not group:
+                self._idle = True
+                return None
+        return group

@@ -1,0 +1,53 @@
+"""The store's lock: exactly one core process at a time opens a store directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from restante_server.db.errors import StoreLocked
+
+
+class StoreLock:
+    """Holds `directory/lock` by flock until `release`, or until the process ends in whatever way.
+
+    The file stays and tells who holds it: the process id in decimal and a line end. Two holders in one process
+    exclude each other too. Not inherited by programs that are started (the descriptor is closed on exec).
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Takes the lock now. Raises StoreLocked, naming the holder, and OSError when the directory is not ours."""
+        self.path = directory / "lock"
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+            who = "another process" if holder is None else f"process {holder}"
+            raise StoreLocked(f"the store {directory} is in use by {who}", holder) from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        """Gives the lock back; a second call does nothing."""
+        if self._descriptor >= 0:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
+
+
+def _holder(descriptor: int) -> int | None:
+    """The process id in the lock file, None while its holder has not written it yet."""
+    written = os.pread(descriptor, 32, 0).strip()
+    return int(written) if written.isdigit() else None

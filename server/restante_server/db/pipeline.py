@@ -1,0 +1,169 @@
+"""The write pipeline: nothing else opens a write transaction.
+
+Whatever waits when a lane is free becomes one transaction, without any timer: alone an operation is committed at
+once, under load the price of a commit is shared. A writer is answered when its commit is durable.
+
+Within a mailbox commit order is number order: a mailbox always goes to the same lane, and where there are several
+lanes (or cores) its row is locked for the whole transaction, so nobody can see change number n+1 before n.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from restante.errors import Draining
+from restante_server.db.backend import Backend
+from restante_server.db.clock import Clock
+from restante_server.db.group import Bounds, GroupRunner, Item, Locks
+from restante_server.db.handover import Handover
+from restante_server.db.hooks import FaultHooks, Observer
+from restante_server.db.lane import Lane
+from restante_server.db.operation import Operation
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may be inside the pipeline, running or in its queue; writers beyond that wait their turn."""
+
+    operations: int = 4_096
+    octets: int = 64 << 20
+
+
+class Pipeline:
+    """Admission and answers, on the event loop; the lanes do the rest on their threads."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        handover: Handover,
+        bounds: Bounds,
+        limits: QueueLimits,
+        locks: Locks,
+        faults: FaultHooks | None,
+        observer: Observer,
+        clock: Clock | None,
+    ) -> None:
+        self._handover, self._limits = handover, limits
+        self.operations = 0  # inside
+        self.octets = 0
+        self._outside: deque[Item] = deque()  # waiting for room, in order of arrival
+        self._closing = False
+        self._empty: asyncio.Event = asyncio.Event()
+        self._empty.set()
+        self._lanes = [
+            Lane(number, GroupRunner(backend, bounds, locks, faults, clock), bounds, self._post, observer)
+            for number in range(backend.lanes)
+        ]
+
+    @property
+    def waiting(self) -> int:
+        """Writers that wait for room in the queue."""
+        return len(self._outside)
+
+    async def write(self, operation: Operation[R], deadline: float | None = None) -> R:
+        """Returns what `operation.run` returned, once that is durable; raises what it raised, or a DatabaseError.
+
+        `deadline` is a moment of `time.monotonic()`: past it, the operation is not started. A writer that is
+        cancelled takes back an operation that has not started; one that has started completes, effects included.
+        """
+        if self._closing:
+            raise Draining
+        mailboxes = operation.mailboxes
+        lane = min(mailboxes) % len(self._lanes) if mailboxes else 0
+        item = Item(operation, deadline, lane, self._handover.loop.create_future())
+        if self._outside or not self._fits(item):
+            self._outside.append(item)
+        else:
+            self._admit(item)
+        try:
+            result: R = await item.future
+        except asyncio.CancelledError:
+            self._withdraw(item)
+            raise
+        return result
+
+    async def write_series(
+        self, first: Operation[R], following: Callable[[R], Operation[R] | None], deadline: float | None = None
+    ) -> AsyncIterator[R]:
+        """A bulk write as a series of operations, each durable before the next begins, others getting in between.
+
+        `following` makes the next from the result of the last, None ends the series. Yields each result. A failure
+        leaves what was committed before.
+        """
+        operation: Operation[R] | None = first
+        while operation is not None:
+            result = await self.write(operation, deadline)
+            yield result
+            operation = following(result)
+
+    async def close(self) -> None:
+        """Takes no new writes, finishes those it has, ends the lanes."""
+        if not self._closing:
+            self._closing = True
+            await self._empty.wait()
+            for lane in self._lanes:
+                lane.finish()
+            for lane in self._lanes:
+                await asyncio.to_thread(lane.join)
+
+    def _fits(self, item: Item) -> bool:
+        """An operation larger than the whole queue fits when it is alone."""
+        return self.operations == 0 or (
+            self.operations < self._limits.operations and self.octets + item.octets <= self._limits.octets
+        )
+
+    def _admit(self, item: Item) -> None:
+        self.operations += 1
+        self.octets += item.octets
+        self._empty.clear()
+        self._lanes[item.lane].put(item)
+
+    def _withdraw(self, item: Item) -> None:
+        try:
+            self._outside.remove(item)
+        except ValueError:
+            if self._lanes[item.lane].drop(item):
+                self._release(1, item.octets)
+
+    def _release(self, operations: int, octets: int) -> None:
+        self.operations -= operations
+        self.octets -= octets
+        outside = self._outside
+        while outside and self._fits(outside[0]):
+            self._admit(outside.popleft())
+        if self.operations == 0:
+            self._empty.set()
+
+    def _post(self, group: list[Item]) -> None:
+        self._handover.post(partial(self._answer, group))
+
+    def _answer(self, group: list[Item]) -> None:
+        """Effects first, in commit order, then the writers."""
+        octets = 0
+        for item in group:
+            octets += item.octets
+            future = item.future
+            if item.error is None:
+                effects: Callable[[Any], None] | None = getattr(item.operation, "after_commit", None)
+                if effects is not None:
+                    self._tell(effects, item.result)
+                if not future.done():
+                    future.set_result(item.result)
+            elif not future.done():
+                future.set_exception(item.error)
+        self._release(len(group), octets)
+
+    def _tell(self, effects: Callable[[Any], None], result: object) -> None:
+        try:
+            effects(result)
+        except Exception as error:  # noqa: BLE001 - the write is durable: what its effects fail at is not its failure
+            self._handover.loop.call_exception_handler(
+                {"message": "an effect of a committed write failed", "exception": error}
+            )

@@ -1,0 +1,167 @@
+"""SQLite: one writer, many snapshot readers, write-ahead log with durable commits."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from restante_server.db.backend import Features, Verdict
+from restante_server.db.checkpoint import Checkpointer
+from restante_server.db.errors import UnsupportedDatabase
+
+OLDEST = (3, 35, 0)  # RETURNING
+PAGE_OCTETS = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteSettings:
+    """How SQLite is run; the defaults suit one store on one machine."""
+
+    cache_octets: int = 64 << 20  # for each connection
+    map_octets: int = 1 << 30  # of the file, mapped for reading
+    busy_milliseconds: int = 5_000  # how long a writer waits for another process
+    checkpoint_octets: int = 4 << 20  # written to the log, by estimate, before a checkpoint
+    checkpoint_seconds: float = 5.0  # after which a checkpoint is made however little was written
+    log_octets: int = 32 << 20  # a log longer than this is finished by the writer itself, so that it starts anew
+
+
+class SqliteBackend:
+    """See Backend. The file is made when it is not there, with our page size; its directory must exist."""
+
+    name = "sqlite"
+    lanes = 1
+    locks_rows = False
+
+    def __init__(self, url: URL, settings: SqliteSettings, timed: Callable[[float, int], object] | None = None) -> None:
+        if not url.database or url.database == ":memory:":
+            raise UnsupportedDatabase("SQLite needs a file: sqlite:///path/to/store.db")
+        self.path = Path(url.database)
+        self.settings = settings
+        self.features = _probe()
+        self.writer_engine = _engine(url, settings, reads=False)
+        self._reader_engine = _engine(url, settings, reads=True)
+        with self.writer_engine.connect():  # makes the file, with its page size and log mode, before any reader comes
+            pass
+        self._checkpointer = Checkpointer(
+            self.path, settings.checkpoint_octets, settings.checkpoint_seconds, settings.log_octets, timed
+        )
+
+    def writer(self) -> Connection:
+        return self.writer_engine.connect()
+
+    def reader(self) -> Connection:
+        return self._reader_engine.connect()
+
+    def savepoint(self, tx: Connection) -> SqliteSavepoint:
+        return SqliteSavepoint(_driver(tx))
+
+    def usable(self, tx: Connection) -> bool:
+        return _driver(tx).in_transaction
+
+    # A statement that fails is undone alone, unless SQLite gave the whole transaction up (disk full, I/O error).
+    open = usable
+
+    def judge(self, error: BaseException) -> Verdict:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(cause, sqlite3.Error):
+            return Verdict.OWN
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low octet is the primary code
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR):
+            return Verdict.BUSY
+        return Verdict.FULL if code == sqlite3.SQLITE_FULL else Verdict.OWN
+
+    def interrupt(self, tx: Connection) -> None:
+        _driver(tx).interrupt()
+
+    def committed(self, octets: int) -> None:
+        self._checkpointer.committed(octets)
+
+    def between_groups(self, tx: Connection) -> None:
+        if self._checkpointer.wants_writer:
+            self._checkpointer.run_on(_driver(tx))
+
+    def close(self) -> None:
+        self._checkpointer.close()
+
+
+class SqliteSavepoint:
+    """See Savepoint."""
+
+    def __init__(self, driver: sqlite3.Connection) -> None:
+        self._execute = driver.execute
+        self._set = False
+
+    def advance(self) -> None:
+        if self._set:
+            self._execute("RELEASE operation")
+        self._execute("SAVEPOINT operation")
+        self._set = True
+
+    def rewind(self) -> None:
+        self._execute("ROLLBACK TO operation")
+
+
+def _driver(tx: Connection) -> sqlite3.Connection:
+    return cast(sqlite3.Connection, tx.connection.dbapi_connection)
+
+
+def _engine(url: URL, settings: SqliteSettings, reads: bool) -> Engine:
+    engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False})
+
+    def tune(driver: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+        driver.isolation_level = None  # the driver's own BEGIN is deferred and comes too late
+        execute = driver.execute
+        execute(f"PRAGMA busy_timeout={settings.busy_milliseconds:d}")
+        execute(f"PRAGMA page_size={PAGE_OCTETS:d}")  # has a meaning only while the file is empty
+        execute("PRAGMA journal_mode=WAL")
+        execute("PRAGMA synchronous=FULL")  # a commit survives power loss
+        execute("PRAGMA foreign_keys=ON")
+        execute("PRAGMA temp_store=MEMORY")
+        execute("PRAGMA wal_autocheckpoint=0")  # the Checkpointer's work
+        execute(f"PRAGMA cache_size={-(settings.cache_octets >> 10):d}")
+        execute(f"PRAGMA mmap_size={settings.map_octets:d}")
+        if reads:
+            execute("PRAGMA query_only=ON")
+
+    # IMMEDIATE: a transaction that reads first and then writes must not find the database changed in between.
+    start = "BEGIN" if reads else "BEGIN IMMEDIATE"
+
+    def begin(tx: Connection) -> None:
+        _driver(tx).execute(start)
+
+    event.listen(engine, "connect", tune)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _probe() -> Features:
+    version = sqlite3.sqlite_version_info
+    if version < OLDEST:
+        found, needed = ".".join(map(str, version)), ".".join(map(str, OLDEST))
+        raise UnsupportedDatabase(f"SQLite {found} is too old: at least {needed} is needed")
+    with sqlite3.connect(":memory:") as trial:
+        features = Features(
+            version=version[:3],
+            fts5=_works(trial, "CREATE VIRTUAL TABLE f USING fts5(t)"),
+            trigram=_works(trial, "CREATE VIRTUAL TABLE g USING fts5(t, tokenize='trigram')"),
+            contentless_delete=_works(trial, "CREATE VIRTUAL TABLE h USING fts5(t, content='', contentless_delete=1)"),
+        )
+        if not _works(trial, "CREATE TABLE r(a)") or not _works(trial, "INSERT INTO r VALUES (1) RETURNING a"):
+            raise UnsupportedDatabase("this SQLite lacks RETURNING")
+    trial.close()
+    return features
+
+
+def _works(driver: sqlite3.Connection, statement: str) -> bool:
+    try:
+        driver.execute(statement).fetchall()
+    except sqlite3.Error:
+        return False
+    return True
