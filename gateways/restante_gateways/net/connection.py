@@ -197,11 +197,20 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._lost:
             raise TlsFailed("connection lost")
         self._buffer = b""
-        self._tls = TlsStream(context)
-        self._handshake = self._loop.create_future()
+        self.begin_tls(context)
         if self._read_paused:
             self._read_paused = False
             self._transport.resume_reading()
+        await self.handshake()
+
+    def begin_tls(self, context: ssl.SSLContext) -> None:
+        """Takes every octet from here on for TLS. The listener calls it before the first one; sessions `start_tls`."""
+        self._tls = TlsStream(context)
+        self._handshake = self._loop.create_future()
+
+    async def handshake(self) -> None:
+        """Waits until TLS is established. Raises TlsFailed."""
+        assert self._tls is not None and self._handshake is not None
         try:
             async with asyncio.timeout(self._bounds.handshake_timeout_seconds):
                 await self._handshake

@@ -236,10 +236,12 @@ class StreamListener(Listener):
         connection = Connection(self._loop, peer, self.settings.bounds)
         self._connections.add(connection)
         try:
-            await self._loop.connect_accepted_socket(lambda: connection, client)
-            if self.settings.implicit_tls:
-                assert self._certificates is not None
-                await connection.start_tls(self._certificates.context)
+            if self.settings.implicit_tls and self._certificates is not None:
+                connection.begin_tls(self._certificates.context)
+                await self._loop.connect_accepted_socket(lambda: connection, client)
+                await connection.handshake()
+            else:
+                await self._loop.connect_accepted_socket(lambda: connection, client)
             await self._session(connection)
         except TlsFailed as error:
             self._metrics.connection_refused(self.settings.name, "tls")

@@ -1,0 +1,69 @@
+"""Listening sockets: bound here or handed over by systemd."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from restante_gateways.net import sockets
+
+
+def test_reuse_port_lets_two_share_a_port() -> None:
+    first = sockets.bind("127.0.0.1", 0, reuse_port=True)
+    port = first[0].getsockname()[1]
+    second = sockets.bind("127.0.0.1", port, reuse_port=True)
+    with pytest.raises(OSError):
+        sockets.bind("127.0.0.1", port)
+    for each in first + second:
+        each.close()
+
+
+def test_all_addresses_share_the_port_that_was_chosen() -> None:
+    found = sockets.bind("localhost", 0)
+    assert len({each.getsockname()[1] for each in found}) == 1
+    for each in found:
+        assert not each.getblocking()
+        each.close()
+
+
+def test_sockets_of_another_process_are_left_alone() -> None:
+    environment = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "pop3", "HOME": "/"}
+    assert sockets.activated(environment) == {}
+    assert environment == {"HOME": "/"}
+
+
+def test_systemd_sockets_come_by_name() -> None:
+    program = """
+        import os, sys
+        from restante_gateways.net import sockets
+        listening = sockets.bind("127.0.0.1", 0) + sockets.bind("127.0.0.1", 0)
+        ports = [each.getsockname()[1] for each in listening]
+        for number, each in enumerate(listening):
+            os.dup2(each.fileno(), 100 + number)
+        for number, each in enumerate(listening):
+            each.close()
+            os.dup2(100 + number, 3 + number)
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="pop3:pop3s")
+        found = sockets.activated(os.environ)
+        assert {name: [s.getsockname()[1] for s in group] for name, group in found.items()} == {
+            "pop3": ports[:1], "pop3s": ports[1:]}, found
+        assert "LISTEN_FDS" not in os.environ
+        assert not any(s.get_inheritable() for group in found.values() for s in group)
+        print("by name")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "by name\n", done.stderr
+
+
+def test_a_port_in_use_leaves_nothing_open() -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError):
+        sockets.bind("127.0.0.1", taken.getsockname()[1])
+    assert len(os.listdir("/proc/self/fd")) == before
+    taken.close()
