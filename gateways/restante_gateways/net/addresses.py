@@ -38,6 +38,7 @@ class Peer:
     local: Endpoint
     listener: str
     loopback: bool
+    starttls: bool = False  # the listener lets a client turn to TLS
     tls: TlsFacts | None = None
 
 

@@ -47,6 +47,7 @@ class ListenerSettings:
 
     name: str
     implicit_tls: bool = False
+    starttls: bool = False  # told to sessions in `Peer.starttls`
     proxy_from: tuple[Network, ...] = ()
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
     refusals: Mapping[Refusal, bytes] = field(default_factory=dict)  # whole lines; not sent under implicit TLS
@@ -64,7 +65,7 @@ class Listener(abc.ABC):
         metrics: GatewayMetrics,
         certificates: Certificates | None = None,
     ) -> None:
-        if settings.implicit_tls and certificates is None:
+        if (settings.implicit_tls or settings.starttls) and certificates is None:
             raise ValueError(f"listener {settings.name} needs a certificate")
         self.settings = settings
         self._sockets = list(sockets)
@@ -168,7 +169,7 @@ class Listener(abc.ABC):
                 client.close()
             return
         loopback = is_loopback(real.host) and is_loopback(local.host)
-        self._open(client, Peer(real, local, self.settings.name, loopback))
+        self._open(client, Peer(real, local, self.settings.name, loopback, self.settings.starttls))
 
     def _open(self, client: socket.socket, peer: Peer) -> None:
         refusal = self._limiter.admit(peer.client.host, self._loop.time())
@@ -202,7 +203,8 @@ class Listener(abc.ABC):
             self._metrics.connection_refused(self.settings.name, "proxy header")
             client.close()
             return
-        self._open(client, Peer(header.client or real, header.local or local, self.settings.name, loopback=False))
+        source, target = header.client or real, header.local or local
+        self._open(client, Peer(source, target, self.settings.name, False, self.settings.starttls))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

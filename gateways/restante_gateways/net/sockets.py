@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 
+Socket = socket.socket
 FIRST_ACTIVATED_FD = 3  # sd_listen_fds(3)
 
 

@@ -1,0 +1,203 @@
+"""What every gateway process has around its sessions: listeners, certificates, logs, metrics, signals and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import BinaryIO, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from ..sasl import AuthenticationPolicy
+from . import logging, sockets
+from .addresses import Endpoint, parse_networks
+from .connection import ConnectionBounds
+from .limits import ConnectionLimiter, ConnectionLimits, Refusal
+from .listener import Listener, ListenerSettings, ProtocolFactory, ProtocolListener, StreamListener, StreamSession
+from .logging import CommandLog
+from .metrics import GatewayMetrics, MetricsServer
+from .tls import CertificateFiles, Certificates
+
+log = structlog.get_logger("runtime")
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a listener accepts. A systemd socket of the listener's name goes before `host` and `port`."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls: Literal["none", "starttls", "implicit"] = "starttls"
+    proxy_from: tuple[str, ...] = ()  # networks of load balancers; then every connection needs a PROXY header
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """Settings of one gateway process."""
+
+    gateway: str
+    certificates: tuple[CertificateFiles, ...] = ()
+    authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED
+    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
+    reuse_port: bool = False  # several processes on one port
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None  # None: no endpoint; 0: any free one
+    log_format: Literal["json", "console"] = "json"
+    log_level: str = "info"
+    log_commands: bool = True  # one line for each finished command
+    drain_seconds: float = 10.0
+
+
+class Runtime:
+    """One gateway process. A gateway listens, says `ready(True)`, waits for `draining`, drains and returns."""
+
+    def __init__(self, settings: RuntimeSettings, *, command_stream: BinaryIO | None = None) -> None:
+        """Raises CertificateError. Command lines go to `command_stream`, without it nowhere."""
+        self.settings = settings
+        self.metrics = GatewayMetrics(settings.gateway, CollectorRegistry())
+        self.commands = CommandLog(settings.gateway, command_stream)
+        self.certificates = Certificates(settings.certificates) if settings.certificates else None
+        self.limiter = ConnectionLimiter(settings.limits)
+        self.draining = asyncio.Event()
+        self.listeners: list[Listener] = []
+        self.metrics_port = 0
+        self._handed = sockets.activated(os.environ)
+        self._ready = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: RuntimeSettings, *, signals: bool = True) -> AsyncIterator[Runtime]:
+        """A runtime with logs set up, the metrics endpoint open, certificates watched and signals taken.
+
+        SIGTERM and SIGINT set `draining`; SIGHUP reads the certificates again. Raises CertificateError, OSError.
+        """
+        logging.configure(form=settings.log_format, level=settings.log_level)
+        runtime = cls(settings, command_stream=sys.stderr.buffer if settings.log_commands else None)
+        server = MetricsServer(runtime.metrics.registry, lambda: runtime._ready and not runtime.draining.is_set())
+        if settings.metrics_port is not None:
+            await server.start(settings.metrics_host, settings.metrics_port)
+            runtime.metrics_port = server.port
+        watching = None
+        if runtime.certificates is not None:
+            watching = asyncio.ensure_future(runtime.certificates.watch(after_check=runtime._show_expiry))
+        loop = asyncio.get_running_loop()
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, runtime.draining.set)
+            loop.add_signal_handler(signal.SIGHUP, runtime.reload_certificates)
+        try:
+            yield runtime
+        finally:
+            await runtime.drain()
+            if signals:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    loop.remove_signal_handler(number)
+            if watching is not None:
+                watching.cancel()
+            await server.stop()
+            runtime.commands.flush()
+
+    def ready(self, ready: bool) -> None:
+        """Says whether clients can be served now; `/readyz` shows it."""
+        self._ready = ready
+
+    def reload_certificates(self) -> None:
+        """Reads all certificates again."""
+        if self.certificates is not None:
+            self.certificates.reload(force=True)
+            self._show_expiry()
+
+    def listen_streams(
+        self,
+        ports: Mapping[str, Port],
+        session: StreamSession,
+        *,
+        refusals: Mapping[Refusal, bytes],
+        bounds: ConnectionBounds,
+    ) -> None:
+        """Accepts on `ports`, by listener name, with `session` for each client. Raises OSError, ValueError."""
+        self._listen(
+            ports,
+            refusals,
+            bounds,
+            lambda settings, listening: StreamListener(
+                settings,
+                listening,
+                session,
+                limiter=self.limiter,
+                metrics=self.metrics,
+                certificates=self.certificates,
+            ),
+        )
+
+    def listen_protocols(
+        self,
+        ports: Mapping[str, Port],
+        factory: ProtocolFactory,
+        *,
+        refusals: Mapping[Refusal, bytes],
+        bounds: ConnectionBounds,
+    ) -> None:
+        """Accepts on `ports` with a protocol from `factory` for each client. Raises OSError, ValueError."""
+        self._listen(
+            ports,
+            refusals,
+            bounds,
+            lambda settings, listening: ProtocolListener(
+                settings,
+                listening,
+                factory,
+                limiter=self.limiter,
+                metrics=self.metrics,
+                certificates=self.certificates,
+            ),
+        )
+
+    def addresses(self) -> dict[str, list[Endpoint]]:
+        """Where each listener accepts, by its name."""
+        return {listener.settings.name: listener.addresses for listener in self.listeners}
+
+    async def drain(self) -> None:
+        """Ends all listeners and their sessions, within `drain_seconds`."""
+        self.draining.set()
+        listeners, self.listeners = self.listeners, []
+        await asyncio.gather(*(listener.drain(self.settings.drain_seconds) for listener in listeners))
+
+    def _listen(
+        self,
+        ports: Mapping[str, Port],
+        refusals: Mapping[Refusal, bytes],
+        bounds: ConnectionBounds,
+        make: Callable[[ListenerSettings, list[sockets.Socket]], Listener],
+    ) -> None:
+        for name, port in ports.items():
+            if port.tls != "none" and self.certificates is None:
+                raise ValueError(f"listener {name} needs a certificate")
+            settings = ListenerSettings(
+                name,
+                implicit_tls=port.tls == "implicit",
+                starttls=port.tls == "starttls",
+                proxy_from=parse_networks(port.proxy_from),
+                bounds=bounds,
+                refusals=refusals,
+            )
+            listening = self._handed.pop(name, None) or sockets.bind(
+                port.host, port.port, reuse_port=self.settings.reuse_port
+            )
+            listener = make(settings, listening)
+            self.listeners.append(listener)
+            listener.start()
+            log.info(
+                "listening", listener=name, tls=port.tls, addresses=[f"{a.host}:{a.port}" for a in listener.addresses]
+            )
+
+    def _show_expiry(self) -> None:
+        if self.certificates is not None:
+            self.metrics.certificates(self.certificates.days_left(datetime.now(UTC)))

@@ -1,0 +1,81 @@
+"""A gateway process: listeners by name, readiness, drain on a signal, certificates on another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+
+import pytest
+import structlog
+
+from restante_gateways.net.connection import Connection, ConnectionBounds, Draining
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+
+from .conftest import MakePair
+
+
+async def session(connection: Connection) -> None:
+    connection.write(b"%s %d\r\n" % (connection.peer.listener.encode(), connection.peer.starttls))
+    try:
+        while await connection.read():
+            pass
+    except Draining:
+        connection.write(b"bye\r\n")
+
+
+async def get(port: int, path: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET " + path + b" HTTP/1.1\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_process_listens_shows_itself_and_drains_on_sigterm(
+    make_pair: MakePair, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pair = make_pair("server", "mail.example.test", days=10)
+    settings = RuntimeSettings("pop3", certificates=(pair,), metrics_port=0, drain_seconds=2.0)
+    ports = {"pop3": Port(tls="starttls"), "pop3s": Port(tls="implicit"), "plain": Port(tls="none")}
+    try:
+        async with Runtime.open(settings) as runtime:
+            runtime.listen_streams(ports, session, refusals={}, bounds=ConnectionBounds())
+            where = runtime.addresses()
+            assert list(where) == ["pop3", "pop3s", "plain"]
+            assert b" 503 " in await get(runtime.metrics_port, b"/readyz")
+            runtime.ready(True)
+            assert b" 200 " in await get(runtime.metrics_port, b"/readyz")
+            reader, _ = await asyncio.open_connection(*where["pop3"][0])
+            assert await reader.readline() == b"pop3 1\r\n"
+            plain, plain_writer = await asyncio.open_connection(*where["plain"][0])
+            assert await plain.readline() == b"plain 0\r\n"
+            plain_writer.close()
+            client = ssl.create_default_context(cafile=str(pair.certificate))
+            secure, secure_writer = await asyncio.open_connection(
+                *where["pop3s"][0], ssl=client, server_hostname="mail.example.test"
+            )
+            assert await secure.readline() == b"pop3s 0\r\n"
+            secure_writer.close()
+            await asyncio.sleep(0)
+            page = await get(runtime.metrics_port, b"/metrics")
+            assert b'restante_gateway_certificate_expiry_days{name="mail.example.test"} 9.9' in page
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0.05)
+            assert not runtime.draining.is_set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(runtime.draining.wait(), 5)
+            assert b" 503 " in await get(runtime.metrics_port, b"/readyz")
+        assert await reader.read() == b"bye\r\n"
+    finally:
+        structlog.reset_defaults()
+    logged = capfd.readouterr().err
+    assert "certificate loaded" in logged
+    assert "certificate expires soon" in logged
+
+
+async def test_tls_without_a_certificate_is_an_error_that_names_the_listener() -> None:
+    runtime = Runtime(RuntimeSettings("pop3"))
+    with pytest.raises(ValueError, match="pop3s"):
+        runtime.listen_streams({"pop3s": Port(tls="implicit")}, session, refusals={}, bounds=ConnectionBounds())
