@@ -43,7 +43,6 @@ def configure(*, form: str = "json", level: str = "info") -> None:
         processors=shared + rest,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
 
 
