@@ -1,3 +1,3 @@
 """What every test may use."""
 
-pytest_plugins = ["tests.harness.requirements", "tests.harness.postgres"]
+pytest_plugins = ["tests.harness.requirements", "tests.harness.postgres", "tests.harness.player"]

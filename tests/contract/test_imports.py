@@ -23,6 +23,7 @@ PURE = [
     "restante_server.transport.dsn",
     "restante_server.transport.schedule",
     "restante_gateways.imap.encoder",
+    "restante_gateways.imap.folder_view",
     "restante_gateways.imap.framing",
     "restante_gateways.imap.parser",
     "restante_gateways.imap.responses",
@@ -57,7 +58,7 @@ IMPURE = [
 CLOCK_READINGS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
 
 CONTRACT_HALF = ["restante.v1", "restante.v1.*", "restante.errors", "restante.methods"]
-"""What the server may import from `restante`; `methods` has the type of what is generated into `restante.v1.methods`."""
+"""What the server may import from `restante`; `methods` has the type of what `restante.v1.methods` lists."""
 
 
 def module_name(path: Path, source: Path) -> str:
