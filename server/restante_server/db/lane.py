@@ -73,9 +73,8 @@ class Lane:
                 for item in due:
                     item.error = DatabaseError("the write pipeline failed")
                     item.error.__cause__ = error
-            seconds = time.perf_counter() - began
+            self._observer.group(self._number, len(due), time.perf_counter() - began, replays)
             self._done(group)
-            self._observer.group(self._number, len(due), seconds, replays)
             self._runner.upkeep()
         else:
             self._done(group)

@@ -63,7 +63,7 @@ class WithEffects(Protocol[R_contra]):
     the writer has been cancelled after the start.
     """
 
-    def after_commit(self, result: R_contra, /) -> None: ...
+    def after_commit(self, result: R_contra, /) -> object: ...
 
 
 @runtime_checkable
@@ -88,7 +88,7 @@ class Call(Generic[R]):
     rows: int = 1
     octets: int = 0
     contents: frozenset[int] = frozenset()
-    after_commit: Callable[[R], None] | None = None
+    after_commit: Callable[[R], object] | None = None
 
 
 def sets(operations: Sequence[tuple[type, frozenset[int]]]) -> list[list[int]]:

@@ -151,7 +151,7 @@ class Pipeline:
             octets += item.octets
             future = item.future
             if item.error is None:
-                effects: Callable[[Any], None] | None = getattr(item.operation, "after_commit", None)
+                effects: Callable[[Any], object] | None = getattr(item.operation, "after_commit", None)
                 if effects is not None:
                     self._tell(effects, item.result)
                 if not future.done():
@@ -160,7 +160,7 @@ class Pipeline:
                 future.set_exception(item.error)
         self._release(len(group), octets)
 
-    def _tell(self, effects: Callable[[Any], None], result: object) -> None:
+    def _tell(self, effects: Callable[[Any], object], result: object) -> None:
         try:
             effects(result)
         except Exception as error:  # noqa: BLE001 - the write is durable: what its effects fail at is not its failure

@@ -1,0 +1,30 @@
+"""The statements that lock rows in ascending order, for databases where several transactions write at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, any_, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from restante_server.db.backend import LockRows
+
+
+def lock_rows(key: Column[Any]) -> LockRows:
+    """A function that locks the rows whose integer `key` is among the ids; an id without a row is nothing to lock.
+
+    ORDER BY comes before FOR UPDATE in the plan: the rows are locked in the order of their ids.
+    """
+    # NO KEY: nobody changes the key itself, so rows that refer to this one may be inserted meanwhile.
+    statement = (
+        select(key)
+        .where(key == any_(bindparam("ids", type_=ARRAY(BigInteger))))
+        .order_by(key)
+        .with_for_update(key_share=True)
+    )
+
+    def lock(tx: Connection, ids: Sequence[int]) -> None:
+        tx.execute(statement, {"ids": list(ids)}).all()
+
+    return lock

@@ -1,0 +1,79 @@
+"""How waiting operations are put together."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante_server.db.operation import sets
+
+
+class Deliver:
+    @classmethod
+    def run_many(cls) -> None: ...
+
+
+class Flag:
+    @classmethod
+    def run_many(cls) -> None: ...
+
+
+class Rename:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("operations", "expected"),
+    [
+        ("", []),
+        ("D1", [[0]]),
+        ("D1 D1 D2", [[0, 1, 2]]),  # neighbours of one class
+        ("R1 R1", [[0], [1]]),  # a class that cannot be merged
+        ("D1 F2 D3", [[0, 2], [1]]),  # disjoint mailboxes commute
+        ("D1 F1 D1", [[0], [1], [2]]),  # the flag change sees the first delivery and not the second
+        ("D1 F2 D2", [[0], [1], [2]]),  # what is between touches its mailbox
+        ("D1 F2 D1", [[0, 2], [1]]),
+        ("D1 R- D2", [[0], [1], [2]]),  # one without a mailbox is passed by nothing
+        ("D1 D- D2", [[0, 1, 2]]),
+        ("D1 F2 D-", [[0], [1], [2]]),  # and passes nothing
+        ("D1 F23 D4 F3 D3", [[0, 2], [1, 3], [4]]),
+    ],
+)
+def test_operations_of_a_class_run_as_one_unless_something_between_shares_a_mailbox(
+    operations: str, expected: list[list[int]]
+) -> None:
+    kinds = {"D": Deliver, "F": Flag, "R": Rename}
+    given_ones = [
+        (kinds[word[0]], frozenset(int(digit) for digit in word[1:] if digit != "-")) for word in operations.split()
+    ]
+    assert sets(given_ones) == expected
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([Deliver, Flag, Rename]), st.frozensets(st.integers(min_value=1, max_value=4), max_size=2)
+        ),
+        max_size=30,
+    )
+)
+def test_no_operation_ever_passes_one_that_shares_a_mailbox(operations: list[tuple[type, frozenset[int]]]) -> None:
+    order = [index for indexes in sets(operations) for index in indexes]
+    assert sorted(order) == list(range(len(operations)))
+    place = {index: at for at, index in enumerate(order)}
+    for later, (_, mailboxes) in enumerate(operations):
+        for earlier in range(later):
+            others = operations[earlier][1]
+            if mailboxes & others or not mailboxes or not others:
+                assert place[earlier] < place[later]
+
+
+@given(st.lists(st.tuples(st.sampled_from([Deliver, Flag, Rename]), st.frozensets(st.integers(1, 9))), max_size=30))
+def test_a_set_holds_one_class_and_only_mergeable_ones_share_it(
+    operations: list[tuple[type, frozenset[int]]],
+) -> None:
+    for indexes in sets(operations):
+        kinds = {operations[index][0] for index in indexes}
+        assert len(kinds) == 1
+        assert len(indexes) == 1 or kinds != {Rename}

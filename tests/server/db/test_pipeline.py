@@ -1,0 +1,379 @@
+"""The write pipeline: what becomes one transaction, who hears which error, and what is told when."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from restante.errors import DeadlineExceeded, Draining
+from restante_server.db.engine import Database
+from restante_server.db.errors import CommitFailed, DatabaseError
+from restante_server.db.group import Bounds
+from restante_server.db.operation import Call
+from restante_server.db.pipeline import QueueLimits
+from tests.harness.faults import DatabaseFaults, raising
+from tests.server.db.conftest import Add, AddSet, Figures, Opener, box, entry, next_number, numbers, words
+
+
+async def held(database: Database, faults: DatabaseFaults, *operations: Any) -> list[Any]:
+    """Writes a first entry, keeps its transaction open until all the operations wait, and returns their outcomes."""
+    with faults.lanes_stopped():
+        first = asyncio.ensure_future(database.write(Add(1, "first")))
+        await asyncio.to_thread(faults.reached.wait, 10)
+        tasks = [asyncio.ensure_future(database.write(operation)) for operation in operations]
+        await asyncio.sleep(0)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    await first
+    return outcomes
+
+
+async def test_what_waits_while_a_lane_is_busy_becomes_one_transaction(
+    db: Database, faults: DatabaseFaults, figures: Figures
+) -> None:
+    outcomes = await held(db, faults, *(Add(1, f"w{number}") for number in range(10)))
+    assert outcomes == list(range(2, 12))  # and in order of arrival
+    assert figures.sizes == [1, 10]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "sizes"),
+    [
+        (Bounds(operations=4), [1, 4, 4, 2]),
+        (Bounds(rows=6), [1, 3, 3, 3, 1]),
+        (Bounds(octets=250), [1, 2, 2, 2, 2, 2]),
+        (Bounds(octets=50), [1] * 11),  # one beyond the bound is a group of its own
+    ],
+)
+async def test_a_group_is_bounded_by_count_rows_and_octets(
+    bounds: Bounds, sizes: list[int], open_small: Opener, faults: DatabaseFaults, figures: Figures
+) -> None:
+    db = open_small(bounds=bounds)
+    await held(db, faults, *(Add(1) for _ in range(10)))
+    assert figures.sizes == sizes
+    assert await db.read(numbers, 1) == list(range(1, 12))
+
+
+async def test_a_failing_operation_answers_its_own_error_and_its_neighbours_commit(
+    db: Database, faults: DatabaseFaults, figures: Figures
+) -> None:
+    outcomes = await held(db, faults, Add(1, "a"), Add(1, "first"), Add(1, "b"), Add(1, "a"), Add(1, "c"))
+    assert figures.sizes == [1, 5]
+    assert [type(outcome) for outcome in outcomes] == [int, IntegrityError, int, IntegrityError, int]
+    assert await db.read(words) == ["first", "a", "b", "c"]
+    assert await db.read(numbers, 1) == [1, 2, 3, 4]  # what the failed ones had raised was undone
+
+
+async def test_an_operation_that_fails_alone_leaves_nothing_and_the_next_one_works(db: Database) -> None:
+    await db.write(Add(1, "a"))
+    with pytest.raises(IntegrityError):
+        await db.write(Add(1, "a"))
+    assert await db.write(Add(1, "b")) == 2
+
+
+async def test_an_error_of_the_operation_itself_comes_back_as_it_was_raised(
+    db: Database, faults: DatabaseFaults
+) -> None:
+    own = KeyError("own")
+
+    def fails(tx: Connection) -> None:
+        next_number(tx, 1)
+        raise own
+
+    outcomes = await held(db, faults, Call(fails), Add(1, "b"))
+    assert outcomes[0] is own
+    assert outcomes[1] == 2
+
+
+async def test_an_operation_that_ends_by_stop_iteration_is_answered(db: Database) -> None:
+    with pytest.raises(RuntimeError):
+        await db.write(Call(lambda _tx: next(iter(()))))
+
+
+async def test_an_operation_that_swallows_a_database_error_does_not_spoil_its_neighbours(
+    db: Database, faults: DatabaseFaults, dialect: str
+) -> None:
+    def swallows(tx: Connection) -> str:
+        try:
+            tx.execute(insert(entry).values(box_id=1, number=1, word="first"))
+        except IntegrityError:
+            return "all is well"
+        return "nothing happened"
+
+    outcomes = await held(db, faults, Add(1, "a"), Call(swallows), Add(1, "b"))
+    if dialect == "postgresql":  # its transaction is aborted by then: it must not pass for a success
+        assert isinstance(outcomes[1], DatabaseError)
+    else:
+        assert outcomes[1] == "all is well"
+    assert await db.read(words) == ["first", "a", "b"]
+    (alone,) = await asyncio.gather(db.write(Call(swallows)), return_exceptions=True)  # where there is no savepoint
+    assert type(alone) is type(outcomes[1])
+    assert await db.write(Add(1, "c")) == 4
+
+
+async def test_operations_of_one_class_run_set_at_a_time(db: Database, faults: DatabaseFaults) -> None:
+    AddSet.sizes.clear()
+    outcomes = await held(db, faults, AddSet(1, "a"), AddSet(2, "b"), Add(3, "c"), AddSet(1, "d"))
+    assert AddSet.sizes == [3]
+    assert outcomes == [2, 1, 1, 3]
+
+
+async def test_in_a_set_an_operation_may_fail_alone(db: Database, faults: DatabaseFaults) -> None:
+    AddSet.sizes.clear()
+    outcomes = await held(db, faults, AddSet(1, "a"), AddSet(1, "bad"), AddSet(1, "b"))
+    assert AddSet.sizes == [3]
+    assert isinstance(outcomes[1], ValueError)
+    assert [outcomes[0], outcomes[2]] == [2, 3]
+
+
+async def test_a_set_that_raises_is_undone_and_run_one_by_one(
+    db: Database, faults: DatabaseFaults, figures: Figures
+) -> None:
+    outcomes = await held(db, faults, Add(1, "x"), AddSet(1, "a"), AddSet(1, "first"), AddSet(1, "b"), Add(1, "y"))
+    assert [type(outcome) for outcome in outcomes] == [int, int, IntegrityError, int, int]
+    assert await db.read(words) == ["first", "x", "a", "b", "y"]
+    assert await db.read(numbers, 1) == [1, 2, 3, 4, 5]
+    assert figures.sizes == [1, 5]
+
+
+async def test_a_set_that_answers_too_few_is_run_one_by_one(db: Database, faults: DatabaseFaults) -> None:
+    class Short(AddSet):
+        @classmethod
+        def run_many(cls, tx: Connection, operations: Any) -> list[int | Exception]:
+            return super().run_many(tx, operations)[:1]
+
+    assert await held(db, faults, Short(1, "a"), Short(1, "b")) == [2, 3]
+    assert await db.read(words) == ["first", "a", "b"]
+
+
+async def test_when_the_commit_fails_all_get_that_error_and_nothing_stands(
+    db: Database, faults: DatabaseFaults
+) -> None:
+    told: list[Any] = []
+    faults.at_commit = [None, raising(OSError("the disk is gone"))]
+    outcomes = await held(db, faults, Add(1, "a", told=told), Add(1, "first"), Add(2, "b", told=told))
+    assert [type(outcome) for outcome in outcomes] == [CommitFailed, IntegrityError, CommitFailed]
+    assert told == []
+    assert await db.read(words) == ["first"]
+    assert await db.write(Add(1, "c")) == 2
+
+
+async def test_a_commit_whose_answer_is_lost_is_never_an_ok(db: Database, faults: DatabaseFaults) -> None:
+    faults.after = [raising(ConnectionResetError())]
+    with pytest.raises(CommitFailed):
+        await db.write(Add(1, "a"))
+    assert await db.read(words) == ["a"]  # which the writer finds when it looks
+
+
+async def test_effects_are_told_in_commit_order_after_the_commit_and_before_the_answer(
+    db: Database, faults: DatabaseFaults
+) -> None:
+    told: list[Any] = []
+    seen: list[int] = []
+
+    async def write(word: str) -> None:
+        number = await db.write(Add(1, word, told=told))
+        assert (1, number, word) in told
+        seen.append(number)
+
+    with faults.lanes_stopped():
+        tasks = [asyncio.ensure_future(write(f"w{number}")) for number in range(5)]
+        await asyncio.to_thread(faults.reached.wait, 10)
+        assert told == []
+    await asyncio.gather(*tasks)
+    assert [number for _, number, _ in told] == seen == [1, 2, 3, 4, 5]
+
+
+async def test_an_effect_that_fails_is_reported_and_the_write_stands(db: Database) -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+    failing = Call(lambda tx: next_number(tx, 1), mailboxes=frozenset({1}), after_commit=lambda _number: 1 // 0)
+    assert await db.write(failing) == 1
+    assert isinstance(reported[0]["exception"], ZeroDivisionError)
+    assert await db.write(Add(1)) == 2
+
+
+async def test_a_cancelled_writer_takes_back_what_has_not_started(db: Database, faults: DatabaseFaults) -> None:
+    with faults.lanes_stopped():
+        first = asyncio.ensure_future(db.write(Add(1, "first")))
+        await asyncio.to_thread(faults.reached.wait, 10)
+        second, third = (asyncio.ensure_future(db.write(Add(1, word))) for word in ("second", "third"))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        assert db.queued_operations == 2
+    assert await first == 1
+    assert await third == 2
+    assert second.cancelled()
+    assert await db.read(words) == ["first", "third"]
+
+
+async def test_what_has_started_completes_with_its_effects_though_its_writer_is_cancelled(
+    db: Database, faults: DatabaseFaults
+) -> None:
+    told: list[Any] = []
+    with faults.lanes_stopped():
+        writer = asyncio.ensure_future(db.write(Add(1, "a", told=told)))
+        await asyncio.to_thread(faults.reached.wait, 10)
+        writer.cancel()
+        await asyncio.wait([writer])
+    assert writer.cancelled()
+    await db.write(Add(1, "b"))
+    assert told == [(1, 1, "a")]
+
+
+async def test_an_operation_past_its_deadline_is_not_run(db: Database, faults: DatabaseFaults) -> None:
+    with faults.lanes_stopped():
+        first = asyncio.ensure_future(db.write(Add(1, "first")))
+        await asyncio.to_thread(faults.reached.wait, 10)
+        late = asyncio.ensure_future(db.write(Add(1, "late"), deadline=time.monotonic() + 0.01))
+        timely = asyncio.ensure_future(db.write(Add(1, "timely"), deadline=time.monotonic() + 60))
+        await asyncio.sleep(0.03)
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert [await first, await timely] == [1, 2]
+    assert await db.read(words) == ["first", "timely"]
+
+
+@pytest.mark.parametrize("limits", [QueueLimits(operations=3), QueueLimits(octets=300)])
+async def test_writers_beyond_the_queue_wait_their_turn_in_order(
+    limits: QueueLimits, open_small: Opener, faults: DatabaseFaults
+) -> None:
+    db = open_small(queue=limits)
+    with faults.lanes_stopped():
+        tasks = [asyncio.ensure_future(db.write(Add(1, f"w{number}"))) for number in range(10)]
+        await asyncio.to_thread(faults.reached.wait, 10)
+        assert (db.queued_operations, db.queued_octets, db.waiting_writers) == (3, 300, 7)
+        tasks[5].cancel()  # one that waits outside
+        await asyncio.wait([tasks[5]])
+        assert db.waiting_writers == 6
+    del tasks[5]
+    assert await asyncio.gather(*tasks) == list(range(1, 10))
+    assert (db.queued_operations, db.queued_octets) == (0, 0)
+
+
+async def test_an_operation_larger_than_the_queue_is_run_when_it_is_alone(open_small: Opener) -> None:
+    db = open_small(queue=QueueLimits(octets=300))
+    assert sorted(await asyncio.gather(db.write(Add(1)), db.write(Add(1, octets=10_000)), db.write(Add(1)))) == [
+        1,
+        2,
+        3,
+    ]
+
+
+async def test_close_finishes_what_is_queued_and_takes_nothing_new(open_small: Opener, faults: DatabaseFaults) -> None:
+    db = open_small(queue=QueueLimits(operations=4))
+    with faults.lanes_stopped():
+        tasks = [asyncio.ensure_future(db.write(Add(1))) for _ in range(10)]
+        await asyncio.to_thread(faults.reached.wait, 10)
+        closing = asyncio.ensure_future(db.close())
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await db.write(Add(1))
+    assert await asyncio.gather(*tasks) == list(range(1, 11))
+    await closing
+    with pytest.raises(Draining):
+        await db.read(words)
+
+
+async def test_a_series_lets_others_between_and_each_step_is_durable(db: Database) -> None:
+    async def others() -> None:
+        while len(steps) < 4:
+            await db.write(Add(1, None))
+
+    steps: list[int] = []
+    meanwhile = asyncio.ensure_future(others())
+    async for number in db.write_series(Add(1, "step 0"), lambda _: Add(1, f"step {len(steps)}", rows=5_000)):
+        steps.append(number)
+        assert f"step {len(steps) - 1}" in await db.read(words)
+        if len(steps) == 4:
+            break
+    await meanwhile
+    assert any(later - earlier > 1 for earlier, later in pairwise(steps))
+
+
+async def test_a_series_ends_where_nothing_follows_or_a_step_fails(db: Database) -> None:
+    done = [number async for number in db.write_series(Add(1, "a"), lambda number: Add(1) if number < 3 else None)]
+    assert done == [1, 2, 3]
+    with pytest.raises(IntegrityError):
+        [number async for number in db.write_series(Add(1, "b"), lambda _: Add(1, "a"))]
+    assert await db.read(words) == ["a", None, None, "b"]
+
+
+async def test_operations_for_a_mailbox_run_in_order_of_arrival_whatever_their_class(db: Database) -> None:
+    operations = [(Add if number % 3 else AddSet)(1 + number % 4, f"w{number:03}") for number in range(200)]
+    await asyncio.gather(*(db.write(operation) for operation in operations))
+    found = await db.read(words)
+    for box_id in range(1, 5):
+        expected = [operation.word for operation in operations if operation.box_id == box_id]
+        assert [word for word in found if word in expected] == expected
+
+
+@dataclass(frozen=True)
+class Move:
+    """Raises two counters, the one given first before the other."""
+
+    first: int
+    second: int
+    rows: int = 2
+    octets: int = 0
+
+    @property
+    def mailboxes(self) -> frozenset[int]:
+        return frozenset({self.first, self.second})
+
+    def run(self, tx: Connection) -> None:
+        for box_id in (self.first, self.second):
+            tx.execute(update(box).where(box.c.box_id == box_id).values(counter=box.c.counter + 1))
+
+
+async def test_writes_over_several_mailboxes_in_any_order_never_deadlock(
+    dialect: str, open_small: Opener, figures: Figures
+) -> None:
+    cores = [open_small() for _ in range(1 if dialect == "sqlite" else 2)]
+    pairs = [(1 + number % 8, 1 + (number * 5 + 3) % 8) for number in range(200)]
+    await asyncio.gather(*(cores[at % len(cores)].write(Move(*pair)) for at, pair in enumerate(pairs)))
+    assert all(replays == 0 for _, _, replays in figures.groups)
+
+    def total(tx: Connection) -> int:
+        return sum(tx.execute(select(box.c.counter)).scalars())
+
+    assert await cores[0].read(total) == 400
+
+
+async def test_nobody_sees_a_change_number_before_the_one_below_it(dialect: str, open_small: Opener) -> None:
+    cores = [open_small() for _ in range(1 if dialect == "sqlite" else 2)]
+    writing = True
+
+    async def write(core: Database, start: int) -> None:
+        for number in range(60):
+            await core.write((Add if number % 2 else AddSet)(1 + (start + number) % 3))
+
+    def gaps(tx: Connection) -> list[tuple[int, int, int]]:
+        """(box, number of entries, counter) of each box whose numbers have a gap."""
+        counters = select(box.c.box_id, box.c.counter).order_by(box.c.box_id)
+        found = []
+        for box_id, counter in tx.execute(counters).all():
+            seen = numbers(tx, box_id)
+            if seen != list(range(1, counter + 1)):
+                found.append((box_id, len(seen), counter))
+        return found
+
+    async def watch(core: Database) -> int:
+        looks = 0
+        while writing:
+            assert await core.read(gaps) == []
+            looks += 1
+        return looks
+
+    watchers = [asyncio.ensure_future(watch(core)) for core in cores for _ in range(2)]
+    await asyncio.gather(*(write(core, start) for core in cores for start in range(8)))
+    writing = False
+    assert min(await asyncio.gather(*watchers)) > 3
+    assert sum([len(await cores[0].read(numbers, box_id)) for box_id in (1, 2, 3)]) == 480 * len(cores)
