@@ -35,7 +35,7 @@ def _install_buf() -> bool:
         return False
     lock, installed = ROOT / "package-lock.json", ROOT / "node_modules/.package-lock.json"
     if not BUF.exists() or not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        subprocess.run(["npm", "ci", "--ignore-scripts", "--silent"], cwd=ROOT, check=True)
+        subprocess.run(["npm", "ci", "--ignore-scripts", "--loglevel=error"], cwd=ROOT, check=True)
         installed.touch()
     return True
 
