@@ -1,0 +1,166 @@
+"""The Accept stream: messages from other servers, any number at once, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+
+from restante import errors
+from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
+
+FIRST_GRANT_OCTETS = 1 << 20
+MAX_CHUNK_OCTETS = 256 << 10
+
+OpenStream = Callable[[], grpc.aio.StreamStreamCall[AcceptRequest, AcceptResponse]]
+
+
+class Acceptance:
+    """One message on its way in. Use `feed`, then `commit` or `abort`."""
+
+    def __init__(self, acceptance_id: int, stream: _Stream) -> None:
+        self._id, self._stream = acceptance_id, stream
+        self._granted = FIRST_GRANT_OCTETS
+        self._room = asyncio.Event()
+        self._outcome: asyncio.Future[AcceptResponse] = asyncio.get_running_loop().create_future()
+
+    async def feed(self, octets: bytes) -> None:
+        """Send the next octets, waiting while the core is behind. Raises what ended the acceptance early."""
+        for start in range(0, len(octets), MAX_CHUNK_OCTETS):
+            chunk = octets[start : start + MAX_CHUNK_OCTETS]
+            while self._granted < len(chunk) and not self._outcome.done():
+                self._room.clear()
+                await self._room.wait()
+            self._check()
+            self._granted -= len(chunk)
+            self._stream.send(AcceptRequest(acceptance_id=self._id, chunk=chunk))
+
+    async def commit(self) -> int:
+        """That was all: the transport id, once the message is durable.
+
+        Raises RestanteError. When the connection broke, Draining: the message may have been taken, and starting
+        again with the same request_id settles it.
+        """
+        if not self._outcome.done():
+            self._stream.send(AcceptRequest(acceptance_id=self._id, commit=True))
+        await asyncio.wait([self._outcome])
+        return self._check()
+
+    def abort(self) -> None:
+        """Forget it; harmless after the end."""
+        if not self._outcome.done():
+            self._stream.send(AcceptRequest(acceptance_id=self._id, abort=True))
+            self._stream.forget(self._id)
+            self._outcome.cancel()
+
+    def _check(self) -> int:
+        if not self._outcome.done():
+            return 0
+        response = self._outcome.result()
+        if response.accepted:
+            return response.transport_id
+        raise errors.BY_REASON.get(response.reason, errors.Internal)
+
+    def _receive(self, response: AcceptResponse) -> None:
+        if response.granted_octets:
+            self._granted += response.granted_octets
+        elif not self._outcome.done():
+            self._outcome.set_result(response)
+        self._room.set()
+
+    def _lose(self, error: errors.RestanteError) -> None:
+        if not self._outcome.done():
+            self._outcome.set_exception(error)
+            self._outcome.exception()  # it may be that nobody waits
+        self._room.set()
+
+
+class _Stream:
+    def __init__(self, call: grpc.aio.StreamStreamCall[AcceptRequest, AcceptResponse]) -> None:
+        self._call = call
+        self._requests: asyncio.Queue[AcceptRequest] = asyncio.Queue()
+        self._acceptances: dict[int, Acceptance] = {}
+        self.usable = True
+        self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
+
+    def start(self, acceptance_id: int, begin: AcceptBegin) -> Acceptance:
+        acceptance = self._acceptances[acceptance_id] = Acceptance(acceptance_id, self)
+        self.send(AcceptRequest(acceptance_id=acceptance_id, start=begin))
+        return acceptance
+
+    def send(self, request: AcceptRequest) -> None:
+        self._requests.put_nowait(request)
+
+    def forget(self, acceptance_id: int) -> None:
+        self._acceptances.pop(acceptance_id, None)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._call.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lose(errors.Draining("The connection was closed."))
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._call.write(await self._requests.get())
+        except (grpc.RpcError, asyncio.InvalidStateError):
+            return  # the reader learns why
+
+    async def _read(self) -> None:
+        lost: errors.RestanteError = errors.Draining("The server ended the stream.")
+        try:
+            while True:
+                response = await self._call.read()
+                if not isinstance(response, AcceptResponse):
+                    break
+                if response.draining:
+                    self.usable = False
+                    continue
+                acceptance = self._acceptances.get(response.acceptance_id)
+                if acceptance is not None:
+                    acceptance._receive(response)
+                    if not response.granted_octets:
+                        self.forget(response.acceptance_id)
+                if not self.usable and not self._acceptances:
+                    break
+        except grpc.RpcError as error:
+            lost = errors.from_rpc_error(error)
+        self._lose(lost)
+
+    def _lose(self, error: errors.RestanteError) -> None:
+        self.usable = False
+        for acceptance in self._acceptances.values():
+            acceptance._lose(error)
+        self._acceptances.clear()
+        self._tasks[0].cancel()
+        self._call.cancel()
+
+
+class AcceptStream:
+    """The stream of a process, opened when first needed and again after it broke or drained."""
+
+    def __init__(self, open_stream: OpenStream) -> None:
+        self._open_stream = open_stream
+        self._ids = itertools.count(1)
+        self._stream: _Stream | None = None
+        self._retiring: set[_Stream] = set()
+
+    def start(self, begin: AcceptBegin) -> Acceptance:
+        """Begin an acceptance. A core that is away shows at `feed` or `commit`."""
+        if self._stream is None or not self._stream.usable:
+            if self._stream is not None:
+                self._retiring.add(self._stream)
+            self._retiring = {stream for stream in self._retiring if stream._acceptances}
+            self._stream = _Stream(self._open_stream())
+        return self._stream.start(next(self._ids), begin)
+
+    async def close(self) -> None:
+        """End every stream; what was not committed is forgotten by the core."""
+        streams = [*self._retiring, *([self._stream] if self._stream is not None else [])]
+        self._stream = None
+        await asyncio.gather(*(stream.close() for stream in streams))

@@ -1,0 +1,62 @@
+"""Where the core is, and how a process proves itself to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+
+MAX_MESSAGE_OCTETS = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """What a gateway or the administrator's tool says on the Unix socket. The secret never shows in a repr."""
+
+    name: str  # imap, pop3, smtp, relay or admin
+    secret: str = field(repr=False)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The entries that go with every call."""
+        return (("restante-identity", self.name), ("restante-secret", self.secret))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A core to talk to.
+
+    `address` is "unix:PATH" or "HOST:PORT". TCP is always TLS: `root_certificates` (PEM) replaces the system's roots;
+    `certificate_chain` and `private_key` (PEM) prove a gateway on the mTLS port. `server_name` is checked instead of
+    the host of the address when given.
+    """
+
+    address: str
+    identity: ProcessIdentity | None = None
+    root_certificates: bytes | None = None
+    certificate_chain: bytes | None = None
+    private_key: bytes | None = field(default=None, repr=False)
+    server_name: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The entries that go with every call."""
+        return self.identity.metadata if self.identity is not None else ()
+
+    def open_channel(self) -> grpc.aio.Channel:
+        """A channel with connections of its own, so that a fresh one may reach another core."""
+        options: list[tuple[str, int | str]] = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_OCTETS),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
+        ]
+        if self.address.startswith("unix:"):
+            return grpc.aio.insecure_channel(self.address, options=options)
+        if self.server_name:
+            options.append(("grpc.ssl_target_name_override", self.server_name))
+        credentials = grpc.ssl_channel_credentials(self.root_certificates, self.private_key, self.certificate_chain)
+        return grpc.aio.secure_channel(self.address, credentials, options=options)

@@ -1,0 +1,168 @@
+"""One Watch stream for a process, which resumes by itself from what each subscription has seen."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from restante import errors
+from restante.v1.sync_pb2 import SessionsEnded, Subscription, WatchRequest, WatchResponse
+
+log = logging.getLogger(__name__)
+
+OnNotice = Callable[[WatchResponse], None]
+OpenStream = Callable[[], grpc.aio.StreamStreamCall[WatchRequest, WatchResponse]]
+TokenSource = Callable[[], bytes]
+
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+@dataclass(eq=False, slots=True)
+class Watching:
+    """One subscription. Notices come on the event loop, in order; the callback must not block.
+
+    A notice that rejects or resets it is the last one: subscribe again after reading anew.
+    """
+
+    subscription_id: int
+    mailbox_id: int
+    folder_id: int
+    since: int  # what has been told so far
+    epoch: int
+    token: TokenSource
+    on_notice: OnNotice
+    _stream: WatchStream
+
+    def close(self) -> None:
+        """No more notices; harmless to repeat."""
+        self._stream._unsubscribe(self.subscription_id)
+
+
+class WatchStream:
+    """Opens its stream with the first subscription or listener, and again whenever it breaks."""
+
+    def __init__(self, open_stream: OpenStream) -> None:
+        """`open_stream` begins a Watch call, on a fresh connection where the last one drained."""
+        self._open_stream = open_stream
+        self._ids = itertools.count(1)
+        self._watching: dict[int, Watching] = {}
+        self._requests: asyncio.Queue[WatchRequest] = asyncio.Queue()
+        self._listeners: set[Callable[[SessionsEnded], None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self.connected = False
+
+    def subscribe(
+        self, mailbox_id: int, folder_id: int, since: int, epoch: int, token: bytes | TokenSource, on_notice: OnNotice
+    ) -> Watching:
+        """Watch a folder, or with folder 0 a mailbox, from a change number on.
+
+        `token` may be a function, so that a stream that resumes uses a session's present token.
+        """
+        source = token if callable(token) else (lambda: token)
+        watching = Watching(next(self._ids), mailbox_id, folder_id, since, epoch, source, on_notice, self)
+        self._watching[watching.subscription_id] = watching
+        if self.connected:
+            self._requests.put_nowait(_subscribe(watching))
+        self.start()
+        return watching
+
+    def on_sessions_ended(self, listener: Callable[[SessionsEnded], None]) -> None:
+        """Be told of sessions that are over. For processes with an identity of their own."""
+        self._listeners.add(listener)
+        self.start()
+
+    def start(self) -> None:
+        """Open the stream now."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="watch")
+
+    async def close(self) -> None:
+        """End the stream and all subscriptions."""
+        task, self._task = self._task, None
+        self._watching.clear()
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _unsubscribe(self, subscription_id: int) -> None:
+        if self._watching.pop(subscription_id, None) is not None and self.connected:
+            self._requests.put_nowait(WatchRequest(unsubscribe=subscription_id))
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                if await self._once():
+                    pause = FIRST_PAUSE_SECONDS
+            except grpc.RpcError as error:
+                log.debug("the watch stream broke: %s", errors.from_rpc_error(error))
+            self.connected = False
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _once(self) -> bool:
+        """One stream from beginning to end; returns whether it ever worked."""
+        call = self._open_stream()
+        self._requests = asyncio.Queue()
+        for watching in self._watching.values():
+            self._requests.put_nowait(_subscribe(watching))
+        self.connected, worked = True, False
+        writing = asyncio.create_task(self._write(call, self._requests))
+        try:
+            while True:
+                response = await call.read()
+                if not isinstance(response, WatchResponse):
+                    return worked
+                worked = True
+                if response.draining:
+                    return worked
+                self._receive(response)
+        finally:
+            self.connected = False
+            writing.cancel()
+            call.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    async def _write(
+        self, call: grpc.aio.StreamStreamCall[WatchRequest, WatchResponse], requests: asyncio.Queue[WatchRequest]
+    ) -> None:
+        while True:
+            await call.write(await requests.get())
+
+    def _receive(self, response: WatchResponse) -> None:
+        kind = response.WhichOneof("notice")
+        if kind == "sessions_ended":
+            for listener in tuple(self._listeners):
+                listener(response.sessions_ended)
+            return
+        watching = self._watching.get(response.subscription_id)
+        if watching is None:
+            return
+        if kind == "folder":
+            watching.since = max(watching.since, response.folder.change_number)
+        elif kind == "mailbox":
+            watching.since = max(watching.since, response.mailbox.change_number)
+        elif kind in ("reset", "rejected"):
+            del self._watching[response.subscription_id]
+        watching.on_notice(response)
+
+
+def _subscribe(watching: Watching) -> WatchRequest:
+    return WatchRequest(
+        subscribe=Subscription(
+            subscription_id=watching.subscription_id,
+            session_token=watching.token(),
+            mailbox_id=watching.mailbox_id,
+            folder_id=watching.folder_id,
+            since_change_number=watching.since,
+            epoch=watching.epoch,
+        )
+    )

@@ -1,0 +1,1 @@
+"""The API: protobuf in, one transaction, protobuf out. No SQL here, and no protobuf below."""

@@ -1,0 +1,51 @@
+"""What handlers share: the parts of one core process, put together in `app.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from restante_server.db.engine import Database
+
+if TYPE_CHECKING:
+    from restante_server.api.identity import Authenticator
+    from restante_server.api.notify import Notifier
+    from restante_server.directory.service import Directory
+    from restante_server.settings import CoreSettings
+    from restante_server.store.contents import Contents
+    from restante_server.transport.service import Transport
+
+
+@dataclass
+class Core:
+    """The parts, and the tasks that outlive the call that began them."""
+
+    settings: CoreSettings
+    db: Database
+    epoch: int
+    contents: Contents
+    directory: Directory
+    transport: Transport
+    notifier: Notifier
+    authenticator: Authenticator
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def hold(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task from being forgotten while it runs."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run a coroutine beside everything else; `drain` waits for it."""
+        task = asyncio.create_task(work, name=name)
+        self.hold(task)
+        return task
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for what was spawned, at most so long, then cancel the rest."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()

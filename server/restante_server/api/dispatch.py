@@ -1,0 +1,158 @@
+"""The one dispatcher: unary calls and the operations of a batch go the same way.
+
+Rights, request ids, min_commit, deadlines and errors are looked after here; a handler only does its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import Message
+from sqlalchemy import Connection
+
+from restante.errors import (
+    CommitNotReached,
+    DeadlineExceeded,
+    EpochChanged,
+    Internal,
+    RestanteError,
+)
+from restante_server.api.caller import Call, Caller
+from restante_server.api.core import Core
+from restante_server.api.registry import Handler, Kind
+from restante_server.api.writes import HandlerWrite
+from restante_server.observe import CallObserver
+from restante_server.store import mailboxes
+
+log = logging.getLogger(__name__)
+
+MIN_COMMIT_PAUSE_SECONDS = 0.02
+
+
+class ReadBatch:
+    """Short reads that become ready in the same turn of the loop share one thread hop and one snapshot.
+
+    Measured (DESIGN section 4): 0.174 ms with a hop each, 0.071 with 20 in one.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any], float]] = []
+
+    def add(self, function: Callable[[Connection], Any], deadline: float) -> asyncio.Future[Any]:
+        """The outcome of a read that begins with this turn of the loop. Cancelling the future gives it up."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._start)
+        self._waiting.append((function, future, deadline))
+        return future
+
+    def _start(self) -> None:
+        batch, self._waiting = self._waiting, []
+        wanted = [entry for entry in batch if not entry[1].done()]
+        if wanted:
+            task = asyncio.ensure_future(self._run(wanted))
+            self._core.hold(task)
+
+    async def _run(self, batch: list[tuple[Callable[[Connection], Any], asyncio.Future[Any], float]]) -> None:
+        deadline = max(entry[2] for entry in batch)
+        outcomes: list[Any]
+        try:
+            outcomes = await self._core.db.read_many([entry[0] for entry in batch], deadline=deadline)
+        except Exception as error:  # noqa: BLE001 - it is the outcome of each
+            outcomes = [error] * len(batch)
+        for (_, future, _), outcome in zip(batch, outcomes, strict=True):
+            if future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+class Dispatcher:
+    """Runs handlers. Every method raises RestanteError and nothing else, save CancelledError."""
+
+    def __init__(self, core: Core, observer: CallObserver) -> None:
+        self.core, self._observer = core, observer
+        self._reads = ReadBatch(core)
+
+    def call(self, caller: Caller, deadline: float) -> Call:
+        """What a handler is given."""
+        return Call(self.core, caller, time.time_ns() // 1_000, deadline)
+
+    async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float) -> Message:
+        """The response of a unary handler, within its deadline (a moment of `time.monotonic()`)."""
+        began, outcome = time.perf_counter(), "CANCELLED"
+        try:
+            handler.rule(caller)
+            call = self.call(caller, deadline)
+            if call.seconds_left <= 0:
+                raise DeadlineExceeded
+            if handler.has_min_commit and request.HasField("min_commit"):
+                await self._reach(call, request.min_commit)
+            response: Message = await self._run(handler, call, request)
+            outcome = "OK"
+        except Exception as error:
+            known = translate(error, handler.method.path)
+            outcome = known.reason
+            raise known from error
+        finally:
+            self._observer.finished(handler.method.path, caller, outcome, began)
+        return response
+
+    async def _run(self, handler: Handler, call: Call, request: Any) -> Any:
+        match handler.kind:
+            case Kind.READ:
+                return await self._within(call, self._reads.add(partial(_read, handler, call, request), call.deadline))
+            case Kind.SLOW_READ:
+                return await call.read(partial(_read, handler, call, request))
+            case Kind.WRITE:
+                write: HandlerWrite[Any] = HandlerWrite(
+                    call=call,
+                    request=request,
+                    function=partial(_read, handler, call, request),
+                    mailboxes=handler.mailboxes(call, request),
+                    rows=handler.rows(request),
+                    octets=handler.octets(request),
+                )
+                return (await self.core.db.write(write, deadline=call.deadline)).response
+            case Kind.DIRECT:
+                return await self._within(call, handler.run(call, request))
+
+    async def _within(self, call: Call, work: Any) -> Any:
+        try:
+            async with asyncio.timeout(max(0.0, call.seconds_left)):
+                return await work
+        except TimeoutError:
+            raise DeadlineExceeded from None
+
+    async def _reach(self, call: Call, token: Any) -> None:
+        """Wait until the commit of a token can be seen (DESIGN section 4, "Read your writes")."""
+        if token.epoch != self.core.epoch:
+            raise EpochChanged(epoch=self.core.epoch)
+        mailbox_id = call.mailbox_id(token.mailbox_id)
+        while await call.read(partial(mailboxes.change_number, mailbox_id=mailbox_id)) < token.change_number:  # type: ignore[operator]
+            if call.seconds_left <= MIN_COMMIT_PAUSE_SECONDS:
+                raise CommitNotReached(change_number=token.change_number)
+            await asyncio.sleep(MIN_COMMIT_PAUSE_SECONDS)
+
+
+def _read(handler: Handler, call: Call, request: Any, tx: Connection) -> Any:
+    return handler.run(tx, call, request)
+
+
+def translate(error: Exception, path: str) -> RestanteError:
+    """The error to answer with. A fault of ours is logged with the number that the caller is given."""
+    if isinstance(error, RestanteError):
+        return error
+    incident = secrets.token_hex(6)
+    log.error("a fault in %s, incident %s", path, incident, exc_info=error)
+    return Internal(incident=incident)

@@ -1,0 +1,247 @@
+"""The Execute stream: batches of operations, bounded and fair (DESIGN section 4, "Execute, our ROP buffer").
+
+Operations of one session begin in the order sent, each after the one before has answered, unless marked independent;
+sessions never wait for each other. Reading stops while as many operations are in flight as may be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.rpc import status_pb2
+
+from restante.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    RestanteError,
+    ResultTooLarge,
+    TooManyOperations,
+    UnknownOperation,
+    to_status,
+)
+from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, OperationResult
+from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
+from restante_server.api.dispatch import Dispatcher, translate
+from restante_server.api.registry import UNARY, Handler, Kind
+
+MAX_BATCH_OPERATIONS = 256
+MAX_ANSWER_OCTETS = 256 << 10
+MAX_RESULT_OCTETS = 64 << 10
+MAX_IN_FLIGHT = 1_024
+MAX_SESSION_IN_FLIGHT = 64
+RETRY_SECONDS = 0.1
+
+STREAMING_TWIN = {
+    "batch_get_messages": "MessageService/StreamMessages",
+    "read_folder_changes": "FolderService/OpenFolder",
+}
+"""The streaming RPC that has no limit, for operations whose result may be too large."""
+
+Identify = Callable[[bytes, str], Awaitable[Caller]]
+"""The caller of a session token ("" for the stream's own) at a client address; raises RestanteError."""
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    """One operation from its arrival to its answer."""
+
+    operation_id: int
+    field: str
+    request: Any
+    token: bytes
+    client_address: str
+    deadline: float
+    independent: bool
+    task: asyncio.Task[Any] | None = None
+    cancelled: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Session:
+    """What one session has on the stream: at most one ordered operation runs at a time.
+
+    Operations of the stream's own identity (no token) are for many clients, so they are all independent.
+    """
+
+    waiting: deque[_Flight] = field(default_factory=deque)
+    running: _Flight | None = None
+    in_flight: int = 0
+
+
+class Execution:
+    """One Execute stream. `feed` takes requests, `answers` gives responses; neither knows of gRPC."""
+
+    def __init__(self, dispatcher: Dispatcher, identify: Identify) -> None:
+        self._dispatcher, self._identify = dispatcher, identify
+        self._sessions: dict[bytes, _Session] = {}
+        self._flights: dict[int, _Flight] = {}
+        self._in_flight = 0
+        self._results: deque[OperationResult] = deque()
+        self._wake = asyncio.Event()  # there is something to answer
+        self._room = asyncio.Event()  # there is room for another request
+        self._room.set()
+        self._ended = False
+        self._announce_draining = False
+
+    async def feed(self, requests: AsyncIterator[ExecuteRequest]) -> None:
+        """Take requests until the client has no more. Raises InvalidArgument for a batch that is too long."""
+        try:
+            async for request in requests:
+                if len(request.operations) > MAX_BATCH_OPERATIONS:
+                    raise InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
+                for operation_id in request.cancel_operation_ids:
+                    self._cancel(operation_id)
+                arrived = time.monotonic()
+                for operation in request.operations:
+                    self._arrive(operation, arrived)
+                if self._in_flight >= MAX_IN_FLIGHT:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            self._ended = True
+            self._wake.set()
+
+    async def answers(self) -> AsyncIterator[ExecuteResponse]:
+        """Whatever is ready, as soon as the stream is free, until all that was taken has been answered."""
+        while True:
+            if self._results or self._announce_draining:
+                yield self._collect()
+            elif self._ended and not self._in_flight:
+                return
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    def announce_draining(self) -> None:
+        """Tell the client to send what is new on another stream."""
+        self._announce_draining = True
+        self._wake.set()
+
+    def abandon(self) -> None:
+        """The client is gone: give up what has not begun, and reads. Writes that have begun are finished."""
+        for flight in list(self._flights.values()):
+            self._cancel(flight.operation_id)
+
+    def _collect(self) -> ExecuteResponse:
+        response = ExecuteResponse(draining=self._announce_draining)
+        self._announce_draining = False
+        octets = 0
+        while self._results and octets < MAX_ANSWER_OCTETS - MAX_RESULT_OCTETS:
+            result = self._results.popleft()
+            octets += result.ByteSize()
+            response.results.append(result)
+        return response
+
+    def _arrive(self, operation: Operation, arrived: float) -> None:
+        name = operation.WhichOneof("request")
+        seconds = operation.timeout_milliseconds / 1_000 or DEFAULT_TIMEOUT_SECONDS
+        flight = _Flight(
+            operation_id=operation.operation_id,
+            field=name or "",
+            request=getattr(operation, name) if name else None,
+            token=operation.session_token,
+            client_address=operation.client_address,
+            deadline=arrived + min(max(seconds, 0.0), MAX_TIMEOUT_SECONDS),
+            independent=operation.independent,
+        )
+        session = self._sessions.get(flight.token)
+        if session is None:
+            session = self._sessions[flight.token] = _Session()
+        problem = self._problem(flight, session)
+        if problem is not None:
+            self._refuse(flight.operation_id, problem)
+            return
+        self._flights[flight.operation_id] = flight
+        self._in_flight += 1
+        session.in_flight += 1
+        if flight.independent or (session.running is None and not session.waiting):
+            self._begin(flight, session)
+        else:
+            session.waiting.append(flight)
+
+    def _problem(self, flight: _Flight, session: _Session) -> RestanteError | None:
+        if flight.field not in UNARY:
+            return UnknownOperation(operation=flight.field or "none")
+        if flight.operation_id in self._flights:
+            return InvalidArgument(field="operation_id", problem="in flight already")
+        # The stream's own identity speaks for many: only sessions are bounded one by one.
+        if flight.token and session.in_flight >= MAX_SESSION_IN_FLIGHT:
+            return TooManyOperations(limit=MAX_SESSION_IN_FLIGHT, retry_seconds=RETRY_SECONDS)
+        return None
+
+    def _begin(self, flight: _Flight, session: _Session) -> None:
+        if not flight.independent and flight.token:
+            session.running = flight
+        handler = UNARY[flight.field]
+        flight.task = asyncio.create_task(self._run(handler, flight))
+        flight.task.add_done_callback(lambda task: self._done(flight, session, task))
+
+    async def _run(self, handler: Handler, flight: _Flight) -> Any:
+        if time.monotonic() >= flight.deadline:
+            raise DeadlineExceeded
+        caller = await self._identify(flight.token, flight.client_address)
+        return await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
+
+    def _done(self, flight: _Flight, session: _Session, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            self._answer(flight.operation_id, to_status(Cancelled()))
+        elif isinstance(error := task.exception(), Exception):
+            self._answer(flight.operation_id, to_status(translate(error, flight.field)))
+        else:
+            self._succeed(flight, task.result())
+        self._finish(flight, session)
+
+    def _succeed(self, flight: _Flight, response: Any) -> None:
+        reading = UNARY[flight.field].kind in (Kind.READ, Kind.SLOW_READ)  # what is written is written: it is answered
+        if reading and response.ByteSize() > MAX_RESULT_OCTETS:
+            twin = STREAMING_TWIN.get(flight.field, "")
+            error = ResultTooLarge(rpc=twin, limit_octets=MAX_RESULT_OCTETS)
+            self._answer(flight.operation_id, to_status(error))
+            return
+        result = OperationResult(operation_id=flight.operation_id)
+        getattr(result, flight.field).CopyFrom(response)
+        self._results.append(result)
+        self._wake.set()
+
+    def _finish(self, flight: _Flight, session: _Session) -> None:
+        self._settle(flight, session)
+        if session.running is flight:
+            session.running = None
+        while session.waiting and session.running is None:
+            following = session.waiting.popleft()
+            if following.cancelled:
+                self._answer(following.operation_id, to_status(Cancelled()))
+                self._settle(following, session)
+            else:
+                self._begin(following, session)
+        if not session.in_flight:
+            self._sessions.pop(flight.token, None)
+        self._wake.set()
+
+    def _settle(self, flight: _Flight, session: _Session) -> None:
+        del self._flights[flight.operation_id]
+        session.in_flight -= 1
+        self._in_flight -= 1
+        if self._in_flight < MAX_IN_FLIGHT:
+            self._room.set()
+
+    def _cancel(self, operation_id: int) -> None:
+        flight = self._flights.get(operation_id)
+        if flight is None:
+            return
+        flight.cancelled = True
+        if flight.task is not None and UNARY[flight.field].kind in (Kind.READ, Kind.SLOW_READ):
+            flight.task.cancel()  # a write that has begun is left to finish: its outcome matters
+
+    def _refuse(self, operation_id: int, error: RestanteError) -> None:
+        self._answer(operation_id, to_status(error))
+
+    def _answer(self, operation_id: int, status: status_pb2.Status) -> None:
+        self._results.append(OperationResult(operation_id=operation_id, status=status))
+        self._wake.set()

@@ -1,0 +1,108 @@
+"""Who is at the other end: session tokens, process secrets on the Unix socket, client certificates on the mTLS port."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from restante.errors import InvalidSession
+from restante_server.api.caller import Caller
+
+IDENTITIES = ("admin", "imap", "pop3", "smtp", "relay")
+CERTIFICATE_PREFIX = "restante-"  # the common name of a gateway's certificate: restante-imap
+BEARER = "bearer "
+
+
+class Sessions(Protocol):
+    """What is needed of directory.tokens."""
+
+    def known(self, token: bytes) -> Caller | None:
+        """The session of a token that was opened before and is still good, without waiting."""
+        ...
+
+    async def open(self, token: bytes) -> Caller:
+        """The session of a token. Raises InvalidSession, SessionExpired, SessionRevoked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What a listener knows of a connection."""
+
+    unix: bool = False
+    mutual_tls: bool = False
+    tls: bool = False
+    peer_address: str = ""  # IP address as text, "" on the Unix socket
+    common_name: str = ""  # of the client certificate, on the mTLS port
+
+
+def peer_address(peer: str) -> str:
+    """The IP address in gRPC's name of a peer, such as "ipv6:%5B::1%5D:51234"; "" for a Unix socket."""
+    kind, _, rest = peer.partition(":")
+    if kind == "ipv4":
+        return rest.rpartition(":")[0]
+    if kind == "ipv6":
+        return rest.replace("%5B", "[").replace("%5D", "]").rpartition(":")[0].strip("[]")
+    return ""
+
+
+class Authenticator:
+    """From a call's metadata to its caller."""
+
+    def __init__(self, secrets: Mapping[str, str], sessions: Sessions) -> None:
+        """`secrets` has the secret of each process identity that may use the Unix socket."""
+        self._secrets, self._sessions = dict(secrets), sessions
+
+    def identity(self, metadata: Mapping[str, str | bytes], channel: Channel) -> str:
+        """The process identity of a call, "" for native clients. Raises InvalidSession for a wrong claim."""
+        if channel.mutual_tls:
+            name = channel.common_name.removeprefix(CERTIFICATE_PREFIX)
+            if name == channel.common_name or name not in IDENTITIES or name == "admin":
+                raise InvalidSession("The client certificate names no gateway.")
+            return name
+        claimed, secret = metadata.get("restante-identity", ""), metadata.get("restante-secret", "")
+        if not claimed:
+            return ""
+        expected = self._secrets.get(str(claimed), "")
+        right = hmac.compare_digest(str(secret).encode(), expected.encode())
+        if not (channel.unix and expected and right):
+            raise InvalidSession("The process identity is not proven.")
+        return str(claimed)
+
+    async def caller(self, metadata: Mapping[str, str | bytes], channel: Channel) -> Caller:
+        """The caller of a unary call or a stream."""
+        identity = self.identity(metadata, channel)
+        address = str(metadata.get("restante-client", "")) if identity else ""
+        stream = Caller(
+            identity=identity, client_address=address or channel.peer_address, encrypted=channel.tls or channel.unix
+        )
+        authorization = str(metadata.get("authorization", ""))
+        if not authorization:
+            return stream
+        return await self.session(bearer_token(authorization), stream)
+
+    async def session(self, token: bytes, stream: Caller, client_address: str = "") -> Caller:
+        """The session of a token that came on a stream: its own caller when there is no token.
+
+        `client_address` counts only from a process with an identity: others cannot speak for somebody else.
+        """
+        address = client_address if stream.identity and client_address else stream.client_address
+        if not token:
+            return replace(stream, client_address=address) if address != stream.client_address else stream
+        session = self._sessions.known(token) or await self._sessions.open(token)
+        return replace(session, identity=stream.identity, client_address=address, encrypted=stream.encrypted)
+
+
+def bearer_token(authorization: str) -> bytes:
+    """The token of an `authorization` entry. Raises InvalidSession when it is not base64url."""
+    if not authorization.lower().startswith(BEARER):
+        raise InvalidSession("The authorization entry is no bearer token.")
+    text = authorization[len(BEARER) :].strip()
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error:
+        raise InvalidSession("The session token is not base64url.") from None

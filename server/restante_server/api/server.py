@@ -1,0 +1,290 @@
+"""gRPC in front of the dispatcher. Nothing here knows an RPC by name but the two of Execute."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import symbol_database
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from restante.errors import InvalidArgument, RestanteError, to_status
+from restante.v1 import (
+    admin_pb2,
+    batch_pb2,
+    content_pb2,
+    directory_pb2,
+    folder_pb2,
+    mailbox_pb2,
+    message_pb2,
+    methods,
+    session_pb2,
+    submission_pb2,
+    sync_pb2,
+    transport_pb2,
+)
+from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
+from restante_server.api.dispatch import Dispatcher, translate
+from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution
+from restante_server.api.identity import Authenticator, Channel, peer_address
+from restante_server.api.registry import STREAMS, UNARY, Handler, Streaming
+from restante_server.observe import CallObserver
+
+FILES = (
+    admin_pb2,
+    batch_pb2,
+    content_pb2,
+    directory_pb2,
+    folder_pb2,
+    mailbox_pb2,
+    message_pb2,
+    session_pb2,
+    submission_pb2,
+    sync_pb2,
+    transport_pb2,
+)
+SERVICES: tuple[ServiceDescriptor, ...] = tuple(
+    service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
+)
+MAX_RECEIVED_OCTETS = 2 << 20  # a request message: 1 MiB for a batch, 512 KiB for a piece of content, and room
+MAX_STREAM_AGE_SECONDS = 600.0  # then the client is asked to move on (DESIGN section 6)
+MAX_STREAMS = 10_000
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_RECEIVED_OCTETS),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One address to serve on. Without credentials only a Unix socket is possible."""
+
+    address: str  # "unix:PATH" or "HOST:PORT"
+    credentials: grpc.ServerCredentials | None = None
+    mutual_tls: bool = False
+
+
+class ApiServer:
+    """The API on some listeners, with health and reflection."""
+
+    def __init__(self, dispatcher: Dispatcher, authenticator: Authenticator, observer: CallObserver) -> None:
+        self._dispatcher, self._authenticator, self._observer = dispatcher, authenticator, observer
+        self._servers: list[grpc.aio.Server] = []
+        self._health = health.aio.HealthServicer()
+        self._executions: set[Execution] = set()
+        self.draining = asyncio.Event()
+
+    async def start(self, listeners: Sequence[Listener]) -> list[int]:
+        """Serve on every listener; returns the port of each, 1 for a Unix socket.
+
+        A listener with mutual TLS has a server of its own: Python gRPC cannot tell which port a call came by.
+        """
+        ports = []
+        plain = [listener for listener in listeners if not listener.mutual_tls]
+        for group in [plain, *([listener] for listener in listeners if listener.mutual_tls)]:
+            if not group:
+                continue
+            server = grpc.aio.server(options=OPTIONS)
+            self._serve_on(server, mutual_tls=group[0].mutual_tls)
+            for listener in group:
+                if listener.credentials is not None:
+                    ports.append(server.add_secure_port(listener.address, listener.credentials))
+                else:
+                    ports.append(server.add_insecure_port(listener.address))
+            await server.start()
+            self._servers.append(server)
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return ports
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Announce it, let what runs finish, then end."""
+        self.draining.set()
+        await self._health.enter_graceful_shutdown()
+        for execution in list(self._executions):
+            execution.announce_draining()
+        await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
+
+    def _serve_on(self, server: grpc.aio.Server, *, mutual_tls: bool) -> None:
+        for service in SERVICES:
+            table = {}
+            for method in service.methods:
+                handler = self._method(service, method, mutual_tls)
+                if handler is not None:
+                    table[method.name] = handler
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, table),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.full_name for service in SERVICES]
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+    def _method(self, service: ServiceDescriptor, method: MethodDescriptor, mutual_tls: bool) -> Any:
+        symbols = symbol_database.Default()
+        request = symbols.GetSymbol(method.input_type.full_name)
+        coders = {
+            "request_deserializer": request.FromString,
+            "response_serializer": symbols.GetSymbol(method.output_type.full_name).SerializeToString,
+        }
+        if method.name == "Execute":
+            return grpc.stream_stream_rpc_method_handler(self._execute(mutual_tls), **coders)
+        if method.name == "ExecuteOnce":
+            return grpc.unary_unary_rpc_method_handler(self._execute_once(mutual_tls), **coders)
+        streaming = STREAMS.get((service.name, method.name))
+        if streaming is not None:
+            if not method.server_streaming:
+                return grpc.stream_unary_rpc_method_handler(self._single(streaming, mutual_tls), **coders)
+            kind = (
+                grpc.stream_stream_rpc_method_handler
+                if method.client_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return kind(self._many(streaming, mutual_tls), **coders)
+        known = next((m for m in methods.ALL if m.request is request), None)
+        if known is None or known.field not in UNARY:
+            return None
+        return grpc.unary_unary_rpc_method_handler(self._unary(UNARY[known.field], mutual_tls), **coders)
+
+    def _unary(self, handler: Handler, mutual_tls: bool) -> Callable[..., Any]:
+        async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                caller = await self._caller(context, mutual_tls)
+                return await self._dispatcher.run(handler, caller, request, deadline(context))
+            except RestanteError as error:
+                await _abort(context, error)
+
+        return serve
+
+    def _single(self, streaming: Streaming, mutual_tls: bool) -> Callable[..., Any]:
+        async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async with _Stream(self, streaming, context, mutual_tls) as call:
+                return await streaming.run(call, requests)
+
+        return serve
+
+    def _many(self, streaming: Streaming, mutual_tls: bool) -> Callable[..., Any]:
+        async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            async with _Stream(self, streaming, context, mutual_tls) as call:
+                async for response in streaming.run(call, requests):
+                    yield response
+
+        return serve
+
+    def _execute(self, mutual_tls: bool) -> Callable[..., Any]:
+        async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                stream = await self._caller(context, mutual_tls)
+            except RestanteError as error:
+                await _abort(context, error)
+            execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
+            self._executions.add(execution)
+            feeding = asyncio.create_task(execution.feed(requests))
+            age = asyncio.get_running_loop().call_later(
+                MAX_STREAM_AGE_SECONDS * random.uniform(0.8, 1.0), execution.announce_draining
+            )
+            try:
+                async for response in execution.answers():
+                    yield response
+                if (problem := feeding.exception()) is not None:
+                    await _abort(
+                        context, translate(problem, "Execute") if isinstance(problem, Exception) else InvalidArgument()
+                    )
+            finally:
+                age.cancel()
+                feeding.cancel()
+                execution.abandon()
+                self._executions.discard(execution)
+
+        return serve
+
+    def _execute_once(self, mutual_tls: bool) -> Callable[..., Any]:
+        async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async def batch() -> AsyncIterator[Any]:
+                yield batch_pb2.ExecuteRequest(operations=request.operations)
+
+            try:
+                stream = await self._caller(context, mutual_tls)
+                if len(request.operations) > MAX_BATCH_OPERATIONS:
+                    raise InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
+            except RestanteError as error:
+                await _abort(context, error)
+            execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
+            await execution.feed(batch())
+            results = {}
+            async for response in execution.answers():
+                results.update((result.operation_id, result) for result in response.results)
+            ordered = [results[operation.operation_id] for operation in request.operations]
+            return batch_pb2.ExecuteOnceResponse(results=ordered)
+
+        return serve
+
+    async def _session(self, token: bytes, stream: Caller, client_address: str) -> Caller:
+        return await self._authenticator.session(token, stream, client_address)
+
+    async def _caller(self, context: grpc.aio.ServicerContext[Any, Any], mutual_tls: bool) -> Caller:
+        metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
+        peer = context.peer()
+        names = context.auth_context().get("x509_common_name", [b""]) if mutual_tls else [b""]
+        unix = peer.startswith("unix")
+        channel = Channel(
+            unix=unix,
+            mutual_tls=mutual_tls,
+            tls=not unix,
+            peer_address=peer_address(peer),
+            common_name=names[0].decode(),
+        )
+        return await self._authenticator.caller(metadata, channel)
+
+
+class _Stream:
+    """What every streaming RPC has in common: its caller, its rights, its errors, its line in the log."""
+
+    def __init__(self, server: ApiServer, streaming: Streaming, context: Any, mutual_tls: bool) -> None:
+        self._server, self._streaming, self._context = server, streaming, context
+        self._mutual_tls = mutual_tls
+        self._path = f"/restante.v1.{streaming.service}/{streaming.name}"
+        self._caller = Caller()
+        self._began = time.perf_counter()
+
+    async def __aenter__(self) -> Any:
+        try:
+            self._caller = await self._server._caller(self._context, self._mutual_tls)
+            self._streaming.rule(self._caller)
+        except RestanteError as error:
+            self._server._observer.finished(self._path, self._caller, error.reason, self._began)
+            await _abort(self._context, error)
+        remaining = self._context.time_remaining()
+        moment = time.monotonic() + remaining if remaining is not None else float("inf")
+        return self._server._dispatcher.call(self._caller, moment)
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        known = translate(error, self._path) if isinstance(error, Exception) else None
+        outcome = known.reason if known is not None else "OK" if error is None else "CANCELLED"
+        self._server._observer.finished(self._path, self._caller, outcome, self._began)
+        if known is not None:
+            await _abort(self._context, known)
+
+
+async def _abort(context: Any, error: RestanteError) -> Any:
+    """End a call with the status of an error, details included. Does not return."""
+    status = to_status(error)
+    details = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(error.code, error.detail, trailing_metadata=details)
+
+
+def deadline(context: Any) -> float:
+    """The moment of `time.monotonic()` until when a unary call may run."""
+    remaining = context.time_remaining()
+    seconds = DEFAULT_TIMEOUT_SECONDS if remaining is None else min(remaining, MAX_TIMEOUT_SECONDS)
+    return time.monotonic() + seconds

@@ -1,0 +1,50 @@
+"""Request ids: what was done under them, in the transaction that did it (DESIGN section 4, "Idempotent")."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from restante.errors import RequestIdReused
+from restante_server.db.schema import request
+
+
+class Key(NamedTuple):
+    """Where a request id is unique."""
+
+    mailbox_id: int  # 0: not of one mailbox
+    actor: str
+    request_id: bytes
+
+
+_find = select(request.c.method, request.c.fingerprint, request.c.response).where(
+    request.c.mailbox_id == bindparam("mailbox"),
+    request.c.actor == bindparam("who"),
+    request.c.request_id == bindparam("id"),
+)
+_expired = delete(request).where(request.c.expires_at < bindparam("before"))
+
+
+def find(tx: Connection, key: Key, method: str, fingerprint: bytes) -> bytes | None:
+    """What was answered under this key, serialised, or None when the key is new.
+
+    Raises RequestIdReused when it stands for another request.
+    """
+    row = tx.execute(_find, {"mailbox": key.mailbox_id, "who": key.actor, "id": key.request_id}).one_or_none()
+    if row is None:
+        return None
+    if row.method != method or row.fingerprint != fingerprint:
+        raise RequestIdReused()
+    return bytes(row.response)
+
+
+def remember(tx: Connection, key: Key, method: str, fingerprint: bytes, response: bytes, expires_at: int) -> None:
+    """Keep an answer until `expires_at`, microseconds. Answers hold ids and numbers, never contents."""
+    values = {**key._asdict(), "method": method, "fingerprint": fingerprint, "response": response}
+    tx.execute(insert(request).values(expires_at=expires_at, **values))
+
+
+def forget_expired(tx: Connection, now: int) -> int:
+    """Remove what is past its time, in every mailbox; returns how many."""
+    return tx.execute(_expired, {"before": now}).rowcount
