@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from restante_server.db.engine import Database
 
 if TYPE_CHECKING:
+    from restante_server.api.dispatch import Dispatcher
     from restante_server.api.identity import Authenticator
     from restante_server.api.notify import Notifier
     from restante_server.directory.service import Directory
@@ -30,7 +32,9 @@ class Core:
     transport: Transport
     notifier: Notifier
     authenticator: Authenticator
+    dispatcher: Dispatcher = field(init=False)  # made with the core in hand
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _on_drain: set[Callable[[], None]] = field(default_factory=set)
 
     def hold(self, task: asyncio.Task[Any]) -> None:
         """Keep a task from being forgotten while it runs."""
@@ -42,6 +46,16 @@ class Core:
         task = asyncio.create_task(work, name=name)
         self.hold(task)
         return task
+
+    def on_drain(self, told: Callable[[], None]) -> Callable[[], None]:
+        """Be told when the core begins to drain; returns how to stop."""
+        self._on_drain.add(told)
+        return partial(self._on_drain.discard, told)
+
+    def announce_drain(self) -> None:
+        """Tell those who asked that the core is going away."""
+        for told in tuple(self._on_drain):
+            told()
 
     async def drain(self, seconds: float) -> None:
         """Wait for what was spawned, at most so long, then cancel the rest."""

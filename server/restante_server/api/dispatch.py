@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import Connection
@@ -23,7 +23,7 @@ from restante.errors import (
     Internal,
     RestanteError,
 )
-from restante_server.api.caller import Call, Caller
+from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, Call, Caller
 from restante_server.api.core import Core
 from restante_server.api.registry import Handler, Kind
 from restante_server.api.writes import HandlerWrite
@@ -31,6 +31,8 @@ from restante_server.observe import CallObserver
 from restante_server.store import mailboxes
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 MIN_COMMIT_PAUSE_SECONDS = 0.02
 
@@ -107,6 +109,11 @@ class Dispatcher:
         finally:
             self._observer.finished(handler.method.path, caller, outcome, began)
         return response
+
+    async def short_read(self, function: Callable[[Connection], R]) -> R:
+        """A read of the core's own accord that shares a thread hop with whatever else is ready."""
+        result: R = await self._reads.add(function, time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
+        return result
 
     async def _run(self, handler: Handler, call: Call, request: Any) -> Any:
         match handler.kind:

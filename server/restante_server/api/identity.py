@@ -5,28 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from restante.errors import InvalidSession
 from restante_server.api.caller import Caller
+from restante_server.directory.sessions import Sessions
 
 IDENTITIES = ("admin", "imap", "pop3", "smtp", "relay")
 CERTIFICATE_PREFIX = "restante-"  # the common name of a gateway's certificate: restante-imap
 BEARER = "bearer "
-
-
-class Sessions(Protocol):
-    """What is needed of directory.tokens."""
-
-    def known(self, token: bytes) -> Caller | None:
-        """The session of a token that was opened before and is still good, without waiting."""
-        ...
-
-    async def open(self, token: bytes) -> Caller:
-        """The session of a token. Raises InvalidSession, SessionExpired, SessionRevoked."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +82,23 @@ class Authenticator:
         address = client_address if stream.identity and client_address else stream.client_address
         if not token:
             return replace(stream, client_address=address) if address != stream.client_address else stream
-        session = self._sessions.known(token) or await self._sessions.open(token)
-        return replace(session, identity=stream.identity, client_address=address, encrypted=stream.encrypted)
+        now = time.time_ns() // 1_000
+        session = self._sessions.known(token, now) or await self._sessions.open(token, now)
+        if session.token.identity != stream.identity:
+            raise InvalidSession("The session token was issued to another kind of client.")
+        return Caller(
+            identity=stream.identity,
+            account_id=session.state.account_id,
+            mailbox_id=session.state.mailbox_id,
+            scope=session.token.scope,
+            session_id=session.token.session_id,
+            credential_version=session.token.credential_version,
+            administrator=session.state.administrator,
+            address=session.state.address,
+            client_address=address,
+            encrypted=stream.encrypted,
+            token=token,
+        )
 
 
 def bearer_token(authorization: str) -> bytes:

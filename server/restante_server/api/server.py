@@ -133,7 +133,7 @@ class ApiServer:
     def _method(self, service: ServiceDescriptor, method: MethodDescriptor, mutual_tls: bool) -> Any:
         symbols = symbol_database.Default()
         request = symbols.GetSymbol(method.input_type.full_name)
-        coders = {
+        coders: dict[str, Any] = {
             "request_deserializer": request.FromString,
             "response_serializer": symbols.GetSymbol(method.output_type.full_name).SerializeToString,
         }
@@ -221,7 +221,7 @@ class ApiServer:
                 await _abort(context, error)
             execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
             await execution.feed(batch())
-            results = {}
+            results: dict[int, batch_pb2.OperationResult] = {}
             async for response in execution.answers():
                 results.update((result.operation_id, result) for result in response.results)
             ordered = [results[operation.operation_id] for operation in request.operations]
@@ -233,16 +233,16 @@ class ApiServer:
         return await self._authenticator.session(token, stream, client_address)
 
     async def _caller(self, context: grpc.aio.ServicerContext[Any, Any], mutual_tls: bool) -> Caller:
-        metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())  # type: ignore[arg-type]
+        metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
         peer = context.peer()
-        names = context.auth_context().get("x509_common_name", [b""]) if mutual_tls else [b""]
+        names = list(context.auth_context().get("x509_common_name", ())) if mutual_tls else []
         unix = peer.startswith("unix")
         channel = Channel(
             unix=unix,
             mutual_tls=mutual_tls,
             tls=not unix,
             peer_address=peer_address(peer),
-            common_name=names[0].decode(),
+            common_name=names[0].decode() if names else "",
         )
         return await self._authenticator.caller(metadata, channel)
 

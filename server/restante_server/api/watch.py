@@ -1,0 +1,224 @@
+"""Watch: one stream for a client process, told of changes as they are committed (DESIGN sections 4, 6 and 9).
+
+A subscription to a folder is given the changes themselves, read once for all who stand at the same number; one to a
+mailbox is given its change number. A watcher that does not keep up gets Reset, never silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+
+from restante.errors import RestanteError
+from restante.v1.session_pb2 import Scope
+from restante.v1.sync_pb2 import (
+    MailboxChanged,
+    ResetReason,
+    SessionsEnded,
+    Subscription,
+    WatchMailboxesRequest,
+    WatchMailboxesResponse,
+    WatchRequest,
+    WatchResponse,
+)
+from restante_server.api import access, convert
+from restante_server.api.caller import Call, Caller
+from restante_server.api.dispatch import translate
+from restante_server.api.notify import Watched
+from restante_server.api.registry import stream
+from restante_server.store import changes, folders
+
+MAX_QUEUED = 4_096  # notices of one stream that the client has not taken
+
+
+@dataclass(eq=False, slots=True)
+class _Subscription:
+    id: int
+    mailbox_id: int
+    folder_id: int  # 0: the mailbox
+    since: int
+    watched: Watched | None = None
+    reading: bool = False  # a read is under way; `again` when more came meanwhile
+    again: bool = False
+
+
+class Watcher:
+    """One Watch stream."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._subscriptions: dict[int, _Subscription] = {}
+        self._queue: deque[WatchResponse] = deque()
+        self._wake = asyncio.Event()
+        self._ended = False
+        self._stop_endings = call.core.notifier.on_sessions_ended(self._sessions_ended)
+
+    async def take(self, requests: AsyncIterator[WatchRequest]) -> None:
+        """Subscribe and unsubscribe as asked, until the client has no more to ask."""
+        async for request in requests:
+            if request.HasField("subscribe"):
+                await self.subscribe(request.subscribe)
+            else:
+                self._drop(request.unsubscribe)
+
+    async def subscribe(self, wanted: Subscription) -> None:
+        """Begin a subscription, or refuse it with the reason."""
+        core = self._call.core
+        try:
+            caller = await core.authenticator.session(wanted.session_token, self._call.caller)
+            access.MAIL_SESSION(caller)
+            mailbox_id = access.mailbox_id(caller, wanted.mailbox_id)
+            if wanted.epoch not in (0, core.epoch):
+                self._tell(
+                    WatchResponse(subscription_id=wanted.subscription_id, reset=ResetReason.RESET_REASON_EPOCH_CHANGED)
+                )
+                return
+            if wanted.folder_id:
+                await core.db.read(partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id))
+        except RestanteError as error:
+            self._tell(WatchResponse(subscription_id=wanted.subscription_id, rejected=error.reason))
+            return
+        self._drop(wanted.subscription_id)
+        subscription = _Subscription(wanted.subscription_id, mailbox_id, wanted.folder_id, wanted.since_change_number)
+        subscription.watched = core.notifier.watch(mailbox_id, partial(self._hint, subscription))
+        self._subscriptions[subscription.id] = subscription
+        self._tell(WatchResponse(subscription_id=subscription.id, subscribed=subscription.since))
+        self._read(subscription)  # what came between the client's reading and this subscription
+
+    async def notices(self) -> AsyncIterator[WatchResponse]:
+        """Whatever there is to tell, for ever."""
+        try:
+            while not self._ended:
+                while self._queue:
+                    yield self._queue.popleft()
+                self._wake.clear()
+                if not self._queue:
+                    await self._wake.wait()
+        finally:
+            self.close()
+
+    def drain(self) -> None:
+        """Ask the client to go elsewhere."""
+        self._tell(WatchResponse(draining=True))
+
+    def close(self) -> None:
+        """Forget all subscriptions."""
+        self._ended = True
+        self._stop_endings()
+        for subscription_id in list(self._subscriptions):
+            self._drop(subscription_id)
+
+    def _drop(self, subscription_id: int) -> None:
+        subscription = self._subscriptions.pop(subscription_id, None)
+        if subscription is not None and subscription.watched is not None:
+            self._call.core.notifier.forget(subscription.watched)
+
+    def _hint(self, subscription: _Subscription, change_number: int, folder_ids: frozenset[int]) -> None:
+        if change_number <= subscription.since:
+            return
+        if not subscription.folder_id:
+            subscription.since = change_number
+            notice = MailboxChanged(change_number=change_number, folder_ids=sorted(folder_ids))
+            self._tell(WatchResponse(subscription_id=subscription.id, mailbox=notice))
+        elif not folder_ids or subscription.folder_id in folder_ids:
+            self._read(subscription)
+
+    def _read(self, subscription: _Subscription) -> None:
+        if not subscription.folder_id:
+            return
+        if subscription.reading:
+            subscription.again = True
+            return
+        subscription.reading = True
+        self._call.core.spawn(self._tell_changes(subscription), "watch")
+
+    async def _tell_changes(self, subscription: _Subscription) -> None:
+        read = partial(
+            changes.folder_changes,
+            mailbox_id=subscription.mailbox_id,
+            folder_id=subscription.folder_id,
+            since=subscription.since,
+        )
+        try:
+            found = await self._call.core.dispatcher.short_read(read)
+        except RestanteError as error:
+            self._reset(subscription, error)
+            return
+        except Exception as error:  # noqa: BLE001 - the client is told; the fault is logged
+            self._reset(subscription, translate(error, "Watch"))
+            return
+        finally:
+            subscription.reading = False
+        if self._subscriptions.get(subscription.id) is not subscription:
+            return
+        if found.change_number > subscription.since:
+            subscription.since = found.change_number
+            self._tell(WatchResponse(subscription_id=subscription.id, folder=convert.folder_changes(found)))
+        if subscription.again:
+            subscription.again = False
+            self._read(subscription)
+
+    def _reset(self, subscription: _Subscription, error: RestanteError) -> None:
+        if self._subscriptions.get(subscription.id) is not subscription:
+            return
+        self._drop(subscription.id)
+        gone = error.reason == "FOLDER_NOT_FOUND"
+        reason = ResetReason.RESET_REASON_FOLDER_GONE if gone else ResetReason.RESET_REASON_HISTORY_GONE
+        self._tell(WatchResponse(subscription_id=subscription.id, reset=reason))
+
+    def _sessions_ended(self, ended: SessionsEnded) -> None:
+        caller: Caller = self._call.caller
+        if caller.identity or (caller.account_id == ended.account_id and not ended.session_token):
+            self._tell(WatchResponse(sessions_ended=ended))
+
+    def _tell(self, notice: WatchResponse) -> None:
+        if len(self._queue) >= MAX_QUEUED:
+            self._overflow()
+        self._queue.append(notice)
+        self._wake.set()
+
+    def _overflow(self) -> None:
+        """The client is too slow: every subscription starts again. What is not of a subscription is kept."""
+        kept = [notice for notice in self._queue if not notice.subscription_id]
+        self._queue = deque(kept)
+        for subscription_id in list(self._subscriptions):
+            self._drop(subscription_id)
+            reset = ResetReason.RESET_REASON_TOO_SLOW
+            self._queue.append(WatchResponse(subscription_id=subscription_id, reset=reset))
+
+
+WATCHERS = access.identities("imap", "pop3", "smtp", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))
+
+
+@stream("SyncService", "Watch", rule=WATCHERS)
+async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncIterator[WatchResponse]:
+    """See SyncService.Watch."""
+    watcher = Watcher(call)
+    core = call.core
+    taking = core.spawn(watcher.take(requests), "watch requests")
+    stop_draining = core.on_drain(watcher.drain)
+    try:
+        async for notice in watcher.notices():
+            yield notice
+    finally:
+        stop_draining()
+        taking.cancel()
+        watcher.close()
+
+
+@stream("SyncService", "WatchMailboxes", rule=WATCHERS)
+async def watch_mailboxes(call: Call, request: WatchMailboxesRequest) -> AsyncIterator[WatchMailboxesResponse]:
+    """See SyncService.WatchMailboxes."""
+    watcher = Watcher(call)
+    stop_draining = call.core.on_drain(watcher.drain)
+    try:
+        for wanted in request.subscriptions:
+            await watcher.subscribe(wanted)
+        async for notice in watcher.notices():
+            yield WatchMailboxesResponse(notice=notice)
+    finally:
+        stop_draining()
+        watcher.close()
