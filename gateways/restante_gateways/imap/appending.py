@@ -1,0 +1,103 @@
+"""Carrying APPEND out: the message goes to the core as it comes, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final
+
+from restante import errors
+from restante.v1 import content_pb2, message_pb2, methods
+from restante.v1.content_pb2 import UploadContentResponse
+from restante_gateways.imap.commands.append import Append
+from restante_gateways.imap.errors import Refusal
+from restante_gateways.imap.framing import CommandRest, LiteralChunk, LiteralStart, TooLong
+from restante_gateways.imap.responses import BAD, OK, Status, append_uid, continuation
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.session import Session
+
+_INLINE_OCTETS: Final = 512 << 10  # what an operation may carry; more is uploaded
+
+
+async def append(s: Session, command: Append, literal: LiteralStart) -> Status:
+    """Take the message and add it to the folder. Whatever happens, the literal is read or refused whole."""
+    try:
+        folder_id = await s.target_folder(command.name)  # before the client sends anything it would send in vain
+    except (Refusal, errors.RestanteError):
+        s.reader.refuse()
+        raise
+    s.reader.stream()
+    if literal.synchronising:
+        s.write(continuation(b"go on"))
+    request = message_pb2.AppendMessageRequest(
+        folder_id=folder_id,
+        flags=int(command.flags.system),
+        keywords=command.flags.keywords,
+        request_id=s.request_id(),
+    )
+    if command.received_at is not None:
+        request.received_at.FromDatetime(command.received_at)
+        offset = command.received_at.utcoffset()
+        assert offset is not None
+        request.received_offset_minutes = int(offset.total_seconds()) // 60
+    if literal.size_octets <= _INLINE_OCTETS:
+        request.content = b"".join([chunk async for chunk in _chunks(s)])
+    else:
+        request.upload_id = await _upload(s)
+    if (await _rest(s)).octets:
+        return BAD("One message at a time.")  # MULTIAPPEND is not offered
+    added = await s.call(methods.APPEND_MESSAGE, request)
+    await s.reached(folder_id, added.commit.change_number)
+    return OK("Appended.", append_uid(added.uid_validity, [(added.uid, added.uid)]))
+
+
+async def _chunks(s: Session) -> AsyncIterator[bytes]:
+    """The literal's octets as they come."""
+    while True:
+        event = await s.next_event_amid_literal()
+        assert isinstance(event, LiteralChunk)
+        yield event.octets
+        if event.last:
+            return
+
+
+async def _upload(s: Session) -> bytes:
+    """Stream the literal to the core. If that fails, what is left of it is still read, before the error goes on."""
+    pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=2)  # TCP holds the client back when these wait
+
+    async def take() -> AsyncIterator[bytes]:
+        while (piece := await pieces.get()) is not None:
+            yield piece
+
+    uploading = asyncio.ensure_future(s.upload(content_pb2.UPLOAD_KIND_MESSAGE, take()))
+    try:
+        async for chunk in _chunks(s):
+            await _put(pieces, chunk, uploading)
+        await _put(pieces, None, uploading)
+        return (await uploading).upload_id
+    finally:
+        uploading.cancel()
+
+
+async def _put(
+    pieces: asyncio.Queue[bytes | None], piece: bytes | None, uploading: asyncio.Future[UploadContentResponse]
+) -> None:
+    """Hand a piece over, unless nobody takes it any more."""
+    if uploading.done():
+        return
+    if not pieces.full():
+        pieces.put_nowait(piece)
+        return
+    putting = asyncio.ensure_future(pieces.put(piece))
+    waited: set[asyncio.Future[Any]] = {putting, uploading}
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    putting.cancel()
+
+
+async def _rest(s: Session) -> CommandRest:
+    event = await s.next_event_amid_literal()
+    if isinstance(event, TooLong):
+        raise Refusal(BAD("Line too long."))
+    assert isinstance(event, CommandRest)
+    return event

@@ -1,0 +1,120 @@
+"""Commands about the connection: CAPABILITY, NOOP, LOGOUT, ID, ENABLE (RFC 3501 6.1; RFC 2971; RFC 5161)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from restante_gateways.imap import encoder
+from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.responses import BYE, OK, Status, untagged
+from restante_gateways.imap.table import ANY, LOGGED_IN, command
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.session import Session
+
+_NIL: Final = re.compile(rb"(?i)NIL")
+_MAX_ID_FIELDS: Final = 30  # RFC 2971 3.3
+_MAX_ID_OCTETS: Final = 1024
+
+
+@command("CAPABILITY", state=ANY, tells=False)
+@dataclass(frozen=True)
+class Capability:
+    """Tell what this connection offers now. RFC 3501 6.1.1."""
+
+    @classmethod
+    def parse(cls, p: Parser) -> Capability:
+        p.end()
+        return cls()
+
+    async def run(self, s: Session) -> Status:
+        s.write(untagged(b"CAPABILITY " + s.capability_text()))
+        return OK("Here is what I offer.")
+
+
+@command("NOOP", state=ANY)
+@dataclass(frozen=True)
+class Noop:
+    """Do nothing but tell what changed. RFC 3501 6.1.2."""
+
+    @classmethod
+    def parse(cls, p: Parser) -> Noop:
+        p.end()
+        return cls()
+
+    async def run(self, s: Session) -> Status:
+        return OK("Done.")
+
+
+@command("LOGOUT", state=ANY, tells=False)
+@dataclass(frozen=True)
+class Logout:
+    """End the connection. RFC 3501 6.1.3."""
+
+    @classmethod
+    def parse(cls, p: Parser) -> Logout:
+        p.end()
+        return cls()
+
+    async def run(self, s: Session) -> Status:
+        s.write(BYE("Until next time.").encode())
+        s.close_after_answer()
+        return OK("Logged out.")
+
+
+@command("ID", state=ANY, capability="ID", offered=ANY)
+@dataclass(frozen=True)
+class Id:
+    """Exchange names of client and server. RFC 2971 3.1."""
+
+    fields: tuple[tuple[bytes, bytes | None], ...]
+
+    @classmethod
+    def parse(cls, p: Parser) -> Id:
+        p.sp()
+        fields: list[tuple[bytes, bytes | None]] = []
+        if not p.accept(b"("):
+            p.match(_NIL, "list or NIL")
+        else:
+            while not p.accept(b")"):
+                if fields:
+                    p.sp()
+                name = p.string()
+                value = p.sp().nstring()
+                fields.append((name, value))
+                if len(fields) > _MAX_ID_FIELDS or len(name) > _MAX_ID_OCTETS or len(value or b"") > _MAX_ID_OCTETS:
+                    raise ParseError("too many fields")
+        p.end()
+        return cls(tuple(fields))
+
+    async def run(self, s: Session) -> Status:
+        # no version: nobody who has not logged in need know it
+        s.write(untagged(b"ID (" + encoder.string(b"name") + b" " + encoder.string(b"Restante") + b")"))
+        return OK("Pleased to meet you.")
+
+
+@command("ENABLE", state=LOGGED_IN, capability="ENABLE")
+@dataclass(frozen=True)
+class Enable:
+    """Switch extensions on; those that are unknown are passed over. RFC 5161 3.1."""
+
+    words: tuple[bytes, ...]
+
+    @classmethod
+    def parse(cls, p: Parser) -> Enable:
+        words = []
+        while not p.at_end:
+            words.append(p.sp().word())
+        if not words:
+            raise ParseError("extension expected")
+        return cls(tuple(words))
+
+    async def run(self, s: Session) -> Status:
+        enabled = []
+        if b"CONDSTORE" in self.words and not s.condstore:
+            s.enable_condstore()
+            enabled.append(b"CONDSTORE")
+        s.write(untagged(b" ".join([b"ENABLED", *enabled])))
+        return OK("Enabled.")

@@ -1,0 +1,101 @@
+"""COPY and MOVE (RFC 3501 6.4.7; RFC 6851)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from restante.v1 import message_pb2, methods
+from restante_gateways.imap.parser import Parser
+from restante_gateways.imap.responses import BAD, NO, OK, Status, copy_uid
+from restante_gateways.imap.sets import SequenceSet
+from restante_gateways.imap.table import SELECTED, command
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.session import Session
+
+
+def _set_and_target(p: Parser) -> tuple[SequenceSet, bool, str]:
+    messages = p.sp().sequence_set()
+    target = p.sp().mailbox_name()
+    p.end()
+    return messages, p.uid, target
+
+
+def _copy_uid(done: message_pb2.CopyMessagesResponse | message_pb2.MoveMessagesResponse) -> bytes | None:
+    """The code with both sets, absent when nothing was there to copy (behaviour 26)."""
+    if not done.source_uids:
+        return None
+    return copy_uid(
+        done.target_uid_validity,
+        [(run.first, run.last) for run in done.source_uids],
+        [(run.first, run.last) for run in done.target_uids],
+    )
+
+
+@command("COPY", "UID COPY", state=SELECTED)
+@dataclass(frozen=True)
+class Copy:
+    """Copy messages to another folder, keeping flags and dates, all or none. RFC 3501 6.4.7 (behaviour 25)."""
+
+    messages: SequenceSet
+    uid: bool
+    target: str
+
+    @classmethod
+    def parse(cls, p: Parser) -> Copy:
+        return cls(*_set_and_target(p))
+
+    async def run(self, s: Session) -> Status:
+        spans = s.view.spans(self.messages, self.uid)
+        if spans is None:
+            return BAD("No such message.")
+        target = await s.target_folder(self.target)
+        if not spans:
+            return OK("Nothing to copy.")
+        copied = await s.call(
+            methods.COPY_MESSAGES,
+            message_pb2.CopyMessagesRequest(
+                messages=s.message_set(spans), target_folder_id=target, request_id=s.request_id()
+            ),
+        )
+        await s.reached(target, copied.commit.change_number)
+        return OK("Copied.", _copy_uid(copied))
+
+
+@command("MOVE", "UID MOVE", state=SELECTED, capability="MOVE")
+@dataclass(frozen=True)
+class Move:
+    """Move messages to another folder. RFC 6851 3; COPYUID comes before the EXPUNGEs (behaviour 27)."""
+
+    messages: SequenceSet
+    uid: bool
+    target: str
+
+    @classmethod
+    def parse(cls, p: Parser) -> Move:
+        return cls(*_set_and_target(p))
+
+    async def run(self, s: Session) -> Status:
+        view = s.view
+        spans = view.spans(self.messages, self.uid)
+        if spans is None:
+            return BAD("No such message.")
+        if view.read_only:
+            return NO("The folder is open to read only.", b"CANNOT")
+        target = await s.target_folder(self.target)
+        if not spans:
+            return OK("Nothing to move.")
+        moved = await s.call(
+            methods.MOVE_MESSAGES,
+            message_pb2.MoveMessagesRequest(
+                messages=s.message_set(spans),
+                target_folder_id=target,
+                request_id=s.request_id(),
+                changes_since=view.folder.change_number,
+            ),
+        )
+        if (code := _copy_uid(moved)) is not None:
+            s.write(OK("Moved.", code).encode())
+        await s.absorb(moved.changes, moved.commit)
+        return OK("Moved.")

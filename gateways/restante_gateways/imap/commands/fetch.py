@@ -1,0 +1,60 @@
+"""FETCH (RFC 3501 6.4.5; CHANGEDSINCE RFC 7162 3.1.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from restante_gateways.imap.fetch_grammar import fetch_items
+from restante_gateways.imap.fetching import fetch
+from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.responses import BAD, NO, OK, Status
+from restante_gateways.imap.sets import SequenceSet
+from restante_gateways.imap.table import SELECTED, command
+from restante_gateways.imap.values import FetchFact, FetchItem
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.session import Session
+
+
+@command("FETCH", "UID FETCH", state=SELECTED, holds_numbers=True)
+@dataclass(frozen=True)
+class Fetch:
+    """Read facts and octets of messages. What the view knows costs no call to the core; the rest is streamed."""
+
+    messages: SequenceSet
+    uid: bool
+    items: tuple[FetchItem, ...]
+    changed_since: int | None = None
+
+    @classmethod
+    def parse(cls, p: Parser) -> Fetch:
+        messages = p.sp().sequence_set()
+        items = fetch_items(p.sp())
+        changed_since = None
+        if not p.at_end:
+            if p.sp().expect(b"(").word() != b"CHANGEDSINCE":
+                raise ParseError("CHANGEDSINCE expected")
+            changed_since = p.sp().change_number()
+            p.expect(b")")
+            if FetchFact.MODSEQ not in items:
+                items += (FetchFact.MODSEQ,)  # RFC 7162 3.1.4.1 (behaviour 49)
+        p.end()
+        if p.uid and FetchFact.UID not in items:
+            items = (FetchFact.UID, *items)  # RFC 3501 6.4.8 (behaviour 8)
+        return cls(messages, p.uid, items, changed_since)
+
+    async def run(self, s: Session) -> Status:
+        view = s.view
+        spans = view.spans(self.messages, self.uid)
+        if spans is None:
+            return BAD("No such message.")
+        if FetchFact.MODSEQ in self.items:
+            s.enable_condstore()
+        if self.changed_since is not None:
+            spans = view.changed_since(spans, self.changed_since)
+        if spans:
+            await fetch(s, spans, self.items)
+        if not self.uid and view.gone(spans):
+            return NO("Some of the messages are gone.", b"EXPUNGEISSUED")  # RFC 2180 4.1.2 (behaviour 62)
+        return OK("Fetched.")

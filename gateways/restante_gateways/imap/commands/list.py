@@ -1,0 +1,162 @@
+"""LIST, LSUB, NAMESPACE (RFC 3501 6.3.8, 6.3.9; RFC 5258; RFC 5819; RFC 6154; RFC 2342)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from restante_gateways.imap import encoder
+from restante_gateways.imap.commands.status import status_items, status_line
+from restante_gateways.imap.listing import Listed, list_folders, list_subscriptions
+from restante_gateways.imap.parser import ParseError, Parser, canonical_name
+from restante_gateways.imap.responses import OK, Status, untagged
+from restante_gateways.imap.table import LOGGED_IN, command
+from restante_gateways.imap.values import StatusItem
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.session import Session
+
+_SELECTIONS: Final = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
+_RETURNS: Final = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE"))
+_MAX_PATTERNS: Final = 32
+
+
+def list_line(word: bytes, listed: Listed) -> bytes:
+    """The LIST or LSUB response of a name."""
+    info = b' (CHILDINFO ("SUBSCRIBED"))' if listed.child_subscribed else b""
+    attributes = b" ".join(listed.attributes)
+    return untagged(b'%b (%b) "/" %b%b' % (word, attributes, encoder.mailbox_name(listed.name), info))
+
+
+def _full_patterns(reference: str, patterns: Iterable[str]) -> list[str]:
+    """Patterns with the reference before them; INBOX in any letter case is INBOX."""
+    return [canonical_name(reference + pattern) for pattern in patterns]
+
+
+def _selection_options(p: Parser) -> frozenset[bytes]:
+    options = frozenset(p.parenthesised_words())
+    if options - _SELECTIONS:
+        raise ParseError("no such selection option")
+    if b"RECURSIVEMATCH" in options and not options & {b"SUBSCRIBED", b"SPECIAL-USE"}:
+        raise ParseError("RECURSIVEMATCH needs something to match")
+    return options
+
+
+def _return_options(p: Parser) -> tuple[frozenset[bytes], tuple[StatusItem, ...]]:
+    options, status = set[bytes](), tuple[StatusItem, ...]()
+    p.expect(b"(")
+    first = True
+    while not p.accept(b")"):
+        if not first:
+            p.sp()
+        first = False
+        word = p.word()
+        if word == b"STATUS":
+            status = status_items(p.sp())
+        elif word in _RETURNS:
+            options.add(word)
+        else:
+            raise ParseError("no such return option")
+    return frozenset(options), status
+
+
+def _patterns(p: Parser) -> list[str]:
+    patterns: list[str] = []
+    p.expect(b"(")
+    while not patterns or not p.accept(b")"):
+        if patterns:
+            p.sp()
+        patterns.append(p.list_mailbox())
+        if len(patterns) > _MAX_PATTERNS:
+            raise ParseError("too many patterns")
+    return patterns
+
+
+@command("LIST", state=LOGGED_IN, capability=("LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "CHILDREN"))
+@dataclass(frozen=True)
+class List:
+    """List folders by pattern. RFC 3501 6.3.8 (behaviour 34); extended RFC 5258 (behaviour 55)."""
+
+    reference: str
+    patterns: tuple[str, ...]
+    selections: frozenset[bytes] = frozenset()
+    returns: frozenset[bytes] = frozenset()
+    status: tuple[StatusItem, ...] = ()
+    extended: bool = False
+
+    @classmethod
+    def parse(cls, p: Parser) -> List:
+        p.sp()
+        selections, extended = frozenset[bytes](), False
+        if p.sees(b"("):
+            selections, extended = _selection_options(p), True
+            p.sp()
+        reference = p.mailbox_name()
+        p.sp()
+        patterns = [p.list_mailbox()] if not p.sees(b"(") else _patterns(p)
+        returns, status = frozenset[bytes](), tuple[StatusItem, ...]()
+        if not p.at_end:
+            if p.sp().word() != b"RETURN":
+                raise ParseError("RETURN expected")
+            (returns, status), extended = _return_options(p.sp()), True
+        p.end()
+        extended = extended or len(patterns) > 1
+        return cls(reference, tuple(patterns), selections, returns, status, extended)
+
+    async def run(self, s: Session) -> Status:
+        if self.patterns == ("",) and not self.extended:
+            s.write(untagged(b'LIST (\\Noselect) "/" ""'))
+            return OK("Listed.")
+        folders = await s.all_folders()
+        wanted_names = self.selections & {b"SUBSCRIBED"} or self.returns & {b"SUBSCRIBED"}
+        subscriptions = await s.subscriptions() if wanted_names else frozenset()
+        listed = list_folders(
+            folders, subscriptions, _full_patterns(self.reference, self.patterns), self.selections, self.returns
+        )
+        for entry in listed:
+            s.write(list_line(b"LIST", entry))
+            if self.status and entry.folder is not None:
+                s.write(await status_line(s, entry.name, entry.folder, self.status))
+            await s.flow()
+        return OK("Listed.")
+
+
+@command("LSUB", state=LOGGED_IN)
+@dataclass(frozen=True)
+class Lsub:
+    """List subscribed names, also those that are no longer there. RFC 3501 6.3.9 (behaviour 35)."""
+
+    reference: str
+    pattern: str
+
+    @classmethod
+    def parse(cls, p: Parser) -> Lsub:
+        reference = p.sp().mailbox_name()
+        pattern = p.sp().list_mailbox()
+        p.end()
+        return cls(reference, pattern)
+
+    async def run(self, s: Session) -> Status:
+        if not self.pattern:
+            s.write(untagged(b'LSUB (\\Noselect) "/" ""'))
+            return OK("Listed.")
+        (pattern,) = _full_patterns(self.reference, [self.pattern])
+        for entry in list_subscriptions(await s.subscriptions(), pattern):
+            s.write(list_line(b"LSUB", entry))
+        return OK("Listed.")
+
+
+@command("NAMESPACE", state=LOGGED_IN, capability="NAMESPACE")
+@dataclass(frozen=True)
+class Namespace:
+    """Tell where the user's own folders begin: at the top. RFC 2342 5."""
+
+    @classmethod
+    def parse(cls, p: Parser) -> Namespace:
+        p.end()
+        return cls()
+
+    async def run(self, s: Session) -> Status:
+        s.write(untagged(b'NAMESPACE (("" "/")) NIL NIL'))
+        return OK("Told.")

@@ -1,0 +1,83 @@
+"""Before login: STARTTLS, AUTHENTICATE, LOGIN (RFC 3501 6.2; RFC 4959)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from restante_gateways import sasl
+from restante_gateways.imap.parser import Parser
+from restante_gateways.imap.responses import BAD, NO, OK, Status
+from restante_gateways.imap.table import NOT_AUTHENTICATED, command, offer
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.session import Session
+
+_MECHANISM: Final = re.compile(rb"[A-Za-z0-9_\-]{1,20}")
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]+")
+
+offer("SASL-IR", offered=NOT_AUTHENTICATED)
+
+
+@command("STARTTLS", state=NOT_AUTHENTICATED, tells=False)
+@dataclass(frozen=True)
+class StartTls:
+    """Go on under TLS; what was read before is forgotten. RFC 3501 6.2.1, RFC 9051 11.1."""
+
+    @classmethod
+    def parse(cls, p: Parser) -> StartTls:
+        p.end()
+        return cls()
+
+    async def run(self, s: Session) -> Status:
+        if not s.may_start_tls:
+            return BAD("TLS is not to be had here.")
+        s.start_tls_after_answer()
+        return OK("Begin TLS now.")
+
+
+@command("AUTHENTICATE", state=NOT_AUTHENTICATED, tells=False)
+@dataclass(frozen=True)
+class Authenticate:
+    """Prove who you are by SASL. RFC 3501 6.2.2; initial responses RFC 4959."""
+
+    mechanism: str
+    initial: sasl.Secret | None  # still in base64
+
+    @classmethod
+    def parse(cls, p: Parser) -> Authenticate:
+        mechanism = p.sp().match(_MECHANISM, "mechanism")[0].decode("ascii").upper()
+        initial = None
+        if not p.at_end:
+            initial = sasl.Secret(p.sp().match(_BASE64, "base64")[0])
+        p.end()
+        return cls(mechanism, initial)
+
+    async def run(self, s: Session) -> Status:
+        if not s.may_authenticate:
+            return NO("Begin TLS first.", b"PRIVACYREQUIRED")
+        if self.mechanism not in s.mechanisms:
+            return NO("That mechanism is not offered.", b"CANNOT")
+        return await s.authenticate(self.mechanism, self.initial)
+
+
+@command("LOGIN", state=NOT_AUTHENTICATED, tells=False)
+@dataclass(frozen=True)
+class Login:
+    """Prove who you are by name and password. RFC 3501 6.2.3."""
+
+    name: bytes
+    password: sasl.Secret
+
+    @classmethod
+    def parse(cls, p: Parser) -> Login:
+        name = p.sp().astring()
+        password = sasl.Secret(p.sp().astring())
+        p.end()
+        return cls(name, password)
+
+    async def run(self, s: Session) -> Status:
+        if not s.may_authenticate:
+            return NO("Begin TLS first.", b"PRIVACYREQUIRED")  # LOGINDISABLED says so, RFC 3501 6.2.3
+        return await s.login(sasl.plain(self.name, self.password.reveal()))

@@ -1,0 +1,88 @@
+"""STATUS: counts of a folder that need not be selected (RFC 3501 6.3.10; RFC 7162 3.1.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from restante.v1 import folder_pb2, message_pb2, methods, search_pb2, types_pb2
+from restante_gateways.imap import encoder
+from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.responses import OK, Status, untagged
+from restante_gateways.imap.sets import MAX_NUMBER
+from restante_gateways.imap.table import LOGGED_IN, command
+from restante_gateways.imap.values import StatusItem
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.session import Session
+
+
+_FIGURES: Final[dict[StatusItem, Callable[[folder_pb2.Folder], int]]] = {
+    StatusItem.MESSAGES: lambda folder: folder.message_count,
+    StatusItem.UIDNEXT: lambda folder: folder.uid_next,
+    StatusItem.UIDVALIDITY: lambda folder: folder.uid_validity,
+    StatusItem.UNSEEN: lambda folder: folder.unread_count,
+    StatusItem.HIGHESTMODSEQ: lambda folder: max(1, folder.change_number),
+}
+
+
+def status_items(p: Parser) -> tuple[StatusItem, ...]:
+    """`(MESSAGES UNSEEN)`, at least one."""
+    items: dict[StatusItem, None] = {}
+    for word in p.parenthesised_words():
+        try:
+            items[StatusItem(word)] = None
+        except ValueError:
+            raise ParseError("no such status item") from None
+    if not items:
+        raise ParseError("status item expected")
+    return tuple(items)
+
+
+async def status_line(s: Session, name: str, folder: folder_pb2.Folder, items: tuple[StatusItem, ...]) -> bytes:
+    """The STATUS response of a folder."""
+    figures = []
+    for item in items:
+        figure = await _recent(s, folder) if item is StatusItem.RECENT else _FIGURES[item](folder)
+        figures.append(b"%b %d" % (item.value, figure))
+    return untagged(b"STATUS %b (%b)" % (encoder.mailbox_name(name), b" ".join(figures)))
+
+
+async def _recent(s: Session, folder: folder_pb2.Folder) -> int:
+    """Messages that nobody has claimed; counting them does not claim them (behaviour 37)."""
+    if folder.recent_uid >= folder.uid_next:
+        return 0
+    unclaimed = types_pb2.MessageSet(
+        folder_id=folder.folder_id, uids=[types_pb2.IdRange(first=folder.recent_uid, last=MAX_NUMBER)]
+    )
+    found = await s.call(
+        methods.SEARCH_MESSAGES,
+        message_pb2.SearchMessagesRequest(
+            folder_id=folder.folder_id, restriction=search_pb2.Restriction(ids=unclaimed)
+        ),
+    )
+    return sum(run.last - run.first + 1 for run in found.uids)
+
+
+@command("STATUS", state=LOGGED_IN)
+@dataclass(frozen=True)
+class StatusOf:
+    """Tell counts of a folder. RFC 3501 6.3.10."""
+
+    name: str
+    items: tuple[StatusItem, ...]
+
+    @classmethod
+    def parse(cls, p: Parser) -> StatusOf:
+        name = p.sp().mailbox_name()
+        items = status_items(p.sp())
+        p.end()
+        return cls(name, items)
+
+    async def run(self, s: Session) -> Status:
+        folder = await s.folder(self.name)
+        if StatusItem.HIGHESTMODSEQ in self.items:
+            s.enable_condstore()
+        s.write(await status_line(s, self.name, folder, self.items))
+        return OK("Told.")

@@ -1,0 +1,113 @@
+"""What a session asks of the core: operations, streams, folders by name. Every call carries the session's own token."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import Final
+
+from restante import errors
+from restante.link import CoreLink
+from restante.methods import Method, Request, Response
+from restante.v1 import content_pb2, folder_pb2, message_pb2, methods
+from restante_gateways.imap.errors import TRY_CREATE, Refusal
+from restante_gateways.imap.identity import Identity
+from restante_gateways.imap.listing import full_name
+from restante_gateways.imap.responses import NO
+from restante_gateways.net.connection import Connection
+
+_PAGE: Final = 1_000
+
+
+class CoreCalls:
+    """The part of a session that speaks to the core."""
+
+    __slots__ = ("_link", "connection", "identity")
+
+    def __init__(self, link: CoreLink, connection: Connection) -> None:
+        self._link, self.connection = link, connection
+        self.identity: Identity | None = None  # whose session it is, after login
+
+    async def call(self, method: Method[Request, Response], request: Request) -> Response:
+        """One operation of this session. Raises restante.errors."""
+        assert self.identity is not None
+        return await self._link.execute(
+            method, request, session=self.identity.token, client_address=self.identity.client_address
+        )
+
+    def token(self) -> bytes:
+        """The session token of this moment; none once the session is over."""
+        return b"" if self.identity is None else self.identity.token
+
+    def open_folder(self, request: folder_pb2.OpenFolderRequest) -> AsyncIterator[folder_pb2.OpenFolderResponse]:
+        """The snapshot stream of this session."""
+        return self._link.open_folder(request, session=self.token(), client_address=self.connection.peer.client.host)
+
+    def stream_messages(
+        self, request: message_pb2.StreamMessagesRequest
+    ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
+        """The rows of many messages; the core reads on only as they are taken."""
+        return self._link.stream_messages(
+            request, session=self.token(), client_address=self.connection.peer.client.host
+        )
+
+    async def upload(
+        self, kind: content_pb2.UploadKind.ValueType, chunks: AsyncIterator[bytes]
+    ) -> content_pb2.UploadContentResponse:
+        """A content that is too large for an operation."""
+        return await self._link.upload(
+            kind, chunks, session=self.token(), client_address=self.connection.peer.client.host
+        )
+
+    @staticmethod
+    def request_id() -> bytes:
+        """A fresh name for one logical call."""
+        return secrets.token_bytes(16)
+
+    @staticmethod
+    def path(name: str) -> list[str]:
+        """The levels of a name. Raises Refusal for one that has an empty level."""
+        levels = name.split("/")
+        if not all(levels):
+            raise Refusal(NO("That cannot be the name of a folder.", b"CANNOT"))
+        return levels
+
+    async def folder(self, name: str) -> folder_pb2.Folder:
+        """A folder by its full name. Raises FolderNotFound, Refusal."""
+        request = folder_pb2.GetFolderRequest(path=self.path(name))
+        return (await self.call(methods.GET_FOLDER, request)).folder
+
+    async def target_folder(self, name: str) -> int:
+        """The id of the folder that something is put into. Raises Refusal with TRYCREATE (behaviour 23)."""
+        assert self.identity is not None
+        if name == "INBOX" and self.identity.inbox_id:
+            return self.identity.inbox_id
+        try:
+            folder = await self.folder(name)
+        except errors.FolderNotFound:
+            raise Refusal(TRY_CREATE) from None
+        if name == "INBOX":
+            self.identity.inbox_id = folder.folder_id  # it can be neither deleted nor renamed
+        return folder.folder_id
+
+    async def all_folders(self) -> list[folder_pb2.Folder]:
+        """Every folder of the mailbox, parents before children."""
+        folders: list[folder_pb2.Folder] = []
+        request = folder_pb2.ListFoldersRequest(page_size=_PAGE)
+        while True:
+            page = await self.call(methods.LIST_FOLDERS, request)
+            folders.extend(page.folders)
+            if not page.next_page_token:
+                return folders
+            request = folder_pb2.ListFoldersRequest(page_size=_PAGE, page_token=page.next_page_token)
+
+    async def subscriptions(self) -> frozenset[str]:
+        """Every subscribed name."""
+        names: set[str] = set()
+        request = folder_pb2.ListSubscriptionsRequest(page_size=_PAGE)
+        while True:
+            page = await self.call(methods.LIST_SUBSCRIPTIONS, request)
+            names.update(full_name(entry.path) for entry in page.subscriptions)
+            if not page.next_page_token:
+                return frozenset(names)
+            request = folder_pb2.ListSubscriptionsRequest(page_size=_PAGE, page_token=page.next_page_token)

@@ -1,0 +1,103 @@
+"""How the core's error reasons are told to an IMAP client (response codes RFC 5530, RFC 3501 7.1)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from restante import errors
+from restante_gateways.imap.responses import NO, Status
+
+
+class Refusal(Exception):
+    """A command is refused with this status, without a word of the core's."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.text)
+        self.status = status
+
+
+_UNAVAILABLE: Final = NO("The server is busy; try again later.", b"UNAVAILABLE")
+_GONE: Final = NO("The session has ended; log in again.", b"EXPIRED")
+_OURS: Final = NO("Something went wrong here; it has been noted.", b"SERVERBUG")
+
+REPLIES: Final[dict[type[errors.RestanteError], Status]] = {
+    errors.AuthenticationFailed: NO("Wrong name or password.", b"AUTHENTICATIONFAILED"),
+    errors.InvalidSession: _GONE,
+    errors.SessionExpired: _GONE,
+    errors.SessionRevoked: _GONE,
+    errors.ExchangeInvalid: NO("Too late; begin again.", b"AUTHENTICATIONFAILED"),
+    errors.MechanismNotSupported: NO("That mechanism is not offered.", b"CANNOT"),
+    errors.TlsRequired: NO("Begin TLS first.", b"PRIVACYREQUIRED"),
+    errors.TooManyAttempts: NO("Too many failed attempts; wait a while.", b"UNAVAILABLE"),
+    errors.PermissionDenied: NO("You have no right to do this.", b"NOPERM"),
+    errors.WeakPassword: NO("That password is too weak.", b"CANNOT"),
+    errors.InvalidArgument: NO("That cannot be done.", b"CANNOT"),
+    errors.InvalidPageToken: _OURS,
+    errors.RequestIdRequired: _OURS,
+    errors.RequestIdReused: _OURS,
+    errors.ResultTooLarge: NO("The answer would be too large.", b"LIMIT"),
+    errors.TooComplex: NO("That is too complex; ask in smaller steps.", b"LIMIT"),
+    errors.LimitExceeded: NO("The mailbox holds as many as it may.", b"LIMIT"),
+    errors.TooManyOperations: _UNAVAILABLE,
+    errors.ChangeConflict: NO("It was changed meanwhile; try again.", b"INUSE"),
+    errors.EpochChanged: NO("The store was restored; select the folder again.", b"UNAVAILABLE"),
+    errors.CursorInvalid: _OURS,
+    errors.MailboxNotFound: NO("No such mailbox.", b"NONEXISTENT"),
+    errors.FolderNotFound: NO("No such folder.", b"NONEXISTENT"),
+    errors.MessageNotFound: NO("The message is gone.", b"EXPUNGEISSUED"),
+    errors.PartNotFound: NO("No such part.", b"NONEXISTENT"),
+    errors.UploadNotFound: _UNAVAILABLE,
+    errors.UploadOffsetMismatch: _OURS,
+    errors.FolderExists: NO("A folder of that name is there already.", b"ALREADYEXISTS"),
+    errors.FolderNameInvalid: NO("That cannot be the name of a folder.", b"CANNOT"),
+    errors.FolderHasChildren: NO("There are folders below it.", b"HASCHILDREN"),
+    errors.FolderIsSpecial: NO("That folder has a role and stays.", b"CANNOT"),
+    errors.FolderCycle: NO("A folder cannot go below itself.", b"CANNOT"),
+    errors.QuotaExceeded: NO("The mailbox is full.", b"OVERQUOTA"),
+    errors.StoreFull: NO("The server has no room left for mail.", b"OVERQUOTA"),
+    errors.MessageTooLarge: NO("The message is too large.", b"TOOBIG"),
+    errors.InvalidContent: NO("The message has NUL octets.", b"CANNOT"),
+    errors.MaildropInUse: NO("Another session holds it.", b"INUSE"),
+    errors.LeaseLost: _UNAVAILABLE,
+    errors.DeadlineExceeded: _UNAVAILABLE,
+    errors.Cancelled: _UNAVAILABLE,
+    errors.Draining: _UNAVAILABLE,
+    errors.StoreBusy: _UNAVAILABLE,
+    errors.CommitNotReached: _UNAVAILABLE,
+    errors.Internal: _OURS,
+    errors.UnknownOperation: _OURS,
+}
+NOT_HERE: Final = frozenset(  # reasons that no request of this gateway can have
+    (
+        errors.RecipientNotFound,
+        errors.RelayDenied,
+        errors.SenderNotPermitted,
+        errors.InvalidAddress,
+        errors.NoRecipients,
+        errors.TooManyRecipients,
+        errors.MailLoop,
+        errors.SubmissionNotFound,
+        errors.SubmissionNotCancellable,
+        errors.AccountNotFound,
+        errors.DomainNotFound,
+        errors.DomainExists,
+        errors.DomainNotEmpty,
+        errors.AddressExists,
+        errors.AliasNotFound,
+        errors.TransportMessageNotFound,
+        errors.EntryNotFound,
+    )
+)
+TRY_CREATE: Final = NO("No such folder; it can be created.", b"TRYCREATE")  # RFC 3501 7.1 (behaviour 23)
+
+
+def status_of(error: errors.RestanteError) -> Status:
+    """What to answer. What a newer core says that we do not know is taken as temporary: nothing is lost by it."""
+    if type(error) in REPLIES:
+        return REPLIES[type(error)]
+    return _OURS if type(error) in NOT_HERE else _UNAVAILABLE
+
+
+def ends_session(error: errors.RestanteError) -> bool:
+    """Whether the session is over and the connection must close."""
+    return isinstance(error, (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked))

@@ -1,0 +1,121 @@
+"""Carrying FETCH out: which calls it takes, and rows to responses as they come."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+from restante import errors
+from restante.v1 import message_pb2, methods
+from restante_gateways.imap.errors import Refusal
+from restante_gateways.imap.responses import NO
+from restante_gateways.imap.rows import RowWriter
+from restante_gateways.imap.sets import Range
+from restante_gateways.imap.values import FetchFact, FetchItem, FetchSection, SectionText, SystemFlag
+from restante_gateways.imap.view import Span
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.session import Session
+
+_VIEW_FACTS: Final = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
+_COLUMNS: Final = {
+    FetchFact.INTERNALDATE: message_pb2.MESSAGE_COLUMN_RECEIVED_AT,
+    FetchFact.SIZE: message_pb2.MESSAGE_COLUMN_SIZE,
+    FetchFact.ENVELOPE: message_pb2.MESSAGE_COLUMN_ENVELOPE,
+    FetchFact.BODY: message_pb2.MESSAGE_COLUMN_BODY,
+    FetchFact.BODYSTRUCTURE: message_pb2.MESSAGE_COLUMN_BODY_STRUCTURE,
+}
+_KINDS: Final = {
+    SectionText.WHOLE: message_pb2.SECTION_KIND_WHOLE,
+    SectionText.HEADER: message_pb2.SECTION_KIND_HEADER,
+    SectionText.HEADER_FIELDS: message_pb2.SECTION_KIND_HEADER_FIELDS,
+    SectionText.HEADER_FIELDS_NOT: message_pb2.SECTION_KIND_HEADER_FIELDS_NOT,
+    SectionText.TEXT: message_pb2.SECTION_KIND_TEXT,
+    SectionText.MIME: message_pb2.SECTION_KIND_MIME,
+}
+_MAX_SECTIONS: Final = 32  # of one request
+_FEW_ROWS: Final = 50  # up to here one operation of a batch is cheaper than a stream of its own
+_FEW_CELLS: Final = 4
+
+
+async def fetch(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> None:
+    """Write a FETCH response for each message at these positions that is still there."""
+    if _VIEW_FACTS.issuperset(items):
+        await _fetch_from_view(s, spans, items)
+        return
+    sections = [item for item in items if isinstance(item, FetchSection)]
+    if len(sections) > _MAX_SECTIONS:
+        raise Refusal(NO("Too many sections at once.", b"LIMIT"))
+    seen_now: list[Range] = []
+    if not s.view.read_only and any(section.sets_seen for section in sections):
+        seen_now = await _mark_seen(s, spans)
+    writer = RowWriter(s.view, items, seen_now, s.condstore)
+    async for answer in _rows(s, spans, items, sections):
+        if isinstance(answer, message_pb2.SectionRest):
+            s.write(writer.continued(answer))
+        else:
+            s.write(writer.batch(answer))
+        await s.flow()
+    writer.finish()
+
+
+async def _fetch_from_view(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> None:
+    with_uid, with_change_number = FetchFact.UID in items, FetchFact.MODSEQ in items
+    if FetchFact.FLAGS in items:
+        blocks = s.view.flag_responses(spans, with_uid, with_change_number)
+    else:
+        blocks = s.view.number_responses(spans, with_uid, with_change_number)
+    await s.write_blocks(blocks)
+
+
+async def _mark_seen(s: Session, spans: list[Span]) -> list[Range]:
+    """Mark what is unread as read, and say what that was: its FETCH bears the new FLAGS (behaviour 9)."""
+    view = s.view
+    unseen = view.without_flag(SystemFlag.SEEN, spans)
+    if not unseen:
+        return []
+    response = await s.call(
+        methods.UPDATE_MESSAGES,
+        message_pb2.UpdateMessagesRequest(
+            messages=s.message_set(unseen),
+            operation=message_pb2.FLAG_OPERATION_ADD,
+            flags=int(SystemFlag.SEEN),
+            changes_since=view.folder.change_number,
+        ),
+    )
+    marked = view.uid_ranges(unseen)
+    await s.absorb(response.changes, response.commit)
+    view.note_own_change(response.commit.change_number)
+    return marked
+
+
+async def _rows(
+    s: Session, spans: list[Span], items: tuple[FetchItem, ...], sections: list[FetchSection]
+) -> AsyncIterator[message_pb2.MessageRows | message_pb2.SectionRest]:
+    """Batches of rows, and what continues their last cells: by one operation for a little, by a stream for much."""
+    columns = [_COLUMNS[item] for item in items if isinstance(item, FetchFact) and item in _COLUMNS]
+    asked = [_section(section) for section in sections]
+    count = sum(stop - first for first, stop in spans)
+    if count <= _FEW_ROWS and count * len(sections) <= _FEW_CELLS:
+        request = message_pb2.BatchGetMessagesRequest(messages=s.message_set(spans), columns=columns, sections=asked)
+        try:
+            yield (await s.call(methods.BATCH_GET_MESSAGES, request)).rows
+            return
+        except errors.ResultTooLarge:
+            pass  # the stream has no such limit
+    stream = s.stream_messages(
+        message_pb2.StreamMessagesRequest(messages=s.message_set(spans), columns=columns, sections=asked)
+    )
+    async for answer in stream:
+        yield answer.rest if answer.HasField("rest") else answer.rows
+
+
+def _section(item: FetchSection) -> message_pb2.Section:
+    section = message_pb2.Section(
+        part=item.section.part,
+        kind=_KINDS[item.section.text],
+        fields=[name.decode("ascii", "replace") for name in item.section.fields],
+    )
+    if item.partial is not None:
+        section.offset_octets, section.length_octets = item.partial.offset, item.partial.count
+    return section

@@ -1,0 +1,271 @@
+"""A folder as all sessions of the process share it: packed columns kept current by change number. *Pure.*
+
+Readers hold the arrays themselves. New messages are added in place, behind what a reader has counted; removing makes
+new arrays in one pass and leaves the old ones to the sessions that have not been told yet (RFC 3501 7.4.1).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from restante.v1.types_pb2 import FolderChanges
+from restante_gateways.imap.sets import Range, contains, merge, positions, subtract
+from restante_gateways.imap.states import StateTable
+from restante_gateways.imap.values import Flags, SystemFlag
+
+_MAX_JOURNAL: Final = 8_192  # flag changes remembered one by one
+_MAX_REMOVALS: Final = 256  # generations whose removals are remembered
+
+
+class Gap(Exception):
+    """The changes begin above what the view holds: those between must be read first."""
+
+
+class PendingStore:
+    """A STORE under way: tells what it explains of the changes that arrive, and collects what it does not.
+
+    A client that said .SILENT is still to be told what others did to the same messages (behaviour 21), even when
+    their change and its own arrive as one.
+    """
+
+    __slots__ = ("expected", "ranges", "surprises")
+
+    def __init__(self, ranges: Sequence[Range], expected: Callable[[int], int]) -> None:
+        self.ranges, self.expected = ranges, expected
+        self.surprises: set[int] = set()  # UIDs
+
+    def check(self, uid: int, before: int, after: int) -> None:
+        """Notes the message if this STORE alone cannot have made `after` from `before`."""
+        if contains(self.ranges, uid) and self.expected(before) != after:
+            self.surprises.add(uid)
+
+
+class FolderView:
+    """Columns of one folder in ascending UID order: 24 octets a message, for any number of sessions."""
+
+    __slots__ = (
+        "_journal",
+        "_journal_floor",
+        "_journal_size",
+        "_removals",
+        "_unseen",
+        "change_number",
+        "change_numbers",
+        "claimed_uid",
+        "folder_id",
+        "generation",
+        "message_ids",
+        "pending",
+        "recent_uid",
+        "states",
+        "table",
+        "uid_next",
+        "uid_validity",
+        "uids",
+    )
+
+    def __init__(self, folder_id: int, uid_validity: int, change_number: int) -> None:
+        self.folder_id, self.uid_validity = folder_id, uid_validity
+        self.change_number = change_number  # all changes of the folder up to here are in
+        self.uid_next = 1
+        self.recent_uid = 1  # UIDs from here on are claimed by no session of any process
+        self.claimed_uid = 1  # UIDs from here on are claimed by no session of this process
+        self.uids = array("I")
+        self.message_ids = array("q")
+        self.states = array("I")  # indices into the table
+        self.change_numbers = array("q")
+        self.table = StateTable()
+        self.generation = 0  # counts removals
+        self.pending: list[PendingStore] = []
+        self._journal: list[tuple[int, array[int]]] = []  # change numbers and the UIDs whose flags they changed
+        self._journal_size = 0  # UIDs in it
+        self._journal_floor = change_number  # changes up to here are not in the journal
+        self._unseen: tuple[int, int | None] = (-1, None)  # change number and the first message without \\Seen then
+        self._removals: list[tuple[int, list[Range]]] = []  # generation and the UIDs that went
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def load(self, rows: FolderChanges) -> None:
+        """Add a batch of the first snapshot; batches come in ascending UID order."""
+        self._add_new(rows, 0, self._state_reader(rows))
+        self._note_marks(rows)
+
+    def apply(self, changes: FolderChanges) -> bool:
+        """Bring the view up to `changes.change_number`; False if it was there already.
+
+        Harmless to repeat; raises Gap, with nothing changed, when earlier changes are missing.
+        """
+        if changes.change_number <= self.change_number:
+            return False
+        if changes.since_change_number > self.change_number:
+            raise Gap
+        if changes.vanished_uids:
+            self._remove(merge((gone.first, min(gone.last, 0xFFFF_FFFF)) for gone in changes.vanished_uids))
+        self._merge_rows(changes)
+        self.change_number = changes.change_number
+        self._note_marks(changes)
+        return True
+
+    def _merge_rows(self, changes: FolderChanges) -> None:
+        state_of = self._state_reader(changes)
+        known = bisect_right(changes.uids, self.uids[-1]) if self.uids else 0
+        if known:
+            self._update_known(changes, known, state_of)
+        if known < len(changes.uids):
+            self._add_new(changes, known, state_of)
+
+    def apply_snapshot(self, batches: Sequence[FolderChanges], change_number: int) -> bool:
+        """Bring the view to a snapshot of the whole folder; False if it is no newer than the view."""
+        if change_number <= self.change_number:
+            return False
+        there = merge((uids[at], uids[at]) for uids in (rows.uids for rows in batches) for at in range(len(uids)))
+        gone = subtract([(self.uids[0], self.uids[-1])], there) if self.uids else []
+        self._remove(gone)
+        for rows in batches:
+            self._merge_rows(rows)
+        self.change_number = change_number
+        return True
+
+    def note_folder(self, uid_next: int, recent_uid: int) -> None:
+        """What the folder's own row says of new messages."""
+        self._note_marks(FolderChanges(uid_next=uid_next, recent_uid=recent_uid))
+
+    def position(self, uid: int) -> int | None:
+        """The index of a message, None when it is not there."""
+        at = bisect_left(self.uids, uid)
+        return at if at < len(self.uids) and self.uids[at] == uid else None
+
+    def flags_of(self, position: int) -> Flags:
+        """Flags and keywords of a message."""
+        return self.table.flags[self.states[position]]
+
+    def first_unseen(self) -> int | None:
+        """The position of the first message without \\Seen; looked for once for each change number."""
+        if self._unseen[0] != self.change_number:
+            states = self.table.matching(lambda flags: SystemFlag.SEEN not in flags.system)
+            found = next((at for at, state in enumerate(self.states) if state in states), None)
+            self._unseen = (self.change_number, found)
+        return self._unseen[1]
+
+    def any_in(self, wanted: Callable[[Flags], bool]) -> bool:
+        """Whether a message has flags that satisfy `wanted`."""
+        states = self.table.matching(wanted)
+        return any(state in states for state in self.states)
+
+    def flag_changes_since(self, change_number: int) -> list[tuple[int, array[int]]] | None:
+        """Changes of flags above a change number, oldest first: each with its number and UIDs.
+
+        None when they reach too far back: then the change numbers of all messages must be looked at.
+        """
+        if change_number < self._journal_floor:
+            return None
+        first = bisect_right(self._journal, change_number, key=lambda entry: entry[0])
+        return self._journal[first:]
+
+    def removed_since(self, generation: int) -> list[Range] | None:
+        """UIDs that went after a generation, None when that is too long ago to be known."""
+        missed = self.generation - generation
+        if missed > len(self._removals):
+            return None
+        if missed == 1:
+            return self._removals[-1][1]
+        return merge(gone for _, ranges in self._removals[len(self._removals) - missed :] for gone in ranges)
+
+    def _note_marks(self, changes: FolderChanges) -> None:
+        last = self.uids[-1] + 1 if self.uids else 1
+        self.uid_next = max(self.uid_next, changes.uid_next, last)
+        self.recent_uid = max(self.recent_uid, changes.recent_uid)
+        self.claimed_uid = max(self.claimed_uid, self.recent_uid)
+
+    def _state_reader(self, rows: FolderChanges) -> Callable[[int], int]:
+        """The state of the n-th message of a batch, looked up once for each distinct one."""
+        flags, sets, table = rows.flags, rows.keyword_sets, self.table
+        keyword_sets = [tuple(entry.keywords) for entry in rows.keyword_table]
+        known: dict[tuple[int, int], int] = {}
+
+        def read(at: int) -> int:
+            key = (flags[at], sets[at] if sets else 0)
+            state = known.get(key)
+            if state is None:
+                state = known[key] = table.index(key[0], keyword_sets[key[1]] if keyword_sets else ())
+            return state
+
+        return read
+
+    def _add_new(self, rows: FolderChanges, first: int, state_of: Callable[[int], int]) -> None:
+        self.uids.extend(rows.uids[first:])
+        self.message_ids.extend(rows.message_ids[first:])
+        self.change_numbers.extend(rows.change_numbers[first:])
+        self.states.extend(map(state_of, range(first, len(rows.uids))))
+
+    def _update_known(self, changes: FolderChanges, count: int, state_of: Callable[[int], int]) -> None:
+        uids, states, numbers, pending = self.uids, self.states, self.change_numbers, self.pending
+        total, at = len(uids), 0
+        changed: dict[int, list[int]] = {}
+        for row, (uid, number) in enumerate(zip(changes.uids[:count], changes.change_numbers, strict=False)):
+            if at == total or uids[at] != uid:  # neighbours in the batch are mostly neighbours here
+                at = bisect_left(uids, uid, at)
+            if at == total:
+                break
+            if uids[at] != uid or numbers[at] >= number:
+                continue  # gone meanwhile, or known already
+            state = state_of(row)
+            for store in pending:
+                store.check(uid, states[at], state)
+            states[at], numbers[at] = state, number
+            changed.setdefault(number, []).append(uid)
+            at += 1
+        for number in sorted(changed):
+            self._write_journal(number, array("I", changed[number]))
+
+    def _write_journal(self, number: int, uids: array[int]) -> None:
+        self._journal.append((number, uids))
+        self._journal_size += len(uids)
+        drop = 0
+        while self._journal_size > _MAX_JOURNAL:
+            self._journal_floor, dropped = self._journal[drop]
+            self._journal_size -= len(dropped)
+            drop += 1
+        del self._journal[:drop]
+
+    def _remove(self, gone: list[Range]) -> None:
+        """Take messages out, in one pass over the columns however many they are."""
+        cuts = positions(self.uids, len(self.uids), gone)
+        if not cuts:
+            return
+        removed = [(self.uids[first], self.uids[stop - 1]) for first, stop in cuts]
+        self.uids = _without(self.uids, cuts)
+        self.message_ids = _without(self.message_ids, cuts)
+        self.states = _without(self.states, cuts)
+        self.change_numbers = _without(self.change_numbers, cuts)
+        self.generation += 1
+        self._removals.append((self.generation, removed))
+        if len(self._removals) > _MAX_REMOVALS:
+            del self._removals[0]
+        if len(self.table) > 2 * len(self.uids) + 256 and not self.pending:
+            self._renew_table()
+
+    def _renew_table(self) -> None:
+        """Forget states that no message has any more. Not while a STORE is pending, which knows them by index."""
+        old, self.table = self.table, StateTable()
+        self.table.keywords = old.keywords
+        moved = {
+            state: self.table.index(int(old.flags[state].system), old.flags[state].keywords)
+            for state in set(self.states)
+        }
+        self.states = array("I", map(moved.__getitem__, self.states))
+
+
+def _without(column: array[int], cuts: Sequence[Range]) -> array[int]:
+    """A copy of the column without half-open index ranges."""
+    kept = array(column.typecode)
+    start = 0
+    for first, stop in cuts:
+        kept.extend(column[start:first])
+        start = stop
+    kept.extend(column[start:])
+    return kept

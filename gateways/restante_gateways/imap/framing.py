@@ -1,0 +1,301 @@
+"""IMAP framing (RFC 3501 2.2, 4.3; RFC 7888), without I/O: octets in, whole commands out. *Pure.*
+
+The end of a command is found before anything in it is understood, so a malformed command costs one BAD and never our
+place in the stream, and a literal can never turn into a command.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+_LITERAL_HEADER = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
+_MAX_LITERALS: Final = 256  # in one command: each one kept costs a copy of the command so far
+_HEADER_OCTETS: Final = 24  # the longest literal header we look for at the end of a line that is thrown away
+_TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,256}(?= )")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one command may cost, in octets. A literal is either kept with the command or streamed past it."""
+
+    line: int  # all lines of a command together
+    kept: int  # all literals kept with a command together
+    streamed: int = 0  # one literal that is handed over in chunks (APPEND)
+    discarded: int = 1 << 26  # a refused non-synchronising literal up to this size is read and dropped
+
+
+BEFORE_LOGIN: Final = Limits(line=8_192, kept=4_096)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A whole command without its last CRLF. Kept literals are inside, each behind its header and CRLF."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralStart:
+    """A literal begins: the reader stands still until keep(), stream() or refuse() says what becomes of it.
+
+    `prefix` is the command so far, the literal's header included. The client waits for `+` if `synchronising`.
+    """
+
+    prefix: bytes
+    size_octets: int
+    synchronising: bool
+    keepable: bool  # within what is left of Limits.kept
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralChunk:
+    """Octets of a streamed literal. After the last of them the rest of the command comes as CommandRest."""
+
+    octets: bytes
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRest:
+    """What followed a streamed literal, without CRLF: nothing, or a mistake, since we take one message an APPEND."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """A limit was passed. The command is dropped; if `fatal`, what follows cannot be told apart any more."""
+
+    tag: bytes | None
+    literal: bool
+    fatal: bool
+
+
+Event: TypeAlias = Command | LiteralStart | LiteralChunk | CommandRest | TooLong
+
+
+class _Mode(enum.Enum):
+    LINE = enum.auto()  # collecting the lines of a command
+    ASKING = enum.auto()  # a literal was announced; keep(), stream() or refuse() must answer
+    KEEPING = enum.auto()  # octets of a kept literal are to come
+    STREAMING = enum.auto()  # octets of a streamed literal are to come
+    REST = enum.auto()  # the line that ends a command with a streamed literal is to come
+    SKIPPING = enum.auto()  # octets of a refused literal are to come
+    SKIPPING_LINE = enum.auto()  # a line of a refused command is to come
+    DEAD = enum.auto()  # a fatal TooLong was told
+
+
+class CommandReader:
+    """Octets in, events out, one at a time, because the answer to one (STARTTLS, a refused literal) decides what
+    the octets behind it mean. Holds at most the limits' octets plus what was fed last."""
+
+    __slots__ = (
+        "_announced",
+        "_buffer",
+        "_discarded",
+        "_kept",
+        "_literals",
+        "_mode",
+        "_pending",
+        "_prefix",
+        "_scanned",
+        "limits",
+    )
+
+    def __init__(self, limits: Limits = BEFORE_LOGIN) -> None:
+        self.limits = limits
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything that was fed: nothing read before STARTTLS survives it (RFC 9051 11.1)."""
+        self._buffer = bytearray()
+        self._mode = _Mode.LINE
+        self._scanned = 0  # octets of the buffer that are known to hold no CRLF
+        self._prefix = b""  # the command so far: earlier lines and kept literals
+        self._kept = 0  # octets of kept literals in the prefix
+        self._literals = 0  # how many of them
+        self._pending = 0  # octets to come of a literal
+        self._discarded = 0  # octets thrown away since the last good line
+        self._announced: LiteralStart | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no part of a command has arrived."""
+        return self._mode is _Mode.LINE and not self._buffer and not self._prefix
+
+    def feed(self, octets: bytes) -> None:
+        """Add octets as they came."""
+        self._buffer += octets
+
+    def next_event(self) -> Event | None:
+        """The next event, or None when more octets are needed."""
+        while True:
+            match self._mode:
+                case _Mode.LINE:
+                    return self._next_line()
+                case _Mode.KEEPING:
+                    if len(self._buffer) < self._pending:
+                        return None
+                    self._prefix += self._take(self._pending)
+                    self._mode = _Mode.LINE
+                case _Mode.STREAMING:
+                    return self._next_chunk()
+                case _Mode.REST:
+                    return self._next_rest()
+                case _Mode.SKIPPING:
+                    self._pending -= self._throw_away(min(self._pending, len(self._buffer)))
+                    if self._pending:
+                        return None
+                    self._mode = _Mode.SKIPPING_LINE
+                case _Mode.SKIPPING_LINE:
+                    if (event := self._skip_line()) is not None or self._mode is _Mode.SKIPPING_LINE:
+                        return event
+                case _Mode.ASKING:
+                    raise RuntimeError("a literal waits for keep(), stream() or refuse()")
+                case _Mode.DEAD:
+                    return None
+
+    def keep(self) -> None:
+        """Make the announced literal a part of the command."""
+        announced = self._answer()
+        if not announced.keepable:
+            raise RuntimeError("the literal is larger than what may be kept")
+        self._kept += announced.size_octets
+        self._literals += 1
+        self._prefix = announced.prefix + b"\r\n"
+        self._mode, self._pending = _Mode.KEEPING, announced.size_octets
+
+    def stream(self) -> None:
+        """Hand the announced literal over in chunks. The command so far is forgotten: the caller has read it."""
+        announced = self._answer()
+        self._mode, self._pending = _Mode.STREAMING, announced.size_octets
+
+    def refuse(self) -> None:
+        """Drop the command. What the client has sent of it, or is bound to send, is read and thrown away."""
+        announced = self._answer()
+        self._drop_command(announced.size_octets, announced.synchronising)
+
+    def _answer(self) -> LiteralStart:
+        announced = self._announced
+        if announced is None:
+            raise RuntimeError("no literal was announced")
+        self._announced = None
+        return announced
+
+    def _next_line(self) -> Event | None:
+        allowed = self.limits.line - (len(self._prefix) - self._kept)
+        end = self._find_line_end()
+        if end is None:
+            if len(self._buffer) <= allowed + 1:  # the last octet may be the CR of the line end
+                return None
+            tag = _tag_of(self._prefix or self._buffer)
+            self._forget_command()
+            self._mode = _Mode.SKIPPING_LINE
+            return TooLong(tag, literal=False, fatal=False)
+        line = self._take(end)
+        self._take(2)
+        header = _LITERAL_HEADER.search(line)
+        if end > allowed:
+            tag = _tag_of(self._prefix or line)
+            self._drop_after(header)
+            return TooLong(tag, literal=False, fatal=self._mode is _Mode.DEAD)
+        whole = self._prefix + line if self._prefix else line
+        if header is None:
+            self._forget_command()
+            return Command(whole)
+        return self._literal(whole, int(header[1]), synchronising=not header[2])
+
+    def _literal(self, prefix: bytes, size: int, synchronising: bool) -> Event:
+        keepable = size <= self.limits.kept - self._kept and self._literals < _MAX_LITERALS
+        if not keepable and size > self.limits.streamed:
+            self._drop_command(size, synchronising)
+            return TooLong(_tag_of(prefix), literal=True, fatal=self._mode is _Mode.DEAD)
+        self._mode = _Mode.ASKING
+        self._announced = LiteralStart(prefix, size, synchronising, keepable)
+        return self._announced
+
+    def _next_chunk(self) -> Event | None:
+        if self._pending and not self._buffer:
+            return None
+        chunk = self._take(min(self._pending, len(self._buffer)))
+        self._pending -= len(chunk)
+        if not self._pending:
+            self._mode = _Mode.REST
+        return LiteralChunk(chunk, last=not self._pending)
+
+    def _next_rest(self) -> Event | None:
+        end = self._find_line_end()
+        if end is None:
+            if len(self._buffer) <= self.limits.line + 1:
+                return None
+            self._forget_command()
+            self._mode = _Mode.SKIPPING_LINE
+            return TooLong(None, literal=False, fatal=False)
+        line = self._take(end)
+        self._take(2)
+        self._drop_after(_LITERAL_HEADER.search(line))
+        return CommandRest(line)
+
+    def _skip_line(self) -> TooLong | None:
+        """Throw a line away but for its end, which may announce one more literal."""
+        end = self._find_line_end()
+        if end is None:
+            self._throw_away(max(0, len(self._buffer) - _HEADER_OCTETS))
+            if self._discarded > self.limits.discarded:
+                self._mode = _Mode.DEAD
+                return TooLong(None, literal=False, fatal=True)
+            return None
+        self._throw_away(max(0, end - _HEADER_OCTETS))
+        line = self._take(min(end, _HEADER_OCTETS))
+        self._take(2)
+        self._drop_after(_LITERAL_HEADER.search(line))
+        return TooLong(None, literal=True, fatal=True) if self._mode is _Mode.DEAD else None
+
+    def _drop_after(self, header: re.Match[bytes] | None) -> None:
+        """The line just taken ends the command, unless its literal header binds the client to send more."""
+        if header is None:
+            self._forget_command()
+        else:
+            self._drop_command(int(header[1]), synchronising=not header[2])
+
+    def _drop_command(self, size: int, synchronising: bool) -> None:
+        discarded = self._discarded
+        self._forget_command()
+        if synchronising:
+            return  # refused before it was sent: the client goes on with a new command (RFC 7888 3)
+        if discarded + size > self.limits.discarded:
+            self._mode = _Mode.DEAD
+            return
+        self._mode, self._pending, self._discarded = _Mode.SKIPPING, size, discarded
+
+    def _forget_command(self) -> None:
+        self._prefix, self._kept, self._literals, self._pending, self._discarded = b"", 0, 0, 0, 0
+        self._mode = _Mode.LINE
+
+    def _find_line_end(self) -> int | None:
+        end = self._buffer.find(b"\r\n", self._scanned)
+        if end >= 0:
+            return end
+        self._scanned = max(0, len(self._buffer) - 1)
+        return None
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        self._scanned = 0
+        return taken
+
+    def _throw_away(self, count: int) -> int:
+        del self._buffer[:count]
+        self._scanned = max(0, self._scanned - count)
+        self._discarded += count
+        return count
+
+
+def _tag_of(command: bytes | bytearray) -> bytes | None:
+    """The tag of a command that is too long to be looked at further."""
+    tag = _TAG.match(command)
+    return tag[0] if tag else None

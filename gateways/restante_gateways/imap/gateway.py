@@ -1,0 +1,127 @@
+"""The IMAP gateway's process: listeners, the link to the core, and what its sessions share."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import ssl
+import time
+from collections import defaultdict
+from typing import Final
+
+import structlog
+
+from restante import errors
+from restante.link import CoreLink
+from restante.v1 import methods, session_pb2
+from restante.v1.sync_pb2 import SessionsEnded
+from restante_gateways.imap import commands  # noqa: F401 - fills the table
+from restante_gateways.imap.authenticating import client_context
+from restante_gateways.imap.framing import Limits
+from restante_gateways.imap.identity import Identity
+from restante_gateways.imap.opened import OpenFolders
+from restante_gateways.imap.responses import BYE, Status
+from restante_gateways.imap.session import Session
+from restante_gateways.net.addresses import Peer
+from restante_gateways.net.connection import Connection
+from restante_gateways.net.limits import Refusal
+from restante_gateways.net.logging import SessionLog
+from restante_gateways.net.runtime import Runtime
+
+log = structlog.get_logger("imap")
+
+_REFUSALS: Final = {
+    Refusal.TOO_MANY_CONNECTIONS: BYE("Too many connections; come back later.", b"UNAVAILABLE").encode(),
+    Refusal.TOO_MANY_FROM_ADDRESS: BYE("Too many connections from your address.", b"LIMIT").encode(),
+    Refusal.TOO_FAST: BYE("Too many new connections from your address.", b"LIMIT").encode(),
+}
+_MECHANISMS_SECONDS: Final = 60.0  # how long the core's list is taken to hold
+_MECHANISMS_TIMEOUT_SECONDS: Final = 2.0
+_STANDARD_MECHANISMS: Final = ("PLAIN", "LOGIN")
+_KEEP_ALIVE_SECONDS: Final = 120.0
+_IDLE_SECONDS: Final = 1_800.0  # RFC 3501 5.4: at least 30 minutes
+_LINE_OCTETS: Final = 65_536
+_KEPT_OCTETS: Final = 65_536
+
+
+class ImapGateway:
+    """What all sessions of the process share."""
+
+    def __init__(self, link: CoreLink, runtime: Runtime, max_message_octets: int) -> None:
+        self.link, self._runtime = link, runtime
+        self.folders = OpenFolders(link)
+        self.authentication = runtime.settings.authentication
+        self.limits_after_login = Limits(_LINE_OCTETS, _KEPT_OCTETS, max_message_octets, 2 * max_message_octets)
+        self.idle_timeout_seconds = _IDLE_SECONDS
+        self._sessions: defaultdict[int, set[Session]] = defaultdict(set)  # by account
+        self._names = itertools.count(1)
+        self._mechanisms: dict[tuple[str, bool, bool], tuple[float, tuple[str, ...]]] = {}
+        link.watch.on_sessions_ended(self._sessions_ended)
+
+    async def serve(self, connection: Connection) -> None:
+        """One connection, from its greeting to its end."""
+        await Session(self, connection).run()
+
+    async def mechanisms(self, peer: Peer) -> tuple[str, ...]:
+        """What the core offers on this listener to such a client; asked once a minute."""
+        key = (peer.listener, peer.tls is not None, peer.loopback)
+        known = self._mechanisms.get(key)
+        now = time.monotonic()
+        if known is not None and now - known[0] < _MECHANISMS_SECONDS:
+            return known[1]
+        request = session_pb2.ListMechanismsRequest(client=client_context(peer))
+        try:
+            answer = await self.link.execute(
+                methods.LIST_MECHANISMS, request, timeout=_MECHANISMS_TIMEOUT_SECONDS, independent=True
+            )
+        except errors.RestanteError:
+            return known[1] if known is not None else _STANDARD_MECHANISMS  # the core decides at login anyway
+        self._mechanisms[key] = (now, tuple(answer.mechanisms))
+        return tuple(answer.mechanisms)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """For STARTTLS."""
+        assert self._runtime.certificates is not None
+        return self._runtime.certificates.context
+
+    def session_log(self, peer: Peer) -> SessionLog:
+        """The command log of a new session."""
+        return self._runtime.commands.session(peer, f"{next(self._names):x}")
+
+    def finished(self, session_log: SessionLog, command: str, status: Status, seconds: float) -> None:
+        """Note a finished command."""
+        outcome = status.condition.decode("ascii").lower()
+        session_log.finished(command, outcome, seconds)
+        self._runtime.metrics.command(command, outcome, seconds)
+
+    def joined(self, session: Session, identity: Identity) -> None:
+        """A session has logged in."""
+        self._sessions[identity.account_id].add(session)
+
+    def left(self, session: Session, identity: Identity) -> None:
+        """A session is at its end."""
+        sessions = self._sessions[identity.account_id]
+        sessions.discard(session)
+        if not sessions:
+            del self._sessions[identity.account_id]
+
+    def _sessions_ended(self, ended: SessionsEnded) -> None:
+        """A password was changed, an account disabled, a session logged off: end those it concerns."""
+        for session in tuple(self._sessions.get(ended.account_id, ())):
+            identity = session.identity
+            if identity is None:
+                continue
+            if (
+                identity.token == ended.session_token
+                if ended.session_token
+                else (identity.credential_version < ended.credential_version)
+            ):
+                session.end("Your session is over; please log in again.")
+
+    async def keep_alive(self) -> None:
+        """Says a word on idling connections now and then."""
+        while True:
+            await asyncio.sleep(_KEEP_ALIVE_SECONDS)
+            for sessions in tuple(self._sessions.values()):
+                for session in tuple(sessions):
+                    session.keep_alive()

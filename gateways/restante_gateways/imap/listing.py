@@ -1,0 +1,137 @@
+"""Which names LIST and LSUB answer, with what attributes (RFC 3501 6.3.8, 6.3.9; RFC 5258; RFC 6154). *Pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from restante.v1.folder_pb2 import (
+    FOLDER_ROLE_ARCHIVE,
+    FOLDER_ROLE_DRAFTS,
+    FOLDER_ROLE_JUNK,
+    FOLDER_ROLE_SENT,
+    FOLDER_ROLE_TRASH,
+    Folder,
+)
+
+SEPARATOR: Final = "/"
+SPECIAL_USE: Final = {
+    FOLDER_ROLE_ARCHIVE: b"\\Archive",
+    FOLDER_ROLE_DRAFTS: b"\\Drafts",
+    FOLDER_ROLE_JUNK: b"\\Junk",
+    FOLDER_ROLE_SENT: b"\\Sent",
+    FOLDER_ROLE_TRASH: b"\\Trash",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One name to answer. `folder` is None for one that is not there, or is there only as a parent's name."""
+
+    name: str
+    attributes: tuple[bytes, ...]
+    folder: Folder | None = None
+    child_subscribed: bool = False  # CHILDINFO ("SUBSCRIBED"), RFC 5258 3.5
+
+
+def covers(pattern: str, name: str) -> bool:
+    """Whether a LIST pattern matches: `*` any run, `%` any run without a separator.
+
+    Costs at most the product of the lengths, whatever the wildcards (no backtracking).
+    """
+    reached = _closure({0}, pattern)
+    for character in name:
+        following: set[int] = set()
+        for at in reached:
+            if at < len(pattern):
+                token = pattern[at]
+                if token == "*" or (token == "%" and character != SEPARATOR):  # noqa: S105 - no password
+                    following.add(at)
+                elif token == character and token != "%":  # noqa: S105
+                    following.add(at + 1)
+        if not following:
+            return False
+        reached = _closure(following, pattern)
+    return len(pattern) in reached
+
+
+def _closure(reached: set[int], pattern: str) -> set[int]:
+    """Also the places behind wildcards, which may match nothing."""
+    pending = list(reached)
+    while pending:
+        at = pending.pop()
+        if at < len(pattern) and pattern[at] in "*%" and at + 1 not in reached:
+            reached.add(at + 1)
+            pending.append(at + 1)
+    return reached
+
+
+def full_name(path: Iterable[str]) -> str:
+    """A folder's path as one name; the Inbox is INBOX."""
+    name = SEPARATOR.join(path)
+    return "INBOX" + name[5:] if name[:5].upper() == "INBOX" and name[5:6] in ("", SEPARATOR) else name
+
+
+def list_folders(
+    folders: Sequence[Folder],
+    subscriptions: frozenset[str],
+    patterns: Sequence[str],
+    selections: frozenset[bytes],
+    returns: frozenset[bytes],
+) -> list[Listed]:
+    """What LIST answers, in ascending order of names."""
+    by_name = {full_name(folder.path): folder for folder in folders}
+    parents = {parent for name in by_name for parent in _parents(name)}
+    only_subscribed, recursive = b"SUBSCRIBED" in selections, b"RECURSIVEMATCH" in selections
+    candidates = set(by_name)
+    if only_subscribed:
+        candidates |= subscriptions
+        if recursive:
+            candidates |= {parent for name in subscriptions for parent in _parents(name)}
+    above_subscribed = {parent for name in subscriptions for parent in _parents(name)} if recursive else set[str]()
+    listed = []
+    for name in sorted(candidates, key=_order):
+        if not any(covers(pattern, name) for pattern in patterns):
+            continue
+        folder = by_name.get(name)
+        subscribed = name in subscriptions
+        child_subscribed = only_subscribed and recursive and name in above_subscribed
+        if only_subscribed and not (subscribed or child_subscribed):
+            continue
+        if b"SPECIAL-USE" in selections and (folder is None or folder.role not in SPECIAL_USE):
+            continue
+        attributes = _attributes(name, folder, name in parents)
+        if subscribed and (only_subscribed or b"SUBSCRIBED" in returns):
+            attributes.append(b"\\Subscribed")
+        listed.append(Listed(name, tuple(attributes), folder, child_subscribed))
+    return listed
+
+
+def list_subscriptions(subscriptions: Iterable[str], pattern: str) -> list[Listed]:
+    """What LSUB answers: subscribed names; for `%` also parents of subscribed ones, as \\Noselect (behaviour 35)."""
+    names = set(subscriptions)
+    listed = {name: Listed(name, ()) for name in names if covers(pattern, name)}
+    if pattern.endswith("%"):
+        for name in names:
+            for parent in _parents(name):
+                if parent not in names and covers(pattern, parent):
+                    listed[parent] = Listed(parent, (b"\\Noselect",))
+    return [listed[name] for name in sorted(listed, key=_order)]
+
+
+def _attributes(name: str, folder: Folder | None, has_children: bool) -> list[bytes]:
+    attributes = [] if folder is not None else [b"\\NonExistent"]
+    attributes.append(b"\\HasChildren" if has_children else b"\\HasNoChildren")
+    if folder is not None and folder.role in SPECIAL_USE:
+        attributes.append(SPECIAL_USE[folder.role])
+    return attributes
+
+
+def _parents(name: str) -> list[str]:
+    levels = name.split(SEPARATOR)
+    return [SEPARATOR.join(levels[:count]) for count in range(1, len(levels))]
+
+
+def _order(name: str) -> tuple[bool, str]:
+    return name != "INBOX", name

@@ -1,0 +1,282 @@
+"""The folders that sessions of this process have open, each with one view and one subscription for all of them.
+
+A view whose last session has gone is kept for the next one, without a subscription, and brought up to date by change
+number when it is opened again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Coroutine
+from typing import Final, Protocol
+from weakref import WeakValueDictionary
+
+import structlog
+
+from restante import errors
+from restante.link import CoreLink
+from restante.methods import Method, Request, Response
+from restante.v1 import folder_pb2, mailbox_pb2, methods, sync_pb2
+from restante.v1.types_pb2 import CommitToken, FolderChanges
+from restante.watch import Watching
+from restante_gateways.imap.folder_view import FolderView, Gap
+
+log = structlog.get_logger("imap")
+
+_KEPT_MESSAGES: Final = 2_000_000  # in views that no session has open: about 50 MB
+_KEPT_VIEWS: Final = 2_000
+_PATIENCE_SECONDS: Final = 0.1  # for the watch to bring what a command of ours has committed
+
+
+class Caller(Protocol):
+    """A session that has a folder open: it lends its token to calls about the folder, and is told what happens."""
+
+    def token(self) -> bytes:
+        """The session token of this moment."""
+        ...
+
+    async def call(self, method: Method[Request, Response], request: Request) -> Response:
+        """One operation of this session."""
+        ...
+
+    def open_folder(self, request: folder_pb2.OpenFolderRequest) -> AsyncIterator[folder_pb2.OpenFolderResponse]:
+        """The snapshot stream of this session."""
+        ...
+
+    def folder_changed(self) -> None:
+        """The view has changed; in IDLE the client is told now. Must not wait."""
+        ...
+
+    def folder_lost(self, reason: str) -> None:
+        """The view is void: the folder is gone, or its UIDs are. The session must end. Must not wait."""
+        ...
+
+
+class OpenFolder:
+    """One folder: its view, who has it open, and what keeps it current."""
+
+    def __init__(self, link: CoreLink, mailbox_id: int, view: FolderView, epoch: int) -> None:
+        self.view, self.mailbox_id, self.epoch = view, mailbox_id, epoch
+        self.sessions: set[Caller] = set()
+        self._link = link
+        self._watching: Watching | None = None
+        self._refreshing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Mailbox and folder."""
+        return self.mailbox_id, self.view.folder_id
+
+    def attach(self, caller: Caller) -> None:
+        """The caller has the folder open; the first one makes it watched."""
+        self.sessions.add(caller)
+        if self._watching is None:
+            self._subscribe()
+
+    def detach(self, caller: Caller) -> None:
+        """The caller has closed the folder; with the last one the watch ends."""
+        self.sessions.discard(caller)
+        if not self.sessions and self._watching is not None:
+            self._watching.close()
+            self._watching = None
+
+    def absorb(self, changes: FolderChanges) -> bool:
+        """Apply changes that came with an answer; False when those before them are missing."""
+        try:
+            changed = self.view.apply(changes)
+        except Gap:
+            return False
+        if changed:
+            self._changed()
+        return True
+
+    async def reached(self, caller: Caller, change_number: int) -> None:
+        """Wait until the view has a commit: by the watch, or, when that takes long, by asking."""
+        if self.view.change_number >= change_number:
+            return
+        arrived = asyncio.get_running_loop().create_future()
+        self._waiting.append((change_number, arrived))
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await arrived
+        except TimeoutError:
+            await self.refresh(caller)
+        finally:
+            self._waiting = [entry for entry in self._waiting if entry[1] is not arrived]
+
+    async def refresh(self, caller: Caller, at_least: int = 0) -> None:
+        """Read what changed since the view's change number, unless it reached `at_least` while others read."""
+        async with self._refreshing:
+            if at_least and self.view.change_number >= at_least:
+                return
+            try:
+                request = folder_pb2.ReadFolderChangesRequest(
+                    mailbox_id=self.mailbox_id,
+                    folder_id=self.view.folder_id,
+                    since_change_number=self.view.change_number,
+                    epoch=self.epoch,
+                )
+                answer = await caller.call(methods.READ_FOLDER_CHANGES, request)
+                self.absorb(answer.changes)
+            except (errors.ResultTooLarge, errors.CursorInvalid):
+                await self._reload(caller)
+            except errors.EpochChanged:
+                self.lose("The store was restored; please log in again.")
+                raise
+
+    async def _reload(self, caller: Caller) -> None:
+        """Compare the view with a fresh snapshot: for what is too much for one answer, or too long ago."""
+        folder, batches = await read_snapshot(caller, self.mailbox_id, self.view.folder_id)
+        if folder.uid_validity != self.view.uid_validity:
+            self.lose("The folder was made anew; please log in again.")
+            raise errors.FolderNotFound(folder_id=self.view.folder_id)
+        if self.view.apply_snapshot(batches, folder.change_number):
+            self._changed()
+
+    def lose(self, reason: str) -> None:
+        """The view is void for everyone."""
+        for session in tuple(self.sessions):
+            session.folder_lost(reason)
+
+    def _changed(self) -> None:
+        reached = self.view.change_number
+        for change_number, arrived in self._waiting:
+            if change_number <= reached and not arrived.done():
+                arrived.set_result(None)
+        for session in tuple(self.sessions):
+            session.folder_changed()
+
+    def _subscribe(self) -> None:
+        self._watching = self._link.watch.subscribe(
+            self.mailbox_id, self.view.folder_id, self.view.change_number, self.epoch, self._token, self._notice
+        )
+
+    def _token(self) -> bytes:
+        """A token of whoever has the folder open now: the session that began the watch may be gone."""
+        return next((session.token() for session in self.sessions), b"")
+
+    def _notice(self, notice: sync_pb2.WatchResponse) -> None:
+        match notice.WhichOneof("notice"):
+            case "folder":
+                if not self.absorb(notice.folder):
+                    self._later(self._refresh_by_anyone())
+            case "reset":
+                self._watching = None
+                self._reset(notice.reset)
+            case "rejected":
+                self._watching = None
+                log.warning("watch rejected", reason=notice.rejected)
+                self._later(self._watch_again())
+            case _:
+                pass  # the subscription stands
+
+    def _reset(self, reason: sync_pb2.ResetReason.ValueType) -> None:
+        if reason == sync_pb2.RESET_REASON_FOLDER_GONE:
+            self.lose("The folder was deleted.")
+        elif reason == sync_pb2.RESET_REASON_EPOCH_CHANGED:
+            self.lose("The store was restored; please log in again.")
+        else:
+            self._later(self._watch_again())
+
+    async def _watch_again(self) -> None:
+        """Catch up, then subscribe from there."""
+        await self._refresh_by_anyone()
+        if self.sessions and self._watching is None:
+            self._subscribe()
+
+    async def _refresh_by_anyone(self) -> None:
+        """Catch up with the token of some session. A failure is told where it matters: by the sessions' own calls."""
+        caller = next(iter(self.sessions), None)
+        if caller is None:
+            return
+        try:
+            await self.refresh(caller)
+        except errors.FolderNotFound:
+            self.lose("The folder was deleted.")
+        except errors.RestanteError as error:
+            log.info("view not refreshed", reason=error.reason or "unknown")
+            await asyncio.sleep(1.0)
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def read_snapshot(
+    caller: Caller, mailbox_id: int, folder_id: int
+) -> tuple[folder_pb2.Folder, list[FolderChanges]]:
+    """The folder and all its rows at one moment. Raises FolderNotFound."""
+    folder, batches = folder_pb2.Folder(), list[FolderChanges]()
+    request = folder_pb2.OpenFolderRequest(mailbox_id=mailbox_id, folder_id=folder_id)
+    async for piece in caller.open_folder(request):
+        if piece.HasField("folder"):
+            folder = piece.folder
+        batches.append(piece.rows)
+    return folder, batches
+
+
+class OpenFolders:
+    """All open and kept folders of the process."""
+
+    def __init__(self, link: CoreLink) -> None:
+        self._link = link
+        self._folders: dict[tuple[int, int], OpenFolder] = {}
+        self._kept: OrderedDict[tuple[int, int], int] = OrderedDict()  # those nobody has open, and their messages
+        self._kept_messages = 0
+        self._opening: WeakValueDictionary[tuple[int, int], asyncio.Lock] = WeakValueDictionary()
+        self.epoch = 0  # the store's, as it was last told; 0: not known yet
+
+    def note_commit(self, commit: CommitToken) -> None:
+        """Learn the epoch from an answer."""
+        if commit.epoch:
+            self.epoch = commit.epoch
+
+    async def open(self, caller: Caller, mailbox_id: int, folder: folder_pb2.Folder) -> OpenFolder:
+        """The folder's view, at least as current as `folder`, with the caller attached. Raises what calls raise."""
+        key = (mailbox_id, folder.folder_id)
+        lock = self._opening.get(key)
+        if lock is None:
+            lock = self._opening[key] = asyncio.Lock()
+        async with lock:
+            opened = self._folders.get(key)
+            if opened is None or opened.view.uid_validity != folder.uid_validity:
+                opened = await self._load(caller, key)
+            elif opened.view.change_number < folder.change_number:
+                await opened.refresh(caller, at_least=folder.change_number)
+            self._folders[key] = opened
+            self._kept_messages -= self._kept.pop(key, 0)
+            opened.attach(caller)
+            return opened
+
+    def close(self, opened: OpenFolder, caller: Caller) -> None:
+        """The caller has closed the folder. Its view is kept, as long as there is room for it."""
+        opened.detach(caller)
+        if opened.sessions or self._folders.get(opened.key) is not opened:
+            return
+        self._kept[opened.key] = len(opened.view)
+        self._kept_messages += len(opened.view)
+        while self._kept_messages > _KEPT_MESSAGES or len(self._kept) > _KEPT_VIEWS:
+            key, messages = self._kept.popitem(last=False)
+            self._kept_messages -= messages
+            del self._folders[key]
+
+    def find(self, mailbox_id: int, folder_id: int) -> OpenFolder | None:
+        """The folder if a session has it open."""
+        opened = self._folders.get((mailbox_id, folder_id))
+        return opened if opened is not None and opened.sessions else None
+
+    async def _load(self, caller: Caller, key: tuple[int, int]) -> OpenFolder:
+        if not self.epoch:
+            request = mailbox_pb2.GetMailboxRequest(mailbox_id=key[0])
+            self.epoch = (await caller.call(methods.GET_MAILBOX, request)).mailbox.epoch
+        epoch = self.epoch
+        folder, batches = await read_snapshot(caller, *key)
+        view = FolderView(folder.folder_id, folder.uid_validity, folder.change_number)
+        for rows in batches:
+            view.load(rows)
+        view.note_folder(folder.uid_next, folder.recent_uid)
+        return OpenFolder(self._link, key[0], view, epoch)

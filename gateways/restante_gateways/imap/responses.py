@@ -1,0 +1,80 @@
+"""Status responses and response codes (RFC 3501 7.1; RFC 5530). *Pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from restante_gateways.imap import encoder
+from restante_gateways.imap.sets import Range, encode_ranges
+
+_MAX_TEXT: Final = 400  # characters of a status response's text
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """OK, NO, BAD, BYE or PREAUTH with a text and perhaps a response code (without its brackets)."""
+
+    condition: bytes
+    text: str
+    code: bytes | None = None
+
+    def encode(self, tag: bytes = b"*") -> bytes:
+        """The response line, CRLF included; untagged unless a tag is given."""
+        text = self.text[:_MAX_TEXT].encode("ascii", "replace").translate(_NO_CONTROLS)
+        code = b"[" + self.code + b"] " if self.code else b""
+        return tag + b" " + self.condition + b" " + code + text + b"\r\n"
+
+
+_NO_CONTROLS: Final = bytes(octet if 32 <= octet < 127 else 63 for octet in range(256))
+
+
+def OK(text: str, code: bytes | None = None) -> Status:
+    """The command did what it says."""
+    return Status(b"OK", text, code)
+
+
+def NO(text: str, code: bytes | None = None) -> Status:
+    """The command failed, though nothing is wrong with how it was said."""
+    return Status(b"NO", text, code)
+
+
+def BAD(text: str, code: bytes | None = None) -> Status:
+    """The command was not understood, or not allowed now."""
+    return Status(b"BAD", text, code)
+
+
+def BYE(text: str, code: bytes | None = None) -> Status:
+    """The connection closes."""
+    return Status(b"BYE", text, code)
+
+
+def untagged(payload: bytes) -> bytes:
+    """`* payload` CRLF."""
+    return b"* " + payload + b"\r\n"
+
+
+def continuation(text: bytes = b"") -> bytes:
+    """`+ text` CRLF: the client may go on (RFC 3501 7.5)."""
+    return b"+ " + text + b"\r\n"
+
+
+def permanent_flags(flags: Iterable[str]) -> bytes:
+    """The code that tells which flags can be kept; `\\*` among them means that new keywords can (behaviour 22)."""
+    return b"PERMANENTFLAGS " + encoder.flag_list(flags)
+
+
+def append_uid(uid_validity: int, uids: Iterable[Range]) -> bytes:
+    """Where an appended message went (RFC 4315 3)."""
+    return b"APPENDUID %d %b" % (uid_validity, encode_ranges(uids))
+
+
+def copy_uid(uid_validity: int, sources: Iterable[Range], targets: Iterable[Range]) -> bytes:
+    """Where copied messages went; the two sets match in order (RFC 4315 3, behaviour 26)."""
+    return b"COPYUID %d %b %b" % (uid_validity, encode_ranges(sources), encode_ranges(targets))
+
+
+def modified(messages: Iterable[Range]) -> bytes:
+    """Messages that a conditional STORE left alone (RFC 7162 3.1.3)."""
+    return b"MODIFIED " + encode_ranges(messages)

@@ -1,0 +1,214 @@
+"""Rows of the core to FETCH responses: column by column, a batch at a time. *Pure.*"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from restante.v1.message_pb2 import MessageRows, SectionRest
+from restante_gateways.imap import encoder, sets
+from restante_gateways.imap.sets import Range
+from restante_gateways.imap.values import FetchFact, FetchItem, FetchSection
+from restante_gateways.imap.view import SessionView
+
+_DAY_SECONDS: Final = 86_400
+_EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
+_MAX_DAYS: Final = 4_096  # spelled days that are kept
+_TWO_DIGITS: Final = [b"%02d" % number for number in range(60)]
+_days: dict[int, bytes] = {}
+
+
+class BrokenRows(Exception):
+    """The core's stream does not continue the cell that it left unfinished."""
+
+
+def internal_date(seconds: int, offset_minutes: int) -> bytes:
+    """INTERNALDATE of a time since 1970 UTC, in its own zone (behaviour 24)."""
+    day, second = divmod(seconds + offset_minutes * 60, _DAY_SECONDS)
+    date = _days.get(day)
+    if date is None:
+        if len(_days) > _MAX_DAYS:
+            _days.clear()
+        at = datetime.date.fromordinal(_EPOCH_DAY + day)
+        date = _days[day] = b'"%2d-%b-%04d ' % (at.day, encoder.MONTHS[at.month - 1], at.year)
+    minute, second = divmod(second, 60)
+    sign, minutes = (b"-", -offset_minutes) if offset_minutes < 0 else (b"+", offset_minutes)
+    return b'%b%b:%b:%b %b%02d%02d"' % (
+        date,
+        _TWO_DIGITS[minute // 60],
+        _TWO_DIGITS[minute % 60],
+        _TWO_DIGITS[second],
+        sign,
+        minutes // 60,
+        minutes % 60,
+    )
+
+
+class RowWriter:
+    """Renders the rows of one FETCH. A cell that is cut goes on in `continued`, until it is whole.
+
+    Items come in this order: UID, FLAGS, MODSEQ, other facts, sections; so that a cut section of the last message of
+    a batch is followed only by sections.
+    """
+
+    def __init__(
+        self, view: SessionView, items: Sequence[FetchItem], seen_now: Sequence[Range], condstore: bool
+    ) -> None:
+        self._view, self._seen_now = view, seen_now
+        facts = [item for item in items if isinstance(item, FetchFact)]
+        self._facts = [fact for fact in FetchFact if fact in facts]
+        self._sections = [item for item in items if isinstance(item, FetchSection)]
+        self._labels = [section.label() for section in self._sections]
+        self._condstore = condstore
+        self._next_position = 0
+        self._open: MessageRows | None = None  # the batch whose last message has a cell that goes on
+        self._open_section = 0
+        self._missing = 0  # octets to come of it
+
+    def batch(self, rows: MessageRows) -> bytes:
+        """The responses of a batch; the last may be unfinished."""
+        if self._missing:
+            raise BrokenRows("a cell was left unfinished")
+        count = len(rows.uids)
+        if not count:
+            return b""
+        positions = self._positions(rows.uids)
+        cut = any(len(cells.octets[-1]) < cells.total_octets[-1] for cells in rows.sections)
+        whole = count - 1 if cut else count
+        lines = self._lines(rows, positions, whole)
+        if not cut:
+            return b"".join(lines)
+        at = positions[-1]
+        if at is None:
+            raise BrokenRows("a message that was not asked for is cut")
+        self._open, self._open_section = rows, 0
+        head = b" ".join(self._fact_cells(rows, count - 1, at))
+        lines.append(b"* %d FETCH (%b%b" % (at + 1, head, b" " if head else b""))
+        lines.append(self._open_cells())
+        return b"".join(lines)
+
+    def continued(self, rest: SectionRest) -> bytes:
+        """More octets of the cell that is unfinished, and what follows when that makes it whole."""
+        if self._open is None or rest.section_index != self._open_section or len(rest.octets) > self._missing:
+            raise BrokenRows("octets that belong to no unfinished cell")
+        self._missing -= len(rest.octets)
+        if self._missing:
+            return rest.octets
+        self._open_section += 1
+        return rest.octets + self._open_cells()
+
+    def finish(self) -> None:
+        """The stream is at its end. Raises BrokenRows when a cell is not."""
+        if self._missing:
+            raise BrokenRows("the last cell is unfinished")
+
+    def _open_cells(self) -> bytes:
+        """Sections of the unfinished message from the present one on, up to the next that is cut."""
+        rows, pieces = self._open, list[bytes]()
+        assert rows is not None
+        while self._open_section < len(self._sections):
+            cells = rows.sections[self._open_section]
+            octets, total = cells.octets[-1], cells.total_octets[-1]
+            separator = b" " if self._open_section else b""
+            label = self._labels[self._open_section]
+            if len(octets) < total:
+                pieces.append(b"%b%b {%d}\r\n%b" % (separator, label, total, octets))
+                self._missing = total - len(octets)
+                return b"".join(pieces)
+            pieces.append(b"%b%b %b" % (separator, label, _cell(octets, total)))
+            self._open_section += 1
+        self._open = None
+        pieces.append(self._seen_cell(rows.uids[-1]) + b")\r\n")
+        return b"".join(pieces)
+
+    def _positions(self, uids: Iterable[int]) -> list[int | None]:
+        """Positions in the session's numbering; rows come in ascending UID order, as positions do."""
+        view, at = self._view, self._next_position
+        known, count, positions = view.uids, view.count, list[int | None]()
+        for uid in uids:
+            if at < count and known[at] == uid:
+                positions.append(at)
+                at += 1
+                continue
+            found = view.position(uid, at)
+            positions.append(found)
+            if found is not None:
+                at = found + 1
+        self._next_position = at
+        return positions
+
+    def _lines(self, rows: MessageRows, positions: Sequence[int | None], count: int) -> list[bytes]:
+        """The responses of the first `count` rows: one template, filled from columns."""
+        columns: list[Iterable[object]] = [(at + 1 if at is not None else 0 for at in positions[:count])]
+        pieces = []
+        for fact in self._facts:
+            piece, column = self._fact_column(fact, rows, positions, count)
+            pieces.append(piece)
+            columns.append(column)
+        for label, cells in zip(self._labels, rows.sections, strict=True):
+            pieces.append(label.replace(b"%", b"%%") + b" %b")
+            columns.append(map(_cell, cells.octets[:count], cells.total_octets))
+        template = b"* %d FETCH (" + b" ".join(pieces) + b"%b)\r\n"
+        if self._seen_now and FetchFact.FLAGS not in self._facts:
+            columns.append(map(self._seen_cell, rows.uids))
+        else:
+            columns.append((b"",) * count)
+        filled = [template % row for row in zip(*columns, strict=False)]
+        if None in positions:
+            return [line for line, at in zip(filled, positions, strict=False) if at is not None]
+        return filled
+
+    def _fact_column(
+        self, fact: FetchFact, rows: MessageRows, positions: Sequence[int | None], count: int
+    ) -> tuple[bytes, Iterable[object]]:
+        """The piece of the template for a fact, and its column."""
+        match fact:
+            case FetchFact.UID:
+                return b"UID %d", rows.uids
+            case FetchFact.FLAGS:
+                return b"%b", map(self._flags, rows.uids[:count])
+            case FetchFact.MODSEQ:
+                return b"MODSEQ (%d)", map(self._change_number, rows.uids[:count])
+            case FetchFact.INTERNALDATE:
+                dates = map(internal_date, rows.received_at_seconds, rows.received_offset_minutes)
+                return b"INTERNALDATE %b", dates
+            case FetchFact.SIZE:
+                return b"RFC822.SIZE %d", rows.size_octets
+            case FetchFact.ENVELOPE:
+                return b"ENVELOPE %b", rows.envelopes
+            case FetchFact.BODY:
+                return b"BODY %b", rows.bodies
+            case FetchFact.BODYSTRUCTURE:
+                return b"BODYSTRUCTURE %b", rows.body_structures
+
+    def _fact_cells(self, rows: MessageRows, row: int, at: int) -> list[bytes]:
+        """The facts of one row, finished."""
+        cells = []
+        for fact in self._facts:
+            piece, column = self._fact_column(fact, rows, (at,) * (row + 1), row + 1)
+            cells.append(piece % (list(column)[row],))
+        return cells
+
+    def _flags(self, uid: int) -> bytes:
+        folder = self._view.folder
+        place = folder.position(uid)
+        return b"FLAGS ()" if place is None else self._view.flags_text(uid, folder.states[place])
+
+    def _change_number(self, uid: int) -> int:
+        place = self._view.folder.position(uid)
+        return 1 if place is None else self._view.folder.change_numbers[place]
+
+    def _seen_cell(self, uid: int) -> bytes:
+        """FLAGS of a message that this FETCH marked \\Seen, where they were not asked for anyway."""
+        if FetchFact.FLAGS in self._facts or not sets.contains(self._seen_now, uid):
+            return b""
+        text = b" " + self._flags(uid)
+        return text + b" MODSEQ (%d)" % self._change_number(uid) if self._condstore else text
+
+
+def _cell(octets: bytes, total: int) -> bytes:
+    """A section's octets: NIL when there is no such part, a quoted empty string for an empty range (behaviour 11)."""
+    if total < 0:
+        return b"NIL"
+    return b"{%d}\r\n%b" % (total, octets) if total else b'""'

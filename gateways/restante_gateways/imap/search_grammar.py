@@ -1,0 +1,238 @@
+"""Search keys (RFC 3501 6.4.4; RFC 4731; RFC 7162 3.1.5): octets to a tree and back. *Pure.*"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable
+from typing import Final
+
+from restante_gateways.imap import encoder
+from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.values import (
+    Comparison,
+    DateKind,
+    SearchAnd,
+    SearchDate,
+    SearchFlag,
+    SearchHeader,
+    SearchKey,
+    SearchMessages,
+    SearchModSeq,
+    SearchNot,
+    SearchOr,
+    SearchRecent,
+    SearchReturn,
+    SearchSize,
+    SearchText,
+    SystemFlag,
+    TextScope,
+)
+
+_MAX_DEPTH: Final = 32  # of nested keys
+_MAX_KEYS: Final = 1_000  # in one search
+_CHARSETS: Final = {  # what clients name, and what their strings are then decoded by
+    b"US-ASCII": "ascii",
+    b"ASCII": "ascii",
+    b"UTF-8": "utf-8",
+    b"UTF8": "utf-8",
+    b"ISO-8859-1": "latin-1",
+    b"ISO-8859-15": "iso8859-15",
+    b"WINDOWS-1252": "cp1252",
+}
+OFFERED_CHARSETS: Final = b"(US-ASCII UTF-8)"
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_SET_START: Final = frozenset(b"0123456789*")
+_FLAG_KEYS: Final = {
+    b"ANSWERED": SystemFlag.ANSWERED,
+    b"DELETED": SystemFlag.DELETED,
+    b"DRAFT": SystemFlag.DRAFT,
+    b"FLAGGED": SystemFlag.FLAGGED,
+    b"SEEN": SystemFlag.SEEN,
+}
+_HEADER_KEYS: Final = (b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO")
+
+
+class BadCharset(ParseError):
+    """The CHARSET of a SEARCH is unknown: NO [BADCHARSET ...], not BAD (behaviour 39)."""
+
+
+def return_options(p: Parser) -> SearchReturn:
+    """`(MIN COUNT)` behind RETURN; nothing named means ALL (RFC 4731 3.1)."""
+    options = SearchReturn(0)
+    for word in p.parenthesised_words():
+        if word.decode("ascii") not in SearchReturn.__members__:
+            raise ParseError("no such return option")
+        options |= SearchReturn[word.decode("ascii")]
+    return options or SearchReturn.ALL
+
+
+def search_keys(p: Parser) -> SearchKey:
+    """`[CHARSET name] key...` to the end of the command; several keys are joined by AND."""
+    codec = "ascii"
+    if p.octets[p.at : p.at + 8].upper() == b"CHARSET ":
+        p.at += 8
+        name = p.astring().upper()
+        if name not in _CHARSETS:
+            raise BadCharset("no such charset")
+        codec = _CHARSETS[name]
+        p.sp()
+    return _Reader(p, codec).keys_to(None, 0)
+
+
+class _Reader:
+    """Reads the keys of one search, counting them."""
+
+    def __init__(self, p: Parser, codec: str) -> None:
+        self._p, self._decode, self._read = p, codecs.getdecoder(codec), 0
+
+    def keys_to(self, closing: bytes | None, depth: int) -> SearchKey:
+        keys = [self.key(depth)]
+        while not (self._p.at_end if closing is None else self._p.accept(closing)):
+            keys.append(self.key_after_space(depth))
+        return keys[0] if len(keys) == 1 else SearchAnd(tuple(keys))
+
+    def key_after_space(self, depth: int) -> SearchKey:
+        self._p.sp()
+        return self.key(depth)
+
+    def key(self, depth: int) -> SearchKey:
+        p = self._p
+        self._read += 1
+        if depth > _MAX_DEPTH or self._read > _MAX_KEYS:
+            raise ParseError("search too complex")
+        if p.accept(b"("):
+            return self.keys_to(b")", depth + 1)
+        if not p.at_end and p.octets[p.at] in _SET_START:
+            return SearchMessages(p.sequence_set(), uid=False)
+        word = p.word()
+        if word == b"NOT":
+            return SearchNot(self.key_after_space(depth + 1))
+        if word == b"OR":
+            return SearchOr(self.key_after_space(depth + 1), self.key_after_space(depth + 1))
+        return self._plain(word)
+
+    def _plain(self, word: bytes) -> SearchKey:
+        if (flag := _FLAG_KEYS.get(word)) is not None:
+            return SearchFlag(flag)
+        if word.startswith(b"UN") and (flag := _FLAG_KEYS.get(word[2:])) is not None:
+            return SearchNot(SearchFlag(flag))
+        if word in _HEADER_KEYS:
+            return SearchHeader(word.decode("ascii"), self._text())
+        if (read := _OTHER_KEYS.get(word)) is not None:
+            return read(self)
+        for kind in DateKind:
+            for comparison in Comparison:
+                if word == (kind.value + comparison.value).encode("ascii"):
+                    return SearchDate(kind, comparison, self._p.sp().date())
+        raise ParseError("no such search key")
+
+    def _text(self) -> str:
+        octets = self._p.sp().astring()
+        try:
+            return self._decode(octets, "strict")[0]
+        except UnicodeDecodeError:
+            if b"\0" in octets or self._decode is not codecs.getdecoder("ascii"):
+                raise ParseError("a string is not in the charset named") from None
+        try:
+            return octets.decode("utf-8")  # clients that name no charset mean UTF-8 (RFC 9051 6.4.4)
+        except UnicodeDecodeError:
+            raise ParseError("a string is not in the charset named") from None
+
+    def header(self) -> SearchKey:
+        field = self._p.sp().astring()
+        if not field or not all(33 <= octet < 127 and octet != 58 for octet in field):
+            raise ParseError("no such header field")
+        return SearchHeader(field.decode("ascii"), self._text())
+
+    def keyword(self) -> SearchKey:
+        name = self._p.sp().flag()
+        if name.startswith("\\"):
+            raise ParseError("keyword expected")
+        return SearchFlag(name)
+
+    def body(self) -> SearchKey:
+        return SearchText(TextScope.BODY, self._text())
+
+    def text(self) -> SearchKey:
+        return SearchText(TextScope.TEXT, self._text())
+
+    def larger(self) -> SearchKey:
+        return SearchSize(larger=True, octets=self._p.sp().number())
+
+    def smaller(self) -> SearchKey:
+        return SearchSize(larger=False, octets=self._p.sp().number())
+
+    def uid(self) -> SearchKey:
+        return SearchMessages(self._p.sp().sequence_set(), uid=True)
+
+    def mod_sequence(self) -> SearchKey:
+        p = self._p.sp()
+        if p.sees(b'"'):  # which flag's change is meant: we keep one number a message (RFC 7162 3.1.5)
+            p.string()
+            if p.sp().word() not in (b"PRIV", b"SHARED", b"ALL"):
+                raise ParseError("entry type expected")
+            p.sp()
+        return SearchModSeq(p.change_number())
+
+
+_OTHER_KEYS: Final[dict[bytes, Callable[[_Reader], SearchKey]]] = {
+    b"ALL": lambda _: SearchAnd(),
+    b"NEW": lambda _: SearchAnd((SearchRecent(), SearchNot(SearchFlag(SystemFlag.SEEN)))),
+    b"OLD": lambda _: SearchNot(SearchRecent()),
+    b"RECENT": lambda _: SearchRecent(),
+    b"HEADER": _Reader.header,
+    b"KEYWORD": _Reader.keyword,
+    b"UNKEYWORD": lambda reader: SearchNot(_Reader.keyword(reader)),
+    b"BODY": _Reader.body,
+    b"TEXT": _Reader.text,
+    b"LARGER": _Reader.larger,
+    b"SMALLER": _Reader.smaller,
+    b"UID": _Reader.uid,
+    b"MODSEQ": _Reader.mod_sequence,
+}
+
+
+def encode_key(key: SearchKey) -> bytes:
+    """The key as a client could have asked for it, to be read under CHARSET UTF-8."""
+    match key:
+        case SearchAnd(()):
+            return b"ALL"
+        case SearchAnd(keys):
+            return b"(" + b" ".join(map(encode_key, keys)) + b")"
+        case SearchOr(first, second):
+            return b"OR " + encode_key(first) + b" " + encode_key(second)
+        case SearchNot(inner):
+            return b"NOT " + encode_key(inner)
+        case SearchMessages(messages, uid):
+            return (b"UID " if uid else b"") + messages.encode()
+        case SearchFlag(str(keyword)):
+            return b"KEYWORD " + keyword.encode("ascii")
+        case SearchFlag(flag):
+            return next(name for name, bit in _FLAG_KEYS.items() if bit == flag)
+        case SearchRecent():
+            return b"RECENT"
+        case SearchDate(kind, comparison, day):
+            spelled = f"{kind.value}{comparison.value} {day.day}-{_MONTHS[day.month - 1]}-{day.year:04d}"
+            return spelled.encode("ascii")
+        case SearchSize(larger, octets):
+            return (b"LARGER %d" if larger else b"SMALLER %d") % octets
+        case SearchHeader(field, text):
+            return b"HEADER " + encoder.astring(field.encode("ascii")) + b" " + encoder.string(text.encode("utf-8"))
+        case SearchText(scope, text):
+            return scope.value + b" " + encoder.string(text.encode("utf-8"))
+        case SearchModSeq(change_number):
+            return b"MODSEQ %d" % change_number
+
+
+def uses_change_numbers(key: SearchKey) -> bool:
+    """Whether a MODSEQ key is in the tree: the answer then names the highest (behaviour 49)."""
+    match key:
+        case SearchModSeq():
+            return True
+        case SearchAnd(keys):
+            return any(map(uses_change_numbers, keys))
+        case SearchOr(first, second):
+            return uses_change_numbers(first) or uses_change_numbers(second)
+        case SearchNot(inner):
+            return uses_change_numbers(inner)
+    return False

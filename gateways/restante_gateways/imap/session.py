@@ -1,0 +1,489 @@
+"""One IMAP connection: where it stands, whose it is, and the commands it carries out one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from restante import errors
+from restante.v1 import folder_pb2, methods, session_pb2, types_pb2
+from restante_gateways import sasl
+from restante_gateways.imap import authenticating, framing, table
+from restante_gateways.imap.appending import append
+from restante_gateways.imap.authenticating import client_context
+from restante_gateways.imap.commands.append import Append
+from restante_gateways.imap.core_calls import CoreCalls
+from restante_gateways.imap.errors import Refusal, ends_session, status_of
+from restante_gateways.imap.framing import Command, CommandReader, LiteralStart, TooLong
+from restante_gateways.imap.identity import Identity
+from restante_gateways.imap.opened import OpenFolder
+from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation
+from restante_gateways.imap.search_grammar import OFFERED_CHARSETS, BadCharset
+from restante_gateways.imap.searching import uid_set
+from restante_gateways.imap.table import BadCommand, Entry, MissingTag, State
+from restante_gateways.imap.values import SystemFlag
+from restante_gateways.imap.view import SessionView, Span
+from restante_gateways.net.connection import (
+    Connection,
+    ConnectionLost,
+    Draining,
+    Interruption,
+    TimedOut,
+)
+
+if TYPE_CHECKING:
+    from restante_gateways.imap.gateway import ImapGateway
+
+_BEFORE_LOGIN_SECONDS: Final = 60.0
+_MAX_LOGIN_TRIES: Final = 3
+_MAX_BAD_IN_A_ROW: Final = 20
+_YIELD_BLOCKS: Final = 8  # blocks of a local answer before others get their turn
+
+
+class SessionOver(Interruption):
+    """The session must end; the text is for the client."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class Session(CoreCalls):
+    """One connection. Its commands run one after the other, so that none sees another's half state (behaviour 1)."""
+
+    __slots__ = (
+        "_bad_in_a_row",
+        "_closing",
+        "_gateway",
+        "_log",
+        "_login_tries",
+        "_opened",
+        "_over",
+        "_pushing",
+        "_pushing_task",
+        "_starting_tls",
+        "_view",
+        "condstore",
+        "mechanisms",
+        "reader",
+        "state",
+        "tag",
+    )
+
+    def __init__(self, gateway: ImapGateway, connection: Connection) -> None:
+        super().__init__(gateway.link, connection)
+        self._gateway = gateway
+        self.reader = CommandReader()
+        self.state = State.NOT_AUTHENTICATED
+        self.mechanisms: tuple[str, ...] = ()
+        self.condstore = False
+        self.tag = b"*"  # of the command under way
+        self._opened: OpenFolder | None = None
+        self._view: SessionView | None = None
+        self._pushing = False
+        self._pushing_task: asyncio.Task[None] | None = None
+        self._starting_tls = self._closing = False
+        self._over: str | None = None
+        self._login_tries = self._bad_in_a_row = 0
+        self._log = gateway.session_log(connection.peer)
+
+    # --- the conversation ---
+
+    async def run(self) -> None:
+        """Serve the connection until it ends. Interruptions and lost connections are dealt with here."""
+        self.connection.set_deadline(_BEFORE_LOGIN_SECONDS)
+        try:
+            self.mechanisms = await self._gateway.mechanisms(self.connection.peer)
+            self.write(OK("Restante is ready.", b"CAPABILITY " + self.capability_text()).encode())
+            while not self._closing and (event := await self._next_event()) is not None:
+                await self._handle(event)
+        except Draining:
+            self.write(BYE("The server is going down; please come back.", b"UNAVAILABLE").encode())
+        except TimedOut:
+            self.write(BYE("Too long without a command.").encode())
+        except SessionOver as over:
+            self.write(BYE(over.text).encode())
+        except ConnectionLost:
+            pass  # nobody is there to be told
+        finally:
+            self._leave()
+
+    async def _next_event(self, interruptible: bool = True) -> framing.Event | None:
+        """The next event; None when the client sends no more."""
+        while (event := self.reader.next_event()) is None:
+            octets = await self.connection.read(interruptible=interruptible)
+            if not octets:
+                return None
+            self.reader.feed(octets)
+        if self._over is not None:
+            raise SessionOver(self._over)
+        return event
+
+    async def _handle(self, event: framing.Event) -> None:
+        match event:
+            case Command(octets):
+                await self._command(octets)
+            case LiteralStart():
+                await self._literal(event)
+            case TooLong(tag, literal, fatal):
+                refusal = NO("That is too large.", b"TOOBIG") if literal else BAD("The line is too long.")
+                self.write(refusal.encode(tag or b"*"))
+                if fatal:
+                    raise SessionOver("What you send cannot be followed.")
+            case _:
+                raise AssertionError(f"{event!r} outside of a literal")
+
+    async def _command(self, octets: bytes) -> None:
+        try:
+            tag, entry, p = table.read_entry(octets)
+            command = self._parse(tag, entry, p)
+        except MissingTag as error:
+            self._bad(b"*", error)
+        except BadCommand as error:
+            self._bad(error.tag, error)
+        except BadCharset as error:
+            self.write(NO(f"{error}.", b"BADCHARSET " + OFFERED_CHARSETS).encode(self.tag))
+        else:
+            self._bad_in_a_row = 0
+            self.tag = tag
+            await self._carry_out(entry, command.run(self))
+
+    def _parse(self, tag: bytes, entry: Entry, p: Parser) -> table.Command:
+        """The command, if it is allowed now and well-formed. Raises BadCommand, BadCharset."""
+        if self.state not in entry.states:
+            raise BadCommand(tag, f"{entry.name} is not allowed now")
+        try:
+            return entry.parse(p)
+        except BadCharset:
+            self.tag = tag
+            raise
+        except ParseError as error:
+            raise BadCommand(tag, str(error)) from error
+
+    def _bad(self, tag: bytes, error: ParseError) -> None:
+        """Behaviour 42: BAD, and the conversation goes on; but not for ever."""
+        self.write(BAD(f"{error}.").encode(tag))
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= _MAX_BAD_IN_A_ROW:
+            raise SessionOver("Too many commands that make no sense.")
+
+    async def _literal(self, literal: LiteralStart) -> None:
+        """A message of APPEND is streamed; any other literal becomes part of its command."""
+        try:
+            tag, entry, p = table.read_entry(literal.prefix)
+            if self.state not in entry.states:
+                raise BadCommand(tag, f"{entry.name} is not allowed now")
+        except (MissingTag, BadCommand) as error:
+            self.reader.refuse()
+            self._bad(error.tag if isinstance(error, BadCommand) else b"*", error)
+            return
+        if (message := _append_of(entry, p)) is not None:
+            self.tag = tag
+            await self._carry_out(entry, append(self, message, literal))
+        elif literal.keepable:
+            self.reader.keep()
+            if literal.synchronising:
+                self.write(continuation(b"go on"))
+        else:
+            self.reader.refuse()
+            self.write(BAD("The literal is too large.").encode(tag))
+
+    async def _carry_out(self, entry: Entry, work: Awaitable[Status]) -> None:
+        """Run a command, tell what may be told, then answer with its tag."""
+        started = time.perf_counter()
+        try:
+            status = await work
+        except Refusal as refusal:
+            status = refusal.status
+        except errors.RestanteError as error:
+            status = status_of(error)
+            if ends_session(error) and self.identity is not None:
+                self._over = "Your session is over; please log in again."
+        if entry.tells and self._view is not None:
+            uid = entry.name.startswith("UID ")
+            await self.write_blocks(self._view.tell(may_expunge=not entry.holds_numbers, with_uid=uid))
+        self.write(status.encode(self.tag))
+        self._gateway.finished(self._log, entry.name, status, time.perf_counter() - started)
+        if self._over is not None:
+            raise SessionOver(self._over)
+        if self._starting_tls:
+            await self._start_tls()
+        await self.flow()
+
+    def _leave(self) -> None:
+        self._pushing = False
+        if self._pushing_task is not None:
+            self._pushing_task.cancel()
+        self._close_folder()
+        if self.identity is not None:
+            self._gateway.left(self, self.identity)
+            self.identity.close()
+
+    # --- writing ---
+
+    def write(self, octets: bytes) -> None:
+        """Queue octets; small answers need no more."""
+        self.connection.write(octets)
+
+    async def flow(self) -> None:
+        """After much was written: wait until the client has taken it. Raises ConnectionLost."""
+        if self.connection.write_paused:
+            await self.connection.drain()
+
+    async def write_blocks(self, blocks: Iterable[bytes]) -> None:
+        """Write a long answer as the client takes it, giving other sessions their turn."""
+        for count, block in enumerate(blocks, start=1):
+            self.connection.write(block)
+            if self.connection.write_paused:
+                await self.connection.drain()
+            elif count % _YIELD_BLOCKS == 0:
+                await asyncio.sleep(0)
+
+    # --- what commands ask of the connection ---
+
+    def close_after_answer(self) -> None:
+        """LOGOUT: the tagged answer is the last thing that is sent."""
+        self._closing = True
+
+    def capability_text(self) -> bytes:
+        """What is offered now, for CAPABILITY and for the code."""
+        words = table.capabilities(self.state)
+        if self.state is State.NOT_AUTHENTICATED:
+            if self.may_start_tls:
+                words.append("STARTTLS")
+            words += [f"AUTH={name}" for name in self.mechanisms] if self.may_authenticate else ["LOGINDISABLED"]
+        return " ".join(words).encode("ascii")
+
+    @property
+    def may_start_tls(self) -> bool:
+        """Whether STARTTLS is offered."""
+        return self.connection.peer.starttls and self.connection.peer.tls is None
+
+    def start_tls_after_answer(self) -> None:
+        """STARTTLS: the handshake follows the tagged answer."""
+        self._starting_tls = True
+
+    async def _start_tls(self) -> None:
+        self._starting_tls = False
+        self.reader.reset()  # nothing that came in clear is taken as sent under TLS (behaviour 46)
+        await self.connection.start_tls(self._gateway.tls_context())
+        self.mechanisms = await self._gateway.mechanisms(self.connection.peer)
+
+    async def next_line(self) -> bytes:
+        """A line that is no command: DONE, or a step of SASL. Raises ConnectionLost at the end of the stream."""
+        event = await self._next_event()
+        match event:
+            case None:
+                raise ConnectionLost
+            case Command(octets):
+                return octets
+            case LiteralStart():
+                self.reader.refuse()
+                return b"{"  # no line that anyone waits for
+            case _:
+                return b"{"
+
+    async def next_event_amid_literal(self) -> framing.Event:
+        """The next event while a literal is read; draining waits for its end. Raises ConnectionLost."""
+        event = await self._next_event(interruptible=False)
+        if event is None:
+            raise ConnectionLost
+        return event
+
+    # --- login ---
+
+    @property
+    def may_authenticate(self) -> bool:
+        """Whether credentials may cross this connection as it is."""
+        peer = self.connection.peer
+        return sasl.authentication_allowed(
+            self._gateway.authentication, tls=peer.tls is not None, loopback=peer.loopback
+        )
+
+    async def authenticate(self, mechanism: str, initial: sasl.Secret | None) -> Status:
+        """AUTHENTICATE, from its first step to its end."""
+        return await self._log_in(authenticating.by_sasl(self, mechanism, initial))
+
+    async def login(self, credentials: sasl.Secret) -> Status:
+        """LOGIN, which the core sees as PLAIN."""
+        return await self._log_in(self._login_step(credentials))
+
+    async def _login_step(self, credentials: sasl.Secret) -> session_pb2.Session | Status:
+        return (await self.authenticate_step("PLAIN", credentials, b"")).session
+
+    async def _log_in(self, proof: Awaitable[session_pb2.Session | Status]) -> Status:
+        try:
+            session = await proof
+        except errors.AuthenticationFailed:
+            self._login_tries += 1
+            if self._login_tries >= _MAX_LOGIN_TRIES:
+                self._over = "Too many failed logins."
+            raise
+        if isinstance(session, Status):
+            return session
+        client_address = self.connection.peer.client.host
+        self.identity = Identity(self._link, session, client_address, self.end)
+        self.state = State.AUTHENTICATED
+        self.reader.limits = self._gateway.limits_after_login
+        self.connection.set_deadline(None)
+        self.connection.idle_timeout_seconds = self._gateway.idle_timeout_seconds
+        self._log.authenticated(session.address)
+        self._gateway.joined(self, self.identity)
+        return OK("Logged in.", b"CAPABILITY " + self.capability_text())
+
+    async def authenticate_step(
+        self, mechanism: str, response: sasl.Secret, exchange: bytes
+    ) -> session_pb2.AuthenticateResponse:
+        """One step, put to the core with what is known of the client."""
+        request = session_pb2.AuthenticateRequest(
+            mechanism=mechanism,
+            response=response.reveal(),
+            exchange=exchange,
+            scope=session_pb2.SCOPE_IMAP,
+            client=client_context(self.connection.peer),
+        )
+        return await self._link.execute(methods.AUTHENTICATE, request, client_address=self.connection.peer.client.host)
+
+    def end(self, reason: str) -> None:
+        """End the session as soon as the command under way is done."""
+        self._over = reason
+        self.connection.interrupt(SessionOver(reason))
+
+    # --- the selected folder ---
+
+    @property
+    def view(self) -> SessionView:
+        """The selected folder as this session counts it."""
+        assert self._view is not None
+        return self._view
+
+    async def select(self, folder: folder_pb2.Folder, read_only: bool) -> SessionView:
+        """Open a folder; the one selected before was closed. Raises what the calls raise, with nothing selected."""
+        assert self.identity is not None
+        opened = await self._gateway.folders.open(self, self.identity.mailbox_id, folder)
+        self._opened = opened
+        view = SessionView(opened.view, read_only)
+        try:
+            view.recent = await self._recent(opened, folder, read_only)
+        except errors.RestanteError:
+            self._close_folder()
+            raise
+        view.with_change_numbers = self.condstore
+        self._view, self.state = view, State.SELECTED
+        return view
+
+    async def _recent(self, opened: OpenFolder, folder: folder_pb2.Folder, read_only: bool) -> list[tuple[int, int]]:
+        """UIDs that are \\Recent to this session: those that no session was told of before (RFC 3501 2.3.2)."""
+        view = opened.view
+        first, stop = max(folder.recent_uid, view.claimed_uid), view.uid_next
+        if not read_only and folder.recent_uid < folder.uid_next:
+            claimed = await self.call(methods.CLAIM_RECENT, folder_pb2.ClaimRecentRequest(folder_id=folder.folder_id))
+            first, stop = max(claimed.recent_uid, view.claimed_uid), claimed.uid_next
+            view.note_folder(claimed.uid_next, claimed.uid_next)
+        return [(first, stop - 1)] if first < stop else []
+
+    async def deselect(self) -> None:
+        """Close the selected folder, if there is one. What this session alone was told of as recent stays told."""
+        view = self._view
+        self._close_folder()
+        if view is None or view.read_only or view.folder.claimed_uid <= view.folder.recent_uid:
+            return
+        request = folder_pb2.ClaimRecentRequest(folder_id=view.folder.folder_id)
+        try:
+            claimed = await self.call(methods.CLAIM_RECENT, request)
+        except errors.FolderNotFound:
+            return
+        view.folder.note_folder(claimed.uid_next, claimed.uid_next)
+
+    def _close_folder(self) -> None:
+        opened, self._opened, self._view = self._opened, None, None
+        if opened is not None:
+            self._gateway.folders.close(opened, self)
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
+    def enable_condstore(self) -> None:
+        """From now on every answer about flags bears the change number (behaviour 48)."""
+        self.condstore = True
+        if self._view is not None:
+            self._view.with_change_numbers = True
+
+    def message_set(self, spans: Iterable[Span]) -> types_pb2.MessageSet:
+        """The messages at these positions, for a request."""
+        return uid_set(self.view.folder.folder_id, self.view.uid_ranges(spans))
+
+    def any_deleted(self) -> bool:
+        """Whether a message of the folder is marked deleted."""
+        return self.view.folder.any_in(lambda flags: SystemFlag.DELETED in flags.system)
+
+    async def absorb(self, changes: types_pb2.FolderChanges, commit: types_pb2.CommitToken) -> None:
+        """Take over what a command of this session did to the selected folder."""
+        assert self._opened is not None
+        self._gateway.folders.note_commit(commit)
+        if changes.folder_id and self._opened.absorb(changes):
+            return
+        if commit.change_number > self._opened.view.change_number:
+            await self._opened.refresh(self, at_least=commit.change_number)
+
+    async def reached(self, folder_id: int, change_number: int) -> None:
+        """Wait until the view of a folder, where it is the selected one, has a commit."""
+        if self._opened is not None and self._opened.view.folder_id == folder_id and change_number:
+            await self._opened.reached(self, change_number)
+
+    async def refresh(self) -> None:
+        """Bring the selected folder's view up to date with the core."""
+        assert self._opened is not None
+        await self._opened.refresh(self)
+
+    # --- being told ---
+
+    def begin_pushing(self) -> None:
+        """IDLE begins: tell what there is, and from now on what comes."""
+        self._pushing = True
+        self.folder_changed()
+
+    def end_pushing(self) -> None:
+        """IDLE ends."""
+        self._pushing = False
+
+    def folder_changed(self) -> None:
+        """The view has changed. In IDLE the client is told at once, unless it has not taken what it was told before."""
+        if not self._pushing or self._view is None:
+            return
+        if self.connection.write_paused:
+            if self._pushing_task is None:
+                self._pushing_task = asyncio.get_running_loop().create_task(self._push_later())
+            return
+        for block in self._view.tell(may_expunge=True):
+            self.connection.write(block)
+
+    async def _push_later(self) -> None:
+        try:
+            await self.connection.drain()
+        except ConnectionLost:
+            return  # the session's own reading ends it
+        finally:
+            self._pushing_task = None
+        self.folder_changed()
+
+    def keep_alive(self) -> None:
+        """In IDLE: a word now and then, so that nothing on the way takes the connection for dead."""
+        if self._pushing and not self.connection.write_paused:
+            self.connection.write(OK("Still here.").encode())
+
+    def folder_lost(self, reason: str) -> None:
+        """The selected folder's view is void (RFC 2180 3.3)."""
+        self.end(reason)
+
+
+def _append_of(entry: Entry, p: Parser) -> Append | None:
+    """The APPEND whose message this literal is; None for any other literal, such as a name's."""
+    if entry.name != "APPEND":
+        return None
+    try:
+        return Append.parse(p)
+    except ParseError:
+        return None

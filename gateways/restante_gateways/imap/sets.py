@@ -1,0 +1,179 @@
+"""Sets of message numbers as ranges (RFC 3501 9 `sequence-set`), never expanded. *Pure.*"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+MAX_NUMBER: Final = 0xFFFF_FFFF
+STAR: Final = MAX_NUMBER + 1  # `*`, above every number there can be
+
+Range = tuple[int, int]  # lowest and highest, both included
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSet:
+    """Numbers as the client wrote them: ranges in its order, each with the lower end first, `*` as STAR."""
+
+    ranges: tuple[Range, ...]
+
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> SequenceSet:
+        """The set of these ascending numbers."""
+        return cls(tuple(compress(numbers)))
+
+    def encode(self) -> bytes:
+        """Spell the set; `SequenceSet` of the parser reads it back equal."""
+        return b",".join(_encode_range(low, high) for low, high in self.ranges)
+
+    def resolve(self, largest: int) -> list[Range]:
+        """Ascending disjoint ranges, `*` standing for `largest`.
+
+        `5:*` over a largest number of 3 is 3:5: the ends change places (RFC 3501 6.4.8). Nothing is left when
+        `largest` is 0 and the set names only `*`.
+        """
+        resolved = []
+        for low, high in self.ranges:
+            if high == STAR:
+                low, high = (largest, largest) if low == STAR else (min(low, largest), max(low, largest))
+            if high:
+                resolved.append((max(low, 1), high))
+        return merge(resolved)
+
+    def numbers_within(self, count: int) -> list[Range] | None:
+        """Ascending ranges of message sequence numbers, or None when one of them is above `count`.
+
+        `7:*` over 3 messages means the last one, as clients expect who ask for what is new.
+        """
+        for low, high in self.ranges:
+            if high == STAR:
+                if not count:
+                    return None
+            elif high > count:
+                return None
+            if low == 0:
+                return None
+        return [(min(low, count), min(high, count)) for low, high in self.resolve(count)]
+
+
+def _encode_range(low: int, high: int) -> bytes:
+    if low == high:
+        return b"*" if low == STAR else b"%d" % low
+    return b"%d:*" % low if high == STAR else b"%d:%d" % (low, high)
+
+
+def merge(ranges: Iterable[Range]) -> list[Range]:
+    """The same numbers as ascending ranges that neither overlap nor touch."""
+    merged: list[Range] = []
+    for low, high in sorted(ranges):
+        if merged and low <= merged[-1][1] + 1:
+            if high > merged[-1][1]:
+                merged[-1] = (merged[-1][0], high)
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def compress(numbers: Iterable[int]) -> list[Range]:
+    """Ranges of ascending numbers: 1 2 3 7 become (1, 3) and (7, 7). Repeats are allowed."""
+    ranges: list[Range] = []
+    start = previous = None
+    for number in numbers:
+        if previous is not None and number <= previous + 1:
+            previous = number
+            continue
+        if start is not None and previous is not None:
+            ranges.append((start, previous))
+        start = previous = number
+    if start is not None and previous is not None:
+        ranges.append((start, previous))
+    return ranges
+
+
+def subtract(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
+    """What of ascending ranges is not in the ascending ranges `taken`."""
+    left: list[Range] = []
+    at = 0
+    for low, high in ranges:
+        while at < len(taken) and taken[at][1] < low:
+            at += 1
+        over = at
+        while low <= high and over < len(taken) and taken[over][0] <= high:
+            if taken[over][0] > low:
+                left.append((low, taken[over][0] - 1))
+            low = taken[over][1] + 1
+            over += 1
+        if low <= high:
+            left.append((low, high))
+    return left
+
+
+def intersect(first: Sequence[Range], second: Sequence[Range]) -> list[Range]:
+    """What two ascending lists of half-open ranges have in common."""
+    common: list[Range] = []
+    at = other = 0
+    while at < len(first) and other < len(second):
+        low, high = max(first[at][0], second[other][0]), min(first[at][1], second[other][1])
+        if low < high:
+            common.append((low, high))
+        if first[at][1] <= second[other][1]:
+            at += 1
+        else:
+            other += 1
+    return common
+
+
+def unite(first: Iterable[Range], second: Iterable[Range]) -> list[Range]:
+    """What is in one or the other of two lists of half-open ranges."""
+    return [(low, high + 1) for low, high in merge([(low, stop - 1) for low, stop in (*first, *second)])]
+
+
+def without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
+    """What of ascending half-open ranges is not in other ascending half-open ranges."""
+    closed = [(low, stop - 1) for low, stop in taken]
+    return [(low, high + 1) for low, high in subtract([(low, stop - 1) for low, stop in ranges], closed)]
+
+
+def encode_ranges(ranges: Iterable[Range]) -> bytes:
+    """`1:5,8`, the spelling of a set in COPYUID, ESEARCH and MODIFIED."""
+    return b",".join(_encode_range(low, high) for low, high in ranges)
+
+
+def positions(uids: Sequence[int], count: int, ranges: Iterable[Range]) -> list[Range]:
+    """Where these UID ranges lie among the first `count` of the ascending `uids`: half-open index ranges.
+
+    Costs two bisections a range, whatever the range spans. Ranges without any message are left out; what is left
+    is ascending and joined where it touches, if `ranges` was ascending.
+    """
+    found: list[Range] = []
+    for low, high in ranges:
+        first = bisect_left(uids, low, 0, count)
+        stop = bisect_right(uids, high, first, count)
+        if first == stop:
+            continue
+        if found and found[-1][1] == first:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((first, stop))
+    return found
+
+
+def overlap(first: Sequence[Range], second: Sequence[Range]) -> bool:
+    """Whether two ascending lists of half-open ranges have an index in common."""
+    at = other = 0
+    while at < len(first) and other < len(second):
+        if first[at][0] < second[other][1] and second[other][0] < first[at][1]:
+            return True
+        if first[at][1] <= second[other][1]:
+            at += 1
+        else:
+            other += 1
+    return False
+
+
+def contains(ranges: Sequence[Range], number: int) -> bool:
+    """Whether ascending disjoint ranges hold `number`."""
+    at = bisect_right(ranges, (number, STAR)) - 1
+    return at >= 0 and ranges[at][0] <= number <= ranges[at][1]

@@ -1,0 +1,71 @@
+"""States of messages: each distinct pair of flags and keywords once, with its finished octets. *Pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from restante_gateways.imap.values import Flags, SystemFlag
+
+_BASE: Final = 32  # the first states are the system flags alone: the index is their sum
+
+
+def _spell(flags: Flags, recent: bool) -> bytes:
+    names = flags.names() + (["\\Recent"] if recent else [])
+    return b"FLAGS (" + " ".join(names).encode("ascii") + b")"
+
+
+_BASE_FLAGS: Final = [Flags(SystemFlag(bits)) for bits in range(_BASE)]
+_BASE_TEXTS: Final = [_spell(flags, recent=False) for flags in _BASE_FLAGS]
+_BASE_RECENT_TEXTS: Final = [_spell(flags, recent=True) for flags in _BASE_FLAGS]
+
+
+class StateTable:
+    """The states in one folder, by index. States without keywords are shared by all folders and cost nothing.
+
+    `flags[i]` is the state, `texts[i]` is `FLAGS (...)` for it, `recent_texts[i]` the same with `\\Recent`.
+    """
+
+    __slots__ = ("_by_flags", "flags", "keywords", "recent_texts", "texts")
+
+    def __init__(self) -> None:
+        self.flags, self.texts, self.recent_texts = _BASE_FLAGS, _BASE_TEXTS, _BASE_RECENT_TEXTS
+        self._by_flags: dict[tuple[int, frozenset[str]], int] | None = None
+        self.keywords: dict[str, str] = {}  # every keyword met, in the spelling first met, by its lower case
+
+    def __len__(self) -> int:
+        return len(self.flags)
+
+    def index(self, system: int, keywords: tuple[str, ...]) -> int:
+        """The index of a state, which is added if it is new."""
+        if not keywords:
+            return system & (_BASE - 1)
+        if self._by_flags is None:  # the first keyword: from here on the lists are this folder's own
+            self.flags, self.texts, self.recent_texts = self.flags[:], self.texts[:], self.recent_texts[:]
+            self._by_flags = {}
+        key = (system, frozenset(keyword.lower() for keyword in keywords))
+        found = self._by_flags.get(key)
+        if found is None:
+            found = self._by_flags[key] = len(self.flags)
+            spelled = tuple(self.keywords.setdefault(keyword.lower(), keyword) for keyword in keywords)
+            flags = Flags(SystemFlag(system), spelled)
+            self.flags.append(flags)
+            self.texts.append(_spell(flags, recent=False))
+            self.recent_texts.append(_spell(flags, recent=True))
+        return found
+
+    def changed(self, change: Callable[[Flags], Flags]) -> Callable[[int], int]:
+        """`change` as a function of indices, computed once for each state."""
+        known: dict[int, int] = {}
+
+        def apply(state: int) -> int:
+            if state not in known:
+                flags = change(self.flags[state])
+                known[state] = self.index(int(flags.system), flags.keywords)
+            return known[state]
+
+        return apply
+
+    def matching(self, wanted: Callable[[Flags], bool]) -> set[int]:
+        """Indices of the states that satisfy `wanted`."""
+        return {index for index, flags in enumerate(self.flags) if wanted(flags)}

@@ -1,0 +1,78 @@
+"""Modified UTF-7, the spelling of folder names on the wire (RFC 3501 5.1.3). *Pure.*"""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+_PRINTABLE = re.compile(rb"[\x20-\x7e]*\Z")
+_PLAIN_RUN = re.compile(r"[\x20-\x7e]+|[^\x20-\x7e]+")
+_BASE64_RUN = re.compile(rb"[A-Za-z0-9+,]*\Z")
+
+
+class Utf7Error(ValueError):
+    """The octets are no modified UTF-7."""
+
+
+def encode(name: str) -> bytes:
+    """Spell `name` in modified UTF-7. Raises Utf7Error for a lone surrogate."""
+    if name.isascii() and name.isprintable() and "&" not in name:
+        return name.encode("ascii")
+    pieces = []
+    for run in _PLAIN_RUN.findall(name):
+        if " " <= run[0] <= "~":
+            pieces.append(run.replace("&", "&-").encode("ascii"))
+        else:
+            pieces.append(_encode_run(run))
+    return b"".join(pieces)
+
+
+def _encode_run(run: str) -> bytes:
+    try:
+        units = run.encode("utf-16-be")
+    except UnicodeEncodeError as error:
+        raise Utf7Error("a lone surrogate has no spelling") from error
+    return b"&" + binascii.b2a_base64(units, newline=False).rstrip(b"=").replace(b"/", b",") + b"-"
+
+
+def decode(octets: bytes) -> str:
+    """Read modified UTF-7, strictly: one spelling for every name, so that two names never look like one.
+
+    Raises Utf7Error for 8-bit or control octets, an unfinished shift, base64 that hides printable
+    ASCII, leftover bits, two shifts where one would do, and lone surrogates.
+    """
+    if not _PRINTABLE.match(octets):
+        raise Utf7Error("only printable ASCII may appear in a name")
+    if b"&" not in octets:
+        return octets.decode("ascii")
+    pieces = octets.split(b"&")
+    decoded = [pieces[0].decode("ascii")]
+    shifted_before = False
+    for piece in pieces[1:]:
+        shifted, dash, plain = piece.partition(b"-")
+        if not dash:
+            raise Utf7Error("a shift sequence is not ended by '-'")
+        if not shifted:
+            decoded.append("&")
+        elif shifted_before:
+            raise Utf7Error("two shift sequences where one would do")
+        else:
+            decoded.append(_decode_run(shifted))
+        shifted_before = bool(shifted) and not plain
+        decoded.append(plain.decode("ascii"))
+    return "".join(decoded)
+
+
+def _decode_run(shifted: bytes) -> str:
+    if not _BASE64_RUN.match(shifted):
+        raise Utf7Error("a shift sequence holds something else than base64")
+    try:
+        units = binascii.a2b_base64(shifted.replace(b",", b"/") + b"=" * (-len(shifted) % 4), strict_mode=True)
+        run = units.decode("utf-16-be")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Utf7Error("a shift sequence is no UTF-16") from error
+    if any(" " <= character <= "~" for character in run):
+        raise Utf7Error("printable ASCII must stand for itself")
+    if _encode_run(run) != b"&" + shifted + b"-":
+        raise Utf7Error("a shift sequence has leftover bits")
+    return run
