@@ -1,11 +1,13 @@
 """Who may import whom, as far as single modules are concerned (between packages: import-linter, pyproject.toml).
 
-Read from the syntax tree, so an import inside a function or under TYPE_CHECKING counts like any other.
+Read from the syntax tree, so an import inside a function counts like any other. One under TYPE_CHECKING counts too, save
+where a pure module names the type of something of ours that is not.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -36,26 +38,34 @@ PURE = [
     "restante_gateways.smtp.grammar",
     "restante_gateways.smtp.replies",
 ]
-"""Modules without I/O, framework and clock: octets and values in, values and octets out."""
+"""Modules that are pure whatever their docstring says: no I/O, no framework, no clock; octets and values in, values and
+octets out. Others are pure by saying so: `*Pure.*` or `(pure)` in the docstring."""
+
+SAYS_PURE = re.compile(r"\*Pure\.?\*(?! but)|\(pure[):]")
 
 IMPURE = [
     "asyncio",
     "grpc",
-    "http",
-    "os",
     "psycopg",
     "selectors",
     "socket",
     "sqlalchemy",
     "sqlite3",
-    "ssl",
     "subprocess",
     "threading",
-    "time",
 ]
 """What a pure module may not import, and neither may anything below these names."""
 
-CLOCK_READINGS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
+CLOCK_READINGS = {
+    *(("datetime", name) for name in ("now", "utcnow", "today")),
+    ("date", "today"),
+    *(
+        ("time", name)
+        for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "process_time", "sleep")
+    ),
+    *(("time", name) for name in ("localtime", "ctime")),
+}
+"""(module or class, what reads the clock there)"""
 
 CONTRACT_HALF = ["restante.v1", "restante.v1.*", "restante.errors", "restante.methods"]
 """What the server may import from `restante`; `methods` has the type of what `restante.v1.methods` lists."""
@@ -72,10 +82,23 @@ def modules(*sources: Path) -> dict[str, Path]:
     return {name: path for name, path in sorted(found.items()) if not name.startswith("restante.v1")}
 
 
-def imports(text: str, module: str, *, is_package: bool = False) -> Iterator[str]:
-    """Dotted names that a module's text imports; `from a import b` gives `a` and `a.b`, relative names are resolved."""
+def _for_types_only(tree: ast.Module) -> set[ast.AST]:
+    """All that stands below `if TYPE_CHECKING:`."""
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {below for guard in guards for statement in guard.body for below in ast.walk(statement)}
+
+
+def imports(text: str, module: str, *, is_package: bool = False, with_types: bool = True) -> Iterator[str]:
+    """Dotted names that a module's text imports; `from a import b` gives `a` and `a.b`, relative names are resolved.
+
+    Without `with_types` those that only a type checker sees are left out.
+    """
     package = module.split(".") if is_package else module.split(".")[:-1]
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    left_out = set() if with_types else _for_types_only(tree)
+    for node in ast.walk(tree):
+        if node in left_out:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,7 +119,9 @@ def matches(name: str, patterns: list[str]) -> bool:
 def impurities(text: str, module: str, *, is_package: bool = False) -> list[str]:
     """Why a module is not pure: what it imports, and the clocks it reads."""
     below = [*IMPURE, *(f"{name}.*" for name in IMPURE)]
-    found = {name.split(".")[0] for name in imports(text, module, is_package=is_package) if matches(name, below)}
+    imported = set(imports(text, module, is_package=is_package))
+    found = {name.split(".")[0] for name in imported if matches(name, below)}
+    found |= {f"time.{name}" for owner, name in CLOCK_READINGS if owner == "time" and f"time.{name}" in imported}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Attribute):
             owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", None)
@@ -113,8 +138,16 @@ def beyond_contract(text: str, module: str) -> list[str]:
     return sorted(bad | {name for name in found if name == "restante" and not ours})
 
 
-# Modules of the list that are not built yet are not looked for; each that exists is checked.
-EXISTING = {name: path for name, path in modules(*SOURCES).items() if matches(name, PURE)}
+def is_pure(name: str, text: str) -> bool:
+    return matches(name, PURE) or bool(SAYS_PURE.search(ast.get_docstring(ast.parse(text)) or ""))
+
+
+def pure_modules() -> dict[str, Path]:
+    """Those of the list that are built, and those that say so."""
+    return {name: path for name, path in modules(*SOURCES).items() if is_pure(name, path.read_text())}
+
+
+EXISTING = pure_modules()
 
 
 @pytest.mark.parametrize("name", EXISTING)
@@ -126,10 +159,29 @@ def test_a_pure_module_imports_no_io_no_framework_and_no_clock(name: str) -> Non
 @pytest.mark.parametrize("name", EXISTING)
 def test_a_pure_module_imports_only_pure_modules_of_ours(name: str) -> None:
     known = modules(*SOURCES)
-    ours = {found for found in imports_of(name, EXISTING[name]) if found in known and found.count(".")}
     # A package's own name only leads to the module meant; what it imports itself is its own affair.
-    packages = {found for found in ours if known[found].name == "__init__.py" and not matches(found, PURE)}
-    assert {found for found in ours - packages if not matches(found, PURE)} == set()
+    path = EXISTING[name]
+    found = imports(path.read_text(), name, is_package=_is_package(path), with_types=False)
+    ours = {each for each in found if each in known and not _is_package(known[each])}
+    assert {each for each in ours if each not in EXISTING and not matches(each, CONTRACT_HALF)} == set()
+
+
+def _is_package(path: Path) -> bool:
+    return path.name == "__init__.py"
+
+
+@pytest.mark.parametrize(
+    ("docstring", "pure"),
+    [
+        ("X. *Pure.*", True),
+        ("X. *Pure*.", True),
+        ("X (pure: now is passed in).", True),
+        ("X. *Pure* but for y.", False),
+    ],
+)
+def test_a_module_is_pure_when_it_says_so(docstring: str, pure: bool) -> None:
+    assert is_pure("restante_gateways.smtp.somewhere", f'"""{docstring}"""\n') is pure
+    assert is_pure("restante_server.mime.somewhere", f'"""{docstring}"""\n')
 
 
 def test_the_server_takes_only_the_contract_from_restante() -> None:
@@ -148,10 +200,11 @@ def test_the_gateways_never_import_the_command_line() -> None:
         ("import asyncio", ["asyncio"]),
         ("def f():\n    from sqlalchemy.engine import Connection", ["sqlalchemy"]),
         ("import grpc.aio as g", ["grpc"]),
-        ("from time import monotonic", ["time"]),
+        ("from time import monotonic", ["time.monotonic"]),
         ("import datetime\nx = datetime.datetime.now(datetime.UTC)", ["datetime.now"]),
         ("from datetime import date\nx = date.today()", ["date.today"]),
-        ("from datetime import datetime\nx: datetime\nimport timeit, re", []),
+        ("import time\ntime.sleep(1)", ["time.sleep"]),
+        ("from datetime import datetime\nx: datetime\nimport time, re\ntime.gmtime(7)", []),
     ],
 )
 def test_the_checker_sees_impurity(text: str, expected: list[str]) -> None:
@@ -171,6 +224,12 @@ def test_the_checker_sees_impurity(text: str, expected: list[str]) -> None:
 )
 def test_the_checker_sees_more_than_the_contract(text: str, expected: list[str]) -> None:
     assert beyond_contract(text, "restante_server.api.folders") == expected
+
+
+def test_the_checker_tells_imports_for_types_from_others() -> None:
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a.b\nelse:\n    import c"
+    assert "a.b" in set(imports(text, "m"))
+    assert set(imports(text, "m", with_types=False)) == {"typing", "typing.TYPE_CHECKING", "c"}
 
 
 def test_the_checker_resolves_relative_imports() -> None:
