@@ -1,7 +1,7 @@
 """Who may import whom, as far as single modules are concerned (between packages: import-linter, pyproject.toml).
 
-Read from the syntax tree, so an import inside a function counts like any other. One under TYPE_CHECKING counts too, save
-where a pure module names the type of something of ours that is not.
+Read from the syntax tree, so an import inside a function counts like any other. One under TYPE_CHECKING counts too,
+save where a pure module names the type of something of ours that is not.
 """
 
 from __future__ import annotations
