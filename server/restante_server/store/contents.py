@@ -1,0 +1,214 @@
+"""Contents: the octets that messages name, in the database or in files (DESIGN section 5, "Contents").
+
+A content is written once and never changed. Small ones lie in the database, in the transaction that names them. Large
+ones lie in files, written and fsynced before their row is inserted, with a pin that keeps them until a message
+names them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from restante.errors import StoreBusy
+from restante_server.db.schema import content, content_octets, content_pin
+from restante_server.mime import parts
+from restante_server.mime.headers import header_fields
+from restante_server.mime.sections import Kind, pieces
+
+AT_ONCE = 256  # ids in one list
+
+
+class Place(IntEnum):
+    """Where octets lie."""
+
+    DATABASE = 1
+    FILE = 2
+
+
+class State(IntEnum):
+    """A dead content has no octets to count on: its file is being removed."""
+
+    LIVE = 1
+    DEAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One content as the store keeps it. `octets` are there only where they lie in the database and were asked for."""
+
+    content_id: int
+    size_octets: int
+    place: Place
+    file_name: str | None
+    structure: bytes  # parts.encode
+    octets: bytes | None = None
+
+
+class NewContent(NamedTuple):
+    """A content about to be inserted: `octets` for the database, or the name of a file that is durable already."""
+
+    size_octets: int
+    digest: bytes  # SHA-256
+    structure: bytes
+    octets: bytes | None
+    file_name: str | None
+
+
+_columns = (content.c.content_id, content.c.size_octets, content.c.place, content.c.file_name, content.c.structure)
+_rows = select(*_columns).where(content.c.content_id.in_(bindparam("ids", expanding=True)))
+_rows_with_octets = (
+    select(*_columns, content_octets.c.octets)
+    .select_from(content.outerjoin(content_octets, content.c.content_id == content_octets.c.content_id))
+    .where(content.c.content_id.in_(bindparam("ids", expanding=True)))
+)
+_octets = select(content_octets.c.octets).where(content_octets.c.content_id == bindparam("id"))
+_state = select(content.c.state).where(content.c.content_id == bindparam("id")).with_for_update()
+
+
+def insert_many(tx: Connection, new: Sequence[NewContent], now: int) -> list[int]:
+    """Insert contents; returns their ids in order."""
+    if not new:
+        return []
+    rows = [
+        {
+            "digest": item.digest,
+            "size_octets": item.size_octets,
+            "place": Place.FILE if item.octets is None else Place.DATABASE,
+            "file_name": item.file_name,
+            "state": State.LIVE,
+            "structure": item.structure,
+            "created_at": now,
+        }
+        for item in new
+    ]
+    ids = list(tx.scalars(insert(content).returning(content.c.content_id, sort_by_parameter_order=True), rows))
+    small = [
+        {"content_id": content_id, "octets": item.octets}
+        for content_id, item in zip(ids, new, strict=True)
+        if item.octets is not None
+    ]
+    if small:
+        tx.execute(insert(content_octets), small)
+    return ids
+
+
+def pin(tx: Connection, content_id: int, pin_id: int, expires_at: int) -> None:
+    """Keep a content that nothing names yet, until `expires_at` (microseconds)."""
+    tx.execute(insert(content_pin).values(content_id=content_id, pin_id=pin_id, expires_at=expires_at))
+
+
+def unpin(tx: Connection, content_id: int, pin_id: int) -> None:
+    """Let go of a content that is named now, or no longer wanted."""
+    tx.execute(delete(content_pin).where(content_pin.c.content_id == content_id, content_pin.c.pin_id == pin_id))
+
+
+def require_live(tx: Connection, content_id: int) -> None:
+    """Lock a content that is about to be named and see that it is alive.
+
+    Raises StoreBusy when it is not: its pin has lapsed, and the octets must be brought again.
+    """
+    if tx.execute(_state, {"id": content_id}).scalar_one_or_none() != State.LIVE:
+        raise StoreBusy("The content has lapsed before it was used.")
+
+
+def load(tx: Connection, content_ids: Iterable[int], *, octets: bool = False) -> dict[int, Stored]:
+    """Contents by id, with the octets of those in the database when asked for."""
+    statement = _rows_with_octets if octets else _rows
+    found: dict[int, Stored] = {}
+    ids = iter(dict.fromkeys(content_ids))
+    while some := list(islice(ids, AT_ONCE)):
+        for row in tx.execute(statement, {"ids": some}):
+            found[row[0]] = Stored(row[0], row[1], Place(row[2]), row[3], row[4], row[5] if octets else None)
+    return found
+
+
+def read_range(tx: Connection, directory: Path, stored: Stored, offset: int, length: int) -> bytes:
+    """Octets of a content, fewer than `length` only at its end. Raises FileNotFoundError when its file is gone."""
+    if length <= 0 or offset >= stored.size_octets:
+        return b""
+    if stored.place is Place.DATABASE:
+        whole = stored.octets
+        if whole is None:
+            whole = tx.execute(_octets, {"id": stored.content_id}).scalar_one()
+        return bytes(whole[offset : offset + length])
+    with open(directory / str(stored.file_name), "rb", buffering=0) as file:
+        return os.pread(file.fileno(), min(length, stored.size_octets - offset), offset)
+
+
+class Wanted(NamedTuple):
+    """A section of a message, and the range of it."""
+
+    path: tuple[int, ...] = ()
+    kind: Kind = Kind.WHOLE
+    fields: tuple[str, ...] = ()  # with Kind.HEADER: only these fields, or all but these
+    exclude: bool = False
+    offset: int = 0
+    length: int | None = None
+
+
+class Cut(NamedTuple):
+    """The beginning of a range. `total` is the length of the whole range, -1 when the message has no such part."""
+
+    octets: bytes
+    total: int
+
+
+MISSING = Cut(b"", -1)
+
+
+def cut(tx: Connection, directory: Path, stored: Stored, head: bytes, wanted: Wanted, limit: int) -> Cut:
+    """At most `limit` octets of what is wanted of the message that `head` and the content make."""
+    if wanted.fields or wanted.exclude:
+        header = cut(tx, directory, stored, head, Wanted(wanted.path, wanted.kind), stored.size_octets + len(head))
+        if header.total < 0:
+            return MISSING
+        chosen = header_fields(header.octets, wanted.fields, wanted.exclude)
+        whole = chosen[wanted.offset : None if wanted.length is None else wanted.offset + wanted.length]
+        return Cut(whole[:limit], len(whole))
+    if not wanted.path and wanted.kind is Kind.WHOLE:  # needs no part tree
+        runs = [(head, 0, len(head)), (None, 0, stored.size_octets)]
+    else:
+        found = pieces(len(head), parts.decode(stored.structure), wanted.path, wanted.kind)
+        if found is None:
+            return MISSING
+        runs = [(head if piece.source == "head" else None, piece.offset, piece.length) for piece in found]
+    size = sum(length for _, _, length in runs)
+    total = max(0, size - wanted.offset)
+    if wanted.length is not None:
+        total = min(total, wanted.length)
+    octets = b"".join(_run(tx, directory, stored, runs, wanted.offset, min(total, limit)))
+    return Cut(octets, total)
+
+
+def _run(
+    tx: Connection, directory: Path, stored: Stored, runs: list[tuple[bytes | None, int, int]], skip: int, left: int
+) -> Iterator[bytes]:
+    for source, offset, length in runs:
+        if skip >= length:
+            skip -= length
+            continue
+        take = min(length - skip, left)
+        start = offset + skip
+        yield source[start : start + take] if source is not None else read_range(tx, directory, stored, start, take)
+        left, skip = left - take, 0
+        if left <= 0:
+            return
+
+
+def mark_dead(tx: Connection, content_ids: Sequence[int]) -> None:
+    """The octets are about to go: nobody may name these contents any more."""
+    tx.execute(update(content).where(content.c.content_id.in_(content_ids)).values(state=State.DEAD))
+    tx.execute(delete(content_octets).where(content_octets.c.content_id.in_(content_ids)))
+
+
+def remove(tx: Connection, content_ids: Sequence[int]) -> None:
+    """Forget dead contents whose octets are gone."""
+    tx.execute(delete(content).where(content.c.content_id.in_(content_ids), content.c.state == State.DEAD))

@@ -1,0 +1,132 @@
+"""The collector of contents (DESIGN section 5): nothing is removed that a message, an upload, the queue or a pin holds.
+
+What lets go of a content notices it here. The collector locks the row, looks again, marks it dead and commits; only
+then are the octets of a file removed, and last the row. A writer that names a content locks the same row and must
+find it alive (`contents.require_live`), so one of the two always waits for the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy import Connection, bindparam, delete, exists, or_, select
+
+from restante_server.db.engine import Database
+from restante_server.db.operation import Call
+from restante_server.db.schema import (
+    content,
+    content_garbage,
+    content_pin,
+    message,
+    transport_message,
+    upload,
+)
+from restante_server.directory.upsert import insert_into
+from restante_server.store.contents import Place, State, mark_dead, remove
+
+AT_ONCE = 200
+ORPHAN_SECONDS = 7_200  # a file without a row is older than any writer's work by then
+
+_noticed = select(content_garbage.c.content_id).order_by(content_garbage.c.content_id).limit(bindparam("limit"))
+_locked = (
+    select(content.c.content_id, content.c.place, content.c.state, content.c.file_name)
+    .where(content.c.content_id.in_(bindparam("ids", expanding=True)))
+    .order_by(content.c.content_id)
+    .with_for_update()
+)
+_held = select(content.c.content_id).where(
+    content.c.content_id.in_(bindparam("ids", expanding=True)),
+    or_(
+        # Across all mailboxes, by design: who holds a content is asked of the content.
+        exists().where(message.c.content_id == content.c.content_id, message.c.mailbox_id > 0),
+        exists().where(upload.c.content_id == content.c.content_id),
+        exists().where(transport_message.c.content_id == content.c.content_id),
+        exists().where(content_pin.c.content_id == content.c.content_id),
+    ),
+)
+
+
+def notice(tx: Connection, content_ids: Iterable[int], now: int) -> None:
+    """These contents have lost one who held them; whether it was the last the collector finds out."""
+    rows = [{"content_id": content_id, "noticed_at": now} for content_id in dict.fromkeys(content_ids)]
+    if rows:
+        tx.execute(insert_into(tx, content_garbage).on_conflict_do_nothing(index_elements=["content_id"]), rows)
+
+
+def lapse_pins(tx: Connection, now: int, limit: int = 1_000) -> int:
+    """Remove pins past their time; returns how many."""
+    columns = (content_pin.c.content_id, content_pin.c.pin_id)
+    rows = list(tx.execute(select(*columns).where(content_pin.c.expires_at <= now).limit(limit)))
+    for content_id, pin_id in rows:
+        tx.execute(delete(content_pin).where(content_pin.c.content_id == content_id, content_pin.c.pin_id == pin_id))
+    notice(tx, (content_id for content_id, _ in rows), now)
+    return len(rows)
+
+
+def bury(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
+    """Mark noticed contents dead that nothing holds; returns their files by id, None for those in the database."""
+    ids = list(tx.scalars(_noticed, {"limit": limit}))
+    if not ids:
+        return {}
+    rows = list(tx.execute(_locked, {"ids": ids}))
+    held = set(tx.scalars(_held, {"ids": ids}))
+    free = {
+        row.content_id: row.file_name if row.place == Place.FILE else None for row in rows if row.content_id not in held
+    }
+    if free:
+        mark_dead(tx, list(free))
+    finished = [content_id for content_id, file_name in free.items() if file_name is None]
+    if finished:
+        remove(tx, finished)
+    tx.execute(delete(content_garbage).where(content_garbage.c.content_id.in_(ids)))
+    return free
+
+
+def dead_files(tx: Connection, limit: int = AT_ONCE) -> dict[int, str]:
+    """Dead contents whose files may still be there, from a collector that was interrupted too."""
+    rows = tx.execute(
+        select(content.c.content_id, content.c.file_name).where(content.c.state == State.DEAD).limit(limit)
+    )
+    return {row.content_id: row.file_name for row in rows if row.file_name is not None}
+
+
+class Collector:
+    """Removes contents that nobody holds. `paused` while a backup copies files."""
+
+    def __init__(self, db: Database, directory: Path) -> None:
+        self._db, self._directory = db, directory
+        self.paused = False
+
+    async def collect(self, now: int) -> int:
+        """One round; returns how many contents went. To be called again while it is not 0."""
+        if self.paused:
+            return 0
+        await self._db.write(Call(lambda tx: lapse_pins(tx, now)))
+        buried = await self._db.write(Call(bury, rows=4 * AT_ONCE))
+        files = await self._db.read(dead_files)
+        for file_name in files.values():
+            (self._directory / file_name).unlink(missing_ok=True)
+        if files:
+            await self._db.write(Call(lambda tx: remove(tx, list(files)), rows=len(files)))
+        return len(buried)
+
+    async def sweep(self) -> int:
+        """Remove files that no row names, left by a process that died while writing; returns how many."""
+        oldest = time.time() - ORPHAN_SECONDS
+        removed = 0
+        for directory in sorted(path for path in self._directory.iterdir() if path.is_dir()):
+            names = [f"{directory.name}/{path.name}" for path in directory.iterdir() if path.stat().st_mtime < oldest]
+            for start in range(0, len(names), AT_ONCE):
+                some = names[start : start + AT_ONCE]
+                known = await self._db.read(_known_files, some)
+                for name in set(some) - known:
+                    (self._directory / name).unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
+
+def _known_files(tx: Connection, names: list[str]) -> set[str]:
+    found = tx.scalars(select(content.c.file_name).where(content.c.file_name.in_(names)))
+    return {name for name in found if name is not None}

@@ -1,0 +1,254 @@
+"""Octets on their way in: bounded memory, files durable before anything names them, parsed once.
+
+Nothing here is in a transaction. `Contents.writer()` takes octets as they come; what `finish` returns is then inserted
+by the operation that names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mmap
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from restante.errors import InvalidContent, MessageTooLarge, StoreFull
+from restante_server.db.engine import Database
+from restante_server.db.operation import Call
+from restante_server.mime import parts
+from restante_server.mime.canonical import Canonicaliser, NulFound, line_ends
+from restante_server.mime.facts import Facts, scan
+from restante_server.store import contents
+from restante_server.store.contents import NewContent, Place, Stored
+
+HOUR = 3_600_000_000  # microseconds
+FLUSH_OCTETS = 1 << 20  # octets held before they go to a file
+SCAN_INLINE_OCTETS = 32 << 10  # scanning so little costs less than a thread hop
+ROOM_SECONDS = 1.0  # how long a look at the free space holds
+RETRY_SECONDS = 60.0
+
+
+class Form(Enum):
+    """What octets must be."""
+
+    MAKE_CANONICAL = "a message: bare CR and LF become CRLF"
+    CANONICAL = "a message whose line ends are CRLF already, as SMTP requires"
+    ANY = "any octets: not a message"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentSettings:
+    """Where contents lie and how large they may be."""
+
+    directory: Path
+    inline_octets: int = 64 << 10  # up to here in the database
+    max_message_octets: int = 50 << 20
+    reserve_octets: int = 1 << 30  # with less free space, no new mail
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A content that can be inserted: `new` into the row, or `content_id` when it is in the store and pinned."""
+
+    size_octets: int
+    facts: Facts | None  # None for octets that are no message
+    line_ends_changed: bool
+    new: NewContent | None
+    content_id: int = 0
+    pin_id: int = 0
+
+    def insert(self, tx: Connection, now: int) -> int:
+        """The content's id, in the transaction that names it. Raises StoreBusy when its pin has lapsed."""
+        if self.new is not None:
+            return contents.insert_many(tx, [self.new], now)[0]
+        contents.require_live(tx, self.content_id)
+        contents.unpin(tx, self.content_id, self.pin_id)
+        return self.content_id
+
+
+class Contents:
+    """The contents of one store."""
+
+    def __init__(self, db: Database, settings: ContentSettings) -> None:
+        self.db, self.settings = db, settings
+        self._looked_at, self._room = 0.0, True
+
+    @property
+    def directory(self) -> Path:
+        """Where files lie."""
+        return self.settings.directory
+
+    def writer(self, form: Form) -> Writer:
+        """Takes one content as it comes. Raises StoreFull when there is no room for new mail."""
+        self.require_room()
+        return Writer(self, form)
+
+    async def stage(self, octets: bytes, form: Form) -> Staged:
+        """One content that is here already. Raises MessageTooLarge, InvalidContent, StoreFull."""
+        writer = self.writer(form)
+        await writer.feed(octets)
+        return await writer.finish()
+
+    async def stage_chunks(self, chunks: AsyncIterable[bytes], form: Form) -> Staged:
+        """One content from its chunks."""
+        writer = self.writer(form)
+        try:
+            async for chunk in chunks:
+                await writer.feed(chunk)
+            return await writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
+
+    async def facts(self, stored: Stored) -> Facts:
+        """The facts of a message content that is in the store, read and parsed again."""
+        if stored.place is Place.DATABASE:
+            octets = await self.db.read(contents.read_range, self.directory, stored, 0, stored.size_octets)
+            return await _scan(octets)
+        return await asyncio.to_thread(_scan_file, self.directory / str(stored.file_name))
+
+    def require_room(self) -> None:
+        """Raises StoreFull when the disk has less free space than is kept in reserve."""
+        now = time.monotonic()
+        if now - self._looked_at > ROOM_SECONDS or not self._looked_at:
+            self._looked_at = now
+            self._room = shutil.disk_usage(self.directory).free >= self.settings.reserve_octets
+        if not self._room:
+            raise StoreFull(retry_seconds=RETRY_SECONDS)
+
+
+@dataclass(slots=True)
+class Writer:
+    """One content on its way in. `feed` as octets come, then `finish`, or `abandon`."""
+
+    _contents: Contents
+    _form: Form
+    _chunks: list[bytes] = field(default_factory=list)
+    _held: int = 0
+    _size: int = 0
+    _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    _canonical: Canonicaliser = field(default_factory=Canonicaliser)
+    _file: int = -1
+    _name: str = ""
+    _ends_with_cr: bool = False  # a CR at the end of what came: its LF must be next
+
+    async def feed(self, octets: bytes) -> None:
+        """Take the next octets. Raises MessageTooLarge, InvalidContent."""
+        if self._form is Form.MAKE_CANONICAL:
+            try:
+                octets = self._canonical.feed(octets)
+            except NulFound as found:
+                raise InvalidContent(problem=f"NUL at octet {found.offset}") from None
+        elif self._form is Form.CANONICAL:
+            self._require_canonical(octets)
+        self._take(octets)
+        if self._held >= FLUSH_OCTETS:
+            await asyncio.to_thread(self._flush)
+
+    async def finish(self) -> Staged:
+        """The content, parsed, and durable when it is in a file."""
+        if self._form is Form.MAKE_CANONICAL:
+            self._take(self._canonical.finish())
+        elif self._ends_with_cr:
+            raise InvalidContent(problem="a bare CR at the end")
+        changed = self._form is Form.MAKE_CANONICAL and self._canonical.changed
+        if self._file < 0 and self._size <= self._contents.settings.inline_octets:
+            octets = b"".join(self._chunks)
+            facts = await _scan(octets) if self._form is not Form.ANY else None
+            new = NewContent(self._size, self._digest.digest(), _structure(facts), octets, None)
+            return Staged(self._size, facts, changed, new)
+        facts = await asyncio.to_thread(self._complete)
+        new = NewContent(self._size, self._digest.digest(), _structure(facts), None, self._name)
+        return await self._register(new, facts, changed)
+
+    def abandon(self) -> None:
+        """Forget it; harmless after `finish`."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            (self._contents.directory / self._name).unlink(missing_ok=True)
+        self._chunks.clear()
+
+    def _take(self, octets: bytes) -> None:
+        self._size += len(octets)
+        limit = self._contents.settings.max_message_octets
+        if self._size > limit:
+            raise MessageTooLarge(limit_octets=limit)
+        self._digest.update(octets)
+        self._chunks.append(octets)
+        self._held += len(octets)
+
+    def _require_canonical(self, octets: bytes) -> None:
+        """RFC 5321 2.3.8: only CRLF ends a line. A CR at the end of a chunk is judged with the next one."""
+        if self._ends_with_cr:
+            octets = b"\r" + octets
+        self._ends_with_cr = octets.endswith(b"\r")
+        found = line_ends(octets[:-1] if self._ends_with_cr else octets)
+        if found.nul or found.bare_cr or found.bare_lf:
+            raise InvalidContent(problem="NUL" if found.nul else "a bare CR or LF")
+
+    def _flush(self) -> None:
+        """On a worker thread: move what is held to a file of a fresh name."""
+        if self._file < 0:
+            name = secrets.token_hex(16)
+            self._name = f"{name[:2]}/{name[2:]}"
+            path = self._contents.directory / self._name
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        for chunk in self._chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._file, view) :]
+        self._chunks.clear()
+        self._held = 0
+
+    def _complete(self) -> Facts | None:
+        """On a worker thread: the file durable, directory included, and scanned."""
+        self._flush()
+        os.fsync(self._file)
+        os.close(self._file)
+        self._file = -1
+        path = self._contents.directory / self._name
+        for directory in (path.parent, self._contents.directory):
+            handle = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        return _scan_file(path) if self._form is not Form.ANY else None
+
+    async def _register(self, new: NewContent, facts: Facts | None, changed: bool) -> Staged:
+        """Insert the row of a file, pinned for an hour: the collector leaves it alone."""
+        pin_id = secrets.randbits(62)
+        now = time.time_ns() // 1_000
+
+        def run(tx: Connection) -> int:
+            (content_id,) = contents.insert_many(tx, [new], now)
+            contents.pin(tx, content_id, pin_id, now + HOUR)
+            return content_id
+
+        content_id = await self._contents.db.write(Call(run, rows=2))
+        return Staged(self._size, facts, changed, None, content_id, pin_id)
+
+
+def _structure(facts: Facts | None) -> bytes:
+    return parts.encode(facts.tree) if facts is not None else b""
+
+
+async def _scan(octets: bytes) -> Facts:
+    if len(octets) <= SCAN_INLINE_OCTETS:
+        return scan(octets)
+    return await asyncio.to_thread(scan, octets)
+
+
+def _scan_file(path: Path) -> Facts:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return scan(mapped)
