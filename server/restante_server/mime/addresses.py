@@ -221,7 +221,7 @@ class _Reader:
         elif self._angle is not None and not self._closed:
             self._angle.append(char)
         elif not self._closed:
-            if spaced and self._words and char != ".":
+            if spaced and self._words:
                 self._words.append(" ")
             self._words.append(char)
             self._raw_words.append(char)
@@ -236,7 +236,7 @@ class _Reader:
         if self._angle is not None:
             name = "".join(self._words) or " ".join(filter(None, self._comments))
             local = "".join(self._angle)
-            if local or domain or name:
+            if local or domain or self._words:
                 self.items.append(Mailbox(name, self._route, local, domain))
         elif self._words or domain:
             name = " ".join(filter(None, self._comments))

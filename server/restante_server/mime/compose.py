@@ -216,9 +216,8 @@ def _attach(message: EmailMessage, attached: Attached, inside: bool, verbatim: d
         except NulFound as found:
             raise ComposeError("attachments", str(found)) from found
         encoding = "7bit" if octets.isascii() else "8bit"
-        token = (
-            b"verbatim-" + hashlib.sha256(octets).hexdigest().encode()
-        )  # the generator would rewrite or refuse 8 bits
+        # The generator would rewrite line ends and refuse 8 bits: it gets a token, and the octets come after it.
+        token = f"verbatim-{len(verbatim)}-{hashlib.sha256(octets).hexdigest()}".encode()
         verbatim[token], octets = octets, token
     part = EmailMessage(policy=_POLICY)
     part.set_content(octets, maintype=maintype, subtype=subtype, cte=encoding)

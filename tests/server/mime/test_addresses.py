@@ -1,0 +1,145 @@
+"""Address lists, RFC 5322 3.4 and 4.4; behaviours 15 and 116."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante_server.mime.addresses import (
+    Address,
+    GroupEnd,
+    GroupStart,
+    ListItem,
+    Mailbox,
+    addresses,
+    parse_address_list,
+)
+
+
+def mailbox(name: str, local: str, domain: str = "example.test", route: str = "") -> Mailbox:
+    return Mailbox(name, route, local, domain)
+
+
+ALICE = mailbox("", "alice")
+TABLE: list[tuple[str, list[ListItem]]] = [
+    ("", []),
+    (" ", []),
+    (",, ,", []),
+    ("(nobody at all)", []),
+    ("alice@example.test", [ALICE]),
+    ("<alice@example.test>", [ALICE]),
+    ("Alice <alice@example.test>", [mailbox("Alice", "alice")]),
+    ('"Example, Alice" <alice@example.test>', [mailbox("Example, Alice", "alice")]),
+    ("Alice Q. Example <alice@example.test>", [mailbox("Alice Q. Example", "alice")]),
+    ("alice@example.test, bob@example.test", [ALICE, mailbox("", "bob")]),
+    ("alice@example.test,,bob@example.test,", [ALICE, mailbox("", "bob")]),
+    (r'"A \"q\" \\ B" <alice@example.test>', [mailbox(r'A "q" \ B', "alice")]),
+    ("alice@example.test (Alice E.)", [mailbox("Alice E.", "alice")]),
+    ("alice (x(y\\)z)) @ example . test", [mailbox("x(y)z)", "alice")]),  # behaviour 116
+    ("Alice (the first) <alice@example.test>", [mailbox("Alice", "alice")]),
+    ('"a b"@example.test', [mailbox("", "a b")]),
+    ('"a\\"b" @ example.test', [mailbox("", 'a"b')]),
+    ("<@a.test,@b.test:alice@example.test>", [mailbox("", "alice", route="@a.test,@b.test")]),  # behaviour 116
+    ("<@a.test:alice@example.test>", [mailbox("", "alice", route="@a.test")]),
+    ("alice@[192.0.2.1]", [mailbox("", "alice", "[192.0.2.1]")]),
+    ("alice@[IPv6:2001:db8::1]", [mailbox("", "alice", "[IPv6:2001:db8::1]")]),
+    ("undisclosed-recipients:;", [GroupStart("undisclosed-recipients"), GroupEnd()]),  # behaviour 116
+    ("A Group: alice@example.test, Bob <bob@example.test>;", [
+        GroupStart("A Group"), ALICE, mailbox("Bob", "bob"), GroupEnd(),
+    ]),
+    ("x:;, alice@example.test", [GroupStart("x"), GroupEnd(), ALICE]),
+    ("x: alice@example.test", [GroupStart("x"), ALICE, GroupEnd()]),  # never closed
+    ("alice@example.test; bob@example.test", [ALICE, mailbox("", "bob")]),  # a common mistake
+    ("alice", [mailbox("", "alice", "")]),
+    ("Alice <alice>", [mailbox("Alice", "alice", "")]),
+    ("Alice <>", [mailbox("Alice", "", "")]),
+    ("<>", []),
+    ("Alice <alice@example.test", [mailbox("Alice", "alice")]),
+    ("alice@example.test> , bob@example.test", [ALICE, mailbox("", "bob")]),
+    ("bob@example.org <alice@example.test>", [mailbox("bob@example.org", "alice")]),
+    ("a@b@example.test", [mailbox("", "a@b")]),
+    ('"unclosed <alice@example.test>', [mailbox("", "unclosed <alice@example.test>", "")]),
+    ("J\xc3\xb6rg <alice@example.test>", [mailbox("J\xc3\xb6rg", "alice")]),
+    ("=?utf-8?q?J=C3=B6rg?= <alice@example.test>", [mailbox("=?utf-8?q?J=C3=B6rg?=", "alice")]),
+    ("a.b.@example.test", [mailbox("", "a.b.")]),
+    (". . . <alice@example.test>", [mailbox(". . .", "alice")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "items"), TABLE, ids=[raw or "empty" for raw, _ in TABLE])
+def test_address_lists_are_read(raw: str, items: list[ListItem]) -> None:
+    assert parse_address_list(raw) == items
+
+
+def test_the_long_way_reads_what_the_short_way_reads() -> None:
+    """A comment, which means nothing, forces the long way."""
+    for raw, items in TABLE:
+        if raw and "(" not in raw and not raw.startswith('"unclosed'):
+            assert parse_address_list("(c)" + raw) == [
+                item._replace(name="c") if isinstance(item, Mailbox) and at == 0 and not item.name else item
+                for at, item in enumerate(items)
+            ], raw
+
+
+def test_facts_are_decoded_and_quoted_where_they_must_be() -> None:
+    raw = '=?utf-8?q?J=C3=B6rg?= <a@example.test>, "b c"@example.test, grp: d@example.test;, J\xf6rg <e>, <@x:f@y>'
+    assert addresses(parse_address_list(raw)) == (
+        Address("Jörg", "a@example.test"),
+        Address("", '"b c"@example.test'),
+        Address("", "d@example.test"),
+        Address("Jörg", "e"),
+        Address("", "f@y"),
+    )
+
+
+def test_a_list_is_read_to_its_limit_only() -> None:
+    assert len(parse_address_list("a@b," * 50, limit=7)) == 7
+    assert len(parse_address_list("(c) a@b," * 50, limit=7)) == 7
+
+
+@given(st.text(alphabet='a@b.c <>()[]",;:\\\t\xe9\r\n=?', max_size=80))
+def test_nothing_raises_and_groups_are_closed(raw: str) -> None:
+    opened = 0
+    for item in parse_address_list(raw):
+        opened += isinstance(item, GroupStart)
+        opened -= isinstance(item, GroupEnd)
+        assert 0 <= opened <= 1
+    assert opened == 0
+    addresses(parse_address_list(raw))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "(",
+        "a@b,",
+        "(c)a@b,",
+        "<",
+        "@",
+        '"',
+        '\\"',
+        "x:",
+        "x:a;",
+        "[",
+        "a ",
+        "<a@b",
+        "a@b ",
+        "a.",
+        ")",
+        "a@",
+        "\\",
+        "(\\",
+    ],
+)
+def test_time_grows_with_the_length_not_its_square(unit: str) -> None:
+    def seconds(count: int) -> float:
+        raw = unit * count
+        start = time.process_time()
+        parse_address_list(raw)
+        return time.process_time() - start
+
+    whole = 200_000 // len(unit)
+    assert seconds(whole) < max(0.1, seconds(whole // 8) * 8) * 6

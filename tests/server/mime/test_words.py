@@ -1,0 +1,130 @@
+"""Encoded words and parameters, RFC 2047 and RFC 2231; behaviour 112. Charsets."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante_server.mime.charsets import TextDecoder, codec_for, decode
+from restante_server.mime.headers import content_value
+from restante_server.mime.words import decode_parameters, decode_text
+
+TEXTS = [
+    ("plain", "plain"),
+    ("=?utf-8?Q?Gr=C3=BC=C3=9Fe?=", "Grüße"),
+    ("=?utf-8?q?a_b?= c", "a b c"),
+    ("=?ISO-8859-1?B?SWYgeW91IGNhbiByZWFkIHRoaXMgeW8=?= =?ISO-8859-2?B?dSB1bmRlcnN0YW5kIHRoZSBleGFtcGxlLg==?=",
+     "If you can read this you understand the example."),
+    ("=?utf-8?q?a?=   =?utf-8?q?b?=", "ab"),  # RFC 2047 6.2, behaviour 112
+    ("=?utf-8?q?a?= x =?utf-8?q?b?=", "a x b"),
+    ("=?utf-8?q?a?=\r\n =?utf-8?q?b?=", "ab"),
+    ("=?utf-8?q?Gr=C3?= =?utf-8?q?=BC=C3=9Fe?=", "Grüße"),  # a character split between words, behaviour 112
+    ("=?utf-8?B?w7w=?==?utf-8?B?w7w=?=", "üü"),
+    ("=?utf-8?b?w7w?=", "ü"),  # padding forgotten
+    ("=?utf-8?b?!?=", ""),
+    ("=?utf-8?b?A?=", "=?utf-8?b?A?="),  # no octet at all
+    ("=?iso-2022-jp?B?GyRCRnxLXBsoQg==?= =?iso-2022-jp?B?GyRCOGwbKEI=?=", "日本語"),
+    ("=?utf-8*en?q?a?=", "a"),  # RFC 2231 5
+    ("=?x-nobody-knows?q?=FC?=", "ü"),
+    ("=?us-ascii?q?=FC?=", "ü"),
+    ("=?utf-8?q?=FC?=", "ü"),
+    ("=?gb2312?B?1tDOxA==?=", "中文"),
+    ("Gr\xc3\xbc\xc3\x9fe", "Grüße"),  # raw UTF-8, one octet a character
+    ("Gr\xfc\xdfe", "Grüße"),  # raw windows-1252
+    ("a\r\n b", "a b"),
+    ("a\x00\x01\x1bb", "a b"),
+    ("=?utf-8?q?a=0D=0AX:_y?=", "a X: y"),  # no line end comes out of a word
+    ("=?utf-8?q?unfinished", "=?utf-8?q?unfinished"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("raw", "text"), TEXTS, ids=[raw for raw, _ in TEXTS])
+def test_encoded_words_are_resolved(raw: str, text: str) -> None:
+    assert decode_text(raw) == text
+
+
+@given(st.text(alphabet="=?utf-8qB_\xc3\xbc \t\r\n*'AB9", max_size=60))
+def test_no_field_text_raises_or_holds_a_line_end(raw: str) -> None:
+    text = decode_text(raw)
+    assert "\n" not in text
+    assert "\r" not in text
+
+
+PARAMETERS = [
+    ("text/plain; charset=utf-8", {"charset": "utf-8"}),
+    ("text/plain;; CHARSET = utf-8 ;", {"charset": "utf-8"}),
+    ("text/plain; charset=us-ascii (plain text)", {"charset": "us-ascii"}),
+    ('x/y; name="a;b\\"c"', {"name": 'a;b"c'}),
+    ("x/y; name=two words.txt; a=b", {"name": "two words.txt", "a": "b"}),
+    ('x/y; name="never closed; a=b', {"name": "never closed; a=b"}),
+    ('x/y; name=""', {"name": ""}),
+    ("x/y; a=1; a=2", {"a": "1"}),
+    ("x/y; filename*=utf-8''%e2%82%ac.txt", {"filename": "€.txt"}),
+    ("x/y; filename*=utf-8'en'%e2%82%ac.txt; filename=plain.txt", {"filename": "€.txt"}),
+    ("x/y; filename*0*=utf-8''%e2%82; filename*1*=%ac; filename*2=.txt", {"filename": "€.txt"}),  # behaviour 112
+    ("x/y; filename*1=b; filename*0=a; filename*3=d", {"filename": "ab"}),  # up to the gap
+    ("x/y; filename*1=b", {}),
+    ("x/y; filename*=no-quotes", {"filename": "no-quotes"}),
+    ("x/y; filename*=iso-8859-1''%FC", {"filename": "ü"}),
+    ("x/y; filename*=nobody-knows''%FC", {"filename": "ü"}),
+    ("x/y; name==?utf-8?q?=C3=BC?=.txt", {"name": "ü.txt"}),
+    ('x/y; name="=?utf-8?q?=C3=BC?="', {"name": "ü"}),
+    ("x/y; name=\xc3\xbc", {"name": "ü"}),
+    ("x/y; filename*=utf-8''%0D%0AX:%20y", {"filename": " X: y"}),
+    ("x/y", {}),
+    (";", {}),
+    ("x/y; =; ;; a; b=", {"b": ""}),
+]
+
+
+@pytest.mark.parametrize(("raw", "parameters"), PARAMETERS, ids=[raw for raw, _ in PARAMETERS])
+def test_parameters_are_read(raw: str, parameters: dict[str, str]) -> None:
+    assert decode_parameters(content_value(raw).parameters) == parameters
+
+
+def test_a_thousand_continuations_are_joined() -> None:
+    raw = "x/y; " + "; ".join(f"filename*{number}={number % 10}" for number in range(1_000))
+    assert decode_parameters(content_value(raw).parameters)["filename"] == "0123456789" * 100
+
+
+@given(st.text(alphabet="text/plain; =\"\\*0'%(),\xe9\t", max_size=80))
+def test_no_structured_value_raises(raw: str) -> None:
+    decode_parameters(content_value(raw).parameters)
+
+
+@pytest.mark.parametrize(
+    "name", ["idna", "punycode", "unicode_escape", "rot13", "hex", "zlib", "undefined", "x" * 99, ""]
+)
+def test_codecs_that_are_no_charset_are_never_used(name: str) -> None:
+    assert codec_for(name) is None
+    assert decode(b"abc-", name) == "abc-"
+
+
+@pytest.mark.parametrize("name", ["UTF-8", "utf8", "'utf-8'", "iso-8859-15", "ISO_8859-1", "windows-1252", "koi8-r", "big5",
+                                  "iso-2022-jp", "euc-kr", "Shift_JIS", "cp-850", "US-ASCII", "utf-7", "GB18030"])  # fmt: skip
+def test_charsets_of_mail_are_known(name: str) -> None:
+    assert codec_for(name) is not None
+
+
+@given(
+    st.binary(max_size=60),
+    st.sampled_from(["", "utf-8", "us-ascii", "euc-jp", "utf-16", "utf-7", "hz", "big5"]),
+    st.integers(1, 7),
+)
+def test_decoding_in_pieces_never_raises(octets: bytes, charset: str, size: int) -> None:
+    decoder = TextDecoder(charset)
+    pieces = [decoder.feed(octets[at : at + size]) for at in range(0, len(octets), size)]
+    text = "".join(pieces) + decoder.feed(b"", final=True)
+    if charset == "":
+        try:
+            assert text == octets.decode("utf-8")
+        except UnicodeDecodeError:
+            assert len(text) <= len(octets)
+    decode(octets, charset)
+
+
+def test_a_piece_that_one_charset_cannot_read_is_read_by_the_next() -> None:
+    decoder = TextDecoder("utf-8")
+    assert decoder.feed("grü".encode()) + decoder.feed("ße".encode()[:1]) == "grü"
+    assert decoder.feed(b"\xfc") == "Ãü"
