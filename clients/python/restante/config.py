@@ -1,0 +1,292 @@
+"""The configuration of every process: one TOML file, then environment `RESTANTE_SECTION__KEY`, then flags.
+
+Every key is a field below with its default; the comment behind it is its documentation (`restante config` prints it).
+A key that is not here, or a value of another kind, is an error that names it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+ENVIRONMENT = "RESTANTE_"
+
+TlsMode = Literal["none", "starttls", "implicit"]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The text names the key and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """[[tls.certificates]]: one certificate; the first also serves clients that name no host or an unknown one."""
+
+    certificate: str = ""  # PEM file with the chain
+    key: str = ""  # PEM file
+    hosts: tuple[str, ...] = ()  # host names it is for; none: those in the certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """[tls]"""
+
+    certificates: tuple[Certificate, ...] = ()
+    authentication: Literal["required", "except-loopback"] = "required"  # where a password may be sent
+    client_ca: str = ""  # PEM file: who may sign the certificates of gateways on other machines
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """[core]"""
+
+    api_host: str = "127.0.0.1"  # native clients, TLS
+    api_port: int = 50051  # 0: any free port; -1: off
+    gateway_host: str = "127.0.0.1"  # gateways on other machines, mutual TLS
+    gateway_port: int = -1  # 50052 by custom; -1: off
+    drain_seconds: float = 10.0  # how long calls may take to finish at the end
+    log_calls: Literal["all", "failed"] = "failed"  # one line for each finished call, or only for failed and slow ones
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """[store]"""
+
+    url: str = ""  # sqlite:///PATH or postgresql://...; empty: store.db in the data directory
+    contents: str = ""  # directory of large contents; empty: contents/ in the data directory
+    inline_octets: int = 65_536  # contents up to this size lie in the database
+    reserve_octets: int = 1 << 30  # with less free space, no new mail
+    write_lanes: int = 4  # transactions that write at once (PostgreSQL)
+    readers: int = 4  # threads that read
+    recoverable_days: int = 14  # how long deleted mail can be recovered
+    history_days: int = 30  # how long removals are known to those who sync
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """[limits]"""
+
+    max_message_octets: int = 50 << 20  # SMTP's SIZE, APPEND and API
+    max_recipients: int = 1_000  # of one message
+    connections: int = 4_000  # of one gateway process
+    connections_per_address: int = 200  # of one client address (/64 for IPv6)
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """[sessions]"""
+
+    token_minutes: int = 15  # a session token lives so long and is then renewed
+    renewable_hours: int = 24  # after which one must log on again
+    hash_memory_kib: int = 19_456  # argon2id
+    hash_passes: int = 2  # argon2id
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """[transport]"""
+
+    hostname: str = "localhost"  # our name in EHLO, Received, Message-ID and reports
+    expire_days: float = 5.0  # undelivered mail is given up after
+    warn_hours: float = 4.0  # the sender is told once that it is late
+    first_retry_minutes: float = 15.0  # doubles with each attempt
+    longest_retry_minutes: float = 240.0
+    trace_days: int = 30  # how long the trace of a message is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One address that a gateway serves."""
+
+    host: str = ""  # empty: all addresses
+    port: int = 0  # 0: any free port
+    tls: TlsMode = "starttls"
+    proxy_from: tuple[str, ...] = ()  # networks whose PROXY header is believed, and required
+
+
+def _listeners(**ports: tuple[int, TlsMode]) -> Any:
+    made = {name: Listener(port=port, tls=tls) for name, (port, tls) in ports.items()}
+    return field(default_factory=lambda: types.MappingProxyType(made))
+
+
+@dataclass(frozen=True, slots=True)
+class Imap:
+    """[imap]"""
+
+    listeners: Mapping[str, Listener] = _listeners(imap=(143, "starttls"), imaps=(993, "implicit"))
+    idle_minutes: float = 30.0  # a silent client is logged out after (RFC 3501 5.4)
+
+
+@dataclass(frozen=True, slots=True)
+class Pop3:
+    """[pop3]"""
+
+    listeners: Mapping[str, Listener] = _listeners(pop3=(110, "starttls"), pop3s=(995, "implicit"))
+    idle_minutes: float = 10.0  # a silent client is logged out after (RFC 1939 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    """[smtp]: listeners named mx take mail from anywhere, the others from those who log on."""
+
+    listeners: Mapping[str, Listener] = _listeners(
+        mx=(25, "starttls"), submission=(587, "starttls"), submissions=(465, "implicit")
+    )
+    command_seconds: float = 300.0  # wait for a command or for data (RFC 5321 4.5.3.2)
+    max_hops: int = 100  # Received fields of a message, beyond: a loop
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """[relay]"""
+
+    send: bool = True  # off: foreign mail waits in the queue
+    port: int = 25  # of other servers
+    nameservers: tuple[str, ...] = ()  # ADDRESS or ADDRESS:PORT; none: the system's
+    allow_private: tuple[str, ...] = ()  # networks among loopback, private and link-local ones that may be sent to
+    routes: Mapping[str, str] = field(default_factory=dict)  # DOMAIN = "HOST:PORT", instead of its MX
+    connections: int = 20  # at a time
+    connections_per_host: int = 4  # at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """[logging]"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """[health]: metrics, liveness and readiness by HTTP, each process on a port of its own."""
+
+    host: str = "127.0.0.1"
+    up: int = 9090  # all children together; -1: off, here and below
+    core: int = 9091
+    imap: int = 9092
+    pop3: int = 9093
+    smtp: int = 9094
+    relay: int = 9095
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All of it."""
+
+    data: str = "/var/lib/restante"  # the data directory
+    core_address: str = ""  # where gateways find the core: "HOST:PORT" for mutual TLS; empty: its socket
+    tls: Tls = field(default_factory=Tls)
+    core: Core = field(default_factory=Core)
+    store: Store = field(default_factory=Store)
+    limits: Limits = field(default_factory=Limits)
+    sessions: Sessions = field(default_factory=Sessions)
+    transport: Transport = field(default_factory=Transport)
+    imap: Imap = field(default_factory=Imap)
+    pop3: Pop3 = field(default_factory=Pop3)
+    smtp: Smtp = field(default_factory=Smtp)
+    relay: Relay = field(default_factory=Relay)
+    logging: Logging = field(default_factory=Logging)
+    health: Health = field(default_factory=Health)
+
+    @property
+    def directory(self) -> Path:
+        """The data directory."""
+        return Path(self.data)
+
+    @property
+    def store_url(self) -> str:
+        """The database."""
+        return self.store.url or f"sqlite:///{self.directory / 'store.db'}"
+
+    @property
+    def contents_directory(self) -> Path:
+        """Where large contents lie."""
+        return Path(self.store.contents) if self.store.contents else self.directory / "contents"
+
+
+def load(
+    path: Path | None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The configuration from a file (None: none), the environment, and flags such as {"core.api_port": 0}.
+
+    Raises ConfigError.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(ENVIRONMENT) and name.removeprefix(ENVIRONMENT).split("__")[0].lower() in _KEYS:
+            _put(values, name.removeprefix(ENVIRONMENT).lower().split("__"), _from_text(text), name)
+    for key, value in (flags or {}).items():
+        _put(values, key.split("."), value, key)
+    made = _make(Config, values, "")
+    assert isinstance(made, Config)
+    return made
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{name}: {key} is not a section")
+    values[keys[-1]] = value
+
+
+def _from_text(text: str) -> Any:
+    """A value of the environment: a TOML value where it is one, otherwise the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _make(kind: Any, value: Any, where: str) -> Any:
+    """A value of this kind from what TOML gave. Raises ConfigError with the key."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _make_section(kind, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(repr, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where}: a list is needed")
+        return tuple(_make(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: a section is needed")
+        return {name: _make(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{where}: {value!r} is not {_KINDS[kind]}")
+    return value
+
+
+def _make_section(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: a section is needed")
+    kinds = typing.get_type_hints(kind)
+    for key in value:
+        if key not in kinds:
+            raise ConfigError(f"{where + '.' if where else ''}{key}: there is no such key")
+    made = {key: _make(kinds[key], item, f"{where}.{key}" if where else key) for key, item in value.items()}
+    return kind(**made)
+
+
+_KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_KEYS = frozenset(key.name for key in dataclasses.fields(Config))
