@@ -23,7 +23,9 @@ _QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)"')
 _LABEL = r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LITERAL = re.compile(r"\[[!-Z^-~]*\]")
-_SOURCE_ROUTE = re.compile(rf"@(?:{_DOMAIN.pattern}|{_LITERAL.pattern})(?:,@(?:{_DOMAIN.pattern}|{_LITERAL.pattern}))*:")
+_SOURCE_ROUTE = re.compile(
+    rf"@(?:{_DOMAIN.pattern}|{_LITERAL.pattern})(?:,@(?:{_DOMAIN.pattern}|{_LITERAL.pattern}))*:"
+)
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 4
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

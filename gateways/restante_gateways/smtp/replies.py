@@ -57,6 +57,10 @@ class Refused(Exception):
         self.reply = reply
 
 
+class ConnectionClosed(Exception):
+    """Nothing more comes from the client, or the session is being ended: there is nobody to go on for."""
+
+
 def refuse(code: int, enhanced: str, text: str) -> Refused:
     """The exception to raise for this refusal."""
     return Refused(Reply(code, enhanced, text))

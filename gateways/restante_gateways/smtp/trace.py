@@ -1,4 +1,4 @@
-"""What one hop writes into a message, and how many hops it has seen (pure). RFC 5321 4.4 and 6.3, RFC 3848, RFC 6531."""
+"""What one hop writes into a message, and how many hops it has seen (pure). RFC 5321 4.4 and 6.3, RFC 3848."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class HopCounter:
             self.hops += len(_RECEIVED.findall(data, 0, end + 2))
             self._carry = None
             return
-        # Count what surely lies before the carried part once, then keep only octets that may begin another.
-        last = None
-        for last in _RECEIVED.finditer(data):
-            self.hops += 1
-        self._carry = data[max(last.end() if last else 0, len(data) - _CARRY) :]
+        # Count what is here once, then keep only the octets behind it that may begin another.
+        counted = 0
+        for field in _RECEIVED.finditer(data):
+            self.hops, counted = self.hops + 1, field.end()
+        self._carry = data[max(counted, len(data) - _CARRY) :]

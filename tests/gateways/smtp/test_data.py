@@ -50,7 +50,17 @@ SMUGGLED = b"MAIL FROM:<mallory@example.net>\r\n"
 
 @pytest.mark.parametrize(
     "false_end",
-    [b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r.\r\n", b"\n\n.\r\n", b"\r\r\n.\r\r\n", b"\r\n.\r\r\n"],
+    [
+        b"\n.\n",
+        b"\r.\r",
+        b"\n.\r\n",
+        b"\r\n.\n",
+        b"\r\n.\r",
+        b"\r.\r\n",
+        b"\n\n.\r\n",
+        b"\r\r\n.\r\r\n",
+        b"\r\n.\r\r\n",
+    ],
 )
 def test_a_false_end_is_data_and_the_whole_is_refused(false_end: bytes) -> None:
     octets = b"Subject: x\r\n\r\nhello" + false_end + SMUGGLED + b"\r\n.\r\nQUIT\r\n"  # behaviour 77

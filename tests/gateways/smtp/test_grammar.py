@@ -142,7 +142,9 @@ def test_null_reverse_path_is_always_accepted() -> None:
     assert mail("FROM: <> BODY=8BITMIME").body == "8BITMIME"
 
 
-@pytest.mark.parametrize("argument", ["FROM:<", "FROM:", "FROM:<alice>", "FROM:<Postmaster>", "FROM:alice@example.test"])
+@pytest.mark.parametrize(
+    "argument", ["FROM:<", "FROM:", "FROM:<alice>", "FROM:<Postmaster>", "FROM:alice@example.test"]
+)
 def test_bad_mail_is_501(argument: str) -> None:
     with pytest.raises(Refused) as refused:
         mail(argument)
@@ -150,7 +152,9 @@ def test_bad_mail_is_501(argument: str) -> None:
 
 
 def test_mail_parameters_keep_the_case_of_their_values() -> None:
-    arguments = mail("FROM:<alice@example.test> size=1234 Body=8bitmime RET=hdrs ENVID=Qq+2BzZ AUTH=e+3Dmc2@example.com")
+    arguments = mail(
+        "FROM:<alice@example.test> size=1234 Body=8bitmime RET=hdrs ENVID=Qq+2BzZ AUTH=e+3Dmc2@example.com"
+    )
     assert arguments == MailArguments(
         reverse_path=Path("alice", "example.test"),
         size_octets=1234,
@@ -251,7 +255,9 @@ def test_junk_is_parsed_or_refused_never_anything_else(octets: bytes) -> None:
         lambda: parse_mail(b"FROM:<" + octets, extended=True, authentication=True),
         lambda: parse_rcpt(b"TO:<" + octets, extended=True, smtputf8=True),
     ):
+        code = 250
         try:
             attempt()
         except Refused as refused:
-            assert refused.reply.code in {501, 553, 555}
+            code = refused.reply.code
+        assert code in {250, 501, 553, 555}

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_gateways.smtp.trace import HopCounter, Hop, address_literal, received_field
+from restante_gateways.smtp.trace import Hop, HopCounter, address_literal, received_field
 
 NOW = datetime(2026, 11, 23, 19, 5, 7, tzinfo=UTC)
 
 
 def hop(**changes: object) -> Hop:
     facts: dict[str, object] = {
-        "hello_name": "mail.example.net", "client_address": "192.0.2.7", "host_name": "mx.example.test", "extended": True,
-        "tls": False, "authenticated": False, "smtputf8": False, "trace_id": "K7Q2", **changes,
+        "hello_name": "mail.example.net", "client_address": "192.0.2.7", "host_name": "mx.example.test",
+        "extended": True, "tls": False, "authenticated": False, "smtputf8": False, "trace_id": "K7Q2", **changes,
     }  # fmt: skip
     return Hop(**facts)  # type: ignore[arg-type]
 

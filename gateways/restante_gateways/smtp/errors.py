@@ -1,0 +1,47 @@
+"""What an SMTP client is told when the core says no: one row for each reason."""
+
+from __future__ import annotations
+
+from restante import errors
+from restante_gateways.smtp import replies
+from restante_gateways.smtp.replies import OTHERWISE, Reply
+
+REPLIES: dict[type[errors.RestanteError], Reply] = {
+    errors.AuthenticationFailed: replies.BAD_CREDENTIALS,  # RFC 4954 6
+    errors.ExchangeInvalid: replies.AUTHENTICATION_TEMPORARY,
+    errors.MechanismNotSupported: replies.UNKNOWN_MECHANISM,
+    errors.TlsRequired: replies.NEED_TLS_TO_AUTHENTICATE,
+    errors.TooManyAttempts: Reply(454, "4.7.0", "Too many failed attempts, wait and try again"),
+    errors.SessionExpired: replies.SESSION_ENDED,
+    errors.SessionRevoked: replies.SESSION_ENDED,
+    errors.QuotaExceeded: Reply(452, "4.2.2", "Mailbox full"),  # RFC 3463 3.3
+    errors.StoreFull: Reply(452, "4.3.1", "Insufficient system storage"),  # RFC 3463 3.4
+    errors.MessageTooLarge: replies.MESSAGE_TOO_BIG,
+    errors.InvalidContent: Reply(550, "5.6.0", "The message content is not acceptable"),  # RFC 3463 3.7
+    errors.RecipientNotFound: Reply(550, "5.1.1", "No such recipient here"),  # RFC 3463 3.2
+    errors.RelayDenied: Reply(550, "5.7.1", "Relaying denied"),
+    errors.SenderNotPermitted: Reply(550, "5.7.1", "You may not send as this sender"),
+    errors.InvalidAddress: Reply(553, "5.1.3", "Bad address syntax"),
+    errors.NoRecipients: replies.NO_VALID_RECIPIENT,
+    errors.TooManyRecipients: replies.TOO_MANY_RECIPIENTS,
+    errors.MailLoop: Reply(554, "5.4.6", "The message has been round in a loop"),  # RFC 5321 6.3
+}
+
+# Reasons that no act of an SMTP client brings about: they are faults of ours or of the moment, and temporary.
+TEMPORARY: frozenset[type[errors.RestanteError]] = frozenset({
+    errors.AccountNotFound, errors.AddressExists, errors.AliasNotFound, errors.Cancelled, errors.ChangeConflict,
+    errors.CommitNotReached, errors.CursorInvalid, errors.DeadlineExceeded, errors.DomainExists, errors.DomainNotEmpty,
+    errors.DomainNotFound, errors.Draining, errors.EntryNotFound, errors.EpochChanged, errors.FolderCycle,
+    errors.FolderExists, errors.FolderHasChildren, errors.FolderIsSpecial, errors.FolderNameInvalid,
+    errors.FolderNotFound, errors.Internal, errors.InvalidArgument, errors.InvalidPageToken, errors.InvalidSession,
+    errors.LeaseLost, errors.LimitExceeded, errors.MailboxNotFound, errors.MaildropInUse, errors.MessageNotFound,
+    errors.PartNotFound, errors.PermissionDenied, errors.RequestIdRequired, errors.RequestIdReused,
+    errors.ResultTooLarge, errors.StoreBusy, errors.SubmissionNotCancellable, errors.SubmissionNotFound,
+    errors.TooComplex, errors.TooManyOperations, errors.TransportMessageNotFound, errors.UnknownOperation,
+    errors.UploadNotFound, errors.UploadOffsetMismatch, errors.WeakPassword,
+})  # fmt: skip
+
+
+def reply_to(error: BaseException) -> Reply:
+    """The reply to a failure, a bug of ours among them: unknown is temporary, and no text of the error leaves us."""
+    return REPLIES.get(type(error), OTHERWISE) if isinstance(error, errors.RestanteError) else OTHERWISE

@@ -1,0 +1,179 @@
+"""A running SMTP gateway over a recording core, with a client that speaks in octets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.net.tls import CertificateFiles
+from restante_gateways.sasl import AuthenticationPolicy
+from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
+from restante_gateways.smtp.settings import Role, SessionSettings
+from tests.gateways.smtp.recording import RecordingCore
+
+
+class Client:
+    """A connection to one listener: octets out, whole replies in."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, octets: bytes) -> None:
+        self.writer.write(octets)
+        await self.writer.drain()
+
+    async def reply(self) -> str:
+        """One reply with all its lines, without the last CRLF; empty when the server has closed."""
+        lines: list[str] = []
+        while True:
+            line = await asyncio.wait_for(self.reader.readline(), 10)
+            lines.append(line.decode("utf-8").removesuffix("\r\n"))
+            if line[3:4] != b"-":
+                return "\n".join(lines)
+
+    async def ask(self, line: bytes | str) -> str:
+        """One command, one reply."""
+        await self.send((line.encode() if isinstance(line, str) else line) + b"\r\n")
+        return await self.reply()
+
+    async def codes(self, count: int) -> list[int]:
+        """The codes of the next replies."""
+        return [int((await self.reply())[:3]) for _ in range(count)]
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        await self.writer.start_tls(context, server_hostname="localhost")
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await self.writer.wait_closed()
+
+
+class Gateway:
+    """The gateway under test."""
+
+    def __init__(self, core: RecordingCore, runtime: Runtime, tls: ssl.SSLContext) -> None:
+        self.core, self.runtime, self.tls = core, runtime, tls
+        self._clients: list[Client] = []
+
+    def port(self, listener: str) -> int:
+        return self.runtime.addresses()[listener][0].port
+
+    async def connect(self, listener: str = "mx", *, greet: bool = True) -> Client:
+        """A client that has read the greeting."""
+        tls = self.tls if listener == "submissions" else None
+        name = "localhost" if tls else None
+        port = self.port(listener)
+        client = Client(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name))
+        self._clients.append(client)
+        if greet:
+            assert (await client.reply()).startswith("220 mx.example.test ESMTP")
+        return client
+
+    async def logged_in(self, name: str = "alice") -> Client:
+        """A client of the submissions listener that is `name`."""
+        client = await self.connect("submissions")
+        await client.ask("EHLO client.example.net")
+        plain = f"\0{name}@example.test\0{name}-demo".encode()
+        assert (await client.ask(b"AUTH PLAIN " + _base64(plain))).startswith("235 2.7.0")
+        return client
+
+    async def close_clients(self) -> None:
+        for client in self._clients:
+            await client.close()
+
+
+def _base64(octets: bytes) -> bytes:
+    import base64
+
+    return base64.b64encode(octets)
+
+
+MakeGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    """A self-signed pair for localhost."""
+    return _make_pair(tmp_path_factory.mktemp("tls"))
+
+
+def _make_pair(folder: Path) -> CertificateFiles:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    alternatives = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = CertificateFiles(folder / "cert.pem", folder / "key.pem")
+    files.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    files.key.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+@pytest.fixture
+def make_gateway(certificate: CertificateFiles) -> MakeGateway:
+    """A gateway as a context manager; keyword arguments are those of SessionSettings."""
+
+    @contextlib.asynccontextmanager
+    async def make(**bounds: Any) -> AsyncIterator[Gateway]:
+        runtime = Runtime(RuntimeSettings("smtp", certificates=(certificate,), drain_seconds=2.0))
+        sessions = SessionSettings(
+            **{"role": Role.MX, "host_name": "mx.example.test", "max_message_octets": 100_000, **bounds}
+        )
+        listeners = {
+            "mx": SmtpListener(Port(tls="starttls"), Role.MX),
+            "submission": SmtpListener(Port(tls="starttls"), Role.SUBMISSION),
+            "submissions": SmtpListener(Port(tls="implicit"), Role.SUBMISSION),
+        }
+        core = RecordingCore()
+        listen(SmtpSettings(listeners, sessions), core, runtime)
+        gateway = Gateway(core, runtime, ssl.create_default_context(cafile=str(certificate.certificate)))
+        try:
+            yield gateway
+        finally:
+            await gateway.close_clients()
+            core.gate.set()
+            await runtime.drain()
+
+    return make
+
+
+@pytest.fixture
+async def gateway(make_gateway: MakeGateway) -> AsyncIterator[Gateway]:
+    """A gateway with usual bounds."""
+    async with make_gateway() as running:
+        yield running
+
+
+@pytest.fixture
+async def lenient(make_gateway: MakeGateway) -> AsyncIterator[Gateway]:
+    """A gateway as in the demo: authentication without TLS on loopback."""
+    async with make_gateway(authentication=AuthenticationPolicy.EXCEPT_LOOPBACK) as running:
+        yield running

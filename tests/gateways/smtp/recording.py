@@ -1,0 +1,127 @@
+"""A core that records: small, complete for what the SMTP gateway asks, with the demo's users."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from restante import errors
+from restante.errors import RestanteError
+from restante_gateways.net.addresses import Peer
+from restante_gateways.sasl import Response
+from restante_gateways.smtp.core import Challenge, Envelope, Identity
+from restante_gateways.smtp.grammar import MailArguments, RcptArguments
+
+DOMAINS = {"example.test", ""}
+USERS = {"alice", "bob", "carol", "postmaster", "abuse", "full"}
+
+
+class RecordedIdentity:
+    """A user who logged in."""
+
+    def __init__(self, account: str) -> None:
+        self.account = account
+        self.ended: Callable[[], None] | None = None
+        self.closed = False
+
+    def watch(self, ended: Callable[[], None]) -> None:
+        self.ended = ended
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class RecordedAcceptance:
+    """One content, kept."""
+
+    def __init__(self, core: RecordingCore, envelope: Envelope) -> None:
+        self.core, self.envelope, self.content = core, envelope, bytearray()
+        self.largest_piece = 0
+        self.state = "open"
+
+    async def feed(self, content: bytes) -> None:
+        self.core.raise_failure("feed")
+        await self.core.gate.wait()
+        self.largest_piece = max(self.largest_piece, len(content))
+        if self.core.keep_contents:
+            self.content += content
+
+    async def commit(self) -> str:
+        assert self.state == "open"
+        self.state = "committing"
+        await self.core.gate.wait()
+        self.core.raise_failure("commit")
+        self.state = "committed"
+        self.core.accepted.append(self)
+        return f"T{len(self.core.accepted)}"
+
+    async def abandon(self) -> None:
+        if self.state == "open":
+            self.state = "abandoned"
+
+
+class RecordingCore:
+    """Answers like the demo's core; `failures` and `gate` make bad days."""
+
+    def __init__(self) -> None:
+        self.accepted: list[RecordedAcceptance] = []
+        self.opened: list[RecordedAcceptance] = []
+        self.verified: list[list[str]] = []  # one list for each call
+        self.mechanisms: list[str] = []
+        self.identities: list[RecordedIdentity] = []
+        self.peers: list[Peer] = []
+        self.failures: dict[str, BaseException] = {}  # by step: verify, feed, commit, authenticate
+        self.gate = asyncio.Event()  # closed, the core hangs
+        self.gate.set()
+        self.keep_contents = True
+
+    def raise_failure(self, step: str) -> None:
+        if step in self.failures:
+            raise self.failures[step]
+
+    async def authenticate(self, peer: Peer, response: Response, exchange: bytes) -> Challenge | Identity:
+        await self.gate.wait()
+        self.raise_failure("authenticate")
+        self.peers.append(peer)
+        self.mechanisms.append(response.mechanism)
+        if response.mechanism == "X-TWO-STEPS":
+            return self._second_step(response, exchange)
+        parts = response.octets.reveal().split(b"\0")
+        if len(parts) != 3:
+            raise errors.AuthenticationFailed
+        name = parts[1].decode()
+        if not name.endswith("@example.test") or parts[2].decode() != f"{name.partition('@')[0]}-demo":
+            raise errors.AuthenticationFailed
+        return self._identity(name)
+
+    def _second_step(self, response: Response, exchange: bytes) -> Challenge | Identity:
+        if not exchange:
+            return Challenge(b"how are you?", b"sealed:" + response.octets.reveal())
+        if exchange != b"sealed:hello" or response.octets.reveal() != b"well":
+            raise errors.AuthenticationFailed
+        return self._identity("alice@example.test")
+
+    def _identity(self, name: str) -> RecordedIdentity:
+        self.identities.append(RecordedIdentity(name))
+        return self.identities[-1]
+
+    async def verify(
+        self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
+    ) -> list[RestanteError | None]:
+        await self.gate.wait()
+        self.raise_failure("verify")
+        self.verified.append([recipient.forward_path.address for recipient in recipients])
+        return [self._verdict(recipient, identity) for recipient in recipients]
+
+    def _verdict(self, recipient: RcptArguments, identity: Identity | None) -> RestanteError | None:
+        path = recipient.forward_path
+        if path.domain.lower() not in DOMAINS:
+            return None if identity is not None else errors.RelayDenied()
+        local = path.local_part.partition("+")[0].lower()
+        if local == "full":
+            return errors.QuotaExceeded()
+        return None if local in USERS else errors.RecipientNotFound()
+
+    def open(self, envelope: Envelope) -> RecordedAcceptance:
+        self.opened.append(RecordedAcceptance(self, envelope))
+        return self.opened[-1]
