@@ -195,15 +195,17 @@ def open_database(
     `locks` are needed on PostgreSQL. `clock` replaces the database's own, in tests. Raises UnsupportedDatabase, and
     SQLAlchemy's OperationalError when there is nothing to connect to. Makes no tables: that is `migrate`'s.
     """
-    url = make_url(url)
-    settings = settings or Settings()
-    observer = observer or Observer()
-    backend: Backend
+    settings, observer = settings or Settings(), observer or Observer()
+    return Database(open_backend(url, settings, observer), settings, locks or Locks(), faults, observer, clock)
+
+
+def open_backend(url: str | URL, settings: Settings | None = None, observer: Observer | None = None) -> Backend:
+    """The database alone, for tools that work on it by themselves (migration, copy of a store). See `open_database`."""
+    url, settings = make_url(url), settings or Settings()
     match url.get_backend_name():
         case "sqlite":
-            backend = SqliteBackend(url, settings.sqlite, observer.checkpoint)
+            return SqliteBackend(url, settings.sqlite, (observer or Observer()).checkpoint)
         case "postgresql":
-            backend = PostgresBackend(url, settings.postgres)
+            return PostgresBackend(url, settings.postgres)
         case other:
             raise UnsupportedDatabase(f"{other} is not a database Restante speaks to: sqlite or postgresql")
-    return Database(backend, settings, locks or Locks(), faults, observer, clock)

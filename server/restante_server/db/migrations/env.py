@@ -1,0 +1,19 @@
+"""Run by Alembic, never imported. The connection, in a transaction, and the metadata are given by `migrate`."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from restante_server.db.migrate import defaults_differ
+
+attributes = context.config.attributes
+context.configure(
+    connection=attributes["connection"],
+    target_metadata=attributes["metadata"],
+    transactional_ddl=True,  # on SQLite too: all steps stand or none does
+    compare_type=True,
+    compare_server_default=defaults_differ,
+    render_as_batch=False,  # steps only add: no table is ever copied
+)
+with context.begin_transaction():
+    context.run_migrations()

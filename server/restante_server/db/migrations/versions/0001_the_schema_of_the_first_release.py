@@ -1,0 +1,401 @@
+"""The schema of the first release."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "content",
+        sa.Column("content_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("size_octets", sa.BigInteger(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("file_name", sa.Text(), nullable=True),
+        sa.Column("state", sa.Integer(), nullable=False),
+        sa.Column("structure", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("content_id", name=op.f("pk_content")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_content_state", "content", ["state"], unique=False)
+    op.create_table(
+        "content_garbage",
+        sa.Column("content_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("noticed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("content_id", name=op.f("pk_content_garbage")),
+        comment="Contents that a row or pin has let go of: the collector looks again before it removes one.",
+    )
+    op.create_table(
+        "content_octets",
+        sa.Column(
+            "content_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("octets", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("content_id", name=op.f("pk_content_octets")),
+    )
+    op.create_table(
+        "content_pin",
+        sa.Column("content_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("pin_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("content_id", "pin_id", name=op.f("pk_content_pin")),
+        comment="Keeps a content that no message names yet: uploads, acceptances under way.",
+    )
+    op.create_index("ix_content_pin_expiry", "content_pin", ["expires_at"], unique=False)
+    op.create_table(
+        "delivered",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("transport_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("recipient_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("message_id", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "transport_id", "recipient_id", name=op.f("pk_delivered")),
+        comment="Written with the message it placed: one acceptance reaches a mailbox once.",
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_delivered_age", "delivered", ["created_at"], unique=False)
+    op.create_table(
+        "domain",
+        sa.Column("domain_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("ascii_name", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("catch_all", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("domain_id", name=op.f("pk_domain")),
+        sa.UniqueConstraint("ascii_name", name=op.f("uq_domain_ascii_name")),
+    )
+    op.create_table(
+        "folder",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("folder_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("parent_folder_id", sa.BigInteger(), nullable=False),
+        sa.Column("display_name", sa.Text(), nullable=False),
+        sa.Column("role", sa.Integer(), nullable=False),
+        sa.Column("change_number", sa.BigInteger(), nullable=False),
+        sa.Column("uid_validity", sa.BigInteger(), nullable=False),
+        sa.Column("uid_next", sa.BigInteger(), nullable=False),
+        sa.Column("recent_uid", sa.BigInteger(), nullable=False),
+        sa.Column("message_count", sa.BigInteger(), nullable=False),
+        sa.Column("unread_count", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_count", sa.BigInteger(), nullable=False),
+        sa.Column("size_octets", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "folder_id", name=op.f("pk_folder")),
+        sa.UniqueConstraint(
+            "mailbox_id",
+            "parent_folder_id",
+            "display_name",
+            name=op.f("uq_folder_mailbox_id_parent_folder_id_display_name"),
+        ),
+    )
+    op.create_table(
+        "keyword",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("keyword_key", sa.Text(), nullable=False),
+        sa.Column("keyword", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "keyword_key", name=op.f("pk_keyword")),
+        comment="The keywords of a mailbox: their spelling, and how many there are, without reading its messages.",
+    )
+    op.create_table(
+        "listing",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("message_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("envelope", sa.LargeBinary(), nullable=False),
+        sa.Column("body_structure", sa.LargeBinary(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("summary", sa.LargeBinary(), nullable=False),
+        sa.Column("preview", sa.Text(), nullable=False),
+        sa.Column("attachment_count", sa.Integer(), nullable=False),
+        sa.Column("sent_at", sa.BigInteger(), nullable=True),
+        sa.Column("sent_offset_minutes", sa.Integer(), nullable=False),
+        sa.Column("subject_key", sa.Text(), nullable=False),
+        sa.Column("sort_subject_key", sa.Text(), nullable=False),
+        sa.Column("from_key", sa.Text(), nullable=False),
+        sa.Column("to_key", sa.Text(), nullable=False),
+        sa.Column("cc_key", sa.Text(), nullable=False),
+        sa.Column("bcc_key", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "message_id", name=op.f("pk_listing")),
+        comment="What lists show, beside the message row and apart from the octets.",
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "login_failure",
+        sa.Column("failure_key", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("last_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("failure_key", name=op.f("pk_login_failure")),
+        comment="Failed logins, so that every core slows the same guesser.",
+    )
+    op.create_index(op.f("ix_login_failure_last_at"), "login_failure", ["last_at"], unique=False)
+    op.create_table(
+        "mailbox",
+        sa.Column("mailbox_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("account_id", sa.BigInteger(), nullable=True),
+        sa.Column("change_number", sa.BigInteger(), nullable=False),
+        sa.Column("next_message_id", sa.BigInteger(), nullable=False),
+        sa.Column("next_folder_id", sa.BigInteger(), nullable=False),
+        sa.Column("quota_octets", sa.BigInteger(), nullable=True),
+        sa.Column("used_octets", sa.BigInteger(), nullable=False),
+        sa.Column("message_count", sa.BigInteger(), nullable=False),
+        sa.Column("recoverable_octets", sa.BigInteger(), nullable=False),
+        sa.Column("recoverable_count", sa.BigInteger(), nullable=False),
+        sa.Column("history_from", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", name=op.f("pk_mailbox")),
+    )
+    op.create_table(
+        "maildrop_lease",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("lease", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", name=op.f("pk_maildrop_lease")),
+    )
+    op.create_table(
+        "message",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("message_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("folder_id", sa.BigInteger(), nullable=True),
+        sa.Column("uid", sa.BigInteger(), nullable=True),
+        sa.Column("flags", sa.Integer(), nullable=False),
+        sa.Column("keywords", sa.Text(), server_default="", nullable=False),
+        sa.Column("change_number", sa.BigInteger(), nullable=False),
+        sa.Column("received_at", sa.BigInteger(), nullable=False),
+        sa.Column("received_offset_minutes", sa.Integer(), nullable=False),
+        sa.Column("size_octets", sa.BigInteger(), nullable=False),
+        sa.Column("content_id", sa.BigInteger(), nullable=False),
+        sa.Column("head", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "message_id", name=op.f("pk_message")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_message_change", "message", ["mailbox_id", "folder_id", "change_number"], unique=False)
+    op.create_index("ix_message_content", "message", ["content_id"], unique=False)
+    op.create_index("uq_message_place", "message", ["mailbox_id", "folder_id", "uid"], unique=True)
+    op.create_table(
+        "recoverable",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("message_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("from_folder_id", sa.BigInteger(), nullable=False),
+        sa.Column("deleted_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "message_id", name=op.f("pk_recoverable")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_recoverable_due", "recoverable", ["deleted_at"], unique=False)
+    op.create_index(
+        op.f("ix_recoverable_mailbox_id_deleted_at"), "recoverable", ["mailbox_id", "deleted_at"], unique=False
+    )
+    op.create_table(
+        "request",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.LargeBinary(), nullable=False),
+        sa.Column("method", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
+        sa.Column("response", sa.LargeBinary(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "actor", "request_id", name=op.f("pk_request")),
+        comment="What has been done under a request_id, written in the transaction that did it.",
+    )
+    op.create_index("ix_request_expiry", "request", ["expires_at"], unique=False)
+    op.create_table(
+        "revoked_session",
+        sa.Column("session_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("session_id", name=op.f("pk_revoked_session")),
+        comment="Sessions that were logged off, until no token of theirs can be good any more.",
+    )
+    op.create_table(
+        "sealing_key",
+        sa.Column("key_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("secret", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_sealing_key")),
+        comment="Keys that seal session tokens, exchanges and cursors. Any core can open what another sealed.",
+    )
+    op.create_table(
+        "store",
+        sa.Column("store_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("store_uuid", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("uid_validity_next", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("store_id = 1", name=op.f("ck_store_single")),
+        sa.PrimaryKeyConstraint("store_id", name=op.f("pk_store")),
+        comment="One row: facts of the whole store.",
+    )
+    op.create_table(
+        "subscription",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("path", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "path", name=op.f("pk_subscription")),
+        comment="Names, whether or not a folder is there (RFC 3501 6.3.6).",
+    )
+    op.create_table(
+        "tombstone",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("change_number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("folder_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.Integer(), nullable=False),
+        sa.Column("target_folder_id", sa.BigInteger(), nullable=False),
+        sa.Column("uids", sa.LargeBinary(), nullable=False),
+        sa.Column("message_ids", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "change_number", "folder_id", name=op.f("pk_tombstone")),
+        comment="Removals, kept 30 days for those who copy a mailbox.",
+    )
+    op.create_index("ix_tombstone_age", "tombstone", ["created_at"], unique=False)
+    op.create_table(
+        "trace_event",
+        sa.Column("event_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("transport_id", sa.BigInteger(), nullable=False),
+        sa.Column("recipient_id", sa.Integer(), nullable=False),
+        sa.Column("happened_at", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Integer(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("event_id", name=op.f("pk_trace_event")),
+    )
+    op.create_index("ix_trace_event_age", "trace_event", ["happened_at"], unique=False)
+    op.create_index(
+        op.f("ix_trace_event_transport_id_event_id"), "trace_event", ["transport_id", "event_id"], unique=False
+    )
+    op.create_table(
+        "transport_message",
+        sa.Column("transport_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("reverse_path", sa.Text(), nullable=False),
+        sa.Column("content_id", sa.BigInteger(), nullable=True),
+        sa.Column("trace_field", sa.LargeBinary(), nullable=False),
+        sa.Column("size_octets", sa.BigInteger(), nullable=False),
+        sa.Column("dsn_return", sa.Integer(), nullable=False),
+        sa.Column("envelope_id", sa.Text(), nullable=False),
+        sa.Column("smtputf8", sa.Boolean(), nullable=False),
+        sa.Column("body_8bit", sa.Boolean(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.BigInteger(), nullable=True),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("internet_message_id", sa.Text(), nullable=False),
+        sa.Column("send_at", sa.BigInteger(), nullable=True),
+        sa.Column("accepted_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("transport_id", name=op.f("pk_transport_message")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        op.f("ix_transport_message_account_id_transport_id"),
+        "transport_message",
+        ["account_id", "transport_id"],
+        unique=False,
+    )
+    op.create_index("ix_transport_message_age", "transport_message", ["accepted_at"], unique=False)
+    op.create_index("ix_transport_message_content", "transport_message", ["content_id"], unique=False)
+    op.create_index(
+        op.f("ix_transport_message_internet_message_id"), "transport_message", ["internet_message_id"], unique=False
+    )
+    op.create_index(op.f("ix_transport_message_reverse_path"), "transport_message", ["reverse_path"], unique=False)
+    op.create_table(
+        "transport_recipient",
+        sa.Column("transport_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("recipient_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("forward_path", sa.Text(), nullable=False),
+        sa.Column("original_recipient", sa.Text(), nullable=False),
+        sa.Column("notify", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Integer(), nullable=False),
+        sa.Column("mailbox_id", sa.BigInteger(), nullable=True),
+        sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("next_attempt_at", sa.BigInteger(), nullable=True),
+        sa.Column("attempt_count", sa.Integer(), nullable=False),
+        sa.Column("warned", sa.Boolean(), nullable=False),
+        sa.Column("lease_id", sa.BigInteger(), nullable=True),
+        sa.Column("lease_expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("diagnostic", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("transport_id", "recipient_id", name=op.f("pk_transport_recipient")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_transport_recipient_destination", "transport_recipient", ["destination", "state"], unique=False)
+    op.create_index("ix_transport_recipient_due", "transport_recipient", ["state", "next_attempt_at"], unique=False)
+    op.create_index("ix_transport_recipient_lease", "transport_recipient", ["lease_id"], unique=False)
+    op.create_index("ix_transport_recipient_path", "transport_recipient", ["forward_path"], unique=False)
+    op.create_table(
+        "upload",
+        sa.Column("upload_id", sa.LargeBinary(), nullable=False),
+        sa.Column("account_id", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.Integer(), nullable=False),
+        sa.Column("received_octets", sa.BigInteger(), nullable=False),
+        sa.Column("content_id", sa.BigInteger(), nullable=True),
+        sa.Column("line_ends_changed", sa.Boolean(), nullable=False),
+        sa.Column("request_id", sa.LargeBinary(), nullable=True),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("upload_id", name=op.f("pk_upload")),
+    )
+    op.create_index("ix_upload_content", "upload", ["content_id"], unique=False)
+    op.create_index("ix_upload_expiry", "upload", ["expires_at"], unique=False)
+    op.create_table(
+        "upload_piece",
+        sa.Column("upload_id", sa.LargeBinary(), nullable=False),
+        sa.Column("offset_octets", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("octets", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("upload_id", "offset_octets", name=op.f("pk_upload_piece")),
+    )
+    op.create_table(
+        "used_exchange",
+        sa.Column("exchange_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("exchange_id", name=op.f("pk_used_exchange")),
+        comment="SASL exchanges that have come back once.",
+    )
+    op.create_table(
+        "account",
+        sa.Column("account_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("domain_id", sa.BigInteger(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("address_key", sa.Text(), nullable=False),
+        sa.Column("display_name", sa.Text(), server_default="", nullable=False),
+        sa.Column("name_key", sa.Text(), server_default="", nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("administrator", sa.Boolean(), nullable=False),
+        sa.Column("sent_copy", sa.Integer(), nullable=False),
+        sa.Column("credential_version", sa.BigInteger(), nullable=False),
+        sa.Column("mailbox_id", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["domain_id"], ["domain.domain_id"], name=op.f("fk_account_domain")),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_account")),
+        sa.UniqueConstraint("address_key", name=op.f("uq_account_address_key")),
+        sa.UniqueConstraint("mailbox_id", name=op.f("uq_account_mailbox_id")),
+    )
+    op.create_index(op.f("ix_account_domain_id_address_key"), "account", ["domain_id", "address_key"], unique=False)
+    op.create_index(op.f("ix_account_name_key"), "account", ["name_key"], unique=False)
+    op.create_table(
+        "alias",
+        sa.Column("alias_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("domain_id", sa.BigInteger(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("address_key", sa.Text(), nullable=False),
+        sa.Column("targets", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["domain_id"], ["domain.domain_id"], name=op.f("fk_alias_domain")),
+        sa.PrimaryKeyConstraint("alias_id", name=op.f("pk_alias")),
+        sa.UniqueConstraint("address_key", name=op.f("uq_alias_address_key")),
+    )
+    op.create_index(op.f("ix_alias_domain_id_address_key"), "alias", ["domain_id", "address_key"], unique=False)
+    op.create_table(
+        "credential",
+        sa.Column("account_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("credential_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("kind", sa.Integer(), nullable=False),
+        sa.Column("verifier", sa.Text(), nullable=False),
+        sa.Column("scopes", sa.Integer(), nullable=False),
+        sa.Column("label", sa.Text(), server_default="", nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.account_id"], name=op.f("fk_credential_account"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("account_id", "credential_id", name=op.f("pk_credential")),
+    )
