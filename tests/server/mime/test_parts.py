@@ -44,13 +44,17 @@ TABLE: dict[str, tuple[bytes, object]] = {
     "text without a header is a header": (crlf("Hello, world\n"), ""),
     "two parts": (mixed("--b\n\none\n--b\n\ntwo\n--b--\n"), ["multipart/mixed", "one", "two"]),
     "the line end before a boundary is its own": (mixed("--b\n\none\n\n--b--\n"), ["multipart/mixed", "one\r\n"]),
-    "preamble and epilogue belong to no part": (mixed("pre\n--b\n\none\n--b--\nepi\n--b\n\nno\n"), ["multipart/mixed", "one"]),
+    "preamble and epilogue": (mixed("pre\n--b\n\none\n--b--\nepi\n--b\n\nno\n"), ["multipart/mixed", "one"]),
     "missing final boundary": (mixed("--b\n\none\n--b\n\ntwo\n"), ["multipart/mixed", "one", "two\r\n"]),
     "white space behind a boundary": (mixed("--b \t\n\none\n--b-- \t \n"), ["multipart/mixed", "one"]),
-    "a boundary that is the beginning of a line is none": (mixed("--b\n\n--bc\n--b-x\n--b--x\n--b x\n--b--\n"),
-                                                           ["multipart/mixed", "--bc\r\n--b-x\r\n--b--x\r\n--b x"]),
-    "a boundary not at the beginning of a line is none": (mixed("--b\n\n --b\nx--b\n--b--\n"),
-                                                          ["multipart/mixed", " --b\r\nx--b"]),
+    "a boundary that is the beginning of a line is none": (
+        mixed("--b\n\n--bc\n--b-x\n--b--x\n--b x\n--b--\n"),
+        ["multipart/mixed", "--bc\r\n--b-x\r\n--b--x\r\n--b x"],
+    ),
+    "a boundary not at the beginning of a line is none": (
+        mixed("--b\n\n --b\nx--b\n--b--\n"),
+        ["multipart/mixed", " --b\r\nx--b"],
+    ),
     "the boundary ends the content": (mixed("--b\n\none\n--b"), ["multipart/mixed", "one", ""]),
     "the closing boundary ends the content": (mixed("--b\n\none\n--b--"), ["multipart/mixed", "one"]),
     "boundaries at once": (mixed("--b\n--b\n--b--\n"), ["multipart/mixed", "", ""]),
@@ -59,31 +63,49 @@ TABLE: dict[str, tuple[bytes, object]] = {
     "no part: the body is one": (mixed("nothing here\n"), ["multipart/mixed", "nothing here\r\n"]),
     "only a closing boundary": (mixed("pre\n--b--\n"), ["multipart/mixed", "pre\r\n--b--\r\n"]),
     "no body at all": (mixed(""), ["multipart/mixed", ""]),
-    "no boundary parameter": (crlf("Content-Type: multipart/mixed\n\n--b\n\none\n"), ["multipart/mixed", "--b\r\n\r\none\r\n"]),
-    "unquoted boundary": (crlf("Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b--\n"), ["multipart/mixed", "one"]),
-    "boundary in RFC 2231 form": (crlf("Content-Type: multipart/mixed; boundary*=us-ascii''a%20b\n\n--a b\n\none\n--a b--\n"),
-                                  ["multipart/mixed", "one"]),
-    "folded boundary": (crlf("Content-Type: multipart/mixed;\n boundary=b\n\n--b\n\none\n--b--\n"), ["multipart/mixed", "one"]),
+    "no boundary parameter": (
+        crlf("Content-Type: multipart/mixed\n\n--b\n\none\n"),
+        ["multipart/mixed", "--b\r\n\r\none\r\n"],
+    ),
+    "unquoted boundary": (
+        crlf("Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b--\n"),
+        ["multipart/mixed", "one"],
+    ),
+    "boundary in RFC 2231 form": (
+        crlf("Content-Type: multipart/mixed; boundary*=us-ascii''a%20b\n\n--a b\n\none\n--a b--\n"),
+        ["multipart/mixed", "one"],
+    ),
+    "folded boundary": (
+        crlf("Content-Type: multipart/mixed;\n boundary=b\n\n--b\n\none\n--b--\n"),
+        ["multipart/mixed", "one"],
+    ),
     "inner boundary that begins like the outer": (
         mixed("--b\n" + inner("--bb\n\none\n--bb--\n", "bb") + "--b\n\ntwo\n--b--\n"),
-        ["multipart/mixed", ["multipart/mixed", "one"], "two"]),
+        ["multipart/mixed", ["multipart/mixed", "one"], "two"],
+    ),
     "outer boundary that begins like the inner": (
         mixed("--bb\n" + inner("--b\n\none\n--b--\n") + "--bb\n\ntwo\n--bb--\n", "bb"),
-        ["multipart/mixed", ["multipart/mixed", "one"], "two"]),
+        ["multipart/mixed", ["multipart/mixed", "one"], "two"],
+    ),
     "the outer boundary ends an open inner part": (
         mixed("--b\n" + inner("--c\n\none\n", "c") + "--b\n\ntwo\n--b--\n"),
-        ["multipart/mixed", ["multipart/mixed", "one"], "two"]),
+        ["multipart/mixed", ["multipart/mixed", "one"], "two"],
+    ),
     "equal boundaries: the outer wins": (
         mixed("--b\n" + inner("--b\n\none\n") + "--b--\n"),
-        ["multipart/mixed", ["multipart/mixed", ""], "one"]),
+        ["multipart/mixed", ["multipart/mixed", ""], "one"],
+    ),
     "encoding of a multipart means nothing": (  # behaviour 114
         crlf("Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\n--b\n\none\n--b--\n"),
-        ["multipart/mixed", "one"]),
+        ["multipart/mixed", "one"],
+    ),
     "embedded message": (crlf("Content-Type: message/rfc822\n\nSubject: x\n\nbody\n"), ["message/rfc822", "body\r\n"]),
     "embedded message without anything": (crlf("Content-Type: message/rfc822\n\n"), ["message/rfc822", ""]),
-    "digest": (mixed("--b\n\nSubject: x\n\none\n--b\nContent-Type: text/plain\n\ntwo\n--b--\n", subtype="digest"),
-               ["multipart/digest", ["message/rfc822", "one"], "two"]),
-}  # fmt: skip
+    "digest": (
+        mixed("--b\n\nSubject: x\n\none\n--b\nContent-Type: text/plain\n\ntwo\n--b--\n", subtype="digest"),
+        ["multipart/digest", ["message/rfc822", "one"], "two"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -128,12 +150,14 @@ def test_media_types_are_read(raw: str, media_type: str) -> None:
 
 
 def test_the_facts_of_a_part() -> None:
-    part = parse(crlf(
-        "content-type: text/plain; charset=koi8-r; name=\"a.txt\"\nCONTENT-TRANSFER-ENCODING:  Base64 (x)\n"
-        "Content-ID: <1@example.test>\nContent-Description: two\n words\nContent-Type: text/html\n"
-        "Content-Disposition: Attachment; filename*=utf-8''%C3%A9.txt\nContent-Language: de, en\n"
-        "Content-Location: http://x\n y\nContent-MD5: abc==\n\nbody\n"
-    ))  # fmt: skip
+    part = parse(
+        crlf(
+            'content-type: text/plain; charset=koi8-r; name="a.txt"\nCONTENT-TRANSFER-ENCODING:  Base64 (x)\n'
+            "Content-ID: <1@example.test>\nContent-Description: two\n words\nContent-Type: text/html\n"
+            "Content-Disposition: Attachment; filename*=utf-8''%C3%A9.txt\nContent-Language: de, en\n"
+            "Content-Location: http://x\n y\nContent-MD5: abc==\n\nbody\n"
+        )
+    )
     assert part.media_type == "text/plain"
     assert (part.charset, part.encoding, part.disposition) == ("koi8-r", "base64", "attachment")
     assert (part.filename, part.content_id) == ("é.txt", "1@example.test")
@@ -142,11 +166,33 @@ def test_the_facts_of_a_part() -> None:
     assert (part.lines, part.octets) == (1, 6)
 
 
-@given(st.lists(st.sampled_from(["--b", "--b--", "--c", "--c--", "", "text", "Content-Type: multipart/mixed; boundary=b",
-                                 'Content-Type: multipart/digest; boundary="c"', "Content-Type: message/rfc822",
-                                 "Content-Type: text/html; charset=x", "Content-Transfer-Encoding: base64", " folded",
-                                 "Subject: \xe9", "From: a@b (", "--bc", "--b \t", "junk: \x01"]), max_size=30),
-       st.booleans())  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "--b",
+                "--b--",
+                "--c",
+                "--c--",
+                "",
+                "text",
+                "Content-Type: multipart/mixed; boundary=b",
+                'Content-Type: multipart/digest; boundary="c"',
+                "Content-Type: message/rfc822",
+                "Content-Type: text/html; charset=x",
+                "Content-Transfer-Encoding: base64",
+                " folded",
+                "Subject: \xe9",
+                "From: a@b (",
+                "--bc",
+                "--b \t",
+                "junk: \x01",
+            ]
+        ),
+        max_size=30,
+    ),
+    st.booleans(),
+)
 def test_trees_nest_within_bounds_whatever_comes(lines: list[str], ended: bool) -> None:
     content = "\r\n".join(lines).encode("latin-1") + (b"\r\n" if ended else b"")
     tree = parse(content)
@@ -274,11 +320,11 @@ TRAPS: dict[str, Callable[[int], bytes]] = {
     "open comments": lambda n: b"Content-Type: text/html\r\n\r\n" + b"<!--" * (n // 4),
     "quoted tags": lambda n: b"Content-Type: text/html\r\n\r\n" + b"<a '>" * (n // 5),
     "base64 junk": lambda n: b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b"!" * n,
-    "quoted-printable": lambda n: b"Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=" * n,
+    "quoted-printable": lambda n: b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=" * n,
     "nested": lambda n: nested_multiparts(n // 60),
     "nested messages": lambda n: b"Content-Type: message/rfc822\r\n\r\n" * (n // 32),
     "digest": lambda n: mixed("--b\n\n\n" * (n // 6), subtype="digest"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TRAPS)
