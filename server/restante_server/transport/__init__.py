@@ -1,0 +1,1 @@
+"""Responsibility for mail: accepted, delivered, queued, relayed, reported."""

@@ -1,0 +1,36 @@
+"""When to try again, when to warn, when to give up (RFC 5321 4.5.4.1). *Pure.* Times are microseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MINUTE = 60 * 1_000_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How patient the queue is."""
+
+    first_retry: int = 15 * MINUTE  # after the first attempt; doubles with each further one
+    longest_retry: int = 4 * HOUR
+    warn_after: int = 4 * HOUR  # from acceptance
+    expire_after: int = 5 * DAY
+
+    def next_attempt(self, now: int, attempts: int, accepted_at: int, jitter: float) -> int:
+        """When to try next after `attempts` attempts. `jitter` in [0, 1) spreads those that failed together.
+
+        Never behind the moment of expiry, so that there is one last attempt just before it.
+        """
+        pause = min(self.first_retry << min(max(attempts - 1, 0), 20), self.longest_retry)
+        following = now + int(pause * (0.8 + 0.4 * jitter))
+        return max(now, min(following, self.expires_at(accepted_at)))
+
+    def expires_at(self, accepted_at: int) -> int:
+        """When the queue gives up."""
+        return accepted_at + self.expire_after
+
+    def late(self, now: int, accepted_at: int) -> bool:
+        """The sender should have been told of the delay."""
+        return now - accepted_at >= self.warn_after
