@@ -61,6 +61,7 @@ revoked_session = Table(
     metadata,
     Column("session_id", BigInteger, primary_key=True, autoincrement=False),
     Column("expires_at", BigInteger, nullable=False),
+    Index("ix_revoked_session_expiry", "expires_at"),
     comment="Sessions that were logged off, until no token of theirs can be good any more.",
 )
 
@@ -69,6 +70,7 @@ used_exchange = Table(
     metadata,
     Column("exchange_id", BigInteger, primary_key=True, autoincrement=False),
     Column("expires_at", BigInteger, nullable=False),
+    Index("ix_used_exchange_expiry", "expires_at"),
     comment="SASL exchanges that have come back once.",
 )
 
@@ -102,6 +104,17 @@ account = Table(
     ForeignKeyConstraint(["domain_id"], ["domain.domain_id"]),
     Index(None, "domain_id", "address_key"),
     Index(None, "name_key"),
+    sqlite_autoincrement=True,  # an id is never given twice: sessions and request ids are named by it
+)
+
+account_change = Table(
+    "account_change",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("credential_version", BigInteger, nullable=False),  # sessions below it are over
+    Column("changed_at", BigInteger, nullable=False),  # by the database's clock
+    Index("ix_account_change_age", "changed_at"),
+    comment="Accounts changed or deleted within the last hour, so that every core hears of it within seconds.",
 )
 
 credential = Table(
@@ -158,6 +171,7 @@ mailbox = Table(
     Column("recoverable_count", BigInteger, nullable=False),
     Column("history_from", BigInteger, nullable=False),  # tombstones above this change number are all kept
     Column("created_at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,  # an id is never given twice: cursors and deliveries are named by it
 )
 
 folder = Table(
@@ -207,6 +221,15 @@ message = Table(
     Index("ix_message_change", "mailbox_id", "folder_id", "change_number"),
     Index("ix_message_content", "content_id"),  # the collector asks whether any row holds a content
     sqlite_with_rowid=False,
+)
+
+keyword = Table(
+    "keyword",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("keyword_key", Text, primary_key=True),  # lower case: letter case never matters (RFC 3501 2.3.2)
+    Column("keyword", Text, nullable=False),  # as it was first spelled, and as every message has it
+    comment="The keywords of a mailbox: their spelling, and how many there are, without reading its messages.",
 )
 
 listing = Table(

@@ -1,0 +1,1 @@
+"""Who is here: domains, accounts, aliases, credentials and sessions."""

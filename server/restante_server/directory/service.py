@@ -1,0 +1,53 @@
+"""The directory's living parts of one core process, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from restante_server.db.engine import Database
+from restante_server.db.operation import Call
+from restante_server.directory import exchanges, keys, states, throttle
+from restante_server.directory.credentials import Passwords
+from restante_server.directory.keys import KeyRing
+from restante_server.directory.login import Logins
+from restante_server.directory.sessions import Sessions
+from restante_server.directory.settings import AuthenticationSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Sessions, logins and keys. Accounts, domains and aliases are functions of a transaction beside it."""
+
+    db: Database
+    settings: AuthenticationSettings
+    keys: KeyRing
+    passwords: Passwords
+    logins: Logins
+    sessions: Sessions
+
+    @classmethod
+    async def open(cls, db: Database, settings: AuthenticationSettings) -> Directory:
+        """Make the parts for a store that has its sealing key (`keys.create`), and learn which sessions have ended."""
+        ring = KeyRing(await db.read(keys.load))
+        passwords = Passwords(settings.hashes)
+        logins = Logins(db, ring, passwords, settings.throttle)
+        sessions = Sessions(db, ring, settings.sessions)
+        await sessions.refresh()
+        return cls(db, settings, ring, passwords, logins, sessions)
+
+    async def tidy(self, now: int) -> None:
+        """Make a new sealing key when it is time, and drop what nobody needs any more; once in some minutes."""
+
+        def write(tx: Connection) -> None:
+            keys.rotate(tx, now, self.settings.sessions.key_days)
+            states.forget(tx)
+            exchanges.forget(tx, now)
+            throttle.forget(tx, now, self.settings.throttle)
+
+        await self.db.write(Call(write))
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self.passwords.close()

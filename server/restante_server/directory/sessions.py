@@ -1,0 +1,184 @@
+"""Sessions in memory: a token that was opened once costs microseconds, and ends everywhere within seconds.
+
+All of it belongs to the event loop. A core looks at the database every second or two (`refresh`) for what others have
+changed; what it changes itself it knows at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restante.errors import InvalidSession, SessionExpired, SessionRevoked
+from restante_server.db.engine import Database
+from restante_server.directory import keys as sealing
+from restante_server.directory import states, tokens
+from restante_server.directory.keys import KeyRing, NotSealed
+from restante_server.directory.settings import SessionSettings
+from restante_server.directory.states import AccountState, Changes, Ended
+from restante_server.directory.tokens import SECOND, Token
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A session that is good now."""
+
+    token: Token
+    state: AccountState
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A token for a client. Times are microseconds."""
+
+    session_token: bytes
+    session: OpenSession
+    expires_at: int
+    renewable_until: int
+
+
+class Sessions:
+    """Issues and opens tokens."""
+
+    def __init__(self, db: Database, keys: KeyRing, settings: SessionSettings) -> None:
+        self._db, self._keys, self._settings = db, keys, settings
+        self._opened: dict[bytes, Token] = {}  # in order of arrival: the oldest makes room
+        self._states: dict[int, AccountState] = {}
+        self._generation: dict[int, int] = {}  # {account: how often forgotten while a read of it was under way}
+        self._revoked: dict[int, int] = {}
+        self._looked_at = 0
+        self._may_look_for_keys = True  # once between two refreshes
+
+    # --- Opening ------------------------------------------------------------------------------------------------
+
+    def known(self, session_token: bytes, now: int) -> OpenSession | None:
+        """The session of a token, from memory alone; None when `open` has to look.
+
+        Raises SessionExpired, SessionRevoked.
+        """
+        token = self._opened.get(session_token)
+        state = self._states.get(token.account_id) if token is not None else None
+        if token is None or state is None:
+            return None
+        self._check(token, state, now)
+        return OpenSession(token, state)
+
+    async def open(self, session_token: bytes, now: int) -> OpenSession:
+        """The session of a token. Raises InvalidSession, SessionExpired, SessionRevoked."""
+        token = self._opened.get(session_token) or await self._unseal(session_token)
+        if token.expires_at <= now:
+            self._opened.pop(session_token, None)
+            raise SessionExpired
+        state = self._states.get(token.account_id) or await self._fetch(token.account_id)
+        if state is None:
+            raise SessionRevoked
+        self._check(token, state, now)
+        self._remember(session_token, token)
+        return OpenSession(token, state)
+
+    async def _unseal(self, session_token: bytes) -> Token:
+        # Another core may have made a new key in the last seconds; junk must not make us look each time.
+        if not self._keys.knows(session_token) and self._may_look_for_keys:
+            self._may_look_for_keys = False
+            self._keys.replace(await self._db.read(sealing.load))
+        try:
+            return tokens.unseal(self._keys, session_token)
+        except NotSealed as error:
+            raise InvalidSession from error
+
+    async def _fetch(self, account_id: int) -> AccountState | None:
+        # A state read before a change and stored after it would hide the change until the next one.
+        before = self._generation.get(account_id, 0)
+        state = await self._db.read(states.fetch, account_id)
+        if state is not None and self._generation.get(account_id, 0) == before:
+            if len(self._states) >= self._settings.account_states:
+                self._states.pop(next(iter(self._states)))
+            self._states[account_id] = state
+        return state
+
+    def _check(self, token: Token, state: AccountState, now: int) -> None:
+        if token.expires_at <= now:
+            raise SessionExpired
+        if not state.enabled or token.credential_version < state.credential_version:
+            raise SessionRevoked
+        if token.session_id in self._revoked:
+            raise SessionRevoked
+
+    def _remember(self, session_token: bytes, token: Token) -> None:
+        if len(self._opened) >= self._settings.opened_tokens:
+            self._opened.pop(next(iter(self._opened)))
+        self._opened[session_token] = token
+
+    # --- Issuing ------------------------------------------------------------------------------------------------
+
+    def begin(self, state: AccountState, identity: str, scope: int, now: int) -> Issued:
+        """A new session for an account whose password has just been proven."""
+        return self._issue(state, identity, scope, tokens.new_session_id(), now, now)
+
+    async def renew(self, session: OpenSession, now: int) -> Issued:
+        """A fresh token for a session, everything read anew. Raises SessionExpired, SessionRevoked."""
+        old = session.token
+        if now >= old.authenticated_at + self._settings.renewable_seconds * SECOND:
+            raise SessionExpired
+        state, revoked = await self._db.read(
+            lambda tx: (states.fetch(tx, old.account_id), states.is_revoked(tx, old.session_id))
+        )
+        if revoked or state is None:
+            raise SessionRevoked
+        self._check(old, state, now)
+        return self._issue(state, old.identity, old.scope, old.session_id, old.authenticated_at, now)
+
+    def _issue(
+        self, state: AccountState, identity: str, scope: int, session_id: int, authenticated_at: int, now: int
+    ) -> Issued:
+        renewable_until = authenticated_at + self._settings.renewable_seconds * SECOND
+        expires_at = min(now + self._settings.token_seconds * SECOND, renewable_until)
+        # A token holds whole seconds.
+        token = Token(
+            state.account_id,
+            state.credential_version,
+            session_id,
+            identity,
+            scope,
+            authenticated_at // SECOND * SECOND,
+            expires_at // SECOND * SECOND,
+        )
+        session_token = tokens.seal(self._keys, token)
+        return Issued(session_token, OpenSession(token, state), token.expires_at, renewable_until)
+
+    # --- Ending -------------------------------------------------------------------------------------------------
+
+    def forget_account(self, account_id: int) -> None:
+        """The account has changed: its next call reads it again. To be called after the commit of the change."""
+        self._states.pop(account_id, None)
+        self._generation[account_id] = self._generation.get(account_id, 0) + 1
+        if len(self._generation) > self._settings.account_states:
+            self._generation.pop(next(iter(self._generation)))
+
+    def forget_session(self, session_id: int, until: int) -> None:
+        """The session was logged off. To be called after the commit, with what `states.revoke` returned."""
+        self._revoked[session_id] = until
+
+    async def refresh(self) -> tuple[Ended, ...]:
+        """Take over what other cores have changed, keys included; to be called every second or two.
+
+        Returns the accounts whose sessions may have ended, some of them again and again for a minute.
+        """
+        since, lifetime = self._looked_at, self._settings.token_seconds
+        changes, ring = await self._db.read(lambda tx: (states.look(tx, since, lifetime), sealing.load(tx)))
+        self._apply(changes)
+        self._keys.replace(ring)
+        self._may_look_for_keys = True
+        return changes.ended
+
+    def _apply(self, changes: Changes) -> None:
+        if changes.looked_at - self._looked_at > states.CHANGES_KEPT_SECONDS * SECOND // 2:
+            self._states.clear()  # the database was away for so long that changes may have come and gone
+        for ended in changes.ended:
+            state = self._states.get(ended.account_id)
+            if state is None or state.credential_version < ended.credential_version:
+                self.forget_account(ended.account_id)
+        self._revoked.update(changes.revoked)
+        expired = [session_id for session_id, until in self._revoked.items() if until < changes.looked_at]
+        for session_id in expired:
+            del self._revoked[session_id]
+        self._looked_at = changes.looked_at

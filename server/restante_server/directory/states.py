@@ -1,0 +1,110 @@
+"""What a session depends on: its account, as every core must see it within seconds of a change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, delete, select
+
+from restante_server.db.clock import now_microseconds
+from restante_server.db.schema import account, account_change, revoked_session
+from restante_server.directory.upsert import insert_into
+
+SECOND = 1_000_000  # microseconds
+OVERLAP_SECONDS = 60  # how far a look reaches back behind the one before: a commit may come long after its time
+CHANGES_KEPT_SECONDS = 3_600
+DELETED = (1 << 63) - 1  # the version below which every session of a deleted account is
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """An account as far as a session needs it."""
+
+    account_id: int
+    credential_version: int  # sessions below it are over
+    enabled: bool
+    administrator: bool
+    mailbox_id: int
+    address: str  # as spelled
+    display_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Sessions of an account with a lower credential version are over."""
+
+    account_id: int
+    credential_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one look found."""
+
+    looked_at: int  # by the database's clock
+    ended: tuple[Ended, ...]
+    revoked: dict[int, int]  # {session id: when the last of its tokens has expired}
+
+
+COLUMNS = (
+    account.c.account_id,
+    account.c.credential_version,
+    account.c.enabled,
+    account.c.administrator,
+    account.c.mailbox_id,
+    account.c.address,
+    account.c.display_name,
+)
+_by_id = select(*COLUMNS).where(account.c.account_id == bindparam("wanted"))
+_changed = select(account_change.c.account_id, account_change.c.credential_version).where(
+    account_change.c.changed_at > bindparam("since")
+)
+_revoked = select(revoked_session.c.session_id, revoked_session.c.expires_at).where(
+    revoked_session.c.expires_at > bindparam("since")
+)
+
+
+def fetch(tx: Connection, account_id: int) -> AccountState | None:
+    """The account's state, None when there is no such account."""
+    row = tx.execute(_by_id, {"wanted": account_id}).one_or_none()
+    return AccountState(*row) if row is not None else None
+
+
+def note_change(tx: Connection, account_id: int, credential_version: int) -> None:
+    """Let every core know that the account is another now; sessions below `credential_version` are over."""
+    values = {"credential_version": credential_version, "changed_at": now_microseconds(tx)}
+    statement = insert_into(tx, account_change).values(account_id=account_id, **values)
+    tx.execute(statement.on_conflict_do_update(index_elements=["account_id"], set_=values))
+
+
+def revoke(tx: Connection, session_id: int, token_seconds: int) -> int:
+    """End one session. Returns until when (microseconds, database's clock) it is remembered.
+
+    No token outlives that moment, and rows therefore come in the order of their `expires_at`.
+    """
+    expires_at = now_microseconds(tx) + (token_seconds + OVERLAP_SECONDS) * SECOND
+    statement = insert_into(tx, revoked_session).values(session_id=session_id, expires_at=expires_at)
+    tx.execute(statement.on_conflict_do_nothing())
+    return expires_at
+
+
+def is_revoked(tx: Connection, session_id: int) -> bool:
+    """True when the session was logged off, wherever that was."""
+    statement = select(revoked_session.c.session_id).where(revoked_session.c.session_id == session_id)
+    return tx.execute(statement).first() is not None
+
+
+def look(tx: Connection, since: int, token_seconds: int) -> Changes:
+    """What has changed since the look at `since` (its `looked_at`; 0: everything that still matters)."""
+    now, horizon = now_microseconds(tx), since - OVERLAP_SECONDS * SECOND
+    ended = tuple(Ended(*row) for row in tx.execute(_changed, {"since": horizon}))
+    ends_after = max(now, horizon + (token_seconds + OVERLAP_SECONDS) * SECOND)
+    revoked = {row.session_id: row.expires_at for row in tx.execute(_revoked, {"since": ends_after})}
+    return Changes(now, ended, revoked)
+
+
+def forget(tx: Connection) -> None:
+    """Drop what no core can need any more."""
+    now = now_microseconds(tx)
+    tx.execute(delete(account_change).where(account_change.c.changed_at < now - CHANGES_KEPT_SECONDS * SECOND))
+    tx.execute(delete(revoked_session).where(revoked_session.c.expires_at < now))
