@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from restante_server.db.engine import Database
 
 if TYPE_CHECKING:
+    from restante.config import Config
     from restante_server.api.dispatch import Dispatcher
     from restante_server.api.identity import Authenticator
     from restante_server.api.notify import Notifier
     from restante_server.directory.service import Directory
-    from restante_server.settings import CoreSettings
-    from restante_server.store.contents import Contents
+    from restante_server.store.staging import Contents
     from restante_server.transport.service import Transport
 
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Core:
     """The parts, and the tasks that outlive the call that began them."""
 
-    settings: CoreSettings
+    settings: Config
     db: Database
     epoch: int
     contents: Contents

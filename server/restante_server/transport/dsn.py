@@ -100,7 +100,8 @@ def build(report: Report) -> bytes:
 
 def _part(media_type: str, text: str, encoding: str) -> bytes:
     fields = f"Content-Type: {media_type}\r\nContent-Transfer-Encoding: {encoding}\r\n"
-    return fields.encode() + b"\r\n" + text.encode() + b"\r\n"
+    octets = text.encode("ascii", "replace") if encoding == "7bit" else text.encode()
+    return fields.encode() + b"\r\n" + octets + b"\r\n"
 
 
 def _returned(report: Report, body_is_8bit: bool) -> bytes:

@@ -1,0 +1,288 @@
+"""One core process, put together: store, directory, dispatcher, listeners, background work, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import grpc
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection, insert, select
+
+from restante import config
+from restante_server.api import handlers
+from restante_server.api.core import Core
+from restante_server.api.dispatch import Dispatcher
+from restante_server.api.identity import IDENTITIES, Authenticator
+from restante_server.api.notify import Notifier
+from restante_server.api.server import ApiServer, Listener
+from restante_server.db import migrate, schema
+from restante_server.db.engine import Database, Settings, open_database
+from restante_server.db.group import Locks
+from restante_server.db.lock import StoreLock
+from restante_server.db.operation import Call
+from restante_server.db.postgresql import PostgresSettings
+from restante_server.db.rowlocks import lock_rows
+from restante_server.directory import keys
+from restante_server.directory.service import Directory
+from restante_server.directory.settings import (
+    AuthenticationSettings,
+    HashSettings,
+    SessionSettings,
+    TlsRule,
+)
+from restante_server.observe import CallObserver
+from restante_server.store.garbage import Collector
+from restante_server.store.staging import Contents, ContentSettings
+from restante_server.transport.service import Transport
+
+log = logging.getLogger(__name__)
+
+SOCKET_PATH_OCTETS = 100  # a longer path does not fit a Unix socket's address everywhere
+REFRESH_SECONDS = 1.0
+TIDY_SECONDS = 60.0
+COLLECT_SECONDS = 2.0
+SECOND = 1_000_000
+
+
+def now() -> int:
+    """Microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000
+
+
+def database_settings(settings: config.Config) -> Settings:
+    """How the database is used."""
+    return Settings(readers=settings.store.readers, postgres=PostgresSettings(write_lanes=settings.store.write_lanes))
+
+
+def open_store(settings: config.Config) -> Database:
+    """The database of a configuration, with the locks that several writers need."""
+    locks = Locks(mailboxes=lock_rows(schema.mailbox.c.mailbox_id), contents=lock_rows(schema.content.c.content_id))
+    return open_database(settings.store_url, settings=database_settings(settings), locks=locks)
+
+
+def create_store(tx: Connection, moment: int) -> None:
+    """The one row of a new store, and its first sealing key. Harmless to repeat."""
+    if tx.execute(select(schema.store.c.store_id)).first() is None:
+        tx.execute(
+            insert(schema.store).values(
+                store_id=1, store_uuid=secrets.token_hex(16), epoch=1, uid_validity_next=1, created_at=moment
+            )
+        )
+        keys.create(tx, moment)
+
+
+def process_secrets(directory: Path) -> dict[str, str]:
+    """The secret of each process identity, made when it is missing; only the owner can read them."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = {}
+    for name in IDENTITIES:
+        path = directory / f"{name}.secret"
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+        found[name] = path.read_text().strip()
+    return found
+
+
+def socket_path(directory: Path) -> Path:
+    """Where the core listens for the processes of this machine.
+
+    `DIR/core.sock`, or where that is too long a path, a socket in a fresh directory that `DIR/core.address` names.
+    """
+    path = directory / "core.sock"
+    address = directory / "core.address"
+    if len(os.fsencode(path)) <= SOCKET_PATH_OCTETS:
+        address.unlink(missing_ok=True)
+        return path
+    fresh = Path(tempfile.mkdtemp(prefix="restante-")) / "core.sock"
+    address.write_text(f"{fresh}\n")
+    return fresh
+
+
+class CoreProcess:
+    """The core of one configuration. `async with CoreProcess.open(settings)` serves until left, then drains."""
+
+    def __init__(self, settings: config.Config, core: Core, server: ApiServer, registry: CollectorRegistry) -> None:
+        self.settings, self.core, self.server, self.registry = settings, core, server, registry
+        self.api_port = 0
+        self.gateway_port = 0
+        self.socket = Path()
+        self._background: list[asyncio.Task[None]] = []
+        self.collector = Collector(core.db, core.contents.directory)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: config.Config) -> AsyncIterator[CoreProcess]:
+        """Raises StoreLocked, UnknownSchema, ConfigError, OSError, before anything is served."""
+        directory = settings.directory
+        sqlite = settings.store_url.startswith("sqlite")
+        with StoreLock(directory) if sqlite else contextlib.nullcontext():
+            db = open_store(settings)
+            try:
+                process = await cls._assemble(settings, db)
+                await process._start()
+                try:
+                    yield process
+                finally:
+                    await process._stop()
+            finally:
+                await db.close()
+
+    @classmethod
+    async def _assemble(cls, settings: config.Config, db: Database) -> CoreProcess:
+        await db.read(migrate.require_current)
+        await db.write(Call(partial(create_store, moment=now())))
+        settings.contents_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        contents = Contents(
+            db,
+            ContentSettings(
+                directory=settings.contents_directory,
+                inline_octets=settings.store.inline_octets,
+                max_message_octets=settings.limits.max_message_octets,
+                reserve_octets=settings.store.reserve_octets,
+            ),
+        )
+        directory = await Directory.open(db, authentication_settings(settings))
+        registry = CollectorRegistry()
+        observer = CallObserver(registry, quiet=settings.core.log_calls == "failed")
+        notifier = Notifier(db)
+        epoch: int = await db.read(lambda tx: tx.execute(select(schema.store.c.epoch)).scalar_one())
+        core = Core(
+            settings=settings,
+            db=db,
+            epoch=epoch,
+            contents=contents,
+            directory=directory,
+            transport=Transport.of(settings, db, contents, notifier),
+            notifier=notifier,
+            authenticator=Authenticator(process_secrets(settings.directory / "secrets"), directory.sessions),
+        )
+        core.dispatcher = Dispatcher(core, observer)
+        handlers.load()
+        server = ApiServer(core.dispatcher, core.authenticator, observer)
+        return cls(settings, core, server, registry)
+
+    async def _start(self) -> None:
+        settings = self.settings
+        self.socket = socket_path(settings.directory)
+        self.socket.unlink(missing_ok=True)
+        listeners = [Listener(f"unix:{self.socket}")]
+        if settings.core.api_port >= 0:
+            address = f"{settings.core.api_host}:{settings.core.api_port}"
+            listeners.append(Listener(address, server_credentials(settings, mutual=False)))
+        if settings.core.gateway_port >= 0:
+            address = f"{settings.core.gateway_host}:{settings.core.gateway_port}"
+            listeners.append(Listener(address, server_credentials(settings, mutual=True), mutual_tls=True))
+        ports = await self.server.start(listeners)
+        os.chmod(self.socket, 0o600)
+        if settings.core.api_port >= 0:
+            self.api_port = ports[1]
+        if settings.core.gateway_port >= 0:
+            self.gateway_port = ports[-1]
+        core = self.core
+        self._every(REFRESH_SECONDS, "sessions", self._refresh)
+        self._every(TIDY_SECONDS, "tidy", self._tidy)
+        self._every(COLLECT_SECONDS, "collector", self._collect)
+        self._background.append(asyncio.create_task(core.notifier.run(), name="compare"))
+        self._background.extend(core.transport.start())
+        await self.collector.sweep()
+
+    async def _stop(self) -> None:
+        seconds = self.settings.core.drain_seconds
+        self.core.announce_drain()
+        await self.server.stop(seconds)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.core.drain(seconds)
+        self.core.directory.close()
+        self.socket.unlink(missing_ok=True)
+
+    def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Do something now and then, whatever goes wrong with it."""
+
+        async def loop() -> None:
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await work()
+                except Exception:
+                    log.exception("background work failed: %s", name)
+
+        self._background.append(asyncio.create_task(loop(), name=name))
+
+    async def _refresh(self) -> None:
+        for ended in await self.core.directory.sessions.refresh():
+            self.core.notifier.sessions_ended(ended.account_id, ended.credential_version)
+
+    async def _tidy(self) -> None:
+        from restante_server.store import upkeep
+
+        moment = now()
+        await self.core.directory.tidy(moment)
+        await upkeep.tidy(self.core.db, self.settings.store, moment)
+
+    async def _collect(self) -> None:
+        while await self.collector.collect(now()):
+            await asyncio.sleep(0)
+
+
+def authentication_settings(settings: config.Config) -> AuthenticationSettings:
+    """How logins and sessions are handled."""
+    sessions = settings.sessions
+    return AuthenticationSettings(
+        tls=TlsRule(settings.tls.authentication),
+        hashes=HashSettings(memory_kib=sessions.hash_memory_kib, passes=sessions.hash_passes),
+        sessions=SessionSettings(
+            token_seconds=sessions.token_minutes * 60, renewable_seconds=sessions.renewable_hours * 3_600
+        ),
+    )
+
+
+def server_credentials(settings: config.Config, *, mutual: bool) -> grpc.ServerCredentials:
+    """The certificate of the API, read again for each new connection when its files change. Raises ConfigError."""
+    if not settings.tls.certificates:
+        raise config.ConfigError("tls.certificates: the API needs a certificate")
+    first = settings.tls.certificates[0]
+
+    def read() -> grpc.ServerCertificateConfiguration:
+        pairs = [(Path(first.key).read_bytes(), Path(first.certificate).read_bytes())]
+        roots = Path(settings.tls.client_ca).read_bytes() if mutual else None
+        return grpc.ssl_server_certificate_configuration(pairs, root_certificates=roots)
+
+    if mutual and not settings.tls.client_ca:
+        raise config.ConfigError("tls.client_ca: the gateways' port needs it")
+    try:
+        initial = read()
+    except OSError as error:
+        raise config.ConfigError(f"tls.certificates: {error.filename}: {error.strerror}") from None
+    stamp = [_stamp(first)]
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        if _stamp(first) == stamp[0]:
+            return None
+        stamp[0] = _stamp(first)
+        try:
+            return read()
+        except OSError:
+            log.exception("the certificate could not be read again: the old one stays")
+            return None
+
+    return grpc.dynamic_ssl_server_credentials(initial, fetch, require_client_authentication=mutual)
+
+
+def _stamp(certificate: config.Certificate) -> tuple[int, ...]:
+    try:
+        return tuple(Path(name).stat().st_mtime_ns for name in (certificate.certificate, certificate.key))
+    except OSError:
+        return ()
