@@ -83,7 +83,9 @@ class Backend(Protocol):
         """True while there is a transaction to roll back to a savepoint of."""
         ...
 
-    def judge(self, error: BaseException) -> Verdict: ...
+    def judge(self, error: BaseException, *, reading: bool = False) -> Verdict:
+        """What this one exception means, its causes not looked at."""
+        ...
 
     def interrupt(self, tx: Connection) -> None:
         """Stops the statement that `tx` runs on another thread, if it runs one; may block for a round trip."""

@@ -30,12 +30,15 @@ class Checkpointer:
     ) -> None:
         """`timed` is told the seconds of each checkpoint and the pages then in the log, on the thread that made it."""
         self.wants_writer = False
-        self._path, self._octets, self._seconds, self._log_octets = path, octets, seconds, log_octets
+        self._octets, self._seconds, self._log_octets = octets, seconds, log_octets
         self._timed = timed
         self._written = 0
         self._commits = 0
         self._wake = threading.Event()
         self._closing = False
+        self._driver = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._driver.execute("PRAGMA busy_timeout=5000")
+        self._driver.execute("PRAGMA synchronous=FULL")
         self._thread = threading.Thread(target=self._work, name="restante-checkpoint", daemon=True)
         self._thread.start()
 
@@ -47,19 +50,25 @@ class Checkpointer:
             self._written = 0
             self._wake.set()
 
-    def run_on(self, driver: sqlite3.Connection) -> None:
-        """One passive checkpoint, outside a transaction. A locked or full disk is logged, not raised."""
+    def run_on_writer(self, driver: sqlite3.Connection) -> None:
+        """The checkpoint that was asked for by `wants_writer`, on the writer's connection, outside a transaction."""
+        self.wants_writer = False  # a reader of an old snapshot may keep it from the end: the thread will ask again
+        self._run_on(driver)
+
+    def _run_on(self, driver: sqlite3.Connection) -> int:
+        """One passive checkpoint; the octets in the log. A locked or full disk is logged, not raised."""
         began = time.perf_counter()
         try:
-            _busy, pages, copied = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _busy, pages, _copied = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.OperationalError:
             log.warning("checkpoint failed, the log is kept", exc_info=True)
-            self.wants_writer = False
-            return
+            return 0
+        if pages < 0:  # the other of us is at it
+            return 0
         page_octets: int = driver.execute("PRAGMA page_size").fetchone()[0]
-        self.wants_writer = pages * page_octets > self._log_octets and copied < pages
         if self._timed is not None:
             self._timed(time.perf_counter() - began, pages)
+        return int(pages) * page_octets
 
     def close(self) -> None:
         """The last checkpoint, which empties the log, and the end of the thread. No other connection is open by now."""
@@ -68,16 +77,15 @@ class Checkpointer:
         self._thread.join()
 
     def _work(self) -> None:
-        driver = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        driver.execute("PRAGMA busy_timeout=5000")
-        driver.execute("PRAGMA synchronous=FULL")
+        driver = self._driver
         seen = 0
         while not self._closing:
             self._wake.wait(self._seconds)
             self._wake.clear()
             if self._commits != seen and not self._closing:
                 seen = self._commits
-                self.run_on(driver)
+                # What the writer has added meanwhile is in neither figure: whether the end was reached, it alone knows.
+                self.wants_writer = self._run_on(driver) > self._log_octets
         try:
             driver.execute("PRAGMA optimize")
             driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

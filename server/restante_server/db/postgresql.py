@@ -56,7 +56,7 @@ class PostgresBackend:
     def open(self, tx: Connection) -> bool:
         return _status(tx) in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
-    def judge(self, error: BaseException) -> Verdict:
+    def judge(self, error: BaseException, *, reading: bool = False) -> Verdict:
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             return Verdict.LOST
         cause = error.orig if isinstance(error, DBAPIError) else error
@@ -69,8 +69,9 @@ class PostgresBackend:
             return Verdict.BUSY
         if state.startswith("53"):  # disk full, out of memory, too many connections
             return Verdict.FULL
-        # 57P01 to 57P03: the server ends or starts; 25006: a primary that became a standby; 08: the connection itself.
-        if state.startswith(("08", "57P")) or state == "25006":
+        if state == "25006" and not reading:  # read-only: the primary has become a standby
+            return Verdict.LOST
+        if state.startswith(("08", "57P")):  # the connection itself; the server ends or starts
             return Verdict.LOST
         return Verdict.LOST if isinstance(cause, psycopg.OperationalError) and not state else Verdict.OWN
 

@@ -219,7 +219,7 @@ class _ReaderThread:
 
     def _judge(self, error: BaseException | None) -> Verdict:
         while error is not None:
-            verdict = self._backend.judge(error)
+            verdict = self._backend.judge(error, reading=True)
             if verdict is not Verdict.OWN:
                 return verdict
             error = error.__cause__

@@ -18,6 +18,15 @@ from restante_server.db.errors import UnsupportedDatabase
 
 OLDEST = (3, 35, 0)  # RETURNING
 PAGE_OCTETS = 8_192
+_AWAY = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+)
+_MOVED = (sqlite3.SQLITE_READONLY_DBMOVED, sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_READONLY_CANTINIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +77,14 @@ class SqliteBackend:
     # A statement that fails is undone alone, unless SQLite gave the whole transaction up (disk full, I/O error).
     open = usable
 
-    def judge(self, error: BaseException) -> Verdict:
+    def judge(self, error: BaseException, *, reading: bool = False) -> Verdict:
         cause = error.orig if isinstance(error, DBAPIError) else error
         if not isinstance(cause, sqlite3.Error):
             return Verdict.OWN
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low octet is the primary code
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR):
+        code: int = getattr(cause, "sqlite_errorcode", 0)
+        if code & 0xFF in _AWAY or code in _MOVED:  # the low octet is the primary code
             return Verdict.BUSY
-        return Verdict.FULL if code == sqlite3.SQLITE_FULL else Verdict.OWN
+        return Verdict.FULL if code & 0xFF == sqlite3.SQLITE_FULL else Verdict.OWN
 
     def interrupt(self, tx: Connection) -> None:
         _driver(tx).interrupt()
@@ -85,7 +94,7 @@ class SqliteBackend:
 
     def between_groups(self, tx: Connection) -> None:
         if self._checkpointer.wants_writer:
-            self._checkpointer.run_on(_driver(tx))
+            self._checkpointer.run_on_writer(_driver(tx))
 
     def close(self) -> None:
         self._checkpointer.close()

@@ -13,6 +13,15 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "account_change",
+        sa.Column("account_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("credential_version", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_account_change")),
+        comment="Accounts changed or deleted within the last hour, so that every core hears of it within seconds.",
+    )
+    op.create_index("ix_account_change_age", "account_change", ["changed_at"], unique=False)
+    op.create_table(
         "content",
         sa.Column("content_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
@@ -150,6 +159,7 @@ def upgrade() -> None:
         sa.Column("history_from", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("mailbox_id", name=op.f("pk_mailbox")),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "maildrop_lease",
@@ -211,6 +221,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("session_id", name=op.f("pk_revoked_session")),
         comment="Sessions that were logged off, until no token of theirs can be good any more.",
     )
+    op.create_index("ix_revoked_session_expiry", "revoked_session", ["expires_at"], unique=False)
     op.create_table(
         "sealing_key",
         sa.Column("key_id", sa.Integer(), autoincrement=False, nullable=False),
@@ -350,6 +361,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("exchange_id", name=op.f("pk_used_exchange")),
         comment="SASL exchanges that have come back once.",
     )
+    op.create_index("ix_used_exchange_expiry", "used_exchange", ["expires_at"], unique=False)
     op.create_table(
         "account",
         sa.Column("account_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -368,6 +380,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_account")),
         sa.UniqueConstraint("address_key", name=op.f("uq_account_address_key")),
         sa.UniqueConstraint("mailbox_id", name=op.f("uq_account_mailbox_id")),
+        sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_account_domain_id_address_key"), "account", ["domain_id", "address_key"], unique=False)
     op.create_index(op.f("ix_account_name_key"), "account", ["name_key"], unique=False)
