@@ -127,6 +127,7 @@ class FolderView:
         self._remove(gone)
         for rows in batches:
             self._merge_rows(rows)
+            self._note_marks(rows)
         self.change_number = change_number
         return True
 

@@ -263,11 +263,15 @@ def _read_range(item: bytes) -> Range:
     found = _RANGE.fullmatch(item)
     if found is None:
         raise ParseError("sequence set expected")
-    first = int(found[1]) if found[1] else STAR
-    second = STAR if found[3] else int(found[2]) if found[2] else first
-    if max(n for n in (first, second, 0) if n != STAR) > MAX_NUMBER:
-        raise ParseError("number too large")
+    first = _set_number(found[1]) if found[1] else STAR
+    second = STAR if found[3] else _set_number(found[2]) if found[2] else first
     return (first, second) if first <= second else (second, first)
+
+
+def _set_number(digits: bytes) -> int:
+    if (number := int(digits)) > MAX_NUMBER:
+        raise ParseError("number too large")
+    return number
 
 
 def _date(day: bytes, month: bytes, year: bytes) -> datetime.date:

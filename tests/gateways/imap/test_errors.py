@@ -1,0 +1,26 @@
+"""Every reason of the core has its answer."""
+
+from __future__ import annotations
+
+import grpc
+
+from restante import errors
+from restante_gateways.imap.errors import NOT_HERE, REPLIES, status_of
+
+
+def test_every_reason_has_a_row() -> None:
+    assert set(errors.BY_REASON.values()) == set(REPLIES) | NOT_HERE
+    assert not set(REPLIES) & NOT_HERE
+
+
+def test_no_reply_is_more_than_a_line_of_ascii() -> None:
+    for status in REPLIES.values():
+        octets = status.encode(b"a1")
+        assert octets.isascii() and octets.endswith(b"\r\n") and octets.count(b"\r\n") == 1
+
+
+def test_what_is_full_or_away_says_so() -> None:
+    assert status_of(errors.QuotaExceeded()).code == b"OVERQUOTA"
+    assert status_of(errors.Draining()).code == b"UNAVAILABLE"
+    assert status_of(errors.UnknownReason("", grpc.StatusCode.UNAVAILABLE)).code == b"UNAVAILABLE"
+    assert status_of(errors.MailLoop()).code == b"SERVERBUG"

@@ -1,0 +1,119 @@
+"""Rows of the core become FETCH responses, whole or in pieces."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.v1.message_pb2 import MessageRows, SectionCells, SectionRest
+from restante.v1.types_pb2 import FolderChanges
+from restante_gateways.imap.encoder import date_time
+from restante_gateways.imap.fetch_grammar import fetch_items
+from restante_gateways.imap.folder_view import FolderView
+from restante_gateways.imap.parser import Parser
+from restante_gateways.imap.rows import BrokenRows, RowWriter, internal_date
+from restante_gateways.imap.view import SessionView
+
+
+def session(*uids: int) -> SessionView:
+    view = FolderView(1, 7, 100)
+    count = len(uids)
+    view.load(FolderChanges(uids=uids, message_ids=uids, flags=[1] * count, change_numbers=[50] * count))
+    return SessionView(view, read_only=False)
+
+
+def writer(
+    view: SessionView, items: bytes, seen_now: tuple[tuple[int, int], ...] = (), condstore: bool = False
+) -> RowWriter:
+    return RowWriter(view, fetch_items(Parser(items)), seen_now, condstore)
+
+
+def cells(*octets: bytes, totals: tuple[int, ...] | None = None) -> SectionCells:
+    return SectionCells(octets=octets, total_octets=totals or [len(cell) for cell in octets])
+
+
+def test_facts_are_told_with_the_sessions_own_numbers() -> None:
+    rows = MessageRows(
+        uids=[5, 9],
+        received_at_seconds=[0, 86400],
+        received_offset_minutes=[60, -90],
+        size_octets=[10, 20],
+        envelopes=[b"(E5)", b"(E9)"],
+        body_structures=[b"(S5)", b"(S9)"],
+        bodies=[b"(B5)", b"(B9)"],
+    )
+    wanted = b"(UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE)"
+    assert writer(session(3, 5, 9), wanted).batch(rows) == (
+        b'* 2 FETCH (FLAGS (\\Seen) UID 5 INTERNALDATE " 1-Jan-1970 01:00:00 +0100" RFC822.SIZE 10 ENVELOPE (E5)'
+        b" BODY (B5) BODYSTRUCTURE (S5) MODSEQ (50))\r\n"
+        b'* 3 FETCH (FLAGS (\\Seen) UID 9 INTERNALDATE " 1-Jan-1970 22:30:00 -0130" RFC822.SIZE 20 ENVELOPE (E9)'
+        b" BODY (B9) BODYSTRUCTURE (S9) MODSEQ (50))\r\n"
+    )
+
+
+def test_sections_are_literals_and_absent_ones_nil() -> None:  # behaviour 11
+    rows = MessageRows(uids=[5], sections=[cells(b"ab\r\n"), cells(b"", totals=(-1,)), cells(b"")])
+    assert writer(session(5), b"(BODY[] BODY[7] BODY[]<99.1>)").batch(rows) == (
+        b'* 1 FETCH (BODY[] {4}\r\nab\r\n BODY[7] NIL BODY[]<99> "")\r\n'
+    )
+
+
+def test_flags_that_reading_changed_are_in_the_same_response() -> None:  # behaviour 9
+    rows = MessageRows(uids=[5, 6], sections=[cells(b"x", b"y")])
+    assert writer(session(5, 6), b"BODY[]", ((6, 6),), condstore=True).batch(rows) == (
+        b"* 1 FETCH (BODY[] {1}\r\nx)\r\n* 2 FETCH (BODY[] {1}\r\ny FLAGS (\\Seen) MODSEQ (50))\r\n"
+    )
+
+
+def test_a_message_the_client_does_not_know_is_left_out() -> None:  # behaviour 62
+    rows = MessageRows(uids=[5, 6, 7], size_octets=[1, 2, 3])
+    assert writer(session(5, 7), b"RFC822.SIZE").batch(rows) == (
+        b"* 1 FETCH (RFC822.SIZE 1)\r\n* 2 FETCH (RFC822.SIZE 3)\r\n"
+    )
+
+
+def test_a_percent_sign_in_a_field_name_is_no_template() -> None:
+    rows = MessageRows(uids=[5], sections=[cells(b"\r\n")])
+    assert writer(session(5), b'BODY[HEADER.FIELDS ("%d")]').batch(rows) == (
+        b'* 1 FETCH (BODY[HEADER.FIELDS ("%d")] {2}\r\n\r\n)\r\n'
+    )
+
+
+def test_cut_cells_go_on_until_they_are_whole() -> None:
+    view = session(5, 6)
+    wanted = writer(view, b"(UID BODY[1] BODY[2] BODY[3])", ((6, 6),))
+    rows = MessageRows(
+        uids=[5, 6],
+        sections=[cells(b"a", b"b"), cells(b"c", b"de", totals=(1, 6)), cells(b"f", b"", totals=(1, 3))],
+    )
+    told = wanted.batch(rows)
+    told += wanted.continued(SectionRest(uid=6, section_index=1, offset_octets=2, octets=b"ee"))
+    with pytest.raises(BrokenRows):
+        wanted.finish()
+    told += wanted.continued(SectionRest(uid=6, section_index=1, offset_octets=4, octets=b"ee"))
+    told += wanted.continued(SectionRest(uid=6, section_index=2, octets=b"ggg"))
+    wanted.finish()
+    assert told == (
+        b"* 1 FETCH (UID 5 BODY[1] {1}\r\na BODY[2] {1}\r\nc BODY[3] {1}\r\nf)\r\n"
+        b"* 2 FETCH (UID 6 BODY[1] {1}\r\nb BODY[2] {6}\r\ndeeeee BODY[3] {3}\r\nggg FLAGS (\\Seen))\r\n"
+    )
+
+
+def test_octets_out_of_place_are_never_passed_on() -> None:
+    wanted = writer(session(5), b"BODY[]")
+    with pytest.raises(BrokenRows):
+        wanted.continued(SectionRest(uid=5, octets=b"x"))
+    wanted.batch(MessageRows(uids=[5], sections=[cells(b"x", totals=(3,))]))
+    for rest in (SectionRest(section_index=1, octets=b"x"), SectionRest(octets=b"xxxx")):
+        with pytest.raises(BrokenRows):
+            wanted.continued(rest)
+    with pytest.raises(BrokenRows):
+        wanted.batch(MessageRows(uids=[5], sections=[cells(b"x")]))
+
+
+@given(st.integers(-2_000_000_000, 5_000_000_000), st.integers(-720, 840))
+def test_internal_dates_are_date_times(seconds: int, offset: int) -> None:  # behaviour 24
+    assert internal_date(seconds, offset) == date_time(datetime.fromtimestamp(seconds, UTC), offset)

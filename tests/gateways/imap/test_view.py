@@ -1,0 +1,410 @@
+"""What a session may be told when, and that its numbers never mean two messages (RFC 3501 5.5, 7.4.1; RFC 2180)."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from restante.v1.types_pb2 import FolderChanges, IdRange, KeywordSet
+from restante_gateways.imap import folder_view
+from restante_gateways.imap.folder_view import FolderView, Gap, PendingStore
+from restante_gateways.imap.sets import MAX_NUMBER, STAR, SequenceSet, compress
+from restante_gateways.imap.values import Flags, SystemFlag
+from restante_gateways.imap.view import SessionView
+
+SEEN, DELETED = int(SystemFlag.SEEN), int(SystemFlag.DELETED)
+
+
+def changes(
+    view: FolderView,
+    upserts: Iterable[tuple[int, int] | tuple[int, int, tuple[str, ...]]] = (),
+    gone: Iterable[int] = (),
+    number: int | None = None,
+    since: int | None = None,
+) -> FolderChanges:
+    """Changes from the view's number to the next: (uid, flags[, keywords]) and UIDs that went."""
+    number = view.change_number + 1 if number is None else number
+    made = FolderChanges(
+        folder_id=1, since_change_number=view.change_number if since is None else since, change_number=number
+    )
+    made.keyword_table.append(KeywordSet())
+    for uid, flags, *rest in sorted(upserts):
+        keywords = rest[0] if rest else ()
+        made.uids.append(uid)
+        made.message_ids.append(uid * 10)
+        made.flags.append(flags)
+        made.change_numbers.append(number)
+        made.keyword_sets.append(len(made.keyword_table) if keywords else 0)
+        if keywords:
+            made.keyword_table.append(KeywordSet(keywords=keywords))
+    made.vanished_uids.extend(IdRange(first=low, last=high) for low, high in compress(sorted(gone)))
+    made.uid_next = max([view.uid_next, *(uid + 1 for uid in made.uids)])
+    return made
+
+
+def folder(*uids: int, flags: int = 0) -> FolderView:
+    view = FolderView(1, 7, 100)
+    view.load(changes(view, [(uid, flags) for uid in uids], number=100))
+    view.note_folder(max(uids, default=0) + 1, max(uids, default=0) + 1)
+    return view
+
+
+def told(session: SessionView, may_expunge: bool = True, with_uid: bool = False) -> list[bytes]:
+    return b"".join(session.tell(may_expunge, with_uid)).split(b"\r\n")[:-1]
+
+
+def fetched(session: SessionView, *, uid: bool = True) -> list[bytes]:
+    return b"".join(session.flag_responses([(0, session.count)], uid, False)).split(b"\r\n")[:-1]
+
+
+# --- the folder ---
+
+
+def test_changes_are_applied_once() -> None:
+    view = folder(1, 2, 3)
+    step = changes(view, [(2, SEEN), (4, 0)], gone=[1])
+    assert view.apply(step)
+    assert not view.apply(step)
+    assert list(view.uids) == [2, 3, 4] and list(view.message_ids) == [20, 30, 40]
+    assert view.flags_of(0) == Flags(SystemFlag.SEEN)
+
+
+def test_changes_that_overlap_what_is_known_do_no_harm() -> None:
+    view = folder(1, 2)
+    view.apply(changes(view, [(1, SEEN)], number=101))
+    view.apply(changes(view, [(1, SEEN | DELETED)], number=105, since=100))
+    assert view.flags_of(0).system == SystemFlag.SEEN | SystemFlag.DELETED
+    late = changes(view, [(1, 0)], number=106)
+    late.change_numbers[0] = 103  # an old state of a message that has a newer one here
+    view.apply(late)
+    assert view.flags_of(0).system == SystemFlag.SEEN | SystemFlag.DELETED
+
+
+def test_a_gap_changes_nothing() -> None:
+    view = folder(1, 2)
+    with pytest.raises(Gap):
+        view.apply(changes(view, [(1, SEEN)], gone=[2], number=120, since=110))
+    assert list(view.uids) == [1, 2] and view.change_number == 100
+
+
+def test_vanished_uids_may_be_any() -> None:
+    view = folder(5, 6, 9)
+    step = changes(view)
+    step.vanished_uids.append(IdRange(first=1, last=6))
+    step.vanished_uids.append(IdRange(first=8, last=1 << 40))
+    view.apply(step)
+    assert list(view.uids) == []
+
+
+def test_a_snapshot_replaces_what_is_known() -> None:
+    view = folder(1, 2, 3)
+    session = SessionView(view, read_only=False)
+    first, second = changes(view, [(1, 0), (3, SEEN)], number=140), changes(view, [(4, 0)], number=140)
+    assert view.apply_snapshot([first, second], 140)
+    assert list(view.uids) == [1, 3, 4] and view.change_number == 140
+    assert told(session) == [
+        b"* 2 EXPUNGE",
+        b"* 3 EXISTS",
+        b"* 1 RECENT",
+        b"* 1 FETCH (FLAGS ())",
+        b"* 2 FETCH (FLAGS (\\Seen))",
+    ]
+
+
+def test_keywords_compare_without_letter_case_and_keep_their_first_spelling() -> None:
+    view = folder(1, 2)
+    view.apply(changes(view, [(1, 0, ("Work",)), (2, SEEN, ("work", "Home"))]))
+    assert view.table.texts[view.states[0]] == b"FLAGS (Work)"
+    assert view.table.texts[view.states[1]] == b"FLAGS (\\Seen Work Home)"
+    assert SessionView(view, False).with_flag("WORK") == [(0, 2)]
+
+
+def test_states_without_messages_are_forgotten() -> None:
+    view = folder(*range(1, 700))
+    for uid in range(1, 600):
+        view.apply(changes(view, [(uid, 0, (f"k{uid}",))]))
+    assert len(view.table) > 600
+    view.apply(changes(view, gone=range(1, 590)))
+    assert len(view.table) < 60
+    assert view.table.texts[view.states[0]] == b"FLAGS (k590)"
+
+
+def test_removing_many_is_one_pass() -> None:
+    view = folder(*range(1, 20_001))
+    view.apply(changes(view, gone=range(1, 20_001, 2)))
+    assert list(view.uids) == list(range(2, 20_001, 2)) and view.generation == 1
+
+
+# --- telling ---
+
+
+def test_expunges_are_told_from_the_highest_down() -> None:  # behaviour 3
+    view = folder(1, 2, 3, 4, 5)
+    session = SessionView(view, read_only=False)
+    view.apply(changes(view, gone=[1, 2, 4]))
+    assert told(session) == [b"* 4 EXPUNGE", b"* 2 EXPUNGE", b"* 1 EXPUNGE"]
+    assert fetched(session) == [b"* 1 FETCH (UID 3 FLAGS ())", b"* 2 FETCH (UID 5 FLAGS ())"]
+
+
+def test_numbers_stand_until_an_expunge_may_be_told() -> None:  # behaviours 2, 61, 62
+    view = folder(1, 2, 3)
+    session = SessionView(view, read_only=False)
+    view.apply(changes(view, [(3, SEEN)], gone=[2]))
+    assert told(session, may_expunge=False) == [b"* 3 FETCH (FLAGS (\\Seen))"]
+    assert fetched(session) == [b"* 1 FETCH (UID 1 FLAGS ())", b"* 3 FETCH (UID 3 FLAGS (\\Seen))"]
+    assert session.gone([(0, 3)]) and not session.gone([(0, 1), (2, 3)])
+    assert told(session) == [b"* 2 EXPUNGE"]
+    assert not session.gone([(0, 2)])
+
+
+def test_new_messages_wait_for_removals_to_be_told() -> None:  # behaviour 4
+    view = folder(1, 2)
+    session = SessionView(view, read_only=False)
+    view.apply(changes(view, [(3, 0)], gone=[1]))
+    assert told(session, may_expunge=False) == []
+    assert session.count == 2
+    assert told(session) == [b"* 1 EXPUNGE", b"* 2 EXISTS", b"* 1 RECENT"]
+
+
+def test_exists_comes_before_anything_about_the_new_message() -> None:  # behaviour 4
+    view = folder(1)
+    session = SessionView(view, read_only=False)
+    view.apply(changes(view, [(2, 0)]))
+    view.apply(changes(view, [(2, SEEN)]))
+    assert told(session) == [b"* 2 EXISTS", b"* 1 RECENT", b"* 2 FETCH (FLAGS (\\Seen \\Recent))"]
+
+
+def test_a_message_that_came_and_went_was_never_there() -> None:
+    view = folder(1)
+    session = SessionView(view, read_only=False)
+    view.apply(changes(view, [(2, 0)]))
+    view.apply(changes(view, gone=[2]))
+    assert told(session) == []
+
+
+def test_flag_changes_are_told_once() -> None:  # behaviour 61
+    view = folder(1, 2)
+    sessions = [SessionView(view, read_only=False) for _ in range(2)]
+    view.apply(changes(view, [(2, DELETED)]))
+    for session in sessions:
+        assert told(session) == [b"* 2 FETCH (FLAGS (\\Deleted))"]
+        assert told(session) == []
+
+
+def test_with_condstore_the_change_number_is_told() -> None:  # behaviour 48
+    view = folder(1)
+    session = SessionView(view, read_only=False)
+    session.with_change_numbers = True
+    view.apply(changes(view, [(1, SEEN)]))
+    assert told(session, with_uid=True) == [b"* 1 FETCH (UID 1 FLAGS (\\Seen) MODSEQ (101))"]
+
+
+def test_own_changes_are_not_told_again() -> None:  # behaviour 21
+    view = folder(1, 2)
+    mine, other = SessionView(view, False), SessionView(view, False)
+    view.apply(changes(view, [(1, SEEN)]))
+    mine.note_own_change(101)
+    view.apply(changes(view, [(2, SEEN)]))
+    assert told(mine) == [b"* 2 FETCH (FLAGS (\\Seen))"]
+    assert len(told(other)) == 2
+
+
+def test_an_own_change_that_is_still_to_come_is_not_told_either() -> None:
+    view = folder(1)
+    session = SessionView(view, False)
+    session.note_own_change(102)
+    view.apply(changes(view, [(1, SEEN)], number=101))
+    assert len(told(session)) == 1
+    view.apply(changes(view, [(1, SEEN | DELETED)], number=102))
+    assert told(session) == []
+
+
+def test_what_another_did_within_a_silent_store_is_told() -> None:  # behaviour 21
+    view = folder(1, 2)
+    session = SessionView(view, False)
+    pending = PendingStore([(1, 2)], view.table.changed(lambda flags: Flags(flags.system | SystemFlag.SEEN)))
+    view.pending.append(pending)
+    view.apply(changes(view, [(1, SEEN), (2, SEEN | DELETED)], number=105))  # one of them was also marked deleted
+    session.note_own_change(105)
+    session.surprises |= pending.surprises
+    assert told(session) == [b"* 2 FETCH (FLAGS (\\Deleted \\Seen))"]
+
+
+def test_a_keyword_that_is_new_is_told_before_it_is_used() -> None:  # RFC 3501 7.2.6
+    view = folder(1)
+    session = SessionView(view, False)
+    view.apply(changes(view, [(1, 0, ("$Work",))]))
+    first, second = told(session)
+    assert first.startswith(b"* FLAGS (") and b"$Work" in first
+    assert second == b"* 1 FETCH (FLAGS ($Work))"
+
+
+def test_what_the_journal_has_forgotten_is_found_by_change_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_view, "_MAX_JOURNAL", 2)
+    view = folder(1, 2, 3, 4)
+    session = SessionView(view, False)
+    for uid in (1, 2, 4):
+        view.apply(changes(view, [(uid, SEEN)]))
+    assert view.flag_changes_since(100) is None
+    assert [line.split()[1] for line in told(session)] == [b"1", b"2", b"4"]
+
+
+def test_removals_too_long_ago_are_found_by_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_view, "_MAX_REMOVALS", 1)
+    view = folder(1, 2, 3, 4)
+    session = SessionView(view, False)
+    view.apply(changes(view, gone=[1]))
+    view.apply(changes(view, gone=[3]))
+    assert told(session) == [b"* 3 EXPUNGE", b"* 1 EXPUNGE"]
+
+
+# --- recent ---
+
+
+def test_recent_belongs_to_the_session_that_is_told_first() -> None:  # RFC 3501 2.3.2
+    view = folder(1)
+    first, second, watcher = SessionView(view, False), SessionView(view, False), SessionView(view, read_only=True)
+    view.apply(changes(view, [(2, 0)]))
+    assert told(watcher) == [b"* 2 EXISTS", b"* 1 RECENT"]  # read-only sees it and claims nothing
+    assert told(first) == [b"* 2 EXISTS", b"* 1 RECENT"]
+    assert told(second) == [b"* 2 EXISTS", b"* 0 RECENT"]
+    assert fetched(first)[1] == b"* 2 FETCH (UID 2 FLAGS (\\Recent))"
+    assert fetched(second)[1] == b"* 2 FETCH (UID 2 FLAGS ())"
+
+
+def test_recent_messages_among_others_are_told_apart() -> None:
+    session = SessionView(folder(*range(1, 8), flags=SEEN), False, recent=[(3, 4), (6, 6)])
+    recent = [b"\\Recent" in line for line in fetched(session)]
+    assert recent == [False, False, True, True, False, True, False]
+    assert session.recent_count() == 3
+
+
+# --- numbers ---
+
+
+def test_sets_over_nothing() -> None:  # behaviour 5
+    session = SessionView(folder(), False)
+    star = SequenceSet(((STAR, STAR),))
+    assert session.spans(star, uid=True) == []
+    assert session.spans(star, uid=False) is None
+
+
+def test_unknown_uids_are_passed_over_and_unknown_numbers_are_not() -> None:  # behaviours 6, 7, 64
+    session = SessionView(folder(3, 5, 9), False)
+    assert session.spans(SequenceSet(((4, 4),)), uid=True) == []
+    assert session.spans(SequenceSet(((4, 4),)), uid=False) is None
+    assert session.spans(SequenceSet(((999_999, STAR),)), uid=True) == [(2, 3)]
+    assert session.spans(SequenceSet(((1, MAX_NUMBER),)), uid=True) == [(0, 3)]
+    assert session.uid_ranges([(0, 2)]) == [(3, 5)]
+    assert session.numbers([(5, 9)]) == [(2, 3)]
+
+
+def test_a_session_costs_little_whatever_the_folder_holds() -> None:
+    view = folder(*range(1, 50_001))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    sessions = [SessionView(view, False) for _ in range(100)]
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert used / len(sessions) < 1_024
+
+
+def test_a_message_costs_24_octets() -> None:
+    view = folder(*range(1, 1001))
+    columns = (view.uids, view.states, view.message_ids, view.change_numbers)
+    assert sum(column.itemsize for column in columns) == 24
+
+
+# --- a client that believes what it is told ---
+
+
+class Belief:
+    """A client's picture of the folder: for each number the flags it last heard, nothing else."""
+
+    def __init__(self, session: SessionView) -> None:
+        self.session = session
+        self.flags: list[bytes | None] = [None] * session.count
+        self.uids = list(session.uids[: session.count])
+        self.hear([line + b"\r\n" for line in fetched(session)])
+
+    def hear(self, blocks: list[bytes]) -> None:
+        for line in b"".join(blocks).split(b"\r\n")[:-1]:
+            if (found := re.fullmatch(rb"\* (\d+) (EXPUNGE|EXISTS)", line)) is not None:
+                number = int(found[1])
+                if found[2] == b"EXPUNGE":
+                    del self.flags[number - 1], self.uids[number - 1]
+                else:
+                    assert number >= len(self.flags)
+                    new = self.session.uids[len(self.flags) : number]
+                    self.flags += [None] * len(new)
+                    self.uids += new
+                    for at in range(number - len(new), number):  # a client asks for the flags of what is new
+                        self.hear(list(self.session.flag_responses([(at, at + 1)], True, False)))
+            elif (found := re.fullmatch(rb"\* (\d+) FETCH \((?:UID (\d+) )?FLAGS \((.*)\)\)", line)) is not None:
+                at = int(found[1]) - 1
+                assert found[2] is None or int(found[2]) == self.uids[at]
+                self.flags[at] = found[3].replace(b"\\Recent", b"").strip()
+
+
+class Sessions(RuleBasedStateMachine):
+    """Three sessions, told at different times, always believe what was true, and in the end what is true."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = folder(1, 2, 3)
+        self.next_uid = 4
+        self.clients = [Belief(SessionView(self.view, False)) for _ in range(3)]
+
+    @rule(count=st.integers(1, 3))
+    def deliver(self, count: int) -> None:
+        new = [(self.next_uid + at, 0) for at in range(count)]
+        self.next_uid += count
+        self.view.apply(changes(self.view, new))
+
+    @precondition(lambda self: len(self.view) > 0)
+    @rule(data=st.data(), flags=st.integers(0, 31))
+    def store(self, data: st.DataObject, flags: int) -> None:
+        uids = data.draw(st.sets(st.sampled_from(list(self.view.uids)), min_size=1))
+        self.view.apply(changes(self.view, [(uid, flags) for uid in uids]))
+
+    @precondition(lambda self: len(self.view) > 0)
+    @rule(data=st.data(), flags=st.integers(0, 31), who=st.integers(0, 2))
+    def store_silently(self, data: st.DataObject, flags: int, who: int) -> None:
+        client = self.clients[who]
+        uids = data.draw(st.sets(st.sampled_from(list(self.view.uids)), min_size=1))
+        self.view.apply(changes(self.view, [(uid, flags) for uid in uids]))
+        client.session.note_own_change(self.view.change_number)
+        text = self.view.table.texts[flags][7:-1]
+        client.flags = [text if uid in uids else old for uid, old in zip(client.uids, client.flags, strict=True)]
+
+    @precondition(lambda self: len(self.view) > 0)
+    @rule(data=st.data())
+    def expunge(self, data: st.DataObject) -> None:
+        uids = data.draw(st.sets(st.sampled_from(list(self.view.uids)), min_size=1))
+        self.view.apply(changes(self.view, gone=uids))
+
+    @rule(who=st.integers(0, 2), may_expunge=st.booleans())
+    def tell(self, who: int, may_expunge: bool) -> None:
+        client = self.clients[who]
+        client.hear(client.session.tell(may_expunge))
+        if may_expunge:
+            assert client.uids == list(self.view.uids)
+        for uid, flags in zip(client.uids, client.flags, strict=True):
+            place = self.view.position(uid)
+            if place is not None:
+                assert flags == self.view.table.texts[self.view.states[place]][7:-1]
+
+    @invariant()
+    def both_sides_count_alike(self) -> None:
+        for client in self.clients:
+            assert client.uids == list(client.session.uids[: client.session.count])
+
+
+TestSessions = Sessions.TestCase
+TestSessions.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
