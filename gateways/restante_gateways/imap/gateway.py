@@ -69,10 +69,10 @@ class ImapGateway:
         now = time.monotonic()
         if known is not None and now - known[0] < _MECHANISMS_SECONDS:
             return known[1]
-        request = session_pb2.ListMechanismsRequest(client=client_context(peer))
+        request = session_pb2.GetMechanismsRequest(client=client_context(peer))
         try:
             answer = await self.link.execute(
-                methods.LIST_MECHANISMS, request, timeout=_MECHANISMS_TIMEOUT_SECONDS, independent=True
+                methods.GET_MECHANISMS, request, timeout=_MECHANISMS_TIMEOUT_SECONDS, independent=True
             )
         except errors.RestanteError:
             return known[1] if known is not None else _STANDARD_MECHANISMS  # the core decides at login anyway

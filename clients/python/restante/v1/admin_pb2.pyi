@@ -757,19 +757,19 @@ class CreateAliasResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ALIAS_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def alias(self) -> Global___Alias:
+    def created(self) -> Global___Alias:
         """As created."""
 
     def __init__(
         self,
         *,
-        alias: Global___Alias | None = ...,
+        created: Global___Alias | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -182,8 +182,8 @@ GET_SESSION = Method(
 CHANGE_PASSWORD = Method(
     "SessionService", "ChangePassword", session_pb2.ChangePasswordRequest, session_pb2.ChangePasswordResponse, "change_password"
 )
-LIST_MECHANISMS = Method(
-    "SessionService", "ListMechanisms", session_pb2.ListMechanismsRequest, session_pb2.ListMechanismsResponse, "list_mechanisms"
+GET_MECHANISMS = Method(
+    "SessionService", "GetMechanisms", session_pb2.GetMechanismsRequest, session_pb2.GetMechanismsResponse, "get_mechanisms"
 )
 VERIFY_RECIPIENTS = Method(
     "TransportService", "VerifyRecipients", transport_pb2.VerifyRecipientsRequest, transport_pb2.VerifyRecipientsResponse, "verify_recipients"
@@ -255,7 +255,7 @@ ALL: tuple[Method[Any, Any], ...] = (
     LOGOFF,
     GET_SESSION,
     CHANGE_PASSWORD,
-    LIST_MECHANISMS,
+    GET_MECHANISMS,
     VERIFY_RECIPIENTS,
     RENEW_LEASE,
     REPORT_OUTCOME,

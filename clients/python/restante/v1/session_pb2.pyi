@@ -387,8 +387,8 @@ class ChangePasswordResponse(_message.Message):
 Global___ChangePasswordResponse: _TypeAlias = ChangePasswordResponse  # noqa: Y015
 
 @_typing.final
-class ListMechanismsRequest(_message.Message):
-    """ListMechanismsRequest says where the client stands."""
+class GetMechanismsRequest(_message.Message):
+    """GetMechanismsRequest says where the client stands."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -408,11 +408,11 @@ class ListMechanismsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListMechanismsRequest: _TypeAlias = ListMechanismsRequest  # noqa: Y015
+Global___GetMechanismsRequest: _TypeAlias = GetMechanismsRequest  # noqa: Y015
 
 @_typing.final
-class ListMechanismsResponse(_message.Message):
-    """ListMechanismsResponse lists names."""
+class GetMechanismsResponse(_message.Message):
+    """GetMechanismsResponse holds names."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -432,4 +432,4 @@ class ListMechanismsResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListMechanismsResponse: _TypeAlias = ListMechanismsResponse  # noqa: Y015
+Global___GetMechanismsResponse: _TypeAlias = GetMechanismsResponse  # noqa: Y015

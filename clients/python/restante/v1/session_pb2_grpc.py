@@ -61,10 +61,10 @@ class SessionServiceStub:
                 request_serializer=restante_dot_v1_dot_session__pb2.ChangePasswordRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_session__pb2.ChangePasswordResponse.FromString,
                 _registered_method=True)
-        self.ListMechanisms = channel.unary_unary(
-                '/restante.v1.SessionService/ListMechanisms',
-                request_serializer=restante_dot_v1_dot_session__pb2.ListMechanismsRequest.SerializeToString,
-                response_deserializer=restante_dot_v1_dot_session__pb2.ListMechanismsResponse.FromString,
+        self.GetMechanisms = channel.unary_unary(
+                '/restante.v1.SessionService/GetMechanisms',
+                request_serializer=restante_dot_v1_dot_session__pb2.GetMechanismsRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_session__pb2.GetMechanismsResponse.FromString,
                 _registered_method=True)
 
 
@@ -112,8 +112,8 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListMechanisms(self, request, context):
-        """Lists the SASL mechanisms offered to this listener and client.
+    def GetMechanisms(self, request, context):
+        """Gets the SASL mechanisms offered to this listener and client.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,10 +147,10 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     request_deserializer=restante_dot_v1_dot_session__pb2.ChangePasswordRequest.FromString,
                     response_serializer=restante_dot_v1_dot_session__pb2.ChangePasswordResponse.SerializeToString,
             ),
-            'ListMechanisms': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListMechanisms,
-                    request_deserializer=restante_dot_v1_dot_session__pb2.ListMechanismsRequest.FromString,
-                    response_serializer=restante_dot_v1_dot_session__pb2.ListMechanismsResponse.SerializeToString,
+            'GetMechanisms': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMechanisms,
+                    request_deserializer=restante_dot_v1_dot_session__pb2.GetMechanismsRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_session__pb2.GetMechanismsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -301,7 +301,7 @@ class SessionService:
             _registered_method=True)
 
     @staticmethod
-    def ListMechanisms(request,
+    def GetMechanisms(request,
             target,
             options=(),
             channel_credentials=None,
@@ -314,9 +314,9 @@ class SessionService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/restante.v1.SessionService/ListMechanisms',
-            restante_dot_v1_dot_session__pb2.ListMechanismsRequest.SerializeToString,
-            restante_dot_v1_dot_session__pb2.ListMechanismsResponse.FromString,
+            '/restante.v1.SessionService/GetMechanisms',
+            restante_dot_v1_dot_session__pb2.GetMechanismsRequest.SerializeToString,
+            restante_dot_v1_dot_session__pb2.GetMechanismsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,8 +52,8 @@ class SessionServiceStub:
     """Sets a new password for the session's account, which ends its other sessions within 5 seconds.
     Errors: AUTHENTICATION_FAILED (old password), WEAK_PASSWORD, PERMISSION_DENIED (scope is not api).
     """
-    ListMechanisms: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListMechanismsRequest, _session_pb2.ListMechanismsResponse]
-    """Lists the SASL mechanisms offered to this listener and client."""
+    GetMechanisms: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetMechanismsRequest, _session_pb2.GetMechanismsResponse]
+    """Gets the SASL mechanisms offered to this listener and client."""
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -79,8 +79,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """Sets a new password for the session's account, which ends its other sessions within 5 seconds.
     Errors: AUTHENTICATION_FAILED (old password), WEAK_PASSWORD, PERMISSION_DENIED (scope is not api).
     """
-    ListMechanisms: _aio.UnaryUnaryMultiCallable[_session_pb2.ListMechanismsRequest, _session_pb2.ListMechanismsResponse]  # type: ignore[assignment]
-    """Lists the SASL mechanisms offered to this listener and client."""
+    GetMechanisms: _aio.UnaryUnaryMultiCallable[_session_pb2.GetMechanismsRequest, _session_pb2.GetMechanismsResponse]  # type: ignore[assignment]
+    """Gets the SASL mechanisms offered to this listener and client."""
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
@@ -135,11 +135,11 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ListMechanisms(
+    def GetMechanisms(
         self,
-        request: _session_pb2.ListMechanismsRequest,
+        request: _session_pb2.GetMechanismsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_session_pb2.ListMechanismsResponse, _abc.Awaitable[_session_pb2.ListMechanismsResponse]]:
-        """Lists the SASL mechanisms offered to this listener and client."""
+    ) -> _typing.Union[_session_pb2.GetMechanismsResponse, _abc.Awaitable[_session_pb2.GetMechanismsResponse]]:
+        """Gets the SASL mechanisms offered to this listener and client."""
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
