@@ -1,4 +1,4 @@
-"""What SMTP sessions ask of the core. `client.py` keeps these promises over gRPC; tests keep them by recording."""
+"""What SMTP sessions ask of the core. `upstream.py` keeps these promises over the contract, tests by recording."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ class Challenge:
 
     octets: bytes
     exchange: bytes
+
+
+class OutcomeUnknown(Exception):
+    """The core was lost between a commit and its answer, and did not come back: the message may have been taken.
+
+    The client must hear nothing then, neither 250 nor a refusal (RFC 5321 6.1): it will send again.
+    """
 
 
 class Identity(Protocol):
@@ -53,7 +60,10 @@ class Acceptance(Protocol):
         """The next octets. Returns when more may be fed, so that a slow core slows the client."""
 
     async def commit(self) -> str:
-        """That was all. Returns the message's name in queue and trace once the core has it durably."""
+        """That was all. Returns the message's name in queue and trace once the core has it durably.
+
+        Raises OutcomeUnknown beside RestanteError.
+        """
 
     async def abandon(self) -> None:
         """Forget it; never fails."""

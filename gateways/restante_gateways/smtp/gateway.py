@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from restante.config import Config
+from restante.link import CoreLink
 from restante_gateways.net.addresses import Peer
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.limits import Refusal
@@ -15,6 +17,7 @@ from restante_gateways.smtp.core import Core
 from restante_gateways.smtp.replies import Reply
 from restante_gateways.smtp.session import SmtpSession
 from restante_gateways.smtp.settings import Role, SessionSettings
+from restante_gateways.smtp.upstream import Upstream
 
 REFUSALS = {
     refusal: Reply(421, "4.7.0", f"{refusal.value.capitalize()}, try again later").encode() for refusal in Refusal
@@ -31,17 +34,50 @@ class SmtpListener:
 
 @dataclass(frozen=True)
 class SmtpSettings:
-    """Settings of the SMTP gateway. `sessions` holds for every listener; its role and TLS are the listener's."""
+    """Settings of the SMTP gateway. `sessions` holds for all; role, TLS and authentication are filled in for each."""
 
     listeners: Mapping[str, SmtpListener]
     sessions: SessionSettings
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
 
+    @classmethod
+    def from_config(cls, config: Config) -> SmtpSettings:
+        """The settings that the configuration file gives."""
+        smtp = config.smtp
+        listeners = {
+            name: SmtpListener(
+                Port(listener.host, listener.port, listener.tls, listener.proxy_from),
+                Role.MX if name.startswith("mx") else Role.SUBMISSION,
+            )
+            for name, listener in smtp.listeners.items()
+        }
+        sessions = SessionSettings(
+            role=Role.MX,
+            host_name=config.transport.hostname,
+            max_message_octets=config.limits.max_message_octets,
+            max_recipients=config.limits.max_recipients,
+            max_hops=smtp.max_hops,
+            command_timeout_seconds=smtp.command_seconds,
+            data_timeout_seconds=smtp.command_seconds,
+        )
+        return cls(listeners, sessions)
+
+
+async def run(settings: SmtpSettings, core: CoreLink, runtime: Runtime) -> None:
+    """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
+    upstream = Upstream(core)
+    core.watch.on_sessions_ended(upstream.sessions_ended)
+    listen(settings, upstream, runtime)
+    runtime.ready(True)
+    await runtime.draining.wait()
+    await runtime.drain()
+
 
 def listen(settings: SmtpSettings, core: Core, runtime: Runtime) -> None:
     """Accepts on all listeners. Raises OSError, ValueError."""
+    authentication = runtime.settings.authentication
     by_name = {
-        name: dataclasses.replace(settings.sessions, role=listener.role)
+        name: dataclasses.replace(settings.sessions, role=listener.role, authentication=authentication)
         for name, listener in settings.listeners.items()
     }
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from restante import errors
 from restante_gateways.smtp import replies
-from restante_gateways.smtp.core import Acceptance, Envelope
+from restante_gateways.smtp.core import Acceptance, Envelope, OutcomeUnknown
 from restante_gateways.smtp.data import DataFault, DataScanner
 from restante_gateways.smtp.errors import REPLIES
 from restante_gateways.smtp.replies import ConnectionClosed, Reply, refuse
@@ -115,6 +115,9 @@ class _Reception:
     async def _commit(self) -> Reply:
         try:
             name = await self._acceptance.commit()
+        except OutcomeUnknown:
+            self._session.end(None)
+            raise ConnectionClosed from None
         except Exception as error:  # noqa: BLE001 - answered, and never as a bounce
             return self._session.reply_to(error)
         self._session.message_accepted()

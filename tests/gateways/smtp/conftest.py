@@ -59,8 +59,12 @@ class Client:
 
     async def close(self) -> None:
         self.writer.close()
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            await self.writer.wait_closed()
+        try:
+            await asyncio.wait_for(self.writer.wait_closed(), 1)
+        except TimeoutError:
+            self.writer.transport.abort()
+        except (ConnectionError, ssl.SSLError):
+            pass  # the server was quicker
 
 
 class Gateway:
@@ -142,8 +146,12 @@ def make_gateway(certificate: CertificateFiles) -> MakeGateway:
     """A gateway as a context manager; keyword arguments are those of SessionSettings."""
 
     @contextlib.asynccontextmanager
-    async def make(**bounds: Any) -> AsyncIterator[Gateway]:
-        runtime = Runtime(RuntimeSettings("smtp", certificates=(certificate,), drain_seconds=2.0))
+    async def make(
+        authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED, **bounds: Any
+    ) -> AsyncIterator[Gateway]:
+        runtime = Runtime(
+            RuntimeSettings("smtp", certificates=(certificate,), authentication=authentication, drain_seconds=2.0)
+        )
         sessions = SessionSettings(
             **{"role": Role.MX, "host_name": "mx.example.test", "max_message_octets": 100_000, **bounds}
         )
@@ -158,8 +166,8 @@ def make_gateway(certificate: CertificateFiles) -> MakeGateway:
         try:
             yield gateway
         finally:
-            await gateway.close_clients()
             core.gate.set()
+            await gateway.close_clients()
             await runtime.drain()
 
     return make
