@@ -18,7 +18,8 @@ _INLINE = frozenset(
 )
 _LONGEST_ENTITY = 32
 _LONGEST_TAG_NAME = 34
-_QUOTED_RETRIES = 4
+_LONGEST_QUOTING = 2_000  # characters of a tag in which quotes are believed
+_TAG_STOP = re.compile("[>\"']")
 
 
 class TextOfHtml:
@@ -91,15 +92,15 @@ class TextOfHtml:
     @staticmethod
     def _tag_end(text: str, at: int) -> int:
         """Behind the `>` that ends a tag: one in a quoted value does not, but quotes that never close are ignored."""
-        first = end = text.find(">", at)
-        for _ in range(_QUOTED_RETRIES):
-            if end < 0:
+        limit, position = min(len(text), at + _LONGEST_QUOTING), at
+        while (stop := _TAG_STOP.search(text, position, limit)) is not None:
+            if stop[0] == ">":
+                return stop.end()
+            closing = text.find(stop[0], stop.end(), limit)
+            if closing < 0:
                 break
-            inside = text[at:end]
-            if not (inside.count('"') % 2 or (inside.count("'") % 2 and '"' not in inside)):
-                return end + 1
-            end = text.find(">", end + 1)
-        return first + 1 if first >= 0 else -1
+            position = closing + 1
+        return text.find(">", at) + 1 or -1
 
 
 def _ascii_lower(text: str) -> str:

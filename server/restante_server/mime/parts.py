@@ -205,12 +205,16 @@ class _Scan:
                 break
             if index + 1 < len(starts):
                 line_end = starts[index + 1][0]
+                if line_end == begin:  # a line repeated: each delimiter has a CRLF of its own (RFC 2046 5.1.1)
+                    continue
                 end = max(begin, line_end - 2)
             else:
                 end = line_end = part.body_end
             children.append(self._entity(begin, end, max(line_end, begin), default))
         if not children:
             self._parts_left -= 1
+            if starts and not starts[0][2]:  # nothing but delimiters
+                return [Part(starts[0][1], starts[0][1], starts[0][1], media_type=default)]
             return [Part(part.body_start, part.body_start, part.body_end)]
         return children
 

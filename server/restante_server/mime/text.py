@@ -22,6 +22,7 @@ __all__ = ["Attachment", "attachments", "decoded", "field_values", "header_text"
 _CHUNK = 1 << 16  # octets read at a time
 _PREVIEW_CHUNK = 1_024
 _PREVIEW_OCTETS = 1 << 16  # read of one part for a preview, at most
+_LONGEST_TAIL = 1_000  # of an unfinished quoted-printable line
 _HEADER_TEXT_OCTETS = 1 << 20
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _SUBJECT = wanted("subject")
@@ -75,16 +76,31 @@ def _from_quoted_printable(chunks: Iterator[bytes]) -> Iterator[bytes]:
     held = b""
     for chunk in chunks:
         held += chunk
-        cut = held.rfind(b"\n") + 1
-        if not cut:
-            cut = len(held) - 2
-            while cut > 0 and held[cut - 1 : cut] in (b"=", b" ", b"\t", b"\r") and len(held) - cut < 1_000:
-                cut -= 1
-        if cut > 0:
-            yield binascii.a2b_qp(held[:cut])
+        cut = held.rfind(b"\n") + 1 or _certain(held)
+        if cut:
+            yield _quoted_printable(held[:cut])
             held = held[cut:]
     if held:
-        yield binascii.a2b_qp(held)
+        yield _quoted_printable(held)
+
+
+def _certain(line: bytes) -> int:
+    """How much of an unfinished line can be decoded without the rest: not half an escape, nor white space that a line
+    end may follow."""
+    escape = line.find(b"=", max(0, len(line) - 2))
+    kept = line[:escape] if escape >= 0 else line
+    kept = kept.rstrip(b" \t\r")
+    if kept.endswith(b"="):
+        kept = kept[:-1]
+    return len(kept) if len(line) - len(kept) < _LONGEST_TAIL else len(line)
+
+
+def _quoted_printable(octets: bytes) -> bytes:
+    if (
+        b" \r\n" in octets or b"\t\r\n" in octets
+    ):  # white space at the end of a line was added underway: RFC 2045 6.7 (3)
+        octets = b"\r\n".join([line.rstrip(b" \t") for line in octets.split(b"\r\n")])
+    return binascii.a2b_qp(octets)
 
 
 def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[str]:

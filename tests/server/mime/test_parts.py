@@ -57,7 +57,7 @@ TABLE: dict[str, tuple[bytes, object]] = {
     ),
     "the boundary ends the content": (mixed("--b\n\none\n--b"), ["multipart/mixed", "one", ""]),
     "the closing boundary ends the content": (mixed("--b\n\none\n--b--"), ["multipart/mixed", "one"]),
-    "boundaries at once": (mixed("--b\n--b\n--b--\n"), ["multipart/mixed", "", ""]),
+    "boundaries at once": (mixed("--b\n--b\n\none\n--b\n--b--\n"), ["multipart/mixed", "one"]),
     "a part of one blank line": (mixed("--b\n\n--b--\n"), ["multipart/mixed", ""]),
     "a part that is all header": (mixed("--b\nContent-Type: text/html\n--b--\n"), ["multipart/mixed", ""]),
     "no part: the body is one": (mixed("nothing here\n"), ["multipart/mixed", "nothing here\r\n"]),

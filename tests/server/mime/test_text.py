@@ -1,0 +1,254 @@
+"""Text: transfer decoding in pieces (RFC 2045 6), preview, search, attachments, HTML, folding."""
+
+from __future__ import annotations
+
+import base64
+import quopri
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from restante_server.mime.facts import scan
+from restante_server.mime.fold import fold, folded_chunks, occurs
+from restante_server.mime.html import TextOfHtml, text_of_html
+from restante_server.mime.parts import parse
+from restante_server.mime.text import attachments, decoded, field_values, header_text, preview, text_chunks
+from tests.server.mime.material import crlf
+
+# Transfer encodings ---------------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=200), st.sampled_from(["base64", "quoted-printable"]), st.integers(1, 50))
+def test_what_was_encoded_is_decoded_whatever_the_pieces(octets: bytes, encoding: str, chunk: int) -> None:
+    if encoding == "base64":
+        body = base64.encodebytes(octets).replace(b"\n", b"\r\n")
+    else:
+        octets = octets.replace(b"\r", b"").replace(b"\n", b"\r\n")
+        body = quopri.encodestring(octets.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n")
+    content = b"Content-Transfer-Encoding: " + encoding.encode() + b"\r\n\r\n" + body
+    assert b"".join(decoded(content, parse(content), chunk=chunk)) == octets
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "octets"),
+    [
+        ("base64", b"YW!J\r\njZA", b"abcd"),  # junk and forgotten padding
+        ("base64", b"YWJj=ZGVm", b"abc"),  # padding ends the data
+        ("base64", b"Y", b""),
+        ("quoted-printable", b"a=zz=", b"a=zz"),
+        ("quoted-printable", b"a =\r\nb  \r\n", b"a b\r\n"),
+        ("x-unknown", b"a=20", b"a=20"),
+        ("7bit", b"a=20", b"a=20"),
+    ],
+)
+def test_damaged_encodings_give_what_can_be_read(encoding: str, body: bytes, octets: bytes) -> None:
+    content = b"Content-Transfer-Encoding: " + encoding.encode() + b"\r\n\r\n" + body
+    assert b"".join(decoded(content, parse(content))) == octets
+
+
+@given(st.binary(max_size=120), st.sampled_from(["base64", "quoted-printable"]), st.integers(1, 9))
+def test_no_damage_raises(body: bytes, encoding: str, chunk: int) -> None:
+    content = b"Content-Transfer-Encoding: " + encoding.encode() + b"\r\n\r\n" + body
+    list(decoded(content, parse(content), chunk=chunk))
+
+
+# Preview and attachments ----------------------------------------------------------------------------------------------
+
+ALTERNATIVE = (
+    "Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain; charset=utf-8\n"
+    "Content-Transfer-Encoding: quoted-printable\n\n{plain}\n--b\nContent-Type: text/html\n\n{html}\n--b--\n"
+)
+PREVIEWS = [
+    ("\nhello\n\n  world\n", "hello world"),
+    ("Content-Type: text/html\n\n<style>p{x}</style><p>one</p><p>two &amp; three</p>\n", "one two & three"),
+    (ALTERNATIVE.format(plain="Gr=C3=BC=C3=9Fe", html="<p>not me"), "Grüße"),
+    (ALTERNATIVE.format(plain="  ", html="<p>me"), "me"),
+    ("Content-Type: image/png\n\nxx\n", ""),
+    ("Content-Disposition: attachment\n\nxx\n", ""),
+    ("Content-Type: text/plain; charset=iso-8859-1\n\nGr\xfc\xdfe\n", "Grüße"),
+    ("Content-Type: text/plain; charset=utf-8\n\nGr\xfc\xdfe\n", "Grüße"),  # declared falsely
+    ("\n" + "word " * 100, ("word " * 40).strip()),
+    ("Content-Type: message/rfc822\n\nSubject: x\n\nnot shown\n", ""),
+    ("\n\xe2\x80\x8b\xe2\x80\x8bA\xc2\xa0B", "A B"),
+]
+
+
+@pytest.mark.parametrize(("content", "expected"), PREVIEWS)
+def test_previews(content: str, expected: str) -> None:
+    octets = crlf(content)
+    assert preview(octets, parse(octets)) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("", []),
+        ("Content-Type: text/plain; name=a.txt", ["a.txt"]),
+        ("Content-Disposition: inline", []),
+        ("Content-Disposition: attachment", [""]),
+        ("Content-Disposition: inline; filename*=utf-8''%C3%BC.txt", ["ü.txt"]),
+        ("Content-Type: application/pdf", [""]),
+        ("Content-Type: application/pgp-signature; name=x.asc", []),
+        ("Content-Type: message/rfc822", ["in"]),
+        ("Content-Type: message/delivery-status", []),
+        ("Content-Type: image/png\nContent-ID: <x>", [""]),
+    ],
+)
+def test_attachments_are_what_a_person_calls_so(header: str, names: list[str]) -> None:
+    part = f"{header}\n\nSubject: in\n\nx\n".lstrip("\n") if header else "\nx\n"
+    content = crlf(f"Content-Type: multipart/mixed; boundary=b\n\n--b\n\ntext\n--b\n{part}--b--\n")
+    found = attachments(content, parse(content))
+    assert [attachment.name for attachment in found] == names
+    assert all(attachment.path == (2,) for attachment in found)
+    assert scan(content).has_attachment == bool(names)
+    single = crlf(part)
+    assert [attachment.name for attachment in scan(single).attachments] == names
+
+
+def test_an_image_that_the_html_shows_is_no_attachment() -> None:
+    content = crlf(
+        "Content-Type: multipart/related; boundary=b\n\n--b\nContent-Type: text/html\n\n<img src=cid:x>\n"
+        "--b\nContent-Type: image/png; name=x.png\nContent-ID: <x>\n\nx\n--b--\n"
+    )
+    assert attachments(content, parse(content)) == []
+
+
+# Search ---------------------------------------------------------------------------------------------------------------
+
+
+def test_search_sees_decoded_text_and_embedded_headers_but_no_attachment() -> None:
+    content = crlf(
+        "Subject: outer\nContent-Type: multipart/mixed; boundary=b\n\npreamble\n--b\n"
+        "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\nR3LDvMOfZQ==\n"
+        "--b\nContent-Type: text/html\n\n<b>rest</b>aurant<!-- hidden -->\n"
+        "--b\nContent-Type: image/png\n\nsecret\n"
+        "--b\nContent-Type: message/rfc822\n\nSubject: =?utf-8?q?in=C3=BC?=\n\ninner\n--b--\n"
+    )
+    text = "".join(text_chunks(content, parse(content)))
+    for word in ("Grüße", "restaurant", "Subject: inü", "inner"):
+        assert word in text
+    for word in ("secret", "outer", "preamble", "hidden"):
+        assert word not in text
+
+
+def test_a_long_text_comes_in_bounded_pieces() -> None:
+    content = b"\r\n" + b"some words in a line\r\n" * 50_000
+    pieces = list(text_chunks(content, parse(content)))
+    assert max(map(len, pieces)) <= 65_536
+    assert "".join(pieces).replace("\r\n", "\n").count("words") == 50_000
+
+
+def test_field_values_are_text() -> None:
+    block = b"X-A: =?utf-8?q?=C3=BC?=\r\nx-a: two\r\n words\r\n\r\n"
+    assert field_values(block, "X-a") == ["ü", "two words"]
+    assert header_text(block) == "X-A: ü\nx-a: two words\n"
+
+
+# Folding --------------------------------------------------------------------------------------------------------------
+
+FOLDS = [
+    ("Hello  World", "hello world"),
+    ("José", "jose"),
+    ("Jose\u0301", "jose"),
+    ("STRASSE", "strasse"),
+    ("Straße", "strasse"),
+    ("İstanbul", "istanbul"),
+    ("ﬁle", "file"),
+    ("１２", "12"),
+    ("a\u00a0b\r\n\tc", "a b c"),
+    ("soft\u00adhyphen", "softhyphen"),
+    ("각", "각"),
+    ("ガ", "ガ"),
+    ("Ǆ", "dz"),
+]
+
+
+@pytest.mark.parametrize(("text", "folded"), FOLDS)
+def test_folds(text: str, folded: str) -> None:
+    assert fold(text) == folded
+
+
+@given(st.text(max_size=40))
+@example("\u0345\u0300")
+@example("ß\u0323")
+@example("K\u030c")
+def test_folding_twice_changes_nothing_more(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+
+
+@given(st.text(max_size=40))
+def test_letter_case_and_composition_do_not_matter(text: str) -> None:
+    assert fold(text.casefold()) == fold(text)
+
+
+@given(st.lists(st.text(alphabet="aBé \u0301\n", max_size=8), max_size=8))
+def test_pieces_fold_to_what_the_whole_folds_to(chunks: list[str]) -> None:
+    assert "".join(folded_chunks(chunks)) == fold("".join(chunks))
+
+
+@given(st.lists(st.text(alphabet="ab ", max_size=6), max_size=6), st.text(alphabet="ab ", max_size=4))
+def test_a_needle_is_found_across_pieces(chunks: list[str], needle: str) -> None:
+    assert occurs(fold(needle), chunks) == (fold(needle) in fold("".join(chunks)))
+
+
+# HTML -----------------------------------------------------------------------------------------------------------------
+
+MARKUP = [
+    ("plain", "plain"),
+    ("a<br>b", "a\nb"),
+    ("<b>rest</b>aurant", "restaurant"),
+    ("a<td>b", "a b"),
+    ("&lt;b&gt; &eacute; &#228; &amp;amp; &nosuch;", "<b> é ä &amp; &nosuch;"),
+    ("a<!-- <b> --> b<!-->c", "a bc"),
+    ("<!DOCTYPE html><?xml?>a", "a"),
+    ("<script>x<b></script>a<STYLE>y</Style>b<title>t</title>", "a b"),
+    ('<img alt="a > b" src=x>c', " c"),
+    ("<img alt='it\"s > x'>c", " c"),
+    ('<a href="x>c', "c"),
+    ("1 < 2 and 3<4", "1 < 2 and 3<4"),
+    ("a<", "a<"),
+    ("a<b", "a"),
+    ("<script>never closed", " "),
+    ("<script/>a", " a"),
+]
+
+
+@pytest.mark.parametrize(("markup", "text"), MARKUP)
+def test_the_visible_text_of_markup(markup: str, text: str) -> None:
+    assert text_of_html(markup).split() == text.split()
+
+
+TAGS = ["<", ">", "<b>", "</b>", "<!--", "-->", "&", "&amp;", "a", '"', "<script>", "</script>", "İ"]
+
+
+@given(st.lists(st.sampled_from(TAGS)), st.integers(1, 9))
+def test_no_markup_raises_and_nothing_is_made_up(parts: list[str], size: int) -> None:
+    markup = "".join(parts)
+    stripper = TextOfHtml()
+    text = "".join(stripper.feed(markup[at : at + size]) for at in range(0, len(markup), size))
+    text += stripper.feed("", final=True)
+    assert text.count("a") <= markup.count("a")
+    assert text.count("İ") <= markup.count("İ")
+
+
+@pytest.mark.parametrize(
+    "markup", ["<b>rest</b>aurant &amp; <i x='1'>more</i>", "a<script>x</script>b<!-- c -->d&eacute;"]
+)
+def test_well_formed_markup_gives_the_same_in_pieces(markup: str) -> None:
+    for size in range(1, len(markup)):
+        stripper = TextOfHtml()
+        text = "".join(stripper.feed(markup[at : at + size]) for at in range(0, len(markup), size))
+        assert text + stripper.feed("", final=True) == text_of_html(markup)
+
+
+@pytest.mark.parametrize("unit", ["<", "<a ", "<a '>", '<a "', "<!--", "<!", "&", "&#", "<script>", "</", "<a>"])
+def test_markup_takes_linear_time(unit: str) -> None:
+    def seconds(size: int) -> float:
+        markup = unit * (size // len(unit))
+        start = time.process_time()
+        text_of_html(markup)
+        return time.process_time() - start
+
+    assert seconds(800_000) < max(0.1, seconds(100_000) * 8 * 4)
