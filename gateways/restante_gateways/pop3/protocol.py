@@ -97,17 +97,22 @@ def stuffed(message: bytes) -> bytes:
 class TopCutter:
     """Of a message in chunks: the header, its blank line, and the first `lines` lines of the body (RFC 1939 7)."""
 
-    __slots__ = ("_in_header", "_tail", "_wanted", "done")
+    __slots__ = ("_done", "_in_header", "_tail", "_wanted")
 
     def __init__(self, lines: int) -> None:
         self._wanted = lines
         self._in_header = True
         self._tail = b"\r\n"  # a message that begins with a blank line has no header
-        self.done = False
+        self._done = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is complete; what follows in the message is not asked for."""
+        return self._done
 
     def feed(self, chunk: bytes) -> bytes:
         """What of the chunk belongs to the answer; nothing once `done`."""
-        if self.done:
+        if self._done:
             return b""
         start = 0
         if self._in_header:
@@ -124,7 +129,7 @@ class TopCutter:
     def _body_end(self, chunk: bytes, start: int) -> int:
         """Where the answer ends in `chunk`, whose body lines begin at `start`."""
         if self._wanted == 0:
-            self.done = True
+            self._done = True
             return start
         if start == 0 and self._tail == b"\r" and chunk[:1] == b"\n":
             self._wanted -= 1
@@ -136,7 +141,7 @@ class TopCutter:
                 return len(chunk)
             start = end + 2
             self._wanted -= 1
-        self.done = True
+        self._done = True
         return start
 
 

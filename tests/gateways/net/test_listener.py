@@ -28,7 +28,7 @@ from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.net.tls import Certificates
 from restante_gateways.net.tls_stream import facts
 
-from .conftest import MakePair
+from .certificates import MakePair
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]

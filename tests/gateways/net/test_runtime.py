@@ -13,7 +13,7 @@ import structlog
 from restante_gateways.net.connection import Connection, ConnectionBounds, Draining
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 
-from .conftest import MakePair
+from .certificates import MakePair
 
 
 async def session(connection: Connection) -> None:

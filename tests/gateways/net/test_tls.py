@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from restante_gateways.net.tls import CertificateError, CertificateFiles, Certificates
 
-from .conftest import MakePair
+from .certificates import MakePair
 
 
 def served(certificates: Certificates, name: str | None) -> str:

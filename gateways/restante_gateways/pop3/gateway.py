@@ -1,0 +1,72 @@
+"""The POP3 gateway process: its listeners, each with a session for every client."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from restante.link import CoreLink
+from restante.v1.sync_pb2 import SessionsEnded
+from restante_gateways.net.connection import Connection, ConnectionBounds
+from restante_gateways.net.runtime import Port, Runtime
+from restante_gateways.net.tls import Certificates
+
+from .maildrop import Core, Maildrop
+from .replies import REFUSALS
+from .session import Session
+
+IDLE_SECONDS = 630.0  # RFC 1939 3 asks for at least ten minutes
+
+
+@dataclass(frozen=True)
+class Pop3Settings:
+    """Settings of the POP3 gateway."""
+
+    listeners: Mapping[str, Port]
+    bounds: ConnectionBounds = field(default_factory=lambda: ConnectionBounds(idle_timeout_seconds=IDLE_SECONDS))
+
+
+class Pop3Gateway:
+    """What the sessions of a process share."""
+
+    def __init__(self, core: Core, runtime: Runtime) -> None:
+        self.core, self.policy, self.metrics = core, runtime.settings.authentication, runtime.metrics
+        self._runtime = runtime
+        self._maildrops: dict[int, set[Maildrop]] = {}
+
+    @property
+    def certificates(self) -> Certificates | None:
+        """For STLS."""
+        return self._runtime.certificates
+
+    async def serve(self, connection: Connection) -> None:
+        """Serves one connection."""
+        log = self._runtime.commands.session(connection.peer, secrets.token_hex(4))
+        await Session(connection, self, log).run()
+
+    def logged_in(self, maildrop: Maildrop) -> None:
+        """From now on `maildrop` is told of sessions that end."""
+        self._maildrops.setdefault(maildrop.account_id, set()).add(maildrop)
+
+    def logged_out(self, maildrop: Maildrop) -> None:
+        """Ends what `logged_in` began."""
+        held = self._maildrops.get(maildrop.account_id, set())
+        held.discard(maildrop)
+        if not held:
+            self._maildrops.pop(maildrop.account_id, None)
+
+    def sessions_ended(self, notice: SessionsEnded) -> None:
+        """Tells the sessions of the account concerned."""
+        for maildrop in tuple(self._maildrops.get(notice.account_id, ())):
+            maildrop.session_ended(notice)
+
+
+async def run(settings: Pop3Settings, core: CoreLink, runtime: Runtime) -> None:
+    """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
+    gateway = Pop3Gateway(core, runtime)
+    core.watch.on_sessions_ended(gateway.sessions_ended)
+    runtime.listen_streams(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
+    runtime.ready(True)
+    await runtime.draining.wait()
+    await runtime.drain()

@@ -1,0 +1,48 @@
+"""What a client is told when the core refuses or is away (pure): the one table of POP3."""
+
+from __future__ import annotations
+
+import grpc
+
+from restante import errors
+from restante_gateways.net.limits import Refusal
+
+from .protocol import Response, negative
+
+REPLIES: dict[type[errors.RestanteError], Response] = {
+    errors.AuthenticationFailed: negative("authentication failed", "AUTH"),  # RFC 3206 4
+    errors.ExchangeInvalid: negative("the exchange took too long, begin again", "AUTH"),
+    errors.MechanismNotSupported: negative("mechanism not supported"),
+    errors.TlsRequired: negative("TLS is required before authentication", "AUTH"),
+    errors.PermissionDenied: negative("this account has no access by POP3", "AUTH"),
+    errors.MailboxNotFound: negative("this account has no maildrop", "SYS/PERM"),
+    errors.InvalidSession: negative("the session is over, log in again", "AUTH"),
+    errors.SessionExpired: negative("the session is over, log in again", "AUTH"),
+    errors.SessionRevoked: negative("the session was ended, log in again", "AUTH"),
+    errors.TooManyAttempts: negative("too many failed logins, wait a while", "SYS/TEMP"),
+    errors.MaildropInUse: negative("the maildrop is open in another session", "IN-USE"),  # RFC 2449 8.1.1
+    errors.LeaseLost: negative("the maildrop was given to another session; nothing was deleted", "IN-USE"),
+    errors.MessageNotFound: negative("the message is gone"),
+}
+OTHERWISE = negative(
+    "the server cannot do this now, try again later", "SYS/TEMP"
+)  # our own bug must lose nobody's mail
+REFUSALS = {refusal: bytes(negative(f"{refusal.value}, try again later", "SYS/TEMP")) for refusal in Refusal}
+
+_AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
+
+
+def response_to(error: errors.RestanteError) -> Response:
+    """The response that tells the client of `error`."""
+    return REPLIES.get(type(error), OTHERWISE)
+
+
+def is_away(error: errors.RestanteError) -> bool:
+    """Whether the core may well answer the same question in a moment."""
+    code = error.status_code if isinstance(error, errors.UnknownReason) else error.code
+    return code in _AWAY
+
+
+def ends_session(error: errors.RestanteError) -> bool:
+    """Whether there is no point in going on after `error`."""
+    return isinstance(error, (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked, errors.LeaseLost))

@@ -1,0 +1,288 @@
+"""Octets of messages: one server stream over the messages to come, as long as the client walks on in order."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from restante import errors
+from restante.v1.message_pb2 import (
+    SECTION_KIND_HEADER,
+    SECTION_KIND_WHOLE,
+    Section,
+    SectionKind,
+    StreamMessagesRequest,
+    StreamMessagesResponse,
+)
+from restante.v1.types_pb2 import IdRange, MessageSet
+
+from .protocol import TopCutter
+from .replies import is_away
+from .snapshot import Snapshot
+
+WINDOWS = (2, 32, 512, 1 << 30)  # messages asked for at once, more and more while the client walks on
+IDLE_SECONDS = 5.0  # after which a walk gives its batches back
+MAX_SKIPPED, MAX_SKIPPED_OCTETS = 16, 262_144  # passed over in a walk; beyond it a fresh one is cheaper
+PATIENCE_SECONDS = 5.0  # how long a core that is away is waited for
+PAUSE_SECONDS = 0.2
+TOP_OCTETS = 16_384  # asked for at first, with room for the lines
+
+OpenStream = Callable[[StreamMessagesRequest], AsyncIterator[StreamMessagesResponse]]
+"""Opens StreamMessages with the session's present token."""
+
+
+class Want(NamedTuple):
+    """What of each message a walk brings: `length` octets at most, 0 for all."""
+
+    kind: SectionKind.ValueType
+    length: int = 0
+
+
+WHOLE = Want(SECTION_KIND_WHOLE)
+HEADER = Want(SECTION_KIND_HEADER)
+
+
+@dataclass(slots=True)
+class Cell:
+    """The octets of one message that came with its batch; `total` is how many there are."""
+
+    number: int
+    octets: bytes
+    total: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing."""
+        return len(self.octets) >= self.total
+
+
+class Walk:
+    """One StreamMessages call, read one batch ahead."""
+
+    __slots__ = ("_ahead", "_batches", "_cells", "_position", "_rest", "_totals", "_uids")
+
+    def __init__(self, batches: AsyncIterator[StreamMessagesResponse]) -> None:
+        self._batches = batches
+        self._uids: list[int] = []
+        self._cells: list[bytes] = []
+        self._totals: list[int] = []
+        self._position = 0  # in the batch
+        self._rest: StreamMessagesResponse | None = None  # read, and not yet taken as a continuation
+        self._ahead: asyncio.Future[StreamMessagesResponse | None] = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> StreamMessagesResponse | None:
+        return await anext(self._batches, None)
+
+    async def _next(self) -> StreamMessagesResponse | None:
+        response = await asyncio.shield(self._ahead)
+        if response is not None:
+            self._ahead = asyncio.ensure_future(self._read())
+        return response
+
+    async def seek(self, uid: int) -> tuple[bytes, int] | None:
+        """First octets and length of the message `uid`, passing over earlier ones; None when it does not come."""
+        while True:
+            while self._position < len(self._uids):
+                found = self._uids[self._position]
+                if found > uid:
+                    return None
+                self._position += 1
+                if found == uid:
+                    return self._cells[self._position - 1], self._totals[self._position - 1]
+            response = await self._next()
+            if response is None:
+                return None
+            if not response.HasField("rest"):  # else of a message that was passed over
+                self._take(response)
+
+    def _take(self, response: StreamMessagesResponse) -> None:
+        cells = response.rows.sections[0] if response.rows.sections else None
+        self._uids = list(response.rows.uids)
+        self._cells = list(cells.octets) if cells is not None else []
+        self._totals = list(cells.total_octets) if cells is not None else []
+        self._position = 0
+
+    async def rest(self, missing: int) -> AsyncIterator[bytes]:
+        """The `missing` octets of the message that `seek` found last, the last one of its batch."""
+        while missing > 0:
+            response = await self._next()
+            if response is None or not response.HasField("rest"):
+                raise errors.Internal("a message came short")
+            missing -= len(response.rest.octets)
+            yield response.rest.octets
+
+    async def close(self) -> None:
+        """Ends the call."""
+        self._ahead.cancel()
+        await asyncio.gather(self._ahead, return_exceptions=True)
+        close = getattr(self._batches, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class Retriever:
+    """Reads the messages of one session. Only one read at a time."""
+
+    def __init__(self, open_stream: OpenStream, folder_id: int, snapshot: Snapshot) -> None:
+        self._open_stream, self._folder_id, self._snapshot = open_stream, folder_id, snapshot
+        self._walk: Walk | None = None
+        self._want = WHOLE
+        self._next_number = 0  # where the walk goes on
+        self._last_number = 0  # what the walk was opened for, at most
+        self._stride = 0  # index into WINDOWS
+        self._used_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def find(self, number: int, want: Want = WHOLE) -> Cell:
+        """The first octets of a message. Waits a while for a core that is away.
+
+        Raises MessageNotFound when it was deleted elsewhere, and any RestanteError.
+        """
+        loop = asyncio.get_running_loop()
+        self._used_at = loop.time()
+        until = self._used_at + PATIENCE_SECONDS
+        while True:
+            try:
+                if not self._on_the_way(number, want):
+                    await self._begin(number, want)
+                assert self._walk is not None
+                found = await self._walk.seek(self._snapshot.uid(number))
+            except errors.RestanteError as error:
+                await self.close()
+                if not is_away(error) or loop.time() >= until:
+                    raise
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            self._next_number = number + 1
+            if found is None or found[1] < 0:
+                raise errors.MessageNotFound
+            return Cell(number, *found)
+
+    async def rest(self, cell: Cell) -> AsyncIterator[bytes]:
+        """The octets of `cell` that are still missing, with `find` the last call before.
+
+        A stream that breaks is taken up again where it broke, since contents never change. Raises RestanteError.
+        """
+        loop, held = asyncio.get_running_loop(), len(cell.octets)
+        until = loop.time() + PATIENCE_SECONDS
+        self._used_at = math.inf  # however slowly the client takes it
+        while held < cell.total:
+            try:
+                if self._walk is None:
+                    cell = await self._resume(cell, held)
+                    held += len(cell.octets)
+                    yield cell.octets
+                assert self._walk is not None
+                async for octets in self._walk.rest(cell.total - held):
+                    held += len(octets)
+                    until = loop.time() + PATIENCE_SECONDS
+                    yield octets
+            except errors.RestanteError as error:
+                await self.close()
+                if not is_away(error) or loop.time() >= until:
+                    raise
+                await asyncio.sleep(PAUSE_SECONDS)
+        self._used_at = loop.time()
+
+    async def _resume(self, cell: Cell, held: int) -> Cell:
+        """Opens a stream for what is missing of one message behind its first `held` octets."""
+        section = Section(kind=self._want.kind, offset_octets=held, length_octets=cell.total - held)
+        self._walk = Walk(self._open_stream(self._request([self._run(cell.number)], section)))
+        self._last_number = 0  # nothing lies behind it
+        found = await self._walk.seek(self._snapshot.uid(cell.number))
+        if found is None or found[1] != cell.total - held:
+            raise errors.MessageNotFound
+        return Cell(cell.number, found[0], cell.total)
+
+    async def top(self, number: int, lines: int) -> AsyncIterator[bytes]:
+        """The header, and `lines` lines of the body (RFC 1939 7). Raises as `find`, before the first octets."""
+        if lines == 0:
+            cell = await self.find(number, HEADER)
+            yield cell.octets
+            async for octets in self.rest(cell):
+                yield octets
+            return
+        cutter = TopCutter(lines)
+        length = TOP_OCTETS + min(lines, 4096) * 80
+        cell = await self.find(number, Want(SECTION_KIND_WHOLE, length))
+        yield cutter.feed(cell.octets)
+        async for octets in self.rest(cell):
+            yield cutter.feed(octets)
+        if cell.total < length:
+            return
+        async for octets in self._behind(number, length):
+            if cutter.done:
+                break
+            yield cutter.feed(octets)
+
+    async def _behind(self, number: int, offset: int) -> AsyncIterator[bytes]:
+        """The octets of a message from `offset` on."""
+        await self.close()
+        section = Section(kind=SECTION_KIND_WHOLE, offset_octets=offset)
+        walk = Walk(self._open_stream(self._request([self._run(number)], section)))
+        try:
+            found = await walk.seek(self._snapshot.uid(number))
+            if found is not None:
+                yield found[0]
+                async for octets in walk.rest(found[1] - len(found[0])):
+                    yield octets
+        finally:
+            await walk.close()
+
+    async def close(self) -> None:
+        """Ends the walk, if there is one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        walk, self._walk = self._walk, None
+        if walk is not None:
+            await walk.close()
+
+    def _on_the_way(self, number: int, want: Want) -> bool:
+        """Whether the open walk will come to a message without bringing much that nobody asked for."""
+        if self._walk is None or want != self._want or not self._next_number <= number <= self._last_number:
+            return False
+        skipped = number - self._next_number
+        return skipped == 0 or (
+            skipped <= MAX_SKIPPED and self._snapshot.octets_of(self._next_number, number) <= MAX_SKIPPED_OCTETS
+        )
+
+    async def _begin(self, number: int, want: Want) -> None:
+        """Opens a walk at `number`: a wide one where the client has come here by walking, else a narrow one."""
+        walking = number == self._next_number or self._next_number == 0
+        self._stride = min(self._stride + 1, len(WINDOWS) - 1) if walking and self._next_number else 0
+        await self.close()
+        self._want = want
+        window = WINDOWS[self._stride]
+        section = Section(kind=want.kind)
+        if want.length:
+            section.length_octets = want.length
+        runs = [IdRange(first=first, last=last) for first, last in self._snapshot.following(number, window)]
+        self._walk = Walk(self._open_stream(self._request(runs, section)))
+        self._next_number, self._last_number = number, number + window - 1
+        self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._check_idle)
+
+    def _check_idle(self) -> None:
+        """A client that pauses holds no batches."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        if self._walk is None:
+            return
+        if loop.time() < self._used_at + IDLE_SECONDS:  # used meanwhile, or in use
+            self._timer = loop.call_later(IDLE_SECONDS, self._check_idle)
+            return
+        walk, self._walk = self._walk, None
+        task = loop.create_task(walk.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _run(self, number: int) -> IdRange:
+        uid = self._snapshot.uid(number)
+        return IdRange(first=uid, last=uid)
+
+    def _request(self, runs: list[IdRange], section: Section) -> StreamMessagesRequest:
+        return StreamMessagesRequest(messages=MessageSet(folder_id=self._folder_id, uids=runs), sections=[section])

@@ -1,0 +1,113 @@
+"""The maildrop as it stood at login (pure): message numbers, sizes, unique ids, and what the client wants deleted."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+
+
+class NoSuchMessage(LookupError):
+    """A number outside the maildrop, or of a message marked as deleted (RFC 1939 5)."""
+
+
+class Snapshot:
+    """Messages are numbered from 1 and keep their numbers; what arrives later has none (RFC 1939 5)."""
+
+    __slots__ = ("_deleted", "_seen", "_sizes", "_uids", "_validity", "deleted_count", "deleted_octets", "octets")
+
+    def __init__(self, uid_validity: int, uids: Iterable[int], size_octets: Iterable[int]) -> None:
+        self._validity = uid_validity
+        self._uids, self._sizes = array("L", uids), array("Q", size_octets)
+        if len(self._uids) != len(self._sizes):
+            raise ValueError("columns of unequal length")
+        self._deleted, self._seen = bytearray(len(self._uids)), bytearray(len(self._uids))
+        self.octets = sum(self._sizes)  # of all messages
+        self.deleted_count = self.deleted_octets = 0
+
+    def __len__(self) -> int:
+        return len(self._uids)
+
+    @property
+    def left_count(self) -> int:
+        """Messages not marked as deleted."""
+        return len(self._uids) - self.deleted_count
+
+    @property
+    def left_octets(self) -> int:
+        """Sum of their sizes."""
+        return self.octets - self.deleted_octets
+
+    def check(self, number: int) -> None:
+        """Raises NoSuchMessage unless `number` is a message that is not marked as deleted."""
+        if not 1 <= number <= len(self._uids) or self._deleted[number - 1]:
+            raise NoSuchMessage
+
+    def uid(self, number: int) -> int:
+        """The UID of a message in the Inbox."""
+        return self._uids[number - 1]
+
+    def size(self, number: int) -> int:
+        """Octets that RETR sends, before dot-stuffing (RFC 1939 11)."""
+        return self._sizes[number - 1]
+
+    def unique_id(self, number: int) -> bytes:
+        """The same for a message in every session, and never another's: UIDVALIDITY and UID (RFC 1939 7)."""
+        return b"%d.%d" % (self._validity, self._uids[number - 1])
+
+    def octets_of(self, first: int, end: int) -> int:
+        """Sum of the sizes of messages `first` up to, and without, `end`."""
+        return sum(self._sizes[first - 1 : end - 1])
+
+    def delete(self, number: int) -> None:
+        """Marks a message. Raises NoSuchMessage."""
+        self.check(number)
+        self._deleted[number - 1] = 1
+        self.deleted_count += 1
+        self.deleted_octets += self._sizes[number - 1]
+
+    def see(self, number: int) -> None:
+        """Notes that the client has retrieved a message."""
+        self._seen[number - 1] = 1
+
+    def reset(self) -> None:
+        """Takes every deletion mark away."""
+        self._deleted = bytearray(len(self._uids))
+        self.deleted_count = self.deleted_octets = 0
+
+    def sizes(self) -> Iterator[bytes]:
+        """Lines of LIST."""
+        deleted = self._deleted
+        return (b"%d %d" % (n, size) for n, size in enumerate(self._sizes, 1) if not deleted[n - 1])
+
+    def unique_ids(self) -> Iterator[bytes]:
+        """Lines of UIDL."""
+        deleted, validity = self._deleted, self._validity
+        return (b"%d %d.%d" % (n, validity, uid) for n, uid in enumerate(self._uids, 1) if not deleted[n - 1])
+
+    def deleted_uids(self) -> list[tuple[int, int]]:
+        """UIDs of the messages marked as deleted, in runs that hold no other UID: what came later stays."""
+        return self._runs(self._deleted, neighbours=False)
+
+    def seen_uids(self) -> list[tuple[int, int]]:
+        """UIDs of the messages retrieved and kept, in runs that hold no other UID."""
+        return self._runs(bytearray(s & ~d for s, d in zip(self._seen, self._deleted, strict=True)), neighbours=False)
+
+    def following(self, number: int, limit: int) -> list[tuple[int, int]]:
+        """UIDs of `number` and the messages after it, `limit` in all, without those marked as deleted.
+
+        The runs span UIDs between neighbours, of messages that are gone, so that they are few.
+        """
+        wanted = bytearray(not deleted for deleted in self._deleted[number - 1 : number - 1 + limit])
+        return self._runs(bytearray(number - 1) + wanted, neighbours=True)
+
+    def _runs(self, wanted: bytearray, *, neighbours: bool) -> list[tuple[int, int]]:
+        """First and last UID of each run of messages with a 1 in `wanted`."""
+        runs: list[tuple[int, int]] = []
+        uids, at = self._uids, wanted.find(1)
+        while at >= 0:
+            first = at
+            while at + 1 < len(wanted) and wanted[at + 1] and (neighbours or uids[at + 1] == uids[at] + 1):
+                at += 1
+            runs.append((uids[first], uids[at]))
+            at = wanted.find(1, at + 1)
+        return runs

@@ -1,0 +1,69 @@
+"""The POP3 gateway on free ports, over a core in memory."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.limits import ConnectionLimits
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.pop3.gateway import Pop3Gateway
+from restante_gateways.pop3.replies import REFUSALS
+from restante_gateways.sasl import AuthenticationPolicy
+from tests.gateways.net.certificates import pair_maker
+
+from .fake_core import FakeCore
+
+
+@dataclass
+class Running:
+    """A gateway that serves."""
+
+    core: FakeCore
+    runtime: Runtime
+    gateway: Pop3Gateway
+    tls: ssl.SSLContext
+    log: BytesIO
+
+    @property
+    def port(self) -> int:
+        return self.runtime.addresses()["pop3"][0].port
+
+    @property
+    def tls_port(self) -> int:
+        return self.runtime.addresses()["pop3s"][0].port
+
+
+@pytest.fixture
+def policy() -> AuthenticationPolicy:
+    return AuthenticationPolicy.EXCEPT_LOOPBACK
+
+
+@pytest.fixture
+def bounds() -> ConnectionBounds:
+    return ConnectionBounds(linger_seconds=0.5)
+
+
+@pytest.fixture
+async def running(tmp_path: Path, policy: AuthenticationPolicy, bounds: ConnectionBounds) -> AsyncIterator[Running]:
+    pair = pair_maker(tmp_path)("server", "localhost")
+    log = BytesIO()
+    limits = ConnectionLimits()
+    settings = RuntimeSettings(
+        "pop3", certificates=(pair,), authentication=policy, limits=limits, drain_seconds=2.0, log_commands=False
+    )
+    runtime, core = Runtime(settings, command_stream=log), FakeCore()
+    for name in ("alice", "bob", "carol"):
+        core.account(name)
+    gateway = Pop3Gateway(core, runtime)
+    ports = {"pop3": Port(tls="starttls"), "pop3s": Port(tls="implicit")}
+    runtime.listen_streams(ports, gateway.serve, refusals=REFUSALS, bounds=bounds)
+    client = ssl.create_default_context(cafile=str(pair.certificate))
+    yield Running(core, runtime, gateway, client, log)
+    await runtime.drain()

@@ -1,0 +1,215 @@
+"""A core in memory that keeps the contract's promises to POP3, with faults to order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from restante import errors
+from restante.methods import Method
+from restante.methods import Request as RequestType
+from restante.methods import Response as ResponseType
+from restante.v1 import mailbox_pb2, message_pb2, methods, session_pb2
+
+FOLDER_ID = 7
+
+
+@dataclass
+class Account:
+    """One account with its Inbox."""
+
+    account_id: int
+    address: str
+    password: str
+    messages: dict[int, bytes] = field(default_factory=dict)  # by UID
+    seen: set[int] = field(default_factory=set)
+    next_uid: int = 1
+    uid_validity: int = 1234
+    version: int = 1
+    lease: bytes = b""
+
+    def add(self, message: bytes) -> int:
+        uid, self.next_uid = self.next_uid, self.next_uid + 1
+        self.messages[uid] = message
+        return uid
+
+
+class FakeCore:
+    """`away` lets every call fail; `break_after` cuts the next stream after so many answers."""
+
+    def __init__(self, batch_octets: int = 256 << 10) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.tokens: dict[bytes, tuple[Account, int]] = {}
+        self.calls: list[str] = []
+        self.contexts: list[session_pb2.ClientContext] = []
+        self.streamed: list[message_pb2.StreamMessagesRequest] = []
+        self.open_streams = 0
+        self.away = False
+        self.break_after: int | None = None
+        self.breaks = 0
+        self.before: Callable[[str], None] = lambda name: None
+        self._batch_octets = batch_octets
+        self._numbers = itertools.count(1)
+
+    def account(self, name: str) -> Account:
+        address = f"{name}@example.test"
+        if address not in self.accounts:
+            self.accounts[address] = Account(next(self._numbers), address, f"{name}-demo")
+        return self.accounts[address]
+
+    # -- what CoreLink offers
+
+    async def execute(
+        self,
+        method: Method[RequestType, ResponseType],
+        request: RequestType,
+        *,
+        session: bytes = b"",
+        client_address: str = "",
+        timeout: float = 30.0,
+        independent: bool = False,
+    ) -> ResponseType:
+        self.calls.append(method.name)
+        self.before(method.name)
+        await asyncio.sleep(0)
+        if self.away:
+            raise errors.StoreBusy
+        handlers: dict[Any, Callable[[Any, bytes], Any]] = {
+            methods.AUTHENTICATE: self._authenticate,
+            methods.ACQUIRE_MAILDROP: self._acquire,
+            methods.RENEW_MAILDROP: self._renew_lease,
+            methods.RELEASE_MAILDROP: self._release,
+            methods.RENEW_SESSION: self._renew_session,
+        }
+        response: ResponseType = handlers[method](request, session)
+        return response
+
+    async def stream_messages(
+        self, request: message_pb2.StreamMessagesRequest, *, session: bytes = b"", client_address: str = ""
+    ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
+        self.streamed.append(request)
+        self.open_streams += 1
+        try:
+            account = self._owner(session)
+            assert request.messages.folder_id == FOLDER_ID
+            for sent, response in enumerate(self._batches(account, request)):
+                await asyncio.sleep(0)
+                if self.away or sent == self.break_after:
+                    self.breaks += sent == self.break_after
+                    self.break_after = None
+                    raise errors.Draining
+                yield response
+            if self.away:
+                raise errors.Draining
+        finally:
+            self.open_streams -= 1
+
+    # -- handlers
+
+    def _authenticate(self, request: session_pb2.AuthenticateRequest, _: bytes) -> session_pb2.AuthenticateResponse:
+        assert request.scope == session_pb2.SCOPE_POP3
+        self.contexts.append(request.client)
+        if request.mechanism != "PLAIN":
+            raise errors.MechanismNotSupported(mechanism=request.mechanism)
+        fields = request.response.decode().split("\0")
+        if len(fields) != 3:
+            raise errors.AuthenticationFailed
+        _, name, password = fields
+        account = self.accounts.get(name if "@" in name else f"{name}@example.test")
+        if account is None or account.password != password:
+            raise errors.AuthenticationFailed
+        return session_pb2.AuthenticateResponse(session=self._session(account))
+
+    def _session(self, account: Account) -> session_pb2.Session:
+        token = b"token %d" % next(self._numbers)
+        self.tokens[token] = (account, account.version)
+        return session_pb2.Session(
+            session_token=token,
+            account_id=account.account_id,
+            credential_version=account.version,
+            address=account.address,
+        )
+
+    def _owner(self, token: bytes) -> Account:
+        account, version = self.tokens[token]
+        if version != account.version:
+            raise errors.SessionRevoked
+        return account
+
+    def _acquire(self, _: object, token: bytes) -> mailbox_pb2.AcquireMaildropResponse:
+        account = self._owner(token)
+        if account.lease:
+            raise errors.MaildropInUse
+        account.lease = b"lease %010d" % next(self._numbers)
+        return mailbox_pb2.AcquireMaildropResponse(
+            lease=account.lease,
+            folder_id=FOLDER_ID,
+            uid_validity=account.uid_validity,
+            uids=list(account.messages),
+            size_octets=[len(message) for message in account.messages.values()],
+        )
+
+    def _renew_lease(self, request: mailbox_pb2.RenewMaildropRequest, token: bytes) -> object:
+        if self._owner(token).lease != request.lease:
+            raise errors.LeaseLost
+        return mailbox_pb2.RenewMaildropResponse()
+
+    def _release(self, request: mailbox_pb2.ReleaseMaildropRequest, token: bytes) -> object:
+        account = self._owner(token)
+        if account.lease != request.lease:
+            raise errors.LeaseLost
+        account.lease = b""
+        count = 0
+        for run in request.deleted_uids:
+            for uid in [uid for uid in account.messages if run.first <= uid <= run.last]:
+                del account.messages[uid]
+                count += 1
+        for run in request.seen_uids:
+            account.seen |= {uid for uid in account.messages if run.first <= uid <= run.last}
+        return mailbox_pb2.ReleaseMaildropResponse(deleted_count=count)
+
+    def _renew_session(self, _: object, token: bytes) -> session_pb2.RenewSessionResponse:
+        return session_pb2.RenewSessionResponse(session=self._session(self._owner(token)))
+
+    # -- streaming
+
+    def _batches(
+        self, account: Account, request: message_pb2.StreamMessagesRequest
+    ) -> Iterator[message_pb2.StreamMessagesResponse]:
+        """Batches as the contract has them: only the last message of one may be cut."""
+        (section,) = request.sections
+        batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
+        for run in request.messages.uids:
+            for uid in [uid for uid in account.messages if run.first <= uid <= run.last]:
+                octets = cut(account.messages[uid], section)
+                if room < len(octets) and batch.rows.uids:
+                    yield batch
+                    batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
+                if not batch.rows.sections:
+                    batch.rows.sections.add()
+                batch.rows.uids.append(uid)
+                batch.rows.sections[0].octets.append(octets[:room])
+                batch.rows.sections[0].total_octets.append(len(octets))
+                sent = min(room, len(octets))
+                room -= sent
+                if sent < len(octets):
+                    yield batch
+                    for at in range(sent, len(octets), self._batch_octets):
+                        rest = message_pb2.SectionRest(
+                            uid=uid, offset_octets=at, octets=octets[at : at + self._batch_octets]
+                        )
+                        yield message_pb2.StreamMessagesResponse(rest=rest)
+                    batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
+        if batch.rows.uids:
+            yield batch
+
+
+def cut(message: bytes, section: message_pb2.Section) -> bytes:
+    if section.kind == message_pb2.SECTION_KIND_HEADER:
+        header, blank, _ = message.partition(b"\r\n\r\n")
+        message = header + blank
+    start = section.offset_octets
+    return message[start : start + section.length_octets] if section.HasField("length_octets") else message[start:]

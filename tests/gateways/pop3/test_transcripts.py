@@ -1,0 +1,27 @@
+"""Conversations with the POP3 gateway, as written in tests/transcripts/pop3."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.harness.player import Endpoint, Play, Player, each_transcript
+
+from .conftest import Running
+from .messages import MESSAGES
+
+
+@each_transcript("pop3")
+async def test_pop3_conversation(path: Path, play: Play, running: Running) -> None:
+    async def given(text: str, player: Player) -> None:
+        for sentence in text.splitlines():
+            if match := re.fullmatch(r"(\w+) has the password \"(.*)\"", sentence):
+                running.core.account(match[1]).password = match[2]
+            elif match := re.fullmatch(r"(\w+) has ([\w, ]+)", sentence):
+                for name in match[2].split(", "):
+                    running.core.account(match[1]).add(MESSAGES[name])
+            else:
+                assert sentence == "nothing", sentence
+
+    endpoint = Endpoint("127.0.0.1", running.port, running.tls)
+    await play(path, {"pop3": endpoint}, given)
