@@ -10,10 +10,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import BinaryIO, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry
+
+from restante.config import Config
+from restante.config import Listener as ConfiguredListener
 
 from ..sasl import AuthenticationPolicy
 from . import logging, sockets
@@ -53,6 +57,31 @@ class RuntimeSettings:
     log_level: str = "info"
     log_commands: bool = True  # one line for each finished command
     drain_seconds: float = 10.0
+
+    @classmethod
+    def from_config(cls, config: Config, gateway: Literal["imap", "pop3", "smtp", "relay"]) -> RuntimeSettings:
+        """The settings that the configuration file gives the process of `gateway`."""
+        metrics_port: int = getattr(config.health, gateway)
+        return cls(
+            gateway,
+            certificates=tuple(
+                CertificateFiles(Path(pair.certificate), Path(pair.key), pair.hosts) for pair in config.tls.certificates
+            ),
+            authentication=AuthenticationPolicy(config.tls.authentication),
+            limits=ConnectionLimits(config.limits.connections, config.limits.connections_per_address),
+            metrics_host=config.health.host,
+            metrics_port=None if metrics_port < 0 else metrics_port,
+            log_format=config.logging.format,
+            log_level=config.logging.level,
+        )
+
+
+def ports(listeners: Mapping[str, ConfiguredListener]) -> dict[str, Port]:
+    """The listeners of a gateway, as configured."""
+    return {
+        name: Port(listener.host, listener.port, listener.tls, listener.proxy_from)
+        for name, listener in listeners.items()
+    }
 
 
 class Runtime:

@@ -26,12 +26,13 @@ class CertificateFiles:
 
     certificate: Path
     key: Path
+    hosts: tuple[str, ...] = ()  # names it is for; none: those in the certificate
 
 
 @dataclass(frozen=True)
 class _Pair:
     context: ssl.SSLContext
-    names: tuple[str, ...]  # lower case; `*.example.test` as it stands in the certificate
+    names: tuple[str, ...]  # lower case; `*.example.test` stands for one more label
     not_after: datetime
 
 
@@ -145,7 +146,8 @@ def _load(files: CertificateFiles) -> _Pair:
         raise CertificateError(reason or "cannot be read") from None
     except ValueError as error:
         raise CertificateError(str(error)) from None
-    return _Pair(context, _names(leaf), leaf.not_valid_after_utc)
+    names = tuple(host.lower() for host in files.hosts) or _names(leaf)
+    return _Pair(context, names, leaf.not_valid_after_utc)
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:

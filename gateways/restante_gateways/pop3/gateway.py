@@ -6,17 +6,18 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from restante.config import Config
 from restante.link import CoreLink
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.net.connection import Connection, ConnectionBounds
-from restante_gateways.net.runtime import Port, Runtime
+from restante_gateways.net.runtime import Port, Runtime, ports
 from restante_gateways.net.tls import Certificates
 
 from .maildrop import Core, Maildrop
 from .replies import REFUSALS
 from .session import Session
 
-IDLE_SECONDS = 630.0  # RFC 1939 3 asks for at least ten minutes
+IDLE_SECONDS = 600.0  # RFC 1939 3 asks for at least ten minutes
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Pop3Settings:
 
     listeners: Mapping[str, Port]
     bounds: ConnectionBounds = field(default_factory=lambda: ConnectionBounds(idle_timeout_seconds=IDLE_SECONDS))
+
+    @classmethod
+    def from_config(cls, config: Config) -> Pop3Settings:
+        """The settings that the configuration file gives."""
+        idle_seconds = max(600.0, config.pop3.idle_minutes * 60)
+        return cls(ports(config.pop3.listeners), ConnectionBounds(idle_timeout_seconds=idle_seconds))
 
 
 class Pop3Gateway:

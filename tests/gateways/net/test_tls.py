@@ -152,3 +152,11 @@ def test_old_tls_versions_are_not_spoken(make_pair: MakePair) -> None:
     context = Certificates([make_pair("server", "localhost")]).context
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_configured_hosts_go_before_the_names_in_the_certificate(make_pair: MakePair) -> None:
+    one, two = make_pair("one", "one.example.test"), make_pair("two", "two.example.test")
+    two = CertificateFiles(two.certificate, two.key, ("mail.example.test",))
+    certificates = Certificates([one, two])
+    assert served(certificates, "mail.example.test") == pem(two)
+    assert served(certificates, "two.example.test") == pem(one)

@@ -117,7 +117,7 @@ class FakeCore:
         fields = request.response.decode().split("\0")
         if len(fields) != 3:
             raise errors.AuthenticationFailed
-        _, name, password = fields
+        name, password = fields[1:]
         account = self.accounts.get(name if "@" in name else f"{name}@example.test")
         if account is None or account.password != password:
             raise errors.AuthenticationFailed
