@@ -174,9 +174,7 @@ class Sessions:
         if changes.looked_at - self._looked_at > states.CHANGES_KEPT_SECONDS * SECOND // 2:
             self._states.clear()  # the database was away for so long that changes may have come and gone
         for ended in changes.ended:
-            state = self._states.get(ended.account_id)
-            if state is None or state.credential_version < ended.credential_version:
-                self.forget_account(ended.account_id)
+            self.forget_account(ended.account_id)
         self._revoked.update(changes.revoked)
         expired = [session_id for session_id, until in self._revoked.items() if until < changes.looked_at]
         for session_id in expired:

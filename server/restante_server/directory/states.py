@@ -13,7 +13,6 @@ from restante_server.directory.upsert import insert_into
 SECOND = 1_000_000  # microseconds
 OVERLAP_SECONDS = 60  # how far a look reaches back behind the one before: a commit may come long after its time
 CHANGES_KEPT_SECONDS = 3_600
-DELETED = (1 << 63) - 1  # the version below which every session of a deleted account is
 
 
 @dataclass(frozen=True, slots=True)

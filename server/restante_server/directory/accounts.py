@@ -1,0 +1,218 @@
+"""Accounts: who can log on, with a mailbox each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+
+from restante.errors import AccountNotFound, InvalidAddress, InvalidArgument
+from restante.v1.admin_pb2 import SentCopyPolicy
+from restante_server.db.schema import account, credential, mailbox
+from restante_server.directory import addresses, credentials, domains, names, states
+from restante_server.store import mailboxes
+
+MAX_DISPLAY_NAME_OCTETS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account, with what its mailbox holds. Times are microseconds."""
+
+    account_id: int
+    domain_id: int
+    address: str  # as spelled
+    address_key: str
+    display_name: str
+    enabled: bool
+    administrator: bool
+    sent_copy: int  # SentCopyPolicy
+    credential_version: int
+    mailbox_id: int
+    quota_octets: int | None
+    used_octets: int
+    message_count: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What an account is made from."""
+
+    address: str
+    verifier: str  # PHC string of the password
+    display_name: str = ""
+    quota_octets: int | None = None  # None: no limit
+    sent_copy: int = SentCopyPolicy.SENT_COPY_POLICY_API
+    administrator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What changes; None stays."""
+
+    display_name: str | None = None
+    enabled: bool | None = None
+    administrator: bool | None = None
+    sent_copy: int | None = None
+    quota_octets: int | None = None  # 0: no limit
+
+
+_accounts = select(
+    account.c.account_id,
+    account.c.domain_id,
+    account.c.address,
+    account.c.address_key,
+    account.c.display_name,
+    account.c.enabled,
+    account.c.administrator,
+    account.c.sent_copy,
+    account.c.credential_version,
+    account.c.mailbox_id,
+    mailbox.c.quota_octets,
+    mailbox.c.used_octets,
+    mailbox.c.message_count,
+    account.c.created_at,
+).join_from(account, mailbox, mailbox.c.mailbox_id == account.c.mailbox_id)
+
+
+def create(tx: Connection, now: int, new: NewAccount) -> Account:
+    """Make an account with its mailbox and folders.
+
+    Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
+    """
+    address = addresses.parse(new.address)
+    display_name = _display_name(new.display_name)
+    if new.quota_octets is not None and new.quota_octets < 0:
+        raise InvalidArgument(field="quota_octets", problem="is negative")
+    domain_id = domains.claim(tx, address)
+    mailbox_id = mailboxes.create(tx, now, quota_octets=new.quota_octets)
+    made = tx.execute(
+        insert(account)
+        .values(
+            domain_id=domain_id,
+            address=str(address),
+            address_key=address.key,
+            display_name=display_name,
+            name_key=names.fold(display_name),
+            enabled=True,
+            administrator=new.administrator,
+            sent_copy=new.sent_copy,
+            credential_version=1,
+            mailbox_id=mailbox_id,
+            created_at=now,
+        )
+        .returning(account.c.account_id)
+    )
+    account_id: int = made.scalar_one()
+    mailboxes.assign(tx, mailbox_id, account_id)
+    credentials.create(tx, account_id, new.verifier, now)
+    return get(tx, new.address)
+
+
+def get(tx: Connection, address: str) -> Account:
+    """The account of an address. Raises AccountNotFound."""
+    try:
+        key = addresses.key(address)
+    except InvalidAddress:
+        raise AccountNotFound(account=address) from None
+    row = tx.execute(_accounts.where(account.c.address_key == key)).mappings().first()
+    if row is None:
+        raise AccountNotFound(account=address)
+    return _account(row)
+
+
+def get_by_id(tx: Connection, account_id: int) -> Account:
+    """The account of an id. Raises AccountNotFound."""
+    row = tx.execute(_accounts.where(account.c.account_id == account_id)).mappings().first()
+    if row is None:
+        raise AccountNotFound(account=account_id)
+    return _account(row)
+
+
+def listing(tx: Connection, domain_name: str, after: str, limit: int) -> list[Account]:
+    """At most `limit` accounts behind the address key `after`, in order of key; of one domain, or of all ("").
+
+    Raises DomainNotFound, InvalidArgument.
+    """
+    statement = _accounts.where(account.c.address_key > after).order_by(account.c.address_key).limit(limit)
+    if domain_name:
+        statement = statement.where(account.c.domain_id == domains.get(tx, domain_name).domain_id)
+    return [_account(row) for row in tx.execute(statement).mappings()]
+
+
+def change(tx: Connection, address: str, edit: Edit) -> Account:
+    """Change an account's settings. Switching it off, and taking administration from it, end its sessions.
+
+    Raises AccountNotFound, InvalidArgument.
+    """
+    found = get(tx, address)
+    values: dict[str, object] = {}
+    if edit.display_name is not None:
+        display_name = _display_name(edit.display_name)
+        values.update(display_name=display_name, name_key=names.fold(display_name))
+    if edit.enabled is not None:
+        values["enabled"] = edit.enabled
+    if edit.administrator is not None:
+        values["administrator"] = edit.administrator
+    if edit.sent_copy is not None:
+        values["sent_copy"] = edit.sent_copy
+    if values:
+        tx.execute(update(account).where(account.c.account_id == found.account_id).values(values))
+    if edit.quota_octets is not None:
+        if edit.quota_octets < 0:
+            raise InvalidArgument(field="quota_octets", problem="is negative")
+        mailboxes.set_quota(tx, found.mailbox_id, edit.quota_octets or None)
+    less = (found.enabled and edit.enabled is False) or (found.administrator and edit.administrator is False)
+    if less:
+        raise_version(tx, found.account_id)
+    else:
+        states.note_change(tx, found.account_id, found.credential_version)
+    return get_by_id(tx, found.account_id)
+
+
+def set_password(tx: Connection, account_id: int, verifier: str) -> int:
+    """Another password, which ends the account's sessions; returns the new credential version."""
+    credentials.replace(tx, account_id, verifier)
+    return raise_version(tx, account_id)
+
+
+def raise_version(tx: Connection, account_id: int) -> int:
+    """End every session that the account has; returns the new credential version. Raises AccountNotFound."""
+    raised = tx.execute(
+        update(account)
+        .where(account.c.account_id == account_id)
+        .values(credential_version=account.c.credential_version + 1)
+        .returning(account.c.credential_version)
+    )
+    version: int | None = raised.scalar()
+    if version is None:
+        raise AccountNotFound(account=account_id)
+    states.note_change(tx, account_id, version)
+    return version
+
+
+def remove(tx: Connection, address: str) -> Account:
+    """Take an account out; its mailbox stays, without an owner, for the purge. Returns what it was.
+
+    Raises AccountNotFound.
+    """
+    found = get(tx, address)
+    domains.release(tx, found.address_key)
+    mailboxes.assign(tx, found.mailbox_id, None)
+    tx.execute(delete(credential).where(credential.c.account_id == found.account_id))
+    tx.execute(delete(account).where(account.c.account_id == found.account_id))
+    states.note_change(tx, found.account_id, found.credential_version + 1)
+    return found
+
+
+def _display_name(text: str) -> str:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_DISPLAY_NAME_OCTETS:
+        raise InvalidArgument(field="display_name", problem=f"has more than {MAX_DISPLAY_NAME_OCTETS} octets")
+    if any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in text):
+        raise InvalidArgument(field="display_name", problem="has control characters")
+    return text
+
+
+def _account(row: RowMapping) -> Account:
+    return Account(**dict(row))

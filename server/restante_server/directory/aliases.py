@@ -1,0 +1,77 @@
+"""Aliases: other addresses for one or more recipients, here or elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select
+
+from restante.errors import AliasNotFound, InvalidAddress, InvalidArgument
+from restante_server.db.schema import alias
+from restante_server.directory import addresses, domains
+
+MAX_TARGETS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """One alias."""
+
+    address: str  # as spelled
+    address_key: str
+    targets: tuple[str, ...]
+
+
+_aliases = select(alias.c.address, alias.c.address_key, alias.c.targets)
+
+
+def create(tx: Connection, now: int, address: str, targets: Sequence[str]) -> Alias:
+    """Make an alias. Targets need not exist: what cannot be delivered is reported to the sender.
+
+    Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
+    """
+    if not 1 <= len(targets) <= MAX_TARGETS:
+        raise InvalidArgument(field="targets", problem=f"must be 1 to {MAX_TARGETS} addresses")
+    parsed = addresses.parse(address)
+    unique = {target.key: str(target) for target in map(addresses.parse, targets)}
+    domain_id = domains.claim(tx, parsed)
+    made = Alias(str(parsed), parsed.key, tuple(unique.values()))
+    tx.execute(
+        insert(alias).values(
+            domain_id=domain_id,
+            address=made.address,
+            address_key=made.address_key,
+            targets=json.dumps(made.targets, ensure_ascii=False),
+            created_at=now,
+        )
+    )
+    return made
+
+
+def listing(tx: Connection, domain_name: str, after: str, limit: int) -> list[Alias]:
+    """At most `limit` aliases behind the address key `after`, in order of key; of one domain, or of all ("").
+
+    Raises DomainNotFound, InvalidArgument.
+    """
+    statement = _aliases.where(alias.c.address_key > after).order_by(alias.c.address_key).limit(limit)
+    if domain_name:
+        statement = statement.where(alias.c.domain_id == domains.get(tx, domain_name).domain_id)
+    return [Alias(row.address, row.address_key, read_targets(row.targets)) for row in tx.execute(statement)]
+
+
+def remove(tx: Connection, address: str) -> None:
+    """Take an alias out. Raises AliasNotFound."""
+    try:
+        key = addresses.key(address)
+    except InvalidAddress:
+        raise AliasNotFound(address=address) from None
+    if tx.execute(delete(alias).where(alias.c.address_key == key)).rowcount == 0:
+        raise AliasNotFound(address=address)
+    domains.release(tx, key)
+
+
+def read_targets(stored: str) -> tuple[str, ...]:
+    """The column `targets` as addresses."""
+    return tuple(json.loads(stored))

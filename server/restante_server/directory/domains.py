@@ -1,0 +1,135 @@
+"""Domains whose mail ends here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+
+from restante.errors import (
+    AddressExists,
+    DomainExists,
+    DomainNotEmpty,
+    DomainNotFound,
+    InvalidAddress,
+    InvalidArgument,
+    RecipientNotFound,
+)
+from restante_server.db.schema import account, alias, domain
+from restante_server.directory import addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One domain."""
+
+    domain_id: int
+    name: str  # as given
+    ascii_name: str  # A-labels, lower case
+    catch_all: str  # key of an account or alias, "": none
+    account_count: int
+    alias_count: int
+
+
+_accounts = select(func.count()).where(account.c.domain_id == domain.c.domain_id).scalar_subquery()
+_aliases = select(func.count()).where(alias.c.domain_id == domain.c.domain_id).scalar_subquery()
+_domains = select(
+    domain.c.domain_id,
+    domain.c.name,
+    domain.c.ascii_name,
+    func.coalesce(domain.c.catch_all, "").label("catch_all"),
+    _accounts.label("account_count"),
+    _aliases.label("alias_count"),
+)
+
+
+def ascii_name(name: str) -> str:
+    """A domain's name in A-labels. Raises InvalidArgument."""
+    try:
+        return addresses.ascii_domain(name)
+    except InvalidAddress as error:
+        raise InvalidArgument(field="name", problem=error.metadata["problem"]) from error
+
+
+def create(tx: Connection, now: int, name: str) -> Domain:
+    """Add a domain. Raises DomainExists, InvalidArgument."""
+    key = ascii_name(name)
+    if tx.execute(select(domain.c.domain_id).where(domain.c.ascii_name == key)).first() is not None:
+        raise DomainExists(domain=key)
+    tx.execute(insert(domain).values(ascii_name=key, name=name, created_at=now))
+    return get(tx, name)
+
+
+def get(tx: Connection, name: str) -> Domain:
+    """One domain. Raises DomainNotFound, InvalidArgument."""
+    key = ascii_name(name)
+    row = tx.execute(_domains.where(domain.c.ascii_name == key)).mappings().first()
+    if row is None:
+        raise DomainNotFound(domain=key)
+    return _domain(row)
+
+
+def listing(tx: Connection, after: str, limit: int) -> list[Domain]:
+    """At most `limit` domains behind the ASCII name `after`, in order of ASCII name."""
+    statement = _domains.where(domain.c.ascii_name > after).order_by(domain.c.ascii_name).limit(limit)
+    return [_domain(row) for row in tx.execute(statement).mappings()]
+
+
+def set_catch_all(tx: Connection, name: str, address: str) -> Domain:
+    """Who gets mail for unknown recipients; "": nobody.
+
+    Raises DomainNotFound, InvalidAddress, RecipientNotFound when no account or alias here has that address.
+    """
+    found = get(tx, name)
+    key = addresses.key(address) if address else None
+    if key is not None and not is_taken(tx, key):
+        raise RecipientNotFound(address=address)
+    tx.execute(update(domain).where(domain.c.domain_id == found.domain_id).values(catch_all=key))
+    return get(tx, name)
+
+
+def remove(tx: Connection, name: str) -> None:
+    """Take a domain out. Raises DomainNotFound, DomainNotEmpty."""
+    domain_id = lock(tx, ascii_name(name))
+    found = get(tx, name)
+    if found.account_count or found.alias_count:
+        raise DomainNotEmpty(domain=found.ascii_name)
+    tx.execute(delete(domain).where(domain.c.domain_id == domain_id))
+
+
+def lock(tx: Connection, ascii_domain: str) -> int:
+    """The id of a domain, kept from changing until the commit: addresses are made one at a time in a domain.
+
+    Raises DomainNotFound.
+    """
+    statement = select(domain.c.domain_id).where(domain.c.ascii_name == ascii_domain).with_for_update()
+    domain_id: int | None = tx.execute(statement).scalar()
+    if domain_id is None:
+        raise DomainNotFound(domain=ascii_domain)
+    return domain_id
+
+
+def is_taken(tx: Connection, key: str) -> bool:
+    """True when an account or alias has this address key."""
+    taken = select(account.c.account_id).where(account.c.address_key == key)
+    return tx.execute(taken.union_all(select(alias.c.alias_id).where(alias.c.address_key == key))).first() is not None
+
+
+def claim(tx: Connection, address: addresses.Address) -> int:
+    """Make sure that an address can be made here; returns its domain's id, locked.
+
+    Raises DomainNotFound, AddressExists.
+    """
+    domain_id = lock(tx, address.ascii_domain)
+    if is_taken(tx, address.key):
+        raise AddressExists(address=str(address))
+    return domain_id
+
+
+def release(tx: Connection, key: str) -> None:
+    """The account or alias of this key is going: nobody's catch-all may name it any longer."""
+    tx.execute(update(domain).where(domain.c.catch_all == key).values(catch_all=None))
+
+
+def _domain(row: RowMapping) -> Domain:
+    return Domain(**dict(row))
