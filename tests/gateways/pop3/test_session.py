@@ -1,0 +1,448 @@
+"""Sessions in trouble and under rules: the core away, leases lost, time running out, TLS required, lost clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from restante import errors
+from restante.v1.sync_pb2 import SessionsEnded
+from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.pop3 import maildrop as maildrop_module
+from restante_gateways.pop3 import retrieval
+from restante_gateways.pop3 import session as session_module
+from restante_gateways.sasl import AuthenticationPolicy
+
+from .conftest import Running
+from .messages import MESSAGES
+
+
+class Client:
+    """Lines over a socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def line(self) -> str:
+        async with asyncio.timeout(10):
+            return (await self.reader.readline()).decode()
+
+    async def ask(self, command: str) -> str:
+        self.writer.write(f"{command}\r\n".encode())
+        return await self.line()
+
+    async def rest(self) -> bytes:
+        """A multi-line answer, with its dot."""
+        async with asyncio.timeout(10):
+            lines = [await self.reader.readline()]
+            while lines[-1] not in (b".\r\n", b""):
+                lines.append(await self.reader.readline())
+        return b"".join(lines)
+
+    async def log_in(self, name: str = "alice") -> str:
+        assert (await self.ask(f"USER {name}")).startswith("+OK")
+        return await self.ask(f"PASS {name}-demo")
+
+
+@asynccontextmanager
+async def dial(running: Running, *, tls: bool = False) -> AsyncIterator[Client]:
+    port, context = (running.tls_port, running.tls) if tls else (running.port, None)
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname="localhost" if tls else None, limit=1 << 20
+    )
+    client = Client(reader, writer)
+    assert (await client.line()).startswith("+OK")
+    try:
+        yield client
+    finally:
+        writer.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(retrieval, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(maildrop_module, "RELEASE_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(maildrop_module, "PAUSE_SECONDS", 0.02)
+
+
+# -- the core is away
+
+
+async def test_a_core_that_is_away_is_a_temporary_error_at_login(running: Running) -> None:  # DESIGN 6
+    async with dial(running) as client:
+        running.core.away = True
+        assert (await client.log_in()).startswith("-ERR [SYS/TEMP]")
+        running.core.away = False
+        assert await client.log_in() == "+OK 0 messages (0 octets)\r\n"
+
+
+async def test_a_core_that_is_away_costs_a_retrieval_not_the_session(running: Running) -> None:
+    running.core.account("alice").add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        running.core.away = True
+        assert (await client.ask("RETR 1")).startswith("-ERR [SYS/TEMP]")
+        assert (await client.ask("TOP 1 0")).startswith("-ERR [SYS/TEMP]")
+        assert await client.ask("NOOP") == "+OK nothing done\r\n"
+        running.core.away = False
+        assert (await client.ask("RETR 1")).startswith("+OK")
+        assert await client.rest() == MESSAGES["plain"] + b".\r\n"
+
+
+async def test_half_a_message_never_looks_whole(running: Running) -> None:
+    running.core._batch_octets = 1000
+    running.core.account("alice").add(b"A: b\r\n\r\n" + b"x" * 500_000 + b"\r\n")
+    async with dial(running) as client:
+        await client.log_in()
+        running.core.before = lambda name: None
+        assert (await client.ask("RETR 1")).startswith("+OK")
+        running.core.away = True
+        try:
+            rest = await client.reader.read(-1)
+        except ConnectionResetError:
+            return
+        assert not rest.endswith(b"\r\n.\r\n")
+
+
+async def test_quit_that_cannot_delete_says_so(running: Running) -> None:  # behaviour 69
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        await client.ask("DELE 1")
+        running.core.away = True
+        assert (await client.ask("QUIT")).startswith("-ERR [SYS/TEMP]")
+        assert await client.line() == ""
+    assert len(account.messages) == 1
+
+
+async def test_quit_tries_again_while_the_core_comes_back(running: Running) -> None:
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        await client.ask("DELE 1")
+        running.core.away = True
+        asyncio.get_running_loop().call_later(0.05, setattr, running.core, "away", False)
+        assert await client.ask("QUIT") == "+OK bye, 1 messages deleted\r\n"
+    assert not account.messages
+
+
+# -- lease and session
+
+
+async def test_quit_after_the_lease_was_lost_deletes_nothing_and_says_so(running: Running) -> None:  # behaviour 69
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        await client.ask("DELE 1")
+        account.lease = b"another's"
+        assert (
+            await client.ask("QUIT")
+            == "-ERR [IN-USE] the maildrop was given to another session; nothing was deleted\r\n"
+        )
+    assert len(account.messages) == 1
+
+
+async def test_the_lease_and_the_token_are_renewed_while_the_session_lives(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.05)
+    monkeypatch.setattr(maildrop_module, "RENEW_TOKEN_SECONDS", 0.12)
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        await until(lambda: running.core.calls.count("RenewSession") >= 2)
+        assert running.core.calls.count("RenewMaildrop") > running.core.calls.count("RenewSession")
+        running.core.away = True
+        await asyncio.sleep(0.2)  # a core away for a moment ends nothing
+        running.core.away = False
+        assert (await client.ask("RETR 1")).startswith("+OK")
+        await client.rest()
+        assert await client.ask("QUIT") == "+OK bye\r\n"
+    renewals = len(running.core.calls)
+    await asyncio.sleep(0.15)
+    assert len(running.core.calls) == renewals
+
+
+async def test_a_lease_that_was_lost_ends_the_session(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.05)
+    account = running.core.account("alice")
+    async with dial(running) as client:
+        await client.log_in()
+        account.lease = b"another's"
+        assert (await client.line()).startswith("-ERR [IN-USE]")
+        assert await client.line() == ""
+    await until(lambda: not running.gateway._maildrops)
+
+
+async def test_a_changed_password_ends_the_session_at_once(running: Running) -> None:  # DESIGN 1
+    account = running.core.account("alice")
+    async with dial(running) as client, dial(running) as other:
+        await client.log_in()
+        await other.log_in("bob")
+        running.gateway.sessions_ended(SessionsEnded(account_id=account.account_id, credential_version=1))
+        assert await client.ask("NOOP") == "+OK nothing done\r\n"  # this one is of version 1 itself
+        account.version = 2
+        running.gateway.sessions_ended(SessionsEnded(account_id=account.account_id, credential_version=2))
+        assert await client.line() == "-ERR [AUTH] the session was ended, log in again\r\n"
+        assert await client.line() == ""
+        assert await other.ask("NOOP") == "+OK nothing done\r\n"
+
+
+async def test_a_single_session_can_be_ended(running: Running) -> None:
+    async with dial(running) as client:
+        await client.log_in()
+        account = running.core.account("alice")
+        notice = SessionsEnded(account_id=account.account_id, credential_version=9, session_token=b"another")
+        running.gateway.sessions_ended(notice)
+        assert await client.ask("NOOP") == "+OK nothing done\r\n"
+        notice.session_token = next(iter(running.core.tokens))
+        running.gateway.sessions_ended(notice)
+        assert (await client.line()).startswith("-ERR [AUTH]")
+
+
+async def test_a_revoked_session_cannot_retrieve(running: Running) -> None:
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        account.version = 2
+        assert (await client.ask("RETR 1")).startswith("-ERR [AUTH]")
+        assert await client.line() == ""
+
+
+async def test_mail_that_arrives_inside_a_session_is_not_shown(running: Running) -> None:  # behaviour 72
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        account.add(MESSAGES["dots"])
+        assert await client.ask("STAT") == f"+OK 1 {len(MESSAGES['plain'])}\r\n"
+        await client.ask("DELE 1")
+        await client.ask("QUIT")
+    assert list(account.messages.values()) == [MESSAGES["dots"]]
+
+
+async def test_a_dropped_connection_deletes_nothing_and_frees_the_maildrop(running: Running) -> None:  # behaviour 69
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        await client.ask("RETR 1")
+        await client.rest()
+        await client.ask("DELE 1")
+        client.writer.transport.abort()
+    await until(lambda: not account.lease)
+    assert len(account.messages) == 1
+    assert not account.seen
+
+
+async def test_what_was_retrieved_and_kept_is_marked_as_read_at_quit(running: Running) -> None:
+    account = running.core.account("alice")
+    for name in ("plain", "dots", "short"):
+        account.add(MESSAGES[name])
+    async with dial(running) as client:
+        await client.log_in()
+        for command in ("RETR 1", "TOP 3 0", "RETR 2"):  # TOP reads nothing, behaviour 71
+            assert (await client.ask(command)).startswith("+OK")
+            await client.rest()
+        await client.ask("DELE 2")
+        await client.ask("QUIT")
+    assert account.seen == {1}
+
+
+# -- time
+
+
+async def test_autologout_says_nothing_and_deletes_nothing(running: Running) -> None:  # behaviour 76
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        await client.ask("DELE 1")
+        (listener, *_) = running.runtime.listeners
+        (connection,) = listener._connections  # type: ignore[attr-defined]
+        connection.idle_timeout_seconds = 0.1
+        await client.ask("NOOP")
+        assert await client.line() == ""
+    await until(lambda: not account.lease)
+    assert len(account.messages) == 1
+
+
+def test_the_configured_idle_time_is_at_least_ten_minutes() -> None:  # behaviour 76, RFC 1939 3
+    from restante.config import load
+    from restante_gateways.pop3.gateway import Pop3Settings
+
+    assert Pop3Settings({}).bounds.idle_timeout_seconds >= 600
+    short = load(None, {}, {"pop3.idle_minutes": 1.0})
+    assert Pop3Settings.from_config(short).bounds.idle_timeout_seconds >= 600
+
+
+async def test_login_has_a_deadline_however_busy_the_client(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "LOGIN_SECONDS", 0.3)
+    async with dial(running) as client:
+        async with asyncio.timeout(5):
+            while await client.ask("CAPA") != "":
+                await client.rest()
+
+
+async def test_a_gateway_going_down_says_so_and_gives_the_maildrop_back(running: Running) -> None:
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        await client.ask("DELE 1")
+        draining = asyncio.ensure_future(running.runtime.drain())
+        assert await client.line() == "-ERR [SYS/TEMP] the server is going down, come back soon\r\n"
+        assert await client.line() == ""
+        client.writer.close()
+        await draining
+    assert not account.lease
+    assert len(account.messages) == 1
+
+
+# -- TLS and who may log in
+
+
+@pytest.mark.parametrize("policy", [AuthenticationPolicy.REQUIRED])
+async def test_without_tls_there_is_no_login_where_it_is_required(running: Running) -> None:
+    async with dial(running) as client:
+        assert (await client.ask("CAPA")).startswith("+OK")
+        capabilities = (await client.rest()).decode().splitlines()
+        assert "STLS" in capabilities
+        assert not any(line.split()[0] in ("USER", "SASL") for line in capabilities)
+        for command in ("USER alice", "PASS alice-demo", "AUTH PLAIN AGFsaWNlAGFsaWNlLWRlbW8=", "AUTH PLAIN"):
+            assert await client.ask(command) == "-ERR use STLS before authentication\r\n"
+        assert (await client.ask("STLS")).startswith("+OK")
+        await client.writer.start_tls(running.tls, server_hostname="localhost")
+        assert await client.log_in() == "+OK 0 messages (0 octets)\r\n"
+    async with dial(running, tls=True) as client:
+        assert await client.log_in("bob") == "+OK 0 messages (0 octets)\r\n"
+    assert running.core.calls.count("Authenticate") == 2
+    assert all(context.tls for context in running.core.contexts)
+    assert [context.listener for context in running.core.contexts] == ["pop3", "pop3s"]
+
+
+async def test_the_core_is_told_where_the_client_stands(running: Running) -> None:
+    async with dial(running) as client:
+        await client.log_in()
+    (context,) = running.core.contexts
+    assert (context.client_address, context.listener, context.tls, context.loopback) == (
+        "127.0.0.1",
+        "pop3",
+        False,
+        True,
+    )
+
+
+async def test_neither_secrets_nor_unknown_names_are_logged(running: Running) -> None:  # DESIGN 3
+    async with dial(running) as client:
+        await client.ask("USER mallory")
+        await client.ask("PASS guessed-secret")
+        await client.ask("AUTH PLAIN AG1hbGxvcnkAZ3Vlc3NlZA==")
+        await client.ask("mallory typed a name first")
+        await client.log_in()
+        await client.ask("STAT")
+        await client.ask("QUIT")
+    await until(lambda: b"session ended" in running.log.getvalue())  # lines are gathered for 0.1 s
+    running.runtime.commands.flush()
+    logged = running.log.getvalue()
+    for secret in (b"mallory", b"guessed", b"demo", b"AG1hb"):
+        assert secret not in logged
+    lines = [json.loads(line) for line in logged.splitlines()]
+    commands = [(line["command"], line["outcome"]) for line in lines if line["event"] == "command"]
+    assert commands == [
+        ("USER", "ok"), ("PASS", "auth"), ("AUTH", "auth"), ("?", "err"), ("USER", "ok"), ("PASS", "ok"),
+        ("STAT", "ok"), ("QUIT", "ok"),
+    ]  # fmt: skip
+    accounts = [line.get("account") for line in lines]
+    assert accounts == [None] * 5 + ["alice@example.test"] * (len(lines) - 5)
+
+
+# -- the wire
+
+
+async def test_answers_reach_a_client_that_has_closed_its_direction(running: Running) -> None:
+    running.core.account("alice").add(MESSAGES["plain"])
+    async with dial(running) as client:
+        client.writer.write(b"USER alice\r\nPASS alice-demo\r\nRETR 1\r\nQUIT\r\n")
+        client.writer.write_eof()
+        async with asyncio.timeout(5):
+            answer = await client.reader.read()
+    assert answer.endswith(MESSAGES["plain"] + b".\r\n+OK bye\r\n")
+
+
+async def test_a_large_message_streams_to_a_slow_client(running: Running) -> None:
+    running.core._batch_octets = 100_000
+    message = b"A: b\r\n\r\n" + b"".join(b".%07d\r\n" % n for n in range(500_000))
+    running.core.account("alice").add(message)
+    async with dial(running) as client:
+        await client.log_in()
+        assert await client.ask("RETR 1") == f"+OK {len(message)} octets\r\n"
+        received = bytearray()
+        async with asyncio.timeout(20):
+            while not received.endswith(b"\r\n.\r\n"):
+                received += await client.reader.read(200_000)
+                await asyncio.sleep(0.001)
+        assert received == message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+        assert await client.ask("NOOP") == "+OK nothing done\r\n"
+
+
+async def test_a_client_of_another_protocol_is_let_go(running: Running) -> None:
+    async with dial(running) as client:
+        client.writer.write(b"GET / HTTP/1.1\r\n" * 40)
+        async with asyncio.timeout(5):
+            answer = await client.reader.read()
+        assert answer == b"-ERR unknown command\r\n" * session_module.MAX_ERRORS
+
+
+async def test_an_endless_line_costs_no_memory_and_one_error(running: Running) -> None:
+    async with dial(running) as client:
+        for _ in range(50):
+            client.writer.write(b"A" * 20_000)
+        client.writer.write(b"\r\n")
+        assert await client.line() == "-ERR line too long\r\n"
+        assert await client.log_in() == "+OK 0 messages (0 octets)\r\n"
+
+
+async def test_a_response_of_12288_octets_is_carried(running: Running) -> None:  # RFC 4954 4
+    async with dial(running) as client:
+        assert await client.ask("AUTH PLAIN") == "+ \r\n"
+        assert (await client.ask("A" * 12_288)).startswith("-ERR [AUTH]")
+        assert await client.ask("AUTH PLAIN") == "+ \r\n"
+        assert await client.ask("A" * 12_292) == "-ERR malformed response\r\n"
+
+
+@pytest.mark.parametrize("bounds", [ConnectionBounds(stalled_timeout_seconds=0.3, linger_seconds=0.1)])
+async def test_a_client_that_stops_reading_loses_the_connection_and_the_lease(running: Running) -> None:
+    account = running.core.account("alice")
+    account.add(b"A: b\r\n\r\n" + b"x" * 30_000_000 + b"\r\n")
+    async with dial(running) as client:
+        await client.log_in()
+        client.writer.write(b"RETR 1\r\n")
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await until(lambda: not account.lease)
+    assert running.core.open_streams == 0
+
+
+def test_every_reason_has_an_answer_and_only_the_sure_ones_are_permanent() -> None:
+    from restante_gateways.pop3.replies import REPLIES, response_to
+
+    for cls in errors.BY_REASON.values():
+        answer = response_to(cls())
+        assert not answer.ok
+        assert cls in REPLIES or answer.code == "SYS/TEMP"
