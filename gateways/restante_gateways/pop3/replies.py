@@ -1,4 +1,4 @@
-"""What a client is told when the core refuses or is away (pure): the one table of POP3."""
+"""What a client is told when the core refuses or is away: the one table of POP3."""
 
 from __future__ import annotations
 
