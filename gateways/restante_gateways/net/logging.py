@@ -34,11 +34,12 @@ def configure(*, form: str = "json", level: str = "info") -> None:
     ]
     if form == "json":
         rest: list[structlog.typing.Processor] = [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     else:
-        rest = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback  # the others show local variables: mail, passwords
+        rest = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=shared + rest,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

@@ -18,6 +18,7 @@ from typing import Any, cast
 import aiosmtpd.smtp
 import structlog
 
+from restante import errors
 from restante_gateways.net.addresses import Peer
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
@@ -82,7 +83,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         self.hello_name, self.extended = "", False
         self.identity: Identity | None = None
         self.transaction: Transaction | None = None
-        self.login_failures = self.errors = self.idle_commands = 0
+        self.login_failures = self.error_count = self.idle_commands = 0
         self.lines = LineReader(MAX_LINE_OCTETS + 64)  # the verb of an AUTH line comes on top
         self._tell_lost = lost
         self._replies = bytearray()
@@ -134,7 +135,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
 
     def message_accepted(self) -> None:
         """Mail came: the client is no nuisance."""
-        self.errors = self.idle_commands = 0
+        self.error_count = self.idle_commands = 0
 
     # -- the loop
 
@@ -208,10 +209,12 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
             return self.reply_to(error)
 
     def reply_to(self, error: Exception) -> Reply:
-        """The reply to a failed call; what is not the core's plain answer is logged."""
+        """The reply to a failed call. A bug of ours is logged with its place, what the core says by its reason."""
         reply = reply_to(error)
-        if reply is replies.OTHERWISE:
-            log.warning("command failed", error=type(error).__name__, exc_info=error)
+        if not isinstance(error, errors.RestanteError):
+            log.error("command failed", error=type(error).__name__, exc_info=error)
+        elif reply is replies.OTHERWISE:
+            log.warning("command failed", error=type(error).__name__, detail=error.detail)
         if reply is replies.SESSION_ENDED:
             self.end(reply)
         return reply
@@ -229,8 +232,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         self.log.finished(verb, outcome, seconds)
         self.metrics.command(verb, outcome, seconds)
         if reply is not None and reply.is_permanent:
-            self.errors += 1
-            if self.errors > self.settings.max_errors:
+            self.error_count += 1
+            if self.error_count > self.settings.max_errors:
                 self.end(replies.TOO_MANY_ERRORS)
 
     # -- octets in

@@ -1,0 +1,46 @@
+"""The table from reasons to replies is whole, and kind to mail."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from restante import errors
+from restante_gateways.smtp.errors import REPLIES, TEMPORARY, reply_to
+from restante_gateways.smtp.replies import OTHERWISE
+
+
+def test_every_reason_has_its_row() -> None:
+    assert REPLIES.keys() | TEMPORARY == set(errors.BY_REASON.values())
+    assert not REPLIES.keys() & TEMPORARY
+
+
+def test_what_no_client_causes_is_never_permanent() -> None:
+    for cls in errors.BY_REASON.values():
+        if not cls.caused_by_client:
+            assert not reply_to(cls()).is_permanent, cls
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("x"), KeyError("y"), errors.UnknownReason("gone", grpc.StatusCode.UNAVAILABLE), errors.Draining()],
+)
+def test_what_is_not_known_is_temporary(error: Exception) -> None:
+    assert reply_to(error) is OTHERWISE
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "enhanced"),
+    [
+        (errors.RecipientNotFound(), 550, "5.1.1"),
+        (errors.RelayDenied(), 550, "5.7.1"),
+        (errors.QuotaExceeded(), 452, "4.2.2"),
+        (errors.StoreFull(), 452, "4.3.1"),
+        (errors.MessageTooLarge(), 552, "5.3.4"),
+        (errors.SenderNotPermitted(), 550, "5.7.1"),
+        (errors.MailLoop(), 554, "5.4.6"),
+        (errors.AuthenticationFailed(), 535, "5.7.8"),
+    ],
+)
+def test_codes_that_others_rely_on(error: errors.RestanteError, code: int, enhanced: str) -> None:
+    assert (reply_to(error).code, reply_to(error).enhanced) == (code, enhanced)
