@@ -77,6 +77,7 @@ class Limits:
     max_recipients: int = 1_000  # of one message
     connections: int = 4_000  # of one gateway process
     connections_per_address: int = 200  # of one client address (/64 for IPv6)
+    reuse_port: bool = False  # several processes of one gateway on the same port
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,7 @@ def load(
             raise ConfigError(f"{path}: {error}") from None
     for name, text in sorted((os.environ if environment is None else environment).items()):
         if name.startswith(ENVIRONMENT) and name.removeprefix(ENVIRONMENT).split("__")[0].lower() in _KEYS:
-            _put(values, name.removeprefix(ENVIRONMENT).lower().split("__"), _from_text(text), name)
+            _put(values, name.removeprefix(ENVIRONMENT).lower().split("__"), from_text(text), name)
     for key, value in (flags or {}).items():
         _put(values, key.split("."), value, key)
     made = _make(Config, values, "")
@@ -245,7 +246,7 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, name: str) -> None
     values[keys[-1]] = value
 
 
-def _from_text(text: str) -> Any:
+def from_text(text: str) -> Any:
     """A value of the environment: a TOML value where it is one, otherwise the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]

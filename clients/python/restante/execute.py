@@ -171,7 +171,7 @@ class Multiplexer:
         timeout: float = 30.0,
         independent: bool = False,
     ) -> Response:
-        """The response to one operation. Raises the class of its ErrorReason; after `timeout` seconds DeadlineExceeded."""
+        """The response to one operation. Raises the class of its reason; after `timeout` seconds DeadlineExceeded."""
         deadline = time.monotonic() + timeout
         result: OperationResult | None = None
         patience, pause = min(deadline, time.monotonic() + self._patience_seconds), FIRST_PAUSE_SECONDS

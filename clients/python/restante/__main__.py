@@ -1,0 +1,5 @@
+"""`python -m restante` is `restante`."""
+
+from restante.cli.main import main
+
+main()

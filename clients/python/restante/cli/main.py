@@ -1,0 +1,38 @@
+"""`restante`: one command line for everything. Parts that are not installed have no commands."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+
+import restante
+
+GROUP = "restante.commands"
+
+
+class Commands(click.Group):
+    """Commands are imported when they are asked for: a client need not load the server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of what is installed."""
+        return sorted({point.name for point in entry_points(group=GROUP)} | set(super().list_commands(ctx)))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        for point in entry_points(group=GROUP, name=cmd_name):
+            command: Any = point.load()
+            assert isinstance(command, click.Command)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(restante.__version__, prog_name="restante")
+def main() -> None:
+    """Restante, a mail platform: server, gateways and client."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""`restante gateway NAME`: one gateway process from the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+import uvloop
+
+from restante.config import Config, ConfigError
+from restante.link import CoreLink
+from restante.options import configured
+from restante.target import ProcessIdentity, Target
+from restante_gateways.net.limits import ConnectionLimits
+from restante_gateways.net.runtime import Runtime, RuntimeSettings
+from restante_gateways.net.tls import CertificateError, CertificateFiles
+from restante_gateways.sasl import AuthenticationPolicy
+
+Run = Callable[[Config, CoreLink, Runtime], Awaitable[None]]
+
+
+async def _imap(config: Config, core: CoreLink, runtime: Runtime) -> None:
+    from restante_gateways.imap import gateway
+
+    await gateway.run(gateway.ImapSettings.from_config(config), core, runtime)
+
+
+async def _pop3(config: Config, core: CoreLink, runtime: Runtime) -> None:
+    from restante_gateways.pop3 import gateway
+
+    await gateway.run(gateway.Pop3Settings.from_config(config), core, runtime)
+
+
+async def _smtp(config: Config, core: CoreLink, runtime: Runtime) -> None:
+    from restante_gateways.smtp import gateway
+
+    await gateway.run(gateway.SmtpSettings.from_config(config), core, runtime)
+
+
+async def _relay(config: Config, core: CoreLink, runtime: Runtime) -> None:
+    from restante_gateways.relay import gateway
+
+    await gateway.run(gateway.RelaySettings.from_config(config), core, runtime)
+
+
+GATEWAYS: dict[str, Run] = {"imap": _imap, "pop3": _pop3, "smtp": _smtp, "relay": _relay}
+
+
+def target(config: Config, name: str) -> Target:
+    """The core of a configuration, and how the gateway `name` proves itself to it. Raises ConfigError."""
+    if config.core_address:
+        if not (config.tls.certificates and config.tls.client_ca):
+            raise ConfigError("tls: a gateway on another machine needs tls.certificates and tls.client_ca")
+        own = config.tls.certificates[0]
+        return Target(
+            config.core_address,
+            root_certificates=Path(config.tls.client_ca).read_bytes(),
+            certificate_chain=Path(own.certificate).read_bytes(),
+            private_key=Path(own.key).read_bytes(),
+        )
+    directory = config.directory
+    try:
+        secret = (directory / "secrets" / f"{name}.secret").read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"the secret of the {name} gateway cannot be read: {error}") from None
+    elsewhere = directory / "core.address"
+    socket = elsewhere.read_text().strip() if elsewhere.exists() else str((directory / "core.sock").absolute())
+    return Target(f"unix:{socket}", ProcessIdentity(name, secret))
+
+
+def runtime_settings(config: Config, name: str) -> RuntimeSettings:
+    """What every gateway process takes from the configuration."""
+    port: int = getattr(config.health, name)
+    return RuntimeSettings(
+        gateway=name,
+        certificates=tuple(
+            CertificateFiles(Path(pair.certificate), Path(pair.key)) for pair in config.tls.certificates
+        ),
+        authentication=AuthenticationPolicy(config.tls.authentication),
+        limits=ConnectionLimits(
+            connections=config.limits.connections, connections_per_address=config.limits.connections_per_address
+        ),
+        reuse_port=config.limits.reuse_port,
+        metrics_host=config.health.host,
+        metrics_port=port if port >= 0 else None,
+        log_format=config.logging.format,
+        log_level=config.logging.level,
+        drain_seconds=config.core.drain_seconds,
+    )
+
+
+async def serve(config: Config, name: str) -> None:
+    """Run one gateway until it is told to end. Raises ConfigError, CertificateError, OSError."""
+    core = await CoreLink.connect(target(config, name))
+    try:
+        async with Runtime.open(runtime_settings(config, name)) as runtime:
+            await GATEWAYS[name](config, core, runtime)
+    finally:
+        await core.close()
+
+
+@click.command("gateway")
+@click.argument("name", type=click.Choice(sorted(GATEWAYS)))
+@configured
+def gateway(config: Config, name: str) -> None:
+    """Run one gateway: imap, pop3, smtp or relay."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(config, name))
+    except (ConfigError, CertificateError, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
