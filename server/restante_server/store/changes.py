@@ -1,0 +1,260 @@
+"""Change numbers, what they touched, and what a copy needs to come up to date (DESIGN section 4).
+
+Every operation that changes a mailbox takes one number from the mailbox's counter, in its transaction. Messages and
+folders remember the last number that changed them; removals leave tombstones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, ResultTooLarge
+from restante_server.db.schema import folder, mailbox, message, store, tombstone
+from restante_server.store.idset import EMPTY, IdSet
+
+HISTORY_MICROSECONDS = 30 * 24 * 3600 * 1_000_000  # how long tombstones are kept
+MOST_CHANGED = 50_000  # messages in one FolderDelta
+_TOUCHED = "restante.touched"
+
+
+class Removal(IntEnum):
+    """Why messages left a folder."""
+
+    SOFT = 1  # deleted, recoverable
+    HARD = 2  # gone for good
+    MOVED = 3  # to target_folder_id
+    FOLDER = 4  # the folder was deleted with them
+
+
+@dataclass(slots=True)
+class Touched:
+    """What one transaction did to one mailbox."""
+
+    change_number: int
+    folder_ids: set[int] = field(default_factory=set)
+
+
+class Tombstone(NamedTuple):
+    """One removal: messages that left one folder under one change number."""
+
+    change_number: int
+    folder_id: int
+    kind: Removal
+    target_folder_id: int  # 0 unless moved
+    uids: IdSet
+    message_ids: IdSet
+
+
+@dataclass(frozen=True, slots=True)
+class FolderDelta:
+    """What changed in a folder above `since`, in columns with one entry a message, UIDs ascending."""
+
+    folder_id: int
+    since: int
+    change_number: int
+    uids: list[int]
+    message_ids: list[int]
+    flags: list[int]
+    keywords: list[str]  # as in message.keywords: "" or " a b "
+    change_numbers: list[int]
+    vanished: IdSet  # UIDs that are gone; may name some that came after `since`
+    uid_next: int
+    recent_uid: int
+
+
+_next_number = (
+    update(mailbox)
+    .where(mailbox.c.mailbox_id == bindparam("mailbox"))
+    .values(change_number=mailbox.c.change_number + 1)
+    .returning(mailbox.c.change_number)
+)
+_folder_facts = (
+    select(folder.c.change_number, folder.c.uid_next, folder.c.recent_uid, mailbox.c.history_from)
+    .join_from(folder, mailbox, mailbox.c.mailbox_id == folder.c.mailbox_id)
+    .where(folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder"))
+)
+_changed = (
+    select(message.c.uid, message.c.message_id, message.c.flags, message.c.keywords, message.c.change_number)
+    .where(
+        message.c.mailbox_id == bindparam("mailbox"),
+        message.c.folder_id == bindparam("folder"),
+        message.c.change_number > bindparam("since"),
+    )
+    .order_by(message.c.uid)
+    .limit(bindparam("most"))
+)
+_vanished = select(tombstone.c.uids).where(
+    tombstone.c.mailbox_id == bindparam("mailbox"),
+    tombstone.c.change_number > bindparam("since"),
+    tombstone.c.folder_id == bindparam("folder"),
+)
+_tombstones = (
+    select(
+        tombstone.c.change_number,
+        tombstone.c.folder_id,
+        tombstone.c.kind,
+        tombstone.c.target_folder_id,
+        tombstone.c.uids,
+        tombstone.c.message_ids,
+    )
+    .where(tombstone.c.mailbox_id == bindparam("mailbox"), tombstone.c.change_number > bindparam("since"))
+    .order_by(tombstone.c.change_number, tombstone.c.folder_id)
+)
+_history_from = select(mailbox.c.history_from).where(mailbox.c.mailbox_id == bindparam("mailbox"))
+_bury = insert(tombstone)
+# Looks for mailboxes that have work; touches none.
+_old = (
+    select(tombstone.c.mailbox_id)
+    .where(tombstone.c.created_at < bindparam("before"))
+    .distinct()
+    .limit(bindparam("most"))
+    .execution_options(across_mailboxes=True)
+)
+_newest_old = select(func.max(tombstone.c.change_number)).where(
+    tombstone.c.mailbox_id == bindparam("mailbox"), tombstone.c.created_at < bindparam("before")
+)
+_forget = delete(tombstone).where(
+    tombstone.c.mailbox_id == bindparam("mailbox"), tombstone.c.change_number <= bindparam("newest")
+)
+_raise_history = (
+    update(mailbox)
+    .where(mailbox.c.mailbox_id == bindparam("mailbox"), mailbox.c.history_from < bindparam("newest"))
+    .values(history_from=bindparam("newest"))
+)
+_epoch = select(store.c.epoch)
+
+
+def next_number(tx: Connection, mailbox_id: int) -> int:
+    """Raise the mailbox's change number by one and note that this transaction touched it.
+
+    Raises MailboxNotFound.
+    """
+    number = tx.execute(_next_number, {"mailbox": mailbox_id}).scalar()
+    if number is None:
+        raise MailboxNotFound(mailbox_id=mailbox_id)
+    touch(tx, mailbox_id, number)
+    return int(number)
+
+
+def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int) -> None:
+    """Note that this transaction changed these folders, for those who watch."""
+    touched: dict[int, Touched] = tx.info.setdefault(_TOUCHED, {})
+    known = touched.get(mailbox_id)
+    if known is None:
+        touched[mailbox_id] = Touched(change_number, set(folder_ids))
+    else:
+        known.change_number = max(known.change_number, change_number)
+        known.folder_ids.update(folder_ids)
+
+
+def forget_touched(tx: Connection) -> None:
+    """Begin to note anew: what a failed operation noted was undone with it."""
+    tx.info.pop(_TOUCHED, None)
+
+
+def take_touched(tx: Connection) -> dict[int, Touched]:
+    """What was noted since `forget_touched`, by mailbox."""
+    touched: dict[int, Touched] = tx.info.pop(_TOUCHED, {})
+    return touched
+
+
+def bury(tx: Connection, mailbox_id: int, now: int, tombstones: list[Tombstone]) -> None:
+    """Remember removals, at most one for each change number and folder."""
+    rows = [
+        {
+            "mailbox_id": mailbox_id,
+            "change_number": grave.change_number,
+            "folder_id": grave.folder_id,
+            "kind": int(grave.kind),
+            "target_folder_id": grave.target_folder_id,
+            "uids": grave.uids.pack(),
+            "message_ids": grave.message_ids.pack(),
+            "created_at": now,
+        }
+        for grave in tombstones
+    ]
+    if rows:
+        tx.execute(_bury, rows)
+
+
+def folder_changes(
+    tx: Connection, mailbox_id: int, folder_id: int, since: int, *, most: int = MOST_CHANGED
+) -> FolderDelta:
+    """Everything that changed in a folder above the change number `since`.
+
+    Raises FolderNotFound, CursorInvalid when removals that old are no longer known, ResultTooLarge when more than
+    `most` messages changed.
+    """
+    where = {"mailbox": mailbox_id, "folder": folder_id, "since": since}
+    facts = tx.execute(_folder_facts, {"mailbox": mailbox_id, "folder": folder_id}).one_or_none()
+    if facts is None:
+        raise FolderNotFound(folder_id=folder_id)
+    if since < facts.history_from:
+        raise CursorInvalid
+    rows: Sequence[Any] = []
+    vanished = EMPTY
+    if facts.change_number > since:
+        result = tx.execute(_changed, where | {"most": most + 1})
+        assert result.cursor is not None
+        rows = result.cursor.fetchall()  # a Row each would cost more than the statement
+        if len(rows) > most:
+            raise ResultTooLarge(rpc="FolderService/OpenFolder")
+        packed = tx.execute(_vanished, where).scalars().all()
+        vanished = IdSet.from_runs(run for runs in packed for run in IdSet.unpack(runs).ranges())
+    columns: Sequence[Any] = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(5)]
+    uids, message_ids, flags, keywords, numbers = columns
+    return FolderDelta(
+        folder_id=folder_id,
+        since=since,
+        change_number=facts.change_number,
+        uids=uids,
+        message_ids=message_ids,
+        flags=flags,
+        keywords=keywords,
+        change_numbers=numbers,
+        vanished=vanished,
+        uid_next=facts.uid_next,
+        recent_uid=facts.recent_uid,
+    )
+
+
+def removals(tx: Connection, mailbox_id: int, since: int) -> list[Tombstone]:
+    """Removals in the whole mailbox above `since`, in order. Raises MailboxNotFound, and CursorInvalid as above."""
+    if since < history_from(tx, mailbox_id):
+        raise CursorInvalid
+    return [
+        Tombstone(row[0], row[1], Removal(row[2]), row[3], IdSet.unpack(row[4]), IdSet.unpack(row[5]))
+        for row in tx.execute(_tombstones, {"mailbox": mailbox_id, "since": since})
+    ]
+
+
+def history_from(tx: Connection, mailbox_id: int) -> int:
+    """The change number above which every removal is remembered. Raises MailboxNotFound."""
+    number = tx.execute(_history_from, {"mailbox": mailbox_id}).scalar()
+    if number is None:
+        raise MailboxNotFound(mailbox_id=mailbox_id)
+    return int(number)
+
+
+def epoch(tx: Connection) -> int:
+    """The store's epoch, raised by a restore."""
+    return int(tx.execute(_epoch).scalar_one())
+
+
+def with_old_history(tx: Connection, before: int, most: int = 100) -> list[int]:
+    """Mailboxes that have tombstones made before this moment, for `forget_history`."""
+    return list(tx.execute(_old, {"before": before, "most": most}).scalars())
+
+
+def forget_history(tx: Connection, mailbox_id: int, before: int) -> int:
+    """Remove the tombstones made before this moment and those under lower change numbers; returns how many."""
+    newest = tx.execute(_newest_old, {"mailbox": mailbox_id, "before": before}).scalar()
+    if newest is None:
+        return 0
+    tx.execute(_raise_history, {"mailbox": mailbox_id, "newest": newest})
+    return tx.execute(_forget, {"mailbox": mailbox_id, "newest": newest}).rowcount

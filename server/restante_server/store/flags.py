@@ -1,0 +1,232 @@
+"""Flags and keywords of many messages at once: one UPDATE, one change number, counts exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Update,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from restante_server.db.schema import message
+from restante_server.store import changes, folders, keywords
+from restante_server.store.folders import Tally
+from restante_server.store.idset import EMPTY, IdSet
+from restante_server.store.messages import ALL_FLAGS
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, key_of, members
+
+
+class FlagChange(IntEnum):
+    """What is done with the flags given; the values of restante.v1.FlagOperation."""
+
+    ADD = 1
+    REMOVE = 2
+    REPLACE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What an update did. `change_number` is None when no flag differed and nothing was written."""
+
+    change_number: int | None
+    found: int  # messages permitted to change, whether or not a flag differed
+    left: IdSet  # UIDs or message ids left as they are, since they had changed after if_change_number
+
+
+class _Shape(NamedTuple):
+    """What the statements depend on, beside the values."""
+
+    kind: Kind
+    change: FlagChange
+    conditional: bool
+
+
+def change_flags(
+    tx: Connection,
+    mailbox_id: int,
+    selection: Selection,
+    change: FlagChange,
+    flags: int,
+    keyword_names: Sequence[str] = (),
+    *,
+    if_change_number: int | None = None,
+) -> Updated:
+    """Change flags and keywords of the messages that exist.
+
+    A message whose change number is above `if_change_number` is left as it is (RFC 7162 3.1.3). Messages in which
+    nothing differs keep their change number. Raises FolderNotFound, InvalidArgument, LimitExceeded (keywords).
+    """
+    if selection.folder_id is not None:
+        folders.require(tx, mailbox_id, selection.folder_id)
+    if not selection.ids:
+        return Updated(None, 0, EMPTY)
+    flags &= ALL_FLAGS
+    conditional = if_change_number is not None
+    left = _left(tx, mailbox_id, selection, if_change_number) if if_change_number is not None else EMPTY
+    where = selection.parameters(mailbox_id)
+    if if_change_number is not None:
+        where["limit"] = if_change_number
+    shape = _Shape(selection.kind, change, conditional)
+    if keyword_names and change is not FlagChange.REPLACE:
+        return _one_by_one(tx, mailbox_id, shape, where, flags, keyword_names, left)
+    column = keywords.column(keywords.spell(tx, mailbox_id, keyword_names)) if keyword_names else ""
+    where |= {"bits": flags, "named": column} if change is FlagChange.REPLACE else {"bits": flags}
+    found, tallies = 0, {}
+    for folder_id, count, differing, unread, deleted in tx.execute(_difference(shape), where):
+        found += count
+        if differing:
+            tallies[folder_id] = Tally(0, unread, deleted, 0)
+    if not tallies:
+        return Updated(None, found, left)
+    number = changes.next_number(tx, mailbox_id)
+    tx.execute(_change(shape), where | {"number": number})
+    for folder_id, tally in tallies.items():
+        folders.adjust(tx, mailbox_id, folder_id, number, tally)
+    return Updated(number, found, left)
+
+
+def _differs(change: FlagChange) -> ColumnElement[bool]:
+    bits: ColumnElement[int] = bindparam("bits")
+    here = message.c.flags
+    if change is FlagChange.ADD:
+        return here.bitwise_and(bits) != bits
+    if change is FlagChange.REMOVE:
+        return here.bitwise_and(bits) != 0
+    return or_(here != bits, message.c.keywords != bindparam("named"))
+
+
+def _afterwards(change: FlagChange) -> ColumnElement[int]:
+    bits: ColumnElement[int] = bindparam("bits")
+    if change is FlagChange.ADD:
+        return message.c.flags.bitwise_or(bits)
+    if change is FlagChange.REMOVE:
+        return message.c.flags.bitwise_and(literal(ALL_FLAGS) - bits)
+    return bits
+
+
+def _permitted(conditional: bool) -> list[ColumnElement[bool]]:
+    return [message.c.change_number <= bindparam("limit")] if conditional else []
+
+
+@cache
+def _difference(shape: _Shape) -> Select[*tuple[Any, ...]]:
+    """By folder: messages found, how many differ, and what that does to the counts of unread and deleted ones."""
+    source, condition = chosen(shape.kind)
+    before, after = message.c.flags, _afterwards(shape.change)
+
+    def step(bit: int) -> ColumnElement[int]:
+        return func.sum(after.bitwise_and(bit) - before.bitwise_and(bit)) // bit
+
+    return (
+        select(
+            message.c.folder_id,
+            func.count(),
+            func.sum(case((_differs(shape.change), 1), else_=0)),
+            -step(FLAG_SEEN),
+            step(FLAG_DELETED),
+        )
+        .select_from(source)
+        .where(condition, *_permitted(shape.conditional))
+        .group_by(message.c.folder_id)
+    )
+
+
+@cache
+def _change(shape: _Shape) -> Update:
+    values: dict[str, object] = {"flags": _afterwards(shape.change), "change_number": bindparam("number")}
+    if shape.change is FlagChange.REPLACE:
+        values["keywords"] = bindparam("named")
+    return (
+        update(message)
+        .where(members(shape.kind), _differs(shape.change), *_permitted(shape.conditional))
+        .values(values)
+    )
+
+
+@cache
+def _changed_after(kind: Kind) -> Select[*tuple[Any, ...]]:
+    source, condition = chosen(kind)
+    return (
+        select(key_of(kind))
+        .select_from(source)
+        .where(condition, message.c.change_number > bindparam("limit"))
+        .order_by(key_of(kind))
+    )
+
+
+def _left(tx: Connection, mailbox_id: int, selection: Selection, if_change_number: int) -> IdSet:
+    where = selection.parameters(mailbox_id, limit=if_change_number)
+    return IdSet.from_ascending(tx.execute(_changed_after(selection.kind), where).scalars().all())
+
+
+# --- Adding and removing keywords: what a message has afterwards depends on what it has -----------------------------
+
+
+@cache
+def _present(kind: Kind, conditional: bool) -> Select[*tuple[Any, ...]]:
+    source, condition = chosen(kind)
+    return (
+        select(message.c.message_id, message.c.folder_id, message.c.flags, message.c.keywords)
+        .select_from(source)
+        .where(condition, *_permitted(conditional))
+    )
+
+
+_set_one = (
+    update(message)
+    .where(message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == bindparam("id"))
+    .values(flags=bindparam("bits"), keywords=bindparam("named"), change_number=bindparam("number"))
+)
+
+
+def _one_by_one(
+    tx: Connection,
+    mailbox_id: int,
+    shape: _Shape,
+    where: dict[str, object],
+    flags: int,
+    keyword_names: Iterable[str],
+    left: IdSet,
+) -> Updated:
+    adds = shape.change is FlagChange.ADD
+    given = (keywords.spell if adds else keywords.known)(tx, mailbox_id, keyword_names)
+    rows = tx.execute(_present(shape.kind, shape.conditional), where).all()
+    columns: dict[str, str] = {}  # few different sets: each is worked out once
+    updates: list[dict[str, object]] = []
+    tallies: dict[int, Tally] = {}
+    for message_id, folder_id, bits, stored in rows:
+        named = columns.get(stored)
+        if named is None:
+            had = set(keywords.names(stored))
+            named = columns[stored] = keywords.column(had | given if adds else had - given)
+        after = bits | flags if adds else bits & ~flags
+        if after == bits and named == stored:
+            continue
+        updates.append({"mailbox": mailbox_id, "id": message_id, "bits": after, "named": named})
+        _, unread, deleted, _ = tallies.get(folder_id, Tally(0, 0, 0, 0))
+        unread -= (after & FLAG_SEEN) - (bits & FLAG_SEEN)
+        deleted += ((after & FLAG_DELETED) - (bits & FLAG_DELETED)) // FLAG_DELETED
+        tallies[folder_id] = Tally(0, unread, deleted, 0)
+    if not updates:
+        return Updated(None, len(rows), left)
+    number = changes.next_number(tx, mailbox_id)
+    for values in updates:
+        values["number"] = number
+    tx.execute(_set_one, updates)
+    for folder_id, tally in tallies.items():
+        folders.adjust(tx, mailbox_id, folder_id, number, tally)
+    return Updated(number, len(rows), left)

@@ -1,0 +1,44 @@
+"""What a folder may be called."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Final
+
+from restante.errors import FolderNameInvalid
+
+SEPARATOR: Final = "/"
+INBOX: Final = "Inbox"
+LONGEST_OCTETS: Final = 255
+DEEPEST: Final = 50  # levels
+
+
+def folder_name(name: str) -> str:
+    """The name as it is stored, in NFC. Raises FolderNameInvalid."""
+    if not name.isascii():
+        name = unicodedata.normalize("NFC", name)
+    if not name:
+        raise FolderNameInvalid(problem="empty")
+    if SEPARATOR in name:
+        raise FolderNameInvalid(problem="has a separator in it")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise FolderNameInvalid(problem="has control characters")
+    if len(name.encode()) > LONGEST_OCTETS:
+        raise FolderNameInvalid(problem="longer than 255 octets")
+    return name
+
+
+def folder_path(names: Sequence[str], *, at_top: bool) -> tuple[str, ...]:
+    """The names as they are stored. At the top, Inbox is meant in any letter case (RFC 3501 5.1).
+
+    Raises FolderNameInvalid, also for no name at all and for a path too deep.
+    """
+    if not names:
+        raise FolderNameInvalid(problem="empty")
+    if len(names) > DEEPEST:
+        raise FolderNameInvalid(problem="too many levels")
+    path = tuple(folder_name(name) for name in names)
+    if at_top and path[0].lower() == INBOX.lower():
+        path = (INBOX, *path[1:])
+    return path

@@ -1,0 +1,420 @@
+"""Folders: the tree, its names and roles, and the counters that each folder keeps of its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+
+from restante.errors import (
+    ChangeConflict,
+    FolderCycle,
+    FolderExists,
+    FolderIsSpecial,
+    FolderNameInvalid,
+    FolderNotFound,
+    LimitExceeded,
+    MailboxNotFound,
+)
+from restante_server.db.schema import folder, mailbox, store
+from restante_server.store import changes, subscriptions
+from restante_server.store.folder_names import DEEPEST, folder_path
+
+MOST_FOLDERS: Final = 10_000  # of one mailbox
+HIGHEST_UID: Final = 0xFFFF_FFFF  # RFC 3501 2.3.1.1
+
+
+class Role(IntEnum):
+    """What a folder is for; the values of restante.v1.FolderRole."""
+
+    NONE = 0
+    INBOX = 1
+    SENT = 2
+    DRAFTS = 3
+    TRASH = 4
+    JUNK = 5
+    ARCHIVE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """One folder. Times in microseconds; `path` from the top down to the folder itself."""
+
+    folder_id: int
+    parent_folder_id: int  # 0: at the top
+    display_name: str
+    role: int
+    change_number: int
+    uid_validity: int
+    uid_next: int
+    recent_uid: int
+    message_count: int
+    unread_count: int
+    deleted_count: int
+    size_octets: int
+    created_at: int
+    path: tuple[str, ...]
+    subscribed: bool
+
+
+class Tally(NamedTuple):
+    """How much some messages add to the counters of their folder."""
+
+    messages: int
+    unread: int
+    deleted: int
+    octets: int
+
+    def negative(self) -> Tally:
+        return Tally(-self.messages, -self.unread, -self.deleted, -self.octets)
+
+
+class Reserved(NamedTuple):
+    """UIDs given out in a folder: `length` of them from `uid` on."""
+
+    uid: int
+    length: int
+    uid_validity: int
+
+
+_COLUMNS = tuple(column for column in folder.c if column.name != "mailbox_id")
+_this = (folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder"))
+_one = select(*_COLUMNS).where(*_this)
+_all = select(*_COLUMNS).where(folder.c.mailbox_id == bindparam("mailbox")).order_by(folder.c.folder_id)
+_exists = select(folder.c.role).where(*_this)
+_step_up = select(folder.c.parent_folder_id, folder.c.display_name).where(*_this)
+_step_down = select(folder.c.folder_id).where(
+    folder.c.mailbox_id == bindparam("mailbox"),
+    folder.c.parent_folder_id == bindparam("parent"),
+    folder.c.display_name == bindparam("display"),
+)
+_with_role = select(folder.c.folder_id).where(
+    folder.c.mailbox_id == bindparam("mailbox"), folder.c.role == bindparam("purpose")
+)
+_count = select(func.count()).select_from(folder).where(folder.c.mailbox_id == bindparam("mailbox"))
+_child = select(folder.c.folder_id).where(
+    folder.c.mailbox_id == bindparam("mailbox"), folder.c.parent_folder_id == bindparam("folder")
+)
+_next_ids = (
+    update(mailbox)
+    .where(mailbox.c.mailbox_id == bindparam("mailbox"))
+    .values(next_folder_id=mailbox.c.next_folder_id + bindparam("count"))
+    .returning(mailbox.c.next_folder_id)
+)
+_next_uid_validities = (
+    update(store)
+    .values(uid_validity_next=store.c.uid_validity_next + bindparam("count"))
+    .returning(store.c.uid_validity_next)
+)
+_replace = (
+    update(folder)
+    .where(*_this)
+    .values(parent_folder_id=bindparam("parent"), display_name=bindparam("display"), change_number=bindparam("number"))
+)
+_set_role = update(folder).where(*_this).values(role=bindparam("purpose"), change_number=bindparam("number"))
+_adjust = (
+    update(folder)
+    .where(*_this)
+    .values(
+        change_number=bindparam("number"),
+        message_count=folder.c.message_count + bindparam("messages"),
+        unread_count=folder.c.unread_count + bindparam("unread"),
+        deleted_count=folder.c.deleted_count + bindparam("deleted"),
+        size_octets=folder.c.size_octets + bindparam("octets"),
+    )
+)
+_reserve = _adjust.values(uid_next=folder.c.uid_next + bindparam("count")).returning(
+    folder.c.uid_next, folder.c.uid_validity
+)
+_recent = select(folder.c.recent_uid, folder.c.uid_next).where(*_this)
+_claim = update(folder).where(*_this).values(recent_uid=bindparam("next"))
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+
+def require(tx: Connection, mailbox_id: int, folder_id: int) -> Role:
+    """The role of a folder. Raises FolderNotFound."""
+    role = tx.execute(_exists, {"mailbox": mailbox_id, "folder": folder_id}).scalar()
+    if role is None:
+        raise FolderNotFound(folder_id=folder_id)
+    return Role(role)
+
+
+def get(tx: Connection, mailbox_id: int, folder_id: int) -> FolderFacts:
+    """One folder with its path and counts. Raises FolderNotFound."""
+    row = tx.execute(_one, {"mailbox": mailbox_id, "folder": folder_id}).one_or_none()
+    if row is None:
+        raise FolderNotFound(folder_id=folder_id)
+    path = (*path_of(tx, mailbox_id, row.parent_folder_id), row.display_name)
+    return _facts(row, path, subscriptions.contains(tx, mailbox_id, path))
+
+
+def find(tx: Connection, mailbox_id: int, path: Sequence[str], *, parent: int = 0) -> int | None:
+    """The folder at a path below `parent` (0: the top, where Inbox is found in any letter case), or None."""
+    try:
+        names = folder_path(path, at_top=not parent)
+    except FolderNameInvalid:  # nothing can have that name
+        return None
+    for name in names:
+        found = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": name}).scalar()
+        if found is None:
+            return None
+        parent = found
+    return parent
+
+
+def with_role(tx: Connection, mailbox_id: int, role: int) -> int | None:
+    """The folder that has a role, or None."""
+    found: int | None = tx.execute(_with_role, {"mailbox": mailbox_id, "purpose": role}).scalar()
+    return found
+
+
+def inbox(tx: Connection, mailbox_id: int) -> int:
+    """The Inbox, which every mailbox has. Raises MailboxNotFound."""
+    found = with_role(tx, mailbox_id, Role.INBOX)
+    if found is None:
+        raise MailboxNotFound(mailbox_id=mailbox_id)
+    return found
+
+
+def tree(tx: Connection, mailbox_id: int) -> list[FolderFacts]:
+    """All folders, parents before children, then by id."""
+    subscribed = frozenset(subscriptions.paths(tx, mailbox_id))
+    children: dict[int, list[Row[*tuple[Any, ...]]]] = {}
+    for row in tx.execute(_all, {"mailbox": mailbox_id}):
+        children.setdefault(row.parent_folder_id, []).append(row)
+    result: list[FolderFacts] = []
+    level: list[tuple[int, tuple[str, ...]]] = [(0, ())]
+    while level:
+        below: list[tuple[int, tuple[str, ...]]] = []
+        for parent, above in level:
+            for row in children.get(parent, ()):
+                path = (*above, row.display_name)
+                facts = _facts(row, path, path in subscribed)
+                result.append(facts)
+                below.append((facts.folder_id, path))
+        level = below
+    return result
+
+
+def _facts(row: Row[*tuple[Any, ...]], path: tuple[str, ...], subscribed: bool) -> FolderFacts:
+    return FolderFacts(**row._mapping, path=path, subscribed=subscribed)
+
+
+def path_of(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[str, ...]:
+    """Names from the top down to a folder; none for 0. Raises FolderNotFound."""
+    return tuple(name for _, name in _ancestry(tx, mailbox_id, folder_id))
+
+
+def _ancestry(tx: Connection, mailbox_id: int, folder_id: int) -> list[tuple[int, str]]:
+    """(id, name) from the top down to a folder."""
+    found: list[tuple[int, str]] = []
+    while folder_id:
+        row = tx.execute(_step_up, {"mailbox": mailbox_id, "folder": folder_id}).one_or_none()
+        if row is None:
+            raise FolderNotFound(folder_id=folder_id)
+        found.append((folder_id, row.display_name))
+        folder_id = row.parent_folder_id
+    return found[::-1]
+
+
+# --- The tree -------------------------------------------------------------------------------------------------------
+
+
+def create_default(
+    tx: Connection, mailbox_id: int, named: Iterable[tuple[str, Role]], now: int, *, subscribe: bool
+) -> None:
+    """Make the folders that a mailbox begins with, at the top."""
+    wanted = list(named)
+    change = changes.next_number(tx, mailbox_id)
+    _insert(tx, mailbox_id, change, [(0, name, role) for name, role in wanted], now)
+    if subscribe:
+        for name, _ in wanted:
+            subscriptions.add(tx, mailbox_id, (name,))
+
+
+def create(
+    tx: Connection, mailbox_id: int, path: Sequence[str], now: int, *, parent: int = 0, role: int = Role.NONE
+) -> int:
+    """Make a folder, and those above it that are missing; returns its id.
+
+    Raises FolderNotFound (parent), FolderExists, FolderNameInvalid, FolderIsSpecial (the role is taken), LimitExceeded.
+    """
+    if parent:
+        require(tx, mailbox_id, parent)
+    names = folder_path(path, at_top=not parent)
+    change = changes.next_number(tx, mailbox_id)
+    parent = _make_missing(tx, mailbox_id, change, parent, names[:-1], now)
+    taken = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": names[-1]}).scalar()
+    if taken is not None:
+        raise FolderExists(folder_id=taken)
+    _require_free_role(tx, mailbox_id, role)
+    (folder_id,) = _insert(tx, mailbox_id, change, [(parent, names[-1], role)], now)
+    return folder_id
+
+
+def move(
+    tx: Connection,
+    mailbox_id: int,
+    folder_id: int,
+    path: Sequence[str],
+    now: int,
+    *,
+    parent: int = 0,
+    if_change_number: int | None = None,
+) -> int | None:
+    """Give a folder a new name or place, with all below it and their subscriptions; parents that are missing are made.
+
+    Returns the change number, None when it was there already. Raises FolderNotFound, FolderExists, FolderNameInvalid,
+    FolderIsSpecial (Inbox), FolderCycle, ChangeConflict, LimitExceeded.
+    """
+    _unchanged(tx, mailbox_id, folder_id, if_change_number)
+    if require(tx, mailbox_id, folder_id) is Role.INBOX:
+        raise FolderIsSpecial(role="INBOX")
+    names = folder_path(path, at_top=not parent)
+    if find(tx, mailbox_id, names, parent=parent) == folder_id:
+        return None
+    before = path_of(tx, mailbox_id, folder_id)
+    change = changes.next_number(tx, mailbox_id)
+    parent = _make_missing(tx, mailbox_id, change, parent, names[:-1], now)
+    above = _ancestry(tx, mailbox_id, parent)
+    if any(ancestor == folder_id for ancestor, _ in above):
+        raise FolderCycle
+    taken = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": names[-1]}).scalar()
+    if taken is not None:
+        raise FolderExists(folder_id=taken)
+    tx.execute(
+        _replace,
+        {"mailbox": mailbox_id, "folder": folder_id, "parent": parent, "display": names[-1], "number": change},
+    )
+    changes.touch(tx, mailbox_id, change, folder_id)
+    subscriptions.rename(tx, mailbox_id, before, (*(name for _, name in above), names[-1]))
+    return change
+
+
+def set_role(
+    tx: Connection, mailbox_id: int, folder_id: int, role: int, *, if_change_number: int | None = None
+) -> int | None:
+    """Say what a folder is for; returns the change number, None when it had the role already.
+
+    Raises FolderNotFound, FolderIsSpecial (Inbox, or the role is taken), ChangeConflict.
+    """
+    _unchanged(tx, mailbox_id, folder_id, if_change_number)
+    present = require(tx, mailbox_id, folder_id)
+    if present == role:
+        return None
+    if Role.INBOX in (present, role):
+        raise FolderIsSpecial(role="INBOX")
+    _require_free_role(tx, mailbox_id, role)
+    change = changes.next_number(tx, mailbox_id)
+    tx.execute(_set_role, {"mailbox": mailbox_id, "folder": folder_id, "purpose": role, "number": change})
+    changes.touch(tx, mailbox_id, change, folder_id)
+    return change
+
+
+def has_children(tx: Connection, mailbox_id: int, folder_id: int) -> bool:
+    """Whether folders lie below it."""
+    return tx.execute(_child, {"mailbox": mailbox_id, "folder": folder_id}).first() is not None
+
+
+def _unchanged(tx: Connection, mailbox_id: int, folder_id: int, if_change_number: int | None) -> None:
+    if if_change_number is None:
+        return
+    row = tx.execute(_one, {"mailbox": mailbox_id, "folder": folder_id}).one_or_none()
+    if row is not None and row.change_number > if_change_number:
+        raise ChangeConflict(change_number=row.change_number)
+
+
+def _require_free_role(tx: Connection, mailbox_id: int, role: int) -> None:
+    if role != Role.NONE and with_role(tx, mailbox_id, role) is not None:
+        raise FolderIsSpecial(role=Role(role).name)
+
+
+def _make_missing(tx: Connection, mailbox_id: int, change: int, parent: int, names: Sequence[str], now: int) -> int:
+    """The folder at these names below `parent`, made with all above it where they are missing."""
+    for name in names:
+        found = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": name}).scalar()
+        parent = _insert(tx, mailbox_id, change, [(parent, name, Role.NONE)], now)[0] if found is None else found
+    return parent
+
+
+def _insert(
+    tx: Connection, mailbox_id: int, change: int, wanted: Sequence[tuple[int, str, int]], now: int
+) -> list[int]:
+    """Make folders from (parent, name, role); returns their ids."""
+    present = tx.execute(_count, {"mailbox": mailbox_id}).scalar_one()
+    if present + len(wanted) > MOST_FOLDERS:
+        raise LimitExceeded(limit="folders", value=MOST_FOLDERS)
+    for parent, _, _ in wanted:
+        if len(_ancestry(tx, mailbox_id, parent)) >= DEEPEST:
+            raise FolderNameInvalid(problem="too many levels")
+    count = {"count": len(wanted)}
+    first_id = tx.execute(_next_ids, {"mailbox": mailbox_id, **count}).scalar_one() - len(wanted)
+    first_validity = tx.execute(_next_uid_validities, count).scalar_one() - len(wanted)
+    rows = [
+        {
+            "mailbox_id": mailbox_id,
+            "folder_id": first_id + at,
+            "parent_folder_id": parent,
+            "display_name": name,
+            "role": int(role),
+            "change_number": change,
+            "uid_validity": first_validity + at,
+            "uid_next": 1,
+            "recent_uid": 1,
+            "message_count": 0,
+            "unread_count": 0,
+            "deleted_count": 0,
+            "size_octets": 0,
+            "created_at": now,
+        }
+        for at, (parent, name, role) in enumerate(wanted)
+    ]
+    tx.execute(insert(folder), rows)
+    made = [first_id + at for at in range(len(wanted))]
+    changes.touch(tx, mailbox_id, change, *made)
+    return made
+
+
+# --- Counters -------------------------------------------------------------------------------------------------------
+
+
+def adjust(tx: Connection, mailbox_id: int, folder_id: int, change: int, tally: Tally) -> None:
+    """Add to the counters of a folder, which has changed under this number. Raises FolderNotFound."""
+    where = {"mailbox": mailbox_id, "folder": folder_id, "number": change}
+    if tx.execute(_adjust, where | tally._asdict()).rowcount != 1:
+        raise FolderNotFound(folder_id=folder_id)
+    changes.touch(tx, mailbox_id, change, folder_id)
+
+
+def reserve_uids(tx: Connection, mailbox_id: int, folder_id: int, change: int, tally: Tally) -> Reserved:
+    """Give out a UID for each message of the tally and add to the counters.
+
+    Raises FolderNotFound, and LimitExceeded when no UID is left under this UIDVALIDITY.
+    """
+    where = {"mailbox": mailbox_id, "folder": folder_id, "number": change, "count": tally.messages}
+    row = tx.execute(_reserve, where | tally._asdict()).one_or_none()
+    if row is None:
+        raise FolderNotFound(folder_id=folder_id)
+    if row.uid_next - 1 > HIGHEST_UID:
+        raise LimitExceeded(limit="uids", value=HIGHEST_UID)
+    changes.touch(tx, mailbox_id, change, folder_id)
+    return Reserved(row.uid_next - tally.messages, tally.messages, row.uid_validity)
+
+
+def claim_recent(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[int, int]:
+    """Claim the messages that nobody was told of as recent (RFC 3501 2.3.2): (first UID, UIDNEXT). No change of mail.
+
+    Raises FolderNotFound.
+    """
+    where = {"mailbox": mailbox_id, "folder": folder_id}
+    row = tx.execute(_recent, where).one_or_none()
+    if row is None:
+        raise FolderNotFound(folder_id=folder_id)
+    if row.recent_uid != row.uid_next:
+        tx.execute(_claim, where | {"next": row.uid_next})
+    return row.recent_uid, row.uid_next

@@ -1,0 +1,173 @@
+"""Sets of ids or UIDs as ascending runs, never expanded until someone iterates. *Pure.*"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+__all__ = ["EMPTY", "IdSet", "Run"]
+
+Run = tuple[int, int]  # lowest and highest, both included
+
+
+class IdSet:
+    """An immutable set of integers from 1 on, kept as ascending runs that neither overlap nor touch."""
+
+    __slots__ = ("_length", "_runs")
+
+    def __init__(self, runs: tuple[Run, ...]) -> None:
+        """For `of`, `from_runs` and the like: the runs must already be ascending and apart."""
+        self._runs = runs
+        self._length = sum(last - first + 1 for first, last in runs)
+
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> IdSet:
+        """The set of these numbers, in any order, repeats allowed."""
+        return cls.from_ascending(sorted(set(numbers)))
+
+    @classmethod
+    def from_ascending(cls, numbers: Sequence[int]) -> IdSet:
+        """The set of these numbers, strictly ascending. A sequence without gaps costs nothing, however long."""
+        if not numbers:
+            return EMPTY
+        if numbers[-1] - numbers[0] + 1 == len(numbers):
+            return cls(((numbers[0], numbers[-1]),))
+        gaps = [(before, after) for before, after in pairwise(numbers) if after - before != 1]
+        firsts = [numbers[0], *(after for _, after in gaps)]
+        lasts = [*(before for before, _ in gaps), numbers[-1]]
+        return cls(tuple(zip(firsts, lasts, strict=True)))
+
+    @classmethod
+    def from_runs(cls, runs: Iterable[Run]) -> IdSet:
+        """The set of these runs, in any order, overlaps allowed. Raises ValueError for one below 1 or upside down."""
+        merged: list[Run] = []
+        for first, last in sorted(runs):
+            if first < 1 or last < first:
+                raise ValueError(f"{first}:{last} is no run of ids")
+            if merged and first <= merged[-1][1] + 1:
+                if last > merged[-1][1]:
+                    merged[-1] = (merged[-1][0], last)
+            else:
+                merged.append((first, last))
+        return cls(tuple(merged)) if merged else EMPTY
+
+    def ranges(self) -> tuple[Run, ...]:
+        """The runs, ascending."""
+        return self._runs
+
+    @property
+    def first(self) -> int:
+        """The lowest number. Raises IndexError when there is none."""
+        return self._runs[0][0]
+
+    @property
+    def last(self) -> int:
+        """The highest number. Raises IndexError when there is none."""
+        return self._runs[-1][1]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def __iter__(self) -> Iterator[int]:
+        for first, last in self._runs:
+            yield from range(first, last + 1)
+
+    def __contains__(self, number: object) -> bool:
+        if not isinstance(number, int):
+            return False
+        at = bisect_right(self._runs, (number, number)) - 1
+        if at + 1 < len(self._runs) and self._runs[at + 1][0] == number:
+            return True
+        return at >= 0 and number <= self._runs[at][1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IdSet) and self._runs == other._runs
+
+    def __hash__(self) -> int:
+        return hash(self._runs)
+
+    def __repr__(self) -> str:
+        return f"IdSet({','.join(str(a) if a == b else f'{a}:{b}' for a, b in self._runs)})"
+
+    def union(self, other: IdSet) -> IdSet:
+        """What is in either."""
+        if not self._runs or not other._runs:
+            return self if self._runs else other
+        return IdSet.from_runs((*self._runs, *other._runs))
+
+    def intersect(self, other: IdSet) -> IdSet:
+        """What is in both."""
+        found: list[Run] = []
+        at = 0
+        theirs = other._runs
+        for first, last in self._runs:
+            while at < len(theirs) and theirs[at][1] < first:
+                at += 1
+            look = at
+            while look < len(theirs) and theirs[look][0] <= last:
+                found.append((max(first, theirs[look][0]), min(last, theirs[look][1])))
+                look += 1
+            at = max(at, look - 1)
+        return IdSet(tuple(found)) if found else EMPTY
+
+    def minus(self, other: IdSet) -> IdSet:
+        """What is here and not there."""
+        left: list[Run] = []
+        at = 0
+        theirs = other._runs
+        for first, last in self._runs:
+            while at < len(theirs) and theirs[at][1] < first:
+                at += 1
+            look = at
+            while first <= last and look < len(theirs) and theirs[look][0] <= last:
+                if theirs[look][0] > first:
+                    left.append((first, theirs[look][0] - 1))
+                first = theirs[look][1] + 1
+                look += 1
+            if first <= last:
+                left.append((first, last))
+            at = max(at, look - 1)
+        return IdSet(tuple(left)) if left else EMPTY
+
+    def pack(self) -> bytes:
+        """Octets that `unpack` reads back: of each run the gap before it and its length, as base-128 integers with
+        the low digits first. About two octets a run."""
+        packed = bytearray()
+        end = 0
+        for first, last in self._runs:
+            for number in (first - end, last - first):
+                while number > 0x7F:
+                    packed.append(number & 0x7F | 0x80)
+                    number >>= 7
+                packed.append(number)
+            end = last
+        return bytes(packed)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> IdSet:
+        """The set that `pack` wrote. Raises ValueError when the octets end within a run."""
+        numbers: list[int] = []
+        value = shift = 0
+        for octet in packed:
+            value |= (octet & 0x7F) << shift
+            if octet & 0x80:
+                shift += 7
+            else:
+                numbers.append(value)
+                value = shift = 0
+        if shift or len(numbers) % 2:
+            raise ValueError("the packed set ends within a run")
+        runs: list[Run] = []
+        end = 0
+        for at in range(0, len(numbers), 2):
+            first = end + numbers[at]
+            end = first + numbers[at + 1]
+            runs.append((first, end))
+        return cls(tuple(runs)) if runs else EMPTY
+
+
+EMPTY = IdSet(())

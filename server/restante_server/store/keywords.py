@@ -1,0 +1,83 @@
+"""Keywords: names that people and programs give to messages, spelled as each was first spelled in the mailbox.
+
+Letter case never matters (RFC 9051 2.3.2). A mailbox has at most MOST_KEYWORDS different ones: when it has that many,
+those that no message has any more make room.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
+
+from restante.errors import InvalidArgument, LimitExceeded
+from restante_server.db.schema import keyword, message
+
+MOST_KEYWORDS: Final = 200  # different ones in a mailbox, and so the most that a message can have
+LONGEST_OCTETS: Final = 64
+_ATOM = re.compile(r'[^\x00-\x20(){%*"\\\]\x7f-\U0010ffff]+')  # RFC 3501 9, flag-keyword
+
+_spelling = select(keyword.c.keyword).where(
+    keyword.c.mailbox_id == bindparam("mailbox"), keyword.c.keyword_key == bindparam("lower")
+)
+_count = select(func.count()).select_from(keyword).where(keyword.c.mailbox_id == bindparam("mailbox"))
+_all = select(keyword.c.keyword_key).where(keyword.c.mailbox_id == bindparam("mailbox"))
+_used = (
+    select(message.c.keywords).where(message.c.mailbox_id == bindparam("mailbox"), message.c.keywords != "").distinct()
+)
+_remove = delete(keyword).where(
+    keyword.c.mailbox_id == bindparam("mailbox"), keyword.c.keyword_key == bindparam("lower")
+)
+_add = insert(keyword)
+
+
+def spell(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
+    """These keywords as the mailbox spells them; new ones are remembered. Raises InvalidArgument, LimitExceeded."""
+    spelled: set[str] = set()
+    for name in _valid(wanted):
+        lower = name.lower()
+        known = tx.execute(_spelling, {"mailbox": mailbox_id, "lower": lower}).scalar()
+        if known is None:
+            _make_room(tx, mailbox_id, spelled)
+            tx.execute(_add, {"mailbox_id": mailbox_id, "keyword_key": lower, "keyword": name})
+            known = name
+        spelled.add(known)
+    return frozenset(spelled)
+
+
+def known(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
+    """Those of the keywords that the mailbox has, as it spells them. Raises InvalidArgument."""
+    found = (tx.execute(_spelling, {"mailbox": mailbox_id, "lower": n.lower()}).scalar() for n in _valid(wanted))
+    return frozenset(name for name in found if name is not None)
+
+
+def column(spelled: Iterable[str]) -> str:
+    """A set of keywords as message.keywords holds it."""
+    names = sorted(set(spelled), key=str.lower)
+    return f" {' '.join(names)} " if names else ""
+
+
+def names(stored: str) -> Sequence[str]:
+    """The keywords that a message.keywords holds, ascending."""
+    return stored.split()
+
+
+def _valid(wanted: Iterable[str]) -> dict[str, None]:
+    given = dict.fromkeys(wanted)
+    for name in given:
+        if not 0 < len(name) <= LONGEST_OCTETS or not _ATOM.fullmatch(name):
+            raise InvalidArgument(field="keywords", problem="not an atom of 1 to 64 octets")
+    return given
+
+
+def _make_room(tx: Connection, mailbox_id: int, keep: set[str]) -> None:
+    if tx.execute(_count, {"mailbox": mailbox_id}).scalar_one() < MOST_KEYWORDS:
+        return
+    used = {name.lower() for stored in tx.execute(_used, {"mailbox": mailbox_id}).scalars() for name in names(stored)}
+    used.update(name.lower() for name in keep)
+    unused = [lower for lower in tx.execute(_all, {"mailbox": mailbox_id}).scalars() if lower not in used]
+    if not unused:
+        raise LimitExceeded(limit="keywords", value=MOST_KEYWORDS)
+    tx.execute(_remove, [{"mailbox": mailbox_id, "lower": lower} for lower in unused])

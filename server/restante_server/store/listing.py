@@ -1,0 +1,127 @@
+"""What a listing shows of one content, made once from its facts and the same for every message that has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from restante.v1.types_pb2 import MailAddress, MessageSummary
+from restante_server.mime.addresses import Address
+from restante_server.mime.facts import Facts
+from restante_server.mime.fold import fold
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOST_ADDRESSES = 1_000  # of one field in a summary and in the folded keys
+LONGEST_KEY = 2_000  # characters of a folded key
+_MICROSECOND = timedelta(microseconds=1)
+
+# RFC 5256 2.1: marks of replies and forwarding, with their counters and mailing list blobs.
+_LEADER = re.compile(r"(?:(?:\[[^\[\]]*+\]\s*+)*+(?:re|fwd?)\s*+(?:\[[^\[\]]*+\]\s*+)?+:\s*+)++")
+_BLOB = re.compile(r"\[[^\[\]]*+\]\s*+(?=\S)")
+_TRAILER = re.compile(r"(?:\(fwd\)|\s)+\Z")
+_FORWARDED = re.compile(r"\[fwd:(.*)\]\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The columns of a `listing` row."""
+
+    envelope: bytes
+    body_structure: bytes
+    body: bytes
+    summary: bytes  # serialised restante.v1.MessageSummary
+    preview: str
+    attachment_count: int
+    sent_at: int | None  # microseconds since 1970-01-01 UTC
+    sent_offset_minutes: int
+    subject_key: str
+    sort_subject_key: str
+    from_key: str
+    to_key: str
+    cc_key: str
+    bcc_key: str
+
+
+def listing_of(facts: Facts) -> Listing:
+    """The listing of a content. Costs about as much as storing the row: make it before the write is queued."""
+    summary = facts.summary
+    subject_key = fold(summary.subject)[:LONGEST_KEY]
+    return Listing(
+        envelope=facts.envelope,
+        body_structure=facts.body_structure,
+        body=facts.body,
+        summary=_summary(facts),
+        preview=_storable(facts.preview),
+        attachment_count=len(facts.attachments),
+        sent_at=None if summary.sent_at is None else microseconds(summary.sent_at),
+        sent_offset_minutes=summary.sent_offset_minutes,
+        subject_key=_storable(subject_key),
+        sort_subject_key=_storable(base_subject(subject_key)),
+        from_key=_key(summary.from_),
+        to_key=_key(summary.to),
+        cc_key=_key(summary.cc),
+        bcc_key=_key(summary.bcc),
+    )
+
+
+def microseconds(moment: datetime) -> int:
+    """An aware moment as the tables hold it."""
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def base_subject(folded: str) -> str:
+    """A folded subject without the marks of replies and forwarding. RFC 5256 2.1."""
+    text = folded.strip()
+    while True:
+        before = text
+        text = _LEADER.sub("", _TRAILER.sub("", text), count=1) if _LEADER.match(text) else _TRAILER.sub("", text)
+        blob = _BLOB.match(text)
+        if blob is not None:
+            text = text[blob.end() :]
+        forwarded = _FORWARDED.match(text)
+        if forwarded is not None:
+            text = forwarded[1]
+        text = text.strip()
+        if text == before:
+            return text
+
+
+def _summary(facts: Facts) -> bytes:
+    summary = facts.summary
+    made = MessageSummary(
+        subject=_storable(summary.subject),
+        authors=_addresses(summary.from_),
+        to=_addresses(summary.to),
+        cc=_addresses(summary.cc),
+        internet_message_id=_storable(f"<{summary.message_id}>" if summary.message_id else ""),
+        in_reply_to=_storable(f"<{summary.in_reply_to[0]}>" if summary.in_reply_to else ""),
+    )
+    if summary.sent_at is not None:
+        since = microseconds(summary.sent_at)
+        made.sent_at.seconds, made.sent_at.nanos = since // 1_000_000, since % 1_000_000 * 1_000
+    return made.SerializeToString()
+
+
+def _addresses(people: Iterable[Address]) -> list[MailAddress]:
+    return [
+        MailAddress(display_name=_storable(person.name), address=_storable(person.address))
+        for person, _ in zip(people, range(MOST_ADDRESSES), strict=False)
+    ]
+
+
+def _key(people: Iterable[Address]) -> str:
+    """Names and addresses, folded, in the form of the field, so that what a person copies from it is found."""
+    shown = [
+        f"{person.name} <{person.address}>" if person.name else person.address
+        for person, _ in zip(people, range(MOST_ADDRESSES), strict=False)
+    ]
+    return _storable(fold(", ".join(shown)))
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL has no NUL in text, and no database or protobuf has half a surrogate pair."""
+    if text.isascii():
+        return text.replace("\0", "")
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,201 @@
+"""Mailboxes: their counters, quota, and the maildrop lease of POP3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
+
+from restante.errors import LeaseLost, MailboxNotFound, MaildropInUse, QuotaExceeded
+from restante_server.db.clock import now_microseconds
+from restante_server.db.schema import account, mailbox, maildrop_lease
+from restante_server.store import folders
+from restante_server.store.folders import Role
+from restante_server.store.runs import JsonRows, encode_rows, join_from
+
+LEASE_MICROSECONDS: Final = 60 * 1_000_000
+LEASE_OCTETS: Final = 16
+DEFAULT_FOLDERS: Final = (
+    ("Inbox", Role.INBOX),
+    ("Sent", Role.SENT),
+    ("Drafts", Role.DRAFTS),
+    ("Trash", Role.TRASH),
+    ("Junk", Role.JUNK),
+    ("Archive", Role.ARCHIVE),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxFacts:
+    """One mailbox. `address` and `display_name` are its owner's, empty when the account is gone."""
+
+    mailbox_id: int
+    account_id: int | None
+    address: str
+    display_name: str
+    change_number: int
+    used_octets: int
+    message_count: int
+    quota_octets: int | None
+    recoverable_octets: int
+    recoverable_count: int
+    history_from: int
+
+
+_facts = (
+    select(
+        mailbox.c.mailbox_id,
+        mailbox.c.account_id,
+        account.c.address,
+        account.c.display_name,
+        mailbox.c.change_number,
+        mailbox.c.used_octets,
+        mailbox.c.message_count,
+        mailbox.c.quota_octets,
+        mailbox.c.recoverable_octets,
+        mailbox.c.recoverable_count,
+        mailbox.c.history_from,
+    )
+    .join_from(mailbox, account, account.c.mailbox_id == mailbox.c.mailbox_id, isouter=True)
+    .where(mailbox.c.mailbox_id == bindparam("mailbox"))
+)
+_number = select(mailbox.c.change_number).where(mailbox.c.mailbox_id == bindparam("mailbox"))
+_wanted = JsonRows("mailboxes")
+_numbers = select(mailbox.c.mailbox_id, mailbox.c.change_number).select_from(
+    join_from(_wanted.rows, mailbox, mailbox.c.mailbox_id == _wanted.item(0))
+)
+_own = update(mailbox).where(mailbox.c.mailbox_id == bindparam("mailbox")).values(account_id=bindparam("owner"))
+_limit = update(mailbox).where(mailbox.c.mailbox_id == bindparam("mailbox")).values(quota_octets=bindparam("quota"))
+_room = select(mailbox.c.quota_octets, mailbox.c.used_octets).where(mailbox.c.mailbox_id == bindparam("mailbox"))
+_lease = select(maildrop_lease.c.lease, maildrop_lease.c.expires_at).where(
+    maildrop_lease.c.mailbox_id == bindparam("mailbox")
+)
+_drop_lease = delete(maildrop_lease).where(maildrop_lease.c.mailbox_id == bindparam("mailbox"))
+_prolong = (
+    update(maildrop_lease).where(maildrop_lease.c.mailbox_id == bindparam("mailbox")).values(expires_at=bindparam("at"))
+)
+
+
+def create(
+    tx: Connection, now: int, *, quota_octets: int | None = None, account_id: int | None = None, subscribe: bool = True
+) -> int:
+    """Make a mailbox with its default folders, which are subscribed; returns its id."""
+    made = tx.execute(
+        insert(mailbox)
+        .values(
+            account_id=account_id,
+            change_number=0,
+            next_message_id=1,
+            next_folder_id=1,
+            quota_octets=quota_octets,
+            used_octets=0,
+            message_count=0,
+            recoverable_octets=0,
+            recoverable_count=0,
+            history_from=0,
+            created_at=now,
+        )
+        .returning(mailbox.c.mailbox_id)
+    )
+    mailbox_id: int = made.scalar_one()
+    folders.create_default(tx, mailbox_id, DEFAULT_FOLDERS, now, subscribe=subscribe)
+    return mailbox_id
+
+
+def assign(tx: Connection, mailbox_id: int, account_id: int | None) -> None:
+    """Say whose mailbox it is; None once the account is gone, and the mailbox waits for the purge."""
+    tx.execute(_own, {"mailbox": mailbox_id, "owner": account_id})
+
+
+def set_quota(tx: Connection, mailbox_id: int, quota_octets: int | None) -> None:
+    """Limit what may be used; None: no limit. What is there already stays."""
+    tx.execute(_limit, {"mailbox": mailbox_id, "quota": quota_octets})
+
+
+def get(tx: Connection, mailbox_id: int) -> MailboxFacts:
+    """The facts of a mailbox. Raises MailboxNotFound."""
+    row = tx.execute(_facts, {"mailbox": mailbox_id}).mappings().one_or_none()
+    if row is None:
+        raise MailboxNotFound(mailbox_id=mailbox_id)
+    return _mailbox_facts(row)
+
+
+def _mailbox_facts(row: RowMapping) -> MailboxFacts:
+    values = dict(row)
+    values["address"], values["display_name"] = values["address"] or "", values["display_name"] or ""
+    return MailboxFacts(**values)
+
+
+def change_number(tx: Connection, mailbox_id: int) -> int:
+    """The highest change number given. Raises MailboxNotFound."""
+    number = tx.execute(_number, {"mailbox": mailbox_id}).scalar()
+    if number is None:
+        raise MailboxNotFound(mailbox_id=mailbox_id)
+    return int(number)
+
+
+def change_numbers(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, int]:
+    """The highest change number of each mailbox; those that are not there are left out."""
+    rows = tx.execute(_numbers, {"mailboxes": encode_rows((mailbox_id,) for mailbox_id in mailbox_ids)})
+    return {row.mailbox_id: row.change_number for row in rows}
+
+
+def require_room(tx: Connection, mailbox_id: int, octets: int) -> None:
+    """Raises QuotaExceeded when so many more octets do not fit, MailboxNotFound when there is no such mailbox."""
+    row = tx.execute(_room, {"mailbox": mailbox_id}).one_or_none()
+    if row is None:
+        raise MailboxNotFound(mailbox_id=mailbox_id)
+    check_quota(row.quota_octets, row.used_octets, octets)
+
+
+def check_quota(quota_octets: int | None, used_octets: int, more_octets: int) -> None:
+    """Raises QuotaExceeded when so many more octets do not fit."""
+    if quota_octets is not None and used_octets + more_octets > quota_octets:
+        raise QuotaExceeded(limit_octets=quota_octets, used_octets=used_octets)
+
+
+# --- The maildrop lease (RFC 1939 4) ------------------------------------------------------------------------------
+
+
+def acquire_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> int:
+    """Take the maildrop for the bearer of `lease` (16 random octets); returns when it lapses, by the database's clock.
+
+    Raises MaildropInUse while another lease lives.
+    """
+    now = now_microseconds(tx)
+    held = tx.execute(_lease, {"mailbox": mailbox_id}).one_or_none()
+    if held is not None:
+        if held.expires_at > now and held.lease != lease:
+            raise MaildropInUse
+        tx.execute(_drop_lease, {"mailbox": mailbox_id})
+    expires_at = now + LEASE_MICROSECONDS
+    tx.execute(insert(maildrop_lease), {"mailbox_id": mailbox_id, "lease": lease, "expires_at": expires_at})
+    return expires_at
+
+
+def renew_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> int:
+    """Keep the maildrop; returns when it lapses. Raises LeaseLost."""
+    now = now_microseconds(tx)
+    held = tx.execute(_lease, {"mailbox": mailbox_id}).one_or_none()
+    if held is None or held.lease != lease or held.expires_at <= now:
+        raise LeaseLost
+    tx.execute(_prolong, {"mailbox": mailbox_id, "at": now + LEASE_MICROSECONDS})
+    return now + LEASE_MICROSECONDS
+
+
+def release_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> bool:
+    """Give the maildrop back. False when this very lease was given back before: there is nothing left to do.
+
+    Raises LeaseLost when it has lapsed or another holds the maildrop.
+    """
+    held = tx.execute(_lease, {"mailbox": mailbox_id}).one_or_none()
+    if held is None or held.lease != lease:
+        raise LeaseLost
+    if held.expires_at == 0:  # the mark of a lease that was given back
+        return False
+    if held.expires_at <= now_microseconds(tx):
+        raise LeaseLost
+    tx.execute(_prolong, {"mailbox": mailbox_id, "at": 0})
+    return True

@@ -1,0 +1,282 @@
+"""Putting messages into folders, many at a time: one `executemany` a table, however many mailboxes they go to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
+
+from restante.errors import FolderNotFound, LimitExceeded, MessageNotFound
+from restante_server.db.schema import folder, listing, mailbox, message
+from restante_server.mime.facts import Facts
+from restante_server.store import changes, keywords
+from restante_server.store.folders import HIGHEST_UID
+from restante_server.store.listing import Listing, listing_of
+from restante_server.store.mailboxes import check_quota
+from restante_server.store.runs import JsonRows, encode_rows, join_from
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN
+
+ALL_FLAGS = 31  # seen, answered, flagged, deleted, draft
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be placed. Its content must be in the store, locked or made in this transaction.
+
+    `facts` may be the Listing made of them by `listing_of`: made before the write is queued, it keeps the lane free.
+    """
+
+    content_id: int
+    content_size: int  # octets, without the head
+    facts: Facts | Listing
+    head: bytes = b""  # 8 KiB at most
+    flags: int = 0
+    keywords: tuple[str, ...] = ()
+    received_at: int = 0  # microseconds
+    received_offset_minutes: int = 0
+
+    @property
+    def size_octets(self) -> int:
+        return len(self.head) + self.content_size
+
+
+class Placement(NamedTuple):
+    """Where one message goes."""
+
+    mailbox_id: int
+    folder_id: int
+    message: NewMessage
+
+
+class Placed(NamedTuple):
+    """Where one message is now."""
+
+    message_id: int
+    uid: int
+    uid_validity: int
+    change_number: int
+
+
+@dataclass(slots=True)
+class _Target:
+    """One folder that gets messages, as the set begins, and what the set adds to it."""
+
+    uid_next: int
+    uid_validity: int
+    count: int = 0
+    unread: int = 0
+    deleted: int = 0
+    octets: int = 0
+
+
+@dataclass(slots=True)
+class _Counters:
+    """One mailbox that gets messages."""
+
+    change_number: int
+    next_message_id: int
+    quota_octets: int | None
+    used_octets: int
+    count: int = 0
+    octets: int = 0
+
+
+_pairs = JsonRows("pairs")
+_counters = select(
+    mailbox.c.mailbox_id,
+    folder.c.folder_id,
+    mailbox.c.change_number,
+    mailbox.c.next_message_id,
+    mailbox.c.quota_octets,
+    mailbox.c.used_octets,
+    folder.c.uid_next,
+    folder.c.uid_validity,
+).select_from(
+    join_from(
+        join_from(_pairs.rows, mailbox, mailbox.c.mailbox_id == _pairs.item(0)),
+        folder,
+        and_(folder.c.mailbox_id == mailbox.c.mailbox_id, folder.c.folder_id == _pairs.item(1)),
+    )
+)
+_add_to_mailbox = (
+    update(mailbox)
+    .where(mailbox.c.mailbox_id == bindparam("mailbox"))
+    .values(
+        change_number=mailbox.c.change_number + 1,
+        next_message_id=mailbox.c.next_message_id + bindparam("count"),
+        used_octets=mailbox.c.used_octets + bindparam("octets"),
+        message_count=mailbox.c.message_count + bindparam("count"),
+    )
+)
+_add_to_folder = (
+    update(folder)
+    .where(folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder"))
+    .values(
+        change_number=bindparam("number"),
+        uid_next=folder.c.uid_next + bindparam("count"),
+        message_count=folder.c.message_count + bindparam("count"),
+        unread_count=folder.c.unread_count + bindparam("unread"),
+        deleted_count=folder.c.deleted_count + bindparam("deleted"),
+        size_octets=folder.c.size_octets + bindparam("octets"),
+    )
+)
+_insert_message = insert(message)
+_insert_listing = insert(listing)
+_content_of = select(message.c.content_id, message.c.head).where(
+    message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == bindparam("id")
+)
+
+
+def add(
+    tx: Connection, mailbox_id: int, folder_id: int, items: Sequence[NewMessage], *, within_quota: bool = True
+) -> list[Placed]:
+    """Place messages in one folder, in order. See `place`."""
+    return place(tx, [Placement(mailbox_id, folder_id, item) for item in items], within_quota=within_quota)
+
+
+def place(tx: Connection, placements: Sequence[Placement], *, within_quota: bool = True) -> list[Placed]:
+    """Place messages in any folders of any mailboxes (whose rows this transaction has locked).
+
+    Each mailbox takes one change number for all it gets. Returns where each message is, in order. `within_quota` False
+    is for mail that has been promised a place. Raises FolderNotFound, QuotaExceeded, LimitExceeded (UIDs, keywords);
+    the caller's savepoint then undoes what was written.
+    """
+    if not placements:
+        return []
+    counters, targets = _read_counters(tx, placements)
+    spelled = _spell(tx, placements)
+    made: dict[int, Listing] = {}  # by identity of the facts: recipients of one message share them
+    placed: list[Placed] = []
+    message_rows: list[dict[str, Any]] = []
+    listing_rows: list[dict[str, Any]] = []
+    for at, (mailbox_id, folder_id, item) in enumerate(placements):
+        owner, target = counters[mailbox_id], targets[mailbox_id, folder_id]
+        size, flags = item.size_octets, item.flags & ALL_FLAGS
+        where = Placed(
+            owner.next_message_id + owner.count,
+            target.uid_next + target.count,
+            target.uid_validity,
+            owner.change_number + 1,
+        )
+        owner.count += 1
+        owner.octets += size
+        target.count += 1
+        target.octets += size
+        target.unread += not flags & FLAG_SEEN
+        target.deleted += flags & FLAG_DELETED > 0
+        placed.append(where)
+        message_rows.append(
+            {
+                "mailbox_id": mailbox_id,
+                "message_id": where.message_id,
+                "folder_id": folder_id,
+                "uid": where.uid,
+                "flags": flags,
+                "keywords": spelled.get(at, ""),
+                "change_number": where.change_number,
+                "received_at": item.received_at,
+                "received_offset_minutes": item.received_offset_minutes,
+                "size_octets": size,
+                "content_id": item.content_id,
+                "head": item.head,
+            }
+        )
+        shown = item.facts if isinstance(item.facts, Listing) else made.get(id(item.facts))
+        if shown is None:
+            assert isinstance(item.facts, Facts)
+            shown = made[id(item.facts)] = listing_of(item.facts)
+        listing_rows.append(_listing_row(mailbox_id, where.message_id, shown))
+    _write_counters(tx, counters, targets, within_quota)
+    tx.execute(_insert_message, message_rows)
+    tx.execute(_insert_listing, listing_rows)
+    return placed
+
+
+def content_of(tx: Connection, mailbox_id: int, message_id: int) -> tuple[int, bytes]:
+    """(content id, head) of a message, recoverable ones included. Raises MessageNotFound."""
+    row = tx.execute(_content_of, {"mailbox": mailbox_id, "id": message_id}).one_or_none()
+    if row is None:
+        raise MessageNotFound(message_id=message_id)
+    return row[0], bytes(row[1])
+
+
+def _read_counters(
+    tx: Connection, placements: Sequence[Placement]
+) -> tuple[dict[int, _Counters], dict[tuple[int, int], _Target]]:
+    wanted = sorted({(mailbox_id, folder_id) for mailbox_id, folder_id, _ in placements})
+    counters: dict[int, _Counters] = {}
+    targets: dict[tuple[int, int], _Target] = {}
+    for row in tx.execute(_counters, {"pairs": encode_rows(wanted)}):
+        if row[0] not in counters:
+            counters[row[0]] = _Counters(row[2], row[3], row[4], row[5])
+        targets[row[0], row[1]] = _Target(row[6], row[7])
+    for mailbox_id, folder_id in wanted:
+        if (mailbox_id, folder_id) not in targets:
+            raise FolderNotFound(folder_id=folder_id)
+    return counters, targets
+
+
+def _write_counters(
+    tx: Connection, counters: dict[int, _Counters], targets: dict[tuple[int, int], _Target], within_quota: bool
+) -> None:
+    for mailbox_id, owner in counters.items():
+        if within_quota:
+            check_quota(owner.quota_octets, owner.used_octets, owner.octets)
+        changes.touch(tx, mailbox_id, owner.change_number + 1)
+    tx.execute(
+        _add_to_mailbox,
+        [
+            {"mailbox": mailbox_id, "count": owner.count, "octets": owner.octets}
+            for mailbox_id, owner in counters.items()
+        ],
+    )
+    rows = []
+    for (mailbox_id, folder_id), target in targets.items():
+        if target.uid_next + target.count - 1 > HIGHEST_UID:
+            raise LimitExceeded(limit="uids", value=HIGHEST_UID)
+        number = counters[mailbox_id].change_number + 1
+        changes.touch(tx, mailbox_id, number, folder_id)
+        rows.append(
+            {
+                "mailbox": mailbox_id,
+                "folder": folder_id,
+                "number": number,
+                "count": target.count,
+                "unread": target.unread,
+                "deleted": target.deleted,
+                "octets": target.octets,
+            }
+        )
+    tx.execute(_add_to_folder, rows)
+
+
+def _spell(tx: Connection, placements: Sequence[Placement]) -> dict[int, str]:
+    """The keyword column of the placements that have keywords, by position."""
+    return {
+        at: keywords.column(keywords.spell(tx, mailbox_id, item.keywords))
+        for at, (mailbox_id, _, item) in enumerate(placements)
+        if item.keywords
+    }
+
+
+def _listing_row(mailbox_id: int, message_id: int, shown: Listing) -> dict[str, Any]:
+    return {
+        "mailbox_id": mailbox_id,
+        "message_id": message_id,
+        "envelope": shown.envelope,
+        "body_structure": shown.body_structure,
+        "body": shown.body,
+        "summary": shown.summary,
+        "preview": shown.preview,
+        "attachment_count": shown.attachment_count,
+        "sent_at": shown.sent_at,
+        "sent_offset_minutes": shown.sent_offset_minutes,
+        "subject_key": shown.subject_key,
+        "sort_subject_key": shown.sort_subject_key,
+        "from_key": shown.from_key,
+        "to_key": shown.to_key,
+        "cc_key": shown.cc_key,
+        "bcc_key": shown.bcc_key,
+    }

@@ -1,0 +1,385 @@
+"""Deleting: to the Trash, softly (recoverable for the retention time), or for good; and bringing back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    Insert,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    null,
+    select,
+    update,
+)
+
+from restante.errors import FolderHasChildren, FolderIsSpecial
+from restante_server.db.schema import folder, listing, mailbox, message, recoverable
+from restante_server.store import changes, folders, garbage, transfer
+from restante_server.store.changes import Removal, Tombstone
+from restante_server.store.folders import Role, Tally
+from restante_server.store.idset import EMPTY, IdSet
+from restante_server.store.mailboxes import check_quota
+from restante_server.store.runs import JsonRows, encode_runs, join_from
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, members
+from restante_server.store.transfer import Found
+
+
+class Mode(IntEnum):
+    """Where deleted messages go; the values of restante.v1.DeleteMode."""
+
+    TO_TRASH = 1
+    SOFT = 2
+    HARD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What went: UIDs, or message ids when the selection named those. `change_number` is None when nothing did."""
+
+    ids: IdSet
+    change_number: int | None
+
+
+class Recoverable(NamedTuple):
+    """A deleted message that can be recovered. Times in microseconds."""
+
+    message_id: int
+    from_folder_id: int
+    deleted_at: int
+    size_octets: int
+    summary: bytes  # serialised restante.v1.MessageSummary
+
+
+# --- Deleting -------------------------------------------------------------------------------------------------------
+
+
+def remove(tx: Connection, mailbox_id: int, selection: Selection, mode: Mode, now: int) -> Deleted:
+    """Delete the messages that exist. What is in the Trash already, or in a mailbox without one, is deleted softly.
+
+    Raises FolderNotFound.
+    """
+    if selection.folder_id is not None:
+        folders.require(tx, mailbox_id, selection.folder_id)
+    found = transfer.find(tx, mailbox_id, selection)
+    if not found:
+        return Deleted(EMPTY, None)
+    number = changes.next_number(tx, mailbox_id)
+    trash = folders.with_role(tx, mailbox_id, Role.TRASH) if mode is Mode.TO_TRASH else None
+    if mode is Mode.HARD:
+        _destroy(tx, mailbox_id, selection, found, number, now)
+    elif trash is None:
+        _hide(tx, mailbox_id, selection, found, number, now, Removal.SOFT)
+    else:
+        inside = [row for row in found if row.folder_id == trash]
+        outside = [row for row in found if row.folder_id != trash] if inside else found
+        if inside:
+            _hide(tx, mailbox_id, selection, inside, number, now, Removal.SOFT)
+        if outside:
+            transfer.move_found(tx, mailbox_id, selection, outside, trash, number, now)
+    return Deleted(IdSet.from_ascending([row[0] for row in found]), number)
+
+
+def delete_folder(tx: Connection, mailbox_id: int, folder_id: int, now: int) -> tuple[int, int]:
+    """Delete a folder; its messages stay recoverable. Returns (messages that went with it, change number).
+
+    Raises FolderNotFound, FolderHasChildren, FolderIsSpecial (Inbox).
+    """
+    if folders.require(tx, mailbox_id, folder_id) is Role.INBOX:
+        raise FolderIsSpecial(role="INBOX")
+    if folders.has_children(tx, mailbox_id, folder_id):
+        raise FolderHasChildren(folder_id=folder_id)
+    everything = Selection(folder_id, IdSet(((1, folders.HIGHEST_UID),)))
+    found = transfer.find(tx, mailbox_id, everything)
+    number = changes.next_number(tx, mailbox_id)
+    if found:
+        _hide(tx, mailbox_id, everything, found, number, now, Removal.FOLDER)
+    else:
+        changes.bury(tx, mailbox_id, now, [Tombstone(number, folder_id, Removal.FOLDER, 0, EMPTY, EMPTY)])
+    changes.touch(tx, mailbox_id, number, folder_id)
+    tx.execute(_drop_folder, {"mailbox": mailbox_id, "folder": folder_id})
+    return len(found), number
+
+
+def _hide(
+    tx: Connection, mailbox_id: int, selection: Selection, found: list[Found], number: int, now: int, kind: Removal
+) -> None:
+    """Take messages out of their folders and keep them recoverable."""
+    exactly = selection.narrowed(IdSet.from_ascending([row[0] for row in found]))
+    where = exactly.parameters(mailbox_id)
+    tx.execute(_keep(exactly.kind), where | {"now": now})
+    tx.execute(_take_out(exactly.kind), where | {"number": number})
+    by_folder = _leave(tx, mailbox_id, found, number, now, kind)
+    gone = transfer.total(by_folder.values())
+    tx.execute(_to_recoverable, {"mailbox": mailbox_id, "count": gone.messages, "octets": gone.octets})
+
+
+def _destroy(tx: Connection, mailbox_id: int, selection: Selection, found: list[Found], number: int, now: int) -> None:
+    """Remove messages for good."""
+    by_folder = _leave(tx, mailbox_id, found, number, now, Removal.HARD)
+    gone = transfer.total(by_folder.values())
+    tx.execute(_from_mailbox, {"mailbox": mailbox_id, "count": gone.messages, "octets": gone.octets})
+    _erase(tx, mailbox_id, IdSet.of(row[1] for row in found), now)
+
+
+def _leave(
+    tx: Connection, mailbox_id: int, found: list[Found], number: int, now: int, kind: Removal
+) -> dict[int, Tally]:
+    by_folder = transfer.tallies(found)
+    changes.bury(tx, mailbox_id, now, transfer.graves(found, number, kind))
+    for folder_id, tally in by_folder.items():
+        folders.adjust(tx, mailbox_id, folder_id, number, tally.negative())
+    return by_folder
+
+
+def _erase(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> None:
+    """Delete rows, and let the collector look at their contents."""
+    where = {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}
+    garbage.notice(tx, tx.execute(_contents, where).scalars().all(), now)
+    tx.execute(_drop_listings, where)
+    tx.execute(_drop_messages, where)
+
+
+# --- Recoverable messages -------------------------------------------------------------------------------------------
+
+
+def recoverable_page(tx: Connection, mailbox_id: int, after: tuple[int, int] | None, most: int) -> list[Recoverable]:
+    """Deleted messages, latest first, behind (deleted_at, message id) of the last one seen."""
+    deleted_at, message_id = after or (1 << 62, 0)
+    where = {"mailbox": mailbox_id, "at": deleted_at, "id": message_id, "most": most}
+    return [Recoverable(*row[:4], bytes(row[4])) for row in tx.execute(_page, where)]
+
+
+def recover(
+    tx: Connection, mailbox_id: int, message_ids: IdSet, now: int, *, target: int | None = None
+) -> tuple[list[int], int | None]:
+    """Put deleted messages back, with new UIDs and without FLAG_DELETED, in the order of their ids.
+
+    Into `target`, or where each came from, or the Inbox when that folder is gone. Returns (message ids, change number).
+    Raises FolderNotFound (target), QuotaExceeded, LimitExceeded (UIDs).
+    """
+    if target is not None:
+        folders.require(tx, mailbox_id, target)
+    rows = tx.execute(_lost, {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}).all()
+    if not rows:
+        return [], None
+    number = changes.next_number(tx, mailbox_id)
+    octets = sum(row.size_octets for row in rows)
+    counters = tx.execute(_back_to_mailbox, {"mailbox": mailbox_id, "count": len(rows), "octets": octets}).one()
+    check_quota(counters.quota_octets, counters.used_octets - octets, octets)
+    by_target: dict[int, list[tuple[int, int, int]]] = {}
+    inbox = folders.inbox(tx, mailbox_id)
+    for message_id, flags, size, origin, still_there in rows:
+        into = target if target is not None else (origin if still_there else inbox)
+        by_target.setdefault(into, []).append((message_id, flags, size))
+    placed: list[dict[str, int]] = []
+    for folder_id, back in by_target.items():
+        unread = sum(not flags & FLAG_SEEN for _, flags, _ in back)
+        tally = Tally(len(back), unread, 0, sum(size for _, _, size in back))
+        reserved = folders.reserve_uids(tx, mailbox_id, folder_id, number, tally)
+        placed += [
+            {"mailbox": mailbox_id, "id": message_id, "into": folder_id, "place": reserved.uid + at, "number": number}
+            for at, (message_id, _, _) in enumerate(back)
+        ]
+    tx.execute(_put_back, placed)
+    recovered = [row.message_id for row in rows]
+    tx.execute(_drop_recoverable, {"mailbox": mailbox_id, "runs": encode_runs(IdSet.of(recovered))})
+    return recovered, number
+
+
+def purge(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:
+    """Remove recoverable messages for good; returns how many there were. No change of mail that anyone sees."""
+    rows = tx.execute(_lost, {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}).all()
+    if not rows:
+        return 0
+    gone = IdSet.of(row.message_id for row in rows)
+    octets = sum(row.size_octets for row in rows)
+    tx.execute(_from_recoverable, {"mailbox": mailbox_id, "count": len(rows), "octets": octets})
+    tx.execute(_drop_recoverable, {"mailbox": mailbox_id, "runs": encode_runs(gone)})
+    _erase(tx, mailbox_id, gone, now)
+    return len(rows)
+
+
+def due(tx: Connection, before: int, most: int) -> dict[int, IdSet]:
+    """Messages deleted before this moment, by mailbox, the longest gone first: what `purge` should be given."""
+    found: dict[int, list[int]] = {}
+    for mailbox_id, message_id in tx.execute(_due, {"before": before, "most": most}):
+        found.setdefault(mailbox_id, []).append(message_id)
+    return {mailbox_id: IdSet.of(ids) for mailbox_id, ids in found.items()}
+
+
+def beyond(tx: Connection, mailbox_id: int, limit_octets: int, most: int) -> IdSet:
+    """Recoverable messages to purge so that no more than so many octets stay; the longest gone, at most `most`."""
+    excess = tx.execute(_recoverable_octets, {"mailbox": mailbox_id}).scalar_one() - limit_octets
+    gone: list[int] = []
+    for message_id, size in tx.execute(_oldest, {"mailbox": mailbox_id, "most": most}):
+        if excess <= 0:
+            break
+        gone.append(message_id)
+        excess -= size
+    return IdSet.of(gone)
+
+
+# --- Statements -----------------------------------------------------------------------------------------------------
+
+_runs = JsonRows("runs")
+_drop_folder = delete(folder).where(
+    folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder")
+)
+
+
+@cache
+def _keep(kind: Kind) -> Insert:
+    source, condition = chosen(kind)
+    rows = (
+        select(
+            message.c.mailbox_id, message.c.message_id, message.c.folder_id, bindparam("now", type_=message.c.uid.type)
+        )
+        .select_from(source)
+        .where(condition)
+    )
+    return insert(recoverable).from_select(["mailbox_id", "message_id", "from_folder_id", "deleted_at"], rows)
+
+
+@cache
+def _take_out(kind: Kind) -> Update:
+    return update(message).where(members(kind)).values(folder_id=null(), uid=null(), change_number=bindparam("number"))
+
+
+def _counters(used: int, kept: int) -> Update:
+    """+1 adds to what is used or recoverable, -1 takes away, 0 leaves it."""
+    octets: ColumnElement[int] = bindparam("octets")
+    count: ColumnElement[int] = bindparam("count")
+    values: dict[str, ColumnElement[int]] = {}
+    if used:
+        values["used_octets"] = mailbox.c.used_octets + octets if used > 0 else mailbox.c.used_octets - octets
+        values["message_count"] = mailbox.c.message_count + count if used > 0 else mailbox.c.message_count - count
+    if kept:
+        stay, number = mailbox.c.recoverable_octets, mailbox.c.recoverable_count
+        values["recoverable_octets"] = stay + octets if kept > 0 else stay - octets
+        values["recoverable_count"] = number + count if kept > 0 else number - count
+    return update(mailbox).where(mailbox.c.mailbox_id == bindparam("mailbox")).values(values)
+
+
+_to_recoverable = _counters(-1, 1)
+_from_mailbox = _counters(-1, 0)
+_from_recoverable = _counters(0, -1)
+_back_to_mailbox = _counters(1, -1).returning(mailbox.c.quota_octets, mailbox.c.used_octets)
+
+
+def _by_runs(table: str) -> Delete:
+    """Delete the rows of `table` that belong to the messages of `runs`."""
+    rows = {"listing": listing, "message": message, "recoverable": recoverable}[table]
+    among = rows.alias("among")
+    within = and_(among.c.mailbox_id == bindparam("mailbox"), among.c.message_id.between(_runs.item(0), _runs.item(1)))
+    ids = select(among.c.message_id).select_from(join_from(_runs.rows, among, within))
+    return delete(rows).where(rows.c.mailbox_id == bindparam("mailbox"), rows.c.message_id.in_(ids))
+
+
+_drop_listings, _drop_messages, _drop_recoverable = _by_runs("listing"), _by_runs("message"), _by_runs("recoverable")
+_contents = (
+    select(message.c.content_id)
+    .select_from(
+        join_from(
+            _runs.rows,
+            message,
+            and_(
+                message.c.mailbox_id == bindparam("mailbox"),
+                message.c.message_id.between(_runs.item(0), _runs.item(1)),
+            ),
+        )
+    )
+    .distinct()
+    .order_by(message.c.content_id)
+)
+_lost = (
+    select(
+        recoverable.c.message_id,
+        message.c.flags,
+        message.c.size_octets,
+        recoverable.c.from_folder_id,
+        folder.c.folder_id.is_not(None).label("still_there"),
+    )
+    .select_from(
+        join_from(
+            join_from(
+                _runs.rows,
+                recoverable,
+                and_(
+                    recoverable.c.mailbox_id == bindparam("mailbox"),
+                    recoverable.c.message_id.between(_runs.item(0), _runs.item(1)),
+                ),
+            ),
+            message,
+            and_(message.c.mailbox_id == recoverable.c.mailbox_id, message.c.message_id == recoverable.c.message_id),
+        ).outerjoin(
+            folder,
+            and_(folder.c.mailbox_id == recoverable.c.mailbox_id, folder.c.folder_id == recoverable.c.from_folder_id),
+        )
+    )
+    .order_by(recoverable.c.message_id)
+)
+_put_back = (
+    update(message)
+    .where(message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == bindparam("id"))
+    .values(
+        folder_id=bindparam("into"),
+        uid=bindparam("place"),
+        change_number=bindparam("number"),
+        flags=message.c.flags.bitwise_and(~FLAG_DELETED),
+    )
+)
+_page = (
+    select(
+        recoverable.c.message_id,
+        recoverable.c.from_folder_id,
+        recoverable.c.deleted_at,
+        message.c.size_octets,
+        listing.c.summary,
+    )
+    .join_from(
+        recoverable,
+        message,
+        and_(message.c.mailbox_id == recoverable.c.mailbox_id, message.c.message_id == recoverable.c.message_id),
+    )
+    .join(
+        listing,
+        and_(listing.c.mailbox_id == recoverable.c.mailbox_id, listing.c.message_id == recoverable.c.message_id),
+    )
+    .where(
+        recoverable.c.mailbox_id == bindparam("mailbox"),
+        (recoverable.c.deleted_at < bindparam("at"))
+        | ((recoverable.c.deleted_at == bindparam("at")) & (recoverable.c.message_id > bindparam("id"))),
+    )
+    .order_by(recoverable.c.deleted_at.desc(), recoverable.c.message_id)
+    .limit(bindparam("most"))
+)
+# Looks for mailboxes that have work; touches none.
+_due = (
+    select(recoverable.c.mailbox_id, recoverable.c.message_id)
+    .where(recoverable.c.deleted_at < bindparam("before"))
+    .order_by(recoverable.c.deleted_at)
+    .limit(bindparam("most"))
+    .execution_options(across_mailboxes=True)
+)
+_recoverable_octets = select(mailbox.c.recoverable_octets).where(mailbox.c.mailbox_id == bindparam("mailbox"))
+_oldest = (
+    select(recoverable.c.message_id, message.c.size_octets)
+    .join_from(
+        recoverable,
+        message,
+        and_(message.c.mailbox_id == recoverable.c.mailbox_id, message.c.message_id == recoverable.c.message_id),
+    )
+    .where(recoverable.c.mailbox_id == bindparam("mailbox"))
+    .order_by(recoverable.c.deleted_at, recoverable.c.message_id)
+    .limit(bindparam("most"))
+)

@@ -1,0 +1,98 @@
+"""Sets of ids in SQL: one statement of one shape, whether the set has two runs or ten thousand.
+
+A set travels as one parameter, a JSON list of lists, which the database turns into rows: a join then finds each run by
+the index. Sets of a single run, which are nearly all, are a plain BETWEEN (see `selection`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, ColumnElement, FromClause, Join, Text, bindparam, literal_column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from restante_server.store.idset import IdSet
+
+__all__ = ["JsonRows", "encode_rows", "encode_runs", "join_from"]
+
+
+class _JsonEach(FunctionElement[Any]):
+    """A JSON list as rows with a column `value`."""
+
+    name = "json_each"
+    inherit_cache = True
+
+
+@compiles(_JsonEach, "sqlite")
+def _each_sqlite(element: _JsonEach, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_JsonEach, "postgresql")
+def _each_postgresql(element: _JsonEach, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_array_elements(CAST({compiler.process(element.clauses, **kw)} AS JSON))"
+
+
+class _JsonItem(FunctionElement[int]):
+    """The integer at a position of a JSON list."""
+
+    name = "json_item"
+    type: ClassVar[BigInteger] = BigInteger()  # type: ignore[misc]  # SQLAlchemy\'s own idiom
+    inherit_cache = True
+
+
+@compiles(_JsonItem, "sqlite")
+def _item_sqlite(element: _JsonItem, compiler: SQLCompiler, **kw: Any) -> str:
+    value, position = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"json_extract({value}, '$[{position}]')"
+
+
+@compiles(_JsonItem, "postgresql")
+def _item_postgresql(element: _JsonItem, compiler: SQLCompiler, **kw: Any) -> str:
+    value, position = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"CAST({value} ->> {position} AS BIGINT)"
+
+
+class JsonRows:
+    """The rows of a parameter made by `encode_rows`, to select from or to join with `join_from`."""
+
+    def __init__(self, parameter: str) -> None:
+        self.rows: FromClause = _JsonEach(bindparam(parameter, type_=Text)).table_valued("value", name=parameter)
+
+    def item(self, position: int) -> ColumnElement[int]:
+        """The integer at this position of each row."""
+        return _JsonItem(self.rows.c.value, literal_column(str(position)))
+
+
+class _OrderedJoin(Join):
+    """An inner join that SQLite runs from left to right: without statistics it may take the large table first."""
+
+    inherit_cache = True
+
+
+@compiles(_OrderedJoin, "sqlite")
+def _join_sqlite(element: _OrderedJoin, compiler: SQLCompiler, **kw: Any) -> str:
+    kw["asfrom"] = True
+    left, right = compiler.process(element.left, **kw), compiler.process(element.right, **kw)
+    kw["asfrom"] = False
+    assert element.onclause is not None
+    return f"{left} CROSS JOIN {right} ON {compiler.process(element.onclause, **kw)}"
+
+
+def join_from(left: FromClause, right: FromClause, condition: ColumnElement[bool]) -> Join:
+    """Join few rows on the left to many on the right, by the right's index."""
+    return _OrderedJoin(left, right, condition)
+
+
+def encode_runs(ids: IdSet) -> str:
+    """A set as the parameter of JsonRows: first and last of each run."""
+    return encode_rows(ids.ranges())
+
+
+def encode_rows(rows: Iterable[Sequence[int]]) -> str:
+    """Lists of integers as the parameter of JsonRows."""
+    return json.dumps([list(row) for row in rows], separators=(",", ":"))

@@ -1,0 +1,60 @@
+"""Subscribed names, whether or not a folder is there (RFC 3501 6.3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
+
+from restante.errors import LimitExceeded
+from restante_server.db.schema import subscription
+from restante_server.store.folder_names import SEPARATOR, folder_path
+
+MOST_SUBSCRIPTIONS: Final = 20_000  # of one mailbox
+
+_one = (subscription.c.mailbox_id == bindparam("mailbox"), subscription.c.path == bindparam("name"))
+_contains = select(subscription.c.path).where(*_one)
+_paths = select(subscription.c.path).where(subscription.c.mailbox_id == bindparam("mailbox"))
+_count = select(func.count()).select_from(subscription).where(subscription.c.mailbox_id == bindparam("mailbox"))
+_remove = delete(subscription).where(*_one)
+_add = insert(subscription)
+
+
+def contains(tx: Connection, mailbox_id: int, path: Sequence[str]) -> bool:
+    """Whether this very path is subscribed."""
+    return tx.execute(_contains, {"mailbox": mailbox_id, "name": SEPARATOR.join(path)}).first() is not None
+
+
+def paths(tx: Connection, mailbox_id: int) -> list[tuple[str, ...]]:
+    """All subscribed paths, ascending."""
+    found = tx.execute(_paths, {"mailbox": mailbox_id}).scalars()
+    return sorted(tuple(path.split(SEPARATOR)) for path in found)
+
+
+def add(tx: Connection, mailbox_id: int, path: Sequence[str]) -> None:
+    """Subscribe to a path; harmless to repeat. Raises FolderNameInvalid, LimitExceeded."""
+    names = folder_path(path, at_top=True)
+    if contains(tx, mailbox_id, names):
+        return
+    if tx.execute(_count, {"mailbox": mailbox_id}).scalar_one() >= MOST_SUBSCRIPTIONS:
+        raise LimitExceeded(limit="subscriptions", value=MOST_SUBSCRIPTIONS)
+    tx.execute(_add, {"mailbox_id": mailbox_id, "path": SEPARATOR.join(names)})
+
+
+def remove(tx: Connection, mailbox_id: int, path: Sequence[str]) -> None:
+    """Unsubscribe from a path; harmless to repeat. Raises FolderNameInvalid."""
+    names = folder_path(path, at_top=True)
+    tx.execute(_remove, {"mailbox": mailbox_id, "name": SEPARATOR.join(names)})
+
+
+def rename(tx: Connection, mailbox_id: int, before: Sequence[str], after: Sequence[str]) -> None:
+    """A folder went from one path to another: its subscription and those below it go with it."""
+    known = set(paths(tx, mailbox_id))
+    moved = [path for path in known if path[: len(before)] == tuple(before)]
+    for path in moved:
+        tx.execute(_remove, {"mailbox": mailbox_id, "name": SEPARATOR.join(path)})
+    renamed = {(*after, *path[len(before) :]) for path in moved}
+    there = known.difference(moved)
+    for path in sorted(renamed - there):
+        tx.execute(_add, {"mailbox_id": mailbox_id, "path": SEPARATOR.join(path)})

@@ -1,0 +1,269 @@
+"""Copying and moving, set at a time. The messages of a set get ascending places in the order of their old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Insert,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    insert,
+    select,
+    type_coerce,
+    update,
+)
+
+from restante_server.db.schema import listing, mailbox, message
+from restante_server.store import changes, folders
+from restante_server.store.changes import Removal, Tombstone
+from restante_server.store.folders import Reserved, Tally
+from restante_server.store.idset import EMPTY, IdSet
+from restante_server.store.mailboxes import check_quota
+from restante_server.store.runs import JsonRows, encode_rows, join_from
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, key_of
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The n-th of `source` (UIDs, or message ids when the selection named those) is now the n-th of `target_uids`."""
+
+    source: IdSet
+    target_uids: IdSet
+    uid_validity: int
+    change_number: int | None  # None when nothing was there to take
+
+
+class Found(NamedTuple):
+    """One message of a selection."""
+
+    key: int  # UID, or message id when the selection names those
+    message_id: int
+    folder_id: int
+    uid: int
+    flags: int
+    size_octets: int
+
+
+class Shift(NamedTuple):
+    """A run of keys, and what is added to each for its new UID and message id."""
+
+    first: int
+    last: int
+    to_uid: int
+    to_message_id: int
+
+
+_take = (
+    update(mailbox)
+    .where(mailbox.c.mailbox_id == bindparam("mailbox"))
+    .values(
+        next_message_id=mailbox.c.next_message_id + bindparam("count"),
+        used_octets=mailbox.c.used_octets + bindparam("octets"),
+        message_count=mailbox.c.message_count + bindparam("count"),
+    )
+    .returning(mailbox.c.next_message_id, mailbox.c.quota_octets, mailbox.c.used_octets)
+)
+
+
+def find(tx: Connection, mailbox_id: int, selection: Selection) -> list[Found]:
+    """The messages of a selection that exist, in the order of their keys."""
+    if not selection.ids:
+        return []
+    result = tx.execute(_find(selection.kind), selection.parameters(mailbox_id))
+    assert result.cursor is not None
+    return list(map(Found._make, result.cursor.fetchall()))  # a Row each would cost more than the statement
+
+
+def tallies(found: Iterable[Found]) -> dict[int, Tally]:
+    """What messages add to the counters of each folder."""
+    sums: dict[int, list[int]] = {}
+    for row in found:
+        tally = sums.get(row[2])
+        if tally is None:
+            tally = sums[row[2]] = [0, 0, 0, 0]
+        flags = row[4]
+        tally[0] += 1
+        if not flags & FLAG_SEEN:
+            tally[1] += 1
+        if flags & FLAG_DELETED:
+            tally[2] += 1
+        tally[3] += row[5]
+    return {folder_id: Tally(*tally) for folder_id, tally in sums.items()}
+
+
+def total(parts: Iterable[Tally]) -> Tally:
+    """The sum of tallies."""
+    return Tally(*(sum(column) for column in zip(Tally(0, 0, 0, 0), *parts, strict=True)))
+
+
+def copy(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> Transferred:
+    """Copy the messages that exist, keeping flags and received time. RFC 9051 6.4.7.
+
+    Raises FolderNotFound, QuotaExceeded, LimitExceeded (UIDs); the caller's savepoint undoes what was written.
+    """
+    found = _require(tx, mailbox_id, selection, target)
+    if not found:
+        return Transferred(EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
+    tally = total(tallies(found).values())
+    number = changes.next_number(tx, mailbox_id)
+    row = tx.execute(_take, {"mailbox": mailbox_id, "count": tally.messages, "octets": tally.octets}).one()
+    check_quota(row.quota_octets, row.used_octets - tally.octets, tally.octets)
+    reserved = folders.reserve_uids(tx, mailbox_id, target, number, tally)
+    keys = IdSet.from_ascending([row[0] for row in found])
+    shifts = _shifts(keys, reserved.uid, row.next_message_id - tally.messages)
+    where: dict[str, object] = {"mailbox": mailbox_id, "shifts": encode_rows(shifts)}
+    if selection.folder_id is not None:
+        where["folder"] = selection.folder_id
+    by_uid = selection.kind.by_uid
+    # Listings first: their source is the messages, of which there must not be new ones yet.
+    tx.execute(_copy_listings(by_uid), where)
+    tx.execute(_copy_messages(by_uid), where | {"target": target, "number": number})
+    return Transferred(keys, _given(reserved), reserved.uid_validity, number)
+
+
+def move(tx: Connection, mailbox_id: int, selection: Selection, target: int, now: int) -> Transferred:
+    """Move the messages that exist, keeping ids, flags and received time. RFC 6851 3.
+
+    Raises FolderNotFound, LimitExceeded (UIDs).
+    """
+    found = _require(tx, mailbox_id, selection, target)
+    if not found:
+        return Transferred(EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
+    number = changes.next_number(tx, mailbox_id)
+    return move_found(tx, mailbox_id, selection, found, target, number, now)
+
+
+def move_found(
+    tx: Connection, mailbox_id: int, selection: Selection, found: list[Found], target: int, number: int, now: int
+) -> Transferred:
+    """Move these messages, which `selection` named, under a change number that was taken for it."""
+    by_folder = tallies(found)
+    reserved = folders.reserve_uids(tx, mailbox_id, target, number, total(by_folder.values()))
+    keys = IdSet.from_ascending([row[0] for row in found])
+    shifts = _shifts(keys, reserved.uid, 0)
+    where = {"mailbox": mailbox_id, "target": target, "number": number}
+    if selection.folder_id is not None:
+        where["folder"] = selection.folder_id
+    single = len(shifts) == 1
+    by_run = shifts[0]._asdict() if single else {"shifts": encode_rows(shifts)}
+    by_run.pop("to_message_id", None)
+    tx.execute(_move(selection.kind.by_uid, single), where | by_run)
+    changes.bury(tx, mailbox_id, now, graves(found, number, Removal.MOVED, target))
+    for folder_id, tally in by_folder.items():
+        folders.adjust(tx, mailbox_id, folder_id, number, tally.negative())
+    return Transferred(keys, _given(reserved), reserved.uid_validity, number)
+
+
+def graves(found: Iterable[Found], number: int, kind: Removal, target: int = 0) -> list[Tombstone]:
+    """The tombstones of messages that leave their folders."""
+    by_folder: dict[int, list[Found]] = {}
+    for row in found:
+        by_folder.setdefault(row[2], []).append(row)
+    return [
+        Tombstone(
+            number,
+            folder_id,
+            kind,
+            target,
+            IdSet.from_ascending(sorted(row[3] for row in rows)),
+            IdSet.from_ascending(sorted(row[1] for row in rows)),
+        )
+        for folder_id, rows in by_folder.items()
+    ]
+
+
+def _require(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> list[Found]:
+    if selection.folder_id is not None:
+        folders.require(tx, mailbox_id, selection.folder_id)
+    folders.require(tx, mailbox_id, target)
+    return find(tx, mailbox_id, selection)
+
+
+def _given(reserved: Reserved) -> IdSet:
+    return IdSet(((reserved.uid, reserved.uid + reserved.length - 1),))
+
+
+def _shifts(keys: IdSet, first_uid: int, first_message_id: int) -> list[Shift]:
+    shifts: list[Shift] = []
+    done = 0
+    for first, last in keys.ranges():
+        shifts.append(Shift(first, last, first_uid + done - first, first_message_id + done - first))
+        done += last - first + 1
+    return shifts
+
+
+@cache
+def _find(kind: Kind) -> Select[*tuple[Any, ...]]:
+    source, condition = chosen(kind)
+    key = key_of(kind)
+    columns = message.c
+    return (
+        select(key, columns.message_id, columns.folder_id, columns.uid, columns.flags, columns.size_octets)
+        .select_from(source)
+        .where(condition)
+        .order_by(key)
+    )
+
+
+def _source(by_uid: bool) -> tuple[JsonRows, ColumnElement[bool], ColumnElement[int]]:
+    """The runs of `shifts`, which messages they mean, and the key."""
+    runs = JsonRows("shifts")
+    key = message.c.uid if by_uid else message.c.message_id
+    place = message.c.folder_id == bindparam("folder") if by_uid else message.c.folder_id.is_not(None)
+    within = and_(message.c.mailbox_id == bindparam("mailbox"), place, key.between(runs.item(0), runs.item(1)))
+    return runs, within, key
+
+
+@cache
+def _copy_messages(by_uid: bool) -> Insert:
+    runs, within, key = _source(by_uid)
+    columns = message.c
+    values: dict[str, ColumnElement[Any]] = {column.name: column for column in columns}
+    values |= {
+        "message_id": key + runs.item(3),
+        "uid": key + runs.item(2),
+        "folder_id": type_coerce(bindparam("target"), BigInteger),
+        "change_number": type_coerce(bindparam("number"), BigInteger),
+    }
+    rows = select(*values.values()).select_from(join_from(runs.rows, message, within))
+    return insert(message).from_select(list(values), rows)
+
+
+@cache
+def _copy_listings(by_uid: bool) -> Insert:
+    runs, within, key = _source(by_uid)
+    values: dict[str, ColumnElement[Any]] = {column.name: column for column in listing.c}
+    values["message_id"] = key + runs.item(3)
+    source = join_from(
+        join_from(runs.rows, message, within),
+        listing,
+        and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.message_id == message.c.message_id),
+    )
+    return insert(listing).from_select(list(values), select(*values.values()).select_from(source))
+
+
+@cache
+def _move(by_uid: bool, single: bool) -> Update:
+    key: ColumnElement[int]
+    if single:
+        key = message.c.uid if by_uid else message.c.message_id
+        place = message.c.folder_id == bindparam("folder") if by_uid else message.c.folder_id.is_not(None)
+        within = and_(
+            message.c.mailbox_id == bindparam("mailbox"), place, key.between(bindparam("first"), bindparam("last"))
+        )
+        uid = key + bindparam("to_uid")
+    else:
+        runs, within, key = _source(by_uid)
+        uid = key + runs.item(2)
+    return (
+        update(message).where(within).values(folder_id=bindparam("target"), uid=uid, change_number=bindparam("number"))
+    )

@@ -1,0 +1,100 @@
+"""Stores with mail in them, for tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection, func, insert, select
+
+from restante_server.db import schema
+from restante_server.db.engine import Database
+from restante_server.db.operation import Call
+from restante_server.mime import parts
+from restante_server.mime.facts import scan
+from restante_server.store import contents, folders, mailboxes, messages
+from restante_server.store.contents import NewContent
+from restante_server.store.folders import Role
+from restante_server.store.idset import IdSet
+from restante_server.store.listing import Listing, listing_of
+from restante_server.store.messages import NewMessage, Placed
+from restante_server.store.selection import Selection
+
+R = TypeVar("R")
+
+NOW = 1_790_000_000_000_000  # microseconds; any moment will do
+SIMPLE = (
+    b"From: Alice <alice@example.test>\r\nTo: bob@example.test\r\nSubject: Lunch\r\n"
+    b"Date: Mon, 21 Sep 2026 12:00:00 +0200\r\nMessage-ID: <1@example.test>\r\n\r\nAt noon?\r\n"
+)
+_LISTED: dict[bytes, Listing] = {}
+
+
+def begin_store(tx: Connection) -> None:
+    """The one row of facts about the store, where it is missing."""
+    if tx.execute(select(func.count()).select_from(schema.store)).scalar_one() == 0:
+        values = {"store_id": 1, "store_uuid": "test", "epoch": 1, "uid_validity_next": 1_000, "created_at": NOW}
+        tx.execute(insert(schema.store), values)
+
+
+def new_content(tx: Connection, octets: bytes = SIMPLE) -> int:
+    """A content that the caller is about to name."""
+    digest = hashlib.sha256(octets).digest()
+    structure = parts.encode(scan(octets).tree)
+    return contents.insert_many(tx, [NewContent(len(octets), digest, structure, octets, None)], NOW)[0]
+
+
+def new_messages(tx: Connection, count: int, octets: bytes = SIMPLE, **facts: object) -> list[NewMessage]:
+    """Messages that share one content."""
+    content_id = new_content(tx, octets)
+    shown = _LISTED.setdefault(octets, listing_of(scan(octets)))
+    values: dict[str, object] = {"received_at": NOW, "head": b"Return-Path: <>\r\n", **facts}
+    return [NewMessage(content_id, len(octets), shown, **values) for _ in range(count)]  # type: ignore[arg-type]
+
+
+class Box:
+    """One mailbox in an open database, with short ways to write and read it."""
+
+    def __init__(self, database: Database, mailbox_id: int, by_role: dict[Role, int]) -> None:
+        self.database, self.id, self.by_role = database, mailbox_id, by_role
+        self.inbox, self.trash, self.archive = by_role[Role.INBOX], by_role[Role.TRASH], by_role[Role.ARCHIVE]
+
+    async def write(self, function: Callable[..., R], *args: object, **named: object) -> R:
+        """Run `function(tx, mailbox_id, ...)` as one operation."""
+        return await self.database.write(
+            Call(lambda tx: function(tx, self.id, *args, **named), mailboxes=frozenset({self.id}))
+        )
+
+    async def read(self, function: Callable[..., R], *args: object, **named: object) -> R:
+        """Read `function(tx, mailbox_id, ...)` in a snapshot."""
+        return await self.database.read(lambda tx: function(tx, self.id, *args, **named))
+
+    async def fill(self, folder_id: int, count: int, **facts: object) -> list[Placed]:
+        """Put messages into a folder."""
+
+        def run(tx: Connection, mailbox_id: int) -> list[Placed]:
+            return messages.add(tx, mailbox_id, folder_id, new_messages(tx, count, **facts))  # type: ignore[arg-type]
+
+        return await self.write(run)
+
+
+async def make_box(database: Database, quota_octets: int | None = None) -> Box:
+    """A mailbox with its default folders."""
+
+    def run(tx: Connection) -> tuple[int, dict[Role, int]]:
+        begin_store(tx)
+        mailbox_id = mailboxes.create(tx, NOW, quota_octets=quota_octets)
+        return mailbox_id, {Role(facts.role): facts.folder_id for facts in folders.tree(tx, mailbox_id)}
+
+    return Box(database, *await database.write(Call(run)))
+
+
+def uids(folder_id: int, *runs: int | tuple[int, int]) -> Selection:
+    """Messages of a folder by UID, given as numbers and runs."""
+    return Selection(folder_id, IdSet.from_runs(run if isinstance(run, tuple) else (run, run) for run in runs))
+
+
+def ids(*numbers: int) -> Selection:
+    """Messages by message id."""
+    return Selection(None, IdSet.of(numbers))

@@ -1,0 +1,70 @@
+"""Placing messages: UIDs, ids, counters, quota; several mailboxes in one set."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection
+
+from restante.errors import FolderNotFound, QuotaExceeded
+from restante_server.store import changes, folders, mailboxes, messages
+from restante_server.store.messages import Placed, Placement
+from tests.server.store.material import SIMPLE, Box, new_messages
+
+
+async def test_messages_get_ascending_uids_and_one_change_number(box: Box) -> None:
+    before = await box.read(mailboxes.change_number)
+    placed = await box.fill(box.inbox, 3)
+    again = await box.fill(box.inbox, 2, flags=1)
+    assert [message.uid for message in placed + again] == [1, 2, 3, 4, 5]
+    assert {message.change_number for message in placed} == {before + 1}
+    assert {message.change_number for message in again} == {before + 2}
+    facts = await box.read(folders.get, box.inbox)
+    assert (facts.message_count, facts.unread_count, facts.uid_next) == (5, 3, 6)
+    assert facts.size_octets == 5 * (len(SIMPLE) + 17)
+    assert facts.change_number == before + 2
+
+
+async def test_one_set_reaches_many_mailboxes_and_folders(box: Box, other: Box) -> None:
+    def run(tx: Connection) -> list[Placed]:
+        first, second, third = new_messages(tx, 3)
+        changes.forget_touched(tx)
+        placed = messages.place(
+            tx,
+            [
+                Placement(box.id, box.inbox, first),
+                Placement(other.id, other.inbox, second),
+                Placement(box.id, box.archive, third),
+            ],
+        )
+        touched = changes.take_touched(tx)
+        assert touched[box.id].folder_ids == {box.inbox, box.archive}
+        assert touched[other.id].folder_ids == {other.inbox}
+        return placed
+
+    from restante_server.db.operation import Call
+
+    first, second, third = await box.database.write(Call(run, mailboxes=frozenset({box.id, other.id})))
+    assert (first.uid, second.uid, third.uid) == (1, 1, 1)
+    assert first.change_number == third.change_number
+    assert third.message_id == first.message_id + 1
+
+
+async def test_quota_refuses_what_does_not_fit_and_writes_nothing(box: Box) -> None:
+    size = len(SIMPLE) + 17
+    await box.write(mailboxes.set_quota, 2 * size)
+    await box.fill(box.inbox, 1)
+    with pytest.raises(QuotaExceeded) as refused:
+        await box.fill(box.inbox, 2)
+    assert refused.value.metadata == {"limit_octets": str(2 * size), "used_octets": str(size)}
+    assert (await box.read(mailboxes.get)).message_count == 1
+
+    def promised(tx: Connection, mailbox_id: int) -> object:
+        return messages.add(tx, mailbox_id, box.inbox, new_messages(tx, 2), within_quota=False)
+
+    await box.write(promised)
+    assert (await box.read(mailboxes.get)).message_count == 3
+
+
+async def test_a_folder_that_is_not_there_takes_nothing(box: Box) -> None:
+    with pytest.raises(FolderNotFound):
+        await box.fill(999, 1)

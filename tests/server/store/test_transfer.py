@@ -1,0 +1,92 @@
+"""Copying and moving."""
+
+from __future__ import annotations
+
+import pytest
+
+from restante.errors import FolderNotFound, QuotaExceeded
+from restante_server.store import changes, folders, mailboxes, transfer
+from restante_server.store.changes import Removal
+from restante_server.store.idset import EMPTY, IdSet
+from tests.server.store.material import NOW, SIMPLE, Box, ids, uids
+
+SIZE = len(SIMPLE) + 17
+
+
+async def test_copies_keep_flags_and_get_ascending_uids(box: Box) -> None:  # behaviours 25 and 26
+    await box.fill(box.archive, 2)
+    await box.fill(box.inbox, 5, flags=1, keywords=("x",), received_offset_minutes=120)
+    done = await box.write(transfer.copy, uids(box.inbox, 1, (3, 4), 9), box.archive)
+    assert (done.source, done.target_uids) == (IdSet.of([1, 3, 4]), IdSet.of([3, 4, 5]))
+    found = await box.read(changes.folder_changes, box.archive, 0)
+    assert found.uids == [1, 2, 3, 4, 5]
+    assert found.flags == [0, 0, 1, 1, 1]
+    assert found.keywords == ["", "", " x ", " x ", " x "]
+    assert set(found.change_numbers[2:]) == {done.change_number}
+    assert len(set(found.message_ids)) == 5
+    assert done.uid_validity == (await box.read(folders.get, box.archive)).uid_validity
+    assert (await box.read(folders.get, box.inbox)).message_count == 5
+
+
+async def test_copies_within_a_folder_and_by_id(box: Box) -> None:
+    placed = await box.fill(box.inbox, 3)
+    within = await box.write(transfer.copy, uids(box.inbox, (1, 3)), box.inbox)
+    assert within.target_uids == IdSet.of([4, 5, 6])
+    by_id = await box.write(transfer.copy, ids(placed[0].message_id, placed[2].message_id), box.archive)
+    assert (len(by_id.source), by_id.target_uids) == (2, IdSet.of([1, 2]))
+
+
+async def test_a_copy_beyond_the_quota_copies_nothing(box: Box) -> None:  # behaviour 25
+    await box.fill(box.inbox, 3)
+    await box.write(mailboxes.set_quota, 4 * SIZE)
+    with pytest.raises(QuotaExceeded):
+        await box.write(transfer.copy, uids(box.inbox, (1, 3)), box.archive)
+    assert (await box.read(folders.get, box.archive)).message_count == 0
+    await box.write(transfer.copy, uids(box.inbox, 1), box.archive)
+
+
+async def test_moves_keep_ids_and_leave_tombstones(box: Box) -> None:
+    placed = await box.fill(box.inbox, 6)
+    since = placed[0].change_number
+    done = await box.write(transfer.move, uids(box.inbox, 2, (4, 5)), box.archive, NOW)
+    assert (done.source, done.target_uids) == (IdSet.of([2, 4, 5]), IdSet.of([1, 2, 3]))
+    there = await box.read(changes.folder_changes, box.archive, 0)
+    assert there.message_ids == [placed[1].message_id, placed[3].message_id, placed[4].message_id]
+    here = await box.read(changes.folder_changes, box.inbox, since)
+    assert (here.uids, here.vanished) == ([], IdSet.of([2, 4, 5]))
+    (grave,) = await box.read(changes.removals, since)
+    assert (grave.kind, grave.folder_id, grave.target_folder_id) == (Removal.MOVED, box.inbox, box.archive)
+    assert grave.message_ids == IdSet.of(there.message_ids)
+
+
+@pytest.mark.parametrize("runs", [[(1, 4)], [1, 3]])
+async def test_a_move_within_a_folder_gives_new_uids(box: Box, runs: list[int | tuple[int, int]]) -> None:
+    await box.fill(box.inbox, 4)
+    done = await box.write(transfer.move, uids(box.inbox, *runs), box.inbox, NOW)
+    found = await box.read(changes.folder_changes, box.inbox, 0)
+    assert done.target_uids.first == 5
+    assert len(found.uids) == 4
+    assert set(done.target_uids) <= set(found.uids)
+
+
+async def test_moves_by_id_come_from_several_folders(box: Box) -> None:
+    first = (await box.fill(box.inbox, 1))[0]
+    await box.fill(box.inbox, 1)
+    second = (await box.fill(box.trash, 1))[0]
+    done = await box.write(transfer.move, ids(first.message_id, second.message_id), box.archive, NOW)
+    assert done.target_uids == IdSet.of([1, 2])
+    assert (await box.read(folders.get, box.trash)).message_count == 0
+
+
+async def test_nothing_there_is_nothing_done(box: Box) -> None:
+    before = await box.read(mailboxes.change_number)
+    for done in (
+        await box.write(transfer.copy, uids(box.inbox, 1, 5), box.archive),
+        await box.write(transfer.move, uids(box.inbox, (1, 5)), box.archive, NOW),
+    ):
+        assert (done.source, done.target_uids, done.change_number) == (EMPTY, EMPTY, None)
+    assert await box.read(mailboxes.change_number) == before
+    with pytest.raises(FolderNotFound):
+        await box.write(transfer.copy, uids(box.inbox, 1), 999)
+    with pytest.raises(FolderNotFound):
+        await box.write(transfer.move, uids(999, 1), box.inbox, NOW)
