@@ -113,7 +113,7 @@ class Database:
         `deadline` is a moment of `time.monotonic()`: then, as on cancellation, the statement is interrupted.
         """
         (outcome,) = await self._start().reads.run([lambda tx: function(tx, *args)], deadline)
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, Exception):
             raise outcome
         result: R = outcome
         return result

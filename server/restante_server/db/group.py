@@ -53,7 +53,7 @@ class Item:
         self.dropped = False  # its writer was cancelled before the start
         self.started = False  # taken by a lane: it will complete
         self.result: Any = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class GroupRunner:
                 self._faults.before_operation(tx, [item.operation])
             item.result = item.operation.run(tx)
             self._usable(tx)
-        except Exception as error:  # noqa: BLE001 - it is this writer's answer
+        except BaseException as error:  # noqa: BLE001 - it is this writer's answer
             item.result, item.error = None, self._answer(error)
             self._recover(tx, savepoint, error)
 
@@ -221,7 +221,7 @@ class GroupRunner:
             self._usable(tx)
             if len(results) != len(items):
                 raise DatabaseError(f"{kind.__name__}.run_many returned {len(results)} results for {len(items)}")
-        except Exception as error:  # each of the set now runs alone and shows its own
+        except BaseException as error:  # each of the set now runs alone and shows its own
             self._recover(tx, savepoint, error)
             log.debug("a set of %d %s is run one by one", len(items), kind.__name__, exc_info=error)
             return False
@@ -242,7 +242,7 @@ class GroupRunner:
         if not self._backend.usable(tx):
             raise DatabaseError("the operation caught a database error that had undone its transaction")
 
-    def _recover(self, tx: Connection, savepoint: Savepoint | None, error: Exception) -> None:
+    def _recover(self, tx: Connection, savepoint: Savepoint | None, error: BaseException) -> None:
         """Back to the savepoint; or raises when the transaction is beyond that."""
         verdict = self._judge(error)
         if verdict in (Verdict.REPLAY, Verdict.LOST):
@@ -301,11 +301,12 @@ class GroupRunner:
                 return verdict
         return Verdict.OWN
 
-    def _answer(self, error: BaseException) -> BaseException:
+    def _answer(self, error: BaseException) -> Exception:
         verdict = self._judge(error)
         if verdict is Verdict.OWN:
-            if isinstance(error, StopIteration):  # a future cannot carry it
-                return _because(RuntimeError("the operation raised StopIteration"), error)
+            # On the loop, StopIteration cannot be carried by a future, and SystemExit would end the process.
+            if isinstance(error, StopIteration) or not isinstance(error, Exception):
+                return _because(DatabaseError(f"the operation raised {type(error).__name__}"), error)
             return error
         if verdict is Verdict.FULL:
             return _because(StoreFull(), error)

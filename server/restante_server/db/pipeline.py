@@ -3,6 +3,9 @@
 Whatever waits when a lane is free becomes one transaction, without any timer: alone an operation is committed at
 once, under load the price of a commit is shared. A writer is answered when its commit is durable.
 
+Effects of one lane are told in commit order. An operation over mailboxes of several lanes runs in the lane of the
+lowest: what it tells about the others may come after what their own lanes committed later. Receivers go by the number.
+
 Within a mailbox commit order is number order: a mailbox always goes to the same lane, and where there are several
 lanes (or cores) its row is locked for the whole transaction, so nobody can see change number n+1 before n.
 """

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from restante.errors import DeadlineExceeded, Draining, StoreBusy
 from restante_server.db.backend import Backend, Verdict
 from restante_server.db.clock import Clock, use
+from restante_server.db.errors import DatabaseError
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import Observer
 
@@ -108,14 +109,14 @@ class ReadPool:
             self._stop(job)
 
     def _stop(self, job: Job) -> None:
-        """Interrupts a job until its thread has let go of it."""
+        """Interrupts a job, again and again until its thread has let go of it."""
         job.unwanted = True
         if job in self._running and job.thread is not None:
-            thread, loop = job.thread, self._handover.loop
-            loop.run_in_executor(None, thread.interrupt, job)
-            loop.call_later(_INSIST_SECONDS, self._stop, job)
+            loop = self._handover.loop
+            asked = loop.run_in_executor(None, job.thread.interrupt, job)  # a round trip on PostgreSQL
+            asked.add_done_callback(lambda _asked: loop.call_later(_INSIST_SECONDS, self._stop, job))
 
-    def _finished(self, job: Job, outcomes: list[Any] | BaseException) -> None:
+    def _finished(self, job: Job, outcomes: list[Any] | Exception) -> None:
         self._running.discard(job)
         if job.future.done():
             return
@@ -156,12 +157,12 @@ class _ReaderThread:
         pool = self._pool
         while (job := pool._jobs.get()) is not None:
             began = time.perf_counter()
-            outcomes: list[Any] | BaseException = []
+            outcomes: list[Any] | Exception = []
             if not job.unwanted:
                 job.thread = self
                 try:
                     outcomes = self._serve(job)
-                except BaseException as error:  # noqa: BLE001 - it is the readers' answer, and the thread must live on
+                except Exception as error:  # noqa: BLE001 - it is the readers' answer, and the thread must live on
                     outcomes = error
                 pool._observer.read(len(job.functions), began - job.came, time.perf_counter() - began)
             pool._handover.post(partial(pool._finished, job, outcomes))
@@ -192,7 +193,7 @@ class _ReaderThread:
                 break
             try:
                 outcomes.append(function(tx))
-            except Exception as error:  # it is this function's outcome
+            except BaseException as error:  # it is this function's outcome
                 if self._judge(error) is Verdict.LOST:
                     raise _Lost from error
                 outcomes.append(self._answer(error))
@@ -225,9 +226,11 @@ class _ReaderThread:
             error = error.__cause__
         return Verdict.OWN
 
-    def _answer(self, error: Exception) -> Exception:
-        if self._judge(error) is Verdict.OWN:
+    def _answer(self, error: BaseException) -> Exception:
+        busy = self._judge(error) is not Verdict.OWN
+        # On the loop, StopIteration cannot be carried by a future, and SystemExit would end the process.
+        if not busy and isinstance(error, Exception) and not isinstance(error, StopIteration):
             return error
-        answer = StoreBusy()
+        answer = StoreBusy() if busy else DatabaseError(f"the read raised {type(error).__name__}")
         answer.__cause__ = error
         return answer

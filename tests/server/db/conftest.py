@@ -123,6 +123,7 @@ class Figures(Observer):
 
 
 QUICK = Settings(sqlite=SqliteSettings(busy_milliseconds=200))
+LOCKS = Locks(lock_rows(box.c.box_id), lock_rows(entry.c.entry_id))
 Opener = Callable[..., Database]
 
 
@@ -136,8 +137,7 @@ async def open_small(empty_database_url: str, faults: DatabaseFaults, figures: F
     """Opens the test's database, with the tables above and boxes 1 to 8; several times makes several cores."""
     async with AsyncExitStack() as stack:
 
-        def opener(**changes: Any) -> Database:
-            locks = Locks(lock_rows(box.c.box_id), lock_rows(entry.c.entry_id))
+        def opener(*, locks: Locks = LOCKS, **changes: Any) -> Database:
             settings = replace(QUICK, **changes)
             opened = open_database(empty_database_url, settings=settings, locks=locks, faults=faults, observer=figures)
             with opened.engine.begin() as tx:

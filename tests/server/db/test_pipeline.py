@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from restante.errors import DeadlineExceeded, Draining
 from restante_server.db.engine import Database
 from restante_server.db.errors import CommitFailed, DatabaseError
-from restante_server.db.group import Bounds
+from restante_server.db.group import Bounds, Locks
 from restante_server.db.operation import Call
 from restante_server.db.pipeline import QueueLimits
+from restante_server.db.postgresql import PostgresSettings
 from tests.harness.faults import DatabaseFaults, raising
 from tests.server.db.conftest import Add, AddSet, Figures, Opener, box, entry, next_number, numbers, words
 
@@ -92,7 +93,7 @@ async def test_an_error_of_the_operation_itself_comes_back_as_it_was_raised(
 
 
 async def test_an_operation_that_ends_by_stop_iteration_is_answered(db: Database) -> None:
-    with pytest.raises(RuntimeError):
+    with pytest.raises(DatabaseError, match="StopIteration"):
         await db.write(Call(lambda _tx: next(iter(()))))
 
 
@@ -345,6 +346,41 @@ async def test_writes_over_several_mailboxes_in_any_order_never_deadlock(
         return sum(tx.execute(select(box.c.counter)).scalars())
 
     assert await cores[0].read(total) == 400
+
+
+@pytest.mark.parametrize("dialect", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True)
+async def test_a_group_locks_all_its_mailboxes_then_all_its_contents_each_ascending(
+    open_small: Opener, faults: DatabaseFaults
+) -> None:
+    locked: list[tuple[str, list[int]]] = []
+    locks = Locks(
+        lambda _tx, ids: locked.append(("mailboxes", list(ids))),
+        lambda _tx, ids: locked.append(("contents", list(ids))),
+    )
+    db = open_small(locks=locks, postgres=PostgresSettings(write_lanes=1))
+
+    def naming(mailboxes: set[int], contents: set[int]) -> Call[None]:
+        return Call(lambda _tx: None, mailboxes=frozenset(mailboxes), contents=frozenset(contents))
+
+    await held(db, faults, naming({7, 3}, {900}), naming(set(), {20, 5}), naming({5}, set()))
+    assert locked == [("mailboxes", [1]), ("mailboxes", [3, 5, 7]), ("contents", [5, 20, 900])]
+
+
+@pytest.mark.parametrize("fault", [SystemExit(1), KeyboardInterrupt(), MemoryError()])
+async def test_a_lane_and_the_process_outlive_whatever_an_operation_raises(
+    fault: BaseException, db: Database, faults: DatabaseFaults
+) -> None:
+    def raises(_tx: Connection) -> None:
+        raise fault
+
+    outcomes = await held(db, faults, Add(1), Call(raises), Add(1))
+    assert isinstance(outcomes[1], (MemoryError, DatabaseError))
+    assert [outcomes[0], outcomes[2]] == [2, 3]
+    (alone, read) = await asyncio.gather(db.write(Call(raises)), db.read(raises), return_exceptions=True)
+    assert isinstance(alone, (MemoryError, DatabaseError))
+    assert isinstance(read, (MemoryError, DatabaseError))
+    assert await db.write(Add(1)) == 4
+    assert await db.read(numbers, 1) == [1, 2, 3, 4]
 
 
 async def test_nobody_sees_a_change_number_before_the_one_below_it(dialect: str, open_small: Opener) -> None:
