@@ -58,6 +58,30 @@ def administrators(caller: Caller) -> None:
         raise InvalidSession
 
 
+LOGIN_SCOPES: dict[str, tuple[Scope.ValueType, ...]] = {
+    "": (Scope.SCOPE_API, Scope.SCOPE_IMAP, Scope.SCOPE_POP3, Scope.SCOPE_SMTP_SUBMIT),  # a native client may want less
+    "imap": (Scope.SCOPE_IMAP,),
+    "pop3": (Scope.SCOPE_POP3,),
+    "smtp": (Scope.SCOPE_SMTP_SUBMIT,),
+}
+"""Who may bring a login, and for what: a gateway gets sessions of its own protocol alone."""
+
+
+def may_authenticate(caller: Caller) -> None:
+    """Native clients, and the gateways whose protocol has logins."""
+    if caller.identity not in LOGIN_SCOPES:
+        raise PermissionDenied(permission="authenticate")
+
+
+def login_scope(identity: str, requested: Scope.ValueType) -> Scope.ValueType:
+    """The scope that a login gets, the first permitted one where none was asked for. Raises PermissionDenied."""
+    permitted = LOGIN_SCOPES.get(identity, ())
+    scope = requested or (permitted[0] if permitted else Scope.SCOPE_UNSPECIFIED)
+    if scope not in permitted:
+        raise PermissionDenied(permission=f"scope {scope}")
+    return scope
+
+
 API_SESSION = sessions(Scope.SCOPE_API)
 ANY_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_IMAP, Scope.SCOPE_POP3, Scope.SCOPE_SMTP_SUBMIT)
 MAIL_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_IMAP)

@@ -114,6 +114,11 @@ def refresh_verifier(tx: Connection, stored: StoredPassword, verifier: str) -> N
     )
 
 
+def names_of(address: str, display_name: str) -> tuple[str, ...]:
+    """What a password may not be."""
+    return (address, address.rpartition("@")[0], display_name)
+
+
 def check_strength(password: Secret, *names: str) -> None:
     """Raises WeakPassword for a password that is too short or long, has controls, or is one of the account's names."""
     text = password.reveal()
@@ -190,6 +195,10 @@ class Passwords:
             self._running[digest] = running
             running.add_done_callback(lambda task: self._ended(digest, task))
         return await asyncio.shield(running)
+
+    async def check_imported(self, verifier: str) -> None:
+        """See `check_imported`, which computes the hash once. Raises StoreBusy besides when too many wait."""
+        await self._on_thread(lambda: check_imported(verifier, self._settings))
 
     def close(self) -> None:
         """Let the threads end."""

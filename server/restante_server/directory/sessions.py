@@ -145,6 +145,10 @@ class Sessions:
         session_token = tokens.seal(self._keys, token)
         return Issued(session_token, OpenSession(token, state), token.expires_at, renewable_until)
 
+    def times(self, token: Token) -> tuple[int, int]:
+        """When a token expires, and until when its session can be renewed (microseconds)."""
+        return token.expires_at, token.authenticated_at + self._settings.renewable_seconds * SECOND
+
     # --- Ending -------------------------------------------------------------------------------------------------
 
     def forget_account(self, account_id: int) -> None:
