@@ -10,13 +10,11 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from restante.config import Config
 from restante.config import Listener as ConfiguredListener
 
 from ..sasl import AuthenticationPolicy
@@ -58,23 +56,6 @@ class RuntimeSettings:
     log_commands: bool = True  # one line for each finished command
     drain_seconds: float = 10.0
 
-    @classmethod
-    def from_config(cls, config: Config, gateway: Literal["imap", "pop3", "smtp", "relay"]) -> RuntimeSettings:
-        """The settings that the configuration file gives the process of `gateway`."""
-        metrics_port: int = getattr(config.health, gateway)
-        return cls(
-            gateway,
-            certificates=tuple(
-                CertificateFiles(Path(pair.certificate), Path(pair.key), pair.hosts) for pair in config.tls.certificates
-            ),
-            authentication=AuthenticationPolicy(config.tls.authentication),
-            limits=ConnectionLimits(config.limits.connections, config.limits.connections_per_address),
-            metrics_host=config.health.host,
-            metrics_port=None if metrics_port < 0 else metrics_port,
-            log_format=config.logging.format,
-            log_level=config.logging.level,
-        )
-
 
 def ports(listeners: Mapping[str, ConfiguredListener]) -> dict[str, Port]:
     """The listeners of a gateway, as configured."""
@@ -91,7 +72,7 @@ class Runtime:
         """Raises CertificateError. Command lines go to `command_stream`, without it nowhere."""
         self.settings = settings
         self.metrics = GatewayMetrics(settings.gateway, CollectorRegistry())
-        self.commands = CommandLog(settings.gateway, command_stream)
+        self.commands = CommandLog(settings.gateway, command_stream, form=settings.log_format)
         self.certificates = Certificates(settings.certificates) if settings.certificates else None
         self.limiter = ConnectionLimiter(settings.limits)
         self.draining = asyncio.Event()
@@ -108,7 +89,10 @@ class Runtime:
         SIGTERM and SIGINT set `draining`; SIGHUP reads the certificates again. Raises CertificateError, OSError.
         """
         logging.configure(form=settings.log_format, level=settings.log_level)
-        runtime = cls(settings, command_stream=sys.stderr.buffer if settings.log_commands else None)
+        if settings.log_level in ("info", "debug") and settings.log_commands:
+            runtime = cls(settings, command_stream=sys.stderr.buffer)
+        else:
+            runtime = cls(settings)
         server = MetricsServer(runtime.metrics.registry, lambda: runtime._ready and not runtime.draining.is_set())
         if settings.metrics_port is not None:
             await server.start(settings.metrics_host, settings.metrics_port)

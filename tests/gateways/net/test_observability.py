@@ -39,6 +39,19 @@ async def test_a_finished_command_is_one_json_line() -> None:
     assert lines[2]["retrieved"] == 3
 
 
+async def test_on_a_console_it_is_one_line_of_words() -> None:
+    stream = io.BytesIO()
+    commands = CommandLog("pop3", stream, form="console", wall_seconds=1_700_000_000.25)
+    session = commands.session(PEER, "7f")
+    session.authenticated("alice\x1b[2J@example.test")
+    session.finished("STAT", "ok", 0.5)
+    commands.flush()
+    assert stream.getvalue() == (
+        b"2023-11-14T22:13:20.250Z event=command gateway=pop3 listener=pop3 session=7f client=192.0.2.1 "
+        b"account=alice\\x1b[2J@example.test command=STAT outcome=ok milliseconds=500.000\n"
+    )
+
+
 async def test_lines_are_gathered_for_a_moment_only() -> None:
     stream = io.BytesIO()
     session = CommandLog("pop3", stream).session(PEER, "7f")

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import ssl
-from pathlib import Path
 
 import pytest
 import structlog
@@ -14,8 +13,6 @@ import structlog
 from restante.config import load
 from restante_gateways.net.connection import Connection, ConnectionBounds, Draining
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings, ports
-from restante_gateways.net.tls import CertificateFiles
-from restante_gateways.sasl import AuthenticationPolicy
 
 from .certificates import MakePair
 
@@ -85,19 +82,7 @@ async def test_tls_without_a_certificate_is_an_error_that_names_the_listener() -
         runtime.listen_streams({"pop3s": Port(tls="implicit")}, session, refusals={}, bounds=ConnectionBounds())
 
 
-def test_settings_come_from_the_configuration() -> None:
-    flags = {
-        "tls.certificates": [{"certificate": "a.pem", "key": "a.key", "hosts": ["mail.example.test"]}],
-        "tls.authentication": "except-loopback",
-        "health.pop3": 2093,
-        "limits.connections_per_address": 7,
-        "pop3.listeners": {"pop3": {"port": 2110, "tls": "none"}},
-    }
-    config = load(None, {}, flags)
-    settings = RuntimeSettings.from_config(config, "pop3")
-    assert settings.certificates == (CertificateFiles(Path("a.pem"), Path("a.key"), ("mail.example.test",)),)
-    assert settings.authentication is AuthenticationPolicy.EXCEPT_LOOPBACK
-    assert settings.limits.connections_per_address == 7
-    assert settings.metrics_port == 2093
-    assert ports(config.pop3.listeners) == {"pop3": Port("", 2110, "none")}
-    assert RuntimeSettings.from_config(load(None, {}, {"health.smtp": -1}), "smtp").metrics_port is None
+def test_listeners_come_from_the_configuration() -> None:
+    listeners = {"pop3": {"host": "127.0.0.1", "port": 2110, "tls": "none", "proxy_from": ["10.0.0.0/8"]}}
+    config = load(None, {}, {"pop3.listeners": listeners})
+    assert ports(config.pop3.listeners) == {"pop3": Port("127.0.0.1", 2110, "none", ("10.0.0.0/8",))}
