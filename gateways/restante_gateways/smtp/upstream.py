@@ -129,8 +129,8 @@ class UserIdentity:
 class Upstream:
     """The core, for all SMTP sessions of a process. Keeps the promises of `core.Core`."""
 
-    def __init__(self, link: Link, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self.link, self.patience_seconds = link, patience_seconds
+    def __init__(self, link: Link) -> None:
+        self.link = link
         self.identities: dict[int, set[UserIdentity]] = {}
 
     def sessions_ended(self, ended: sync_pb2.SessionsEnded) -> None:
@@ -186,7 +186,7 @@ class Upstream:
         Raises what the core answers, and OutcomeUnknown when it never does.
         """
         loop = asyncio.get_running_loop()
-        until, pause = loop.time() + self.patience_seconds, FIRST_PAUSE_SECONDS
+        until, pause = loop.time() + PATIENCE_SECONDS, FIRST_PAUSE_SECONDS
         while True:
             try:
                 return await attempt()

@@ -74,6 +74,11 @@ class Gateway:
         self.core, self.runtime, self.tls = core, runtime, tls
         self._clients: list[Client] = []
 
+    @classmethod
+    def of(cls, runtime: Runtime, tls: ssl.SSLContext) -> Gateway:
+        """One whose core is somebody else's."""
+        return cls(RecordingCore(), runtime, tls)
+
     def port(self, listener: str) -> int:
         return self.runtime.addresses()[listener][0].port
 

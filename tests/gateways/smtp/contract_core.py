@@ -1,0 +1,194 @@
+"""The contract's server half, as far as SMTP uses it, over real gRPC: it records, and falls over when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from restante import errors
+from restante.v1 import (
+    batch_pb2,
+    batch_pb2_grpc,
+    content_pb2,
+    content_pb2_grpc,
+    session_pb2,
+    submission_pb2,
+    sync_pb2,
+    sync_pb2_grpc,
+    transport_pb2,
+    transport_pb2_grpc,
+)
+
+Respond = Callable[[Any, batch_pb2.Operation], Awaitable[Message]]
+
+
+class ContractCore:
+    """What the servicers share. Attributes make bad days."""
+
+    def __init__(self) -> None:
+        self.operations: list[batch_pb2.Operation] = []
+        self.accepted: dict[bytes, tuple[transport_pb2.AcceptBegin, bytes]] = {}  # by request_id
+        self.begun: list[transport_pb2.AcceptBegin] = []
+        self.aborted = 0
+        self.submitted: dict[bytes, submission_pb2.SubmitMessageRequest] = {}
+        self.uploads: dict[bytes, bytes] = {}
+        self.refuse_commit = ""  # a reason
+        self.refuse_submit: errors.RestanteError | None = None
+        self.refuse_upload: errors.RestanteError | None = None
+        self.lose_answers = 0  # so many commits are done, and the stream then breaks instead of answering
+        self.grant = True
+        self.token_seconds = 900.0
+        self.watchers: list[asyncio.Queue[sync_pb2.WatchResponse]] = []
+
+    def end_sessions(self, account_id: int, version: int) -> None:
+        for watcher in self.watchers:
+            ended = sync_pb2.SessionsEnded(account_id=account_id, credential_version=version)
+            watcher.put_nowait(sync_pb2.WatchResponse(sessions_ended=ended))
+
+
+class Batch(batch_pb2_grpc.BatchServiceServicer):
+    def __init__(self, core: ContractCore) -> None:
+        self.core = core
+
+    async def Execute(
+        self, requests: AsyncIterator[batch_pb2.ExecuteRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[batch_pb2.ExecuteResponse]:
+        async for request in requests:
+            response = batch_pb2.ExecuteResponse()
+            for operation in request.operations:
+                self.core.operations.append(operation)
+                result = response.results.add(operation_id=operation.operation_id)
+                field = operation.WhichOneof("request")
+                assert field is not None
+                try:
+                    getattr(result, field).CopyFrom(getattr(self, field)(getattr(operation, field), operation))
+                except errors.RestanteError as error:
+                    result.status.CopyFrom(errors.to_status(error))
+                if field == "submit_message" and self.core.lose_answers:
+                    self.core.lose_answers -= 1
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            yield response
+
+    def authenticate(
+        self, request: session_pb2.AuthenticateRequest, operation: batch_pb2.Operation
+    ) -> session_pb2.AuthenticateResponse:
+        if request.response != b"\0alice@example.test\0alice-demo":
+            raise errors.AuthenticationFailed
+        return session_pb2.AuthenticateResponse(session=self._session(b"first"))
+
+    def renew_session(self, request: Message, operation: batch_pb2.Operation) -> session_pb2.RenewSessionResponse:
+        return session_pb2.RenewSessionResponse(session=self._session(operation.session_token + b"+"))
+
+    def _session(self, token: bytes) -> session_pb2.Session:
+        session = session_pb2.Session(
+            session_token=token, account_id=7, credential_version=3, address="alice@example.test"
+        )
+        session.expires_at.GetCurrentTime()
+        session.expires_at.FromNanoseconds(session.expires_at.ToNanoseconds() + int(self.core.token_seconds * 1e9))
+        return session
+
+    def verify_recipients(
+        self, request: transport_pb2.VerifyRecipientsRequest, operation: batch_pb2.Operation
+    ) -> transport_pb2.VerifyRecipientsResponse:
+        answer = transport_pb2.VerifyRecipientsResponse()
+        for path in request.forward_paths:
+            known = path.endswith("@example.test") and not path.startswith("nobody")
+            answer.verdicts.add(accepted=known, reason="" if known else "RECIPIENT_NOT_FOUND")
+        return answer
+
+    def submit_message(
+        self, request: submission_pb2.SubmitMessageRequest, operation: batch_pb2.Operation
+    ) -> submission_pb2.SubmitMessageResponse:
+        if self.core.refuse_submit is not None:
+            raise self.core.refuse_submit
+        self.core.submitted.setdefault(request.request_id, request)
+        number = list(self.core.submitted).index(request.request_id) + 1
+        return submission_pb2.SubmitMessageResponse(submission=submission_pb2.SubmissionRecord(submission_id=number))
+
+
+class Transport(transport_pb2_grpc.TransportServiceServicer):
+    def __init__(self, core: ContractCore) -> None:
+        self.core = core
+
+    async def Accept(
+        self, requests: AsyncIterator[transport_pb2.AcceptRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[transport_pb2.AcceptResponse]:
+        open_: dict[int, tuple[transport_pb2.AcceptBegin, bytearray]] = {}
+        async for request in requests:
+            number, step = request.acceptance_id, request.WhichOneof("step")
+            if step == "start":
+                open_[number] = (request.start, bytearray())
+                self.core.begun.append(request.start)
+            elif step == "chunk":
+                open_[number][1].extend(request.chunk)
+                if self.core.grant:
+                    yield transport_pb2.AcceptResponse(acceptance_id=number, granted_octets=len(request.chunk))
+            elif step == "abort":
+                del open_[number]
+                self.core.aborted += 1
+            else:
+                begin, content = open_.pop(number)
+                if self.core.refuse_commit:
+                    yield transport_pb2.AcceptResponse(acceptance_id=number, reason=self.core.refuse_commit)
+                    continue
+                self.core.accepted.setdefault(begin.request_id, (begin, bytes(content)))
+                if self.core.lose_answers:
+                    self.core.lose_answers -= 1
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+                transport_id = list(self.core.accepted).index(begin.request_id) + 1
+                yield transport_pb2.AcceptResponse(acceptance_id=number, accepted=True, transport_id=transport_id)
+
+
+class Content(content_pb2_grpc.ContentServiceServicer):
+    def __init__(self, core: ContractCore) -> None:
+        self.core = core
+
+    async def UploadContent(
+        self, requests: AsyncIterator[content_pb2.UploadContentRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> content_pb2.UploadContentResponse:
+        octets = bytearray()
+        async for request in requests:
+            octets += request.octets
+            if self.core.refuse_upload is not None and len(octets) > 400_000:
+                status = errors.to_status(self.core.refuse_upload)
+                trailers = (("grpc-status-details-bin", status.SerializeToString()),)
+                await context.abort(self.core.refuse_upload.code, "no", trailing_metadata=trailers)
+        name = b"upload-%d" % len(self.core.uploads)
+        self.core.uploads[name] = bytes(octets)
+        return content_pb2.UploadContentResponse(upload_id=name, size_octets=len(octets))
+
+
+class Sync(sync_pb2_grpc.SyncServiceServicer):
+    def __init__(self, core: ContractCore) -> None:
+        self.core = core
+
+    async def Watch(
+        self, requests: AsyncIterator[sync_pb2.WatchRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[sync_pb2.WatchResponse]:
+        notices: asyncio.Queue[sync_pb2.WatchResponse] = asyncio.Queue()
+        self.core.watchers.append(notices)
+        while True:
+            yield await notices.get()
+
+
+@contextlib.asynccontextmanager
+async def serving(core: ContractCore, socket: Path) -> AsyncIterator[grpc.aio.Server]:
+    """Serves on a Unix socket until left."""
+    server = grpc.aio.server()
+    batch_pb2_grpc.add_BatchServiceServicer_to_server(Batch(core), server)  # type: ignore[abstract]
+    transport_pb2_grpc.add_TransportServiceServicer_to_server(Transport(core), server)  # type: ignore[abstract]
+    content_pb2_grpc.add_ContentServiceServicer_to_server(Content(core), server)  # type: ignore[abstract]
+    sync_pb2_grpc.add_SyncServiceServicer_to_server(Sync(core), server)  # type: ignore[abstract]
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop(0)

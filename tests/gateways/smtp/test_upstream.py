@@ -1,0 +1,313 @@
+"""The gateway and the contract, over real gRPC: what goes out, and what happens when the core falls over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from restante import errors
+from restante.link import CoreLink
+from restante.target import ProcessIdentity, Target
+from restante.v1 import submission_pb2
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.net.tls import CertificateFiles
+from restante_gateways.smtp import upstream
+from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, run
+from restante_gateways.smtp.settings import Role, SessionSettings
+from tests.gateways.smtp.conftest import Client, Gateway
+from tests.gateways.smtp.contract_core import ContractCore, serving
+
+MAIL = "MAIL FROM:<dora@example.net>"
+RCPT = "RCPT TO:<alice@example.test>"
+MESSAGE = b"From: dora@example.net\r\nSubject: hello\r\n\r\nHi.\r\n"
+BIG = (b"b" * 998 + b"\r\n") * 700
+
+
+@pytest.fixture
+def socket() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="rst-") as folder:  # short: it is a socket's address
+        yield Path(folder) / "core.sock"
+
+
+class Running:
+    """A gateway process, without the process."""
+
+    def __init__(self, runtime: Runtime, tls: ssl.SSLContext) -> None:
+        self.gateway = Gateway.of(runtime, tls)
+
+    async def open(self, listener: str = "mx") -> Client:
+        client = await self.gateway.connect(listener)
+        await client.ask("EHLO c.example.net")
+        return client
+
+    async def login(self) -> Client:
+        client = await self.open("submissions")
+        plain = "AGFsaWNlQGV4YW1wbGUudGVzdABhbGljZS1kZW1v"
+        assert (await client.ask(f"AUTH PLAIN {plain}")).startswith("235")
+        return client
+
+
+@contextlib.asynccontextmanager
+async def running(socket: Path, certificate: CertificateFiles, patience_seconds: float = 0.3) -> AsyncIterator[Running]:
+    link = await CoreLink.connect(
+        Target(f"unix:{socket}", ProcessIdentity("smtp", "00")), patience_seconds=patience_seconds
+    )
+    runtime = Runtime(RuntimeSettings("smtp", certificates=(certificate,), drain_seconds=2.0))
+    settings = SmtpSettings(
+        {"mx": SmtpListener(Port(), Role.MX), "submissions": SmtpListener(Port(tls="implicit"), Role.SUBMISSION)},
+        SessionSettings(Role.MX, "mx.example.test"),
+    )
+    serving_ = asyncio.create_task(run(settings, link, runtime))
+    while len(runtime.listeners) < 2:
+        await asyncio.sleep(0)
+    made = Running(runtime, ssl.create_default_context(cafile=str(certificate.certificate)))
+    try:
+        yield made
+    finally:
+        await made.gateway.close_clients()
+        runtime.draining.set()
+        await serving_
+        await link.close()
+
+
+async def deliver(client: Client, content: bytes = MESSAGE, mail: str = MAIL, rcpt: str = RCPT) -> str:
+    await client.send(f"{mail}\r\n{rcpt}\r\nDATA\r\n".encode())
+    assert await client.codes(3) == [250, 250, 354]
+    await client.send(content + b".\r\n")
+    return await client.reply()
+
+
+async def test_mail_of_another_mta_in_the_words_of_the_contract(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        reply = await deliver(
+            client,
+            mail='MAIL FROM:<"d d"@example.net> BODY=8BITMIME RET=FULL ENVID=Ab+2B SIZE=99 SMTPUTF8',
+            rcpt="RCPT TO:<Alice@example.test> NOTIFY=FAILURE,DELAY ORCPT=rfc822;Al+2Bice@example.test",
+        )
+        assert reply == "250 2.6.0 Message accepted as 1"
+        verify = core.operations[0].verify_recipients
+        assert (verify.reverse_path, list(verify.forward_paths)) == ('"d d"@example.net', ["Alice@example.test"])
+        assert (verify.size_octets, verify.client_address) == (99, "127.0.0.1")
+        assert core.operations[0].client_address == "127.0.0.1"
+        assert core.operations[0].session_token == b""
+        ((begin, content),) = core.accepted.values()
+        assert content == MESSAGE
+        assert len(begin.request_id) == 16
+        assert begin.reverse_path == '"d d"@example.net'
+        assert begin.options == submission_pb2.EnvelopeOptions(
+            dsn_return=submission_pb2.DSN_RETURN_FULL, envelope_id="Ab+2B", smtputf8=True, body_8bit=True
+        )
+        (recipient,) = begin.recipients
+        assert recipient.forward_path == "Alice@example.test"
+        assert recipient.original_recipient == "rfc822;Al+2Bice@example.test"
+        assert set(recipient.notify) == {
+            submission_pb2.NOTIFY_CONDITION_FAILURE, submission_pb2.NOTIFY_CONDITION_DELAY,
+        }  # fmt: skip
+        assert " with UTF8SMTP id " in begin.trace_field
+        assert begin.trace_field.endswith("\r\n")
+
+
+async def test_recipients_are_verified_a_hundred_at_a_time(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        await client.send(f"{MAIL}\r\n".encode())
+        await client.send(b"".join(b"RCPT TO:<u%d@example.test>\r\n" % n for n in range(250)))
+        assert await client.codes(251) == [250] * 251
+        sizes = [len(operation.verify_recipients.forward_paths) for operation in core.operations]
+        assert sum(sizes) == 250
+        assert max(sizes) <= 100
+        assert (await client.ask("RCPT TO:<nobody@example.test>")).startswith("550 5.1.1")
+
+
+async def test_a_large_content_is_streamed_with_credit(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        assert (await deliver(client, BIG * 5)).startswith("250")
+        assert [content for _, content in core.accepted.values()] == [BIG * 5]
+
+
+async def test_without_credit_nothing_flows(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    core.grant = False
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        await client.send(f"{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
+        assert await client.codes(3) == [250, 250, 354]
+        with pytest.raises(TimeoutError):  # noqa: PT012 - at some point of the loop
+            async with asyncio.timeout(0.5):
+                for _ in range(60):
+                    await client.send(BIG)
+
+
+async def test_a_refused_content_reaches_nobody(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        assert (await deliver(client, BIG + b"\0\r\n")).startswith("550 5.6.0")
+        assert (await deliver(client, b"\0\r\n")).startswith("550 5.6.0")
+        await asyncio.sleep(0.05)
+        assert core.accepted == {}
+        assert (len(core.begun), core.aborted) == (1, 1)  # the small one was never begun
+        assert (await deliver(client)).startswith("250")
+
+
+@pytest.mark.parametrize(
+    ("reason", "reply"),
+    [("MAIL_LOOP", "554 5.4.6"), ("STORE_BUSY", "451 4.3.0"), ("STORE_FULL", "452 4.3.1"), ("WHAT", "451 4.3.0")],
+)
+async def test_a_commit_that_is_refused(socket: Path, certificate: CertificateFiles, reason: str, reply: str) -> None:
+    core = ContractCore()
+    core.refuse_commit = reason
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        assert (await deliver(client)).startswith(reply)
+        core.refuse_commit = ""
+        assert (await deliver(client)).startswith("250")
+
+
+async def test_a_lost_answer_is_asked_for_again_under_the_same_request_id(
+    socket: Path, certificate: CertificateFiles
+) -> None:
+    core = ContractCore()
+    core.lose_answers = 2
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        assert (await deliver(client)).startswith("250 2.6.0")
+        assert len(core.accepted) == 1  # one acceptance, however often it was sent
+        assert len(core.begun) == 3
+
+
+async def test_a_core_that_never_comes_back_leaves_the_client_without_a_word(
+    socket: Path, certificate: CertificateFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "PATIENCE_SECONDS", 0.2)
+    core = ContractCore()
+    core.lose_answers = 100
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        assert await deliver(client) == ""  # it may have been taken: neither 250 nor a refusal would be true
+        client = await system.open()
+        core.lose_answers = 1
+        assert await deliver(client, BIG) == ""  # not held, so it cannot be settled
+
+
+async def test_a_core_that_is_away_is_451_and_found_again(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with running(socket, certificate) as system:
+        client = await system.open()
+        assert (await client.ask(MAIL)).startswith("250")
+        assert (await client.ask(RCPT)).startswith("451 4.3.0")
+        assert (await client.ask("DATA")).startswith("554")
+        submitting = await system.open("submissions")
+        assert (await submitting.ask("AUTH PLAIN AGEAYg==")).startswith("454 4.7.0")
+        async with serving(core, socket):
+            await client.ask("RSET")
+            for _ in range(50):
+                await client.ask("RSET")
+                await client.ask(MAIL)
+                if (await client.ask(RCPT)).startswith("250"):
+                    break
+                await asyncio.sleep(0.1)
+            await client.ask("RSET")
+            assert (await deliver(client)).startswith("250")
+        await client.ask(MAIL)
+        assert (await client.ask(RCPT)).startswith("451 4.3.0")
+        async with serving(core, socket):
+            await asyncio.sleep(1.2)
+            await client.ask("RSET")
+            assert (await deliver(client)).startswith("250")
+
+
+async def test_a_small_submission_is_one_operation(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        reply = await deliver(client, mail="MAIL FROM:<alice@example.test> RET=HDRS", rcpt="RCPT TO:<bob@example.test>")
+        assert reply == "250 2.6.0 Message accepted as 1"
+        (request,) = core.submitted.values()
+        assert request.content == MESSAGE
+        assert request.via_smtp
+        assert request.reverse_path == "alice@example.test"
+        assert " with ESMTPSA id " in request.trace_field
+        assert [operation.session_token for operation in core.operations] == [b"", b"first", b"first"]
+        client_context = core.operations[0].authenticate.client
+        assert (client_context.tls, client_context.loopback, client_context.listener) == (True, True, "submissions")
+
+
+async def test_a_large_submission_is_uploaded_first(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        assert (await deliver(client, BIG * 4)).startswith("250")
+        (request,) = core.submitted.values()
+        assert core.uploads[request.upload_id] == BIG * 4
+
+
+async def test_an_upload_that_fails_is_answered_at_the_end_of_the_content(
+    socket: Path, certificate: CertificateFiles
+) -> None:
+    core = ContractCore()
+    core.refuse_upload = errors.StoreFull()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        assert (await deliver(client, BIG * 6)).startswith("452 4.3.1")
+        assert (await client.ask("NOOP")).startswith("250")
+        assert core.submitted == {}
+
+
+async def test_a_submission_broken_off_is_forgotten(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        assert (await deliver(client, BIG * 2 + b"\0\r\n")).startswith("550")
+        assert core.submitted == {}
+        assert core.uploads == {}
+
+
+async def test_a_sender_who_is_not_permitted(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    core.refuse_submit = errors.SenderNotPermitted()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        assert (await deliver(client)).startswith("550 5.7.1")  # behaviour 94
+
+
+async def test_a_lost_answer_to_a_submission_is_settled(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    core.lose_answers = 1
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        assert (await deliver(client)).startswith("250")
+        assert len(core.submitted) == 1
+
+
+async def test_tokens_are_renewed_before_they_lapse(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    core.token_seconds = 0.0
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        assert (await deliver(client)).startswith("250")
+        assert core.operations[-1].session_token == b"first++"
+
+
+async def test_sessions_of_an_old_credential_are_ended(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        while not core.watchers:
+            await asyncio.sleep(0.01)
+        core.end_sessions(account_id=8, version=9)
+        core.end_sessions(account_id=7, version=3)
+        assert (await client.ask("NOOP")).startswith("250")
+        core.end_sessions(account_id=7, version=4)
+        assert (await client.reply()).startswith("421 4.7.0")
