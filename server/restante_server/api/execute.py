@@ -58,7 +58,7 @@ class _Flight:
     client_address: str
     deadline: float
     independent: bool
-    task: asyncio.Task[Any] | None = None
+    task: asyncio.Task[OperationResult] | None = None
     cancelled: bool = False
 
 
@@ -182,32 +182,26 @@ class Execution:
         flight.task = asyncio.create_task(self._run(handler, flight))
         flight.task.add_done_callback(lambda task: self._done(flight, session, task))
 
-    async def _run(self, handler: Handler, flight: _Flight) -> Any:
+    async def _run(self, handler: Handler, flight: _Flight) -> OperationResult:
         if time.monotonic() >= flight.deadline:
             raise DeadlineExceeded
         caller = await self._identify(flight.token, flight.client_address)
-        return await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
+        response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
+        reading = handler.kind in (Kind.READ, Kind.SLOW_READ)  # what is written is written: it is answered whole
+        if reading and response.ByteSize() > MAX_RESULT_OCTETS:
+            raise ResultTooLarge(rpc=STREAMING_TWIN.get(flight.field, ""), limit_octets=MAX_RESULT_OCTETS)
+        result = OperationResult(operation_id=flight.operation_id)
+        getattr(result, flight.field).CopyFrom(response)
+        return result
 
-    def _done(self, flight: _Flight, session: _Session, task: asyncio.Task[Any]) -> None:
+    def _done(self, flight: _Flight, session: _Session, task: asyncio.Task[OperationResult]) -> None:
         if task.cancelled():
             self._answer(flight.operation_id, to_status(Cancelled()))
         elif isinstance(error := task.exception(), Exception):
             self._answer(flight.operation_id, to_status(translate(error, flight.field)))
         else:
-            self._succeed(flight, task.result())
+            self._results.append(task.result())
         self._finish(flight, session)
-
-    def _succeed(self, flight: _Flight, response: Any) -> None:
-        reading = UNARY[flight.field].kind in (Kind.READ, Kind.SLOW_READ)  # what is written is written: it is answered
-        if reading and response.ByteSize() > MAX_RESULT_OCTETS:
-            twin = STREAMING_TWIN.get(flight.field, "")
-            error = ResultTooLarge(rpc=twin, limit_octets=MAX_RESULT_OCTETS)
-            self._answer(flight.operation_id, to_status(error))
-            return
-        result = OperationResult(operation_id=flight.operation_id)
-        getattr(result, flight.field).CopyFrom(response)
-        self._results.append(result)
-        self._wake.set()
 
     def _finish(self, flight: _Flight, session: _Session) -> None:
         self._settle(flight, session)
