@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from restante.v1 import submission_pb2, transport_pb2
 from restante_gateways.net.addresses import Peer
-from restante_gateways.smtp.core import Envelope
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
+
+if TYPE_CHECKING:
+    from restante_gateways.smtp.core import Envelope
 
 _RETURNS = {
     "": submission_pb2.DSN_RETURN_UNSPECIFIED,
