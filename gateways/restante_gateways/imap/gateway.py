@@ -7,11 +7,14 @@ import itertools
 import ssl
 import time
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from restante import errors
+from restante.config import Config
 from restante.link import CoreLink
 from restante.v1 import methods, session_pb2
 from restante.v1.sync_pb2 import SessionsEnded
@@ -23,14 +26,14 @@ from restante_gateways.imap.opened import OpenFolders
 from restante_gateways.imap.responses import BYE, Status
 from restante_gateways.imap.session import Session
 from restante_gateways.net.addresses import Peer
-from restante_gateways.net.connection import Connection
+from restante_gateways.net.connection import Connection, ConnectionBounds
 from restante_gateways.net.limits import Refusal
 from restante_gateways.net.logging import SessionLog
-from restante_gateways.net.runtime import Runtime
+from restante_gateways.net.runtime import Port, Runtime
 
 log = structlog.get_logger("imap")
 
-_REFUSALS: Final = {
+REFUSALS: Final = {
     Refusal.TOO_MANY_CONNECTIONS: BYE("Too many connections; come back later.", b"UNAVAILABLE").encode(),
     Refusal.TOO_MANY_FROM_ADDRESS: BYE("Too many connections from your address.", b"LIMIT").encode(),
     Refusal.TOO_FAST: BYE("Too many new connections from your address.", b"LIMIT").encode(),
@@ -39,20 +42,39 @@ _MECHANISMS_SECONDS: Final = 60.0  # how long the core's list is taken to hold
 _MECHANISMS_TIMEOUT_SECONDS: Final = 2.0
 _STANDARD_MECHANISMS: Final = ("PLAIN", "LOGIN")
 _KEEP_ALIVE_SECONDS: Final = 120.0
-_IDLE_SECONDS: Final = 1_800.0  # RFC 3501 5.4: at least 30 minutes
 _LINE_OCTETS: Final = 65_536
 _KEPT_OCTETS: Final = 65_536
+
+
+@dataclass(frozen=True)
+class ImapSettings:
+    """Settings of the IMAP gateway."""
+
+    listeners: Mapping[str, Port]
+    max_message_octets: int = 50 << 20
+    idle_seconds: float = 1_800.0  # RFC 3501 5.4: at least 30 minutes
+    bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
+
+    @classmethod
+    def from_config(cls, config: Config) -> ImapSettings:
+        """The settings that the configuration file gives."""
+        listeners = {
+            name: Port(listener.host, listener.port, listener.tls, listener.proxy_from)
+            for name, listener in config.imap.listeners.items()
+        }
+        return cls(listeners, config.limits.max_message_octets, config.imap.idle_minutes * 60)
 
 
 class ImapGateway:
     """What all sessions of the process share."""
 
-    def __init__(self, link: CoreLink, runtime: Runtime, max_message_octets: int) -> None:
+    def __init__(self, settings: ImapSettings, link: CoreLink, runtime: Runtime) -> None:
         self.link, self._runtime = link, runtime
         self.folders = OpenFolders(link)
         self.authentication = runtime.settings.authentication
-        self.limits_after_login = Limits(_LINE_OCTETS, _KEPT_OCTETS, max_message_octets, 2 * max_message_octets)
-        self.idle_timeout_seconds = _IDLE_SECONDS
+        most = settings.max_message_octets
+        self.limits_after_login = Limits(_LINE_OCTETS, _KEPT_OCTETS, streamed=most, discarded=2 * most)
+        self.idle_timeout_seconds = settings.idle_seconds
         self._sessions: defaultdict[int, set[Session]] = defaultdict(set)  # by account
         self._names = itertools.count(1)
         self._mechanisms: dict[tuple[str, bool, bool], tuple[float, tuple[str, ...]]] = {}
@@ -125,3 +147,16 @@ class ImapGateway:
             for sessions in tuple(self._sessions.values()):
                 for session in tuple(sessions):
                     session.keep_alive()
+
+
+async def run(settings: ImapSettings, core: CoreLink, runtime: Runtime) -> None:
+    """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
+    gateway = ImapGateway(settings, core, runtime)
+    runtime.listen_streams(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
+    keeping_alive = asyncio.ensure_future(gateway.keep_alive())
+    runtime.ready(True)
+    try:
+        await runtime.draining.wait()
+        await runtime.drain()
+    finally:
+        keeping_alive.cancel()

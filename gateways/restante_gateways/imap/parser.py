@@ -39,6 +39,10 @@ class ParseError(ValueError):
     """The command is not what the grammar says. The text goes to the client in a BAD: ASCII, no octets of its own."""
 
 
+class CutShort(ParseError):
+    """A literal's octets are not there: the text is the beginning of a command, up to a literal's header."""
+
+
 class Parser:
     """Reads one command from left to right. `uid` says that the command was prefixed by UID."""
 
@@ -124,10 +128,12 @@ class Parser:
     def string(self) -> bytes:
         """A quoted string or a literal. NUL is in neither."""
         if self.sees(b"{"):
+            if self.octets.find(b"\r\n", self.at) < 0:
+                raise CutShort("literal is cut short")
             size = int(self.match(_LITERAL, "literal")[1])
             octets = self.octets[self.at : self.at + size]
             if len(octets) != size:
-                raise ParseError("literal is cut short")
+                raise CutShort("literal is cut short")
             if b"\0" in octets:
                 raise ParseError("NUL in a literal")
             self.at += size

@@ -52,7 +52,7 @@ async def search(s: Session, key: SearchKey) -> list[Span] | None:
     view = s.view
     keys = key.keys if isinstance(key, SearchAnd) else (key,)
     try:
-        found: list[Span] = [(0, view.count)] if view.count else []
+        found = everything = view.still_there([(0, view.count)] if view.count else [])
         remote: list[SearchKey] = []
         for part in keys:
             if is_local(part):
@@ -64,7 +64,7 @@ async def search(s: Session, key: SearchKey) -> list[Span] | None:
         restrictions = [restriction(view, part) for part in remote]
     except NoSuchMessage:
         return None
-    if found != [(0, view.count)]:
+    if found != everything:
         restrictions.insert(0, Restriction(ids=s.message_set(found)))
     whole = restrictions[0]
     if len(restrictions) > 1:

@@ -19,7 +19,7 @@ from restante_gateways.imap.errors import Refusal, ends_session, status_of
 from restante_gateways.imap.framing import Command, CommandReader, LiteralStart, TooLong
 from restante_gateways.imap.identity import Identity
 from restante_gateways.imap.opened import OpenFolder
-from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.parser import CutShort, ParseError, Parser
 from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation
 from restante_gateways.imap.search_grammar import OFFERED_CHARSETS, BadCharset
 from restante_gateways.imap.searching import uid_set
@@ -176,11 +176,12 @@ class Session(CoreCalls):
             tag, entry, p = table.read_entry(literal.prefix)
             if self.state not in entry.states:
                 raise BadCommand(tag, f"{entry.name} is not allowed now")
+            message = _append_of(tag, entry, p)
         except (MissingTag, BadCommand) as error:
             self.reader.refuse()
             self._bad(error.tag if isinstance(error, BadCommand) else b"*", error)
             return
-        if (message := _append_of(entry, p)) is not None:
+        if message is not None:
             self.tag = tag
             await self._carry_out(entry, append(self, message, literal))
         elif literal.keepable:
@@ -360,6 +361,10 @@ class Session(CoreCalls):
         assert self._view is not None
         return self._view
 
+    def has_selected(self, folder_id: int) -> bool:
+        """Whether this is the selected folder."""
+        return self._opened is not None and self._opened.view.folder_id == folder_id
+
     async def select(self, folder: folder_pb2.Folder, read_only: bool) -> SessionView:
         """Open a folder; the one selected before was closed. Raises what the calls raise, with nothing selected."""
         assert self.identity is not None
@@ -430,7 +435,7 @@ class Session(CoreCalls):
 
     async def reached(self, folder_id: int, change_number: int) -> None:
         """Wait until the view of a folder, where it is the selected one, has a commit."""
-        if self._opened is not None and self._opened.view.folder_id == folder_id and change_number:
+        if self._opened is not None and self.has_selected(folder_id) and change_number:
             await self._opened.reached(self, change_number)
 
     async def refresh(self) -> None:
@@ -479,11 +484,13 @@ class Session(CoreCalls):
         self.end(reason)
 
 
-def _append_of(entry: Entry, p: Parser) -> Append | None:
-    """The APPEND whose message this literal is; None for any other literal, such as a name's."""
+def _append_of(tag: bytes, entry: Entry, p: Parser) -> Append | None:
+    """The APPEND whose message this literal is; None for any other literal, such as a name's. Raises BadCommand."""
     if entry.name != "APPEND":
         return None
     try:
         return Append.parse(p)
-    except ParseError:
+    except CutShort:
         return None
+    except ParseError as error:  # told now, before the client sends its message in vain
+        raise BadCommand(tag, str(error)) from error

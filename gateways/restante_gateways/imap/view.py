@@ -85,6 +85,10 @@ class SessionView:
             return False
         return sets.overlap(spans, self._removed_positions())
 
+    def still_there(self, spans: list[Span]) -> list[Span]:
+        """These positions without those of messages that were removed, though the client was not told yet."""
+        return spans if self.aligned else sets.without(spans, self._removed_positions())
+
     def _removed_positions(self) -> list[Span]:
         """Positions of what was removed and not told."""
         removed = self.folder.removed_since(self._generation)
@@ -179,12 +183,10 @@ class SessionView:
         self.surprises.clear()
         if not changed:
             return []
-        told = self._tell_keywords()
-        spans = _spans(changed)
-        told.extend(self.flag_responses(spans, with_uid, self.with_change_numbers))
-        return told
+        return list(self.flag_responses(_spans(changed), with_uid, self.with_change_numbers))
 
-    def _tell_keywords(self) -> list[bytes]:
+    def tell_keywords(self) -> list[bytes]:
+        """The FLAGS response, if keywords are in use that the client was not told of (RFC 3501 7.2.6)."""
         if self._told_keywords == len(self.folder.table.keywords):
             return []
         self._told_keywords = len(self.folder.table.keywords)
@@ -229,6 +231,7 @@ class SessionView:
 
     def flag_responses(self, spans: Sequence[Span], with_uid: bool, with_change_number: bool) -> Iterator[bytes]:
         """FETCH responses with FLAGS for the messages at these positions, in blocks; those removed are left out."""
+        yield from self.tell_keywords()
         for first, stop in spans:
             for start in range(first, stop, _BLOCK):
                 block = (start, min(stop, start + _BLOCK))

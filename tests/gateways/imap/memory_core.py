@@ -293,8 +293,8 @@ class MemoryCore:
 
     # --- sessions ---
 
-    def list_mechanisms(self, _: Account | None, request: session_pb2.ListMechanismsRequest) -> Protobuf:
-        return session_pb2.ListMechanismsResponse(mechanisms=["PLAIN", "LOGIN"])
+    def get_mechanisms(self, _: Account | None, request: session_pb2.GetMechanismsRequest) -> Protobuf:
+        return session_pb2.GetMechanismsResponse(mechanisms=["PLAIN", "LOGIN"])
 
     def authenticate(self, _: Account | None, request: session_pb2.AuthenticateRequest) -> Protobuf:
         assert request.scope == session_pb2.SCOPE_IMAP and request.client.listener and request.mechanism == "PLAIN"

@@ -1,0 +1,123 @@
+"""The IMAP gateway on free ports, over a core in memory, and what transcripts ask for in their `given:` lines."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import pytest
+
+import restante_gateways.imap.gateway as imap_gateway
+from restante_gateways.imap.gateway import ImapGateway, ImapSettings
+from restante_gateways.imap.values import SYSTEM_FLAGS_BY_NAME
+from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.sasl import AuthenticationPolicy
+from tests.gateways.imap.memory_core import MemoryCore
+from tests.gateways.net.certificates import MakePair
+from tests.gateways.net.conftest import make_pair as make_pair  # a fixture of this folder too
+from tests.harness.player import Endpoint, Player
+
+MAX_MESSAGE_OCTETS = 600_000
+
+
+@dataclass
+class Running:
+    """A gateway that serves."""
+
+    core: MemoryCore
+    gateway: ImapGateway
+    runtime: Runtime
+    tls: ssl.SSLContext
+    log: BytesIO
+
+    def endpoint(self, listener: str = "imap") -> Endpoint:
+        """Where a listener accepts."""
+        (address,) = self.runtime.addresses()[listener]
+        return Endpoint(address.host, address.port, self.tls, implicit=listener == "imaps")
+
+    async def given(self, text: str, player: Player) -> None:
+        """Make what the `given:` lines of a transcript ask for."""
+        sessions: list[str] = []
+        for line in filter(None, re.split(r";\s*|\n", text)):
+            if (
+                asked := re.fullmatch(r"sessions? ([A-Z](?:(?:, | and )[A-Z])*) (?:has|have) (it|\S+) (.*)", line)
+            ) is not None:
+                sessions = re.findall(r"[A-Z]", asked[1])
+                await self._open(player, sessions, "INBOX" if asked[2] == "it" else asked[2], asked[3])
+            elif re.fullmatch(r"sessions? ([A-Z](?:(?:, | and )[A-Z])*) logged in", line):
+                for name in re.findall(r"\b[A-Z]\b", line):
+                    await self._log_in(player, name)
+            else:
+                self._mail(line)
+
+    def _mail(self, line: str) -> None:
+        asked = re.fullmatch(r"(\d+) messages? in (\w+)(?:, (.*))?", line)
+        if asked is None:
+            raise ValueError(f"nobody knows how to make: {line}")
+        flags = dict[int, int]()
+        for number, name in re.findall(r"the (\w+) (\\\w+)", asked[3] or ""):
+            at = ["first", "second", "third", "fourth"].index(number) + 1
+            flags[at] = flags.get(at, 0) | int(SYSTEM_FLAGS_BY_NAME[name.lower()])
+        folder = "Inbox" if asked[2] == "INBOX" else asked[2]
+        for number in range(1, int(asked[1]) + 1):
+            self.core.deliver("alice@example.test", message(number), flags.get(number, 0), folder)
+        account = self.core.accounts["alice@example.test"]
+        found = self.core.find(account, [folder])
+        found.recent_uid = found.uid_next
+
+    async def _log_in(self, player: Player, name: str) -> None:
+        session = await player.session(name)
+        await session.answer()
+        await session.send("login LOGIN alice@example.test alice-demo\r\n")
+        answer = await session.answer()
+        assert answer is not None and answer.startswith("login OK"), answer
+
+    async def _open(self, player: Player, names: list[str], folder: str, how: str) -> None:
+        verb = {"selected": "SELECT", "examined": "EXAMINE", "selected with CONDSTORE": "SELECT"}[how]
+        for name in names:
+            await self._log_in(player, name)
+            session = await player.session(name)
+            condstore = " (CONDSTORE)" if "CONDSTORE" in how else ""
+            await session.send(f"open {verb} {folder}{condstore}\r\n")
+            while not (answer := await session.answer() or "open").startswith("open"):
+                pass
+            assert answer.startswith("open OK"), answer
+
+
+def message(number: int) -> bytes:
+    """A small message; each number makes another."""
+    return (
+        f"Date: Mon, {number:02d} Jan 2024 10:00:00 +0100\r\n"
+        f"From: Bob Example <bob@example.test>\r\n"
+        f"To: alice@example.test\r\n"
+        f"Subject: Number {number}\r\n"
+        f"Message-ID: <{number}@example.test>\r\n"
+        f"\r\n"
+        f"This is message {number}.\r\n"
+    ).encode()
+
+
+@pytest.fixture
+def policy() -> AuthenticationPolicy:
+    return AuthenticationPolicy.EXCEPT_LOOPBACK
+
+
+@pytest.fixture
+async def running(make_pair: MakePair, policy: AuthenticationPolicy) -> AsyncIterator[Running]:
+    pair = make_pair("server", "localhost")
+    log = BytesIO()
+    settings = RuntimeSettings("imap", certificates=(pair,), authentication=policy, drain_seconds=2.0)
+    runtime, core = Runtime(settings, command_stream=log), MemoryCore()
+    listeners = {"imap": Port(tls="starttls"), "imaps": Port(tls="implicit")}
+    wanted = ImapSettings(listeners, max_message_octets=MAX_MESSAGE_OCTETS)
+    gateway = ImapGateway(wanted, core, runtime)  # type: ignore[arg-type]
+    bounds = ConnectionBounds(linger_seconds=0.5)
+    runtime.listen_streams(listeners, gateway.serve, refusals=imap_gateway.REFUSALS, bounds=bounds)
+    client = ssl.create_default_context(cafile=str(pair.certificate))
+    yield Running(core, gateway, runtime, client, log)
+    await runtime.drain()
+    runtime.commands.flush()
