@@ -163,7 +163,7 @@ class CoreProcess:
             epoch=epoch,
             contents=contents,
             directory=directory,
-            transport=Transport.of(settings, db, contents, notifier),
+            transport=Transport.of(settings, db, contents, notifier.changed),
             notifier=notifier,
             authenticator=Authenticator(process_secrets(settings.directory / "secrets"), directory.sessions),
         )
@@ -234,7 +234,7 @@ class CoreProcess:
 
     async def _collect(self) -> None:
         while await self.collector.collect(now()):
-            await asyncio.sleep(0)
+            pass  # as long as there is something
 
 
 def authentication_settings(settings: config.Config) -> AuthenticationSettings:
@@ -268,15 +268,16 @@ def server_credentials(settings: config.Config, *, mutual: bool) -> grpc.ServerC
         raise config.ConfigError(f"tls.certificates: {error.filename}: {error.strerror}") from None
     stamp = [_stamp(first)]
 
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        if _stamp(first) == stamp[0]:
-            return None
-        stamp[0] = _stamp(first)
-        try:
-            return read()
-        except OSError:
-            log.exception("the certificate could not be read again: the old one stays")
-            return None
+    current = [initial]
+
+    def fetch() -> grpc.ServerCertificateConfiguration:
+        if _stamp(first) != stamp[0]:
+            stamp[0] = _stamp(first)
+            try:
+                current[0] = read()
+            except OSError:
+                log.exception("the certificate could not be read again: the old one stays")
+        return current[0]
 
     return grpc.dynamic_ssl_server_credentials(initial, fetch, require_client_authentication=mutual)
 

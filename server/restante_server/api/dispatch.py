@@ -99,7 +99,7 @@ class Dispatcher:
             if call.seconds_left <= 0:
                 raise DeadlineExceeded
             if handler.has_min_commit and request.HasField("min_commit"):
-                await self._reach(call, request.min_commit)
+                await self.reach(call, request.min_commit)
             response: Message = await self._run(handler, call, request)
             outcome = "OK"
         except Exception as error:
@@ -141,12 +141,12 @@ class Dispatcher:
         except TimeoutError:
             raise DeadlineExceeded from None
 
-    async def _reach(self, call: Call, token: Any) -> None:
+    async def reach(self, call: Call, token: Any) -> None:
         """Wait until the commit of a token can be seen (DESIGN section 4, "Read your writes")."""
         if token.epoch != self.core.epoch:
             raise EpochChanged(epoch=self.core.epoch)
         mailbox_id = call.mailbox_id(token.mailbox_id)
-        while await call.read(partial(mailboxes.change_number, mailbox_id=mailbox_id)) < token.change_number:  # type: ignore[operator]
+        while await call.read(partial(mailboxes.change_number, mailbox_id=mailbox_id)) < token.change_number:
             if call.seconds_left <= MIN_COMMIT_PAUSE_SECONDS:
                 raise CommitNotReached(change_number=token.change_number)
             await asyncio.sleep(MIN_COMMIT_PAUSE_SECONDS)
