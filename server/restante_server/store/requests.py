@@ -35,7 +35,7 @@ def find(tx: Connection, key: Key, method: str, fingerprint: bytes) -> bytes | N
     if row is None:
         return None
     if row.method != method or row.fingerprint != fingerprint:
-        raise RequestIdReused()
+        raise RequestIdReused
     return bytes(row.response)
 
 
