@@ -44,7 +44,11 @@ async def append(s: Session, command: Append, literal: LiteralStart) -> Status:
     if literal.size_octets <= _INLINE_OCTETS:
         request.content = b"".join([chunk async for chunk in _chunks(s)])
     else:
-        request.upload_id = await _upload(s)
+        try:
+            request.upload_id = await _upload(s)
+        except errors.RestanteError:
+            await _rest(s)
+            raise
     if (await _rest(s)).octets:
         return BAD("One message at a time.")  # MULTIAPPEND is not offered
     added = await s.call(methods.APPEND_MESSAGE, request)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +20,7 @@ from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.sasl import AuthenticationPolicy
 from tests.gateways.imap.memory_core import MemoryCore
-from tests.gateways.net.certificates import MakePair
-from tests.gateways.net.conftest import make_pair as make_pair  # a fixture of this folder too
+from tests.gateways.net.certificates import pair_maker
 from tests.harness.player import Endpoint, Player
 
 MAX_MESSAGE_OCTETS = 600_000
@@ -107,8 +109,8 @@ def policy() -> AuthenticationPolicy:
 
 
 @pytest.fixture
-async def running(make_pair: MakePair, policy: AuthenticationPolicy) -> AsyncIterator[Running]:
-    pair = make_pair("server", "localhost")
+async def running(tmp_path: Path, policy: AuthenticationPolicy) -> AsyncIterator[Running]:
+    pair = pair_maker(tmp_path)("server", "localhost")
     log = BytesIO()
     settings = RuntimeSettings("imap", certificates=(pair,), authentication=policy, drain_seconds=2.0)
     runtime, core = Runtime(settings, command_stream=log), MemoryCore()
@@ -121,3 +123,48 @@ async def running(make_pair: MakePair, policy: AuthenticationPolicy) -> AsyncIte
     yield Running(core, gateway, runtime, client, log)
     await runtime.drain()
     runtime.commands.flush()
+
+
+class Client:
+    """A client that speaks lines."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self._tags = itertools.count(1)
+
+    @classmethod
+    async def open(cls, running: Running, select: str = "") -> Client:
+        """Connected, logged in as alice, and with a folder selected if one is named."""
+        endpoint = running.endpoint()
+        client = cls(*await asyncio.open_connection(endpoint.host, endpoint.port))
+        await client.line()
+        await client.ok("LOGIN alice@example.test alice-demo")
+        if select:
+            await client.ok(f"SELECT {select}")
+        return client
+
+    async def line(self) -> bytes:
+        """One line without its end; b"" at the end of the stream."""
+        async with asyncio.timeout(5):
+            return (await self.reader.readline()).removesuffix(b"\r\n")
+
+    async def run(self, command: str | bytes) -> list[bytes]:
+        """All lines of the answer to a command, the tagged one last and without its tag."""
+        tag = b"t%d" % next(self._tags)
+        text = command.encode() if isinstance(command, str) else command
+        self.writer.write(tag + b" " + text + b"\r\n")
+        lines: list[bytes] = []
+        while not (line := await self.line()).startswith(tag + b" "):
+            assert line or lines[-1:] != [b""], f"closed after {lines}"
+            lines.append(line)
+        return [*lines, line.removeprefix(tag + b" ")]
+
+    async def ok(self, command: str | bytes) -> list[bytes]:
+        """The untagged lines of a command that succeeds."""
+        *lines, tagged = await self.run(command)
+        assert tagged.startswith(b"OK"), tagged
+        return lines
+
+    async def status(self, command: str | bytes) -> bytes:
+        """The tagged line alone."""
+        return (await self.run(command))[-1]

@@ -1,0 +1,368 @@
+"""What a conversation alone does not show: calls to the core, streams, faults, ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from restante import errors
+from restante.v1 import sync_pb2
+from restante_gateways.sasl import AuthenticationPolicy
+from tests.gateways.imap.conftest import Client, Running, message
+
+ALICE = "alice@example.test"
+
+
+def deliver(running: Running, count: int) -> None:
+    """Messages that somebody has been told of before."""
+    for number in range(1, count + 1):
+        running.core.deliver(ALICE, message(number))
+    inbox = running.core.find(running.core.accounts[ALICE], ["Inbox"])
+    inbox.recent_uid = inbox.uid_next
+
+
+def asked(running: Running) -> list[str]:
+    """What the core was asked since the last time."""
+    calls, running.core.calls = running.core.calls, []
+    return calls
+
+
+# --- what commands cost ---
+
+
+async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # DESIGN section 6
+    deliver(running, 5)
+    client = await Client.open(running, "INBOX")
+    asked(running)
+    for command in (
+        "FETCH 1:* (FLAGS UID)",
+        "UID FETCH 1:* FLAGS",
+        "SEARCH UNSEEN",
+        "NOOP",
+        "UID SEARCH UID 2:3",
+        "EXPUNGE",
+    ):
+        await client.ok(command)
+        assert asked(running) == [], command
+    for command, calls in [
+        ("FETCH 1:5 ENVELOPE", ["BatchGetMessages"]),
+        ("FETCH 1 BODY.PEEK[]", ["BatchGetMessages"]),
+        ("FETCH 1 BODY[]", ["UpdateMessages", "BatchGetMessages"]),
+        ("FETCH 1 BODY[]", ["BatchGetMessages"]),
+        ("FETCH 1:5 BODY.PEEK[]", ["StreamMessages"]),
+        ("STORE 2 +FLAGS (\\Deleted)", ["UpdateMessages"]),
+        ("EXPUNGE", ["DeleteMessages"]),
+        ("COPY 1 INBOX", ["GetFolder", "CopyMessages"]),
+        ("COPY 1 INBOX", ["CopyMessages"]),
+        ("STATUS INBOX (MESSAGES)", ["GetFolder"]),
+        ("SEARCH SUBJECT x", ["SearchMessages"]),
+    ]:
+        await client.ok(command)
+        assert asked(running) == calls, command
+
+
+async def test_a_folder_that_is_known_is_not_read_again(running: Running) -> None:
+    deliver(running, 5)
+    first = await Client.open(running, "INBOX")
+    assert "OpenFolder" in asked(running)
+    await Client.open(running, "INBOX")
+    assert asked(running).count("OpenFolder") == 0
+    await first.ok("SELECT INBOX")
+    assert asked(running) == ["GetFolder"]
+
+
+async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(running: Running) -> None:
+    deliver(running, 3)
+    client = await Client.open(running, "INBOX")
+    await client.ok("UNSELECT")
+    assert not running.core.watchers
+    running.core.deliver(ALICE, message(4))
+    asked(running)
+    lines = await client.ok("SELECT INBOX")
+    assert b"* 4 EXISTS" in lines and b"* 1 RECENT" in lines
+    assert asked(running) == ["GetFolder", "ReadFolderChanges", "ClaimRecent"]
+
+
+async def test_sessions_on_one_folder_share_one_watch(running: Running) -> None:
+    deliver(running, 1)
+    clients = [await Client.open(running, "INBOX") for _ in range(4)]
+    assert len(running.core.watchers) == 1
+    for client in clients:
+        client.writer.close()
+    await asyncio.sleep(0.1)
+    assert not running.core.watchers
+
+
+# --- much, in little memory ---
+
+
+async def test_a_stream_of_many_and_large_messages_arrives_whole(running: Running) -> None:
+    contents = [message(n) + b"x" * 70 * n + b"\r\n" for n in range(1, 31)]
+    contents[7] += b"large\r\n" * 20_000
+    for content in contents:
+        running.core.deliver(ALICE, content)
+    client = await Client.open(running, "INBOX")
+    client.writer.write(b"a FETCH 1:* (UID BODY.PEEK[] BODY.PEEK[HEADER] BODY.PEEK[TEXT])\r\n")
+    for number, content in enumerate(contents, start=1):
+        header, text = content.split(b"\r\n\r\n", 1)
+        header += b"\r\n\r\n"
+        expected = b"* %d FETCH (UID %d BODY[] {%d}\r\n%b BODY[HEADER] {%d}\r\n%b BODY[TEXT] {%d}\r\n%b)\r\n" % (
+            number, number, len(content), content, len(header), header, len(text), text,
+        )  # fmt: skip
+        async with asyncio.timeout(5):
+            assert await client.reader.readexactly(len(expected)) == expected
+    assert (await client.line()).startswith(b"a OK")
+
+
+@pytest.mark.parametrize("size", [0, 2, 5_000, 512 << 10, (512 << 10) + 1, 600_000])
+async def test_messages_of_any_size_are_appended_octet_for_octet(running: Running, size: int) -> None:  # behaviour 65
+    content = (b"0123456789abcdef\r\n" * (size // 18 + 1))[: max(0, size - 2)] + (b"\r\n" if size else b"")
+    client = await Client.open(running, "INBOX")
+    client.writer.write(b"a APPEND INBOX {%d+}\r\n" % len(content))
+    for start in range(0, len(content), 50_000):
+        client.writer.write(content[start : start + 50_000])
+        await client.writer.drain()
+    client.writer.write(b"\r\n")
+    while not (line := await client.line()).startswith(b"a "):
+        pass
+    assert line.startswith(b"a OK [APPENDUID")
+    (stored,) = running.core.find(running.core.accounts[ALICE], ["Inbox"]).messages
+    assert stored.content == (content if size else stored.content)
+    assert ("UploadContent" in running.core.calls) == (size > 512 << 10)
+
+
+async def test_an_upload_that_fails_does_not_lose_the_place(running: Running) -> None:
+    client = await Client.open(running, "INBOX")
+    content = b"a\0b" + b"x" * 590_000
+    client.writer.write(b"a APPEND INBOX {%d+}\r\n%b\r\n" % (len(content), content))
+    assert (await client.line()).startswith(b"a NO [CANNOT]")
+    assert await client.ok("NOOP") == []
+
+
+async def test_a_client_that_leaves_amid_a_message_adds_nothing(running: Running) -> None:
+    for size in (1000, 590_000):
+        client = await Client.open(running, "INBOX")
+        client.writer.write(b"a APPEND INBOX {%d+}\r\n" % size + b"x" * 900)
+        await client.writer.drain()
+        client.writer.close()
+    await asyncio.sleep(0.1)
+    assert not running.core.find(running.core.accounts[ALICE], ["Inbox"]).messages
+    assert not running.core.watchers
+
+
+async def test_a_client_that_stops_reading_holds_only_a_little(running: Running) -> None:
+    running.core.deliver(ALICE, message(1) + b"large\r\n" * 70_000)
+    client = await Client.open(running, "INBOX")
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    client.writer.write(b"".join(b"a%d FETCH 1 BODY.PEEK[]\r\n" % n for n in range(40)))
+    await asyncio.sleep(0.3)
+    served = running.core.calls.count("BatchGetMessages")
+    assert served < 40
+    other = await Client.open(running, "INBOX")  # and nobody else waits
+    assert await other.ok("NOOP") == []
+
+
+# --- two who change the same ---
+
+
+async def test_what_another_changed_within_a_silent_store_is_told(running: Running) -> None:  # behaviour 21
+    deliver(running, 2)
+    client = await Client.open(running, "INBOX")
+    folder = running.core.find(running.core.accounts[ALICE], ["Inbox"])
+
+    def meanwhile() -> None:  # neither told to the watch nor known before the STORE's own answer
+        number = running.core.change(running.core.accounts[ALICE], folder)
+        folder.messages[0].flags, folder.messages[0].change_number = 4, number
+
+    running.core.before_update = meanwhile
+    assert await client.ok("STORE 1:2 +FLAGS.SILENT (\\Seen)") == [b"* 1 FETCH (FLAGS (\\Flagged \\Seen))"]
+
+
+async def test_flags_in_a_fetch_are_those_of_the_store_just_before(running: Running) -> None:
+    running.core.watching = False
+    deliver(running, 2)
+    client = await Client.open(running, "INBOX")
+    await client.ok("STORE 1 +FLAGS.SILENT (\\Seen)")
+    assert await client.ok("FETCH 1 FLAGS") == [b"* 1 FETCH (FLAGS (\\Seen))"]
+    await client.ok("FETCH 2 BODY[TEXT]")
+    assert await client.ok("FETCH 2 FLAGS") == [b"* 2 FETCH (FLAGS (\\Seen))"]
+
+
+async def test_check_brings_what_the_watch_has_not(running: Running) -> None:
+    deliver(running, 1)
+    client = await Client.open(running, "INBOX")
+    running.core.watching = False
+    running.core.deliver(ALICE, message(2))
+    assert await client.ok("NOOP") == []
+    assert await client.ok("CHECK") == [b"* 2 EXISTS", b"* 1 RECENT"]
+    lines = await client.ok(b"APPEND INBOX {4+}\r\nhi\r\n")  # its own commits are waited for
+    assert lines == [b"* 3 EXISTS", b"* 2 RECENT"]
+
+
+async def test_a_gap_in_what_the_watch_tells_is_filled(running: Running) -> None:
+    deliver(running, 2)
+    client = await Client.open(running, "INBOX")
+    (watcher,) = running.core.watchers
+    running.core.watching = False
+    running.core.deliver(ALICE, message(3))
+    watcher.since = running.core.accounts[ALICE].change_number  # this one was lost
+    running.core.watching = True
+    running.core.deliver(ALICE, message(4))
+    await asyncio.sleep(0.05)
+    assert await client.ok("NOOP") == [b"* 4 EXISTS", b"* 2 RECENT"]
+
+
+@pytest.mark.parametrize("reason", [sync_pb2.RESET_REASON_TOO_SLOW, sync_pb2.RESET_REASON_HISTORY_GONE])
+async def test_a_watch_that_was_reset_is_begun_again(running: Running, reason: sync_pb2.ResetReason.ValueType) -> None:
+    deliver(running, 1)
+    client = await Client.open(running, "INBOX")
+    (watcher,) = running.core.watchers
+    running.core.watchers.clear()
+    running.core.deliver(ALICE, message(2))
+    watcher.on_notice(sync_pb2.WatchResponse(reset=reason))
+    await asyncio.sleep(0.05)
+    assert len(running.core.watchers) == 1
+    assert await client.ok("NOOP") == [b"* 2 EXISTS", b"* 1 RECENT"]
+
+
+# --- bad days ---
+
+
+async def test_a_core_that_is_away_is_a_temporary_error(running: Running) -> None:
+    deliver(running, 1)
+    client = await Client.open(running, "INBOX")
+
+    def away(_: str) -> None:
+        raise errors.Draining
+
+    running.core.fail = away
+    for command in ("STATUS Junk (MESSAGES)", "FETCH 1 BODY.PEEK[]", "STORE 1 +FLAGS (\\Seen)", "SELECT Junk"):
+        assert (await client.status(command)).startswith(b"NO [UNAVAILABLE]"), command
+    assert (await client.status(b"APPEND INBOX {4+}\r\nhi\r\n")).startswith(b"NO [UNAVAILABLE]")
+    running.core.fail = lambda _: None
+    assert b"* 1 EXISTS" in await client.ok("SELECT INBOX")
+
+
+async def test_a_full_mailbox_says_so(running: Running) -> None:  # behaviour 57
+    running.core.accounts[ALICE].quota_octets = 2048
+    client = await Client.open(running)
+    assert (await client.status(b"APPEND INBOX {3000+}\r\n" + b"x" * 3000)).startswith(b"NO [OVERQUOTA]")
+    assert await client.ok('GETQUOTA ""') == [b'* QUOTA "" (STORAGE 0 2)']
+
+
+async def test_a_session_that_is_over_ends_its_idle(running: Running) -> None:  # DESIGN section 1
+    client = await Client.open(running, "INBOX")
+    client.writer.write(b"a IDLE\r\n")
+    assert (await client.line()).startswith(b"+")
+    running.core.end_sessions(ALICE)
+    assert (await client.line()).startswith(b"* BYE")
+    assert await client.line() == b""
+
+
+async def test_a_revoked_token_ends_the_session(running: Running) -> None:
+    client = await Client.open(running)
+
+    def revoked(_: str) -> None:
+        raise errors.SessionRevoked
+
+    running.core.fail = revoked
+    assert (await client.status("STATUS INBOX (MESSAGES)")).startswith(b"NO [EXPIRED]")
+    assert (await client.line()).startswith(b"* BYE")
+
+
+async def test_draining_says_goodbye_after_the_command_under_way(running: Running) -> None:
+    idle, busy = await Client.open(running, "INBOX"), await Client.open(running, "INBOX")
+    busy.writer.write(b"a APPEND INBOX {5+}\r\n12")
+    await asyncio.sleep(0.05)
+    draining = asyncio.ensure_future(running.runtime.drain())
+    assert (await idle.line()).startswith(b"* BYE")
+    busy.writer.write(b"345\r\n")
+    while not (line := await busy.line()).startswith(b"a "):
+        pass
+    assert line.startswith(b"a OK [APPENDUID")
+    assert (await busy.line()).startswith(b"* BYE")
+    await draining
+
+
+async def test_endless_nonsense_ends_the_connection(running: Running) -> None:
+    client = await Client.open(running)
+    client.writer.write(b"x\r\n" * 100)
+    answers = 0
+    while (line := await client.line()).startswith(b"* BAD"):
+        answers += 1
+    assert answers < 50 and line.startswith(b"* BYE")
+
+
+async def test_an_endless_line_ends_the_connection(running: Running) -> None:
+    client = await Client.open(running)
+    try:
+        for _ in range(2_000):
+            client.writer.write(b"x" * 4_096)
+            await client.writer.drain()
+    except ConnectionError:
+        pass
+    assert (await client.line()).startswith(b"* BAD")
+
+
+async def test_a_half_closed_connection_is_answered(running: Running) -> None:
+    client = await Client.open(running)
+    client.writer.write(b"a NOOP\r\n")
+    client.writer.write_eof()
+    assert (await client.line()).startswith(b"a OK")
+    assert await client.line() == b""
+
+
+@pytest.mark.parametrize("policy", [AuthenticationPolicy.REQUIRED])
+async def test_without_tls_no_password_is_taken(running: Running) -> None:  # RFC 3501 6.2.3
+    endpoint = running.endpoint()
+    client = Client(*await asyncio.open_connection(endpoint.host, endpoint.port))
+    greeting = await client.line()
+    assert b" LOGINDISABLED" in greeting and b" STARTTLS" in greeting and b"AUTH=" not in greeting
+    assert (await client.status("LOGIN alice@example.test alice-demo")).startswith(b"NO [PRIVACYREQUIRED]")
+    assert (await client.status("AUTHENTICATE PLAIN")).startswith(b"NO [PRIVACYREQUIRED]")
+    assert "Authenticate" not in running.core.calls
+
+
+async def test_the_log_names_commands_and_never_what_was_said(running: Running) -> None:
+    client = await Client.open(running, "INBOX")
+    await client.run("LOGOUT")
+    running.runtime.commands.flush()
+    log = running.log.getvalue()
+    assert b'"command":"LOGIN","outcome":"ok"' in log and b'"command":"LOGOUT"' in log
+    assert b"alice-demo" not in log and b"INBOX" not in log
+
+
+async def test_a_wrong_name_is_not_logged(running: Running) -> None:
+    client = await Client.open(running)
+    await client.run("LOGOUT")
+    other = Client(*await asyncio.open_connection(running.endpoint().host, running.endpoint().port))
+    await other.line()
+    await other.status("LOGIN mallory@example.test x")
+    running.runtime.commands.flush()
+    assert b"mallory" not in running.log.getvalue()
+
+
+async def test_what_is_octets_out_is_what_came_in(running: Running) -> None:  # behaviours 16, 65
+    hard = [
+        b"Subject: \xff\xfe 8-bit\r\n\r\nbody\r\n",
+        b"no header at all\r\n",
+        b"\r\n",
+        b"\r\nonly a body\r\n",
+        b"X: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"".join(b"H%d: v\r\n" % n for n in range(3_000)) + b"\r\nend\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\nno boundary comes\r\n",
+    ]
+    client = await Client.open(running, "INBOX")
+    for content in hard:
+        await client.ok(b"APPEND INBOX {%d+}\r\n%b" % (len(content), content))
+    for number, content in enumerate(hard, start=1):
+        client.writer.write(b"a FETCH %d (BODY.PEEK[] ENVELOPE BODYSTRUCTURE)\r\n" % number)
+        head = await client.line()
+        while not head.endswith(b"BODY[] {%d}" % len(content)):
+            literal = int(head.rpartition(b"{")[2].rstrip(b"}"))  # an envelope's 8-bit subject
+            await client.reader.readexactly(literal)
+            head = await client.line()
+        assert await client.reader.readexactly(len(content)) == content
+        assert await client.line() == b")"
+        assert (await client.line()).startswith(b"a OK")
