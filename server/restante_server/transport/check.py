@@ -1,0 +1,67 @@
+"""Every invariant of the queue as a query. `check` names what is broken; a sound queue gives an empty list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, exists, func, or_, select
+
+from restante_server.db.schema import delivered, transport_message, transport_recipient
+from restante_server.transport.states import FINAL, WAITING, State
+
+MOST_NAMED = 10  # examples of one broken invariant
+
+_r, _m, _d = transport_recipient, transport_message, delivered
+_ids = (_r.c.transport_id, _r.c.recipient_id)
+_of_message = _r.c.transport_id == _m.c.transport_id
+_waiting = _r.c.state.in_(sorted(WAITING))
+_key = and_(_d.c.transport_id == _r.c.transport_id, _d.c.recipient_id == _r.c.recipient_id, _d.c.mailbox_id > 0)
+
+_INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
+    ("recipient in no known state", select(*_ids).where(_r.c.state.not_in(sorted(FINAL | WAITING)))),
+    ("waiting recipient without a next attempt", select(*_ids).where(_waiting, _r.c.next_attempt_at.is_(None))),
+    ("settled recipient with a next attempt", select(*_ids).where(~_waiting, _r.c.next_attempt_at.is_not(None))),
+    (
+        "waiting recipient that goes nowhere, or to two places",
+        select(*_ids).where(
+            _waiting,
+            or_(
+                and_(_r.c.mailbox_id.is_(None), _r.c.destination == ""),
+                and_(_r.c.mailbox_id.is_not(None), _r.c.destination != ""),
+            ),
+        ),
+    ),
+    (
+        "lease without a leased recipient, or the other way round",
+        select(*_ids).where((_r.c.state == State.LEASED) != (_r.c.lease_id.is_not(None))),
+    ),
+    (
+        "waiting recipient of a message without its content",
+        select(*_ids).join(_m, _of_message).where(_waiting, _m.c.content_id.is_(None)),
+    ),
+    (
+        "message that keeps its content although nobody waits",
+        select(_m.c.transport_id).where(_m.c.content_id.is_not(None), ~exists().where(_of_message, _waiting)),
+    ),
+    ("delivered recipient without its key", select(*_ids).where(_r.c.state == State.DELIVERED, ~exists().where(_key))),
+    (
+        "key of a delivery whose recipient is not delivered",
+        select(*_ids).where(_r.c.state != State.DELIVERED, exists().where(_key)),
+    ),
+    (
+        "mailbox reached by several messages of one acceptance",
+        select(_d.c.mailbox_id, _d.c.transport_id)
+        .group_by(_d.c.mailbox_id, _d.c.transport_id)
+        .having(func.count(_d.c.message_id.distinct()) > 1),
+    ),
+    ("message without recipients", select(_m.c.transport_id).where(~exists().where(_of_message))),
+]
+
+
+def check(tx: Connection) -> list[str]:
+    """One line for each thing that is wrong, with its ids. Reads every row of the queue, in one snapshot."""
+    problems: list[str] = []
+    for what, statement in _INVARIANTS:
+        broken = tx.execute(statement.limit(MOST_NAMED).execution_options(across_mailboxes=True)).mappings()
+        problems += [f"{what}: {', '.join(f'{name} {value}' for name, value in row.items())}" for row in broken]
+    return problems

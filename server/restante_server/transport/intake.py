@@ -1,0 +1,89 @@
+"""One message from another server on its way in: its header judged and cleaned, its body streamed, memory bounded.
+
+What is learnt from the header before forged trace fields are cut from it: how many hops it has seen and which
+addresses have had it (RFC 5321 6.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restante.errors import InvalidAddress, InvalidContent, MailLoop
+from restante_server.directory import addresses
+from restante_server.mime.edits import header_end, received_edit
+from restante_server.mime.headers import fields, unfold
+from restante_server.mime.limits import DEFAULT_LIMITS
+from restante_server.store.staging import Contents, Form, Staged
+from restante_server.transport.settings import TransportSettings
+
+MAX_HEADER_OCTETS = DEFAULT_LIMITS.header_octets  # fields beyond would be read by nobody here, but by others
+MAX_LOOKED_AT = 1_000  # Delivered-To fields
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message that has come completely."""
+
+    staged: Staged
+    had: frozenset[str]  # keys of the addresses it was delivered to before
+    hops: int
+
+
+class Intake:
+    """Takes the octets of one message. `feed` and `finish` raise what the message is refused for."""
+
+    def __init__(self, contents: Contents, settings: TransportSettings) -> None:
+        """Raises StoreFull."""
+        self._settings = settings
+        self._writer = contents.writer(Form.CANONICAL)
+        self._header: bytearray | None = bytearray()  # None once the header is through
+        self._had: frozenset[str] = frozenset()
+        self._hops = 0
+
+    async def feed(self, octets: bytes) -> None:
+        """The next octets. Raises InvalidContent, MessageTooLarge, MailLoop."""
+        if self._header is None:
+            await self._writer.feed(octets)
+            return
+        searched = max(0, len(self._header) - 3)
+        self._header += octets
+        if self._header[:2] == b"\r\n" or self._header.find(b"\r\n\r\n", searched) >= 0:
+            await self._header_through()
+        elif len(self._header) > MAX_HEADER_OCTETS:
+            raise InvalidContent(problem=f"a header of more than {MAX_HEADER_OCTETS} octets")
+
+    async def finish(self) -> Arrived:
+        """That was all."""
+        if self._header is not None:
+            await self._header_through()
+        return Arrived(await self._writer.finish(), self._had, self._hops)
+
+    def abandon(self) -> None:
+        """Forget it; harmless to repeat."""
+        self._header = None
+        self._writer.abandon()
+
+    async def _header_through(self) -> None:
+        held = bytes(self._header or b"")
+        self._header = None
+        block = held[: header_end(held)]
+        if len(block) > MAX_HEADER_OCTETS:
+            raise InvalidContent(problem=f"a header of more than {MAX_HEADER_OCTETS} octets")
+        self._read(block)
+        if self._hops > self._settings.max_hops:
+            raise MailLoop(hops=self._hops)
+        edited = received_edit(block, (self._settings.hostname,)).apply(block)
+        await self._writer.feed(edited + held[len(block) :])
+
+    def _read(self, block: bytes) -> None:
+        had: set[str] = set()
+        for field in fields(block):
+            name = field.name.lower()
+            if name == b"received":
+                self._hops += 1
+            elif name == b"delivered-to" and len(had) < MAX_LOOKED_AT:
+                try:
+                    had.add(addresses.key(unfold(block[field.value_start : field.end]).encode("latin-1").decode()))
+                except (InvalidAddress, UnicodeDecodeError):
+                    continue  # no address of ours
+        self._had = frozenset(had)

@@ -1,0 +1,88 @@
+"""Messages and recipients on their way into the tables, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from restante_server.store.listing import Listing
+from restante_server.store.staging import Staged
+from restante_server.transport.states import State
+
+
+class Recipient(NamedTuple):
+    """One recipient of an envelope."""
+
+    forward_path: str
+    notify: int = 0  # sum of 1 << Notify; 0: not given
+    original_recipient: str = ""  # ORCPT as given
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One recipient row to be: PENDING with a mailbox or a destination, or settled already (EXPANDED, FAILED)."""
+
+    forward_path: str
+    state: State = State.PENDING
+    notify: int = 0
+    original_recipient: str = ""
+    mailbox_id: int = 0  # local ones
+    destination: str = ""  # foreign ones: domain in A-labels, or an address literal
+    status: str = ""
+    diagnostic: str = ""
+    within_quota: bool = False  # nobody has promised the sender a place: a full mailbox is a failure
+    reported: bool = False  # settled already, and the sender may have to hear of it
+
+
+@dataclass(frozen=True, slots=True)
+class SentCopy:
+    """The copy that the sender keeps. Without `staged` it shares the content of what is sent."""
+
+    mailbox_id: int
+    folder_id: int
+    flags: int
+    listing: Listing
+    staged: Staged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One message that is about to be taken responsibility for."""
+
+    reverse_path: str  # "": the null path
+    staged: Staged
+    listing: Listing
+    recipients: tuple[Planned, ...]
+    accepted_at: int  # microseconds
+    trace_field: bytes = b""
+    source: str = ""  # for people: client address or account
+    dsn_return: int = 0
+    envelope_id: str = ""
+    smtputf8: bool = False
+    body_8bit: bool = False
+    account_id: int | None = None  # who submitted it
+    subject: str = ""  # of submissions
+    internet_message_id: str = ""
+    send_at: int | None = None
+    sent: SentCopy | None = None
+    uploads: tuple[bytes, ...] = ()  # used up with it
+
+    @property
+    def size_octets(self) -> int:
+        """As it is sent to other servers."""
+        return len(self.trace_field) + self.staged.size_octets
+
+
+class Origin(NamedTuple):
+    """What a report, a delivery or a lease needs of a message in the tables."""
+
+    transport_id: int
+    reverse_path: str
+    content_id: int | None
+    trace_field: bytes
+    size_octets: int
+    dsn_return: int
+    envelope_id: str
+    accepted_at: int
+    send_at: int | None
+    account_id: int | None

@@ -1,0 +1,153 @@
+"""Reports to senders, made in the transaction that settles (or delays) a recipient (RFC 3461, RFC 3464).
+
+A report is a message of its own from the null path, whose recipient waits like any other: in this core's next group of
+deliveries when the sender is here, else for the relay. None is ever made about mail from the null path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from restante_server.directory.lookup import resolve_many
+from restante_server.mime import parts
+from restante_server.mime.facts import scan
+from restante_server.mime.sections import Kind
+from restante_server.store import contents, garbage
+from restante_server.store.contents import NewContent, Wanted
+from restante_server.store.listing import EPOCH, listing_of
+from restante_server.store.staging import Staged
+from restante_server.transport import dsn, route, rows
+from restante_server.transport.dsn import Action
+from restante_server.transport.records import Incoming, Origin, Recipient
+from restante_server.transport.settings import TransportSettings
+from restante_server.transport.states import WAITING, Notify, Return, wants
+
+_CONDITIONS = {
+    Action.FAILED: Notify.FAILURE,
+    Action.DELAYED: Notify.DELAY,
+    Action.DELIVERED: Notify.SUCCESS,
+    Action.RELAYED: Notify.SUCCESS,
+    Action.EXPANDED: Notify.SUCCESS,
+}
+
+
+class Notice(NamedTuple):
+    """What the sender may want to hear of one recipient."""
+
+    action: Action
+    forward_path: str
+    original_recipient: str
+    notify: int
+    status: str
+    diagnostic: str = ""
+    remote_host: str = ""
+    retried_until: int | None = None  # microseconds
+
+    @property
+    def wanted(self) -> bool:
+        return wants(self.notify, _CONDITIONS[self.action])
+
+
+def send(
+    tx: Connection, settings: TransportSettings, origin: Origin, content_id: int, notices: Iterable[Notice], now: int
+) -> bool:
+    """Make the reports that are wanted, one for each action; True when there is one, hence something to deliver.
+
+    `content_id` is the message's, which must still have its octets.
+    """
+    if not origin.reverse_path:  # RFC 5321 6.1: never a report about a report
+        return False
+    chosen = sorted((notice for notice in notices if notice.wanted), key=lambda notice: notice.action.value)
+    for action, group in groupby(chosen, key=lambda notice: notice.action):
+        _send(tx, settings, origin, content_id, action, list(group), now)
+    return bool(chosen)
+
+
+def _send(
+    tx: Connection,
+    settings: TransportSettings,
+    origin: Origin,
+    content_id: int,
+    action: Action,
+    notices: Sequence[Notice],
+    now: int,
+) -> None:
+    whole = (
+        action is Action.FAILED
+        and origin.dsn_return == Return.FULL
+        and origin.size_octets <= settings.whole_report_octets
+    )
+    message_id = f"<{secrets.token_hex(16)}@{settings.hostname}>"
+    octets = dsn.build(
+        dsn.Report(
+            reporting_mta=settings.hostname,
+            to=origin.reverse_path,
+            envelope_id=origin.envelope_id,
+            arrived_at=_moment(origin.accepted_at),
+            now=_moment(now),
+            message_id=message_id,
+            boundary=f"report-{secrets.token_hex(16)}",
+            recipients=[_reported(notice) for notice in notices],
+            returned=_returned(tx, settings, content_id, whole),
+            returned_whole=whole,
+        )
+    )
+    facts = scan(octets)
+    new = NewContent(len(octets), hashlib.sha256(octets).digest(), parts.encode(facts.tree), octets, None)
+    who = Recipient(origin.reverse_path, 1 << Notify.NEVER)  # RFC 3461 6.1
+    report = Incoming(
+        reverse_path="",
+        staged=Staged(len(octets), facts, False, new),
+        listing=listing_of(facts),
+        recipients=route.plan(resolve_many(tx, [origin.reverse_path]), [who], may_relay=True, promised=True),
+        accepted_at=now,
+        source=f"report on {origin.transport_id}",
+        smtputf8=not origin.reverse_path.isascii() or any(not notice.forward_path.isascii() for notice in notices),
+        body_8bit=not octets.isascii(),
+        internet_message_id=message_id,
+    )
+    (report_content,) = contents.insert_many(tx, [new], now)
+    waits = any(planned.state in WAITING for planned in report.recipients)
+    (transport_id,) = rows.insert_messages(tx, [(report, report_content if waits else None)])
+    if not waits:
+        garbage.notice(tx, [report_content], now)
+    expires_at = settings.schedule.expires_at(now)
+    made = [
+        rows.recipient_row(transport_id, number, planned, now, expires_at)
+        for number, planned in enumerate(report.recipients, 1)
+    ]
+    tx.execute(rows.insert_recipients, made)
+
+
+def _reported(notice: Notice) -> dsn.Reported:
+    return dsn.Reported(
+        final_recipient=notice.forward_path,
+        original_recipient=notice.original_recipient,
+        action=notice.action,
+        status=notice.status,
+        diagnostic=notice.diagnostic,
+        remote_host=notice.remote_host,
+        will_retry_until=_moment(notice.retried_until) if notice.retried_until is not None else None,
+    )
+
+
+def _returned(tx: Connection, settings: TransportSettings, content_id: int, whole: bool) -> bytes:
+    """The message or its header, bounded."""
+    stored = contents.load(tx, [content_id])[content_id]
+    wanted = Wanted() if whole else Wanted(kind=Kind.HEADER)
+    limit = settings.whole_report_octets if whole else settings.report_header_octets
+    octets = contents.cut(tx, settings.contents, stored, b"", wanted, limit).octets
+    if not whole:
+        octets = octets[: octets.rfind(b"\r\n") + 2]  # no half a line
+    return octets
+
+
+def _moment(microseconds: int) -> datetime:
+    return (EPOCH + timedelta(microseconds=microseconds)).astimezone(UTC)

@@ -1,0 +1,148 @@
+"""From an envelope to recipient rows: where each goes, what aliases stand for, what cannot be (DESIGN section 7).
+
+A mailbox and a foreign address get one message of one acceptance, however many recipients lead there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from restante.errors import InvalidAddress
+from restante_server.directory import addresses
+from restante_server.directory.lookup import Kind, Resolution
+from restante_server.transport.records import Planned, Recipient
+from restante_server.transport.states import Notify, State, wants
+
+LOOP = ("5.4.6", "this address has had the message before: it is going round in a loop")  # RFC 3463 3.5
+UNKNOWN = "5.1.1"  # RFC 3463 3.2
+NOT_OURS = ("5.7.1", "not our domain")
+TOO_MANY = ("5.3.4", "the message has too many recipients")
+SHOWN_TARGETS = 10
+
+
+@dataclass
+class _Plan:
+    limit: int
+    may_relay: bool
+    promised: bool
+    had: Collection[str]
+    rows: list[Planned] = field(default_factory=list)
+    foreign: set[str] = field(default_factory=set)
+
+    def add(self, resolution: Resolution, who: Recipient, *, expanded: bool) -> None:
+        """One recipient that is no alias."""
+        path, key = _spelled(resolution.address)
+        mailbox_id, destination = 0, ""
+        if key and key in self.had:
+            return self._fail(path, who, *LOOP)
+        if resolution.kind is Kind.LOCAL:
+            mailbox_id = resolution.mailbox_id
+        elif resolution.kind is Kind.UNKNOWN:
+            return self._fail(path, who, UNKNOWN, resolution.problem or "no such recipient")
+        elif not (self.may_relay or expanded):
+            return self._fail(path, who, *NOT_OURS)
+        elif key in self.foreign:
+            return None
+        else:
+            self.foreign.add(key)
+            destination = addresses.parse(resolution.address).ascii_domain
+        self.rows.append(
+            Planned(
+                path,
+                notify=who.notify,
+                original_recipient=who.original_recipient,
+                mailbox_id=mailbox_id,
+                destination=destination,
+                within_quota=expanded or not self.promised,
+            )
+        )
+        return None
+
+    def expand(self, resolution: Resolution, who: Recipient) -> None:
+        """An alias: its own row is settled, and each target has one."""
+        path, key = _spelled(resolution.address)
+        targets = resolution.targets
+        if key in self.had:
+            return self._fail(path, who, *LOOP)
+        if len(self.rows) + len(targets) >= self.limit:
+            return self._fail(path, who, *TOO_MANY)
+        several = len(targets) > 1
+        shown = ", ".join(target.address for target in targets[:SHOWN_TARGETS])
+        self.rows.append(
+            Planned(
+                path,
+                State.EXPANDED,
+                who.notify,
+                who.original_recipient,
+                status="2.1.5",
+                diagnostic=f"to {shown}" + (", ..." if len(targets) > SHOWN_TARGETS else ""),
+                reported=several and wants(who.notify, Notify.SUCCESS),
+            )
+        )
+        # Behind several targets the sender hears "expanded" once, and no further success. RFC 3461 5.2.7.3
+        notify = _without_success(who.notify) if several else who.notify
+        original = who.original_recipient or f"rfc822;{xtext(path)}"
+        for target in targets:
+            self.add(target, Recipient(target.address, notify, original), expanded=True)
+        return None
+
+    def _fail(self, path: str, who: Recipient, status: str, diagnostic: str) -> None:
+        self.rows.append(
+            Planned(
+                path,
+                State.FAILED,
+                who.notify,
+                who.original_recipient,
+                status=status,
+                diagnostic=diagnostic,
+                reported=True,
+            )
+        )
+
+
+def plan(
+    resolutions: Sequence[Resolution],
+    recipients: Sequence[Recipient],
+    *,
+    may_relay: bool,
+    promised: bool,
+    had: Collection[str] = (),
+    limit: int = 5_000,
+) -> tuple[Planned, ...]:
+    """The rows of a message's recipients, in order, each alias before its targets.
+
+    `promised`: whoever is named has been told that there is room. `had` are the keys of addresses that the message has
+    been delivered to before. A foreign recipient without `may_relay` fails, but the targets of an alias of ours do not.
+    """
+    made = _Plan(limit, may_relay, promised, had)
+    named: set[str] = set()
+    for resolution, who in zip(resolutions, recipients, strict=True):
+        key = _spelled(resolution.address)[1] or resolution.address.casefold()
+        if key in named:
+            continue
+        named.add(key)
+        if resolution.kind is Kind.ALIAS:
+            made.expand(resolution, who)
+        else:
+            made.add(resolution, who, expanded=False)
+    return tuple(made.rows)
+
+
+def _spelled(address: str) -> tuple[str, str]:
+    """(the address as a path, its key); no key for what is no address, such as a bare `postmaster`."""
+    try:
+        parsed = addresses.parse(address)
+    except InvalidAddress:
+        return address, ""
+    return str(parsed), parsed.key
+
+
+def _without_success(notify: int) -> int:
+    left = notify & ~(1 << Notify.SUCCESS)
+    return left if left or not notify else 1 << Notify.NEVER
+
+
+def xtext(text: str) -> str:
+    """Text as xtext. RFC 3461 4."""
+    return "".join(c if "!" <= c <= "~" and c not in "+=" else "".join(f"+{o:02X}" for o in c.encode()) for c in text)

@@ -1,0 +1,145 @@
+"""The tables of the transport: rows in, rows out, and the lock under which a message's recipients change.
+
+Whoever changes the state of a recipient locks its message first (`lock`), several in ascending order: two cores that
+settle the last two recipients of a message then see each other's work, and the content is let go of once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
+
+from restante_server.db.schema import trace_event, transport_message, transport_recipient
+from restante_server.store import garbage
+from restante_server.transport.records import Incoming, Origin, Planned
+from restante_server.transport.states import WAITING, State
+
+LONGEST_DIAGNOSTIC = 512  # characters kept
+
+_insert_messages = insert(transport_message).returning(transport_message.c.transport_id, sort_by_parameter_order=True)
+insert_recipients = insert(transport_recipient)
+_insert_events = insert(trace_event)
+ORIGIN = (
+    transport_message.c.transport_id,
+    transport_message.c.reverse_path,
+    transport_message.c.content_id,
+    transport_message.c.trace_field,
+    transport_message.c.size_octets,
+    transport_message.c.dsn_return,
+    transport_message.c.envelope_id,
+    transport_message.c.accepted_at,
+    transport_message.c.send_at,
+    transport_message.c.account_id,
+)
+_lock = (
+    select(*ORIGIN)
+    .where(transport_message.c.transport_id.in_(bindparam("ids", expanding=True)))
+    .order_by(transport_message.c.transport_id)
+    .with_for_update()
+)
+_still_waiting = (
+    select(transport_recipient.c.transport_id)
+    .where(
+        transport_recipient.c.transport_id.in_(bindparam("ids", expanding=True)),
+        transport_recipient.c.state.in_(sorted(WAITING)),
+    )
+    .distinct()
+)
+_let_go = (
+    update(transport_message)
+    .where(transport_message.c.transport_id.in_(bindparam("ids", expanding=True)))
+    .values(content_id=None)
+)
+
+
+def insert_messages(tx: Connection, items: Sequence[tuple[Incoming, int | None]]) -> list[int]:
+    """Insert messages, each with the content that its waiting recipients need (None: none waits); returns their ids."""
+    rows = [
+        {
+            "reverse_path": item.reverse_path,
+            "content_id": content_id,
+            "trace_field": item.trace_field,
+            "size_octets": item.size_octets,
+            "dsn_return": item.dsn_return,
+            "envelope_id": item.envelope_id,
+            "smtputf8": item.smtputf8,
+            "body_8bit": item.body_8bit,
+            "source": item.source,
+            "account_id": item.account_id,
+            "subject": item.subject,
+            "internet_message_id": item.internet_message_id,
+            "send_at": item.send_at,
+            "accepted_at": item.accepted_at,
+        }
+        for item, content_id in items
+    ]
+    return list(tx.scalars(_insert_messages, rows))
+
+
+def recipient_row(
+    transport_id: int, recipient_id: int, planned: Planned, due_at: int, expires_at: int
+) -> dict[str, Any]:
+    """A row from a plan; waiting ones are due at `due_at`."""
+    waits = planned.state in WAITING
+    return {
+        "transport_id": transport_id,
+        "recipient_id": recipient_id,
+        "forward_path": planned.forward_path,
+        "original_recipient": planned.original_recipient,
+        "notify": planned.notify,
+        "state": int(planned.state),
+        "mailbox_id": planned.mailbox_id or None,
+        "destination": planned.destination,
+        "next_attempt_at": due_at if waits else None,
+        "attempt_count": 0,
+        "warned": False,
+        "lease_id": None,
+        "lease_expires_at": None,
+        "status": planned.status,
+        "diagnostic": planned.diagnostic[:LONGEST_DIAGNOSTIC],
+        "expires_at": expires_at,
+    }
+
+
+def lock(tx: Connection, transport_ids: Iterable[int]) -> dict[int, Origin]:
+    """Lock messages in ascending order; returns those that are there."""
+    ids = sorted(set(transport_ids))
+    return {row[0]: Origin._make(row) for row in tx.execute(_lock, {"ids": ids})} if ids else {}
+
+
+def release(tx: Connection, origins: Iterable[Origin], now: int) -> None:
+    """Let go of the contents of these (locked) messages when no recipient of theirs waits any more."""
+    held = {origin.transport_id: origin.content_id for origin in origins if origin.content_id is not None}
+    if not held:
+        return
+    waiting = set(tx.scalars(_still_waiting, {"ids": sorted(held)}))
+    settled = sorted(held.keys() - waiting)
+    if settled:
+        tx.execute(_let_go, {"ids": settled})
+        garbage.notice(tx, [held[transport_id] for transport_id in settled], now)
+
+
+def trace(tx: Connection, events: Sequence[tuple[int, int, State, str]], now: int) -> None:
+    """Remember steps: (transport id, recipient id or 0 for the message, state, detail).
+
+    What a recipient was when its message was taken needs none: it is told by its row and `accepted_at`.
+    """
+    rows = [
+        {
+            "transport_id": transport_id,
+            "recipient_id": recipient_id,
+            "happened_at": now,
+            "state": int(state),
+            "detail": detail[: 2 * LONGEST_DIAGNOSTIC],
+        }
+        for transport_id, recipient_id, state, detail in events
+    ]
+    if rows:
+        tx.execute(_insert_events, rows)
+
+
+def page(statement: Select[Any], limit: int) -> Select[Any]:
+    """A statement with one row more than a page, which tells whether another follows."""
+    return statement.limit(limit + 1)

@@ -1,0 +1,217 @@
+"""What transport tests stand on: people, mail, and calls as gateways and users make them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Connection, select
+
+from restante import config
+from restante.v1.session_pb2 import Scope
+from restante.v1.submission_pb2 import EnvelopeOptions, EnvelopeRecipient
+from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
+from restante_server.api import transport as transport_api
+from restante_server.api.caller import Call, Caller
+from restante_server.api.core import Core
+from restante_server.api.dispatch import Dispatcher
+from restante_server.api.identity import Authenticator
+from restante_server.api.notify import Notifier
+from restante_server.api.registry import UNARY
+from restante_server.db import schema
+from restante_server.db.engine import Database
+from restante_server.db.operation import Call as Write
+from restante_server.directory import accounts, aliases, domains
+from restante_server.observe import CallObserver
+from restante_server.store import check as store_check
+from restante_server.store import contents as store_contents
+from restante_server.store.contents import Wanted
+from restante_server.store.staging import Contents, ContentSettings
+from restante_server.transport import check as transport_check
+from restante_server.transport.service import Transport
+from restante_server.transport.states import State
+
+START = 1_800_000_000_000_000  # microseconds: when the store was made
+TRACE = "Received: from mx.example.org ([192.0.2.1])\r\n by mx.example.test with ESMTP id abc;\r\n Mon, 1 Jan 2029 10:00:00 +0000\r\n"
+MESSAGE = (
+    b"From: Dave <dave@example.org>\r\nTo: alice@example.test\r\nSubject: Lunch\r\n"
+    b"Message-ID: <lunch@example.org>\r\nDate: Mon, 1 Jan 2029 10:00:00 +0000\r\n\r\nAt noon?\r\n"
+)
+VERIFIER = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNoaGFzaA"
+FOREVER = 1 << 40
+
+
+@dataclass
+class Letter:
+    """A message in a folder, whole."""
+
+    message_id: int
+    head: bytes
+    content: bytes
+    flags: int
+
+    @property
+    def octets(self) -> bytes:
+        return self.head + self.content
+
+
+@dataclass
+class World:
+    """The parts under test."""
+
+    core: Core
+    accounts: dict[str, accounts.Account] = field(default_factory=dict)
+    ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def db(self) -> Database:
+        return self.core.db
+
+    @property
+    def transport(self) -> Transport:
+        return self.core.transport
+
+    def call(self, caller: Caller, seconds: float = 30.0) -> Call:
+        return Call(self.core, caller, time.time_ns() // 1_000, time.monotonic() + seconds)
+
+    def gateway(self, name: str = "smtp") -> Caller:
+        return Caller(identity=name)
+
+    def session(self, name: str, scope: int = Scope.SCOPE_API, identity: str = "") -> Caller:
+        who = self.accounts[name]
+        return Caller(
+            identity=identity,
+            account_id=who.account_id,
+            mailbox_id=who.mailbox_id,
+            scope=scope,
+            address=who.address,
+            client_address="192.0.2.7",
+        )
+
+    async def run(self, request: Any, caller: Caller) -> Any:
+        """A unary call through the dispatcher."""
+        handler = next(handler for handler in UNARY.values() if handler.method.request is type(request))
+        return await self.core.dispatcher.run(handler, caller, request, time.monotonic() + 30)
+
+    async def add_account(self, address: str, quota_octets: int | None = None) -> accounts.Account:
+        new = accounts.NewAccount(address, VERIFIER, quota_octets=quota_octets)
+        made = await self.db.write(Write(partial(accounts.create, now=START, new=new)))
+        self.accounts[address.partition("@")[0]] = made
+        return made
+
+    async def add_alias(self, address: str, *targets: str) -> None:
+        await self.db.write(Write(lambda tx: aliases.create(tx, START, address, targets)))
+
+    async def accept(
+        self,
+        recipients: Sequence[str | EnvelopeRecipient],
+        content: bytes = MESSAGE,
+        *,
+        reverse_path: str = "dave@example.org",
+        request_id: bytes = b"",
+        options: EnvelopeOptions | None = None,
+        chunk: int = 100_000,
+    ) -> AcceptResponse:
+        """One acceptance on a stream of its own."""
+        begin = AcceptBegin(
+            request_id=request_id or secrets.token_bytes(16),
+            reverse_path=reverse_path,
+            recipients=[EnvelopeRecipient(forward_path=r) if isinstance(r, str) else r for r in recipients],
+            options=options,
+            client_address="192.0.2.1",
+            trace_field=TRACE,
+        )
+        number = next(self.ids)
+
+        async def requests() -> AsyncIterator[AcceptRequest]:
+            yield AcceptRequest(acceptance_id=number, start=begin)
+            for start in range(0, len(content), chunk):
+                yield AcceptRequest(acceptance_id=number, chunk=content[start : start + chunk])
+                await asyncio.sleep(0)
+            yield AcceptRequest(acceptance_id=number, commit=True)
+
+        stream = transport_api.accept(self.call(self.gateway(), FOREVER), requests())
+        responses = [response async for response in stream if not response.granted_octets]
+        assert len(responses) == 1
+        return responses[0]
+
+    async def letters(self, name: str, role: int = 1) -> list[Letter]:
+        """What lies in a folder, in order of UID."""
+        return await self.db.read(self._letters, self.accounts[name].mailbox_id, role)
+
+    def _letters(self, tx: Connection, mailbox_id: int, role: int) -> list[Letter]:
+        message, folder = schema.message, schema.folder
+        rows = tx.execute(
+            select(message.c.message_id, message.c.head, message.c.content_id, message.c.flags)
+            .join(folder, (folder.c.mailbox_id == message.c.mailbox_id) & (folder.c.folder_id == message.c.folder_id))
+            .where(message.c.mailbox_id == mailbox_id, folder.c.role == role)
+            .order_by(message.c.uid)
+        ).all()
+        found = []
+        for message_id, head, content_id, flags in rows:
+            stored = store_contents.load(tx, [content_id])[content_id]
+            cut = store_contents.cut(tx, self.core.contents.directory, stored, b"", Wanted(), FOREVER)
+            found.append(Letter(message_id, bytes(head), cut.octets, flags))
+        return found
+
+    async def states(self, transport_id: int) -> list[tuple[str, State, str]]:
+        """(path, state, status) of each recipient."""
+        table = schema.transport_recipient
+        statement = (
+            select(table.c.forward_path, table.c.state, table.c.status)
+            .where(table.c.transport_id == transport_id)
+            .order_by(table.c.recipient_id)
+        )
+        rows = await self.db.read(lambda tx: tx.execute(statement).all())
+        return [(path, State(state), status) for path, state, status in rows]
+
+    async def problems(self) -> list[str]:
+        return await self.db.read(lambda tx: store_check.check(tx) + transport_check.check(tx))
+
+
+def settings(directory: Path) -> config.Config:
+    """The defaults, with a name and room."""
+    return config.Config(
+        data=str(directory),
+        store=config.Store(contents=str(directory), reserve_octets=0),
+        transport=config.Transport(hostname="mx.example.test"),
+    )
+
+
+async def open_world(db: Database, directory: Path) -> World:
+    """A store with alice, bob and carol at example.test."""
+    directory.mkdir()
+    configured = settings(directory)
+    contents = Contents(db, ContentSettings(directory=directory, reserve_octets=0))
+    notifier = Notifier(db)
+    core = Core(
+        settings=configured,
+        db=db,
+        epoch=1,
+        contents=contents,
+        directory=None,  # type: ignore[arg-type]  # nobody logs on here
+        transport=Transport.of(configured, db, contents, notifier.changed),
+        notifier=notifier,
+        authenticator=Authenticator({}, None),  # type: ignore[arg-type]
+    )
+    core.dispatcher = Dispatcher(core, CallObserver(CollectorRegistry(), quiet=True))
+    await db.write(Write(_begin))
+    world = World(core)
+    for name in ("alice", "bob", "carol"):
+        await world.add_account(f"{name}@example.test")
+    return world
+
+
+def _begin(tx: Connection) -> None:
+    tx.execute(
+        schema.store.insert().values(store_id=1, store_uuid="test", epoch=1, uid_validity_next=1, created_at=START)
+    )
+    domains.create(tx, START, "example.test")
