@@ -38,7 +38,8 @@ def unseal(keys: KeyRing, binding: bytes, exchange: bytes, now: int) -> tuple[in
 def use(tx: Connection, exchange_id: int, expires_at: int) -> None:
     """Spend it. Raises ExchangeInvalid when it was spent before."""
     statement = insert_into(tx, used_exchange).values(exchange_id=exchange_id, expires_at=expires_at)
-    if tx.execute(statement.on_conflict_do_nothing()).rowcount == 0:
+    # By what it returns: the driver's count of such an insert differs between databases.
+    if tx.execute(statement.on_conflict_do_nothing().returning(used_exchange.c.exchange_id)).first() is None:
         raise ExchangeInvalid
 
 
