@@ -252,10 +252,13 @@ class Connection(asyncio.Protocol):
                 self._transport.write(alert)
         if self._eof or not self._transport.can_write_eof():
             self._transport.close()
-        else:
-            if self._read_paused:
-                self._transport.resume_reading()
+            return
+        if self._read_paused:
+            self._transport.resume_reading()
+        try:
             self._transport.write_eof()
+        except OSError:  # reset by the client, and not yet told to us
+            self._transport.abort()
 
     # -- for the event loop
 

@@ -456,6 +456,26 @@ def test_only_listed_proxies_are_served_and_only_with_a_header(run: Run) -> None
     run(main)
 
 
+def test_a_client_that_resets_the_connection_fails_nothing(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    async def session(connection: Connection) -> None:
+        connection.write(b"x")
+        await asyncio.sleep(0.05)
+
+    async def main() -> None:
+        async with listening(session) as listener:
+            for _ in range(5):
+                client = socket.create_connection(listener.addresses[0])
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                client.setblocking(False)
+                await asyncio.get_running_loop().sock_recv(client, 1)
+                client.close()  # a reset
+            await asyncio.sleep(0.3)
+            assert value(listener, "restante_gateway_connections") == 0
+
+    run(main)
+    assert "session failed" not in capsys.readouterr().out
+
+
 class EchoProtocol(asyncio.Protocol):
     """A session that is a protocol, as aiosmtpd's are."""
 

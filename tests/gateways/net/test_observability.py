@@ -86,6 +86,24 @@ def test_both_formats_write_to_standard_error(form: str, capsys: pytest.CaptureF
         assert json.loads(err)["names"] == ["a", "b"]
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_logged_traceback_shows_no_values(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(password: str) -> None:
+        raise KeyError(len(password))
+
+    try:
+        logging.configure(form=form)
+        try:
+            fail("alice" + "-demo")
+        except KeyError as error:
+            structlog.get_logger("x").error("session failed", exc_info=error)
+        err = capsys.readouterr().err
+    finally:
+        structlog.reset_defaults()
+    assert "KeyError" in err
+    assert "alice-demo" not in err
+
+
 async def get(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
