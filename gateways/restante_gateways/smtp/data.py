@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import re
 
 _END = b"\r\n.\r\n"
+_BARE_CR = re.compile(rb"\r[^\n]")
 
 
 class DataFault(enum.Enum):
@@ -65,9 +67,8 @@ class DataScanner:
         return content
 
     def _fault_in(self, piece: bytes) -> DataFault | None:
-        # A piece never ends between CR and LF, so pairs and single octets can be counted apart.
-        pairs = piece.count(b"\r\n")
-        if piece.count(b"\r") != pairs or piece.count(b"\n") != pairs:
+        # A piece never ends between CR and LF. No CR without LF and as many of both: then no LF without CR either.
+        if _BARE_CR.search(piece) or piece.count(b"\r") != piece.count(b"\n"):
             return DataFault.BARE_LINE_END
         if b"\0" in piece:
             return DataFault.NUL

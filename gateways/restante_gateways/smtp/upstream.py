@@ -237,9 +237,10 @@ class MxAcceptance:
         try:
             if self._held:
                 await acceptance.feed(b"".join(self._held))
-            return await acceptance.commit()
-        finally:
-            acceptance.abort()  # harmless when it has been answered
+        except BaseException:
+            acceptance.abort()
+            raise
+        return await acceptance.commit()  # from here on it is the core's to decide, even if the client goes away
 
     async def abandon(self) -> None:
         """See Acceptance."""

@@ -295,6 +295,19 @@ async def test_refusals_of_the_core_have_their_codes(gateway: Gateway, failure: 
     assert (await client.reply()).startswith(reply)
 
 
+async def test_250_comes_after_the_core_has_committed_and_not_before(gateway: Gateway) -> None:
+    client = await gateway.connect()
+    await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
+    await client.codes(4)
+    gateway.core.gate.clear()
+    await client.send(MESSAGE + b".\r\n")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.reader.read(1), 0.2)  # behaviour 98
+    gateway.core.gate.set()
+    assert (await client.reply()).startswith("250 2.6.0")
+    assert gateway.core.accepted[0].state == "committed"
+
+
 async def test_half_close_after_the_final_dot_is_answered(gateway: Gateway) -> None:
     client = await gateway.connect()
     await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode() + MESSAGE)

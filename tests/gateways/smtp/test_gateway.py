@@ -1,0 +1,61 @@
+"""The process: settings, and clients that are turned away."""
+
+from __future__ import annotations
+
+import asyncio
+
+from restante.config import Config, Listener, Smtp
+from restante_gateways.net.limits import ConnectionLimits
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.smtp.gateway import REFUSALS, SmtpListener, SmtpSettings, listen
+from restante_gateways.smtp.settings import Role, SessionSettings
+from tests.gateways.smtp.recording import RecordingCore
+
+
+def test_settings_come_from_the_configuration() -> None:
+    config = Config(
+        smtp=Smtp(
+            listeners={
+                "mx": Listener("127.0.0.1", 2025),
+                "mx6": Listener("::1", 2025, "none"),
+                "submissions": Listener("127.0.0.1", 2465, "implicit", ("10.0.0.0/8",)),
+            },
+            command_seconds=60.0,
+            max_hops=7,
+        )
+    )
+    settings = SmtpSettings.from_config(config)
+    assert {name: listener.role for name, listener in settings.listeners.items()} == {
+        "mx": Role.MX, "mx6": Role.MX, "submissions": Role.SUBMISSION,
+    }  # fmt: skip
+    assert settings.listeners["submissions"].port == Port("127.0.0.1", 2465, "implicit", ("10.0.0.0/8",))
+    assert settings.sessions.max_message_octets == config.limits.max_message_octets
+    assert settings.sessions.max_recipients == 1000
+    assert settings.sessions.max_hops == 7
+    assert settings.sessions.command_timeout_seconds == 60.0
+
+
+async def test_too_many_connections_are_turned_away_with_421() -> None:
+    runtime = Runtime(RuntimeSettings("smtp", limits=ConnectionLimits(connections=1)))
+    settings = SmtpSettings(
+        {"mx": SmtpListener(Port(tls="none"), Role.MX)}, SessionSettings(Role.MX, "mx.example.test")
+    )
+    listen(settings, RecordingCore(), runtime)
+    port = runtime.addresses()["mx"][0].port
+    try:
+        first, first_writer = await asyncio.open_connection("127.0.0.1", port)
+        assert (await first.readline()).startswith(b"220 ")
+        second, second_writer = await asyncio.open_connection("127.0.0.1", port)
+        assert (await second.read()).startswith(b"421 4.7.0 ")
+        first_writer.close()
+        second_writer.close()
+        await asyncio.sleep(0.05)
+        third, third_writer = await asyncio.open_connection("127.0.0.1", port)
+        assert (await third.readline()).startswith(b"220 ")
+        third_writer.close()
+    finally:
+        await runtime.drain()
+
+
+def test_every_refusal_is_a_whole_reply() -> None:
+    assert all(line.startswith(b"421 4.7.0 ") and line.endswith(b"\r\n") for line in REFUSALS.values())
