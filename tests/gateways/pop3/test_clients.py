@@ -90,7 +90,7 @@ async def test_curl(running: Running) -> None:
             assert got.stdout == messages[number - 1], (url, options, got.stderr)
     refused = await call("curl", "-sS", "--max-time", "10", "--user", "alice:wrong", f"{plain}/")
     assert refused.returncode == 67
-    assert (await call("curl", "-sS", "--max-time", "10", "-I", *user, "-X", "DELE 1", f"{plain}/1")).returncode == 0
+    assert (await call("curl", "-sS", "--max-time", "10", "-I", *user, "-X", "DELE", f"{plain}/1")).returncode == 0
     assert len(running.core.account("alice").messages) == 3
 
 
