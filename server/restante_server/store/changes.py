@@ -6,8 +6,8 @@ folders remember the last number that changed them; removals leave tombstones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -65,6 +65,34 @@ class FolderDelta:
     vanished: IdSet  # UIDs that are gone; may name some that came after `since`
     uid_next: int
     recent_uid: int
+
+    def pieces(self, most: int, keyword_octets: int) -> Iterator[FolderDelta]:
+        """The same in pieces of at most `most` messages and about so many octets of different keyword sets.
+
+        The first carries what vanished; there is always one.
+        """
+        start = end = octets = 0
+        known: set[str] = set()
+        while True:
+            while end < len(self.uids) and end - start < most and octets < keyword_octets:
+                if (named := self.keywords[end]) not in known:
+                    known.add(named)
+                    octets += len(named)
+                end += 1
+            part = slice(start, end)
+            yield replace(
+                self,
+                uids=self.uids[part],
+                message_ids=self.message_ids[part],
+                flags=self.flags[part],
+                keywords=self.keywords[part],
+                change_numbers=self.change_numbers[part],
+                vanished=EMPTY if start else self.vanished,
+            )
+            start, octets = end, 0
+            known.clear()
+            if end == len(self.uids):
+                return
 
 
 _next_number = (

@@ -27,9 +27,9 @@ def contains(tx: Connection, mailbox_id: int, path: Sequence[str]) -> bool:
 
 
 def paths(tx: Connection, mailbox_id: int) -> list[tuple[str, ...]]:
-    """All subscribed paths, ascending."""
-    found = tx.execute(_paths, {"mailbox": mailbox_id}).scalars()
-    return sorted(tuple(path.split(SEPARATOR)) for path in found)
+    """All subscribed paths, ascending by their spelling with separators."""
+    found = sorted(tx.execute(_paths, {"mailbox": mailbox_id}).scalars())
+    return [tuple(path.split(SEPARATOR)) for path in found]
 
 
 def add(tx: Connection, mailbox_id: int, path: Sequence[str]) -> None:

@@ -1,0 +1,143 @@
+"""Reading messages in columns: for a batch of answers, and for a whole folder.
+
+Columns are plain lists: turning every row into an object costs more than reading it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, CursorResult, FromClause, Select, and_, bindparam, select
+
+from restante.errors import FolderNotFound
+from restante_server.db.schema import folder, listing, message
+from restante_server.store.changes import FolderDelta
+from restante_server.store.folders import HIGHEST_UID
+from restante_server.store.idset import EMPTY
+from restante_server.store.runs import join_from
+from restante_server.store.selection import Kind, Selection, chosen, key_of
+
+OF_MESSAGE: Final = frozenset(
+    ("folder_id flags keywords change_number received_at received_offset_minutes size_octets content_id head").split()
+)
+OF_LISTING: Final = frozenset(
+    "envelope body_structure body summary preview attachment_count sent_at sent_offset_minutes".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some messages in the order of their keys. `columns` has a list for each column asked for."""
+
+    columns: dict[str, list[Any]]  # "message_id" and "uid" always
+    after: int | None  # the key to go on behind; None at the end
+
+    def __len__(self) -> int:
+        return len(self.columns["message_id"])
+
+
+def page(
+    tx: Connection,
+    mailbox_id: int,
+    selection: Selection,
+    names: frozenset[str],
+    *,
+    after: int = 0,
+    most: int,
+    changed_since: int | None = None,
+) -> Page:
+    """At most `most` messages of a selection behind the key `after`, with these columns of OF_MESSAGE and OF_LISTING.
+
+    A page may be empty before the end: go on behind its `after`. Does not say whether the folder exists.
+    """
+    wanted = selection.page(after, most)
+    ordered = ("message_id", "uid", *sorted(names))
+    if not wanted.ids:
+        return Page({name: [] for name in ordered}, None)
+    where = wanted.parameters(mailbox_id, most=most)
+    if changed_since is not None:
+        where["since"] = changed_since
+    rows = fetch(tx.execute(_page(wanted.kind, ordered, changed_since is not None), where))
+    columns = dict(zip(ordered, columns_of(rows, len(ordered)), strict=True))
+    if len(rows) == most:
+        end = columns["uid" if selection.folder_id is not None else "message_id"][-1]
+    else:
+        end = wanted.ids.last
+    return Page(columns, end if end < selection.ids.last else None)
+
+
+def folder_page(tx: Connection, mailbox_id: int, folder_id: int, after_uid: int, most: int) -> tuple[FolderDelta, bool]:
+    """The messages of a folder behind a UID, at most `most`, as they are now; and whether that is all.
+
+    Raises FolderNotFound.
+    """
+    where = {"mailbox": mailbox_id, "folder": folder_id}
+    facts = tx.execute(_facts, where).one_or_none()
+    if facts is None:
+        raise FolderNotFound(folder_id=folder_id)
+    span = {"first": after_uid + 1, "last": HIGHEST_UID, "most": most}
+    rows = fetch(tx.execute(_whole, where | span))
+    uids, message_ids, flags, keywords, numbers = columns_of(rows, 5)
+    delta = FolderDelta(
+        folder_id=folder_id,
+        since=0,
+        change_number=facts.change_number,
+        uids=uids,
+        message_ids=message_ids,
+        flags=flags,
+        keywords=keywords,
+        change_numbers=numbers,
+        vanished=EMPTY,
+        uid_next=facts.uid_next,
+        recent_uid=facts.recent_uid,
+    )
+    return delta, len(rows) < most
+
+
+def maildrop(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[list[int], list[int]]:
+    """UIDs and sizes of all messages of a folder, in UID order."""
+    uids, sizes = columns_of(fetch(tx.execute(_sizes, {"mailbox": mailbox_id, "folder": folder_id})), 2)
+    return uids, sizes
+
+
+def fetch(result: CursorResult[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
+    """All rows as the driver made them."""
+    assert result.cursor is not None
+    rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
+    result.close()
+    return rows
+
+
+def columns_of(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows turned into columns."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+_folder = and_(message.c.mailbox_id == bindparam("mailbox"), message.c.folder_id == bindparam("folder"))
+_facts = select(folder.c.change_number, folder.c.uid_next, folder.c.recent_uid).where(
+    folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder")
+)
+_whole = (
+    select(message.c.uid, message.c.message_id, message.c.flags, message.c.keywords, message.c.change_number)
+    .where(_folder, message.c.uid.between(bindparam("first"), bindparam("last")))
+    .order_by(message.c.uid)
+    .limit(bindparam("most"))
+)
+_sizes = select(message.c.uid, message.c.size_octets).where(_folder).order_by(message.c.uid)
+
+
+@cache
+def _page(kind: Kind, names: tuple[str, ...], changed: bool) -> Select[*tuple[Any, ...]]:
+    source, condition = chosen(kind)
+    columns: list[ColumnElement[Any]] = [listing.c[name] if name in OF_LISTING else message.c[name] for name in names]
+    if not OF_LISTING.isdisjoint(names):
+        same = and_(listing.c.mailbox_id == message.c.mailbox_id, listing.c.message_id == message.c.message_id)
+        joined: FromClause = join_from(source, listing, same)
+        source = joined
+    statement = select(*columns).select_from(source).where(condition)
+    if changed:
+        statement = statement.where(message.c.change_number > bindparam("since"))
+    return statement.order_by(key_of(kind)).limit(bindparam("most"))
