@@ -35,7 +35,9 @@ def create(tx: Connection, now: int, address: str, targets: Sequence[str]) -> Al
     if not 1 <= len(targets) <= MAX_TARGETS:
         raise InvalidArgument(field="targets", problem=f"must be 1 to {MAX_TARGETS} addresses")
     parsed = addresses.parse(address)
-    unique = {target.key: str(target) for target in map(addresses.parse, targets)}
+    unique: dict[str, str] = {}
+    for target in map(addresses.parse, targets):
+        unique.setdefault(target.key, str(target))
     domain_id = domains.claim(tx, parsed)
     made = Alias(str(parsed), parsed.key, tuple(unique.values()))
     tx.execute(

@@ -130,16 +130,16 @@ class Sessions:
     def _issue(
         self, state: AccountState, identity: str, scope: int, session_id: int, authenticated_at: int, now: int
     ) -> Issued:
+        authenticated_at = authenticated_at // SECOND * SECOND  # a token holds whole seconds
         renewable_until = authenticated_at + self._settings.renewable_seconds * SECOND
         expires_at = min(now + self._settings.token_seconds * SECOND, renewable_until)
-        # A token holds whole seconds.
         token = Token(
             state.account_id,
             state.credential_version,
             session_id,
             identity,
             scope,
-            authenticated_at // SECOND * SECOND,
+            authenticated_at,
             expires_at // SECOND * SECOND,
         )
         session_token = tokens.seal(self._keys, token)

@@ -1,0 +1,18 @@
+"""A core with a few people."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from restante_server.db.engine import Database
+from tests.server.api.people import Bench, make_bench
+
+
+@pytest.fixture
+async def bench(database: Database) -> AsyncIterator[Bench]:
+    """See `people.make_bench`."""
+    made = await make_bench(database)
+    yield made
+    made.core.directory.close()

@@ -1,0 +1,94 @@
+"""A core's dispatcher over a store with a few people, and callers of every kind."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+
+from restante.methods import Method
+from restante.v1 import methods
+from restante.v1.session_pb2 import AuthenticateRequest, AuthenticateResponse, ClientContext, Scope, Session
+from restante.v1.sync_pb2 import SessionsEnded
+from restante_server.api import admin, directory, sessions  # registers the handlers
+from restante_server.api.caller import Caller
+from restante_server.api.core import Core
+from restante_server.api.dispatch import Dispatcher
+from restante_server.api.identity import Authenticator
+from restante_server.api.notify import Notifier
+from restante_server.api.registry import UNARY
+from restante_server.db.engine import Database
+from restante_server.directory.service import Directory
+from restante_server.directory.settings import AuthenticationSettings
+from restante_server.observe import CallObserver
+from tests.server.directory.material import SETTINGS, make_account, make_store
+
+HANDLERS = (admin, directory, sessions)
+NATIVE = Caller(client_address="192.0.2.1", encrypted=True)
+ADMIN = Caller(identity="admin", encrypted=True)
+
+
+@dataclass
+class Bench:
+    """One core, as far as these services need it."""
+
+    core: Core
+    dispatcher: Dispatcher
+    authenticator: Authenticator
+    ended: list[SessionsEnded] = field(default_factory=list)  # what gateways are told
+
+    async def run(self, method: Method[Any, Any], request: Any, caller: Caller = NATIVE) -> Any:
+        """One call through the dispatcher."""
+        return await self.dispatcher.run(UNARY[method.field], caller, request, time.monotonic() + 20)
+
+    async def login(
+        self, name: str, password: str, *, scope: int = 0, caller: Caller = NATIVE, client: ClientContext | None = None
+    ) -> Session:
+        """A session by PLAIN."""
+        request = AuthenticateRequest(
+            mechanism="PLAIN", response=f"\0{name}\0{password}".encode(), scope=Scope.ValueType(scope), client=client
+        )
+        response = cast(AuthenticateResponse, await self.run(methods.AUTHENTICATE, request, caller))
+        return response.session
+
+    async def caller(self, session: Session, stream: Caller = NATIVE) -> Caller:
+        """Who comes with a session's token."""
+        return await self.authenticator.session(session.session_token, stream)
+
+
+async def make_bench(database: Database, settings: AuthenticationSettings = SETTINGS) -> Bench:
+    """A store with alice (an administrator), bob and carol, and its core."""
+    await make_store(database)
+    await make_account(database, "alice@example.test", display_name="Alice Liddell", administrator=True)
+    await make_account(database, "bob@example.test", display_name="Bob Builder")
+    await make_account(database, "carol@example.test")
+    return await open_bench(database, settings)
+
+
+async def open_bench(database: Database, settings: AuthenticationSettings = SETTINGS) -> Bench:
+    """A core over a store that is there."""
+    parts = await Directory.open(database, settings)
+    notifier, authenticator = Notifier(database), Authenticator({"admin": "00"}, parts.sessions)
+    absent = cast(Any, None)  # parts that these services do not touch
+    core = Core(
+        settings=absent,
+        db=database,
+        epoch=1,
+        contents=absent,
+        directory=parts,
+        transport=absent,
+        notifier=notifier,
+        authenticator=authenticator,
+    )
+    core.dispatcher = Dispatcher(core, CallObserver(CollectorRegistry(), quiet=True))
+    bench = Bench(core, core.dispatcher, authenticator)
+    notifier.on_sessions_ended(bench.ended.append)
+    return bench
+
+
+def gateway(identity: str, **context: Any) -> tuple[Caller, ClientContext]:
+    """A gateway's stream, and what it says of its client."""
+    stream = replace(NATIVE, identity=identity, client_address="")
+    return stream, ClientContext(client_address="192.0.2.7", listener=identity, **context)
