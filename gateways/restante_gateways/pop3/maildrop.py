@@ -119,8 +119,8 @@ class Maildrop:
         if ended:
             self._end(errors.SessionRevoked())
 
-    async def quit(self) -> int:
-        """Deletes what is marked and gives the lease back; returns how many messages were deleted.
+    async def quit(self) -> None:
+        """Deletes what is marked, all or nothing, and gives the lease back.
 
         Raises LeaseLost, having deleted nothing; another RestanteError when it is not known to have worked.
         """
@@ -131,13 +131,13 @@ class Maildrop:
         await self._stop()
         while True:
             try:
-                released = await self._execute(methods.RELEASE_MAILDROP, request, RELEASE_PATIENCE_SECONDS)
+                await self._execute(methods.RELEASE_MAILDROP, request, RELEASE_PATIENCE_SECONDS)
             except errors.RestanteError as error:
                 if not is_away(error) or self._loop.time() >= until:
                     raise
                 await asyncio.sleep(PAUSE_SECONDS)  # harmless to repeat
                 continue
-            return released.deleted_count
+            return
 
     async def abandon(self) -> None:
         """Gives the lease back without deleting anything (RFC 1939 6); where that fails, it lapses."""

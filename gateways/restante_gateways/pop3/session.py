@@ -251,10 +251,10 @@ class Session:
         self._gateway.logged_out(maildrop)
         wanted = maildrop.snapshot.deleted_count
         try:
-            deleted = await maildrop.quit()
+            await maildrop.quit()
         except errors.RestanteError as error:
             return response_to(error) if ends_session(error) or not wanted else NOT_DELETED
-        return positive(f"bye, {deleted} messages deleted" if wanted else "bye")
+        return positive(f"bye, {wanted} messages deleted" if wanted else "bye")
 
     # -- for commands: login and TLS
 
