@@ -92,8 +92,8 @@ async def test_domains(bench: Bench) -> None:
     made = (await admin(bench, methods.CREATE_DOMAIN, request)).domain
     assert (made.name, made.ascii_name) == ("Bücher.example", "xn--bcher-kva.example")
     assert (await admin(bench, methods.CREATE_DOMAIN, request)).domain == made  # the same request again
+    again = v1.CreateDomainRequest(name="xn--BCHER-kva.example", request_id=new_id())
     with pytest.raises(DomainExists):
-        again = v1.CreateDomainRequest(name="xn--BCHER-kva.example", request_id=new_id())
         await admin(bench, methods.CREATE_DOMAIN, again)
     for bad in ("", "a b", "[127.0.0.1]", "-x.example"):
         with pytest.raises(InvalidArgument):
@@ -128,10 +128,10 @@ async def test_a_created_account_can_log_in_and_is_created_once(bench: Bench) ->
     assert (await admin(bench, methods.CREATE_ACCOUNT, request)).account == made
     with pytest.raises(AddressExists):
         await admin(bench, methods.CREATE_ACCOUNT, account("DORA@example.test"))
+    other = v1.CreateAccountRequest()
+    other.CopyFrom(request)
+    other.address = "other@example.test"
     with pytest.raises(RequestIdReused):
-        other = v1.CreateAccountRequest()
-        other.CopyFrom(request)
-        other.address = "other@example.test"
         await admin(bench, methods.CREATE_ACCOUNT, other)
     assert await bench.core.db.read(check) == []
 
@@ -225,8 +225,8 @@ async def test_aliases(bench: Bench) -> None:
         ("x@example.test", ["no address"], InvalidAddress),
     ]
     for address, to, error in bad:
+        refused = v1.CreateAliasRequest(address=address, targets=to, request_id=new_id())
         with pytest.raises(error):
-            refused = v1.CreateAliasRequest(address=address, targets=to, request_id=new_id())
             await admin(bench, methods.CREATE_ALIAS, refused)
     await admin(bench, methods.DELETE_ALIAS, v1.DeleteAliasRequest(address="Team@example.test"))
     for gone in ("team@example.test", "no address"):
@@ -247,8 +247,8 @@ async def test_lists_are_paged_by_key_and_by_domain(bench: Bench) -> None:
     assert seen == ["aaron", "alice", "bob", "carol"]
     of_one = await admin(bench, methods.LIST_ACCOUNTS, v1.ListAccountsRequest(domain="EXAMPLE.org"))
     assert [found.address for found in of_one.accounts] == ["aaron@example.org"]
+    other = v1.ListAccountsRequest(domain="example.test", page_token=request.page_token)
     with pytest.raises(InvalidPageToken):  # of another list
-        other = v1.ListAccountsRequest(domain="example.test", page_token=request.page_token)
         await admin(bench, methods.LIST_ACCOUNTS, other)
     names = (await admin(bench, methods.LIST_DOMAINS, v1.ListDomainsRequest(page_size=1))).domains
     assert [found.name for found in names] == ["example.org"]

@@ -179,12 +179,12 @@ async def test_a_new_password_ends_the_other_sessions_at_once(bench: Bench) -> N
 
 async def test_a_new_password_needs_the_old_one_and_the_scope_api_and_strength(bench: Bench) -> None:
     caller = await bench.caller(await bench.login(*BOB))
+    wrong = ChangePasswordRequest(old_password="not it", new_password="another word")
     with pytest.raises(AuthenticationFailed):
-        wrong = ChangePasswordRequest(old_password="not it", new_password="another word")
         await bench.run(methods.CHANGE_PASSWORD, wrong, caller)
     for weak in ("short", "bob@example.test", "Bob Builder"):
+        request = ChangePasswordRequest(old_password="bob-demo", new_password=weak)
         with pytest.raises(WeakPassword):
-            request = ChangePasswordRequest(old_password="bob-demo", new_password=weak)
             await bench.run(methods.CHANGE_PASSWORD, request, caller)
     stream, client = gateway("imap", tls=True)
     imap = await bench.caller(await bench.login(*BOB, caller=stream, client=client), stream)

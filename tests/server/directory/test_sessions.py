@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from restante.errors import ExchangeInvalid, InvalidSession, SessionExpired, SessionRevoked
@@ -85,6 +87,7 @@ async def test_what_an_account_loses_ends_its_sessions_on_every_core(directory: 
         for issued in (alice, bob):
             await core.sessions.open(issued.session_token, NOW)
     account_id = alice.session.state.account_id
+    write: Call[Any]
     match change:
         case "password":
             write = Call(lambda tx: accounts.set_password(tx, account_id, "$argon2id$"))
