@@ -43,6 +43,7 @@ def set_up_logging(config: Config) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 async def serve(config: Config) -> None:

@@ -1,28 +1,14 @@
-"""Importing a module of handlers puts them into the registry; this is the list of those there are."""
+"""Importing a module of handlers puts them into the registry: this imports every module of the package."""
 
 from __future__ import annotations
 
+import pkgutil
 from importlib import import_module
 
-MODULES = (
-    "admin",
-    "backup",
-    "contents",
-    "directory",
-    "folders",
-    "mailboxes",
-    "messages",
-    "queue",
-    "search",
-    "sessions",
-    "submission",
-    "sync",
-    "transport",
-    "watch",
-)
+from restante_server import api
 
 
 def load() -> None:
-    """Import every module of handlers; harmless to repeat."""
-    for name in MODULES:
-        import_module(f"restante_server.api.{name}")
+    """Import every module of `api`; harmless to repeat."""
+    for module in pkgutil.iter_modules(api.__path__):
+        import_module(f"{api.__name__}.{module.name}")

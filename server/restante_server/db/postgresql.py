@@ -119,6 +119,7 @@ def _engine(url: URL, isolation: str, statement_seconds: float, reads: bool) -> 
     engine = create_engine(
         url,
         poolclass=NullPool,
+        hide_parameters=True,  # they hold mail, and errors are logged
         isolation_level=isolation,
         connect_args={
             "application_name": "restante reader" if reads else "restante writer",

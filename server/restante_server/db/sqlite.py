@@ -122,7 +122,8 @@ def _driver(tx: Connection) -> sqlite3.Connection:
 
 
 def _engine(url: URL, settings: SqliteSettings, reads: bool) -> Engine:
-    engine = create_engine(url, poolclass=NullPool, connect_args={"check_same_thread": False})
+    # Parameters hold mail, and errors are logged.
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args={"check_same_thread": False})
 
     def tune(driver: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
         driver.isolation_level = None  # the driver's own BEGIN is deferred and comes too late
