@@ -205,6 +205,7 @@ class Session:
         """Writes an answer of any length, as fast as the client takes it."""
         for piece in pieces:
             self.connection.write(piece)
+            await asyncio.sleep(0)  # a listing of a great maildrop must not hold up the others
             if self.connection.write_paused:
                 await self.connection.drain()
 

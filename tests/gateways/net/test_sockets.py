@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -67,3 +68,26 @@ def test_a_port_in_use_leaves_nothing_open() -> None:
         sockets.bind("127.0.0.1", taken.getsockname()[1])
     assert len(os.listdir("/proc/self/fd")) == before
     taken.close()
+
+
+def test_everywhere_is_both_families_where_there_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = sockets.bind("", 0)
+    assert len({each.getsockname()[1] for each in found}) == 1
+    for each in found:
+        each.close()
+    original = socket.socket.bind
+
+    def without_ipv6(self: socket.socket, address: tuple[str, int]) -> None:
+        if self.family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "no IPv6 here")
+        original(self, address)
+
+    class Ipv4Socket(socket.socket):
+        bind = without_ipv6  # type: ignore[assignment]
+
+    monkeypatch.setattr(socket, "socket", Ipv4Socket)
+    (only,) = sockets.bind("", 0)
+    assert only.family == socket.AF_INET
+    only.close()
+    with pytest.raises(OSError):
+        sockets.bind("::1", 0)
