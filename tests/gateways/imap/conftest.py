@@ -1,10 +1,7 @@
-"""The IMAP gateway on free ports, over a core in memory, and what transcripts ask for in their `given:` lines."""
+"""The IMAP gateway on free ports, over a core in memory."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,94 +10,38 @@ from pathlib import Path
 
 import pytest
 
-import restante_gateways.imap.gateway as imap_gateway
+from restante.link import CoreLink
+from restante_gateways.imap import gateway as imap_gateway
 from restante_gateways.imap.gateway import ImapGateway, ImapSettings
-from restante_gateways.imap.values import SYSTEM_FLAGS_BY_NAME
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.sasl import AuthenticationPolicy
 from tests.gateways.imap.memory_core import MemoryCore
+from tests.gateways.imap.stage import Stage
 from tests.gateways.net.certificates import pair_maker
-from tests.harness.player import Endpoint, Player
 
 MAX_MESSAGE_OCTETS = 600_000
 
 
 @dataclass
-class Running:
-    """A gateway that serves."""
+class Running(Stage):
+    """A gateway over a core in memory."""
 
     core: MemoryCore
-    gateway: ImapGateway
-    runtime: Runtime
-    tls: ssl.SSLContext
     log: BytesIO
 
-    def endpoint(self, listener: str = "imap") -> Endpoint:
-        """Where a listener accepts."""
-        (address,) = self.runtime.addresses()[listener]
-        return Endpoint(address.host, address.port, self.tls, implicit=listener == "imaps")
 
-    async def given(self, text: str, player: Player) -> None:
-        """Make what the `given:` lines of a transcript ask for."""
-        sessions: list[str] = []
-        for line in filter(None, re.split(r";\s*|\n", text)):
-            if (
-                asked := re.fullmatch(r"sessions? ([A-Z](?:(?:, | and )[A-Z])*) (?:has|have) (it|\S+) (.*)", line)
-            ) is not None:
-                sessions = re.findall(r"[A-Z]", asked[1])
-                await self._open(player, sessions, "INBOX" if asked[2] == "it" else asked[2], asked[3])
-            elif re.fullmatch(r"sessions? ([A-Z](?:(?:, | and )[A-Z])*) logged in", line):
-                for name in re.findall(r"\b[A-Z]\b", line):
-                    await self._log_in(player, name)
-            else:
-                self._mail(line)
-
-    def _mail(self, line: str) -> None:
-        asked = re.fullmatch(r"(\d+) messages? in (\w+)(?:, (.*))?", line)
-        if asked is None:
-            raise ValueError(f"nobody knows how to make: {line}")
-        flags = dict[int, int]()
-        for number, name in re.findall(r"the (\w+) (\\\w+)", asked[3] or ""):
-            at = ["first", "second", "third", "fourth"].index(number) + 1
-            flags[at] = flags.get(at, 0) | int(SYSTEM_FLAGS_BY_NAME[name.lower()])
-        folder = "Inbox" if asked[2] == "INBOX" else asked[2]
-        for number in range(1, int(asked[1]) + 1):
-            self.core.deliver("alice@example.test", message(number), flags.get(number, 0), folder)
-        account = self.core.accounts["alice@example.test"]
-        found = self.core.find(account, [folder])
-        found.recent_uid = found.uid_next
-
-    async def _log_in(self, player: Player, name: str) -> None:
-        session = await player.session(name)
-        await session.answer()
-        await session.send("login LOGIN alice@example.test alice-demo\r\n")
-        answer = await session.answer()
-        assert answer is not None and answer.startswith("login OK"), answer
-
-    async def _open(self, player: Player, names: list[str], folder: str, how: str) -> None:
-        verb = {"selected": "SELECT", "examined": "EXAMINE", "selected with CONDSTORE": "SELECT"}[how]
-        for name in names:
-            await self._log_in(player, name)
-            session = await player.session(name)
-            condstore = " (CONDSTORE)" if "CONDSTORE" in how else ""
-            await session.send(f"open {verb} {folder}{condstore}\r\n")
-            while not (answer := await session.answer() or "open").startswith("open"):
-                pass
-            assert answer.startswith("open OK"), answer
-
-
-def message(number: int) -> bytes:
-    """A small message; each number makes another."""
-    return (
-        f"Date: Mon, {number:02d} Jan 2024 10:00:00 +0100\r\n"
-        f"From: Bob Example <bob@example.test>\r\n"
-        f"To: alice@example.test\r\n"
-        f"Subject: Number {number}\r\n"
-        f"Message-ID: <{number}@example.test>\r\n"
-        f"\r\n"
-        f"This is message {number}.\r\n"
-    ).encode()
+def start(folder: Path, policy: AuthenticationPolicy, core: MemoryCore | CoreLink, log: BytesIO) -> Stage:
+    """A gateway on free ports."""
+    pair = pair_maker(folder)("server", "localhost")
+    settings = RuntimeSettings("imap", certificates=(pair,), authentication=policy, drain_seconds=2.0)
+    runtime = Runtime(settings, command_stream=log)
+    listeners = {"imap": Port(tls="starttls"), "imaps": Port(tls="implicit")}
+    wanted = ImapSettings(listeners, max_message_octets=MAX_MESSAGE_OCTETS)
+    gateway = ImapGateway(wanted, core, runtime)  # type: ignore[arg-type]
+    bounds = ConnectionBounds(linger_seconds=0.5)
+    runtime.listen_streams(listeners, gateway.serve, refusals=imap_gateway.REFUSALS, bounds=bounds)
+    return Stage(runtime, ssl.create_default_context(cafile=str(pair.certificate)))
 
 
 @pytest.fixture
@@ -110,61 +51,8 @@ def policy() -> AuthenticationPolicy:
 
 @pytest.fixture
 async def running(tmp_path: Path, policy: AuthenticationPolicy) -> AsyncIterator[Running]:
-    pair = pair_maker(tmp_path)("server", "localhost")
-    log = BytesIO()
-    settings = RuntimeSettings("imap", certificates=(pair,), authentication=policy, drain_seconds=2.0)
-    runtime, core = Runtime(settings, command_stream=log), MemoryCore()
-    listeners = {"imap": Port(tls="starttls"), "imaps": Port(tls="implicit")}
-    wanted = ImapSettings(listeners, max_message_octets=MAX_MESSAGE_OCTETS)
-    gateway = ImapGateway(wanted, core, runtime)  # type: ignore[arg-type]
-    bounds = ConnectionBounds(linger_seconds=0.5)
-    runtime.listen_streams(listeners, gateway.serve, refusals=imap_gateway.REFUSALS, bounds=bounds)
-    client = ssl.create_default_context(cafile=str(pair.certificate))
-    yield Running(core, gateway, runtime, client, log)
-    await runtime.drain()
-    runtime.commands.flush()
-
-
-class Client:
-    """A client that speaks lines."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-        self._tags = itertools.count(1)
-
-    @classmethod
-    async def open(cls, running: Running, select: str = "") -> Client:
-        """Connected, logged in as alice, and with a folder selected if one is named."""
-        endpoint = running.endpoint()
-        client = cls(*await asyncio.open_connection(endpoint.host, endpoint.port))
-        await client.line()
-        await client.ok("LOGIN alice@example.test alice-demo")
-        if select:
-            await client.ok(f"SELECT {select}")
-        return client
-
-    async def line(self) -> bytes:
-        """One line without its end; b"" at the end of the stream."""
-        async with asyncio.timeout(5):
-            return (await self.reader.readline()).removesuffix(b"\r\n")
-
-    async def run(self, command: str | bytes) -> list[bytes]:
-        """All lines of the answer to a command, the tagged one last and without its tag."""
-        tag = b"t%d" % next(self._tags)
-        text = command.encode() if isinstance(command, str) else command
-        self.writer.write(tag + b" " + text + b"\r\n")
-        lines: list[bytes] = []
-        while not (line := await self.line()).startswith(tag + b" "):
-            assert line or lines[-1:] != [b""], f"closed after {lines}"
-            lines.append(line)
-        return [*lines, line.removeprefix(tag + b" ")]
-
-    async def ok(self, command: str | bytes) -> list[bytes]:
-        """The untagged lines of a command that succeeds."""
-        *lines, tagged = await self.run(command)
-        assert tagged.startswith(b"OK"), tagged
-        return lines
-
-    async def status(self, command: str | bytes) -> bytes:
-        """The tagged line alone."""
-        return (await self.run(command))[-1]
+    core, log = MemoryCore(), BytesIO()
+    stage = start(tmp_path, policy, core, log)
+    yield Running(stage.runtime, stage.tls, core, log)
+    await stage.runtime.drain()
+    stage.runtime.commands.flush()

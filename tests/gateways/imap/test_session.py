@@ -9,7 +9,8 @@ import pytest
 from restante import errors
 from restante.v1 import sync_pb2
 from restante_gateways.sasl import AuthenticationPolicy
-from tests.gateways.imap.conftest import Client, Running, message
+from tests.gateways.imap.conftest import Running
+from tests.gateways.imap.stage import Client, message
 
 ALICE = "alice@example.test"
 
