@@ -20,7 +20,8 @@ MAX_ORCPT_OCTETS = 500  # RFC 3461 4.2
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff"
 _DOT_STRING = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)"')
-_LABEL = r"[A-Za-z0-9\u0080-\U0010ffff](?:[A-Za-z0-9\-\u0080-\U0010ffff]*[A-Za-z0-9\u0080-\U0010ffff])?"
+_LDH = r"A-Za-z0-9_\u0080-\U0010ffff"  # "_" is in no host name, but mail goes there
+_LABEL = rf"[{_LDH}](?:[{_LDH}\-]*[{_LDH}])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LITERAL = re.compile(r"\[[!-Z^-~]*\]")
 _SOURCE_ROUTE = re.compile(
@@ -272,7 +273,11 @@ def _orcpt(value: str | None) -> str:
     if value is None:
         return ""
     kind, semicolon, address = value.partition(";")
-    xtext_is_good = address and (_XTEXT.fullmatch(address) or kind.upper() == "UTF-8")  # utf-8: RFC 6533 3
-    if len(value) > MAX_ORCPT_OCTETS or not semicolon or not re.fullmatch(r"[A-Za-z0-9\-]+", kind) or not xtext_is_good:
+    if kind.upper() == "UTF-8":  # beyond ASCII only here, and there is a spelling within it: RFC 6533 3
+        address = "".join(c if c.isascii() else f"\\x{{{ord(c):X}}}" for c in address)
+    elif not _XTEXT.fullmatch(address):
+        address = ""
+    orcpt = f"{kind};{address}"
+    if len(orcpt) > MAX_ORCPT_OCTETS or not semicolon or not address or not re.fullmatch(r"[A-Za-z0-9\-]+", kind):
         raise refuse(501, "5.5.4", "ORCPT takes an address type, a semicolon and xtext")
-    return value
+    return orcpt

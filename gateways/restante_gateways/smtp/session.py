@@ -141,14 +141,21 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
 
     async def _handle_client(self) -> None:
         try:
-            self.say(Reply(220, "", f"{self.settings.host_name} ESMTP Restante"))
-            while not self._ended:
-                await self._one_command()
-        except ConnectionClosed:
-            pass  # what was said still leaves below, for a client that only closed its own direction
-        except ConnectionError:
-            return  # gone: connection_lost tidies up
-        await self._close_politely()
+            try:
+                self.say(Reply(220, "", f"{self.settings.host_name} ESMTP Restante"))
+                while not self._ended:
+                    await self._one_command()
+            except ConnectionClosed:
+                pass  # what was said still leaves below, for a client that only closed its own direction
+            await self._close_politely()
+        except OSError:
+            pass  # the client is gone
+        except Exception as error:  # the last resort: a bug of ours ends one session, and not silently
+            log.error("session failed", error=type(error).__name__, exc_info=error)
+        finally:
+            if (transport := self._open_transport) is not None:
+                transport.close()
+                self.loop.call_later(self.settings.linger_seconds, transport.abort)  # should it not take what is unsent
 
     async def _one_command(self) -> None:
         line = await self.next_line()
@@ -369,6 +376,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         if not self._deaf:
             self._deaf = True
             self._reader.feed_eof()
+            if (transport := self._open_transport) is not None and not transport.is_reading():
+                transport.resume_reading()  # what still comes is read and dropped, up to the client's end
 
     async def _close_politely(self) -> None:
         """Ends our direction and gives the client a moment: octets we never read would turn the close into a reset,
@@ -383,8 +392,6 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         if not self._client_done.done() and not self.tls and transport.can_write_eof():
             transport.write_eof()
             await asyncio.wait([self._client_done], timeout=self.settings.linger_seconds)
-        transport.close()
-        self.loop.call_later(self.settings.linger_seconds, transport.abort)  # should it not take what is unsent
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forgets everything; a message under way is abandoned unless its commit has been sent."""

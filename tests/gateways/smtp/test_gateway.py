@@ -48,6 +48,7 @@ async def test_too_many_connections_are_turned_away_with_421() -> None:
         second, second_writer = await asyncio.open_connection("127.0.0.1", port)
         assert (await second.read()).startswith(b"421 4.7.0 ")
         first_writer.close()
+        await first_writer.wait_closed()
         second_writer.close()
         await asyncio.sleep(0.05)
         third, third_writer = await asyncio.open_connection("127.0.0.1", port)

@@ -52,6 +52,7 @@ def rcpt(argument: str, *, extended: bool = True, smtputf8: bool = False) -> Rcp
         ("TO:<alice+news@example.test>", Path("alice+news", "example.test"), None),
         ("TO:<!#$%&'*+-/=?^_`{|}~@example.test>", Path("!#$%&'*+-/=?^_`{|}~", "example.test"), None),
         ("TO:<a@b>", Path("a", "b"), "a@b"),
+        ("TO:<a@_exam_ple.test>", Path("a", "_exam_ple.test"), None),
         ("TO:<a@xn--bcher-kva.example>", Path("a", "xn--bcher-kva.example"), None),
     ],
 )
@@ -90,7 +91,8 @@ def test_forward_paths(argument: str, path: Path, address: str | None) -> None:
         "TO:<alice@example.test.>",
         "TO:<alice@-example.test>",
         "TO:<alice@example-.test>",
-        "TO:<alice@exam_ple.test>",
+        "TO:<alice@exam*ple.test>",
+        "TO:<alice@example.test> ORCPT=rfc822;älice",
         "TO:<alice@example.test@other.example>",  # behaviour 95: never two readings
         "TO:<alice@other.example,bob@example.test>",
         'TO:<"alice@example.test>',
@@ -171,6 +173,11 @@ def test_rcpt_parameters_keep_the_case_of_their_values() -> None:
     assert arguments.notify == {"SUCCESS", "DELAY"}
     assert arguments.orcpt == "rfc822;Bob+2Bnews@Example.COM"
     assert rcpt("TO:<bob@example.test> NOTIFY=NEVER").notify == {"NEVER"}
+
+
+def test_orcpt_beyond_ascii_is_kept_within_it() -> None:
+    given = rcpt("TO:<bob@example.test> ORCPT=utf-8;bücher@example.net", smtputf8=True)
+    assert given.orcpt == "utf-8;b\\x{FC}cher@example.net"  # RFC 6533 3
 
 
 @pytest.mark.parametrize(

@@ -403,6 +403,14 @@ async def test_draining_says_421_to_the_idle_and_finishes_the_busy(gateway: Gate
     assert len(gateway.core.accepted) == 1
 
 
+async def test_a_client_that_goes_in_the_moment_of_draining_holds_nothing_up(gateway: Gateway) -> None:
+    client = await gateway.connect()
+    client.writer.close()
+    began = asyncio.get_running_loop().time()
+    await gateway.runtime.drain()
+    assert asyncio.get_running_loop().time() - began < 1
+
+
 async def test_memory_stays_small_while_much_flows(make_gateway: MakeGateway) -> None:
     async with make_gateway(max_message_octets=100 << 20) as gateway:
         gateway.core.keep_contents = False
