@@ -247,6 +247,7 @@ listing = Table(
     Column("sent_offset_minutes", Integer, nullable=False),  # its zone
     Column("subject_key", Text, nullable=False),  # folded, for search and sort
     Column("sort_subject_key", Text, nullable=False),  # folded base subject (RFC 5256 2.1)
+    Column("sort_from_key", Text, nullable=False),  # folded first address of From
     Column("from_key", Text, nullable=False),  # folded names and addresses
     Column("to_key", Text, nullable=False),
     Column("cc_key", Text, nullable=False),

@@ -38,6 +38,7 @@ class Listing:
     sent_offset_minutes: int
     subject_key: str
     sort_subject_key: str
+    sort_from_key: str
     from_key: str
     to_key: str
     cc_key: str
@@ -59,6 +60,7 @@ def listing_of(facts: Facts) -> Listing:
         sent_offset_minutes=summary.sent_offset_minutes,
         subject_key=_storable(subject_key),
         sort_subject_key=_storable(base_subject(subject_key)),
+        sort_from_key=_storable(fold(summary.from_[0].address)[:LONGEST_KEY]) if summary.from_ else "",
         from_key=_key(summary.from_),
         to_key=_key(summary.to),
         cc_key=_key(summary.cc),

@@ -127,6 +127,8 @@ def upgrade() -> None:
         sa.Column("sent_offset_minutes", sa.Integer(), nullable=False),
         sa.Column("subject_key", sa.Text(), nullable=False),
         sa.Column("sort_subject_key", sa.Text(), nullable=False),
+        sa.Column("sort_from_key", sa.Text(), nullable=False),
+        sa.Column("sort_from_key", sa.Text(), server_default="", nullable=False),
         sa.Column("from_key", sa.Text(), nullable=False),
         sa.Column("to_key", sa.Text(), nullable=False),
         sa.Column("cc_key", sa.Text(), nullable=False),

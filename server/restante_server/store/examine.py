@@ -1,0 +1,113 @@
+"""Looking into one message for what its rows do not tell: header fields and text. *Pure.*
+
+This is what text conditions mean; whatever answers them faster must give the same answers.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property, lru_cache
+
+from restante_server.mime import parts
+from restante_server.mime.addresses import Address
+from restante_server.mime.fold import fold, occurs
+from restante_server.mime.limits import DEFAULT_LIMITS
+from restante_server.mime.octets import Buffer, take
+from restante_server.mime.parts import Part
+from restante_server.mime.summary import Summary, read_header, summary
+from restante_server.mime.text import field_values, header_text, text_chunks
+from restante_server.store.restriction import HasHeader, HasText, TextField
+
+_DIRECT_OCTETS = 1 << 20  # a plain body up to this size is looked through in one piece
+_DIRECT_CHARSETS = frozenset(("", "us-ascii", "ascii", "utf-8", "utf8", "iso-8859-1", "iso-8859-15", "windows-1252"))
+_DIRECT_ENCODINGS = frozenset(("7bit", "8bit", "binary"))
+
+
+def shown(people: tuple[Address, ...]) -> str:
+    """Names and addresses in the form of the field, so that what a person copies from it is found."""
+    return ", ".join(f"{person.name} <{person.address}>" if person.name else person.address for person in people)
+
+
+class Examined:
+    """One message: `head`, and its content as stored."""
+
+    def __init__(self, head: bytes, content: Buffer, structure: bytes) -> None:
+        self._head, self._content, self._structure = head, content, structure
+
+    def holds(self, condition: HasText | HasHeader) -> bool:
+        """Whether the condition is true of the message."""
+        needle = condition.needle
+        if isinstance(condition, HasHeader):
+            return self._in_header(needle) and any(
+                needle in fold(value) for value in field_values(self._head + self._header, condition.name)
+            )
+        match condition.field:
+            case TextField.SUBJECT:
+                return needle in fold(self._summary.subject)
+            case TextField.FROM:
+                return needle in fold(shown(self._summary.from_))
+            case TextField.TO:
+                return needle in fold(shown(self._summary.to))
+            case TextField.CC:
+                return needle in fold(shown(self._summary.cc))
+            case TextField.BCC:
+                return needle in fold(shown(self._summary.bcc))
+            case TextField.BODY:
+                return self._in_body(needle)
+            case TextField.ANY:
+                header = self._in_header(needle) and occurs(needle, [header_text(self._head + self._header)])
+                return header or self._in_body(needle)
+
+    @cached_property
+    def _tree(self) -> Part:
+        return parts.decode(self._structure)
+
+    @cached_property
+    def _header(self) -> bytes:
+        end = min(self._tree.body_start, self._tree.header_start + DEFAULT_LIMITS.header_octets)
+        return take(self._content, self._tree.header_start, end)
+
+    @cached_property
+    def _summary(self) -> Summary:
+        return summary(read_header(self._header))
+
+    def _in_header(self, needle: str) -> bool:
+        """False only where no field can hold the needle: ASCII without encoded words keeps its words as they are."""
+        block = self._head + self._header
+        if not block.isascii() or b"=?" in block:
+            return True
+        return needle.isascii() and _longest_word(needle) in block.lower()
+
+    def _in_body(self, needle: str) -> bool:
+        tree = self._tree
+        if not tree.children and tree.octets <= _DIRECT_OCTETS and _is_direct(tree.media_type, _content_key(tree)):
+            octets = take(self._content, tree.body_start, tree.body_end)
+            if octets.isascii():  # folding such text changes letter case and white space alone
+                word = _longest_word(needle)
+                if not needle.isascii() or word not in octets.lower():
+                    return False
+                if word and len(word) == len(needle):
+                    return True
+        return occurs(needle, text_chunks(self._content, tree))
+
+
+@lru_cache(maxsize=64)
+def _longest_word(needle: str) -> bytes:
+    """The longest piece that no folding of ASCII splits: white space, and that before a colon, may vary."""
+    return max(re.split(r"[\s:\x00-\x1f\x7f]+", needle), key=len).encode("ascii", "ignore")
+
+
+def _content_key(part: Part) -> tuple[str, str]:
+    return part.content.get("type", ""), part.content.get("transfer-encoding", "")
+
+
+@lru_cache(maxsize=256)
+def _is_direct(media_type: str, content: tuple[str, str]) -> bool:
+    """Octets of this kind, where they are ASCII, are the text itself."""
+    part = Part(0, 0, 0, media_type=media_type, content={"type": content[0], "transfer-encoding": content[1]})
+    return (
+        media_type.startswith("text/")
+        and media_type != "text/html"
+        and part.encoding in _DIRECT_ENCODINGS
+        and part.charset.lower() in _DIRECT_CHARSETS
+    )
