@@ -85,7 +85,8 @@ class _Reception:
                 await self._acceptance.abandon()
 
     async def _read_to_the_end(self) -> None:
-        session, scanner = self._session, self._scanner
+        session, scanner, settings = self._session, self._scanner, self._session.settings
+        last = session.loop.time() + settings.max_data_seconds
         chunk = session.lines.take_rest()  # an impatient client has pipelined its content
         while True:
             if chunk:
@@ -97,10 +98,10 @@ class _Reception:
                 if scanner.finished:
                     session.lines.feed(scanner.rest)
                     return
-                if scanner.discarded_octets > session.settings.max_message_octets:
+                if scanner.discarded_octets > settings.max_message_octets:
                     session.end(self._failure)
                     raise ConnectionClosed  # it may never end
-            chunk = await session.read(session.settings.data_timeout_seconds)
+            chunk = await session.read(min(session.loop.time() + settings.data_timeout_seconds, last))
 
     async def _pass_on(self, content: bytes) -> None:
         self._hops.feed(content)

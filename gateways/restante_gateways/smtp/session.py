@@ -253,20 +253,24 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         timeout = self.settings.command_timeout_seconds
         if self.settings.role is Role.SUBMISSION and self.identity is None:
             timeout = self.settings.login_timeout_seconds
+        until = self.loop.time() + timeout  # of the whole line: an octet now and then buys no time
         while (found := self.lines.next_line()) is None:
             self._at_command = True
             try:
-                self.lines.feed(await self.read(timeout))
+                self.lines.feed(await self.read(until))
             finally:
                 self._at_command = False
         return found
 
-    async def read(self, timeout_seconds: float) -> bytes:
-        """At least one octet. Sends the waiting replies first: all that the client pipelined have been answered."""
+    async def read(self, until: float) -> bytes:
+        """At least one octet, by loop time `until`. Raises ConnectionClosed.
+
+        Sends the waiting replies first: all that the client pipelined have been answered.
+        """
         await self._flush()
         if self._ended and self._at_command:
             raise ConnectionClosed
-        self._deadline = self.loop.time() + timeout_seconds
+        self._deadline = until
         self._reading = True
         self._watch_clock()
         try:
@@ -396,10 +400,13 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         """Forgets everything; a message under way is abandoned unless its commit has been sent."""
         super().connection_lost(error)
+        self._forget_user()
+        self._tell_lost()
+
+    def _forget_user(self) -> None:
         if self.identity is not None:
             self.identity.close()
             self.identity = None
-        self._tell_lost()
 
     # -- TLS
 
@@ -431,5 +438,6 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         replace_writer: Callable[[asyncio.StreamWriter], None] = cast(Any, self)._replace_writer
         replace_writer(self._writer)
         self._note_tls()
-        self.hello_name, self.extended, self.identity = "", False, None
+        self.hello_name, self.extended = "", False
+        self._forget_user()
         self.reset()

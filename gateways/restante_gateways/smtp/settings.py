@@ -32,6 +32,7 @@ class SessionSettings:
     command_timeout_seconds: float = 300.0  # RFC 5321 4.5.3.2.7
     login_timeout_seconds: float = 60.0  # on submission, until the user is known
     data_timeout_seconds: float = 300.0  # between two pieces of content
+    max_data_seconds: float = 3600.0  # for a whole content, however slowly it trickles
     stalled_timeout_seconds: float = 120.0  # the client takes nothing of what we send
     handshake_timeout_seconds: float = 30.0
     linger_seconds: float = 2.0  # after our last reply, for the client to read it

@@ -231,6 +231,17 @@ async def test_loopback_may_be_excepted_from_tls(lenient: Gateway) -> None:
     assert lenient.core.peers[0].tls is None
 
 
+async def test_starttls_forgets_who_was_logged_in(lenient: Gateway) -> None:
+    client = await lenient.connect("submission")
+    await client.ask("EHLO c")
+    assert (await client.ask(b"AUTH PLAIN " + PLAIN)).startswith("235")
+    assert (await client.ask("STARTTLS")).startswith("220")
+    await client.start_tls(lenient.tls)
+    await client.ask("EHLO c")
+    assert (await client.ask(MAIL)).startswith("530 5.7.0")
+    assert lenient.core.identities[0].closed
+
+
 async def test_an_ended_user_session_ends_here_too(gateway: Gateway) -> None:
     client = await gateway.logged_in()
     ended = gateway.core.identities[0].ended

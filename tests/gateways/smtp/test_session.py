@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from restante import errors
-from tests.gateways.smtp.conftest import Gateway, MakeGateway
+from tests.gateways.smtp.conftest import Client, Gateway, MakeGateway
 
 MAIL = "MAIL FROM:<dora@example.net>"
 RCPT = "RCPT TO:<alice@example.test>"
@@ -364,6 +364,23 @@ async def test_a_stalled_content_is_closed(make_gateway: MakeGateway) -> None:
         assert (await client.reply()).startswith("421 4.4.2")
         assert await client.reply() == ""
         assert gateway.core.opened[0].state == "abandoned"
+
+
+async def test_trickling_buys_no_time(make_gateway: MakeGateway) -> None:
+    async with make_gateway(command_timeout_seconds=0.3, max_data_seconds=0.3) as gateway:
+        for opening in (b"", f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode()):
+            client = await gateway.connect()
+            await client.send(opening)
+            await client.codes(4 if opening else 0)
+            trickling = asyncio.create_task(trickle(client))
+            assert (await client.reply()).startswith("421 4.4.2")
+            trickling.cancel()
+
+
+async def trickle(client: Client) -> None:
+    while True:
+        await client.send(b"x")
+        await asyncio.sleep(0.05)
 
 
 async def test_waiting_for_the_core_is_not_the_clients_idleness(make_gateway: MakeGateway) -> None:
