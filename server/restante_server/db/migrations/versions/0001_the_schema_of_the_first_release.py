@@ -128,7 +128,6 @@ def upgrade() -> None:
         sa.Column("subject_key", sa.Text(), nullable=False),
         sa.Column("sort_subject_key", sa.Text(), nullable=False),
         sa.Column("sort_from_key", sa.Text(), nullable=False),
-        sa.Column("sort_from_key", sa.Text(), server_default="", nullable=False),
         sa.Column("from_key", sa.Text(), nullable=False),
         sa.Column("to_key", sa.Text(), nullable=False),
         sa.Column("cc_key", sa.Text(), nullable=False),
