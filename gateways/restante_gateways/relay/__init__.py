@@ -1,0 +1,1 @@
+"""The relay: leases outbound mail from the core and hands it to other servers."""
