@@ -17,7 +17,7 @@ from restante.target import ProcessIdentity, Target
 from restante.v1 import submission_pb2
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.net.tls import CertificateFiles
-from restante_gateways.smtp import upstream
+from restante_gateways.smtp import acceptances
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, run
 from restante_gateways.smtp.settings import Role, SessionSettings
 from tests.gateways.smtp.conftest import Client, Gateway
@@ -190,7 +190,7 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_request_id(
 async def test_a_core_that_never_comes_back_leaves_the_client_without_a_word(
     socket: Path, certificate: CertificateFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(acceptances, "PATIENCE_SECONDS", 0.2)
     core = ContractCore()
     core.lose_answers = 100
     async with serving(core, socket), running(socket, certificate) as system:
