@@ -80,13 +80,13 @@ def remove(tx: Connection, mailbox_id: int, selection: Selection, mode: Mode, no
     elif trash is None:
         _hide(tx, mailbox_id, selection, found, number, now, Removal.SOFT)
     else:
-        inside = [row for row in found if row.folder_id == trash]
-        outside = [row for row in found if row.folder_id != trash] if inside else found
+        inside = found.where(lambda folder_id: folder_id == trash)
+        outside = found.where(lambda folder_id: folder_id != trash)
         if inside:
             _hide(tx, mailbox_id, selection, inside, number, now, Removal.SOFT)
         if outside:
             transfer.move_found(tx, mailbox_id, selection, outside, trash, number, now)
-    return Deleted(IdSet.from_ascending([row[0] for row in found]), number)
+    return Deleted(found.ids, number)
 
 
 def delete_folder(tx: Connection, mailbox_id: int, folder_id: int, now: int) -> tuple[int, int]:
@@ -111,34 +111,22 @@ def delete_folder(tx: Connection, mailbox_id: int, folder_id: int, now: int) -> 
 
 
 def _hide(
-    tx: Connection, mailbox_id: int, selection: Selection, found: list[Found], number: int, now: int, kind: Removal
+    tx: Connection, mailbox_id: int, selection: Selection, found: Found, number: int, now: int, kind: Removal
 ) -> None:
     """Take messages out of their folders and keep them recoverable."""
-    exactly = selection.narrowed(IdSet.from_ascending([row[0] for row in found]))
+    exactly = selection.narrowed(found.ids)
     where = exactly.parameters(mailbox_id)
     tx.execute(_keep(exactly.kind), where | {"now": now})
     tx.execute(_take_out(exactly.kind), where | {"number": number})
-    by_folder = _leave(tx, mailbox_id, found, number, now, kind)
-    gone = transfer.total(by_folder.values())
-    tx.execute(_to_recoverable, {"mailbox": mailbox_id, "count": gone.messages, "octets": gone.octets})
+    transfer.leave(tx, mailbox_id, found, number, now, kind)
+    tx.execute(_to_recoverable, {"mailbox": mailbox_id, "count": len(found), "octets": sum(found.sizes)})
 
 
-def _destroy(tx: Connection, mailbox_id: int, selection: Selection, found: list[Found], number: int, now: int) -> None:
+def _destroy(tx: Connection, mailbox_id: int, selection: Selection, found: Found, number: int, now: int) -> None:
     """Remove messages for good."""
-    by_folder = _leave(tx, mailbox_id, found, number, now, Removal.HARD)
-    gone = transfer.total(by_folder.values())
-    tx.execute(_from_mailbox, {"mailbox": mailbox_id, "count": gone.messages, "octets": gone.octets})
-    _erase(tx, mailbox_id, IdSet.of(row[1] for row in found), now)
-
-
-def _leave(
-    tx: Connection, mailbox_id: int, found: list[Found], number: int, now: int, kind: Removal
-) -> dict[int, Tally]:
-    by_folder = transfer.tallies(found)
-    changes.bury(tx, mailbox_id, now, transfer.graves(found, number, kind))
-    for folder_id, tally in by_folder.items():
-        folders.adjust(tx, mailbox_id, folder_id, number, tally.negative())
-    return by_folder
+    transfer.leave(tx, mailbox_id, found, number, now, Removal.HARD)
+    tx.execute(_from_mailbox, {"mailbox": mailbox_id, "count": len(found), "octets": sum(found.sizes)})
+    _erase(tx, mailbox_id, IdSet.of(found.message_ids), now)
 
 
 def _erase(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> None:

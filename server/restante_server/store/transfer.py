@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import compress
+from operator import eq
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -21,11 +23,12 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
+from sqlalchemy.sql.selectable import NamedFromClause
 
 from restante_server.db.schema import listing, mailbox, message
-from restante_server.store import changes, folders
+from restante_server.store import changes, folders, rows
 from restante_server.store.changes import Removal, Tombstone
-from restante_server.store.folders import Reserved, Tally
+from restante_server.store.folders import HIGHEST_UID, Reserved, Tally
 from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_rows, join_from
@@ -42,15 +45,42 @@ class Transferred:
     change_number: int | None  # None when nothing was there to take
 
 
-class Found(NamedTuple):
-    """One message of a selection."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The messages of a selection in columns, in the order of their keys."""
 
-    key: int  # UID, or message id when the selection names those
-    message_id: int
-    folder_id: int
-    uid: int
-    flags: int
-    size_octets: int
+    keys: Sequence[int]  # UIDs, or message ids when the selection names those
+    message_ids: Sequence[int]
+    folder_ids: Sequence[int]
+    uids: Sequence[int]
+    flags: Sequence[int]
+    sizes: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def ids(self) -> IdSet:
+        """The keys as a set."""
+        return IdSet.from_ascending(self.keys)
+
+    def by_folder(self) -> dict[int, Found]:
+        """The messages of each folder."""
+        if len(set(self.folder_ids)) <= 1:
+            return {self.folder_ids[0]: self} if self.keys else {}
+        return {folder_id: self.where(partial(eq, folder_id)) for folder_id in set(self.folder_ids)}
+
+    def where(self, holds: Callable[[int], object]) -> Found:
+        """Those whose folder satisfies a condition."""
+        chosen = [holds(folder_id) for folder_id in self.folder_ids]
+        columns = (self.keys, self.message_ids, self.folder_ids, self.uids, self.flags, self.sizes)
+        return Found(*(list(compress(column, chosen)) for column in columns))
+
+    def tally(self) -> Tally:
+        """What they add to the counters of their folders, all together."""
+        seen = sum([flags & FLAG_SEEN for flags in self.flags])
+        deleted = sum([flags & FLAG_DELETED for flags in self.flags]) // FLAG_DELETED
+        return Tally(len(self.keys), len(self.keys) - seen, deleted, sum(self.sizes))
 
 
 class Shift(NamedTuple):
@@ -74,35 +104,12 @@ _take = (
 )
 
 
-def find(tx: Connection, mailbox_id: int, selection: Selection) -> list[Found]:
-    """The messages of a selection that exist, in the order of their keys."""
+def find(tx: Connection, mailbox_id: int, selection: Selection) -> Found:
+    """The messages of a selection that exist."""
     if not selection.ids:
-        return []
+        return Found((), (), (), (), (), ())
     result = tx.execute(_find(selection.kind), selection.parameters(mailbox_id))
-    assert result.cursor is not None
-    return list(map(Found._make, result.cursor.fetchall()))  # a Row each would cost more than the statement
-
-
-def tallies(found: Iterable[Found]) -> dict[int, Tally]:
-    """What messages add to the counters of each folder."""
-    sums: dict[int, list[int]] = {}
-    for row in found:
-        tally = sums.get(row[2])
-        if tally is None:
-            tally = sums[row[2]] = [0, 0, 0, 0]
-        flags = row[4]
-        tally[0] += 1
-        if not flags & FLAG_SEEN:
-            tally[1] += 1
-        if flags & FLAG_DELETED:
-            tally[2] += 1
-        tally[3] += row[5]
-    return {folder_id: Tally(*tally) for folder_id, tally in sums.items()}
-
-
-def total(parts: Iterable[Tally]) -> Tally:
-    """The sum of tallies."""
-    return Tally(*(sum(column) for column in zip(Tally(0, 0, 0, 0), *parts, strict=True)))
+    return Found(*rows.columns_of(rows.fetch(result), 6))
 
 
 def copy(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> Transferred:
@@ -113,12 +120,12 @@ def copy(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> 
     found = _require(tx, mailbox_id, selection, target)
     if not found:
         return Transferred(EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
-    tally = total(tallies(found).values())
+    tally = found.tally()
     number = changes.next_number(tx, mailbox_id)
     row = tx.execute(_take, {"mailbox": mailbox_id, "count": tally.messages, "octets": tally.octets}).one()
     check_quota(row.quota_octets, row.used_octets - tally.octets, tally.octets)
     reserved = folders.reserve_uids(tx, mailbox_id, target, number, tally)
-    keys = IdSet.from_ascending([row[0] for row in found])
+    keys = found.ids
     shifts = _shifts(keys, reserved.uid, row.next_message_id - tally.messages)
     where: dict[str, object] = {"mailbox": mailbox_id, "shifts": encode_rows(shifts)}
     if selection.folder_id is not None:
@@ -143,12 +150,11 @@ def move(tx: Connection, mailbox_id: int, selection: Selection, target: int, now
 
 
 def move_found(
-    tx: Connection, mailbox_id: int, selection: Selection, found: list[Found], target: int, number: int, now: int
+    tx: Connection, mailbox_id: int, selection: Selection, found: Found, target: int, number: int, now: int
 ) -> Transferred:
     """Move these messages, which `selection` named, under a change number that was taken for it."""
-    by_folder = tallies(found)
-    reserved = folders.reserve_uids(tx, mailbox_id, target, number, total(by_folder.values()))
-    keys = IdSet.from_ascending([row[0] for row in found])
+    reserved = folders.reserve_uids(tx, mailbox_id, target, number, found.tally())
+    keys = found.ids
     shifts = _shifts(keys, reserved.uid, 0)
     where = {"mailbox": mailbox_id, "target": target, "number": number}
     if selection.folder_id is not None:
@@ -157,31 +163,22 @@ def move_found(
     by_run = shifts[0]._asdict() if single else {"shifts": encode_rows(shifts)}
     by_run.pop("to_message_id", None)
     tx.execute(_move(selection.kind.by_uid, single), where | by_run)
-    changes.bury(tx, mailbox_id, now, graves(found, number, Removal.MOVED, target))
-    for folder_id, tally in by_folder.items():
-        folders.adjust(tx, mailbox_id, folder_id, number, tally.negative())
+    leave(tx, mailbox_id, found, number, now, Removal.MOVED, target)
     return Transferred(keys, _given(reserved), reserved.uid_validity, number)
 
 
-def graves(found: Iterable[Found], number: int, kind: Removal, target: int = 0) -> list[Tombstone]:
-    """The tombstones of messages that leave their folders."""
-    by_folder: dict[int, list[Found]] = {}
-    for row in found:
-        by_folder.setdefault(row[2], []).append(row)
-    return [
-        Tombstone(
-            number,
-            folder_id,
-            kind,
-            target,
-            IdSet.from_ascending(sorted(row[3] for row in rows)),
-            IdSet.from_ascending(sorted(row[1] for row in rows)),
-        )
-        for folder_id, rows in by_folder.items()
-    ]
+def leave(tx: Connection, mailbox_id: int, found: Found, number: int, now: int, kind: Removal, target: int = 0) -> None:
+    """Take messages out of the counters of their folders and leave tombstones."""
+    graves = []
+    for folder_id, gone in found.by_folder().items():
+        # In a folder message ids need not ascend with UIDs, nor the other way round.
+        uids, message_ids = IdSet.from_ascending(sorted(gone.uids)), IdSet.from_ascending(sorted(gone.message_ids))
+        graves.append(Tombstone(number, folder_id, kind, target, uids, message_ids))
+        folders.adjust(tx, mailbox_id, folder_id, number, gone.tally().negative())
+    changes.bury(tx, mailbox_id, now, graves)
 
 
-def _require(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> list[Found]:
+def _require(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> Found:
     if selection.folder_id is not None:
         folders.require(tx, mailbox_id, selection.folder_id)
     folders.require(tx, mailbox_id, target)
@@ -214,12 +211,14 @@ def _find(kind: Kind) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _source(by_uid: bool) -> tuple[JsonRows, ColumnElement[bool], ColumnElement[int]]:
+def _source(
+    by_uid: bool, table: NamedFromClause[Any] = message
+) -> tuple[JsonRows, ColumnElement[bool], ColumnElement[int]]:
     """The runs of `shifts`, which messages they mean, and the key."""
     runs = JsonRows("shifts")
-    key = message.c.uid if by_uid else message.c.message_id
-    place = message.c.folder_id == bindparam("folder") if by_uid else message.c.folder_id.is_not(None)
-    within = and_(message.c.mailbox_id == bindparam("mailbox"), place, key.between(runs.item(0), runs.item(1)))
+    key = table.c.uid if by_uid else table.c.message_id
+    place = table.c.folder_id == bindparam("folder") if by_uid else table.c.folder_id.is_not(None)
+    within = and_(table.c.mailbox_id == bindparam("mailbox"), place, key.between(runs.item(0), runs.item(1)))
     return runs, within, key
 
 
@@ -234,8 +233,8 @@ def _copy_messages(by_uid: bool) -> Insert:
         "folder_id": type_coerce(bindparam("target"), BigInteger),
         "change_number": type_coerce(bindparam("number"), BigInteger),
     }
-    rows = select(*values.values()).select_from(join_from(runs.rows, message, within))
-    return insert(message).from_select(list(values), rows)
+    chosen = select(*values.values()).select_from(join_from(runs.rows, message, within))
+    return insert(message).from_select(list(values), chosen)
 
 
 @cache
@@ -253,6 +252,7 @@ def _copy_listings(by_uid: bool) -> Insert:
 
 @cache
 def _move(by_uid: bool, single: bool) -> Update:
+    there: dict[str, ColumnElement[Any]] = {"folder_id": bindparam("target"), "change_number": bindparam("number")}
     key: ColumnElement[int]
     if single:
         key = message.c.uid if by_uid else message.c.message_id
@@ -260,10 +260,15 @@ def _move(by_uid: bool, single: bool) -> Update:
         within = and_(
             message.c.mailbox_id == bindparam("mailbox"), place, key.between(bindparam("first"), bindparam("last"))
         )
-        uid = key + bindparam("to_uid")
-    else:
-        runs, within, key = _source(by_uid)
-        uid = key + runs.item(2)
-    return (
-        update(message).where(within).values(folder_id=bindparam("target"), uid=uid, change_number=bindparam("number"))
+        return update(message).where(within).values(uid=key + bindparam("to_uid"), **there)
+    among = message.alias("among")
+    runs, within, key = _source(by_uid, among)
+    # The limit, which none reaches, keeps SQLite from merging this into the UPDATE and then choosing a worse order.
+    found = (
+        select(among.c.message_id.label("id"), (key + runs.item(2)).label("place"))
+        .select_from(join_from(runs.rows, among, within))
+        .limit(HIGHEST_UID)
+        .subquery("found")
     )
+    same = and_(message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == found.c.id)
+    return update(message).where(same).values(uid=found.c.place, **there)
