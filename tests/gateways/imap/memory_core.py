@@ -115,6 +115,7 @@ class MemoryCore:
         account = self.accounts[name] = Account(len(self.accounts) + 1, name, password)
         for folder_name, role in ROLES.items():
             self.add_folder(account, [folder_name], role)
+            account.subscriptions.add(folder_name)
         return account
 
     def add_folder(self, account: Account, path: list[str], role: int = 0) -> Folder:
