@@ -32,8 +32,13 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         ),
     ),
     (
-        "lease without a leased recipient, or the other way round",
-        select(*_ids).where((_r.c.state == State.LEASED) != (_r.c.lease_id.is_not(None))),
+        "leased recipient without a lease, or a lease that goes on without one",
+        select(*_ids).where(
+            or_(
+                and_(_r.c.state == State.LEASED, or_(_r.c.lease_id.is_(None), _r.c.lease_expires_at.is_(None))),
+                and_(_r.c.state != State.LEASED, _r.c.lease_expires_at.is_not(None)),
+            )
+        ),
     ),
     (
         "waiting recipient of a message without its content",

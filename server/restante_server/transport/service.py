@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from sqlalchemy import Connection
+
 from restante.config import Config
+from restante.errors import RestanteError
+from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
+from restante_server.db.operation import Call
 from restante_server.store.changes import Touched
+from restante_server.store.listing import listing_of
 from restante_server.store.staging import Contents
+from restante_server.transport import upkeep, waiting
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.take import RequestRaced, TakeMail, Taken
+from restante_server.transport.waiting import DeliverWaiting, Due, Postpone
+
+log = logging.getLogger(__name__)
 
 Changed = Callable[[dict[int, Touched]], None]
 RACES = 3
+POLL_SECONDS = 1.0  # how soon work that another core left behind, or that time has brought, is seen
+MINUTE_SECONDS = 60.0
+PURGE_SECONDS = 600.0
+AT_ONCE = 4  # messages delivered side by side, where there are several write lanes
 
 
 @dataclass
@@ -62,10 +76,102 @@ class Transport:
         return partial(self._streams.discard, tell)
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Begin the work that goes on by itself."""
-        return []
+        """Begin the work that goes on by itself; cancel the tasks to end it."""
+        return [
+            asyncio.create_task(self._deliver_for_ever(), name="transport deliveries"),
+            asyncio.create_task(self._for_ever(self.tick, POLL_SECONDS), name="transport leases"),
+            asyncio.create_task(self._for_ever(self.expire, MINUTE_SECONDS), name="transport expiry"),
+            asyncio.create_task(self._for_ever(self.purge, PURGE_SECONDS), name="transport purge"),
+        ]
+
+    async def deliver(self) -> int:
+        """Deliver everything local that is due; returns how many messages it looked at."""
+        looked_at = 0
+        while work := await self.db.read(waiting.due):
+            for start in range(0, len(work), AT_ONCE):
+                await asyncio.gather(*(self._deliver(due) for due in work[start : start + AT_ONCE]))
+            looked_at += len(work)
+        return looked_at
+
+    async def tick(self) -> None:
+        """Make scheduled mail due and take back lapsed leases."""
+        begun = await self._timely("begin", upkeep.begin)
+        if await self._timely("lapse", upkeep.lapse) or begun:
+            self.wake()
+
+    async def expire(self) -> None:
+        """Give up what is too old, and warn the senders of what is late."""
+        given_up = await self._timely("expire", partial(_with_settings, upkeep.expire, self.settings))
+        if await self._timely("warn", partial(_with_settings, upkeep.warn, self.settings)) or given_up:
+            self.wake()
+
+    async def purge(self) -> None:
+        """Forget settled messages, and their trace, after their time."""
+
+        def forget(tx: Connection) -> int:
+            return upkeep.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
+
+        while await self.db.write(Call(forget, rows=4 * upkeep.AT_ONCE)):
+            continue
+
+    async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> bool:
+        """Do one kind of upkeep wherever it is due; True when there was any."""
+
+        def look(tx: Connection) -> list[int]:
+            return upkeep.due(tx, work, upkeep.moments(self.settings, now_microseconds(tx))[work])
+
+        any_done = False
+        while ids := await self.db.read(look):
+            any_done = True
+            await self.db.write(Call(lambda tx, ids=ids: run(tx, ids, now_microseconds(tx)), rows=3 * len(ids)))  # type: ignore[misc]
+            if len(ids) < upkeep.AT_ONCE:
+                break
+        return any_done
+
+    async def _deliver(self, due: Due) -> None:
+        """Deliver one message where it waits; a fault of ours lets it wait on, and others pass."""
+        try:
+            listing = listing_of(await self.contents.facts(due.stored))
+            await self.db.write(DeliverWaiting(self.settings, due, listing, self.told))
+        except RestanteError as error:  # the store is busy or full
+            log.warning("a delivery waits: transport id %d: %s", due.transport_id, error.reason)
+            await self.db.write(Postpone(self.settings, due.transport_id, error.reason))
+        except Exception:
+            log.exception("a delivery failed: transport id %d", due.transport_id)
+            await self.db.write(Postpone(self.settings, due.transport_id, "a fault of this server"))
+
+    async def _deliver_for_ever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._work.wait()
+            except TimeoutError:
+                pass
+            self._work.clear()
+            await self._guarded(self.deliver)
+
+    async def _for_ever(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
+        while True:
+            await self._guarded(work)
+            await asyncio.sleep(seconds)
+
+    async def _guarded(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Background work goes on after a failure: what is due stays due."""
+        try:
+            await work()
+        except RestanteError as error:
+            log.warning("transport work waits: %s", error.reason)
+            await asyncio.sleep(POLL_SECONDS)
+        except Exception:
+            log.exception("transport work failed")
+            await asyncio.sleep(POLL_SECONDS)
 
 
-def now() -> int:
-    """Microseconds since 1970-01-01 UTC."""
-    return time.time_ns() // 1_000
+def _with_settings(
+    run: Callable[[Connection, TransportSettings, list[int], int], None],
+    settings: TransportSettings,
+    tx: Connection,
+    ids: list[int],
+    now: int,
+) -> None:
+    run(tx, settings, ids, now)

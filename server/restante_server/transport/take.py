@@ -173,7 +173,7 @@ def _known(tx: Connection, operations: Sequence[TakeMail]) -> list[_Outcome | Ex
             continue
         try:
             _same(operation, row[3], bytes(row[4]))
-            known.append(_Outcome(_decode(bytes(row[5]))))
+            known.append(_Outcome(decode(bytes(row[5]))))
         except RequestIdReused as error:
             known.append(error)
     return known
@@ -211,7 +211,8 @@ def _encode(taken: Taken) -> bytes:
     return b"".join(number.to_bytes(8, "big") for number in (taken.transport_id, *sent))
 
 
-def _decode(stored: bytes) -> Taken:
+def decode(stored: bytes) -> Taken:
+    """What was remembered of a request."""
     numbers = [int.from_bytes(stored[at : at + 8], "big") for at in range(0, len(stored), 8)]
     return Taken(numbers[0], Placed(*numbers[1:]) if len(numbers) > 1 else None)
 

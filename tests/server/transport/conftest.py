@@ -1,29 +1,36 @@
-"""A store with people, its transport, and the API in front of it, without sockets."""
+"""A store with people, its transport, and the API in front of it, without sockets; its clock can be moved."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from restante_server.db.engine import Database
-from tests.server.transport.world import World, open_world
+from restante_server.db.engine import Database, open_database
+from restante_server.db.group import Locks
+from tests.harness.faults import DatabaseFaults
+from tests.server.transport.world import Clock, World, open_world
 
 
 @pytest.fixture
-async def world(database: Database, tmp_path: Path) -> AsyncIterator[World]:
+def clock() -> Clock:
+    """The database's clock of a test, which the test can put forward."""
+    return Clock()
+
+
+@pytest.fixture
+async def database(database_url: str, faults: DatabaseFaults, locks: Locks, clock: Clock) -> AsyncIterator[Database]:
+    """An open database with the schema and the test's clock, closed after the test."""
+    opened = open_database(database_url, locks=locks, faults=faults, clock=clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def world(database: Database, clock: Clock, tmp_path: Path) -> AsyncIterator[World]:
     """alice, bob and carol at example.test. Every test ends with the checks of store and transport."""
-    opened = await open_world(database, tmp_path / "contents")
+    opened = await open_world(database, tmp_path / "contents", clock)
     yield opened
     await opened.core.drain(5)
     assert await opened.problems() == []
-
-
-@pytest.fixture
-def patient(world: World) -> World:
-    """The same, with reports and retries at times that tests can name."""
-    settings = dataclasses.replace(world.transport.settings, hostname="mx.example.test")
-    world.transport.settings = settings
-    return world

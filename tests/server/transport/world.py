@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,24 @@ from sqlalchemy import Connection, select
 
 from restante import config
 from restante.v1.session_pb2 import Scope
-from restante.v1.submission_pb2 import EnvelopeOptions, EnvelopeRecipient
-from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
+from restante.v1.submission_pb2 import (
+    EnvelopeOptions,
+    EnvelopeRecipient,
+    SubmitMessageRequest,
+    SubmitMessageResponse,
+)
+from restante.v1.transport_pb2 import (
+    AcceptBegin,
+    AcceptRequest,
+    AcceptResponse,
+    LeaseOutboundRequest,
+    OutboundLease,
+    OutcomeKind,
+    ReadOutboundRequest,
+    RecipientOutcome,
+    ReportOutcomeRequest,
+)
+from restante_server.api import outbound, queue, submission  # noqa: F401 - their handlers register themselves
 from restante_server.api import transport as transport_api
 from restante_server.api.caller import Call, Caller
 from restante_server.api.core import Core
@@ -40,13 +56,26 @@ from restante_server.transport.service import Transport
 from restante_server.transport.states import State
 
 START = 1_800_000_000_000_000  # microseconds: when the store was made
-TRACE = "Received: from mx.example.org ([192.0.2.1])\r\n by mx.example.test with ESMTP id abc;\r\n Mon, 1 Jan 2029 10:00:00 +0000\r\n"
+TRACE = (
+    "Received: from mx.example.org ([192.0.2.1])\r\n by mx.example.test with ESMTP id abc;\r\n"
+    " Mon, 1 Jan 2029 10:00:00 +0000\r\n"
+)
 MESSAGE = (
     b"From: Dave <dave@example.org>\r\nTo: alice@example.test\r\nSubject: Lunch\r\n"
     b"Message-ID: <lunch@example.org>\r\nDate: Mon, 1 Jan 2029 10:00:00 +0000\r\n\r\nAt noon?\r\n"
 )
 VERIFIER = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNoaGFzaA"
 FOREVER = 1 << 40
+
+
+@dataclass
+class Clock:
+    """The database's clock. Microseconds."""
+
+    ahead: int = 0
+
+    def __call__(self, tx: Connection) -> int:
+        return time.time_ns() // 1_000 + self.ahead
 
 
 @dataclass
@@ -68,8 +97,9 @@ class World:
     """The parts under test."""
 
     core: Core
-    accounts: dict[str, accounts.Account] = field(default_factory=dict)
-    ids: Any = field(default_factory=lambda: itertools.count(1))
+    clock: Clock
+    people: dict[str, accounts.Account] = field(default_factory=dict)
+    ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def db(self) -> Database:
@@ -80,13 +110,13 @@ class World:
         return self.core.transport
 
     def call(self, caller: Caller, seconds: float = 30.0) -> Call:
-        return Call(self.core, caller, time.time_ns() // 1_000, time.monotonic() + seconds)
+        return Call(self.core, caller, time.time_ns() // 1_000 + self.clock.ahead, time.monotonic() + seconds)
 
     def gateway(self, name: str = "smtp") -> Caller:
         return Caller(identity=name)
 
     def session(self, name: str, scope: int = Scope.SCOPE_API, identity: str = "") -> Caller:
-        who = self.accounts[name]
+        who = self.people[name]
         return Caller(
             identity=identity,
             account_id=who.account_id,
@@ -104,7 +134,7 @@ class World:
     async def add_account(self, address: str, quota_octets: int | None = None) -> accounts.Account:
         new = accounts.NewAccount(address, VERIFIER, quota_octets=quota_octets)
         made = await self.db.write(Write(partial(accounts.create, now=START, new=new)))
-        self.accounts[address.partition("@")[0]] = made
+        self.people[address.partition("@")[0]] = made
         return made
 
     async def add_alias(self, address: str, *targets: str) -> None:
@@ -145,7 +175,7 @@ class World:
 
     async def letters(self, name: str, role: int = 1) -> list[Letter]:
         """What lies in a folder, in order of UID."""
-        return await self.db.read(self._letters, self.accounts[name].mailbox_id, role)
+        return await self.db.read(self._letters, self.people[name].mailbox_id, role)
 
     def _letters(self, tx: Connection, mailbox_id: int, role: int) -> list[Letter]:
         message, folder = schema.message, schema.folder
@@ -173,6 +203,64 @@ class World:
         rows = await self.db.read(lambda tx: tx.execute(statement).all())
         return [(path, State(state), status) for path, state, status in rows]
 
+    async def pass_time(self, microseconds: int) -> None:
+        """Put the clock forward and do what is due then."""
+        self.clock.ahead += microseconds
+        await self.settle()
+
+    async def settle(self) -> None:
+        """All that the background would do now."""
+        await self.transport.tick()
+        await self.transport.expire()
+        await self.transport.deliver()
+
+    async def lease(self, most: int = 100, seconds: int = 0) -> list[OutboundLease]:
+        """What a relay would be given now. Its stream ends after that."""
+        stream = outbound.lease_outbound(
+            self.call(self.gateway("relay"), FOREVER), LeaseOutboundRequest(max_leases=most, lease_seconds=seconds)
+        )
+        leases: list[OutboundLease] = []
+        try:
+            async with asyncio.timeout(0.3):
+                async for response in stream:
+                    leases += response.leases
+        except TimeoutError:
+            pass
+        return leases
+
+    async def report(self, lease: OutboundLease, *outcomes: RecipientOutcome) -> None:
+        await self.run(ReportOutcomeRequest(lease_id=lease.lease_id, outcomes=outcomes), self.gateway("relay"))
+
+    async def report_all(self, lease: OutboundLease, kind: OutcomeKind.ValueType, status: str, **facts: Any) -> None:
+        """The same outcome for all recipients of a lease."""
+        outcomes = [
+            RecipientOutcome(recipient_id=one.recipient_id, kind=kind, status=status, **facts)
+            for one in lease.recipients
+        ]
+        await self.report(lease, *outcomes)
+
+    async def read_outbound(self, lease: OutboundLease) -> bytes:
+        stream = outbound.read_outbound(
+            self.call(self.gateway("relay"), FOREVER), ReadOutboundRequest(lease_id=lease.lease_id)
+        )
+        return b"".join([response.octets async for response in stream])
+
+    async def submit(self, name: str, content: bytes | None = None, **fields: Any) -> SubmitMessageResponse:
+        """A submission by API."""
+        if content is not None:
+            fields["content"] = content
+        recipients = [
+            EnvelopeRecipient(forward_path=r) if isinstance(r, str) else r for r in fields.pop("recipients", ())
+        ]
+        fields.setdefault("request_id", secrets.token_bytes(16))
+        request = SubmitMessageRequest(recipients=recipients, **fields)
+        caller = self.session(name)
+        if request.via_smtp:
+            request.trace_field = TRACE
+            caller = self.session(name, Scope.SCOPE_SMTP_SUBMIT, "smtp")
+        response: SubmitMessageResponse = await self.run(request, caller)
+        return response
+
     async def problems(self) -> list[str]:
         return await self.db.read(lambda tx: store_check.check(tx) + transport_check.check(tx))
 
@@ -186,7 +274,7 @@ def settings(directory: Path) -> config.Config:
     )
 
 
-async def open_world(db: Database, directory: Path) -> World:
+async def open_world(db: Database, directory: Path, clock: Clock) -> World:
     """A store with alice, bob and carol at example.test."""
     directory.mkdir()
     configured = settings(directory)
@@ -204,7 +292,7 @@ async def open_world(db: Database, directory: Path) -> World:
     )
     core.dispatcher = Dispatcher(core, CallObserver(CollectorRegistry(), quiet=True))
     await db.write(Write(_begin))
-    world = World(core)
+    world = World(core, clock)
     for name in ("alice", "bob", "carol"):
         await world.add_account(f"{name}@example.test")
     return world

@@ -1,0 +1,111 @@
+"""A submitted message made ready: trace fields cut, Date and Message-ID added, Bcc kept only in the sender's copy.
+
+RFC 6409 8, RFC 5322 3.6. The body is never copied more than once, and not at all when the header needs no change.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from restante.errors import InvalidAddress, MailLoop, NoRecipients
+from restante_server.directory import addresses
+from restante_server.mime.addresses import Mailbox, spelled
+from restante_server.mime.edits import header_end, received_edit, submission_edit
+from restante_server.mime.headers import fields
+from restante_server.mime.summary import read_header
+from restante_server.store import contents
+from restante_server.store.contents import Stored
+from restante_server.store.staging import Contents, Form, Staged
+from restante_server.transport.authors import Authorship, authorship
+from restante_server.transport.records import Recipient
+from restante_server.transport.settings import TransportSettings
+
+COPY_OCTETS = 256 << 10  # read at a time when a body is copied
+DESTINATIONS = ("to", "cc", "bcc")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A message as it was given: octets, or a content of the store. `header` goes to its blank line, which it has."""
+
+    header: bytes
+    octets: bytes = b""  # all of it
+    stored: Stored | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """The header as it is sent, and as the sender keeps it."""
+
+    sent: bytes
+    kept: bytes
+
+
+def source_of(octets: bytes) -> Source:
+    """Canonical octets as a source."""
+    return Source(octets[: header_end(octets)], octets)
+
+
+def read_authorship(source: Source, settings: TransportSettings) -> Authorship:
+    """In whose name it is. Raises InvalidContent, MailLoop."""
+    made = authorship(source.header)
+    hops = sum(field.name.lower() == b"received" for field in fields(source.header))
+    if hops > settings.max_hops:
+        raise MailLoop(hops=hops)
+    return made
+
+
+def recipients_of(source: Source) -> list[Recipient]:
+    """Everybody in To, Cc and Bcc. Raises NoRecipients, InvalidAddress."""
+    header = read_header(source.header)
+    found: dict[str, Recipient] = {}
+    for name in DESTINATIONS:
+        for item in header.lists.get(name, ()):
+            if isinstance(item, Mailbox) and (item.local or item.domain):
+                text = spelled(item.local, item.domain)
+                try:
+                    text = text.encode("latin-1").decode()
+                except UnicodeDecodeError:
+                    raise InvalidAddress(address=text[:320], problem="is neither ASCII nor UTF-8") from None
+                parsed = addresses.parse(text)
+                found.setdefault(parsed.key, Recipient(str(parsed)))
+    if not found:
+        raise NoRecipients
+    return list(found.values())
+
+
+def headers(source: Source, settings: TransportSettings, now: datetime) -> Headers:
+    """What becomes of the header."""
+    clean = received_edit(source.header, (settings.hostname,)).apply(source.header)
+    edit = submission_edit(clean, now, f"{secrets.token_hex(16)}@{settings.hostname}")
+    return Headers(edit.apply(clean), replace(edit, drops=()).apply(clean))
+
+
+async def stage(given: Contents, source: Source, header: bytes) -> Staged:
+    """The message with this header. Raises MessageTooLarge, InvalidContent, StoreFull."""
+    stored = source.stored
+    if stored is None:
+        return await given.stage(header + source.octets[len(source.header) :], Form.CANONICAL)
+    if header == source.header:
+        return Staged(stored.size_octets, await given.facts(stored), False, None, stored.content_id)
+    writer = given.writer(Form.CANONICAL)
+    try:
+        await writer.feed(header)
+        offset = len(source.header)
+        while offset < stored.size_octets:
+            octets = await given.db.read(contents.read_range, given.directory, stored, offset, COPY_OCTETS)
+            await writer.feed(octets)
+            offset += len(octets)
+        return await writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def received(settings: TransportSettings, now: int) -> bytes:
+    """The Received field of a message that came by API."""
+    moment = format_datetime(datetime.fromtimestamp(now // 1_000_000, UTC))
+    return f"Received: by {settings.hostname} (Restante API) id {secrets.token_hex(8)};\r\n {moment}\r\n".encode()

@@ -1,0 +1,223 @@
+"""The outbound queue: work is leased by destination, and each recipient's outcome is reported (DESIGN section 7).
+
+A lease lends recipients of one message and one destination to a relay. It is named by a random number on their rows,
+which stays there when it has been reported, so that a repeated report is known from a lost lease.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from random import random
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from restante.errors import LeaseLost
+from restante_server.db.schema import transport_message, transport_recipient
+from restante_server.transport import recipients, rows
+from restante_server.transport.dsn import Action
+from restante_server.transport.recipients import Postponement, Row, Settlement
+from restante_server.transport.records import Origin
+from restante_server.transport.settings import TransportSettings
+from restante_server.transport.states import State
+
+MAX_LEASE_RECIPIENTS = 100
+LOOKED_AT = 5_000  # due recipients that one round chooses from
+BACK_MICROSECONDS = 60 * 1_000_000  # how long a recipient rests that a report has left out
+EXPIRED = "4.4.7"  # RFC 3463 3.5
+
+_r = transport_recipient
+_foreign = (_r.c.state == int(State.PENDING), _r.c.destination != "")
+_due = (
+    select(_r.c.transport_id, _r.c.destination, _r.c.next_attempt_at)
+    .where(*_foreign, _r.c.next_attempt_at <= bindparam("moment"))
+    .order_by(_r.c.next_attempt_at)
+    .limit(LOOKED_AT)
+    .subquery("due")
+)
+_grouped = (
+    select(_due.c.transport_id, _due.c.destination, func.min(_due.c.next_attempt_at).label("since"))
+    .group_by(_due.c.transport_id, _due.c.destination)
+    .subquery("grouped")
+)
+_turn = (
+    func.row_number()
+    .over(partition_by=_grouped.c.destination, order_by=(_grouped.c.since, _grouped.c.transport_id))
+    .label("turn")
+)
+# The first of each destination, then the second of each: one busy destination does not hold up the others.
+_fair = (
+    select(_grouped.c.transport_id, _grouped.c.destination, _turn)
+    .order_by(_turn, _grouped.c.since, _grouped.c.transport_id)
+    .limit(bindparam("most"))
+)
+_anything = select(_r.c.transport_id).where(*_foreign, _r.c.next_attempt_at <= bindparam("moment")).limit(1)
+_claim = (
+    select(*rows.ORIGIN, transport_message.c.smtputf8, transport_message.c.body_8bit)
+    .where(transport_message.c.transport_id.in_(bindparam("ids", expanding=True)))
+    .order_by(transport_message.c.transport_id)
+    .with_for_update(skip_locked=True)
+)
+_lend = (
+    update(_r)
+    .where(_r.c.transport_id == bindparam("message"), _r.c.recipient_id == bindparam("recipient"))
+    .values(state=int(State.LEASED), lease_id=bindparam("lease"), lease_expires_at=bindparam("until"))
+)
+_leased = (_r.c.lease_id == bindparam("lease"), _r.c.state == int(State.LEASED))
+_of_lease = select(_r.c.transport_id).where(_r.c.lease_id == bindparam("lease")).limit(1)
+_standing = (
+    select(_r.c.lease_id)
+    .where(_r.c.lease_id.in_(bindparam("leases", expanding=True)), _r.c.state == int(State.LEASED))
+    .distinct()
+)
+_renew = (
+    update(_r)
+    .where(_r.c.lease_id.in_(bindparam("leases", expanding=True)), _r.c.state == int(State.LEASED))
+    .values(lease_expires_at=bindparam("until"))
+)
+_outbound = (
+    select(transport_message.c.trace_field, transport_message.c.content_id)
+    .join(_r, _r.c.transport_id == transport_message.c.transport_id)
+    .where(*_leased)
+    .limit(1)
+)
+
+
+class Lease(NamedTuple):
+    """Recipients of one message and one destination, lent out."""
+
+    lease_id: int
+    origin: Origin
+    smtputf8: bool
+    body_8bit: bool
+    destination: str
+    rows: tuple[Row, ...]
+    expires_at: int
+
+
+class Outcome(NamedTuple):
+    """What became of one recipient of a lease."""
+
+    recipient_id: int
+    state: State  # RELAYED, FAILED, or PENDING: try again
+    status: str
+    diagnostic: str
+    remote_host: str
+    dsn_passed_on: bool
+
+
+def anything_due(tx: Connection, now: int) -> bool:
+    """Whether a relay could be given work."""
+    return tx.execute(_anything, {"moment": now}).first() is not None
+
+
+def standing(tx: Connection, leases: Iterable[int]) -> set[int]:
+    """Those of these leases that have neither been reported nor lapsed."""
+    wanted = sorted(set(leases))
+    return {lease_id for lease_id in tx.scalars(_standing, {"leases": wanted}) if lease_id} if wanted else set()
+
+
+def lease(tx: Connection, now: int, most: int, seconds: int) -> list[Lease]:
+    """Lend out at most `most` leases. What another core is at this moment working on is passed over."""
+    chosen = list(tx.execute(_fair, {"moment": now, "most": most}))
+    if not chosen:
+        return []
+    claimed = {row[0]: row for row in tx.execute(_claim, {"ids": sorted({row.transport_id for row in chosen})})}
+    due: dict[tuple[int, str], list[Row]] = {}
+    for row in recipients.of_messages(tx, claimed, *_foreign, _r.c.next_attempt_at <= now):
+        due.setdefault((row.transport_id, row.destination), []).append(row)
+    leases: list[Lease] = []
+    until = now + seconds * 1_000_000
+    for transport_id, destination, _ in chosen:
+        lent = due.get((transport_id, destination), [])[:MAX_LEASE_RECIPIENTS]
+        if lent:
+            *origin, smtputf8, body_8bit = claimed[transport_id]
+            made = Lease(
+                secrets.randbits(62), Origin._make(origin), smtputf8, body_8bit, destination, tuple(lent), until
+            )
+            leases.append(made)
+    if leases:
+        tx.execute(
+            _lend,
+            [
+                {
+                    "message": row.transport_id,
+                    "recipient": row.recipient_id,
+                    "lease": made.lease_id,
+                    "until": until,
+                }
+                for made in leases
+                for row in made.rows
+            ],
+        )
+    return leases
+
+
+def outbound(tx: Connection, lease_id: int) -> tuple[bytes, int]:
+    """(trace field, content id) of a leased message. Raises LeaseLost."""
+    row = tx.execute(_outbound, {"lease": lease_id}).one_or_none()
+    if row is None:
+        raise LeaseLost
+    return bytes(row[0]), row[1]
+
+
+def renew(tx: Connection, now: int, leases: Sequence[int], seconds: int) -> list[int]:
+    """Keep leases for so long from now; returns those that are lost."""
+    wanted = sorted(set(leases))
+    if not wanted:
+        return []
+    found = standing(tx, wanted)
+    tx.execute(_renew, {"leases": wanted, "until": now + seconds * 1_000_000})
+    return [lease_id for lease_id in leases if lease_id not in found]
+
+
+def report(tx: Connection, settings: TransportSettings, lease_id: int, outcomes: Sequence[Outcome], now: int) -> None:
+    """Close a lease. Recipients without an outcome go back to the queue; a repeated report changes nothing.
+
+    Raises LeaseLost.
+    """
+    transport_id = tx.execute(_of_lease, {"lease": lease_id}).scalar()
+    if transport_id is None:
+        raise LeaseLost
+    origins = rows.lock(tx, [transport_id])
+    of_lease = recipients.of_messages(tx, origins, _r.c.lease_id == lease_id)
+    if not of_lease:  # another relay has it by now
+        raise LeaseLost
+    by_id = {outcome.recipient_id: outcome for outcome in outcomes}
+    settled: list[Settlement] = []
+    later: list[Postponement] = []
+    for row in of_lease:
+        if row.state != State.LEASED:
+            continue
+        outcome = by_id.get(row.recipient_id)
+        if outcome is None:
+            later.append(Postponement(row, now + BACK_MICROSECONDS, row.status, row.diagnostic))
+        elif outcome.state is State.PENDING and now < row.expires_at:
+            later.append(_deferred(settings, origins[transport_id], row, outcome, now))
+        else:
+            settled.append(_settled(row, outcome))
+    recipients.postpone(tx, later, now)
+    recipients.settle(tx, settings, origins, settled, now)
+
+
+def _deferred(settings: TransportSettings, origin: Origin, row: Row, outcome: Outcome, now: int) -> Postponement:
+    since = origin.send_at or origin.accepted_at
+    due_at = settings.schedule.next_attempt(now, row.attempt_count + 1, since, random())
+    return Postponement(row, due_at, outcome.status, said(outcome), 1)
+
+
+def _settled(row: Row, outcome: Outcome) -> Settlement:
+    if outcome.state is State.RELAYED:
+        # RFC 3461 5.2.2: where the next server does not report, this one says that it has passed the mail on.
+        action = None if outcome.dsn_passed_on else Action.RELAYED
+        return Settlement(row, State.RELAYED, outcome.status, outcome.diagnostic, action, outcome.remote_host, 1)
+    status, diagnostic = outcome.status, outcome.diagnostic
+    if outcome.state is State.PENDING:
+        status, diagnostic = EXPIRED, f"given up; the last answer was: {outcome.status} {outcome.diagnostic}".rstrip()
+    return Settlement(row, State.FAILED, status, diagnostic, Action.FAILED, outcome.remote_host, 1)
+
+
+def said(outcome: Outcome) -> str:
+    """Who said what."""
+    return f"{outcome.remote_host}: {outcome.diagnostic}" if outcome.remote_host else outcome.diagnostic

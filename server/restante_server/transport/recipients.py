@@ -1,0 +1,172 @@
+"""Recipient rows of messages that are here already: read, and changed under their message's lock (see `rows`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
+
+from restante_server.db.schema import transport_recipient as table
+from restante_server.transport import reports, rows
+from restante_server.transport.dsn import Action
+from restante_server.transport.records import Origin
+from restante_server.transport.reports import Notice
+from restante_server.transport.settings import TransportSettings
+from restante_server.transport.states import State
+
+
+class Row(NamedTuple):
+    """One recipient as it stands."""
+
+    transport_id: int
+    recipient_id: int
+    forward_path: str
+    original_recipient: str
+    notify: int
+    state: int
+    mailbox_id: int | None
+    destination: str
+    next_attempt_at: int | None
+    attempt_count: int
+    lease_id: int | None
+    expires_at: int
+    status: str
+    diagnostic: str
+
+
+COLUMNS = tuple(table.c[name] for name in Row._fields)
+_by_message = (
+    select(*COLUMNS)
+    .where(table.c.transport_id.in_(bindparam("ids", expanding=True)))
+    .order_by(table.c.transport_id, table.c.recipient_id)
+)
+_settle = (
+    update(table)
+    .where(table.c.transport_id == bindparam("message"), table.c.recipient_id == bindparam("recipient"))
+    .values(
+        state=bindparam("new_state"),
+        status=bindparam("new_status"),
+        diagnostic=bindparam("new_diagnostic"),
+        attempt_count=bindparam("attempts"),
+        next_attempt_at=None,
+        lease_expires_at=None,
+    )
+)
+_wait = (
+    update(table)
+    .where(table.c.transport_id == bindparam("message"), table.c.recipient_id == bindparam("recipient"))
+    .values(
+        state=int(State.PENDING),
+        status=bindparam("new_status"),
+        diagnostic=bindparam("new_diagnostic"),
+        attempt_count=bindparam("attempts"),
+        next_attempt_at=bindparam("due_at"),
+        lease_expires_at=None,
+    )
+)
+
+
+class Settlement(NamedTuple):
+    """How a recipient ends."""
+
+    row: Row
+    state: State
+    status: str
+    diagnostic: str = ""
+    action: Action | None = None  # what the sender may hear; None: nothing
+    remote_host: str = ""
+    attempts: int = 0  # made with this
+
+
+class Postponement(NamedTuple):
+    """A recipient that waits on."""
+
+    row: Row
+    due_at: int
+    status: str
+    diagnostic: str = ""
+    attempts: int = 0  # made with this
+
+
+def of_messages(tx: Connection, transport_ids: Iterable[int], *conditions: ColumnElement[bool]) -> list[Row]:
+    """The recipients of these messages that meet the conditions, in order."""
+    statement = _by_message.where(*conditions) if conditions else _by_message
+    return [Row._make(row) for row in tx.execute(statement, {"ids": sorted(set(transport_ids))})]
+
+
+def settle(
+    tx: Connection,
+    settings: TransportSettings,
+    origins: dict[int, Origin],
+    settlements: Sequence[Settlement],
+    now: int,
+) -> None:
+    """Bring recipients of locked messages to their end: row, trace and report, and the content let go of."""
+    if not settlements:
+        return
+    tx.execute(
+        _settle,
+        [
+            {
+                "message": one.row.transport_id,
+                "recipient": one.row.recipient_id,
+                "new_state": int(one.state),
+                "new_status": one.status,
+                "new_diagnostic": one.diagnostic[: rows.LONGEST_DIAGNOSTIC],
+                "attempts": one.row.attempt_count + one.attempts,
+            }
+            for one in settlements
+        ],
+    )
+    rows.trace(tx, [(one.row.transport_id, one.row.recipient_id, one.state, detail(one)) for one in settlements], now)
+    notices: dict[int, list[Notice]] = {}
+    for one in settlements:
+        if one.action is not None:
+            notices.setdefault(one.row.transport_id, []).append(notice(one.row, one.action, one))
+    for transport_id, group in sorted(notices.items()):
+        origin = origins[transport_id]
+        if origin.content_id is not None:
+            reports.send(tx, settings, origin, origin.content_id, group, now)
+    rows.release(tx, [origins[transport_id] for transport_id in {one.row.transport_id for one in settlements}], now)
+
+
+def postpone(tx: Connection, postponements: Sequence[Postponement], now: int, *, traced: bool = True) -> None:
+    """Let recipients of locked messages wait until later."""
+    if not postponements:
+        return
+    made: list[dict[str, Any]] = [
+        {
+            "message": one.row.transport_id,
+            "recipient": one.row.recipient_id,
+            "new_status": one.status,
+            "new_diagnostic": one.diagnostic[: rows.LONGEST_DIAGNOSTIC],
+            "attempts": one.row.attempt_count + one.attempts,
+            "due_at": one.due_at,
+        }
+        for one in postponements
+    ]
+    tx.execute(_wait, made)
+    if traced:
+        events = [(one.row.transport_id, one.row.recipient_id, State.PENDING, detail(one)) for one in postponements]
+        rows.trace(tx, events, now)
+
+
+def notice(row: Row, action: Action, settled: Settlement | None = None, retried_until: int | None = None) -> Notice:
+    """What the sender may hear of a recipient."""
+    return Notice(
+        action,
+        row.forward_path,
+        row.original_recipient,
+        row.notify,
+        settled.status if settled is not None else row.status,
+        settled.diagnostic if settled is not None else row.diagnostic,
+        settled.remote_host if settled is not None else "",
+        retried_until,
+    )
+
+
+def detail(step: Settlement | Postponement) -> str:
+    """A step in one line, for the trace."""
+    host = getattr(step, "remote_host", "")
+    return " ".join(part for part in (step.status, f"[{host}]" if host else "", step.diagnostic) if part)

@@ -1,0 +1,158 @@
+"""What comes with time: scheduled mail becomes due, leases lapse, senders are warned, mail is given up, traces end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, select, update
+
+from restante_server.db.schema import delivered, trace_event, transport_message, transport_recipient
+from restante_server.transport import recipients, reports, rows
+from restante_server.transport.dsn import Action
+from restante_server.transport.queue import EXPIRED
+from restante_server.transport.recipients import Postponement, Settlement
+from restante_server.transport.schedule import MINUTE
+from restante_server.transport.settings import TransportSettings
+from restante_server.transport.states import WAITING, State
+
+AT_ONCE = 500  # recipients in one transaction
+LAST_ATTEMPT = 15 * MINUTE  # how long the attempt at the moment of expiry may take
+
+_r, _m = transport_recipient, transport_message
+_since = func.coalesce(_m.c.send_at, _m.c.accepted_at)
+_scheduled = (_r.c.state == int(State.SCHEDULED), _r.c.next_attempt_at <= bindparam("moment"))
+_lapsed = (_r.c.state == int(State.LEASED), _r.c.lease_expires_at <= bindparam("moment"))
+_expired = (_r.c.state == int(State.PENDING), _r.c.expires_at <= bindparam("moment"))
+_late = (
+    _r.c.state.in_((int(State.PENDING), int(State.LEASED))),
+    _r.c.destination != "",
+    _r.c.warned.is_(False),
+    exists().where(_m.c.transport_id == _r.c.transport_id, _since <= bindparam("moment")),
+)
+_begin = (
+    update(_r)
+    .where(_r.c.transport_id.in_(bindparam("ids", expanding=True)), *_scheduled)
+    .values(state=int(State.PENDING))
+)
+_warn = (
+    update(_r)
+    .where(_r.c.transport_id == bindparam("message"), _r.c.recipient_id == bindparam("recipient"))
+    .values(warned=True)
+)
+_old = (
+    select(_m.c.transport_id)
+    .where(
+        _m.c.accepted_at < bindparam("before"),
+        _m.c.content_id.is_(None),
+        ~exists().where(_r.c.transport_id == _m.c.transport_id, _r.c.state.in_(sorted(WAITING))),
+    )
+    .order_by(_m.c.accepted_at)
+    .limit(AT_ONCE)
+)
+
+
+_reached = (
+    select(_r.c.mailbox_id, _r.c.transport_id)
+    .where(_r.c.transport_id.in_(bindparam("ids", expanding=True)), _r.c.state == int(State.DELIVERED))
+    .distinct()
+)
+_forget_key = delete(delivered).where(
+    delivered.c.mailbox_id == bindparam("mailbox"), delivered.c.transport_id == bindparam("message")
+)
+
+
+def _some(conditions: Sequence[ColumnElement[bool]]) -> Select[tuple[int]]:
+    return select(_r.c.transport_id).where(*conditions).limit(AT_ONCE)
+
+
+_DUE = {"begin": _some(_scheduled), "lapse": _some(_lapsed), "expire": _some(_expired), "warn": _some(_late)}
+
+
+def moments(settings: TransportSettings, now: int) -> dict[str, int]:
+    """The moment before which each kind of work is due."""
+    return {
+        "begin": now,
+        "lapse": now,
+        "expire": now - LAST_ATTEMPT,
+        "warn": now - settings.schedule.warn_after,
+    }
+
+
+def due(tx: Connection, work: str, moment: int) -> list[int]:
+    """Messages that have this work."""
+    return sorted(set(tx.scalars(_DUE[work], {"moment": moment})))
+
+
+def begin(tx: Connection, ids: Sequence[int], now: int) -> None:
+    """The time of scheduled messages has come."""
+    origins = rows.lock(tx, ids)
+    at_last = (_r.c.state == int(State.SCHEDULED), _r.c.next_attempt_at <= now)
+    coming = recipients.of_messages(tx, origins, *at_last)
+    tx.execute(_begin, {"ids": sorted(origins), "moment": now})
+    rows.trace(tx, [(row.transport_id, row.recipient_id, State.PENDING, "its time has come") for row in coming], now)
+
+
+def lapse(tx: Connection, ids: Sequence[int], now: int) -> None:
+    """Take back what a relay has not reported in time; it is due at once."""
+    origins = rows.lock(tx, ids)
+    lost = recipients.of_messages(tx, origins, _r.c.state == int(State.LEASED), _r.c.lease_expires_at <= now)
+    recipients.postpone(tx, [Postponement(row, now, "4.4.2", "the relay's lease has lapsed") for row in lost], now)
+    if lost:
+        forget = update(_r).where(_r.c.lease_id.in_({row.lease_id for row in lost})).values(lease_id=None)
+        tx.execute(forget.where(_r.c.transport_id.in_(sorted(origins)), _r.c.state == int(State.PENDING)))
+
+
+def expire(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: int) -> None:
+    """Give up what nobody could send or deliver in time. RFC 5321 4.5.4.1."""
+    origins = rows.lock(tx, ids)
+    given_up = recipients.of_messages(
+        tx, origins, _r.c.state == int(State.PENDING), _r.c.expires_at <= now - LAST_ATTEMPT
+    )
+    ends = []
+    for row in given_up:
+        last = f"; the last answer was: {row.status} {row.diagnostic}".rstrip() if row.status else ""
+        ends.append(Settlement(row, State.FAILED, EXPIRED, f"given up{last}", Action.FAILED))
+    recipients.settle(tx, settings, origins, ends, now)
+
+
+def warn(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: int) -> None:
+    """Tell senders, once, that their mail is late."""
+    origins = rows.lock(tx, ids)
+    late = recipients.of_messages(
+        tx,
+        origins,
+        _r.c.state.in_((int(State.PENDING), int(State.LEASED))),
+        _r.c.destination != "",
+        _r.c.warned.is_(False),
+    )
+    if not late:
+        return
+    tx.execute(_warn, [{"message": row.transport_id, "recipient": row.recipient_id} for row in late])
+    for transport_id, origin in sorted(origins.items()):
+        notices = [
+            recipients.notice(
+                row._replace(status=row.status or "4.4.1", diagnostic=row.diagnostic or "not sent yet"),
+                Action.DELAYED,
+                retried_until=row.expires_at,
+            )
+            for row in late
+            if row.transport_id == transport_id
+        ]
+        if origin.content_id is not None and notices:
+            reports.send(tx, settings, origin, origin.content_id, notices, now)
+
+
+def forget(tx: Connection, before: int) -> int:
+    """Drop settled messages accepted before this moment, with their recipients, keys and trace; returns how many."""
+    ids = sorted(tx.scalars(_old, {"before": before}))
+    ids = sorted(rows.lock(tx, ids))
+    if not ids:
+        return 0
+    reached = tx.execute(_reached, {"ids": ids}).all()
+    if reached:
+        tx.execute(
+            _forget_key, [{"mailbox": mailbox_id, "message": transport_id} for mailbox_id, transport_id in reached]
+        )
+    for table in (trace_event, transport_recipient, transport_message):
+        tx.execute(delete(table).where(table.c.transport_id.in_(ids)))
+    return len(ids)

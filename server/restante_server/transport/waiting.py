@@ -1,0 +1,173 @@
+"""Local recipients that wait: beyond the hundred of an acceptance, scheduled, or of a report. Delivered in groups.
+
+Any core may do it: the key in `delivered` is written with the message it placed, and states are looked at again under
+the lock of the transport message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Connection, bindparam, select
+
+from restante_server.db.clock import now_microseconds
+from restante_server.db.schema import transport_message, transport_recipient
+from restante_server.store import changes, contents, messages
+from restante_server.store.changes import Touched
+from restante_server.store.contents import Stored
+from restante_server.store.listing import Listing
+from restante_server.transport import delivery, recipients, rows
+from restante_server.transport.dsn import Action
+from restante_server.transport.recipients import Postponement, Row, Settlement
+from restante_server.transport.records import Origin
+from restante_server.transport.settings import TransportSettings
+from restante_server.transport.states import State
+
+AT_ONCE = 256  # recipients in one transaction
+_local = (transport_recipient.c.state == int(State.PENDING), transport_recipient.c.destination == "")
+_due = (
+    select(
+        transport_recipient.c.transport_id,
+        transport_recipient.c.mailbox_id,
+        transport_message.c.content_id,
+    )
+    .join(transport_message, transport_message.c.transport_id == transport_recipient.c.transport_id)
+    .where(*_local, transport_recipient.c.next_attempt_at <= bindparam("moment"))
+    .order_by(transport_recipient.c.next_attempt_at, transport_recipient.c.transport_id)
+    .limit(AT_ONCE)
+)
+
+
+class Due(NamedTuple):
+    """A message with local recipients that are due."""
+
+    transport_id: int
+    stored: Stored
+    mailbox_ids: frozenset[int]
+
+
+def due(tx: Connection) -> list[Due]:
+    """What may be delivered now, at most 256 recipients."""
+    mailboxes: dict[int, set[int]] = {}
+    content_of: dict[int, int] = {}
+    for transport_id, mailbox_id, content_id in tx.execute(_due, {"moment": now_microseconds(tx)}):
+        mailboxes.setdefault(transport_id, set()).add(mailbox_id)
+        content_of[transport_id] = content_id
+    stored = contents.load(tx, content_of.values())
+    return [
+        Due(transport_id, stored[content_of[transport_id]], frozenset(wanted))
+        for transport_id, wanted in mailboxes.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverWaiting:
+    """Deliver one message to mailboxes where it waits. Returns what it touched. See db.operation.Operation."""
+
+    settings: TransportSettings
+    work: Due
+    listing: Listing
+    told: Callable[[dict[int, Touched]], object]
+
+    @property
+    def mailboxes(self) -> frozenset[int]:
+        """Those that it goes to."""
+        return self.work.mailbox_ids
+
+    @property
+    def contents(self) -> frozenset[int]:
+        """The one that is named."""
+        return frozenset({self.work.stored.content_id})
+
+    @property
+    def rows(self) -> int:
+        """About how many it writes."""
+        return 6 * len(self.work.mailbox_ids)
+
+    @property
+    def octets(self) -> int:
+        """None: the content is there already."""
+        return 0
+
+    def run(self, tx: Connection) -> dict[int, Touched]:
+        """See Operation."""
+        changes.forget_touched(tx)
+        now = now_microseconds(tx)
+        origins = rows.lock(tx, [self.work.transport_id])
+        here = transport_recipient.c.mailbox_id.in_(sorted(self.work.mailbox_ids))
+        ready = transport_recipient.c.next_attempt_at <= now
+        waiting = recipients.of_messages(tx, origins, *_local, here, ready)
+        if waiting:
+            self._deliver(tx, origins[self.work.transport_id], waiting, now)
+        return changes.take_touched(tx)
+
+    def after_commit(self, touched: dict[int, Touched]) -> None:
+        """Tell the watchers."""
+        self.told(touched)
+
+    def _deliver(self, tx: Connection, origin: Origin, waiting: list[Row], now: int) -> None:
+        wanted = [row.mailbox_id for row in waiting if row.mailbox_id is not None]
+        inboxes = delivery.inboxes(tx, wanted)
+        reached = delivery.reached(tx, origin.transport_id, wanted)
+        first: dict[int, Row] = {}
+        for row in waiting:
+            if row.mailbox_id is not None and row.mailbox_id in inboxes and row.mailbox_id not in reached:
+                first.setdefault(row.mailbox_id, row)
+        placed = messages.place(
+            tx,
+            [
+                delivery.placement(
+                    mailbox_id,
+                    inboxes[mailbox_id],
+                    self.work.stored.content_id,
+                    self.work.stored.size_octets,
+                    self.listing,
+                    delivery.head(origin.reverse_path, row.forward_path, origin.trace_field),
+                    now,
+                )
+                for mailbox_id, row in first.items()
+            ],
+            within_quota=False,
+        )
+        reached |= {mailbox_id: at.message_id for mailbox_id, at in zip(first, placed, strict=True)}
+        delivery.remember(tx, _keys(waiting, reached), now)
+        recipients.settle(
+            tx, self.settings, {origin.transport_id: origin}, [_end(row, reached) for row in waiting], now
+        )
+
+
+def _keys(waiting: Iterable[Row], reached: dict[int, int]) -> list[tuple[int, int, int, int]]:
+    return [
+        (row.mailbox_id, row.transport_id, row.recipient_id, reached[row.mailbox_id])
+        for row in waiting
+        if row.mailbox_id is not None and row.mailbox_id in reached
+    ]
+
+
+def _end(row: Row, reached: dict[int, int]) -> Settlement:
+    if row.mailbox_id in reached:
+        return Settlement(row, State.DELIVERED, delivery.DELIVERED_STATUS, "", Action.DELIVERED)
+    state, status, diagnostic = delivery.GONE
+    return Settlement(row, state, status, diagnostic, Action.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """A message could not be delivered now, by a fault of ours: its local recipients wait for a while."""
+
+    settings: TransportSettings
+    transport_id: int
+    problem: str
+    mailboxes: frozenset[int] = frozenset()
+    rows: int = 2
+    octets: int = 0
+
+    def run(self, tx: Connection) -> None:
+        """See Operation."""
+        now = now_microseconds(tx)
+        origins = rows.lock(tx, [self.transport_id])
+        later = now + self.settings.schedule.first_retry
+        waiting = recipients.of_messages(tx, origins, *_local, transport_recipient.c.next_attempt_at <= now)
+        recipients.postpone(tx, [Postponement(row, later, "4.3.0", self.problem, 1) for row in waiting], now)
