@@ -20,7 +20,6 @@ SOURCES = [ROOT / "server", ROOT / "gateways", ROOT / "clients/python"]
 PURE = [
     "restante_server.mime",
     "restante_server.mime.*",
-    "restante_server.api.convert",
     "restante_server.directory.names",
     "restante_server.transport.dsn",
     "restante_server.transport.schedule",
