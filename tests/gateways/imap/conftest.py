@@ -1,9 +1,9 @@
-"""The IMAP gateway on free ports, over a core in memory."""
+"""The IMAP gateway on free ports, over a core in memory (`running`) or a real one (`stage`)."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,8 +16,9 @@ from restante_gateways.imap.gateway import ImapGateway, ImapSettings
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.sasl import AuthenticationPolicy
+from tests.gateways.imap.live_core import LiveCore, live_core
 from tests.gateways.imap.memory_core import MemoryCore
-from tests.gateways.imap.stage import Stage
+from tests.gateways.imap.stage import NAME, PASSWORD, Stage
 from tests.gateways.net.certificates import pair_maker
 
 MAX_MESSAGE_OCTETS = 600_000
@@ -56,3 +57,20 @@ async def running(tmp_path: Path, policy: AuthenticationPolicy) -> AsyncIterator
     yield Running(stage.runtime, stage.tls, core, log)
     await stage.runtime.drain()
     stage.runtime.commands.flush()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCore]:
+    with live_core(tmp_path_factory.mktemp("core") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+async def stage(live: LiveCore, tmp_path: Path) -> AsyncIterator[Stage]:
+    await live.fresh_account(NAME, PASSWORD)
+    link = await live.link("imap")
+    stage = start(tmp_path, AuthenticationPolicy.EXCEPT_LOOPBACK, link, BytesIO())
+    yield stage
+    await stage.runtime.drain()
+    stage.runtime.commands.flush()
+    await link.close()
