@@ -29,7 +29,7 @@ from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import Role, Tally
 from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.mailboxes import check_quota
-from restante_server.store.runs import JsonRows, encode_runs, join_from
+from restante_server.store.runs import JsonRows, among, encode_runs, join_from
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, members
 from restante_server.store.transfer import Found
 
@@ -267,10 +267,10 @@ _back_to_mailbox = _counters(1, -1).returning(mailbox.c.quota_octets, mailbox.c.
 def _by_runs(table: str) -> Delete:
     """Delete the rows of `table` that belong to the messages of `runs`."""
     rows = {"listing": listing, "message": message, "recoverable": recoverable}[table]
-    among = rows.alias("among")
-    within = and_(among.c.mailbox_id == bindparam("mailbox"), among.c.message_id.between(_runs.item(0), _runs.item(1)))
-    ids = select(among.c.message_id).select_from(join_from(_runs.rows, among, within))
-    return delete(rows).where(rows.c.mailbox_id == bindparam("mailbox"), rows.c.message_id.in_(ids))
+    other = rows.alias("other")
+    within = and_(other.c.mailbox_id == bindparam("mailbox"), other.c.message_id.between(_runs.item(0), _runs.item(1)))
+    ids = select(other.c.message_id).select_from(join_from(_runs.rows, other, within))
+    return delete(rows).where(rows.c.mailbox_id == bindparam("mailbox"), among(rows.c.message_id, ids))
 
 
 _drop_listings, _drop_messages, _drop_recoverable = _by_runs("listing"), _by_runs("message"), _by_runs("recoverable")

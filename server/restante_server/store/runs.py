@@ -10,14 +10,15 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, Join, Text, bindparam, literal_column
+from sqlalchemy import BigInteger, Boolean, ColumnElement, FromClause, Join, Select, Text, bindparam, literal_column
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import NamedFromClause
 
 from restante_server.store.idset import IdSet
 
-__all__ = ["JsonRows", "encode_rows", "encode_runs", "join_from"]
+__all__ = ["JsonRows", "among", "encode_rows", "encode_runs", "join_from"]
 
 
 class _JsonEach(FunctionElement[Any]):
@@ -69,7 +70,8 @@ class JsonRows:
 
 
 class _OrderedJoin(Join):
-    """An inner join that SQLite runs from left to right: without statistics it may take the large table first."""
+    """An inner join that runs from left to right. Without fresh statistics both databases may take the large table
+    first, and then look through all runs for each of its rows."""
 
     inherit_cache = True
 
@@ -81,6 +83,44 @@ def _join_sqlite(element: _OrderedJoin, compiler: SQLCompiler, **kw: Any) -> str
     kw["asfrom"] = False
     assert element.onclause is not None
     return f"{left} CROSS JOIN {right} ON {compiler.process(element.onclause, **kw)}"
+
+
+@compiles(_OrderedJoin, "postgresql")
+def _join_postgresql(element: _OrderedJoin, compiler: SQLCompiler, **kw: Any) -> str:
+    kw["asfrom"] = True
+    left, right = compiler.process(element.left, **kw), compiler.process(element.right, **kw)
+    kw["asfrom"] = False
+    assert element.onclause is not None
+    assert isinstance(element.right, NamedFromClause)
+    name = compiler.preparer.quote(element.right.name)
+    within = compiler.process(element.onclause, **kw)
+    # OFFSET keeps the planner from merging the subquery into the rest.
+    return f"{left} CROSS JOIN LATERAL (SELECT {name}.* FROM {right} WHERE {within} OFFSET 0) AS {name}"  # noqa: S608 - of compiled parts
+
+
+class _Among(FunctionElement[bool]):
+    """An id is among those of a subquery, which is read once, before the table."""
+
+    name = "among"
+    type: ClassVar[Boolean] = Boolean()  # type: ignore[misc]  # SQLAlchemy's own idiom
+    inherit_cache = True
+
+
+@compiles(_Among, "sqlite")
+def _among_sqlite(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
+    column, ids = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"{column} IN {ids}"
+
+
+@compiles(_Among, "postgresql")
+def _among_postgresql(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
+    column, ids = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"{column} = ANY (ARRAY{ids})"
+
+
+def among(column: ColumnElement[int], ids: Select[int]) -> ColumnElement[bool]:
+    """The column's value is one of `ids`. The rest of the condition should lead to the column by an index."""
+    return _Among(column, ids.scalar_subquery())
 
 
 def join_from(left: FromClause, right: FromClause, condition: ColumnElement[bool]) -> Join:

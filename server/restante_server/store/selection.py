@@ -13,7 +13,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 
 from restante_server.db.schema import message
 from restante_server.store.idset import EMPTY, IdSet
-from restante_server.store.runs import JsonRows, encode_runs, join_from
+from restante_server.store.runs import JsonRows, among, encode_runs, join_from
 
 FLAG_SEEN = 1
 FLAG_DELETED = 8
@@ -106,9 +106,7 @@ def members(kind: Kind) -> ColumnElement[bool]:
     """The condition on `message` for an UPDATE or DELETE of the messages of a selection."""
     if kind.single:
         return chosen(kind)[1]
-    among = message.alias("among")
-    source, _ = chosen(kind, among)
-    return and_(
-        message.c.mailbox_id == bindparam("mailbox"),
-        message.c.message_id.in_(select(among.c.message_id).select_from(source)),
-    )
+    other = message.alias("other")
+    source, _ = chosen(kind, other)
+    ids = select(other.c.message_id).select_from(source)
+    return and_(message.c.mailbox_id == bindparam("mailbox"), among(message.c.message_id, ids))

@@ -265,10 +265,10 @@ def _move(by_uid: bool, single: bool) -> Update:
     runs, within, key = _source(by_uid, among)
     # The limit, which none reaches, keeps SQLite from merging this into the UPDATE and then choosing a worse order.
     found = (
-        select(among.c.message_id.label("id"), (key + runs.item(2)).label("place"))
+        select(among.c.mailbox_id, among.c.message_id, (key + runs.item(2)).label("place"))
         .select_from(join_from(runs.rows, among, within))
         .limit(HIGHEST_UID)
         .subquery("found")
     )
-    same = and_(message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == found.c.id)
+    same = and_(message.c.mailbox_id == found.c.mailbox_id, message.c.message_id == found.c.message_id)
     return update(message).where(same).values(uid=found.c.place, **there)
