@@ -51,12 +51,12 @@ server_pids = [{pids}]
 
 
 @contextlib.contextmanager
-def platform(directory: Path, base: int, *extra: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`restante up` with its demo in a directory, ready; ended when left."""
+def platform(directory: Path, base: int, store: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """`restante up` with its demo in a directory, ready; ended when left. `store`: URL of another database."""
     command = [sys.executable, "-m", "restante", "up", "--demo", "--data", str(directory), "--base-port", str(base)]
-    command += extra
+    environment = os.environ | ({"RESTANTE_STORE__URL": store} if store else {})
     with open(directory.parent / "restante.log", "wb") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
         try:
             assert process.stdout is not None
             limit = time.monotonic() + START_SECONDS

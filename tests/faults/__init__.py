@@ -1,0 +1,1 @@
+"""Bad days: processes killed, disks filled, connections cut."""
