@@ -1,0 +1,201 @@
+"""POP3 over a real core: the same conversations, and days on which the core falls over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from restante.v1 import folder_pb2, message_pb2, methods, session_pb2
+from restante.v1.admin_pb2 import SetPasswordRequest
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.pop3.gateway import Pop3Settings, run
+from restante_gateways.sasl import AuthenticationPolicy
+from tests.gateways.imap.live_core import SETTINGS, LiveCore
+from tests.gateways.net.certificates import pair_maker
+from tests.harness.player import Endpoint, Play, Player, each_transcript
+
+from .messages import MESSAGES
+from .test_session import Client
+
+pytestmark = pytest.mark.end_to_end
+
+
+class Core(LiveCore):
+    """A core process that a test may end and start again."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
+        log = self.directory.parent / "core.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(command, env=os.environ | SETTINGS, stdout=output, stderr=output)
+        until = time.monotonic() + 30
+        while b'"ready"' not in log.read_bytes():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(log.read_text()[-2000:])
+            time.sleep(0.05)
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(20)
+            self._process = None
+
+    async def fill(self, address: str, password: str, messages: list[bytes]) -> None:
+        """Put messages into the Inbox of an account made anew."""
+        await self.fresh_account(address, password)
+        link = await self.link("imap")
+        try:
+            client = session_pb2.ClientContext(client_address="127.0.0.1", listener="imap", loopback=True)
+            request = session_pb2.AuthenticateRequest(
+                mechanism="PLAIN",
+                response=f"\0{address}\0{password}".encode(),
+                scope=session_pb2.SCOPE_IMAP,
+                client=client,
+            )
+            token = (await link.execute(methods.AUTHENTICATE, request)).session.session_token
+            folders = await link.execute(methods.LIST_FOLDERS, folder_pb2.ListFoldersRequest(), session=token)
+            (inbox,) = [f.folder_id for f in folders.folders if f.role == folder_pb2.FOLDER_ROLE_INBOX]
+            for message in messages:
+                append = message_pb2.AppendMessageRequest(
+                    folder_id=inbox, content=message, request_id=secrets.token_bytes(16)
+                )
+                await link.execute(methods.APPEND_MESSAGE, append, session=token)
+        finally:
+            await link.close()
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
+    core = Core(tmp_path_factory.mktemp("pop3") / "data")
+    core.start()
+    yield core
+    core.end()
+
+
+@dataclass
+class Served:
+    """A gateway on that core."""
+
+    core: Core
+    port: int
+    tls: ssl.SSLContext
+
+    async def dial(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20))
+        assert (await client.line()).startswith("+OK")
+        return client
+
+    async def open(self, messages: list[bytes]) -> Client:
+        """A session of alice with these messages."""
+        await self.core.fill("alice@example.test", "alice-demo", messages)
+        return await self.again()
+
+    async def again(self) -> Client:
+        client = await self.dial()
+        await client.ask("USER alice@example.test")
+        answer = await client.ask("PASS alice-demo")
+        assert answer.startswith("+OK"), answer
+        return client
+
+
+@pytest.fixture
+async def served(core: Core, tmp_path: Path) -> AsyncIterator[Served]:
+    pair = pair_maker(tmp_path)("server", "localhost")
+    settings = RuntimeSettings("pop3", (pair,), AuthenticationPolicy.EXCEPT_LOOPBACK, drain_seconds=2.0)
+    runtime, link = Runtime(settings), await core.link("pop3")
+    gateway = asyncio.ensure_future(run(Pop3Settings({"pop3": Port()}), link, runtime))
+    while not runtime.listeners:
+        await asyncio.sleep(0.01)
+    port = runtime.addresses()["pop3"][0].port
+    yield Served(core, port, ssl.create_default_context(cafile=str(pair.certificate)))
+    runtime.draining.set()
+    await gateway
+    await link.close()
+
+
+@each_transcript("pop3")
+async def test_pop3_conversation_over_a_real_core(path: Path, play: Play, served: Served) -> None:
+    passwords = {"alice": "alice-demo", "bob": "bob-demo", "carol": "carol-demo"}
+    messages: dict[str, list[bytes]] = {name: [] for name in passwords}
+
+    async def given(text: str, player: Player) -> None:
+        for sentence in text.splitlines():
+            if match := re.fullmatch(r"(\w+) has the password \"(.*)\"", sentence):
+                passwords[match[1]] = match[2]
+            elif match := re.fullmatch(r"(\w+) has ([\w, ]+)", sentence):
+                messages[match[1]] = [MESSAGES[name] for name in match[2].split(", ")]
+        for name, password in passwords.items():
+            await served.core.fill(f"{name}@example.test", password, messages[name])
+
+    await play(path, {"pop3": Endpoint("127.0.0.1", served.port, served.tls)}, given)
+
+
+async def test_a_walk_over_many_messages_brings_each_whole(served: Served) -> None:
+    messages = [b"Subject: %d\r\n\r\n" % n + b".%d\r\n" % n * (n * n % 900) for n in range(150)]
+    messages[77] = b"Subject: large\r\n\r\n" + b".large\r\n" * 60_000  # more than one batch holds
+    client = await served.open(messages)
+    client.writer.write(b"".join(b"RETR %d\r\nDELE %d\r\n" % (n, n) for n in range(1, 151)))
+    for message in messages:
+        assert await client.line() == f"+OK {len(message)} octets\r\n"
+        assert await client.rest() == message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+        assert await client.line() == "+OK marked\r\n"
+    assert await client.ask("QUIT") == "+OK bye, 150 messages deleted\r\n"
+    client = await served.again()
+    assert await client.ask("STAT") == "+OK 0 0\r\n"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_session_outlives_the_core(served: Served, how: signal.Signals) -> None:
+    """The gateway recovers by itself, the unique ids stay, and QUIT deletes: DESIGN 8 (4), behaviours 69 and 70."""
+    client = await served.open([MESSAGES["plain"], MESSAGES["dots"], MESSAGES["short"]])
+    await client.ask("UIDL")
+    ids = await client.rest()
+    assert (await client.ask("RETR 1")).startswith("+OK")
+    await client.rest()
+    await client.ask("DELE 1")
+    await asyncio.to_thread(served.core.end, how)
+    assert (await client.ask("RETR 3")).startswith("-ERR [SYS/TEMP]")
+    newcomer = await served.dial()
+    await newcomer.ask("USER alice@example.test")
+    assert (await newcomer.ask("PASS alice-demo")).startswith("-ERR [SYS/TEMP]")
+    await asyncio.to_thread(served.core.start)
+    assert (await client.ask("RETR 3")).startswith("+OK")
+    assert await client.rest() == MESSAGES["short"].replace(b"\r\n.", b"\r\n..") + b".\r\n"
+    assert await client.ask("QUIT") == "+OK bye, 1 messages deleted\r\n"
+    client = await served.again()
+    await client.ask("UIDL")
+    assert [line.split()[1] for line in (await client.rest()).split(b"\r\n")[:2]] == [
+        line.split()[1] for line in ids.split(b"\r\n")[1:3]
+    ]
+    await client.ask("QUIT")
+
+
+async def test_a_new_password_ends_the_sessions_under_the_old_one(served: Served) -> None:
+    """within 5 s: DESIGN 1"""
+    client = await served.open([MESSAGES["plain"]])
+    admin = await served.core.link("admin")
+    try:
+        request = SetPasswordRequest(address="alice@example.test", password="another-one")
+        await admin.execute(methods.SET_PASSWORD, request)
+    finally:
+        await admin.close()
+    async with asyncio.timeout(5):
+        assert (await client.line()).startswith("-ERR [AUTH]")
+        assert await client.line() == ""
