@@ -6,10 +6,9 @@ import asyncio
 import itertools
 from collections.abc import Callable
 
-import grpc
 import grpc.aio
 
-from restante import errors
+from restante import errors, streams
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
 
 FIRST_GRANT_OCTETS = 1 << 20
@@ -55,6 +54,7 @@ class Acceptance:
             self._stream.send(AcceptRequest(acceptance_id=self._id, abort=True))
             self._stream.forget(self._id)
             self._outcome.cancel()
+            self._room.set()
 
     def _check(self) -> int:
         if not self._outcome.done():
@@ -84,6 +84,7 @@ class _Stream:
         self._requests: asyncio.Queue[AcceptRequest] = asyncio.Queue()
         self._acceptances: dict[int, Acceptance] = {}
         self.usable = True
+        self.drained = False  # the server asked for another connection
         self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
 
     def start(self, acceptance_id: int, begin: AcceptBegin) -> Acceptance:
@@ -107,20 +108,22 @@ class _Stream:
     async def _write(self) -> None:
         try:
             while True:
-                await self._call.write(await self._requests.get())
-        except (grpc.RpcError, asyncio.InvalidStateError):
+                request = await self._requests.get()
+                with streams.translated():
+                    await self._call.write(request)
+        except errors.RestanteError:
             return  # the reader learns why
 
     async def _read(self) -> None:
         lost: errors.RestanteError = errors.Draining("The server ended the stream.")
         try:
             while True:
-                response = await self._call.read()
+                with streams.translated():
+                    response = await self._call.read()
                 if not isinstance(response, AcceptResponse):
                     break
                 if response.draining:
-                    self.usable = False
-                    continue
+                    self.usable, self.drained = False, True
                 acceptance = self._acceptances.get(response.acceptance_id)
                 if acceptance is not None:
                     acceptance._receive(response)
@@ -128,8 +131,8 @@ class _Stream:
                         self.forget(response.acceptance_id)
                 if not self.usable and not self._acceptances:
                     break
-        except grpc.RpcError as error:
-            lost = errors.from_rpc_error(error)
+        except errors.RestanteError as error:
+            lost = error
         self._lose(lost)
 
     def _lose(self, error: errors.RestanteError) -> None:
@@ -149,6 +152,11 @@ class AcceptStream:
         self._ids = itertools.count(1)
         self._stream: _Stream | None = None
         self._retiring: set[_Stream] = set()
+
+    @property
+    def drained(self) -> bool:
+        """The present stream takes nothing new because the server asked for another connection."""
+        return self._stream is not None and self._stream.drained
 
     def start(self, begin: AcceptBegin) -> Acceptance:
         """Begin an acceptance. A core that is away shows at `feed` or `commit`."""

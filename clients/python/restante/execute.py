@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from restante import errors
+from restante import errors, streams
 from restante.methods import Method, Request, Response
 from restante.v1 import methods
 from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, OperationResult
@@ -90,15 +90,17 @@ class _Stream:
             while True:
                 request = self._collect()
                 if request is not None:
-                    await self._call.write(request)
+                    with streams.translated():
+                        await self._call.write(request)
                 elif not self.usable and not self._flying:
-                    await self._call.done_writing()
+                    with streams.translated():
+                        await self._call.done_writing()
                     return
                 else:
                     self._wake.clear()
                     await self._wake.wait()
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
-            self._broken(error)
+        except errors.RestanteError as error:
+            self._lose(error)
 
     def _collect(self) -> ExecuteRequest | None:
         request, octets = ExecuteRequest(), 0
@@ -119,7 +121,8 @@ class _Stream:
     async def _read(self) -> None:
         try:
             while True:
-                response = await self._call.read()
+                with streams.translated():
+                    response = await self._call.read()
                 if not isinstance(response, ExecuteResponse):  # grpc.aio.EOF
                     break
                 for result in response.results:
@@ -131,12 +134,8 @@ class _Stream:
                 if self._queue or not self.usable:
                     self._wake.set()
             self._lose(errors.Draining("The server ended the stream."))
-        except grpc.RpcError as error:
-            self._broken(error)
-
-    def _broken(self, error: Exception) -> None:
-        known = errors.from_rpc_error(error) if isinstance(error, grpc.RpcError) else errors.Draining(str(error))
-        self._lose(known)
+        except errors.RestanteError as error:
+            self._lose(error)
 
     def _lose(self, cause: errors.RestanteError) -> None:
         self.usable = False

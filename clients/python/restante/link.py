@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -34,6 +34,10 @@ from restante.watch import WatchStream
 RETIRED_SECONDS = 600.0  # how long an old connection may finish what it has
 
 
+def _nobody() -> bytes:
+    return b""
+
+
 class CoreLink:
     """Everything that a gateway or a client process needs of the core.
 
@@ -42,10 +46,15 @@ class CoreLink:
     """
 
     def __init__(self, target: Target, *, patience_seconds: float = 5.0) -> None:
-        """`patience_seconds`: how long an operation waits for a core that is away."""
+        """`patience_seconds`: how long an operation waits for a core that is away.
+
+        A process with one session, and no identity of its own, sets `session` to a function that gives its token.
+        """
         self.target = target
         self._channel = target.open_channel()
-        self._retired: set[asyncio.TimerHandle] = set()
+        self._retired: dict[asyncio.Task[None], grpc.aio.Channel] = {}
+        self._watched_on = self._accepted_on = self._channel
+        self.session: Callable[[], bytes] = _nobody
         self._operations = Multiplexer(self._open_execute, patience_seconds=patience_seconds)
         self.watch = WatchStream(self._open_watch)
         self.accept = AcceptStream(self._open_accept)
@@ -60,9 +69,12 @@ class CoreLink:
         await self._operations.close()
         await self.watch.close()
         await self.accept.close()
-        for handle in self._retired:
-            handle.cancel()
-        await self._channel.close()
+        retired = dict(self._retired)
+        for closing in retired:
+            closing.cancel()
+        await asyncio.gather(*retired, return_exceptions=True)
+        for channel in (*retired.values(), self._channel):
+            await channel.close()
 
     async def execute(
         self,
@@ -154,15 +166,9 @@ class CoreLink:
     def _renew(self) -> grpc.aio.Channel:
         """A fresh connection for a stream that follows one which drained; the old one may finish what it has."""
         old, self._channel = self._channel, self.target.open_channel()
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            self._retired.discard(handle)
-            closing = loop.create_task(old.close())
-            closing.add_done_callback(lambda _: None)
-
-        handle = loop.call_later(RETIRED_SECONDS, end)
-        self._retired.add(handle)
+        closing = asyncio.create_task(old.close(RETIRED_SECONDS), name="retired connection")
+        self._retired[closing] = old
+        closing.add_done_callback(lambda done: self._retired.pop(done, None))
         return self._channel
 
     def _open_execute(self, fresh: bool) -> Any:
@@ -170,9 +176,12 @@ class CoreLink:
         return stub.Execute(metadata=self._metadata())
 
     def _open_watch(self) -> Any:
-        stub = sync_pb2_grpc.SyncServiceStub(self._channel)
-        return stub.Watch(metadata=self._metadata())
+        # Another stream may have found a fresh connection already.
+        fresh = self.watch.drained and self._watched_on is self._channel
+        self._watched_on = self._renew() if fresh else self._channel
+        return sync_pb2_grpc.SyncServiceStub(self._watched_on).Watch(metadata=self._metadata(self.session()))
 
     def _open_accept(self) -> Any:
-        stub = transport_pb2_grpc.TransportServiceStub(self._channel)
-        return stub.Accept(metadata=self._metadata())
+        fresh = self.accept.drained and self._accepted_on is self._channel
+        self._accepted_on = self._renew() if fresh else self._channel
+        return transport_pb2_grpc.TransportServiceStub(self._accepted_on).Accept(metadata=self._metadata())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from collections.abc import AsyncIterable, AsyncIterator
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -29,16 +31,34 @@ def call_metadata(
     return entries
 
 
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Around reads and writes of a call: what gRPC raises becomes a RestanteError.
+
+    A call whose channel was closed under it raises CancelledError although nobody cancelled the task: that is Draining.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise errors.from_rpc_error(error) from None
+    except asyncio.InvalidStateError as error:
+        raise errors.Draining(str(error)) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise errors.Draining("The connection was closed.") from None
+
+
 async def responses(call: grpc.aio.UnaryStreamCall[Any, T]) -> AsyncIterator[T]:
     """The messages of a server stream. Leaving the loop early ends the call; errors come as RestanteError."""
     try:
         while True:
-            message = await call.read()
+            with translated():
+                message = await call.read()
             if message is grpc.aio.EOF:
                 return
             yield message  # type: ignore[misc]
-    except grpc.RpcError as error:
-        raise errors.from_rpc_error(error) from None
     finally:
         call.cancel()  # nothing happens when it is over
 
@@ -59,7 +79,5 @@ async def upload(
     call: grpc.aio.StreamUnaryCall[UploadContentRequest, UploadContentResponse],
 ) -> UploadContentResponse:
     """The response to an upload. Raises MessageTooLarge, InvalidContent, StoreFull."""
-    try:
+    with translated():
         return await call
-    except grpc.RpcError as error:
-        raise errors.from_rpc_error(error) from None

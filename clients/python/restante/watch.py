@@ -9,10 +9,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import grpc
 import grpc.aio
 
-from restante import errors
+from restante import errors, streams
 from restante.v1.sync_pb2 import SessionsEnded, Subscription, WatchRequest, WatchResponse
 
 log = logging.getLogger(__name__)
@@ -58,6 +57,7 @@ class WatchStream:
         self._listeners: set[Callable[[SessionsEnded], None]] = set()
         self._task: asyncio.Task[None] | None = None
         self.connected = False
+        self.drained = False  # the last stream ended because the server asked for another connection
 
     def subscribe(
         self, mailbox_id: int, folder_id: int, since: int, epoch: int, token: bytes | TokenSource, on_notice: OnNotice
@@ -102,8 +102,8 @@ class WatchStream:
             try:
                 if await self._once():
                     pause = FIRST_PAUSE_SECONDS
-            except grpc.RpcError as error:
-                log.debug("the watch stream broke: %s", errors.from_rpc_error(error))
+            except errors.RestanteError as error:
+                log.debug("the watch stream broke: %s", error)
             self.connected = False
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -111,6 +111,7 @@ class WatchStream:
     async def _once(self) -> bool:
         """One stream from beginning to end; returns whether it ever worked."""
         call = self._open_stream()
+        self.drained = False
         self._requests = asyncio.Queue()
         for watching in self._watching.values():
             self._requests.put_nowait(_subscribe(watching))
@@ -118,13 +119,18 @@ class WatchStream:
         writing = asyncio.create_task(self._write(call, self._requests))
         try:
             while True:
-                response = await call.read()
+                with streams.translated():
+                    response = await call.read()
                 if not isinstance(response, WatchResponse):
                     return worked
                 worked = True
                 if response.draining:
+                    self.drained = True
                     return worked
-                self._receive(response)
+                try:
+                    self._receive(response)
+                except Exception:  # one watcher's fault; the others go on
+                    log.exception("a watcher failed")
         finally:
             self.connected = False
             writing.cancel()

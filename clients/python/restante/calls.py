@@ -1,0 +1,205 @@
+"""Calls of one user, or of a process: request ids, deadlines, safe retries, read-your-writes, pages."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from restante import errors
+from restante.link import CoreLink
+from restante.methods import Method, Request, Response
+from restante.session import UserSession
+from restante.v1 import methods
+from restante.v1.types_pb2 import CommitToken
+
+T = TypeVar("T")
+
+REQUEST_ID_OCTETS = 16
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+def request_id() -> bytes:
+    """A fresh request id: made once for a logical call and kept when it is repeated."""
+    return secrets.token_bytes(REQUEST_ID_OCTETS)
+
+
+class Calls:
+    """Runs any RPC by its method, as one session (or, without one, as the process itself).
+
+    `timeout_seconds` is the deadline of each call, retries included, where a call gives none of its own.
+    """
+
+    def __init__(self, link: CoreLink, session: UserSession | None = None, *, timeout_seconds: float = 30.0) -> None:
+        self.link, self.timeout_seconds = link, timeout_seconds
+        self._session = session
+        self._commits: dict[int, CommitToken] = {}
+
+    @property
+    def session(self) -> UserSession:
+        """The session. Raises InvalidSession when there is none."""
+        if self._session is None:
+            raise errors.InvalidSession
+        return self._session
+
+    async def execute(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout: float | None = None,
+        independent: bool = False,
+    ) -> Response:
+        """The response of any unary RPC of the contract (`restante.v1.methods`).
+
+        A missing request_id is filled in; `min_commit` names the latest write that this object has seen. What is only
+        temporary is tried again until the deadline, after the delay that the server asks for. Raises the class of
+        `restante.errors` for the reason.
+        """
+        deadline = time.monotonic() + (self.timeout_seconds if timeout is None else timeout)
+        request, own_commit = self._completed(request)
+        pause, renewed = FIRST_PAUSE_SECONDS, False
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                response = await self.link.execute(
+                    method, request, session=self._token(), timeout=left, independent=independent
+                )
+            except errors.EpochChanged:
+                if not own_commit:
+                    raise
+                self._commits.clear()  # the store was restored: what was written before may be gone
+                request.ClearField("min_commit")
+                own_commit = False
+                continue
+            except errors.SessionExpired:
+                if renewed or self._session is None:
+                    raise
+                renewed = True
+                await self._session.renew()
+                continue
+            except errors.RestanteError as error:
+                delay = max(pause * random.uniform(0.5, 1.0), error.retry_seconds or 0.0)
+                if not _may_repeat(method, request, error) or time.monotonic() + delay >= deadline:
+                    raise
+                await asyncio.sleep(delay)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                continue
+            self._remember(response)
+            return response
+
+    async def pages(
+        self, method: Method[Request, Response], request: Request, *, timeout: float | None = None
+    ) -> AsyncIterator[Response]:
+        """Every page of a list. Where a page would be too large for one answer, smaller ones are asked for."""
+        wanted: Any = type(request)()
+        wanted.CopyFrom(request)
+        while True:
+            try:
+                page: Any = await self.execute(method, wanted, timeout=timeout)
+            except errors.ResultTooLarge:
+                size = wanted.page_size or 100
+                if size == 1:
+                    raise
+                wanted.page_size = max(1, size // 4)
+                continue
+            yield page
+            if not page.next_page_token:
+                return
+            wanted.page_token = page.next_page_token
+
+    async def resumed(
+        self,
+        open_stream: Callable[[], AsyncIterator[T]],
+        *,
+        patience_seconds: float | None = None,
+    ) -> AsyncGenerator[T, None]:
+        """Messages of a server stream that is opened again when it breaks.
+
+        `open_stream` begins where the last message that was yielded left off. Gives up when attempts have failed at
+        once for `patience_seconds` (default: `timeout_seconds`).
+        """
+        patience = self.timeout_seconds if patience_seconds is None else patience_seconds
+        failing_since: float | None = None
+        pause, renewed = FIRST_PAUSE_SECONDS, False
+        while True:
+            began = time.monotonic()
+            try:
+                async with aclosing(open_stream()) as stream:  # type: ignore[type-var]
+                    async for message in stream:
+                        failing_since, pause, renewed = None, FIRST_PAUSE_SECONDS, False
+                        yield message
+                return
+            except errors.SessionExpired:
+                if renewed or self._session is None:
+                    raise
+                renewed = True
+                await self._session.renew()
+            except errors.RestanteError as error:
+                now = time.monotonic()
+                if failing_since is None or now - began > LONGEST_PAUSE_SECONDS:  # it worked, if in silence
+                    failing_since, pause = now, FIRST_PAUSE_SECONDS
+                delay = max(pause * random.uniform(0.5, 1.0), error.retry_seconds or 0.0)
+                if not is_temporary(error) or now + delay >= failing_since + patience:
+                    raise
+                await asyncio.sleep(delay)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def min_commit(self, mailbox_id: int = 0) -> CommitToken | None:
+        """The latest write to a mailbox that this object has seen."""
+        if not mailbox_id and self._session is not None:
+            mailbox_id = self._session.info.mailbox_id
+        return self._commits.get(mailbox_id)
+
+    def _token(self) -> bytes:
+        return self._session.token if self._session is not None else b""
+
+    def _completed(self, request: Request) -> tuple[Request, bool]:
+        """The request with its request_id and min_commit, in a copy where something is added."""
+        fields = request.DESCRIPTOR.fields_by_name
+        any_request: Any = request
+        needs_id = "request_id" in fields and not any_request.request_id
+        commit = None
+        if "min_commit" in fields and not any_request.HasField("min_commit"):
+            commit = self.min_commit(any_request.mailbox_id)
+        if not needs_id and commit is None:
+            return request, False
+        completed: Any = type(request)()
+        completed.CopyFrom(request)
+        if needs_id:
+            completed.request_id = request_id()
+        if commit is not None:
+            completed.min_commit.CopyFrom(commit)
+        return completed, commit is not None
+
+    def _remember(self, response: Message) -> None:
+        """Keep the commit of a write, so that later reads see it."""
+        if "commit" not in response.DESCRIPTOR.fields_by_name or not response.HasField("commit"):
+            return
+        commit: CommitToken = response.commit  # type: ignore[attr-defined]
+        known = self._commits.get(commit.mailbox_id)
+        if known is None or (commit.epoch, commit.change_number) > (known.epoch, known.change_number):
+            self._commits[commit.mailbox_id] = commit
+
+
+def _may_repeat(method: Method[Any, Any], request: Any, error: errors.RestanteError) -> bool:
+    """What passes by itself, and is safe: a call that must not happen twice carries a request_id.
+
+    Only a later step of a SASL exchange is good once.
+    """
+    if method is methods.AUTHENTICATE and request.exchange:
+        return False
+    return is_temporary(error) or isinstance(error, errors.TooManyOperations)
+
+
+def is_temporary(error: errors.RestanteError) -> bool:
+    """Whether the same call may succeed a little later, on another connection."""
+    code = error.status_code if isinstance(error, errors.UnknownReason) else error.code
+    return code.name == "UNAVAILABLE"

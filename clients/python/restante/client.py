@@ -1,0 +1,71 @@
+"""The native client: one user's mail, asynchronously.
+
+    async with Client.connect("localhost:2051", root_certificates=pem, user=address, password=secret) as me:
+        async for message in me.messages("INBOX", unread()):
+            print(message.summary.subject)
+
+`restante.sync_client` has the same for programs without an event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from restante.account_calls import AccountCalls
+from restante.change_calls import ChangeCalls
+from restante.link import CoreLink
+from restante.session import UserSession
+from restante.submission_calls import SubmissionCalls
+from restante.target import Target
+
+__all__ = ["Client"]
+
+
+class Client(SubmissionCalls, ChangeCalls, AccountCalls):
+    """One user's session with a core, and everything that can be done in it.
+
+    Every RPC of the contract can also be called by its method: `await me.execute(methods.GET_FOLDER, request)`. Errors
+    are classes of `restante.errors`. `asyncio.timeout` around any call cancels it at the server too.
+    """
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        target: str | Target,
+        *,
+        user: str = "",
+        password: str = "",
+        token: bytes = b"",
+        root_certificates: bytes | None = None,
+        server_name: str = "",
+        keep_password: bool = True,
+        timeout_seconds: float = 30.0,
+    ) -> AsyncIterator[Client]:
+        """Log on with a password, or go on with a session token that was kept.
+
+        `target` is "HOST:PORT" (TLS; `root_certificates`, PEM, replaces the system's roots) or a Target. The session
+        is renewed while this is entered; after its day the password, where it is kept, begins the next. Leaving closes
+        the connection and leaves the session as it is: `log_off` ends it.
+
+        Raises AuthenticationFailed, TooManyAttempts, SessionExpired, SessionRevoked, UnknownReason (unreachable).
+        """
+        if isinstance(target, str):
+            target = Target(target, root_certificates=root_certificates, server_name=server_name)
+        link = await CoreLink.connect(target, patience_seconds=min(5.0, timeout_seconds))
+        try:
+            if token:
+                session = await UserSession.resume(link, token, timeout=timeout_seconds)
+            else:
+                session = await UserSession.log_on(
+                    link, user, password, keep_password=keep_password, timeout=timeout_seconds
+                )
+            link.session = lambda: session.token
+            session.keep_fresh()
+            try:
+                yield cls(link, session, timeout_seconds=timeout_seconds)
+            finally:
+                await session.close()
+        finally:
+            await link.close()

@@ -1,0 +1,122 @@
+"""Conditions on messages, written short. *Pure.*
+
+all_of(unread(), text("from", "alice"), received(since=datetime(2026, 1, 1, tzinfo=UTC)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from restante.rows import FLAGS
+from restante.v1.search_pb2 import (
+    CompareProperty,
+    CompareRestriction,
+    Comparison,
+    FlagRestriction,
+    HeaderRestriction,
+    KeywordRestriction,
+    Restriction,
+    RestrictionList,
+    SortKey,
+    SortProperty,
+    TextField,
+    TextRestriction,
+    TimeProperty,
+    TimeRestriction,
+)
+from restante.v1.types_pb2 import MessageSet
+
+FIELDS = {
+    "subject": TextField.TEXT_FIELD_SUBJECT,
+    "from": TextField.TEXT_FIELD_FROM,
+    "to": TextField.TEXT_FIELD_TO,
+    "cc": TextField.TEXT_FIELD_CC,
+    "bcc": TextField.TEXT_FIELD_BCC,
+    "body": TextField.TEXT_FIELD_BODY,
+    "any": TextField.TEXT_FIELD_ANY,
+}
+
+LATEST_FIRST = SortKey(property=SortProperty.SORT_PROPERTY_RECEIVED_AT, descending=True)
+
+
+def all_of(*restrictions: Restriction) -> Restriction:
+    """Each of them."""
+    return restrictions[0] if len(restrictions) == 1 else Restriction(all_of=RestrictionList(restrictions=restrictions))
+
+
+def any_of(*restrictions: Restriction) -> Restriction:
+    """One of them at least."""
+    return Restriction(any_of=RestrictionList(restrictions=restrictions))
+
+
+def negation(restriction: Restriction) -> Restriction:
+    """Not that."""
+    return Restriction(negation=restriction)
+
+
+def text(field: str, value: str) -> Restriction:
+    """A substring of a field: one of FIELDS, letter case not mattering. Raises KeyError."""
+    return Restriction(text=TextRestriction(field=FIELDS[field], value=value))
+
+
+def header(name: str, value: str = "") -> Restriction:
+    """A substring of a header field, or that the field is there."""
+    return Restriction(header=HeaderRestriction(name=name, value=value))
+
+
+def flag(name: str, *, present: bool = True) -> Restriction:
+    """A flag of FLAGS, there or not. Raises KeyError."""
+    bit = FLAGS[name]
+    return Restriction(flags=FlagRestriction(mask=bit, value=bit if present else 0))
+
+
+def unread() -> Restriction:
+    """Messages that have not been read."""
+    return flag("seen", present=False)
+
+
+def keyword(name: str) -> Restriction:
+    """Messages with a keyword."""
+    return Restriction(keyword=KeywordRestriction(keyword=name))
+
+
+def received(*, since: datetime | None = None, before: datetime | None = None) -> Restriction:
+    """Received from a moment on and before another; both are aware times."""
+    return _time(TimeProperty.TIME_PROPERTY_RECEIVED_AT, since, before)
+
+
+def sent(*, since: datetime | None = None, before: datetime | None = None) -> Restriction:
+    """With a Date field from a moment on and before another."""
+    return _time(TimeProperty.TIME_PROPERTY_SENT_AT, since, before)
+
+
+def larger(octets: int) -> Restriction:
+    """Messages above a size."""
+    return _size(Comparison.COMPARISON_GREATER, octets)
+
+
+def smaller(octets: int) -> Restriction:
+    """Messages below a size."""
+    return _size(Comparison.COMPARISON_LESS, octets)
+
+
+def ids(message_ids: Iterable[int]) -> Restriction:
+    """These messages, at most 1000."""
+    return Restriction(ids=MessageSet(message_ids=message_ids))
+
+
+def _time(which: TimeProperty.ValueType, since: datetime | None, before: datetime | None) -> Restriction:
+    restriction = TimeRestriction(property=which)
+    if since is not None:
+        restriction.not_before.FromDatetime(since)
+    if before is not None:
+        restriction.before.FromDatetime(before)
+    return Restriction(time=restriction)
+
+
+def _size(comparison: Comparison.ValueType, octets: int) -> Restriction:
+    compared = CompareRestriction(
+        property=CompareProperty.COMPARE_PROPERTY_SIZE_OCTETS, comparison=comparison, value=octets
+    )
+    return Restriction(compare=compared)
