@@ -219,14 +219,11 @@ class World:
         stream = outbound.lease_outbound(
             self.call(self.gateway("relay"), FOREVER), LeaseOutboundRequest(max_leases=most, lease_seconds=seconds)
         )
-        leases: list[OutboundLease] = []
         try:
-            async with asyncio.timeout(0.3):
-                async for response in stream:
-                    leases += response.leases
+            async with asyncio.timeout(0.15):
+                return list((await anext(stream)).leases)
         except TimeoutError:
-            pass
-        return leases
+            return []
 
     async def report(self, lease: OutboundLease, *outcomes: RecipientOutcome) -> None:
         await self.run(ReportOutcomeRequest(lease_id=lease.lease_id, outcomes=outcomes), self.gateway("relay"))
