@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
-import datetime
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.net.tls import CertificateFiles
 from restante_gateways.sasl import AuthenticationPolicy
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
+from tests.gateways.net.certificates import pair_maker
 from tests.gateways.smtp.recording import RecordingCore
 
 
@@ -98,18 +93,12 @@ class Gateway:
         client = await self.connect("submissions")
         await client.ask("EHLO client.example.net")
         plain = f"\0{name}@example.test\0{name}-demo".encode()
-        assert (await client.ask(b"AUTH PLAIN " + _base64(plain))).startswith("235 2.7.0")
+        assert (await client.ask(b"AUTH PLAIN " + base64.b64encode(plain))).startswith("235 2.7.0")
         return client
 
     async def close_clients(self) -> None:
         for client in self._clients:
             await client.close()
-
-
-def _base64(octets: bytes) -> bytes:
-    import base64
-
-    return base64.b64encode(octets)
 
 
 MakeGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
@@ -118,32 +107,7 @@ MakeGateway = Callable[..., AbstractAsyncContextManager[Gateway]]
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
     """A self-signed pair for localhost."""
-    return _make_pair(tmp_path_factory.mktemp("tls"))
-
-
-def _make_pair(folder: Path) -> CertificateFiles:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    alternatives = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = CertificateFiles(folder / "cert.pem", folder / "key.pem")
-    files.certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    files.key.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return files
+    return pair_maker(tmp_path_factory.mktemp("tls"))("server", "localhost")
 
 
 @pytest.fixture

@@ -1,0 +1,164 @@
+"""A real core as a process of its own, which can be killed and started again, and gateways over it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import poplib
+import secrets
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from restante import errors
+from restante.link import CoreLink
+from restante.target import ProcessIdentity, Target
+from restante.v1 import methods
+from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
+from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.net.tls import CertificateFiles
+from restante_gateways.pop3 import gateway as pop3
+from restante_gateways.sasl import AuthenticationPolicy
+from restante_gateways.smtp import gateway as smtp
+from restante_gateways.smtp.settings import Role, SessionSettings
+from tests.gateways.smtp.conftest import Gateway
+from tests.harness.player import Endpoint
+
+MAX_MESSAGE_OCTETS = 40 << 20
+SETTINGS = {
+    "RESTANTE_CORE__API_PORT": "-1",
+    "RESTANTE_HEALTH__CORE": "-1",
+    "RESTANTE_TLS__AUTHENTICATION": "except-loopback",
+    "RESTANTE_TRANSPORT__HOSTNAME": "mx.example.test",
+    "RESTANTE_SESSIONS__HASH_MEMORY_KIB": "64",
+    "RESTANTE_LIMITS__MAX_MESSAGE_OCTETS": str(MAX_MESSAGE_OCTETS),
+    "RESTANTE_STORE__RESERVE_OCTETS": "1000000",
+}
+poplib._MAXLINE = 1 << 20  # type: ignore[attr-defined]  # the library gives up on longer lines, which mail has
+PEOPLE = ("alice", "bob", "carol")
+
+
+class CoreProcess:
+    """A core on a store in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._log = directory.parent / "core.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it and waits until it serves."""
+        command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, env=os.environ | SETTINGS, stdout=log, stderr=log)
+        until = time.monotonic() + 30
+        while b'"ready"' not in self._log.read_bytes():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(self._log.read_text()[-2000:])
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """As a power cut would, for the process."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(15)
+
+    def stop(self) -> None:
+        """Ends it in good order."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(15)
+
+    async def link(self, identity: str) -> CoreLink:
+        """A link of a process identity."""
+        elsewhere = self.directory / "core.address"
+        socket = elsewhere.read_text().strip() if elsewhere.exists() else str(self.directory / "core.sock")
+        secret = (self.directory / "secrets" / f"{identity}.secret").read_text().strip()
+        return await CoreLink.connect(Target(f"unix:{socket}", ProcessIdentity(identity, secret)))
+
+    async def populate(self) -> None:
+        """Makes the domain and its people. Harmless to repeat."""
+        link = await self.link("admin")
+        try:
+            domain = CreateDomainRequest(name="example.test", request_id=secrets.token_bytes(16))
+            await link.execute(methods.CREATE_DOMAIN, domain)
+            for name in PEOPLE:
+                account = CreateAccountRequest(
+                    address=f"{name}@example.test", password=f"{name}-demo", request_id=secrets.token_bytes(16)
+                )
+                await link.execute(methods.CREATE_ACCOUNT, account)
+        except errors.DomainExists:
+            pass
+        finally:
+            await link.close()
+
+
+class Platform:
+    """SMTP and POP3 gateways over a core, in the test's own loop."""
+
+    def __init__(self, core: CoreProcess, certificate: CertificateFiles) -> None:
+        self.core = core
+        self.tls = ssl.create_default_context(cafile=str(certificate.certificate))
+        self._certificate = certificate
+        self._running: list[tuple[Runtime, CoreLink, asyncio.Task[None]]] = []
+
+    async def start(self) -> None:
+        """Opens the listeners."""
+        await self.core.populate()
+        sessions = SessionSettings(Role.MX, "mx.example.test", max_message_octets=MAX_MESSAGE_OCTETS)
+        listeners = {
+            "mx": smtp.SmtpListener(Port(), Role.MX),
+            "submission": smtp.SmtpListener(Port(), Role.SUBMISSION),
+            "submissions": smtp.SmtpListener(Port(tls="implicit"), Role.SUBMISSION),
+        }
+        link = await self.core.link("smtp")
+        runtime = self._runtime("smtp")
+        self._keep(runtime, link, smtp.run(smtp.SmtpSettings(listeners, sessions), link, runtime))
+        self.gateway = Gateway.of(runtime, self.tls)
+        link, maildrops = await self.core.link("pop3"), self._runtime("pop3")
+        self._keep(maildrops, link, pop3.run(pop3.Pop3Settings({"pop3": Port()}), link, maildrops))
+        while len(runtime.listeners) < 3 or not maildrops.listeners:
+            await asyncio.sleep(0.01)
+        self.pop3_port = maildrops.addresses()["pop3"][0].port
+
+    def _runtime(self, name: str) -> Runtime:
+        policy = AuthenticationPolicy.EXCEPT_LOOPBACK
+        return Runtime(RuntimeSettings(name, certificates=(self._certificate,), authentication=policy, drain_seconds=2))
+
+    def _keep(self, runtime: Runtime, link: CoreLink, serving: object) -> None:
+        task = asyncio.ensure_future(serving)  # type: ignore[call-overload]
+        self._running.append((runtime, link, task))
+
+    async def stop(self) -> None:
+        """Ends both gateways."""
+        await self.gateway.close_clients()
+        for runtime, link, task in self._running:
+            runtime.draining.set()
+            await task
+            await link.close()
+
+    def endpoints(self) -> dict[str, Endpoint]:
+        """For transcripts."""
+        port = self.gateway.port
+        return {
+            "smtp": Endpoint("127.0.0.1", port("mx"), self.tls),
+            "submission": Endpoint("127.0.0.1", port("submission"), self.tls),
+            "submissions": Endpoint("127.0.0.1", port("submissions"), self.tls, implicit=True),
+        }
+
+    async def take_all(self, name: str) -> list[bytes]:
+        """What is in a maildrop, oldest first, and deleted there."""
+        return await asyncio.to_thread(self._take_all, name)
+
+    def _take_all(self, name: str) -> list[bytes]:
+        client = poplib.POP3("127.0.0.1", self.pop3_port, timeout=30)
+        client.user(f"{name}@example.test")
+        client.pass_(f"{name}-demo")
+        count = client.stat()[0]
+        taken = [b"".join(line + b"\r\n" for line in client.retr(number)[1]) for number in range(1, count + 1)]
+        for number in range(1, count + 1):
+            client.dele(number)
+        client.quit()
+        return taken

@@ -1,0 +1,211 @@
+"""SMTP in, POP3 out, over a real core: conversations, contents octet for octet, submission, and a core that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from restante_gateways.net.tls import CertificateFiles
+from tests.gateways.smtp.conftest import Client
+from tests.gateways.smtp.live import CoreProcess, Platform
+from tests.harness.player import Play, each_transcript
+
+pytestmark = pytest.mark.end_to_end
+
+MAIL = "MAIL FROM:<dora@example.net>"
+LINE = b"A line of some length, with nothing in it that would matter to anybody.\r\n"
+NESTED = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(100))
+CONTENTS = {
+    "plain": b"From: dora@example.net\r\nSubject: plain\r\n\r\nHello.\r\n",
+    "no body": b"From: dora@example.net\r\nSubject: no body\r\n",
+    "no header": b"\r\nOnly a body.\r\n",
+    "empty": b"",
+    "one line end": b"\r\n",
+    "dots": b"Subject: dots\r\n\r\n.\r\n..\r\n...\r\n.a\r\na.\r\n",
+    "eight bit": "Subject: Grüße\r\n\r\nÄÖÜ\r\n".encode() + b"\xff\xfe\xe4\r\n",
+    "long line": b"Subject: long\r\n\r\n" + b"l" * 100_000 + b"\r\n",
+    "large header": b"".join(b"X-Field-%d: %b\r\n" % (n, b"v" * 70) for n in range(1300)) + b"\r\nText.\r\n",
+    "folded": b"Subject: a\r\n\tb\r\n  c\r\nTo: x:;\r\n\r\nText.\r\n",
+    "nested": b"Subject: nested\r\n" + NESTED + b"deep\r\n",
+    "no final boundary": b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\npart\r\n",
+    "embedded": b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nText.\r\n",
+    "spaces": b"Subject: spaces \r\n\r\n trailing \r\n\t\r\n\r\n\r\n",
+    "control": b"Subject: control\r\n\r\n\x01\x02\x08\x0b\x0c\x1b\x7f\r\n",
+    "half a megabyte": b"Subject: half\r\n\r\n" + LINE * 7_000,
+    "attachment of 25 MB": b"Subject: big\r\n\r\n" + (b"QUJD" * 19 + b"\r\n") * 340_000,
+}
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoreProcess]:
+    process = CoreProcess(tmp_path_factory.mktemp("core") / "data")
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+async def platform(core: CoreProcess, certificate: CertificateFiles) -> AsyncIterator[Platform]:
+    running = Platform(core, certificate)
+    await running.start()
+    yield running
+    await running.stop()
+
+
+def without_head(message: bytes) -> bytes:
+    """What came, less the fields that delivery puts in front of it."""
+    head = re.match(rb"(?:(?:Return-Path|Delivered-To|Received): [^\r]*\r\n(?:[ \t][^\r]*\r\n)*)+", message)
+    assert head is not None, message[:200]
+    assert head[0].count(b"Return-Path: ") == 1  # behaviour 89
+    assert b" for " not in head[0]
+    return message[head.end() :]
+
+
+async def deliver(client: Client, content: bytes, recipient: str = "alice") -> str:
+    await client.send(f"{MAIL} BODY=8BITMIME\r\nRCPT TO:<{recipient}@example.test>\r\nDATA\r\n".encode())
+    assert await client.codes(3) == [250, 250, 354]
+    await client.send(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
+    return await client.reply()
+
+
+@each_transcript("smtp")
+async def test_conversation_over_a_real_core(path: Path, play: Play, platform: Platform) -> None:
+    await play(path, platform.endpoints())
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+async def test_contents_come_out_as_they_went_in(platform: Platform, name: str) -> None:
+    await platform.take_all("alice")
+    client = await platform.gateway.connect()
+    await client.ask("EHLO client.example.net")
+    assert (await deliver(client, CONTENTS[name])).startswith("250 2.6.0")
+    (message,) = await platform.take_all("alice")
+    assert without_head(message) == CONTENTS[name]
+
+
+async def test_what_delivery_writes_in_front(platform: Platform) -> None:
+    await platform.take_all("bob")
+    client = await platform.gateway.connect()
+    await client.ask("EHLO client.example.net")
+    await deliver(client, CONTENTS["plain"], "bob+lists")
+    (message,) = await platform.take_all("bob")
+    assert message.startswith(b"Return-Path: <dora@example.net>\r\n")
+    received = rb"Received: from client\.example\.net \(\[127\.0\.0\.1\]\)\r\n by mx\.example\.test with ESMTP id "
+    assert re.search(received, message)
+
+
+async def test_recipients_share_a_message_and_each_has_it(platform: Platform) -> None:
+    for name in ("alice", "bob", "carol"):
+        await platform.take_all(name)
+    client = await platform.gateway.connect()
+    await client.ask("EHLO client.example.net")
+    await client.send(
+        f"{MAIL}\r\nRCPT TO:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\nRCPT TO:<CAROL@Example.Test>\r\n"
+        "DATA\r\nSubject: all\r\n\r\nText.\r\n.\r\n".encode()
+    )
+    assert await client.codes(6) == [250, 250, 250, 250, 354, 250]
+    for name in ("alice", "bob", "carol"):
+        (message,) = await platform.take_all(name)
+        assert without_head(message) == b"Subject: all\r\n\r\nText.\r\n"
+
+
+async def test_a_submission_is_completed_and_its_bcc_removed(platform: Platform) -> None:
+    await platform.take_all("bob")
+    client = await platform.gateway.logged_in()
+    await client.send(
+        b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\nRCPT TO:<erin@example.net>\r\nDATA\r\n"
+        b"From: alice@example.test\r\nTo: bob@example.test\r\nBcc: erin@example.net\r\nSubject: x\r\n\r\nHi.\r\n.\r\n"
+    )
+    assert await client.codes(5) == [250, 250, 250, 354, 250]
+    (message,) = await platform.take_all("bob")
+    assert b"\r\nDate: " in message  # behaviour 94
+    assert b"\r\nMessage-ID: <" in message
+    assert b"Bcc" not in message
+    assert b"erin" not in message
+    assert b" with ESMTPSA id " in message  # behaviour 89
+
+
+@pytest.mark.parametrize(
+    ("reverse_path", "fields"),
+    [
+        ("bob@example.test", b"From: alice@example.test\r\n"),
+        ("alice@example.test", b"From: bob@example.test\r\n"),
+        ("alice@example.test", b"From: alice@example.test, bob@example.test\r\nSender: alice@example.test\r\n"),
+        ("alice@example.test", b"From: alice@example.test\r\nSender: bob@example.test\r\n"),
+        ("someone@example.net", b"From: alice@example.test\r\n"),
+    ],
+)
+async def test_nobody_writes_as_somebody_else(platform: Platform, reverse_path: str, fields: bytes) -> None:
+    client = await platform.gateway.logged_in()
+    await client.send(f"MAIL FROM:<{reverse_path}>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n".encode())
+    assert await client.codes(3) == [250, 250, 354]
+    await client.send(fields + b"To: bob@example.test\r\n\r\nHi.\r\n.\r\n")
+    assert (await client.reply()).startswith("550 5.7.1")  # behaviour 94
+
+
+async def test_two_from_fields_are_refused(platform: Platform) -> None:
+    client = await platform.gateway.logged_in()
+    await client.send(b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n")
+    assert await client.codes(3) == [250, 250, 354]
+    await client.send(b"From: alice@example.test\r\nFrom: alice@example.test\r\n\r\nHi.\r\n.\r\n")
+    assert (await client.reply()).startswith("550 5.")
+
+
+async def test_a_large_submission_arrives(platform: Platform) -> None:
+    await platform.take_all("bob")
+    client = await platform.gateway.logged_in()
+    await client.send(b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n")
+    assert await client.codes(3) == [250, 250, 354]
+    await client.send(b"From: alice@example.test\r\nTo: bob@example.test\r\n\r\n" + LINE * 20_000 + b".\r\n")
+    assert (await client.reply()).startswith("250 2.6.0")
+    (message,) = await platform.take_all("bob")
+    assert message.endswith(LINE * 20_000)
+
+
+async def test_a_changed_password_ends_the_session(platform: Platform) -> None:
+    from restante.v1 import methods
+    from restante.v1.admin_pb2 import SetPasswordRequest
+
+    client = await platform.gateway.logged_in("carol")
+    admin = await platform.core.link("admin")
+    try:
+        await admin.execute(
+            methods.SET_PASSWORD, SetPasswordRequest(address="carol@example.test", password="carol-demo")
+        )
+    finally:
+        await admin.close()
+    async with asyncio.timeout(5):
+        assert (await client.reply()).startswith("421 4.7.0")
+
+
+@pytest.mark.faults
+async def test_a_core_killed_before_the_final_dot_delays_and_loses_nothing(platform: Platform) -> None:
+    await platform.take_all("alice")
+    client = await platform.gateway.connect()
+    await client.send(f"EHLO c\r\n{MAIL}\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n".encode())
+    assert await client.codes(4) == [250, 250, 250, 354]
+    await client.send(CONTENTS["plain"])
+    platform.core.kill()
+    await client.send(b".\r\n")
+    restarting = asyncio.create_task(asyncio.to_thread(platform.core.start))
+    reply = await client.reply()
+    await restarting
+    assert reply.startswith("250 2.6.0")  # behaviour 98
+    (message,) = await platform.take_all("alice")
+    assert without_head(message) == CONTENTS["plain"]
+
+
+@pytest.mark.faults
+async def test_acknowledged_mail_survives_the_core(platform: Platform) -> None:
+    await platform.take_all("alice")
+    client = await platform.gateway.connect()
+    await client.ask("EHLO c")
+    assert (await deliver(client, CONTENTS["plain"])).startswith("250 2.6.0")
+    platform.core.kill()
+    await asyncio.to_thread(platform.core.start)
+    (message,) = await platform.take_all("alice")  # behaviour 98
+    assert without_head(message) == CONTENTS["plain"]
