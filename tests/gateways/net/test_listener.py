@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from restante_gateways.net import listener as listener_module
 from restante_gateways.net import sockets
 from restante_gateways.net.addresses import Endpoint, Peer, parse_networks
 from restante_gateways.net.connection import (
@@ -564,3 +566,41 @@ def test_a_failing_session_ends_alone_and_is_logged(run: Run, capsys: pytest.Cap
     run(main)
     out = capsys.readouterr()
     assert "session failed" in out.out + out.err
+
+
+class Exhausted(socket.socket):
+    """A listening socket in a process that has no file descriptor left, for a moment."""
+
+    failures = 2
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if Exhausted.failures:
+            Exhausted.failures -= 1
+            raise OSError(errno.EMFILE, "too many open files")
+        return super().accept()
+
+
+def test_running_out_of_descriptors_pauses_accepting_and_no_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(listener_module, "ACCEPT_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(Exhausted, "failures", 2)
+
+    async def main() -> None:
+        (bound,) = sockets.bind("127.0.0.1", 0)
+        listener = StreamListener(
+            ListenerSettings("test"),
+            [Exhausted(fileno=bound.detach())],
+            echo,
+            limiter=ConnectionLimiter(ConnectionLimits()),
+            metrics=GatewayMetrics("test", CollectorRegistry()),
+        )
+        listener.start()
+        reader, writer = await dial(listener)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        writer.close()
+        await listener.drain(1.0)
+
+    run(main)
+    assert capsys.readouterr().out.count("cannot accept") == 2
