@@ -17,6 +17,7 @@ from restante.v1.content_pb2 import UploadContentRequest, UploadContentResponse,
 T = TypeVar("T")
 
 MAX_CHUNK_OCTETS = 256 << 10
+WRITE_FAILED = "Internal error from Core"  # what grpc.aio says when a write met the end of its call
 
 
 def call_metadata(
@@ -35,10 +36,15 @@ def call_metadata(
 def translated() -> Iterator[None]:
     """Around reads and writes of a call: what gRPC raises becomes a RestanteError.
 
-    A call whose channel was closed under it raises CancelledError although nobody cancelled the task: that is Draining.
+    A call whose channel was closed under it raises CancelledError although nobody cancelled the task: that is Draining,
+    and so is a write that failed because the call had ended.
     """
     try:
         yield
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.INTERNAL and error.details() == WRITE_FAILED:
+            raise errors.Draining("The connection was lost.") from None
+        raise errors.from_rpc_error(error) from None
     except grpc.RpcError as error:
         raise errors.from_rpc_error(error) from None
     except asyncio.InvalidStateError as error:
@@ -78,6 +84,10 @@ async def pieces(kind: UploadKind.ValueType, chunks: AsyncIterable[bytes]) -> As
 async def upload(
     call: grpc.aio.StreamUnaryCall[UploadContentRequest, UploadContentResponse],
 ) -> UploadContentResponse:
-    """The response to an upload. Raises MessageTooLarge, InvalidContent, StoreFull."""
+    """The response to an upload. Raises MessageTooLarge, InvalidContent, StoreFull.
+
+    A refusal that meets a write on its way may show as Draining: gRPC then tells no reason. The core reads on for a
+    while before it refuses, so that this is rare.
+    """
     with translated():
         return await call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -57,6 +58,8 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 MAX_RECEIVED_OCTETS = 2 << 20  # a request message: 1 MiB for a batch, 512 KiB for a piece of content, and room
 MAX_STREAM_AGE_SECONDS = 600.0  # then the client is asked to move on (DESIGN section 6)
 MAX_STREAMS = 10_000
+MAX_DISCARDED_OCTETS = 64 << 20  # read of an upload that is refused
+DISCARD_SECONDS = 5.0
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),
@@ -169,7 +172,11 @@ class ApiServer:
     def _single(self, streaming: Streaming, mutual_tls: bool) -> Callable[..., Any]:
         async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with _Stream(self, streaming, context, mutual_tls) as call:
-                return await streaming.run(call, requests)
+                try:
+                    return await streaming.run(call, requests)
+                except Exception:
+                    await _discard(requests)
+                    raise
 
         return serve
 
@@ -274,6 +281,17 @@ class _Stream:
         self._server._observer.finished(self._path, self._caller, outcome, self._began)
         if known is not None:
             await _abort(self._context, known)
+
+
+async def _discard(requests: Any) -> None:
+    """Read on before a refusal: a client whose write meets the end of its call is not told why by every gRPC."""
+    octets = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_SECONDS):
+            async for request in requests:
+                octets += request.ByteSize()
+                if octets > MAX_DISCARDED_OCTETS:
+                    return
 
 
 async def _abort(context: Any, error: RestanteError) -> Any:

@@ -124,16 +124,19 @@ class Transport(transport_pb2_grpc.TransportServiceServicer):
         async for request in requests:
             number, step = request.acceptance_id, request.WhichOneof("step")
             if step == "start":
-                open_[number] = (request.start, bytearray())
+                open_[number] = (request.start, bytearray(request.start.content))
                 self.core.begun.append(request.start)
-            elif step == "chunk":
+                if not request.start.whole:
+                    continue
+                step = "commit"
+            if step == "chunk":
                 open_[number][1].extend(request.chunk)
                 if self.core.grant:
                     yield transport_pb2.AcceptResponse(acceptance_id=number, granted_octets=len(request.chunk))
             elif step == "abort":
                 del open_[number]
                 self.core.aborted += 1
-            else:
+            elif step == "commit":
                 begin, content = open_.pop(number)
                 if self.core.refuse_commit:
                     yield transport_pb2.AcceptResponse(acceptance_id=number, reason=self.core.refuse_commit)
@@ -156,10 +159,10 @@ class Content(content_pb2_grpc.ContentServiceServicer):
         octets = bytearray()
         async for request in requests:
             octets += request.octets
-            if self.core.refuse_upload is not None and len(octets) > 400_000:
-                status = errors.to_status(self.core.refuse_upload)
-                trailers = (("grpc-status-details-bin", status.SerializeToString()),)
-                await context.abort(self.core.refuse_upload.code, "no", trailing_metadata=trailers)
+        if self.core.refuse_upload is not None and len(octets) > 400_000:  # having read on, as the core does
+            status = errors.to_status(self.core.refuse_upload)
+            trailers = (("grpc-status-details-bin", status.SerializeToString()),)
+            await context.abort(self.core.refuse_upload.code, "no", trailing_metadata=trailers)
         name = b"upload-%d" % len(self.core.uploads)
         self.core.uploads[name] = bytes(octets)
         return content_pb2.UploadContentResponse(upload_id=name, size_octets=len(octets))
