@@ -45,7 +45,7 @@ _held = select(content.c.content_id).where(
         exists().where(transport_message.c.content_id == content.c.content_id),
         exists().where(content_pin.c.content_id == content.c.content_id),
     ),
-)
+).execution_options(across_mailboxes=True)
 
 
 def notice(tx: Connection, content_ids: Iterable[int], now: int) -> None:

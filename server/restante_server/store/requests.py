@@ -23,7 +23,10 @@ _find = select(request.c.method, request.c.fingerprint, request.c.response).wher
     request.c.actor == bindparam("who"),
     request.c.request_id == bindparam("id"),
 )
-_expired = delete(request).where(request.c.expires_at < bindparam("before"))
+# Upkeep, of all mailboxes.
+_expired = (
+    delete(request).where(request.c.expires_at < bindparam("before")).execution_options(across_mailboxes=True)
+)
 
 
 def find(tx: Connection, key: Key, method: str, fingerprint: bytes) -> bytes | None:

@@ -14,7 +14,6 @@ from sqlalchemy import BigInteger, Boolean, ColumnElement, FromClause, Join, Sel
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import NamedFromClause
 
 from restante_server.store.idset import IdSet
 
@@ -28,7 +27,7 @@ class _JsonEach(FunctionElement[Any]):
     inherit_cache = True
 
 
-@compiles(_JsonEach, "sqlite")
+@compiles(_JsonEach)
 def _each_sqlite(element: _JsonEach, compiler: SQLCompiler, **kw: Any) -> str:
     return f"json_each({compiler.process(element.clauses, **kw)})"
 
@@ -46,7 +45,7 @@ class _JsonItem(FunctionElement[int]):
     inherit_cache = True
 
 
-@compiles(_JsonItem, "sqlite")
+@compiles(_JsonItem)
 def _item_sqlite(element: _JsonItem, compiler: SQLCompiler, **kw: Any) -> str:
     value, position = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"json_extract({value}, '$[{position}]')"
@@ -76,7 +75,7 @@ class _OrderedJoin(Join):
     inherit_cache = True
 
 
-@compiles(_OrderedJoin, "sqlite")
+@compiles(_OrderedJoin)
 def _join_sqlite(element: _OrderedJoin, compiler: SQLCompiler, **kw: Any) -> str:
     kw["asfrom"] = True
     left, right = compiler.process(element.left, **kw), compiler.process(element.right, **kw)
@@ -91,8 +90,7 @@ def _join_postgresql(element: _OrderedJoin, compiler: SQLCompiler, **kw: Any) ->
     left, right = compiler.process(element.left, **kw), compiler.process(element.right, **kw)
     kw["asfrom"] = False
     assert element.onclause is not None
-    assert isinstance(element.right, NamedFromClause)
-    name = compiler.preparer.quote(element.right.name)
+    name = right.rpartition(" AS ")[2]  # of the alias, else of the table
     within = compiler.process(element.onclause, **kw)
     # OFFSET keeps the planner from merging the subquery into the rest.
     return f"{left} CROSS JOIN LATERAL (SELECT {name}.* FROM {right} WHERE {within} OFFSET 0) AS {name}"  # noqa: S608 - of compiled parts
@@ -106,7 +104,7 @@ class _Among(FunctionElement[bool]):
     inherit_cache = True
 
 
-@compiles(_Among, "sqlite")
+@compiles(_Among)
 def _among_sqlite(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
     column, ids = (compiler.process(clause, **kw) for clause in element.clauses)
     return f"{column} IN {ids}"

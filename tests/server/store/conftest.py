@@ -1,14 +1,38 @@
-"""Every test of the store ends with `check`."""
+"""Every test of the store ends with `check`, and every statement it ran on mailbox data must name the mailbox."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import ClauseElement, Connection, Engine, event
 
 from restante_server.db.engine import Database
 from restante_server.store.check import check
+from tests.harness.tenancy import names_mailbox
 from tests.server.store.material import Box, make_box
+
+_examined: dict[ClauseElement, list[str]] = {}  # statements are kept by modules and run many times
+
+
+@pytest.fixture(autouse=True)
+def _tenancy() -> Iterator[None]:
+    """Fails a test that ran a statement which forgets the mailbox (tests/contract/test_tenancy.py)."""
+    forgotten: list[str] = []
+
+    def examine(tx: Connection, statement: Any, many: Any, params: Any, options: Any) -> None:
+        if not isinstance(statement, ClauseElement):
+            return
+        if statement not in _examined:
+            _examined[statement] = names_mailbox(statement)
+        if _examined[statement]:
+            forgotten.append(f"{', '.join(_examined[statement])} in {statement}")
+
+    event.listen(Engine, "before_execute", examine)
+    yield
+    event.remove(Engine, "before_execute", examine)
+    assert forgotten == []
 
 
 @pytest.fixture
