@@ -33,6 +33,7 @@ from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Call as Write
 from restante_server.store import contents
 from restante_server.transport import queue
+from restante_server.transport.dsn import clean
 from restante_server.transport.queue import Lease, Outcome
 from restante_server.transport.states import State
 
@@ -41,6 +42,7 @@ CHUNK_OCTETS = 256 << 10
 MAX_LEASES = 1_000
 DEFAULT_LEASE_SECONDS = 300
 LOOK_SECONDS = 1.0  # how soon work is seen that became due elsewhere
+AGAIN_SECONDS = 0.05  # when another core held the rows that are due
 LEASES_AT_ONCE = 50  # in one message
 STATES = {
     OutcomeKind.OUTCOME_KIND_RELAYED: State.RELAYED,
@@ -68,28 +70,31 @@ async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIter
     try:
         while not draining.is_set():
             changed.clear()
-            leases, held = await _lease(call, held, request.max_leases, seconds)
+            leases, held, passed_over = await lease_now(call, held, request.max_leases, seconds)
             for start in range(0, len(leases), LEASES_AT_ONCE):
                 some = leases[start : start + LEASES_AT_ONCE]
-                yield LeaseOutboundResponse(leases=[_lease_of(lease) for lease in some])
+                yield LeaseOutboundResponse(leases=map(lease_of, some))
             if not leases:
-                await _until(changed)
+                await _until(changed, AGAIN_SECONDS if passed_over else LOOK_SECONDS)
         yield LeaseOutboundResponse(draining=True)
     finally:
         for stop in stops:
             stop()
 
 
-async def _until(changed: asyncio.Event) -> None:
+async def _until(changed: asyncio.Event, seconds: float) -> None:
     try:
-        async with asyncio.timeout(LOOK_SECONDS):
+        async with asyncio.timeout(seconds):
             await changed.wait()
     except TimeoutError:
         return
 
 
-async def _lease(call: Call, held: set[int], most: int, seconds: int) -> tuple[list[Lease], set[int]]:
-    """New leases, and all that this stream has out now. Writes only when there is something to lease."""
+async def lease_now(call: Call, held: set[int], most: int, seconds: int) -> tuple[list[Lease], set[int], bool]:
+    """(new leases, all that this stream has out now, whether another core was just at all the work that is due).
+
+    Writes only when there is something to lease.
+    """
 
     def look(tx: Connection) -> tuple[set[int], bool]:
         return queue.standing(tx, held), queue.anything_due(tx, now_microseconds(tx))
@@ -97,9 +102,10 @@ async def _lease(call: Call, held: set[int], most: int, seconds: int) -> tuple[l
     standing, due = await call.core.db.read(look)
     room = most - len(standing)
     if room <= 0 or not due:
-        return [], standing
-    leases = await call.core.db.write(Write(lambda tx: queue.lease(tx, now_microseconds(tx), room, seconds), rows=room))
-    return leases, standing | {lease.lease_id for lease in leases}
+        return [], standing, False
+    write = Write(lambda tx: queue.lease(tx, now_microseconds(tx), room, seconds), rows=room)
+    leases = await call.core.db.write(write)
+    return leases, standing | {lease.lease_id for lease in leases}, not leases
 
 
 def lease_seconds(given: int) -> int:
@@ -109,7 +115,7 @@ def lease_seconds(given: int) -> int:
     return given or DEFAULT_LEASE_SECONDS
 
 
-def _lease_of(lease: Lease) -> OutboundLease:
+def lease_of(lease: Lease) -> OutboundLease:
     origin = lease.origin
     expires_at = Timestamp()
     expires_at.FromMicroseconds(lease.expires_at)
@@ -197,7 +203,5 @@ def _outcome(given: RecipientOutcome) -> Outcome:
     if state is None:
         raise InvalidArgument(field="outcomes.kind", problem="relayed, deferred or failed")
     status = given.status if _STATUS.fullmatch(given.status) else USUAL_STATUS[state]
-    diagnostic = given.diagnostic.replace("\0", "")[:512]
-    return Outcome(
-        given.recipient_id, state, status, diagnostic, given.remote_host.replace("\0", "")[:255], given.dsn_passed_on
-    )
+    diagnostic, remote_host = clean(given.diagnostic)[:512], clean(given.remote_host)[:255]
+    return Outcome(given.recipient_id, state, status, diagnostic, remote_host, given.dsn_passed_on)

@@ -233,10 +233,17 @@ class Acceptances:
         if len(self._running) >= MAX_OPEN or self._held >= MAX_HELD_OCTETS:
             self.answer(AcceptResponse(acceptance_id=acceptance_id, reason=StoreBusy.reason))
             return
+        content, whole = begin.content, begin.whole
+        begin.ClearField("content")  # a repeated request_id is the same request however its content is cut
+        begin.ClearField("whole")
         acceptance = _Acceptance(self, acceptance_id, begin)
         self._open[acceptance_id] = acceptance
         self._running.add(acceptance)
         self.call.core.spawn(acceptance.run(), f"acceptance {acceptance_id}")
+        if content:
+            acceptance.add(content)
+        if whole:
+            acceptance.commit()
 
 
 class _Acceptance:

@@ -115,7 +115,7 @@ def _text(report: Report) -> str:
     action = report.recipients[0].action
     lines = [f"This is the mail system at {report.reporting_mta}.", "", *SENTENCES[action].split("\r\n"), ""]
     for item in report.recipients:
-        said = f"{item.remote_host} said: " if item.remote_host else ""
+        said = f"{clean(item.remote_host)} said: " if item.remote_host else ""
         reason = clean(item.diagnostic)
         lines.append(f"<{clean(item.final_recipient)}>: {item.status}" + (f" {said}{reason}" if reason else ""))
         if item.will_retry_until is not None:

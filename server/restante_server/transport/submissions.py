@@ -63,7 +63,7 @@ def cancel(tx: Connection, settings: TransportSettings, account_id: int, submiss
         row for row in recipients.of_messages(tx, origins) if row.state in (int(State.SCHEDULED), int(State.PENDING))
     ]
     if not waiting:
-        raise SubmissionNotCancellable(submission_id=submission_id)
+        raise SubmissionNotCancellable
     recipients.settle(tx, settings, origins, [Settlement(row, State.DISCARDED, *TAKEN_BACK) for row in waiting], now)
     return get(tx, account_id, submission_id)
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -120,17 +121,19 @@ async def test_unknown_recipients_refuse_only_when_nobody_is_known(world: World)
     assert lease.reverse_path == ""
 
 
-async def test_an_account_that_vanishes_after_rcpt_is_a_failure_and_reported(world: World) -> None:
+async def test_an_account_that_vanishes_after_rcpt_is_a_failure_and_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entered, removed = asyncio.Event(), asyncio.Event()
-    resolve = world.core.dispatcher.short_read
+    resolve: Any = world.core.dispatcher.short_read
 
-    async def slowly(function: object) -> object:
-        found = await resolve(function)  # type: ignore[arg-type]
+    async def slowly(function: Any) -> Any:
+        found = await resolve(function)
         entered.set()
         await removed.wait()
         return found
 
-    world.core.dispatcher.short_read = slowly  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(world.core.dispatcher, "short_read", slowly)
     accepting = asyncio.create_task(world.accept(["alice@example.test", "bob@example.test"]))
     await entered.wait()
     await world.db.write(Write(lambda tx: accounts.remove(tx, "alice@example.test")))

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, select
 
 from restante import config
+from restante.v1.content_pb2 import UploadKind
 from restante.v1.session_pb2 import Scope
 from restante.v1.submission_pb2 import (
     EnvelopeOptions,
@@ -27,7 +28,6 @@ from restante.v1.transport_pb2 import (
     AcceptBegin,
     AcceptRequest,
     AcceptResponse,
-    LeaseOutboundRequest,
     OutboundLease,
     OutcomeKind,
     ReadOutboundRequest,
@@ -49,8 +49,9 @@ from restante_server.directory import accounts, aliases, domains
 from restante_server.observe import CallObserver
 from restante_server.store import check as store_check
 from restante_server.store import contents as store_contents
+from restante_server.store import uploads
 from restante_server.store.contents import Wanted
-from restante_server.store.staging import Contents, ContentSettings
+from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.transport import check as transport_check
 from restante_server.transport.service import Transport
 from restante_server.transport.states import State
@@ -140,6 +141,9 @@ class World:
     async def add_alias(self, address: str, *targets: str) -> None:
         await self.db.write(Write(lambda tx: aliases.create(tx, START, address, targets)))
 
+    async def set_catch_all(self, address: str) -> None:
+        await self.db.write(Write(lambda tx: domains.set_catch_all(tx, "example.test", address)))
+
     async def accept(
         self,
         recipients: Sequence[str | EnvelopeRecipient],
@@ -215,15 +219,10 @@ class World:
         await self.transport.deliver()
 
     async def lease(self, most: int = 100, seconds: int = 0) -> list[OutboundLease]:
-        """What a relay would be given now. Its stream ends after that."""
-        stream = outbound.lease_outbound(
-            self.call(self.gateway("relay"), FOREVER), LeaseOutboundRequest(max_leases=most, lease_seconds=seconds)
-        )
-        try:
-            async with asyncio.timeout(0.15):
-                return list((await anext(stream)).leases)
-        except TimeoutError:
-            return []
+        """What a relay that has nothing out would be given now."""
+        call = self.call(self.gateway("relay"), FOREVER)
+        leases, _, _ = await outbound.lease_now(call, set(), most, outbound.lease_seconds(seconds))
+        return list(map(outbound.lease_of, leases))
 
     async def report(self, lease: OutboundLease, *outcomes: RecipientOutcome) -> None:
         await self.run(ReportOutcomeRequest(lease_id=lease.lease_id, outcomes=outcomes), self.gateway("relay"))
@@ -257,6 +256,20 @@ class World:
             caller = self.session(name, Scope.SCOPE_SMTP_SUBMIT, "smtp")
         response: SubmitMessageResponse = await self.run(request, caller)
         return response
+
+    async def upload(self, name: str, octets: bytes, kind: int = UploadKind.UPLOAD_KIND_MESSAGE) -> bytes:
+        """A finished upload."""
+        form = Form.MAKE_CANONICAL if kind == UploadKind.UPLOAD_KIND_MESSAGE else Form.ANY
+        staged = await self.core.contents.stage(octets, form)
+        upload_id, account_id = secrets.token_bytes(16), self.people[name].account_id
+        now = self.call(self.gateway()).now
+
+        def run(tx: Connection) -> None:
+            uploads.begin(tx, upload_id, account_id, kind, now)
+            uploads.finish(tx, upload_id, len(octets), staged, now)
+
+        await self.db.write(Write(run))
+        return upload_id
 
     async def problems(self) -> list[str]:
         return await self.db.read(lambda tx: store_check.check(tx) + transport_check.check(tx))

@@ -1,0 +1,320 @@
+"""What users send: whose name it may bear, what is changed, who gets it, and what the sender keeps and hears."""
+
+from __future__ import annotations
+
+import secrets
+from email import message_from_bytes, policy
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from restante.errors import (
+    InvalidAddress,
+    InvalidContent,
+    MailLoop,
+    NoRecipients,
+    PermissionDenied,
+    RecipientNotFound,
+    RequestIdReused,
+    SenderNotPermitted,
+    SubmissionNotCancellable,
+    SubmissionNotFound,
+    UploadNotFound,
+)
+from restante.v1.admin_pb2 import SentCopyPolicy
+from restante.v1.content_pb2 import UploadKind
+from restante.v1.message_pb2 import Attachment, Draft
+from restante.v1.submission_pb2 import (
+    CancelSubmissionRequest,
+    GetSubmissionRequest,
+    ListSubmissionsRequest,
+    SubmitMessageRequest,
+)
+from restante.v1.types_pb2 import MailAddress
+from restante_server.db.operation import Call as Write
+from restante_server.directory import accounts
+from restante_server.transport.schedule import DAY, HOUR
+from restante_server.transport.states import State
+from tests.server.transport.world import TRACE, World
+
+SENT, DRAFTS = 2, 3
+LETTER = (
+    b"From: Alice <alice@example.test>\r\nTo: Bob <bob@example.test>\r\n"
+    b"Bcc: carol@example.test,\r\n eve@example.net\r\nSubject: Lunch\r\n"
+    b"Date: Mon, 1 Jan 2029 10:00:00 +0000\r\nMessage-ID: <1@example.test>\r\n\r\nBcc: not a field\r\n"
+)
+WITHOUT_BCC = LETTER.replace(b"Bcc: carol@example.test,\r\n eve@example.net\r\n", b"")
+
+
+@pytest.mark.parametrize("form", ["content", "upload"])
+async def test_bcc_is_removed_octet_for_octet_and_kept_by_the_sender(world: World, form: str) -> None:
+    # behaviour 94, RFC 6409 8
+    if form == "content":
+        response = await world.submit("alice", LETTER)
+    else:
+        response = await world.submit("alice", upload_id=await world.upload("alice", LETTER))
+    (bobs,), (carols,), (kept,) = [
+        await world.letters("bob"),
+        await world.letters("carol"),
+        await world.letters("alice", SENT),
+    ]
+    assert bobs.content == carols.content == WITHOUT_BCC
+    assert kept.content == LETTER
+    assert kept.head == b""
+    assert kept.message_id == response.sent_message_id
+    assert response.commit.change_number > 0
+    (lease,) = await world.lease()
+    octets = await world.read_outbound(lease)
+    assert octets.endswith(b"\r\n" + WITHOUT_BCC)
+    assert octets.count(b"Bcc") == 1
+    assert octets[: -len(WITHOUT_BCC)].startswith(b"Received: by mx.example.test")
+    states = [(one.forward_path, State(one.state)) for one in response.submission.recipients]
+    assert states == [
+        ("bob@example.test", State.DELIVERED),
+        ("carol@example.test", State.DELIVERED),
+        ("eve@example.net", State.PENDING),
+    ]
+
+
+async def test_a_large_upload_without_need_of_change_is_not_copied(world: World) -> None:
+    octets = WITHOUT_BCC + b"0123456789\r\n" * 200_000
+    response = await world.submit("alice", upload_id=await world.upload("alice", octets))
+    assert (await world.letters("bob"))[0].content == octets
+    assert (await world.letters("alice", SENT))[0].content == octets
+    with pytest.raises(UploadNotFound):
+        await world.submit("alice", upload_id=secrets.token_bytes(16))
+    big = LETTER + b"0123456789\r\n" * 200_000
+    again = await world.submit("alice", upload_id=await world.upload("alice", big))
+    assert again.submission.submission_id > response.submission.submission_id
+    assert (await world.letters("bob"))[1].content == WITHOUT_BCC + b"0123456789\r\n" * 200_000
+    await world.lease()
+
+
+async def test_an_upload_is_used_up_and_a_repeat_still_gets_its_answer(world: World) -> None:
+    upload_id, request_id = await world.upload("alice", WITHOUT_BCC), secrets.token_bytes(16)
+    first = await world.submit("alice", upload_id=upload_id, request_id=request_id)
+    again = await world.submit("alice", upload_id=upload_id, request_id=request_id)
+    assert first == again
+    with pytest.raises(UploadNotFound):
+        await world.submit("alice", upload_id=upload_id)
+    with pytest.raises(RequestIdReused):
+        await world.submit("alice", WITHOUT_BCC, request_id=request_id)
+    world.clock.ahead += 6 * DAY
+    assert (await world.submit("alice", upload_id=upload_id, request_id=request_id)).submission == first.submission
+    assert len(await world.letters("bob")) == 1
+
+
+async def test_others_uploads_are_nobodys(world: World) -> None:
+    upload_id = await world.upload("bob", WITHOUT_BCC)
+    with pytest.raises(UploadNotFound):
+        await world.submit("alice", upload_id=upload_id)
+
+
+async def test_a_missing_date_and_message_id_are_added(world: World) -> None:
+    # behaviour 94
+    await world.submit("alice", b"From: alice@example.test\nTo: bob@example.test\n\nhi")
+    (letter,) = await world.letters("bob")
+    parsed = message_from_bytes(letter.content, policy=policy.default)
+    assert parsed["Message-ID"].endswith("@mx.example.test>")
+    assert parsed["Date"].datetime is not None
+    assert letter.content.endswith(b"From: alice@example.test\r\nTo: bob@example.test\r\n\r\nhi\r\n")
+    (kept,) = await world.letters("alice", SENT)
+    assert kept.content == letter.content
+
+
+async def test_forged_trace_fields_are_cut(world: World) -> None:
+    await world.submit("alice", b"Delivered-To: bob@example.test\r\n" + WITHOUT_BCC)
+    assert (await world.letters("bob"))[0].content == WITHOUT_BCC
+
+
+@pytest.mark.parametrize(
+    ("fields", "reverse_path", "right"),
+    [
+        ("From: alice@example.test", None, True),
+        ("From: ALICE@Example.TEST", None, True),
+        ("From: alice+lists@example.test", None, True),
+        ("From: alice@example.test", "alice+bounces@example.test", True),
+        ("From: alice@example.test", "", True),
+        ("From: sales@example.test", None, True),
+        ("From: sales+x@example.test", "sales@example.test", True),
+        ("From: chained@example.test", None, True),
+        ("From: alice@example.test, sales@example.test\r\nSender: alice@example.test", None, True),
+        ("From: bob@example.test", None, False),
+        ("From: team@example.test", None, False),
+        ("From: eve@example.net", None, False),
+        ("From: anything@example.test", None, False),
+        ("From: postmaster@example.test", None, False),
+        ("From: alicia@example.test", None, False),
+        ("From: alice@example.test.example.net", None, False),
+        ("From: alice@example.test, bob@example.test\r\nSender: alice@example.test", None, False),
+        ("From: alice@example.test\r\nSender: bob@example.test", None, False),
+        ("From: alice@example.test\r\nResent-From: bob@example.test", None, False),
+        ("From: alice@example.test", "bob@example.test", False),
+        ("From: alice@example.test", "team@example.test", False),
+        ("From: \"alice@example.test\"@example.net", None, False),
+    ],
+)  # fmt: skip
+async def test_only_own_names_may_be_used(world: World, fields: str, reverse_path: str | None, right: bool) -> None:
+    await world.add_alias("sales@example.test", "alice@example.test")
+    await world.add_alias("chained@example.test", "sales@example.test")
+    await world.add_alias("team@example.test", "alice@example.test", "bob@example.test")
+    await world.set_catch_all("alice@example.test")
+    given: dict[str, Any] = {} if reverse_path is None else {"reverse_path": reverse_path}
+    letter = f"{fields}\r\nTo: bob@example.test\r\n\r\nhi\r\n".encode()
+    if right:
+        await world.submit("alice", letter, **given)
+        path = "alice@example.test" if reverse_path is None else reverse_path
+        assert (await world.letters("bob"))[0].head.startswith(f"Return-Path: <{path}>\r\n".encode())
+    else:
+        with pytest.raises(SenderNotPermitted):
+            await world.submit("alice", letter, **given)
+        assert await world.letters("bob") == []
+
+
+@pytest.mark.parametrize(
+    ("letter", "recipients", "error"),
+    [
+        (b"From: alice@example.test\r\n\r\nhi\r\n", (), NoRecipients),
+        (b"From: alice@example.test\r\nTo: undisclosed:;\r\n\r\nhi\r\n", (), NoRecipients),
+        (WITHOUT_BCC, ("bob@example.test", "nobody@example.test", "eve@example.net"), RecipientNotFound),
+        (WITHOUT_BCC, ("bob@example.test", "no address"), InvalidAddress),
+        (b"From: alice@example.test\r\nTo: bob\r\n\r\nhi\r\n", (), InvalidAddress),
+        (b"From: alice@example.test\r\nTo: bob@example.test\r\n\r\nhi\0\r\n", (), InvalidContent),
+        (b"From: alice@example.test\r\nFrom: alice@example.test\r\n\r\nhi\r\n", ("bob@example.test",), InvalidContent),
+        (b"Received: by x\r\n" * 101 + WITHOUT_BCC, (), MailLoop),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_whole(
+    world: World, letter: bytes, recipients: tuple[str, ...], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await world.submit("alice", letter, recipients=recipients)
+    assert await world.letters("bob") == await world.letters("alice", SENT) == await world.lease() == []
+
+
+@pytest.mark.parametrize(
+    ("policy_name", "by_api", "by_smtp"),
+    [("API", 1, 0), ("ALWAYS", 1, 1), ("NEVER", 0, 0)],
+)
+async def test_the_sender_keeps_a_copy_as_the_account_says(
+    world: World, policy_name: str, by_api: int, by_smtp: int
+) -> None:
+    chosen = SentCopyPolicy.Value(f"SENT_COPY_POLICY_{policy_name}")
+    await world.db.write(Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(sent_copy=chosen))))
+    await world.submit("alice", WITHOUT_BCC, recipients=["bob@example.test"])
+    assert len(await world.letters("alice", SENT)) == by_api
+    response = await world.submit("alice", WITHOUT_BCC, recipients=["bob@example.test"], via_smtp=True)
+    assert len(await world.letters("alice", SENT)) == by_api + by_smtp
+    assert bool(response.sent_message_id) == bool(by_smtp)
+    assert len(await world.letters("bob")) == 2
+    assert (await world.letters("bob"))[1].head.endswith(TRACE.encode())
+
+
+async def test_only_a_gateway_says_that_mail_came_by_smtp(world: World) -> None:
+    with pytest.raises(PermissionDenied):
+        await world.run(
+            _request(WITHOUT_BCC, via_smtp=True),
+            world.session("alice"),
+        )
+    with pytest.raises(PermissionDenied):
+        await world.submit("alice", WITHOUT_BCC, trace_field="Received: by bank.example.net\r\n")
+
+
+def _request(content: bytes, **fields: Any) -> Any:
+    return SubmitMessageRequest(content=content, request_id=secrets.token_bytes(16), **fields)
+
+
+async def test_a_message_to_oneself_and_its_copy(world: World) -> None:
+    await world.submit("alice", WITHOUT_BCC, recipients=["alice@example.test"])
+    (kept,), (got,) = await world.letters("alice", SENT), await world.letters("alice")
+    assert (kept.flags, got.flags) == (1, 0)
+
+
+async def test_a_full_local_mailbox_is_reported_to_the_sender(world: World) -> None:
+    await world.add_account("dora@example.test", quota_octets=10)
+    response = await world.submit("alice", WITHOUT_BCC, recipients=["dora@example.test", "bob@example.test"])
+    assert [State(one.state) for one in response.submission.recipients] == [State.FAILED, State.DELIVERED]
+    await world.settle()
+    assert b"Status: 5.2.2\r\n" in (await world.letters("alice"))[0].content
+
+
+async def test_a_draft_of_parts_is_sent(world: World) -> None:
+    attached = await world.upload("alice", b"\x00\x01\x02", UploadKind.UPLOAD_KIND_ATTACHMENT)
+    draft = Draft(
+        to=[MailAddress(display_name="Bób", address="bob@example.test")],
+        bcc=[MailAddress(address="carol@example.test")],
+        subject="Grüße",
+        text="Hallo\n",
+        attachments=[Attachment(file_name="x.bin", media_type="application/x-bin", upload_id=attached)],
+    )
+    await world.submit("alice", draft=draft)
+    parsed = message_from_bytes((await world.letters("carol"))[0].content, policy=policy.default)
+    assert parsed["Subject"] == "Grüße"
+    assert parsed["From"] == "alice@example.test"
+    assert "Bcc" not in parsed
+    assert [part.get_content() for part in parsed.iter_attachments()] == [b"\x00\x01\x02"]
+    with pytest.raises(UploadNotFound):
+        await world.submit("alice", draft=draft)
+
+
+async def test_a_stored_message_is_sent(world: World) -> None:
+    first = await world.submit("alice", LETTER, recipients=["bob@example.test"])
+    await world.submit("alice", message_id=first.sent_message_id)
+    assert [letter.content for letter in await world.letters("carol")] == [WITHOUT_BCC]
+    await world.lease()
+
+
+async def test_scheduled_mail_goes_at_its_time(world: World) -> None:
+    moment = Timestamp()
+    moment.FromMicroseconds(world.call(world.gateway()).now + 2 * HOUR)
+    response = await world.submit("alice", LETTER, send_at=moment)
+    assert {State(one.state) for one in response.submission.recipients} == {State.SCHEDULED}
+    assert len(await world.letters("alice", SENT)) == 1
+    await world.pass_time(HOUR)
+    assert await world.letters("bob") == await world.lease() == []
+    await world.pass_time(HOUR + 1_000_000)
+    assert len(await world.letters("bob")) == len(await world.lease()) == 1
+
+
+async def test_scheduled_mail_can_be_taken_back_whole(world: World) -> None:
+    moment = Timestamp()
+    moment.FromMicroseconds(world.call(world.gateway()).now + 2 * HOUR)
+    response = await world.submit("alice", LETTER, send_at=moment)
+    number = response.submission.submission_id
+    with pytest.raises(SubmissionNotFound):
+        await world.run(CancelSubmissionRequest(submission_id=number), world.session("bob"))
+    cancelled = await world.run(CancelSubmissionRequest(submission_id=number), world.session("alice"))
+    assert {State(one.state) for one in cancelled.submission.recipients} == {State.DISCARDED}
+    await world.pass_time(3 * HOUR)
+    assert await world.letters("bob") == await world.lease() == []
+    with pytest.raises(SubmissionNotCancellable):
+        await world.run(CancelSubmissionRequest(submission_id=number), world.session("alice"))
+
+
+async def test_what_is_delivered_or_with_a_relay_cannot_be_taken_back(world: World) -> None:
+    number = (await world.submit("alice", LETTER)).submission.submission_id
+    await world.lease()
+    with pytest.raises(SubmissionNotCancellable):
+        await world.run(CancelSubmissionRequest(submission_id=number), world.session("alice"))
+    second = (await world.submit("alice", LETTER)).submission.submission_id
+    answer = await world.run(CancelSubmissionRequest(submission_id=second), world.session("alice"))
+    states = [State(one.state) for one in answer.submission.recipients]
+    assert states == [State.DELIVERED, State.DELIVERED, State.DISCARDED]
+
+
+async def test_submissions_are_listed_latest_first_and_to_their_owner_alone(world: World) -> None:
+    made = [(await world.submit("alice", WITHOUT_BCC)).submission for _ in range(5)]
+    found, token = [], ""
+    while True:
+        page = await world.run(ListSubmissionsRequest(page_size=2, page_token=token), world.session("alice"))
+        found += page.submissions
+        if not (token := page.next_page_token):
+            break
+    assert found == made[::-1]
+    assert found[0].subject == "Lunch"
+    got = await world.run(GetSubmissionRequest(submission_id=made[0].submission_id), world.session("alice"))
+    assert got.submission == made[0]
+    with pytest.raises(SubmissionNotFound):
+        await world.run(GetSubmissionRequest(submission_id=made[0].submission_id), world.session("bob"))
+    assert not (await world.run(ListSubmissionsRequest(), world.session("bob"))).submissions
