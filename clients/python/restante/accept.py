@@ -45,6 +45,10 @@ class Acceptance:
         """
         if not self._outcome.done():
             self._stream.send(AcceptRequest(acceptance_id=self._id, commit=True))
+        return await self.outcome()
+
+    async def outcome(self) -> int:
+        """What became of it, once it has been committed. See `commit`."""
         await asyncio.wait([self._outcome])
         return self._check()
 
@@ -166,6 +170,13 @@ class AcceptStream:
             self._retiring = {stream for stream in self._retiring if stream._acceptances}
             self._stream = _Stream(self._open_stream())
         return self._stream.start(next(self._ids), begin)
+
+    async def take(self, begin: AcceptBegin, content: bytes) -> int:
+        """`start`, `feed` and `commit` in one, for a content of at most 256 KiB: a third of the cost. See `commit`."""
+        whole = AcceptBegin()
+        whole.CopyFrom(begin)
+        whole.content, whole.whole = content, True
+        return await self.start(whole).outcome()
 
     async def close(self) -> None:
         """End every stream; what was not committed is forgotten by the core."""

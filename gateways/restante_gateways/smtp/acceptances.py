@@ -32,6 +32,9 @@ class AcceptStream(Protocol):
     def start(self, begin: transport_pb2.AcceptBegin) -> accept.Acceptance:
         """Begin an acceptance."""
 
+    async def take(self, begin: transport_pb2.AcceptBegin, content: bytes) -> int:
+        """A whole acceptance in one piece; its name in queue and trace. Raises RestanteError."""
+
 
 class Link(Protocol):
     """`restante.link.CoreLink`, as far as it is used."""
@@ -97,14 +100,7 @@ class MxAcceptance:
             raise
 
     async def _send_held(self) -> int:
-        acceptance = self._link.accept.start(self._begin)
-        try:
-            if self._held:
-                await acceptance.feed(b"".join(self._held))
-        except BaseException:
-            acceptance.abort()
-            raise
-        return await acceptance.commit()  # from here on it is the core's to decide, even if the client goes away
+        return await self._link.accept.take(self._begin, b"".join(self._held))
 
     async def abandon(self) -> None:
         """See Acceptance."""

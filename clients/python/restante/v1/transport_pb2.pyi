@@ -147,6 +147,8 @@ class AcceptBegin(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
     """Required: 16 random octets."""
     reverse_path: _builtins.str
@@ -155,6 +157,10 @@ class AcceptBegin(_message.Message):
     """IP address of the client."""
     trace_field: _builtins.str
     """The Received field for this hop, with its CRLF, without `for`; at most 2 KiB."""
+    content: _builtins.bytes
+    """The first octets of the content, as in a chunk."""
+    whole: _builtins.bool
+    """The content is complete: neither chunk nor commit follows. Most mail needs this one message."""
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[_submission_pb2.EnvelopeRecipient]:
         """Those that were verified, at most 1000."""
@@ -172,10 +178,12 @@ class AcceptBegin(_message.Message):
         options: _submission_pb2.EnvelopeOptions | None = ...,
         client_address: _builtins.str = ...,
         trace_field: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+        whole: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "options", b"options", "recipients", b"recipients", "request_id", b"request_id", "reverse_path", b"reverse_path", "trace_field", b"trace_field"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "content", b"content", "options", b"options", "recipients", b"recipients", "request_id", b"request_id", "reverse_path", b"reverse_path", "trace_field", b"trace_field", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
