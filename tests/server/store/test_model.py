@@ -1,0 +1,239 @@
+"""Any sequence of operations does what a few lines of Python say it does, and a copy kept by changes stays equal."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from restante_server.db import schema
+from restante_server.db.engine import open_database
+from restante_server.store import changes, flags, folders, mailboxes, removal, transfer
+from restante_server.store.changes import FolderDelta
+from restante_server.store.check import check
+from restante_server.store.flags import FlagChange
+from restante_server.store.idset import IdSet
+from restante_server.store.removal import Mode
+from restante_server.store.selection import Selection
+from tests.server.store.material import NOW, Box, make_box
+
+R = TypeVar("R")
+FOLDERS = st.sampled_from(["inbox", "trash", "archive"])
+UIDS = st.lists(st.tuples(st.integers(1, 14), st.integers(0, 6)), min_size=1, max_size=4)
+WORDS = st.lists(st.sampled_from(["work", "Home", "later"]), max_size=2)
+BITS = st.integers(0, 31)
+SEEN, DELETED = 1, 8
+
+
+@dataclass(frozen=True)
+class Known:
+    """One message as the model has it."""
+
+    message_id: int
+    flags: int
+    words: frozenset[str]
+    change: int
+
+
+@dataclass
+class Place:
+    """One folder as the model has it."""
+
+    messages: dict[int, Known] = field(default_factory=dict)  # by UID
+    uid_next: int = 1
+
+    def add(self, known: Known) -> int:
+        self.messages[self.uid_next] = known
+        self.uid_next += 1
+        return self.uid_next - 1
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Each rule does one thing to the store and to the model; the invariant compares them."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.folder = tempfile.mkdtemp()
+        self.database = open_database(f"sqlite:///{Path(self.folder) / 'store.db'}")
+        schema.metadata.create_all(self.database.engine)
+        self.box: Box = self.run(make_box(self.database))
+        self.places = {name: Place() for name in ("inbox", "trash", "archive")}
+        self.gone: dict[int, tuple[str, Known]] = {}  # recoverable: where from, and what
+        self.next_id = 1
+        self.change: int = self.run(self.box.read(mailboxes.change_number))
+        self.copies: dict[str, tuple[int, dict[int, tuple[int, ...]]]] = {name: (0, {}) for name in self.places}
+
+    def teardown(self) -> None:
+        if hasattr(self, "database"):
+            try:
+                assert self.run(self.database.read(check)) == []
+            finally:
+                self.run(self.database.close())
+                self.loop.close()
+                shutil.rmtree(self.folder)
+
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
+        return self.loop.run_until_complete(work)
+
+    def write(self, function: Callable[..., R], *args: object, **named: object) -> R:
+        return self.run(self.box.write(function, *args, **named))
+
+    def id_of(self, name: str) -> int:
+        folder_id: int = getattr(self.box, name)
+        return folder_id
+
+    def select(self, name: str, runs: list[tuple[int, int]], **named: bool) -> tuple[Selection, list[int]]:
+        ids = IdSet.from_runs((first, first + length) for first, length in runs)
+        there = [uid for uid in sorted(self.places[name].messages) if uid in ids]
+        return Selection(self.id_of(name), ids, **named), there
+
+    @rule(name=FOLDERS, count=st.integers(1, 4), bits=BITS, words=WORDS)
+    def add(self, name: str, count: int, bits: int, words: list[str]) -> None:
+        placed = self.run(self.box.fill(self.id_of(name), count, flags=bits, keywords=tuple(words)))
+        self.change += 1
+        for where in placed:
+            known = Known(self.next_id, bits, frozenset(words), self.change)
+            assert (where.message_id, where.uid) == (self.next_id, self.places[name].add(known))
+            self.next_id += 1
+
+    @rule(name=FOLDERS, runs=UIDS, how=st.sampled_from(FlagChange), bits=BITS, words=WORDS, back=st.integers(-1, 3))
+    def set_flags(
+        self, name: str, runs: list[tuple[int, int]], how: FlagChange, bits: int, words: list[str], back: int
+    ) -> None:
+        selection, there = self.select(name, runs)
+        limit = None if back < 0 else self.change - back
+        done = self.write(flags.change_flags, selection, how, bits, words, if_change_number=limit)
+        messages = self.places[name].messages
+        left = [uid for uid in there if limit is not None and messages[uid].change > limit]
+        assert (done.left, done.found) == (IdSet.of(left), len(there) - len(left))
+        changed = {}
+        for uid in set(there) - set(left):
+            known = messages[uid]
+            if how is FlagChange.ADD:
+                after = replace(known, flags=known.flags | bits, words=known.words | set(words))
+            elif how is FlagChange.REMOVE:
+                after = replace(known, flags=known.flags & ~bits, words=known.words - set(words))
+            else:
+                after = replace(known, flags=bits, words=frozenset(words))
+            if after != known:
+                changed[uid] = after
+        self.raise_change(bool(changed), done.change_number)
+        messages.update({uid: replace(known, change=self.change) for uid, known in changed.items()})
+
+    @rule(name=FOLDERS, runs=UIDS, into=FOLDERS)
+    def copy(self, name: str, runs: list[tuple[int, int]], into: str) -> None:
+        selection, there = self.select(name, runs)
+        done = self.write(transfer.copy, selection, self.id_of(into))
+        self.raise_change(bool(there), done.change_number)
+        made = []
+        for known in [self.places[name].messages[uid] for uid in there]:
+            made.append(self.places[into].add(replace(known, message_id=self.next_id, change=self.change)))
+            self.next_id += 1
+        assert (done.source, done.target_uids) == (IdSet.of(there), IdSet.of(made))
+
+    @rule(name=FOLDERS, runs=UIDS, into=FOLDERS)
+    def move(self, name: str, runs: list[tuple[int, int]], into: str) -> None:
+        selection, there = self.select(name, runs)
+        done = self.write(transfer.move, selection, self.id_of(into), NOW)
+        self.raise_change(bool(there), done.change_number)
+        moved = [self.places[name].messages.pop(uid) for uid in there]
+        made = [self.places[into].add(replace(known, change=self.change)) for known in moved]
+        assert (done.source, done.target_uids) == (IdSet.of(there), IdSet.of(made))
+
+    @rule(name=FOLDERS, runs=UIDS, mode=st.sampled_from(Mode), marked=st.booleans())
+    def delete(self, name: str, runs: list[tuple[int, int]], mode: Mode, marked: bool) -> None:
+        selection, there = self.select(name, runs, only_deleted=marked)
+        place = self.places[name]
+        if marked:
+            there = [uid for uid in there if place.messages[uid].flags & DELETED]
+        done = self.write(removal.remove, selection, mode, NOW)
+        self.raise_change(bool(there), done.change_number)
+        assert done.ids == IdSet.of(there)
+        for uid in there:
+            known = replace(place.messages.pop(uid), change=self.change)
+            if mode is Mode.TO_TRASH and name != "trash":
+                self.places["trash"].add(known)
+            elif mode is not Mode.HARD:
+                self.gone[known.message_id] = (name, known)
+
+    @rule(wanted=st.sets(st.integers(1, 30), min_size=1))
+    def recover(self, wanted: set[int]) -> None:
+        recovered, number = self.write(removal.recover, IdSet.of(wanted), NOW)
+        assert recovered == sorted(wanted & self.gone.keys())
+        self.raise_change(bool(recovered), number)
+        for message_id in recovered:
+            name, known = self.gone.pop(message_id)
+            self.places[name].add(replace(known, flags=known.flags & ~DELETED, change=self.change))
+
+    @rule(wanted=st.sets(st.integers(1, 30), min_size=1))
+    def purge(self, wanted: set[int]) -> None:
+        assert self.write(removal.purge, IdSet.of(wanted), NOW) == len(wanted & self.gone.keys())
+        for message_id in wanted:
+            self.gone.pop(message_id, None)
+
+    @rule(name=FOLDERS)
+    def catch_up(self, name: str) -> None:
+        """A copy of one folder takes in what has changed since it last did."""
+        since, copy = self.copies[name]
+        found = self.run(self.box.read(changes.folder_changes, self.id_of(name), since))
+        for uid in [uid for uid in copy if uid in found.vanished]:
+            del copy[uid]
+        copy.update(
+            zip(found.uids, zip(found.message_ids, found.flags, found.change_numbers, strict=True), strict=True)
+        )
+        self.copies[name] = (found.change_number, copy)
+        whole = self.run(self.box.read(changes.folder_changes, self.id_of(name), 0))
+        fresh = dict(
+            zip(whole.uids, zip(whole.message_ids, whole.flags, whole.change_numbers, strict=True), strict=True)
+        )
+        assert copy == fresh
+
+    def raise_change(self, changed: bool, number: int | None) -> None:
+        if changed:
+            self.change += 1
+        assert number == (self.change if changed else None)
+
+    @invariant()
+    def the_store_is_as_the_model_says(self) -> None:
+        if not hasattr(self, "places"):
+            return
+        for name, place in self.places.items():
+            found = self.run(self.box.read(changes.folder_changes, self.id_of(name), 0))
+            here = {
+                uid: Known(message_id, bits, frozenset(words.split()), change)
+                for uid, message_id, bits, words, change in zip(
+                    found.uids, found.message_ids, found.flags, found.keywords, found.change_numbers, strict=True
+                )
+            }
+            assert here == place.messages
+            assert found.uid_next == place.uid_next
+            facts = self.run(self.box.read(folders.get, self.id_of(name)))
+            assert facts.unread_count == sum(not known.flags & SEEN for known in here.values())
+        total = self.run(self.box.read(mailboxes.get))
+        assert total.message_count == sum(len(place.messages) for place in self.places.values())
+        assert (total.recoverable_count, total.change_number) == (len(self.gone), self.change)
+
+
+def _columns(delta: FolderDelta) -> dict[int, tuple[int, ...]]:
+    facts = zip(delta.message_ids, delta.flags, delta.change_numbers, strict=True)
+    return dict(zip(delta.uids, facts, strict=True))
+
+
+@pytest.mark.slow
+def test_any_sequence_of_operations_agrees_with_the_model() -> None:
+    run_state_machine_as_test(
+        StoreMachine,
+        settings=settings(
+            max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
