@@ -9,10 +9,11 @@ from restante import errors
 from restante.v1 import message_pb2, methods
 from restante_gateways.imap.errors import Refusal
 from restante_gateways.imap.responses import NO
-from restante_gateways.imap.rows import RowWriter
+from restante_gateways.imap.rows import BrokenRows, RowWriter
 from restante_gateways.imap.sets import Range
 from restante_gateways.imap.values import FetchFact, FetchItem, FetchSection, SectionText, SystemFlag
 from restante_gateways.imap.view import Span
+from restante_gateways.net.connection import ConnectionLost
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
@@ -50,13 +51,19 @@ async def fetch(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> 
     if not s.view.read_only and any(section.sets_seen for section in sections):
         seen_now = await _mark_seen(s, spans)
     writer = RowWriter(s.view, items, seen_now, s.condstore)
-    async for answer in _rows(s, spans, items, sections):
-        if isinstance(answer, message_pb2.SectionRest):
-            s.write(writer.continued(answer))
-        else:
-            s.write(writer.batch(answer))
-        await s.flow()
-    writer.finish()
+    try:
+        async for answer in _rows(s, spans, items, sections):
+            if isinstance(answer, message_pb2.SectionRest):
+                s.write(writer.continued(answer))
+            else:
+                s.write(writer.batch(answer))
+            await s.flow()
+        writer.finish()
+    except (errors.RestanteError, BrokenRows):
+        if not writer.unfinished:
+            raise
+        s.connection.abort()  # whatever we said now, the client would take for the rest of the message
+        raise ConnectionLost from None
 
 
 async def _fetch_from_view(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> None:

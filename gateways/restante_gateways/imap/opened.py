@@ -1,7 +1,7 @@
 """The folders that sessions of this process have open, each with one view and one subscription for all of them.
 
-A view whose last session has gone is kept for the next one, without a subscription, and brought up to date by change
-number when it is opened again.
+A view whose last session has gone stays watched for a while, since clients come back; then it is kept for the next one
+without a subscription, and brought up to date by change number when it is opened again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ log = structlog.get_logger("imap")
 
 _KEPT_MESSAGES: Final = 2_000_000  # in views that no session has open: about 50 MB
 _KEPT_VIEWS: Final = 2_000
+_LINGER_SECONDS: Final = 10.0  # a folder stays watched after its last session has closed it
 _PATIENCE_SECONDS: Final = 0.1  # for the watch to bring what a command of ours has committed
 
 
@@ -61,6 +62,7 @@ class OpenFolder:
         self.sessions: set[Caller] = set()
         self._link = link
         self._watching: Watching | None = None
+        self._unwatch: asyncio.TimerHandle | None = None  # runs while nobody has the folder open
         self._refreshing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -73,13 +75,21 @@ class OpenFolder:
     def attach(self, caller: Caller) -> None:
         """The caller has the folder open; the first one makes it watched."""
         self.sessions.add(caller)
+        if self._unwatch is not None:
+            self._unwatch.cancel()
+            self._unwatch = None
         if self._watching is None:
             self._subscribe()
 
     def detach(self, caller: Caller) -> None:
-        """The caller has closed the folder; with the last one the watch ends."""
+        """The caller has closed the folder; some time after the last one the watch ends."""
         self.sessions.discard(caller)
-        if not self.sessions and self._watching is not None:
+        if not self.sessions and self._watching is not None and self._unwatch is None:
+            self._unwatch = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._stop_watching)
+
+    def _stop_watching(self) -> None:
+        self._unwatch = None
+        if self._watching is not None:
             self._watching.close()
             self._watching = None
 
@@ -263,11 +273,6 @@ class OpenFolders:
             key, messages = self._kept.popitem(last=False)
             self._kept_messages -= messages
             del self._folders[key]
-
-    def find(self, mailbox_id: int, folder_id: int) -> OpenFolder | None:
-        """The folder if a session has it open."""
-        opened = self._folders.get((mailbox_id, folder_id))
-        return opened if opened is not None and opened.sessions else None
 
     async def _load(self, caller: Caller, key: tuple[int, int]) -> OpenFolder:
         if not self.epoch:

@@ -66,6 +66,11 @@ class RowWriter:
         self._open_section = 0
         self._missing = 0  # octets to come of it
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the client is in the middle of a literal: nothing but its octets may follow."""
+        return self._missing > 0
+
     def batch(self, rows: MessageRows) -> bytes:
         """The responses of a batch; the last may be unfinished."""
         if self._missing:

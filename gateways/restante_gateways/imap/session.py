@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _BEFORE_LOGIN_SECONDS: Final = 60.0
 _MAX_LOGIN_TRIES: Final = 3
 _MAX_BAD_IN_A_ROW: Final = 20
+_YIELD_COMMANDS: Final = 8  # commands before others get their turn
 _YIELD_BLOCKS: Final = 8  # blocks of a local answer before others get their turn
 
 
@@ -57,6 +58,7 @@ class Session(CoreCalls):
     __slots__ = (
         "_bad_in_a_row",
         "_closing",
+        "_commands",
         "_gateway",
         "_log",
         "_login_tries",
@@ -87,7 +89,7 @@ class Session(CoreCalls):
         self._pushing_task: asyncio.Task[None] | None = None
         self._starting_tls = self._closing = False
         self._over: str | None = None
-        self._login_tries = self._bad_in_a_row = 0
+        self._login_tries = self._bad_in_a_row = self._commands = 0
         self._log = gateway.session_log(connection.peer)
 
     # --- the conversation ---
@@ -213,6 +215,9 @@ class Session(CoreCalls):
         if self._starting_tls:
             await self._start_tls()
         await self.flow()
+        self._commands += 1
+        if self._commands % _YIELD_COMMANDS == 0:
+            await asyncio.sleep(0)  # pipelined commands that need no call would keep all others waiting
 
     def _leave(self) -> None:
         self._pushing = False

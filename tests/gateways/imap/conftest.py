@@ -30,9 +30,12 @@ class Running(Stage):
 
     core: MemoryCore
     log: BytesIO
+    gateway: ImapGateway
 
 
-def start(folder: Path, policy: AuthenticationPolicy, core: MemoryCore | CoreLink, log: BytesIO) -> Stage:
+def start(
+    folder: Path, policy: AuthenticationPolicy, core: MemoryCore | CoreLink, log: BytesIO
+) -> tuple[Stage, ImapGateway]:
     """A gateway on free ports."""
     pair = pair_maker(folder)("server", "localhost")
     settings = RuntimeSettings("imap", certificates=(pair,), authentication=policy, drain_seconds=2.0)
@@ -42,7 +45,7 @@ def start(folder: Path, policy: AuthenticationPolicy, core: MemoryCore | CoreLin
     gateway = ImapGateway(wanted, core, runtime)  # type: ignore[arg-type]
     bounds = ConnectionBounds(linger_seconds=0.5)
     runtime.listen_streams(listeners, gateway.serve, refusals=imap_gateway.REFUSALS, bounds=bounds)
-    return Stage(runtime, ssl.create_default_context(cafile=str(pair.certificate)))
+    return Stage(runtime, ssl.create_default_context(cafile=str(pair.certificate))), gateway
 
 
 @pytest.fixture
@@ -53,8 +56,8 @@ def policy() -> AuthenticationPolicy:
 @pytest.fixture
 async def running(tmp_path: Path, policy: AuthenticationPolicy) -> AsyncIterator[Running]:
     core, log = MemoryCore(), BytesIO()
-    stage = start(tmp_path, policy, core, log)
-    yield Running(stage.runtime, stage.tls, core, log)
+    stage, gateway = start(tmp_path, policy, core, log)
+    yield Running(stage.runtime, stage.tls, core, log, gateway)
     await stage.runtime.drain()
     stage.runtime.commands.flush()
 
@@ -69,7 +72,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCore]:
 async def stage(live: LiveCore, tmp_path: Path) -> AsyncIterator[Stage]:
     await live.fresh_account(NAME, PASSWORD)
     link = await live.link("imap")
-    stage = start(tmp_path, AuthenticationPolicy.EXCEPT_LOOPBACK, link, BytesIO())
+    stage, _ = start(tmp_path, AuthenticationPolicy.EXCEPT_LOOPBACK, link, BytesIO())
     yield stage
     await stage.runtime.drain()
     stage.runtime.commands.flush()

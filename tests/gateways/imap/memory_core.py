@@ -105,6 +105,7 @@ class MemoryCore:
         self.answered: dict[bytes, Protobuf] = {}
         self.max_message_octets = 100_000
         self.before_update: Callable[[], None] = lambda: None
+        self.break_after = 1 << 40  # responses of StreamMessages
         self._next_id = 100
         for name in ("alice", "bob", "carol"):
             self.add_account(f"{name}@example.test", f"{name}-demo")
@@ -253,8 +254,10 @@ class MemoryCore:
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
         self.calls.append("StreamMessages")
         self.fail("StreamMessages")
-        found = self.select(self.tokens[session], request.messages)
+        found, sent = self.select(self.tokens[session], request.messages), 0
         while found:
+            if sent >= self.break_after:
+                raise errors.Draining
             batch, found = found[:BATCH_MESSAGES], found[BATCH_MESSAGES:]
             rows, last = self.rows(batch, request), batch[-1]
             rests = []
@@ -270,6 +273,9 @@ class MemoryCore:
                     )
             yield message_pb2.StreamMessagesResponse(rows=rows)
             for rest in rests:
+                sent += 1
+                if sent >= self.break_after:
+                    raise errors.Draining
                 await asyncio.sleep(0)
                 yield message_pb2.StreamMessagesResponse(rest=rest)
 

@@ -8,6 +8,7 @@ import pytest
 
 from restante import errors
 from restante.v1 import sync_pb2
+from restante_gateways.imap import opened
 from restante_gateways.sasl import AuthenticationPolicy
 from tests.gateways.imap.conftest import Running
 from tests.gateways.imap.stage import Client, message
@@ -73,10 +74,26 @@ async def test_a_folder_that_is_known_is_not_read_again(running: Running) -> Non
     assert asked(running) == ["GetFolder"]
 
 
-async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(running: Running) -> None:
+async def test_a_folder_stays_watched_for_a_while(running: Running) -> None:
     deliver(running, 3)
     client = await Client.open(running, "INBOX")
     await client.ok("UNSELECT")
+    running.core.deliver(ALICE, message(4))
+    await asyncio.sleep(0.01)
+    asked(running)
+    assert b"* 4 EXISTS" in await client.ok("SELECT INBOX")
+    assert asked(running) == ["GetFolder", "ClaimRecent"]
+    assert len(running.core.watchers) == 1
+
+
+async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "_LINGER_SECONDS", 0.01)
+    deliver(running, 3)
+    client = await Client.open(running, "INBOX")
+    await client.ok("UNSELECT")
+    await asyncio.sleep(0.05)
     assert not running.core.watchers
     running.core.deliver(ALICE, message(4))
     asked(running)
@@ -85,7 +102,8 @@ async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(runnin
     assert asked(running) == ["GetFolder", "ReadFolderChanges", "ClaimRecent"]
 
 
-async def test_sessions_on_one_folder_share_one_watch(running: Running) -> None:
+async def test_sessions_on_one_folder_share_one_watch(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened, "_LINGER_SECONDS", 0.01)
     deliver(running, 1)
     clients = [await Client.open(running, "INBOX") for _ in range(4)]
     assert len(running.core.watchers) == 1
@@ -149,7 +167,6 @@ async def test_a_client_that_leaves_amid_a_message_adds_nothing(running: Running
         client.writer.close()
     await asyncio.sleep(0.1)
     assert not running.core.find(running.core.accounts[ALICE], ["Inbox"]).messages
-    assert not running.core.watchers
 
 
 async def test_a_client_that_stops_reading_holds_only_a_little(running: Running) -> None:
@@ -162,6 +179,20 @@ async def test_a_client_that_stops_reading_holds_only_a_little(running: Running)
     assert served < 40
     other = await Client.open(running, "INBOX")  # and nobody else waits
     assert await other.ok("NOOP") == []
+
+
+async def test_a_message_that_breaks_off_ends_the_connection(running: Running) -> None:
+    for number in range(1, 4):
+        running.core.deliver(ALICE, message(number) + b"large\r\n" * 20_000)
+    client = await Client.open(running, "INBOX")
+    running.core.break_after = 7  # messages of the stream: amid a literal
+    client.writer.write(b"a FETCH 1:* BODY.PEEK[]\r\n")
+    async with asyncio.timeout(5):
+        heard = await client.reader.read()
+    assert heard.startswith(b"* 1 FETCH") and b"a NO" not in heard
+    other = await Client.open(running, "INBOX")
+    running.core.break_after = 0
+    assert (await other.status("FETCH 1:* BODY.PEEK[]")).startswith(b"NO [UNAVAILABLE]")
 
 
 # --- two who change the same ---

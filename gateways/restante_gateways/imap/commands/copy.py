@@ -50,6 +50,8 @@ class Copy:
         spans = s.view.spans(self.messages, self.uid)
         if spans is None:
             return BAD("No such message.")
+        if not self.uid and s.view.gone(spans):
+            return NO("Some of the messages are gone.", b"EXPUNGEISSUED")  # all or none
         target = await s.target_folder(self.target)
         if not spans:
             return OK("Nothing to copy.")
@@ -83,6 +85,8 @@ class Move:
             return BAD("No such message.")
         if view.read_only:
             return NO("The folder is open to read only.", b"CANNOT")
+        if not self.uid and view.gone(spans):
+            return NO("Some of the messages are gone.", b"EXPUNGEISSUED")
         target = await s.target_folder(self.target)
         if not spans:
             return OK("Nothing to move.")

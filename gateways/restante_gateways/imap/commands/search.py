@@ -44,12 +44,24 @@ class Search:
             return BAD("No such message.")
         highest = None
         if spans and uses_change_numbers(self.key):
-            highest = s.view.highest_change_number(spans)
+            highest = s.view.highest_change_number(self._told(spans))
         if self.returns is None:
             s.write(self._plain(s, spans, highest))
         else:
             s.write(self._extended(s, spans, self.returns, highest))
         return OK("Searched.")
+
+    def _told(self, spans: list[Span]) -> list[Span]:
+        """The messages whose highest change number is told: those that MIN and MAX name, if nothing else is asked for.
+
+        RFC 7162 3.1.10.
+        """
+        if self.returns is None or self.returns & (SearchReturn.ALL | SearchReturn.COUNT):
+            return spans
+        first, last = spans[0][0], spans[-1][1] - 1
+        named = [first] if SearchReturn.MIN in self.returns else []
+        named += [last] if SearchReturn.MAX in self.returns else []
+        return [(at, at + 1) for at in named]
 
     def _plain(self, s: Session, spans: list[Span], highest: int | None) -> bytes:
         uids = s.view.uids
