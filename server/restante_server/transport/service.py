@@ -84,14 +84,14 @@ class Transport:
             asyncio.create_task(self._for_ever(self.purge, PURGE_SECONDS), name="transport purge"),
         ]
 
-    async def deliver(self) -> int:
-        """Deliver everything local that is due; returns how many messages it looked at."""
-        looked_at = 0
+    async def deliver(self) -> None:
+        """Deliver everything local that is due. Raises what the store raises when it is busy or full."""
         while work := await self.db.read(waiting.due):
             for start in range(0, len(work), AT_ONCE):
-                await asyncio.gather(*(self._deliver(due) for due in work[start : start + AT_ONCE]))
-            looked_at += len(work)
-        return looked_at
+                some = work[start : start + AT_ONCE]
+                for outcome in await asyncio.gather(*map(self._deliver, some), return_exceptions=True):
+                    if isinstance(outcome, BaseException):
+                        raise outcome
 
     async def tick(self) -> None:
         """Make scheduled mail due and take back lapsed leases."""
@@ -129,13 +129,12 @@ class Transport:
         return any_done
 
     async def _deliver(self, due: Due) -> None:
-        """Deliver one message where it waits; a fault of ours lets it wait on, and others pass."""
+        """Deliver one message where it waits; one that shows a fault of ours waits on, so that others pass it."""
         try:
             listing = listing_of(await self.contents.facts(due.stored))
             await self.db.write(DeliverWaiting(self.settings, due, listing, self.told))
-        except RestanteError as error:  # the store is busy or full
-            log.warning("a delivery waits: transport id %d: %s", due.transport_id, error.reason)
-            await self.db.write(Postpone(self.settings, due.transport_id, error.reason))
+        except RestanteError:  # the store is busy or full: everything waits
+            raise
         except Exception:
             log.exception("a delivery failed: transport id %d", due.transport_id)
             await self.db.write(Postpone(self.settings, due.transport_id, "a fault of this server"))
