@@ -113,7 +113,7 @@ class OpenFolder:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await arrived
         except TimeoutError:
-            await self.refresh(caller)
+            await self.refresh(caller, at_least=change_number)
         finally:
             self._waiting = [entry for entry in self._waiting if entry[1] is not arrived]
 

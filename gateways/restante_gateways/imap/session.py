@@ -435,8 +435,7 @@ class Session(CoreCalls):
         self._gateway.folders.note_commit(commit)
         if changes.folder_id and self._opened.absorb(changes):
             return
-        if commit.change_number > self._opened.view.change_number:
-            await self._opened.refresh(self, at_least=commit.change_number)
+        await self._opened.reached(self, commit.change_number)  # too many for an answer: the watch brings them
 
     async def reached(self, folder_id: int, change_number: int) -> None:
         """Wait until the view of a folder, where it is the selected one, has a commit."""

@@ -31,6 +31,7 @@ class LiveCore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
 
     async def link(self, identity: str) -> CoreLink:
         """A link of a process identity."""
@@ -58,20 +59,38 @@ class LiveCore:
         finally:
             await link.close()
 
+    def start(self) -> None:
+        """Start the process and wait until it serves."""
+        command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
+        log = self.directory.parent / "core.log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(command, env=os.environ | SETTINGS, stdout=output, stderr=output)
+        until = time.monotonic() + 30
+        while b'"ready"' not in log.read_bytes():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(log.read_text()[-2000:])
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+
+    def restart(self) -> None:
+        """Kill the process and start it again."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+        self.start()
+
 
 @contextmanager
 def live_core(directory: Path) -> Iterator[LiveCore]:
     """Start a core on an empty store in `directory`, and end it."""
-    command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(directory)]
-    with (directory.parent / "core.log").open("wb") as log:
-        process = subprocess.Popen(command, env=os.environ | SETTINGS, stdout=log, stderr=log)
+    core = LiveCore(directory)
+    core.start()
     try:
-        until = time.monotonic() + 30
-        while b'"ready"' not in (directory.parent / "core.log").read_bytes():
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError((directory.parent / "core.log").read_text()[-2000:])
-            time.sleep(0.05)
-        yield LiveCore(directory)
+        yield core
     finally:
-        process.terminate()
-        process.wait(15)
+        core.stop()

@@ -1,0 +1,117 @@
+"""Two gateways on one real core: what one does, the other's clients are told; and what ends a session ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from restante.v1 import methods
+from restante.v1.admin_pb2 import SetPasswordRequest
+from restante_gateways.sasl import AuthenticationPolicy
+from tests.gateways.imap.conftest import start
+from tests.gateways.imap.live_core import LiveCore
+from tests.gateways.imap.stage import NAME, Client, Stage, message
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture
+async def other(live: LiveCore, stage: Stage, tmp_path: Path) -> AsyncIterator[Stage]:
+    """A second gateway."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    link = await live.link("imap")
+    made, _ = start(folder, AuthenticationPolicy.EXCEPT_LOOPBACK, link, BytesIO())
+    yield made
+    await made.runtime.drain()
+    await link.close()
+
+
+async def append(client: Client, number: int) -> None:
+    content = message(number)
+    await client.ok(b"APPEND INBOX {%d+}\r\n%b" % (len(content), content))
+
+
+async def told(client: Client, wanted: bytes) -> list[bytes]:
+    """What an idling client is told, up to a line that ends so."""
+    lines = [await client.line()]
+    while not lines[-1].endswith(wanted):
+        lines.append(await client.line())
+    return lines
+
+
+async def idling(stage: Stage) -> Client:
+    client = await Client.open(stage, "INBOX")
+    client.writer.write(b"i IDLE\r\n")
+    assert (await client.line()).startswith(b"+")
+    return client
+
+
+async def test_changes_cross_from_one_gateway_to_the_other(stage: Stage, other: Stage) -> None:  # behaviours 45, 61
+    here, there = await Client.open(stage, "INBOX"), await idling(other)
+    await append(here, 1)
+    assert b"* 1 EXISTS" in await told(there, b" RECENT")
+    await here.ok("STORE 1 +FLAGS (\\Deleted $Urgent)")
+    assert (await told(there, b"))"))[-1].startswith(b"* 1 FETCH (FLAGS (\\Deleted $Urgent")
+    await here.ok("EXPUNGE")
+    assert await told(there, b"EXPUNGE") == [b"* 1 EXPUNGE"]
+    there.writer.write(b"DONE\r\n")
+    assert (await there.line()).startswith(b"i OK")
+
+
+async def test_many_changes_at_once_cross_too(stage: Stage, other: Stage) -> None:
+    here, there = await Client.open(stage, "INBOX"), await idling(other)
+    for number in range(1, 6):
+        await append(here, number)
+    await told(there, b"* 5 EXISTS")
+    await here.ok("STORE 1:5 +FLAGS.SILENT (\\Deleted)")
+    await here.ok("UID EXPUNGE 2:4")
+    lines = await told(there, b"* 2 EXPUNGE")
+    assert [line for line in lines if line.endswith(b"EXPUNGE")] == [b"* 4 EXPUNGE", b"* 3 EXPUNGE", b"* 2 EXPUNGE"]
+
+
+async def test_both_gateways_agree_on_every_uid(stage: Stage, other: Stage) -> None:  # behaviour 61
+    clients = [await Client.open(place, "INBOX") for place in (stage, other, stage, other)]
+
+    async def work(client: Client, first: int) -> None:
+        for number in range(first, first + 6):
+            await append(client, number % 28 + 1)
+            await client.run("STORE 1 +FLAGS (\\Deleted)")
+            if number % 3 == 0:
+                await client.ok("EXPUNGE")
+
+    async with asyncio.TaskGroup() as group:
+        for at, client in enumerate(clients):
+            group.create_task(work(client, at * 6))
+    for client in clients:
+        await client.ok("CHECK")
+    views = [await client.ok("UID FETCH 1:* (FLAGS)") for client in clients]
+    plain = [[line.replace(b" \\Recent", b"").replace(b"\\Recent", b"") for line in view] for view in views]
+    assert plain[0] and plain.count(plain[0]) == 4
+
+
+async def test_a_new_password_ends_sessions_within_seconds(live: LiveCore, stage: Stage) -> None:  # DESIGN section 1
+    client = await idling(stage)
+    admin = await live.link("admin")
+    request = SetPasswordRequest(address=NAME, password=f"new {secrets.token_hex(8)}")
+    await admin.execute(methods.SET_PASSWORD, request)
+    await admin.close()
+    assert (await client.line()).startswith(b"* BYE")
+    assert await client.line() == b""
+
+
+async def test_a_core_that_restarts_is_found_again(live: LiveCore, stage: Stage) -> None:
+    busy, idle = await Client.open(stage, "INBOX"), await idling(stage)
+    await append(busy, 1)
+    await told(idle, b" RECENT")
+    live.restart()
+    await append(busy, 2)
+    assert b"* 2 EXISTS" in await told(idle, b" RECENT")
+    assert len(await busy.ok("UID SEARCH SUBJECT Number")) == 1
+    await busy.ok("STORE 1:2 +FLAGS (\\Seen)")
+    assert (await told(idle, b"))"))[-1].startswith(b"* ")
