@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from restante_server.db import schema
 from restante_server.db.engine import open_database
@@ -166,8 +173,10 @@ class StoreMachine(RuleBasedStateMachine):
             elif mode is not Mode.HARD:
                 self.gone[known.message_id] = (name, known)
 
-    @rule(wanted=st.sets(st.integers(1, 30), min_size=1))
-    def recover(self, wanted: set[int]) -> None:
+    @precondition(lambda self: bool(self.gone))
+    @rule(data=st.data())
+    def recover(self, data: st.DataObject) -> None:
+        wanted = self.some_gone(data)
         recovered, number = self.write(removal.recover, IdSet.of(wanted), NOW)
         assert recovered == sorted(wanted & self.gone.keys())
         self.raise_change(bool(recovered), number)
@@ -175,8 +184,10 @@ class StoreMachine(RuleBasedStateMachine):
             name, known = self.gone.pop(message_id)
             self.places[name].add(replace(known, flags=known.flags & ~DELETED, change=self.change))
 
-    @rule(wanted=st.sets(st.integers(1, 30), min_size=1))
-    def purge(self, wanted: set[int]) -> None:
+    @precondition(lambda self: bool(self.gone))
+    @rule(data=st.data())
+    def purge(self, data: st.DataObject) -> None:
+        wanted = self.some_gone(data)
         assert self.write(removal.purge, IdSet.of(wanted), NOW) == len(wanted & self.gone.keys())
         for message_id in wanted:
             self.gone.pop(message_id, None)
@@ -197,6 +208,11 @@ class StoreMachine(RuleBasedStateMachine):
             zip(whole.uids, zip(whole.message_ids, whole.flags, whole.change_numbers, strict=True), strict=True)
         )
         assert copy == fresh
+
+    def some_gone(self, data: st.DataObject) -> set[int]:
+        """Ids of recoverable messages, and perhaps of one that is not."""
+        wanted: set[int] = data.draw(st.sets(st.sampled_from([*self.gone, self.next_id]), min_size=1))
+        return wanted
 
     def raise_change(self, changed: bool, number: int | None) -> None:
         if changed:
