@@ -5,19 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 import dns.asyncresolver
 import dns.exception
 import dns.name
 import dns.rdatatype
 import dns.resolver
+from dns.nameserver import Do53Nameserver
 from dns.rdtypes.ANY.MX import MX
 
 from restante_gateways.net.addresses import parse_address
 
 LOOKUP_SECONDS = 20.0
 MAX_HOSTS = 20  # of one domain; a longer list is cut
-MAX_ADDRESSES = 10  # of one host
+MAX_ADDRESSES = 6  # of one host
+CACHED_ANSWERS = 10_000
+
+
+# Text that is no domain name.
+IMPOSSIBLE = (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.BadEscape)
 
 
 class LookupFailed(Exception):
@@ -25,7 +32,7 @@ class LookupFailed(Exception):
 
 
 class NoSuchDomain(Exception):
-    """The domain does not exist, or has neither MX nor address."""
+    """The domain does not exist, cannot exist, or has neither MX nor address."""
 
 
 class TakesNoMail(Exception):
@@ -34,6 +41,14 @@ class TakesNoMail(Exception):
 
 class LoopsBack(Exception):
     """The best server of the domain is this one (RFC 5321 5.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """A host that takes mail for a domain."""
+
+    preference: int  # lower is tried first
+    host: str  # lower case, no final dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,64 +74,67 @@ class Resolver:
     """Asks the DNS. Answers are cached for as long as they say."""
 
     def __init__(self, nameservers: Sequence[str], own_names: Sequence[str]) -> None:
-        """`nameservers` as `Nameserver.parse` takes them, none: the system's. `own_names`: this server's in an MX."""
+        """`nameservers` as `Nameserver.parse` takes them, none: the system's. `own_names`: this server's in an MX.
+
+        Raises ValueError; dns.resolver.NoResolverConfiguration where the system has none.
+        """
         self._resolver = dns.asyncresolver.Resolver(configure=not nameservers)
         if nameservers:
             servers = [Nameserver.parse(text) for text in nameservers]
-            self._resolver.nameservers = [server.address for server in servers]
-            self._resolver.nameserver_ports = {server.address: server.port for server in servers}
+            self._resolver.nameservers = [Do53Nameserver(server.address, server.port) for server in servers]
         self._resolver.lifetime = LOOKUP_SECONDS
-        self._resolver.cache = dns.resolver.LRUCache(10_000)
+        self._resolver.cache = dns.resolver.LRUCache(CACHED_ANSWERS)
         self._own = {name.rstrip(".").lower() for name in own_names}
 
-    async def hosts(self, domain: str) -> list[str]:
-        """Host names in the order to try, equal preferences shuffled; the domain itself when it has no MX.
+    async def servers(self, domain: str) -> list[MailServer]:
+        """Servers in the order to try, equal preferences shuffled; the domain itself when it has no MX.
 
-        `domain` is in A-labels. Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack.
+        Those that would only send it back, this server and what is not better, are left out. `domain` is in A-labels.
+        Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack.
         """
         found = await self._mx(domain)
         if not found:
-            return [domain]
-        if any(host == "" for _, host in found):
+            found = [MailServer(0, domain.lower().rstrip("."))]  # RFC 5321 5.1: the implicit MX
+        if any(not server.host for server in found):
             if len(found) == 1:
                 raise TakesNoMail(domain)
-            found = [entry for entry in found if entry[1]]  # a null MX beside others means nothing
-        own = min((preference for preference, host in found if host in self._own), default=None)
-        if own is not None:  # servers as good as we are, or worse, would send it back
-            found = [(preference, host) for preference, host in found if preference < own]
+            found = [server for server in found if server.host]  # RFC 7505 3: beside others it means nothing
+        own = min((server.preference for server in found if server.host in self._own), default=None)
+        if own is not None:
+            found = [server for server in found if server.preference < own]
             if not found:
                 raise LoopsBack(domain)
         random.shuffle(found)
-        return [host for _, host in sorted(found, key=lambda entry: entry[0])[:MAX_HOSTS]]
+        return sorted(found, key=lambda server: server.preference)[:MAX_HOSTS]
 
     async def addresses(self, host: str) -> list[str]:
-        """IPv6 and IPv4 addresses of a host, IPv6 first. Raises LookupFailed; none is an answer."""
-        found: list[str] = []
+        """At most 6 addresses of a host, IPv6 and IPv4 by turns. Raises LookupFailed; none is an answer."""
+        found: list[list[str]] = []
         problem: LookupFailed | None = None
         for kind in (dns.rdatatype.AAAA, dns.rdatatype.A):
             try:
                 answer = await self._resolver.resolve(host, kind, search=False)
-            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, *IMPOSSIBLE):
                 continue
             except dns.exception.DNSException as error:
                 problem = LookupFailed(f"{host}: {_said(error)}")
                 continue
-            found += [record.to_text() for record in answer]
+            found.append([record.to_text() for record in answer])
         if not found and problem is not None:
             raise problem
-        return found[:MAX_ADDRESSES]
+        # By turns, so that a network without IPv6 does not use up the attempt.
+        return [address for address in chain(*zip_longest(*found)) if address is not None][:MAX_ADDRESSES]
 
-    async def _mx(self, domain: str) -> list[tuple[int, str]]:
+    async def _mx(self, domain: str) -> list[MailServer]:
         try:
             answer = await self._resolver.resolve(domain, dns.rdatatype.MX, search=False)
-        except dns.resolver.NXDOMAIN:
+        except (dns.resolver.NXDOMAIN, *IMPOSSIBLE):
             raise NoSuchDomain(domain) from None
         except dns.resolver.NoAnswer:
             return []
         except dns.exception.DNSException as error:
             raise LookupFailed(f"{domain}: {_said(error)}") from None
-        records = [record for record in answer if isinstance(record, MX)]
-        return [(record.preference, _text(record.exchange)) for record in records]
+        return [MailServer(record.preference, _text(record.exchange)) for record in answer if isinstance(record, MX)]
 
 
 def _text(name: dns.name.Name) -> str:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-import time
 from collections.abc import Sequence
 
-import aiosmtplib
-from aiosmtplib import SMTPException, SMTPResponseException
-
-from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, NotifyCondition
 from restante.v1.transport_pb2 import OutboundRecipient
-from restante_gateways.relay.outcomes import NOT_8BIT, NOT_SMTPUTF8, Outcome, deferred, failed, from_reply
+from restante_gateways.relay import commands
+from restante_gateways.relay.commands import Offer, Parcel
+from restante_gateways.relay.outcomes import Outcome, deferred, from_reply, too_many
+from restante_gateways.relay.peer import Answer, Broken, Line, Patience
 from restante_gateways.relay.routes import Hop
 
-CONNECT_SECONDS = 30.0
-COMMAND_SECONDS = 300.0  # RFC 5321 4.5.3.2
-DATA_SECONDS = 600.0  # RFC 5321 4.5.3.2.6: after the final dot, a server may take that long
 MAX_TRANSACTIONS = 100  # then a fresh connection
-CONDITIONS = {
-    NotifyCondition.NOTIFY_CONDITION_NEVER: "NEVER",
-    NotifyCondition.NOTIFY_CONDITION_SUCCESS: "SUCCESS",
-    NotifyCondition.NOTIFY_CONDITION_FAILURE: "FAILURE",
-    NotifyCondition.NOTIFY_CONDITION_DELAY: "DELAY",
-}
-RETURNS = {DsnReturn.DSN_RETURN_FULL: "RET=FULL", DsnReturn.DSN_RETURN_HEADERS: "RET=HDRS"}
+CLOSING = 421  # RFC 5321 3.8: whatever was asked, the server closes
 
 
 class Unreachable(Exception):
-    """No transaction could begin here: another server may be tried. `outcome` is what to report if none is left."""
+    """No recipient was answered here: another server may be tried. `outcome` is what to report if none is left."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.diagnostic)
@@ -46,161 +36,178 @@ def tls_context() -> ssl.SSLContext:
 class Connection:
     """A connection that has said EHLO. `transact` hands over one message."""
 
-    def __init__(self, client: aiosmtplib.SMTP, hop: Hop) -> None:
-        self._client, self.hop = client, hop
+    def __init__(self, line: Line, hop: Hop, offer: Offer, patience: Patience) -> None:
+        self._line, self.hop, self.offer, self._patience = line, hop, offer, patience
         self.transactions = 0
-        self.idle_since = time.monotonic()
+        self.idle_since = 0.0
 
     @classmethod
-    async def open(cls, hop: Hop, own_name: str, context: ssl.SSLContext) -> Connection:
+    async def open(cls, hop: Hop, own_name: str, context: ssl.SSLContext, patience: Patience) -> Connection:
         """Connect, with TLS when the server offers it and it works, in the clear otherwise (RFC 3207 4.1).
 
         Raises Unreachable.
         """
-        client = await cls._connect(hop, own_name)
-        if client.supports_extension("STARTTLS"):
-            try:
-                await client.starttls(tls_context=context, server_hostname=hop.host, timeout=CONNECT_SECONDS)
-                await client.ehlo(timeout=COMMAND_SECONDS)
-            except (SMTPException, OSError, ssl.SSLError):
-                client.close()
-                client = await cls._connect(hop, own_name)
-        return cls(client, hop)
+        line, offer = await cls._greeted(hop, own_name, patience)
+        if not offer.starttls:
+            return cls(line, hop, offer, patience)
+        try:
+            answer = await line.secure(context, None if hop.host.startswith("[") else hop.host)
+            if answer.good:  # what was offered in the clear is forgotten (RFC 3207 4.2)
+                answer, offer = await line.hello(own_name)
+            if answer.good:
+                return cls(line, hop, offer, patience)
+            await line.close()
+        except Broken:
+            pass  # tried again without it
+        except BaseException:
+            line.abandon()
+            raise
+        line, offer = await cls._greeted(hop, own_name, patience)
+        return cls(line, hop, offer, patience)
 
     @staticmethod
-    async def _connect(hop: Hop, own_name: str) -> aiosmtplib.SMTP:
-        client = aiosmtplib.SMTP(
-            hostname=hop.address, port=hop.port, local_hostname=own_name, start_tls=False, timeout=CONNECT_SECONDS
-        )
+    async def _greeted(hop: Hop, own_name: str, patience: Patience) -> tuple[Line, Offer]:
         try:
-            await client.connect()
-            try:
-                await client.ehlo(timeout=COMMAND_SECONDS)
-            except aiosmtplib.SMTPHeloError as error:
-                if error.code >= 500:
-                    await client.helo(timeout=COMMAND_SECONDS)
-                else:
-                    raise
-        except SMTPResponseException as error:
-            client.close()
-            raise Unreachable(from_reply(error.code, error.message, hop.host)) from None
-        except (SMTPException, OSError) as error:
-            client.close()
-            raise Unreachable(deferred("4.4.1", f"{hop.host} [{hop.address}]: {error}")) from None
-        return client
+            line, answer = await Line.open(hop.address, hop.port, patience)
+        except Broken as broken:
+            raise Unreachable(deferred("4.4.1", f"{hop}: {broken}")) from None
+        try:
+            offer = Offer()
+            if answer.good:
+                answer, offer = await line.hello(own_name)
+        except Broken as broken:
+            raise Unreachable(deferred("4.4.2", f"{hop}: {broken}")) from None
+        except BaseException:
+            line.abandon()
+            raise
+        if not answer.good:
+            await line.close()
+            raise Unreachable(from_reply(answer.code, answer.text, hop.host))
+        return line, offer
 
     @property
     def usable(self) -> bool:
         """Another transaction may be begun."""
-        return self._client.is_connected and self.transactions < MAX_TRANSACTIONS
+        return self._line.open_still and self.transactions < MAX_TRANSACTIONS
+
+    @property
+    def secured(self) -> bool:
+        """It is under TLS."""
+        return self._line.secured
 
     async def close(self) -> None:
         """Say goodbye, if anybody listens."""
-        try:
-            await self._client.quit(timeout=5)
-        except (SMTPException, OSError):
-            self._client.close()
+        await self._line.close()
 
-    async def transact(
-        self,
-        reverse_path: str,
-        options: EnvelopeOptions,
-        recipients: Sequence[OutboundRecipient],
-        content: bytes,
-    ) -> dict[int, Outcome]:
+    def abandon(self) -> None:
+        """Cut it."""
+        self._line.abandon()
+
+    async def transact(self, parcel: Parcel, recipients: Sequence[OutboundRecipient]) -> dict[int, Outcome]:
         """Hand over one message; returns the outcome of each recipient by id.
 
-        Raises Unreachable when the server ends the connection before it has been told of any recipient.
+        A server that takes fewer recipients at once gets several transactions. Raises Unreachable when there is an
+        outcome for nobody, and the server is the reason.
         """
-        self.transactions += 1
-        problem = self._refusal(reverse_path, options, recipients)
-        if problem is not None:
-            return {item.recipient_id: problem for item in recipients}
+        refusal = commands.problem(parcel, self.offer, self.hop.host)
+        if refusal is not None:
+            return {item.recipient_id: refusal for item in recipients}
+        refused: dict[int, Outcome] = {}
         outcomes: dict[int, Outcome] = {}
+        waiting = []
+        for item in recipients:
+            refusal = commands.recipient_problem(item.recipient, self.offer, self.hop.host)
+            if refusal is None:
+                waiting.append(item)
+            else:
+                refused[item.recipient_id] = refusal
         try:
-            await self._command(b"MAIL", b"FROM:<" + reverse_path.encode() + b">", *self._mail(options, len(content)))
-        except SMTPResponseException as error:
-            await self._reset()
-            if error.code == 421:
-                raise Unreachable(from_reply(error.code, error.message, self.hop.host)) from None
-            outcome = from_reply(error.code, error.message, self.hop.host)
-            return {item.recipient_id: outcome for item in recipients}
-        except (SMTPException, OSError) as error:
-            raise Unreachable(deferred("4.4.2", f"{self.hop.host}: {error}")) from None
+            async with asyncio.timeout(self._patience.transaction):
+                while waiting:
+                    waiting = await self._transaction(parcel, waiting, outcomes)
+        except TimeoutError:
+            self.abandon()
+            self._rest(waiting, outcomes, deferred("4.4.2", f"{self.hop}: takes too long", self.hop.host))
+        except Broken as broken:
+            end = deferred("4.4.2", f"{self.hop}: {broken}", self.hop.host)
+            if not outcomes:
+                raise Unreachable(end) from None
+            self._rest(waiting, outcomes, end)
+        return refused | outcomes
+
+    async def _transaction(
+        self, parcel: Parcel, recipients: Sequence[OutboundRecipient], outcomes: dict[int, Outcome]
+    ) -> list[OutboundRecipient]:
+        """One transaction. Adds to `outcomes`; returns those recipients that need another one. Raises Broken."""
+        self.transactions += 1
+        answer = await self._line.command(*commands.mail(parcel, [item.recipient for item in recipients], self.offer))
+        if not answer.good:
+            if answer.code == CLOSING and not outcomes:
+                self.abandon()
+                raise Unreachable(from_reply(answer.code, answer.text, self.hop.host))
+            self._rest(recipients, outcomes, self._outcome(answer))
+            await self._reset(answer)
+            return []
+        accepted, again = [], []
+        for item in recipients:
+            answer = await self._line.command(*commands.rcpt(item.recipient, self.offer))
+            outcome = self._outcome(answer)
+            if answer.good:
+                accepted.append(item)
+            elif answer.code == CLOSING:
+                self.abandon()
+                if not outcomes:
+                    raise Unreachable(outcome)
+                self._rest(recipients, outcomes, outcome)
+                return []
+            elif too_many(answer.code, outcome, len(accepted)):
+                again.append(item)
+            else:
+                outcomes[item.recipient_id] = outcome
+        if accepted:
+            outcome = await self._content(parcel)
+            self._rest(accepted, outcomes, outcome)
+            if not outcome.relayed or not self.usable:
+                self._rest(again, outcomes, outcome if not outcome.relayed else self._later())
+                return []
+        else:
+            await self._reset(answer)
+        return again
+
+    async def _content(self, parcel: Parcel) -> Outcome:
+        """DATA and the octets. A connection that breaks has settled nobody: never taken for relayed."""
         try:
-            accepted = []
-            for item in recipients:
-                try:
-                    path = b"TO:<" + item.recipient.forward_path.encode() + b">"
-                    await self._command(b"RCPT", path, *self._rcpt(item))
-                    accepted.append(item)
-                except SMTPResponseException as error:
-                    outcomes[item.recipient_id] = from_reply(error.code, error.message, self.hop.host)
-            if not accepted:
-                await self._reset()
-                return outcomes
-            outcome = await self._data(content)
-        except (SMTPException, OSError) as error:
-            outcome = deferred("4.4.2", f"{self.hop.host}: {error}", self.hop.host)
+            answer = await self._line.command(b"DATA", seconds=self._patience.data)
+            if answer.code == 354:
+                answer = await self._line.send(commands.stuffed(parcel.content))
+                if answer.good:
+                    return self._outcome(answer)
+            elif answer.code < 400:
+                self.abandon()
+                return deferred("4.5.0", f"{self.hop}: answers DATA with {answer.code}", self.hop.host)
+        except Broken as broken:
+            return deferred("4.4.2", f"{self.hop}: {broken}", self.hop.host)
+        await self._reset(answer)
+        return self._outcome(answer)
+
+    def _outcome(self, answer: Answer) -> Outcome:
+        return from_reply(answer.code, answer.text, self.hop.host, dsn_passed_on=answer.good and self.offer.dsn)
+
+    def _later(self) -> Outcome:
+        return deferred("4.5.3", f"{self.hop}: takes no more recipients on this connection", self.hop.host)
+
+    @staticmethod
+    def _rest(recipients: Sequence[OutboundRecipient], outcomes: dict[int, Outcome], outcome: Outcome) -> None:
         for item in recipients:
             outcomes.setdefault(item.recipient_id, outcome)
-        self.idle_since = time.monotonic()
-        return outcomes
 
-    def _refusal(
-        self, reverse_path: str, options: EnvelopeOptions, recipients: Sequence[OutboundRecipient]
-    ) -> Outcome | None:
-        """Why the message cannot be offered to this server at all (RFC 6531 3.2, RFC 6152 3)."""
-        paths = (reverse_path, *(item.recipient.forward_path for item in recipients))
-        international = options.smtputf8 or not all(path.isascii() for path in paths)
-        if international and not self._client.supports_extension("SMTPUTF8"):
-            return failed("5.6.7", NOT_SMTPUTF8, self.hop.host)
-        if options.body_8bit and not self._client.supports_extension("8BITMIME"):
-            return failed("5.6.3", NOT_8BIT, self.hop.host)
-        return None
-
-    def _mail(self, options: EnvelopeOptions, size: int) -> list[bytes]:
-        offers = self._client.supports_extension
-        words = []
-        if offers("SIZE"):
-            words.append(f"SIZE={size}")
-        if offers("8BITMIME"):
-            words.append("BODY=8BITMIME")
-        if options.smtputf8:
-            words.append("SMTPUTF8")
-        if offers("DSN"):
-            if options.dsn_return in RETURNS:
-                words.append(RETURNS[options.dsn_return])
-            if options.envelope_id:
-                words.append(f"ENVID={options.envelope_id}")
-        return [word.encode() for word in words]
-
-    def _rcpt(self, item: OutboundRecipient) -> list[bytes]:
-        if not self._client.supports_extension("DSN"):
-            return []
-        words = []
-        if item.recipient.notify:
-            words.append("NOTIFY=" + ",".join(CONDITIONS[condition] for condition in item.recipient.notify))
-        if item.recipient.original_recipient:
-            words.append(f"ORCPT={item.recipient.original_recipient}")
-        return [word.encode() for word in words]
-
-    async def _command(self, *words: bytes) -> None:
-        response = await self._client.execute_command(*words, timeout=COMMAND_SECONDS)
-        if not 200 <= response.code < 300:
-            raise SMTPResponseException(response.code, response.message)
-
-    async def _data(self, content: bytes) -> Outcome:
-        passed_on = self._client.supports_extension("DSN")
+    async def _reset(self, answer: Answer) -> None:
+        """End a transaction that came to nothing."""
+        if answer.code == CLOSING or not self._line.open_still:
+            self.abandon()
+            return
         try:
-            response = await self._client.data(content, timeout=DATA_SECONDS)
-        except SMTPResponseException as error:
-            await self._reset()
-            return from_reply(error.code, error.message, self.hop.host)
-        return from_reply(response.code, response.message, self.hop.host, dsn_passed_on=passed_on)
-
-    async def _reset(self) -> None:
-        try:
-            await self._client.rset(timeout=COMMAND_SECONDS)
-        except (SMTPException, OSError):
-            self._client.close()
+            if not (await self._line.command(b"RSET")).good:
+                await self._line.close()
+        except Broken:
+            return  # nothing is lost with it

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_DIAGNOSTIC = 500  # characters
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
+MAX_DIAGNOSTIC_OCTETS = 500
+TOO_MANY_RECIPIENTS = frozenset({"4.5.3", "5.5.3"})  # RFC 3463 3.6
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
+_INVISIBLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,32 +18,62 @@ class Outcome:
     relayed: bool
     final: bool
     status: str  # enhanced status code
-    diagnostic: str
+    diagnostic: str  # at most 500 octets
     remote_host: str = ""
     dsn_passed_on: bool = False
 
+    @property
+    def deferred(self) -> bool:
+        """It is tried again later."""
+        return not (self.relayed or self.final)
+
 
 def from_reply(code: int, text: str, remote_host: str, *, dsn_passed_on: bool = False) -> Outcome:
-    """What a server's reply means."""
-    said = " ".join(text.split())
-    match = _ENHANCED.match(said)
+    """What a server's reply means. `text` has its lines, and octets beyond UTF-8 as surrogates."""
     relayed, final = 200 <= code < 300, 500 <= code < 600
     generic = "2.0.0" if relayed else "5.0.0" if final else "4.0.0"
-    # A code of another class than the reply's is a mistake of that server: the reply counts (RFC 2034 4).
-    status = match[1] if match and match[1][0] == generic[0] else generic
-    return Outcome(relayed, final, status, f"{code} {said}"[:MAX_DIAGNOSTIC], remote_host, dsn_passed_on)
+    status = ""
+    said: list[str] = []
+    for line in text.split("\n"):
+        match = _ENHANCED.match(line)
+        # A code of another class than the reply's is a mistake of that server: the reply counts (RFC 2034 4).
+        if match and match[1][0] == generic[0]:
+            status = status or match[1]
+            line = line[match.end() :] if match[1] == status and said else line
+        said.append(line)
+    shown = visible(f"{code} {' '.join(said)}")
+    return Outcome(relayed, final, status or generic, shown, remote_host, dsn_passed_on)
 
 
 def deferred(status: str, diagnostic: str, remote_host: str = "") -> Outcome:
     """Tried again later, for a reason of our own or of the network."""
-    return Outcome(False, False, status, diagnostic[:MAX_DIAGNOSTIC], remote_host)
+    return Outcome(False, False, status, visible(diagnostic), remote_host)
 
 
 def failed(status: str, diagnostic: str, remote_host: str = "") -> Outcome:
     """It will never go, for a reason of our own."""
-    return Outcome(False, True, status, diagnostic[:MAX_DIAGNOSTIC], remote_host)
+    return Outcome(False, True, status, visible(diagnostic), remote_host)
+
+
+def visible(text: str) -> str:
+    """One line of text that a report can hold, cut to 500 octets of UTF-8."""
+    octets = text.encode("utf-8", "surrogateescape")
+    clean = _INVISIBLE.sub(" ", octets.decode("utf-8", "replace")).strip()
+    return clean.encode()[:MAX_DIAGNOSTIC_OCTETS].decode("utf-8", "ignore")
+
+
+def too_many(code: int, outcome: Outcome, accepted: int) -> bool:
+    """Whether a refused RCPT only means that this transaction is full: the rest goes in another.
+
+    RFC 5321 4.5.3.1.10: 452, and 552 from servers of old, which is then no permanent answer.
+    """
+    return accepted > 0 and code in (452, 552) and outcome.status in (*TOO_MANY_RECIPIENTS, "4.0.0", "5.0.0")
+
+
+def worse(first: Outcome | None, second: Outcome) -> Outcome:
+    """What to report when several servers were tried: a permanent answer counts only when all gave one."""
+    return first if first is not None and first.deferred and second.final else second
 
 
 SENDING_IS_OFF = deferred("4.3.2", "sending is switched off here (relay.send)")
-NOT_SMTPUTF8 = "the next server does not take internationalised addresses (SMTPUTF8)"
-NOT_8BIT = "the next server does not take 8-bit content (8BITMIME)"
+OUR_FAULT = deferred("4.3.0", "a fault of this relay")

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from collections.abc import AsyncIterator, Mapping, Sequence
+import socket
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from restante_gateways.net.addresses import Address, Network, parse_address
-from restante_gateways.net.resolver import LookupFailed, NoSuchDomain, Resolver
+from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, Resolver
+
+MAX_HOPS = 12  # addresses tried in one attempt
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+_COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291 2.5.5.1
 
 
 class NotAllowed(Exception):
     """Every address of the destination is one that the relay does not talk to."""
+
+
+class NoServer(Exception):
+    """The servers that the destination names have no address."""
+
+
+class BadLiteral(Exception):
+    """The destination is an address literal that names no address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +36,9 @@ class Hop:
     host: str  # its name, for TLS and reports
     address: str
     port: int
+
+    def __str__(self) -> str:
+        return f"{self.host} [{self.address}]" if not self.host.startswith("[") else self.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,61 +53,168 @@ class Route:
         """HOST, HOST:PORT or [ADDRESS]:PORT. Raises ValueError."""
         if text.startswith("["):
             host, _, rest = text[1:].partition("]")
-            return cls(host, int(rest[1:]) if rest else port)
-        host, colon, number = text.rpartition(":")
-        return cls(host, int(number)) if colon and ":" not in host else cls(text, port)
+            made = cls(str(parse_address(host)), int(rest.removeprefix(":")) if rest else port)
+        else:
+            host, colon, number = text.rpartition(":")
+            made = cls(host, int(number)) if colon and ":" not in host else cls(text, port)
+        if not made.host or not 0 < made.port < 65_536:
+            raise ValueError(f"relay.routes: {text!r} is neither HOST, HOST:PORT nor [ADDRESS]:PORT")
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Ourselves:
+    """Where this installation takes mail itself: a host of its MX listeners, and the port."""
+
+    listeners: tuple[tuple[str, int], ...] = ()
+
+    def __contains__(self, hop: Hop) -> bool:
+        """Whether a connection to this address would come back to us."""
+        for host, port in self.listeners:
+            if port == hop.port and (_is_of_this_machine(hop.address) if host in ("", "*") else _same(host, hop)):
+                return True
+        return False
 
 
 class Router:
     """Where mail goes."""
 
-    def __init__(self, resolver: Resolver, routes: Mapping[str, str], allow_private: Sequence[str], port: int) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        routes: Mapping[str, str],
+        allow_private: Sequence[str],
+        port: int,
+        ourselves: Ourselves = Ourselves(),
+    ) -> None:
         """Raises ValueError for a network or a route that cannot be read."""
-        self._resolver, self._port = resolver, port
-        self._routes = {domain.lower(): Route.parse(text, port) for domain, text in routes.items()}
+        self._resolver, self._port, self._ourselves = resolver, port, ourselves
+        self._routes = {domain.lower().rstrip("."): Route.parse(text, port) for domain, text in routes.items()}
         self._allowed: list[Network] = [ipaddress.ip_network(text) for text in allow_private]
 
     async def hops(self, destination: str) -> AsyncIterator[Hop]:
-        """Servers to try, in order.
+        """Servers to try, in order, at most 12. The first failure that leaves none is raised.
 
-        Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed.
+        Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, BadLiteral.
         """
-        route = self._routes.get(destination.lower()) or self._routes.get("*")
-        if route is not None:
-            for address in await self._addresses(route.host):
-                yield Hop(route.host, address, route.port)
-            return
-        if destination.startswith("["):
-            literal = destination[1:-1].removeprefix("IPv6:")
-            if not self.allowed(parse_address(literal)):
-                raise NotAllowed(destination)
-            yield Hop(destination, literal, self._port)
-            return
-        refused = found = False
-        problem: LookupFailed | None = None
-        for host in await self._resolver.hosts(destination):
-            try:
-                addresses = await self._addresses(host)
-            except LookupFailed as error:
-                problem = error
-                continue
-            for address in addresses:
-                found = True
-                if self.allowed(parse_address(address)):
-                    yield Hop(host, address, self._port)
-                else:
-                    refused = True
-        if refused:
-            raise NotAllowed(destination)
-        if not found:
-            raise problem or NoSuchDomain(destination)
+        tried = 0
+        async for hop in self._all(destination):
+            yield hop
+            tried += 1
+            if tried == MAX_HOPS:
+                return
 
     def allowed(self, address: Address) -> bool:
         """Whether the relay may talk to an address without a route that names it."""
-        return address.is_global or any(address in network for network in self._allowed)
+        return is_public(address) or any(address in network for network in self._allowed)
+
+    async def _all(self, destination: str) -> AsyncIterator[Hop]:
+        route = self._routes.get(destination.lower()) or self._routes.get("*")
+        if route is not None:
+            addresses = await self._addresses(route.host)
+            if not addresses:
+                raise LookupFailed(f"the route's host {route.host} has no address")
+            for address in addresses:
+                yield Hop(route.host, address, route.port)
+        elif destination.startswith("["):
+            yield self._literal(destination)
+        else:
+            async for hop in self._by_dns(destination):
+                yield hop
+
+    def _literal(self, destination: str) -> Hop:
+        """RFC 5321 4.1.3."""
+        inner = destination[1:-1]
+        try:
+            if inner[:5].lower() == "ipv6:":
+                address: Address = ipaddress.IPv6Address(inner[5:])
+            else:
+                address = ipaddress.IPv4Address(inner)
+        except ValueError:
+            raise BadLiteral(destination) from None
+        hop = Hop(destination, str(parse_address(str(address))), self._port)
+        if not self.allowed(parse_address(hop.address)):
+            raise NotAllowed(destination)
+        if hop in self._ourselves:
+            raise LoopsBack(destination)
+        return hop
+
+    async def _by_dns(self, destination: str) -> AsyncIterator[Hop]:
+        yielded = refused = False
+        problem: LookupFailed | None = None
+        servers = await self._resolver.servers(destination)
+        for _, group in groupby(servers, key=lambda server: server.preference):
+            hops: list[Hop] = []
+            for server in group:
+                try:
+                    addresses = await self._addresses(server.host)
+                except LookupFailed as error:
+                    problem = error
+                else:
+                    hops += [Hop(server.host, address, self._port) for address in addresses]
+            if any(hop in self._ourselves for hop in hops):  # servers as good as we are would send it back
+                if yielded or problem is not None:
+                    break
+                raise LoopsBack(destination)
+            for hop in hops:
+                if self.allowed(parse_address(hop.address)):
+                    yielded = True
+                    yield hop
+                else:
+                    refused = True
+        if problem is not None:
+            raise problem
+        if not yielded:
+            if refused:
+                raise NotAllowed(destination)
+            implicit = [server.host for server in servers] == [destination]
+            raise NoSuchDomain(destination) if implicit else NoServer(destination)
 
     async def _addresses(self, host: str) -> list[str]:
         try:
             return [str(parse_address(host))]
         except ValueError:
             return await self._resolver.addresses(host)
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the open internet, also when an IPv4 address hides in an IPv6 one."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _embedded(address)
+        if inner is not None:
+            return is_public(inner)
+        if address.is_site_local:
+            return False
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address.ipv4_mapped is not None or address.sixtofour is not None:
+        return address.ipv4_mapped or address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    if address in _NAT64 or address in _COMPATIBLE:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return None
+
+
+def _same(host: str, hop: Hop) -> bool:
+    try:
+        return parse_address(host) == parse_address(hop.address)
+    except ValueError:
+        return host.lower() == hop.host
+
+
+def _is_of_this_machine(address: str) -> bool:
+    """Only an address of this machine can be bound."""
+    parsed = parse_address(address)
+    family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
+
+
+def mx_listeners(listeners: Mapping[str, tuple[str, int]]) -> Iterable[tuple[str, int]]:
+    """Those of the SMTP listeners, by name, that take mail from other servers."""
+    return [where for name, where in listeners.items() if name.startswith("mx")]

@@ -1,0 +1,93 @@
+"""One attempt: a lease, the servers of its destination, an outcome for each recipient."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from restante.v1.transport_pb2 import OutboundLease, ReadOutboundRequest, ReadOutboundResponse
+from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, TakesNoMail
+from restante_gateways.relay.commands import Parcel
+from restante_gateways.relay.connection import Connection, Unreachable
+from restante_gateways.relay.outcomes import Outcome, deferred, failed, worse
+from restante_gateways.relay.pool import Pool, Room
+from restante_gateways.relay.routes import BadLiteral, Hop, NoServer, NotAllowed, Router
+
+
+class Ending(Exception):
+    """The process is ending, and this attempt had not begun: the lease goes back."""
+
+
+class Reader(Protocol):
+    """Gives the octets of leased messages. See `restante.link.CoreLink`."""
+
+    def read_outbound(self, request: ReadOutboundRequest) -> AsyncIterator[ReadOutboundResponse]:
+        """TransportService.ReadOutbound."""
+        ...
+
+
+class Attempts:
+    """What attempts are made with."""
+
+    def __init__(self, router: Router, pool: Pool, room: Room, reader: Reader, ending: Callable[[], bool]) -> None:
+        self._router, self._pool, self._room, self._reader, self._ending = router, pool, room, reader, ending
+
+    async def make(self, lease: OutboundLease) -> dict[int, Outcome]:
+        """Try the servers of the destination in their order, until one has answered for somebody.
+
+        Raises Ending; LeaseLost and what else the core answers when the message cannot be read.
+        """
+        ids = [item.recipient_id for item in lease.recipients]
+        last: Outcome | None = None
+        try:
+            async for hop in self._router.hops(lease.destination):
+                try:
+                    return await self._at(hop, lease)
+                except Unreachable as unreachable:
+                    last = worse(last, unreachable.outcome)
+        except (LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, BadLiteral) as error:
+            last = worse(last, _unroutable(error, lease.destination))
+        return dict.fromkeys(ids, last or deferred("4.4.1", f"no server of {lease.destination} could be reached"))
+
+    async def _at(self, hop: Hop, lease: OutboundLease) -> dict[int, Outcome]:
+        """Hand the message to one server. Raises Unreachable, Ending and what reading raises."""
+        async with self._pool.place(hop):
+            while True:
+                if self._ending():
+                    raise Ending
+                async with self._pool.connection(hop) as connection:
+                    reused = connection.transactions > 0
+                    try:
+                        return await self._over(connection, lease)
+                    except Unreachable:
+                        if not reused:
+                            raise
+                        # It was closed since its last transaction, which says nothing about the server.
+
+    async def _over(self, connection: Connection, lease: OutboundLease) -> dict[int, Outcome]:
+        async with self._room.taken(lease.size_octets):
+            content = bytearray()
+            async for piece in self._reader.read_outbound(ReadOutboundRequest(lease_id=lease.lease_id)):
+                content += piece.octets
+            parcel = Parcel.of(lease.reverse_path, lease.options, bytes(content))
+            del content
+            return await connection.transact(parcel, lease.recipients)
+
+
+def _unroutable(error: Exception, destination: str) -> Outcome:
+    """RFC 3463 3.5, RFC 7505 4.2."""
+    match error:
+        case NoSuchDomain():
+            return failed("5.1.2", f"the domain {destination} does not exist")
+        case TakesNoMail():
+            return failed("5.1.10", f"the domain {destination} takes no mail (null MX)")
+        case LoopsBack():
+            return failed("5.4.6", f"mail for {destination} would come back to this server")
+        case NotAllowed():
+            return failed("5.4.4", f"the servers of {destination} have addresses that this relay does not talk to")
+        case NoServer():
+            return failed("5.4.4", f"the servers that {destination} names have no address")
+        case BadLiteral():
+            return failed("5.1.2", f"{destination} is no address")
+        case _:
+            return deferred("4.4.3", str(error))

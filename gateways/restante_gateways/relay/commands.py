@@ -1,0 +1,139 @@
+"""The commands of one transaction, and why a message cannot be offered to a server. *Pure.*
+
+DSN parameters go on exactly as they came (RFC 3461 5.2); paths that could be read as something else never go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
+from restante_gateways.relay.outcomes import Outcome, failed
+
+CHUNK_OCTETS = 64 << 10
+CONDITIONS = {
+    NotifyCondition.NOTIFY_CONDITION_NEVER: "NEVER",
+    NotifyCondition.NOTIFY_CONDITION_SUCCESS: "SUCCESS",
+    NotifyCondition.NOTIFY_CONDITION_FAILURE: "FAILURE",
+    NotifyCondition.NOTIFY_CONDITION_DELAY: "DELAY",
+}
+RETURNS = {DsnReturn.DSN_RETURN_FULL: "RET=FULL", DsnReturn.DSN_RETURN_HEADERS: "RET=HDRS"}
+# RFC 5321 4.1.2, RFC 6531 3.3: atoms or a quoted string, "@", a domain or a literal. Whether the address makes sense is
+# the core's to judge; here only that nothing in it can end the path or the line.
+_PATH = re.compile(
+    r'(?:"(?:[ !#-\[\]-~\u00a0-\U0010ffff]|\\[ -~])*"|[^\x00-\x20\x7f-\x9f<>"\\@]+)@'
+    r'(?:\[[0-9A-Za-z.:-]+\]|[^\x00-\x20\x7f-\x9f<>"\\@\[\]]+)'
+)
+_PARAMETER = re.compile(r"[!-<>-~\u00a0-\U0010ffff]{1,500}")  # RFC 5321 4.1.2 esmtp-value
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the other server offers, from its answer to EHLO."""
+
+    dsn: bool = False
+    eight_bit: bool = False
+    smtputf8: bool = False
+    starttls: bool = False
+    size: int | None = None  # octets; 0: no fixed limit; None: it does not speak SIZE
+
+    @classmethod
+    def of(cls, extensions: Mapping[str, str]) -> Offer:
+        """From keywords in lower case with their parameters."""
+        size = extensions.get("size")
+        return cls(
+            dsn="dsn" in extensions,
+            eight_bit="8bitmime" in extensions,
+            smtputf8="smtputf8" in extensions,
+            starttls="starttls" in extensions,
+            size=None if size is None else int(size) if size.isascii() and size.isdigit() and len(size) <= 20 else 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A message with its envelope, and what it needs of a server."""
+
+    reverse_path: str
+    options: EnvelopeOptions
+    content: bytes
+    eight_bit: bool
+    international: bool
+
+    @classmethod
+    def of(cls, reverse_path: str, options: EnvelopeOptions, content: bytes) -> Parcel:
+        """SMTPUTF8 is asked for where it was asked of us and the header is in need of it (RFC 6531 3.4)."""
+        header = content[: content.find(b"\r\n\r\n") + 1] if b"\r\n\r\n" in content else content
+        international = not reverse_path.isascii() or (options.smtputf8 and not header.isascii())
+        return cls(reverse_path, options, content, not content.isascii(), international)
+
+
+def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
+    """Why the message cannot be offered to this server at all."""
+    if parcel.reverse_path and not _PATH.fullmatch(parcel.reverse_path):
+        return failed("5.1.7", "the reverse-path is no address")
+    if parcel.options.envelope_id and not _PARAMETER.fullmatch(parcel.options.envelope_id.replace("=", "")):
+        return failed("5.5.4", "the ENVID parameter is malformed")
+    if parcel.international and not offer.smtputf8:
+        return failed("5.6.7", "the server takes no internationalised mail (SMTPUTF8)", host)  # RFC 6531 3.5
+    if parcel.eight_bit and not offer.eight_bit:
+        return failed("5.6.3", "the server takes no 8-bit content (8BITMIME)", host)  # RFC 6152 3
+    if offer.size and len(parcel.content) > offer.size:
+        return failed("5.3.4", f"the server takes messages of at most {offer.size} octets", host)  # RFC 1870 6.1
+    return None
+
+
+def recipient_problem(recipient: EnvelopeRecipient, offer: Offer, host: str) -> Outcome | None:
+    """Why one recipient cannot be offered to this server."""
+    if not _PATH.fullmatch(recipient.forward_path):
+        return failed("5.1.3", "the forward-path is no address")
+    original = recipient.original_recipient
+    if original and not _PARAMETER.fullmatch(original.replace("=", "")):
+        return failed("5.5.4", "the ORCPT parameter is malformed")
+    if not (recipient.forward_path + original).isascii() and not offer.smtputf8:
+        return failed("5.6.7", "the server takes no internationalised addresses (SMTPUTF8)", host)
+    return None
+
+
+def mail(parcel: Parcel, recipients: Sequence[EnvelopeRecipient], offer: Offer) -> tuple[bytes, ...]:
+    """The words of MAIL."""
+    words = ["MAIL", f"FROM:<{parcel.reverse_path}>"]
+    if offer.size is not None:
+        words.append(f"SIZE={len(parcel.content)}")
+    if parcel.eight_bit:
+        words.append("BODY=8BITMIME")
+    if parcel.international or not all((one.forward_path + one.original_recipient).isascii() for one in recipients):
+        words.append("SMTPUTF8")
+    if offer.dsn:
+        if parcel.options.dsn_return in RETURNS:
+            words.append(RETURNS[parcel.options.dsn_return])
+        if parcel.options.envelope_id:
+            words.append(f"ENVID={parcel.options.envelope_id}")
+    return tuple(word.encode() for word in words)
+
+
+def rcpt(recipient: EnvelopeRecipient, offer: Offer) -> tuple[bytes, ...]:
+    """The words of RCPT."""
+    words = ["RCPT", f"TO:<{recipient.forward_path}>"]
+    if offer.dsn:
+        if recipient.notify:
+            words.append("NOTIFY=" + ",".join(CONDITIONS[condition] for condition in recipient.notify))
+        if recipient.original_recipient:
+            words.append(f"ORCPT={recipient.original_recipient}")
+    return tuple(word.encode() for word in words)
+
+
+def stuffed(content: bytes) -> Iterator[bytes]:
+    """The octets behind DATA in pieces of about 64 KiB, dots doubled, the end included (RFC 5321 4.5.2)."""
+    start, at_line_start = 0, True
+    while start < len(content):
+        end = start + CHUNK_OCTETS
+        while content[end - 1 : end] == b"\r":  # never between CR and LF
+            end += 1
+        piece = content[start:end]
+        dotted = piece.replace(b"\r\n.", b"\r\n..")
+        yield b"." + dotted if at_line_start and piece[:1] == b"." else dotted
+        start, at_line_start = end, piece[-2:] == b"\r\n"
+    yield b".\r\n" if at_line_start else b"\r\n.\r\n"

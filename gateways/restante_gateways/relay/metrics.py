@@ -1,0 +1,49 @@
+"""Metrics of the relay."""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from restante_gateways.relay.outcomes import Outcome
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class RelayMetrics:
+    """One object a process and registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._recipients = Counter(
+            "restante_relay_recipients", "Recipients attempted, by outcome", ["outcome"], registry=registry
+        )
+        self._attempts = Histogram(
+            "restante_relay_attempt_seconds",
+            "Time from a lease to the outcomes of its recipients",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._opened = Counter("restante_relay_connections_opened", "Connections opened", ["tls"], registry=registry)
+        self._leases = Gauge("restante_relay_leases", "Leases held", registry=registry)
+        self._open = Gauge("restante_relay_connections", "Connections open, idle ones too", registry=registry)
+
+    def watch(self, leases: Callable[[], float], connections: Callable[[], float]) -> None:
+        """Where the gauges find their values."""
+        self._leases.set_function(leases)
+        self._open.set_function(connections)
+
+    def connection_opened(self, *, secured: bool) -> None:
+        """Counts a connection that has said EHLO."""
+        self._opened.labels("yes" if secured else "no").inc()
+
+    def attempted(self, outcomes: Iterable[Outcome], seconds: float) -> dict[str, int]:
+        """Counts an attempt; returns how many recipients ended how."""
+        counts = Count(
+            "relayed" if outcome.relayed else "failed" if outcome.final else "deferred" for outcome in outcomes
+        )
+        for name, count in counts.items():
+            self._recipients.labels(name).inc(count)
+        self._attempts.observe(seconds)
+        return dict(counts)

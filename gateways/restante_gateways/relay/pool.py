@@ -1,0 +1,179 @@
+"""What attempts share: connections, bounded in all and for each host, and room in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from restante_gateways.relay.connection import Connection, Unreachable
+from restante_gateways.relay.metrics import RelayMetrics
+from restante_gateways.relay.outcomes import Outcome
+from restante_gateways.relay.peer import Patience
+from restante_gateways.relay.routes import Hop
+
+KEEP_SECONDS = 5.0  # an idle connection is kept for the next message
+SLOW_SECONDS = 5.0  # a server that takes longer to say nothing is left alone for a while
+ALONE_SECONDS = 30.0
+MAX_REMEMBERED = 1_000
+
+
+class Room:
+    """Room for messages in memory, given in turn. A message larger than all of it fits alone."""
+
+    def __init__(self, octets: int) -> None:
+        self._limit, self.used = octets, 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @contextlib.asynccontextmanager
+    async def taken(self, octets: int) -> AsyncIterator[None]:
+        """While entered, so much is taken."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((octets, turn))
+        self._admit()
+        try:
+            await turn
+            yield
+        finally:
+            if turn.done() and not turn.cancelled():
+                self.used -= octets
+            self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting:
+            octets, turn = self._waiting[0]
+            if not turn.done():  # else whoever waited has been cancelled
+                if self.used and self.used + octets > self._limit:
+                    return
+                self.used += octets
+                turn.set_result(None)
+            self._waiting.popleft()
+
+
+@dataclass(eq=False, slots=True)
+class _Host:
+    slots: asyncio.Semaphore
+    users: int = 0
+
+
+class Pool:
+    """Connections. While `connection` is entered one of them is the caller's alone.
+
+    A caller waits for its host first and then for a place among all, so that a slow host holds up nobody else.
+    """
+
+    def __init__(
+        self,
+        own_name: str,
+        context: ssl.SSLContext,
+        patience: Patience,
+        metrics: RelayMetrics,
+        most: int,
+        per_host: int,
+    ) -> None:
+        self._own_name, self._context, self._patience, self._metrics = own_name, context, patience, metrics
+        self._most, self._per_host = most, per_host
+        self._slots = asyncio.Semaphore(most)
+        self._hosts: dict[Hop, _Host] = {}
+        self._idle: dict[Hop, list[Connection]] = {}
+        self._alone: dict[Hop, tuple[float, Outcome]] = {}
+        self.busy = 0
+
+    @property
+    def open_connections(self) -> int:
+        """How many there are."""
+        return self.busy + sum(map(len, self._idle.values()))
+
+    @contextlib.asynccontextmanager
+    async def place(self, hop: Hop) -> AsyncIterator[None]:
+        """While entered, the caller may have a connection to this host."""
+        host = self._hosts.setdefault(hop, _Host(asyncio.Semaphore(self._per_host)))
+        host.users += 1
+        try:
+            async with host.slots, self._slots:
+                yield
+        finally:
+            host.users -= 1
+            if not host.users:
+                del self._hosts[hop]
+
+    @contextlib.asynccontextmanager
+    async def connection(self, hop: Hop) -> AsyncIterator[Connection]:
+        """An idle connection or else a new one; kept afterwards when it is good. Needs a place.
+
+        Raises Unreachable.
+        """
+        connection = self._reused(hop) or await self._opened(hop)
+        self.busy += 1
+        try:
+            yield connection
+        except BaseException:
+            connection.abandon()
+            raise
+        finally:
+            self.busy -= 1
+        await self._keep(connection)
+
+    def _reused(self, hop: Hop) -> Connection | None:
+        kept = self._idle.get(hop, [])
+        while kept:
+            connection = kept.pop()
+            if not kept:
+                del self._idle[hop]
+            if connection.usable:
+                return connection
+            connection.abandon()
+        return None
+
+    async def _opened(self, hop: Hop) -> Connection:
+        loop = asyncio.get_running_loop()
+        until, outcome = self._alone.get(hop, (0.0, None))
+        began = loop.time()
+        if outcome is not None and began < until:
+            raise Unreachable(outcome)
+        try:
+            connection = await Connection.open(hop, self._own_name, self._context, self._patience)
+        except Unreachable as unreachable:
+            if loop.time() - began > SLOW_SECONDS:
+                self._alone[hop] = loop.time() + ALONE_SECONDS, unreachable.outcome
+                while len(self._alone) > MAX_REMEMBERED:
+                    del self._alone[next(iter(self._alone))]
+            raise
+        self._alone.pop(hop, None)
+        self._metrics.connection_opened(secured=connection.secured)
+        return connection
+
+    async def _keep(self, connection: Connection) -> None:
+        if not connection.usable:
+            await connection.close()
+            return
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.setdefault(connection.hop, []).append(connection)
+        if self.open_connections - self.busy > self._most:
+            oldest = min((kept[0] for kept in self._idle.values()), key=lambda idle: idle.idle_since)
+            self._forget(oldest)
+            await oldest.close()
+
+    async def tidy(self) -> None:
+        """Close what has been idle for too long, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(KEEP_SECONDS / 2)
+            await self.close_idle(before=loop.time() - KEEP_SECONDS)
+
+    async def close_idle(self, before: float = float("inf")) -> None:
+        """Close those that have been idle since before this moment of the loop's clock, or are closed already."""
+        idle = [connection for kept in self._idle.values() for connection in kept]
+        old = [connection for connection in idle if connection.idle_since < before or not connection.usable]
+        for connection in old:
+            self._forget(connection)
+        await asyncio.gather(*(connection.close() for connection in old))
+
+    def _forget(self, connection: Connection) -> None:
+        kept = self._idle[connection.hop]
+        kept.remove(connection)
+        if not kept:
+            del self._idle[connection.hop]

@@ -1,0 +1,201 @@
+"""MAIL, RCPT and the octets behind DATA."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
+from restante_gateways.relay import commands
+from restante_gateways.relay.commands import (
+    CHUNK_OCTETS,
+    Offer,
+    Parcel,
+    mail,
+    problem,
+    rcpt,
+    recipient_problem,
+    stuffed,
+)
+
+PLAIN = b"Subject: hello\r\n\r\nhello\r\n"
+EIGHT = "Subject: hello\r\n\r\nhéllo\r\n".encode()
+HEADER8 = "Subject: héllo\r\n\r\nhello\r\n".encode()
+ALL = Offer(dsn=True, eight_bit=True, smtputf8=True, size=0)
+NEVER, SUCCESS = NotifyCondition.NOTIFY_CONDITION_NEVER, NotifyCondition.NOTIFY_CONDITION_SUCCESS
+FAILURE, DELAY = NotifyCondition.NOTIFY_CONDITION_FAILURE, NotifyCondition.NOTIFY_CONDITION_DELAY
+
+
+def parcel(content: bytes = PLAIN, reverse_path: str = "alice@example.test", **options: object) -> Parcel:
+    return Parcel.of(reverse_path, EnvelopeOptions(**options), content)  # type: ignore[arg-type]
+
+
+def bob(path: str = "bob@example.net", *notify: NotifyCondition.ValueType, orcpt: str = "") -> EnvelopeRecipient:
+    return EnvelopeRecipient(forward_path=path, notify=notify, original_recipient=orcpt)
+
+
+def test_keywords_of_ehlo() -> None:
+    found = Offer.of({"dsn": "", "size": "1000", "8bitmime": "", "starttls": ""})
+    assert found == Offer(dsn=True, eight_bit=True, smtputf8=False, starttls=True, size=1000)
+    assert Offer.of({}).size is None
+    assert Offer.of({"size": ""}).size == Offer.of({"size": "big"}).size == Offer.of({"size": "9" * 40}).size == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "offer", "line"),
+    [
+        (parcel(), Offer(), b"MAIL FROM:<alice@example.test>"),
+        (parcel(reverse_path=""), Offer(), b"MAIL FROM:<>"),  # behaviour 103, RFC 3464 2
+        (parcel(), ALL, b"MAIL FROM:<alice@example.test> SIZE=25"),
+        (parcel(EIGHT), ALL, b"MAIL FROM:<alice@example.test> SIZE=26 BODY=8BITMIME"),
+        (parcel(EIGHT, body_8bit=True), ALL, b"MAIL FROM:<alice@example.test> SIZE=26 BODY=8BITMIME"),
+        (
+            parcel(dsn_return=DsnReturn.DSN_RETURN_FULL, envelope_id="QQ+2B314"),  # behaviour 105, RFC 3461 5.2.1
+            Offer(dsn=True),
+            b"MAIL FROM:<alice@example.test> RET=FULL ENVID=QQ+2B314",
+        ),
+        (
+            parcel(dsn_return=DsnReturn.DSN_RETURN_HEADERS, envelope_id="QQ+2B314"),
+            Offer(),
+            b"MAIL FROM:<alice@example.test>",
+        ),
+        (
+            parcel(HEADER8, smtputf8=True),
+            ALL,
+            b"MAIL FROM:<alice@example.test> SIZE=26 BODY=8BITMIME SMTPUTF8",
+        ),
+        # Asked for, but nothing is in need of it: any server may have it (RFC 6531 3.4).
+        (parcel(PLAIN, smtputf8=True), Offer(), b"MAIL FROM:<alice@example.test>"),
+        (
+            parcel(reverse_path="älice@example.test"),
+            Offer(smtputf8=True),
+            "MAIL FROM:<älice@example.test> SMTPUTF8".encode(),
+        ),
+    ],
+)
+def test_mail_carries_what_the_server_knows(sent: Parcel, offer: Offer, line: bytes) -> None:
+    assert b" ".join(mail(sent, [bob()], offer)) == line
+
+
+def test_an_international_recipient_asks_for_smtputf8() -> None:
+    words = mail(parcel(), [bob(), bob("böb@example.net")], ALL)
+    assert words[-1] == b"SMTPUTF8"
+
+
+@pytest.mark.parametrize(
+    ("recipient", "offer", "line"),
+    [
+        (bob(), ALL, b"RCPT TO:<bob@example.net>"),
+        (bob("Bob+X@Example.NET"), ALL, b"RCPT TO:<Bob+X@Example.NET>"),
+        (bob('"b o>b"@example.net'), ALL, b'RCPT TO:<"b o>b"@example.net>'),
+        (bob("bob@example.net", NEVER), ALL, b"RCPT TO:<bob@example.net> NOTIFY=NEVER"),
+        (
+            bob("bob@example.net", SUCCESS, FAILURE, DELAY, orcpt="rfc822;r+2Bob@example.org"),
+            ALL,
+            b"RCPT TO:<bob@example.net> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;r+2Bob@example.org",
+        ),
+        (bob("bob@example.net", SUCCESS, orcpt="rfc822;bob@example.org"), Offer(), b"RCPT TO:<bob@example.net>"),
+    ],
+)
+def test_rcpt_carries_dsn_parameters_as_they_came(recipient: EnvelopeRecipient, offer: Offer, line: bytes) -> None:
+    # behaviour 105, RFC 3461 5.2.1
+    assert b" ".join(rcpt(recipient, offer)) == line
+
+
+@pytest.mark.parametrize(
+    ("sent", "offer", "status"),
+    [
+        (parcel(), Offer(), ""),
+        (parcel(EIGHT), Offer(), "5.6.3"),  # behaviour 91, RFC 6152 3
+        (parcel(PLAIN, body_8bit=True), Offer(), ""),  # declared, but there is none
+        (parcel(HEADER8, smtputf8=True), Offer(eight_bit=True), "5.6.7"),  # behaviour 90, RFC 6531 3.5
+        (parcel(HEADER8), Offer(eight_bit=True), ""),  # an old 8-bit header goes as it came
+        (parcel(reverse_path="älice@example.test"), Offer(eight_bit=True), "5.6.7"),
+        (parcel(), Offer(size=24), "5.3.4"),  # RFC 1870 6.1
+        (parcel(), Offer(size=25), ""),
+        (parcel(), Offer(size=0), ""),
+        (parcel(envelope_id="a b"), ALL, "5.5.4"),
+        (parcel(envelope_id="a\r\nRSET"), ALL, "5.5.4"),
+    ],
+)
+def test_a_message_that_the_server_cannot_have_is_not_offered(sent: Parcel, offer: Offer, status: str) -> None:
+    refusal = problem(sent, offer, "mx.example.net")
+    assert (refusal.status if refusal else "") == status
+    assert refusal is None or refusal.final
+
+
+INJECTIONS = [
+    "bob@example.net\r\nRSET",
+    "bob@example.net\nRSET",
+    "bob@example.net> NOTIFY=NEVER",
+    "bob@example.net>",
+    "<bob@example.net",
+    "bob @example.net",
+    '"b\r\nob"@example.net',
+    '"bob@example.net',
+    "bob@example.net\0",
+    "bob",
+    "@example.net",
+    "a@b@example.net",
+    "bob@[127.0.0.1]> X=[1]",
+]
+
+
+@pytest.mark.parametrize("path", INJECTIONS)
+def test_a_path_that_is_more_than_a_path_never_goes(path: str) -> None:
+    refusal = recipient_problem(bob(path), ALL, "mx.example.net")
+    assert refusal is not None and refusal.final and refusal.status == "5.1.3"
+    refusal = problem(parcel(reverse_path=path), ALL, "mx.example.net")
+    assert refusal is not None and refusal.final and refusal.status == "5.1.7"
+
+
+@pytest.mark.parametrize("orcpt", ["rfc822;a b", "rfc822;a\r\nDATA", "rfc822;a\0"])
+def test_an_orcpt_that_is_more_than_a_parameter_never_goes(orcpt: str) -> None:
+    refusal = recipient_problem(bob(orcpt=orcpt), ALL, "mx.example.net")
+    assert refusal is not None and refusal.final and refusal.status == "5.5.4"
+
+
+def test_an_international_recipient_is_not_mangled_for_a_server_that_lacks_smtputf8() -> None:  # behaviour 90
+    refusal = recipient_problem(bob("böb@example.net"), Offer(), "mx.example.net")
+    assert refusal is not None and (refusal.status, refusal.final) == ("5.6.7", True)
+    assert recipient_problem(bob("böb@example.net"), ALL, "mx.example.net") is None
+    assert recipient_problem(bob("bob@[127.0.0.1]"), Offer(), "mx.example.net") is None
+
+
+def unstuffed(octets: bytes) -> bytes:
+    assert octets.endswith(b".\r\n")
+    lines = octets[:-3].split(b"\r\n")
+    assert all(line != b"." for line in lines)
+    return b"\r\n".join(line[1:] if line.startswith(b".") else line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "sent"),
+    [
+        (b"a\r\n", b"a\r\n.\r\n"),
+        (b".\r\n", b"..\r\n.\r\n"),
+        (b"..a\r\n.b\r\n", b"...a\r\n..b\r\n.\r\n"),
+        (b"a.b\r\n", b"a.b\r\n.\r\n"),
+        (b"no end", b"no end\r\n.\r\n"),
+        (b"", b".\r\n"),
+    ],
+)
+def test_dots_are_doubled_and_the_end_is_a_line(content: bytes, sent: bytes) -> None:  # RFC 5321 4.5.2
+    assert b"".join(stuffed(content)) == sent
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+def test_pieces_never_break_a_dot_at_a_line_start(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "CHUNK_OCTETS", size)
+    chance = random.Random(size)
+    for _ in range(500):
+        content = (
+            b"".join(chance.choice([b".", b"a", b"\r\n", b"\r\n."]) for _ in range(chance.randrange(30))) + b"\r\n"
+        )
+        assert unstuffed(b"".join(stuffed(content))) == content
+
+
+def test_pieces_are_small() -> None:
+    sizes = [len(piece) for piece in stuffed(b"x" * 70 + b"\r\n" + b"y" * (3 * CHUNK_OCTETS) + b"\r\n")]
+    assert max(sizes) <= CHUNK_OCTETS + 1
