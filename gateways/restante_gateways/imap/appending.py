@@ -12,12 +12,26 @@ from restante.v1.content_pb2 import UploadContentResponse
 from restante_gateways.imap.commands.append import Append
 from restante_gateways.imap.errors import Refusal
 from restante_gateways.imap.framing import CommandRest, LiteralChunk, LiteralStart, TooLong
+from restante_gateways.imap.parser import CutShort, ParseError, Parser
 from restante_gateways.imap.responses import BAD, OK, Status, append_uid, continuation
+from restante_gateways.imap.table import BadCommand, Entry
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
 _INLINE_OCTETS: Final = 512 << 10  # what an operation may carry; more is uploaded
+
+
+def append_of(tag: bytes, entry: Entry, p: Parser) -> Append | None:
+    """The APPEND whose message this literal is; None for any other literal, such as a name's. Raises BadCommand."""
+    if entry.name != "APPEND":
+        return None
+    try:
+        return Append.parse(p)
+    except CutShort:
+        return None
+    except ParseError as error:  # told now, before the client sends its message in vain
+        raise BadCommand(tag, str(error)) from error
 
 
 async def append(s: Session, command: Append, literal: LiteralStart) -> Status:

@@ -87,7 +87,7 @@ async def _mark_seen(s: Session, spans: list[Span]) -> list[Range]:
             messages=s.message_set(unseen),
             operation=message_pb2.FLAG_OPERATION_ADD,
             flags=int(SystemFlag.SEEN),
-            changes_since=view.folder.change_number,
+            changes_since=s.changes_since(unseen),
         ),
     )
     marked = view.uid_ranges(unseen)

@@ -11,15 +11,14 @@ from restante import errors
 from restante.v1 import folder_pb2, methods, session_pb2, types_pb2
 from restante_gateways import sasl
 from restante_gateways.imap import authenticating, framing, table
-from restante_gateways.imap.appending import append
+from restante_gateways.imap.appending import append, append_of
 from restante_gateways.imap.authenticating import client_context
-from restante_gateways.imap.commands.append import Append
 from restante_gateways.imap.core_calls import CoreCalls
 from restante_gateways.imap.errors import Refusal, ends_session, status_of
 from restante_gateways.imap.framing import Command, CommandReader, LiteralStart, TooLong
 from restante_gateways.imap.identity import Identity
 from restante_gateways.imap.opened import OpenFolder
-from restante_gateways.imap.parser import CutShort, ParseError, Parser
+from restante_gateways.imap.parser import ParseError, Parser
 from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation
 from restante_gateways.imap.search_grammar import OFFERED_CHARSETS, BadCharset
 from restante_gateways.imap.searching import uid_set
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 _BEFORE_LOGIN_SECONDS: Final = 60.0
 _MAX_LOGIN_TRIES: Final = 3
 _MAX_BAD_IN_A_ROW: Final = 20
+_MAX_CHANGES_IN_ANSWER: Final = 4_000  # messages: about what 64 KiB of columns hold
 _YIELD_COMMANDS: Final = 8  # commands before others get their turn
 _YIELD_BLOCKS: Final = 8  # blocks of a local answer before others get their turn
 
@@ -178,7 +178,7 @@ class Session(CoreCalls):
             tag, entry, p = table.read_entry(literal.prefix)
             if self.state not in entry.states:
                 raise BadCommand(tag, f"{entry.name} is not allowed now")
-            message = _append_of(tag, entry, p)
+            message = append_of(tag, entry, p)
         except (MissingTag, BadCommand) as error:
             self.reader.refuse()
             self._bad(error.tag if isinstance(error, BadCommand) else b"*", error)
@@ -425,6 +425,14 @@ class Session(CoreCalls):
         """The messages at these positions, for a request."""
         return uid_set(self.view.folder.folder_id, self.view.uid_ranges(spans))
 
+    def changes_since(self, spans: Iterable[Span]) -> int | None:
+        """From where on the answer to a change of these messages is to tell the folder's changes.
+
+        None when they are too many for an answer: then the watch alone tells them, and the core reads them once.
+        """
+        many = sum(stop - first for first, stop in spans) > _MAX_CHANGES_IN_ANSWER
+        return None if many else self.view.folder.change_number
+
     def any_deleted(self) -> bool:
         """Whether a message of the folder is marked deleted."""
         return self.view.folder.any_in(lambda flags: SystemFlag.DELETED in flags.system)
@@ -486,15 +494,3 @@ class Session(CoreCalls):
     def folder_lost(self, reason: str) -> None:
         """The selected folder's view is void (RFC 2180 3.3)."""
         self.end(reason)
-
-
-def _append_of(tag: bytes, entry: Entry, p: Parser) -> Append | None:
-    """The APPEND whose message this literal is; None for any other literal, such as a name's. Raises BadCommand."""
-    if entry.name != "APPEND":
-        return None
-    try:
-        return Append.parse(p)
-    except CutShort:
-        return None
-    except ParseError as error:  # told now, before the client sends its message in vain
-        raise BadCommand(tag, str(error)) from error

@@ -96,7 +96,7 @@ class Move:
                 messages=s.message_set(spans),
                 target_folder_id=target,
                 request_id=s.request_id(),
-                changes_since=view.folder.change_number,
+                changes_since=s.changes_since(spans),
             ),
         )
         if (code := _copy_uid(moved)) is not None:

@@ -41,7 +41,7 @@ class Expunge:
                 messages=s.message_set(spans),
                 mode=message_pb2.DELETE_MODE_SOFT,
                 only_flagged_deleted=True,
-                changes_since=view.folder.change_number,
+                changes_since=s.changes_since(spans),
             ),
         )
         await s.absorb(deleted.changes, deleted.commit)

@@ -75,7 +75,7 @@ class Store:
                     flags=int(self.flags.system),
                     keywords=self.flags.keywords,
                     if_change_number=self.unchanged_since,
-                    changes_since=view.folder.change_number,
+                    changes_since=s.changes_since(spans),
                 ),
             )
             await s.absorb(response.changes, response.commit)
