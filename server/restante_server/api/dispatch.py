@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 MIN_COMMIT_PAUSE_SECONDS = 0.02
+SHARED_SECONDS = 5.0  # a read with less time than this does not share a thread hop
 
 
 class ReadBatch:
@@ -117,8 +118,10 @@ class Dispatcher:
 
     async def _run(self, handler: Handler, call: Call, request: Any) -> Any:
         match handler.kind:
-            case Kind.READ:
-                return await self._within(call, self._reads.add(partial(_read, handler, call, request), call.deadline))
+            case Kind.READ if call.seconds_left > SHARED_SECONDS:
+                return await self._reads.add(partial(_read, handler, call, request), call.deadline)
+            case Kind.READ:  # in such haste that its deadline must be its own
+                return await call.read(partial(_read, handler, call, request))
             case Kind.SLOW_READ:
                 return await call.read(partial(_read, handler, call, request))
             case Kind.WRITE:
