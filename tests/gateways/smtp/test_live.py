@@ -99,6 +99,16 @@ async def test_what_delivery_writes_in_front(platform: Platform) -> None:
     assert re.search(received, message)
 
 
+async def test_a_long_return_path_is_kept(platform: Platform) -> None:
+    await platform.take_all("alice")
+    sender = f"bounces+{'v' * 150}=alice=example.test@lists.example.net"
+    client = await platform.gateway.connect()
+    await client.send(f"EHLO c\r\nMAIL FROM:<{sender}>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n\r\n.\r\n".encode())
+    assert await client.codes(5) == [250, 250, 250, 354, 250]
+    (message,) = await platform.take_all("alice")
+    assert message.startswith(f"Return-Path: <{sender}>\r\n".encode())
+
+
 async def test_recipients_share_a_message_and_each_has_it(platform: Platform) -> None:
     for name in ("alice", "bob", "carol"):
         await platform.take_all(name)
