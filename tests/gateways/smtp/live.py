@@ -43,8 +43,8 @@ PEOPLE = ("alice", "bob", "carol")
 class CoreProcess:
     """A core on a store in `directory`."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.directory, self._environment = directory, environment
         self._log = directory.parent / "core.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +52,9 @@ class CoreProcess:
         """Starts it and waits until it serves."""
         command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, env=os.environ | SETTINGS, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, env=os.environ | SETTINGS | self._environment, stdout=log, stderr=log
+            )
         until = time.monotonic() + 30
         while b'"ready"' not in self._log.read_bytes():
             if self._process.poll() is not None or time.monotonic() > until:

@@ -194,6 +194,24 @@ async def test_a_changed_password_ends_the_session(platform: Platform) -> None:
 
 
 @pytest.mark.faults
+async def test_a_full_disk_is_452_and_nothing_is_taken(tmp_path: Path, certificate: CertificateFiles) -> None:
+    core = CoreProcess(tmp_path / "data", RESTANTE_STORE__RESERVE_OCTETS=str(1 << 60))
+    core.start()
+    platform = Platform(core, certificate)
+    await platform.start()
+    try:
+        client = await platform.gateway.connect()
+        await client.send(f"EHLO c\r\n{MAIL}\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n".encode())
+        replies = [await client.reply() for _ in range(4)]
+        assert replies[2].startswith("452 4.3.1")
+        assert replies[3].startswith("554 5.5.1")
+        assert await platform.take_all("alice") == []  # reading still works
+    finally:
+        await platform.stop()
+        core.stop()
+
+
+@pytest.mark.faults
 async def test_a_core_killed_before_the_final_dot_delays_and_loses_nothing(platform: Platform) -> None:
     await platform.take_all("alice")
     client = await platform.gateway.connect()
