@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -112,7 +113,9 @@ def envelope_recipients(given: Iterable[EnvelopeRecipient]) -> list[Recipient]:
     ]
 
 
-def _conditions(given: Iterable[int]) -> int:
+def _conditions(given: Sequence[int]) -> int:
+    if not given:
+        return 0
     named = set(given)
     if NotifyCondition.NOTIFY_CONDITION_NEVER in named:
         named = {NotifyCondition.NOTIFY_CONDITION_NEVER}
@@ -121,7 +124,7 @@ def _conditions(given: Iterable[int]) -> int:
 
 def _parameter(field: str, value: str, longest: int) -> str:
     """A parameter of MAIL or RCPT, which will stand on a command line again (RFC 3461 4.2, 4.4)."""
-    if len(value) > longest or not all("!" <= character <= "~" for character in value):
+    if value and (len(value) > longest or not all("!" <= character <= "~" for character in value)):
         raise InvalidArgument(field=field, problem="not a parameter")
     return value
 
@@ -289,9 +292,10 @@ class _Acceptance:
         """From the first octet to the answer."""
         response: AcceptResponse | None = None
         try:
+            envelope = envelope_of(self._begin, self._stream.call)
             arrived = await self._receive()
             if arrived is not None:
-                transport_id = await _take(self._stream.call, self._begin, arrived)
+                transport_id = await _take(self._stream.call, self._begin, envelope, arrived)
                 response = AcceptResponse(acceptance_id=self.acceptance_id, accepted=True, transport_id=transport_id)
         except Exception as error:  # noqa: BLE001 - it is this acceptance's answer
             known = translate(error, "/restante.v1.TransportService/Accept")
@@ -303,7 +307,6 @@ class _Acceptance:
             self._stream.finished(self)
 
     async def _receive(self) -> Arrived | None:
-        check(self._begin, self._stream.call)
         intake = Intake(self._stream.call.core.contents, self._stream.call.core.transport.settings)
         try:
             while (chunk := await self._chunks.get()) is not None:
@@ -326,7 +329,15 @@ class _Acceptance:
             self._to_grant = 0
 
 
-def check(begin: AcceptBegin, call: Call) -> None:
+class _Envelope(NamedTuple):
+    """The beginning of an acceptance, judged."""
+
+    reverse_path: str
+    recipients: list[Recipient]
+    envelope_id: str
+
+
+def envelope_of(begin: AcceptBegin, call: Call) -> _Envelope:
     """Raises what is wrong with an acceptance from its beginning."""
     if len(begin.request_id) != REQUEST_ID_OCTETS:
         raise RequestIdRequired
@@ -336,9 +347,9 @@ def check(begin: AcceptBegin, call: Call) -> None:
     if not begin.recipients:
         raise RecipientNotFound
     require_trace_field(begin.trace_field)
-    reverse_path(begin.reverse_path)
-    envelope_id(begin.options)
-    envelope_recipients(begin.recipients)
+    return _Envelope(
+        reverse_path(begin.reverse_path), envelope_recipients(begin.recipients), envelope_id(begin.options)
+    )
 
 
 def require_trace_field(trace_field: str) -> None:
@@ -356,10 +367,9 @@ def require_trace_field(trace_field: str) -> None:
         raise InvalidArgument(field="trace_field", problem="not one Received field")
 
 
-async def _take(call: Call, begin: AcceptBegin, arrived: Arrived) -> int:
+async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Arrived) -> int:
     transport = call.core.transport
-    recipients = envelope_recipients(begin.recipients)
-    paths = [recipient.forward_path for recipient in recipients]
+    paths = [recipient.forward_path for recipient in envelope.recipients]
     resolutions: list[Resolution] = await call.core.dispatcher.short_read(partial(resolve_many, wanted=paths))
     if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
         raise RecipientNotFound(address=paths[0])
@@ -367,15 +377,15 @@ async def _take(call: Call, begin: AcceptBegin, arrived: Arrived) -> int:
     assert facts is not None  # it is a message
     moment = time.time_ns() // 1_000
     incoming = Incoming(
-        reverse_path=reverse_path(begin.reverse_path),
+        reverse_path=envelope.reverse_path,
         staged=arrived.staged,
         listing=listing_of(facts),
-        recipients=route.plan(resolutions, recipients, may_relay=False, promised=True, had=arrived.had),
+        recipients=route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had),
         accepted_at=moment,
         trace_field=begin.trace_field.encode("ascii"),
         source=begin.client_address,
         dsn_return=begin.options.dsn_return,
-        envelope_id=envelope_id(begin.options),
+        envelope_id=envelope.envelope_id,
         smtputf8=begin.options.smtputf8,
         body_8bit=begin.options.body_8bit,
         internet_message_id=f"<{facts.summary.message_id}>" if facts.summary.message_id else "",

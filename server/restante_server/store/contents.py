@@ -18,6 +18,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from restante.errors import StoreBusy
+from restante_server.db.numbered import insert_numbered
 from restante_server.db.schema import content, content_octets, content_pin
 from restante_server.mime import parts
 from restante_server.mime.headers import header_fields
@@ -89,7 +90,7 @@ def insert_many(tx: Connection, new: Sequence[NewContent], now: int) -> list[int
         }
         for item in new
     ]
-    ids = list(tx.scalars(insert(content).returning(content.c.content_id, sort_by_parameter_order=True), rows))
+    ids = insert_numbered(tx, content.c.content_id, rows)
     small = [
         {"content_id": content_id, "octets": item.octets}
         for content_id, item in zip(ids, new, strict=True)

@@ -6,6 +6,7 @@ addresses have had it (RFC 5321 6.3).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from restante.errors import InvalidAddress, InvalidContent, MailLoop
@@ -18,6 +19,9 @@ from restante_server.transport.settings import TransportSettings
 
 MAX_HEADER_OCTETS = DEFAULT_LIMITS.header_octets  # fields beyond would be read by nobody here, but by others
 MAX_LOOKED_AT = 1_000  # Delivered-To fields
+# As `mime.headers.fields` finds names; the first line of a header begins after no line end.
+_RECEIVED = re.compile(rb"(?:^|\n)received[ \t]*:", re.IGNORECASE)
+_TO_CUT = re.compile(rb"(?:^|\n)(?:return-path|delivered-to|authentication-results)[ \t]*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +73,22 @@ class Intake:
         block = held[: header_end(held)]
         if len(block) > MAX_HEADER_OCTETS:
             raise InvalidContent(problem=f"a header of more than {MAX_HEADER_OCTETS} octets")
-        self._read(block)
+        self._hops = len(_RECEIVED.findall(block))
         if self._hops > self._settings.max_hops:
             raise MailLoop(hops=self._hops)
-        edited = received_edit(block, (self._settings.hostname,)).apply(block)
-        await self._writer.feed(edited + held[len(block) :])
+        if _TO_CUT.search(block) is not None:  # most messages have none: one look instead of reading every field
+            self._had = _delivered_to(block)
+            held = received_edit(block, (self._settings.hostname,)).apply(block) + held[len(block) :]
+        await self._writer.feed(held)
 
-    def _read(self, block: bytes) -> None:
-        had: set[str] = set()
-        for field in fields(block):
-            name = field.name.lower()
-            if name == b"received":
-                self._hops += 1
-            elif name == b"delivered-to" and len(had) < MAX_LOOKED_AT:
-                try:
-                    had.add(addresses.key(unfold(block[field.value_start : field.end]).encode("latin-1").decode()))
-                except (InvalidAddress, UnicodeDecodeError):
-                    continue  # no address of ours
-        self._had = frozenset(had)
+
+def _delivered_to(block: bytes) -> frozenset[str]:
+    """The keys of the addresses that a message has been delivered to before."""
+    had: set[str] = set()
+    for field in fields(block):
+        if field.name.lower() == b"delivered-to" and len(had) < MAX_LOOKED_AT:
+            try:
+                had.add(addresses.key(unfold(block[field.value_start : field.end]).encode("latin-1").decode()))
+            except (InvalidAddress, UnicodeDecodeError):
+                continue  # no address of ours
+    return frozenset(had)

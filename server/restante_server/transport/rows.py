@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
+from restante_server.db.numbered import insert_numbered
 from restante_server.db.schema import trace_event, transport_message, transport_recipient
 from restante_server.store import garbage
 from restante_server.transport.records import Incoming, Origin, Planned
@@ -18,7 +19,6 @@ from restante_server.transport.states import WAITING, State
 
 LONGEST_DIAGNOSTIC = 512  # characters kept
 
-_insert_messages = insert(transport_message).returning(transport_message.c.transport_id, sort_by_parameter_order=True)
 insert_recipients = insert(transport_recipient)
 _insert_events = insert(trace_event)
 ORIGIN = (
@@ -75,7 +75,7 @@ def insert_messages(tx: Connection, items: Sequence[tuple[Incoming, int | None]]
         }
         for item, content_id in items
     ]
-    return list(tx.scalars(_insert_messages, rows))
+    return insert_numbered(tx, transport_message.c.transport_id, rows)
 
 
 def recipient_row(
