@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -57,8 +57,12 @@ class Caller(Protocol):
 class OpenFolder:
     """One folder: its view, who has it open, and what keeps it current."""
 
-    def __init__(self, link: CoreLink, mailbox_id: int, view: FolderView, epoch: int) -> None:
+    def __init__(
+        self, link: CoreLink, mailbox_id: int, view: FolderView, epoch: int, on_new_epoch: Callable[[], None]
+    ) -> None:
+        """`epoch` is the one under which the view was read; `on_new_epoch` is told when the core is at another."""
         self.view, self.mailbox_id, self.epoch = view, mailbox_id, epoch
+        self._on_new_epoch = on_new_epoch
         self.sessions: set[Caller] = set()
         self._link = link
         self._watching: Watching | None = None
@@ -134,7 +138,7 @@ class OpenFolder:
             except (errors.ResultTooLarge, errors.CursorInvalid):
                 await self._reload(caller)
             except errors.EpochChanged:
-                self.lose("The store was restored; please log in again.")
+                self._restored()
                 raise
 
     async def _reload(self, caller: Caller) -> None:
@@ -187,9 +191,13 @@ class OpenFolder:
         if reason == sync_pb2.RESET_REASON_FOLDER_GONE:
             self.lose("The folder was deleted.")
         elif reason == sync_pb2.RESET_REASON_EPOCH_CHANGED:
-            self.lose("The store was restored; please log in again.")
+            self._restored()
         else:
             self._later(self._watch_again())
+
+    def _restored(self) -> None:
+        self._on_new_epoch()
+        self.lose("The store was restored; please log in again.")
 
     async def _watch_again(self) -> None:
         """Catch up, then subscribe from there."""
@@ -284,4 +292,7 @@ class OpenFolders:
         for rows in batches:
             view.load(rows)
         view.note_folder(folder.uid_next, folder.recent_uid)
-        return OpenFolder(self._link, key[0], view, epoch)
+        return OpenFolder(self._link, key[0], view, epoch, self._forget_epoch)
+
+    def _forget_epoch(self) -> None:
+        self.epoch = 0

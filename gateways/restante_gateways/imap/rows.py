@@ -48,8 +48,8 @@ def internal_date(seconds: int, offset_minutes: int) -> bytes:
 class RowWriter:
     """Renders the rows of one FETCH. A cell that is cut goes on in `continued`, until it is whole.
 
-    Items come in this order: UID, FLAGS, MODSEQ, other facts, sections; so that a cut section of the last message of
-    a batch is followed only by sections.
+    Facts come first, then sections, whatever the order in which they were asked; so that a cut section of the last
+    message of a batch is followed only by sections.
     """
 
     def __init__(

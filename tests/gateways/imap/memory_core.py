@@ -105,6 +105,7 @@ class MemoryCore:
         self.answered: dict[bytes, Protobuf] = {}
         self.max_message_octets = 100_000
         self.before_update: Callable[[], None] = lambda: None
+        self.epoch = EPOCH
         self.break_after = 1 << 40  # responses of StreamMessages
         self._next_id = 100
         for name in ("alice", "bob", "carol"):
@@ -168,7 +169,7 @@ class MemoryCore:
                 asyncio.get_running_loop().call_soon(self._tell, account)
             except RuntimeError:
                 pass  # no loop runs yet, so nobody watches
-        return CommitToken(mailbox_id=account.account_id, change_number=account.change_number, epoch=EPOCH)
+        return CommitToken(mailbox_id=account.account_id, change_number=account.change_number, epoch=self.epoch)
 
     def _tell(self, account: Account) -> None:
         for watcher in tuple(self.watchers):
@@ -196,6 +197,15 @@ class MemoryCore:
         found.vanished_uids.extend(IdRange(first=low, last=high) for low, high in compress(gone))
         return found
 
+    def restore(self, name: str) -> None:
+        """As after a restore: another epoch, and every UIDVALIDITY anew."""
+        self.epoch += 1
+        for folder in self.accounts[name].folders.values():
+            folder.uid_validity = self._id()
+        for watcher in tuple(self.watchers):
+            self.watchers.discard(watcher)
+            watcher.on_notice(sync_pb2.WatchResponse(reset=sync_pb2.RESET_REASON_EPOCH_CHANGED))
+
     def end_sessions(self, name: str) -> None:
         """As after a new password."""
         account = self.accounts[name]
@@ -211,7 +221,9 @@ class MemoryCore:
     def subscribe(
         self, mailbox_id: int, folder_id: int, since: int, epoch: int, token: TokenSource, on_notice: OnNotice
     ) -> Watching:
-        assert epoch == EPOCH
+        if epoch != self.epoch:
+            reset = sync_pb2.WatchResponse(reset=sync_pb2.RESET_REASON_EPOCH_CHANGED)
+            asyncio.get_running_loop().call_soon(on_notice, reset)
         watcher = Watching(self, self.tokens[token()], folder_id, since, on_notice)
         self.watchers.add(watcher)
         asyncio.get_running_loop().call_soon(self._tell, watcher.account)
@@ -335,7 +347,9 @@ class MemoryCore:
         return session
 
     def get_mailbox(self, account: Account, request: mailbox_pb2.GetMailboxRequest) -> Protobuf:
-        mailbox = mailbox_pb2.Mailbox(mailbox_id=account.account_id, epoch=EPOCH, quota_octets=account.quota_octets)
+        mailbox = mailbox_pb2.Mailbox(
+            mailbox_id=account.account_id, epoch=self.epoch, quota_octets=account.quota_octets
+        )
         mailbox.used_octets = sum(len(m.content) for folder in account.folders.values() for m in folder.messages)
         return mailbox_pb2.GetMailboxResponse(mailbox=mailbox)
 
@@ -432,7 +446,8 @@ class MemoryCore:
         return folder_pb2.ClaimRecentResponse(recent_uid=first, uid_next=folder.uid_next)
 
     def read_folder_changes(self, account: Account, request: folder_pb2.ReadFolderChangesRequest) -> Protobuf:
-        assert request.epoch == EPOCH
+        if request.epoch != self.epoch:
+            raise errors.EpochChanged
         folder = self.by_id(account, request.folder_id)
         return folder_pb2.ReadFolderChangesResponse(changes=self.changes(folder, request.since_change_number))
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import email
 import imaplib
+import os
+import pty
+import select
 import ssl
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,3 +180,52 @@ async def test_fetchmail(stage: Stage, tmp_path: Path) -> None:
     taken = box.read_bytes().replace(b"\r\n", b"\n")
     assert taken.count(b"This is message 1.\n") == 1 and taken.count(b"This is message 2.\n") == 1
     assert (await client.ok("STATUS INBOX (MESSAGES)")) == [b"* STATUS INBOX (MESSAGES 0)"]
+
+
+@pytest.mark.needs("mutt")
+async def test_mutt(stage: Stage, tmp_path: Path) -> None:
+    client = await Client.open(stage)
+    for number in (1, 2, 3):
+        content = message(number)
+        await client.ok(b"APPEND INBOX {%d+}\r\n%b" % (len(content), content))
+    endpoint = stage.endpoint()
+    (tmp_path / "muttrc").write_text(
+        f"""
+set folder=imap://{endpoint.host}:{endpoint.port}/ spoolfile=+INBOX
+set imap_user={NAME} imap_pass={PASSWORD} ssl_starttls=no ssl_force_tls=no
+set confirmappend=no confirmcreate=no delete=yes quit=yes move=no wait_key=no header_cache="" postponed=+Drafts
+set pager_stop=yes imap_idle=yes timeout=5 resolve=no
+"""
+    )
+    keys = (  # read the first, flag the second, copy it to a new folder, delete the third, leave
+        "<first-entry><display-message><exit><next-entry><flag-message>"
+        "<copy-message><kill-line>=Kept<enter><next-entry><delete-message><sync-mailbox><quit>"
+    )
+    mutt = [str(program("mutt")), "-n", "-F", str(tmp_path / "muttrc"), "-e", f'push "{keys}"']
+    shown = await asyncio.wait_for(asyncio.to_thread(_in_terminal, mutt, tmp_path), 30)
+    assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 2)"], shown[-2000:]
+    assert await client.ok("STATUS Kept (MESSAGES)") == [b"* STATUS Kept (MESSAGES 1)"]
+    await client.ok("EXAMINE INBOX")
+    assert await client.ok("SEARCH SEEN") == [b"* SEARCH 1"]
+    assert await client.ok("SEARCH FLAGGED") == [b"* SEARCH 2"]
+
+
+def _in_terminal(command: list[str], home: Path) -> bytes:
+    """Run a program that wants a terminal to its end; what it showed."""
+    terminal, its_side = pty.openpty()
+    environment = {"TERM": "xterm", "HOME": str(home), "LANG": "C.UTF-8", "PATH": os.defpath}
+    process = subprocess.Popen(
+        command, stdin=its_side, stdout=its_side, stderr=its_side, env=environment, start_new_session=True
+    )
+    os.close(its_side)
+    shown = b""
+    try:
+        while select.select([terminal], [], [], 20)[0] and (octets := os.read(terminal, 65_536)):
+            shown += octets
+    except OSError:
+        pass  # the program has ended, and the terminal with it
+    finally:
+        os.close(terminal)
+        process.terminate()
+        process.wait(5)
+    return shown

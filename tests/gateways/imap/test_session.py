@@ -258,6 +258,17 @@ async def test_a_watch_that_was_reset_is_begun_again(running: Running, reason: s
     assert await client.ok("NOOP") == [b"* 2 EXISTS", b"* 1 RECENT"]
 
 
+async def test_a_restored_store_ends_sessions_and_serves_new_ones(running: Running) -> None:  # DESIGN section 4
+    deliver(running, 2)
+    client = await Client.open(running, "INBOX")
+    running.core.restore(ALICE)
+    assert (await client.line()).startswith(b"* BYE")
+    again = await Client.open(running, "INBOX")
+    assert len(await again.ok("FETCH 1:* FLAGS")) == 2
+    await asyncio.sleep(0.05)
+    assert await again.ok("NOOP") == []
+
+
 # --- bad days ---
 
 
