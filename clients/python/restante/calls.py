@@ -70,7 +70,7 @@ class Calls:
             left = deadline - time.monotonic()
             try:
                 response = await self.link.execute(
-                    method, request, session=self._token(), timeout=left, independent=independent
+                    method, request, session=self.token, timeout=left, independent=independent
                 )
             except errors.EpochChanged:
                 if not own_commit:
@@ -158,7 +158,9 @@ class Calls:
             mailbox_id = self._session.info.mailbox_id
         return self._commits.get(mailbox_id)
 
-    def _token(self) -> bytes:
+    @property
+    def token(self) -> bytes:
+        """The session's present token, empty without a session."""
         return self._session.token if self._session is not None else b""
 
     def _completed(self, request: Request) -> tuple[Request, bool]:

@@ -111,7 +111,7 @@ class ChangeCalls(FolderCalls):
             request = SyncMailboxRequest(
                 mailbox_id=mailbox_id, folder_id=folder_id, cursor=cursor, columns=columns, follow=follow
             )
-            return self.link.sync_mailbox(request, session=self._token())
+            return self.link.sync_mailbox(request, session=self.token)
 
         again = True
         while again:
@@ -129,7 +129,7 @@ class ChangeCalls(FolderCalls):
         while True:
             request = OpenFolderRequest(mailbox_id=mailbox_id, folder_id=folder_id)
             try:
-                pieces = [piece async for piece in self.link.open_folder(request, session=self._token())]
+                pieces = [piece async for piece in self.link.open_folder(request, session=self.token)]
             except errors.RestanteError as error:
                 if not is_temporary(error):
                     raise

@@ -134,5 +134,5 @@ class FolderCalls(Calls):
         commit = self.min_commit(mailbox_id)
         if commit is not None:
             request.min_commit.CopyFrom(commit)
-        async for piece in self.link.open_folder(request, session=self._token()):
+        async for piece in self.link.open_folder(request, session=self.token):
             yield piece

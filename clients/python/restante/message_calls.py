@@ -149,7 +149,7 @@ class MessageCalls(UploadCalls, FolderCalls):
             if length is not None:
                 wanted.length_octets = length - done
             request = ReadContentRequest(mailbox_id=mailbox_id, message_id=message_id, section=wanted)
-            return self.link.read_content(request, session=self._token())
+            return self.link.read_content(request, session=self.token)
 
         async with aclosing(self.resumed(opened)) as chunks:
             async for chunk in chunks:

@@ -57,7 +57,7 @@ class UploadCalls(Calls):
 
         while True:
             try:
-                return await self.link.upload(kind, _chunks(source, told), session=self._token())
+                return await self.link.upload(kind, _chunks(source, told), session=self.token)
             except errors.RestanteError as error:
                 if not is_temporary(error) or time.monotonic() + pause >= last + self.timeout_seconds:
                     raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -9,19 +10,23 @@ import click
 
 import restante
 
-GROUP = "restante.commands"
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on standard error say what our errors say better
 
 
 class Commands(click.Group):
     """Commands are imported when they are asked for: a client need not load the server."""
 
+    entry_point_group = "restante.commands"
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of what is installed."""
-        return sorted({point.name for point in entry_points(group=GROUP)} | set(super().list_commands(ctx)))
+        return sorted(
+            {point.name for point in entry_points(group=self.entry_point_group)} | set(super().list_commands(ctx))
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name."""
-        for point in entry_points(group=GROUP, name=cmd_name):
+        for point in entry_points(group=self.entry_point_group, name=cmd_name):
             command: Any = point.load()
             assert isinstance(command, click.Command)
             return command

@@ -190,9 +190,8 @@ async def _watch(mail: Mail, folder: str, count: int | None, form: str) -> None:
                     if form == "json":
                         print_json_line(row)
                     else:
-                        say(
-                            f"{row['id']:>8}  {cell(row['received_at'])}  {cell(row['from'])}: {one_line(row['subject'])}"
-                        )
+                        when, sender = cell(row["received_at"]), cell(row["from"])
+                        say(f"{row['id']:>8}  {when}  {sender}: {one_line(row['subject'])}")
                     if count is not None and (count := count - 1) == 0:
                         return
 
