@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -34,15 +35,14 @@ def password(name: str) -> str:
 
 
 async def populate(settings: Config) -> None:
-    """Make the domain and the people with their mail, where they are missing."""
+    """Make the domain and the people with their mail, where they are missing. Raises RestanteError."""
     link = await admin_link(settings)
+    made = []
     try:
-        try:
+        with contextlib.suppress(errors.DomainExists):
             await link.execute(
                 methods.CREATE_DOMAIN, CreateDomainRequest(name=DOMAIN, request_id=secrets.token_bytes(16))
             )
-        except errors.DomainExists:
-            return
         for name in PEOPLE:
             request = CreateAccountRequest(
                 address=f"{name}@{DOMAIN}",
@@ -51,14 +51,18 @@ async def populate(settings: Config) -> None:
                 administrator=name == PEOPLE[0],
                 request_id=secrets.token_bytes(16),
             )
-            await link.execute(methods.CREATE_ACCOUNT, request)
+            with contextlib.suppress(errors.AddressExists):
+                await link.execute(methods.CREATE_ACCOUNT, request)
+                made.append(name)
     finally:
         await link.close()
+    if not made:
+        return
     roots = (settings.directory / "ca.pem").read_bytes()
     native = await CoreLink.connect(Target(f"localhost:{settings.core.api_port}", root_certificates=roots))
     try:
-        for index, name in enumerate(PEOPLE):
-            await _fill(native, name, PEOPLE[(index + 1) % len(PEOPLE)])
+        for name in made:
+            await _fill(native, name, PEOPLE[(PEOPLE.index(name) + 1) % len(PEOPLE)])
     finally:
         await native.close()
 

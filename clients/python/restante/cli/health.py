@@ -38,11 +38,11 @@ async def ready(host: str, port: int) -> bool:
     return status == 200
 
 
-async def wait_until_ready(host: str, port: int, seconds: float, ended: asyncio.Event) -> bool:
-    """Wait for a process; False when it was not ready in time, or `ended` came first."""
+async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio.Event) -> bool:
+    """Wait for a process; False when it was not ready in time, or one of `ended` came first."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while not ended.is_set():
+            while not any(event.is_set() for event in ended):
                 if await ready(host, port):
                     return True
                 await asyncio.sleep(POLL_SECONDS)
@@ -76,7 +76,7 @@ async def served(settings: Config, supervisor: Supervisor) -> AsyncIterator[None
 
 async def _answer(settings: Config, supervisor: Supervisor, path: str) -> tuple[str, bytes]:
     host = settings.health.host
-    ports: dict[str, int] = {name: getattr(settings.health, name) for name in PROCESSES}
+    ports: dict[str, int] = {name: port for name in PROCESSES if (port := getattr(settings.health, name)) >= 0}
     if path == "/healthz":
         return "200 OK", b"ok\n"
     if path == "/readyz":

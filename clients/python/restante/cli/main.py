@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import restante
+from restante.cli.supervisor import hold_leash
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on standard error say what our errors say better
 
@@ -37,6 +38,7 @@ class Commands(click.Group):
 @click.version_option(restante.__version__, prog_name="restante")
 def main() -> None:
     """Restante, a mail platform: server, gateways and client."""
+    hold_leash()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Child processes: started, watched, started again when they die, drained at the end."""
+"""Child processes: started, watched, started again when they die, drained at the end, ended when their parent dies."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,29 +16,34 @@ LONGEST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 30.0  # a child that ran so long is started again at once
 EXTRA_SECONDS = 5.0  # beyond a child's own time to drain
 
+LEASH = "RESTANTE_LEASH"
+"""In a child's environment: seconds to end in, once its standard input, a pipe from the parent, has ended."""
+
 
 @dataclass(eq=False)
 class Child:
-    """One program. `restarts` counts how often it has been started again."""
+    """One program. `restarts` counts how often it has been started again, `died` tells that it ended unasked."""
 
     name: str
     arguments: Sequence[str]  # behind `python -m restante`
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
+    last_status: int | None = None
+    died: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class Supervisor:
-    """Some children in the order they were started."""
+    """Children that are kept running. The first is what the others need: at the end it goes last."""
 
     def __init__(self, tell: Callable[[str], None], drain_seconds: float) -> None:
-        """`tell` is given a line when a child dies."""
+        """`tell` is given a line when a child dies. `drain_seconds` is a child's own time to drain."""
         self._tell, self._drain_seconds = tell, drain_seconds
         self.children: list[Child] = []
-        self._ending = False
+        self._ending = asyncio.Event()
 
     async def start(self, name: str, arguments: Sequence[str]) -> Child:
-        """Start a child and keep it running."""
+        """Start a child and keep it running. Raises OSError."""
         child = Child(name, arguments)
         child.process = await self._spawn(child)
         child.task = asyncio.create_task(self._keep(child), name=name)
@@ -44,49 +51,92 @@ class Supervisor:
         return child
 
     async def stop(self) -> None:
-        """End the children, the last started first; those that do not end in time are killed."""
-        self._ending = True
-        # Gateways tell their clients while the core is still there to take what they have.
-        for child in reversed(self.children):
-            if child.process is not None and child.process.returncode is None:
-                child.process.send_signal(signal.SIGTERM)
-            if child is self.children[0] or child is self.children[1 % len(self.children)]:
-                await self._ended(child)
-        for child in self.children:
-            await self._ended(child)
-            if child.task is not None:
-                child.task.cancel()
-        await asyncio.gather(*(child.task for child in self.children if child.task), return_exceptions=True)
+        """End the children; those that do not end in time are killed.
 
-    async def _ended(self, child: Child) -> None:
-        if child.process is None:
-            return
-        try:
-            async with asyncio.timeout(self._drain_seconds + EXTRA_SECONDS):
-                await child.process.wait()
-        except TimeoutError:
+        Gateways drain first, all at once, while the core is still there to take what their clients have begun.
+        """
+        self._ending.set()
+        await asyncio.gather(*(self._end(child) for child in self.children[1:]))
+        await asyncio.gather(*(self._end(child) for child in self.children[:1]))
+
+    async def _end(self, child: Child) -> None:
+        assert child.task is not None
+        if child.process is not None and child.process.returncode is None:
+            child.process.terminate()
+        # The task ends with the process; one that was just being started again is ended by its task.
+        done, _ = await asyncio.wait([child.task], timeout=self._drain_seconds + EXTRA_SECONDS)
+        if not done:
             self._tell(f"{child.name} did not end in time and is killed")
-            child.process.kill()
-            await child.process.wait()
+            if child.process is not None and child.process.returncode is None:
+                child.process.kill()
+        await child.task
 
     async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
         # A session of its own: Ctrl-C at the terminal reaches only the supervisor, which ends them in order.
+        # The pipe is its leash: it ends when this process does, however that comes.
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "restante", *child.arguments, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            sys.executable,
+            "-m",
+            "restante",
+            *child.arguments,
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, LEASH: str(self._drain_seconds + EXTRA_SECONDS)},
         )
 
     async def _keep(self, child: Child) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        pause, began = FIRST_PAUSE_SECONDS, time.monotonic()
+        assert child.process is not None
         while True:
-            began = time.monotonic()
-            assert child.process is not None
-            code = await child.process.wait()
-            if self._ending:
+            child.last_status = await child.process.wait()
+            if self._ending.is_set():
                 return
+            child.died.set()
             if time.monotonic() - began > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            self._tell(f"{child.name} ended with status {code}; starting it again in {pause:.1f} s")
-            await asyncio.sleep(pause)
+            self._tell(f"{child.name} {_ended(child.last_status)}; starting it again in {pause:.1f} s")
+            if await self._ending_within(pause):
+                return
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             child.restarts += 1
-            child.process = await self._spawn(child)
+            began = time.monotonic()
+            try:
+                child.process = await self._spawn(child)
+            except OSError as error:
+                self._tell(f"{child.name} could not be started: {error.strerror}")
+                continue  # the process that has ended is found ended once more, after a longer pause
+            if self._ending.is_set():
+                child.process.terminate()
+
+    async def _ending_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ending.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
+
+
+def hold_leash() -> None:
+    """In a child: drain when the parent dies, as if it had asked, and end whatever happens some seconds later."""
+    seconds = os.environ.pop(LEASH, "")
+    if not seconds:
+        return
+
+    def hold() -> None:
+        while os.read(0, 4_096):
+            pass  # nothing is ever written to it
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(float(seconds))
+        os._exit(1)
+
+    threading.Thread(target=hold, name="leash", daemon=True).start()

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
 
-from restante import config
-from restante.cli import certificates, demo, health
-from restante.cli.supervisor import Supervisor
+from restante import config, errors
+from restante.cli import certificates, demo, directories, health, ports
+from restante.cli.running import described
+from restante.cli.supervisor import EXTRA_SECONDS, Child, Supervisor
 from restante.options import read_config
 
-MARKER = ".restante"
 PORTS = {"mx": 25, "pop3": 110, "imap": 143, "submissions": 465, "submission": 587, "imaps": 993, "pop3s": 995}
 GATEWAYS = ("smtp", "imap", "pop3", "relay")
 HOSTS = ("localhost", "127.0.0.1", "::1", "mx.example.test")
 START_SECONDS = 60.0
+HIGHEST_BASE = 65_535 - max(PORTS.values())
 
 DEMO_CONFIG = """\
-# Written by `restante up --demo`. Everything here stays on this machine.
-{core_address}data = "{data}"
+# Written by `restante up --demo` at each start. Everything here stays on this machine.
+data = {data}
 
 [core]
 api_host = "127.0.0.1"
@@ -31,7 +34,7 @@ api_port = {api}
 
 [tls]
 authentication = "except-loopback"
-certificates = [{{ certificate = "{data}/tls/cert.pem", key = "{data}/tls/key.pem" }}]
+certificates = [{{ certificate = {certificate}, key = {key} }}]
 
 [transport]
 hostname = "mx.example.test"
@@ -41,6 +44,10 @@ send = {send}
 
 [store]
 reserve_octets = 104857600
+
+[logging]
+format = "console"
+level = "warning"
 
 [smtp.listeners]
 mx = {{ host = "127.0.0.1", port = {mx} }}
@@ -68,15 +75,11 @@ relay = {relay_health}
 def prepare_demo(directory: Path, base: int, send: bool) -> None:
     """Make a demo directory, or take the one made before. Raises click.ClickException for any other directory."""
     directory = directory.absolute()
-    if directory.exists() and any(directory.iterdir()) and not (directory / MARKER).exists():
-        raise click.ClickException(f"{directory} is not empty and was not made by restante: it is left alone")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (directory / MARKER).touch(mode=0o600)
+    directories.claim(directory, "demo")
     if not (directory / "ca.pem").exists():
         certificates.make(directory, HOSTS)
-    ports = {name: base + port for name, port in PORTS.items()}
     offset = base or 9_000
-    others = {
+    numbers = {name: base + port for name, port in PORTS.items()} | {
         "api": base + 51 if base else 50_051,
         "up": offset + 90,
         "core": offset + 91,
@@ -85,12 +88,46 @@ def prepare_demo(directory: Path, base: int, send: bool) -> None:
         "smtp_health": offset + 94,
         "relay_health": offset + 95,
     }
-    text = DEMO_CONFIG.format(core_address="", data=directory, send=str(send).lower(), **ports, **others)
-    (directory / "restante.toml").write_text(text)
+    text = DEMO_CONFIG.format(
+        data=_text(directory),
+        certificate=_text(directory / "tls" / "cert.pem"),
+        key=_text(directory / "tls" / "key.pem"),
+        send=str(send).lower(),
+        **numbers,
+    )
+    (directory / "restante.toml").write_text(text, encoding="utf-8")
+
+
+def _text(path: Path) -> str:
+    """A TOML string: JSON's escapes are TOML's too."""
+    return json.dumps(str(path), ensure_ascii=False)
+
+
+def migrate(directory: Path) -> None:
+    """Bring the store up to date in a process of its own. Raises click.ClickException."""
+    file = directory / "restante.toml"
+    migrated = subprocess.run(
+        [sys.executable, "-m", "restante", "migrate", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if migrated.returncode:
+        lines = migrated.stderr.strip().splitlines() or [f"it ended with status {migrated.returncode}"]
+        raise click.ClickException(f"the store cannot be opened: {lines[-1].removeprefix('Error: ')}")
+
+
+def require_ports(settings: config.Config, patience_seconds: float) -> None:
+    """Raises click.ClickException that names each port which cannot be served, after waiting a while for them."""
+    until = time.monotonic() + patience_seconds
+    while found := ports.problems(settings):
+        if time.monotonic() >= until:
+            raise click.ClickException("\n  ".join(["these ports cannot be served:", *found]))
+        time.sleep(0.2)
 
 
 async def run(settings: config.Config, *, with_demo: bool) -> None:
-    """Start everything, and end it on SIGTERM or Ctrl-C."""
+    """Start everything, and end it on SIGTERM or Ctrl-C. Raises click.ClickException when it cannot start."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,43 +136,69 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
     supervisor = Supervisor(lambda line: click.echo(line, err=True), settings.core.drain_seconds)
     async with health.served(settings, supervisor):
         try:
-            await supervisor.start("core", ["core", "--config", file])
-            if not await health.wait_until_ready(settings.health.host, settings.health.core, START_SECONDS, ended):
-                return
-            if with_demo:
+            core = await supervisor.start("core", ["core", "--config", file])
+            await _ready(settings, core, ended)
+            if with_demo and not ended.is_set():
                 await demo.populate(settings)
-            for name in GATEWAYS:
-                await supervisor.start(name, ["gateway", name, "--config", file])
-            for name in GATEWAYS:
-                port: int = getattr(settings.health, name)
-                if not await health.wait_until_ready(settings.health.host, port, START_SECONDS, ended):
-                    return
-            if with_demo:
-                click.echo(demo.how_to_connect(settings))
+            if not ended.is_set():
+                for name in GATEWAYS:
+                    await supervisor.start(name, ["gateway", name, "--config", file])
+            for child in supervisor.children[1:]:
+                await _ready(settings, child, ended)
+            if not ended.is_set():
+                click.echo(demo.how_to_connect(settings) if with_demo else "Restante is running.")
             await ended.wait()
             click.echo("Ending: commands under way are finished first.", err=True)
         finally:
             await supervisor.stop()
 
 
+async def _ready(settings: config.Config, child: Child, ended: asyncio.Event) -> None:
+    """Wait until a child serves, or the end is wanted. Raises click.ClickException when it does not come up."""
+    port: int = getattr(settings.health, child.name)
+    if await health.wait_until_ready(settings.health.host, port, START_SECONDS, ended, child.died) or ended.is_set():
+        return
+    if child.died.is_set():
+        raise click.ClickException(
+            f"{child.name} could not start (status {child.last_status}); the lines above say why"
+        )
+    raise click.ClickException(f"{child.name} was not ready within {START_SECONDS:.0f} s")
+
+
 @click.command("up")
 @click.option("--demo", "with_demo", is_flag=True, help="With people and mail to try it with, on this machine only.")
 @click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
-@click.option("--base-port", default=2000, show_default=True, help="Each port is this plus the well-known one (demo).")
+@click.option(
+    "--base-port",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(0, HIGHEST_BASE),
+    help="Each port of the demo is this plus the well-known one.",
+)
 @click.option("--send", is_flag=True, help="Let the demo's relay talk to other servers.")
-def up(with_demo: bool, data: Path, base_port: int, send: bool) -> None:
+@click.pass_context
+def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send: bool) -> None:
     """Run the core and all gateways."""
-    if with_demo:
-        prepare_demo(data, base_port, send)
-    elif not (data / "restante.toml").exists():
-        raise click.ClickException(f"{data} has no restante.toml: make one with `restante init`, or use --demo")
-    settings = read_config(None, data, ())
-    migrated = subprocess.run(
-        [sys.executable, "-m", "restante", "migrate", "--config", str(data / "restante.toml")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if migrated.returncode:
-        raise click.ClickException(migrated.stderr.strip().removeprefix("Error: "))
-    asyncio.run(run(settings, with_demo=with_demo))
+    if not with_demo:
+        if send or context.get_parameter_source("base_port") is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError("--base-port and --send go with --demo; otherwise restante.toml says it.")
+        if not (data / "restante.toml").exists():
+            raise click.ClickException(f"{data} has no restante.toml: make one with `restante init`, or use --demo")
+    else:
+        directories.claim(data.absolute(), "demo")
+    with directories.supervised(data) as broken_off:
+        if with_demo:
+            prepare_demo(data, base_port, send)
+        settings = read_config(None, data, ())
+        for name in ("core", *GATEWAYS):
+            if getattr(settings.health, name) <= 0:
+                raise click.ClickException(f"health.{name}: `up` needs a port here to know when the process is ready")
+        # Children of a supervisor that was killed are still finishing what they have.
+        require_ports(settings, settings.core.drain_seconds + EXTRA_SECONDS if broken_off else 0.0)
+        migrate(data)
+        try:
+            asyncio.run(run(settings, with_demo=with_demo))
+        except errors.RestanteError as error:
+            raise click.ClickException(described(error)) from None
+        except OSError as error:
+            raise click.ClickException(f"{error.strerror or error}") from None
