@@ -62,8 +62,10 @@ class Nameserver:
     def parse(cls, text: str) -> Nameserver:
         """ADDRESS, ADDRESS:PORT or [IPV6]:PORT. Raises ValueError."""
         if text.startswith("["):
-            address, _, port = text[1:].partition("]")
-            return cls(str(parse_address(address)), int(port[1:]) if port else 53)
+            address, closed, port = text[1:].partition("]")
+            if not closed:
+                raise ValueError(f"{text!r} has no closing bracket")
+            return cls(str(parse_address(address)), int(port.removeprefix(":")) if port else 53)
         if text.count(":") == 1:
             address, _, port = text.partition(":")
             return cls(str(parse_address(address)), int(port))

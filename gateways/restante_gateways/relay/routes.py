@@ -52,7 +52,9 @@ class Route:
     def parse(cls, text: str, port: int) -> Route:
         """HOST, HOST:PORT or [ADDRESS]:PORT. Raises ValueError."""
         if text.startswith("["):
-            host, _, rest = text[1:].partition("]")
+            host, closed, rest = text[1:].partition("]")
+            if not closed:
+                raise ValueError(f"relay.routes: {text!r} has no closing bracket")
             made = cls(str(parse_address(host)), int(rest.removeprefix(":")) if rest else port)
         else:
             host, colon, number = text.rpartition(":")
