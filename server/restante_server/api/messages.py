@@ -26,7 +26,7 @@ from restante_server.store.selection import FLAG_SEEN
 REST_OCTETS = 256 << 10  # of a cut cell in one message
 MOST_CHANGES = 5_000  # messages in the changes that an update answers with
 RESULT_OCTETS = 512 << 10  # of BatchGetMessages; Execute allows less
-RETENTION_MICROSECONDS = 14 * 24 * 3600 * 1_000_000  # how long deleted messages can be recovered
+DAY = 24 * 3600 * 1_000_000  # microseconds
 
 
 def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> Ask:
@@ -38,7 +38,7 @@ def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequ
 # --- Reading --------------------------------------------------------------------------------------------------------
 
 
-@direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION)
+@direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
 async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> v1.BatchGetMessagesResponse:
     ask = _ask(call, request)
     run = partial(_batch, call=call, ask=ask, mark_seen=request.mark_seen)
@@ -198,6 +198,7 @@ def list_recoverable_messages(
     after = (int(deleted_at), int(message_id)) if deleted_at else None
     found = removal.recoverable_page(tx, call.mailbox_id(request.mailbox_id), after, size + 1)
     shown = found[:size]
+    kept = call.core.settings.store.recoverable_days * DAY
     following = ""
     if len(found) > size:
         following = pages.token("recoverable", str(shown[-1].deleted_at), str(shown[-1].message_id))
@@ -207,7 +208,7 @@ def list_recoverable_messages(
                 message_id=item.message_id,
                 from_folder_id=item.from_folder_id,
                 deleted_at=convert.timestamp(item.deleted_at),
-                purged_after=convert.timestamp(item.deleted_at + RETENTION_MICROSECONDS),
+                purged_after=convert.timestamp(item.deleted_at + kept),
                 size_octets=item.size_octets,
                 summary=MessageSummary.FromString(item.summary),
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from restante.config import Config
 from restante.errors import (
     FolderExists,
     FolderNotFound,
@@ -68,6 +69,7 @@ class Mail:
 async def bench(bench: Bench, tmp_path: Path) -> AsyncIterator[Bench]:
     """With contents, and a sound store at the end."""
     settings = ContentSettings(tmp_path, inline_octets=8 << 10, reserve_octets=0)
+    bench.core.settings = Config(data=str(tmp_path))
     bench.core.contents = Contents(bench.core.db, settings)
     yield bench
     assert await bench.core.db.read(check) == []
