@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
+from typing import cast
 
 from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException
 from aiosmtplib.esmtp import parse_esmtp_extensions
@@ -119,10 +120,9 @@ class Line:
             self.abandon()
             raise Broken(str(error)) from None
         if answer.good:
-            transport = self._protocol.transport
-            assert isinstance(transport, asyncio.Transport)
-            self._transport, self.secured = transport, True
-            transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
+            # uvloop's TLS transport is none by its class.
+            self._transport, self.secured = cast(asyncio.Transport, self._protocol.transport), True
+            self._transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         return answer
 
     async def send(self, pieces: Iterable[bytes]) -> Answer:
