@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
@@ -54,6 +55,7 @@ MAX_TRACE_FIELD_OCTETS = 2 << 10
 MAX_CHUNK_OCTETS = 256 << 10
 FIRST_GRANT_OCTETS = 1 << 20
 GRANT_OCTETS = 256 << 10  # given back in pieces of at least this
+MAX_STREAM_AGE_SECONDS = 600.0  # then the gateway is asked to move on (DESIGN section 6)
 MAX_OPEN = 1_000  # acceptances of one stream
 MAX_HELD_OCTETS = 128 << 20  # of one stream, counting at most HELD_OCTETS for each acceptance
 HELD_OCTETS = 2 << 20  # what an acceptance may hold: a grant that waits, and what the writer has not flushed
@@ -145,6 +147,8 @@ async def accept(call: Call, requests: AsyncIterator[AcceptRequest]) -> AsyncIte
     acceptances = Acceptances(call)
     feeding = asyncio.create_task(acceptances.feed(requests))
     stop = call.core.on_drain(acceptances.announce_draining)
+    age = MAX_STREAM_AGE_SECONDS * random.uniform(0.8, 1.0)
+    ageing = asyncio.get_running_loop().call_later(age, acceptances.announce_draining)
     try:
         async for response in acceptances.answers():
             yield response
@@ -152,6 +156,7 @@ async def accept(call: Call, requests: AsyncIterator[AcceptRequest]) -> AsyncIte
             raise problem
     finally:
         stop()
+        ageing.cancel()
         feeding.cancel()
         acceptances.abandon()
 

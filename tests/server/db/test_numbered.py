@@ -23,7 +23,7 @@ async def test_ids_are_in_the_order_of_the_rows_and_never_come_twice(database: D
         first = insert_numbered(tx, content.c.content_id, rows(30, 10, 20))
         tx.execute(delete(content).where(content.c.content_id == first[-1]))
         second = insert_numbered(tx, content.c.content_id, rows(40))
-        found = dict(tx.execute(select(content.c.content_id, content.c.size_octets)).tuples().all())
+        found = {row[0]: row[1] for row in tx.execute(select(content.c.content_id, content.c.size_octets))}
         return first, second, found
 
     first, second, found = await database.write(Call(run))
