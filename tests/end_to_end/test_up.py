@@ -1,0 +1,166 @@
+"""`restante up --demo` itself: what it listens on, how it ends, and what it does when a process dies."""
+
+from __future__ import annotations
+
+import contextlib
+import imaplib
+import os
+import poplib
+import signal
+import smtplib
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness.demo import Demo, free_base, running_demo
+
+pytestmark = pytest.mark.end_to_end
+
+
+def restante(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "restante", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def children(demo: Demo) -> dict[str, psutil.Process]:
+    """The processes by name: core, imap, pop3, smtp, relay."""
+    assert demo.process is not None
+    found = {}
+    for child in psutil.Process(demo.process.pid).children():
+        with contextlib.suppress(psutil.Error):
+            arguments = child.cmdline()
+            if "restante" not in arguments:
+                continue  # on its way in or out
+            words = arguments[arguments.index("restante") + 1 :]
+            found[words[1] if words[0] == "gateway" else words[0]] = child
+    return found
+
+
+def wait_for(condition: object, seconds: float = 20.0) -> None:
+    assert callable(condition)
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_every_protocol_answers_its_people(demo: Demo) -> None:
+    imap = imaplib.IMAP4("127.0.0.1", demo.port("imap"))
+    imap.login(demo.address("alice"), demo.password("alice"))  # except-loopback: no TLS is needed here
+    assert int(imap.select("INBOX")[1][0] or b"0") >= 3
+    imap.logout()
+    imaps = imaplib.IMAP4_SSL("localhost", demo.port("imaps"), ssl_context=demo.tls())
+    imaps.login(demo.address("bob"), demo.password("bob"))
+    imaps.logout()
+    pop3 = poplib.POP3_SSL("localhost", demo.port("pop3s"), context=demo.tls())
+    pop3.user(demo.address("carol"))
+    pop3.pass_(demo.password("carol"))
+    assert pop3.stat()[0] >= 3
+    pop3.quit()
+    with smtplib.SMTP_SSL("localhost", demo.port("submissions"), context=demo.tls()) as smtp:
+        smtp.login(demo.address("alice"), demo.password("alice"))
+        assert smtp.noop()[0] == 250
+
+
+def test_metrics_of_all_processes_come_from_one_port(demo: Demo) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{demo.port('up')}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    for name in ("core", "imap", "pop3", "smtp", "relay"):
+        assert f'restante_restarts_total{{process="{name}"}}' in text
+    described = [line for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert len(described) == len(set(described))
+
+
+def test_nothing_listens_beyond_this_machine(demo: Demo) -> None:
+    assert demo.process is not None
+    listening = [
+        connection.laddr.ip
+        for process in (psutil.Process(demo.process.pid), *children(demo).values())
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 14
+    assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_second_supervisor_of_the_directory_is_refused(demo: Demo) -> None:
+    refused = restante("up", "--demo", "--data", str(demo.directory), "--base-port", str(free_base()))
+    assert refused.returncode == 1
+    assert "is running on" in refused.stderr
+
+
+def test_busy_ports_are_named(demo: Demo, tmp_path: Path) -> None:
+    refused = restante("up", "--demo", "--data", str(tmp_path / "other"), "--base-port", str(demo.base))
+    assert refused.returncode == 1
+    assert f"imap.listeners.imap: port {demo.port('imap')} is in use" in refused.stderr
+
+
+def test_a_directory_that_we_did_not_make_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    refused = restante("up", "--demo", "--data", str(tmp_path))
+    assert refused.returncode == 1
+    assert "was not made by restante" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_secrets_and_the_directory_are_for_the_owner_alone(demo: Demo) -> None:
+    assert demo.directory.stat().st_mode & 0o077 == 0
+    for name in ("secrets/admin.secret", "secrets/smtp.secret", "tls/key.pem"):
+        assert (demo.directory / name).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_is_started_again_and_the_others_recover(tmp_path: Path) -> None:
+    with running_demo(tmp_path / "data") as demo:
+        before = children(demo)
+        assert set(before) == {"core", "imap", "pop3", "smtp", "relay"}
+        for name in ("imap", "core"):
+            before[name].kill()
+        wait_for(lambda: children(demo).get("core", before["core"]).pid != before["core"].pid)
+        wait_for(demo.ready)
+
+        def logged_in() -> bool:
+            try:
+                with imaplib.IMAP4("127.0.0.1", demo.port("imap"), timeout=10) as imap:
+                    imap.login(demo.address("alice"), demo.password("alice"))
+            except (OSError, imaplib.IMAP4.error):
+                return False
+            return True
+
+        wait_for(logged_in)
+        assert children(demo)["smtp"].pid == before["smtp"].pid
+
+
+@pytest.mark.slow
+def test_it_drains_on_sigterm_and_keeps_what_it_has(tmp_path: Path) -> None:
+    with running_demo(tmp_path / "data") as demo:
+        imap = imaplib.IMAP4("127.0.0.1", demo.port("imap"))
+        imap.login(demo.address("alice"), demo.password("alice"))
+        assert demo.process is not None
+        demo.process.send_signal(signal.SIGTERM)
+        assert b"BYE" in imap.readline()  # clients are told
+        assert demo.stop() == 0
+        demo.start()  # the same directory: nothing is made twice
+        imap = imaplib.IMAP4("127.0.0.1", demo.port("imap"))
+        imap.login(demo.address("alice"), demo.password("alice"))
+        assert imap.select("INBOX")[1] == [b"3"]
+        imap.logout()
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    with running_demo(tmp_path / "data") as demo:
+        assert demo.process is not None
+        processes = list(children(demo).values())
+        os.kill(demo.process.pid, signal.SIGKILL)
+        demo.process.wait()
+        _, alive = psutil.wait_procs(processes, timeout=20)
+        assert alive == []
+        demo.start()  # and the directory can be used again
