@@ -1,0 +1,625 @@
+"""One user's data never reaches another (DESIGN section 8, promise 6).
+
+Bob plays every RPC of the contract, directly, as an operation and as a stream, against what is alice's: her mailbox by
+its id, and her folder, message, upload, submission and lease ids, which exist in his own mailbox too. Nothing that is
+hers may be in an answer, and not a row of hers may change. An RPC that has no entry here fails the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+from sqlalchemy import Connection, select
+
+from restante import errors
+from restante.errors import RestanteError
+from restante.v1 import (
+    admin_pb2,
+    content_pb2,
+    directory_pb2,
+    folder_pb2,
+    mailbox_pb2,
+    message_pb2,
+    search_pb2,
+    session_pb2,
+    submission_pb2,
+    sync_pb2,
+    transport_pb2,
+)
+from restante.v1.session_pb2 import Scope
+from restante.v1.types_pb2 import CommitToken, IdRange, MailAddress, MessageSet
+from restante_server.db import schema
+from tests.server.api.served import (
+    CONTRACT,
+    STREAMING,
+    UNARY_FIELDS,
+    Served,
+    operation,
+    request_id,
+    served,
+    token_metadata,
+)
+
+together = pytest.mark.asyncio(loop_scope="module")
+
+SECRET = "xyzzy-of-alice"
+WHOLE = message_pb2.Section(kind=message_pb2.SECTION_KIND_WHOLE)
+EVERY_COLUMN = [column for column in message_pb2.MessageColumn.values() if column]
+LISTEN_SECONDS = 0.5  # to a stream that never ends by itself
+
+
+@dataclass
+class Holdings:
+    """What one user has."""
+
+    mailbox_id: int = 0
+    account_id: int = 0
+    folder_id: int = 0
+    message_ids: list[int] = field(default_factory=list)
+    deleted_message_id: int = 0
+    upload_id: bytes = b""
+    unfinished_upload_id: bytes = b""
+    submission_id: int = 0
+    lease: bytes = b""
+    append: message_pb2.AppendMessageRequest = field(default_factory=message_pb2.AppendMessageRequest)
+    page_token: str = ""
+    exchange: bytes = b""
+    commit: CommitToken = field(default_factory=CommitToken)
+
+
+@dataclass
+class World:
+    """Two neighbours in one house."""
+
+    core: Served
+    alice: Holdings
+    bob: Holdings
+
+
+@dataclass(frozen=True)
+class Try:
+    """One request of bob's, and how it must end: with one of these errors, or answered (no error named)."""
+
+    request: Any
+    ends: tuple[type[RestanteError], ...] = ()
+    scope: int = Scope.SCOPE_API
+    answer: Callable[[Any], bool] = lambda _: True
+    anything: bool = False  # his own may be there or not: only what becomes of alice's counts
+
+
+async def settle(core: Served, name: str, marker: str) -> Holdings:
+    """Give a user one of everything, in the same order for everyone, so that all ids are equal."""
+    token = (await core.session(name)).session_token
+    session = (await core.call("SessionService/GetSession", session_pb2.GetSessionRequest(), token=token)).session
+
+    async def call(rpc: str, request: Any) -> Any:
+        return await core.call(rpc, request, token=token)
+
+    has = Holdings(mailbox_id=session.mailbox_id, account_id=session.account_id)
+    create = folder_pb2.CreateFolderRequest(path=[f"{marker} plans"], request_id=request_id())
+    has.folder_id = (await call("FolderService/CreateFolder", create)).folder.folder_id
+    await call("FolderService/SetSubscription", folder_pb2.SetSubscriptionRequest(path=[marker], subscribed=True))
+    for number in range(3):
+        octets = f"From: {name}@example.test\r\nSubject: {marker}\r\n\r\n{marker} {number}\r\n".encode()
+        has.append = message_pb2.AppendMessageRequest(
+            folder_id=has.folder_id, content=octets, keywords=[f"${marker}"], request_id=request_id()
+        )
+        appended = await call("MessageService/AppendMessage", has.append)
+        has.message_ids.append(appended.message_id)
+        has.commit = appended.commit
+    has.deleted_message_id = has.message_ids.pop()
+    gone = MessageSet(message_ids=[has.deleted_message_id])
+    delete = message_pb2.DeleteMessagesRequest(messages=gone, mode=message_pb2.DELETE_MODE_SOFT)
+    await call("MessageService/DeleteMessages", delete)
+    for last in (True, False):
+        chunk = content_pb2.UploadChunkRequest(
+            kind=content_pb2.UPLOAD_KIND_MESSAGE,
+            octets=f"Subject: {marker}\r\n\r\nupload\r\n".encode(),
+            last=last,
+            request_id=request_id(),
+        )
+        uploaded = await call("ContentService/UploadChunk", chunk)
+        has.upload_id, has.unfinished_upload_id = (
+            (uploaded.upload_id, b"") if last else (has.upload_id, uploaded.upload_id)
+        )
+    submit = submission_pb2.SubmitMessageRequest(
+        request_id=request_id(),
+        content=f"From: {name}@example.test\r\nSubject: {marker}\r\n\r\n{marker}\r\n".encode(),
+        recipients=[submission_pb2.EnvelopeRecipient(forward_path="someone@example.org")],
+    )
+    submit.send_at.FromDatetime(datetime.now(UTC) + timedelta(days=2))
+    has.submission_id = (await call("SubmissionService/SubmitMessage", submit)).submission.submission_id
+    query = message_pb2.QueryMessagesRequest(folder_id=has.folder_id, page_size=1)
+    has.page_token = (await call("MessageService/QueryMessages", query)).next_page_token
+    login = session_pb2.AuthenticateRequest(mechanism="LOGIN", response=f"{name}@example.test".encode())
+    login.scope = Scope.SCOPE_API
+    has.exchange = (await core.call("SessionService/Authenticate", login)).exchange
+    lease = await call("MailboxService/AcquireMaildrop", mailbox_pb2.AcquireMaildropRequest())
+    has.lease = lease.lease
+    return has
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with served(Path(tmp_path_factory.mktemp("neighbours"))) as core:
+        alice, bob = await settle(core, "alice", SECRET), await settle(core, "bob", "of-bob")
+        assert (alice.folder_id, alice.message_ids) == (bob.folder_id, bob.message_ids), "ids must be equal"
+        assert alice.deleted_message_id == bob.deleted_message_id
+        assert alice.mailbox_id != bob.mailbox_id and alice.page_token and alice.exchange
+        yield World(core, alice, bob)
+
+
+# --- What bob tries -------------------------------------------------------------------------------------------------
+
+
+def against(request: Any, **more: Any) -> Callable[[World], list[Try]]:
+    """A request about a mailbox: alice's by its id, which must not exist for bob, and his own by the same other ids.
+
+    `request` gets the world and returns the rest of the request.
+    """
+
+    def tries(world: World) -> list[Try]:
+        hers = request(world)
+        hers.mailbox_id = world.alice.mailbox_id
+        own = request(world)
+        found = [Try(hers, (errors.MailboxNotFound,), **more), Try(own, anything=True, **more)]
+        if "min_commit" in own.DESCRIPTOR.fields_by_name:
+            late = request(world)
+            late.min_commit.CopyFrom(world.alice.commit)
+            found.append(Try(late, (errors.MailboxNotFound,), **more))
+        return found
+
+    return tries
+
+
+def refused(request: Any, error: type[RestanteError] = errors.PermissionDenied, **more: Any) -> Any:
+    """A request that is not for users at all."""
+    return lambda world: [Try(request(world) if callable(request) else request, (error,), **more)]
+
+
+def both(world: World) -> MessageSet:
+    """Two messages by id."""
+    return MessageSet(message_ids=world.alice.message_ids)
+
+
+def by_uid(world: World) -> MessageSet:
+    """All messages by folder and UID."""
+    return MessageSet(folder_id=world.alice.folder_id, uids=[IdRange(first=1, last=99)])
+
+
+def hunt() -> search_pb2.Restriction:
+    """Matches what holds alice's marker anywhere."""
+    text = search_pb2.TextRestriction(field=search_pb2.TEXT_FIELD_ANY, value=SECRET)
+    return search_pb2.Restriction(text=text)
+
+
+def draft_with(upload_id: bytes) -> message_pb2.Draft:
+    return message_pb2.Draft(
+        to=[MailAddress(address="carol@example.test")],
+        subject="look",
+        text="at this",
+        attachments=[message_pb2.Attachment(file_name="a.eml", upload_id=upload_id)],
+    )
+
+
+def submit(world: World, **source: Any) -> submission_pb2.SubmitMessageRequest:
+    recipients = [submission_pb2.EnvelopeRecipient(forward_path="carol@example.test")]
+    return submission_pb2.SubmitMessageRequest(request_id=request_id(), recipients=recipients, **source)
+
+
+def submissions(world: World) -> list[Try]:
+    uploaded, drafted = submit(world, upload_id=world.alice.upload_id), submit(world, draft=draft_with(b"?"))
+    drafted.draft.attachments[0].upload_id = world.alice.upload_id
+    forged = submit(world, content=b"From: alice@example.test\r\nSubject: no\r\n\r\nI am alice\r\n")
+    posing = submit(world, content=b"From: bob@example.test\r\nSubject: no\r\n\r\nI am alice\r\n")
+    posing.reverse_path = "alice@example.test"
+    return [
+        Try(uploaded, (errors.UploadNotFound,)),
+        Try(drafted, (errors.UploadNotFound,)),
+        Try(forged, (errors.SenderNotPermitted,)),
+        Try(posing, (errors.SenderNotPermitted,)),
+        Try(submit(world, message_id=world.alice.message_ids[0]), anything=True),  # his own of that id
+    ]
+
+
+def appends(world: World) -> list[Try]:
+    again = message_pb2.AppendMessageRequest()
+    again.CopyFrom(world.alice.append)  # her very request, request_id and all: it must be done anew, in his mailbox
+    again.content = again.content.replace(SECRET.encode(), b"of-bob")
+    again.ClearField("keywords")
+    fresh = message_pb2.AppendMessageRequest(
+        folder_id=world.alice.folder_id, upload_id=world.alice.upload_id, request_id=request_id()
+    )
+    return [
+        *against(lambda _: message_pb2.AppendMessageRequest(content=b"a: b\r\n\r\n", request_id=request_id()))(world),
+        Try(fresh, (errors.UploadNotFound,)),
+        Try(again, answer=lambda answer: answer.commit.mailbox_id == world.bob.mailbox_id),
+    ]
+
+
+def leases(world: World) -> list[Try]:
+    Release = mailbox_pb2.ReleaseMaildropRequest
+    everything = [IdRange(first=1, last=99)]
+    hers = Release(mailbox_id=world.alice.mailbox_id, lease=world.alice.lease, deleted_uids=everything)
+    return [
+        Try(hers, (errors.MailboxNotFound,)),
+        # Harmless to repeat: a lease that is not his deletes nothing, here or there.
+        Try(Release(lease=world.alice.lease, deleted_uids=everything), (errors.LeaseLost,)),
+    ]
+
+
+def own_session(world: World) -> Callable[[Any], bool]:
+    return lambda answer: answer.session.account_id == world.bob.account_id
+
+
+def authenticate(world: World) -> list[Try]:
+    Request = session_pb2.AuthenticateRequest
+    step = Request(mechanism="LOGIN", response=b"bob-demo", exchange=world.alice.exchange, scope=Scope.SCOPE_API)
+    plain = Request(mechanism="PLAIN", response=b"alice@example.test\0bob@example.test\0bob-demo")
+    plain.scope = Scope.SCOPE_API  # as authorization identity alice, proven as bob
+    return [
+        Try(step, (errors.AuthenticationFailed, errors.ExchangeInvalid)),
+        Try(plain, (errors.AuthenticationFailed, errors.PermissionDenied)),
+    ]
+
+
+def watch(world: World, *, fixed: bool = False) -> list[Try]:
+    alice = world.alice
+    wanted = [
+        sync_pb2.Subscription(subscription_id=1, mailbox_id=alice.mailbox_id),
+        sync_pb2.Subscription(subscription_id=2, mailbox_id=alice.mailbox_id, folder_id=alice.folder_id),
+    ]
+
+    def only_rejected(answer: Any) -> bool:
+        notice = answer.notice if fixed else answer
+        return bool(notice.rejected == "MAILBOX_NOT_FOUND")
+
+    if fixed:
+        return [Try(sync_pb2.WatchMailboxesRequest(subscriptions=wanted), answer=only_rejected)]
+    return [Try([sync_pb2.WatchRequest(subscribe=each) for each in wanted], answer=only_rejected)]
+
+
+ADMINISTRATION = {
+    f"AdminService/{name}": refused(getattr(admin_pb2, f"{name}Request")(**values))
+    for name, values in dict[str, dict[str, Any]](
+        {
+            "CreateDomain": {"name": "example.org", "request_id": b"0" * 16},
+            "ListDomains": {},
+            "UpdateDomain": {"name": "example.test", "catch_all": "bob@example.test"},
+            "DeleteDomain": {"name": "example.test"},
+            "CreateAccount": {"address": "eve@example.test", "password": "12345678", "request_id": b"0" * 16},
+            "GetAccount": {"address": "alice@example.test"},
+            "ListAccounts": {},
+            "UpdateAccount": {"address": "alice@example.test", "enabled": False},
+            "SetPassword": {"address": "alice@example.test", "password": "bobs-now!"},
+            "DeleteAccount": {"address": "alice@example.test"},
+            "CreateAlias": {"address": "a@example.test", "targets": ["bob@example.test"], "request_id": b"0" * 16},
+            "ListAliases": {},
+            "DeleteAlias": {"address": "a@example.test"},
+            "ListQueue": {},
+            "RetryQueued": {},
+            "TraceMessages": {"address": "alice@example.test"},
+            "CheckStore": {},
+            "BackupStore": {"directory": "/nowhere/at/all"},
+            "GetStatistics": {},
+        }
+    ).items()
+}
+
+TRIES: dict[str, Callable[[World], list[Try]]] = {
+    **ADMINISTRATION,
+    "AdminService/RemoveQueued": refused(
+        lambda world: admin_pb2.RemoveQueuedRequest(transport_id=world.alice.submission_id, silently=True)
+    ),
+    "SessionService/Authenticate": authenticate,
+    "SessionService/RenewSession": lambda world: [
+        Try(session_pb2.RenewSessionRequest(), answer=own_session(world)),
+    ],
+    "SessionService/Logoff": lambda world: [Try(session_pb2.LogoffRequest())],
+    "SessionService/GetSession": lambda world: [Try(session_pb2.GetSessionRequest(), answer=own_session(world))],
+    "SessionService/ChangePassword": lambda world: [
+        Try(
+            session_pb2.ChangePasswordRequest(old_password="alice-demo", new_password="mine-from-now-on"),
+            (errors.AuthenticationFailed,),
+        )
+    ],
+    "SessionService/GetMechanisms": lambda world: [Try(session_pb2.GetMechanismsRequest())],
+    "MailboxService/GetMailbox": against(lambda _: mailbox_pb2.GetMailboxRequest()),
+    "MailboxService/ListMailboxes": lambda world: [
+        Try(
+            mailbox_pb2.ListMailboxesRequest(),
+            answer=lambda answer: [one.mailbox_id for one in answer.mailboxes] == [world.bob.mailbox_id],
+        )
+    ],
+    "MailboxService/AcquireMaildrop": against(lambda _: mailbox_pb2.AcquireMaildropRequest()),
+    "MailboxService/RenewMaildrop": lambda world: [
+        *against(lambda _: mailbox_pb2.RenewMaildropRequest(lease=world.alice.lease))(world),
+        Try(mailbox_pb2.RenewMaildropRequest(lease=world.alice.lease), (errors.LeaseLost,)),
+    ],
+    "MailboxService/ReleaseMaildrop": leases,
+    "FolderService/ListFolders": against(lambda _: folder_pb2.ListFoldersRequest()),
+    "FolderService/GetFolder": lambda world: [
+        *against(lambda _: folder_pb2.GetFolderRequest(folder_id=world.alice.folder_id))(world),
+        Try(folder_pb2.GetFolderRequest(path=[f"{SECRET} plans"]), (errors.FolderNotFound,)),
+    ],
+    "FolderService/CreateFolder": against(
+        lambda world: folder_pb2.CreateFolderRequest(
+            parent_folder_id=world.alice.folder_id, path=["below"], request_id=request_id()
+        )
+    ),
+    "FolderService/MoveFolder": against(
+        lambda world: folder_pb2.MoveFolderRequest(folder_id=world.alice.folder_id, path=["moved"])
+    ),
+    "FolderService/UpdateFolder": against(
+        lambda world: folder_pb2.UpdateFolderRequest(
+            folder_id=world.alice.folder_id, role=folder_pb2.FOLDER_ROLE_UNSPECIFIED
+        )
+    ),
+    "FolderService/ReadFolderChanges": against(
+        lambda world: folder_pb2.ReadFolderChangesRequest(folder_id=world.alice.folder_id)
+    ),
+    "FolderService/ClaimRecent": against(lambda world: folder_pb2.ClaimRecentRequest(folder_id=world.alice.folder_id)),
+    "FolderService/SetSubscription": against(
+        lambda _: folder_pb2.SetSubscriptionRequest(path=[SECRET], subscribed=False)
+    ),
+    "FolderService/ListSubscriptions": against(lambda _: folder_pb2.ListSubscriptionsRequest()),
+    "FolderService/OpenFolder": against(lambda world: folder_pb2.OpenFolderRequest(folder_id=world.alice.folder_id)),
+    "MessageService/QueryMessages": lambda world: [
+        *against(lambda _: message_pb2.QueryMessagesRequest(columns=EVERY_COLUMN))(world),
+        Try(
+            message_pb2.QueryMessagesRequest(restriction=hunt(), columns=EVERY_COLUMN),
+            answer=lambda answer: not answer.rows.message_ids,
+        ),
+        Try(
+            message_pb2.QueryMessagesRequest(
+                folder_id=world.alice.folder_id, page_size=1, page_token=world.alice.page_token
+            ),
+            (errors.InvalidPageToken,),
+        ),
+    ],
+    "MessageService/SearchMessages": lambda world: [
+        *against(lambda _: message_pb2.SearchMessagesRequest(folder_id=world.alice.folder_id))(world),
+        Try(
+            message_pb2.SearchMessagesRequest(folder_id=world.alice.folder_id, restriction=hunt()),
+            answer=lambda answer: not answer.uids,
+        ),
+    ],
+    "MessageService/BatchGetMessages": lambda world: [
+        found
+        for messages in (both(world), by_uid(world))
+        for seen in (False, True)
+        for found in against(
+            lambda _, messages=messages, seen=seen: message_pb2.BatchGetMessagesRequest(
+                messages=messages, columns=EVERY_COLUMN, sections=[WHOLE], mark_seen=seen
+            )
+        )(world)
+    ],
+    "MessageService/StreamMessages": lambda world: [
+        found
+        for messages in (both(world), by_uid(world))
+        for found in against(
+            lambda _, messages=messages: message_pb2.StreamMessagesRequest(
+                messages=messages, columns=EVERY_COLUMN, sections=[WHOLE]
+            )
+        )(world)
+    ],
+    "MessageService/AppendMessage": appends,
+    "MessageService/CreateDraft": lambda world: [
+        *against(lambda _: message_pb2.CreateDraftRequest(draft=draft_with(b""), request_id=request_id()))(world),
+        Try(
+            message_pb2.CreateDraftRequest(draft=draft_with(world.alice.upload_id), request_id=request_id()),
+            (errors.UploadNotFound,),
+        ),
+    ],
+    "MessageService/UpdateMessages": against(
+        lambda world: message_pb2.UpdateMessagesRequest(
+            messages=by_uid(world), operation=message_pb2.FLAG_OPERATION_REPLACE, flags=1, keywords=["$bob"]
+        )
+    ),
+    "MessageService/CopyMessages": against(
+        lambda world: message_pb2.CopyMessagesRequest(
+            messages=by_uid(world), target_folder_id=world.alice.folder_id, request_id=request_id()
+        )
+    ),
+    "MessageService/MoveMessages": against(
+        lambda world: message_pb2.MoveMessagesRequest(messages=both(world), target_folder_id=1)
+    ),
+    "MessageService/DeleteMessages": against(
+        lambda world: message_pb2.DeleteMessagesRequest(messages=both(world), mode=message_pb2.DELETE_MODE_HARD)
+    ),
+    "MessageService/ListRecoverableMessages": against(lambda _: message_pb2.ListRecoverableMessagesRequest()),
+    "MessageService/RecoverMessages": against(
+        lambda world: message_pb2.RecoverMessagesRequest(message_ids=[world.alice.deleted_message_id])
+    ),
+    "MessageService/PurgeRecoverableMessages": against(
+        lambda world: message_pb2.PurgeRecoverableMessagesRequest(message_ids=[world.alice.deleted_message_id])
+    ),
+    "FolderService/DeleteFolder": against(
+        lambda world: folder_pb2.DeleteFolderRequest(folder_id=world.alice.folder_id)
+    ),
+    "ContentService/UploadContent": lambda world: [
+        Try([content_pb2.UploadContentRequest(kind=content_pb2.UPLOAD_KIND_MESSAGE, octets=b"a: b\r\n\r\n")])
+    ],
+    "ContentService/UploadChunk": lambda world: [
+        Try(content_pb2.UploadChunkRequest(upload_id=upload_id, octets=b"x", last=last), (errors.UploadNotFound,))
+        for upload_id in (world.alice.upload_id, world.alice.unfinished_upload_id)
+        for last in (False, True)
+    ],
+    "ContentService/GetUpload": lambda world: [
+        Try(content_pb2.GetUploadRequest(upload_id=upload_id), (errors.UploadNotFound,))
+        for upload_id in (world.alice.upload_id, world.alice.unfinished_upload_id)
+    ],
+    "ContentService/ReadContent": against(
+        lambda world: content_pb2.ReadContentRequest(message_id=world.alice.message_ids[0], section=WHOLE)
+    ),
+    "SyncService/SyncMailbox": against(lambda _: sync_pb2.SyncMailboxRequest(columns=EVERY_COLUMN, follow=True)),
+    "SyncService/Watch": watch,
+    "SyncService/WatchMailboxes": lambda world: watch(world, fixed=True),
+    "SubmissionService/SubmitMessage": submissions,
+    "SubmissionService/CancelSubmission": lambda world: [
+        Try(
+            submission_pb2.CancelSubmissionRequest(submission_id=world.alice.submission_id),
+            (errors.SubmissionNotFound,),
+        )
+    ],
+    "SubmissionService/GetSubmission": lambda world: [
+        Try(submission_pb2.GetSubmissionRequest(submission_id=world.alice.submission_id), (errors.SubmissionNotFound,))
+    ],
+    "SubmissionService/ListSubmissions": lambda world: [Try(submission_pb2.ListSubmissionsRequest())],
+    "TransportService/VerifyRecipients": lambda world: [
+        Try(
+            transport_pb2.VerifyRecipientsRequest(forward_paths=["alice@example.test"]),
+            scope=Scope.SCOPE_SMTP_SUBMIT,  # anybody may write to her
+        )
+    ],
+    "TransportService/Accept": refused([transport_pb2.AcceptRequest(acceptance_id=1)]),
+    "TransportService/LeaseOutbound": refused(transport_pb2.LeaseOutboundRequest(max_leases=10)),
+    "TransportService/ReadOutbound": refused(transport_pb2.ReadOutboundRequest(lease_id=1)),
+    "TransportService/RenewLease": refused(transport_pb2.RenewLeaseRequest(lease_ids=[1])),
+    "TransportService/ReportOutcome": refused(transport_pb2.ReportOutcomeRequest(lease_id=1)),
+    "DirectoryService/ResolveNames": lambda world: [Try(directory_pb2.ResolveNamesRequest(names=[SECRET, "alice"]))],
+    "DirectoryService/ListEntries": lambda world: [Try(directory_pb2.ListEntriesRequest())],
+    "DirectoryService/GetEntry": lambda world: [Try(directory_pb2.GetEntryRequest(address="alice@example.test"))],
+}
+
+BATCHES = {"BatchService/Execute", "BatchService/ExecuteOnce"}  # they carry the others: each is played through them
+
+
+# --- What must hold -------------------------------------------------------------------------------------------------
+
+
+def belongings(tx: Connection, has: Holdings) -> dict[str, list[str]]:
+    """Every row that is a user's, in every table that says whose its rows are."""
+    mine = select(schema.transport_message.c.transport_id).where(
+        schema.transport_message.c.account_id == has.account_id
+    )
+    owned = {"mailbox_id": [has.mailbox_id], "account_id": [has.account_id], "transport_id": list(tx.scalars(mine))}
+    rows: dict[str, list[str]] = {}
+    for table in schema.metadata.sorted_tables:
+        for column, ids in owned.items():
+            if column in table.c:
+                found = tx.execute(select(table).where(table.c[column].in_(ids)))
+                rows.setdefault(table.name, []).extend(sorted(repr(tuple(row)) for row in found))
+    pieces = select(schema.upload_piece).where(schema.upload_piece.c.upload_id == has.unfinished_upload_id)
+    rows["upload_piece"] = [repr(tuple(row)) for row in tx.execute(pieces)]
+    return rows
+
+
+async def kept(world: World) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = await world.core.core.db.read(lambda tx: belongings(tx, world.alice))
+    return found
+
+
+def holds_nothing_of_alice(world: World, answer: Any) -> None:
+    octets = answer.SerializeToString()
+    for secret in (SECRET.encode(), world.alice.lease, world.alice.upload_id, world.alice.unfinished_upload_id):
+        assert secret not in octets, answer
+
+
+def judge(world: World, one: Try, outcome: Any) -> None:
+    """An error or a list of answers."""
+    if isinstance(outcome, RestanteError):
+        assert SECRET not in str(outcome)
+        assert one.anything or isinstance(outcome, one.ends), (one.request, outcome)
+        return
+    assert one.anything or not one.ends, f"should have ended with {one.ends}: {one.request}"
+    for answer in outcome:
+        holds_nothing_of_alice(world, answer)
+        assert one.answer(answer), answer
+
+
+async def directly(world: World, rpc: str, one: Try, token: bytes) -> Any:
+    try:
+        return [await world.core.call(rpc, one.request, token=token)]
+    except RestanteError as error:
+        return error
+
+
+async def in_a_batch(world: World, rpc: str, one: Try, token: bytes) -> Any:
+    (result,) = await world.core.operate(operation(rpc, one.request, token=token))
+    if result.HasField("status"):
+        return errors.from_status(result.status)
+    return [getattr(result, UNARY_FIELDS[rpc])]
+
+
+async def as_a_stream(world: World, rpc: str, one: Try, token: bytes) -> Any:
+    method, stub, answers = CONTRACT[rpc], world.core.stub(rpc), list[Any]()
+    given: Sequence[Any] = one.request
+    call = stub(iter(given) if method.client_streaming else given, metadata=token_metadata(token), timeout=20)
+    try:
+        if not method.server_streaming:
+            return [await call]
+        async with asyncio.timeout(LISTEN_SECONDS):
+            async for answer in call:
+                answers.append(answer)
+    except TimeoutError:
+        pass  # such a stream stays
+    except grpc.aio.AioRpcError as error:
+        return errors.from_rpc_error(error)
+    finally:
+        call.cancel()
+    return answers
+
+
+def test_every_rpc_of_the_contract_has_an_entry() -> None:
+    assert set(TRIES) | BATCHES == set(CONTRACT)
+
+
+@together
+@pytest.mark.parametrize("rpc", sorted(set(TRIES) & set(UNARY_FIELDS)))
+@pytest.mark.parametrize("play", [directly, in_a_batch], ids=["directly", "in a batch"])
+async def test_no_call_reaches_a_neighbour(world: World, rpc: str, play: Any) -> None:
+    before = await kept(world)
+    for one in TRIES[rpc](world):
+        token = (await world.core.session("bob", one.scope)).session_token
+        judge(world, one, await play(world, rpc, one, token))
+        assert await kept(world) == before, one.request
+
+
+@together
+@pytest.mark.parametrize("rpc", sorted(set(TRIES) & STREAMING))
+async def test_no_stream_reaches_a_neighbour(world: World, rpc: str) -> None:
+    before = await kept(world)
+    for one in TRIES[rpc](world):
+        token = (await world.core.session("bob", one.scope)).session_token
+        judge(world, one, await as_a_stream(world, rpc, one, token))
+        assert await kept(world) == before, one.request
+
+
+@together
+async def test_a_watcher_of_an_equal_folder_hears_nothing_of_the_neighbours(world: World) -> None:
+    bob = (await world.core.session("bob")).session_token
+    alice = (await world.core.session("alice")).session_token
+    inbox = sync_pb2.Subscription(subscription_id=1, folder_id=1, since_change_number=10_000)
+    call = world.core.stub("SyncService/WatchMailboxes")(
+        sync_pb2.WatchMailboxesRequest(subscriptions=[inbox]), metadata=token_metadata(bob)
+    )
+    assert (await call.read()).notice.subscribed == 10_000
+    append = message_pb2.AppendMessageRequest(folder_id=1, content=b"a: b\r\n\r\n", request_id=request_id())
+    await world.core.call("MessageService/AppendMessage", append, token=alice)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(LISTEN_SECONDS):
+            await call.read()
+    call.cancel()
+
+
+@together
+async def test_a_session_of_one_kind_of_client_is_no_good_to_another(world: World) -> None:
+    """A token that leaks from a gateway opens nothing elsewhere."""
+    by_gateway = (await world.core.session("alice", Scope.SCOPE_IMAP, identity="imap")).session_token
+    native = (await world.core.session("alice")).session_token
+    request = mailbox_pb2.GetMailboxRequest()
+    for token, identity in ((by_gateway, ""), (by_gateway, "pop3"), (native, "imap"), (native, "admin")):
+        with pytest.raises(errors.InvalidSession):
+            await world.core.call("MailboxService/GetMailbox", request, token=token, identity=identity)
+        batch = operation("MailboxService/GetMailbox", request, token=token)
+        (result,) = await world.core.operate(batch, identity=identity)
+        assert errors.from_status(result.status).reason == "INVALID_SESSION"
