@@ -28,17 +28,19 @@ from restante.errors import (
 from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, OperationResult
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
 from restante_server.api.dispatch import Dispatcher, translate
-from restante_server.api.registry import UNARY, Handler, Kind
+from restante_server.api.registry import UNARY, Handler
 
 MAX_BATCH_OPERATIONS = 256
 MAX_ANSWER_OCTETS = 256 << 10
 MAX_RESULT_OCTETS = 64 << 10
-MAX_IN_FLIGHT = 1_024
+MAX_IN_FLIGHT = 1_024  # operations that the client has no answer to yet
+MAX_UNREAD_OCTETS = 4 << 20  # answers that the client has not taken
 MAX_SESSION_IN_FLIGHT = 64
 RETRY_SECONDS = 0.1
 
 STREAMING_TWIN = {
     "batch_get_messages": "MessageService/StreamMessages",
+    "query_messages": "MessageService/StreamMessages",
     "read_folder_changes": "FolderService/OpenFolder",
 }
 """The streaming RPC that has no limit, for operations whose result may be too large."""
@@ -83,6 +85,7 @@ class Execution:
         self._flights: dict[int, _Flight] = {}
         self._in_flight = 0
         self._results: deque[OperationResult] = deque()
+        self._unread_octets = 0  # of the results
         self._wake = asyncio.Event()  # there is something to answer
         self._room = asyncio.Event()  # there is room for another request
         self._room.set()
@@ -100,7 +103,7 @@ class Execution:
                 arrived = time.monotonic()
                 for operation in request.operations:
                     self._arrive(operation, arrived)
-                if self._in_flight >= MAX_IN_FLIGHT:
+                while self._full():
                     self._room.clear()
                     await self._room.wait()
         finally:
@@ -136,7 +139,17 @@ class Execution:
             result = self._results.popleft()
             octets += result.ByteSize()
             response.results.append(result)
+        self._unread_octets -= octets
+        self._make_room()
         return response
+
+    def _full(self) -> bool:
+        """Answers count until the client takes them: one that only sends must not fill our memory."""
+        return self._in_flight + len(self._results) >= MAX_IN_FLIGHT or self._unread_octets >= MAX_UNREAD_OCTETS
+
+    def _make_room(self) -> None:
+        if not self._full():
+            self._room.set()
 
     def _arrive(self, operation: Operation, arrived: float) -> None:
         name = operation.WhichOneof("request")
@@ -150,13 +163,12 @@ class Execution:
             deadline=arrived + min(max(seconds, 0.0), MAX_TIMEOUT_SECONDS),
             independent=operation.independent,
         )
-        session = self._sessions.get(flight.token)
-        if session is None:
-            session = self._sessions[flight.token] = _Session()
+        session = self._sessions.get(flight.token) or _Session()
         problem = self._problem(flight, session)
         if problem is not None:
-            self._refuse(flight.operation_id, problem)
+            self._answer(flight.operation_id, to_status(problem))
             return
+        self._sessions[flight.token] = session
         self._flights[flight.operation_id] = flight
         self._in_flight += 1
         session.in_flight += 1
@@ -187,8 +199,7 @@ class Execution:
             raise DeadlineExceeded
         caller = await self._identify(flight.token, flight.client_address)
         response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
-        reading = handler.kind in (Kind.READ, Kind.SLOW_READ)  # what is written is written: it is answered whole
-        if reading and response.ByteSize() > MAX_RESULT_OCTETS:
+        if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # what is written is answered whole
             raise ResultTooLarge(rpc=STREAMING_TWIN.get(flight.field, ""), limit_octets=MAX_RESULT_OCTETS)
         result = OperationResult(operation_id=flight.operation_id)
         getattr(result, flight.field).CopyFrom(response)
@@ -200,7 +211,7 @@ class Execution:
         elif isinstance(error := task.exception(), Exception):
             self._answer(flight.operation_id, to_status(translate(error, flight.field)))
         else:
-            self._results.append(task.result())
+            self._put(task.result())
         self._finish(flight, session)
 
     def _finish(self, flight: _Flight, session: _Session) -> None:
@@ -222,20 +233,20 @@ class Execution:
         del self._flights[flight.operation_id]
         session.in_flight -= 1
         self._in_flight -= 1
-        if self._in_flight < MAX_IN_FLIGHT:
-            self._room.set()
+        self._make_room()
 
     def _cancel(self, operation_id: int) -> None:
         flight = self._flights.get(operation_id)
         if flight is None:
             return
         flight.cancelled = True
-        if flight.task is not None and UNARY[flight.field].kind in (Kind.READ, Kind.SLOW_READ):
+        if flight.task is not None and UNARY[flight.field].only_reads:
             flight.task.cancel()  # a write that has begun is left to finish: its outcome matters
 
-    def _refuse(self, operation_id: int, error: RestanteError) -> None:
-        self._answer(operation_id, to_status(error))
-
     def _answer(self, operation_id: int, status: status_pb2.Status) -> None:
-        self._results.append(OperationResult(operation_id=operation_id, status=status))
+        self._put(OperationResult(operation_id=operation_id, status=status))
+
+    def _put(self, result: OperationResult) -> None:
+        self._results.append(result)
+        self._unread_octets += result.ByteSize()
         self._wake.set()

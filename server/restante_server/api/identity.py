@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import time
 from collections.abc import Mapping
@@ -100,6 +99,12 @@ class Authenticator:
             token=token,
         )
 
+    def is_over(self, caller: Caller) -> bool:
+        """Whether the session of a caller is known to have been ended since: logged off, changed or disabled."""
+        if not caller.account_id:
+            return False
+        return self._sessions.is_over(caller.account_id, caller.credential_version, caller.session_id)
+
 
 def bearer_token(authorization: str) -> bytes:
     """The token of an `authorization` entry. Raises InvalidSession when it is not base64url."""
@@ -108,5 +113,5 @@ def bearer_token(authorization: str) -> bytes:
     text = authorization[len(BEARER) :].strip()
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         raise InvalidSession("The session token is not base64url.") from None

@@ -61,17 +61,24 @@ class Notifier:
     def changed(self, touched: Mapping[int, Touched]) -> None:
         """A commit of this core, in commit order."""
         for mailbox_id, what in touched.items():
-            self.hint(mailbox_id, what.change_number, frozenset(what.folder_ids))
+            self.hint(mailbox_id, what.change_number, frozenset(what.folder_ids), first=what.first)
         for tell in self._abroad:
             tell(touched)
 
-    def hint(self, mailbox_id: int, change_number: int, folder_ids: frozenset[int] = frozenset()) -> None:
-        """A mailbox has this change number now; told once."""
+    def hint(
+        self, mailbox_id: int, change_number: int, folder_ids: frozenset[int] = frozenset(), *, first: int = 0
+    ) -> None:
+        """A mailbox has this change number now; told once. The folders are those of the numbers from `first` on.
+
+        When numbers were passed over, a hint was lost or is late: then nobody can say which folders it concerned.
+        """
         among = self._watched.get(mailbox_id)
-        if among and change_number > self._known.get(mailbox_id, 0):
+        known = self._known.get(mailbox_id, 0)
+        if among and change_number > known:
             self._known[mailbox_id] = change_number
+            complete = 0 < first <= known + 1
             for watched in tuple(among):
-                watched.hint(change_number, folder_ids)
+                watched.hint(change_number, folder_ids if complete else frozenset())
 
     def tell_abroad(self, tell: Callable[[Mapping[int, Touched]], None]) -> None:
         """Pass commits of this core on to the others."""

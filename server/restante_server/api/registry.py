@@ -45,6 +45,12 @@ class Handler:
     mailboxes: Mailboxes
     rows: Estimate
     octets: Estimate
+    reads: bool = False  # a coroutine that changes nothing that matters when it is given up or repeated
+
+    @property
+    def only_reads(self) -> bool:
+        """It may be given up at any moment, and its answer withheld."""
+        return self.reads or self.kind in (Kind.READ, Kind.SLOW_READ)
 
     @property
     def has_min_commit(self) -> bool:
@@ -128,12 +134,15 @@ def write(
 
 
 def direct(
-    method: Method[Request, Response], *, rule: Rule
+    method: Method[Request, Response], *, rule: Rule, reads: bool = False
 ) -> Callable[[Callable[[Call, Request], Awaitable[Response]]], Callable[[Call, Request], Awaitable[Response]]]:
-    """A coroutine on the event loop, which reads and writes by `call.read` and `call.write`."""
+    """A coroutine on the event loop, which reads and writes by `call.read` and `call.write`.
+
+    `reads`: it is a read, if one in several steps, and may be given up halfway.
+    """
 
     def decorate(run: Callable[[Call, Request], Awaitable[Response]]) -> Callable[[Call, Request], Awaitable[Response]]:
-        _register(Handler(method, Kind.DIRECT, rule, run, _own_mailbox, _small, _nothing))
+        _register(Handler(method, Kind.DIRECT, rule, run, _own_mailbox, _small, _nothing, reads))
         return run
 
     return decorate

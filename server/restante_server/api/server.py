@@ -17,7 +17,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from restante.errors import InvalidArgument, RestanteError, to_status
+from restante.errors import InvalidArgument, RestanteError, SessionRevoked, to_status
 from restante.v1 import (
     admin_pb2,
     batch_pb2,
@@ -164,8 +164,8 @@ class ApiServer:
             try:
                 caller = await self._caller(context, mutual_tls)
                 return await self._dispatcher.run(handler, caller, request, deadline(context))
-            except RestanteError as error:
-                await _abort(context, error)
+            except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
+                await _abort(context, translate(error, handler.method.path))
 
         return serve
 
@@ -182,8 +182,13 @@ class ApiServer:
 
     def _many(self, streaming: Streaming, mutual_tls: bool) -> Callable[..., Any]:
         async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            async with _Stream(self, streaming, context, mutual_tls) as call:
-                async for response in streaming.run(call, requests):
+            async with (
+                _Stream(self, streaming, context, mutual_tls) as call,
+                contextlib.aclosing(streaming.run(call, requests)) as responses,
+            ):
+                async for response in responses:
+                    if self._authenticator.is_over(call.caller):
+                        raise SessionRevoked
                     yield response
 
         return serve
@@ -192,8 +197,8 @@ class ApiServer:
         async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
                 stream = await self._caller(context, mutual_tls)
-            except RestanteError as error:
-                await _abort(context, error)
+            except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
+                await _abort(context, translate(error, "Execute"))
             execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
             self._executions.add(execution)
             feeding = asyncio.create_task(execution.feed(requests))
@@ -222,15 +227,18 @@ class ApiServer:
 
             try:
                 stream = await self._caller(context, mutual_tls)
-                if len(request.operations) > MAX_BATCH_OPERATIONS:
-                    raise InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
-            except RestanteError as error:
-                await _abort(context, error)
+                _require_batch(request)
+            except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
+                await _abort(context, translate(error, "ExecuteOnce"))
             execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
-            await execution.feed(batch())
+            feeding = asyncio.create_task(execution.feed(batch()))
             results: dict[int, batch_pb2.OperationResult] = {}
-            async for response in execution.answers():
-                results.update((result.operation_id, result) for result in response.results)
+            try:
+                async for response in execution.answers():
+                    results.update((result.operation_id, result) for result in response.results)
+            finally:
+                feeding.cancel()
+                execution.abandon()
             ordered = [results[operation.operation_id] for operation in request.operations]
             return batch_pb2.ExecuteOnceResponse(results=ordered)
 
@@ -268,9 +276,10 @@ class _Stream:
         try:
             self._caller = await self._server._caller(self._context, self._mutual_tls)
             self._streaming.rule(self._caller)
-        except RestanteError as error:
-            self._server._observer.finished(self._path, self._caller, error.reason, self._began)
-            await _abort(self._context, error)
+        except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
+            known = translate(error, self._path)
+            self._server._observer.finished(self._path, self._caller, known.reason, self._began)
+            await _abort(self._context, known)
         remaining = self._context.time_remaining()
         moment = time.monotonic() + remaining if remaining is not None else float("inf")
         return self._server._dispatcher.call(self._caller, moment)
@@ -281,6 +290,13 @@ class _Stream:
         self._server._observer.finished(self._path, self._caller, outcome, self._began)
         if known is not None:
             await _abort(self._context, known)
+
+
+def _require_batch(request: batch_pb2.ExecuteOnceRequest) -> None:
+    if len(request.operations) > MAX_BATCH_OPERATIONS:
+        raise InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
+    if len({operation.operation_id for operation in request.operations}) < len(request.operations):
+        raise InvalidArgument(field="operations.operation_id", problem="given twice")
 
 
 async def _discard(requests: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
-from restante.errors import RestanteError
+from restante.errors import InvalidArgument, LimitExceeded, RestanteError, SessionRevoked, StoreBusy
 from restante.v1.session_pb2 import Scope
 from restante.v1.sync_pb2 import (
     MailboxChanged,
@@ -29,14 +29,18 @@ from restante_server.api.caller import Call, Caller
 from restante_server.api.dispatch import translate
 from restante_server.api.notify import Watched
 from restante_server.api.registry import stream
-from restante_server.store import changes, folders
+from restante_server.store import changes, folders, mailboxes
 
 MAX_QUEUED = 4_096  # notices of one stream that the client has not taken
+MAX_QUEUED_OCTETS = 16 << 20  # of these notices
+MAX_SUBSCRIPTIONS = 1_000  # of one user's stream
+MAX_GATEWAY_SUBSCRIPTIONS = 100_000  # of a gateway's stream, which carries many users
 
 
 @dataclass(eq=False, slots=True)
 class _Subscription:
     id: int
+    caller: Caller  # whose session it is
     mailbox_id: int
     folder_id: int  # 0: the mailbox
     since: int
@@ -52,8 +56,11 @@ class Watcher:
         self._call = call
         self._subscriptions: dict[int, _Subscription] = {}
         self._queue: deque[WatchResponse] = deque()
+        self._queued_octets = 0
+        self._most = MAX_GATEWAY_SUBSCRIPTIONS if call.caller.identity else MAX_SUBSCRIPTIONS
         self._wake = asyncio.Event()
         self._ended = False
+        self._problem: RestanteError | None = None  # why the stream ends, once the rest has been told
         self._stop_endings = call.core.notifier.on_sessions_ended(self._sessions_ended)
 
     async def take(self, requests: AsyncIterator[WatchRequest]) -> None:
@@ -70,6 +77,10 @@ class Watcher:
         try:
             caller = await core.authenticator.session(wanted.session_token, self._call.caller)
             access.MAIL_SESSION(caller)
+            if wanted.subscription_id < 1:
+                raise InvalidArgument(field="subscription_id", problem="at least 1")
+            if len(self._subscriptions) >= self._most and wanted.subscription_id not in self._subscriptions:
+                raise LimitExceeded(limit=self._most, value=self._most + 1)
             mailbox_id = access.mailbox_id(caller, wanted.mailbox_id)
             if wanted.epoch not in (0, core.epoch):
                 self._tell(
@@ -77,26 +88,35 @@ class Watcher:
                 )
                 return
             if wanted.folder_id:
-                await core.db.read(partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id))
+                await core.dispatcher.short_read(
+                    partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id)
+                )
         except RestanteError as error:
             self._tell(WatchResponse(subscription_id=wanted.subscription_id, rejected=error.reason))
             return
         self._drop(wanted.subscription_id)
-        subscription = _Subscription(wanted.subscription_id, mailbox_id, wanted.folder_id, wanted.since_change_number)
+        if self._ended:
+            return  # while this was looked into
+        subscription = _Subscription(
+            wanted.subscription_id, caller, mailbox_id, wanted.folder_id, wanted.since_change_number
+        )
         subscription.watched = core.notifier.watch(mailbox_id, partial(self._hint, subscription))
         self._subscriptions[subscription.id] = subscription
         self._tell(WatchResponse(subscription_id=subscription.id, subscribed=subscription.since))
         self._read(subscription)  # what came between the client's reading and this subscription
 
     async def notices(self) -> AsyncIterator[WatchResponse]:
-        """Whatever there is to tell, for ever."""
+        """Whatever there is to tell, for ever. Raises SessionRevoked when the stream's own session ends."""
         try:
             while not self._ended:
                 while self._queue:
-                    yield self._queue.popleft()
+                    notice = self._queue.popleft()
+                    self._queued_octets -= notice.ByteSize()
+                    yield notice
+                if self._problem is not None:
+                    raise self._problem
                 self._wake.clear()
-                if not self._queue:
-                    await self._wake.wait()
+                await self._wake.wait()
         finally:
             self.close()
 
@@ -127,13 +147,25 @@ class Watcher:
             self._read(subscription)
 
     def _read(self, subscription: _Subscription) -> None:
-        if not subscription.folder_id:
-            return
         if subscription.reading:
             subscription.again = True
             return
         subscription.reading = True
-        self._call.core.spawn(self._tell_changes(subscription), "watch")
+        tell = self._tell_changes if subscription.folder_id else self._tell_number
+        self._call.core.spawn(tell(subscription), "watch")
+
+    async def _tell_number(self, subscription: _Subscription) -> None:
+        """A mailbox may have moved on before it was watched, and nobody hints at that."""
+        read = partial(mailboxes.change_number, mailbox_id=subscription.mailbox_id)
+        try:
+            number = await self._call.core.dispatcher.short_read(read)
+        except RestanteError as error:
+            self._reset(subscription, error)
+            return
+        finally:
+            subscription.reading = False
+        if self._subscriptions.get(subscription.id) is subscription:
+            self._hint(subscription, number, frozenset())
 
     async def _tell_changes(self, subscription: _Subscription) -> None:
         read = partial(
@@ -170,24 +202,50 @@ class Watcher:
         self._tell(WatchResponse(subscription_id=subscription.id, reset=reason))
 
     def _sessions_ended(self, ended: SessionsEnded) -> None:
-        caller: Caller = self._call.caller
-        if caller.identity or (caller.account_id == ended.account_id and not ended.session_token):
+        """A session that is over is told nothing more, whatever its client does."""
+        for subscription in list(self._subscriptions.values()):
+            if self._is_over(subscription.caller, ended):
+                self._drop(subscription.id)
+                self._tell(WatchResponse(subscription_id=subscription.id, rejected=SessionRevoked.reason))
+        caller = self._call.caller
+        if caller.identity:
             self._tell(WatchResponse(sessions_ended=ended))
+        if self._is_over(caller, ended):
+            self._end(SessionRevoked(), WatchResponse(sessions_ended=ended))
+
+    def _is_over(self, caller: Caller, ended: SessionsEnded) -> bool:
+        if caller.account_id != ended.account_id:
+            return False
+        return caller.credential_version < ended.credential_version or self._call.core.authenticator.is_over(caller)
+
+    def _end(self, problem: RestanteError, *last: WatchResponse) -> None:
+        """End the stream. What waits to be taken stays untold, but for `last`."""
+        self._problem, self._queue = problem, deque(last)
+        self._queued_octets = sum(notice.ByteSize() for notice in last)
+        self._wake.set()
 
     def _tell(self, notice: WatchResponse) -> None:
-        if len(self._queue) >= MAX_QUEUED:
+        if self._problem is not None:
+            return
+        octets = notice.ByteSize()
+        if len(self._queue) >= MAX_QUEUED or self._queued_octets + octets > MAX_QUEUED_OCTETS:
             self._overflow()
+            if notice.subscription_id and notice.WhichOneof("notice") in ("folder", "mailbox", "subscribed"):
+                return  # it was of a subscription that has just been reset
         self._queue.append(notice)
+        self._queued_octets += octets
         self._wake.set()
 
     def _overflow(self) -> None:
         """The client is too slow: every subscription starts again. What is not of a subscription is kept."""
-        kept = [notice for notice in self._queue if not notice.subscription_id]
-        self._queue = deque(kept)
+        self._queue = deque(notice for notice in self._queue if not notice.subscription_id)
         for subscription_id in list(self._subscriptions):
             self._drop(subscription_id)
             reset = ResetReason.RESET_REASON_TOO_SLOW
             self._queue.append(WatchResponse(subscription_id=subscription_id, reset=reset))
+        self._queued_octets = sum(notice.ByteSize() for notice in self._queue)
+        if len(self._queue) > self._most + MAX_QUEUED:
+            self._end(StoreBusy("The watcher does not read."))
 
 
 WATCHERS = access.identities("imap", "pop3", "smtp", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))
@@ -212,6 +270,8 @@ async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncItera
 @stream("SyncService", "WatchMailboxes", rule=WATCHERS)
 async def watch_mailboxes(call: Call, request: WatchMailboxesRequest) -> AsyncIterator[WatchMailboxesResponse]:
     """See SyncService.WatchMailboxes."""
+    if len(request.subscriptions) > MAX_SUBSCRIPTIONS:
+        raise InvalidArgument(field="subscriptions", problem=f"more than {MAX_SUBSCRIPTIONS}")
     watcher = Watcher(call)
     stop_draining = call.core.on_drain(watcher.drain)
     try:

@@ -45,6 +45,7 @@ class Sessions:
         self._states: dict[int, AccountState] = {}
         self._generation: dict[int, int] = {}  # {account: how often forgotten while a read of it was under way}
         self._revoked: dict[int, int] = {}
+        self._least: dict[int, int] = {}  # {account: credential version below which sessions are over}, the latest
         self._looked_at = 0
         self._may_look_for_keys = True  # once between two refreshes
 
@@ -74,6 +75,13 @@ class Sessions:
         self._check(token, state, now)
         self._remember(session_token, token)
         return OpenSession(token, state)
+
+    def is_over(self, account_id: int, credential_version: int, session_id: int) -> bool:
+        """Whether a session that was open once is known, from memory alone, to have been ended since."""
+        if session_id in self._revoked or credential_version < self._least.get(account_id, 0):
+            return True
+        state = self._states.get(account_id)
+        return state is not None and (not state.enabled or credential_version < state.credential_version)
 
     async def _unseal(self, session_token: bytes) -> Token:
         # Another core may have made a new key in the last seconds; junk must not make us look each time.
@@ -179,6 +187,10 @@ class Sessions:
             self._states.clear()  # the database was away for so long that changes may have come and gone
         for ended in changes.ended:
             self.forget_account(ended.account_id)
+            self._least.pop(ended.account_id, None)
+            self._least[ended.account_id] = ended.credential_version
+        while len(self._least) > self._settings.account_states:
+            self._least.pop(next(iter(self._least)))
         self._revoked.update(changes.revoked)
         expired = [session_id for session_id, until in self._revoked.items() if until < changes.looked_at]
         for session_id in expired:

@@ -35,8 +35,9 @@ class Removal(IntEnum):
 class Touched:
     """What one transaction did to one mailbox."""
 
-    change_number: int
+    change_number: int  # the highest
     folder_ids: set[int] = field(default_factory=set)
+    first: int = 0  # the lowest change number noted; what lies between belongs to the transaction too
 
 
 class Tombstone(NamedTuple):
@@ -174,8 +175,9 @@ def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int)
     touched: dict[int, Touched] = tx.info.setdefault(_TOUCHED, {})
     known = touched.get(mailbox_id)
     if known is None:
-        touched[mailbox_id] = Touched(change_number, set(folder_ids))
+        touched[mailbox_id] = Touched(change_number, set(folder_ids), change_number)
     else:
+        known.first = min(known.first, change_number)
         known.change_number = max(known.change_number, change_number)
         known.folder_ids.update(folder_ids)
 
