@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from restante.errors import (
+    FolderNotFound,
     InvalidArgument,
     InvalidContent,
     MessageTooLarge,
@@ -113,7 +115,11 @@ async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMes
         remembered_until=call.now + KEPT[METHOD],
         told=call.core.transport.told,
     )
-    return await _answer(call, await call.core.transport.take(mail))
+    try:
+        taken = await call.core.transport.take(mail)
+    except FolderNotFound:  # the Sent folder went at this moment: a copy is never a reason not to send
+        taken = await call.core.transport.take(replace(mail, incoming=replace(incoming, sent=None)))
+    return await _answer(call, taken)
 
 
 def _check(call: Call, request: SubmitMessageRequest) -> int | None:

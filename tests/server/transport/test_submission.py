@@ -34,6 +34,7 @@ from restante.v1.submission_pb2 import (
 from restante.v1.types_pb2 import MailAddress
 from restante_server.db.operation import Call as Write
 from restante_server.directory import accounts
+from restante_server.store import folders
 from restante_server.transport.schedule import DAY, HOUR
 from restante_server.transport.states import State
 from tests.server.transport.world import TRACE, World
@@ -209,6 +210,15 @@ async def test_the_sender_keeps_a_copy_as_the_account_says(
     assert bool(response.sent_message_id) == bool(by_smtp)
     assert len(await world.letters("bob")) == 2
     assert (await world.letters("bob"))[1].head.endswith(TRACE.encode())
+
+
+async def test_a_sent_folder_that_goes_at_that_moment_is_no_reason_not_to_send(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "with_role", lambda *_: 999)
+    response = await world.submit("alice", WITHOUT_BCC)
+    assert response.sent_message_id == 0
+    assert len(await world.letters("bob")) == 1
 
 
 async def test_only_a_gateway_says_that_mail_came_by_smtp(world: World) -> None:
