@@ -27,6 +27,7 @@ log = structlog.get_logger("imap")
 _KEPT_MESSAGES: Final = 2_000_000  # in views that no session has open: about 50 MB
 _KEPT_VIEWS: Final = 2_000
 _LINGER_SECONDS: Final = 10.0  # a folder stays watched after its last session has closed it
+_CLAIM_SECONDS: Final = 3.0  # claims of recent messages are gathered for so long
 _PATIENCE_SECONDS: Final = 0.1  # for the watch to bring what a command of ours has committed
 
 
@@ -66,6 +67,7 @@ class OpenFolder:
         self.sessions: set[Caller] = set()
         self._link = link
         self._watching: Watching | None = None
+        self._claiming: asyncio.TimerHandle | None = None
         self._unwatch: asyncio.TimerHandle | None = None  # runs while nobody has the folder open
         self._refreshing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,6 +77,27 @@ class OpenFolder:
     def key(self) -> tuple[int, int]:
         """Mailbox and folder."""
         return self.mailbox_id, self.view.folder_id
+
+    def claim_soon(self, caller: Caller) -> None:
+        """Tell the core, a little later and for all sessions together, what was told as recent (RFC 3501 2.3.2).
+
+        Within this process nobody is told it again anyway; another one may do so until the core knows.
+        """
+        if self._claiming is None and self.view.claimed_uid > self.view.recent_uid:
+            self._claiming = asyncio.get_running_loop().call_later(_CLAIM_SECONDS, self._begin_claim, caller)
+
+    def _begin_claim(self, caller: Caller) -> None:
+        self._claiming = None
+        self._later(self._claim(caller))
+
+    async def _claim(self, caller: Caller) -> None:
+        request = folder_pb2.ClaimRecentRequest(mailbox_id=self.mailbox_id, folder_id=self.view.folder_id)
+        try:
+            claimed = await caller.call(methods.CLAIM_RECENT, request)
+        except errors.RestanteError as error:
+            log.debug("recent messages not claimed", reason=error.reason or "unknown")
+        else:
+            self.view.note_folder(claimed.uid_next, claimed.uid_next)
 
     def attach(self, caller: Caller) -> None:
         """The caller has the folder open; the first one makes it watched."""
@@ -88,6 +111,7 @@ class OpenFolder:
     def detach(self, caller: Caller) -> None:
         """The caller has closed the folder; some time after the last one the watch ends."""
         self.sessions.discard(caller)
+        self.claim_soon(caller)
         if not self.sessions and self._watching is not None and self._unwatch is None:
             self._unwatch = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._stop_watching)
 
@@ -281,6 +305,11 @@ class OpenFolders:
             key, messages = self._kept.popitem(last=False)
             self._kept_messages -= messages
             del self._folders[key]
+
+    def claimed_uid(self, mailbox_id: int, folder_id: int) -> int:
+        """From where on no session of this process was told of messages as recent; 1 where that is not known."""
+        opened = self._folders.get((mailbox_id, folder_id))
+        return 1 if opened is None else opened.view.claimed_uid
 
     async def _load(self, caller: Caller, key: tuple[int, int]) -> OpenFolder:
         if not self.epoch:

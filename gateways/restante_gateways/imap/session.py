@@ -223,7 +223,7 @@ class Session(CoreCalls):
         self._pushing = False
         if self._pushing_task is not None:
             self._pushing_task.cancel()
-        self._close_folder()
+        self.deselect()
         if self.identity is not None:
             self._gateway.left(self, self.identity)
             self.identity.close()
@@ -376,39 +376,19 @@ class Session(CoreCalls):
         opened = await self._gateway.folders.open(self, self.identity.mailbox_id, folder)
         self._opened = opened
         view = SessionView(opened.view, read_only)
-        try:
-            view.recent = await self._recent(opened, folder, read_only)
-        except errors.RestanteError:
-            self._close_folder()
-            raise
+        view.claim_recent(folder.recent_uid)
+        opened.claim_soon(self)
         view.with_change_numbers = self.condstore
         self._view, self.state = view, State.SELECTED
         return view
 
-    async def _recent(self, opened: OpenFolder, folder: folder_pb2.Folder, read_only: bool) -> list[tuple[int, int]]:
-        """UIDs that are \\Recent to this session: those that no session was told of before (RFC 3501 2.3.2)."""
-        view = opened.view
-        first, stop = max(folder.recent_uid, view.claimed_uid), view.uid_next
-        if not read_only and folder.recent_uid < folder.uid_next:
-            claimed = await self.call(methods.CLAIM_RECENT, folder_pb2.ClaimRecentRequest(folder_id=folder.folder_id))
-            first, stop = max(claimed.recent_uid, view.claimed_uid), claimed.uid_next
-            view.note_folder(claimed.uid_next, claimed.uid_next)
-        return [(first, stop - 1)] if first < stop else []
+    def unclaimed_uid(self, folder: folder_pb2.Folder) -> int:
+        """From where on a folder's messages were not told to anyone as recent, as far as is known here."""
+        assert self.identity is not None
+        return max(folder.recent_uid, self._gateway.folders.claimed_uid(self.identity.mailbox_id, folder.folder_id))
 
-    async def deselect(self) -> None:
-        """Close the selected folder, if there is one. What this session alone was told of as recent stays told."""
-        view = self._view
-        self._close_folder()
-        if view is None or view.read_only or view.folder.claimed_uid <= view.folder.recent_uid:
-            return
-        request = folder_pb2.ClaimRecentRequest(folder_id=view.folder.folder_id)
-        try:
-            claimed = await self.call(methods.CLAIM_RECENT, request)
-        except errors.FolderNotFound:
-            return
-        view.folder.note_folder(claimed.uid_next, claimed.uid_next)
-
-    def _close_folder(self) -> None:
+    def deselect(self) -> None:
+        """Close the selected folder, if there is one."""
         opened, self._opened, self._view = self._opened, None, None
         if opened is not None:
             self._gateway.folders.close(opened, self)

@@ -220,6 +220,15 @@ class SessionView:
 
     # --- recent ---
 
+    def claim_recent(self, recent_uid: int) -> None:
+        """At SELECT: what no session was told of before, by the core's word and this process's, is \\Recent here."""
+        folder = self.folder
+        first = max(recent_uid, folder.claimed_uid)
+        if first < folder.uid_next:
+            self._add_recent((first, folder.uid_next - 1))
+            if not self.read_only:
+                folder.claimed_uid = folder.uid_next
+
     def _add_recent(self, uids: Range) -> None:
         self.recent = sets.merge([*self.recent, uids])
 

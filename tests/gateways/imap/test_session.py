@@ -82,7 +82,7 @@ async def test_a_folder_stays_watched_for_a_while(running: Running) -> None:
     await asyncio.sleep(0.01)
     asked(running)
     assert b"* 4 EXISTS" in await client.ok("SELECT INBOX")
-    assert asked(running) == ["GetFolder", "ClaimRecent"]
+    assert asked(running) == ["GetFolder"]
     assert len(running.core.watchers) == 1
 
 
@@ -99,7 +99,7 @@ async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(
     asked(running)
     lines = await client.ok("SELECT INBOX")
     assert b"* 4 EXISTS" in lines and b"* 1 RECENT" in lines
-    assert asked(running) == ["GetFolder", "ReadFolderChanges", "ClaimRecent"]
+    assert asked(running) == ["GetFolder", "ReadFolderChanges"]
 
 
 async def test_sessions_on_one_folder_share_one_watch(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +111,26 @@ async def test_sessions_on_one_folder_share_one_watch(running: Running, monkeypa
         client.writer.close()
     await asyncio.sleep(0.1)
     assert not running.core.watchers
+
+
+async def test_what_was_told_as_recent_is_claimed_once_for_all(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:  # RFC 3501 2.3.2
+    monkeypatch.setattr(opened, "_CLAIM_SECONDS", 0.05)
+    running.core.deliver(ALICE, message(1))
+    clients = [await Client.open(running, "INBOX") for _ in range(3)]
+    assert [b"\\Recent" in (await client.ok("FETCH 1 FLAGS"))[0] for client in clients] == [True, False, False]
+    inbox = running.core.find(running.core.accounts[ALICE], ["Inbox"])
+    assert inbox.recent_uid == 1
+    await asyncio.sleep(0.1)
+    assert inbox.recent_uid == 2
+    running.core.deliver(ALICE, message(2))
+    await asyncio.sleep(0.01)
+    assert b"* 1 RECENT" in await clients[1].ok("NOOP")
+    for client in clients:
+        await client.ok("UNSELECT")
+    await asyncio.sleep(0.1)
+    assert inbox.recent_uid == 3 and running.core.calls.count("ClaimRecent") == 2
 
 
 # --- much, in little memory ---

@@ -57,7 +57,7 @@ class Delete:
             return NO("INBOX stays.", b"CANNOT")
         folder = await s.folder(self.name)
         if s.has_selected(folder.folder_id):
-            await s.deselect()
+            s.deselect()
         await s.call(methods.DELETE_FOLDER, folder_pb2.DeleteFolderRequest(folder_id=folder.folder_id))
         return OK("Deleted.")
 

@@ -29,7 +29,7 @@ def _name_and_condstore(p: Parser) -> tuple[str, bool]:
 
 async def _open(s: Session, name: str, condstore: bool, read_only: bool) -> Status:
     """Answers as RFC 3501 6.3.1 lists it; without CONDSTORE asked for, HIGHESTMODSEQ is told all the same."""
-    await s.deselect()  # a SELECT that fails leaves nothing selected (behaviour 43)
+    s.deselect()  # a SELECT that fails leaves nothing selected (behaviour 43)
     folder = await s.folder(name)
     if condstore:
         s.enable_condstore()
@@ -120,7 +120,7 @@ class Close:
                     messages=everything, mode=message_pb2.DELETE_MODE_SOFT, only_flagged_deleted=True
                 ),
             )
-        await s.deselect()
+        s.deselect()
         return OK("Closed.")
 
 
@@ -135,5 +135,5 @@ class Unselect:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        await s.deselect()
+        s.deselect()
         return OK("Closed.")

@@ -51,11 +51,10 @@ async def status_line(s: Session, name: str, folder: folder_pb2.Folder, items: t
 
 async def _recent(s: Session, folder: folder_pb2.Folder) -> int:
     """Messages that nobody has claimed; counting them does not claim them (behaviour 37)."""
-    if folder.recent_uid >= folder.uid_next:
+    first = s.unclaimed_uid(folder)
+    if first >= folder.uid_next:
         return 0
-    unclaimed = types_pb2.MessageSet(
-        folder_id=folder.folder_id, uids=[types_pb2.IdRange(first=folder.recent_uid, last=MAX_NUMBER)]
-    )
+    unclaimed = types_pb2.MessageSet(folder_id=folder.folder_id, uids=[types_pb2.IdRange(first=first, last=MAX_NUMBER)])
     found = await s.call(
         methods.SEARCH_MESSAGES,
         message_pb2.SearchMessagesRequest(
