@@ -98,7 +98,7 @@ class Transport:
     expire_days: float = 5.0  # undelivered mail is given up after
     warn_hours: float = 4.0  # the sender is told once that it is late
     first_retry_minutes: float = 15.0  # doubles with each attempt
-    longest_retry_minutes: float = 240.0
+    longest_retry_minutes: float = 240.0  # between attempts
     trace_days: int = 30  # how long the trace of a message is kept
 
 
@@ -108,7 +108,7 @@ class Listener:
 
     host: str = ""  # empty: all addresses
     port: int = 0  # 0: any free port
-    tls: TlsMode = "starttls"
+    tls: TlsMode = "starttls"  # or from the first octet, or never
     proxy_from: tuple[str, ...] = ()  # networks whose PROXY header is believed, and required
 
 
@@ -161,21 +161,21 @@ class Relay:
 class Logging:
     """[logging]"""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "console"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = "info"  # the least that is written
+    format: Literal["json", "console"] = "json"  # for programs, or for people
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """[health]: metrics, liveness and readiness by HTTP, each process on a port of its own."""
 
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # for all of them
     up: int = 9090  # all children together; -1: off, here and below
-    core: int = 9091
-    imap: int = 9092
-    pop3: int = 9093
-    smtp: int = 9094
-    relay: int = 9095
+    core: int = 9091  # the core
+    imap: int = 9092  # the imap gateway
+    pop3: int = 9093  # the pop3 gateway
+    smtp: int = 9094  # the smtp gateway
+    relay: int = 9095  # the relay
 
 
 @dataclass(frozen=True, slots=True)

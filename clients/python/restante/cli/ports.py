@@ -43,7 +43,7 @@ def problems(settings: Config) -> list[str]:
 
 def _problem(host: str, port: int) -> str:
     try:
-        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         return f"cannot be served: {error.strerror}"
     for family, kind, protocol, _name, address in addresses[:1]:

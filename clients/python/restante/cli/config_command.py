@@ -1,0 +1,41 @@
+"""`restante config`: every key with its default, and whether a file is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from restante import config
+from restante.cli import config_keys
+from restante.cli.output import output_option, print_json, say
+
+
+@click.command("config")
+@click.option(
+    "--check",
+    "file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Only say whether it is right.",
+)
+@output_option
+def config_command(file: Path | None, form: str) -> None:
+    """Print every key of restante.toml with its default and what it is for.
+
+    A key can also be set by the environment, as RESTANTE_SECTION__KEY, and by the option --set SECTION.KEY=VALUE.
+    """
+    if file is not None:
+        try:
+            config.load(file)
+        except config.ConfigError as error:
+            raise click.ClickException(str(error)) from None
+        say(f"{file} is right.")
+    elif form == "json":
+        print_json(
+            [
+                {"key": key.path, "kind": key.kind, "default": key.default, "about": key.about}
+                for key in config_keys.all_keys()
+            ]
+        )
+    else:
+        click.echo("\n".join(config_keys.document()))
