@@ -30,6 +30,7 @@ from restante import errors
 from restante.cli import certificates
 from restante.cli.connect import admin_link
 from restante.config import Config, load
+from restante.methods import Method, Request, Response
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
 
@@ -119,16 +120,24 @@ class Organisation:
         read = [message_from_bytes(octets, policy=policy.default) for octets in self.inbox(name)]
         return [message for message in read if subject in str(message["Subject"])]
 
-    async def restante(self, *arguments: str) -> Any:
-        """What a command of `restante` prints, as JSON; its own words where it fails: AssertionError."""
+    async def admin(self, *arguments: str) -> Any:
+        """What `restante admin ...` prints, as JSON. AssertionError with its words where it fails."""
         file = str(self.settings.directory / "restante.toml")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "restante", *arguments, "--config", file, "--output", "json",
+            sys.executable, "-m", "restante", "admin", "--config", file, *arguments, "--output", "json",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         return json.loads(out)
+
+    async def call(self, method: Method[Request, Response], request: Request) -> Response:
+        """One operation with the administrator's identity."""
+        link = await admin_link(self.settings)
+        try:
+            return await link.execute(method, request)
+        finally:
+            await link.close()
 
     async def stop(self) -> None:
         """End its processes, as an administrator does."""
