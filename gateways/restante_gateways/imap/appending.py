@@ -66,7 +66,7 @@ async def append(s: Session, command: Append, literal: LiteralStart) -> Status:
     if (await _rest(s)).octets:
         return BAD("One message at a time.")  # MULTIAPPEND is not offered
     added = await s.call(methods.APPEND_MESSAGE, request)
-    await s.reached(folder_id, added.commit.change_number)
+    await s.added(folder_id, added, command.flags)
     return OK("Appended.", append_uid(added.uid_validity, [(added.uid, added.uid)]))
 
 

@@ -131,6 +131,21 @@ class FolderView:
         self.change_number = change_number
         return True
 
+    def add(self, uid: int, message_id: int, flags: Flags, change_number: int) -> bool:
+        """Put in a message that a session here has just added, ahead of the changes that will tell of it.
+
+        False, with nothing changed, when others may lie between: they come first.
+        """
+        if uid != self.uid_next or change_number <= self.change_number:
+            return self.position(uid) is not None
+        self.uids.append(uid)
+        self.message_ids.append(message_id)
+        self.states.append(self.table.index(int(flags.system), flags.keywords))
+        self.change_numbers.append(change_number)
+        self.uid_next = uid + 1
+        self._unseen = (-1, None)
+        return True
+
     def note_folder(self, uid_next: int, recent_uid: int) -> None:
         """What the folder's own row says of new messages."""
         self._note_marks(FolderChanges(uid_next=uid_next, recent_uid=recent_uid))

@@ -21,6 +21,7 @@ from restante.v1 import folder_pb2, mailbox_pb2, methods, sync_pb2
 from restante.v1.types_pb2 import CommitToken, FolderChanges
 from restante.watch import Watching
 from restante_gateways.imap.folder_view import FolderView, Gap
+from restante_gateways.imap.values import Flags
 
 log = structlog.get_logger("imap")
 
@@ -128,6 +129,15 @@ class OpenFolder:
         except Gap:
             return False
         if changed:
+            self._changed()
+        return True
+
+    def add(self, uid: int, message_id: int, flags: Flags, change_number: int) -> bool:
+        """A message that a session here has added; False when the view must be told by the core."""
+        count = len(self.view)
+        if not self.view.add(uid, message_id, flags, change_number):
+            return False
+        if len(self.view) > count:
             self._changed()
         return True
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from restante import errors
-from restante.v1 import folder_pb2, methods, session_pb2, types_pb2
+from restante.v1 import folder_pb2, message_pb2, methods, session_pb2, types_pb2
 from restante_gateways import sasl
 from restante_gateways.imap import authenticating, framing, table
 from restante_gateways.imap.appending import append, append_of
@@ -23,7 +23,7 @@ from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuat
 from restante_gateways.imap.search_grammar import OFFERED_CHARSETS, BadCharset
 from restante_gateways.imap.searching import uid_set
 from restante_gateways.imap.table import BadCommand, Entry, MissingTag, State
-from restante_gateways.imap.values import SystemFlag
+from restante_gateways.imap.values import Flags, SystemFlag
 from restante_gateways.imap.view import SessionView, Span
 from restante_gateways.net.connection import (
     Connection,
@@ -429,6 +429,14 @@ class Session(CoreCalls):
         """Wait until the view of a folder, where it is the selected one, has a commit."""
         if self._opened is not None and self.has_selected(folder_id) and change_number:
             await self._opened.reached(self, change_number)
+
+    async def added(self, folder_id: int, message: message_pb2.AppendMessageResponse, flags: Flags) -> None:
+        """A message of this session's was added: where its folder is the selected one, the view gets it now."""
+        if self._opened is None or not self.has_selected(folder_id):
+            return
+        number = message.commit.change_number
+        if not self._opened.add(message.uid, message.message_id, flags, number):
+            await self._opened.reached(self, number)
 
     async def refresh(self) -> None:
         """Bring the selected folder's view up to date with the core."""

@@ -93,6 +93,23 @@ def test_a_gap_changes_nothing() -> None:
     assert list(view.uids) == [1, 2] and view.change_number == 100
 
 
+def test_an_own_message_may_come_before_the_changes_that_tell_of_it() -> None:
+    view = folder(1, 2)
+    session = SessionView(view, False)
+    assert view.add(3, 30, Flags(SystemFlag.SEEN, ("Work",)), 105)
+    assert told(session)[0] == b"* 3 EXISTS" and view.change_number == 100
+    view.apply(changes(view, [(2, SEEN), (3, SEEN, ("Work",))], number=105))
+    assert list(view.uids) == [1, 2, 3]
+    assert told(session) == [
+        b"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work)",
+        b"* 2 FETCH (FLAGS (\\Seen))",
+    ]
+    assert view.add(3, 30, Flags(SystemFlag.SEEN), 105)  # told of already
+    assert not view.add(5, 50, Flags(), 107)  # number 4 may be on its way
+    view.apply(changes(view, gone=[3], number=106))
+    assert not view.add(3, 30, Flags(SystemFlag.SEEN), 105)  # come and gone
+
+
 def test_vanished_uids_may_be_any() -> None:
     view = folder(5, 6, 9)
     step = changes(view)
