@@ -36,6 +36,8 @@ class RestanteError(Exception):
             raise TypeError(f"{type(self).__name__} has no metadata {sorted(unknown)}")
         self.metadata = {key: str(value) for key, value in metadata.items()}
         self.retry_seconds = retry_seconds
+        if "retry_seconds" in self.keys and retry_seconds is not None:  # for readers that know only ErrorInfo
+            self.metadata["retry_seconds"] = f"{retry_seconds:g}"
         self.detail = detail or self._sentence()
         super().__init__(self.detail)
 
@@ -550,7 +552,7 @@ def from_status(status: status_pb2.Status) -> RestanteError:
     cls = BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     if cls is None:
         return UnknownReason(status.message, _CODES.get(status.code, grpc.StatusCode.UNKNOWN), info.reason)
-    known = {key: value for key, value in info.metadata.items() if key in cls.keys}
+    known = {key: value for key, value in info.metadata.items() if key in cls.keys and key != "retry_seconds"}
     return cls(status.message, retry_seconds=retry_seconds, **known)
 
 
