@@ -430,7 +430,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
         )
     ),
     "MessageService/MoveMessages": against(
-        lambda world: message_pb2.MoveMessagesRequest(messages=both(world), target_folder_id=1)
+        lambda world: message_pb2.MoveMessagesRequest(messages=both(world), target_folder_id=1, request_id=request_id())
     ),
     "MessageService/DeleteMessages": against(
         lambda world: message_pb2.DeleteMessagesRequest(messages=both(world), mode=message_pb2.DELETE_MODE_HARD)

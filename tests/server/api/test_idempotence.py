@@ -1,0 +1,265 @@
+"""A repeated request gets the first answer and has one effect (DESIGN section 4, "Idempotent")."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import func, select
+
+from restante import errors
+from restante.v1 import methods
+from restante.v1.admin_pb2 import CreateAccountRequest, CreateAliasRequest, CreateDomainRequest
+from restante.v1.content_pb2 import UPLOAD_KIND_MESSAGE, UploadChunkRequest
+from restante.v1.folder_pb2 import CreateFolderRequest
+from restante.v1.message_pb2 import (
+    AppendMessageRequest,
+    CopyMessagesRequest,
+    CreateDraftRequest,
+    Draft,
+    MoveMessagesRequest,
+)
+from restante.v1.submission_pb2 import EnvelopeRecipient, SubmitMessageRequest
+from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest
+from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_server.db import schema
+from tests.server.api.served import UNARY_FIELDS, Served, operation, request_id, served, token_metadata
+
+together = pytest.mark.asyncio(loop_scope="module")
+
+COUNTED = (
+    schema.domain,
+    schema.account,
+    schema.alias,
+    schema.folder,
+    schema.message,
+    schema.tombstone,
+    schema.upload,
+    schema.transport_message,
+    schema.content,
+)
+UIDS = itertools.count(2)  # of messages that can be moved
+MESSAGE = b"From: alice@example.test\r\nSubject: once\r\n\r\nonly once\r\n"
+
+
+def one_message(uid: int) -> MessageSet:
+    """Of the Inbox."""
+    return MessageSet(folder_id=1, uids=[IdRange(first=uid, last=uid)])
+
+
+@dataclass(frozen=True)
+class Creating:
+    """One RPC that creates: a request, and another that differs."""
+
+    request: Callable[[str], Any]  # from a word that is new each time
+    rows: dict[str, int]  # what one effect adds to each table
+
+
+CREATING: dict[str, Creating] = {
+    "FolderService/CreateFolder": Creating(lambda word: CreateFolderRequest(path=[word]), {"folder": 1}),
+    "MessageService/AppendMessage": Creating(
+        lambda word: AppendMessageRequest(folder_id=2, content=MESSAGE + word.encode() + b"\r\n"),
+        {"message": 1, "content": 1},
+    ),
+    "MessageService/CreateDraft": Creating(
+        lambda word: CreateDraftRequest(draft=Draft(subject=word, text="soon")), {"message": 1, "content": 1}
+    ),
+    "MessageService/CopyMessages": Creating(
+        lambda word: CopyMessagesRequest(messages=one_message(1), target_folder_id=3 + len(word) % 2),
+        {"message": 1},
+    ),
+    "MessageService/MoveMessages": Creating(
+        lambda _: MoveMessagesRequest(messages=one_message(next(UIDS)), target_folder_id=5), {"tombstone": 1}
+    ),
+    "ContentService/UploadChunk": Creating(
+        lambda word: UploadChunkRequest(kind=UPLOAD_KIND_MESSAGE, octets=word.encode()), {"upload": 1}
+    ),
+    "SubmissionService/SubmitMessage": Creating(
+        lambda word: SubmitMessageRequest(
+            content=MESSAGE + word.encode() + b"\r\n", recipients=[EnvelopeRecipient(forward_path="bob@example.test")]
+        ),
+        {"transport_message": 1},
+    ),
+    "AdminService/CreateDomain": Creating(lambda word: CreateDomainRequest(name=f"{word}.example"), {"domain": 1}),
+    "AdminService/CreateAccount": Creating(
+        lambda word: CreateAccountRequest(address=f"{word}@example.test", password="correct horse"), {"account": 1}
+    ),
+    "AdminService/CreateAlias": Creating(
+        lambda word: CreateAliasRequest(address=f"also-{word}@example.test", targets=["bob@example.test"]), {"alias": 1}
+    ),
+}
+
+
+@dataclass
+class House:
+    """A core, and alice's session."""
+
+    core: Served
+    token: bytes
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with served(Path(tmp_path_factory.mktemp("idempotence"))) as core:
+        token = (await core.session("alice")).session_token
+        for _ in range(30):
+            first = AppendMessageRequest(folder_id=1, content=MESSAGE, request_id=request_id())
+            await core.call("MessageService/AppendMessage", first, token=token)
+        yield House(core, token)
+
+
+async def counts(core: Served) -> dict[str, int]:
+    """How many rows there are of what can be created."""
+
+    def read(tx: Any) -> dict[str, int]:
+        return {table.name: tx.scalar(select(func.count()).select_from(table)) for table in COUNTED}
+
+    found: dict[str, int] = await core.core.db.read(read)
+    return found
+
+
+def grown(before: dict[str, int], after: dict[str, int], among: dict[str, int]) -> dict[str, int]:
+    return {name: after[name] - before[name] for name in among}
+
+
+def asked(rpc: str, word: str) -> Any:
+    request = CREATING[rpc].request(word)
+    request.request_id = request_id()
+    return request
+
+
+def test_every_rpc_that_needs_a_request_id_is_tested() -> None:
+    creating = {
+        f"{known.service}/{known.name}"
+        for known in methods.ALL
+        if "request_id" in known.request.DESCRIPTOR.fields_by_name
+    }
+    assert set(CREATING) == creating
+
+
+def fixed(response: Any) -> Any:
+    """A response without what tells of the present moment."""
+    kept = type(response)()
+    kept.CopyFrom(response)
+    if "submission" in response.DESCRIPTOR.fields_by_name:
+        for recipient in kept.submission.recipients:
+            recipient.ClearField("state")  # delivery goes on meanwhile
+            recipient.ClearField("status")
+            recipient.ClearField("diagnostic")
+            recipient.ClearField("next_attempt_at")
+    return kept
+
+
+@together
+@pytest.mark.parametrize("rpc", sorted(CREATING))
+async def test_a_repeat_has_the_first_answer_and_one_effect(house: House, rpc: str) -> None:
+    request, before = asked(rpc, "repeat"), await counts(house.core)
+    first = await house.core.call(rpc, request, token=house.token)
+    (result,) = await house.core.operate(operation(rpc, request, token=house.token))  # by the other way
+    again = await house.core.call(rpc, request, token=house.token)
+    assert not result.HasField("status"), result.status
+    answers = [fixed(first), fixed(again), fixed(getattr(result, UNARY_FIELDS[rpc]))]
+    assert answers[1:] == answers[:1] * 2
+    assert grown(before, await counts(house.core), CREATING[rpc].rows) == CREATING[rpc].rows
+
+
+@together
+@pytest.mark.parametrize("rpc", sorted(CREATING))
+async def test_repeats_at_once_have_one_effect(house: House, rpc: str) -> None:
+    request, before = asked(rpc, "at-once"), await counts(house.core)
+    answers = await asyncio.gather(*(house.core.call(rpc, request, token=house.token) for _ in range(6)))
+    assert all(fixed(answer) == fixed(answers[0]) for answer in answers)
+    assert grown(before, await counts(house.core), CREATING[rpc].rows) == CREATING[rpc].rows
+
+
+@together
+@pytest.mark.parametrize("rpc", sorted(CREATING))
+@pytest.mark.parametrize("after_seconds", [0.0, 0.002, 0.01])
+async def test_a_call_whose_answer_was_lost_can_be_made_again(house: House, rpc: str, after_seconds: float) -> None:
+    request, before = asked(rpc, f"lost-{after_seconds}".replace(".", "-")), await counts(house.core)
+    channel = house.core.channel()
+    call = house.core.stub(rpc, channel)(request, metadata=token_metadata(house.token))
+    await asyncio.sleep(after_seconds)
+    call.cancel()
+    await channel.close()  # the connection breaks, before or after the commit
+    await house.core.call(rpc, request, token=house.token)
+    assert grown(before, await counts(house.core), CREATING[rpc].rows) == CREATING[rpc].rows
+
+
+@together
+@pytest.mark.parametrize("rpc", sorted(CREATING))
+async def test_an_id_stands_for_one_request(house: House, rpc: str) -> None:
+    request = asked(rpc, "reused")
+    await house.core.call(rpc, request, token=house.token)
+    other = asked(rpc, "reused2")
+    other.request_id = request.request_id
+    with pytest.raises(errors.RequestIdReused):
+        await house.core.call(rpc, other, token=house.token)
+
+
+@together
+@pytest.mark.parametrize("rpc", sorted(CREATING))
+@pytest.mark.parametrize("octets", [0, 15, 17])
+async def test_an_id_is_required(house: House, rpc: str, octets: int) -> None:
+    request = asked(rpc, "required")
+    request.request_id = b"x" * octets
+    with pytest.raises(errors.RequestIdRequired):
+        await house.core.call(rpc, request, token=house.token)
+
+
+@together
+async def test_a_failure_is_not_remembered(house: House) -> None:
+    request = AppendMessageRequest(folder_id=777, content=MESSAGE, request_id=request_id())
+    with pytest.raises(errors.FolderNotFound):
+        await house.core.call("MessageService/AppendMessage", request, token=house.token)
+    request.folder_id = 1
+    assert await house.core.call("MessageService/AppendMessage", request, token=house.token)
+
+
+@together
+async def test_an_id_is_one_actors_alone(house: House) -> None:
+    request = asked("FolderService/CreateFolder", "shared")
+    await house.core.call("FolderService/CreateFolder", request, token=house.token)
+    bob = (await house.core.session("bob")).session_token
+    answer = await house.core.call("FolderService/CreateFolder", request, token=bob)
+    assert answer.commit.mailbox_id != house.token
+    assert answer.folder.path == ["shared"]
+
+
+@together
+async def test_an_upload_is_used_up_once_and_the_repeat_still_answers(house: House) -> None:
+    chunk = UploadChunkRequest(kind=UPLOAD_KIND_MESSAGE, octets=MESSAGE, last=True, request_id=request_id())
+    upload_id = (await house.core.call("ContentService/UploadChunk", chunk, token=house.token)).upload_id
+    request = AppendMessageRequest(folder_id=1, upload_id=upload_id, request_id=request_id())
+    answers = [await house.core.call("MessageService/AppendMessage", request, token=house.token) for _ in range(2)]
+    assert answers[0] == answers[1]
+    request.request_id = request_id()
+    with pytest.raises(errors.UploadNotFound):
+        await house.core.call("MessageService/AppendMessage", request, token=house.token)
+
+
+@together
+async def test_an_acceptance_repeated_at_once_reaches_the_mailbox_once(house: House) -> None:
+    begin = AcceptBegin(
+        request_id=request_id(),
+        reverse_path="someone@example.org",
+        recipients=[EnvelopeRecipient(forward_path="carol@example.test")],
+        trace_field="Received: from a by b; Mon, 23 Nov 2026 20:00:00 +0000\r\n",
+        content=MESSAGE,
+        whole=True,
+    )
+    before = await counts(house.core)
+    stream = house.core.stub("TransportService/Accept")(metadata=house.core.identity("smtp"))
+    for acceptance_id in (1, 2, 3):
+        await stream.write(AcceptRequest(acceptance_id=acceptance_id, start=begin))
+    answers = [await stream.read() for _ in range(3)]
+    await stream.done_writing()
+    assert all(answer.accepted for answer in answers), answers
+    assert len({answer.transport_id for answer in answers}) == 1
+    assert grown(before, await counts(house.core), {"message": 1}) == {"message": 1}
