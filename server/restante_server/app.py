@@ -19,10 +19,11 @@ from sqlalchemy import Connection, insert, select
 
 from restante import config
 from restante_server.api import handlers
+from restante_server.api.abroad import Abroad
 from restante_server.api.core import Core
 from restante_server.api.dispatch import Dispatcher
 from restante_server.api.identity import IDENTITIES, Authenticator
-from restante_server.api.notify import Notifier
+from restante_server.api.notify import COMPARE_SECONDS, Notifier
 from restante_server.api.server import ApiServer, Listener
 from restante_server.db import migrate, schema
 from restante_server.db.engine import Database, Settings, open_database
@@ -193,7 +194,11 @@ class CoreProcess:
         self._every(REFRESH_SECONDS, "sessions", self._refresh)
         self._every(TIDY_SECONDS, "tidy", self._tidy)
         self._every(COLLECT_SECONDS, "collector", self._collect)
-        self._background.append(asyncio.create_task(core.notifier.run(), name="compare"))
+        self._every(COMPARE_SECONDS, "compare", core.notifier.compare)
+        if core.db.dialect == "postgresql":
+            abroad = Abroad(settings.store_url, core.notifier)
+            self._background.append(asyncio.create_task(abroad.send(), name="hints out"))
+            self._background.append(asyncio.create_task(abroad.listen(), name="hints in"))
         self._background.extend(core.transport.start())
         await self.collector.sweep()
 

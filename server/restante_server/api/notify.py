@@ -6,7 +6,6 @@ above its own number, and `compare` makes good what was missed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -102,12 +101,6 @@ class Notifier:
             some = watched[start : start + COMPARE_AT_ONCE]
             for mailbox_id, change_number in (await self._db.read(partial(_numbers, mailbox_ids=some))).items():
                 self.hint(mailbox_id, change_number)
-
-    async def run(self) -> None:
-        """Compare for ever, every few seconds."""
-        while True:
-            await asyncio.sleep(COMPARE_SECONDS)
-            await self.compare()
 
 
 def _numbers(tx: Connection, *, mailbox_ids: Iterable[int]) -> dict[int, int]:

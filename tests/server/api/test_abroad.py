@@ -1,0 +1,83 @@
+"""Hints between cores (DESIGN section 9)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from restante_server.api import abroad
+from restante_server.api.abroad import CHANNEL, PAYLOAD_OCTETS, Abroad, decode, encode
+from restante_server.api.notify import Notifier
+from restante_server.db.engine import Database, open_database
+from restante_server.store.changes import Touched
+
+
+def test_a_payload_says_who_tells_and_what() -> None:
+    payload, left = encode("a1", {7: 12, 9: 1})
+    assert decode(payload) == ("a1", {7: 12, 9: 1})
+    assert not left
+
+
+def test_what_does_not_fit_is_left_for_the_next() -> None:
+    numbers = dict.fromkeys(range(10**9, 10**9 + 1000), 1 << 60)
+    told: dict[int, int] = {}
+    rounds = 0
+    while numbers:
+        payload, numbers = encode("origin", numbers)
+        assert len(payload) <= PAYLOAD_OCTETS
+        told |= decode(payload)[1]
+        rounds += 1
+    assert len(told) == 1_000
+    assert rounds > 1
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("dialect", ["postgresql"])  # one core alone opens a SQLite store
+async def test_a_commit_of_one_core_reaches_the_watchers_of_another(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abroad, "RECONNECT_SECONDS", 0.05)
+    databases = [open_database(database_url) for _ in range(2)]
+    notifiers = [Notifier(database) for database in databases]
+    cores = [Abroad(database_url, notifier) for notifier in notifiers]
+    tasks = [asyncio.create_task(work()) for core in cores for work in (core.send, core.listen)]
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    notifiers[1].watch(5, lambda number, _: heard.put_nowait(number))
+    try:
+        await _until_heard(notifiers[0], heard, 1)
+        await _break_connections(database_url)
+        await _until_heard(notifiers[0], heard, 2)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(database.close() for database in databases))
+
+
+async def _until_heard(notifier: Notifier, heard: asyncio.Queue[int], number: int) -> None:
+    """Tell until it arrives: a hint may be lost while the connections are made."""
+    async with asyncio.timeout(20):
+        while True:
+            notifier.changed({5: Touched(number)})
+            try:
+                async with asyncio.timeout(0.2):
+                    assert await heard.get() == number
+                    return
+            except TimeoutError:
+                continue
+
+
+async def _break_connections(url: str) -> None:
+    address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+        found = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()"
+        await connection.execute(found, (f"%{CHANNEL}%",))
+
+
+async def test_comparing_makes_good_what_no_hint_told(database: Database) -> None:
+    notifier = Notifier(database)
+    notifier.watch(99, lambda *_: pytest.fail("there is no such mailbox"))
+    await notifier.compare()
