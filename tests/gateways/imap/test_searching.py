@@ -94,6 +94,12 @@ def test_headers_with_and_without_a_text() -> None:  # behaviour 38
     assert translated(b"HEADER X-Foo bar").header.value == "bar"
 
 
+def test_a_chain_of_ors_is_one_list() -> None:
+    found = translated(b"OR OR SUBJECT a SUBJECT b OR SUBJECT c OR SUBJECT d NOT SUBJECT e").any_of.restrictions
+    assert [part.text.value for part in found] == ["a", "b", "c", "d", ""]
+    assert found[-1].negation.text.value == "e"
+
+
 def test_numbers_become_uids() -> None:
     found = translated(b"OR 2:3 SUBJECT x").any_of.restrictions[0].ids
     assert [(run.first, run.last) for run in found.uids] == [(11, 12)] and found.folder_id == 1
