@@ -76,7 +76,9 @@ def send(
 ) -> None:
     name = str(mail["From"]).partition("@")[0]
     with sender.submission(name) as client:
-        client.sendmail(str(mail["From"]), recipients, mail.as_bytes(policy=SMTP), mail_options or [], rcpt_options or [])
+        client.sendmail(
+            str(mail["From"]), recipients, mail.as_bytes(policy=SMTP), mail_options or [], rcpt_options or []
+        )
 
 
 def subject() -> str:

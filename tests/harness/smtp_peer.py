@@ -50,6 +50,7 @@ class SmtpPeer:
     connections: int = 0
     open_now: int = 0
     most_open: int = 0
+    said_early: str = ""  # a reply sent while content comes
     reading: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: content is left unread
 
     def __post_init__(self) -> None:
@@ -117,6 +118,8 @@ class _Conversation:
 
     async def _content(self) -> None:
         lines: list[bytes] = []
+        if self._peer.said_early:
+            self._writer.write(self._peer.said_early.encode() + b"\r\n")
         while True:
             await self._peer.reading.wait()
             line = await self._reader.readuntil(b"\r\n")
@@ -169,6 +172,8 @@ async def smtp_peer(
             await _Conversation(peer, reader, writer).run()
         except (_Ended, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass  # the test's wish, or the other side has gone
+        except asyncio.CancelledError:
+            pass  # the peer itself ends
         finally:
             peer.open_now -= 1
             tasks.discard(task)

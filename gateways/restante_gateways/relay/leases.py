@@ -169,7 +169,7 @@ class Leases:
             return dict.fromkeys(ids, SENDING_IS_OFF)
         try:
             return await self._attempts.make(lease)
-        except errors.LeaseLost:
+        except (Ending, errors.LeaseLost):
             raise
         except errors.RestanteError as error:
             return dict.fromkeys(ids, deferred("4.3.0", f"the message could not be read: {error.reason}"))

@@ -89,7 +89,11 @@ class Line:
             raise Broken(error.strerror or "no connection") from None
         transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         line = cls(protocol, transport, patience)
-        return line, await line._answer(protocol.read_response(patience.greeting))
+        try:
+            return line, await line._answer(protocol.read_response(patience.greeting))
+        except BaseException:
+            line.abandon()
+            raise
 
     @property
     def open_still(self) -> bool:
@@ -136,6 +140,8 @@ class Line:
                 if self._protocol.answered:
                     return await self._refused()
         except TimeoutError:
+            if self._protocol.answered:
+                return await self._refused()
             self.abandon()
             raise Broken(f"takes no octets for {self._patience.piece:g} s") from None
         except OSError:
