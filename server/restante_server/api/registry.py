@@ -67,6 +67,7 @@ class Streaming:
     name: str
     rule: Rule
     run: Callable[..., Any]
+    own_end: bool = False  # it ends by itself when the session of its caller does
 
 
 UNARY: dict[str, Handler] = {}  # by field of Operation.request
@@ -151,13 +152,16 @@ def direct(
 Streamer = TypeVar("Streamer", bound=Callable[..., AsyncIterator[Any] | Awaitable[Any]])
 
 
-def stream(service: str, name: str, *, rule: Rule) -> Callable[[Streamer], Streamer]:
-    """A streaming RPC, such as `stream("FolderService", "OpenFolder", rule=...)`."""
+def stream(service: str, name: str, *, rule: Rule, own_end: bool = False) -> Callable[[Streamer], Streamer]:
+    """A streaming RPC, such as `stream("FolderService", "OpenFolder", rule=...)`.
+
+    When the session of its caller is ended the stream is too, with SESSION_REVOKED; `own_end`: it sees to that itself.
+    """
 
     def decorate(run: Streamer) -> Streamer:
         if (service, name) in STREAMS:
             raise ValueError(f"{service}/{name} has two handlers")
-        STREAMS[service, name] = Streaming(service, name, rule, run)
+        STREAMS[service, name] = Streaming(service, name, rule, run, own_end)
         return run
 
     return decorate

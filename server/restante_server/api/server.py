@@ -187,7 +187,7 @@ class ApiServer:
                 contextlib.aclosing(streaming.run(call, requests)) as responses,
             ):
                 async for response in responses:
-                    if self._authenticator.is_over(call.caller):
+                    if not streaming.own_end and self._authenticator.is_over(call.caller):
                         raise SessionRevoked
                     yield response
 

@@ -251,7 +251,7 @@ class Watcher:
 WATCHERS = access.identities("imap", "pop3", "smtp", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))
 
 
-@stream("SyncService", "Watch", rule=WATCHERS)
+@stream("SyncService", "Watch", rule=WATCHERS, own_end=True)
 async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncIterator[WatchResponse]:
     """See SyncService.Watch."""
     watcher = Watcher(call)
@@ -267,7 +267,7 @@ async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncItera
         watcher.close()
 
 
-@stream("SyncService", "WatchMailboxes", rule=WATCHERS)
+@stream("SyncService", "WatchMailboxes", rule=WATCHERS, own_end=True)
 async def watch_mailboxes(call: Call, request: WatchMailboxesRequest) -> AsyncIterator[WatchMailboxesResponse]:
     """See SyncService.WatchMailboxes."""
     if len(request.subscriptions) > MAX_SUBSCRIPTIONS:

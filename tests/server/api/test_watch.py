@@ -1,0 +1,383 @@
+"""Watch over a real listener: nothing is missed, nothing comes out of order, ended sessions hear nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from restante import errors
+from restante.link import CoreLink
+from restante.v1.admin_pb2 import SetPasswordRequest, UpdateAccountRequest
+from restante.v1.folder_pb2 import CreateFolderRequest, DeleteFolderRequest
+from restante.v1.message_pb2 import (
+    FLAG_OPERATION_ADD,
+    SECTION_KIND_WHOLE,
+    AppendMessageRequest,
+    Section,
+    StreamMessagesRequest,
+    UpdateMessagesRequest,
+)
+from restante.v1.session_pb2 import ChangePasswordRequest, LogoffRequest, Scope
+from restante.v1.sync_pb2 import (
+    RESET_REASON_EPOCH_CHANGED,
+    RESET_REASON_FOLDER_GONE,
+    RESET_REASON_TOO_SLOW,
+    Subscription,
+    WatchMailboxesRequest,
+    WatchRequest,
+    WatchResponse,
+)
+from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_server.api import notify, watch
+from restante_server.api.caller import Caller
+from tests.server.api.served import Served, request_id, served, token_metadata
+
+MESSAGE = b"Subject: a\r\n\r\nb\r\n"
+INBOX = 1
+MANY = 40  # messages: more than gRPC holds between its ends
+NEW_MAILBOX = 1  # the change number of the folders that come with an account
+
+
+@pytest.fixture
+async def core(tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(tmp_path) as made:
+        yield made
+
+
+class Watcher:
+    """One Watch stream, native with a session or a gateway's."""
+
+    def __init__(self, core: Served, *, token: bytes = b"", identity: str = "") -> None:
+        metadata = (*core.identity(identity), *token_metadata(token))
+        self.call = core.stub("SyncService/Watch", core.channel())(metadata=metadata)
+        self._reading: asyncio.Future[Any] | None = None
+
+    async def subscribe(self, subscription_id: int = 1, **wanted: Any) -> WatchResponse:
+        """What the core says to a subscription, by default from a mailbox's beginning on."""
+        wanted.setdefault("since_change_number", NEW_MAILBOX if "folder_id" in wanted else 0)
+        request = Subscription(subscription_id=subscription_id, **wanted)
+        await self.call.write(WatchRequest(subscribe=request))
+        while (notice := await self.read()).WhichOneof("notice") not in ("subscribed", "rejected", "reset"):
+            pass
+        assert notice.subscription_id == subscription_id
+        return notice
+
+    async def read(self, seconds: float = 10.0) -> WatchResponse:
+        """The next notice. One not there in time is the next of the next read: a cancelled read would end the call."""
+        reading = self._reading or asyncio.ensure_future(self.call.read())
+        done, _ = await asyncio.wait([reading], timeout=seconds)
+        self._reading = None if done else reading
+        if not done:
+            raise TimeoutError
+        response = reading.result()
+        assert isinstance(response, WatchResponse), "the stream ended"
+        return response
+
+    async def silent(self, seconds: float = 0.5) -> None:
+        """Nothing comes for so long."""
+        with pytest.raises(TimeoutError):
+            await self.read(seconds)
+
+
+async def append(core: Served, token: bytes, folder_id: int = INBOX, content: bytes = MESSAGE) -> int:
+    """The change number of a new message."""
+    request = AppendMessageRequest(folder_id=folder_id, content=content, request_id=request_id())
+    answer = await core.call("MessageService/AppendMessage", request, token=token)
+    return int(answer.commit.change_number)
+
+
+async def token_of(core: Served, name: str = "bob") -> bytes:
+    return (await core.session(name)).session_token
+
+
+async def test_changes_come_once_and_in_the_order_of_their_numbers(core: Served) -> None:
+    token = await token_of(core)
+    watcher = Watcher(core, token=token)
+    assert (await watcher.subscribe(folder_id=INBOX)).subscribed == NEW_MAILBOX
+    writers = [asyncio.create_task(append(core, token)) for _ in range(40)]
+    uids: list[int] = []
+    reached = NEW_MAILBOX
+    while len(uids) < 40:
+        notice = (await watcher.read()).folder
+        assert notice.since_change_number == reached < notice.change_number
+        reached = notice.change_number
+        uids += notice.uids
+        assert all(number <= reached for number in notice.change_numbers)
+    assert uids == sorted(set(uids))
+    assert max([await writer for writer in writers]) == reached
+
+
+async def test_a_stream_that_resumes_hears_what_it_missed(core: Served) -> None:
+    token = await token_of(core)
+    first = await append(core, token)
+    watcher = Watcher(core, token=token)
+    assert (await watcher.subscribe(folder_id=INBOX, since_change_number=first)).subscribed == first
+    watcher.call.cancel()
+    missed = [await append(core, token) for _ in range(3)]
+    again = Watcher(core, token=token)
+    await again.subscribe(folder_id=INBOX, since_change_number=first)
+    notice = (await again.read()).folder
+    assert list(notice.change_numbers) == missed and notice.change_number == missed[-1]
+
+
+async def test_a_mailbox_watched_from_an_old_number_is_told_at_once(core: Served) -> None:
+    """Also when others watch it already, and have been told."""
+    token = await token_of(core)
+    other = Watcher(core, token=token)
+    await other.subscribe()
+    number = await append(core, token)
+    while (await other.read()).mailbox.change_number < number:
+        pass
+    watcher = Watcher(core, token=token)
+    await watcher.subscribe()
+    assert (await watcher.read(2)).mailbox.change_number == number
+
+
+async def test_the_sdk_resumes_by_itself(core: Served) -> None:
+    token = await token_of(core)
+    link: CoreLink = await core.link("imap")
+    by_gateway = (await core.session("bob", Scope.SCOPE_IMAP, identity="imap")).session_token
+    heard: list[WatchResponse] = []
+    link.watch.subscribe(0, INBOX, NEW_MAILBOX, 0, by_gateway, heard.append)
+    async with asyncio.timeout(10):
+        while not heard:
+            await asyncio.sleep(0.01)
+        await append(core, token)
+        while not any(notice.folder.uids for notice in heard):
+            await asyncio.sleep(0.01)
+        old = link._channel
+        await old.close()  # the connection breaks
+        link._channel = link.target.open_channel()
+        await append(core, token)
+        while not any(2 in notice.folder.uids for notice in heard):
+            await asyncio.sleep(0.01)
+    await link.close()
+    told = [uid for notice in heard for uid in notice.folder.uids]
+    assert told == [1, 2]
+
+
+async def test_a_lost_hint_is_made_good(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = await token_of(core)
+    watcher = Watcher(core, token=token)
+    await watcher.subscribe(folder_id=INBOX)
+    monkeypatch.setattr(core.core.notifier, "changed", lambda _: None)
+    number = await append(core, token)
+    began = time.monotonic()
+    assert (await watcher.read(notify.COMPARE_SECONDS + 3)).folder.change_number == number
+    assert time.monotonic() - began < notify.COMPARE_SECONDS + 2
+
+
+async def test_a_late_hint_of_another_folder_loses_nothing(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another core's hints may overtake each other: the numbers between are looked for in every folder."""
+    token = await token_of(core)
+    watcher = Watcher(core, token=token)
+    await watcher.subscribe(folder_id=INBOX)
+    number = await append(core, token)
+    assert (await watcher.read()).folder.change_number == number
+    tell = core.core.notifier.changed
+    monkeypatch.setattr(core.core.notifier, "changed", lambda _: None)
+    late = await append(core, token)  # its hint is not there yet ...
+    monkeypatch.setattr(core.core.notifier, "changed", tell)
+    await append(core, token, folder_id=2)  # ... when that of a later change to another folder is
+    assert (await watcher.read(1)).folder.change_number == late
+
+
+async def test_what_happens_in_other_folders_is_not_told(core: Served) -> None:
+    token = await token_of(core)
+    watcher = Watcher(core, token=token)
+    await watcher.subscribe(folder_id=INBOX, since_change_number=await append(core, token))
+    await append(core, token)
+    assert (await watcher.read()).folder.uids == [2]
+    await append(core, token, folder_id=2)
+    await watcher.silent()
+    await watcher.call.write(WatchRequest(unsubscribe=1))
+    await asyncio.sleep(0.1)
+    await append(core, token)
+    await watcher.silent()
+
+
+async def test_a_folder_that_goes_and_an_epoch_that_is_past_are_told(core: Served) -> None:
+    token = await token_of(core)
+    made = CreateFolderRequest(path=["brief"], request_id=request_id())
+    folder = (await core.call("FolderService/CreateFolder", made, token=token)).folder.folder_id
+    watcher = Watcher(core, token=token)
+    await watcher.subscribe(folder_id=folder)
+    await core.call("FolderService/DeleteFolder", DeleteFolderRequest(folder_id=folder), token=token)
+    while not (notice := await watcher.read()).reset:
+        pass
+    assert notice.reset == RESET_REASON_FOLDER_GONE
+    assert (await watcher.subscribe(folder_id=INBOX, epoch=99)).reset == RESET_REASON_EPOCH_CHANGED
+    assert (await watcher.subscribe(folder_id=999)).rejected == "FOLDER_NOT_FOUND"
+    assert (await watcher.subscribe(subscription_id=0)).rejected == "INVALID_ARGUMENT"
+
+
+# --- A client that does not read ------------------------------------------------------------------------------------
+
+
+def core_caller() -> Caller:
+    """The stream that a session's token comes by."""
+    return Caller(encrypted=True)
+
+
+async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MAX_QUEUED", 50)
+    token = await token_of(core)
+    caller = await core.core.authenticator.session(token, core_caller())
+    lagging = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    await lagging.subscribe(Subscription(subscription_id=7, folder_id=INBOX))
+    await append(core, token)
+    for number in range(1, 80):
+        flag = UpdateMessagesRequest(
+            messages=MessageSet(folder_id=INBOX, uids=[IdRange(first=1, last=1)]),
+            operation=FLAG_OPERATION_ADD,
+            keywords=[f"k{number}"],
+        )
+        await core.call("MessageService/UpdateMessages", flag, token=token)
+    async with asyncio.timeout(5):
+        while lagging._subscriptions:
+            await asyncio.sleep(0.01)
+    assert len(lagging._queue) <= 50
+    async with aclosing(lagging.notices()) as notices:  # type: ignore[type-var]
+        notice = await anext(notices)
+    assert (notice.subscription_id, notice.reset) == (7, RESET_REASON_TOO_SLOW)  # never silence
+    assert not core.core.notifier._watched
+
+
+async def test_octets_are_bounded_as_well_as_notices(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MAX_QUEUED_OCTETS", 10_000)
+    caller = await core.core.authenticator.session(await token_of(core), core_caller())
+    lagging = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    await lagging.subscribe(Subscription(subscription_id=1, folder_id=INBOX))
+    for _ in range(100):
+        lagging._tell(WatchResponse(subscription_id=1, rejected="x" * 1_000))
+        assert lagging._queued_octets == sum(notice.ByteSize() for notice in lagging._queue) <= 11_100
+    lagging.close()
+
+
+async def test_subscriptions_are_bounded(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MAX_SUBSCRIPTIONS", 3)
+    token = await token_of(core)
+    watcher = Watcher(core, token=token)
+    for number in (1, 2, 3, 3):  # the last takes the place of the one before
+        assert (await watcher.subscribe(number)).HasField("subscribed")
+    assert (await watcher.subscribe(4)).rejected == "LIMIT_EXCEEDED"
+    many = WatchMailboxesRequest(subscriptions=[Subscription(subscription_id=n) for n in range(1, 5)])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await core.stub("SyncService/WatchMailboxes")(many, metadata=token_metadata(token)).read()
+    assert isinstance(errors.from_rpc_error(caught.value), errors.InvalidArgument)
+
+
+# --- Sessions that end (DESIGN section 1: within 5 seconds) ----------------------------------------------------------
+
+
+async def end_by_password(core: Served, token: bytes) -> None:
+    change = ChangePasswordRequest(old_password="bob-demo", new_password="another-demo")
+    await core.call("SessionService/ChangePassword", change, token=token)
+
+
+async def end_by_administrator(core: Served, token: bytes) -> None:
+    change = SetPasswordRequest(address="bob@example.test", password="another-demo")
+    await core.call("AdminService/SetPassword", change, identity="admin")
+
+
+async def end_by_disabling(core: Served, token: bytes) -> None:
+    change = UpdateAccountRequest(address="bob@example.test", enabled=False)
+    await core.call("AdminService/UpdateAccount", change, identity="admin")
+
+
+ENDINGS = [end_by_password, end_by_administrator, end_by_disabling]
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+async def test_a_gateway_is_told_and_its_subscriptions_of_the_account_end(core: Served, end: Any) -> None:
+    gateway = Watcher(core, identity="imap")
+    bob = await core.session("bob", Scope.SCOPE_IMAP, identity="imap")
+    carol = await core.session("carol", Scope.SCOPE_IMAP, identity="imap")
+    await gateway.subscribe(1, session_token=bob.session_token, folder_id=INBOX)
+    await gateway.subscribe(2, session_token=carol.session_token, folder_id=INBOX)
+    native = await token_of(core)
+    began = time.monotonic()
+    await end(core, native)
+    rejected, ended = await gateway.read(5), await gateway.read(5)
+    assert time.monotonic() - began < 5
+    assert (rejected.subscription_id, rejected.rejected) == (1, "SESSION_REVOKED")
+    assert ended.sessions_ended.account_id == bob.account_id
+    assert ended.sessions_ended.credential_version > bob.credential_version
+    assert (await gateway.subscribe(3, session_token=bob.session_token)).rejected == "SESSION_REVOKED"
+    await append(core, await token_of(core, "carol"))  # the others of the stream go on
+    while not (notice := await gateway.read()).folder.uids:
+        assert notice.HasField("sessions_ended")
+    assert notice.subscription_id == 2
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+async def test_the_watch_of_an_ended_session_ends(core: Served, end: Any) -> None:
+    watcher = Watcher(core, token=await token_of(core))
+    await watcher.subscribe(folder_id=INBOX)
+    await end(core, await token_of(core))
+    assert (await watcher.read(5)).sessions_ended.account_id
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await watcher.read(5)
+    assert isinstance(errors.from_rpc_error(caught.value), errors.SessionRevoked)
+
+
+async def test_logging_off_ends_that_session_alone(core: Served) -> None:
+    one, other = await token_of(core), await token_of(core)
+    ending, staying = Watcher(core, token=one), Watcher(core, token=other)
+    await ending.subscribe(folder_id=INBOX)
+    await staying.subscribe(folder_id=INBOX)
+    await core.call("SessionService/Logoff", LogoffRequest(), token=one)
+    await ending.read(5)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ending.read(5)
+    assert isinstance(errors.from_rpc_error(caught.value), errors.SessionRevoked)
+    await append(core, other)
+    assert (await staying.read()).folder.uids == [1]
+
+
+async def test_what_another_core_ended_is_noticed_within_five_seconds(core: Served) -> None:
+    """The other core leaves rows in the database, and nothing else."""
+    watcher = Watcher(core, token=await token_of(core))
+    await watcher.subscribe(folder_id=INBOX)
+    core.core.notifier.sessions_ended, tell = lambda *_: None, core.core.notifier.sessions_ended
+    await end_by_administrator(core, b"")
+    core.core.notifier.sessions_ended = tell
+    began = time.monotonic()
+    assert (await watcher.read(5)).sessions_ended.account_id
+    with pytest.raises(grpc.aio.AioRpcError):
+        await watcher.read(5)
+    assert time.monotonic() - began < 5
+
+
+async def test_a_stream_of_messages_stops_when_its_session_ends(core: Served) -> None:
+    token = await token_of(core)
+    line = b"x" * 70 + b"\r\n"
+    for _ in range(MANY):
+        await append(core, token, content=b"Subject: large\r\n\r\n" + line * 6_000)
+    request = StreamMessagesRequest(
+        messages=MessageSet(folder_id=INBOX, uids=[IdRange(first=1, last=99)]),
+        sections=[Section(kind=SECTION_KIND_WHOLE)],
+    )
+    call = core.stub("MessageService/StreamMessages", core.channel())(request, metadata=token_metadata(token))
+    assert (await call.read()).rows.uids
+    await asyncio.sleep(0.3)  # gRPC has taken what its windows hold
+    await end_by_administrator(core, token)
+    await asyncio.sleep(1.5)
+    octets = 0
+
+    async def take_the_rest() -> None:
+        nonlocal octets
+        while (response := await call.read()) is not grpc.aio.EOF:
+            octets += response.ByteSize()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await take_the_rest()
+    assert isinstance(errors.from_rpc_error(caught.value), errors.SessionRevoked)
+    assert octets < MANY * 6_000 * 72
