@@ -177,7 +177,7 @@ class Connection:
     async def _content(self, parcel: Parcel) -> Outcome:
         """DATA and the octets. A connection that breaks has settled nobody: never taken for relayed."""
         try:
-            answer = await self._line.command(b"DATA", seconds=self._patience.data)
+            answer = await self._line.ask_to_send()
             if answer.code == 354:
                 answer = await self._line.send(commands.stuffed(parcel.content))
                 if answer.good:

@@ -14,7 +14,7 @@ from typing import cast
 
 from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException
 from aiosmtplib.esmtp import parse_esmtp_extensions
-from aiosmtplib.protocol import SMTPProtocol
+from aiosmtplib.protocol import MAX_RESPONSE_LENGTH, SMTPProtocol
 
 from restante_gateways.relay.commands import Offer
 
@@ -54,9 +54,30 @@ class Broken(Exception):
 
 
 class _Protocol(SMTPProtocol):
+    """aiosmtplib forgets what comes while no reply is awaited; during DATA a refusal may come at any moment."""
+
+    _early: bytearray | None = None  # during DATA: what has come behind a reply
+
+    def keep_early(self) -> None:
+        """From now on nothing that comes is forgotten, until `expect`."""
+        self._early = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        waiter = self._response_waiter
+        if self._early is not None and waiter is not None and (waiter.done() or not self._response_pending):
+            if len(self._early) < MAX_RESPONSE_LENGTH:
+                self._early += data
+        else:
+            super().data_received(data)
+
     def expect(self) -> None:
-        """A reply may come from now on, even while octets are written."""
+        """A reply may come from now on, even while octets are written; perhaps one has."""
         self._response_pending = True
+        came, self._early = bytes(self._buffer) + bytes(self._early or b""), None
+        self._buffer.clear()
+        if came:
+            self.data_received(came)
 
     @property
     def answered(self) -> bool:
@@ -128,6 +149,11 @@ class Line:
             self._transport, self.secured = cast(asyncio.Transport, self._protocol.transport), True
             self._transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         return answer
+
+    async def ask_to_send(self) -> Answer:
+        """DATA. With 354, `send` follows."""
+        self._protocol.keep_early()
+        return await self.command(b"DATA", seconds=self._patience.data)
 
     async def send(self, pieces: Iterable[bytes]) -> Answer:
         """Send the octets behind DATA, wait for the last reply. Once they are out, Broken leaves open what happened."""
