@@ -204,7 +204,8 @@ def test_git_send_email(demo: Demo, port: str, tmp_path: Path) -> None:
             missing(f"git send-email has no {module} (Debian package {package})")
     token = secrets.token_hex(8)
     environment = {"HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
-    git: list[str | Path] = ["git", "-C", tmp_path / "work", "-c", "user.name=Alice", "-c", f"user.email={demo.address('alice')}"]
+    git: list[str | Path] = ["git", "-C", tmp_path / "work", "-c", "user.name=Alice"]
+    git += ["-c", f"user.email={demo.address('alice')}"]
     run(["git", "init", "--quiet", tmp_path / "work"], environment)
     (tmp_path / "work" / "file").write_text("tab\tand ümlaut\n.\n..\n  spaces  \n")
     run([*git, "add", "file"], environment)
