@@ -196,8 +196,8 @@ def test_mutt(demo: Demo, port: str, tmp_path: Path) -> None:
 @pytest.mark.needs("git")
 @pytest.mark.parametrize("port", PORTS)
 def test_git_send_email(demo: Demo, port: str, tmp_path: Path) -> None:
-    program("git")
-    if subprocess.run(["git", "send-email", "-h"], capture_output=True, check=False).returncode not in (0, 129):
+    programs = Path(run([program("git"), "--exec-path"]).strip())
+    if not (programs / "git-send-email").exists():
         missing("git send-email is not installed (Debian package git-email)")
     for module, package in (("IO::Socket::SSL", "libio-socket-ssl-perl"), ("Authen::SASL", "libauthen-sasl-perl")):
         if subprocess.run(["perl", f"-M{module}", "-e", "1"], capture_output=True, check=False).returncode:
@@ -214,7 +214,7 @@ def test_git_send_email(demo: Demo, port: str, tmp_path: Path) -> None:
     run(
         [
             *git, "send-email", "--quiet", "--confirm=never", "--no-validate", "--suppress-cc=all",
-            f"--from={demo.address('alice')}", f"--to={demo.address('bob')}",
+            f"--from=Alice <{demo.address('alice')}>", f"--to={demo.address('bob')}",
             "--smtp-server=localhost", f"--smtp-server-port={demo.port(port)}",
             f"--smtp-encryption={'ssl' if port == 'submissions' else 'tls'}", f"--smtp-ssl-cert-path={demo.ca}",
             f"--smtp-user={demo.address('alice')}", f"--smtp-pass={demo.password('alice')}",
