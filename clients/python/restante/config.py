@@ -66,6 +66,7 @@ class Store:
     write_lanes: int = 4  # transactions that write at once (PostgreSQL)
     readers: int = 4  # threads that read
     recoverable_days: int = 14  # how long deleted mail can be recovered
+    recoverable_octets: int = 10 << 30  # how much of it a mailbox keeps; the longest gone goes first
     history_days: int = 30  # how long removals are known to those who sync
 
 

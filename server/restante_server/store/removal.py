@@ -23,7 +23,18 @@ from sqlalchemy import (
 )
 
 from restante.errors import FolderHasChildren, FolderIsSpecial
-from restante_server.db.schema import folder, listing, mailbox, message, recoverable
+from restante_server.db.schema import (
+    folder,
+    keyword,
+    listing,
+    mailbox,
+    maildrop_lease,
+    message,
+    recoverable,
+    request,
+    subscription,
+    tombstone,
+)
 from restante_server.store import changes, folders, garbage, transfer
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import Role, Tally
@@ -205,16 +216,44 @@ def due(tx: Connection, before: int, most: int) -> dict[int, IdSet]:
     return {mailbox_id: IdSet.of(ids) for mailbox_id, ids in found.items()}
 
 
-def beyond(tx: Connection, mailbox_id: int, limit_octets: int, most: int) -> IdSet:
-    """Recoverable messages to purge so that no more than so many octets stay; the longest gone, at most `most`."""
-    excess = tx.execute(_recoverable_octets, {"mailbox": mailbox_id}).scalar_one() - limit_octets
+def trim(tx: Connection, mailbox_id: int, limit_octets: int, most: int, now: int) -> int:
+    """Purge the longest gone recoverable messages, at most `most`, down to so many octets; returns how many went."""
+    kept = tx.execute(_recoverable_octets, {"mailbox": mailbox_id}).scalar()
+    excess = (kept or 0) - limit_octets
     gone: list[int] = []
     for message_id, size in tx.execute(_oldest, {"mailbox": mailbox_id, "most": most}):
         if excess <= 0:
             break
         gone.append(message_id)
         excess -= size
-    return IdSet.of(gone)
+    return purge(tx, mailbox_id, IdSet.of(gone), now)
+
+
+# --- Whole mailboxes --------------------------------------------------------------------------------------------------
+
+
+def over(tx: Connection, limit_octets: int, most: int) -> list[int]:
+    """Mailboxes that keep more octets recoverable: what `trim` should be given."""
+    return list(tx.execute(_over, {"limit": limit_octets, "most": most}).scalars())
+
+
+def ownerless(tx: Connection, most: int) -> list[int]:
+    """Mailboxes whose account is gone: what `dismantle` should be given."""
+    return list(tx.execute(_ownerless, {"most": most}).scalars())
+
+
+def dismantle(tx: Connection, mailbox_id: int, most: int, now: int) -> bool:
+    """Remove a mailbox without an owner for good, at most `most` messages at a time; True when nothing is left of it."""
+    if tx.execute(_is_ownerless, {"mailbox": mailbox_id}).first() is None:
+        return True
+    some = IdSet.of(tx.execute(_some_messages, {"mailbox": mailbox_id, "most": most}).scalars())
+    if some:
+        remove(tx, mailbox_id, Selection(None, some), Mode.HARD, now)
+        purge(tx, mailbox_id, some, now)
+        return False
+    for statement in _drop_mailbox:
+        tx.execute(statement, {"mailbox": mailbox_id})
+    return True
 
 
 # --- Statements -----------------------------------------------------------------------------------------------------
@@ -371,3 +410,30 @@ _oldest = (
     .order_by(recoverable.c.deleted_at, recoverable.c.message_id)
     .limit(bindparam("most"))
 )
+# These look for mailboxes that have work; they touch none. Both read all rows, which are few and short.
+_over = (
+    select(mailbox.c.mailbox_id)
+    .where(mailbox.c.recoverable_octets > bindparam("limit"))
+    .limit(bindparam("most"))
+    .execution_options(across_mailboxes=True)
+)
+_ownerless = (
+    select(mailbox.c.mailbox_id)
+    .where(mailbox.c.account_id.is_(None))
+    .limit(bindparam("most"))
+    .execution_options(across_mailboxes=True)
+)
+_is_ownerless = select(mailbox.c.mailbox_id).where(
+    mailbox.c.mailbox_id == bindparam("mailbox"), mailbox.c.account_id.is_(None)
+)
+_some_messages = (
+    select(message.c.message_id)
+    .where(message.c.mailbox_id == bindparam("mailbox"))
+    .order_by(message.c.message_id)
+    .limit(bindparam("most"))
+)
+# Keys of deliveries stay: they are forgotten with the acceptance that they belong to.
+_drop_mailbox = [
+    delete(table).where(table.c.mailbox_id == bindparam("mailbox"))
+    for table in (tombstone, folder, subscription, keyword, maildrop_lease, request, mailbox)
+]

@@ -16,8 +16,10 @@ ROUNDS: Final = 1_000  # of one call; what is left then is done the next time
 
 
 async def tidy(db: Database, settings: Store, now: int) -> None:
-    """Purge deleted mail past its time, and forget removals, request ids and uploads past theirs."""
+    """Purge deleted mail past its time or its room, and mailboxes without an owner; forget removals, request ids and uploads past theirs."""
     await purge_deleted(db, now - settings.recoverable_days * DAY, now)
+    await trim_deleted(db, settings.recoverable_octets, now)
+    await purge_ownerless(db, now)
     await forget_removals(db, now - settings.history_days * DAY)
     await db.write(Call(partial(requests.forget_expired, now=now), rows=AT_ONCE))
     await db.write(Call(partial(uploads.lapse, now=now), rows=AT_ONCE))
@@ -33,6 +35,30 @@ async def purge_deleted(db: Database, before: int, now: int) -> int:
         for mailbox_id, ids in due.items():
             run = partial(removal.purge, mailbox_id=mailbox_id, message_ids=ids, now=now)
             purged += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
+    return purged
+
+
+async def trim_deleted(db: Database, limit_octets: int, now: int) -> int:
+    """Purge the longest gone where a mailbox keeps more octets recoverable; returns how many messages."""
+    purged = 0
+    for _ in range(ROUNDS):
+        mailbox_ids = await db.read(removal.over, limit_octets, AT_ONCE)
+        if not mailbox_ids:
+            break
+        for mailbox_id in mailbox_ids:
+            run = partial(removal.trim, mailbox_id=mailbox_id, limit_octets=limit_octets, most=AT_ONCE, now=now)
+            purged += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE))
+    return purged
+
+
+async def purge_ownerless(db: Database, now: int) -> int:
+    """Remove the mailboxes of deleted accounts for good; returns how many went."""
+    purged = 0
+    for mailbox_id in await db.read(removal.ownerless, AT_ONCE):
+        run = partial(removal.dismantle, mailbox_id=mailbox_id, most=AT_ONCE, now=now)
+        while not await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE)):
+            continue
+        purged += 1
     return purged
 
 

@@ -84,7 +84,7 @@ async def make_box(database: Database, quota_octets: int | None = None) -> Box:
 
     def run(tx: Connection) -> tuple[int, dict[Role, int]]:
         begin_store(tx)
-        mailbox_id = mailboxes.create(tx, NOW, quota_octets=quota_octets)
+        mailbox_id = mailboxes.create(tx, NOW, quota_octets=quota_octets, account_id=1)  # one without is purged
         return mailbox_id, {Role(facts.role): facts.folder_id for facts in folders.tree(tx, mailbox_id)}
 
     return Box(database, *await database.write(Call(run)))

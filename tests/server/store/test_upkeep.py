@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select
+
 from restante.config import Store
+from restante_server.db import schema
 from restante_server.store import changes, mailboxes, removal, requests, upkeep
+from restante_server.store.garbage import Collector
 from restante_server.store.removal import Mode
 from tests.server.store.material import NOW, Box, uids
 
@@ -23,6 +29,44 @@ async def test_old_deletions_and_removals_are_forgotten(box: Box, other: Box) ->
     for mine in (box, other):
         start = await mine.read(changes.history_from)
         assert (len(await mine.read(changes.removals, start)), start > 0) == (1, True)
+
+
+async def test_recoverable_mail_has_room_of_its_own_and_the_longest_gone_goes_first(box: Box, other: Box) -> None:
+    placed = await box.fill(box.inbox, 4)
+    for number, at in ((1, 3), (2, 1), (3, 2), (4, 4)):
+        await box.write(removal.remove, uids(box.inbox, number), Mode.SOFT, NOW + at)
+    await other.fill(other.inbox, 1)
+    await other.write(removal.remove, uids(other.inbox, 1), Mode.SOFT, NOW)
+    kept = (await box.read(mailboxes.get)).recoverable_octets // 2
+    assert await upkeep.trim_deleted(box.database, kept, NOW) == 2
+    left = await box.read(removal.recoverable_page, None, 9)
+    assert [item.message_id for item in left] == [placed[3].message_id, placed[0].message_id]
+    assert (await other.read(mailboxes.get)).recoverable_count == 1
+    assert await upkeep.trim_deleted(box.database, kept, NOW) == 0
+
+
+async def test_the_mailbox_of_a_deleted_account_goes_with_its_contents(box: Box, other: Box, tmp_path: Path) -> None:
+    await box.fill(box.inbox, upkeep.AT_ONCE + 3, keywords=("red",))
+    await box.fill(box.archive, 2)
+    await box.write(removal.remove, uids(box.inbox, 1, 2), Mode.SOFT, NOW)
+    await box.write(mailboxes.acquire_maildrop, b"l" * 16)
+    await other.fill(other.inbox, 1)
+    await box.write(mailboxes.assign, None)
+    await upkeep.tidy(box.database, Store(), NOW)
+
+    def rows(tx: Connection) -> dict[str, int]:
+        tables = [table for table in schema.metadata.sorted_tables if "mailbox_id" in table.c]
+        count = func.count()
+        return {
+            table.name: tx.execute(select(count).select_from(table).where(table.c.mailbox_id == box.id)).scalar_one()
+            for table in tables
+        }
+
+    assert set((await box.database.read(rows)).values()) == {0}
+    while await Collector(box.database, tmp_path).collect(NOW):
+        pass
+    contents = select(func.count()).select_from(schema.content)
+    assert await box.database.read(lambda tx: tx.execute(contents).scalar_one()) == 1, "that of the other mailbox"
 
 
 async def test_request_ids_are_forgotten_when_they_expire(box: Box) -> None:
