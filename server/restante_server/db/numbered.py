@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, insert, text
+from sqlalchemy import BigInteger, Column, Connection, Insert, Text, bindparam, column, insert, select, table
+
+from restante_server.db import prepared
 
 # AUTOINCREMENT: no id is given twice, and rows that bring a higher one with them raise the counter.
-_counter = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+_sequence = table("sqlite_sequence", column("name", Text), column("seq", BigInteger))
+_counter = select(_sequence.c.seq).where(_sequence.c.name == bindparam("table"))
+_inserts: dict[Column[int], Insert] = {}
 
 
 def insert_numbered(tx: Connection, key: Column[int], rows: Sequence[dict[str, Any]]) -> list[int]:
@@ -20,8 +24,9 @@ def insert_numbered(tx: Connection, key: Column[int], rows: Sequence[dict[str, A
     if not rows:
         return []
     if tx.dialect.name != "sqlite":
-        statement = insert(key.table).returning(key, sort_by_parameter_order=True)
-        return list(tx.scalars(statement, rows))
-    first = (tx.execute(_counter, {"name": key.table.description}).scalar() or 0) + 1
-    tx.execute(insert(key.table), [{**row, key.name: first + at} for at, row in enumerate(rows)])
+        return list(tx.scalars(insert(key.table).returning(key, sort_by_parameter_order=True), rows))
+    last = prepared.first(tx, _counter, {"table": key.table.description})
+    first = (last[0] if last is not None else 0) + 1
+    statement = _inserts.setdefault(key, insert(key.table))
+    prepared.run_many(tx, statement, [{**row, key.name: first + at} for at, row in enumerate(rows)])
     return list(range(first, first + len(rows)))

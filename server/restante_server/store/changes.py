@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, ResultTooLarge
+from restante_server.db import prepared
 from restante_server.db.schema import folder, mailbox, message, store, tombstone
 from restante_server.store.idset import EMPTY, IdSet
 
@@ -163,11 +164,11 @@ def next_number(tx: Connection, mailbox_id: int) -> int:
 
     Raises MailboxNotFound.
     """
-    number = tx.execute(_next_number, {"mailbox": mailbox_id}).scalar()
-    if number is None:
+    row = prepared.first(tx, _next_number, {"mailbox": mailbox_id})
+    if row is None:
         raise MailboxNotFound(mailbox_id=mailbox_id)
-    touch(tx, mailbox_id, number)
-    return int(number)
+    touch(tx, mailbox_id, row[0])
+    return int(row[0])
 
 
 def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int) -> None:
@@ -208,8 +209,7 @@ def bury(tx: Connection, mailbox_id: int, now: int, tombstones: list[Tombstone])
         }
         for grave in tombstones
     ]
-    if rows:
-        tx.execute(_bury, rows)
+    prepared.run_many(tx, _bury, rows)
 
 
 def folder_changes(
@@ -221,35 +221,34 @@ def folder_changes(
     `most` messages changed.
     """
     where = {"mailbox": mailbox_id, "folder": folder_id, "since": since}
-    facts = tx.execute(_folder_facts, {"mailbox": mailbox_id, "folder": folder_id}).one_or_none()
+    facts = prepared.first(tx, _folder_facts, {"mailbox": mailbox_id, "folder": folder_id})
     if facts is None:
         raise FolderNotFound(folder_id=folder_id)
-    if since < facts.history_from:
+    change_number, uid_next, recent_uid, history_from = facts
+    if since < history_from:
         raise CursorInvalid
     rows: Sequence[Any] = []
     vanished = EMPTY
-    if facts.change_number > since:
-        result = tx.execute(_changed, where | {"most": most + 1})
-        assert result.cursor is not None
-        rows = result.cursor.fetchall()  # a Row each would cost more than the statement
+    if change_number > since:
+        rows = prepared.rows(tx, _changed, where | {"most": most + 1})
         if len(rows) > most:
             raise ResultTooLarge(rpc="FolderService/OpenFolder")
-        packed = tx.execute(_vanished, where).scalars().all()
-        vanished = IdSet.from_runs(run for runs in packed for run in IdSet.unpack(runs).ranges())
+        packed = prepared.rows(tx, _vanished, where)
+        vanished = IdSet.from_runs(run for (runs,) in packed for run in IdSet.unpack(runs).ranges())
     columns: Sequence[Any] = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(5)]
     uids, message_ids, flags, keywords, numbers = columns
     return FolderDelta(
         folder_id=folder_id,
         since=since,
-        change_number=facts.change_number,
+        change_number=change_number,
         uids=uids,
         message_ids=message_ids,
         flags=flags,
         keywords=keywords,
         change_numbers=numbers,
         vanished=vanished,
-        uid_next=facts.uid_next,
-        recent_uid=facts.recent_uid,
+        uid_next=uid_next,
+        recent_uid=recent_uid,
     )
 
 

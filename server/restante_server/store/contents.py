@@ -18,11 +18,13 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from restante.errors import StoreBusy
+from restante_server.db import prepared
 from restante_server.db.numbered import insert_numbered
 from restante_server.db.schema import content, content_octets, content_pin
 from restante_server.mime import parts
 from restante_server.mime.headers import header_fields
 from restante_server.mime.sections import Kind, pieces
+from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 AT_ONCE = 256  # ids in one list
 
@@ -64,13 +66,14 @@ class NewContent(NamedTuple):
 
 
 _columns = (content.c.content_id, content.c.size_octets, content.c.place, content.c.file_name, content.c.structure)
-_rows = select(*_columns).where(content.c.content_id.in_(bindparam("ids", expanding=True)))
-_rows_with_octets = (
-    select(*_columns, content_octets.c.octets)
-    .select_from(content.outerjoin(content_octets, content.c.content_id == content_octets.c.content_id))
-    .where(content.c.content_id.in_(bindparam("ids", expanding=True)))
+_wanted = JsonRows("ids")
+_found = join_from(_wanted.rows, content, content.c.content_id == _wanted.item(0))
+_rows = select(*_columns).select_from(_found)
+_rows_with_octets = select(*_columns, content_octets.c.octets).select_from(
+    _found.outerjoin(content_octets, content.c.content_id == content_octets.c.content_id)
 )
 _octets = select(content_octets.c.octets).where(content_octets.c.content_id == bindparam("id"))
+_insert_octets = insert(content_octets)
 _state = select(content.c.state).where(content.c.content_id == bindparam("id")).with_for_update()
 
 
@@ -96,8 +99,7 @@ def insert_many(tx: Connection, new: Sequence[NewContent], now: int) -> list[int
         for content_id, item in zip(ids, new, strict=True)
         if item.octets is not None
     ]
-    if small:
-        tx.execute(insert(content_octets), small)
+    prepared.run_many(tx, _insert_octets, small)
     return ids
 
 
@@ -116,7 +118,8 @@ def require_live(tx: Connection, content_id: int) -> None:
 
     Raises StoreBusy when it is not: its pin has lapsed, and the octets must be brought again.
     """
-    if tx.execute(_state, {"id": content_id}).scalar_one_or_none() != State.LIVE:
+    row = prepared.first(tx, _state, {"id": content_id})
+    if row is None or row[0] != State.LIVE:
         raise StoreBusy("The content has lapsed before it was used.")
 
 
@@ -126,7 +129,7 @@ def load(tx: Connection, content_ids: Iterable[int], *, octets: bool = False) ->
     found: dict[int, Stored] = {}
     ids = iter(dict.fromkeys(content_ids))
     while some := list(islice(ids, AT_ONCE)):
-        for row in tx.execute(statement, {"ids": some}):
+        for row in prepared.rows(tx, statement, {"ids": encode_rows((content_id,) for content_id in some)}):
             found[row[0]] = Stored(row[0], row[1], Place(row[2]), row[3], row[4], row[5] if octets else None)
     return found
 
@@ -138,7 +141,7 @@ def read_range(tx: Connection, directory: Path, stored: Stored, offset: int, len
     if stored.place is Place.DATABASE:
         whole = stored.octets
         if whole is None:
-            whole = tx.execute(_octets, {"id": stored.content_id}).scalar_one()
+            (whole,) = prepared.rows(tx, _octets, {"id": stored.content_id})[0]
         return bytes(whole[offset : offset + length])
     with open(directory / str(stored.file_name), "rb", buffering=0) as file:
         return os.pread(file.fileno(), min(length, stored.size_octets - offset), offset)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     update,
 )
 
+from restante_server.db import prepared
 from restante_server.db.schema import message
 from restante_server.store import changes, folders, keywords
 from restante_server.store.folders import Tally
@@ -86,14 +87,14 @@ def change_flags(
     column = keywords.column(keywords.spell(tx, mailbox_id, keyword_names)) if keyword_names else ""
     where |= {"bits": flags, "named": column} if change is FlagChange.REPLACE else {"bits": flags}
     found, tallies = 0, {}
-    for folder_id, count, differing, unread, deleted in tx.execute(_difference(shape), where):
+    for folder_id, count, differing, unread, deleted in prepared.rows(tx, _difference(shape), where):
         found += count
         if differing:
             tallies[folder_id] = Tally(0, unread, deleted, 0)
     if not tallies:
         return Updated(None, found, left)
     number = changes.next_number(tx, mailbox_id)
-    tx.execute(_change(shape), where | {"number": number})
+    prepared.run(tx, _change(shape), where | {"number": number})
     for folder_id, tally in tallies.items():
         folders.adjust(tx, mailbox_id, folder_id, number, tally)
     return Updated(number, found, left)
@@ -170,7 +171,7 @@ def _changed_after(kind: Kind) -> Select[*tuple[Any, ...]]:
 
 def _left(tx: Connection, mailbox_id: int, selection: Selection, if_change_number: int) -> IdSet:
     where = selection.parameters(mailbox_id, limit=if_change_number)
-    return IdSet.from_ascending(tx.execute(_changed_after(selection.kind), where).scalars().all())
+    return IdSet.from_ascending([key for (key,) in prepared.rows(tx, _changed_after(selection.kind), where)])
 
 
 # --- Adding and removing keywords: what a message has afterwards depends on what it has -----------------------------
@@ -204,7 +205,7 @@ def _one_by_one(
 ) -> Updated:
     adds = shape.change is FlagChange.ADD
     given = (keywords.spell if adds else keywords.known)(tx, mailbox_id, keyword_names)
-    rows = tx.execute(_present(shape.kind, shape.conditional), where).all()
+    rows = prepared.rows(tx, _present(shape.kind, shape.conditional), where)
     columns: dict[str, str] = {}  # few different sets: each is worked out once
     updates: list[dict[str, object]] = []
     tallies: dict[int, Tally] = {}
@@ -226,7 +227,7 @@ def _one_by_one(
     number = changes.next_number(tx, mailbox_id)
     for values in updates:
         values["number"] = number
-    tx.execute(_set_one, updates)
+    prepared.run_many(tx, _set_one, updates)
     for folder_id, tally in tallies.items():
         folders.adjust(tx, mailbox_id, folder_id, number, tally)
     return Updated(number, len(rows), left)

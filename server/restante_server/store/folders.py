@@ -19,6 +19,7 @@ from restante.errors import (
     LimitExceeded,
     MailboxNotFound,
 )
+from restante_server.db import prepared
 from restante_server.db.schema import folder, mailbox, store
 from restante_server.store import changes, subscriptions
 from restante_server.store.folder_names import DEEPEST, folder_path
@@ -138,10 +139,10 @@ _claim = update(folder).where(*_this).values(recent_uid=bindparam("next"))
 
 def require(tx: Connection, mailbox_id: int, folder_id: int) -> Role:
     """The role of a folder. Raises FolderNotFound."""
-    role = tx.execute(_exists, {"mailbox": mailbox_id, "folder": folder_id}).scalar()
-    if role is None:
+    row = prepared.first(tx, _exists, {"mailbox": mailbox_id, "folder": folder_id})
+    if row is None:
         raise FolderNotFound(folder_id=folder_id)
-    return Role(role)
+    return Role(row[0])
 
 
 def get(tx: Connection, mailbox_id: int, folder_id: int) -> FolderFacts:
@@ -160,10 +161,10 @@ def find(tx: Connection, mailbox_id: int, path: Sequence[str], *, parent: int = 
     except FolderNameInvalid:  # nothing can have that name
         return None
     for name in names:
-        found = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": name}).scalar()
+        found = prepared.first(tx, _step_down, {"mailbox": mailbox_id, "parent": parent, "display": name})
         if found is None:
             return None
-        parent = found
+        parent = found[0]
     return parent
 
 
@@ -386,7 +387,7 @@ def _insert(
 def adjust(tx: Connection, mailbox_id: int, folder_id: int, change: int, tally: Tally) -> None:
     """Add to the counters of a folder, which has changed under this number. Raises FolderNotFound."""
     where = {"mailbox": mailbox_id, "folder": folder_id, "number": change}
-    if tx.execute(_adjust, where | tally._asdict()).rowcount != 1:
+    if prepared.run(tx, _adjust, where | tally._asdict()) != 1:
         raise FolderNotFound(folder_id=folder_id)
     changes.touch(tx, mailbox_id, change, folder_id)
 
@@ -397,13 +398,14 @@ def reserve_uids(tx: Connection, mailbox_id: int, folder_id: int, change: int, t
     Raises FolderNotFound, and LimitExceeded when no UID is left under this UIDVALIDITY.
     """
     where = {"mailbox": mailbox_id, "folder": folder_id, "number": change, "count": tally.messages}
-    row = tx.execute(_reserve, where | tally._asdict()).one_or_none()
+    row = prepared.first(tx, _reserve, where | tally._asdict())
     if row is None:
         raise FolderNotFound(folder_id=folder_id)
-    if row.uid_next - 1 > HIGHEST_UID:
+    uid_next, uid_validity = row
+    if uid_next - 1 > HIGHEST_UID:
         raise LimitExceeded(limit="uids", value=HIGHEST_UID)
     changes.touch(tx, mailbox_id, change, folder_id)
-    return Reserved(row.uid_next - tally.messages, tally.messages, row.uid_validity)
+    return Reserved(uid_next - tally.messages, tally.messages, uid_validity)
 
 
 def claim_recent(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from restante.errors import FolderNotFound, LimitExceeded, MessageNotFound
+from restante_server.db import prepared
 from restante_server.db.schema import folder, listing, mailbox, message
 from restante_server.mime.facts import Facts
 from restante_server.store import changes, keywords
@@ -189,14 +190,14 @@ def place(tx: Connection, placements: Sequence[Placement], *, within_quota: bool
             shown = made[id(item.facts)] = listing_of(item.facts)
         listing_rows.append(_listing_row(mailbox_id, where.message_id, shown))
     _write_counters(tx, counters, targets, within_quota)
-    tx.execute(_insert_message, message_rows)
-    tx.execute(_insert_listing, listing_rows)
+    prepared.run_many(tx, _insert_message, message_rows)
+    prepared.run_many(tx, _insert_listing, listing_rows)
     return placed
 
 
 def content_of(tx: Connection, mailbox_id: int, message_id: int) -> tuple[int, bytes]:
     """(content id, head) of a message, recoverable ones included. Raises MessageNotFound."""
-    row = tx.execute(_content_of, {"mailbox": mailbox_id, "id": message_id}).one_or_none()
+    row = prepared.first(tx, _content_of, {"mailbox": mailbox_id, "id": message_id})
     if row is None:
         raise MessageNotFound(message_id=message_id)
     return row[0], bytes(row[1])
@@ -208,7 +209,7 @@ def _read_counters(
     wanted = sorted({(mailbox_id, folder_id) for mailbox_id, folder_id, _ in placements})
     counters: dict[int, _Counters] = {}
     targets: dict[tuple[int, int], _Target] = {}
-    for row in tx.execute(_counters, {"pairs": encode_rows(wanted)}):
+    for row in prepared.rows(tx, _counters, {"pairs": encode_rows(wanted)}):
         if row[0] not in counters:
             counters[row[0]] = _Counters(row[2], row[3], row[4], row[5])
         targets[row[0], row[1]] = _Target(row[6], row[7])
@@ -225,7 +226,8 @@ def _write_counters(
         if within_quota:
             check_quota(owner.quota_octets, owner.used_octets, owner.octets)
         changes.touch(tx, mailbox_id, owner.change_number + 1)
-    tx.execute(
+    prepared.run_many(
+        tx,
         _add_to_mailbox,
         [
             {"mailbox": mailbox_id, "count": owner.count, "octets": owner.octets}
@@ -249,7 +251,7 @@ def _write_counters(
                 "octets": target.octets,
             }
         )
-    tx.execute(_add_to_folder, rows)
+    prepared.run_many(tx, _add_to_folder, rows)
 
 
 def _spell(tx: Connection, placements: Sequence[Placement]) -> dict[int, str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from restante.errors import RequestIdReused
+from restante_server.db import prepared
 from restante_server.db.schema import request
 
 
@@ -23,6 +24,7 @@ _find = select(request.c.method, request.c.fingerprint, request.c.response).wher
     request.c.actor == bindparam("who"),
     request.c.request_id == bindparam("id"),
 )
+_insert = insert(request)
 # Upkeep, of all mailboxes.
 _expired = (
     delete(request).where(request.c.expires_at < bindparam("before")).execution_options(across_mailboxes=True)
@@ -34,18 +36,18 @@ def find(tx: Connection, key: Key, method: str, fingerprint: bytes) -> bytes | N
 
     Raises RequestIdReused when it stands for another request.
     """
-    row = tx.execute(_find, {"mailbox": key.mailbox_id, "who": key.actor, "id": key.request_id}).one_or_none()
+    row = prepared.first(tx, _find, {"mailbox": key.mailbox_id, "who": key.actor, "id": key.request_id})
     if row is None:
         return None
-    if row.method != method or row.fingerprint != fingerprint:
+    if (row[0], row[1]) != (method, fingerprint):
         raise RequestIdReused
-    return bytes(row.response)
+    return bytes(row[2])
 
 
 def remember(tx: Connection, key: Key, method: str, fingerprint: bytes, response: bytes, expires_at: int) -> None:
     """Keep an answer until `expires_at`, microseconds. Answers hold ids and numbers, never contents."""
-    values = {**key._asdict(), "method": method, "fingerprint": fingerprint, "response": response}
-    tx.execute(insert(request).values(expires_at=expires_at, **values))
+    values = {"method": method, "fingerprint": fingerprint, "response": response, "expires_at": expires_at}
+    prepared.run_many(tx, _insert, [{**key._asdict(), **values}])
 
 
 def forget_expired(tx: Connection, now: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, CursorResult, FromClause, Select, and_, bindparam, select
 
 from restante.errors import FolderNotFound
+from restante_server.db import prepared
 from restante_server.db.schema import folder, listing, message
 from restante_server.store.changes import FolderDelta
 from restante_server.store.folders import HIGHEST_UID
@@ -60,7 +61,7 @@ def page(
     where = wanted.parameters(mailbox_id, most=most)
     if changed_since is not None:
         where["since"] = changed_since
-    rows = fetch(tx.execute(_page(wanted.kind, ordered, changed_since is not None), where))
+    rows = prepared.rows(tx, _page(wanted.kind, ordered, changed_since is not None), where)
     columns = dict(zip(ordered, columns_of(rows, len(ordered)), strict=True))
     if len(rows) == most:
         end = columns["uid" if selection.folder_id is not None else "message_id"][-1]
@@ -75,31 +76,32 @@ def folder_page(tx: Connection, mailbox_id: int, folder_id: int, after_uid: int,
     Raises FolderNotFound.
     """
     where = {"mailbox": mailbox_id, "folder": folder_id}
-    facts = tx.execute(_facts, where).one_or_none()
+    facts = prepared.first(tx, _facts, where)
     if facts is None:
         raise FolderNotFound(folder_id=folder_id)
     span = {"first": after_uid + 1, "last": HIGHEST_UID, "most": most}
-    rows = fetch(tx.execute(_whole, where | span))
+    change_number, uid_next, recent_uid = facts
+    rows = prepared.rows(tx, _whole, where | span)
     uids, message_ids, flags, keywords, numbers = columns_of(rows, 5)
     delta = FolderDelta(
         folder_id=folder_id,
         since=0,
-        change_number=facts.change_number,
+        change_number=change_number,
         uids=uids,
         message_ids=message_ids,
         flags=flags,
         keywords=keywords,
         change_numbers=numbers,
         vanished=EMPTY,
-        uid_next=facts.uid_next,
-        recent_uid=facts.recent_uid,
+        uid_next=uid_next,
+        recent_uid=recent_uid,
     )
     return delta, len(rows) < most
 
 
 def maildrop(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[list[int], list[int]]:
     """UIDs and sizes of all messages of a folder, in UID order."""
-    uids, sizes = columns_of(fetch(tx.execute(_sizes, {"mailbox": mailbox_id, "folder": folder_id})), 2)
+    uids, sizes = columns_of(prepared.rows(tx, _sizes, {"mailbox": mailbox_id, "folder": folder_id}), 2)
     return uids, sizes
 
 

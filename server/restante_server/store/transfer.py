@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import NamedFromClause
 
+from restante_server.db import prepared
 from restante_server.db.schema import listing, mailbox, message
 from restante_server.store import changes, folders, rows
 from restante_server.store.changes import Removal, Tombstone
@@ -108,8 +109,7 @@ def find(tx: Connection, mailbox_id: int, selection: Selection) -> Found:
     """The messages of a selection that exist."""
     if not selection.ids:
         return Found((), (), (), (), (), ())
-    result = tx.execute(_find(selection.kind), selection.parameters(mailbox_id))
-    return Found(*rows.columns_of(rows.fetch(result), 6))
+    return Found(*rows.columns_of(prepared.rows(tx, _find(selection.kind), selection.parameters(mailbox_id)), 6))
 
 
 def copy(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> Transferred:
@@ -122,18 +122,19 @@ def copy(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> 
         return Transferred(EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
     tally = found.tally()
     number = changes.next_number(tx, mailbox_id)
-    row = tx.execute(_take, {"mailbox": mailbox_id, "count": tally.messages, "octets": tally.octets}).one()
-    check_quota(row.quota_octets, row.used_octets - tally.octets, tally.octets)
+    given = {"mailbox": mailbox_id, "count": tally.messages, "octets": tally.octets}
+    next_message_id, quota_octets, used_octets = prepared.rows(tx, _take, given)[0]
+    check_quota(quota_octets, used_octets - tally.octets, tally.octets)
     reserved = folders.reserve_uids(tx, mailbox_id, target, number, tally)
     keys = found.ids
-    shifts = _shifts(keys, reserved.uid, row.next_message_id - tally.messages)
+    shifts = _shifts(keys, reserved.uid, next_message_id - tally.messages)
     where: dict[str, object] = {"mailbox": mailbox_id, "shifts": encode_rows(shifts)}
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
     by_uid = selection.kind.by_uid
     # Listings first: their source is the messages, of which there must not be new ones yet.
-    tx.execute(_copy_listings(by_uid), where)
-    tx.execute(_copy_messages(by_uid), where | {"target": target, "number": number})
+    prepared.run(tx, _copy_listings(by_uid), where)
+    prepared.run(tx, _copy_messages(by_uid), where | {"target": target, "number": number})
     return Transferred(keys, _given(reserved), reserved.uid_validity, number)
 
 
@@ -162,7 +163,7 @@ def move_found(
     single = len(shifts) == 1
     by_run = shifts[0]._asdict() if single else {"shifts": encode_rows(shifts)}
     by_run.pop("to_message_id", None)
-    tx.execute(_move(selection.kind.by_uid, single), where | by_run)
+    prepared.run(tx, _move(selection.kind.by_uid, single), where | by_run)
     leave(tx, mailbox_id, found, number, now, Removal.MOVED, target)
     return Transferred(keys, _given(reserved), reserved.uid_validity, number)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, insert, select
 
+from restante_server.db import prepared
 from restante_server.db.schema import account, delivered, folder, mailbox
 from restante_server.store.folders import Role
 from restante_server.store.listing import Listing
@@ -54,7 +55,7 @@ def inboxes(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, Inbox]:
     ids = sorted(set(mailbox_ids))
     if not ids:
         return {}
-    rows = tx.execute(_inboxes, {"mailboxes": encode_rows((mailbox_id,) for mailbox_id in ids)})
+    rows = prepared.rows(tx, _inboxes, {"mailboxes": encode_rows((mailbox_id,) for mailbox_id in ids)})
     return {row[0]: Inbox(row[1], row[2], row[3]) for row in rows}
 
 
@@ -90,5 +91,4 @@ def remember(tx: Connection, keys: Sequence[tuple[int, int, int, int]], now: int
         }
         for mailbox_id, transport_id, recipient_id, message_id in keys
     ]
-    if rows:
-        tx.execute(_insert_delivered, rows)
+    prepared.run_many(tx, _insert_delivered, rows)

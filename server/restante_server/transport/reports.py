@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from restante_server.db import prepared
 from restante_server.directory.lookup import resolve_many
 from restante_server.mime import parts
 from restante_server.mime.facts import scan
@@ -123,7 +124,7 @@ def _send(
         rows.recipient_row(transport_id, number, planned, now, expires_at)
         for number, planned in enumerate(report.recipients, 1)
     ]
-    tx.execute(rows.insert_recipients, made)
+    prepared.run_many(tx, rows.insert_recipients, made)
 
 
 def _reported(notice: Notice) -> dsn.Reported:

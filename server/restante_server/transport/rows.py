@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
+from restante_server.db import prepared
 from restante_server.db.numbered import insert_numbered
 from restante_server.db.schema import trace_event, transport_message, transport_recipient
 from restante_server.store import garbage
@@ -136,8 +137,7 @@ def trace(tx: Connection, events: Sequence[tuple[int, int, State, str]], now: in
         }
         for transport_id, recipient_id, state, detail in events
     ]
-    if rows:
-        tx.execute(_insert_events, rows)
+    prepared.run_many(tx, _insert_events, rows)
 
 
 def page(statement: Select[Any], limit: int) -> Select[Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select
 
 from restante.errors import RequestIdReused, RestanteError, StoreBusy
+from restante_server.db import prepared
 from restante_server.db.schema import request
 from restante_server.directory.upsert import insert_into
 from restante_server.store import changes, contents, garbage, messages, requests, uploads
@@ -142,14 +143,21 @@ class _Outcome:
 
 # --- Once per request id ----------------------------------------------------------------------------------------------
 
-_find = select(
+_insert = insert(request)
+_found = select(
     request.c.mailbox_id,
     request.c.actor,
     request.c.request_id,
     request.c.method,
     request.c.fingerprint,
     request.c.response,
-).where(
+)
+_find_one = _found.where(
+    request.c.mailbox_id == bindparam("mailbox_id"),
+    request.c.actor == bindparam("actor"),
+    request.c.request_id == bindparam("request_id"),
+)
+_find = _found.where(
     request.c.mailbox_id.in_(bindparam("mailboxes", expanding=True)),
     request.c.actor.in_(bindparam("actors", expanding=True)),
     request.c.request_id.in_(bindparam("ids", expanding=True)),
@@ -159,12 +167,7 @@ _find = select(
 def _known(tx: Connection, operations: Sequence[TakeMail]) -> list[_Outcome | Exception | None]:
     """The answer of each operation that has been done before."""
     keys = [operation.key for operation in operations]
-    where = {
-        "mailboxes": sorted({key.mailbox_id for key in keys}),
-        "actors": sorted({key.actor for key in keys}),
-        "ids": sorted({key.request_id for key in keys}),
-    }
-    found = {requests.Key(row[0], row[1], bytes(row[2])): row for row in tx.execute(_find, where)}
+    found = {requests.Key(row[0], row[1], bytes(row[2])): row for row in _remembered(tx, keys)}
     known: list[_Outcome | Exception | None] = []
     for operation in operations:
         row = found.get(operation.key)
@@ -177,6 +180,19 @@ def _known(tx: Connection, operations: Sequence[TakeMail]) -> list[_Outcome | Ex
         except RequestIdReused as error:
             known.append(error)
     return known
+
+
+def _remembered(tx: Connection, keys: Sequence[requests.Key]) -> Iterable[Sequence[Any]]:
+    """The rows of these keys and perhaps of others."""
+    if len(keys) == 1 or tx.dialect.name == "sqlite":  # where nothing is far away, a look for each costs less
+        looks = (prepared.first(tx, _find_one, key._asdict()) for key in keys)
+        return [row for row in looks if row is not None]
+    where = {
+        "mailboxes": sorted({key.mailbox_id for key in keys}),
+        "actors": sorted({key.actor for key in keys}),
+        "ids": sorted({key.request_id for key in keys}),
+    }
+    return tx.execute(_find, where).all()
 
 
 def _same(operation: TakeMail, method: str, fingerprint: bytes) -> None:
@@ -199,7 +215,7 @@ def _remember(tx: Connection, done: Sequence[tuple[TakeMail, Taken]]) -> None:
     if not made:
         return
     if tx.dialect.name == "sqlite":  # one writer: nobody can be first
-        tx.execute(insert(request), made)
+        prepared.run_many(tx, _insert, made)
         return
     statement = insert_into(tx, request).on_conflict_do_nothing().returning(request.c.request_id)
     if len(tx.execute(statement, made).all()) != len(made):
@@ -254,8 +270,7 @@ def take(tx: Connection, items: Sequence[Incoming], settings: TransportSettings)
             rows.recipient_row(draft.transport_id, number, planned, due_at, expires_at)
             for number, planned in enumerate(draft.rows, 1)
         ]
-    if recipient_rows:
-        tx.execute(rows.insert_recipients, recipient_rows)
+    prepared.run_many(tx, rows.insert_recipients, recipient_rows)
     delivery.remember(tx, placed, now)
     for draft in drafts:
         reports.send(tx, settings, draft.origin, draft.content_id, draft.notices(), draft.item.accepted_at)

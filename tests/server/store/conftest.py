@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import ClauseElement, Connection, Engine, event
 
+from restante_server.db import prepared
 from restante_server.db.engine import Database
 from restante_server.store.check import check
 from tests.harness.tenancy import names_mailbox
@@ -21,7 +22,7 @@ def _tenancy() -> Iterator[None]:
     """Fails a test that ran a statement which forgets the mailbox (tests/contract/test_tenancy.py)."""
     forgotten: list[str] = []
 
-    def examine(tx: Connection, statement: Any, many: Any, params: Any, options: Any) -> None:
+    def examine(tx: Connection | None, statement: Any, many: Any, params: Any, options: Any) -> None:
         if not isinstance(statement, ClauseElement):
             return
         if statement not in _examined:
@@ -32,6 +33,8 @@ def _tenancy() -> Iterator[None]:
     event.listen(Engine, "before_execute", examine)
     yield
     event.remove(Engine, "before_execute", examine)
+    for statement in prepared.kept():  # which SQLAlchemy tells nobody of
+        examine(None, statement, None, None, None)
     assert forgotten == []
 
 
