@@ -31,6 +31,7 @@ from restante.v1 import (
 )
 from restante.watch import WatchStream
 
+LAST_WORDS_SECONDS = 0.02
 RETIRED_SECONDS = 600.0  # how long an old connection may finish what it has
 
 
@@ -75,6 +76,8 @@ class CoreLink:
         await asyncio.gather(*retired, return_exceptions=True)
         for channel in (*retired.values(), self._channel):
             await channel.close()
+        # What gRPC still has to say of cancelled calls goes to this loop, which may end right after this.
+        await asyncio.sleep(LAST_WORDS_SECONDS)
 
     async def execute(
         self,

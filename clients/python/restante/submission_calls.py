@@ -92,12 +92,12 @@ class SubmissionCalls(MessageCalls):
         references: Iterable[str] = (),
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Draft:
-        """A draft; attachments that are too large for one call are uploaded now.
+        """A draft; attachments that are too large for one call are uploaded now. The author is oneself by default.
 
         Raises ValueError for what is no address, OSError, MessageTooLarge, StoreFull.
         """
         draft = Draft(
-            author=mail_address(author) if author is not None else None,
+            author=mail_address(author) if author is not None else self._oneself(),
             to=map(mail_address, to),
             cc=map(mail_address, cc),
             bcc=map(mail_address, bcc),
@@ -185,6 +185,11 @@ class SubmissionCalls(MessageCalls):
         """Take back what has not gone yet. Raises SubmissionNotFound, SubmissionNotCancellable."""
         request = CancelSubmissionRequest(submission_id=submission_id)
         return (await self.execute(methods.CANCEL_SUBMISSION, request)).submission
+
+    def _oneself(self) -> MailAddress | None:
+        if self._session is None:
+            return None
+        return MailAddress(display_name=self._session.info.display_name, address=self._session.info.address)
 
     async def _upload_file(
         self, file: OutgoingFile, before: int, total: int, on_progress: Callable[[int, int], None] | None
