@@ -185,12 +185,18 @@ def deliver(wire: Wire, *names: str, octets: bytes = b"", sender: str = "someone
     return wire.smtp((octets or message()).removesuffix(b"\r\n") + b"\r\n.")
 
 
+def anonymous(process: psutil.Process) -> int:
+    """Octets resident but for pages of files, which the kernel can drop at any moment."""
+    held = process.memory_info()
+    return int(held.rss - held.shared)
+
+
 class Memory:
-    """The most that each process ever had resident, looked at many times a second."""
+    """The most memory that each process ever held, looked at many times a second."""
 
     def __init__(self, watched: Mapping[str, psutil.Process]) -> None:
         self._watched = dict(watched)
-        self.before = {name: process.memory_info().rss for name, process in self._watched.items()}
+        self.before = {name: anonymous(process) for name, process in self._watched.items()}
         self.most = dict(self.before)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -207,7 +213,7 @@ class Memory:
         while not self._stop.wait(0.03):
             for name, process in self._watched.items():
                 with contextlib.suppress(psutil.Error):
-                    self.most[name] = max(self.most[name], process.memory_info().rss)
+                    self.most[name] = max(self.most[name], anonymous(process))
 
     def grown(self) -> dict[str, int]:
         """MiB above the beginning, by process."""
