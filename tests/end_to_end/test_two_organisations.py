@@ -32,6 +32,8 @@ mx.example.test A  127.0.0.2
 example.net     MX 10 mx.example.net.
 mx.example.net  A  127.0.0.3
 quiet.example   MX 0 .
+ring.example    MX 10 elsewhere.ring.example.
+elsewhere.ring.example A 127.0.0.2
 """
 ALICE, BOB = "alice@example.test", "bob@example.net"
 
@@ -156,10 +158,13 @@ async def test_an_unknown_user_comes_back_as_a_report(two: Two) -> None:  # beha
 async def test_each_recipient_has_an_outcome_of_its_own(two: Two) -> None:  # behaviour 101
     title = subject()
     mail = message(ALICE, BOB, title)
-    await asyncio.to_thread(send, two.ours, mail, [BOB, "nobody@example.net", "someone@quiet.example"])
+    others = ["nobody@example.net", "someone@quiet.example", "someone@ring.example", "someone@nowhere.example"]
+    await asyncio.to_thread(send, two.ours, mail, [BOB, *others])
     assert "mx.example.net" in (await ended(two.ours, mail, BOB, "relayed"))["detail"]
     assert "5.1.1" in (await ended(two.ours, mail, "nobody@example.net", "failed"))["detail"]
     assert "5.1.10" in (await ended(two.ours, mail, "someone@quiet.example", "failed"))["detail"]  # RFC 7505
+    assert "5.4.6" in (await ended(two.ours, mail, "someone@ring.example", "failed"))["detail"]  # behaviour 100
+    assert "5.1.2" in (await ended(two.ours, mail, "someone@nowhere.example", "failed"))["detail"]
     assert len(await eventually(lambda: two.theirs.mail("bob", title))) == 1
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+import pytest
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from restante import errors
@@ -40,6 +42,11 @@ KINDS = {
     OutcomeKind.OUTCOME_KIND_DEFERRED: "deferred",
     OutcomeKind.OUTCOME_KIND_FAILED: "failed",
 }
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
+    """The loop that the relay runs on, and asyncio's, whose transports differ in places."""
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
 class FakeCore:

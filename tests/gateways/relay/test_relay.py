@@ -11,8 +11,11 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from restante.cli import certificates
+from restante.config import load
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante_gateways.relay import leases
+from restante_gateways.relay.gateway import Relay, RelaySettings
+from restante_gateways.relay.metrics import RelayMetrics
 from tests.gateways.relay.conftest import CONTENT, FakeCore, running
 from tests.harness.dns_server import dns_server
 from tests.harness.smtp_peer import DROP, HANG, smtp_peer
@@ -358,9 +361,20 @@ async def test_one_line_an_attempt_without_people() -> None:
     ],
 )
 async def test_settings_that_cannot_be_used_are_errors(settings: dict[str, object]) -> None:
-    from restante_gateways.relay.gateway import Relay, RelaySettings
-    from restante_gateways.relay.metrics import RelayMetrics
-
     made = RelaySettings(**{"own_name": "mx.example.test", **settings})  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         Relay(made, FakeCore(), RelayMetrics(CollectorRegistry()))
+
+
+def test_settings_come_from_the_configuration() -> None:
+    flags = {
+        "transport.hostname": "mx.example.test",
+        "relay.routes": {"example.net": "127.0.0.1:2525"},
+        "relay.allow_private": ["10.0.0.0/8"],
+        "relay.port": 26,
+        "smtp.listeners": {"mx": {"host": "127.0.0.2", "port": 26}, "submission": {"port": 587}},
+    }
+    made = RelaySettings.from_config(load(None, {}, flags))
+    assert made.own_name == "mx.example.test" and made.port == 26
+    assert made.routes == (("example.net", "127.0.0.1:2525"),) and made.allow_private == ("10.0.0.0/8",)
+    assert made.ourselves == (("127.0.0.2", 26),)
