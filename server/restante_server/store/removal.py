@@ -243,7 +243,7 @@ def ownerless(tx: Connection, most: int) -> list[int]:
 
 
 def dismantle(tx: Connection, mailbox_id: int, most: int, now: int) -> bool:
-    """Remove a mailbox without an owner for good, at most `most` messages at a time; True when nothing is left of it."""
+    """Remove a mailbox without an owner for good, at most `most` messages at a time; True when all of it is gone."""
     if tx.execute(_is_ownerless, {"mailbox": mailbox_id}).first() is None:
         return True
     some = IdSet.of(tx.execute(_some_messages, {"mailbox": mailbox_id, "most": most}).scalars())

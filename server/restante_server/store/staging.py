@@ -13,10 +13,11 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -28,6 +29,8 @@ from restante_server.mime.canonical import Canonicaliser, NulFound, line_ends
 from restante_server.mime.facts import Facts, scan
 from restante_server.store import contents
 from restante_server.store.contents import NewContent, Place, Stored
+
+R = TypeVar("R")
 
 HOUR = 3_600_000_000  # microseconds
 FLUSH_OCTETS = 1 << 20  # octets held before they go to a file
@@ -94,15 +97,8 @@ class Contents:
     async def stage(self, octets: bytes, form: Form) -> Staged:
         """One content that is here already. Raises MessageTooLarge, InvalidContent, StoreFull."""
         writer = self.writer(form)
-        await writer.feed(octets)
-        return await writer.finish()
-
-    async def stage_chunks(self, chunks: AsyncIterable[bytes], form: Form) -> Staged:
-        """One content from its chunks."""
-        writer = self.writer(form)
         try:
-            async for chunk in chunks:
-                await writer.feed(chunk)
+            await writer.feed(octets)
             return await writer.finish()
         except BaseException:
             writer.abandon()
@@ -138,6 +134,7 @@ class Writer:
     _canonical: Canonicaliser = field(default_factory=Canonicaliser)
     _file: int = -1
     _name: str = ""
+    _registering: bool = False  # from here on the file belongs to a row, or to the sweep
     _ends_with_cr: bool = False  # a CR at the end of what came: its LF must be next
 
     async def feed(self, octets: bytes) -> None:
@@ -151,7 +148,7 @@ class Writer:
             self._require_canonical(octets)
         self._take(octets)
         if self._held >= FLUSH_OCTETS:
-            await asyncio.to_thread(self._flush)
+            await _on_thread(self._flush)
 
     async def finish(self) -> Staged:
         """The content, parsed, and durable when it is in a file."""
@@ -165,7 +162,7 @@ class Writer:
             facts = await _scan(octets) if self._form is not Form.ANY else None
             new = NewContent(self._size, self._digest.digest(), _structure(facts), octets, None)
             return Staged(self._size, facts, changed, new)
-        facts = await asyncio.to_thread(self._complete)
+        facts = await _on_thread(self._complete)
         new = NewContent(self._size, self._digest.digest(), _structure(facts), None, self._name)
         return await self._register(new, facts, changed)
 
@@ -174,6 +171,7 @@ class Writer:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self._name and not self._registering:
             (self._contents.directory / self._name).unlink(missing_ok=True)
         self._chunks.clear()
 
@@ -235,8 +233,19 @@ class Writer:
             contents.pin(tx, content_id, pin_id, now + HOUR)
             return content_id
 
+        self._registering = True
         content_id = await self._contents.db.write(Call(run, rows=2))
         return Staged(self._size, facts, changed, None, content_id, pin_id)
+
+
+async def _on_thread(work: Callable[[], R]) -> R:
+    """Run it on a worker thread; when cancelled, only once the thread has let go of the file."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
 
 
 def _structure(facts: Facts | None) -> bytes:

@@ -16,7 +16,7 @@ ROUNDS: Final = 1_000  # of one call; what is left then is done the next time
 
 
 async def tidy(db: Database, settings: Store, now: int) -> None:
-    """Purge deleted mail past its time or its room, and mailboxes without an owner; forget removals, request ids and uploads past theirs."""
+    """Purge deleted mail past its time or room and mailboxes without an owner; forget what else is past its time."""
     await purge_deleted(db, now - settings.recoverable_days * DAY, now)
     await trim_deleted(db, settings.recoverable_octets, now)
     await purge_ownerless(db, now)
