@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from restante.v1.submission_pb2 import EnvelopeRecipient, SubmitMessageRequest
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_server.db import schema
+from tests.harness.postgres import PostgresServer
 from tests.server.api.served import UNARY_FIELDS, Served, operation, request_id, served, token_metadata
+from tests.server.conftest import BOTH
 
 together = pytest.mark.asyncio(loop_scope="module")
 
@@ -104,9 +106,20 @@ class House:
     token: bytes
 
 
+@pytest.fixture(scope="module", params=BOTH)
+def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database; "" for SQLite in the data directory."""
+    if request.param == "sqlite":
+        yield ""
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield url
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with served(Path(tmp_path_factory.mktemp("idempotence"))) as core:
+async def house(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> AsyncIterator[House]:
+    async with served(Path(tmp_path_factory.mktemp("idempotence")), STORE__URL=store_url) as core:
         token = (await core.session("alice")).session_token
         for _ in range(30):
             first = AppendMessageRequest(folder_id=1, content=MESSAGE, request_id=request_id())
