@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import imaplib
 import json
+import random
 import secrets
 import signal
 import smtplib
@@ -34,6 +35,7 @@ from restante.methods import Method, Request, Response
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
 
+PORTS = range(10_000, 20_000)
 START_SECONDS = 60.0
 END_SECONDS = 30.0
 POLL_SECONDS = 0.1
@@ -41,12 +43,18 @@ T = TypeVar("T")
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that nobody listens on now."""
+    """Ports that nobody listens on now, below those that outgoing connections are given."""
     with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((host, 0))
-        return [one.getsockname()[1] for one in sockets]
+        found: list[int] = []
+        for port in random.sample(PORTS, len(PORTS)):
+            try:
+                opened.enter_context(socket.socket()).bind((host, port))
+            except OSError:
+                continue
+            found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError("no free ports")
 
 
 async def eventually(look: Callable[[], T], seconds: float = 20.0, what: str = "it") -> T:
