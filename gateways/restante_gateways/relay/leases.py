@@ -27,8 +27,8 @@ from restante_gateways.relay.outcomes import OUR_FAULT, SENDING_IS_OFF, Outcome,
 
 log = structlog.get_logger("relay")
 
-LEASE_SECONDS = 300
-RENEW_SECONDS = 60.0
+LEASE_SECONDS = 120  # so long mail waits that a relay had when it died
+RENEW_SECONDS = 30.0
 MAX_LEASES = 1_000  # in one request
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from restante.cli import certificates
 from restante.config import load
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
-from restante_gateways.relay import leases
+from restante_gateways.relay import leases, pool
 from restante_gateways.relay.gateway import Relay, RelaySettings
 from restante_gateways.relay.metrics import RelayMetrics
 from tests.gateways.relay.conftest import CONTENT, FakeCore, running
@@ -240,6 +240,34 @@ async def test_connections_are_bounded_for_each_host_and_slots_come_back() -> No
         ends = [await core.outcomes(lease) for lease in many]
         assert len(ends) == 20
         assert 1 <= peer.most_open <= 2 + 2  # two at work, and at most two just leaving
+        assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]
+
+
+async def test_idle_connections_are_bounded_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "KEEP_SECONDS", 0.2)
+    core = FakeCore()
+    async with smtp_peer() as one, smtp_peer("127.0.0.2") as other:
+        routes = {"one.example": f"127.0.0.1:{one.port}", "other.example": f"127.0.0.2:{other.port}"}
+        async with running(core, routes, connections=1):
+            await core.outcomes(core.put(BOB, destination="one.example"))
+            await core.outcomes(core.put(BOB, destination="other.example"))
+            assert one.open_now == 0 and other.open_now == 1
+            await asyncio.sleep(0.5)
+            assert other.open_now == 0 and other.commands[-1] == "QUIT"
+
+
+async def test_a_host_that_says_nothing_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "SLOW_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "ALONE_SECONDS", 0.6)
+    core = FakeCore()
+    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}, connections_per_host=1):
+        peer.replies["greeting"] = HANG
+        many = [core.put(BOB) for _ in range(10)]
+        ends = [await core.outcomes(lease, seconds=2.0) for lease in many]
+        assert ends == [[("deferred", "4.4.1")]] * 10
+        assert peer.connections == 1  # the others did not wait for it again
+        peer.replies.clear()
+        await asyncio.sleep(0.7)
         assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]
 
 
