@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from restante_server.db.engine import Database
+from restante_server.db.marks import DIRECTORY
+from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
 
 if TYPE_CHECKING:
     from restante.config import Config
@@ -33,8 +35,13 @@ class Core:
     notifier: Notifier
     authenticator: Authenticator
     dispatcher: Dispatcher = field(init=False)  # made with the core in hand
+    recipients: KnownRecipients = field(init=False)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _on_drain: set[Callable[[], None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.recipients = KnownRecipients(SECONDS_ALONE if self.db.dialect == "sqlite" else SECONDS)
+        self.db.when_committed(DIRECTORY, self.recipients.forget)
 
     def hold(self, task: asyncio.Task[Any]) -> None:
         """Keep a task from being forgotten while it runs."""

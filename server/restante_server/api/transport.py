@@ -38,13 +38,14 @@ from restante.v1.transport_pb2 import (
 from restante_server.api import access
 from restante_server.api.caller import Call
 from restante_server.api.dispatch import translate
-from restante_server.api.registry import read, stream
+from restante_server.api.registry import direct, stream
 from restante_server.api.writes import DAY, REQUEST_ID_OCTETS, fingerprint
 from restante_server.directory import addresses
 from restante_server.directory.lookup import Kind, Resolution, resolve_many
 from restante_server.store.listing import listing_of
 from restante_server.store.requests import Key
 from restante_server.transport import delivery, route
+from restante_server.transport.delivery import Inbox
 from restante_server.transport.intake import Arrived, Intake
 from restante_server.transport.records import Incoming, Recipient
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
@@ -65,8 +66,8 @@ POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3: without a domain
 GATEWAY_OR_SENDER = access.identities("smtp", or_sessions=(Scope.SCOPE_SMTP_SUBMIT, Scope.SCOPE_API))
 
 
-@read(methods.VERIFY_RECIPIENTS, rule=GATEWAY_OR_SENDER)
-def verify_recipients(tx: Connection, call: Call, request: VerifyRecipientsRequest) -> VerifyRecipientsResponse:
+@direct(methods.VERIFY_RECIPIENTS, rule=GATEWAY_OR_SENDER, reads=True)
+async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> VerifyRecipientsResponse:
     """See TransportService.VerifyRecipients."""
     if len(request.forward_paths) > MAX_VERIFIED:
         raise InvalidArgument(field="forward_paths", problem=f"more than {MAX_VERIFIED}")
@@ -74,8 +75,16 @@ def verify_recipients(tx: Connection, call: Call, request: VerifyRecipientsReque
         call.core.contents.require_room()
     except StoreFull:
         return VerifyRecipientsResponse(verdicts=[_refused(StoreFull) for _ in request.forward_paths])
-    resolutions = resolve_many(tx, list(request.forward_paths))
-    inboxes = delivery.inboxes(tx, (found.mailbox_id for found in resolutions if found.kind is Kind.LOCAL))
+    recipients, paths = call.core.recipients, list(request.forward_paths)
+    if all((known := recipients.get(path)) is not None and known.open for path in paths):
+        return VerifyRecipientsResponse(verdicts=[RecipientVerdict(accepted=True)] * len(paths))
+    generation = recipients.generation
+    resolutions, inboxes = await call.core.dispatcher.short_read(partial(_look, paths=paths))
+    for found in resolutions:
+        inbox = inboxes.get(found.mailbox_id)
+        recipients.keep(
+            generation, found, open=found.kind is Kind.ALIAS or (inbox is not None and inbox.quota_octets is None)
+        )
     verdicts = []
     for path, found in zip(request.forward_paths, resolutions, strict=True):
         problem: type[RestanteError] | None = None
@@ -89,6 +98,11 @@ def verify_recipients(tx: Connection, call: Call, request: VerifyRecipientsReque
             problem = QuotaExceeded
         verdicts.append(_refused(problem) if problem is not None else RecipientVerdict(accepted=True))
     return VerifyRecipientsResponse(verdicts=verdicts)
+
+
+def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[int, Inbox]]:
+    resolutions = resolve_many(tx, paths)
+    return resolutions, delivery.inboxes(tx, (found.mailbox_id for found in resolutions if found.kind is Kind.LOCAL))
 
 
 def _refused(problem: type[RestanteError]) -> RecipientVerdict:
@@ -372,10 +386,23 @@ def require_trace_field(trace_field: str) -> None:
         raise InvalidArgument(field="trace_field", problem="not one Received field")
 
 
+async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:
+    """Where mail for these goes now: what was found for RCPT a moment ago is there still, unless it has changed."""
+    recipients = call.core.recipients
+    known = [recipients.get(path) for path in paths]
+    if None not in known:
+        return [found.resolution for found in known if found is not None]
+    generation = recipients.generation
+    resolutions: list[Resolution] = await call.core.dispatcher.short_read(partial(resolve_many, wanted=paths))
+    for found in resolutions:
+        recipients.keep(generation, found)
+    return resolutions
+
+
 async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Arrived) -> int:
     transport = call.core.transport
     paths = [recipient.forward_path for recipient in envelope.recipients]
-    resolutions: list[Resolution] = await call.core.dispatcher.short_read(partial(resolve_many, wanted=paths))
+    resolutions = await _resolve(call, paths)
     if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
         raise RecipientNotFound(address=paths[0])
     facts = arrived.staged.facts

@@ -16,6 +16,7 @@ from restante_server.db.errors import UnsupportedDatabase
 from restante_server.db.group import Bounds, Locks
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import FaultHooks, Observer
+from restante_server.db.marks import Marks
 from restante_server.db.operation import Operation
 from restante_server.db.pipeline import Pipeline, QueueLimits
 from restante_server.db.postgresql import PostgresBackend, PostgresSettings
@@ -60,6 +61,7 @@ class Database:
     ) -> None:
         self._backend, self._settings, self._locks = backend, settings, locks
         self._faults, self._observer, self._clock = faults, observer, clock
+        self._marks = Marks()
         self._started: _Started | None = None
         self._closed = False
 
@@ -95,6 +97,10 @@ class Database:
     def waiting_reads(self) -> int:
         """Reads that wait for a thread or run."""
         return self._started.reads.waiting if self._started else 0
+
+    def when_committed(self, mark: str, tell: Callable[[], object]) -> None:
+        """Be told of each commit marked so (see `marks`), on another thread, before its writers are answered."""
+        self._marks.when_committed(mark, tell)
 
     async def write(self, operation: Operation[R], *, deadline: float | None = None) -> R:
         """See Pipeline.write: the result, once durable."""
@@ -172,6 +178,7 @@ class Database:
                     self._faults,
                     self._observer,
                     self._clock,
+                    self._marks,
                 ),
                 ReadPool(
                     self._backend, handover, settings.readers, settings.max_waiting_reads, self._observer, self._clock

@@ -17,6 +17,7 @@ from restante_server.db.backend import Backend, LockRows, Savepoint, Verdict
 from restante_server.db.clock import Clock, use
 from restante_server.db.errors import CommitFailed, DatabaseError
 from restante_server.db.hooks import FaultHooks
+from restante_server.db.marks import Marks
 from restante_server.db.operation import Mergeable, Operation, sets
 
 log = logging.getLogger(__name__)
@@ -91,9 +92,16 @@ class GroupRunner:
     """Owns one writer connection. Used on one thread only."""
 
     def __init__(
-        self, backend: Backend, bounds: Bounds, locks: Locks, faults: FaultHooks | None, clock: Clock | None
+        self,
+        backend: Backend,
+        bounds: Bounds,
+        locks: Locks,
+        faults: FaultHooks | None,
+        clock: Clock | None,
+        marks: Marks,
     ) -> None:
         self._backend, self._bounds, self._faults, self._clock = backend, bounds, faults, clock
+        self._marks = marks
         self._locks = locks if backend.locks_rows else Locks()
         self._connection: Connection | None = None
 
@@ -261,6 +269,7 @@ class GroupRunner:
             if self._faults is not None:
                 self._faults.before_commit(tx)
             transaction.commit()
+            self._marks.committed(tx)
             if self._faults is not None:
                 self._faults.after_commit(tx)
         except BaseException as error:

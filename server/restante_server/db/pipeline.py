@@ -26,6 +26,7 @@ from restante_server.db.group import Bounds, GroupRunner, Item, Locks
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import FaultHooks, Observer
 from restante_server.db.lane import Lane
+from restante_server.db.marks import Marks
 from restante_server.db.operation import Operation
 
 R = TypeVar("R")
@@ -52,6 +53,7 @@ class Pipeline:
         faults: FaultHooks | None,
         observer: Observer,
         clock: Clock | None,
+        marks: Marks,
     ) -> None:
         self._handover, self._limits = handover, limits
         self.operations = 0  # inside
@@ -61,7 +63,7 @@ class Pipeline:
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
         self._lanes = [
-            Lane(number, GroupRunner(backend, bounds, locks, faults, clock), bounds, self._post, observer)
+            Lane(number, GroupRunner(backend, bounds, locks, faults, clock, marks), bounds, self._post, observer)
             for number in range(backend.lanes)
         ]
 

@@ -15,6 +15,7 @@ from restante.errors import (
     InvalidArgument,
     RecipientNotFound,
 )
+from restante_server.db.marks import DIRECTORY, mark
 from restante_server.db.schema import account, alias, domain
 from restante_server.directory import addresses
 
@@ -57,6 +58,7 @@ def create(tx: Connection, now: int, name: str) -> Domain:
     if tx.execute(select(domain.c.domain_id).where(domain.c.ascii_name == key)).first() is not None:
         raise DomainExists(domain=key)
     tx.execute(insert(domain).values(ascii_name=key, name=name, created_at=now))
+    mark(tx, DIRECTORY)
     return get(tx, name)
 
 
@@ -85,6 +87,7 @@ def set_catch_all(tx: Connection, name: str, address: str) -> Domain:
     if key is not None and not is_taken(tx, key):
         raise RecipientNotFound(address=address)
     tx.execute(update(domain).where(domain.c.domain_id == found.domain_id).values(catch_all=key))
+    mark(tx, DIRECTORY)
     return get(tx, name)
 
 
@@ -95,6 +98,7 @@ def remove(tx: Connection, name: str) -> None:
     if found.account_count or found.alias_count:
         raise DomainNotEmpty(domain=found.ascii_name)
     tx.execute(delete(domain).where(domain.c.domain_id == domain_id))
+    mark(tx, DIRECTORY)
 
 
 def lock(tx: Connection, ascii_domain: str) -> int:
@@ -123,12 +127,14 @@ def claim(tx: Connection, address: addresses.Address) -> int:
     domain_id = lock(tx, address.ascii_domain)
     if is_taken(tx, address.key):
         raise AddressExists(address=str(address))
+    mark(tx, DIRECTORY)
     return domain_id
 
 
 def release(tx: Connection, key: str) -> None:
     """The account or alias of this key is going: nobody's catch-all may name it any longer."""
     tx.execute(update(domain).where(domain.c.catch_all == key).values(catch_all=None))
+    mark(tx, DIRECTORY)
 
 
 def _domain(row: RowMapping) -> Domain:

@@ -9,7 +9,9 @@ from typing import Final
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from restante.errors import LeaseLost, MailboxNotFound, MaildropInUse, QuotaExceeded
+from restante_server.db import prepared
 from restante_server.db.clock import now_microseconds
+from restante_server.db.marks import DIRECTORY, mark
 from restante_server.db.schema import account, mailbox, maildrop_lease
 from restante_server.store import folders
 from restante_server.store.folders import Role
@@ -112,6 +114,7 @@ def assign(tx: Connection, mailbox_id: int, account_id: int | None) -> None:
 def set_quota(tx: Connection, mailbox_id: int, quota_octets: int | None) -> None:
     """Limit what may be used; None: no limit. What is there already stays."""
     tx.execute(_limit, {"mailbox": mailbox_id, "quota": quota_octets})
+    mark(tx, DIRECTORY)
 
 
 def get(tx: Connection, mailbox_id: int) -> MailboxFacts:
@@ -130,10 +133,10 @@ def _mailbox_facts(row: RowMapping) -> MailboxFacts:
 
 def change_number(tx: Connection, mailbox_id: int) -> int:
     """The highest change number given. Raises MailboxNotFound."""
-    number = tx.execute(_number, {"mailbox": mailbox_id}).scalar()
-    if number is None:
+    row = prepared.first(tx, _number, {"mailbox": mailbox_id})
+    if row is None:
         raise MailboxNotFound(mailbox_id=mailbox_id)
-    return int(number)
+    return int(row[0])
 
 
 def change_numbers(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, int]:

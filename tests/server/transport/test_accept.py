@@ -19,7 +19,7 @@ from restante.v1.transport_pb2 import (
 )
 from restante_server.api import transport as transport_api
 from restante_server.db.operation import Call as Write
-from restante_server.directory import accounts
+from restante_server.directory import accounts, aliases, domains
 from restante_server.store import mailboxes
 from restante_server.transport.states import State
 from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World
@@ -325,6 +325,47 @@ async def test_recipients_are_verified(
     answer = await world.run(VerifyRecipientsRequest(forward_paths=paths, size_octets=size), caller)
     assert [verdict.reason for verdict in answer.verdicts] == verdicts
     assert [verdict.accepted for verdict in answer.verdicts] == [not reason for reason in verdicts]
+
+
+async def verdict(world: World, path: str) -> str:
+    answer = await world.run(VerifyRecipientsRequest(forward_paths=[path]), world.gateway())
+    return answer.verdicts[0].reason or "ACCEPTED"
+
+
+async def test_a_known_recipient_is_asked_for_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await verdict(world, "alice@example.test") == "ACCEPTED"
+    monkeypatch.setattr(world.core.dispatcher, "short_read", None)  # nothing may be read any more
+    assert await verdict(world, "alice@example.test") == "ACCEPTED"
+    assert (await world.accept(["alice@example.test"])).accepted
+    assert len(await world.letters("alice")) == 1
+
+
+async def test_room_in_a_mailbox_with_a_quota_is_looked_at_each_time(world: World) -> None:
+    await world.add_account("dora@example.test", quota_octets=2 * len(MESSAGE))
+    for expected in ("ACCEPTED", "QUOTA_EXCEEDED"):
+        found = await world.run(
+            VerifyRecipientsRequest(forward_paths=["dora@example.test"], size_octets=len(MESSAGE)), world.gateway()
+        )
+        assert (found.verdicts[0].reason or "ACCEPTED") == expected
+        await world.accept(["dora@example.test"])
+
+
+async def test_a_change_of_the_directory_is_seen_by_the_next_message(world: World) -> None:
+    await world.add_alias("team@example.test", "bob@example.test")
+    for path in ("alice@example.test", "bob+lists@example.test", "team@example.test"):
+        assert await verdict(world, path) == "ACCEPTED"
+    await world.db.write(Write(lambda tx: accounts.remove(tx, "alice@example.test")))
+    assert await verdict(world, "alice@example.test") == "RECIPIENT_NOT_FOUND"
+    assert (await world.accept(["alice@example.test"])).reason == "RECIPIENT_NOT_FOUND"
+    await world.add_alias("bob+lists@example.test", "carol@example.test")
+    await world.accept(["bob+lists@example.test"])
+    assert (len(await world.letters("bob")), len(await world.letters("carol"))) == (0, 1)
+    await world.db.write(Write(lambda tx: aliases.remove(tx, "team@example.test")))
+    assert await verdict(world, "team@example.test") == "RECIPIENT_NOT_FOUND"
+    await world.set_catch_all("carol@example.test")
+    assert await verdict(world, "nobody@example.test") == "ACCEPTED"
+    await world.db.write(Write(lambda tx: domains.set_catch_all(tx, "example.test", "")))
+    assert await verdict(world, "nobody@example.test") == "RECIPIENT_NOT_FOUND"
 
 
 async def test_a_smaller_quota_is_obeyed_at_once(world: World) -> None:

@@ -1,0 +1,65 @@
+"""Recipients that were found lately, in memory: mail for the same people comes again, and each message asks twice.
+
+Only what was found is kept, never that somebody is not there, and no figure that mail changes. A change of the
+directory by this core empties it at once (`marks.DIRECTORY`); what another core changed is seen when an entry has grown
+old. Who places a message still notices in its transaction that a mailbox has gone.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from restante_server.directory.lookup import Kind, Resolution
+
+SECONDS = 2.0
+SECONDS_ALONE = 60.0  # where only one core has the database open
+MOST = 20_000  # entries, an alias with many targets counting as many
+FORMS = (Kind.LOCAL, Kind.ALIAS)
+
+
+class Known(NamedTuple):
+    """One address that leads somewhere."""
+
+    resolution: Resolution
+    open: bool  # takes mail of any size: nothing has to be asked at RCPT
+    good_until: float  # a moment of time.monotonic()
+
+
+class KnownRecipients:
+    """By address as it was asked for. `forget` may be called on any thread, the rest belongs to the event loop."""
+
+    def __init__(self, seconds: float = SECONDS, most: int = MOST) -> None:
+        self._seconds, self._most = seconds, most
+        self._entries: dict[str, Known] = {}  # in order of arrival: the oldest make room
+        self._weight = 0
+        self.generation = 0
+        """Changes with `forget`. To be taken before the database is asked, and given to `keep` with the answer."""
+
+    def get(self, address: str) -> Known | None:
+        """What is known of an address and not yet old."""
+        known = self._entries.get(address)
+        if known is None or known.good_until > time.monotonic():
+            return known
+        return None
+
+    def keep(self, generation: int, resolution: Resolution, *, open: bool | None = None) -> None:
+        """Remember an answer. `open` None: nobody looked, and what was known of that stays."""
+        if generation != self.generation or resolution.kind not in FORMS:
+            return
+        if any(target.kind is Kind.UNKNOWN for target in resolution.targets):
+            return
+        before = self._entries.pop(resolution.address, None)
+        if before is not None:
+            self._weight -= 1 + len(before.resolution.targets)
+            open = before.open if open is None else open
+        self._entries[resolution.address] = Known(resolution, bool(open), time.monotonic() + self._seconds)
+        self._weight += 1 + len(resolution.targets)
+        while self._weight > self._most:
+            oldest = self._entries.pop(next(iter(self._entries)))
+            self._weight -= 1 + len(oldest.resolution.targets)
+
+    def forget(self) -> None:
+        """The directory has changed."""
+        self.generation += 1
+        self._entries, self._weight = {}, 0
