@@ -20,8 +20,8 @@ from restante_server.store.changes import Touched
 COMPARE_SECONDS = 5.0
 COMPARE_AT_ONCE = 500  # mailboxes in one read
 
-Hint = Callable[[int, frozenset[int]], None]
-"""Called with a change number and the folders touched; none: not known. Must not block."""
+Hint = Callable[[int, frozenset[int], bool], None]
+"""Called with a change number, the folders touched (none: not known), and whether there is no haste. Must not block."""
 
 
 @dataclass(eq=False, slots=True)
@@ -60,12 +60,19 @@ class Notifier:
     def changed(self, touched: Mapping[int, Touched]) -> None:
         """A commit of this core, in commit order."""
         for mailbox_id, what in touched.items():
-            self.hint(mailbox_id, what.change_number, frozenset(what.folder_ids), first=what.first)
+            folder_ids = frozenset(what.folder_ids)
+            self.hint(mailbox_id, what.change_number, folder_ids, first=what.first, answered=what.answered)
         for tell in self._abroad:
             tell(touched)
 
     def hint(
-        self, mailbox_id: int, change_number: int, folder_ids: frozenset[int] = frozenset(), *, first: int = 0
+        self,
+        mailbox_id: int,
+        change_number: int,
+        folder_ids: frozenset[int] = frozenset(),
+        *,
+        first: int = 0,
+        answered: bool = False,
     ) -> None:
         """A mailbox has this change number now; told once. The folders are those of the numbers from `first` on.
 
@@ -77,7 +84,7 @@ class Notifier:
             self._known[mailbox_id] = change_number
             complete = 0 < first <= known + 1
             for watched in tuple(among):
-                watched.hint(change_number, folder_ids if complete else frozenset())
+                watched.hint(change_number, folder_ids if complete else frozenset(), answered and complete)
 
     def tell_abroad(self, tell: Callable[[Mapping[int, Touched]], None]) -> None:
         """Pass commits of this core on to the others."""

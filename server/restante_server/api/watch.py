@@ -31,6 +31,7 @@ from restante_server.api.notify import Watched
 from restante_server.api.registry import stream
 from restante_server.store import changes, folders, mailboxes
 
+QUIET_SECONDS = 0.05  # what the answer to its maker tells already is told to others together with what follows
 MAX_QUEUED = 4_096  # notices of one stream that the client has not taken
 MAX_QUEUED_OCTETS = 16 << 20  # of these notices
 MAX_SUBSCRIPTIONS = 1_000  # of one user's stream
@@ -47,6 +48,7 @@ class _Subscription:
     watched: Watched | None = None
     reading: bool = False  # a read is under way; `again` when more came meanwhile
     again: bool = False
+    waiting: asyncio.TimerHandle | None = None  # a read that is in no haste
 
 
 class Watcher:
@@ -136,21 +138,39 @@ class Watcher:
         if subscription is not None and subscription.watched is not None:
             self._call.core.notifier.forget(subscription.watched)
 
-    def _hint(self, subscription: _Subscription, change_number: int, folder_ids: frozenset[int]) -> None:
+    def _hint(
+        self, subscription: _Subscription, change_number: int, folder_ids: frozenset[int], answered: bool = False
+    ) -> None:
         if change_number <= subscription.since:
+            return
+        if self._call.core.authenticator.is_over(subscription.caller):
+            self._end_subscription(subscription)  # logged off at another core, which tells nobody
             return
         if not subscription.folder_id:
             subscription.since = change_number
             notice = MailboxChanged(change_number=change_number, folder_ids=sorted(folder_ids))
             self._tell(WatchResponse(subscription_id=subscription.id, mailbox=notice))
         elif not folder_ids or subscription.folder_id in folder_ids:
-            self._read(subscription)
+            self._read(subscription, QUIET_SECONDS if answered else 0.0)
 
-    def _read(self, subscription: _Subscription) -> None:
+    def _read(self, subscription: _Subscription, delay: float = 0.0) -> None:
+        if subscription.waiting is not None and not delay:
+            subscription.waiting.cancel()
+            self._read_now(subscription)
+            return
         if subscription.reading:
             subscription.again = True
             return
         subscription.reading = True
+        if delay:
+            subscription.waiting = asyncio.get_running_loop().call_later(delay, self._read_now, subscription)
+        else:
+            self._read_now(subscription)
+
+    def _read_now(self, subscription: _Subscription) -> None:
+        subscription.waiting = None
+        if self._subscriptions.get(subscription.id) is not subscription:
+            return
         tell = self._tell_changes if subscription.folder_id else self._tell_number
         self._call.core.spawn(tell(subscription), "watch")
 
@@ -205,13 +225,19 @@ class Watcher:
         """A session that is over is told nothing more, whatever its client does."""
         for subscription in list(self._subscriptions.values()):
             if self._is_over(subscription.caller, ended):
-                self._drop(subscription.id)
-                self._tell(WatchResponse(subscription_id=subscription.id, rejected=SessionRevoked.reason))
+                self._end_subscription(subscription)
         caller = self._call.caller
         if caller.identity:
             self._tell(WatchResponse(sessions_ended=ended))
         if self._is_over(caller, ended):
             self._end(SessionRevoked(), WatchResponse(sessions_ended=ended))
+
+    def _end_subscription(self, subscription: _Subscription) -> None:
+        """Its session is over; with the stream's own session the stream is."""
+        self._drop(subscription.id)
+        self._tell(WatchResponse(subscription_id=subscription.id, rejected=SessionRevoked.reason))
+        if subscription.caller is self._call.caller:
+            self._end(SessionRevoked())
 
     def _is_over(self, caller: Caller, ended: SessionsEnded) -> bool:
         if caller.account_id != ended.account_id:

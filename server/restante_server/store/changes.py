@@ -39,6 +39,7 @@ class Touched:
     change_number: int  # the highest
     folder_ids: set[int] = field(default_factory=set)
     first: int = 0  # the lowest change number noted; what lies between belongs to the transaction too
+    answered: bool = False  # who made the change is given its rows with the answer: others need not be told in haste
 
 
 class Tombstone(NamedTuple):
@@ -181,6 +182,13 @@ def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int)
         known.first = min(known.first, change_number)
         known.change_number = max(known.change_number, change_number)
         known.folder_ids.update(folder_ids)
+
+
+def answer_with_rows(tx: Connection, mailbox_id: int) -> None:
+    """Note that the answer to this operation tells its changes itself."""
+    touched: dict[int, Touched] = tx.info.get(_TOUCHED, {})
+    if mailbox_id in touched:
+        touched[mailbox_id].answered = True
 
 
 def forget_touched(tx: Connection) -> None:

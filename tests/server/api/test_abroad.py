@@ -45,7 +45,7 @@ async def test_a_commit_of_one_core_reaches_the_watchers_of_another(
     cores = [Abroad(database_url, notifier) for notifier in notifiers]
     tasks = [asyncio.create_task(work()) for core in cores for work in (core.send, core.listen)]
     heard: asyncio.Queue[int] = asyncio.Queue()
-    notifiers[1].watch(5, lambda number, _: heard.put_nowait(number))
+    notifiers[1].watch(5, lambda number, *_: heard.put_nowait(number))
     try:
         await _until_heard(notifiers[0], heard, 1)
         await _break_connections(database_url)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from restante.v1.sync_pb2 import (
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_server.api import notify, watch
 from restante_server.api.caller import Caller
+from restante_server.db.operation import Call as Write
+from restante_server.directory import states
 from tests.server.api.served import Served, request_id, served, token_metadata
 
 MESSAGE = b"Subject: a\r\n\r\nb\r\n"
@@ -355,6 +358,23 @@ async def test_what_another_core_ended_is_noticed_within_five_seconds(core: Serv
     with pytest.raises(grpc.aio.AioRpcError):
         await watcher.read(5)
     assert time.monotonic() - began < 5
+
+
+async def test_a_session_logged_off_at_another_core_hears_of_no_more_mail(core: Served) -> None:
+    token, other = await token_of(core), await token_of(core)
+    native, gateway = Watcher(core, token=token), Watcher(core, identity="imap")
+    await native.subscribe(folder_id=INBOX)
+    by_gateway = (await core.session("bob", Scope.SCOPE_IMAP, identity="imap")).session_token
+    await gateway.subscribe(folder_id=INBOX, session_token=by_gateway)
+    for one, identity in ((token, ""), (by_gateway, "imap")):
+        caller = await core.core.authenticator.session(one, Caller(identity=identity))
+        await core.core.db.write(Write(partial(states.revoke, session_id=caller.session_id, token_seconds=900)))
+    await asyncio.sleep(1.5)  # a core looks every second
+    await append(core, other)
+    assert (await gateway.read()).rejected == "SESSION_REVOKED"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await native.read()
+    assert isinstance(errors.from_rpc_error(caught.value), errors.SessionRevoked)
 
 
 async def test_a_stream_of_messages_stops_when_its_session_ends(core: Served) -> None:
