@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
-from email.utils import decode_params
-from urllib.parse import unquote_to_bytes
+from email.utils import decode_params, quote, unquote
 
 MAX_DEPTH = 200
 
@@ -191,9 +190,9 @@ def _parameters(value: Value) -> dict[str, str]:
     pairs = [(texts[i].lower(), texts[i + 1]) for i in range(0, len(texts) - 1, 2)]
     found = {}
     try:
-        decoded = decode_params([("", ""), *((name, f'"{text}"') for name, text in pairs)])[1:]
+        decoded = decode_params([("", ""), *((name, f'"{quote(text)}"') for name, text in pairs)])[1:]
     except (ValueError, IndexError):
-        decoded = [(name, f'"{text}"') for name, text in pairs]  # shown as it came
+        decoded = [(name, f'"{quote(text)}"') for name, text in pairs]  # shown as it came
     for name, text in decoded:
         found[name] = _decoded(text)
     return found
@@ -202,9 +201,8 @@ def _parameters(value: Value) -> dict[str, str]:
 def _decoded(text: str | tuple[str | None, str | None, str]) -> str:
     if isinstance(text, tuple):
         charset, _language, value = text
-        octets = unquote_to_bytes(value.strip('"').encode("latin-1", "replace"))
-        return _with_charset(octets, charset or "utf-8")
-    plain = text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
+        return _with_charset(unquote(value).encode("latin-1", "replace"), charset or "utf-8")
+    plain = unquote(text)
     if "=?" not in plain:
         return plain
     try:
