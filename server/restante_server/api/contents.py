@@ -77,13 +77,14 @@ async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkRe
     if len(request.octets) > MAX_PIECE_OCTETS:
         raise InvalidArgument(field="octets", problem=f"more than {MAX_PIECE_OCTETS}")
     call.core.contents.require_room()
+    limit = call.core.contents.settings.max_message_octets
     account_id = call.caller.account_id
 
     def first_piece(tx: Connection) -> UploadChunkResponse:
         upload_id = secrets.token_bytes(16)
         uploads.begin(tx, upload_id, account_id, request.kind, call.now)
         found = uploads.get(tx, upload_id, account_id, call.now)
-        received = uploads.add_piece(tx, found, request.offset_octets, request.octets)
+        received = uploads.add_piece(tx, found, request.offset_octets, request.octets, limit)
         return UploadChunkResponse(upload_id=upload_id, received_octets=received)
 
     def later_piece(tx: Connection) -> UploadChunkResponse:
@@ -92,7 +93,7 @@ async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkRe
             return UploadChunkResponse(
                 upload_id=request.upload_id, received_octets=found.received_octets, finished=True
             )
-        received = uploads.add_piece(tx, found, request.offset_octets, request.octets)
+        received = uploads.add_piece(tx, found, request.offset_octets, request.octets, limit)
         return UploadChunkResponse(upload_id=request.upload_id, received_octets=received)
 
     if request.upload_id:

@@ -25,6 +25,8 @@ from restante_server.store.selection import Selection
 MOST_RUNS: Final = 100_000  # in one request
 MOST_MESSAGE_IDS: Final = 1_000
 MOST_PART_NUMBERS: Final = 1_000
+FIRST_SECOND: Final = -62_135_596_800  # 0001-01-01
+LAST_SECOND: Final = 253_402_300_799  # 9999-12-31
 
 SECTION_KINDS: Final = {
     SectionKind.SECTION_KIND_WHOLE: Kind.WHOLE,
@@ -42,7 +44,12 @@ def timestamp(microseconds: int) -> Timestamp:
 
 
 def microseconds(moment: Timestamp) -> int:
-    """A moment for the tables; what is finer than a microsecond is dropped."""
+    """A moment for the tables; what is finer than a microsecond is dropped.
+
+    Raises InvalidArgument for one that a Timestamp may not hold: outside of the years 1 to 9999.
+    """
+    if not FIRST_SECOND <= moment.seconds <= LAST_SECOND or not 0 <= moment.nanos < 1_000_000_000:
+        raise InvalidArgument(field="timestamp", problem="outside of the years 1 to 9999")
     return moment.seconds * 1_000_000 + moment.nanos // 1_000
 
 

@@ -53,8 +53,8 @@ async def write_message(call: Call, draft: Draft) -> bytes:
 
 
 def upload_ids(draft: Draft) -> list[bytes]:
-    """The uploads that a draft uses up: take them in the transaction that stores its message."""
-    return [attachment.upload_id for attachment in draft.attachments if attachment.upload_id]
+    """The uploads that a draft uses up, each once: take them in the transaction that stores its message."""
+    return list(dict.fromkeys(attachment.upload_id for attachment in draft.attachments if attachment.upload_id))
 
 
 def use_up(tx: Connection, upload_id: bytes, call: Call) -> None:

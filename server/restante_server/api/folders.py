@@ -162,7 +162,7 @@ def list_subscriptions(
 
 def _skip(of: str, page_token: str) -> int:
     (start,) = pages.key(of, page_token)
-    return int(start) if start.isascii() and start.isdecimal() else 0
+    return pages.number(start) if start else 0
 
 
 def _role(role: int) -> int:

@@ -109,6 +109,7 @@ def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool,
         delta = changes.folder_changes(tx, mailbox_id, messages.folder_id, since, most=MOST_CHANGES)
     except (ResultTooLarge, CursorInvalid):
         return None
+    changes.answer_with_rows(tx, mailbox_id)
     return convert.folder_changes(delta)
 
 
@@ -195,7 +196,7 @@ def list_recoverable_messages(
 ) -> v1.ListRecoverableMessagesResponse:
     size = pages.size(request.page_size)
     deleted_at, message_id = pages.key("recoverable", request.page_token, 2)
-    after = (int(deleted_at), int(message_id)) if deleted_at else None
+    after = (pages.number(deleted_at), pages.number(message_id)) if deleted_at else None
     found = removal.recoverable_page(tx, call.mailbox_id(request.mailbox_id), after, size + 1)
     shown = found[:size]
     kept = call.core.settings.store.recoverable_days * DAY

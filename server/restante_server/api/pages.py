@@ -12,6 +12,8 @@ from restante.errors import InvalidArgument, InvalidPageToken
 DEFAULT_SIZE = 100
 MAX_SIZE = 1_000
 MAX_TOKEN_CHARACTERS = 4_096
+MAX_DIGITS = 20
+HIGHEST = 1 << 63
 
 
 def size(requested: int) -> int:
@@ -43,6 +45,13 @@ def key(of: str, page_token: str, parts: int = 1) -> tuple[str, ...]:
     if found[0] != _mark(of) or any("\0" in part or not part.isprintable() for part in found):
         raise InvalidPageToken
     return tuple(found[1:])
+
+
+def number(part: str) -> int:
+    """A number of a key, as a table could hold it. Raises InvalidPageToken."""
+    if not (part.isascii() and part.isdecimal()) or len(part) > MAX_DIGITS or int(part) >= HIGHEST:
+        raise InvalidPageToken
+    return int(part)
 
 
 def _mark(of: str) -> str:

@@ -25,7 +25,7 @@ def list_queue(tx: Connection, call: Call, request: v1.ListQueueRequest) -> v1.L
     """See AdminService.ListQueue."""
     size, of = pages.size(request.page_size), f"queue {request.destination}"
     numbers = pages.key(of, request.page_token, 3)
-    after = Place(*map(int, numbers)) if all(number.isdecimal() for number in numbers) else None
+    after = Place(*map(pages.number, numbers)) if any(numbers) else None
     destination = addresses.ascii_domain(request.destination, literal=True) if request.destination else ""
     found = oversight.waiting(tx, destination, after, size + 1)
     following = ""
@@ -89,7 +89,7 @@ def trace_messages(tx: Connection, call: Call, request: v1.TraceMessagesRequest)
         return v1.TraceMessagesResponse(traces=map(_trace, oversight.by_id(tx, request.transport_id)))
     size, of = pages.size(request.page_size), f"trace {request.internet_message_id} {request.address}"
     (number,) = pages.key(of, request.page_token)
-    before = int(number) if number.isdecimal() else NO_LIMIT
+    before = pages.number(number) if number else NO_LIMIT
     if request.internet_message_id:
         found = oversight.by_message_id(tx, request.internet_message_id, before, size + 1)
     elif request.address:

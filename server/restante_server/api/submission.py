@@ -273,7 +273,7 @@ def list_submissions(tx: Connection, call: Call, request: ListSubmissionsRequest
     """See SubmissionService.ListSubmissions."""
     size = pages.size(request.page_size)
     (before,) = pages.key("submissions", request.page_token)
-    start = int(before) if before.isdecimal() else NO_LIMIT
+    start = pages.number(before) if before else NO_LIMIT
     found = submissions.page(tx, call.caller.account_id, start, size + 1)
     following = pages.token("submissions", str(found[size - 1].submission_id)) if len(found) > size else ""
     return ListSubmissionsResponse(submissions=map(record, found[:size]), next_page_token=following)

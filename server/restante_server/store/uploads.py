@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from restante.errors import UploadNotFound, UploadOffsetMismatch
+from restante.errors import MessageTooLarge, UploadNotFound, UploadOffsetMismatch
 from restante_server.db.schema import upload, upload_piece
 from restante_server.store.garbage import notice
 from restante_server.store.staging import HOUR, Staged
@@ -56,10 +56,10 @@ def get(tx: Connection, upload_id: bytes, account_id: int, now: int) -> Upload:
     return Upload(*row)
 
 
-def add_piece(tx: Connection, found: Upload, offset: int, octets: bytes) -> int:
+def add_piece(tx: Connection, found: Upload, offset: int, octets: bytes, limit: int) -> int:
     """Take a piece; returns how many octets have come. One that has come already is passed over.
 
-    Raises UploadOffsetMismatch when it does not continue where the upload stands.
+    Raises UploadOffsetMismatch when it does not continue where the upload stands, MessageTooLarge above `limit`.
     """
     received = found.received_octets
     if offset + len(octets) <= received:
@@ -68,6 +68,8 @@ def add_piece(tx: Connection, found: Upload, offset: int, octets: bytes) -> int:
         raise UploadOffsetMismatch(size_octets=received)
     tx.execute(insert(upload_piece).values(upload_id=found.upload_id, offset_octets=offset, octets=octets))
     received += len(octets)
+    if received > limit:
+        raise MessageTooLarge(limit_octets=limit)
     tx.execute(update(upload).where(upload.c.upload_id == found.upload_id).values(received_octets=received))
     return received
 

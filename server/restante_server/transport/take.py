@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from restante.errors import RequestIdReused, RestanteError, StoreBusy
+from restante.errors import RequestIdReused, RestanteError, StoreBusy, UploadNotFound
 from restante_server.db import prepared
 from restante_server.db.schema import request
 from restante_server.directory.upsert import insert_into
@@ -237,7 +237,8 @@ def _use_uploads(tx: Connection, item: Incoming) -> None:
     """Raises UploadNotFound, having taken none."""
     owner = item.account_id or 0
     for upload_id in item.uploads:
-        uploads.get(tx, upload_id, owner, item.accepted_at)
+        if uploads.get(tx, upload_id, owner, item.accepted_at).content_id is None:
+            raise UploadNotFound
     for upload_id in item.uploads:
         garbage.notice(tx, [uploads.take(tx, upload_id, owner, item.accepted_at)], item.accepted_at)
 
@@ -286,7 +287,7 @@ class _Draft:
         self.item, self.content_id = item, content_id
         self.transport_id = 0
         self.rows: list[Planned] = []
-        self.deliveries: list[tuple[int, int, Inbox, str]] = []  # recipient id, mailbox, Inbox, address
+        self.deliveries: list[tuple[int, int, Inbox, bytes]] = []  # recipient id, mailbox, Inbox, head
         self.also: list[tuple[int, int]] = []  # recipient id, mailbox that another recipient has brought it to
         chosen = {id(planned) for planned in direct(item.recipients)} if item.send_at is None else set()
         reached: set[int] = set()
@@ -307,11 +308,15 @@ class _Draft:
             return _with(planned, *delivery.GONE)
         if planned.mailbox_id in reached:
             self.also.append((number, planned.mailbox_id))
-        elif planned.within_quota and not inbox.has_room(self.item.staged.size_octets):
-            return _with(planned, *delivery.FULL)
         else:
+            front = delivery.head(self.item.reverse_path, planned.forward_path, self.item.trace_field)
+            octets = len(front) + self.item.staged.size_octets
+            if planned.within_quota and not inbox.has_room(octets):
+                return _with(planned, *delivery.FULL)
             reached.add(planned.mailbox_id)
-            self.deliveries.append((number, planned.mailbox_id, inbox, planned.forward_path))
+            # Its neighbours of the set find that much less room.
+            found[planned.mailbox_id] = inbox._replace(used_octets=inbox.used_octets + octets)
+            self.deliveries.append((number, planned.mailbox_id, inbox, front))
         return _with(planned, State.DELIVERED, delivery.DELIVERED_STATUS, "")
 
     @property
@@ -340,10 +345,10 @@ class _Draft:
                 self.content_id,
                 item.staged.size_octets,
                 item.listing,
-                delivery.head(item.reverse_path, address, item.trace_field),
+                front,
                 item.accepted_at,
             )
-            for _, mailbox_id, inbox, address in self.deliveries
+            for _, mailbox_id, inbox, front in self.deliveries
         ]
 
     def notices(self) -> list[Notice]:

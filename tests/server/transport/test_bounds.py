@@ -1,0 +1,90 @@
+"""What callers make up: numbers no table holds, uploads without end, sets of mail that together are too much."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from restante.errors import InvalidArgument, InvalidPageToken, MessageTooLarge
+from restante.v1.admin_pb2 import ListQueueRequest, TraceMessagesRequest
+from restante.v1.content_pb2 import UploadChunkRequest, UploadKind
+from restante.v1.folder_pb2 import ListFoldersRequest
+from restante.v1.message_pb2 import AppendMessageRequest, Attachment, Draft, ListRecoverableMessagesRequest
+from restante.v1.submission_pb2 import ListSubmissionsRequest
+from restante.v1.types_pb2 import MailAddress
+from restante_server.api import contents as _contents  # noqa: F401 - registers its handlers
+from restante_server.api import folders as _folders  # noqa: F401 - registers its handlers
+from restante_server.api import messages as _messages  # noqa: F401 - registers its handlers
+from restante_server.api import pages
+from restante_server.api import queue as _queue  # noqa: F401 - registers its handlers
+from restante_server.transport.states import State
+from tests.server.transport.world import MESSAGE, World
+
+LISTS: list[tuple[Any, str, int]] = [
+    (ListSubmissionsRequest, "submissions", 1),
+    (ListRecoverableMessagesRequest, "recoverable", 2),
+    (ListFoldersRequest, "folders", 1),
+    (ListQueueRequest, "queue ", 3),
+    (TraceMessagesRequest, "trace  ", 1),
+]
+
+
+@pytest.mark.parametrize("number", ["9" * 30, str(1 << 63), "-1", "x", "٣", "1e3"])
+@pytest.mark.parametrize(("request_type", "of", "parts"), LISTS)
+async def test_a_page_token_with_a_number_that_none_was_given_is_refused(
+    world: World, request_type: Any, of: str, parts: int, number: str
+) -> None:
+    request = request_type(page_token=pages.token(of, *[number] * parts))
+    caller = world.gateway("admin") if request_type in (ListQueueRequest, TraceMessagesRequest) else None
+    with pytest.raises(InvalidPageToken):
+        await world.run(request, caller or world.session("alice"))
+
+
+@pytest.mark.parametrize("seconds", [1 << 62, 253_402_300_800, -62_135_596_801])
+async def test_a_moment_that_no_calendar_has_is_refused(world: World, seconds: int) -> None:
+    append = AppendMessageRequest(
+        request_id=secrets.token_bytes(16), folder_id=1, content=MESSAGE, received_at=Timestamp(seconds=seconds)
+    )
+    with pytest.raises(InvalidArgument):
+        await world.run(append, world.session("alice"))
+    with pytest.raises(InvalidArgument):
+        await world.submit("alice", MESSAGE, recipients=["bob@example.test"], send_at=Timestamp(seconds=seconds))
+
+
+async def test_an_upload_by_pieces_is_refused_as_soon_as_it_is_too_large(world: World) -> None:
+    contents = world.core.contents
+    contents.settings = replace(contents.settings, max_message_octets=1_000)
+    alice = world.session("alice")
+    first = UploadChunkRequest(
+        kind=UploadKind.UPLOAD_KIND_ATTACHMENT, octets=b"x" * 900, request_id=secrets.token_bytes(16)
+    )
+    upload_id = (await world.run(first, alice)).upload_id
+    with pytest.raises(MessageTooLarge):
+        await world.run(UploadChunkRequest(upload_id=upload_id, offset_octets=900, octets=b"x" * 101), alice)
+    last = UploadChunkRequest(upload_id=upload_id, offset_octets=900, octets=b"x" * 100, last=True)
+    assert (await world.run(last, alice)).size_octets == 1_000
+
+
+async def test_an_upload_may_be_attached_twice(world: World) -> None:
+    attached = await world.upload("alice", b"\x00\x01", UploadKind.UPLOAD_KIND_ATTACHMENT)
+    both = [Attachment(file_name=name, upload_id=attached) for name in ("a.bin", "b.bin")]
+    await world.submit("alice", draft=Draft(to=[MailAddress(address="bob@example.test")], attachments=both))
+    assert (await world.letters("bob"))[0].content.count(b"AAE=") == 2
+
+
+async def test_mail_of_one_group_does_not_overrun_a_quota_that_nobody_promised(world: World) -> None:
+    """Judged one by one, two of them fit: the others must not slip in by being judged at the same moment."""
+    await world.add_account("dora@example.test", quota_octets=3 * len(MESSAGE))
+    await world.add_alias("team@example.test", "dora@example.test", "bob@example.test")
+    answers = await asyncio.gather(*(world.accept(["team@example.test"]) for _ in range(12)))
+    states = [
+        state for answer in answers for path, state, _ in await world.states(answer.transport_id) if "dora" in path
+    ]
+    assert 1 <= states.count(State.DELIVERED) <= 2
+    assert len(await world.letters("dora")) == states.count(State.DELIVERED)
+    await world.lease()  # the reports to dave
