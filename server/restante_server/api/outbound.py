@@ -44,6 +44,7 @@ DEFAULT_LEASE_SECONDS = 300
 LOOK_SECONDS = 1.0  # how soon work is seen that became due elsewhere
 AGAIN_SECONDS = 0.05  # when another core held the rows that are due
 LEASES_AT_ONCE = 50  # in one message
+ROOM_SHARE = 4  # of max_leases, before more are chosen
 STATES = {
     OutcomeKind.OUTCOME_KIND_RELAYED: State.RELAYED,
     OutcomeKind.OUTCOME_KIND_DEFERRED: State.PENDING,
@@ -67,10 +68,17 @@ async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIter
 
     stops = (call.core.transport.on_due(changed.set), call.core.on_drain(drain))
     held: set[int] = set()
+    # Choosing what to lease looks at many rows: a full relay gets its next ones some at a time, or after a while.
+    some_room = max(1, request.max_leases // ROOM_SHARE)
+    clock = asyncio.get_running_loop().time
+    chosen_at = clock() - LOOK_SECONDS
     try:
         while not draining.is_set():
             changed.clear()
-            leases, held, passed_over = await lease_now(call, held, request.max_leases, seconds)
+            least = 1 if clock() - chosen_at >= LOOK_SECONDS else some_room
+            leases, held, passed_over = await lease_now(call, held, request.max_leases, seconds, least)
+            if leases:
+                chosen_at = clock()
             for start in range(0, len(leases), LEASES_AT_ONCE):
                 some = leases[start : start + LEASES_AT_ONCE]
                 yield LeaseOutboundResponse(leases=map(lease_of, some))
@@ -90,10 +98,12 @@ async def _until(changed: asyncio.Event, seconds: float) -> None:
         return
 
 
-async def lease_now(call: Call, held: set[int], most: int, seconds: int) -> tuple[list[Lease], set[int], bool]:
+async def lease_now(
+    call: Call, held: set[int], most: int, seconds: int, least: int = 1
+) -> tuple[list[Lease], set[int], bool]:
     """(new leases, all that this stream has out now, whether another core was just at all the work that is due).
 
-    Writes only when there is something to lease.
+    Writes only when there is something to lease, and room for at least `least`.
     """
 
     def look(tx: Connection) -> tuple[set[int], bool]:
@@ -101,7 +111,7 @@ async def lease_now(call: Call, held: set[int], most: int, seconds: int) -> tupl
 
     standing, due = await call.core.db.read(look)
     room = most - len(standing)
-    if room <= 0 or not due:
+    if room < least or not due:
         return [], standing, False
     write = Write(lambda tx: queue.lease(tx, now_microseconds(tx), room, seconds), rows=room)
     leases = await call.core.db.write(write)
