@@ -28,7 +28,7 @@ class Kept:
     @property
     def token_octets(self) -> bytes:
         """The token as it goes on the wire."""
-        return base64.b64decode(self.token)
+        return base64.b64decode(self.token, validate=True)
 
     def with_token(self, token: bytes) -> Kept:
         """The same with another token."""
