@@ -58,19 +58,24 @@ async def log_on(servers: Servers, accounts: Accounts, *, keep_password: bool = 
     return await UserSession.log_on(link, "alice", "secret", keep_password=keep_password), core
 
 
-async def test_a_token_is_renewed_before_it_lapses(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SHORTEST_WAIT_SECONDS", 0.05)
-    accounts = Accounts(token_seconds=0.6)
+@pytest.mark.parametrize(("left", "wait"), [(900.0, 300.0), (300.0, 200.0), (30.0, 20.0), (-5.0, 1.0)])
+async def test_a_token_is_renewed_well_before_it_lapses(servers: Servers, left: float, wait: float) -> None:
+    session, _ = await log_on(servers, Accounts(token_seconds=left))
+    assert session._until_renewal() == pytest.approx(wait, abs=0.5)
+
+
+async def test_renewal_goes_on_and_each_token_is_told(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST_WAIT_SECONDS", 0.05)
+    accounts = Accounts()
     session, _ = await log_on(servers, accounts)
     tokens = {session.token}
     session.on_change = lambda fresh: tokens.add(fresh.session_token)
     session.keep_fresh()
-    for _ in range(20):
-        await asyncio.sleep(0.1)
-        assert session.expires_at > datetime.now(UTC)
-    assert accounts.renewals >= 3
-    assert len(tokens) == accounts.renewals + 1
+    await until(lambda: accounts.renewals >= 3)
     await session.close()
+    assert session.token in tokens
+    assert len(tokens) >= 3
+    assert not session.ended.is_set()
 
 
 async def test_a_core_that_is_busy_does_not_end_a_session(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
