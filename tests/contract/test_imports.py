@@ -66,8 +66,15 @@ CLOCK_READINGS = {
 }
 """(module or class, what reads the clock there)"""
 
-CONTRACT_HALF = ["restante.v1", "restante.v1.*", "restante.errors", "restante.methods", "restante.config", "restante.options"]
-"""What the server may import from `restante`: the wire, the errors, the methods, and the one configuration with its options."""
+CONTRACT_HALF = [
+    "restante.v1",
+    "restante.v1.*",
+    "restante.errors",
+    "restante.methods",
+    "restante.config",
+    "restante.options",
+]
+"""What the server may import from `restante`: the wire, the errors, the methods, the one configuration."""
 
 
 def module_name(path: Path, source: Path) -> str:
@@ -133,7 +140,8 @@ def beyond_contract(text: str, module: str) -> list[str]:
     """What a server module imports from `restante` besides its contract half."""
     found = set(imports(text, module))
     ours = {name for name in found if name.startswith("restante.")}
-    bad = {name for name in ours if not matches(name, [*CONTRACT_HALF, "restante.errors.*", "restante.methods.*", "restante.config.*", "restante.options.*"])}
+    parts = [*CONTRACT_HALF, *(f"{module}.*" for module in CONTRACT_HALF)]
+    bad = {name for name in ours if not matches(name, parts)}
     return sorted(bad | {name for name in found if name == "restante" and not ours})
 
 
