@@ -200,7 +200,7 @@ class CoreProcess:
             self._background.append(asyncio.create_task(abroad.send(), name="hints out"))
             self._background.append(asyncio.create_task(abroad.listen(), name="hints in"))
         self._background.extend(core.transport.start())
-        await self.collector.sweep()
+        self._background.append(asyncio.create_task(self._sweep(), name="sweep"))
 
     async def _stop(self) -> None:
         seconds = self.settings.core.drain_seconds
@@ -236,6 +236,13 @@ class CoreProcess:
         moment = now()
         await self.core.directory.tidy(moment)
         await upkeep.tidy(self.core.db, self.settings.store, moment)
+
+    async def _sweep(self) -> None:
+        """Once: a large store takes a while, and is served meanwhile."""
+        try:
+            await self.collector.sweep()
+        except Exception:
+            log.exception("background work failed: sweep")
 
     async def _collect(self) -> None:
         while await self.collector.collect(now()):

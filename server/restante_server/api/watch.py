@@ -73,6 +73,11 @@ class Watcher:
             else:
                 self._drop(request.unsubscribe)
 
+    def taken(self, taking: asyncio.Task[None]) -> None:
+        """A fault while taking requests ends the stream: a client must not wait for answers that nobody will give."""
+        if not taking.cancelled() and isinstance(fault := taking.exception(), Exception) and not self._ended:
+            self._end(translate(fault, "/restante.v1.SyncService/Watch"))
+
     async def subscribe(self, wanted: Subscription) -> None:
         """Begin a subscription, or refuse it with the reason."""
         core = self._call.core
@@ -283,6 +288,7 @@ async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncItera
     watcher = Watcher(call)
     core = call.core
     taking = core.spawn(watcher.take(requests), "watch requests")
+    taking.add_done_callback(watcher.taken)
     stop_draining = core.on_drain(watcher.drain)
     try:
         async for notice in watcher.notices():

@@ -56,11 +56,11 @@ class Checkpointer:
         self._run_on(driver)
 
     def _run_on(self, driver: sqlite3.Connection) -> int:
-        """One passive checkpoint; the octets in the log. A locked or full disk is logged, not raised."""
+        """One passive checkpoint; the octets in the log. A locked, full or broken disk is logged, not raised."""
         began = time.perf_counter()
         try:
             _busy, pages, _copied = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             log.warning("checkpoint failed, the log is kept", exc_info=True)
             return 0
         if pages < 0:  # the other of us is at it
@@ -89,6 +89,6 @@ class Checkpointer:
         try:
             driver.execute("PRAGMA optimize")
             driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             log.warning("last checkpoint failed, the log is kept", exc_info=True)
         driver.close()

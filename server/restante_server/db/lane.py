@@ -75,7 +75,11 @@ class Lane:
                     item.error.__cause__ = error
             self._observer.group(self._number, len(due), time.perf_counter() - began, replays)
             self._done(group)
-            self._runner.upkeep()
+            try:
+                self._runner.upkeep()
+            except Exception:  # the next group finds out, and its writers are told
+                log.exception("upkeep between two groups failed")
+                self._runner.disconnect()
         else:
             self._done(group)
 

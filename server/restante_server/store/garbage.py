@@ -7,6 +7,9 @@ find it alive (`contents.require_live`), so one of the two always waits for the 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,16 +39,20 @@ _locked = (
     .order_by(content.c.content_id)
     .with_for_update()
 )
-_held = select(content.c.content_id).where(
-    content.c.content_id.in_(bindparam("ids", expanding=True)),
-    or_(
-        # Across all mailboxes, by design: who holds a content is asked of the content.
-        exists().where(message.c.content_id == content.c.content_id, message.c.mailbox_id > 0),
-        exists().where(upload.c.content_id == content.c.content_id),
-        exists().where(transport_message.c.content_id == content.c.content_id),
-        exists().where(content_pin.c.content_id == content.c.content_id),
-    ),
-).execution_options(across_mailboxes=True)
+_held = (
+    select(content.c.content_id)
+    .where(
+        content.c.content_id.in_(bindparam("ids", expanding=True)),
+        or_(
+            # Across all mailboxes, by design: who holds a content is asked of the content.
+            exists().where(message.c.content_id == content.c.content_id, message.c.mailbox_id > 0),
+            exists().where(upload.c.content_id == content.c.content_id),
+            exists().where(transport_message.c.content_id == content.c.content_id),
+            exists().where(content_pin.c.content_id == content.c.content_id),
+        ),
+    )
+    .execution_options(across_mailboxes=True)
+)
 
 
 def notice(tx: Connection, content_ids: Iterable[int], now: int) -> None:
@@ -116,8 +123,8 @@ class Collector:
         """Remove files that no row names, left by a process that died while writing; returns how many."""
         oldest = time.time() - ORPHAN_SECONDS
         removed = 0
-        for directory in sorted(path for path in self._directory.iterdir() if path.is_dir()):
-            names = [f"{directory.name}/{path.name}" for path in directory.iterdir() if path.stat().st_mtime < oldest]
+        for directory in await asyncio.to_thread(_directories, self._directory):
+            names = await asyncio.to_thread(_old_files, directory, oldest)
             for start in range(0, len(names), AT_ONCE):
                 some = names[start : start + AT_ONCE]
                 known = await self._db.read(_known_files, some)
@@ -125,6 +132,21 @@ class Collector:
                     (self._directory / name).unlink(missing_ok=True)
                     removed += 1
         return removed
+
+
+def _directories(above: Path) -> list[Path]:
+    return sorted(path for path in above.iterdir() if path.is_dir())
+
+
+def _old_files(directory: Path, oldest: float) -> list[str]:
+    """Names below the contents directory. What a collector, ours or another core's, removes meanwhile is left out."""
+    names = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat().st_mtime < oldest:
+                    names.append(f"{directory.name}/{entry.name}")
+    return names
 
 
 def _known_files(tx: Connection, names: list[str]) -> set[str]:

@@ -26,9 +26,15 @@ _find = select(request.c.method, request.c.fingerprint, request.c.response).wher
 )
 _insert = insert(request)
 # Upkeep, of all mailboxes.
-_expired = (
-    delete(request).where(request.c.expires_at < bindparam("before")).execution_options(across_mailboxes=True)
+_last_expired = (
+    select(request.c.expires_at)
+    .where(request.c.expires_at < bindparam("before"))
+    .order_by(request.c.expires_at)
+    .offset(bindparam("most"))
+    .limit(1)
+    .execution_options(across_mailboxes=True)
 )
+_expired = delete(request).where(request.c.expires_at <= bindparam("last")).execution_options(across_mailboxes=True)
 
 
 def find(tx: Connection, key: Key, method: str, fingerprint: bytes) -> bytes | None:
@@ -50,6 +56,7 @@ def remember(tx: Connection, key: Key, method: str, fingerprint: bytes, response
     prepared.run_many(tx, _insert, [{**key._asdict(), **values}])
 
 
-def forget_expired(tx: Connection, now: int) -> int:
-    """Remove what is past its time, in every mailbox; returns how many."""
-    return tx.execute(_expired, {"before": now}).rowcount
+def forget_expired(tx: Connection, now: int, most: int) -> int:
+    """Remove what is past its time, in every mailbox, about `most` at a time; returns how many."""
+    last = tx.execute(_last_expired, {"before": now, "most": most}).scalar()
+    return tx.execute(_expired, {"last": now - 1 if last is None else last}).rowcount

@@ -21,7 +21,8 @@ async def tidy(db: Database, settings: Store, now: int) -> None:
     await trim_deleted(db, settings.recoverable_octets, now)
     await purge_ownerless(db, now)
     await forget_removals(db, now - settings.history_days * DAY)
-    await db.write(Call(partial(requests.forget_expired, now=now), rows=AT_ONCE))
+    while await db.write(Call(partial(requests.forget_expired, now=now, most=AT_ONCE), rows=AT_ONCE)):
+        continue
     await db.write(Call(partial(uploads.lapse, now=now), rows=AT_ONCE))
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from restante.config import Config
-from restante.errors import RestanteError
+from restante.errors import DeadlineExceeded, Draining, RestanteError, StoreBusy, StoreFull
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call
@@ -133,7 +133,7 @@ class Transport:
         try:
             listing = listing_of(await self.contents.facts(due.stored))
             await self.db.write(DeliverWaiting(self.settings, due, listing, self.told))
-        except RestanteError:  # the store is busy or full: everything waits
+        except (StoreBusy, StoreFull, Draining, DeadlineExceeded):  # everything waits
             raise
         except Exception:
             log.exception("a delivery failed: transport id %d", due.transport_id)

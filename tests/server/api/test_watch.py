@@ -428,3 +428,19 @@ async def test_what_its_maker_was_told_with_the_answer_is_told_to_others_togethe
                 break
     assert len(told) < 20
     watcher.close()
+
+
+async def test_a_fault_while_subscribing_ends_the_stream_instead_of_leaving_it_deaf(
+    core: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = (await core.session("alice")).session_token
+
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    watcher = Watcher(core, token=token)
+    await watcher.subscribe()
+    monkeypatch.setattr(core.core.authenticator, "session", broken)
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await watcher.subscribe(2)
+    assert failure.value.code() is grpc.StatusCode.INTERNAL

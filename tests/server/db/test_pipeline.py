@@ -413,3 +413,18 @@ async def test_nobody_sees_a_change_number_before_the_one_below_it(dialect: str,
     writing = False
     assert min(await asyncio.gather(*watchers)) > 3
     assert sum([len(await cores[0].read(numbers, box_id)) for box_id in (1, 2, 3)]) == 480 * len(cores)
+
+
+async def test_a_lane_lives_on_when_the_upkeep_between_groups_fails(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a checkpoint on a broken disk. A lane that is gone would leave its writers waiting without a word."""
+    backend = db._start().pipeline._lanes[0]._runner._backend
+
+    def broken(tx: Connection) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(type(backend), "between_groups", broken)
+    for number in (1, 2):
+        async with asyncio.timeout(10):
+            assert await db.write(Add(1, f"write {number}")) == number

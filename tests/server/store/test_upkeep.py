@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Connection, func, select
 
 from restante.config import Store
 from restante_server.db import schema
-from restante_server.store import changes, mailboxes, removal, requests, upkeep
+from restante_server.db.operation import Call
+from restante_server.store import changes, garbage, mailboxes, removal, requests, upkeep
 from restante_server.store.garbage import Collector
 from restante_server.store.removal import Mode
+from restante_server.store.staging import Contents, ContentSettings, Form
 from tests.server.store.material import NOW, Box, uids
 
 KEY = requests.Key(0, "account:1", b"r" * 16)
@@ -78,3 +81,35 @@ async def test_request_ids_are_forgotten_when_they_expire(box: Box) -> None:
     assert await box.database.read(requests.find, KEY, "Method", b"f") == b"answer"
     await upkeep.tidy(box.database, Store(), NOW + 1)
     assert await box.database.read(requests.find, KEY, "Method", b"f") is None
+
+
+async def test_many_expired_request_ids_go_a_bounded_number_at_a_time(box: Box) -> None:
+    def remember(tx: Connection, mailbox_id: int) -> None:
+        for number in range(1_300):
+            key = requests.Key(0, "account:1", number.to_bytes(16))
+            requests.remember(tx, key, "Method", b"f", b"answer", NOW + number // 2)
+
+    await box.write(remember)
+    assert await box.database.write(Call(lambda tx: requests.forget_expired(tx, NOW + 600, 500))) in (501, 502)
+    await upkeep.tidy(box.database, Store(), NOW + 600)
+    left = select(func.count()).where(schema.request.c.mailbox_id == 0)
+    assert await box.database.read(lambda tx: tx.execute(left).scalar_one()) == 100
+
+
+async def test_the_sweep_removes_only_old_files_that_no_row_names(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "contents"
+    given = Contents(box.database, ContentSettings(directory, inline_octets=10, reserve_octets=0))
+    directory.mkdir()
+    await given.stage(b"0123456789\r\n", Form.ANY)
+    (named,) = (path for path in directory.rglob("*") if path.is_file())
+    orphan, young = named.parent / "orphan", named.parent / "young"
+    orphan.touch()
+    monkeypatch.setattr(garbage, "ORPHAN_SECONDS", -60)  # all are old
+    assert await Collector(box.database, directory).sweep() == 1
+    assert (named.exists(), orphan.exists()) == (True, False)
+    monkeypatch.setattr(garbage, "ORPHAN_SECONDS", 60)
+    young.touch()
+    assert await Collector(box.database, directory).sweep() == 0
+    assert young.exists()

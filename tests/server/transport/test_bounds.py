@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from restante.errors import InvalidArgument, InvalidPageToken, MessageTooLarge
+from restante.errors import InvalidArgument, InvalidPageToken, LimitExceeded, MessageTooLarge
 from restante.v1.admin_pb2 import ListQueueRequest, TraceMessagesRequest
 from restante.v1.content_pb2 import UploadChunkRequest, UploadKind
 from restante.v1.folder_pb2 import ListFoldersRequest
@@ -22,6 +22,8 @@ from restante_server.api import folders as _folders  # noqa: F401 - registers it
 from restante_server.api import messages as _messages  # noqa: F401 - registers its handlers
 from restante_server.api import pages
 from restante_server.api import queue as _queue  # noqa: F401 - registers its handlers
+from restante_server.store import messages
+from restante_server.transport import take
 from restante_server.transport.states import State
 from tests.server.transport.world import MESSAGE, World
 
@@ -88,3 +90,27 @@ async def test_mail_of_one_group_does_not_overrun_a_quota_that_nobody_promised(w
     assert 1 <= states.count(State.DELIVERED) <= 2
     assert len(await world.letters("dora")) == states.count(State.DELIVERED)
     await world.lease()  # the reports to dave
+
+
+async def test_one_mailbox_that_takes_no_more_does_not_hold_up_the_deliveries_of_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An Inbox out of UIDs, say: its own mail waits, and is tried again."""
+    monkeypatch.setattr(take, "DIRECT_DELIVERIES", 0)  # everybody waits
+    stuck = (await world.accept(["carol@example.test"])).transport_id
+    others = (await world.accept(["bob@example.test"])).transport_id
+    full = world.people["carol"].mailbox_id
+    plain = messages.place
+
+    def place(tx: Any, placements: Any, **named: Any) -> Any:
+        if any(placement.mailbox_id == full for placement in placements):
+            raise LimitExceeded(limit="uids", value=1)
+        return plain(tx, placements, **named)
+
+    monkeypatch.setattr(messages, "place", place)
+    await world.settle()
+    assert await world.states(others) == [("bob@example.test", State.DELIVERED, "2.1.5")]
+    assert await world.states(stuck) == [("carol@example.test", State.PENDING, "4.3.0")]
+    monkeypatch.undo()
+    await world.pass_time(3_600 * 1_000_000)
+    assert (await world.states(stuck))[0][1] is State.DELIVERED
