@@ -3,7 +3,6 @@ acknowledged is lost, and everything recovers by itself."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import random
 import re
@@ -17,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from sqlalchemy import create_engine
 
 from restante.link import CoreLink
 from restante.v1 import methods
 from restante.v1.admin_pb2 import SetPasswordRequest, UpdateAccountRequest
-from tests.faults.kill_rounds import check
+from restante_server.store.check import check as check_store
+from restante_server.transport.check import check as check_queue
 from tests.faults.wire import DOMAIN, House, Memory, Wire, deliver, eventually, house, message
 
 pytestmark = pytest.mark.faults
@@ -413,12 +414,13 @@ JUNK = (
 )
 
 
-def hammer(home: House, protocol: str, seed: int, rounds: int) -> None:
+def hammer(home: House, protocol: str, seed: int, rounds: int, greetings: list[bytes]) -> None:
     """One client that talks nonsense, again and again."""
     chance = random.Random(seed)
     for _ in range(rounds):
         try:
             with Wire(home.base + {"smtp": 25, "imap": 143, "pop3": 110}[protocol], seconds=5) as wire:
+                greetings.append(wire.line())
                 for _ in range(chance.randint(1, 6)):
                     wire.send(chance.choice(JUNK) if chance.random() < 0.7 else secrets.token_bytes(2_000))
                 if chance.random() < 0.5:
@@ -430,18 +432,22 @@ def hammer(home: House, protocol: str, seed: int, rounds: int) -> None:
 def test_two_hundred_clients_of_junk_leave_the_gateways_as_they_were(home: House) -> None:
     before = home.processes()
     watched = {name: before[name] for name in ("smtp", "imap", "pop3", "core")}
+    greetings: list[bytes] = []
     clients = [("smtp", "imap", "pop3")[number % 3] for number in range(200)]
     for warm in ("smtp", "imap", "pop3"):
-        hammer(home, warm, 0, 3)
+        hammer(home, warm, 0, 3, [])
     with Memory(watched) as memory:
         threads = [
-            threading.Thread(target=hammer, args=(home, protocol, seed, 3)) for seed, protocol in enumerate(clients)
+            threading.Thread(target=hammer, args=(home, protocol, seed, 3, greetings))
+            for seed, protocol in enumerate(clients)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(120)
             assert not thread.is_alive(), "a connection hangs"
+    assert len(greetings) == 600
+    assert all(greeting.startswith((b"220", b"* OK", b"+OK")) for greeting in greetings), set(greetings)
     assert max(memory.grown().values()) < 48, memory.grown()
     assert {name: home.processes()[name].pid for name in watched} == {name: watched[name].pid for name in watched}
     began = time.monotonic()
@@ -450,5 +456,10 @@ def test_two_hundred_clients_of_junk_leave_the_gateways_as_they_were(home: House
 
 
 def test_nothing_was_damaged(home: House) -> None:
-    """After all of the above: every invariant of the store holds."""
-    assert asyncio.run(check(home.directory)) == []
+    """After all of the above: every invariant of the store and of the queue holds."""
+    engine = create_engine(f"sqlite:///{home.directory / 'store.db'}")
+    try:
+        with engine.connect() as tx:
+            assert [*check_store(tx), *check_queue(tx)] == []
+    finally:
+        engine.dispose()
