@@ -1,144 +1,46 @@
-"""Searching: the restriction tree from the wire, SearchMessages and QueryMessages."""
+"""SearchMessages and QueryMessages: series of short reads, since no snapshot is held over a long scan."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Connection
 
-from restante.errors import InvalidArgument, TooComplex
+from restante.errors import InvalidArgument, InvalidPageToken, ResultTooLarge, TooComplex
 from restante.v1 import methods
 from restante.v1 import search_pb2 as v1
-from restante.v1.message_pb2 import SearchMessagesRequest, SearchMessagesResponse
-from restante.v1.types_pb2 import MessageSet
-from restante_server.api import access, convert
-from restante_server.api.caller import Call
-from restante_server.api.registry import direct
-from restante_server.mime.fold import fold
-from restante_server.store import folders, search
-from restante_server.store.idset import IdSet
-from restante_server.store.restriction import (
-    DEEPEST,
-    EVERYTHING,
-    MOST_NODES,
-    AllOf,
-    Among,
-    AnyOf,
-    Compare,
-    Comparison,
-    HasFlags,
-    HasHeader,
-    HasKeyword,
-    HasText,
-    Moment,
-    Not,
-    Property,
-    Restriction,
-    TextField,
-    Within,
+from restante.v1.message_pb2 import (
+    MessageRows,
+    QueryMessagesRequest,
+    QueryMessagesResponse,
+    SearchMessagesRequest,
+    SearchMessagesResponse,
 )
-from restante_server.store.search import Query, Step
+from restante_server.api import access, convert, pages
+from restante_server.api.caller import Call
+from restante_server.api.message_rows import Ask, message_rows
+from restante_server.api.registry import direct
+from restante_server.api.restrictions import restriction
+from restante_server.api.sealed import seal, unseal
+from restante_server.store import folders, rows, search
+from restante_server.store.idset import EMPTY, IdSet
+from restante_server.store.search import Key, Query, Step
+from restante_server.store.selection import Selection
 
-_FURTHEST: Final = 1 << 60  # microseconds: no time of a message lies beyond
-
-
-class _Reader:
-    """One tree from the wire. Raises TooComplex, InvalidArgument."""
-
-    def __init__(self) -> None:
-        self._nodes = 0
-
-    def read(self, given: v1.Restriction, depth: int = 1) -> Restriction:
-        self._nodes += 1
-        if depth > DEEPEST or self._nodes > MOST_NODES:
-            raise TooComplex(limit=DEEPEST if depth > DEEPEST else MOST_NODES)
-        match given.WhichOneof("condition"):
-            case "all_of":
-                return AllOf(tuple(self.read(part, depth + 1) for part in given.all_of.restrictions))
-            case "any_of":
-                return AnyOf(tuple(self.read(part, depth + 1) for part in given.any_of.restrictions))
-            case "negation":
-                return Not(self.read(given.negation, depth + 1))
-            case "text":
-                return _text(given.text)
-            case "compare":
-                return _compare(given.compare)
-            case "time":
-                return _time(given.time)
-            case "flags":
-                return HasFlags(given.flags.mask, given.flags.value)
-            case "keyword":
-                return _keyword(given.keyword.keyword)
-            case "header":
-                return _header(given.header)
-            case "ids":
-                return _among(given.ids)
-            case _:
-                return EVERYTHING
+MOST_SORT_KEYS: Final = 4
+RESULT_OCTETS: Final = 2 << 20  # of one page
+LATEST_FIRST: Final = (("received_at", True),)
+PAGE_TOKEN: Final = b"page of messages"
 
 
-def restriction(given: v1.Restriction) -> Restriction:
-    """A condition from the wire; one that says nothing is true. Raises TooComplex, InvalidArgument."""
-    return _Reader().read(given)
-
-
-def _text(given: v1.TextRestriction) -> Restriction:
-    try:
-        field = TextField(given.field)
-    except ValueError:
-        raise InvalidArgument(field="restriction.text.field", problem="not known") from None
-    needle = fold(given.value)
-    return HasText(field, needle) if needle else EVERYTHING
-
-
-def _header(given: v1.HeaderRestriction) -> Restriction:
-    if not given.name:
-        raise InvalidArgument(field="restriction.header.name", problem="is empty")
-    return HasHeader(given.name.lower(), fold(given.value))
-
-
-def _keyword(name: str) -> Restriction:
-    return HasKeyword(name) if name and "\0" not in name else AnyOf()
-
-
-def _compare(given: v1.CompareRestriction) -> Restriction:
-    try:
-        return Compare(Property(given.property), Comparison(given.comparison), given.value)
-    except ValueError:
-        raise InvalidArgument(field="restriction.compare", problem="a property or comparison not known") from None
-
-
-def _time(given: v1.TimeRestriction) -> Restriction:
-    try:
-        moment = Moment(given.property)
-    except ValueError:
-        raise InvalidArgument(field="restriction.time.property", problem="not known") from None
-    return Within(
-        moment,
-        _bound(given.not_before) if given.HasField("not_before") else None,
-        _bound(given.before) if given.HasField("before") else None,
-        given.local_date,
-    )
-
-
-def _bound(moment: Timestamp) -> int:
-    """Rounded up: times here are whole microseconds, so what is at or after the bound stays so."""
-    exact = moment.seconds * 1_000_000 - (-moment.nanos // 1_000)
-    return max(-_FURTHEST, min(exact, _FURTHEST))
-
-
-def _among(given: MessageSet) -> Restriction:
-    if not given.message_ids and not given.folder_id:
-        raise InvalidArgument(field="restriction.ids", problem="neither message ids nor a folder are given")
-    selection = convert.selection(given)
-    return Among(selection.folder_id, selection.ids)
-
-
-@direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION)
+@direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=True)
 async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchMessagesResponse:
     """See MessageService.SearchMessages. A long scan is a series of short reads within the call's deadline."""
     mailbox_id = call.mailbox_id(request.mailbox_id)
@@ -176,3 +78,82 @@ async def confirmed(step: Step) -> list[Sequence[Any]]:
         for position, hit in enumerate(step.hits)
         if position not in step.large or await asyncio.to_thread(step.large[position].matches)
     ]
+
+
+@direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
+async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMessagesResponse:
+    """See MessageService.QueryMessages. Pages go on behind the last message of the page before, whatever came since."""
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    query = Query(mailbox_id, request.folder_id or None, restriction(request.restriction), _sort(request.sort))
+    names = Ask.of(mailbox_id, Selection(None, EMPTY), request.columns, ()).names
+    size = pages.size(request.page_size)
+    mark = _mark(mailbox_id, request)
+    after = await _open_token(call, mark, request.page_token) if request.page_token else None
+    directory = call.core.contents.directory
+    if query.folder_id is not None:
+        await call.core.db.read(partial(folders.require, mailbox_id=mailbox_id, folder_id=query.folder_id))
+    hits: list[Sequence[Any]] = []
+    width = 0
+    while True:
+        further = partial(search.page, directory=directory, query=query, after=after, most=size + 1 - len(hits))
+        step = await call.core.db.read(further, deadline=call.deadline)
+        hits += await confirmed(step)
+        width, after = step.width, step.after
+        if after is None or len(hits) > size:
+            break
+    shown = hits[:size]
+    found = await call.core.db.read(
+        partial(_rows, mailbox_id=mailbox_id, message_ids=[hit[width] for hit in shown], names=names),
+        deadline=call.deadline,
+    )
+    answer = QueryMessagesResponse(rows=found)
+    if len(hits) > size:
+        answer.next_page_token = _seal_token(call, mark, tuple(shown[-1][:width]))
+    if answer.ByteSize() > RESULT_OCTETS:
+        raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=RESULT_OCTETS)
+    return answer
+
+
+def _rows(tx: Connection, *, mailbox_id: int, message_ids: list[int], names: frozenset[str]) -> MessageRows:
+    """These messages in this order; one that has gone meanwhile is left out."""
+    selection = Selection(None, IdSet.of(message_ids))
+    columns: dict[str, list[Any]] = {name: [] for name in ("message_id", "uid", *names)}
+    after: int | None = 0
+    while after is not None:
+        page = rows.page(tx, mailbox_id, selection, names, after=after, most=len(message_ids) or 1)
+        for name, cells in columns.items():
+            cells += page.columns[name]
+        after = page.after
+    position = {message_id: at for at, message_id in enumerate(columns["message_id"])}
+    order = [position[message_id] for message_id in message_ids if message_id in position]
+    return message_rows({name: [cells[at] for at in order] for name, cells in columns.items()}, names)
+
+
+def _sort(keys: Sequence[v1.SortKey]) -> tuple[tuple[str, bool], ...]:
+    if len(keys) > MOST_SORT_KEYS:
+        raise TooComplex(limit=MOST_SORT_KEYS, value=len(keys))
+    names = {number: name.removeprefix("SORT_PROPERTY_").lower() for name, number in v1.SortProperty.items() if number}
+    if any(key.property not in names for key in keys):
+        raise InvalidArgument(field="sort", problem="a property not known")
+    return tuple((names[key.property], key.descending) for key in keys) or LATEST_FIRST
+
+
+def _mark(mailbox_id: int, request: QueryMessagesRequest) -> bytes:
+    """What a page token belongs to: the question without how much of the answer is shown."""
+    asked = QueryMessagesRequest(mailbox_id=mailbox_id, folder_id=request.folder_id, sort=request.sort)
+    asked.restriction.CopyFrom(request.restriction)
+    return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()[:16]
+
+
+def _seal_token(call: Call, mark: bytes, key: Key) -> str:
+    plain = json.dumps(key, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(seal(call, PAGE_TOKEN + mark, plain)).decode().rstrip("=")
+
+
+async def _open_token(call: Call, mark: bytes, token: str) -> Key:
+    """Raises InvalidPageToken for one of another question."""
+    try:
+        sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        return tuple(json.loads(await unseal(call, PAGE_TOKEN + mark, sealed)))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidPageToken from error

@@ -9,14 +9,21 @@ from typing import Any, cast
 
 import pytest
 
-from restante.errors import FolderNotFound, InvalidArgument, MailboxNotFound, TooComplex
+from restante.errors import FolderNotFound, InvalidArgument, InvalidPageToken, MailboxNotFound, TooComplex
+from restante.v1 import message_pb2 as m1
 from restante.v1 import search_pb2 as v1
-from restante.v1.message_pb2 import SearchMessagesRequest
+from restante.v1.message_pb2 import QueryMessagesRequest, SearchMessagesRequest
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_server.api import search as api
 from restante_server.api.caller import Call, Caller
-from restante_server.store import folders, search
+from restante_server.api.restrictions import restriction
+from restante_server.directory import keys
+from restante_server.directory.keys import KeyRing
+from restante_server.mime.fold import fold
+from restante_server.store import folders, removal, search
 from restante_server.store.idset import IdSet
+from restante_server.store.listing import base_subject, microseconds
+from restante_server.store.removal import Mode
 from restante_server.store.restriction import (
     EVERYTHING,
     AllOf,
@@ -29,8 +36,8 @@ from restante_server.store.restriction import (
     Within,
 )
 from tests.server.store.conftest import box, other
-from tests.server.store.material import Box
-from tests.server.store.search_material import fill, holds
+from tests.server.store.material import NOW, Box, ids
+from tests.server.store.search_material import Known, fill, holds
 
 __all__ = ["box", "other"]  # fixtures
 
@@ -47,13 +54,13 @@ def text(value: str, field: v1.TextField.ValueType = v1.TEXT_FIELD_BODY) -> v1.R
 
 
 def test_a_tree_is_at_most_16_deep_with_256_nodes() -> None:
-    api.restriction(negated(15))
+    restriction(negated(15))
     with pytest.raises(TooComplex):
-        api.restriction(negated(16))
+        restriction(negated(16))
     flat = [text("x")] * 255
-    api.restriction(v1.Restriction(any_of=v1.RestrictionList(restrictions=flat)))
+    restriction(v1.Restriction(any_of=v1.RestrictionList(restrictions=flat)))
     with pytest.raises(TooComplex):
-        api.restriction(v1.Restriction(any_of=v1.RestrictionList(restrictions=[*flat, text("y")])))
+        restriction(v1.Restriction(any_of=v1.RestrictionList(restrictions=[*flat, text("y")])))
 
 
 @pytest.mark.parametrize(
@@ -70,14 +77,14 @@ def test_a_tree_is_at_most_16_deep_with_256_nodes() -> None:
     ],
 )
 def test_what_a_condition_means(given: v1.Restriction, meant: Restriction) -> None:
-    assert api.restriction(given) == meant
+    assert restriction(given) == meant
 
 
 def test_times_finer_than_a_microsecond_are_rounded_so_that_nothing_before_the_bound_matches() -> None:
     given = v1.Restriction(time=v1.TimeRestriction(property=v1.TIME_PROPERTY_SENT_AT))
     given.time.not_before.seconds, given.time.not_before.nanos = 1, 1
     given.time.before.seconds = 1 << 60
-    assert api.restriction(given) == Within(Moment.SENT_AT, 1_000_001, 1 << 60, False)
+    assert restriction(given) == Within(Moment.SENT_AT, 1_000_001, 1 << 60, False)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +100,17 @@ def test_times_finer_than_a_microsecond_are_rounded_so_that_nothing_before_the_b
 )
 def test_a_condition_that_says_half_is_refused(given: v1.Restriction) -> None:
     with pytest.raises(InvalidArgument):
-        api.restriction(given)
+        restriction(given)
 
 
 def call_of(box: Box, directory: Path) -> Call:
-    core: Any = SimpleNamespace(db=box.database, contents=SimpleNamespace(directory=directory), epoch=1)
+    ring = KeyRing({1: b"k" * 32})
+    core: Any = SimpleNamespace(
+        db=box.database,
+        contents=SimpleNamespace(directory=directory),
+        epoch=1,
+        directory=SimpleNamespace(keys=ring),
+    )
     return Call(cast(Any, core), Caller(account_id=1, mailbox_id=box.id), 0, float("inf"))
 
 
@@ -125,3 +138,125 @@ async def test_a_search_of_nothing_or_of_another_mailbox(box: Box, other: Box, t
         await api.search_messages(call, SearchMessagesRequest(folder_id=999))
     with pytest.raises(MailboxNotFound):
         await api.search_messages(call, SearchMessagesRequest(mailbox_id=other.id, folder_id=other.inbox))
+
+
+# --- QueryMessages ------------------------------------------------------------------------------------------------
+
+SORTS: dict[int, Any] = {
+    v1.SORT_PROPERTY_RECEIVED_AT: lambda one: one.received_at,
+    v1.SORT_PROPERTY_SENT_AT: lambda one: (
+        one.received_at if one.facts.summary.sent_at is None else microseconds(one.facts.summary.sent_at)
+    ),
+    v1.SORT_PROPERTY_SIZE_OCTETS: lambda one: one.size,
+    v1.SORT_PROPERTY_SUBJECT: lambda one: base_subject(fold(one.facts.summary.subject)[:2_000]),
+    v1.SORT_PROPERTY_FROM: lambda one: fold(one.facts.summary.from_[0].address),
+    v1.SORT_PROPERTY_UID: lambda one: one.placed.uid,
+}
+
+
+async def pages_of(call: Call, request: QueryMessagesRequest) -> list[int]:
+    """Message ids, page after page."""
+    found: list[int] = []
+    while True:
+        answer = await api.query_messages(call, request)
+        assert len(answer.rows.message_ids) <= request.page_size
+        found += answer.rows.message_ids
+        if not answer.next_page_token:
+            return found
+        assert len(answer.rows.message_ids) == request.page_size
+        request.page_token = answer.next_page_token
+
+
+def in_order(known: list[Known], sort: list[v1.SortKey]) -> list[int]:
+    found = sorted(known, key=lambda one: (one.placed.uid, one.placed.message_id))
+    for key in reversed(sort):
+        found.sort(key=SORTS[key.property], reverse=key.descending)
+    # A reversed sort keeps ties in their order, and so does ours.
+    return [one.placed.message_id for one in found]
+
+
+@pytest.mark.parametrize("whole_mailbox", [False, True])
+async def test_pages_are_the_matches_in_order_whatever_the_order(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_mailbox: bool
+) -> None:
+    monkeypatch.setattr(search, "CANDIDATES", 6)
+    monkeypatch.setattr(search, "BATCH", 4)
+    rng = random.Random(9)
+    known = await fill(box, rng, 40, files=0.2, directory=tmp_path)
+    call, folder_id = call_of(box, tmp_path), 0 if whole_mailbox else box.inbox
+    for wanted in (None, HasText(TextField.BODY, "rest"), HasText(TextField.SUBJECT, "cafe")):
+        matching = [
+            one
+            for one in known
+            if (whole_mailbox or one.folder_id == box.inbox) and (wanted is None or holds(one, wanted))
+        ]
+        for number in range(8):
+            sort = [
+                v1.SortKey(property=cast(Any, chosen), descending=rng.random() < 0.5)
+                for chosen in rng.sample(list(SORTS), number % 3 + 1)
+            ]
+            request = QueryMessagesRequest(folder_id=folder_id, sort=sort, page_size=rng.choice([1, 3, 7, 100]))
+            if wanted is not None:
+                request.restriction.CopyFrom(text(wanted.needle, cast(Any, int(wanted.field))))
+            assert await pages_of(call, request) == in_order(matching, sort)
+
+
+async def test_the_latest_come_first_unless_asked_otherwise_with_the_columns_asked_for(
+    box: Box, tmp_path: Path
+) -> None:
+    for hours in (2, 3, 1):
+        await box.fill(box.inbox, 1, received_at=NOW + hours * 3_600_000_000, flags=hours)
+    columns = [m1.MESSAGE_COLUMN_FLAGS, m1.MESSAGE_COLUMN_SUMMARY]
+    answer = await api.query_messages(call_of(box, tmp_path), QueryMessagesRequest(columns=columns))
+    assert list(answer.rows.uids) == [2, 1, 3] and list(answer.rows.flags) == [3, 2, 1]
+    assert [shown.subject for shown in answer.rows.summaries] == ["Lunch"] * 3
+    assert not answer.rows.envelopes and not answer.next_page_token
+
+
+async def test_a_page_token_is_good_for_its_question_alone(box: Box, other: Box, tmp_path: Path) -> None:
+    await box.fill(box.inbox, 3)
+    call = call_of(box, tmp_path)
+    first = QueryMessagesRequest(folder_id=box.inbox, page_size=1)
+    token = (await api.query_messages(call, first)).next_page_token
+    assert (await api.query_messages(call, QueryMessagesRequest(folder_id=box.inbox, page_token=token))).rows.uids
+    sort = [v1.SortKey(property=v1.SORT_PROPERTY_UID)]
+    for changed in (
+        QueryMessagesRequest(page_token=token),
+        QueryMessagesRequest(folder_id=box.inbox, page_token=token, sort=sort),
+        QueryMessagesRequest(folder_id=box.inbox, page_token=token, restriction=negated(0)),
+        QueryMessagesRequest(folder_id=box.inbox, page_token=token[:-2]),
+        QueryMessagesRequest(folder_id=box.inbox, page_token="x"),
+        QueryMessagesRequest(folder_id=box.inbox, page_token="\u20ac" * 8),
+    ):
+        with pytest.raises(InvalidPageToken):
+            await api.query_messages(call, changed)
+    with pytest.raises(InvalidPageToken):  # a neighbour's, with equal ids and the same keys
+        await api.query_messages(call_of(other, tmp_path), QueryMessagesRequest(folder_id=box.inbox, page_token=token))
+
+
+async def test_a_token_sealed_by_a_newer_key_of_another_core_is_opened(box: Box, tmp_path: Path) -> None:
+    await box.fill(box.inbox, 2)
+    await box.write(lambda tx, _: keys.create(tx, NOW))
+    ring = await box.database.read(keys.load)
+    newer, older = call_of(box, tmp_path), call_of(box, tmp_path)
+    cast(Any, newer.core).directory.keys = KeyRing(ring)
+    cast(Any, older.core).directory.keys = KeyRing({0: b"o" * 32})
+    token = (await api.query_messages(newer, QueryMessagesRequest(page_size=1))).next_page_token
+    assert len((await api.query_messages(older, QueryMessagesRequest(page_token=token))).rows.uids) == 1
+
+
+async def test_deleted_mail_is_in_no_answer(box: Box, tmp_path: Path) -> None:
+    await box.fill(box.inbox, 2)
+    await box.write(removal.remove, ids(1), Mode.SOFT, NOW)
+    assert list((await api.query_messages(call_of(box, tmp_path), QueryMessagesRequest())).rows.message_ids) == [2]
+
+
+async def test_at_most_four_sort_keys_and_none_unknown(box: Box, tmp_path: Path) -> None:
+    key = v1.SortKey(property=v1.SORT_PROPERTY_UID)
+    await api.query_messages(call_of(box, tmp_path), QueryMessagesRequest(sort=[key] * 4))
+    with pytest.raises(TooComplex):
+        await api.query_messages(call_of(box, tmp_path), QueryMessagesRequest(sort=[key] * 5))
+    with pytest.raises(InvalidArgument):
+        await api.query_messages(call_of(box, tmp_path), QueryMessagesRequest(sort=[v1.SortKey()]))
+    with pytest.raises(FolderNotFound):
+        await api.query_messages(call_of(box, tmp_path), QueryMessagesRequest(folder_id=999))
