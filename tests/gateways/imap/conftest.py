@@ -16,10 +16,10 @@ from restante_gateways.imap.gateway import ImapGateway, ImapSettings
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.sasl import AuthenticationPolicy
-from tests.gateways.imap.live_core import LiveCore, live_core
 from tests.gateways.imap.memory_core import MemoryCore
 from tests.gateways.imap.stage import NAME, PASSWORD, Stage
 from tests.gateways.net.certificates import pair_maker
+from tests.harness.core_process import CoreProcess, running_core
 
 MAX_MESSAGE_OCTETS = 600_000
 
@@ -63,14 +63,16 @@ async def running(tmp_path: Path, policy: AuthenticationPolicy) -> AsyncIterator
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCore]:
-    with live_core(tmp_path_factory.mktemp("core") / "data") as running:
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoreProcess]:
+    with running_core(
+        tmp_path_factory.mktemp("core") / "data", RESTANTE_LIMITS__MAX_MESSAGE_OCTETS="600000"
+    ) as running:
         yield running
 
 
 @pytest.fixture
-async def stage(live: LiveCore, tmp_path: Path) -> AsyncIterator[Stage]:
-    await live.fresh_account(NAME, PASSWORD)
+async def stage(live: CoreProcess, tmp_path: Path) -> AsyncIterator[Stage]:
+    await live.account(NAME, PASSWORD, fresh=True)
     link = await live.link("imap")
     stage, _ = start(tmp_path, AuthenticationPolicy.EXCEPT_LOOPBACK, link, BytesIO())
     yield stage

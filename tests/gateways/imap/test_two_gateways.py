@@ -14,14 +14,14 @@ from restante.v1 import methods
 from restante.v1.admin_pb2 import SetPasswordRequest
 from restante_gateways.sasl import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
-from tests.gateways.imap.live_core import LiveCore
 from tests.gateways.imap.stage import NAME, Client, Stage, message
+from tests.harness.core_process import CoreProcess
 
 pytestmark = pytest.mark.end_to_end
 
 
 @pytest.fixture
-async def other(live: LiveCore, stage: Stage, tmp_path: Path) -> AsyncIterator[Stage]:
+async def other(live: CoreProcess, stage: Stage, tmp_path: Path) -> AsyncIterator[Stage]:
     """A second gateway."""
     folder = tmp_path / "other"
     folder.mkdir()
@@ -95,7 +95,7 @@ async def test_both_gateways_agree_on_every_uid(stage: Stage, other: Stage) -> N
     assert plain[0] and plain.count(plain[0]) == 4
 
 
-async def test_a_new_password_ends_sessions_within_seconds(live: LiveCore, stage: Stage) -> None:  # DESIGN section 1
+async def test_a_new_password_ends_sessions_within_seconds(live: CoreProcess, stage: Stage) -> None:  # DESIGN section 1
     client = await idling(stage)
     admin = await live.link("admin")
     request = SetPasswordRequest(address=NAME, password=f"new {secrets.token_hex(8)}")
@@ -105,7 +105,7 @@ async def test_a_new_password_ends_sessions_within_seconds(live: LiveCore, stage
     assert await client.line() == b""
 
 
-async def test_a_core_that_restarts_is_found_again(live: LiveCore, stage: Stage) -> None:
+async def test_a_core_that_restarts_is_found_again(live: CoreProcess, stage: Stage) -> None:
     busy, idle = await Client.open(stage, "INBOX"), await idling(stage)
     await append(busy, 1)
     await told(idle, b" RECENT")

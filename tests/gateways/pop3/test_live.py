@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
 import signal
 import ssl
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +18,8 @@ from restante.v1.admin_pb2 import SetPasswordRequest
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.gateway import Pop3Settings, run
 from restante_gateways.sasl import AuthenticationPolicy
-from tests.gateways.imap.live_core import SETTINGS, LiveCore
 from tests.gateways.net.certificates import pair_maker
+from tests.harness.core_process import CoreProcess
 from tests.harness.player import Endpoint, Play, Player, each_transcript
 
 from .messages import MESSAGES
@@ -32,33 +28,12 @@ from .test_session import Client
 pytestmark = pytest.mark.end_to_end
 
 
-class Core(LiveCore):
-    """A core process that a test may end and start again."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
-        log = self.directory.parent / "core.log"
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(command, env=os.environ | SETTINGS, stdout=output, stderr=output)
-        until = time.monotonic() + 30
-        while b'"ready"' not in log.read_bytes():
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(log.read_text()[-2000:])
-            time.sleep(0.05)
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(20)
-            self._process = None
+class Core(CoreProcess):
+    """A core process with mail in it."""
 
     async def fill(self, address: str, password: str, messages: list[bytes]) -> None:
         """Put messages into the Inbox of an account made anew."""
-        await self.fresh_account(address, password)
+        await self.account(address, password, fresh=True)
         link = await self.link("imap")
         try:
             client = session_pb2.ClientContext(client_address="127.0.0.1", listener="imap", loopback=True)
@@ -82,10 +57,10 @@ class Core(LiveCore):
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Core]:
-    core = Core(tmp_path_factory.mktemp("pop3") / "data")
+    core = Core(tmp_path_factory.mktemp("pop3") / "data", RESTANTE_LIMITS__MAX_MESSAGE_OCTETS="600000")
     core.start()
     yield core
-    core.end()
+    core.stop()
 
 
 @dataclass
@@ -170,7 +145,7 @@ async def test_a_session_outlives_the_core(served: Served, how: signal.Signals) 
     assert (await client.ask("RETR 1")).startswith("+OK")
     await client.rest()
     await client.ask("DELE 1")
-    await asyncio.to_thread(served.core.end, how)
+    await asyncio.to_thread(served.core.stop, how)
     assert (await client.ask("RETR 3")).startswith("-ERR [SYS/TEMP]")
     newcomer = await served.dial()
     await newcomer.ask("USER alice@example.test")

@@ -1,22 +1,12 @@
-"""A real core as a process of its own, which can be killed and started again, and gateways over it."""
+"""SMTP and POP3 gateways over a real core, which can be killed and started again."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import poplib
-import secrets
 import ssl
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-from restante import errors
 from restante.link import CoreLink
-from restante.target import ProcessIdentity, Target
-from restante.v1 import methods
-from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.net.tls import CertificateFiles
 from restante_gateways.pop3 import gateway as pop3
@@ -24,77 +14,12 @@ from restante_gateways.sasl import AuthenticationPolicy
 from restante_gateways.smtp import gateway as smtp
 from restante_gateways.smtp.settings import Role, SessionSettings
 from tests.gateways.smtp.conftest import Gateway
+from tests.harness.core_process import CoreProcess
 from tests.harness.player import Endpoint
 
 MAX_MESSAGE_OCTETS = 40 << 20
-SETTINGS = {
-    "RESTANTE_CORE__API_PORT": "-1",
-    "RESTANTE_HEALTH__CORE": "-1",
-    "RESTANTE_TLS__AUTHENTICATION": "except-loopback",
-    "RESTANTE_TRANSPORT__HOSTNAME": "mx.example.test",
-    "RESTANTE_SESSIONS__HASH_MEMORY_KIB": "64",
-    "RESTANTE_LIMITS__MAX_MESSAGE_OCTETS": str(MAX_MESSAGE_OCTETS),
-    "RESTANTE_STORE__RESERVE_OCTETS": "1000000",
-}
 poplib._MAXLINE = 1 << 20  # type: ignore[attr-defined]  # the library gives up on longer lines, which mail has
 PEOPLE = ("alice", "bob", "carol")
-
-
-class CoreProcess:
-    """A core on a store in `directory`."""
-
-    def __init__(self, directory: Path, **environment: str) -> None:
-        self.directory, self._environment = directory, environment
-        self._log = directory.parent / "core.log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Starts it and waits until it serves."""
-        command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, env=os.environ | SETTINGS | self._environment, stdout=log, stderr=log
-            )
-        until = time.monotonic() + 30
-        while b'"ready"' not in self._log.read_bytes():
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(self._log.read_text()[-2000:])
-            time.sleep(0.05)
-
-    def kill(self) -> None:
-        """As a power cut would, for the process."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(15)
-
-    def stop(self) -> None:
-        """Ends it in good order."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(15)
-
-    async def link(self, identity: str) -> CoreLink:
-        """A link of a process identity."""
-        elsewhere = self.directory / "core.address"
-        socket = elsewhere.read_text().strip() if elsewhere.exists() else str(self.directory / "core.sock")
-        secret = (self.directory / "secrets" / f"{identity}.secret").read_text().strip()
-        return await CoreLink.connect(Target(f"unix:{socket}", ProcessIdentity(identity, secret)))
-
-    async def populate(self) -> None:
-        """Makes the domain and its people. Harmless to repeat."""
-        link = await self.link("admin")
-        try:
-            domain = CreateDomainRequest(name="example.test", request_id=secrets.token_bytes(16))
-            await link.execute(methods.CREATE_DOMAIN, domain)
-            for name in PEOPLE:
-                account = CreateAccountRequest(
-                    address=f"{name}@example.test", password=f"{name}-demo", request_id=secrets.token_bytes(16)
-                )
-                await link.execute(methods.CREATE_ACCOUNT, account)
-        except errors.DomainExists:
-            pass
-        finally:
-            await link.close()
 
 
 class Platform:
@@ -108,7 +33,8 @@ class Platform:
 
     async def start(self) -> None:
         """Opens the listeners."""
-        await self.core.populate()
+        for name in PEOPLE:
+            await self.core.account(f"{name}@example.test", f"{name}-demo")
         sessions = SessionSettings(Role.MX, "mx.example.test", max_message_octets=MAX_MESSAGE_OCTETS)
         listeners = {
             "mx": smtp.SmtpListener(Port(), Role.MX),

@@ -11,7 +11,8 @@ import pytest
 
 from restante_gateways.net.tls import CertificateFiles
 from tests.gateways.smtp.conftest import Client
-from tests.gateways.smtp.live import CoreProcess, Platform
+from tests.gateways.smtp.live import MAX_MESSAGE_OCTETS, Platform
+from tests.harness.core_process import CoreProcess, running_core
 from tests.harness.player import Play, each_transcript
 from tests.server.mime.material import cpython_corpus, shared_corpus
 
@@ -43,10 +44,9 @@ CONTENTS = {
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CoreProcess]:
-    process = CoreProcess(tmp_path_factory.mktemp("core") / "data")
-    process.start()
-    yield process
-    process.stop()
+    directory = tmp_path_factory.mktemp("core") / "data"
+    with running_core(directory, RESTANTE_LIMITS__MAX_MESSAGE_OCTETS=str(MAX_MESSAGE_OCTETS)) as process:
+        yield process
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""A real core as a process of its own, reached by its socket; a test may end, kill and start it again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from restante import errors
+from restante.link import CoreLink
+from restante.target import ProcessIdentity, Target
+from restante.v1 import methods
+from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, DeleteAccountRequest
+
+START_SECONDS = 30.0
+END_SECONDS = 20.0
+SETTINGS = {
+    "RESTANTE_CORE__API_PORT": "-1",
+    "RESTANTE_HEALTH__CORE": "-1",
+    "RESTANTE_TLS__AUTHENTICATION": "except-loopback",
+    "RESTANTE_TRANSPORT__HOSTNAME": "mx.example.test",
+    "RESTANTE_SESSIONS__HASH_MEMORY_KIB": "64",
+    "RESTANTE_STORE__RESERVE_OCTETS": "1000000",
+}
+
+
+class CoreProcess:
+    """A core on a store in `directory`. `environment` adds to SETTINGS."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.directory, self._environment = directory, environment
+        self._log = directory.parent / "core.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it serves."""
+        command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=os.environ | SETTINGS | self._environment, stdout=log, stderr=log
+            )
+        until = time.monotonic() + START_SECONDS
+        while b'"ready"' not in self._log.read_bytes():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(self._log.read_text()[-2000:])
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it, by default in good order; harmless to repeat."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            process.wait(END_SECONDS)
+
+    def kill(self) -> None:
+        """End it as a power cut would, for the process."""
+        self.stop(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
+
+    async def link(self, identity: str) -> CoreLink:
+        """A link of a process identity."""
+        elsewhere = self.directory / "core.address"
+        socket = elsewhere.read_text().strip() if elsewhere.exists() else str(self.directory / "core.sock")
+        secret = (self.directory / "secrets" / f"{identity}.secret").read_text().strip()
+        return await CoreLink.connect(Target(f"unix:{socket}", ProcessIdentity(identity, secret)))
+
+    async def account(self, address: str, password: str, *, fresh: bool = False) -> None:
+        """See that there is this account, and its domain; when `fresh`, made anew, with nothing in its mailbox."""
+        link = await self.link("admin")
+        try:
+            domain = CreateDomainRequest(name=address.partition("@")[2], request_id=secrets.token_bytes(16))
+            with contextlib.suppress(errors.DomainExists):
+                await link.execute(methods.CREATE_DOMAIN, domain)
+            if fresh:
+                with contextlib.suppress(errors.AccountNotFound):
+                    await link.execute(methods.DELETE_ACCOUNT, DeleteAccountRequest(address=address))
+            wanted = CreateAccountRequest(address=address, password=password, request_id=secrets.token_bytes(16))
+            with contextlib.suppress(errors.AddressExists):
+                await link.execute(methods.CREATE_ACCOUNT, wanted)
+        finally:
+            await link.close()
+
+
+@contextmanager
+def running_core(directory: Path, **environment: str) -> Iterator[CoreProcess]:
+    """A core on an empty store, ended at the end."""
+    core = CoreProcess(directory, **environment)
+    core.start()
+    try:
+        yield core
+    finally:
+        core.stop()
