@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
@@ -128,10 +129,7 @@ def require_ports(settings: config.Config, patience_seconds: float) -> None:
 
 async def run(settings: config.Config, *, with_demo: bool) -> None:
     """Start everything, and end it on SIGTERM or Ctrl-C. Raises click.ClickException when it cannot start."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+    ended = _asked_to_end()
     file = str(settings.directory / "restante.toml")
     supervisor = Supervisor(lambda line: click.echo(line, err=True), settings.core.drain_seconds)
     async with health.served(settings, supervisor):
@@ -151,6 +149,20 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
             click.echo("Ending: commands under way are finished first.", err=True)
         finally:
             await supervisor.stop()
+
+
+def _asked_to_end() -> asyncio.Event:
+    """Set by SIGTERM or Ctrl-C, of which any number may come: none of them cuts the end short."""
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end(_number: int, _frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+            loop.call_soon_threadsafe(ended.set)
+
+    # Not the loop's own handlers, which a loop that closes takes with it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    return ended
 
 
 async def _ready(settings: config.Config, child: Child, ended: asyncio.Event) -> None:
@@ -202,3 +214,6 @@ def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send
             raise click.ClickException(described(error)) from None
         except OSError as error:
             raise click.ClickException(f"{error.strerror or error}") from None
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)  # all is done: a late one must not change the exit code

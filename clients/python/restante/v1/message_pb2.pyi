@@ -742,10 +742,11 @@ class AppendMessageRequest(_message.Message):
     RECEIVED_AT_FIELD_NUMBER: _builtins.int
     RECEIVED_OFFSET_MINUTES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     folder_id: _builtins.int
-    """The folder."""
+    """The folder; or path."""
     content: _builtins.bytes
     """The message, at most 512 KiB; larger ones are uploaded."""
     upload_id: _builtins.bytes
@@ -764,6 +765,10 @@ class AppendMessageRequest(_message.Message):
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """Absent: now."""
 
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instead of folder_id: names from the top (Inbox in any letter case)."""
+
     def __init__(
         self,
         *,
@@ -776,10 +781,11 @@ class AppendMessageRequest(_message.Message):
         received_at: _timestamp_pb2.Timestamp | None = ...,
         received_offset_minutes: _builtins.int = ...,
         request_id: _builtins.bytes = ...,
+        path: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "flags", b"flags", "folder_id", b"folder_id", "keywords", b"keywords", "mailbox_id", b"mailbox_id", "received_at", b"received_at", "received_offset_minutes", b"received_offset_minutes", "request_id", b"request_id", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "flags", b"flags", "folder_id", b"folder_id", "keywords", b"keywords", "mailbox_id", b"mailbox_id", "path", b"path", "received_at", b"received_at", "received_offset_minutes", b"received_offset_minutes", "request_id", b"request_id", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -797,6 +803,7 @@ class AppendMessageResponse(_message.Message):
     SIZE_OCTETS_FIELD_NUMBER: _builtins.int
     LINE_ENDS_CHANGED_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
+    FOLDER_ID_FIELD_NUMBER: _builtins.int
     message_id: _builtins.int
     """The new message."""
     uid_validity: _builtins.int
@@ -807,6 +814,8 @@ class AppendMessageResponse(_message.Message):
     """As stored."""
     line_ends_changed: _builtins.bool
     """Bare LF or CR were made CRLF, or a last CRLF was added."""
+    folder_id: _builtins.int
+    """Where it is."""
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
         """The commit."""
@@ -820,10 +829,11 @@ class AppendMessageResponse(_message.Message):
         size_octets: _builtins.int = ...,
         line_ends_changed: _builtins.bool = ...,
         commit: _types_pb2.CommitToken | None = ...,
+        folder_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "line_ends_changed", b"line_ends_changed", "message_id", b"message_id", "size_octets", b"size_octets", "uid", b"uid", "uid_validity", b"uid_validity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "folder_id", b"folder_id", "line_ends_changed", b"line_ends_changed", "message_id", b"message_id", "size_octets", b"size_octets", "uid", b"uid", "uid_validity", b"uid_validity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1130,15 +1140,20 @@ class CopyMessagesRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     TARGET_FOLDER_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TARGET_PATH_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     target_folder_id: _builtins.int
-    """Where to."""
+    """Where to; or target_path."""
     request_id: _builtins.bytes
     """Required: 16 random octets."""
     @_builtins.property
     def messages(self) -> _types_pb2.MessageSet:
         """Which."""
+
+    @_builtins.property
+    def target_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instead of target_folder_id: names from the top (Inbox in any letter case)."""
 
     def __init__(
         self,
@@ -1147,10 +1162,11 @@ class CopyMessagesRequest(_message.Message):
         messages: _types_pb2.MessageSet | None = ...,
         target_folder_id: _builtins.int = ...,
         request_id: _builtins.bytes = ...,
+        target_path: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_path", b"target_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1166,8 +1182,11 @@ class CopyMessagesResponse(_message.Message):
     TARGET_UIDS_FIELD_NUMBER: _builtins.int
     TARGET_UID_VALIDITY_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
+    TARGET_FOLDER_ID_FIELD_NUMBER: _builtins.int
     target_uid_validity: _builtins.int
     """Of the target folder."""
+    target_folder_id: _builtins.int
+    """The target folder."""
     @_builtins.property
     def source_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
         """UIDs copied, ascending; with message_ids given: those ids."""
@@ -1187,10 +1206,11 @@ class CopyMessagesResponse(_message.Message):
         target_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         target_uid_validity: _builtins.int = ...,
         commit: _types_pb2.CommitToken | None = ...,
+        target_folder_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "source_uids", b"source_uids", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1207,10 +1227,11 @@ class MoveMessagesRequest(_message.Message):
     TARGET_FOLDER_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CHANGES_SINCE_FIELD_NUMBER: _builtins.int
+    TARGET_PATH_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     target_folder_id: _builtins.int
-    """Where to."""
+    """Where to; or target_path."""
     request_id: _builtins.bytes
     """Required: 16 random octets."""
     changes_since: _builtins.int
@@ -1218,6 +1239,10 @@ class MoveMessagesRequest(_message.Message):
     @_builtins.property
     def messages(self) -> _types_pb2.MessageSet:
         """Which."""
+
+    @_builtins.property
+    def target_path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instead of target_folder_id: names from the top (Inbox in any letter case)."""
 
     def __init__(
         self,
@@ -1227,10 +1252,11 @@ class MoveMessagesRequest(_message.Message):
         target_folder_id: _builtins.int = ...,
         request_id: _builtins.bytes = ...,
         changes_since: _builtins.int | None = ...,
+        target_path: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "changes_since", b"changes_since", "messages", b"messages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "changes_since", b"changes_since", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "changes_since", b"changes_since", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_path", b"target_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__changes_since: _TypeAlias = _typing.Literal["changes_since"]  # noqa: Y015
     _WhichOneofArgType__changes_since: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since"]  # noqa: Y015
@@ -1249,8 +1275,11 @@ class MoveMessagesResponse(_message.Message):
     TARGET_UID_VALIDITY_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    TARGET_FOLDER_ID_FIELD_NUMBER: _builtins.int
     target_uid_validity: _builtins.int
     """Of the target folder."""
+    target_folder_id: _builtins.int
+    """The target folder."""
     @_builtins.property
     def source_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
         """UIDs moved, ascending; with message_ids given: those ids."""
@@ -1275,10 +1304,11 @@ class MoveMessagesResponse(_message.Message):
         target_uid_validity: _builtins.int = ...,
         commit: _types_pb2.CommitToken | None = ...,
         changes: _types_pb2.FolderChanges | None = ...,
+        target_folder_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "source_uids", b"source_uids", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

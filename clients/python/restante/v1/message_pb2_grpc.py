@@ -141,8 +141,8 @@ class MessageServiceServicer:
 
     def AppendMessage(self, request, context):
         """Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
-        Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED, MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND,
-        STORE_FULL.
+        Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
+        INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,14 +166,15 @@ class MessageServiceServicer:
 
     def CopyMessages(self, request, context):
         """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-        answer. Errors: FOLDER_NOT_FOUND {folder_id}, QUOTA_EXCEEDED {limit_octets}.
+        answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveMessages(self, request, context):
-        """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND.
+        """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
+        {folder_id} (none when target_path leads nowhere).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

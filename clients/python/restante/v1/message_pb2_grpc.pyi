@@ -51,8 +51,8 @@ class MessageServiceStub:
     """
     AppendMessage: _grpc.UnaryUnaryMultiCallable[_message_pb2.AppendMessageRequest, _message_pb2.AppendMessageResponse]
     """Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
-    Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED, MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND,
-    STORE_FULL.
+    Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
+    INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
     """
     CreateDraft: _grpc.UnaryUnaryMultiCallable[_message_pb2.CreateDraftRequest, _message_pb2.CreateDraftResponse]
     """Makes a draft from structured parts and adds it to the Drafts folder. Errors: as AppendMessage, and
@@ -64,10 +64,12 @@ class MessageServiceStub:
     """
     CopyMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.CopyMessagesRequest, _message_pb2.CopyMessagesResponse]
     """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-    answer. Errors: FOLDER_NOT_FOUND {folder_id}, QUOTA_EXCEEDED {limit_octets}.
+    answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
     """
     MoveMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.MoveMessagesRequest, _message_pb2.MoveMessagesResponse]
-    """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND."""
+    """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
+    {folder_id} (none when target_path leads nowhere).
+    """
     DeleteMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]
     """Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND."""
     ListRecoverableMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.ListRecoverableMessagesRequest, _message_pb2.ListRecoverableMessagesResponse]
@@ -102,8 +104,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     AppendMessage: _aio.UnaryUnaryMultiCallable[_message_pb2.AppendMessageRequest, _message_pb2.AppendMessageResponse]  # type: ignore[assignment]
     """Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
-    Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED, MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND,
-    STORE_FULL.
+    Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
+    INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
     """
     CreateDraft: _aio.UnaryUnaryMultiCallable[_message_pb2.CreateDraftRequest, _message_pb2.CreateDraftResponse]  # type: ignore[assignment]
     """Makes a draft from structured parts and adds it to the Drafts folder. Errors: as AppendMessage, and
@@ -115,10 +117,12 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     CopyMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.CopyMessagesRequest, _message_pb2.CopyMessagesResponse]  # type: ignore[assignment]
     """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-    answer. Errors: FOLDER_NOT_FOUND {folder_id}, QUOTA_EXCEEDED {limit_octets}.
+    answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
     """
     MoveMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.MoveMessagesRequest, _message_pb2.MoveMessagesResponse]  # type: ignore[assignment]
-    """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND."""
+    """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
+    {folder_id} (none when target_path leads nowhere).
+    """
     DeleteMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]  # type: ignore[assignment]
     """Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND."""
     ListRecoverableMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.ListRecoverableMessagesRequest, _message_pb2.ListRecoverableMessagesResponse]  # type: ignore[assignment]
@@ -180,8 +184,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.AppendMessageResponse, _abc.Awaitable[_message_pb2.AppendMessageResponse]]:
         """Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
-        Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED, MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND,
-        STORE_FULL.
+        Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
+        INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
         """
 
     @_abc_1.abstractmethod
@@ -211,7 +215,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.CopyMessagesResponse, _abc.Awaitable[_message_pb2.CopyMessagesResponse]]:
         """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-        answer. Errors: FOLDER_NOT_FOUND {folder_id}, QUOTA_EXCEEDED {limit_octets}.
+        answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
         """
 
     @_abc_1.abstractmethod
@@ -220,7 +224,9 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.MoveMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.MoveMessagesResponse, _abc.Awaitable[_message_pb2.MoveMessagesResponse]]:
-        """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND."""
+        """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
+        {folder_id} (none when target_path leads nowhere).
+        """
 
     @_abc_1.abstractmethod
     def DeleteMessages(
