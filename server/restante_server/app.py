@@ -28,6 +28,7 @@ from restante_server.api.server import ApiServer, Listener
 from restante_server.db import migrate, schema
 from restante_server.db.engine import Database, Settings, open_database
 from restante_server.db.group import Locks
+from restante_server.db.hooks import Observer
 from restante_server.db.lock import StoreLock
 from restante_server.db.operation import Call
 from restante_server.db.postgresql import PostgresSettings
@@ -40,8 +41,7 @@ from restante_server.directory.settings import (
     SessionSettings,
     TlsRule,
 )
-from restante_server.observe import CallObserver
-from restante_server.store.garbage import Collector
+from restante_server.observe import CallObserver, StoreObserver
 from restante_server.store.staging import Contents, ContentSettings
 from restante_server.transport.service import Transport
 
@@ -64,10 +64,10 @@ def database_settings(settings: config.Config) -> Settings:
     return Settings(readers=settings.store.readers, postgres=PostgresSettings(write_lanes=settings.store.write_lanes))
 
 
-def open_store(settings: config.Config) -> Database:
+def open_store(settings: config.Config, observer: Observer | None = None) -> Database:
     """The database of a configuration, with the locks that several writers need."""
     locks = Locks(mailboxes=lock_rows(schema.mailbox.c.mailbox_id), contents=lock_rows(schema.content.c.content_id))
-    return open_database(settings.store_url, settings=database_settings(settings), locks=locks)
+    return open_database(settings.store_url, settings=database_settings(settings), locks=locks, observer=observer)
 
 
 def create_store(tx: Connection, moment: int) -> None:
@@ -119,7 +119,6 @@ class CoreProcess:
         self.gateway_port = 0
         self.socket = Path()
         self._background: list[asyncio.Task[None]] = []
-        self.collector = Collector(core.db, core.contents.directory)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -128,9 +127,12 @@ class CoreProcess:
         directory = settings.directory
         sqlite = settings.store_url.startswith("sqlite")
         with StoreLock(directory) if sqlite else contextlib.nullcontext():
-            db = open_store(settings)
+            registry = CollectorRegistry()
+            figures = StoreObserver(registry)
+            db = open_store(settings, figures)
+            figures.watch(db)
             try:
-                process = await cls._assemble(settings, db)
+                process = await cls._assemble(settings, db, registry)
                 await process._start()
                 try:
                     yield process
@@ -140,7 +142,7 @@ class CoreProcess:
                 await db.close()
 
     @classmethod
-    async def _assemble(cls, settings: config.Config, db: Database) -> CoreProcess:
+    async def _assemble(cls, settings: config.Config, db: Database, registry: CollectorRegistry) -> CoreProcess:
         await db.read(migrate.require_current)
         await db.write(Call(partial(create_store, moment=now())))
         settings.contents_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,7 +156,6 @@ class CoreProcess:
             ),
         )
         directory = await Directory.open(db, authentication_settings(settings))
-        registry = CollectorRegistry()
         observer = CallObserver(registry, quiet=settings.core.log_calls == "failed")
         notifier = Notifier(db)
         epoch: int = await db.read(lambda tx: tx.execute(select(schema.store.c.epoch)).scalar_one())
@@ -240,12 +241,12 @@ class CoreProcess:
     async def _sweep(self) -> None:
         """Once: a large store takes a while, and is served meanwhile."""
         try:
-            await self.collector.sweep()
+            await self.core.collector.sweep()
         except Exception:
             log.exception("background work failed: sweep")
 
     async def _collect(self) -> None:
-        while await self.collector.collect(now()):
+        while await self.core.collector.collect(now()):
             pass  # as long as there is something
 
 

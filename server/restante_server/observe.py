@@ -6,10 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from restante_server.db.hooks import Observer
 
 if TYPE_CHECKING:
     from restante_server.api.caller import Caller
+    from restante_server.db.engine import Database
 
 log = structlog.get_logger("restante.core")
 
@@ -48,3 +51,48 @@ class CallObserver:
             outcome=outcome,
             milliseconds=round(seconds * 1_000, 2),
         )
+
+
+class StoreObserver(Observer):
+    """The figures of the database: groups of writes, reads, checkpoints, and what waits. Called on worker threads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+        def seconds(name: str, what: str) -> Histogram:
+            return Histogram(f"restante_{name}_seconds", what, buckets=SECONDS, registry=registry)
+
+        self._groups = seconds("write_group", "Time of write transactions.")
+        self._reads = seconds("read", "Time of read snapshots.")
+        self._waits = seconds("read_wait", "How long reads waited for a thread.")
+        self._checkpoints = seconds("checkpoint", "Time of SQLite checkpoints.")
+        self._operations = Counter("restante_write_operations", "Operations in groups.", registry=registry)
+        self._replays = Counter("restante_write_replays", "Groups that ran again.", registry=registry)
+        self._pages = Gauge("restante_log_pages", "Pages in SQLite's log at the last checkpoint.", registry=registry)
+
+    def watch(self, db: Database) -> None:
+        """Tell of what waits in it, too."""
+        for name, what, look in (
+            ("restante_queued_operations", "Writes inside the pipeline.", lambda: db.queued_operations),
+            ("restante_queued_octets", "Octets of writes inside the pipeline.", lambda: db.queued_octets),
+            ("restante_waiting_writers", "Writers that wait for room in the queue.", lambda: db.waiting_writers),
+            ("restante_waiting_reads", "Reads that wait or run.", lambda: db.waiting_reads),
+        ):
+            Gauge(name, what, registry=self._registry).set_function(look)
+
+    def group(self, lane: int, operations: int, seconds: float, replays: int) -> None:
+        """See Observer."""
+        self._groups.observe(seconds)
+        self._operations.inc(operations)
+        if replays:
+            self._replays.inc(replays)
+
+    def read(self, functions: int, waited_seconds: float, seconds: float) -> None:
+        """See Observer."""
+        self._reads.observe(seconds)
+        self._waits.observe(waited_seconds)
+
+    def checkpoint(self, seconds: float, pages: int) -> None:
+        """See Observer."""
+        self._checkpoints.observe(seconds)
+        self._pages.set(pages)

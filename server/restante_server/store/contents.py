@@ -7,6 +7,7 @@ names them.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,11 @@ def load(tx: Connection, content_ids: Iterable[int], *, octets: bool = False) ->
 
 
 def read_range(tx: Connection, directory: Path, stored: Stored, offset: int, length: int) -> bytes:
-    """Octets of a content, fewer than `length` only at its end. Raises FileNotFoundError when its file is gone."""
+    """Octets of a content, fewer than `length` only at its end.
+
+    Raises FileNotFoundError when its file is gone, OSError when it is shorter than it was: what is left of a message
+    must never be taken for the message.
+    """
     if length <= 0 or offset >= stored.size_octets:
         return b""
     if stored.place is Place.DATABASE:
@@ -144,7 +149,11 @@ def read_range(tx: Connection, directory: Path, stored: Stored, offset: int, len
             (whole,) = prepared.rows(tx, _octets, {"id": stored.content_id})[0]
         return bytes(whole[offset : offset + length])
     with open(directory / str(stored.file_name), "rb", buffering=0) as file:
-        return os.pread(file.fileno(), min(length, stored.size_octets - offset), offset)
+        wanted = min(length, stored.size_octets - offset)
+        octets = os.pread(file.fileno(), wanted, offset)
+    if len(octets) < wanted:
+        raise OSError(errno.EIO, f"content {stored.content_id} is shorter than its row says")
+    return octets
 
 
 class Wanted(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from restante.errors import InvalidArgument, InvalidPageToken, LimitExceeded, MessageTooLarge
+from restante.errors import Internal, InvalidArgument, InvalidPageToken, LimitExceeded, MessageTooLarge
 from restante.v1.admin_pb2 import ListQueueRequest, TraceMessagesRequest
 from restante.v1.content_pb2 import UploadChunkRequest, UploadKind
 from restante.v1.folder_pb2 import ListFoldersRequest
@@ -114,3 +115,25 @@ async def test_one_mailbox_that_takes_no_more_does_not_hold_up_the_deliveries_of
     monkeypatch.undo()
     await world.pass_time(3_600 * 1_000_000)
     assert (await world.states(stuck))[0][1] is State.DELIVERED
+
+
+async def test_what_is_left_of_a_content_is_never_sent_as_the_message(world: World) -> None:
+    """A disk that lost the end of a file: the relay gets an error instead of half a letter, and no endless loop."""
+    large = MESSAGE.replace(b"dave@example.org", b"alice@example.test").replace(
+        b"To: alice@example.test", b"To: a@b.example"
+    )
+    large += b"x" * 200_000 + b"\r\n"  # complete as it is: sent and kept share one file
+    submitted = await world.submit("alice", upload_id=await world.upload("alice", large))
+    (lease,) = await world.lease()
+    (file,) = [path for path in world.core.contents.directory.rglob("*") if path.is_file() and path.stat().st_size]
+    whole = file.read_bytes()
+    for kept in (100_000, 0):
+        os.truncate(file, kept)
+        async with asyncio.timeout(10):
+            with pytest.raises(OSError, match="shorter"):
+                await world.read_outbound(lease)
+    with pytest.raises(Internal):
+        async with asyncio.timeout(10):
+            await world.submit("alice", message_id=submitted.sent_message_id)
+    file.write_bytes(whole)
+    assert len(await world.read_outbound(lease)) > 200_000
