@@ -10,7 +10,7 @@ from restante import errors
 from restante.v1 import content_pb2, message_pb2, methods
 from restante.v1.content_pb2 import UploadContentResponse
 from restante_gateways.imap.commands.append import Append
-from restante_gateways.imap.errors import Refusal
+from restante_gateways.imap.errors import Refusal, missing_target
 from restante_gateways.imap.framing import CommandRest, LiteralChunk, LiteralStart, TooLong
 from restante_gateways.imap.parser import CutShort, ParseError, Parser
 from restante_gateways.imap.responses import BAD, OK, Status, append_uid, continuation
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
 _INLINE_OCTETS: Final = 512 << 10  # what an operation may carry; more is uploaded
+_UNASKED_OCTETS: Final = 64 << 10  # of a client that waits for nothing, so little is taken before the folder is known
 
 
 def append_of(tag: bytes, entry: Entry, p: Parser) -> Append | None:
@@ -37,7 +38,9 @@ def append_of(tag: bytes, entry: Entry, p: Parser) -> Append | None:
 async def append(s: Session, command: Append, literal: LiteralStart) -> Status:
     """Take the message and add it to the folder. Whatever happens, the literal is read or refused whole."""
     try:
-        folder_id = await s.target_folder(command.name)  # before the client sends anything it would send in vain
+        folder_id, path = s.target(command.name)
+        if path and (literal.synchronising or literal.size_octets > _UNASKED_OCTETS):
+            await s.expect_target(command.name)  # before the client sends what it would send in vain
     except (Refusal, errors.RestanteError):
         s.reader.refuse()
         raise
@@ -46,6 +49,7 @@ async def append(s: Session, command: Append, literal: LiteralStart) -> Status:
         s.write(continuation(b"go on"))
     request = message_pb2.AppendMessageRequest(
         folder_id=folder_id,
+        path=path,
         flags=int(command.flags.system),
         keywords=command.flags.keywords,
         request_id=s.request_id(),
@@ -65,8 +69,9 @@ async def append(s: Session, command: Append, literal: LiteralStart) -> Status:
             raise
     if (await _rest(s)).octets:
         return BAD("One message at a time.")  # MULTIAPPEND is not offered
-    added = await s.call(methods.APPEND_MESSAGE, request)
-    await s.added(folder_id, added, command.flags)
+    with missing_target():
+        added = await s.call(methods.APPEND_MESSAGE, request)
+    await s.added(added.folder_id, added, command.flags)
     return OK("Appended.", append_uid(added.uid_validity, [(added.uid, added.uid)]))
 
 

@@ -17,6 +17,7 @@ from restante_gateways.imap.responses import NO
 from restante_gateways.net.connection import Connection
 
 _PAGE: Final = 1_000
+_MOST_TARGETS: Final = 100  # names kept
 
 
 class CoreCalls:
@@ -89,6 +90,28 @@ class CoreCalls:
         if name == "INBOX":
             self.identity.inbox_id = folder.folder_id  # it can be neither deleted nor renamed
         return folder.folder_id
+
+    def target(self, name: str) -> tuple[int, list[str]]:
+        """The folder that something is put into, for a request that takes (id, path). Raises Refusal.
+
+        The call belongs into `errors.missing_target`.
+        """
+        assert self.identity is not None
+        if name == "INBOX" and self.identity.inbox_id:
+            return self.identity.inbox_id, []
+        return 0, self.path(name)
+
+    async def expect_target(self, name: str) -> None:
+        """See that a folder is there, asking once for each name. Raises as `target_folder`.
+
+        Only whether it is worth beginning depends on it: a folder that goes meanwhile is noticed by the call itself.
+        """
+        assert self.identity is not None
+        if name not in self.identity.targets:
+            await self.target_folder(name)
+            if len(self.identity.targets) >= _MOST_TARGETS:
+                self.identity.targets.clear()
+            self.identity.targets.add(name)
 
     async def all_folders(self) -> list[folder_pb2.Folder]:
         """Every folder of the mailbox, parents before children."""

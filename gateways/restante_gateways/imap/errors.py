@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 from restante import errors
@@ -89,6 +91,17 @@ NOT_HERE: Final = frozenset(  # reasons that no request of this gateway can have
     )
 )
 TRY_CREATE: Final = NO("No such folder; it can be created.", b"TRYCREATE")  # RFC 3501 7.1 (behaviour 23)
+
+
+@contextlib.contextmanager
+def missing_target() -> Iterator[None]:
+    """Around a call that names its target by path: one that leads nowhere becomes Refusal with TRYCREATE."""
+    try:
+        yield
+    except errors.FolderNotFound as error:
+        if error.metadata.get("folder_id"):  # another folder of the request
+            raise
+        raise Refusal(TRY_CREATE) from None
 
 
 def status_of(error: errors.RestanteError) -> Status:

@@ -19,7 +19,7 @@ _RETRY_SECONDS: Final = 20.0
 class Identity:
     """A proven session. Its token is renewed by one timer, so that a connection in IDLE keeps it for a day."""
 
-    __slots__ = ("_link", "_on_over", "_session", "_task", "_timer", "client_address", "inbox_id")
+    __slots__ = ("_link", "_on_over", "_session", "_task", "_timer", "client_address", "inbox_id", "targets")
 
     def __init__(
         self, link: CoreLink, session: session_pb2.Session, client_address: str, on_over: Callable[[str], None]
@@ -28,6 +28,7 @@ class Identity:
         self._link, self._session, self._on_over = link, session, on_over
         self.client_address = client_address
         self.inbox_id = 0  # the Inbox's folder, once it is known
+        self.targets: set[str] = set()  # names of folders that were there when something was put into them
         self._task: asyncio.Task[None] | None = None
         self._timer = self._schedule(session)
 

@@ -100,13 +100,15 @@ def _appended(
     tx: Connection, call: Call, request: v1.AppendMessageRequest, new: NewMessage, line_ends_changed: bool
 ) -> v1.AppendMessageResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
-    (placed,) = messages.add(tx, mailbox_id, request.folder_id, [new])
+    folder_id = folders.named(tx, mailbox_id, request.folder_id, request.path)
+    (placed,) = messages.add(tx, mailbox_id, folder_id, [new])
     return v1.AppendMessageResponse(
         message_id=placed.message_id,
         uid_validity=placed.uid_validity,
         uid=placed.uid,
         size_octets=new.size_octets,
         line_ends_changed=line_ends_changed,
+        folder_id=folder_id,
         commit=convert.commit_token(call, mailbox_id, placed.change_number),
     )
 

@@ -142,25 +142,29 @@ def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesReques
 @write(methods.COPY_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
 def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -> v1.CopyMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
-    done = transfer.copy(tx, mailbox_id, convert.selection(request.messages), request.target_folder_id)
+    target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
+    done = transfer.copy(tx, mailbox_id, convert.selection(request.messages), target)
     return v1.CopyMessagesResponse(
         source_uids=convert.id_ranges(done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
         commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
+        target_folder_id=target,
     )
 
 
 @write(methods.MOVE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
 def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -> v1.MoveMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
-    done = transfer.move(tx, mailbox_id, convert.selection(request.messages), request.target_folder_id, call.now)
+    target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
+    done = transfer.move(tx, mailbox_id, convert.selection(request.messages), target, call.now)
     return v1.MoveMessagesResponse(
         source_uids=convert.id_ranges(done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
         commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
         changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
+        target_folder_id=target,
     )
 
 

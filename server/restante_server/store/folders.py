@@ -16,6 +16,7 @@ from restante.errors import (
     FolderIsSpecial,
     FolderNameInvalid,
     FolderNotFound,
+    InvalidArgument,
     LimitExceeded,
     MailboxNotFound,
 )
@@ -166,6 +167,21 @@ def find(tx: Connection, mailbox_id: int, path: Sequence[str], *, parent: int = 
             return None
         parent = found[0]
     return parent
+
+
+def named(tx: Connection, mailbox_id: int, folder_id: int, path: Sequence[str]) -> int:
+    """The folder of a request that names it by id or by path. The id is not looked at; none and no path is id 0.
+
+    Raises FolderNotFound (without an id) when the path leads nowhere, InvalidArgument when both are given.
+    """
+    if not path:
+        return folder_id
+    if folder_id:
+        raise InvalidArgument(field="path", problem="given beside a folder id")
+    found = find(tx, mailbox_id, path)
+    if found is None:
+        raise FolderNotFound
+    return found
 
 
 def with_role(tx: Connection, mailbox_id: int, role: int) -> int | None:

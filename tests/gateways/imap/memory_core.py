@@ -362,6 +362,10 @@ class MemoryCore:
                 return folder
         raise errors.FolderNotFound
 
+    def target(self, account: Account, folder_id: int, path: Iterable[str]) -> Folder:
+        names = list(path)
+        return self.find(account, names) if names else self.by_id(account, folder_id)
+
     def by_id(self, account: Account, folder_id: int) -> Folder:
         if folder_id not in account.folders:
             raise errors.FolderNotFound(folder_id=folder_id)
@@ -485,7 +489,7 @@ class MemoryCore:
         return message_pb2.BatchGetMessagesResponse(rows=self.rows(self.select(account, request.messages), request))
 
     def append_message(self, account: Account, request: message_pb2.AppendMessageRequest) -> Protobuf:
-        folder = self.by_id(account, request.folder_id)
+        folder = self.target(account, request.folder_id, request.path)
         content = request.content
         if request.upload_id:
             content = self.answered[request.upload_id].octets  # type: ignore[attr-defined]
@@ -503,6 +507,7 @@ class MemoryCore:
             uid=stored.uid,
             size_octets=len(stored.content),
             commit=self.commit(account),
+            folder_id=folder.folder_id,
         )
 
     def update_messages(self, account: Account, request: message_pb2.UpdateMessagesRequest) -> Protobuf:
@@ -541,8 +546,10 @@ class MemoryCore:
         return uids
 
     def copy_messages(self, account: Account, request: message_pb2.CopyMessagesRequest) -> Protobuf:
-        target, found = self.by_id(account, request.target_folder_id), self.select(account, request.messages)
+        target = self.target(account, request.target_folder_id, request.target_path)
+        found = self.select(account, request.messages)
         answer = message_pb2.CopyMessagesResponse(target_uid_validity=target.uid_validity)
+        answer.target_folder_id = target.folder_id
         if found:
             uids = self._place(account, target, found, self.change(account, target), move=False)
             _pair(answer, found, uids)
@@ -551,8 +558,10 @@ class MemoryCore:
 
     def move_messages(self, account: Account, request: message_pb2.MoveMessagesRequest) -> Protobuf:
         source = self.by_id(account, request.messages.folder_id)
-        target, found = self.by_id(account, request.target_folder_id), self.select(account, request.messages)
+        target = self.target(account, request.target_folder_id, request.target_path)
+        found = self.select(account, request.messages)
         answer = message_pb2.MoveMessagesResponse(target_uid_validity=target.uid_validity)
+        answer.target_folder_id = target.folder_id
         if found:
             number = self.change(account, source, target)
             self._remove(source, found, number)

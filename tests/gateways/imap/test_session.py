@@ -55,7 +55,6 @@ async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # D
         ("FETCH 1:5 BODY.PEEK[]", ["StreamMessages"]),
         ("STORE 2 +FLAGS (\\Deleted)", ["UpdateMessages"]),
         ("EXPUNGE", ["DeleteMessages"]),
-        ("COPY 1 INBOX", ["GetFolder", "CopyMessages"]),
         ("COPY 1 INBOX", ["CopyMessages"]),
         ("STATUS INBOX (MESSAGES)", ["GetFolder"]),
         ("SEARCH SUBJECT x", ["SearchMessages"]),

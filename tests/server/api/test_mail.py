@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from restante import errors
 from restante.config import Config
 from restante.errors import (
     FolderExists,
@@ -119,6 +120,34 @@ async def test_a_message_is_appended_and_read_back_canonical(bob: Mail) -> None:
     assert list(subject.octets) == [b"Subject: Hello\r\n\r\n"]
     assert (list(text.octets), list(text.total_octets)) == ([b"are"], [3])
     assert (list(missing.octets), list(missing.total_octets)) == ([b""], [-1])
+
+
+async def test_a_target_may_be_named_by_its_path(bob: Mail) -> None:
+    inbox, archive = await bob.folder("Inbox"), await bob.folder("Archive")
+    first = await bob.append(0, path=["inbox"])
+    assert (first.folder_id, first.uid) == (inbox.folder_id, 1)
+    assert (await bob.append(inbox.folder_id)).folder_id == inbox.folder_id
+    copied = await bob.call(methods.COPY_MESSAGES, messages=messages(inbox.folder_id, 1), target_path=["Archive"])
+    assert (copied.target_folder_id, len(copied.target_uids)) == (archive.folder_id, 1)
+    moved = await bob.call(methods.MOVE_MESSAGES, messages=messages(inbox.folder_id, 2), target_path=["Archive"])
+    assert (moved.target_folder_id, len(moved.target_uids)) == (archive.folder_id, 1)
+    assert (await bob.folder("Archive")).message_count == 2
+
+
+async def test_a_path_that_leads_nowhere_is_told_without_an_id(bob: Mail) -> None:
+    inbox = await bob.folder("Inbox")
+    await bob.append(inbox.folder_id)
+    for method in (methods.COPY_MESSAGES, methods.MOVE_MESSAGES):
+        with pytest.raises(errors.FolderNotFound) as missing:
+            await bob.call(method, messages=messages(inbox.folder_id, 1), target_path=["Nowhere", "Else"])
+        assert "folder_id" not in missing.value.metadata
+        with pytest.raises(errors.FolderNotFound) as missing:
+            await bob.call(method, messages=messages(99, 1), target_path=["Inbox"])
+        assert missing.value.metadata["folder_id"] == "99"
+    with pytest.raises(errors.FolderNotFound):
+        await bob.append(0, path=["Nowhere"])
+    with pytest.raises(errors.InvalidArgument):
+        await bob.append(inbox.folder_id, path=["Inbox"])
 
 
 async def test_a_repeated_append_is_done_once(bob: Mail) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from restante.v1 import message_pb2, methods
+from restante_gateways.imap.errors import missing_target
 from restante_gateways.imap.parser import Parser
 from restante_gateways.imap.responses import BAD, NO, OK, Status, copy_uid
 from restante_gateways.imap.sets import SequenceSet
@@ -52,16 +53,21 @@ class Copy:
             return BAD("No such message.")
         if not self.uid and s.view.gone(spans):
             return NO("Some of the messages are gone.", b"EXPUNGEISSUED")  # all or none
-        target = await s.target_folder(self.target)
         if not spans:
+            await s.target_folder(self.target)
             return OK("Nothing to copy.")
-        copied = await s.call(
-            methods.COPY_MESSAGES,
-            message_pb2.CopyMessagesRequest(
-                messages=s.message_set(spans), target_folder_id=target, request_id=s.request_id()
-            ),
-        )
-        await s.reached(target, copied.commit.change_number)
+        target, path = s.target(self.target)
+        with missing_target():
+            copied = await s.call(
+                methods.COPY_MESSAGES,
+                message_pb2.CopyMessagesRequest(
+                    messages=s.message_set(spans),
+                    target_folder_id=target,
+                    target_path=path,
+                    request_id=s.request_id(),
+                ),
+            )
+        await s.reached(copied.target_folder_id, copied.commit.change_number)
         return OK("Copied.", _copy_uid(copied))
 
 
@@ -87,18 +93,21 @@ class Move:
             return NO("The folder is open to read only.", b"CANNOT")
         if not self.uid and view.gone(spans):
             return NO("Some of the messages are gone.", b"EXPUNGEISSUED")
-        target = await s.target_folder(self.target)
         if not spans:
+            await s.target_folder(self.target)
             return OK("Nothing to move.")
-        moved = await s.call(
-            methods.MOVE_MESSAGES,
-            message_pb2.MoveMessagesRequest(
-                messages=s.message_set(spans),
-                target_folder_id=target,
-                request_id=s.request_id(),
-                changes_since=s.changes_since(spans),
-            ),
-        )
+        target, path = s.target(self.target)
+        with missing_target():
+            moved = await s.call(
+                methods.MOVE_MESSAGES,
+                message_pb2.MoveMessagesRequest(
+                    messages=s.message_set(spans),
+                    target_folder_id=target,
+                    target_path=path,
+                    request_id=s.request_id(),
+                    changes_since=s.changes_since(spans),
+                ),
+            )
         if (code := _copy_uid(moved)) is not None:
             s.write(OK("Moved.", code).encode())
         await s.absorb(moved.changes, moved.commit)
