@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import sys
+from pathlib import Path
 
 import click
 import structlog
@@ -17,8 +18,10 @@ from restante.config import Config, ConfigError
 from restante.options import configured
 from restante_server.app import CoreProcess
 from restante_server.db import migrate
+from restante_server.db.engine import open_backend
 from restante_server.db.errors import DatabaseError
 from restante_server.db.lock import StoreLock
+from restante_server.store import backup
 
 
 def set_up_logging(config: Config) -> None:
@@ -95,25 +98,78 @@ def core(config: Config, migrating: bool) -> None:
     try:
         if migrating:
             bring_up_to_date(config)
+        gc.freeze()  # what is imported stays; and what a message makes is freed by counting references
+        gc.set_threshold(20_000, 20, 50)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config))
     except (ConfigError, DatabaseError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 
+def store_lock(config: Config) -> contextlib.AbstractContextManager[object]:
+    """Excludes a running core, where only one process may open the store. Raises StoreLocked."""
+    return StoreLock(config.directory) if config.store_url.startswith("sqlite") else contextlib.nullcontext()
+
+
 def bring_up_to_date(config: Config) -> None:
     """Run the migration steps that are missing, under the store's lock."""
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with StoreLock(config.directory) if config.store_url.startswith("sqlite") else contextlib.nullcontext():
+    with store_lock(config):
         migrate.upgrade(config.store_url)
 
 
-@click.command("migrate")
+@click.group("store")
+def store() -> None:
+    """The store itself, while no core has it open."""
+
+
+@store.command("migrate")
 @configured
-def migrate_command(config: Config) -> None:
-    """Bring the schema of a store that no core has open up to date."""
+def migrate_store(config: Config) -> None:
+    """Bring the schema up to date."""
     try:
         bring_up_to_date(config)
     except (DatabaseError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"The store is at schema {migrate.expected()}.")
+
+
+@store.command("check")
+@configured
+def check_store(config: Config) -> None:
+    """Check every invariant and every digest; exit code 1 when something is wrong."""
+    try:
+        with store_lock(config):
+            backend = open_backend(config.store_url)
+            try:
+                with backend.reader() as tx, tx.begin():
+                    migrate.require_current(tx)
+                    found = backup.findings(tx, config.contents_directory)
+            finally:
+                backend.close()
+    except (DatabaseError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    _report(found)
+
+
+@store.command("restore")
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@configured
+def restore_store(config: Config, directory: Path) -> None:
+    """Bring the backup in DIRECTORY back into a store that is not there yet, and check it."""
+    config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with store_lock(config):
+            found = backup.restore(directory, config.store_url, config.contents_directory)
+    except (backup.BackupFailed, DatabaseError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("The backup is restored. Its epoch is new: clients read their mailboxes anew.")
+    _report(found)
+
+
+def _report(found: list[str]) -> None:
+    for finding in found:
+        click.echo(finding)
+    if found:
+        raise click.ClickException(f"{len(found)} findings")
+    click.echo("Nothing is wrong.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from restante_server.db.engine import Database
 from restante_server.db.marks import DIRECTORY
 from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
+from restante_server.store.garbage import Collector
 
 if TYPE_CHECKING:
     from restante.config import Config
@@ -36,10 +37,12 @@ class Core:
     authenticator: Authenticator
     dispatcher: Dispatcher = field(init=False)  # made with the core in hand
     recipients: KnownRecipients = field(init=False)
+    collector: Collector = field(init=False)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _on_drain: set[Callable[[], None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.collector = Collector(self.db, self.contents.directory)
         self.recipients = KnownRecipients(SECONDS_ALONE if self.db.dialect == "sqlite" else SECONDS)
         self.db.when_committed(DIRECTORY, self.recipients.forget)
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select
@@ -100,15 +100,24 @@ def dead_files(tx: Connection, limit: int = AT_ONCE) -> dict[int, str]:
 
 
 class Collector:
-    """Removes contents that nobody holds. `paused` while a backup copies files."""
+    """Removes contents that nobody holds."""
 
     def __init__(self, db: Database, directory: Path) -> None:
         self._db, self._directory = db, directory
-        self.paused = False
+        self._resting = 0
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """While entered nothing is removed: a backup copies files. Of this core alone."""
+        self._resting += 1
+        try:
+            yield
+        finally:
+            self._resting -= 1
 
     async def collect(self, now: int) -> int:
         """One round; returns how many contents went. To be called again while it is not 0."""
-        if self.paused:
+        if self._resting:
             return 0
         await self._db.write(Call(lambda tx: lapse_pins(tx, now)))
         buried = await self._db.write(Call(bury, rows=4 * AT_ONCE))

@@ -108,7 +108,7 @@ def migrate(directory: Path) -> None:
     """Bring the store up to date in a process of its own. Raises click.ClickException."""
     file = directory / "restante.toml"
     migrated = subprocess.run(
-        [sys.executable, "-m", "restante", "migrate", "--config", str(file)],
+        [sys.executable, "-m", "restante", "store", "migrate", "--config", str(file)],
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,62 @@
+"""Whether the octets of contents are still those that were stored."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from restante_server.db.schema import content, content_octets
+from restante_server.store.contents import Place, State
+
+CHUNK_OCTETS = 1 << 20
+
+_count = select(func.count()).select_from(content).where(content.c.state == State.LIVE)
+_page = (
+    select(
+        content.c.content_id,
+        content.c.digest,
+        content.c.size_octets,
+        content.c.place,
+        content.c.file_name,
+        content_octets.c.octets,
+    )
+    .select_from(content.outerjoin(content_octets, content_octets.c.content_id == content.c.content_id))
+    .where(content.c.content_id > bindparam("after"), content.c.state == State.LIVE)
+    .order_by(content.c.content_id)
+    .limit(bindparam("most"))
+)
+
+
+def live_contents(tx: Connection) -> int:
+    """How many contents there are to look at."""
+    return int(tx.execute(_count).scalar_one())
+
+
+def compare(tx: Connection, directory: Path, after: int, most: int) -> tuple[int | None, list[str]]:
+    """Compare the contents behind an id; returns the last one looked at (None: there were none) and what is wrong."""
+    last, findings = None, []
+    for row in tx.execute(_page, {"after": after, "most": most}):
+        last = row.content_id
+        try:
+            digest, size = _of_file(directory / row.file_name) if row.place == Place.FILE else _of(row.octets)
+        except OSError as error:
+            findings.append(f"content {row.content_id}: its file cannot be read: {error.strerror}")
+            continue
+        if (digest, size) != (bytes(row.digest), row.size_octets):
+            findings.append(f"content {row.content_id}: its octets are not those that were stored")
+    return last, findings
+
+
+def _of(octets: bytes | None) -> tuple[bytes, int]:
+    return hashlib.sha256(octets or b"").digest(), len(octets or b"")
+
+
+def _of_file(path: Path) -> tuple[bytes, int]:
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_OCTETS):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.digest(), size
