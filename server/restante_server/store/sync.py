@@ -1,0 +1,160 @@
+"""Bringing a copy of a mailbox, or of one folder, up to date: what one round has to tell (SyncMailbox).
+
+A round begins with one read, which says which folders and messages changed and what left; the rows of the messages are
+read afterwards, in pages, as they are then. What changes meanwhile has a higher number and comes in the next round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, bindparam, select
+
+from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound
+from restante_server.db.schema import folder, mailbox, message
+from restante_server.store import changes
+from restante_server.store.changes import Tombstone
+from restante_server.store.folders import HIGHEST_UID
+from restante_server.store.idset import EMPTY, IdSet
+from restante_server.store.selection import Selection
+
+NOTHING = -1  # before change number 0, which is that of a new mailbox's folders
+
+
+class Position(NamedTuple):
+    """How far a copy has come.
+
+    Told are: all that changed up to `told`; all that left up to `removed`; of what changed between the two, the
+    messages whose key (UID in a folder, else message id) is not above `key`. At rest `told` and `removed` are equal.
+    """
+
+    told: int
+    removed: int
+    key: int
+
+
+class FolderState(NamedTuple):
+    """What a copy has of a folder."""
+
+    folder_id: int
+    parent_folder_id: int
+    display_name: str
+    uid_validity: int
+    message_count: int
+    unread_count: int
+    change_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is to be told, in this order: folders, removals, then the rows of `messages`, by ascending key."""
+
+    began: Position  # with `removed` raised to what this round tells
+    folders: list[FolderState]  # parents before children; none when the scope is one folder
+    removals: list[Tombstone]
+    messages: Selection
+
+    @property
+    def change_number(self) -> int:
+        """All changes up to here have been told when the round is."""
+        return self.began.removed
+
+    @property
+    def ended(self) -> Position:
+        """Where the copy stands then."""
+        return Position(self.change_number, self.change_number, 0)
+
+    def at(self, key: int) -> Position:
+        """Where it stands when the rows up to this key have been told."""
+        return self.began._replace(key=key)
+
+
+_mailbox = select(mailbox.c.change_number, mailbox.c.next_message_id).where(
+    mailbox.c.mailbox_id == bindparam("mailbox")
+)
+_folders = (
+    select(
+        folder.c.folder_id,
+        folder.c.parent_folder_id,
+        folder.c.display_name,
+        folder.c.uid_validity,
+        folder.c.message_count,
+        folder.c.unread_count,
+        folder.c.change_number,
+    )
+    .where(folder.c.mailbox_id == bindparam("mailbox"), folder.c.change_number > bindparam("since"))
+    .order_by(folder.c.folder_id)
+)
+_folder = select(folder.c.change_number).where(
+    folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder")
+)
+
+
+def begin(tx: Connection, mailbox_id: int, folder_id: int | None, position: Position | None) -> Round:
+    """The next round of a copy at this position, None: of an empty one; `folder_id` None: of the whole mailbox.
+
+    Raises MailboxNotFound, FolderNotFound, and CursorInvalid when removals that old are no longer known.
+    """
+    counters = tx.execute(_mailbox, {"mailbox": mailbox_id}).one_or_none()
+    if counters is None:
+        raise MailboxNotFound(mailbox_id=mailbox_id)
+    now = counters.change_number
+    before = position or Position(NOTHING, now, 0)
+    if before.removed > now:
+        raise CursorInvalid
+    removals = changes.removals(tx, mailbox_id, before.removed)
+    if folder_id is None:
+        since = {"mailbox": mailbox_id, "since": before.told}
+        touched = [FolderState(*row) for row in tx.execute(_folders, since)]
+        folder_ids = [each.folder_id for each in touched]
+        last = counters.next_message_id - 1
+    else:
+        touched, last = [], HIGHEST_UID
+        number = tx.execute(_folder, {"mailbox": mailbox_id, "folder": folder_id}).scalar()
+        if number is None:
+            raise FolderNotFound(folder_id=folder_id)
+        folder_ids = [folder_id] if number > before.told else []
+        removals = [grave for grave in removals if grave.folder_id == folder_id]
+    ids = _changed(tx, mailbox_id, folder_ids, before, by_uid=folder_id is not None, last=last)
+    began = before._replace(removed=now)
+    return Round(began, _parents_first(touched), removals, Selection(folder_id, ids))
+
+
+def _changed(
+    tx: Connection, mailbox_id: int, folder_ids: list[int], before: Position, *, by_uid: bool, last: int
+) -> IdSet:
+    """Keys of the messages to tell: those above the position's key that changed after `told`, and those up to it
+    that changed again, after `removed`."""
+    key: ColumnElement[int] = message.c.uid if by_uid else message.c.message_id
+    whole = EMPTY
+    condition = message.c.change_number > bindparam("since")
+    since = before.told
+    if before.told == NOTHING:  # everything above the key: it need not be looked up
+        whole = IdSet(((before.key + 1, last),)) if before.key < last else EMPTY
+        if not before.key:
+            return whole
+        since = before.removed
+    elif before.key:
+        condition = condition & ((key > before.key) | (message.c.change_number > before.removed))
+    statement = select(key).where(
+        message.c.mailbox_id == bindparam("mailbox"), message.c.folder_id == bindparam("folder"), condition
+    )
+    found: list[int] = []
+    for folder_id in folder_ids:
+        found += tx.execute(statement, {"mailbox": mailbox_id, "folder": folder_id, "since": since}).scalars()
+    return IdSet.of(found).union(whole)
+
+
+def _parents_first(found: list[FolderState]) -> list[FolderState]:
+    """As they are told, so that a parent is known before its children."""
+    by_id = {each.folder_id: each for each in found}
+    ordered: dict[int, FolderState] = {}
+    for each in found:
+        above: list[FolderState] = []
+        parent: FolderState | None = each
+        while parent is not None and parent.folder_id not in ordered:
+            above.append(parent)
+            parent = by_id.get(parent.parent_folder_id)
+        ordered.update((one.folder_id, one) for one in reversed(above))
+    return list(ordered.values())
