@@ -100,7 +100,7 @@ class Transport:
     warn_hours: float = 4.0  # the sender is told once that it is late
     first_retry_minutes: float = 15.0  # doubles with each attempt
     longest_retry_minutes: float = 240.0  # between attempts
-    trace_days: int = 30  # how long the trace of a message is kept
+    trace_days: int = 30  # how long the trace of a message is kept; at least 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,12 +106,6 @@ class Database:
         """See Pipeline.write: the result, once durable."""
         return await self._start().pipeline.write(operation, deadline)
 
-    def write_series(
-        self, first: Operation[R], following: Callable[[R], Operation[R] | None], *, deadline: float | None = None
-    ) -> AsyncIterator[R]:
-        """See Pipeline.write_series: a bulk write in several transactions."""
-        return self._start().pipeline.write_series(first, following, deadline)
-
     async def read(self, function: Callable[[Connection, *Ts], R], /, *args: *Ts, deadline: float | None = None) -> R:
         """Returns `function(tx, *args)`, run in one snapshot on a worker thread.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -93,20 +93,6 @@ class Pipeline:
             self._withdraw(item)
             raise
         return result
-
-    async def write_series(
-        self, first: Operation[R], following: Callable[[R], Operation[R] | None], deadline: float | None = None
-    ) -> AsyncIterator[R]:
-        """A bulk write as a series of operations, each durable before the next begins, others getting in between.
-
-        `following` makes the next from the result of the last, None ends the series. Yields each result. A failure
-        leaves what was committed before.
-        """
-        operation: Operation[R] | None = first
-        while operation is not None:
-            result = await self.write(operation, deadline)
-            yield result
-            operation = following(result)
 
     async def close(self) -> None:
         """Takes no new writes, finishes those it has, ends the lanes."""

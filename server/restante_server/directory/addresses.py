@@ -45,11 +45,6 @@ class Address:
         """What is compared. The last "@" divides local part and domain."""
         return f"{_fold(self.local_part)}@{self.ascii_domain}"
 
-    @property
-    def is_literal(self) -> bool:
-        """The domain is an address literal (RFC 5321 4.1.3), hence never ours."""
-        return self.domain.startswith("[")
-
     def __str__(self) -> str:
         return f"{quoted(self.local_part)}@{self.domain}"
 

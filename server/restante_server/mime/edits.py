@@ -32,11 +32,6 @@ class HeaderEdit:
     def __bool__(self) -> bool:
         return bool(self.front or self.drops)
 
-    @property
-    def growth_octets(self) -> int:
-        """How many octets the content grows by; negative when it shrinks."""
-        return len(self.front) - sum(end - start for start, end in self.drops)
-
     def kept(self, octets: int) -> Iterator[tuple[int, int]]:
         """The ranges of a content of `octets` that stay, in order, for a caller that streams them."""
         at = 0

@@ -28,10 +28,6 @@ class Facts:
     preview: str  # at most 200 characters of visible text, in one line
     attachments: list[Attachment]
 
-    @property
-    def has_attachment(self) -> bool:
-        return bool(self.attachments)
-
 
 def scan(content: Buffer, limits: Limits = DEFAULT_LIMITS) -> Facts:
     """The facts of a canonical content. Never raises; copies headers and the beginning of a text, never a body."""

@@ -18,7 +18,6 @@ from restante_server.db import prepared
 from restante_server.db.schema import folder, mailbox, message, store, tombstone
 from restante_server.store.idset import EMPTY, IdSet
 
-HISTORY_MICROSECONDS = 30 * 24 * 3600 * 1_000_000  # how long tombstones are kept
 MOST_CHANGED = 50_000  # messages in one FolderDelta
 _TOUCHED = "restante.touched"
 

@@ -114,25 +114,6 @@ class IdSet:
             at = max(at, look - 1)
         return IdSet(tuple(found)) if found else EMPTY
 
-    def minus(self, other: IdSet) -> IdSet:
-        """What is here and not there."""
-        left: list[Run] = []
-        at = 0
-        theirs = other._runs
-        for first, last in self._runs:
-            while at < len(theirs) and theirs[at][1] < first:
-                at += 1
-            look = at
-            while first <= last and look < len(theirs) and theirs[look][0] <= last:
-                if theirs[look][0] > first:
-                    left.append((first, theirs[look][0] - 1))
-                first = theirs[look][1] + 1
-                look += 1
-            if first <= last:
-                left.append((first, last))
-            at = max(at, look - 1)
-        return IdSet(tuple(left)) if left else EMPTY
-
     def pack(self) -> bytes:
         """Octets that `unpack` reads back: of each run the gap before it and its length, as base-128 integers with
         the low digits first. About two octets a run."""

@@ -12,6 +12,9 @@ DIRECT_DELIVERIES = 100  # recipients that are delivered in the transaction that
 MAX_ACCEPT_RECIPIENTS = 1_000
 
 
+LEAST_TRACE_DAYS = 8  # a repeated submission is answered from the rows for 7 days (DESIGN section 4)
+
+
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
     """What every step of a message's way is decided by."""
@@ -42,5 +45,5 @@ class TransportSettings:
             max_recipients=settings.limits.max_recipients,
             max_message_octets=settings.limits.max_message_octets,
             max_hops=settings.smtp.max_hops,
-            trace_microseconds=given.trace_days * DAY,
+            trace_microseconds=max(given.trace_days, LEAST_TRACE_DAYS) * DAY,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -281,30 +280,6 @@ async def test_close_finishes_what_is_queued_and_takes_nothing_new(open_small: O
     await closing
     with pytest.raises(Draining):
         await db.read(words)
-
-
-async def test_a_series_lets_others_between_and_each_step_is_durable(db: Database) -> None:
-    async def others() -> None:
-        while len(steps) < 4:
-            await db.write(Add(1, None))
-
-    steps: list[int] = []
-    meanwhile = asyncio.ensure_future(others())
-    async for number in db.write_series(Add(1, "step 0"), lambda _: Add(1, f"step {len(steps)}", rows=5_000)):
-        steps.append(number)
-        assert f"step {len(steps) - 1}" in await db.read(words)
-        if len(steps) == 4:
-            break
-    await meanwhile
-    assert any(later - earlier > 1 for earlier, later in pairwise(steps))
-
-
-async def test_a_series_ends_where_nothing_follows_or_a_step_fails(db: Database) -> None:
-    done = [number async for number in db.write_series(Add(1, "a"), lambda number: Add(1) if number < 3 else None)]
-    assert done == [1, 2, 3]
-    with pytest.raises(IntegrityError):
-        [number async for number in db.write_series(Add(1, "b"), lambda _: Add(1, "a"))]
-    assert await db.read(words) == ["a", None, None, "b"]
 
 
 async def test_operations_for_a_mailbox_run_in_order_of_arrival_whatever_their_class(db: Database) -> None:

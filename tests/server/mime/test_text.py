@@ -102,7 +102,7 @@ def test_attachments_are_what_a_person_calls_so(header: str, names: list[str]) -
     found = attachments(content, parse(content))
     assert [attachment.name for attachment in found] == names
     assert all(attachment.path == (2,) for attachment in found)
-    assert scan(content).has_attachment == bool(names)
+    assert bool(scan(content).attachments) == bool(names)
     single = crlf(part)
     assert [attachment.name for attachment in scan(single).attachments] == names
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from restante import config
 from restante.errors import Internal, InvalidArgument, InvalidPageToken, LimitExceeded, MessageTooLarge
 from restante.v1.admin_pb2 import ListQueueRequest, TraceMessagesRequest
 from restante.v1.content_pb2 import UploadChunkRequest, UploadKind
@@ -23,8 +24,10 @@ from restante_server.api import folders as _folders  # noqa: F401 - registers it
 from restante_server.api import messages as _messages  # noqa: F401 - registers its handlers
 from restante_server.api import pages
 from restante_server.api import queue as _queue  # noqa: F401 - registers its handlers
+from restante_server.api.writes import KEPT
 from restante_server.store import messages
 from restante_server.transport import take
+from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
 from tests.server.transport.world import MESSAGE, World
 
@@ -137,3 +140,8 @@ async def test_what_is_left_of_a_content_is_never_sent_as_the_message(world: Wor
             await world.submit("alice", message_id=submitted.sent_message_id)
     file.write_bytes(whole)
     assert len(await world.read_outbound(lease)) > 200_000
+
+
+def test_the_rows_of_a_submission_stay_as_long_as_a_repeat_is_answered_from_them() -> None:
+    configured = config.Config(transport=config.Transport(trace_days=1))
+    assert TransportSettings.of(configured).trace_microseconds > max(KEPT.values())
