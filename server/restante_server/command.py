@@ -98,8 +98,6 @@ def core(config: Config, migrating: bool) -> None:
     try:
         if migrating:
             bring_up_to_date(config)
-        gc.freeze()  # what is imported stays; and what a message makes is freed by counting references
-        gc.set_threshold(20_000, 20, 50)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config))
     except (ConfigError, DatabaseError, OSError) as error:
