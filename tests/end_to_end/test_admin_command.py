@@ -202,3 +202,14 @@ def test_the_demo_certificate_is_for_its_names(demo: Demo) -> None:
     text = ssl._ssl._test_decode_cert(str(demo.directory / "tls/cert.pem"))  # type: ignore[attr-defined]
     names = {value for _kind, value in text["subjectAltName"]}
     assert {"localhost", "127.0.0.1", "mx.example.test"} <= names
+
+
+def test_the_running_store_is_checked_and_backed_up(here: Admin, tmp_path: Path) -> None:
+    assert here.json("check")["findings"] == []
+    assert "Everything holds." in here("check", "--digests")
+    target = tmp_path / "backup"
+    assert "written" in here("backup", str(target))
+    assert any(target.iterdir())
+    again = here.run("backup", str(target))
+    assert again.exit_code == 1
+    assert again.stderr.count("\n") == 1
