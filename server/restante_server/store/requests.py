@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
-from restante.errors import RequestIdReused
+from restante.errors import RequestIdReused, StoreBusy
 from restante_server.db import prepared
 from restante_server.db.schema import request
+from restante_server.directory.upsert import insert_into
 
 
 class Key(NamedTuple):
@@ -51,9 +52,16 @@ def find(tx: Connection, key: Key, method: str, fingerprint: bytes) -> bytes | N
 
 
 def remember(tx: Connection, key: Key, method: str, fingerprint: bytes, response: bytes, expires_at: int) -> None:
-    """Keep an answer until `expires_at`, microseconds. Answers hold ids and numbers, never contents."""
+    """Keep an answer until `expires_at`, microseconds. Answers hold ids and numbers, never contents.
+
+    Raises StoreBusy when another core has done the same at this moment: asked again, its answer is there.
+    """
     values = {"method": method, "fingerprint": fingerprint, "response": response, "expires_at": expires_at}
-    prepared.run_many(tx, _insert, [{**key._asdict(), **values}])
+    row = {**key._asdict(), **values}
+    if tx.dialect.name == "sqlite" or key.mailbox_id:  # one writer, or the mailbox is locked: nobody can be first
+        prepared.run_many(tx, _insert, [row])
+    elif tx.execute(insert_into(tx, request).on_conflict_do_nothing().returning(request.c.method), row).first() is None:
+        raise StoreBusy("The same request is being done at this moment.")
 
 
 def forget_expired(tx: Connection, now: int, most: int) -> int:

@@ -19,11 +19,11 @@ async def tidy(db: Database, settings: Store, now: int) -> None:
     """Purge deleted mail past its time or room and mailboxes without an owner; forget what else is past its time."""
     await purge_deleted(db, now - settings.recoverable_days * DAY, now)
     await trim_deleted(db, settings.recoverable_octets, now)
-    await purge_ownerless(db, now)
     await forget_removals(db, now - settings.history_days * DAY)
     while await db.write(Call(partial(requests.forget_expired, now=now, most=AT_ONCE), rows=AT_ONCE)):
         continue
     await db.write(Call(partial(uploads.lapse, now=now), rows=AT_ONCE))
+    await purge_ownerless(db, now)
 
 
 async def purge_deleted(db: Database, before: int, now: int) -> int:
