@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import make_url
 
+from restante.errors import RestanteError
 from restante_server.api.notify import Notifier
 from restante_server.store.changes import Touched
 
@@ -78,7 +79,7 @@ class Abroad:
             try:
                 async with await psycopg.AsyncConnection.connect(self._address, autocommit=True) as connection:
                     await work(connection)
-            except (psycopg.Error, OSError) as error:
+            except (psycopg.Error, OSError, RestanteError) as error:  # the last: the store is busy
                 log.warning("hints between cores are interrupted: %s", type(error).__name__)
             await asyncio.sleep(RECONNECT_SECONDS)
 

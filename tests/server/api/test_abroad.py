@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from restante.errors import StoreBusy
 from restante_server.api import abroad
 from restante_server.api.abroad import CHANNEL, PAYLOAD_OCTETS, Abroad, decode, encode
 from restante_server.api.notify import Notifier
@@ -55,6 +56,40 @@ async def test_a_commit_of_one_core_reaches_the_watchers_of_another(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(database.close() for database in databases))
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("dialect", ["postgresql"])
+async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abroad, "RECONNECT_SECONDS", 0.05)
+    database = open_database(database_url)
+    notifier, teller = Notifier(database), Notifier(database)
+    compare, asked = notifier.compare, 0
+
+    async def busy_once() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StoreBusy
+        await compare()
+
+    monkeypatch.setattr(notifier, "compare", busy_once)
+    tasks = [
+        asyncio.create_task(Abroad(database_url, notifier).listen()),
+        asyncio.create_task(Abroad(database_url, teller).send()),
+    ]
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    notifier.watch(5, lambda number, *_: heard.put_nowait(number))
+    try:
+        await _until_heard(teller, heard, 1)
+        assert asked == 2
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await database.close()
 
 
 async def _until_heard(notifier: Notifier, heard: asyncio.Queue[int], number: int) -> None:
