@@ -369,3 +369,23 @@ async def test_parents_are_told_before_their_children(box: Box) -> None:
     steps = [step async for step in Copy().stream(call_of(box))]
     told = [step.folder.folder_id for step in steps if step.HasField("folder")]
     assert told.index(102) < told.index(100) < told.index(101)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+async def test_what_changes_among_the_told_while_the_first_telling_is_broken_is_told(
+    box: Box, folder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_rows, "PLAIN_ROWS_AT_ONCE", 2)
+    await box.fill(box.inbox, 9)
+    copy, call = Copy(box.inbox if folder else 0), call_of(box)
+    for number in range(1, 4):
+        async with aclosing(cast(Any, copy.stream(call))) as steps:
+            async for step in steps:
+                copy.take(step)
+                if step.HasField("checkpoint"):
+                    break
+        assert len(copy.messages) < 9
+        await box.write(flags.change_flags, ids(number), FlagChange.ADD, 4, [])
+        await box.write(removal.remove, ids(4 + number), Mode.HARD, NOW)
+    await copy.catch_up(call)
+    await assert_equal(copy, box)
