@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -23,6 +24,7 @@ from restante_server.db.engine import Database
 from restante_server.directory.service import Directory
 from restante_server.directory.settings import AuthenticationSettings
 from restante_server.observe import CallObserver
+from restante_server.store.staging import Contents, ContentSettings
 from tests.server.directory.material import SETTINGS, make_account, make_store
 
 HANDLERS = (admin, directory, sessions)
@@ -76,7 +78,7 @@ async def open_bench(database: Database, settings: AuthenticationSettings = SETT
         settings=absent,
         db=database,
         epoch=1,
-        contents=absent,
+        contents=Contents(database, ContentSettings(Path("absent"))),  # which tests of contents replace
         directory=parts,
         transport=absent,
         notifier=notifier,
