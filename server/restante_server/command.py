@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -95,6 +96,7 @@ async def _health(config: Config, process: CoreProcess):  # type: ignore[no-unty
 def core(config: Config, migrating: bool) -> None:
     """Run the core server."""
     set_up_logging(config)
+    os.umask(0o077)
     try:
         if migrating:
             bring_up_to_date(config)
@@ -111,6 +113,7 @@ def store_lock(config: Config) -> contextlib.AbstractContextManager[object]:
 
 def bring_up_to_date(config: Config) -> None:
     """Run the migration steps that are missing, under the store's lock."""
+    os.umask(0o077)  # the database is made here: it is for the owner alone
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with store_lock(config):
         migrate.upgrade(config.store_url)
@@ -155,6 +158,7 @@ def check_store(config: Config) -> None:
 @configured
 def restore_store(config: Config, directory: Path) -> None:
     """Bring the backup in DIRECTORY back into a store that is not there yet, and check it."""
+    os.umask(0o077)
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with store_lock(config):
