@@ -85,7 +85,8 @@ class Abroad:
 
     async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:
         while True:
-            await self._wake.wait()
+            if not self._waiting:  # what a lost connection left is sent first
+                await self._wake.wait()
             self._wake.clear()
             while self._waiting:
                 payload, left = encode(self._origin, self._waiting)
