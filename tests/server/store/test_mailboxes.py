@@ -15,7 +15,7 @@ MINE, THEIRS = b"m" * 16, b"t" * 16
 
 async def test_facts_of_a_mailbox(box: Box) -> None:
     facts = await box.read(mailboxes.get)
-    assert (facts.used_octets, facts.message_count, facts.quota_octets, facts.account_id) == (0, 0, None, None)
+    assert (facts.used_octets, facts.message_count, facts.quota_octets, facts.account_id) == (0, 0, None, 1)
     await box.write(mailboxes.set_quota, 5)
     await box.write(mailboxes.assign, 7)
     facts = await box.read(mailboxes.get)
