@@ -51,7 +51,7 @@ async def backup_store(call: Call, request: BackupStoreRequest) -> AsyncIterator
     def told(done: int, total: int) -> None:
         progress[:] = [done, total]
 
-    with core.collector.resting():
+    async with core.collector.resting():
         arguments = (core.settings.store_url, core.contents.directory, target, call.now, told)
         work = asyncio.create_task(asyncio.to_thread(backup.write, *arguments))
         try:

@@ -6,31 +6,36 @@
     DIRECTORY/contents/        the contents that lie in files
 
 The database comes first and the files after it, while the collector rests: every file that the copy names is still
-there. Restoring raises the epoch and every UIDVALIDITY, because what came after the backup is gone.
+there. The manifest has the digests of the database's files; each content has its own in the database. Restoring raises
+the epoch and every UIDVALIDITY, because what came after the backup is gone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import URL, Connection, bindparam, delete, func, make_url, select, update
 
 from restante_server.db import migrate, schema
+from restante_server.db.backend import Backend
 from restante_server.db.engine import open_backend
 from restante_server.db.errors import UnknownSchema
-from restante_server.store import check, digests
+from restante_server.store import check, digests, garbage
 from restante_server.store.contents import Place, State
 from restante_server.transport import check as transport_check
 
 FORMAT = 1
+SKIPPED = 1 << 16  # ids and UIDVALIDITYs that the store may have given out after the backup
 PAGES = 1_024  # of SQLite, copied in one step
 SHORT_LIVED = (schema.maildrop_lease, schema.used_exchange, schema.login_failure)  # of no use after a restore
 
@@ -54,7 +59,11 @@ def write(url: str | URL, contents: Path, target: Path, moment: int, told: Told)
     url = make_url(url)
     if target.exists() and any(target.iterdir()):
         raise BackupFailed(f"{target} is not empty")
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _emptied_on_failure(target):
+        _write(url, contents, target, moment, told)
+
+
+def _write(url: URL, contents: Path, target: Path, moment: int, told: Told) -> None:
     if url.get_backend_name() == "sqlite":
         names = _copy_sqlite(Path(str(url.database)), target / "store.db", told)
     else:
@@ -67,16 +76,30 @@ def write(url: str | URL, contents: Path, target: Path, moment: int, told: Told)
         shutil.copyfile(contents / name, place)
         done += size
         told(done, total)
+    whole = ("store.db", *(f"tables/{table.name}.copy" for table in schema.metadata.sorted_tables))
     manifest = {
         "format": FORMAT,
         "database": url.get_backend_name(),
         "schema": migrate.expected(),
         "made_at": moment,
         "files": len(names),
+        "digests": {name: _digest(target / name) for name in whole if (target / name).exists()},
     }
     (target / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     for path in (*target.rglob("*"), target):
         _sync(path)
+
+
+@contextlib.contextmanager
+def _emptied_on_failure(directory: Path) -> Iterator[None]:
+    """A directory that was absent or empty, and is empty again when its filling fails."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in directory.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
 
 
 def _copy_sqlite(source: Path, target: Path, told: Told) -> list[tuple[str, int]]:
@@ -126,35 +149,42 @@ def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
         raise BackupFailed(f"{source} is a backup of {manifest.get('database')} in format {manifest.get('format')}")
     if manifest.get("schema") != migrate.expected():
         raise BackupFailed(f"{source} has schema {manifest.get('schema')}; this program has {migrate.expected()}")
+    for name, digest in manifest["digests"].items():
+        if _digest(source / name) != digest:
+            raise BackupFailed(f"{source / name} is damaged")
     if contents.exists() and any(contents.iterdir()):
         raise BackupFailed(f"{contents} is not empty")
-    if url.get_backend_name() == "sqlite":
-        _place_sqlite(source / "store.db", Path(str(url.database)))
-    else:
-        _fill_tables(url, source / "tables")
-    contents.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (source / "contents").exists():
-        shutil.copytree(source / "contents", contents, dirs_exist_ok=True)
-    backend = open_backend(url)
-    try:
-        with backend.writer() as tx:
-            with tx.begin():
-                begin_again(tx)
-            return findings(tx, contents)
-    finally:
-        backend.close()
+    restoring = _place_sqlite if url.get_backend_name() == "sqlite" else _fill_tables
+    with restoring(url, source) as (backend, tx), _emptied_on_failure(contents):
+        if (source / "contents").exists():
+            shutil.copytree(source / "contents", contents, dirs_exist_ok=True)
+        with tx.begin():
+            if backend.locks_rows:
+                _load_tables(tx, source / "tables")
+            begin_again(tx)
+        return findings(tx, contents)
 
 
 def begin_again(tx: Connection) -> None:
-    """Raise the epoch and every UIDVALIDITY, and forget what was for the moment only."""
+    """Raise the epoch, every UIDVALIDITY and the ids to come, and forget what was for the moment only.
+
+    The store went on after the backup was made, so what it gave out then must not be given again: the counters skip.
+    """
     tx.execute(update(schema.store).values(epoch=schema.store.c.epoch + 1))
     # Every one rises above all that were ever given, and no two become equal.
-    given = tx.execute(select(schema.store.c.uid_validity_next)).scalar_one() - 1
+    given = tx.execute(select(schema.store.c.uid_validity_next)).scalar_one() - 1 + SKIPPED
     by = given + 1 - (tx.execute(_least_validity).scalar() or 1)
     tx.execute(_raise_validities, {"by": by})
     tx.execute(update(schema.store).values(uid_validity_next=given + by + 1))
     for table in SHORT_LIVED:
         tx.execute(delete(table).execution_options(across_mailboxes=True))
+    tx.execute(delete(schema.content_pin).where(schema.content_pin.c.content_id == garbage.EVERYTHING))
+    if tx.dialect.name == "sqlite":
+        tx.exec_driver_sql("UPDATE sqlite_sequence SET seq = seq + ?", (SKIPPED,))
+    else:
+        for table in schema.metadata.sorted_tables:
+            for column in table.primary_key.columns:
+                _skip(tx, table.name, column.name)
 
 
 def findings(tx: Connection, contents: Path) -> list[str]:
@@ -167,40 +197,68 @@ def findings(tx: Connection, contents: Path) -> list[str]:
     return found
 
 
-def _place_sqlite(source: Path, target: Path) -> None:
+@contextlib.contextmanager
+def _place_sqlite(url: URL, source: Path) -> Iterator[tuple[Backend, Connection]]:
+    """The copied database beside its place, to which it comes when all is done: until then there is no store."""
+    target = Path(str(url.database))
+    beside = target.with_name(target.name + ".restoring")
     if target.exists():
         raise BackupFailed(f"{target} is there already")
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    _sync(target)
+    beside.unlink(missing_ok=True)
+    shutil.copyfile(source / "store.db", beside)
+    backend = open_backend(url.set(database=str(beside)))
+    try:
+        with backend.writer() as tx:
+            yield backend, tx
+    finally:
+        backend.close()
+    _sync(beside)
+    beside.rename(target)
+    _sync(target.parent)
 
 
-def _fill_tables(url: URL, source: Path) -> None:
+@contextlib.contextmanager
+def _fill_tables(url: URL, _source: Path) -> Iterator[tuple[Backend, Connection]]:
+    """An empty database with the schema; its rows come in the transaction that begins again."""
     try:
         migrate.upgrade(url)
     except UnknownSchema as problem:
         raise BackupFailed(str(problem)) from None
-    with psycopg.connect(_address(url)) as live:
-        for table in schema.metadata.sorted_tables:
-            query = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(table.name))
-            if live.execute(query).fetchone():
-                raise BackupFailed("the database is not empty")
-        for table in schema.metadata.sorted_tables:
-            copying = _copy(table.name, [column.name for column in table.columns], "FROM STDIN")
-            path = source / f"{table.name}.copy"
-            with open(path, "rb") as file, live.cursor() as cursor, cursor.copy(copying) as rows:
-                while data := file.read(1 << 20):
-                    rows.write(data)
-            for column in table.primary_key.columns:
-                _follow(live, table.name, column.name)
+    backend = open_backend(url)
+    try:
+        with backend.writer() as tx:
+            yield backend, tx
+    finally:
+        backend.close()
 
 
-def _follow(live: psycopg.Connection[Any], table: str, column: str) -> None:
-    """A counter behind a column goes on where the rows end."""
-    found = live.execute("SELECT pg_get_serial_sequence(%s, %s)", (table, column)).fetchone()
+def _load_tables(tx: Connection, source: Path) -> None:
+    tx.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    driver = cast("psycopg.Connection[Any]", tx.connection.dbapi_connection)
+    for table in schema.metadata.sorted_tables:
+        query = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(table.name))
+        if driver.execute(query).fetchone():
+            raise BackupFailed("the database is not empty")
+    for table in schema.metadata.sorted_tables:
+        copying = _copy(table.name, [column.name for column in table.columns], "FROM STDIN")
+        with (
+            open(source / f"{table.name}.copy", "rb") as file,
+            driver.cursor() as cursor,
+            cursor.copy(copying) as rows,
+        ):
+            while data := file.read(1 << 20):
+                rows.write(data)
+
+
+def _skip(tx: Connection, table: str, column: str) -> None:
+    """A counter of PostgreSQL behind a column goes on well behind where the rows end."""
+    driver = cast("psycopg.Connection[Any]", tx.connection.dbapi_connection)
+    found = driver.execute("SELECT pg_get_serial_sequence(%s, %s)", (table, column)).fetchone()
     if found and found[0]:
-        highest = sql.SQL("SELECT setval({}, GREATEST((SELECT max({}) FROM {}), 1))")
-        live.execute(highest.format(sql.Literal(found[0]), sql.Identifier(column), sql.Identifier(table)))
+        highest = sql.SQL("SELECT setval({}, COALESCE((SELECT max({}) FROM {}), 0) + {})")
+        names = (sql.Literal(found[0]), sql.Identifier(column), sql.Identifier(table), sql.Literal(SKIPPED))
+        driver.execute(highest.format(*names))
 
 
 def _copy(table: str, columns: Iterable[str], direction: LiteralString) -> sql.Composed:
@@ -210,6 +268,14 @@ def _copy(table: str, columns: Iterable[str], direction: LiteralString) -> sql.C
 
 def _address(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def _sync(path: Path) -> None:

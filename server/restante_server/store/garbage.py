@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, bindparam, delete, exists, or_, select
 
+from restante.errors import StoreBusy
+from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call
 from restante_server.db.schema import (
@@ -23,13 +27,16 @@ from restante_server.db.schema import (
     content_garbage,
     content_pin,
     message,
+    store,
     transport_message,
     upload,
 )
 from restante_server.directory.upsert import insert_into
-from restante_server.store.contents import Place, State, mark_dead, remove
+from restante_server.store.contents import Place, State, mark_dead, pin, remove, unpin
 
 AT_ONCE = 200
+EVERYTHING = 0  # a pin on this id, which no content has, holds every content
+REST_MICROSECONDS = 3_600 * 1_000_000  # then collectors go on, should the one who had them rest have died
 ORPHAN_SECONDS = 7_200  # a file without a row is older than any writer's work by then
 
 _noticed = select(content_garbage.c.content_id).order_by(content_garbage.c.content_id).limit(bindparam("limit"))
@@ -39,6 +46,12 @@ _locked = (
     .order_by(content.c.content_id)
     .with_for_update()
 )
+_resting = select(content_pin.c.pin_id).where(
+    content_pin.c.content_id == EVERYTHING, content_pin.c.expires_at > bindparam("now")
+)
+# Collectors hold the store's row together, whoever has them rest holds it alone: they wait for each other.
+_together = select(store.c.store_id).with_for_update(read=True)
+_alone = select(store.c.store_id).with_for_update()
 _held = (
     select(content.c.content_id)
     .where(
@@ -68,8 +81,23 @@ def lapse_pins(tx: Connection, now: int, limit: int = 1_000) -> int:
     rows = list(tx.execute(select(*columns).where(content_pin.c.expires_at <= now).limit(limit)))
     for content_id, pin_id in rows:
         tx.execute(delete(content_pin).where(content_pin.c.content_id == content_id, content_pin.c.pin_id == pin_id))
-    notice(tx, (content_id for content_id, _ in rows), now)
+    notice(tx, (content_id for content_id, _ in rows if content_id != EVERYTHING), now)
     return len(rows)
+
+
+def rest(tx: Connection, pin_id: int) -> None:
+    """Keep every collector of the store from removing anything, for an hour from now; renewed by calling it again.
+
+    A collector that is at it finishes first: from the end of this transaction on, what is alive stays.
+    """
+    tx.execute(_alone)
+    unpin(tx, EVERYTHING, pin_id)
+    pin(tx, EVERYTHING, pin_id, now_microseconds(tx) + REST_MICROSECONDS)
+
+
+def end_rest(tx: Connection, pin_id: int) -> None:
+    """Collectors may go on, unless another has them rest."""
+    unpin(tx, EVERYTHING, pin_id)
 
 
 def bury(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
@@ -78,6 +106,9 @@ def bury(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
     if not ids:
         return {}
     rows = list(tx.execute(_locked, {"ids": ids}))
+    tx.execute(_together)
+    if tx.execute(_resting, {"now": now_microseconds(tx)}).first() is not None:
+        return {}
     held = set(tx.scalars(_held, {"ids": ids}))
     free = {
         row.content_id: row.file_name if row.place == Place.FILE else None for row in rows if row.content_id not in held
@@ -104,21 +135,27 @@ class Collector:
 
     def __init__(self, db: Database, directory: Path) -> None:
         self._db, self._directory = db, directory
-        self._resting = 0
 
-    @contextlib.contextmanager
-    def resting(self) -> Iterator[None]:
-        """While entered nothing is removed: a backup copies files. Of this core alone."""
-        self._resting += 1
+    @contextlib.asynccontextmanager
+    async def resting(self) -> AsyncIterator[None]:
+        """While entered no collector of the store, of this core or another, removes anything: a backup copies files."""
+        pin_id = secrets.randbits(62)
+        await self._db.write(Call(partial(rest, pin_id=pin_id)))
+        renewing = asyncio.create_task(self._go_on_resting(pin_id), name="collectors rest")
         try:
             yield
         finally:
-            self._resting -= 1
+            renewing.cancel()
+            await asyncio.shield(self._db.write(Call(partial(end_rest, pin_id=pin_id))))
+
+    async def _go_on_resting(self, pin_id: int) -> None:
+        while True:
+            await asyncio.sleep(REST_MICROSECONDS / 1_000_000 / 4)
+            with contextlib.suppress(StoreBusy):  # there is time for three more
+                await self._db.write(Call(partial(rest, pin_id=pin_id)))
 
     async def collect(self, now: int) -> int:
         """One round; returns how many contents went. To be called again while it is not 0."""
-        if self._resting:
-            return 0
         await self._db.write(Call(lambda tx: lapse_pins(tx, now)))
         buried = await self._db.write(Call(bury, rows=4 * AT_ONCE))
         files = await self._db.read(dead_files)

@@ -12,10 +12,16 @@ from sqlalchemy import Connection, create_engine, make_url, select, update
 
 from restante_server.app import create_store
 from restante_server.db import schema
-from restante_server.db.engine import Database
+from restante_server.db.clock import now_microseconds
+from restante_server.db.engine import Database, open_database
 from restante_server.db.operation import Call
-from restante_server.store import backup, contents, digests, folders, mailboxes, messages
+from restante_server.store import backup, contents, digests, folders, garbage, mailboxes, messages, removal
+from restante_server.store.check import check
+from restante_server.store.garbage import Collector
+from restante_server.store.idset import IdSet
 from restante_server.store.messages import NewMessage, Placement
+from restante_server.store.removal import Mode
+from restante_server.store.selection import Selection
 from restante_server.store.staging import Contents, ContentSettings, Form
 from tests.harness.postgres import PostgresServer
 
@@ -101,8 +107,106 @@ async def test_what_was_there_comes_back_and_clients_begin_anew(
     restored_epoch, count, restored_validities, following = facts_of(elsewhere)
     assert 6 <= count <= 12
     assert restored_epoch == epoch + 1
-    assert min(restored_validities) > max(validities)
+    assert min(restored_validities) > max(validities) + backup.SKIPPED  # the store went on after the backup
     assert following > max(restored_validities)
+
+
+async def test_ids_given_out_after_the_backup_are_not_given_again(
+    database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    target = tmp_path / "backup"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    later: list[int] = [await database.write(Call(lambda tx: mailboxes.create(tx, NOW))) for _ in range(3)]
+    assert backup.restore(target, elsewhere, tmp_path / "restored contents") == []
+    restored = open_database(elsewhere)
+    assert await restored.write(Call(lambda tx: mailboxes.create(tx, NOW))) > max(later)
+    await restored.close()
+
+
+async def test_a_restoration_that_fails_leaves_no_store_and_can_be_repeated(
+    database: Database,
+    database_url: str,
+    staging: Contents,
+    elsewhere: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await fill(database, staging, 4)
+    target, restored = tmp_path / "backup", tmp_path / "restored contents"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    with monkeypatch.context() as broken:
+        broken.setattr(backup, "begin_again", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            backup.restore(target, elsewhere, restored)
+    url = make_url(elsewhere)
+    if url.get_backend_name() == "sqlite":
+        assert not Path(str(url.database)).exists()
+    else:
+        engine = create_engine(url)
+        with engine.connect() as tx:
+            assert tx.execute(select(schema.store.c.epoch)).first() is None
+        engine.dispose()
+    assert not any(restored.iterdir())
+    assert backup.restore(target, elsewhere, restored) == []
+    assert facts_of(elsewhere)[1] == 4
+
+
+async def test_a_damaged_database_is_not_restored(
+    database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    target = tmp_path / "backup"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    path = next(path for path in (target / "store.db", target / "tables/message.copy") if path.exists())
+    octets = bytearray(path.read_bytes())
+    octets[-1] ^= 1
+    path.write_bytes(octets)
+    with pytest.raises(backup.BackupFailed, match="damaged"):
+        backup.restore(target, elsewhere, tmp_path / "restored contents")
+
+
+async def test_a_backup_that_fails_leaves_its_directory_empty(
+    database: Database, database_url: str, staging: Contents, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    target = tmp_path / "backup"
+    for path in staging.directory.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(FileNotFoundError):
+        backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    assert not any(target.iterdir())
+
+
+async def test_no_collector_of_the_store_removes_anything_while_one_rests(
+    database: Database, staging: Contents, database_url: str, tmp_path: Path
+) -> None:
+    mailbox_id = await fill(database, staging, 1)
+    files = [path for path in staging.directory.rglob("*") if path.is_file()]
+    everything = Selection(None, IdSet(((1, 1),)))
+    ours, theirs = Collector(database, staging.directory), Collector(database, staging.directory)
+    async with ours.resting():
+        gone = Call(lambda tx: removal.remove(tx, mailbox_id, everything, Mode.HARD, NOW))
+        await database.write(gone)
+        assert await theirs.collect(NOW) == await ours.collect(NOW) == 0
+        backup.write(database_url, staging.directory, tmp_path / "backup", NOW, lambda *_: None)
+        assert all(path.exists() for path in files)
+        assert await database.read(check) == []
+    assert await theirs.collect(NOW) == 1
+    assert not any(path.exists() for path in files)
+
+
+async def test_a_rest_ends_with_its_time_when_nobody_ends_it(database: Database, staging: Contents) -> None:
+    mailbox_id = await fill(database, staging, 1)
+    await database.write(Call(lambda tx: garbage.rest(tx, 7)))
+    everything = Selection(None, IdSet(((1, 1),)))
+    await database.write(Call(lambda tx: removal.remove(tx, mailbox_id, everything, Mode.HARD, NOW)))
+    collector = Collector(database, staging.directory)
+    assert await collector.collect(NOW) == 0
+    later = await database.read(now_microseconds) + garbage.REST_MICROSECONDS
+    assert await collector.collect(later) == 1
+    assert await database.read(check) == []
 
 
 async def test_damage_is_found(
