@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
-STEADY_SECONDS = 30.0  # a child that ran so long is started again at once
+STEADY_SECONDS = 2.0  # a child that ran so long is not failing to start: it is started again at once
 EXTRA_SECONDS = 5.0  # beyond a child's own time to drain
 
 LEASH = "RESTANTE_LEASH"
