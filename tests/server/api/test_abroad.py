@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from restante.errors import StoreBusy
 from restante_server.api import abroad
 from restante_server.api.abroad import CHANNEL, PAYLOAD_OCTETS, Abroad, decode, encode
 from restante_server.api.notify import Notifier
+from restante_server.app import create_store
 from restante_server.db.engine import Database, open_database
+from restante_server.db.operation import Call
+from restante_server.store import changes, mailboxes
 from restante_server.store.changes import Touched
+
+NOW = 1_700_000_000_000_000  # microseconds
 
 
 def test_a_payload_says_who_tells_and_what() -> None:
@@ -113,6 +119,20 @@ async def _break_connections(url: str) -> None:
 
 
 async def test_comparing_makes_good_what_no_hint_told(database: Database) -> None:
+    def make(tx: Connection) -> int:
+        create_store(tx, NOW)
+        return mailboxes.create(tx, NOW)
+
+    mailbox_id = await database.write(Call(make))
     notifier = Notifier(database)
-    notifier.watch(99, lambda *_: pytest.fail("there is no such mailbox"))
+    heard: list[int] = []
+    notifier.watch(mailbox_id, lambda number, *_: heard.append(number))
+    notifier.watch(mailbox_id + 1, lambda *_: pytest.fail("there is no such mailbox"))
     await notifier.compare()
+    await notifier.compare()
+    told = await database.read(mailboxes.change_number, mailbox_id)
+    assert heard == [told], "once, and what the database says"
+    change = Call(partial(changes.next_number, mailbox_id=mailbox_id), mailboxes=frozenset({mailbox_id}))
+    await database.write(change)
+    await notifier.compare()
+    assert heard == [told, told + 1]
