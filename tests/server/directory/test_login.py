@@ -123,7 +123,8 @@ async def test_a_success_forgets_the_failures_of_that_account(directory: Directo
     for number in range(SETTINGS.throttle.free_failures - 1):
         await refusal(directory, "alice@example.test", f"guess {number}")
     await login(directory, "alice@example.test", "alice-demo")
-    await refusal(directory, "alice@example.test", "slip of the finger")
+    for number in range(SETTINGS.throttle.free_failures - 1):  # as many again: with the first they would be too many
+        await refusal(directory, "alice@example.test", f"slip {number}")
     await login(directory, "alice@example.test", "alice-demo")
 
 
