@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, insert, inspect, select, text
 
 from restante_server.db import migrate, schema
 from restante_server.db.engine import Database, open_backend
@@ -58,7 +58,16 @@ def test_on_postgresql_the_steps_make_the_very_tables_of_the_schema(postgres: Po
 
 def test_upgrading_again_changes_nothing(empty_database_url: str) -> None:
     migrate.upgrade(empty_database_url)
-    migrate.upgrade(empty_database_url)
+    engine = create_engine(empty_database_url)
+    try:
+        with engine.begin() as tx:
+            tx.execute(insert(schema.domain).values(ascii_name="example.test", name="example.test", created_at=1))
+        migrate.upgrade(empty_database_url)
+        with engine.connect() as tx:
+            assert tx.scalars(select(schema.domain.c.name)).all() == ["example.test"]
+            assert migrate.state(tx) is SchemaState.CURRENT
+    finally:
+        engine.dispose()
 
 
 def test_an_empty_database_is_told_from_a_foreign_one(tx: Connection) -> None:
