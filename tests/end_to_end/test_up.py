@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import imaplib
 import os
 import poplib
@@ -26,20 +25,6 @@ def restante(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "restante", *arguments], capture_output=True, text=True, timeout=60, check=False
     )
-
-
-def children(demo: Demo) -> dict[str, psutil.Process]:
-    """The processes by name: core, imap, pop3, smtp, relay."""
-    assert demo.process is not None
-    found = {}
-    for child in psutil.Process(demo.process.pid).children():
-        with contextlib.suppress(psutil.Error):
-            arguments = child.cmdline()
-            if "restante" not in arguments:
-                continue  # on its way in or out
-            words = arguments[arguments.index("restante") + 1 :]
-            found[words[1] if words[0] == "gateway" else words[0]] = child
-    return found
 
 
 def wait_for(condition: object, seconds: float = 20.0) -> None:
@@ -81,7 +66,7 @@ def test_nothing_listens_beyond_this_machine(demo: Demo) -> None:
     assert demo.process is not None
     listening = [
         connection.laddr.ip
-        for process in (psutil.Process(demo.process.pid), *children(demo).values())
+        for process in (psutil.Process(demo.process.pid), *demo.children().values())
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     ]
@@ -118,11 +103,11 @@ def test_secrets_and_the_directory_are_for_the_owner_alone(demo: Demo) -> None:
 @pytest.mark.slow
 def test_a_process_that_dies_is_started_again_and_the_others_recover(tmp_path: Path) -> None:
     with running_demo(tmp_path / "data") as demo:
-        before = children(demo)
+        before = demo.children()
         assert set(before) == {"core", "imap", "pop3", "smtp", "relay"}
         for name in ("imap", "core"):
             before[name].kill()
-        wait_for(lambda: children(demo).get("core", before["core"]).pid != before["core"].pid)
+        wait_for(lambda: demo.children().get("core", before["core"]).pid != before["core"].pid)
         wait_for(demo.ready)
 
         def logged_in() -> bool:
@@ -134,7 +119,7 @@ def test_a_process_that_dies_is_started_again_and_the_others_recover(tmp_path: P
             return True
 
         wait_for(logged_in)
-        assert children(demo)["smtp"].pid == before["smtp"].pid
+        assert demo.children()["smtp"].pid == before["smtp"].pid
 
 
 @pytest.mark.slow
@@ -158,7 +143,7 @@ def test_it_drains_on_sigterm_and_keeps_what_it_has(tmp_path: Path) -> None:
 def test_children_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     with running_demo(tmp_path / "data") as demo:
         assert demo.process is not None
-        processes = list(children(demo).values())
+        processes = list(demo.children().values())
         os.kill(demo.process.pid, signal.SIGKILL)
         demo.process.wait()
         _, alive = psutil.wait_procs(processes, timeout=20)

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 OFFSETS = {
     "mx": 25,
@@ -63,6 +65,7 @@ class Demo:
     directory: Path
     base: int
     options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)  # settings such as RESTANTE_LIMITS__...
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def port(self, name: str) -> int:
@@ -73,6 +76,11 @@ class Demo:
     def ca(self) -> Path:
         """The certificate to trust."""
         return self.directory / "ca.pem"
+
+    @property
+    def configuration(self) -> Path:
+        """The configuration of all its processes, written at each start."""
+        return self.directory / "restante.toml"
 
     @property
     def log(self) -> str:
@@ -90,6 +98,19 @@ class Demo:
     def tls(self) -> ssl.SSLContext:
         """A context that trusts it."""
         return ssl.create_default_context(cafile=str(self.ca))
+
+    def children(self) -> dict[str, psutil.Process]:
+        """The processes by name: core, imap, pop3, smtp, relay."""
+        assert self.process is not None
+        found = {}
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                arguments = child.cmdline()
+                if "restante" not in arguments:
+                    continue  # on its way in or out
+                words = arguments[arguments.index("restante") + 1 :]
+                found[words[1] if words[0] == "gateway" else words[0]] = child
+        return found
 
     def ready(self) -> bool:
         """Whether every process can serve now."""
@@ -110,7 +131,10 @@ class Demo:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={name: value for name, value in os.environ.items() if not name.startswith("RESTANTE_")},
+                env={
+                    **{name: value for name, value in os.environ.items() if not name.startswith("RESTANTE_")},
+                    **self.environment,
+                },
             )
         until = time.monotonic() + START_SECONDS
         while not self.ready():
@@ -133,9 +157,11 @@ class Demo:
 
 
 @contextlib.contextmanager
-def running_demo(directory: Path, *options: str, base: int | None = None) -> Iterator[Demo]:
+def running_demo(
+    directory: Path, *options: str, base: int | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Demo]:
     """A demo in a directory that is new or an earlier demo's, ended when this is left."""
-    demo = Demo(directory, base if base is not None else free_base(), options)
+    demo = Demo(directory, base if base is not None else free_base(), options, environment or {})
     demo.start()
     try:
         yield demo

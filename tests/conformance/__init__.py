@@ -1,0 +1,1 @@
+"""One scenario, played by every SDK. See README.md."""
