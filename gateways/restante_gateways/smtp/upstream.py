@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from restante import errors
 from restante.errors import RestanteError
-from restante.v1 import methods, session_pb2, sync_pb2
+from restante.v1 import methods, session_pb2, sync_pb2, transport_pb2
 from restante_gateways import sasl
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp import envelopes
@@ -17,6 +17,7 @@ from restante_gateways.smtp.core import Challenge, Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 MAX_VERIFIED_TOGETHER = 100  # of one VerifyRecipients
+MAX_KNOWN = 20_000  # verdicts that are good for a while
 
 
 class UserIdentity:
@@ -84,6 +85,7 @@ class Upstream:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.identities: dict[int, set[UserIdentity]] = {}
+        self._known: dict[str, float] = {}  # forward-path: until when, by the loop's clock, the core would accept it
 
     def sessions_ended(self, ended: sync_pb2.SessionsEnded) -> None:
         """For the Watch stream."""
@@ -113,6 +115,8 @@ class Upstream:
         self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
     ) -> list[RestanteError | None]:
         """See Core."""
+        if identity is None and self._all_known(recipients):
+            return [None] * len(recipients)
         token = await _token(identity)
         verdicts: list[RestanteError | None] = []
         for start in range(0, len(recipients), MAX_VERIFIED_TOGETHER):
@@ -124,7 +128,22 @@ class Upstream:
                 independent=True,
             )
             verdicts += [None if verdict.accepted else _error(verdict.reason) for verdict in answer.verdicts]
+            if identity is None:
+                self._learn(recipients[start : start + MAX_VERIFIED_TOGETHER], answer.verdicts)
         return verdicts
+
+    def _all_known(self, recipients: Sequence[RcptArguments]) -> bool:
+        now = asyncio.get_running_loop().time()
+        return all(self._known.get(recipient.forward_path.address, 0.0) > now for recipient in recipients)
+
+    def _learn(self, recipients: Sequence[RcptArguments], verdicts: Sequence[transport_pb2.RecipientVerdict]) -> None:
+        """Keep what the core says may be said again: mail for the same people comes in bursts."""
+        now = asyncio.get_running_loop().time()
+        for recipient, verdict in zip(recipients, verdicts, strict=True):
+            if verdict.accepted and verdict.good_for_milliseconds > 0:
+                if len(self._known) >= MAX_KNOWN:
+                    self._known.clear()
+                self._known[recipient.forward_path.address] = now + verdict.good_for_milliseconds / 1_000
 
     def open(self, envelope: Envelope) -> MxAcceptance | UserSubmission:
         """See Core."""

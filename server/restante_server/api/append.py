@@ -15,7 +15,7 @@ from restante_server.api import convert, drafts
 from restante_server.api.access import API_SESSION, MAIL_SESSION
 from restante_server.api.caller import Call
 from restante_server.api.registry import direct
-from restante_server.store import contents, folders, messages, uploads
+from restante_server.store import changes, contents, folders, messages, uploads
 from restante_server.store.contents import Stored
 from restante_server.store.folders import Role
 from restante_server.store.listing import listing_of
@@ -102,6 +102,7 @@ def _appended(
     mailbox_id = call.mailbox_id(request.mailbox_id)
     folder_id = folders.named(tx, mailbox_id, request.folder_id, request.path)
     (placed,) = messages.add(tx, mailbox_id, folder_id, [new])
+    changes.answer_tells(tx, mailbox_id)
     return v1.AppendMessageResponse(
         message_id=placed.message_id,
         uid_validity=placed.uid_validity,

@@ -109,7 +109,8 @@ def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool,
         delta = changes.folder_changes(tx, mailbox_id, messages.folder_id, since, most=MOST_CHANGES)
     except (ResultTooLarge, CursorInvalid):
         return None
-    changes.answer_with_rows(tx, mailbox_id)
+    changes.note_delta(tx, mailbox_id, delta)
+    changes.answer_tells(tx, mailbox_id)
     return convert.folder_changes(delta)
 
 

@@ -15,13 +15,17 @@ from sqlalchemy import Connection
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_server.db.engine import Database
 from restante_server.store import mailboxes
-from restante_server.store.changes import Touched
+from restante_server.store.changes import FolderDelta, Touched
 
 COMPARE_SECONDS = 5.0
 COMPARE_AT_ONCE = 500  # mailboxes in one read
 
-Hint = Callable[[int, frozenset[int], bool], None]
-"""Called with a change number, the folders touched (none: not known), and whether there is no haste. Must not block."""
+Deltas = Mapping[int, FolderDelta]
+Hint = Callable[[int, frozenset[int], bool, Deltas], None]
+"""Called with a change number, the folders touched (none: not known), whether there is no haste, and what happened in
+some of these folders. Must not block."""
+
+NO_DELTAS: Deltas = {}
 
 
 @dataclass(eq=False, slots=True)
@@ -61,7 +65,14 @@ class Notifier:
         """A commit of this core, in commit order."""
         for mailbox_id, what in touched.items():
             folder_ids = frozenset(what.folder_ids)
-            self.hint(mailbox_id, what.change_number, folder_ids, first=what.first, answered=what.answered)
+            self.hint(
+                mailbox_id,
+                what.change_number,
+                folder_ids,
+                first=what.first,
+                answered=what.answered,
+                deltas=what.deltas,
+            )
         for tell in self._abroad:
             tell(touched)
 
@@ -73,6 +84,7 @@ class Notifier:
         *,
         first: int = 0,
         answered: bool = False,
+        deltas: Deltas = NO_DELTAS,
     ) -> None:
         """A mailbox has this change number now; told once. The folders are those of the numbers from `first` on.
 
@@ -84,7 +96,7 @@ class Notifier:
             self._known[mailbox_id] = change_number
             complete = 0 < first <= known + 1
             for watched in tuple(among):
-                watched.hint(change_number, folder_ids if complete else frozenset(), answered and complete)
+                watched.hint(change_number, folder_ids if complete else frozenset(), answered and complete, deltas)
 
     def tell_abroad(self, tell: Callable[[Mapping[int, Touched]], None]) -> None:
         """Pass commits of this core on to the others."""

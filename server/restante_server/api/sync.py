@@ -19,6 +19,7 @@ from restante.v1.sync_pb2 import ResetReason
 from restante_server.api import access, convert, message_rows
 from restante_server.api.caller import Call
 from restante_server.api.message_rows import Ask, Batch
+from restante_server.api.notify import Deltas
 from restante_server.api.registry import stream
 from restante_server.api.sealed import seal, unseal
 from restante_server.store import sync
@@ -69,7 +70,7 @@ class _Hints:
         self._stop_draining()
         self._call.core.notifier.forget(self._watched)
 
-    def _hint(self, _change_number: int, folder_ids: frozenset[int], _answered: bool) -> None:
+    def _hint(self, _change_number: int, folder_ids: frozenset[int], _answered: bool, _deltas: Deltas) -> None:
         if not self._folder_id or not folder_ids or self._folder_id in folder_ids:
             self._new.set()
 

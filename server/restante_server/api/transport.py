@@ -41,6 +41,7 @@ from restante_server.api.dispatch import translate
 from restante_server.api.registry import direct, stream
 from restante_server.api.writes import DAY, REQUEST_ID_OCTETS, fingerprint
 from restante_server.directory import addresses
+from restante_server.directory.known import SECONDS
 from restante_server.directory.lookup import Kind, Resolution, resolve_many
 from restante_server.store.listing import listing_of
 from restante_server.store.requests import Key
@@ -61,6 +62,7 @@ MAX_OPEN = 1_000  # acceptances of one stream
 MAX_HELD_OCTETS = 128 << 20  # of one stream, counting at most HELD_OCTETS for each acceptance
 HELD_OCTETS = 2 << 20  # what an acceptance may hold: a grant that waits, and what the writer has not flushed
 NOTIFY_CONDITIONS = frozenset(NotifyCondition.values()) - {NotifyCondition.NOTIFY_CONDITION_UNSPECIFIED}
+OPEN = RecipientVerdict(accepted=True, good_for_milliseconds=int(SECONDS * 1_000))
 POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3: without a domain
 
 GATEWAY_OR_SENDER = access.identities("smtp", or_sessions=(Scope.SCOPE_SMTP_SUBMIT, Scope.SCOPE_API))
@@ -76,8 +78,8 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     except StoreFull:
         return VerifyRecipientsResponse(verdicts=[_refused(StoreFull) for _ in request.forward_paths])
     recipients, paths = call.core.recipients, list(request.forward_paths)
-    if all((known := recipients.get(path)) is not None and known.open for path in paths):
-        return VerifyRecipientsResponse(verdicts=[RecipientVerdict(accepted=True)] * len(paths))
+    if all(recipients.is_open(path) for path in paths):
+        return VerifyRecipientsResponse(verdicts=[OPEN] * len(paths))
     generation = recipients.generation
     resolutions, inboxes = await call.core.dispatcher.short_read(partial(_look, paths=paths))
     for found in resolutions:
@@ -96,7 +98,8 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
             problem = RecipientNotFound
         elif found.kind is Kind.LOCAL and not inboxes[found.mailbox_id].has_room(max(request.size_octets, 1)):
             problem = QuotaExceeded
-        verdicts.append(_refused(problem) if problem is not None else RecipientVerdict(accepted=True))
+        taken = OPEN if recipients.is_open(path) else RecipientVerdict(accepted=True)
+        verdicts.append(_refused(problem) if problem is not None else taken)
     return VerifyRecipientsResponse(verdicts=verdicts)
 
 

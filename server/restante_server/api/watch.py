@@ -1,7 +1,7 @@
 """Watch: one stream for a client process, told of changes as they are committed (DESIGN sections 4, 6 and 9).
 
-A subscription to a folder is given the changes themselves, read once for all who stand at the same number; one to a
-mailbox is given its change number. A watcher that does not keep up gets Reset, never silence.
+A subscription to a folder is given the changes themselves: those that the commit has handed over, or those that are
+read; one to a mailbox is given its change number. A watcher that does not keep up gets Reset, never silence.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from restante.v1.sync_pb2 import (
 from restante_server.api import access, convert
 from restante_server.api.caller import Call, Caller
 from restante_server.api.dispatch import translate
-from restante_server.api.notify import Watched
+from restante_server.api.notify import NO_DELTAS, Deltas, Watched
 from restante_server.api.registry import stream
 from restante_server.store import changes, folders, mailboxes
+from restante_server.store.changes import FolderDelta
 
 QUIET_SECONDS = 0.05  # what the answer to its maker tells already is told to others together with what follows
 MAX_QUEUED = 4_096  # notices of one stream that the client has not taken
@@ -48,7 +49,8 @@ class _Subscription:
     watched: Watched | None = None
     reading: bool = False  # a read is under way; `again` when more came meanwhile
     again: bool = False
-    waiting: asyncio.TimerHandle | None = None  # a read that is in no haste
+    waiting: asyncio.TimerHandle | None = None  # until what is in no haste is told
+    held: FolderDelta | None = None  # what is to be told then; None: it must be read
 
 
 class Watcher:
@@ -144,7 +146,12 @@ class Watcher:
             self._call.core.notifier.forget(subscription.watched)
 
     def _hint(
-        self, subscription: _Subscription, change_number: int, folder_ids: frozenset[int], answered: bool = False
+        self,
+        subscription: _Subscription,
+        change_number: int,
+        folder_ids: frozenset[int],
+        answered: bool = False,
+        deltas: Deltas = NO_DELTAS,
     ) -> None:
         if change_number <= subscription.since:
             return
@@ -156,26 +163,44 @@ class Watcher:
             notice = MailboxChanged(change_number=change_number, folder_ids=sorted(folder_ids))
             self._tell(WatchResponse(subscription_id=subscription.id, mailbox=notice))
         elif not folder_ids or subscription.folder_id in folder_ids:
-            self._read(subscription, QUIET_SECONDS if answered else 0.0)
+            self._hear(subscription, deltas.get(subscription.folder_id), QUIET_SECONDS if answered else 0.0)
 
-    def _read(self, subscription: _Subscription, delay: float = 0.0) -> None:
-        if subscription.waiting is not None and not delay:
-            subscription.waiting.cancel()
-            self._read_now(subscription)
-            return
+    def _hear(self, subscription: _Subscription, delta: FolderDelta | None, delay: float) -> None:
+        """Something happened in a folder: `delta` is all of it above `delta.since`, None when it must be read.
+
+        What is known needs no read where it goes on from what the client was told last.
+        """
         if subscription.reading:
-            subscription.again = True
-            return
-        subscription.reading = True
-        if delay:
-            subscription.waiting = asyncio.get_running_loop().call_later(delay, self._read_now, subscription)
+            subscription.again = True  # the read may have begun before
+        elif subscription.waiting is not None:
+            held = subscription.held
+            subscription.held = held.then(delta) if held is not None and delta is not None else None
+            if not delay:
+                subscription.waiting.cancel()
+                self._tell_held(subscription)
         else:
-            self._read_now(subscription)
+            subscription.held = delta
+            if delay:
+                subscription.waiting = asyncio.get_running_loop().call_later(delay, self._tell_held, subscription)
+            else:
+                self._tell_held(subscription)
 
-    def _read_now(self, subscription: _Subscription) -> None:
-        subscription.waiting = None
+    def _tell_held(self, subscription: _Subscription) -> None:
+        delta, subscription.held, subscription.waiting = subscription.held, None, None
         if self._subscriptions.get(subscription.id) is not subscription:
             return
+        if delta is None or delta.since > subscription.since or len(delta.uids) > changes.MOST_NOTED:
+            self._read(subscription)
+        else:
+            self._tell_delta(subscription, delta)
+
+    def _tell_delta(self, subscription: _Subscription, delta: FolderDelta) -> None:
+        if delta.change_number > subscription.since:
+            subscription.since = delta.change_number
+            self._tell(WatchResponse(subscription_id=subscription.id, folder=convert.folder_changes(delta)))
+
+    def _read(self, subscription: _Subscription) -> None:
+        subscription.reading = True
         tell = self._tell_changes if subscription.folder_id else self._tell_number
         self._call.core.spawn(tell(subscription), "watch")
 
@@ -211,9 +236,7 @@ class Watcher:
             subscription.reading = False
         if self._subscriptions.get(subscription.id) is not subscription:
             return
-        if found.change_number > subscription.since:
-            subscription.since = found.change_number
-            self._tell(WatchResponse(subscription_id=subscription.id, folder=convert.folder_changes(found)))
+        self._tell_delta(subscription, found)
         if subscription.again:
             subscription.again = False
             self._read(subscription)

@@ -43,6 +43,11 @@ class KnownRecipients:
             return known
         return None
 
+    def is_open(self, address: str) -> bool:
+        """Whether it is known to take mail of any size."""
+        known = self.get(address)
+        return known is not None and known.open
+
     def keep(self, generation: int, resolution: Resolution, *, open: bool | None = None) -> None:
         """Remember an answer. `open` None: nobody looked, and what was known of that stays."""
         if generation != self.generation or resolution.kind not in FORMS:

@@ -19,6 +19,7 @@ from restante_server.db.schema import folder, mailbox, message, store, tombstone
 from restante_server.store.idset import EMPTY, IdSet
 
 MOST_CHANGED = 50_000  # messages in one FolderDelta
+MOST_NOTED = 256  # messages in one that is kept for those who watch
 _TOUCHED = "restante.touched"
 
 
@@ -38,7 +39,8 @@ class Touched:
     change_number: int  # the highest
     folder_ids: set[int] = field(default_factory=set)
     first: int = 0  # the lowest change number noted; what lies between belongs to the transaction too
-    answered: bool = False  # who made the change is given its rows with the answer: others need not be told in haste
+    answered: bool = False  # who made the change is told of it with the answer: others need not be told in haste
+    deltas: dict[int, FolderDelta] = field(default_factory=dict)  # all that happened to a folder, where that is at hand
 
 
 class Tombstone(NamedTuple):
@@ -67,6 +69,26 @@ class FolderDelta:
     vanished: IdSet  # UIDs that are gone; may name some that came after `since`
     uid_next: int
     recent_uid: int
+
+    def then(self, later: FolderDelta) -> FolderDelta | None:
+        """Both as one; None where something lies between them that neither tells."""
+        if later.since > self.change_number:
+            return None
+        columns = zip(self.uids, self.message_ids, self.flags, self.keywords, self.change_numbers, strict=True)
+        rows = {row[0]: row for row in columns if row[0] not in later.vanished}
+        columns = zip(later.uids, later.message_ids, later.flags, later.keywords, later.change_numbers, strict=True)
+        rows.update((row[0], row) for row in columns)
+        uids, message_ids, flags, keywords, numbers = _columns([rows[uid] for uid in sorted(rows)])
+        return replace(
+            later,
+            since=min(self.since, later.since),
+            uids=uids,
+            message_ids=message_ids,
+            flags=flags,
+            keywords=keywords,
+            change_numbers=numbers,
+            vanished=self.vanished.union(later.vanished),
+        )
 
     def pieces(self, most: int, keyword_octets: int) -> Iterator[FolderDelta]:
         """The same in pieces of at most `most` messages and about so many octets of different keyword sets.
@@ -181,9 +203,23 @@ def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int)
         known.first = min(known.first, change_number)
         known.change_number = max(known.change_number, change_number)
         known.folder_ids.update(folder_ids)
+        for folder_id in folder_ids:
+            known.deltas.pop(folder_id, None)  # it is no longer all that happened
 
 
-def answer_with_rows(tx: Connection, mailbox_id: int) -> None:
+def note_delta(tx: Connection, mailbox_id: int, delta: FolderDelta) -> None:
+    """Note all that happened to a folder above `delta.since`, so that those who watch need not read it.
+
+    For a folder that was touched just now: touching it once more makes the note void. Much is not noted: who watches
+    reads it, in an answer of a bounded size.
+    """
+    touched: dict[int, Touched] = tx.info.get(_TOUCHED, {})
+    known = touched.get(mailbox_id)
+    if known is not None and delta.folder_id in known.folder_ids and len(delta.uids) <= MOST_NOTED:
+        known.deltas[delta.folder_id] = delta
+
+
+def answer_tells(tx: Connection, mailbox_id: int) -> None:
     """Note that the answer to this operation tells its changes itself."""
     touched: dict[int, Touched] = tx.info.get(_TOUCHED, {})
     if mailbox_id in touched:
@@ -242,8 +278,7 @@ def folder_changes(
             raise ResultTooLarge(rpc="FolderService/OpenFolder")
         packed = prepared.rows(tx, _vanished, where)
         vanished = IdSet.from_runs(run for (runs,) in packed for run in IdSet.unpack(runs).ranges())
-    columns: Sequence[Any] = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(5)]
-    uids, message_ids, flags, keywords, numbers = columns
+    uids, message_ids, flags, keywords, numbers = _columns(rows)
     return FolderDelta(
         folder_id=folder_id,
         since=since,
@@ -257,6 +292,10 @@ def folder_changes(
         uid_next=uid_next,
         recent_uid=recent_uid,
     )
+
+
+def _columns(rows: Sequence[Any]) -> Sequence[Any]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(5)]
 
 
 def removals(tx: Connection, mailbox_id: int, since: int) -> list[Tombstone]:

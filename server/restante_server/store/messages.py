@@ -14,6 +14,7 @@ from restante_server.db.schema import folder, listing, mailbox, message
 from restante_server.mime.facts import Facts
 from restante_server.store import changes, keywords
 from restante_server.store.folders import HIGHEST_UID
+from restante_server.store.idset import EMPTY
 from restante_server.store.listing import Listing, listing_of
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_rows, join_from
@@ -66,6 +67,8 @@ class _Target:
 
     uid_next: int
     uid_validity: int
+    change_number: int
+    recent_uid: int
     count: int = 0
     unread: int = 0
     deleted: int = 0
@@ -94,6 +97,8 @@ _counters = select(
     mailbox.c.used_octets,
     folder.c.uid_next,
     folder.c.uid_validity,
+    folder.c.change_number,
+    folder.c.recent_uid,
 ).select_from(
     join_from(
         join_from(_pairs.rows, mailbox, mailbox.c.mailbox_id == _pairs.item(0)),
@@ -192,7 +197,33 @@ def place(tx: Connection, placements: Sequence[Placement], *, within_quota: bool
     _write_counters(tx, counters, targets, within_quota)
     prepared.run_many(tx, _insert_message, message_rows)
     prepared.run_many(tx, _insert_listing, listing_rows)
+    _note_deltas(tx, targets, message_rows)
     return placed
+
+
+def _note_deltas(tx: Connection, targets: dict[tuple[int, int], _Target], rows: Sequence[dict[str, Any]]) -> None:
+    """Those who watch these folders need not read what is at hand here."""
+    if len(rows) > changes.MOST_NOTED:
+        return
+    placed: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        placed.setdefault((row["mailbox_id"], row["folder_id"]), []).append(row)
+    for (mailbox_id, folder_id), new in placed.items():
+        target = targets[mailbox_id, folder_id]
+        delta = changes.FolderDelta(
+            folder_id=folder_id,
+            since=target.change_number,
+            change_number=new[-1]["change_number"],
+            uids=[row["uid"] for row in new],
+            message_ids=[row["message_id"] for row in new],
+            flags=[row["flags"] for row in new],
+            keywords=[row["keywords"] for row in new],
+            change_numbers=[row["change_number"] for row in new],
+            vanished=EMPTY,
+            uid_next=new[-1]["uid"] + 1,
+            recent_uid=target.recent_uid,
+        )
+        changes.note_delta(tx, mailbox_id, delta)
 
 
 def content_of(tx: Connection, mailbox_id: int, message_id: int) -> tuple[int, bytes]:
@@ -212,7 +243,7 @@ def _read_counters(
     for row in prepared.rows(tx, _counters, {"pairs": encode_rows(wanted)}):
         if row[0] not in counters:
             counters[row[0]] = _Counters(row[2], row[3], row[4], row[5])
-        targets[row[0], row[1]] = _Target(row[6], row[7])
+        targets[row[0], row[1]] = _Target(*row[6:])
     for mailbox_id, folder_id in wanted:
         if (mailbox_id, folder_id) not in targets:
             raise FolderNotFound(folder_id=folder_id)

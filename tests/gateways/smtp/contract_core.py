@@ -45,6 +45,7 @@ class ContractCore:
         self.lose_answers = 0  # so many commits are done, and the stream then breaks instead of answering
         self.grant = True
         self.token_seconds = 900.0
+        self.verdicts_good_milliseconds = 0
         self.watchers: list[asyncio.Queue[sync_pb2.WatchResponse]] = []
 
     def end_sessions(self, account_id: int, version: int) -> None:
@@ -100,7 +101,9 @@ class Batch(batch_pb2_grpc.BatchServiceServicer):
         answer = transport_pb2.VerifyRecipientsResponse()
         for path in request.forward_paths:
             known = path.endswith("@example.test") and not path.startswith("nobody")
-            answer.verdicts.add(accepted=known, reason="" if known else "RECIPIENT_NOT_FOUND")
+            good = self.core.verdicts_good_milliseconds if known else 0
+            reason = "" if known else "RECIPIENT_NOT_FOUND"
+            answer.verdicts.add(accepted=known, reason=reason, good_for_milliseconds=good)
         return answer
 
     def submit_message(

@@ -115,6 +115,29 @@ async def test_mail_of_another_mta_in_the_words_of_the_contract(socket: Path, ce
         assert begin.trace_field.endswith("\r\n")
 
 
+async def test_a_verdict_is_given_again_while_the_core_says_so(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    core.verdicts_good_milliseconds = 300
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.open()
+        assert await client.ask(MAIL) == "250 2.1.0 Sender OK"
+        for rcpt in (RCPT, "RCPT TO:<nobody@example.test>", "RCPT TO:<nobody@example.test>", RCPT.lower()):
+            await client.ask(rcpt)
+        assert await client.ask("RSET") == "250 2.0.0 OK"
+        asked = [list(operation.verify_recipients.forward_paths) for operation in core.operations]
+        # Only what was accepted is said again.
+        assert asked == [["alice@example.test"], ["nobody@example.test"], ["nobody@example.test"]]
+        assert (await deliver(client)).startswith("250 2.6.0")
+        assert len(core.operations) == 3
+        await asyncio.sleep(0.35)
+        assert (await deliver(client)).startswith("250 2.6.0")
+        assert len(core.operations) == 4
+        user = await system.login()
+        before = len(core.operations)
+        await deliver(user, mail="MAIL FROM:<alice@example.test>")
+        assert any(operation.HasField("verify_recipients") for operation in core.operations[before:])
+
+
 async def test_recipients_are_verified_a_hundred_at_a_time(socket: Path, certificate: CertificateFiles) -> None:
     core = ContractCore()
     async with serving(core, socket), running(socket, certificate) as system:

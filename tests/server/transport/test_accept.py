@@ -340,6 +340,16 @@ async def test_a_known_recipient_is_asked_for_once(world: World, monkeypatch: py
     assert len(await world.letters("alice")) == 1
 
 
+async def test_only_what_takes_any_mail_need_not_be_asked_for_again(world: World) -> None:
+    await world.add_account("dora@example.test", quota_octets=1 << 20)
+    paths = ["alice@example.test", "dora@example.test", "nobody@example.test"]
+    for _ in range(2):
+        answer = await world.run(VerifyRecipientsRequest(forward_paths=paths), world.gateway())
+        assert [verdict.good_for_milliseconds for verdict in answer.verdicts] == [2_000, 0, 0]
+    answer = await world.run(VerifyRecipientsRequest(forward_paths=paths[:1]), world.gateway())
+    assert answer.verdicts[0].good_for_milliseconds == 2_000
+
+
 async def test_room_in_a_mailbox_with_a_quota_is_looked_at_each_time(world: World) -> None:
     await world.add_account("dora@example.test", quota_octets=2 * len(MESSAGE))
     for expected in ("ACCEPTED", "QUOTA_EXCEEDED"):

@@ -117,19 +117,25 @@ class RecipientVerdict(_message.Message):
 
     ACCEPTED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    GOOD_FOR_MILLISECONDS_FIELD_NUMBER: _builtins.int
     accepted: _builtins.bool
     """It would be accepted."""
     reason: _builtins.str
     """ErrorInfo reason otherwise: RECIPIENT_NOT_FOUND, RELAY_DENIED, QUOTA_EXCEEDED,"""
+    good_for_milliseconds: _builtins.int
+    """INVALID_ADDRESS, STORE_FULL.
+    For so long a gateway may say the same of mail of any size and sender without
+    """
     def __init__(
         self,
         *,
         accepted: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        good_for_milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "good_for_milliseconds", b"good_for_milliseconds", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
