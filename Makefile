@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.restante-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint protos conformance bench lock clean
+.PHONY: help setup run test lint protos sdk conformance bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -39,6 +39,9 @@ lint: setup ## style, types, import contracts, proto rules, stale generated code
 
 protos: setup ## generate clients/python/restante/v1 from protos/
 	$(BIN)/python -m protos.generate
+
+sdk: setup ## generate the contract's half of every SDK whose generated code is checked in
+	@set -e; for generate in clients/*/generate.sh; do echo "$$generate"; "$$generate"; done
 
 conformance: setup ## every SDK plays the conformance scenario; prints a table, language by step
 	$(BIN)/python -m tests.conformance
