@@ -1,0 +1,82 @@
+"""Each language's quickstart: short, shown by its README as it is, and run by the README's own commands.
+
+The commands stand in the README's section "Quickstart" as its first indented block. They are run in an empty directory
+with RESTANTE naming this tree, as the README says, against a demo of this test's own.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.languages import ROOT, languages
+from tests.harness.demo import Demo, running_demo
+from tests.harness.requirements import missing
+
+SERVER, CA = "localhost:2051", "$RESTANTE/build/demo/ca.pem"  # what the READMEs say of the demo
+MAX_LINES = 40  # of program text, blank lines apart
+RUN_SECONDS = 300
+
+
+QUICKSTARTS = {"go": "quickstart/main.go"}
+"""The program of each language, in clients/LANGUAGE. What it needs is in the language's conformance.json."""
+
+LANGUAGES = {language.key: language for language in languages()}
+each = pytest.mark.parametrize("key", QUICKSTARTS)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with running_demo(tmp_path_factory.mktemp("quickstarts") / "demo") as running:
+        yield running
+
+
+def _section(key: str) -> str:
+    readme = (LANGUAGES[key].directory / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^## Quickstart\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
+    assert found is not None, "the README has no section Quickstart"
+    return found[1]
+
+
+def _commands(key: str) -> str:
+    lines = iter(_section(key).splitlines())
+    first = next(line for line in lines if line.startswith("    "))
+    block = [first, *takewhile(lambda line: line.startswith("    "), lines)]
+    return "\n".join(line.removeprefix("    ") for line in block)
+
+
+@each
+def test_a_quickstart_is_short_and_its_readme_shows_it_as_it_is(key: str) -> None:
+    text = (LANGUAGES[key].directory / QUICKSTARTS[key]).read_text(encoding="utf-8").expandtabs(4)
+    shown = "".join(f"    {line}\n" if line else "\n" for line in text.splitlines())
+    assert shown in _section(key)
+    assert len([line for line in text.splitlines() if line.strip()]) <= MAX_LINES
+
+
+@pytest.mark.slow
+@each
+def test_a_quickstart_runs_by_the_commands_of_its_readme(key: str, demo: Demo, tmp_path: Path) -> None:
+    language = LANGUAGES[key]
+    if reason := language.missing():
+        missing(reason)
+    commands = _commands(key)
+    assert SERVER in commands
+    assert CA in commands
+    commands = commands.replace(SERVER, f"localhost:{demo.port('api')}").replace(CA, str(demo.ca))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=tmp_path,
+        env=language.environment | {"RESTANTE": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr[-4_000:]
+    assert re.search(r"^arrived: message \d+", done.stdout, re.MULTILINE), done.stdout[-4_000:]
+    assert f"Hello from {language.name}" in done.stdout
