@@ -23,7 +23,7 @@ MAX_LINES = 40  # of program text, blank lines apart
 RUN_SECONDS = 300
 
 
-QUICKSTARTS = {"go": "quickstart/main.go"}
+QUICKSTARTS = {"go": "quickstart/main.go", "typescript": "quickstart.mts"}
 """The program of each language, in clients/LANGUAGE. What it needs is in the language's conformance.json."""
 
 LANGUAGES = {language.key: language for language in languages()}

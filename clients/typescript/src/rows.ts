@@ -1,0 +1,89 @@
+/** Columnar batches as one value for each message: pure. */
+
+import { Flag, type MessageSummary } from "./gen/restante/v1/types_pb.js";
+import { MessageColumn, type MessageRows } from "./gen/restante/v1/message_pb.js";
+
+/** The columns that a list of messages shows. */
+export const LISTING: readonly MessageColumn[] = [
+  MessageColumn.FLAGS,
+  MessageColumn.CHANGE_NUMBER,
+  MessageColumn.RECEIVED_AT,
+  MessageColumn.SIZE,
+  MessageColumn.SUMMARY,
+  MessageColumn.PREVIEW,
+  MessageColumn.FOLDER,
+];
+
+/** Facts of one message. What was not asked for is undefined; ids and numbers are decimal text, as in the contract. */
+export interface Row {
+  readonly messageId: string;
+  /** In its folder; "0" for a recoverable message. */
+  readonly uid: string;
+  readonly folderId?: string;
+  /** Sum of `Flag` bits. */
+  readonly flags?: number;
+  readonly keywords?: readonly string[];
+  readonly changeNumber?: string;
+  readonly receivedAt?: Date;
+  /** Zone of `receivedAt`, minutes east of UTC. */
+  readonly receivedOffsetMinutes?: number;
+  readonly sizeOctets?: string;
+  readonly summary?: MessageSummary;
+  /** The first 200 characters of text. */
+  readonly preview?: string;
+  readonly attachmentCount?: number;
+  /** IMAP ENVELOPE, finished octets. */
+  readonly envelope?: Uint8Array;
+  /** IMAP BODYSTRUCTURE, finished octets. */
+  readonly bodyStructure?: Uint8Array;
+  /** The sections asked for, in that order; undefined where the message has no such part. */
+  readonly sections: readonly (Uint8Array | undefined)[];
+}
+
+/** One value for each message of a batch, in its order. */
+export function* messages(rows: MessageRows | undefined): Generator<Row, void, undefined> {
+  if (rows === undefined) {
+    return;
+  }
+  for (const [index, messageId] of rows.messageIds.entries()) {
+    yield {
+      messageId: String(messageId),
+      uid: String(rows.uids[index] ?? 0),
+      ...given("folderId", text(rows.folderIds[index])),
+      ...given("flags", rows.flags[index]),
+      ...given("keywords", keywords(rows, index)),
+      ...given("changeNumber", text(rows.changeNumbers[index])),
+      ...given("receivedAt", date(rows.receivedAtSeconds[index])),
+      ...given("receivedOffsetMinutes", rows.receivedOffsetMinutes[index]),
+      ...given("sizeOctets", text(rows.sizeOctets[index])),
+      ...given("summary", rows.summaries[index]),
+      ...given("preview", rows.previews[index]),
+      ...given("attachmentCount", rows.attachmentCounts[index]),
+      ...given("envelope", rows.envelopes[index]),
+      ...given("bodyStructure", rows.bodyStructures[index]),
+      sections: rows.sections.map((cells) => (cells.totalOctets[index] === -1n ? undefined : cells.octets[index])),
+    };
+  }
+}
+
+/** Whether a message has been read. */
+export function isSeen(row: Row): boolean {
+  return ((row.flags ?? 0) & Flag.SEEN) !== 0;
+}
+
+function given<K extends keyof Row>(name: K, value: Row[K] | undefined): Partial<Pick<Row, K>> {
+  return value === undefined ? {} : ({ [name]: value } as Partial<Pick<Row, K>>);
+}
+
+function keywords(rows: MessageRows, index: number): readonly string[] | undefined {
+  const set = rows.keywordSets[index];
+  return set === undefined ? undefined : (rows.keywordTable[set]?.keywords ?? []);
+}
+
+function text(value: bigint | undefined): string | undefined {
+  return value === undefined ? undefined : String(value);
+}
+
+function date(seconds: bigint | undefined): Date | undefined {
+  return seconds === undefined ? undefined : new Date(Number(seconds) * 1_000);
+}
