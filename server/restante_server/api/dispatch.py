@@ -60,24 +60,25 @@ class ReadBatch:
     def _start(self) -> None:
         batch, self._waiting = self._waiting, []
         wanted = [entry for entry in batch if not entry[1].done()]
-        if wanted:
-            task = asyncio.ensure_future(self._run(wanted))
-            self._core.hold(task)
-
-    async def _run(self, batch: list[tuple[Callable[[Connection], Any], asyncio.Future[Any], float]]) -> None:
-        deadline = max(entry[2] for entry in batch)
-        outcomes: list[Any]
+        if not wanted:
+            return
+        deadline = max(entry[2] for entry in wanted)
+        tell = partial(_tell_each, [entry[1] for entry in wanted])
         try:
-            outcomes = await self._core.db.read_many([entry[0] for entry in batch], deadline=deadline)
-        except Exception as error:  # noqa: BLE001 - it is the outcome of each
-            outcomes = [error] * len(batch)
-        for (_, future, _), outcome in zip(batch, outcomes, strict=True):
-            if future.done():
-                continue
-            if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            self._core.db.start_reads([entry[0] for entry in wanted], tell, deadline=deadline)
+        except RestanteError as error:
+            tell(error)
+
+
+def _tell_each(futures: list[asyncio.Future[Any]], outcomes: list[Any] | Exception) -> None:
+    for at, future in enumerate(futures):
+        if future.done():
+            continue
+        outcome = outcomes if isinstance(outcomes, Exception) else outcomes[at]
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 class Dispatcher:

@@ -84,7 +84,7 @@ class Execution:
         self._sessions: dict[bytes, _Session] = {}
         self._flights: dict[int, _Flight] = {}
         self._in_flight = 0
-        self._results: deque[OperationResult] = deque()
+        self._results: deque[tuple[OperationResult, int]] = deque()  # with their octets
         self._unread_octets = 0  # of the results
         self._wake = asyncio.Event()  # there is something to answer
         self._room = asyncio.Event()  # there is room for another request
@@ -136,8 +136,8 @@ class Execution:
         self._announce_draining = False
         octets = 0
         while self._results and octets < MAX_ANSWER_OCTETS - MAX_RESULT_OCTETS:
-            result = self._results.popleft()
-            octets += result.ByteSize()
+            result, size = self._results.popleft()
+            octets += size
             response.results.append(result)
         self._unread_octets -= octets
         self._make_room()
@@ -247,6 +247,7 @@ class Execution:
         self._put(OperationResult(operation_id=operation_id, status=status))
 
     def _put(self, result: OperationResult) -> None:
-        self._results.append(result)
-        self._unread_octets += result.ByteSize()
+        octets = result.ByteSize()
+        self._results.append((result, octets))
+        self._unread_octets += octets
         self._wake.set()

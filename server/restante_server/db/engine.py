@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from sqlalchemy import URL, Connection, Engine, make_url
 
@@ -126,6 +126,16 @@ class Database:
         On PostgreSQL a statement that fails ends the snapshot: the functions behind it share a newer one.
         """
         return await self._start().reads.run(functions, deadline)
+
+    def start_reads(
+        self,
+        functions: Sequence[Callable[[Connection], Any]],
+        tell: Callable[[list[Any] | Exception], object],
+        *,
+        deadline: float | None = None,
+    ) -> None:
+        """`read_many` for who does not wait: `tell` is called on the loop, once, with what it returns or raises."""
+        self._start().reads.start(functions, tell, deadline)
 
     async def read_stream(
         self,

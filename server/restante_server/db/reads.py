@@ -27,13 +27,19 @@ _INSIST_SECONDS = 0.05  # an interrupt that fell between two statements is repea
 Reading = Callable[[Connection], Any]
 
 
+Outcomes = list[Any] | Exception
+"""What each function returned or raised, in order; or why none of them was run to its end."""
+
+
 class Job:
-    """Some functions that share one snapshot, and the future of their outcomes."""
+    """Some functions that share one snapshot, and who is told of their outcomes, on the loop and once."""
 
-    __slots__ = ("came", "functions", "future", "thread", "unwanted")
+    __slots__ = ("alarm", "came", "functions", "tell", "thread", "unwanted")
 
-    def __init__(self, functions: Sequence[Reading], future: asyncio.Future[list[Any]]) -> None:
-        self.functions, self.future = functions, future
+    def __init__(self, functions: Sequence[Reading], tell: Callable[[Outcomes], object]) -> None:
+        self.functions = functions
+        self.tell: Callable[[Outcomes], object] | None = tell
+        self.alarm: asyncio.TimerHandle | None = None
         self.came = time.perf_counter()
         self.unwanted = False  # cancelled or past its deadline: nobody waits for it
         self.thread: _ReaderThread | None = None
@@ -66,33 +72,36 @@ class ReadPool:
     async def run(self, functions: Sequence[Reading], deadline: float | None = None) -> list[Any]:
         """The outcome of each function, its result or its exception, in order.
 
-        Raises DeadlineExceeded, StoreBusy, Draining, StoreBusy for all of them together. `deadline` is a
-        moment of `time.monotonic()`; when it comes, or the caller is cancelled, the running statement is interrupted.
+        Raises DeadlineExceeded, StoreBusy, Draining for all of them together. `deadline` is a moment of
+        `time.monotonic()`; when it comes, or the caller is cancelled, the running statement is interrupted.
         """
+        future: asyncio.Future[list[Any]] = self._handover.loop.create_future()
+        job = self.start(functions, partial(_settle, future), deadline)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._stop(job)
+            raise
+
+    def start(
+        self, functions: Sequence[Reading], tell: Callable[[Outcomes], object], deadline: float | None = None
+    ) -> Job:
+        """The same without waiting: `tell` is called with what `run` would return or raise."""
+        job = Job(functions, tell)
         if self._closing:
             raise Draining
         if len(self._running) >= self._max_waiting + self._most:
             raise StoreBusy("too many reads are waiting")
-        loop = self._handover.loop
-        job = Job(functions, loop.create_future())
-        alarm = None
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DeadlineExceeded("the deadline passed before the read could start")
-            alarm = loop.call_later(left, self._expire, job)
+            job.alarm = self._handover.loop.call_later(left, self._expire, job)
         self._running.add(job)
         if len(self._threads) < self._most and len(self._running) > len(self._threads):
             self._threads.append(_ReaderThread(len(self._threads), self))
         self._jobs.put(job)
-        try:
-            return await job.future
-        except asyncio.CancelledError:
-            self._stop(job)
-            raise
-        finally:
-            if alarm is not None:
-                alarm.cancel()
+        return job
 
     async def close(self) -> None:
         """Takes no new reads, finishes those it has, ends the threads."""
@@ -104,8 +113,8 @@ class ReadPool:
                 await asyncio.to_thread(thread.join)
 
     def _expire(self, job: Job) -> None:
-        if not job.future.done():
-            job.future.set_exception(DeadlineExceeded("the deadline passed before the read was done"))
+        if job.tell is not None:
+            self._answer(job, DeadlineExceeded("the deadline passed before the read was done"))
             self._stop(job)
 
     def _stop(self, job: Job) -> None:
@@ -116,14 +125,25 @@ class ReadPool:
             asked = loop.run_in_executor(None, job.thread.interrupt, job)  # a round trip on PostgreSQL
             asked.add_done_callback(lambda _asked: loop.call_later(_INSIST_SECONDS, self._stop, job))
 
-    def _finished(self, job: Job, outcomes: list[Any] | Exception) -> None:
+    def _finished(self, job: Job, outcomes: Outcomes) -> None:
         self._running.discard(job)
-        if job.future.done():
-            return
-        if isinstance(outcomes, list):
-            job.future.set_result(outcomes)
-        else:
-            job.future.set_exception(outcomes)
+        self._answer(job, outcomes)
+
+    def _answer(self, job: Job, outcomes: Outcomes) -> None:
+        if job.alarm is not None:
+            job.alarm.cancel()
+        tell, job.tell = job.tell, None
+        if tell is not None:
+            tell(outcomes)
+
+
+def _settle(future: asyncio.Future[list[Any]], outcomes: Outcomes) -> None:
+    if future.done():
+        return
+    if isinstance(outcomes, Exception):
+        future.set_exception(outcomes)
+    else:
+        future.set_result(outcomes)
 
 
 class _Lost(Exception):
@@ -157,7 +177,7 @@ class _ReaderThread:
         pool = self._pool
         while (job := pool._jobs.get()) is not None:
             began = time.perf_counter()
-            outcomes: list[Any] | Exception = []
+            outcomes: Outcomes = []
             if not job.unwanted:
                 job.thread = self
                 try:

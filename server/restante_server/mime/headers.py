@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from restante_server.mime.dates import without_comments
@@ -34,6 +35,7 @@ _PARAMETER = re.compile(
     r";\s*+([^\s;=\"(),<>@\[\]\\/:?]++)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)(?:\"[^;]*+|\\?$)|([^;]*+))", re.DOTALL
 )
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
+_SHORT_VALUE = 256  # characters: what the values kept may hold
 
 
 def fields(block: bytes) -> Iterator[Field]:
@@ -75,18 +77,22 @@ class StructuredValue(NamedTuple):
 
     kind: str
     subkind: str
-    parameters: list[tuple[str, str]]
+    parameters: tuple[tuple[str, str], ...]
 
 
 def content_value(raw: str) -> StructuredValue:
     """Content-Type, Content-Disposition and their like (RFC 2045 5.1, RFC 2183 2), read as kindly as can be:
     comments, doubled semicolons, unquoted values with spaces and missing closing quotes all occur."""
+    return _known_value(raw) if len(raw) <= _SHORT_VALUE else _value(raw)
+
+
+def _value(raw: str) -> StructuredValue:
     head = _TYPE.match(raw) if "(" not in raw else _TYPE.match(without_comments(raw.split(";", 1)[0]))
     kind, subkind = (head[1], head[2] or "") if head else ("", "")
     parameters: list[tuple[str, str]] = []
     at = raw.find(";")
     if at < 0:
-        return StructuredValue(kind, subkind, parameters)
+        return StructuredValue(kind, subkind, ())
     for match in _PARAMETER.finditer(raw, at):
         name, quoted, plain = match.groups()
         if quoted is not None:
@@ -96,7 +102,11 @@ def content_value(raw: str) -> StructuredValue:
             if "(" in value and not name.lower().startswith(("name", "filename")):
                 value = without_comments(value).strip()
         parameters.append((name, value))
-    return StructuredValue(kind, subkind, parameters)
+    return StructuredValue(kind, subkind, tuple(parameters))
+
+
+# The same few values are in all mail, and are asked for several times of each part.
+_known_value = lru_cache(maxsize=4_096)(_value)
 
 
 def message_ids(raw: str, limit: int = 1_000) -> tuple[str, ...]:

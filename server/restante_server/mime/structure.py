@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from restante_server.mime.headers import content_value
 from restante_server.mime.limits import DEFAULT_LIMITS, Limits
 from restante_server.mime.octets import Buffer, take
@@ -61,9 +63,9 @@ def _basic(part: Part) -> str:
     """Type, subtype, parameters, id, description, encoding, octets: the fields of every part that is no multipart."""
     kind, _, subkind = part.media_type.partition("/")
     content = part.content
-    parameters = part.type_value.parameters if "type" in content else []
+    parameters = part.type_value.parameters if "type" in content else ()
     if part.media_type == "text/plain" and not any(name.lower() == "charset" for name, _value in parameters):
-        parameters = [*parameters, ("charset", "us-ascii")]  # RFC 2046 4.1.2
+        parameters = (*parameters, ("charset", "us-ascii"))  # RFC 2046 4.1.2
     return (
         f"{nstring(kind)} {nstring(subkind)} {_parameters(parameters)} {nstring(content.get('id'))} "
         f"{nstring(content.get('description'))} {nstring(part.encoding)} {part.octets}"
@@ -99,7 +101,7 @@ def _language(raw: str | None) -> str:
     return nstring(tags[0]) if len(tags) == 1 else f"({' '.join(map(nstring, tags))})"
 
 
-def _parameters(pairs: list[tuple[str, str]]) -> str:
+def _parameters(pairs: Sequence[tuple[str, str]]) -> str:
     """Names in lower case, values raw: what RFC 2231 splits stays split, as clients expect it here."""
     if not pairs:
         return "NIL"

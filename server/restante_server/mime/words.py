@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 from restante_server.mime.charsets import codec_for, decode
@@ -79,7 +80,7 @@ def _word_octets(how: str, data: str) -> bytes | None:
         return None
 
 
-def decode_parameters(pairs: list[tuple[str, str]]) -> dict[str, str]:
+def decode_parameters(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """{lower-case name: text} of raw parameters: continuations joined and charsets resolved (RFC 2231 3 and 4), encoded
     words, which many senders put here against RFC 2047 5, resolved too. The RFC 2231 form of a name wins over the plain
     one (RFC 6266 4.3), else the first of equal names.

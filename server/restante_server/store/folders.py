@@ -83,6 +83,7 @@ class Reserved(NamedTuple):
 
 
 _COLUMNS = tuple(column for column in folder.c if column.name != "mailbox_id")
+_NAMES = tuple(column.name for column in _COLUMNS)
 _this = (folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder"))
 _one = select(*_COLUMNS).where(*_this)
 _all = select(*_COLUMNS).where(folder.c.mailbox_id == bindparam("mailbox")).order_by(folder.c.folder_id)
@@ -148,11 +149,12 @@ def require(tx: Connection, mailbox_id: int, folder_id: int) -> Role:
 
 def get(tx: Connection, mailbox_id: int, folder_id: int) -> FolderFacts:
     """One folder with its path and counts. Raises FolderNotFound."""
-    row = tx.execute(_one, {"mailbox": mailbox_id, "folder": folder_id}).one_or_none()
+    row = prepared.first(tx, _one, {"mailbox": mailbox_id, "folder": folder_id})
     if row is None:
         raise FolderNotFound(folder_id=folder_id)
-    path = (*path_of(tx, mailbox_id, row.parent_folder_id), row.display_name)
-    return _facts(row, path, subscriptions.contains(tx, mailbox_id, path))
+    known = dict(zip(_NAMES, row, strict=True))
+    path = (*path_of(tx, mailbox_id, known["parent_folder_id"]), known["display_name"])
+    return FolderFacts(**known, path=path, subscribed=subscriptions.contains(tx, mailbox_id, path))
 
 
 def find(tx: Connection, mailbox_id: int, path: Sequence[str], *, parent: int = 0) -> int | None:
@@ -186,8 +188,8 @@ def named(tx: Connection, mailbox_id: int, folder_id: int, path: Sequence[str]) 
 
 def with_role(tx: Connection, mailbox_id: int, role: int) -> int | None:
     """The folder that has a role, or None."""
-    found: int | None = tx.execute(_with_role, {"mailbox": mailbox_id, "purpose": role}).scalar()
-    return found
+    row = prepared.first(tx, _with_role, {"mailbox": mailbox_id, "purpose": role})
+    return None if row is None else int(row[0])
 
 
 def inbox(tx: Connection, mailbox_id: int) -> int:
@@ -231,11 +233,11 @@ def _ancestry(tx: Connection, mailbox_id: int, folder_id: int) -> list[tuple[int
     """(id, name) from the top down to a folder."""
     found: list[tuple[int, str]] = []
     while folder_id:
-        row = tx.execute(_step_up, {"mailbox": mailbox_id, "folder": folder_id}).one_or_none()
+        row = prepared.first(tx, _step_up, {"mailbox": mailbox_id, "folder": folder_id})
         if row is None:
             raise FolderNotFound(folder_id=folder_id)
-        found.append((folder_id, row.display_name))
-        folder_id = row.parent_folder_id
+        found.append((folder_id, row[1]))
+        folder_id = row[0]
     return found[::-1]
 
 

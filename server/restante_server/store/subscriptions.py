@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from restante.errors import LimitExceeded
+from restante_server.db import prepared
 from restante_server.db.schema import subscription
 from restante_server.store.folder_names import SEPARATOR, folder_path
 
@@ -23,7 +24,7 @@ _add = insert(subscription)
 
 def contains(tx: Connection, mailbox_id: int, path: Sequence[str]) -> bool:
     """Whether this very path is subscribed."""
-    return tx.execute(_contains, {"mailbox": mailbox_id, "name": SEPARATOR.join(path)}).first() is not None
+    return prepared.first(tx, _contains, {"mailbox": mailbox_id, "name": SEPARATOR.join(path)}) is not None
 
 
 def paths(tx: Connection, mailbox_id: int) -> list[tuple[str, ...]]:

@@ -1,0 +1,124 @@
+"""What an operation costs between the Execute stream and the store: `python -m tests.bench.bench_execute` prints JSON.
+
+A whole core in this process, without gRPC's framing. CPU milliseconds an operation, all threads, the least of five
+rounds, by how many operations wait together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from restante.v1 import folder_pb2, message_pb2
+from restante.v1.batch_pb2 import ExecuteRequest, Operation
+from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_server.api.caller import Caller
+from restante_server.api.execute import Execution
+from tests.server.api.served import Served, request_id, served
+
+MESSAGES = 500
+ROUNDS = 5
+OPERATIONS = 1_000
+TOGETHER = (1, 4, 20)
+BODY = b"From: alice@example.test\r\nSubject: hello\r\n\r\n" + b"The quick brown fox jumps over the lazy dog.\r\n" * 40
+
+
+def one(number: int) -> MessageSet:
+    return MessageSet(folder_id=1, uids=[IdRange(first=1 + number % MESSAGES, last=1 + number % MESSAGES)])
+
+
+def get_folder(number: int) -> Operation:
+    return Operation(get_folder=folder_pb2.GetFolderRequest(folder_id=1))
+
+
+def get_message(number: int) -> Operation:
+    columns = [message_pb2.MESSAGE_COLUMN_ENVELOPE, message_pb2.MESSAGE_COLUMN_SIZE]
+    return Operation(batch_get_messages=message_pb2.BatchGetMessagesRequest(messages=one(number), columns=columns))
+
+
+def update(number: int) -> Operation:
+    operation = message_pb2.FLAG_OPERATION_ADD if number // MESSAGES % 2 else message_pb2.FLAG_OPERATION_REMOVE
+    return Operation(
+        update_messages=message_pb2.UpdateMessagesRequest(messages=one(number), operation=operation, flags=2)
+    )
+
+
+def append(number: int) -> Operation:
+    request = message_pb2.AppendMessageRequest(folder_id=1, content=BODY, request_id=request_id())
+    return Operation(append_message=request)
+
+
+class Stream:
+    """One Execute stream, as its client sees it."""
+
+    def __init__(self, core: Any, token: bytes) -> None:
+        caller = Caller(identity="", encrypted=True)
+        identify = lambda token, address: core.authenticator.session(token, caller, address)  # noqa: E731
+        self._execution = Execution(core.dispatcher, identify)
+        self._requests: asyncio.Queue[ExecuteRequest] = asyncio.Queue()
+        self._token, self._ids = token, itertools.count(1)
+        self._feeding = asyncio.create_task(self._execution.feed(self._taken()))
+        self._answers = self._execution.answers()
+
+    async def _taken(self) -> AsyncIterator[ExecuteRequest]:
+        while True:
+            yield await self._requests.get()
+
+    async def run(self, operations: list[Operation]) -> None:
+        """All at once, until all are answered."""
+        for operation in operations:
+            operation.operation_id, operation.session_token, operation.independent = next(self._ids), self._token, True
+        self._requests.put_nowait(ExecuteRequest(operations=operations))
+        left = len(operations)
+        while left:
+            for result in (await anext(self._answers)).results:
+                assert not result.HasField("status"), result.status
+                left -= 1
+
+    async def close(self) -> None:
+        self._feeding.cancel()
+        await asyncio.gather(self._feeding, return_exceptions=True)
+
+
+async def measure(stream: Stream, make: Callable[[int], Operation], together: int) -> float:
+    numbers = itertools.count()
+    rounds = []
+    for _ in range(ROUNDS):
+        batches = [[make(next(numbers)) for _ in range(together)] for _ in range(OPERATIONS // together)]
+        began = time.process_time()
+        for batch in batches:
+            await stream.run(batch)
+        rounds.append((time.process_time() - began) / (len(batches) * together) * 1_000)
+    return round(min(rounds), 4)
+
+
+async def run() -> dict[str, dict[int, float]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        async with served(Path(scratch)) as box:
+            return await _measured(box)
+
+
+async def _measured(box: Served) -> dict[str, dict[int, float]]:
+    stream = Stream(box.core, (await box.session("bob")).session_token)
+    for start in range(0, MESSAGES, 50):
+        await stream.run([append(number) for number in range(start, start + 50)])
+    found = {}
+    for make in (get_folder, get_message, update, append):
+        found[make.__name__] = {together: await measure(stream, make, together) for together in TOGETHER}
+    await stream.close()
+    return found
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(json.dumps(runner.run(run()), indent=2))
