@@ -136,20 +136,22 @@ func finished(set *restantev1.MessageSet) bool {
 
 // Message is one row of [Rows]. What was not asked for is zero.
 type Message struct {
-	ID              int64
-	UID             int64 // 0 for a recoverable message
-	FolderID        int64
-	Flags           restantev1.Flag // a sum of bits
-	Keywords        []string
-	ChangeNumber    int64
-	ReceivedAt      time.Time // in the zone that came with it
-	SizeOctets      int64
-	Envelope        []byte // IMAP's ENVELOPE, BODYSTRUCTURE and BODY, finished octets
-	BodyStructure   []byte
-	Body            []byte
-	Summary         *restantev1.MessageSummary
-	Preview         string
-	AttachmentCount int32
+	ID           int64           // the message's id
+	UID          int64           // in its folder; 0 for a recoverable message
+	FolderID     int64           // the folder
+	Flags        restantev1.Flag // a sum of bits
+	Keywords     []string        // in ascending order
+	ChangeNumber int64           // of its last change
+	ReceivedAt   time.Time       // in the zone that came with it
+	SizeOctets   int64           // of head and content
+
+	Envelope      []byte // IMAP's ENVELOPE, finished octets
+	BodyStructure []byte // IMAP's BODYSTRUCTURE, finished octets
+	Body          []byte // IMAP's BODY, finished octets
+
+	Summary         *restantev1.MessageSummary // the parsed header
+	Preview         string                     // the first 200 characters of text
+	AttachmentCount int32                      // number of attachments
 	// Sections are the octets of each section that was asked for; nil where the message has no such part.
 	Sections [][]byte
 }
