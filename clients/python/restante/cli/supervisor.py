@@ -8,13 +8,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 2.0  # a child that ran so long is not failing to start: it is started again at once
 EXTRA_SECONDS = 5.0  # beyond a child's own time to drain
+HEAD_START_SECONDS = 3.0  # for the first child, before others that died beside it are started and take its processor
 
 LEASH = "RESTANTE_LEASH"
 """In a child's environment: seconds to end in, once its standard input, a pipe from the parent, has ended."""
@@ -36,9 +37,15 @@ class Child:
 class Supervisor:
     """Children that are kept running. The first is what the others need: at the end it goes last."""
 
-    def __init__(self, tell: Callable[[str], None], drain_seconds: float) -> None:
-        """`tell` is given a line when a child dies. `drain_seconds` is a child's own time to drain."""
-        self._tell, self._drain_seconds = tell, drain_seconds
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        drain_seconds: float,
+        first_ready: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`tell` is given a line when a child dies. `drain_seconds` is a child's own time to drain. `first_ready` says
+        whether the first child serves: another that died waits for that a while before it is started again."""
+        self._tell, self._drain_seconds, self._first_ready = tell, drain_seconds, first_ready
         self.children: list[Child] = []
         self._ending = asyncio.Event()
 
@@ -97,6 +104,8 @@ class Supervisor:
             self._tell(f"{child.name} {_ended(child.last_status)}; starting it again in {pause:.1f} s")
             if await self._ending_within(pause):
                 return
+            if child is not self.children[0] and await self._ending_before_first_is_ready():
+                return
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             child.restarts += 1
             began = time.monotonic()
@@ -107,6 +116,13 @@ class Supervisor:
                 continue  # the process that has ended is found ended once more, after a longer pause
             if self._ending.is_set():
                 child.process.terminate()
+
+    async def _ending_before_first_is_ready(self) -> bool:
+        until = time.monotonic() + HEAD_START_SECONDS
+        while self._first_ready is not None and time.monotonic() < until and not await self._first_ready():
+            if await self._ending_within(FIRST_PAUSE_SECONDS):
+                return True
+        return False
 
     async def _ending_within(self, seconds: float) -> bool:
         try:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -131,7 +132,8 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
     """Start everything, and end it on SIGTERM or Ctrl-C. Raises click.ClickException when it cannot start."""
     ended = _asked_to_end()
     file = str(settings.directory / "restante.toml")
-    supervisor = Supervisor(lambda line: click.echo(line, err=True), settings.core.drain_seconds)
+    core_ready = partial(health.ready, settings.health.host, settings.health.core)
+    supervisor = Supervisor(lambda line: click.echo(line, err=True), settings.core.drain_seconds, core_ready)
     async with health.served(settings, supervisor):
         try:
             core = await supervisor.start("core", ["core", "--config", file])

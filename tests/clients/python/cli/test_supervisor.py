@@ -134,3 +134,44 @@ async def test_children_drain_when_their_parent_is_gone(tmp_path: Path, log: Pat
     await said(log, "core ends")
     _, alive = psutil.wait_procs(children, timeout=5)
     assert alive == []
+
+
+async def test_others_that_died_beside_the_first_wait_until_it_serves(
+    log: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serves = asyncio.Event()
+
+    async def first_ready() -> bool:
+        return serves.is_set()
+
+    monkeypatch.setattr(module, "HEAD_START_SECONDS", 30.0)
+    supervisor = Supervisor(told.append, 5.0, first_ready)
+    for name in ("core", "imap"):
+        await supervisor.start(name, [name, str(log), "0"])
+        await said(log, f"{name} starts")
+    for child in supervisor.children:
+        assert child.process is not None
+        child.process.kill()
+    await said(log, "core starts", 2)
+    await asyncio.sleep(1.0)
+    assert lines(log).count("imap starts") == 1
+    serves.set()
+    await said(log, "imap starts", 2)
+    await supervisor.stop()
+
+
+async def test_a_first_child_that_does_not_come_holds_nobody_up_for_long(
+    log: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def first_ready() -> bool:
+        return False
+
+    monkeypatch.setattr(module, "HEAD_START_SECONDS", 0.5)
+    supervisor = Supervisor(told.append, 5.0, first_ready)
+    for name in ("core", "imap"):
+        await supervisor.start(name, [name, str(log), "0"])
+        await said(log, f"{name} starts")
+    assert supervisor.children[1].process is not None
+    supervisor.children[1].process.kill()
+    await said(log, "imap starts", 2)
+    await supervisor.stop()
