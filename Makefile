@@ -5,10 +5,10 @@ BIN := .venv/bin
 STAMP := .venv/.restante-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint protos sdk conformance bench lock clean
+.PHONY: help setup run test lint protos sdk conformance bench bench-sdk lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 setup: $(STAMP) ## make .venv with everything in requirements/dev.txt and this tree in editable form
 
@@ -48,6 +48,9 @@ conformance: setup ## every SDK plays the conformance scenario; prints a table, 
 
 bench: setup ## measure; prints JSON and a table
 	$(BIN)/python -m tests.bench
+
+bench-sdk: setup ## measure what each SDK adds to bare stubs; prints JSON and a table
+	$(BIN)/python -m tests.bench.sdk
 
 lock: setup ## resolve pyproject.toml again into requirements/dev.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
