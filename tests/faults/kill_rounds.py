@@ -1,6 +1,6 @@
 """Kill the processes of a running platform at random moments under load, and count every message afterwards.
 
-    python -m tests.faults.kill_rounds [--rounds 100] [--store postgresql://...] [--seed N]
+    python -m tests.faults.kill_rounds [--rounds 100] [--postgres | --store postgresql://...] [--seed N]
 
 Each message is sent once, with a header of its own, and never repeated. What was answered 250 or OK must be found
 exactly once for each recipient; what was refused, never; where the answer was lost, at most once. After each round the
@@ -38,6 +38,7 @@ from restante.cli.connect import admin_link
 from restante.options import read_config
 from restante.v1.admin_pb2 import CheckStoreRequest
 from tests.bench.__main__ import free_base, platform
+from tests.harness.postgres import PostgresServer, running_cluster
 
 PEOPLE = ("alice", "bob", "carol")
 DOMAIN = "example.test"
@@ -279,10 +280,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--store", default="", help="URL of an empty PostgreSQL database; without it SQLite")
+    parser.add_argument("--postgres", action="store_true", help="a PostgreSQL server of its own, for this run")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
-    with running(arguments.store) as (supervisor, base, directory):
+    with contextlib.ExitStack() as stack:
+        store = arguments.store
+        if arguments.postgres:
+            store = PostgresServer(stack.enter_context(running_cluster())).create_database()
+        supervisor, base, directory = stack.enter_context(running(store))
         for number in range(1, arguments.rounds + 1):
             victim = VICTIMS[number % len(VICTIMS)]
             try:
