@@ -44,8 +44,7 @@ func (c *Client) Invoke(ctx context.Context, path string, request, response any,
 	if called == nil {
 		return &Error{Code: codes.Unimplemented, Message: path + " is no unary RPC of the contract."}
 	}
-	ctx, cancel := c.limited(ctx)
-	defer cancel()
+	ctx = c.timed(ctx)
 	completed, own := c.completed(called, asked)
 	err := c.repeat(ctx, path, completed, answer, c.session, options...)
 	if own && errors.Is(err, ReasonEpochChanged) {
@@ -112,6 +111,11 @@ func (c *Client) attempt(
 		return err
 	}
 	defer c.link.release(used)
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
 	return FromError(used.Invoke(Authorize(ctx, by.token()), path, request, response, options...))
 }
 
@@ -138,7 +142,7 @@ func (c *Client) Go(ctx context.Context, path string, request, response proto.Me
 		independent = independent || option == Independent
 	}
 	called := methods()[path]
-	ctx, cancel := c.limited(ctx)
+	ctx = c.timed(ctx)
 	var operation *Operation
 	var err error
 	if called == nil || called.request == nil {
@@ -147,12 +151,10 @@ func (c *Client) Go(ctx context.Context, path string, request, response proto.Me
 		operation, err = newOperation(ctx, called, request, response, independent)
 	}
 	if err != nil {
-		cancel()
 		operation = &Operation{done: make(chan struct{}), err: err}
 		close(operation.done)
 		return operation
 	}
-	operation.cancel = cancel
 	c.operations.start(ctx, operation, c.session)
 	return operation
 }
@@ -170,6 +172,22 @@ func (c *Client) limited(ctx context.Context) (context.Context, context.CancelFu
 	}
 	return context.WithTimeout(ctx, c.config.timeout())
 }
+
+// timed is a context that tells the client's deadline where it has none. It needs no timer, and does not end by itself:
+// that is for the operation.
+func (c *Client) timed(ctx context.Context) context.Context {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx
+	}
+	return timedContext{ctx, time.Now().Add(c.config.timeout())}
+}
+
+type timedContext struct {
+	context.Context
+	deadline time.Time
+}
+
+func (t timedContext) Deadline() (time.Time, bool) { return t.deadline, true }
 
 // completed is the request with its request_id and min_commit, in a copy where something is added, and whether
 // min_commit was.

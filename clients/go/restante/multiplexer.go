@@ -5,14 +5,12 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-
-	restantev1 "github.com/restante/restante/clients/go/restante/v1"
 )
 
 // The bounds of Execute (protos/restante/v1/batch.proto).
@@ -22,6 +20,9 @@ const (
 	maxInFlight        = 1_000 // of the 1024 at which the server stops reading
 	maxSessionInFlight = 64    // beyond, the server answers TOO_MANY_OPERATIONS
 	maxCancels         = 1_000 // in one message; 10 octets each
+
+	expiryInterval = 500 * time.Millisecond
+	expiryGrace    = 250 * time.Millisecond // for the server's own answer
 
 	firstPause   = 50 * time.Millisecond
 	longestPause = time.Second
@@ -46,14 +47,9 @@ type multiplexer struct {
 	streams map[*executeStream]struct{}
 	pause   time.Duration
 	resting *time.Timer // until the next stream is opened
-	closed  bool
-}
 
-// executeCall is the part of a gRPC stream that is needed here.
-type executeCall interface {
-	Send(*restantev1.ExecuteRequest) error
-	Recv() (*restantev1.ExecuteResponse, error)
-	CloseSend() error
+	expiring *time.Timer // until deadlines are looked at; nil: nothing is under way
+	closed   bool
 }
 
 // lane holds the operations of one session, in order.
@@ -94,7 +90,7 @@ func newMultiplexer(from *link) *multiplexer {
 			if err != nil {
 				return nil, nil, err
 			}
-			call, err := restantev1.NewBatchServiceClient(used).Execute(ctx, grpc.StaticMethod())
+			call, err := openExecute(ctx, used)
 			return call, used, err
 		},
 		release:  from.release,
@@ -108,12 +104,6 @@ func newMultiplexer(from *link) *multiplexer {
 // start hands an operation over. Those of one session are sent in the order of these calls.
 func (m *multiplexer) start(ctx context.Context, operation *Operation, session tokenSource) {
 	operation.session = session
-	registered := make(chan struct{})
-	operation.stop = context.AfterFunc(ctx, func() {
-		<-registered
-		m.abandon(operation, fromContext(ctx.Err()))
-	})
-	defer close(registered)
 	if operation.octets() > maxBatchOctets {
 		operation.fail(&Error{Code: codes.ResourceExhausted, Message: "The request is larger than a batch may be (1 MiB)."})
 		return
@@ -133,9 +123,52 @@ func (m *multiplexer) start(ctx context.Context, operation *Operation, session t
 	}
 	operation.lane = its
 	its.pending = append(its.pending, operation)
+	if ctx.Done() != nil {
+		operation.stop = context.AfterFunc(ctx, func() { m.abandon(operation, fromContext(ctx.Err())) })
+	}
 	m.queue(its)
 	m.kick()
+	m.watchDeadlines()
 	m.mutex.Unlock()
+}
+
+// watchDeadlines has operations end that nobody answers in time, be it that their contexts have no timer of their own.
+// The mutex is held.
+func (m *multiplexer) watchDeadlines() {
+	if m.expiring == nil {
+		m.expiring = time.AfterFunc(expiryInterval, m.expire)
+	}
+}
+
+// expire ends what is late. The server answers in time; this is for when it cannot.
+func (m *multiplexer) expire() {
+	m.mutex.Lock()
+	now, busy := time.Now(), false
+	var late []*Operation
+	look := func(operation *Operation) {
+		busy = true
+		if !operation.deadline.IsZero() && now.After(operation.deadline.Add(expiryGrace)) {
+			late = append(late, operation)
+		}
+	}
+	for _, its := range m.lanes {
+		for _, operation := range its.pending {
+			look(operation)
+		}
+	}
+	for stream := range m.streams {
+		for _, operation := range stream.flying {
+			look(operation)
+		}
+	}
+	m.expiring = nil
+	if busy && !m.closed {
+		m.watchDeadlines()
+	}
+	m.mutex.Unlock()
+	for _, operation := range late {
+		m.abandon(operation, fromContext(context.DeadlineExceeded))
+	}
 }
 
 // close fails whatever has not been answered.
@@ -145,6 +178,9 @@ func (m *multiplexer) close() {
 	if m.resting != nil {
 		m.resting.Stop()
 		m.resting = nil
+	}
+	if m.expiring != nil {
+		m.expiring.Stop()
 	}
 	var left []*Operation
 	for _, each := range m.lanes {
@@ -217,7 +253,7 @@ func (m *multiplexer) kick() {
 }
 
 // collect takes what one message may carry, as its octets. The mutex is held.
-func (m *multiplexer) collect(stream *executeStream, octets []byte, now time.Time) ([]byte, int) {
+func (m *multiplexer) collect(stream *executeStream, octets []byte, now time.Time) []byte {
 	turn := m.waiting
 	m.waiting = nil
 	count := 0
@@ -248,7 +284,7 @@ func (m *multiplexer) collect(stream *executeStream, octets []byte, now time.Tim
 		}
 		m.tidy(its)
 	}
-	return octets, count
+	return octets
 }
 
 // maySend tells whether an operation may go now.
@@ -307,23 +343,17 @@ func (s *executeStream) send(ctx context.Context) {
 	var octets []byte
 	for {
 		m.mutex.Lock()
-		request := &restantev1.ExecuteRequest{}
-		if some := min(len(s.cancels), maxCancels); some > 0 {
-			request.CancelOperationIds = slices.Clone(s.cancels[:some])
-			s.cancels = s.cancels[some:]
-		}
-		count := 0
-		octets = octets[:0]
+		some := min(len(s.cancels), maxCancels)
+		octets = appendCancels(octets[:0], s.cancels[:some])
+		s.cancels = s.cancels[some:]
 		if !s.retired && !s.ended {
-			octets, count = m.collect(s, octets, time.Now())
+			octets = m.collect(s, octets, time.Now())
 		}
 		over := s.ended || s.retired && len(s.flying) == 0
 		m.mutex.Unlock()
 		switch {
-		case count > 0 || len(request.CancelOperationIds) > 0:
-			// The operations are encoded already: they go as octets that the message does not look into.
-			request.ProtoReflect().SetUnknown(octets)
-			if err := s.call.Send(request); err != nil {
+		case len(octets) > 0:
+			if err := s.call.Send(octets); err != nil {
 				return // the receiving side learns why
 			}
 		case over:
@@ -332,6 +362,7 @@ func (s *executeStream) send(ctx context.Context) {
 		default:
 			select {
 			case <-s.wake:
+				runtime.Gosched() // whoever is about to call goes along
 			case <-ctx.Done():
 				return
 			}
@@ -342,7 +373,11 @@ func (s *executeStream) send(ctx context.Context) {
 // receive hands out answers until the stream ends.
 func (s *executeStream) receive() {
 	for {
-		response, err := s.call.Recv()
+		octets, err := s.call.Recv()
+		var response *wireResponse
+		if err == nil {
+			response, err = readResponse(octets)
+		}
 		if err != nil {
 			s.cancel()
 			if err == io.EOF {
@@ -354,21 +389,21 @@ func (s *executeStream) receive() {
 		}
 		for i, operation := range s.owner.answered(s, response) {
 			if operation != nil {
-				operation.finish(response.GetResults()[i])
+				operation.finish(&response.results[i])
 			}
 		}
 	}
 }
 
 // answered takes a response into account, and tells whose each of its results is (nil: nobody's).
-func (m *multiplexer) answered(stream *executeStream, response *restantev1.ExecuteResponse) []*Operation {
+func (m *multiplexer) answered(stream *executeStream, response *wireResponse) []*Operation {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	stream.worked = true
 	m.pause = firstPause
-	operations := make([]*Operation, len(response.GetResults()))
-	for i, result := range response.GetResults() {
-		operation := stream.flying[result.GetOperationId()]
+	operations := make([]*Operation, len(response.results))
+	for i := range response.results {
+		operation := stream.flying[response.results[i].id]
 		if operation == nil {
 			continue
 		}
@@ -378,7 +413,7 @@ func (m *multiplexer) answered(stream *executeStream, response *restantev1.Execu
 		m.queue(operation.lane)
 		m.tidy(operation.lane)
 	}
-	if response.GetDraining() {
+	if response.draining {
 		stream.retired = true
 		if m.stream == stream {
 			m.stream, m.drained = nil, stream.used

@@ -38,11 +38,7 @@ type fakeCall struct {
 	size     int // octets of the largest request
 }
 
-func (f *fakeCall) Send(request *restantev1.ExecuteRequest) error {
-	octets, err := proto.Marshal(request)
-	if err != nil {
-		return err
-	}
+func (f *fakeCall) Send(octets []byte) error {
 	select {
 	case <-f.held:
 	case <-f.context.Done():
@@ -57,10 +53,10 @@ func (f *fakeCall) Send(request *restantev1.ExecuteRequest) error {
 	return nil
 }
 
-func (f *fakeCall) Recv() (*restantev1.ExecuteResponse, error) {
+func (f *fakeCall) Recv() ([]byte, error) {
 	select {
 	case answer := <-f.answers:
-		return answer, nil
+		return proto.Marshal(answer)
 	case err := <-f.broken:
 		return nil, err
 	case <-f.context.Done():
@@ -532,4 +528,37 @@ func TestClosingFailsWhatIsUnanswered(t *testing.T) {
 		}
 	}
 	within(t, call.context.Done(), "the end of the stream")
+}
+
+func TestAnOperationThatNobodyAnswersEndsWithoutATimerOfItsOwn(t *testing.T) {
+	m, server := multiplexerOf(t, time.Second, false)
+	ctx := timedContext{context.Background(), time.Now().Add(100 * time.Millisecond)}
+	operation, _ := startedWith(t, ctx, m, nobody, &restantev1.GetFolderRequest{FolderId: 1}, true)
+	call := within(t, server.calls, "a stream")
+	within(t, call.requests, "a request")
+	within(t, operation.Done(), "the end")
+	if err := operation.Wait(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ended with %v", err)
+	}
+	if told := within(t, call.requests, "word of it"); len(told.GetCancelOperationIds()) != 1 {
+		t.Errorf("the server was told %v", told)
+	}
+}
+
+func TestAnAnswerThatIsMalformedFailsWhatWaitsForIt(t *testing.T) {
+	for _, octets := range [][]byte{{0x0a, 0x05, 0x08}, {0xff}, {0x0a, 0x02, 0x12, 0x09}} {
+		if _, err := readResponse(octets); asError(err).Code != codes.Internal {
+			t.Errorf("% x was read: %v", octets, err)
+		}
+	}
+	made := &restantev1.ExecuteResponse{Draining: true, Results: []*restantev1.OperationResult{{OperationId: -1}}}
+	made.ProtoReflect().SetUnknown([]byte{0x7d, 1, 2, 3, 4, 0x78, 5}) // fields 15 of a newer server
+	octets, err := proto.Marshal(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := readResponse(octets)
+	if err != nil || !read.draining || len(read.results) != 1 || read.results[0].id != -1 || read.results[0].answered {
+		t.Errorf("%+v, %v", read, err)
+	}
 }

@@ -12,17 +12,6 @@ import (
 	restantev1 "github.com/restante/restante/clients/go/restante/v1"
 )
 
-// Numbers of fields that are written by hand, so that a request is encoded where it is called, once, and the stream
-// only joins octets.
-const (
-	fieldOperations  protowire.Number = 1 // of ExecuteRequest
-	fieldOperationID protowire.Number = 1 // of Operation
-	fieldToken       protowire.Number = 2
-	fieldTimeout     protowire.Number = 3
-	fieldIndependent protowire.Number = 4
-	headOctets                        = 96 // enough for those of an operation, with a token of 64 octets
-)
-
 // Operation is one call that was handed to the Execute stream with [Client.Go].
 type Operation struct {
 	method      *method
@@ -39,11 +28,10 @@ type Operation struct {
 	stream   *executeStream // that it was sent on; nil: it waits
 	giveUpAt time.Time      // set when a stream was lost: it is not sent again after this
 
-	once   sync.Once
-	done   chan struct{}
-	err    error
-	stop   func() bool // ends the watching of the context
-	cancel func()      // of a context that was made for it
+	once sync.Once
+	done chan struct{}
+	err  error
+	stop func() bool // ends the watching of the context; nil: it has no end
 }
 
 // tokenSource gives the token to send now.
@@ -75,47 +63,20 @@ func newOperation(ctx context.Context, called *method, request, response proto.M
 	return made, nil
 }
 
-// octets is the most that the operation takes of a message.
-func (o *Operation) octets() int { return len(o.body) + headOctets + 2*binaryLength }
-
-// binaryLength is the most that a tag with a length takes.
-const binaryLength = 6
-
-// appendTo adds the operation to the octets of an ExecuteRequest.
-func (o *Operation) appendTo(octets []byte, token []byte, now time.Time) []byte {
-	var room [headOctets]byte
-	head := protowire.AppendVarint(protowire.AppendTag(room[:0], fieldOperationID, protowire.VarintType), uint64(o.id))
-	if len(token) > 0 {
-		head = protowire.AppendBytes(protowire.AppendTag(head, fieldToken, protowire.BytesType), token)
-	}
-	if !o.deadline.IsZero() {
-		left := uint64(max(1, o.deadline.Sub(now).Milliseconds()))
-		head = protowire.AppendVarint(protowire.AppendTag(head, fieldTimeout, protowire.VarintType), min(left, maxTimeoutMilliseconds))
-	}
-	if o.independent {
-		head = protowire.AppendVarint(protowire.AppendTag(head, fieldIndependent, protowire.VarintType), 1)
-	}
-	octets = protowire.AppendTag(octets, fieldOperations, protowire.BytesType)
-	octets = protowire.AppendVarint(octets, uint64(len(head)+len(o.body)))
-	return append(append(octets, head...), o.body...)
-}
-
-// maxTimeoutMilliseconds is the most that an operation may ask for: 10 minutes.
-const maxTimeoutMilliseconds = 600_000
-
 // finish fills in the response, or the error of the result's status.
-func (o *Operation) finish(result *restantev1.OperationResult) {
-	if err := FromStatus(result.GetStatus()); err != nil {
+func (o *Operation) finish(result *wireResult) {
+	if err := result.failure(); err != nil {
 		o.end(err)
 		return
 	}
-	answer := result.ProtoReflect()
-	if !answer.Has(o.method.response) {
+	if !result.answered || result.field != o.method.response.Number() {
 		o.end(&Error{Code: codes.Internal, Message: "The result holds no response of " + o.method.path + "."})
 		return
 	}
 	o.once.Do(func() {
-		share(o.response, answer.Get(o.method.response).Message().Interface())
+		if err := proto.Unmarshal(result.response, o.response); err != nil {
+			o.err = &Error{Code: codes.Internal, Message: err.Error()}
+		}
 		close(o.done)
 	})
 	o.forget()
@@ -134,9 +95,8 @@ func (o *Operation) end(err error) {
 
 // forget lets go of the context.
 func (o *Operation) forget() {
-	o.stop()
-	if o.cancel != nil {
-		o.cancel()
+	if o.stop != nil {
+		o.stop()
 	}
 }
 
