@@ -1,10 +1,11 @@
 """`make bench`: the platform under the load generator, beside peers where they are installed, in one interleaved run.
 
-    python -m tests.bench [--only smtp,fetch] [--peers] [--workloads FILE] [--load-generator DIR]
+    python -m tests.bench [--only smtp,fetch] [--alone] [--workloads FILE] [--load-generator DIR]
 
 Starts `restante up` in a fresh directory with fifty accounts, writes a target file for it, and hands over to the load
 generator's `suite.py`. Prints a JSON line for each measurement, then a table of medians. Peers take part whose
-servers answer on the ports of their target files (see the generator's README for how to start them).
+servers answer on the ports of their target files (see the generator's README for how to start them). Postfix with
+Dovecot is started for the run where it is installed and we are root.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +37,7 @@ from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
 ROOT = Path(__file__).resolve().parents[2]
 LOAD_GENERATOR = ROOT.parent / "shared" / "bench"
 PEERS = ("dovecot-mdbox", "dovecot-maildir", "cyrus")
+PEER_PROGRAMS = ("postfix", "dovecot", "doveadm")
 USERS = 50
 START_SECONDS = 90.0
 TARGET = """\
@@ -111,6 +114,25 @@ def answering(target: Path) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def postfix_and_dovecot(load_generator: Path) -> Iterator[None]:
+    """Runs them while entered, where they are installed, not running yet, and we are root."""
+    script = load_generator / "peers" / "postfix_dovecot.sh"
+    missing = [program for program in PEER_PROGRAMS if shutil.which(program) is None]
+    problem = f"not installed ({', '.join(missing)})" if missing else "they need root" if os.geteuid() else ""
+    if problem or answering(load_generator / "targets" / f"{PEERS[0]}.toml"):
+        if problem:
+            print(f"Postfix and Dovecot are not started: {problem}", file=sys.stderr)
+        yield
+        return
+    # What stays in the background must not hold our own output open.
+    subprocess.run(["bash", str(script), "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        subprocess.run(["bash", str(script), "stop"], check=False, stdout=subprocess.DEVNULL)
+
+
 def free_base() -> int:
     """A base port above which all ports of a demo are free."""
     for base in range(20_000, 40_000, 1_100):
@@ -128,7 +150,7 @@ def free_base() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="groups or subcommands of the workloads, with commas")
-    parser.add_argument("--peers", action="store_true", help="measure the peers that answer, too")
+    parser.add_argument("--alone", action="store_true", help="without the peers")
     parser.add_argument("--runs", default="3", help="runs of each workload")
     parser.add_argument("--workloads", type=Path, help="another workloads file")
     parser.add_argument("--load-generator", type=Path, default=LOAD_GENERATOR)
@@ -139,10 +161,11 @@ def main() -> None:
     base = free_base()
     with tempfile.TemporaryDirectory(prefix="restante-bench-") as scratch:
         directory, out = Path(scratch) / "data", Path(scratch) / "results.jsonl"
-        with platform(directory, base) as process:
+        peers_run = contextlib.nullcontext() if arguments.alone else postfix_and_dovecot(arguments.load_generator)
+        with peers_run, platform(directory, base) as process:
             asyncio.run(add_users(directory))
             targets = [target_file(directory, base, process)]
-            if arguments.peers:
+            if not arguments.alone:
                 peers = [arguments.load_generator / "targets" / f"{name}.toml" for name in PEERS]
                 found = [peer for peer in peers if answering(peer)]
                 for peer in set(peers) - set(found):
