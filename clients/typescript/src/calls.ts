@@ -62,9 +62,8 @@ export class Calls {
     options: UnaryOptions = {},
   ): Promise<MessageShape<O>> {
     const deadline = now() + (options.timeoutMs ?? this.timeoutMs);
-    const pauses = new Pauses(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
-    const given = create(method.input, request);
-    let { completed, ownCommit } = this.#completed(method.input, given);
+    let { completed, ownCommit } = this.#completed(method.input, create(method.input, request));
+    let pauses: Pauses | undefined;
     let renewed = false;
     for (;;) {
       const timeoutMs = deadline - now();
@@ -92,6 +91,7 @@ export class Calls {
           renewed = true;
           await this.session.renew(token);
         } else {
+          pauses ??= new Pauses(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
           const delay = pauses.next(error.retrySeconds);
           if (this.closed || !mayRepeat(method, completed, error) || now() + delay >= deadline) {
             throw error;
@@ -127,7 +127,7 @@ export class Calls {
     options: CallOptions = {},
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
     const unary: Unary<I, O> = method;
-    const wanted = { ...create(unary.input, request) } as MessageShape<I> & { pageSize: number; pageToken: string };
+    let wanted = create(unary.input, request) as MessageShape<I> & { pageSize: number; pageToken: string };
     for (;;) {
       let page: MessageShape<O>;
       try {
@@ -137,7 +137,7 @@ export class Calls {
         if (!isRestanteError(error, "RESULT_TOO_LARGE") || size === 1) {
           throw error;
         }
-        wanted.pageSize = Math.max(1, Math.trunc(size / 4));
+        wanted = { ...wanted, pageSize: Math.max(1, Math.trunc(size / 4)) };
         continue;
       }
       yield page;
@@ -145,7 +145,7 @@ export class Calls {
       if (nextPageToken === "") {
         return;
       }
-      wanted.pageToken = nextPageToken;
+      wanted = { ...wanted, pageToken: nextPageToken };
     }
   }
 
@@ -213,17 +213,20 @@ export class Calls {
     schema: I,
     request: MessageShape<I>,
   ): { completed: MessageShape<I>; ownCommit: boolean } {
-    const fields = request as Record<string, unknown>;
-    const added: Record<string, unknown> = {};
-    if (fieldOf(schema, "requestId") !== undefined && (fields.requestId as Uint8Array).length === 0) {
-      added.requestId = requestId();
+    const fields = request as { requestId?: Uint8Array; minCommit?: CommitToken; mailboxId?: string };
+    let completed = request;
+    if (fieldOf(schema, "requestId") !== undefined && fields.requestId?.length === 0) {
+      completed = { ...completed, requestId: requestId() };
     }
     let ownCommit = false;
     if (fieldOf(schema, "minCommit") !== undefined && fields.minCommit === undefined) {
-      added.minCommit = this.minCommit(fields.mailboxId as string);
-      ownCommit = added.minCommit !== undefined;
+      const minCommit = this.minCommit(fields.mailboxId);
+      if (minCommit !== undefined) {
+        completed = { ...completed, minCommit };
+        ownCommit = true;
+      }
     }
-    return { completed: Object.keys(added).length > 0 ? { ...request, ...added } : request, ownCommit };
+    return { completed, ownCommit };
   }
 
   /** Keep the commit of a write, so that later reads see it. */

@@ -1,6 +1,6 @@
 /** The client: one user's mail. */
 
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Calls } from "./calls.js";
 import { Connection } from "./connection.js";
 import { joined, pieces, type Source } from "./content.js";
@@ -8,12 +8,20 @@ import { rejected, RestanteError } from "./errors.js";
 import { ContentService, type UploadContentResponse, type UploadKind } from "./gen/restante/v1/content_pb.js";
 import { FolderService, type OpenFolderResponse } from "./gen/restante/v1/folder_pb.js";
 import { MailboxService } from "./gen/restante/v1/mailbox_pb.js";
-import { type MessageColumn, type Section, SectionKind, SectionSchema } from "./gen/restante/v1/message_pb.js";
+import {
+  type MessageColumn,
+  type MessageRows,
+  MessageService,
+  type Section,
+  SectionKind,
+  SectionSchema,
+  type StreamMessagesRequestSchema,
+} from "./gen/restante/v1/message_pb.js";
 import { SyncService, type SyncMailboxResponse, type WatchResponse } from "./gen/restante/v1/sync_pb.js";
 import { type FolderChanges, FolderChangesSchema } from "./gen/restante/v1/types_pb.js";
 import type { CallOptions } from "./methods.js";
 import { now, pause, Pauses } from "./retry.js";
-import { LISTING } from "./rows.js";
+import { LISTING, wholeBatches } from "./rows.js";
 import { UserSession } from "./session.js";
 import type { Target } from "./target.js";
 import { type Beginning, WatchStream } from "./watch.js";
@@ -190,6 +198,18 @@ export class Client extends Calls {
       octets.push(piece);
     }
     return joined(octets);
+  }
+
+  /**
+   * Columns and sections of any number of messages, in batches, each message whole; read on only as they are taken.
+   * `messages` turns a batch into one object for each. Throws FOLDER_NOT_FOUND, and UNAVAILABLE when the connection
+   * breaks: ask again for those that have not come.
+   */
+  streamMessages(
+    request: MessageInitShape<typeof StreamMessagesRequestSchema>,
+    options: CallOptions = {},
+  ): AsyncGenerator<MessageRows, void, undefined> {
+    return wholeBatches(this.stream(MessageService.method.streamMessages, request, options));
   }
 
   /**

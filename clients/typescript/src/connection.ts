@@ -2,7 +2,7 @@
 
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { Channel, callMetadata, type Duplex, type DuplexListener } from "./channel.js";
-import { Multiplexer, type OperationOptions, TooLargeForBatch } from "./execute.js";
+import { Multiplexer, type OperationOptions } from "./execute.js";
 import { BatchService } from "./gen/restante/v1/batch_pb.js";
 import {
   type BiDiStream,
@@ -54,21 +54,15 @@ export class Connection {
   }
 
   /** A unary call: by the Execute stream where the method is an operation that fits, otherwise on its own. */
-  async run<I extends DescMessage, O extends DescMessage>(
+  run<I extends DescMessage, O extends DescMessage>(
     method: Unary<I, O>,
     request: MessageShape<I>,
     options: OperationOptions = {},
   ): Promise<MessageShape<O>> {
-    if (operationCase(method) !== undefined) {
-      try {
-        return await this.execute(method, request, options);
-      } catch (error) {
-        if (!(error instanceof TooLargeForBatch)) {
-          throw error;
-        }
-      }
-    }
-    return this.unary(method, request, { ...options, timeoutMs: options.timeoutMs ?? 30_000 });
+    const alone = () => this.unary(method, request, { ...options, timeoutMs: options.timeoutMs ?? 30_000 });
+    return operationCase(method) === undefined
+      ? alone()
+      : this.#operations.execute(method, request, options, alone);
   }
 
   /** A unary call of its own. */

@@ -7,7 +7,7 @@
 
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { WireType } from "@bufbuild/protobuf/wire";
 import type { Duplex, DuplexListener } from "./channel.js";
 import { whenAborted } from "./channel.js";
 import { cancelled, connectionLost, deadlineExceeded, errorFromStatus, RestanteError } from "./errors.js";
@@ -15,6 +15,7 @@ import type { ExecuteRequest, ExecuteResponse, OperationResult } from "./gen/res
 import { ExecuteRequestSchema, OperationSchema } from "./gen/restante/v1/batch_pb.js";
 import { mayRepeat, now, Pauses } from "./retry.js";
 import { operationCase, responseOf, type Unary } from "./methods.js";
+import { Queue, Queued, Slots } from "./queue.js";
 
 /** Operations of one request message, at most. */
 export const MAX_BATCH_OPERATIONS = 256;
@@ -28,8 +29,9 @@ export const MAX_SESSION_IN_FLIGHT = 64;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1_000;
 const GRACE_MS = 1_000; // the server answers in time; the alarm is for when it cannot
-const FRAME_OCTETS = 8; // the most that a place in a request adds to an operation
+const FRAME_OCTETS = 8; // the most that its place in a request, and its id, add to an operation
 const OPERATIONS_FIELD = ExecuteRequestSchema.field.operations.number;
+const OPERATION_ID_TAG = (OperationSchema.field.operationId.number << 3) | WireType.Varint;
 
 /** Opens an Execute call. `fresh` asks for another connection, since the last one drained. */
 export type OpenExecute = (
@@ -51,27 +53,37 @@ export interface OperationOptions {
   readonly signal?: AbortSignal;
 }
 
-/** A request that no batch may hold, and that was not sent. */
-export class TooLargeForBatch extends RestanteError {
-  constructor(octets: number) {
-    super(`A request of ${octets} octets is too large for a batch.`, { code: "RESOURCE_EXHAUSTED" });
-  }
-}
-
-interface Waiting {
-  readonly id: string;
-  readonly octets: Uint8Array; // of the Operation
+/** An operation that has no answer yet. */
+class Waiting extends Queued<Waiting> {
+  readonly octets: Uint8Array; // of the Operation, all but its operation_id
   readonly lane: Lane;
-  readonly since: number;
   readonly mayRepeat: (cause: RestanteError) => boolean;
   readonly settle: (result: OperationResult | RestanteError) => void;
-  settled: boolean;
-  stream: Stream | undefined; // that carries it
+  readonly since = now();
+  readonly order: number;
+  settled = false;
+  stream: Stream | undefined; // that carries it,
+  slot = 0; // and where there
+
+  constructor(
+    order: number,
+    octets: Uint8Array,
+    lane: Lane,
+    mayRepeat: Waiting["mayRepeat"],
+    settle: Waiting["settle"],
+  ) {
+    super();
+    this.order = order;
+    this.octets = octets;
+    this.lane = lane;
+    this.mayRepeat = mayRepeat;
+    this.settle = settle;
+  }
 }
 
 /** Operations of one session, or of none: those have no order among them, and no bound of their own. */
 class Lane {
-  readonly waiting = new Set<Waiting>();
+  readonly waiting = new Queue<Waiting>();
   readonly ordered: boolean;
   flying = 0;
   stream: Stream | undefined; // where those are that fly
@@ -83,13 +95,13 @@ class Lane {
   /** Whether the next may go by this stream: order holds only while all that flies is on one. */
   mayUse(stream: Stream): boolean {
     const held = this.ordered && this.flying > 0 && (this.flying >= MAX_SESSION_IN_FLIGHT || this.stream !== stream);
-    return this.waiting.size > 0 && !held;
+    return !this.waiting.empty && !held;
   }
 }
 
 /** One Execute call. */
 class Stream {
-  readonly flying = new Map<string, Waiting>();
+  readonly flying = new Slots<Waiting>(); // an operation's id is its place, counted from 1
   readonly cancelIds: bigint[] = [];
   call!: Duplex<ExecuteRequest>;
   usable = true; // new operations may be sent on it
@@ -111,7 +123,7 @@ export class Multiplexer {
   #drained = false;
   #awaySince: number | undefined;
   #reopening: NodeJS.Timeout | undefined;
-  #lastId = 0;
+  #last = 0;
   #closed = false;
 
   /**
@@ -124,13 +136,14 @@ export class Multiplexer {
   }
 
   /**
-   * The response to one operation. Throws the reason for which it failed, DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE,
-   * and RESOURCE_EXHAUSTED for a request that no batch may hold.
+   * The response to one operation. Throws the reason for which it failed, DEADLINE_EXCEEDED, CANCELLED, UNAVAILABLE.
+   * A request that no batch may hold is not sent: it is RESOURCE_EXHAUSTED, or `tooLarge` answers it.
    */
   async execute<I extends DescMessage, O extends DescMessage>(
     method: Unary<I, O>,
     request: MessageShape<I>,
     options: OperationOptions = {},
+    tooLarge: () => Promise<MessageShape<O>> = refuseTooLarge,
   ): Promise<MessageShape<O>> {
     const place = operationCase(method);
     if (place === undefined) {
@@ -140,12 +153,11 @@ export class Multiplexer {
     if (timeoutMs <= 0) {
       throw deadlineExceeded();
     }
-    const id = String(++this.#lastId);
-    const octets = encodedOperation(id, place, request, timeoutMs, options);
+    const octets = encodedOperation(place, request, timeoutMs, options);
     if (octets.length + FRAME_OCTETS > MAX_BATCH_OCTETS) {
-      throw new TooLargeForBatch(octets.length);
+      return tooLarge();
     }
-    const result = await this.#run(id, octets, timeoutMs, options, (cause) => mayRepeat(method, request, cause));
+    const result = await this.#run(octets, timeoutMs, options, (cause) => mayRepeat(method, request, cause));
     if (result.status !== undefined) {
       throw errorFromStatus(result.status);
     }
@@ -170,7 +182,6 @@ export class Multiplexer {
   }
 
   #run(
-    id: string,
     octets: Uint8Array,
     timeoutMs: number,
     options: OperationOptions,
@@ -188,28 +199,20 @@ export class Multiplexer {
       }
       let alarm: NodeJS.Timeout | undefined;
       let forget = (): void => undefined;
-      const waiting: Waiting = {
-        id,
-        octets,
-        lane: this.#lane(options),
-        since: now(),
-        mayRepeat: mayBeRepeated,
-        stream: undefined,
-        settled: false,
-        settle: (result) => {
-          if (waiting.settled) {
-            return;
-          }
-          waiting.settled = true;
-          clearTimeout(alarm);
-          forget();
-          if (result instanceof RestanteError) {
-            reject(result);
-          } else {
-            resolve(result);
-          }
-        },
+      const settle = (result: OperationResult | RestanteError): void => {
+        if (waiting.settled) {
+          return;
+        }
+        waiting.settled = true;
+        clearTimeout(alarm);
+        forget();
+        if (result instanceof RestanteError) {
+          reject(result);
+        } else {
+          resolve(result);
+        }
       };
+      const waiting = new Waiting(++this.#last, octets, this.#lane(options), mayBeRepeated, settle);
       const expire = (): void => this.#giveUp(waiting, deadlineExceeded());
       alarm = setTimeout(() => {
         if (waiting.stream === undefined) {
@@ -219,7 +222,7 @@ export class Multiplexer {
         }
       }, timeoutMs);
       forget = whenAborted(signal, () => this.#giveUp(waiting, cancelled(signal?.reason)));
-      waiting.lane.waiting.add(waiting);
+      waiting.lane.waiting.push(waiting);
       this.#wake(waiting.lane);
     });
   }
@@ -242,18 +245,15 @@ export class Multiplexer {
       return;
     }
     waiting.settle(why);
-    if (waiting.lane.waiting.delete(waiting)) {
-      return;
-    }
-    if (waiting.stream?.flying.has(waiting.id) === true) {
-      waiting.stream.cancelIds.push(BigInt(waiting.id)); // it counts until the server answers
+    if (!waiting.lane.waiting.remove(waiting) && waiting.stream !== undefined) {
+      waiting.stream.cancelIds.push(BigInt(waiting.slot + 1)); // it counts until the server answers
       this.#schedule(waiting.stream);
     }
   }
 
   /** Something may be sent. */
   #wake(lane: Lane): void {
-    if (lane.waiting.size === 0) {
+    if (lane.waiting.empty) {
       return;
     }
     this.#ready.add(lane);
@@ -317,21 +317,10 @@ export class Multiplexer {
       if (next === undefined || (places.length > 0 && octets + next.octets.length + FRAME_OCTETS > MAX_BATCH_OCTETS)) {
         break;
       }
-      const { lane } = next;
-      lane.waiting.delete(next);
-      lane.flying += 1;
-      lane.stream = next.stream = stream;
-      this.#ready.delete(lane);
-      if (lane.waiting.size > 0) {
-        this.#ready.add(lane); // behind the others
-      }
-      stream.flying.set(next.id, next);
+      this.#takeOff(next, stream);
       octets += next.octets.length + FRAME_OCTETS;
-      places.push({
-        no: OPERATIONS_FIELD,
-        wireType: WireType.LengthDelimited,
-        data: new BinaryWriter().bytes(next.octets).finish(),
-      });
+      const data = framed(next.octets, next.slot + 1);
+      places.push({ no: OPERATIONS_FIELD, wireType: WireType.LengthDelimited, data });
     }
     if (places.length === 0 && stream.cancelIds.length === 0) {
       return undefined;
@@ -341,13 +330,25 @@ export class Multiplexer {
     return request;
   }
 
+  #takeOff(waiting: Waiting, stream: Stream): void {
+    const { lane } = waiting;
+    lane.waiting.remove(waiting);
+    lane.flying += 1;
+    lane.stream = waiting.stream = stream;
+    waiting.slot = stream.flying.put(waiting);
+    if (lane.waiting.empty) {
+      this.#ready.delete(lane);
+    } else if (this.#ready.size > 1) {
+      this.#ready.delete(lane);
+      this.#ready.add(lane); // behind the others
+    }
+  }
+
   /** The first operation of the first lane that may use the stream. */
   #next(stream: Stream): Waiting | undefined {
     for (const lane of this.#ready) {
       if (lane.mayUse(stream)) {
-        for (const waiting of lane.waiting) {
-          return waiting;
-        }
+        return lane.waiting.first;
       }
       // It cannot send now; the answer that changes this puts it back.
       this.#ready.delete(lane);
@@ -359,9 +360,8 @@ export class Multiplexer {
     this.#awaySince = undefined;
     this.#pauses.reset();
     for (const result of response.results) {
-      const waiting = stream.flying.get(result.operationId);
+      const waiting = stream.flying.take(Number(result.operationId) - 1);
       if (waiting !== undefined) {
-        stream.flying.delete(result.operationId);
         this.#landed(waiting);
         waiting.settle(result);
       }
@@ -387,7 +387,8 @@ export class Multiplexer {
   #landed(waiting: Waiting): void {
     const { lane } = waiting;
     lane.flying -= 1;
-    if (lane.waiting.size > 0) {
+    waiting.stream = undefined;
+    if (!lane.waiting.empty) {
       this.#ready.add(lane);
     }
   }
@@ -397,18 +398,15 @@ export class Multiplexer {
     stream.ended = true;
     stream.usable = false;
     this.#streams.delete(stream);
-    const carried = [...stream.flying.values()];
-    stream.flying.clear();
+    const carried = stream.flying.drain().sort((one, other) => one.order - other.order);
     const lanes = new Map<Lane, Waiting[]>();
     for (const waiting of carried) {
       waiting.lane.flying -= 1;
       lanes.set(waiting.lane, [...(lanes.get(waiting.lane) ?? []), waiting]);
     }
     for (const [lane, again] of lanes) {
-      const behind = [...lane.waiting];
-      lane.waiting.clear();
-      for (const waiting of [...again.filter((one) => !one.settled), ...behind]) {
-        lane.waiting.add(waiting);
+      for (const waiting of [...again.filter((one) => !one.settled), ...lane.waiting.drain()]) {
+        lane.waiting.push(waiting);
       }
       this.#ready.add(lane);
     }
@@ -435,13 +433,14 @@ export class Multiplexer {
 
   /** Fail what waits in a lane, but for what may wait on. */
   #refuse(lane: Lane, cause: RestanteError, mayWait: (waiting: Waiting) => boolean): void {
-    for (const waiting of [...lane.waiting]) {
-      if (!mayWait(waiting)) {
-        lane.waiting.delete(waiting);
+    for (const waiting of lane.waiting.drain()) {
+      if (mayWait(waiting)) {
+        lane.waiting.push(waiting);
+      } else {
         waiting.settle(cause);
       }
     }
-    if (lane.waiting.size === 0) {
+    if (lane.waiting.empty) {
       this.#ready.delete(lane);
     }
   }
@@ -461,15 +460,41 @@ export class Multiplexer {
   }
 }
 
+async function refuseTooLarge(): Promise<never> {
+  throw new RestanteError("The request is too large for a batch.", { code: "RESOURCE_EXHAUSTED" });
+}
+
+/** An operation as it stands in a request, behind the tag: its length, and its octets with its id put before them. */
+function framed(octets: Uint8Array, id: number): Uint8Array {
+  const idOctets = varintLength(id);
+  const length = 1 + idOctets + octets.length;
+  const data = Buffer.allocUnsafe(varintLength(length) + length);
+  let at = putVarint(data, 0, length);
+  data[at++] = OPERATION_ID_TAG;
+  at = putVarint(data, at, id);
+  data.set(octets, at);
+  return data;
+}
+
+function varintLength(value: number): number {
+  return value < 1 << 7 ? 1 : value < 1 << 14 ? 2 : value < 1 << 21 ? 3 : 4;
+}
+
+function putVarint(data: Uint8Array, at: number, value: number): number {
+  for (; value > 0x7f; value >>>= 7) {
+    data[at++] = (value & 0x7f) | 0x80;
+  }
+  data[at++] = value;
+  return at;
+}
+
 function encodedOperation(
-  id: string,
   place: string,
   request: unknown,
   timeoutMs: number,
   options: OperationOptions,
 ): Uint8Array {
   const operation = create(OperationSchema, {
-    operationId: id,
     timeoutMilliseconds: Math.min(Math.max(1, Math.trunc(timeoutMs)), 0x7fffffff),
     independent: options.independent ?? false,
     ...(options.token === undefined ? {} : { sessionToken: options.token }),

@@ -1,7 +1,8 @@
 /** Columnar batches as one value for each message: pure. */
 
+import { joined } from "./content.js";
+import { MessageColumn, type MessageRows, type StreamMessagesResponse } from "./gen/restante/v1/message_pb.js";
 import { Flag, type MessageSummary } from "./gen/restante/v1/types_pb.js";
-import { MessageColumn, type MessageRows } from "./gen/restante/v1/message_pb.js";
 
 /** The columns that a list of messages shows. */
 export const LISTING: readonly MessageColumn[] = [
@@ -63,6 +64,40 @@ export function* messages(rows: MessageRows | undefined): Generator<Row, void, u
       ...given("bodyStructure", rows.bodyStructures[index]),
       sections: rows.sections.map((cells) => (cells.totalOctets[index] === -1n ? undefined : cells.octets[index])),
     };
+  }
+}
+
+/**
+ * The batches of StreamMessages with their cut cells made whole: what continues the last message of a batch is put to
+ * it before the batch is given out.
+ */
+export async function* wholeBatches(
+  responses: AsyncIterable<StreamMessagesResponse>,
+): AsyncGenerator<MessageRows, void, undefined> {
+  let held: MessageRows | undefined;
+  let cells = new Map<number, Uint8Array[]>(); // by section: pieces of the last message's cell
+  const finished = (batch: MessageRows): MessageRows => {
+    for (const [section, pieces] of cells) {
+      batch.sections[section]?.octets.splice(-1, 1, joined(pieces));
+    }
+    cells = new Map();
+    return batch;
+  };
+  for await (const { rows, rest } of responses) {
+    if (rows !== undefined) {
+      if (held !== undefined) {
+        yield finished(held);
+      }
+      held = rows;
+    }
+    if (rest !== undefined) {
+      const { sectionIndex, octets } = rest;
+      const begun = cells.get(sectionIndex) ?? [held?.sections[sectionIndex]?.octets.at(-1) ?? new Uint8Array()];
+      cells.set(sectionIndex, [...begun, octets]);
+    }
+  }
+  if (held !== undefined) {
+    yield finished(held);
   }
 }
 

@@ -165,8 +165,10 @@ test("the largest operation that fits is sent alone, a larger one is refused and
     const request = create(AppendMessageRequestSchema, { content: new Uint8Array(octets) });
     return multiplexer.execute(MessageService.method.appendMessage, request);
   };
-  append(MAX_BATCH_OCTETS - 40).catch(() => undefined);
-  await assert.rejects(append(MAX_BATCH_OCTETS), { code: "RESOURCE_EXHAUSTED" });
+  append(MAX_BATCH_OCTETS - 24).catch(() => undefined);
+  for (const octets of [MAX_BATCH_OCTETS - 20, MAX_BATCH_OCTETS]) {
+    await assert.rejects(append(octets), { code: "RESOURCE_EXHAUSTED" });
+  }
   getFolder(1);
   await settle();
   assert.deepEqual(call().requests.map(({ operations }) => operations.length), [1, 1]);

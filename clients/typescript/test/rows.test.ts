@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
-import { MessageRowsSchema } from "../src/gen/restante/v1/message_pb.js";
+import { MessageRowsSchema, StreamMessagesResponseSchema } from "../src/gen/restante/v1/message_pb.js";
 import { Flag } from "../src/gen/restante/v1/types_pb.js";
-import { isSeen, messages } from "../src/rows.js";
+import { isSeen, messages, wholeBatches } from "../src/rows.js";
 
 test("each message has its own cells, and what was not asked for is not there", () => {
   const octets = Uint8Array.of(1, 2);
@@ -37,4 +37,31 @@ test("each message has its own cells, and what was not asked for is not there", 
 test("no rows are no messages", () => {
   assert.deepEqual([...messages(undefined)], []);
   assert.deepEqual([...messages(create(MessageRowsSchema))], []);
+});
+
+test("cells that were cut at the end of a batch are made whole before it is given out", async () => {
+  const octets = (...values: number[]) => Uint8Array.from(values);
+  const sections = [
+    { octets: [octets(9), octets(1)], totalOctets: [1n, 4n] },
+    { octets: [octets(8), octets()], totalOctets: [1n, 2n] },
+  ];
+  const responses = [
+    { rows: { messageIds: [1n, 2n], sections } },
+    { rest: { sectionIndex: 0, offsetOctets: "1", octets: octets(2) } },
+    { rest: { sectionIndex: 0, offsetOctets: "2", octets: octets(3, 4) } },
+    { rest: { sectionIndex: 1, offsetOctets: "0", octets: octets(5, 6) } },
+    { rows: { messageIds: [3n], sections: [{ octets: [octets(7)], totalOctets: [1n] }] } },
+  ];
+  async function* stream() {
+    yield* responses.map((response) => create(StreamMessagesResponseSchema, response));
+  }
+  const seen = [];
+  for await (const batch of wholeBatches(stream())) {
+    seen.push(...[...messages(batch)].map((message) => [message.messageId, message.sections]));
+  }
+  assert.deepEqual(seen, [
+    ["1", [octets(9), octets(8)]],
+    ["2", [octets(1, 2, 3, 4), octets(5, 6)]],
+    ["3", [octets(7)]],
+  ]);
 });
