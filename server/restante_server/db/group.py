@@ -17,7 +17,7 @@ from restante_server.db.backend import Backend, LockRows, Savepoint, Verdict
 from restante_server.db.clock import Clock, use
 from restante_server.db.errors import CommitFailed, DatabaseError
 from restante_server.db.hooks import FaultHooks
-from restante_server.db.marks import Marks
+from restante_server.db.marks import Marks, take
 from restante_server.db.operation import Mergeable, Operation, sets
 
 log = logging.getLogger(__name__)
@@ -265,11 +265,12 @@ class GroupRunner:
             raise _Again(failure, reconnect=True) from failure
 
     def _commit(self, tx: Connection, transaction: RootTransaction, group: list[Item]) -> None:
+        marked = take(tx)
         try:
             if self._faults is not None:
                 self._faults.before_commit(tx)
             transaction.commit()
-            self._marks.committed(tx)
+            self._marks.tell(marked)
             if self._faults is not None:
                 self._faults.after_commit(tx)
         except BaseException as error:
@@ -277,6 +278,7 @@ class GroupRunner:
             self._roll_back(transaction)
             if verdict is Verdict.REPLAY:  # the database itself says that nothing stands
                 raise _Again(error, reconnect=False) from error
+            self._marks.tell(marked)  # it may stand
             self.disconnect()
             for item in group:
                 if item.error is None:

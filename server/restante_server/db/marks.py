@@ -6,7 +6,7 @@ told as soon as the commit is durable, before its writers are answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from sqlalchemy import Connection
@@ -22,6 +22,11 @@ def mark(tx: Connection, name: str) -> None:
     tx.info.setdefault(_KEY, set()).add(name)
 
 
+def take(tx: Connection) -> frozenset[str]:
+    """The marks of a transaction, which it then has no longer: for who is about to commit it."""
+    return frozenset(tx.info.pop(_KEY, ()))
+
+
 class Marks:
     """Who is told of which mark, on the lane's thread: it must be quick, thread-safe, and not raise."""
 
@@ -31,8 +36,8 @@ class Marks:
     def when_committed(self, name: str, tell: Callable[[], object]) -> None:
         self._told.setdefault(name, []).append(tell)
 
-    def committed(self, tx: Connection) -> None:
-        """The transaction stands."""
-        for name in tx.info.pop(_KEY, ()):
+    def tell(self, names: Iterable[str]) -> None:
+        """A transaction with these marks stands, or may stand."""
+        for name in names:
             for tell in self._told.get(name, ()):
                 tell()

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, make_url, select, update
 from restante.errors import StoreBusy, StoreFull
 from restante_server.db.engine import Database, Settings, open_database
 from restante_server.db.errors import CommitFailed
+from restante_server.db.marks import mark
 from restante_server.db.operation import Call
 from restante_server.db.postgresql import PostgresSettings
 from tests.harness.faults import DatabaseFaults, Fault, fill_disk, free_disk, raising, write_lock
@@ -116,6 +117,27 @@ async def test_a_connection_lost_at_the_commit_is_an_unknown_outcome_and_never_r
         await db.write(Add(1, "a"))
     assert await db.read(words) == []
     assert await db.write(Add(1, "b")) == 1
+
+
+async def test_a_mark_is_told_also_when_nobody_knows_whether_the_commit_stands(
+    db: Database, faults: DatabaseFaults
+) -> None:
+    told: list[str] = []
+    db.when_committed("seen", lambda: told.append("seen"))
+
+    class Marked(Add):
+        def run(self, tx: Connection) -> int:
+            mark(tx, "seen")
+            return super().run(tx)
+
+    assert await db.write(Marked(1, "a")) == 1
+    assert told == ["seen"]
+    faults.at_commit = [raising(OSError("the answer was lost"))]
+    with pytest.raises(CommitFailed):
+        await db.write(Marked(1, "b"))
+    assert told == ["seen", "seen"]
+    assert await db.write(Add(1, "c")) == 2
+    assert told == ["seen", "seen"]
 
 
 @only_postgres
