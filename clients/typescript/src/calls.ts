@@ -75,8 +75,9 @@ export class Calls {
       }
       const { token } = this.session;
       try {
-        const caller = { token, lane: this.session };
-        const response = await this.connection.run(method, completed, { ...options, ...caller, timeoutMs });
+        const { independent, signal } = options;
+        const caller = { token, lane: this.session, timeoutMs, independent, signal };
+        const response = await this.connection.run(method, completed, caller);
         this.#remember(response);
         return response;
       } catch (error) {

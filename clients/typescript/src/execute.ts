@@ -48,9 +48,9 @@ export interface OperationOptions {
   /** Milliseconds until DEADLINE_EXCEEDED; default 30 seconds. */
   readonly timeoutMs?: number;
   /** May begin before earlier operations of the session have been answered. */
-  readonly independent?: boolean;
+  readonly independent?: boolean | undefined;
   /** Aborting it gives the operation up, at the server too. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** An operation that has no answer yet. */
@@ -494,11 +494,10 @@ function encodedOperation(
   timeoutMs: number,
   options: OperationOptions,
 ): Uint8Array {
-  const operation = create(OperationSchema, {
-    timeoutMilliseconds: Math.min(Math.max(1, Math.trunc(timeoutMs)), 0x7fffffff),
-    independent: options.independent ?? false,
-    ...(options.token === undefined ? {} : { sessionToken: options.token }),
-  });
+  const operation = create(OperationSchema);
+  operation.timeoutMilliseconds = Math.min(Math.max(1, Math.trunc(timeoutMs)), 0x7fffffff);
+  operation.independent = options.independent ?? false;
+  operation.sessionToken = options.token ?? operation.sessionToken;
   operation.request = { case: place, value: request } as typeof operation.request;
   return toBinary(OperationSchema, operation);
 }

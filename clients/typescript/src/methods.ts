@@ -40,13 +40,13 @@ export interface CallOptions {
   /** Deadline of the whole call in milliseconds, retries included. */
   readonly timeoutMs?: number;
   /** Aborting it cancels the call, at the server too; it then throws CANCELLED, with the signal's reason as cause. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Options of a unary call. */
 export interface UnaryOptions extends CallOptions {
   /** May begin before earlier calls of the session have been answered. Otherwise they run one after the other. */
-  readonly independent?: boolean;
+  readonly independent?: boolean | undefined;
 }
 
 /** The methods of a service as functions: unary ones give a promise, server streams an async iterable. */
