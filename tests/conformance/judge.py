@@ -22,6 +22,7 @@ from tests.harness.demo import DOMAIN, Demo, running_demo
 
 DEFAULT_MILLISECONDS = 30_000
 GRACE_SECONDS = 30.0  # for a runner's answer, beyond the command's own time
+PEOPLE = ("alice", "bob", "carol")
 IDENTITIES = ("smtp", "imap", "pop3", "relay")
 SETTINGS = {"RESTANTE_LIMITS__MAX_MESSAGE_OCTETS": str(2 << 20)}
 """Of the demo: what is too large should not take long to send."""
@@ -182,13 +183,16 @@ class Judge:
         done.result()
 
 
+START_VARIABLES = frozenset({"domain", *PEOPLE, "password", "secret"})
+"""What a scenario may use without having bound it."""
+
+
 def _variables(demo: Demo) -> dict[str, Any]:
-    people = ("alice", "bob", "carol")
     secrets = demo.directory / "secrets"
     return {
         "domain": DOMAIN,
-        **{name: demo.address(name) for name in people},
-        "password": {name: demo.password(name) for name in people},
+        **{name: demo.address(name) for name in PEOPLE},
+        "password": {name: demo.password(name) for name in PEOPLE},
         "secret": {name: (secrets / f"{name}.secret").read_text().strip() for name in IDENTITIES},
     }
 

@@ -76,8 +76,6 @@ def expected_reasons(steps: Sequence[Step]) -> set[str]:
     found: set[str] = set()
     for step in steps:
         for command in step.commands:
-            found.update(within(command.get("error")), within(command.get("expect")))
-            found.update(
-                within(command.get("command", {}).get("error")), within(command.get("command", {}).get("expect"))
-            )
+            for expecting in (command, command.get("command", {})):  # the second within `eventually`
+                found.update(within(expecting.get("error")), within(expecting.get("expect")))
     return found

@@ -1,5 +1,5 @@
-"""The scenario's values: filled in before a command is sent, matched against what came back. *Pure, but for `$random`
-and the files that `$message` and `$file` name.*
+"""The scenario's values: filled in before a command is sent, matched against what came back. *Pure, but for `$random`,
+`$now` and the files that `$message` and `$file` name.*
 
 README.md, "The scenario's files", is the specification.
 """
@@ -13,6 +13,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class Values:
             "$random": lambda value: _base64(self._octets(value)),
             "$request_id": self._request_id,
             "$plain": self._plain,
+            "$now": lambda value: (datetime.now(UTC) + timedelta(seconds=value["$now"])).isoformat(),
             "$file": self._file,
             "$repeat": self._repeat,
             "$nest": self._nest,

@@ -28,6 +28,7 @@ class Wire:
         self._connections: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._allowance: int | None = None  # octets that the server may still send; None: any number
         self.port = 0
 
     async def start(self) -> None:
@@ -35,9 +36,11 @@ class Wire:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def hold(self) -> None:
-        """Keep back what the server sends."""
-        self._flowing.clear()
+    async def hold(self, after_octets: int = 0) -> None:
+        """Keep back what the server sends, after so many octets more."""
+        self._allowance = after_octets
+        if not after_octets:
+            self._flowing.clear()
 
     async def cut(self) -> None:
         """Break every connection; what was kept back is lost. New connections work."""
@@ -45,6 +48,7 @@ class Wire:
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+        self._allowance = None
         self._flowing.set()
 
     async def close(self) -> None:
@@ -81,9 +85,17 @@ class Wire:
         with contextlib.suppress(OSError):
             while octets := await reader.read(CHUNK_OCTETS):
                 if held:
-                    await self._flowing.wait()
+                    await self._passage(len(octets))
                 writer.write(octets)
                 await writer.drain()
+
+    async def _passage(self, octets: int) -> None:
+        """Wait until so many octets of the server's may pass: for ever, when they are held and the line is cut."""
+        if self._allowance is not None:
+            self._allowance -= octets
+            if self._allowance < 0:
+                self._flowing.clear()
+        await self._flowing.wait()
 
 
 class Wires:

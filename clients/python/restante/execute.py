@@ -1,7 +1,8 @@
 """The Execute multiplexer: operations of any number of sessions on one stream.
 
-Whatever waits when the stream is free goes into one batch; there is no timer. A stream that breaks is replaced, and
-what it had not answered is sent again: every operation either carries a request_id or is harmless to repeat.
+Whatever waits when the stream is free goes into one batch; there is no timer. What is beyond the 64 operations that the
+server takes of one session at a time is held back, in order; other sessions pass it. A stream that breaks is replaced,
+and what it had not answered is sent again: every operation either carries a request_id or is harmless to repeat.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, Op
 MAX_BATCH_OPERATIONS = 256
 MAX_BATCH_OCTETS = 1 << 20
 MAX_IN_FLIGHT = 1_000  # of the 1024 at which the server stops reading
+MAX_SESSION_IN_FLIGHT = 64  # beyond, the server answers TOO_MANY_OPERATIONS
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
@@ -55,6 +57,8 @@ class _Stream:
         self._call = call
         self._queue: deque[_Waiting] = deque()
         self._flying: dict[int, _Waiting] = {}
+        self._of_session: dict[bytes, int] = {}  # {token: its operations in the queue or flying}
+        self._held: dict[bytes, deque[_Waiting]] = {}  # {token: those beyond what one session may have there}
         self._cancelled: list[int] = []
         self._wake = asyncio.Event()
         self.usable = True  # new operations may be sent on it
@@ -62,6 +66,12 @@ class _Stream:
         self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
 
     def put(self, waiting: _Waiting) -> None:
+        if token := waiting.operation.session_token:
+            count = self._of_session.get(token, 0)
+            if count >= MAX_SESSION_IN_FLIGHT:
+                self._held.setdefault(token, deque()).append(waiting)
+                return
+            self._of_session[token] = count + 1
         self._queue.append(waiting)
         self._wake.set()
 
@@ -70,11 +80,26 @@ class _Stream:
         if waiting.operation.operation_id in self._flying:
             self._cancelled.append(waiting.operation.operation_id)
             self._wake.set()
+        elif waiting in self._queue:
+            self._queue.remove(waiting)
+            self._gone(waiting)
+        elif (held := self._held.get(waiting.operation.session_token)) and waiting in held:
+            held.remove(waiting)
+
+    def _gone(self, waiting: _Waiting) -> None:
+        """Neither in the queue nor flying any more: the session's next one may go."""
+        token = waiting.operation.session_token
+        if not token:
+            return
+        if held := self._held.get(token):
+            self._queue.append(held.popleft())
+            self._wake.set()
+        elif self._of_session[token] > 1:
+            self._held.pop(token, None)
+            self._of_session[token] -= 1
         else:
-            try:
-                self._queue.remove(waiting)
-            except ValueError:
-                return  # answered meanwhile
+            self._held.pop(token, None)
+            del self._of_session[token]
 
     async def close(self) -> None:
         """End the call; what was not answered is lost."""
@@ -110,6 +135,7 @@ class _Stream:
                 break
             waiting = queue.popleft()
             if waiting.future.done():
+                self._gone(waiting)
                 continue
             octets += waiting.octets
             request.operations.append(waiting.operation)
@@ -127,7 +153,10 @@ class _Stream:
                     break
                 for result in response.results:
                     waiting = self._flying.pop(result.operation_id, None)
-                    if waiting is not None and not waiting.future.done():
+                    if waiting is None:
+                        continue
+                    self._gone(waiting)
+                    if not waiting.future.done():
                         waiting.future.set_result(result)
                 if response.draining:
                     self.usable, self.drained = False, True
@@ -139,11 +168,14 @@ class _Stream:
 
     def _lose(self, cause: errors.RestanteError) -> None:
         self.usable = False
-        for waiting in (*self._flying.values(), *self._queue):
+        held = itertools.chain.from_iterable(self._held.values())
+        for waiting in (*self._flying.values(), *self._queue, *held):
             if not waiting.future.done():
                 waiting.future.set_exception(StreamLost(cause))
         self._flying.clear()
         self._queue.clear()
+        self._held.clear()
+        self._of_session.clear()
         self._wake.set()
 
 

@@ -57,7 +57,7 @@ class CoreLink:
         self._watched_on = self._accepted_on = self._channel
         self.session: Callable[[], bytes] = _nobody
         self._operations = Multiplexer(self._open_execute, patience_seconds=patience_seconds)
-        self.watch = WatchStream(self._open_watch)
+        self.watch = WatchStream(self._open_watch, lambda: bool(self.session()))
         self.accept = AcceptStream(self._open_accept)
 
     @classmethod

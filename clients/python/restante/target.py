@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 
 MAX_MESSAGE_OCTETS = 4 << 20
+CONNECT_MILLISECONDS = 5_000  # an attempt may take so long: TCP, TLS and HTTP/2 are several round trips
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Target:
             ("grpc.max_receive_message_length", MAX_MESSAGE_OCTETS),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", CONNECT_MILLISECONDS),  # what gRPC grants an attempt at the least
             ("grpc.max_reconnect_backoff_ms", 1_000),
         ]
         if self.address.startswith("unix:"):

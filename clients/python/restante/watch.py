@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import grpc
 import grpc.aio
 
 from restante import errors, streams
@@ -48,9 +49,13 @@ class Watching:
 class WatchStream:
     """Opens its stream with the first subscription or listener, and again whenever it breaks."""
 
-    def __init__(self, open_stream: OpenStream) -> None:
-        """`open_stream` begins a Watch call, on a fresh connection where the last one drained."""
-        self._open_stream = open_stream
+    def __init__(self, open_stream: OpenStream, of_session: Callable[[], bool] = lambda: False) -> None:
+        """`open_stream` begins a Watch call, on a fresh connection where the last one drained.
+
+        `of_session` says whether the call is a session's own: when that has ended, so has every subscription, which
+        is then told so, as a refusal. A process with an identity of its own goes on trying.
+        """
+        self._open_stream, self._of_session = open_stream, of_session
         self._ids = itertools.count(1)
         self._watching: dict[int, Watching] = {}
         self._requests: asyncio.Queue[WatchRequest] = asyncio.Queue()
@@ -104,9 +109,17 @@ class WatchStream:
                     pause = FIRST_PAUSE_SECONDS
             except errors.RestanteError as error:
                 log.debug("the watch stream broke: %s", error)
+                if error.code is grpc.StatusCode.UNAUTHENTICATED and self._of_session():
+                    self._task = None  # before the refusals: who is refused may subscribe again
+                    self._refuse(error.reason)
+                    return
             self.connected = False
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _refuse(self, reason: str) -> None:
+        for watching in tuple(self._watching.values()):
+            self._receive(WatchResponse(subscription_id=watching.subscription_id, rejected=reason))
 
     async def _once(self) -> bool:
         """One stream from beginning to end; returns whether it ever worked."""

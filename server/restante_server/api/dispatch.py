@@ -150,10 +150,14 @@ class Dispatcher:
         if token.epoch != self.core.epoch:
             raise EpochChanged(epoch=self.core.epoch)
         mailbox_id = call.mailbox_id(token.mailbox_id)
-        while await call.read(partial(mailboxes.change_number, mailbox_id=mailbox_id)) < token.change_number:
-            if call.seconds_left <= MIN_COMMIT_PAUSE_SECONDS:
-                raise CommitNotReached(change_number=token.change_number)
-            await asyncio.sleep(MIN_COMMIT_PAUSE_SECONDS)
+        look = partial(mailboxes.change_number, mailbox_id=mailbox_id)
+        try:
+            while await call.read(look) < token.change_number:
+                if call.seconds_left <= MIN_COMMIT_PAUSE_SECONDS:
+                    raise CommitNotReached(change_number=token.change_number)
+                await asyncio.sleep(MIN_COMMIT_PAUSE_SECONDS)
+        except DeadlineExceeded:  # in the midst of a look
+            raise CommitNotReached(change_number=token.change_number) from None
 
 
 def _read(handler: Handler, call: Call, request: Any, tx: Connection) -> Any:

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from restante import errors
-from restante.execute import MAX_BATCH_OCTETS, MAX_BATCH_OPERATIONS
+from restante.execute import MAX_BATCH_OCTETS, MAX_BATCH_OPERATIONS, MAX_SESSION_IN_FLIGHT
 from restante.v1 import methods
 from restante.v1.batch_pb2 import Operation, OperationResult
 from restante.v1.folder_pb2 import Folder, GetFolderRequest, GetFolderResponse
@@ -67,6 +67,29 @@ async def test_a_batch_keeps_its_bounds(servers: Servers) -> None:
     for request in core.requests:
         assert len(request.operations) <= MAX_BATCH_OPERATIONS
         assert len(request.operations) == 1 or request.ByteSize() <= MAX_BATCH_OCTETS + 10_000
+
+
+async def test_what_one_session_has_beyond_its_bound_is_held_back_in_order_while_others_pass(servers: Servers) -> None:
+    open_ = asyncio.Event()
+
+    async def later(operation: Operation) -> OperationResult | None:
+        if operation.session_token == b"busy":
+            await open_.wait()
+        return await echo(operation)
+
+    core = await servers.batches(later)
+    link = await servers.link()
+    busy = [asyncio.create_task(link.execute(methods.GET_FOLDER, folder(n), session=b"busy")) for n in range(1, 201)]
+    await asyncio.sleep(0)
+    given_up, of_the_held = busy[10], busy[150]
+    await link.execute(methods.GET_FOLDER, folder(500), session=b"other")
+    assert sum(operation.session_token == b"busy" for operation in core.operations) == MAX_SESSION_IN_FLIGHT
+    of_the_held.cancel()
+    given_up.cancel()
+    open_.set()
+    await asyncio.gather(*(task for task in busy if task not in (given_up, of_the_held)))
+    of_busy = [one.get_folder.folder_id for one in core.operations if one.session_token == b"busy"]
+    assert of_busy == [number for number in range(1, 201) if number != 151]  # the one that was given up is never sent
 
 
 async def test_an_operation_carries_its_session_client_and_time(servers: Servers) -> None:

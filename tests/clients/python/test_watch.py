@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from restante import errors
 from restante.v1 import sync_pb2_grpc
 from restante.v1.sync_pb2 import (
     MailboxChanged,
@@ -33,6 +34,7 @@ class Changes(sync_pb2_grpc.SyncServiceServicer):
     def __init__(self) -> None:
         self.requests: list[list[WatchRequest]] = []
         self.metadata: list[dict[str, str]] = []
+        self.problem: errors.RestanteError | None = None  # what a stream ends with
         self._streams: list[Stream] = []
 
     def tell(self, **notice: Any) -> None:
@@ -58,6 +60,9 @@ class Changes(sync_pb2_grpc.SyncServiceServicer):
         try:
             while (response := await stream.get()) is not None:
                 yield response
+            if self.problem is not None:
+                status = errors.to_status(self.problem).SerializeToString()
+                await context.abort(self.problem.code, "refused", (("grpc-status-details-bin", status),))
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         finally:
             taking.cancel()
@@ -102,6 +107,23 @@ async def test_a_process_with_one_session_proves_it_on_the_stream(servers: Serve
     link.watch.start()
     await until(lambda: core.metadata)
     assert core.metadata[0]["authorization"].startswith("Bearer ")
+
+
+async def test_the_end_of_the_streams_own_session_is_told_to_each_subscription(servers: Servers, core: Changes) -> None:
+    link = await servers.link()
+    link.session = lambda: b"own token"
+    told: list[str] = []
+    for folder_id in (5, 6):
+        link.watch.subscribe(1, folder_id, 0, 0, b"", lambda notice: told.append(notice.rejected))
+    await until(lambda: core.requests and len(core.requests[0]) == 2)
+    core.problem = errors.SessionRevoked()
+    core.end()
+    await until(lambda: len(told) == 2)
+    assert told == ["SESSION_REVOKED", "SESSION_REVOKED"]
+    await asyncio.sleep(0.2)
+    assert len(core.requests) == 1  # there is nobody to watch for
+    link.watch.subscribe(1, 7, 0, 0, b"", lambda notice: None)  # with a fresh session, say
+    await until(lambda: len(core.requests) == 2 and core.requests[1])
 
 
 async def test_notices_come_in_order_to_their_own_subscription(servers: Servers, core: Changes) -> None:
