@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command bench reads mail from a running server, by the SDK or by the bare generated stubs, and prints what a message
 // costs this process: see tests/bench/sdk.py for the loads.
 package main
