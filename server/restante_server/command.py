@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -111,12 +112,21 @@ def store_lock(config: Config) -> contextlib.AbstractContextManager[object]:
     return StoreLock(config.directory) if config.store_url.startswith("sqlite") else contextlib.nullcontext()
 
 
-def bring_up_to_date(config: Config) -> None:
-    """Run the migration steps that are missing, under the store's lock."""
+def bring_up_to_date(config: Config, *, backing_up: bool = False) -> Path | None:
+    """Run the migration steps that are missing, under the store's lock; returns where the backup before them lies.
+
+    A store that is new or up to date needs none. Raises BackupFailed, having migrated nothing, when the backup that
+    it does need cannot be made.
+    """
     os.umask(0o077)  # the database is made here: it is for the owner alone
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = None
     with store_lock(config):
+        if backing_up:
+            arguments = (config.store_url, config.contents_directory, config.backups_directory)
+            made = backup.write_before_migration(*arguments, time.time_ns() // 1_000)
         migrate.upgrade(config.store_url)
+    return made
 
 
 @click.group("store")
@@ -125,13 +135,20 @@ def store() -> None:
 
 
 @store.command("migrate")
+@click.option(
+    "--backup", "backing_up", is_flag=True, help="Copy a store that needs it to store.backups first, or do nothing."
+)
 @configured
-def migrate_store(config: Config) -> None:
+def migrate_store(config: Config, backing_up: bool) -> None:
     """Bring the schema up to date."""
     try:
-        bring_up_to_date(config)
+        made = bring_up_to_date(config, backing_up=backing_up)
+    except backup.BackupFailed as problem:
+        raise click.ClickException(f"no backup can be made, and so nothing was migrated: {problem}") from None
     except (DatabaseError, OSError) as error:
         raise click.ClickException(str(error)) from None
+    if made is not None:
+        click.echo(f"The store as it was before the migration is in {made}.")
     click.echo(f"The store is at schema {migrate.expected()}.")
 
 

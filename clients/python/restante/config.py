@@ -61,6 +61,7 @@ class Store:
 
     url: str = ""  # sqlite:///PATH or postgresql://...; empty: store.db in the data directory
     contents: str = ""  # directory of large contents; empty: contents/ in the data directory
+    backups: str = ""  # directory of what `up` copies before a migration; empty: backups/ in the data directory
     inline_octets: int = 65_536  # contents up to this size lie in the database
     reserve_octets: int = 1 << 30  # with less free space, no new mail
     write_lanes: int = 4  # transactions that write at once (PostgreSQL)
@@ -212,6 +213,11 @@ class Config:
     def contents_directory(self) -> Path:
         """Where large contents lie."""
         return Path(self.store.contents) if self.store.contents else self.directory / "contents"
+
+    @property
+    def backups_directory(self) -> Path:
+        """Where a store is copied to before it is migrated."""
+        return Path(self.store.backups) if self.store.backups else self.directory / "backups"
 
 
 def load(

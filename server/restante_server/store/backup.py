@@ -8,6 +8,9 @@
 The database comes first and the files after it, while the collector rests: every file that the copy names is still
 there. The manifest has the digests of the database's files; each content has its own in the database. Restoring raises
 the epoch and every UIDVALIDITY, because what came after the backup is gone.
+
+What is copied is what the database has, not what this program would have made: a store that waits for its migration is
+backed up as it is, and the program that it was made by restores it.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString, NamedTuple, cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import URL, Connection, bindparam, delete, func, make_url, select, update
+from sqlalchemy import URL, Connection, bindparam, delete, func, inspect, make_url, select, update
 
 from restante_server.db import migrate, schema
 from restante_server.db.backend import Backend
@@ -34,7 +38,8 @@ from restante_server.store import check, digests, garbage
 from restante_server.store.contents import Place, State
 from restante_server.transport import check as transport_check
 
-FORMAT = 1
+FORMAT = 2
+SCHEMA = "SELECT version_num FROM alembic_version"
 SKIPPED = 1 << 16  # ids and UIDVALIDITYs that the store may have given out after the backup
 PAGES = 1_024  # of SQLite, copied in one step
 SHORT_LIVED = (schema.maildrop_lease, schema.used_exchange, schema.login_failure)  # of no use after a restore
@@ -63,31 +68,66 @@ def write(url: str | URL, contents: Path, target: Path, moment: int, told: Told)
         _write(url, contents, target, moment, told)
 
 
+def write_before_migration(url: str | URL, contents: Path, backups: Path, moment: int) -> Path | None:
+    """A backup of a store that waits for its migration, in a fresh directory below `backups`, which is returned.
+
+    None, and nothing is written, where the next migration changes nothing that exists: a store that is not there yet,
+    one that is up to date, and one that will be refused. Blocks; SQLite's store must be locked by the caller. On
+    PostgreSQL, where other cores may go on, it is the store of one moment before. Raises BackupFailed, having left no
+    part of a backup.
+    """
+    url = make_url(url)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        return None
+    backend = open_backend(url)
+    try:
+        with backend.reader() as tx, tx.begin():
+            state, found = migrate.state(tx), migrate.current(tx)
+    finally:
+        backend.close()
+    if state is not migrate.SchemaState.BEHIND:
+        return None
+    made = datetime.fromtimestamp(moment // 1_000_000, UTC)
+    target = backups / f"{made:%Y%m%dT%H%M%SZ}-schema-{found}"
+    try:
+        write(url, contents, target, moment, lambda *_: None)
+    except (OSError, sqlite3.Error, psycopg.Error) as problem:
+        raise BackupFailed(f"{target}: {getattr(problem, 'strerror', None) or problem}") from problem
+    return target
+
+
 def _write(url: URL, contents: Path, target: Path, moment: int, told: Told) -> None:
-    if url.get_backend_name() == "sqlite":
-        names = _copy_sqlite(Path(str(url.database)), target / "store.db", told)
-    else:
-        names = _copy_tables(url, target / "tables", told)
+    copying = _copy_sqlite if url.get_backend_name() == "sqlite" else _copy_tables
+    copied = copying(url, target, told)
     done = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    total = done + sum(size for _, size in names)
-    for name, size in names:
+    total = done + sum(size for _, size in copied.files)
+    for name, size in copied.files:
         place = target / "contents" / name
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copyfile(contents / name, place)
         done += size
         told(done, total)
-    whole = ("store.db", *(f"tables/{table.name}.copy" for table in schema.metadata.sorted_tables))
+    whole = [f"tables/{name}.copy" for name in copied.tables] or ["store.db"]
     manifest = {
         "format": FORMAT,
         "database": url.get_backend_name(),
-        "schema": migrate.expected(),
+        "schema": copied.schema,
         "made_at": moment,
-        "files": len(names),
-        "digests": {name: _digest(target / name) for name in whole if (target / name).exists()},
+        "files": len(copied.files),
+        "tables": copied.tables,
+        "digests": {name: _digest(target / name) for name in whole},
     }
     (target / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     for path in (*target.rglob("*"), target):
         _sync(path)
+
+
+class _Copied(NamedTuple):
+    """What a copied database holds."""
+
+    schema: str | None  # the step that its schema is at
+    tables: dict[str, list[str]]  # PostgreSQL: the columns of each table, in the order of its file
+    files: list[tuple[str, int]]  # name and octets of each content that lies in a file
 
 
 @contextlib.contextmanager
@@ -102,37 +142,55 @@ def _emptied_on_failure(directory: Path) -> Iterator[None]:
         raise
 
 
-def _copy_sqlite(source: Path, target: Path, told: Told) -> list[tuple[str, int]]:
-    with sqlite3.connect(f"file:{source}?mode=ro", uri=True, isolation_level=None) as live:
+def _copy_sqlite(url: URL, target: Path, told: Told) -> _Copied:
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True, isolation_level=None)) as live,
+        contextlib.closing(sqlite3.connect(target / "store.db")) as copy,
+    ):
         live.execute("BEGIN")  # one snapshot: later commits neither appear nor make it begin again
         live.execute("SELECT count(*) FROM store").fetchone()
         size = live.execute("PRAGMA page_size").fetchone()[0]
-        copy = sqlite3.connect(target)
-        try:
-            live.backup(
-                copy, pages=PAGES, progress=lambda _, left, pages: told((pages - left) * size, pages * size), sleep=0
-            )
-            query = "SELECT file_name, size_octets FROM content WHERE place = ? AND state = ?"
-            return [(name, octets) for name, octets in copy.execute(query, (int(Place.FILE), int(State.LIVE)))]
-        finally:
-            copy.close()
+        live.backup(
+            copy, pages=PAGES, progress=lambda _, left, pages: told((pages - left) * size, pages * size), sleep=0
+        )
+        query = "SELECT file_name, size_octets FROM content WHERE place = ? AND state = ?"
+        files = copy.execute(query, (int(Place.FILE), int(State.LIVE))).fetchall()
+        return _Copied(_schema_of(copy.execute(SCHEMA).fetchone()), {}, files)
 
 
-def _copy_tables(url: URL, target: Path, told: Told) -> list[tuple[str, int]]:
-    target.mkdir(mode=0o700)
+def _copy_tables(url: URL, target: Path, told: Told) -> _Copied:
+    (target / "tables").mkdir(mode=0o700)
     written = 0
-    with psycopg.connect(_address(url)) as live:
-        live.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        total = live.execute("SELECT pg_database_size(current_database())").fetchone()
-        for table in schema.metadata.sorted_tables:
-            copying = _copy(table.name, [column.name for column in table.columns], "TO STDOUT")
-            path = target / f"{table.name}.copy"
-            with open(path, "wb") as file, live.cursor() as cursor, cursor.copy(copying) as rows:
-                for data in rows:
-                    written += file.write(data)
-                    told(written, total[0] if total else written)
-        query = "SELECT file_name, size_octets FROM content WHERE place = %s AND state = %s"
-        return [(name, size) for name, size in live.execute(query, (int(Place.FILE), int(State.LIVE)))]
+    backend = open_backend(url)
+    try:
+        with backend.reader() as tx, tx.begin():  # one snapshot
+            tx.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            live = cast("psycopg.Connection[tuple[Any, ...]]", tx.connection.dbapi_connection)
+            tables = _columns_of(tx)
+            total = live.execute("SELECT pg_database_size(current_database())").fetchone()
+            for name, columns in tables.items():
+                copying = _copy(name, columns, "TO STDOUT")
+                path = target / "tables" / f"{name}.copy"
+                with open(path, "wb") as file, live.cursor() as cursor, cursor.copy(copying) as rows:
+                    for data in rows:
+                        written += file.write(data)
+                        told(written, total[0] if total else written)
+            query = "SELECT file_name, size_octets FROM content WHERE place = %s AND state = %s"
+            files = list(live.execute(query, (int(Place.FILE), int(State.LIVE))))
+            return _Copied(_schema_of(live.execute(SCHEMA).fetchone()), tables, files)
+    finally:
+        backend.close()
+
+
+def _columns_of(tx: Connection) -> dict[str, list[str]]:
+    """The columns of each table that the database has, but for the one that says where its schema stands."""
+    inspected = inspect(tx)
+    names = sorted(set(inspected.get_table_names()) - {"alembic_version"})
+    return {name: [column["name"] for column in inspected.get_columns(name)] for name in names}
+
+
+def _schema_of(row: tuple[Any, ...] | None) -> str | None:
+    return None if row is None else str(row[0])
 
 
 def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
@@ -148,7 +206,10 @@ def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
     if manifest.get("format") != FORMAT or manifest.get("database") != url.get_backend_name():
         raise BackupFailed(f"{source} is a backup of {manifest.get('database')} in format {manifest.get('format')}")
     if manifest.get("schema") != migrate.expected():
-        raise BackupFailed(f"{source} has schema {manifest.get('schema')}; this program has {migrate.expected()}")
+        raise BackupFailed(
+            f"{source} has schema {manifest.get('schema')}; this program has {migrate.expected()}: "
+            "restore with the program that made the store, then upgrade"
+        )
     for name, digest in manifest["digests"].items():
         if _digest(source / name) != digest:
             raise BackupFailed(f"{source / name} is damaged")
@@ -160,7 +221,7 @@ def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
             shutil.copytree(source / "contents", contents, dirs_exist_ok=True)
         with tx.begin():
             if backend.locks_rows:
-                _load_tables(tx, source / "tables")
+                _load_tables(tx, source / "tables", manifest["tables"])
             begin_again(tx)
         return findings(tx, contents)
 
@@ -233,7 +294,7 @@ def _fill_tables(url: URL, _source: Path) -> Iterator[tuple[Backend, Connection]
         backend.close()
 
 
-def _load_tables(tx: Connection, source: Path) -> None:
+def _load_tables(tx: Connection, source: Path, columns: dict[str, list[str]]) -> None:
     tx.exec_driver_sql("SET LOCAL statement_timeout = 0")
     driver = cast("psycopg.Connection[Any]", tx.connection.dbapi_connection)
     for table in schema.metadata.sorted_tables:
@@ -241,7 +302,7 @@ def _load_tables(tx: Connection, source: Path) -> None:
         if driver.execute(query).fetchone():
             raise BackupFailed("the database is not empty")
     for table in schema.metadata.sorted_tables:
-        copying = _copy(table.name, [column.name for column in table.columns], "FROM STDIN")
+        copying = _copy(table.name, columns[table.name], "FROM STDIN")
         with (
             open(source / f"{table.name}.copy", "rb") as file,
             driver.cursor() as cursor,

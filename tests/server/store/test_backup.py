@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from sqlalchemy import Connection, create_engine, make_url, select, update
 
 from restante_server.app import create_store
-from restante_server.db import schema
+from restante_server.db import migrate, schema
 from restante_server.db.clock import now_microseconds
-from restante_server.db.engine import Database, open_database
+from restante_server.db.engine import Database, open_backend, open_database
 from restante_server.db.operation import Call
 from restante_server.store import backup, contents, digests, folders, garbage, mailboxes, messages, removal
 from restante_server.store.check import check
@@ -27,6 +28,16 @@ from tests.harness.postgres import PostgresServer
 
 NOW = 1_700_000_000_000_000
 INLINE_OCTETS = 500
+
+
+@pytest.fixture
+def database_url(database_url: str) -> str:
+    """A store, which says what step its schema is at."""
+    backend = open_backend(database_url)
+    with backend.writer() as tx, tx.begin():
+        command.stamp(migrate.config(tx), "head")
+    backend.close()
+    return database_url
 
 
 @pytest.fixture

@@ -106,10 +106,13 @@ def _text(path: Path) -> str:
 
 
 def migrate(directory: Path) -> None:
-    """Bring the store up to date in a process of its own. Raises click.ClickException."""
+    """Bring the store up to date in a process of its own, which copies it first where there is something to change.
+
+    Says where the copy lies. Raises click.ClickException; where the copy failed, nothing was changed.
+    """
     file = directory / "restante.toml"
     migrated = subprocess.run(
-        [sys.executable, "-m", "restante", "store", "migrate", "--config", str(file)],
+        [sys.executable, "-m", "restante", "store", "migrate", "--backup", "--config", str(file)],
         capture_output=True,
         text=True,
         check=False,
@@ -117,6 +120,8 @@ def migrate(directory: Path) -> None:
     if migrated.returncode:
         lines = migrated.stderr.strip().splitlines() or [f"it ended with status {migrated.returncode}"]
         raise click.ClickException(f"the store cannot be opened: {lines[-1].removeprefix('Error: ')}")
+    for line in migrated.stdout.splitlines()[:-1]:  # the last one tells the schema's number
+        click.echo(line)
 
 
 def require_ports(settings: config.Config, patience_seconds: float) -> None:
