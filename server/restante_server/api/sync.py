@@ -49,16 +49,18 @@ class _Hints:
         self._call, self._folder_id = call, folder_id
         self._new = asyncio.Event()
         self._draining = False
+        self.quiet = False  # the last wait ended without anything new
         self._watched = call.core.notifier.watch(mailbox_id, self._hint)
         self._stop_draining = call.core.on_drain(self._drain)
 
     async def wait(self, seconds: float) -> bool:
         """Until there is something new, or so long. False: the core is going away."""
+        self.quiet = False
         try:
             async with asyncio.timeout(seconds):
                 await self._new.wait()
         except TimeoutError:
-            pass  # a quiet time: the round that follows finds nothing and tells so
+            self.quiet = True  # the round that follows finds nothing and tells so
         return not self._draining
 
     def taken(self) -> None:
@@ -88,6 +90,7 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
     hints = _Hints(call, mailbox_id, folder_id)
     try:
         position = await _position(call, mailbox_id, folder_id, request.cursor)
+        followed = False
         while True:
             hints.taken()
             told = await _begin(call, mailbox_id, folder_id, position)
@@ -97,8 +100,10 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
                 yield change
                 if key:
                     yield _checkpoint(call, mailbox_id, folder_id, told.at(key))
-            position = told.ended
-            yield _checkpoint(call, mailbox_id, folder_id, position)
+            moved, position = told.ended != position or not followed, told.ended
+            if moved or hints.quiet:  # a hint may be of what the round before has told
+                yield _checkpoint(call, mailbox_id, folder_id, position)
+            followed = True
             if not request.follow or not await hints.wait(QUIET_SECONDS):
                 return
     except _Reset as needed:

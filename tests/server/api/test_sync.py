@@ -249,6 +249,22 @@ async def test_a_follower_is_told_while_it_takes_its_time(box: Box, monkeypatch:
     assert not call.core.notifier._watched
 
 
+async def test_a_hint_of_what_was_told_already_tells_a_follower_nothing(box: Box) -> None:
+    copy, call = Copy(), call_of(box)
+    await box.fill(box.inbox, 1)
+    number = await box.read(mailboxes.change_number)
+    async with aclosing(cast(Any, copy.stream(call, follow=True))) as steps:
+        async for step in steps:
+            if step.HasField("checkpoint") and step.checkpoint.change_number == number:
+                break
+        call.core.notifier.hint(box.id, number)
+        following = asyncio.ensure_future(anext(steps))
+        assert not (await asyncio.wait([following], timeout=0.3))[0]
+        await box.fill(box.inbox, 1)
+        call.core.notifier.hint(box.id, number + 1)
+        assert (await asyncio.wait_for(following, 5)).WhichOneof("change") != "checkpoint"
+
+
 async def test_a_quiet_follower_gets_fresh_checkpoints(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "QUIET_SECONDS", 0.01)
     copy, call = Copy(box.inbox), call_of(box)
