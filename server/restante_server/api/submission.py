@@ -63,7 +63,7 @@ from restante_server.store.staging import Staged
 from restante_server.transport import outgoing, route, senders, submissions, take
 from restante_server.transport.outgoing import Source
 from restante_server.transport.recipients import Row
-from restante_server.transport.records import Incoming, Recipient, SentCopy
+from restante_server.transport.records import Incoming, Recipient, SentCopy, StoredMessage
 from restante_server.transport.schedule import DAY
 from restante_server.transport.submissions import Submission
 from restante_server.transport.take import TakeMail, Taken
@@ -231,6 +231,7 @@ async def _prepare(
         send_at=send_at,
         sent=sent,
         uploads=tuple(used),
+        stored=StoredMessage(call.caller.mailbox_id, request.message_id) if request.message_id else None,
     )
 
 

@@ -18,7 +18,7 @@ from restante_server.store.idset import EMPTY
 from restante_server.store.listing import Listing, listing_of
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_rows, join_from
-from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN
+from restante_server.store.selection import FLAG_DELETED, FLAG_DRAFT, FLAG_SEEN
 
 ALL_FLAGS = 31  # seen, answered, flagged, deleted, draft
 
@@ -130,6 +130,12 @@ _add_to_folder = (
 )
 _insert_message = insert(message)
 _insert_listing = insert(listing)
+_draft = select(message.c.message_id).where(
+    message.c.mailbox_id == bindparam("mailbox"),
+    message.c.message_id == bindparam("id"),
+    message.c.folder_id.is_not(None),
+    message.c.flags.bitwise_and(FLAG_DRAFT) > 0,
+)
 _content_of = select(message.c.content_id, message.c.head).where(
     message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == bindparam("id")
 )
@@ -224,6 +230,11 @@ def _note_deltas(tx: Connection, targets: dict[tuple[int, int], _Target], rows: 
             recent_uid=target.recent_uid,
         )
         changes.note_delta(tx, mailbox_id, delta)
+
+
+def is_draft(tx: Connection, mailbox_id: int, message_id: int) -> bool:
+    """Whether a message is there, in a folder, and has FLAG_DRAFT."""
+    return prepared.first(tx, _draft, {"mailbox": mailbox_id, "id": message_id}) is not None
 
 
 def content_of(tx: Connection, mailbox_id: int, message_id: int) -> tuple[int, bytes]:

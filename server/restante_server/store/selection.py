@@ -17,6 +17,7 @@ from restante_server.store.runs import JsonRows, among, encode_runs, join_from
 
 FLAG_SEEN = 1
 FLAG_DELETED = 8
+FLAG_DRAFT = 16
 
 
 class Kind(NamedTuple):

@@ -45,6 +45,13 @@ class SentCopy:
     staged: Staged | None = None
 
 
+class StoredMessage(NamedTuple):
+    """A message that lies in a mailbox."""
+
+    mailbox_id: int
+    message_id: int
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """One message that is about to be taken responsibility for."""
@@ -66,6 +73,7 @@ class Incoming:
     send_at: int | None = None
     sent: SentCopy | None = None
     uploads: tuple[bytes, ...] = ()  # used up with it
+    stored: StoredMessage | None = None  # what it was made from: a draft is none any more
 
     @property
     def size_octets(self) -> int:

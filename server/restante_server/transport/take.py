@@ -12,9 +12,12 @@ from restante.errors import RequestIdReused, RestanteError, StoreBusy, UploadNot
 from restante_server.db import prepared
 from restante_server.db.schema import request
 from restante_server.directory.upsert import insert_into
-from restante_server.store import changes, contents, garbage, messages, requests, uploads
+from restante_server.store import changes, contents, garbage, messages, removal, requests, uploads
 from restante_server.store.changes import Touched
+from restante_server.store.idset import IdSet
 from restante_server.store.messages import NewMessage, Placed, Placement
+from restante_server.store.removal import Mode
+from restante_server.store.selection import Selection
 from restante_server.transport import delivery, reports, rows
 from restante_server.transport.delivery import Inbox
 from restante_server.transport.dsn import Action
@@ -63,10 +66,14 @@ class TakeMail:
 
     @property
     def mailboxes(self) -> frozenset[int]:
-        """Those that are delivered to directly, and the sender's for its copy."""
+        """Those that are delivered to directly, and the sender's for its copy and its draft."""
         item = self.incoming
         named = {planned.mailbox_id for planned in direct(item.recipients)} if item.send_at is None else set()
-        return frozenset(named | {item.sent.mailbox_id} if item.sent is not None else named)
+        if item.sent is not None:
+            named.add(item.sent.mailbox_id)
+        if item.stored is not None:
+            named.add(item.stored.mailbox_id)
+        return frozenset(named)
 
     @property
     def contents(self) -> frozenset[int]:
@@ -116,6 +123,7 @@ class TakeMail:
                 continue
             twice[operation.key] = index
             fresh.append(index)
+            _put_away_draft(tx, operation.incoming)
         taken = take(tx, [operations[index].incoming for index in fresh], operations[0].settings)
         _remember(tx, [(operations[index], one) for index, one in zip(fresh, taken, strict=True)])
         touched = changes.take_touched(tx)
@@ -241,6 +249,13 @@ def _use_uploads(tx: Connection, item: Incoming) -> None:
             raise UploadNotFound
     for upload_id in item.uploads:
         garbage.notice(tx, [uploads.take(tx, upload_id, owner, item.accepted_at)], item.accepted_at)
+
+
+def _put_away_draft(tx: Connection, item: Incoming) -> None:
+    """A draft that is sent leaves its folder, recoverable: before the Sent copy, whose change number tells of both."""
+    if item.stored is not None and messages.is_draft(tx, *item.stored):
+        mailbox_id, message_id = item.stored
+        removal.remove(tx, mailbox_id, Selection(None, IdSet.of([message_id])), Mode.SOFT, item.accepted_at)
 
 
 # --- The set ----------------------------------------------------------------------------------------------------------

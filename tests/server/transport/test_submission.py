@@ -24,7 +24,7 @@ from restante.errors import (
 )
 from restante.v1.admin_pb2 import SentCopyPolicy
 from restante.v1.content_pb2 import UploadKind
-from restante.v1.message_pb2 import Attachment, Draft
+from restante.v1.message_pb2 import Attachment, CreateDraftRequest, Draft, ListRecoverableMessagesRequest
 from restante.v1.submission_pb2 import (
     CancelSubmissionRequest,
     GetSubmissionRequest,
@@ -273,6 +273,37 @@ async def test_a_stored_message_is_sent(world: World) -> None:
     await world.submit("alice", message_id=first.sent_message_id)
     assert [letter.content for letter in await world.letters("carol")] == [WITHOUT_BCC]
     await world.lease()
+
+
+async def draft_of(world: World, name: str) -> int:
+    """The id of a letter to bob among somebody's drafts."""
+    draft = Draft(to=[MailAddress(address="bob@example.test")], subject="soon", text="At noon.\n")
+    made = await world.run(CreateDraftRequest(draft=draft, request_id=secrets.token_bytes(16)), world.session(name))
+    return int(made.message_id)
+
+
+@pytest.mark.parametrize("copies", ["API", "NEVER"])
+async def test_a_draft_that_is_sent_is_none_any_more(world: World, copies: str) -> None:
+    chosen = SentCopyPolicy.Value(f"SENT_COPY_POLICY_{copies}")
+    await world.db.write(Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(sent_copy=chosen))))
+    message_id = await draft_of(world, "alice")
+    assert len(await world.letters("alice", DRAFTS)) == 1
+    request_id = secrets.token_bytes(16)
+    first = await world.submit("alice", message_id=message_id, request_id=request_id)
+    again = await world.submit("alice", message_id=message_id, request_id=request_id)
+    assert again == first
+    assert await world.letters("alice", DRAFTS) == []
+    assert len(await world.letters("alice", SENT)) == (copies == "API")
+    assert len(await world.letters("bob")) == 1
+    lost = await world.run(ListRecoverableMessagesRequest(), world.session("alice"))
+    assert [one.message_id for one in lost.messages] == [message_id]
+
+
+async def test_a_refused_submission_leaves_the_draft_where_it_is(world: World) -> None:
+    message_id = await draft_of(world, "alice")
+    with pytest.raises(RecipientNotFound):
+        await world.submit("alice", message_id=message_id, recipients=["nobody@example.test"])
+    assert len(await world.letters("alice", DRAFTS)) == 1
 
 
 async def test_scheduled_mail_goes_at_its_time(world: World) -> None:

@@ -34,7 +34,7 @@ from restante.v1.transport_pb2 import (
     RecipientOutcome,
     ReportOutcomeRequest,
 )
-from restante_server.api import outbound, queue, submission  # noqa: F401 - their handlers register themselves
+from restante_server.api import handlers, outbound
 from restante_server.api import transport as transport_api
 from restante_server.api.caller import Call, Caller
 from restante_server.api.core import Core
@@ -56,6 +56,7 @@ from restante_server.transport import check as transport_check
 from restante_server.transport.service import Transport
 from restante_server.transport.states import State
 
+handlers.load()
 START = 1_800_000_000_000_000  # microseconds: when the store was made
 TRACE = (
     "Received: from mx.example.org ([192.0.2.1])\r\n by mx.example.test with ESMTP id abc;\r\n"

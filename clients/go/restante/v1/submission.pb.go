@@ -490,7 +490,9 @@ type SubmitMessageRequest_Draft struct {
 }
 
 type SubmitMessageRequest_MessageId struct {
-	MessageId int64 `protobuf:"varint,5,opt,name=message_id,json=messageId,proto3,oneof"` // A message of the session's mailbox, such as a draft.
+	// A message of the session's mailbox. One with FLAG_DRAFT leaves its folder in the same transaction, recoverable:
+	// the Sent copy takes its place. Cancelling does not bring it back.
+	MessageId int64 `protobuf:"varint,5,opt,name=message_id,json=messageId,proto3,oneof"`
 }
 
 func (*SubmitMessageRequest_Content) isSubmitMessageRequest_Source() {}

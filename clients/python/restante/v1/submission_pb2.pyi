@@ -216,7 +216,9 @@ class SubmitMessageRequest(_message.Message):
     upload_id: _builtins.bytes
     """A finished upload, which this uses up."""
     message_id: _builtins.int
-    """A message of the session's mailbox, such as a draft."""
+    """A message of the session's mailbox. One with FLAG_DRAFT leaves its folder in the same transaction, recoverable:
+    the Sent copy takes its place. Cancelling does not bring it back.
+    """
     reverse_path: _builtins.str
     """Absent: the account's address; empty: the null path, for reports only."""
     via_smtp: _builtins.bool

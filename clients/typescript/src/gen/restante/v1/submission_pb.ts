@@ -141,7 +141,8 @@ export type SubmitMessageRequest = Message<"restante.v1.SubmitMessageRequest"> &
     case: "draft";
   } | {
     /**
-     * A message of the session's mailbox, such as a draft.
+     * A message of the session's mailbox. One with FLAG_DRAFT leaves its folder in the same transaction, recoverable:
+     * the Sent copy takes its place. Cancelling does not bring it back.
      *
      * @generated from field: int64 message_id = 5 [jstype = JS_STRING];
      */
