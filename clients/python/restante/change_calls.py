@@ -58,16 +58,18 @@ class ChangeCalls(FolderCalls):
     """Leave each of these iterators to end it."""
 
     async def watch(
-        self, folder: FolderName, *, snapshot: bool = False, mailbox_id: int = 0
+        self, folder: FolderName, *, since: int | None = None, snapshot: bool = False, mailbox_id: int = 0
     ) -> AsyncIterator[FolderEvent]:
-        """Changes of a folder from now on; with `snapshot`, first what it holds.
+        """Changes of a folder from now on, or above the change number `since`; with `snapshot`, first what it holds.
 
         After a reset the folder is read anew and the first event is `fresh`. Raises FolderNotFound when it is gone,
         SessionExpired or SessionRevoked when the session has ended.
         """
         folder_id = await self.folder_id(folder, mailbox_id=mailbox_id)
         mailbox = await self.mailbox(mailbox_id)
-        epoch, since = mailbox.epoch, (await self.folder(folder_id, mailbox_id=mailbox_id)).change_number
+        epoch = mailbox.epoch
+        if since is None:
+            since = (await self.folder(folder_id, mailbox_id=mailbox_id)).change_number
         while True:
             if snapshot:
                 first = True
