@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.restante-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint protos sdk conformance bench bench-sdk lock clean
+.PHONY: help setup run test lint protos docs sdk conformance bench bench-sdk lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -29,16 +29,20 @@ run: setup ## start the demo: all processes on 127.0.0.1, ports from 2025 on, ma
 test: setup ## run all tests; the end of the output says what was skipped and why
 	$(BIN)/python -m pytest
 
-lint: setup ## style, types, import contracts, proto rules, stale generated code
+lint: setup ## style, types, import contracts, proto rules, stale generated code and documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.generate --check
+	$(BIN)/python -m protos.reference --check
 	$(BIN)/python -m protos.lint
 
 protos: setup ## generate clients/python/restante/v1 from protos/
 	$(BIN)/python -m protos.generate
+
+docs: setup ## write the reference of the API, docs/api, from the comments in protos/
+	$(BIN)/python -m protos.reference
 
 sdk: setup ## generate the contract's half of every SDK whose generated code is checked in
 	@set -e; for generate in clients/*/generate.sh; do echo "$$generate"; "$$generate"; done

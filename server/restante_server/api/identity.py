@@ -107,11 +107,11 @@ class Authenticator:
 
 
 def bearer_token(authorization: str) -> bytes:
-    """The token of an `authorization` entry. Raises InvalidSession when it is not base64url."""
+    """The token of an `authorization` entry, in either alphabet of base64. Raises InvalidSession when it is neither."""
     if not authorization.lower().startswith(BEARER):
         raise InvalidSession("The authorization entry is no bearer token.")
-    text = authorization[len(BEARER) :].strip()
+    text = authorization[len(BEARER) :].strip().replace("+", "-").replace("/", "_")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:  # binascii.Error is one
-        raise InvalidSession("The session token is not base64url.") from None
+        raise InvalidSession("The session token is not base64.") from None

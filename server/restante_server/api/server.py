@@ -15,7 +15,6 @@ import grpc.aio
 from google.protobuf import symbol_database
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from restante.errors import InvalidArgument, RestanteError, SessionRevoked, to_status
 from restante.v1 import (
@@ -32,6 +31,7 @@ from restante.v1 import (
     sync_pb2,
     transport_pb2,
 )
+from restante_server.api import reflect
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
 from restante_server.api.dispatch import Dispatcher, translate
 from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution
@@ -130,8 +130,7 @@ class ApiServer:
                     table[method.name] = handler
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, table),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = [service.full_name for service in SERVICES]
-        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflect.enable(server, [*(service.full_name for service in SERVICES), health.SERVICE_NAME])
 
     def _method(self, service: ServiceDescriptor, method: MethodDescriptor, mutual_tls: bool) -> Any:
         symbols = symbol_database.Default()

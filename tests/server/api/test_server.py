@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -36,6 +37,7 @@ from restante.v1.session_pb2 import GetSessionRequest, Scope
 from restante.v1.types_pb2 import CommitToken, MessageSet
 from restante_server.api import server as api_server
 from restante_server.api.caller import Call
+from restante_server.api.identity import bearer_token
 from restante_server.api.registry import UNARY, Kind
 from restante_server.api.server import SERVICES
 from tests.server.api.served import Served, operation, request_id, served, token_metadata
@@ -133,6 +135,13 @@ async def test_junk_is_no_session(core: Served, entry: str) -> None:
     assert isinstance(problem, errors.InvalidSession)
 
 
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("token", [b"\xfb\xff\xbf", b"\xfb\xff\xbf>", b"\xfb\xff\xbf>?"])
+def test_a_token_may_come_in_either_alphabet_padded_or_not(token: bytes, encode: Callable[[bytes], bytes]) -> None:
+    text = encode(token).decode()
+    assert bearer_token(f"Bearer {text}") == bearer_token(f"bearer {text.rstrip('=')}") == token
+
+
 # --- Health, reflection, status ------------------------------------------------------------------------------------
 
 
@@ -148,15 +157,32 @@ async def test_every_service_is_healthy_and_described(core: Served) -> None:
     for name in ("", *names):
         health = await check(health_pb2.HealthCheckRequest(service=name))
         assert health.status == health_pb2.HealthCheckResponse.SERVING, name
-    reflect = channel.stream_stream(
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+
+
+@together
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_describes_services_methods_and_the_reasons(core: Served, version: str) -> None:
+    reflect = core.channel(core.tls_address).stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
-    call = reflect(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
-    answer: Any = await call.read()
-    listed = {service.name for service in answer.list_services_response.service}
-    assert names <= listed
+    names = [service.full_name for service in SERVICES]
+    wanted = [*names, "restante.v1.ErrorReason", "google.rpc.ErrorInfo", "google.rpc.RetryInfo"]
+    wanted += ["restante.v1.FolderService.GetFolder", "restante.v1.Folder.folder_id"]
+    asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    asked += [
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+        for name in [*wanted, "restante.v1.Nothing.at_all"]
+    ]
+    call = reflect(iter(asked))
+    listed: Any = await call.read()
+    assert set(names) <= {service.name for service in listed.list_services_response.service}
+    for name in wanted:
+        described: Any = await call.read()
+        assert described.file_descriptor_response.file_descriptor_proto, name
+    nothing: Any = await call.read()
+    assert nothing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
 def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:

@@ -36,7 +36,8 @@ type BatchServiceClient interface {
 	// order sent, each after the one before has answered, unless marked independent; sessions never wait for each
 	// other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
 	// (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
-	// above 64 gets TOO_MANY_OPERATIONS. When the client closes its side, what has begun is finished and answered.
+	// above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
+	// the client closes its side, what has begun is finished and answered.
 	Execute(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecuteRequest, ExecuteResponse], error)
 	// Runs one batch and answers when all are done, for clients that cannot stream requests.
 	ExecuteOnce(ctx context.Context, in *ExecuteOnceRequest, opts ...grpc.CallOption) (*ExecuteOnceResponse, error)
@@ -84,7 +85,8 @@ type BatchServiceServer interface {
 	// order sent, each after the one before has answered, unless marked independent; sessions never wait for each
 	// other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
 	// (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
-	// above 64 gets TOO_MANY_OPERATIONS. When the client closes its side, what has begun is finished and answered.
+	// above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
+	// the client closes its side, what has begun is finished and answered.
 	Execute(grpc.BidiStreamingServer[ExecuteRequest, ExecuteResponse]) error
 	// Runs one batch and answers when all are done, for clients that cannot stream requests.
 	ExecuteOnce(context.Context, *ExecuteOnceRequest) (*ExecuteOnceResponse, error)

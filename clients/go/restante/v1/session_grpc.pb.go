@@ -34,7 +34,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
-// `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+// `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+// `session_token` of an operation.
 type SessionServiceClient interface {
 	// Takes one step of a SASL exchange (RFC 4422). The answer is a session, or a challenge with an `exchange` that
 	// must come back with the next response, at most 5 minutes later and once.
@@ -127,7 +128,8 @@ func (c *sessionServiceClient) GetMechanisms(ctx context.Context, in *GetMechani
 // for forward compatibility.
 //
 // SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
-// `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+// `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+// `session_token` of an operation.
 type SessionServiceServer interface {
 	// Takes one step of a SASL exchange (RFC 4422). The answer is a session, or a challenge with an `exchange` that
 	// must come back with the next response, at most 5 minutes later and once.

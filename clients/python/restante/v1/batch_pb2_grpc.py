@@ -58,7 +58,8 @@ class BatchServiceServicer:
         order sent, each after the one before has answered, unless marked independent; sessions never wait for each
         other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
         (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
-        above 64 gets TOO_MANY_OPERATIONS. When the client closes its side, what has begun is finished and answered.
+        above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
+        the client closes its side, what has begun is finished and answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

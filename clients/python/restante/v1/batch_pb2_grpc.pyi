@@ -40,7 +40,8 @@ class BatchServiceStub:
     order sent, each after the one before has answered, unless marked independent; sessions never wait for each
     other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
     (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
-    above 64 gets TOO_MANY_OPERATIONS. When the client closes its side, what has begun is finished and answered.
+    above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
+    the client closes its side, what has begun is finished and answered.
     """
     ExecuteOnce: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ExecuteOnceRequest, _batch_pb2.ExecuteOnceResponse]
     """Runs one batch and answers when all are done, for clients that cannot stream requests."""
@@ -57,7 +58,8 @@ class BatchServiceAsyncStub(BatchServiceStub):
     order sent, each after the one before has answered, unless marked independent; sessions never wait for each
     other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
     (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
-    above 64 gets TOO_MANY_OPERATIONS. When the client closes its side, what has begun is finished and answered.
+    above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
+    the client closes its side, what has begun is finished and answered.
     """
     ExecuteOnce: _aio.UnaryUnaryMultiCallable[_batch_pb2.ExecuteOnceRequest, _batch_pb2.ExecuteOnceResponse]  # type: ignore[assignment]
     """Runs one batch and answers when all are done, for clients that cannot stream requests."""
@@ -77,7 +79,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         order sent, each after the one before has answered, unless marked independent; sessions never wait for each
         other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
         (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
-        above 64 gets TOO_MANY_OPERATIONS. When the client closes its side, what has begun is finished and answered.
+        above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
+        the client closes its side, what has begun is finished and answered.
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class SessionServiceStub:
     """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
-    `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+    `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+    `session_token` of an operation.
     """
 
     def __init__(self, channel):
@@ -70,7 +71,8 @@ class SessionServiceStub:
 
 class SessionServiceServicer:
     """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
-    `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+    `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+    `session_token` of an operation.
     """
 
     def Authenticate(self, request, context):
@@ -162,7 +164,8 @@ def add_SessionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
     """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
-    `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+    `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+    `session_token` of an operation.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class SessionServiceStub:
     """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
-    `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+    `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+    `session_token` of an operation.
     """
 
     @_typing.overload
@@ -58,7 +59,8 @@ class SessionServiceStub:
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
     """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
-    `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+    `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+    `session_token` of an operation.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -84,7 +86,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
-    `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+    `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+    `session_token` of an operation.
     """
 
     @_abc_1.abstractmethod

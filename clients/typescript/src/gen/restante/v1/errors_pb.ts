@@ -15,9 +15,12 @@ export const file_restante_v1_errors: GenFile = /*@__PURE__*/
 
 /**
  * ErrorReason names why a call failed. The value's name without its prefix is `ErrorInfo.reason` (domain
- * "restante") in the details of the status, of a unary call and of an operation in a batch alike. Each comment
- * gives the gRPC status code, the metadata keys of ErrorInfo, and whether a client's own doing causes it.
+ * "restante") in the details of the status, of a unary call and of an operation in a batch alike.
  * RESOURCE_EXHAUSTED and UNAVAILABLE statuses also carry google.rpc.RetryInfo.
+ *
+ * The comment of a value has a form that tests and the documentation read: the gRPC status code, the metadata keys of
+ * ErrorInfo in braces where there are any, a full stop, what it means; and at the end `Caused by clients.` when a
+ * client's own doing causes it. Each of those has a step in the conformance scenario.
  *
  * @generated from enum restante.v1.ErrorReason
  */

@@ -463,7 +463,8 @@ export const ScopeSchema: GenEnum<Scope> = /*@__PURE__*/
 
 /**
  * SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
- * `authorization: Bearer BASE64URL`, or in the `session_token` of an operation.
+ * `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
+ * `session_token` of an operation.
  *
  * @generated from service restante.v1.SessionService
  */
