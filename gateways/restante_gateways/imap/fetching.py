@@ -78,7 +78,7 @@ async def _fetch_from_view(s: Session, spans: list[Span], items: tuple[FetchItem
 async def _mark_seen(s: Session, spans: list[Span]) -> list[Range]:
     """Mark what is unread as read, and say what that was: its FETCH bears the new FLAGS (behaviour 9)."""
     view = s.view
-    unseen = view.without_flag(SystemFlag.SEEN, spans)
+    before, unseen = view.folder.change_number, view.without_flag(SystemFlag.SEEN, spans)
     if not unseen:
         return []
     response = await s.call(
@@ -92,7 +92,7 @@ async def _mark_seen(s: Session, spans: list[Span]) -> list[Range]:
     )
     marked = view.uid_ranges(unseen)
     await s.absorb(response.changes, response.commit)
-    view.note_own_change(response.commit.change_number)
+    view.note_own_change(before, response.commit.change_number, marked)
     return marked
 
 

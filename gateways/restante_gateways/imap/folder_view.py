@@ -123,7 +123,10 @@ class FolderView:
         if change_number <= self.change_number:
             return False
         there = merge((uids[at], uids[at]) for uids in (rows.uids for rows in batches) for at in range(len(uids)))
-        gone = subtract([(self.uids[0], self.uids[-1])], there) if self.uids else []
+        count = len(self.uids)
+        while count and self.change_numbers[count - 1] > change_number:
+            count -= 1  # what was added here since the snapshot was read is not in it
+        gone = subtract([(self.uids[0], self.uids[count - 1])], there) if count else []
         self._remove(gone)
         for rows in batches:
             self._merge_rows(rows)
@@ -147,8 +150,16 @@ class FolderView:
         return True
 
     def note_folder(self, uid_next: int, recent_uid: int) -> None:
-        """What the folder's own row says of new messages."""
+        """What the folder's own row said of new messages at the moment of the snapshot."""
         self._note_marks(FolderChanges(uid_next=uid_next, recent_uid=recent_uid))
+
+    def note_claim(self, uid: int) -> None:
+        """This process has claimed what is recent below a UID.
+
+        That may be above what the view knows of: those messages are told as recent here, when they come.
+        """
+        self.recent_uid = max(self.recent_uid, min(uid, self.uid_next))
+        self.claimed_uid = max(self.claimed_uid, self.recent_uid)
 
     def position(self, uid: int) -> int | None:
         """The index of a message, None when it is not there."""

@@ -29,6 +29,7 @@ _KEPT_MESSAGES: Final = 2_000_000  # in views that no session has open: about 50
 _KEPT_VIEWS: Final = 2_000
 _LINGER_SECONDS: Final = 10.0  # a folder stays watched after its last session has closed it
 _CLAIM_SECONDS: Final = 3.0  # claims of recent messages are gathered for so long
+_RETRY_SECONDS: Final = 1.0  # between two attempts to catch up
 _PATIENCE_SECONDS: Final = 0.1  # for the watch to bring what a command of ours has committed
 
 
@@ -98,7 +99,7 @@ class OpenFolder:
         except errors.RestanteError as error:
             log.debug("recent messages not claimed", reason=error.reason or "unknown")
         else:
-            self.view.note_folder(claimed.uid_next, claimed.uid_next)
+            self.view.note_claim(claimed.uid_next)
 
     def attach(self, caller: Caller) -> None:
         """The caller has the folder open; the first one makes it watched."""
@@ -210,7 +211,7 @@ class OpenFolder:
         match notice.WhichOneof("notice"):
             case "folder":
                 if not self.absorb(notice.folder):
-                    self._later(self._refresh_by_anyone())
+                    self._later(self._catch_up(notice.folder.change_number))
             case "reset":
                 self._watching = None
                 self._reset(notice.reset)
@@ -239,18 +240,28 @@ class OpenFolder:
         if self.sessions and self._watching is None:
             self._subscribe()
 
-    async def _refresh_by_anyone(self) -> None:
-        """Catch up with the token of some session. A failure is told where it matters: by the sessions' own calls."""
+    async def _catch_up(self, change_number: int) -> None:
+        """Read what the watch passed over, until it is here: it will not be told again, and clients in IDLE wait."""
+        while self.view.change_number < change_number and await self._refresh_by_anyone(change_number):
+            pass
+
+    async def _refresh_by_anyone(self, at_least: int = 0) -> bool:
+        """Catch up with the token of some session; False when there is nothing to catch up for.
+
+        A failure is told where it matters: by the sessions' own calls.
+        """
         caller = next(iter(self.sessions), None)
         if caller is None:
-            return
+            return False
         try:
-            await self.refresh(caller)
+            await self.refresh(caller, at_least)
         except errors.FolderNotFound:
             self.lose("The folder was deleted.")
+            return False
         except errors.RestanteError as error:
             log.info("view not refreshed", reason=error.reason or "unknown")
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_RETRY_SECONDS)
+        return True
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

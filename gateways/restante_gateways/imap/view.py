@@ -45,7 +45,8 @@ class SessionView:
         self.count = len(folder.uids)  # messages the client knows of
         self._generation = folder.generation
         self.told_change_number = folder.change_number  # flag changes up to here were told or need not be
-        self._own_changes: set[int] = set()  # change numbers of flag changes this session made and knows of
+        # Flag changes this session made and knows of: the change number, and the UIDs it was made to.
+        self._own_changes: dict[int, Sequence[Range]] = {}
         self.surprises: set[int] = set()  # UIDs to be told although the session's own change touched them
         self._told_keywords = len(folder.table.keywords)
         self.recent: list[Range] = list(recent)  # UIDs that are \Recent to this session
@@ -179,7 +180,9 @@ class SessionView:
     def _tell_flags(self, with_uid: bool) -> list[bytes]:
         changed = self._changed_positions()
         self.told_change_number = self.folder.change_number
-        self._own_changes = {number for number in self._own_changes if number > self.told_change_number}
+        self._own_changes = {
+            number: uids for number, uids in self._own_changes.items() if number > self.told_change_number
+        }
         self.surprises.clear()
         if not changed:
             return []
@@ -201,10 +204,16 @@ class SessionView:
             changed = {
                 uids[at]
                 for at, number in enumerate(folder.change_numbers)
-                if number > told and number not in own and uids[at] <= known
+                if number > told and uids[at] <= known and not sets.contains(own.get(number, ()), uids[at])
             }
         else:
-            changed = {uid for number, uids in entries if number not in own for uid in uids}
+            changed = set()
+            for number, those in entries:
+                spans = [(0, len(those))]
+                if number in own:
+                    spans = sets.without(spans, sets.positions(those, len(those), own[number]))
+                for first, stop in spans:
+                    changed.update(those[first:stop])
         changed |= self.surprises
         found = (self.position(uid) for uid in sorted(changed))
         return [at for at in found if at is not None]
@@ -213,10 +222,14 @@ class SessionView:
         """The flag list of the FLAGS response: system flags and every keyword met in the folder."""
         return encoder.flag_list([*SYSTEM_FLAG_NAMES.values(), *self.folder.table.keywords.values()])
 
-    def note_own_change(self, change_number: int) -> None:
-        """The session made this change itself: what it did to flags need not be told."""
-        if change_number > self.told_change_number:
-            self._own_changes.add(change_number)
+    def note_own_change(self, before: int, change_number: int, uids: Sequence[Range]) -> None:
+        """The session made this change itself, to these UIDs: what it did to their flags need not be told.
+
+        `before` is the view's change number when the command began. A number that is not above it is another's: where
+        there was nothing to change the answer has the latest that was given.
+        """
+        if change_number > max(before, self.told_change_number):
+            self._own_changes[change_number] = uids
 
     # --- recent ---
 
@@ -301,9 +314,9 @@ class SessionView:
 
     def number_responses(self, spans: Sequence[Span], with_uid: bool, with_change_number: bool) -> Iterator[bytes]:
         """FETCH responses with UID, MODSEQ or both, in blocks; those removed are left out."""
-        uids, numbers = self.folder.uids, self.folder.change_numbers
         for first, stop in spans:
             for start in range(first, stop, _BLOCK):
+                uids, numbers = self.folder.uids, self.folder.change_numbers  # others, where something was removed
                 places = self._places([(start, min(stop, start + _BLOCK))])
                 if with_uid and with_change_number:
                     lines = [b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (a + 1, uids[p], numbers[p]) for a, p in places]

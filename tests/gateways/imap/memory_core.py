@@ -517,11 +517,11 @@ class MemoryCore:
         limit = request.if_change_number if request.HasField("if_change_number") else None
         modified = [message.uid for message in found if limit is not None and message.change_number > limit]
         changing = [message for message in found if message.uid not in modified]
-        number = self.change(account, folder) if changing else account.change_number
-        for message in changing:
-            flags, keywords = _applied(message, request)
-            if (flags, keywords) != (message.flags, message.keywords):
-                message.flags, message.keywords, message.change_number = flags, keywords, number
+        applied = [(message, *_applied(message, request)) for message in changing]
+        applied = [each for each in applied if each[1:] != (each[0].flags, each[0].keywords)]
+        number = self.change(account, folder) if applied else account.change_number
+        for message, flags, keywords in applied:
+            message.flags, message.keywords, message.change_number = flags, keywords, number
         return message_pb2.UpdateMessagesResponse(
             commit=self.commit(account),
             modified_uids=[IdRange(first=low, last=high) for low, high in compress(modified)],

@@ -264,6 +264,33 @@ async def test_a_gap_in_what_the_watch_tells_is_filled(running: Running) -> None
     assert await client.ok("NOOP") == [b"* 4 EXISTS", b"* 2 RECENT"]
 
 
+async def test_a_gap_is_filled_though_the_core_is_away_at_first(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "_RETRY_SECONDS", 0.02)
+    deliver(running, 2)
+    client = await Client.open(running, "INBOX")
+    client.writer.write(b"i IDLE\r\n")
+    assert (await client.line()).startswith(b"+")
+    (watcher,) = running.core.watchers
+    tries = 0
+
+    def away(call: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise errors.StoreBusy
+
+    running.core.fail = away
+    running.core.watching = False
+    running.core.deliver(ALICE, message(3))
+    watcher.since = running.core.accounts[ALICE].change_number  # this one was lost
+    running.core.watching = True
+    running.core.deliver(ALICE, message(4))  # and nothing comes after this one
+    assert await client.line() == b"* 4 EXISTS"
+    assert tries == 3
+
+
 @pytest.mark.parametrize("reason", [sync_pb2.RESET_REASON_TOO_SLOW, sync_pb2.RESET_REASON_HISTORY_GONE])
 async def test_a_watch_that_was_reset_is_begun_again(running: Running, reason: sync_pb2.ResetReason.ValueType) -> None:
     deliver(running, 1)

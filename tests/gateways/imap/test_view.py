@@ -134,6 +134,30 @@ def test_a_snapshot_replaces_what_is_known() -> None:
     ]
 
 
+def test_what_was_added_since_the_snapshot_was_read_stays() -> None:
+    view = folder(1, 2, 3)
+    session = SessionView(view, read_only=False)
+    snapshot = changes(view, [(1, 0), (3, 0)], number=140)
+    assert view.add(4, 40, Flags(), 141)  # its answer was here before the snapshot
+    assert told(session)[0] == b"* 4 EXISTS"
+    assert view.apply_snapshot([snapshot], 140)
+    assert list(view.uids) == [1, 3, 4]
+    assert [line for line in told(session) if b"FETCH" not in line] == [b"* 2 EXPUNGE"]
+    view.apply(changes(view, [(4, 0)], number=141))
+    assert told(session) == []
+
+
+def test_a_claim_of_messages_still_to_come_makes_no_gap() -> None:
+    view = folder(1, 2)
+    session = SessionView(view, False)
+    view.note_claim(4)  # the core has number 3 already
+    assert not view.add(4, 40, Flags(), 102)  # number 3 comes first
+    view.apply(changes(view, [(3, 0)]))
+    assert list(view.uids) == [1, 2, 3]
+    assert told(session) == [b"* 3 EXISTS", b"* 1 RECENT"]  # claimed for this process, and first told here
+    assert view.add(4, 40, Flags(), 102)
+
+
 def test_keywords_compare_without_letter_case_and_keep_their_first_spelling() -> None:
     view = folder(1, 2)
     view.apply(changes(view, [(1, 0, ("Work",)), (2, SEEN, ("work", "Home"))]))
@@ -226,7 +250,7 @@ def test_own_changes_are_not_told_again() -> None:  # behaviour 21
     view = folder(1, 2)
     mine, other = SessionView(view, False), SessionView(view, False)
     view.apply(changes(view, [(1, SEEN)]))
-    mine.note_own_change(101)
+    mine.note_own_change(100, 101, [(1, 1)])
     view.apply(changes(view, [(2, SEEN)]))
     assert told(mine) == [b"* 2 FETCH (FLAGS (\\Seen))"]
     assert len(told(other)) == 2
@@ -235,11 +259,24 @@ def test_own_changes_are_not_told_again() -> None:  # behaviour 21
 def test_an_own_change_that_is_still_to_come_is_not_told_either() -> None:
     view = folder(1)
     session = SessionView(view, False)
-    session.note_own_change(102)
+    session.note_own_change(100, 102, [(1, 1)])
     view.apply(changes(view, [(1, SEEN)], number=101))
     assert len(told(session)) == 1
     view.apply(changes(view, [(1, SEEN | DELETED)], number=102))
     assert told(session) == []
+
+
+def test_a_change_of_ours_that_changed_nothing_hides_none_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for journal in (8_192, 0):
+        monkeypatch.setattr(folder_view, "_MAX_JOURNAL", journal)
+        view = folder(1, 2, 3)
+        session = SessionView(view, False)
+        view.apply(changes(view, [(1, DELETED)]))
+        session.note_own_change(101, 101, [(1, 2)])  # the latest number, which is another's
+        assert told(session) == [b"* 1 FETCH (FLAGS (\\Deleted))"]
+        session.note_own_change(101, 102, [(2, 2)])  # another's too, and not heard of before
+        view.apply(changes(view, [(2, SEEN), (3, SEEN)]))
+        assert told(session) == [b"* 3 FETCH (FLAGS (\\Seen))"]
 
 
 def test_what_another_did_within_a_silent_store_is_told() -> None:  # behaviour 21
@@ -248,7 +285,7 @@ def test_what_another_did_within_a_silent_store_is_told() -> None:  # behaviour 
     pending = PendingStore([(1, 2)], view.table.changed(lambda flags: Flags(flags.system | SystemFlag.SEEN)))
     view.pending.append(pending)
     view.apply(changes(view, [(1, SEEN), (2, SEEN | DELETED)], number=105))  # one of them was also marked deleted
-    session.note_own_change(105)
+    session.note_own_change(100, 105, [(1, 2)])
     session.surprises |= pending.surprises
     assert told(session) == [b"* 2 FETCH (FLAGS (\\Deleted \\Seen))"]
 
@@ -279,6 +316,22 @@ def test_removals_too_long_ago_are_found_by_comparing(monkeypatch: pytest.Monkey
     view.apply(changes(view, gone=[1]))
     view.apply(changes(view, gone=[3]))
     assert told(session) == [b"* 3 EXPUNGE", b"* 1 EXPUNGE"]
+
+
+@pytest.mark.parametrize(("with_uid", "with_change_number"), [(True, False), (False, True), (True, True)])
+def test_removals_while_a_long_answer_is_written_mix_nothing_up(with_uid: bool, with_change_number: bool) -> None:
+    view = folder(*range(1, 3_001))
+    view.apply(changes(view, [(uid, SEEN) for uid in range(2_001, 3_001)]))
+    session = SessionView(view, False)
+    blocks = session.number_responses([(0, 3_000)], with_uid, with_change_number)
+    lines = next(blocks)
+    view.apply(changes(view, gone=[1, 2_500]))  # while the client takes the first block
+    lines += b"".join(blocks)
+    answers = re.findall(rb"\* (\d+) FETCH \((?:UID (\d+))? ?(?:MODSEQ \((\d+)\))?\)\r\n", lines)
+    assert len(answers) == 2_999
+    for number, uid, modified in answers:
+        assert not with_uid or uid == number
+        assert not with_change_number or modified == (b"101" if int(number) > 2_000 else b"100")
 
 
 # --- recent ---
@@ -395,8 +448,9 @@ class Sessions(RuleBasedStateMachine):
     def store_silently(self, data: st.DataObject, flags: int, who: int) -> None:
         client = self.clients[who]
         uids = data.draw(st.sets(st.sampled_from(list(self.view.uids)), min_size=1))
+        before = self.view.change_number
         self.view.apply(changes(self.view, [(uid, flags) for uid in uids]))
-        client.session.note_own_change(self.view.change_number)
+        client.session.note_own_change(before, self.view.change_number, compress(sorted(uids)))
         text = self.view.table.texts[flags][7:-1]
         client.flags = [text if uid in uids else old for uid, old in zip(client.uids, client.flags, strict=True)]
 

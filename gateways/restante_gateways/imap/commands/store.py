@@ -63,7 +63,7 @@ class Store:
             s.enable_condstore()
         if not spans:
             return OK("Nothing to change.")
-        asked = view.uid_ranges(spans)
+        asked, before = view.uid_ranges(spans), view.folder.change_number
         pending = PendingStore(asked, view.folder.table.changed(self.applied))
         view.folder.pending.append(pending)
         try:
@@ -81,10 +81,11 @@ class Store:
             await s.absorb(response.changes, response.commit)
         finally:
             view.folder.pending.remove(pending)
-        view.note_own_change(response.commit.change_number)
-        view.surprises |= pending.surprises
         left_alone = [(run.first, run.last) for run in response.modified_uids]
-        return await self._answer(s, subtract(asked, left_alone), left_alone)
+        changed = subtract(asked, left_alone)
+        view.note_own_change(before, response.commit.change_number, changed)
+        view.surprises |= pending.surprises
+        return await self._answer(s, changed, left_alone)
 
     async def _answer(self, s: Session, changed: list[tuple[int, int]], left_alone: list[tuple[int, int]]) -> Status:
         view = s.view
