@@ -73,6 +73,7 @@ class Listener(abc.ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._resume: dict[int, asyncio.TimerHandle] = {}
+        self._draining = False  # who comes in from now on is told at once
 
     @property
     def addresses(self) -> list[Endpoint]:
@@ -86,6 +87,7 @@ class Listener(abc.ABC):
 
     async def drain(self, timeout_seconds: float) -> None:
         """Stops accepting, tells the sessions, waits at most `timeout_seconds` for them, then cuts what is left."""
+        self._draining = True
         self._stop_accepting()
         self._tell_draining()
         if await self._wait_idle(timeout_seconds):
@@ -237,6 +239,8 @@ class StreamListener(Listener):
     async def _serve(self, client: socket.socket, peer: Peer) -> None:
         connection = Connection(self._loop, peer, self.settings.bounds)
         self._connections.add(connection)
+        if self._draining:  # it waited in the queue, or for its PROXY header
+            connection.interrupt(Draining())
         try:
             if self.settings.implicit_tls and self._certificates is not None:
                 connection.begin_tls(self._certificates.context)
@@ -318,6 +322,8 @@ class ProtocolListener(Listener):
             return
         if not released:
             self._sessions[session] = transport
+            if self._draining:
+                session.drain()
 
     def _tell_draining(self) -> None:
         for session, transport in list(self._sessions.items()):
@@ -330,12 +336,15 @@ class ProtocolListener(Listener):
                 transport.abort()
 
     async def _wait_idle(self, timeout_seconds: float) -> bool:
+        until = self._loop.time() + timeout_seconds
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self._idle.wait()
+                while self._sessions or self._tasks:  # a task may yet begin a session
+                    await self._idle.wait()
+                    await super()._wait_idle(max(0.0, until - self._loop.time()))
         except TimeoutError:
             return False
-        return await super()._wait_idle(timeout_seconds)
+        return True
 
 
 async def _read_proxy_header(loop: asyncio.AbstractEventLoop, client: socket.socket) -> ProxyHeader:

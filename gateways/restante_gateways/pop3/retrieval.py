@@ -143,8 +143,15 @@ class Retriever:
         Raises MessageNotFound when it was deleted elsewhere, and any RestanteError.
         """
         loop = asyncio.get_running_loop()
-        self._used_at = loop.time()
-        until = self._used_at + PATIENCE_SECONDS
+        until = loop.time() + PATIENCE_SECONDS
+        self._used_at = math.inf  # however long the core takes
+        try:
+            return await self._find(number, want, until)
+        finally:
+            self._used_at = loop.time()
+
+    async def _find(self, number: int, want: Want, until: float) -> Cell:
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 if not self._on_the_way(number, want):

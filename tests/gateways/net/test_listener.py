@@ -245,6 +245,32 @@ def test_draining_tells_sessions_waits_for_them_and_cuts_the_rest(run: Run) -> N
     run(main)
 
 
+def test_who_waits_in_the_queue_when_draining_begins_is_told_too(run: Run) -> None:
+    async def polite(connection: Connection) -> None:
+        connection.write(b"hello\r\n")
+        try:
+            await echo(connection)
+        except Draining:
+            connection.write(b"* BYE\r\n")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with listening(polite) as listener:
+            client = socket.create_connection(listener.addresses[0])  # without a turn of the loop: nobody accepts
+            client.setblocking(False)
+            began = loop.time()
+            draining = asyncio.ensure_future(listener.drain(5.0))
+            heard = b""
+            while piece := await loop.sock_recv(client, 100):
+                heard += piece
+            client.close()
+            await draining
+            assert heard == b"hello\r\n* BYE\r\n"
+            assert loop.time() - began < 2.0
+
+    run(main)
+
+
 def test_an_uninterruptible_read_is_ended_by_time_alone(run: Run) -> None:
     outcome: list[object] = []
 
@@ -541,6 +567,29 @@ def test_sessions_that_are_protocols_are_served_counted_and_drained(
         writer.close()
         await draining
         assert value(listener, "restante_gateway_connections") == 0
+
+    run(main)
+
+
+def test_protocols_of_those_who_wait_in_the_queue_are_drained_too(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        listener = ProtocolListener(
+            ListenerSettings("test"),
+            sockets.bind("127.0.0.1", 0),
+            EchoProtocol,
+            limiter=ConnectionLimiter(ConnectionLimits()),
+            metrics=GatewayMetrics("test", CollectorRegistry()),
+        )
+        listener.start()
+        client = socket.create_connection(listener.addresses[0])
+        client.setblocking(False)
+        began = loop.time()
+        await listener.drain(5.0)
+        assert value(listener, "restante_gateway_connections") == 0
+        assert loop.time() - began < 2.0
+        assert await loop.sock_recv(client, 100) == b"421 bye\r\n"
+        client.close()
 
     run(main)
 

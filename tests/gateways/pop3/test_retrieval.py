@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from restante import errors
+from restante.v1.message_pb2 import StreamMessagesResponse
 from restante_gateways.pop3 import retrieval
 from restante_gateways.pop3.retrieval import Cell, Retriever
 from restante_gateways.pop3.snapshot import Snapshot
@@ -126,6 +129,23 @@ async def test_a_core_that_stays_away_is_waited_for_only_so_long(monkeypatch: py
         await drop.read(1)
     drop.core.away = False
     assert await drop.read(1) == drop.account.messages[1]
+    await drop.close()
+
+
+async def test_a_client_that_waits_for_a_slow_core_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "IDLE_SECONDS", 0.05)
+    drop = Drop(some_messages(3))
+    answer = drop.core._batches
+
+    async def slowly(*given: Any, **named: Any) -> AsyncIterator[StreamMessagesResponse]:
+        await asyncio.sleep(0.3)
+        for response in answer(drop.account, *given):
+            yield response
+
+    monkeypatch.setattr(drop.retriever, "_open_stream", slowly)
+    assert await drop.read(1) == drop.account.messages[1]
+    await asyncio.sleep(0.3)
+    assert drop.retriever._walk is None  # and then it is
     await drop.close()
 
 
