@@ -8,6 +8,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from restante.errors import AccountNotFound, InvalidAddress, InvalidArgument
 from restante.v1.admin_pb2 import SentCopyPolicy
+from restante_server.db.marks import DIRECTORY, mark
 from restante_server.db.schema import account, credential, mailbox
 from restante_server.directory import addresses, credentials, domains, names, states
 from restante_server.store import mailboxes
@@ -155,6 +156,8 @@ def change(tx: Connection, address: str, edit: Edit) -> Account:
         values["enabled"] = edit.enabled
     if edit.administrator is not None:
         values["administrator"] = edit.administrator
+    if edit.enabled is not None or edit.administrator is not None:
+        mark(tx, DIRECTORY)  # `postmaster` may lead to another now
     if edit.sent_copy is not None:
         values["sent_copy"] = edit.sent_copy
     if values:

@@ -7,6 +7,7 @@ old. Who places a message still notices in its transaction that a mailbox has go
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class KnownRecipients:
         self._seconds, self._most = seconds, most
         self._entries: dict[str, Known] = {}  # in order of arrival: the oldest make room
         self._weight = 0
+        self._lock = threading.Lock()  # of a look at the generation with what follows from it
         self.generation = 0
         """Changes with `forget`. To be taken before the database is asked, and given to `keep` with the answer."""
 
@@ -49,16 +51,22 @@ class KnownRecipients:
         return known is not None and known.open
 
     def keep(self, generation: int, resolution: Resolution, *, open: bool | None = None) -> None:
-        """Remember an answer. `open` None: nobody looked, and what was known of that stays."""
-        if generation != self.generation or resolution.kind not in FORMS:
+        """Remember an answer. `open` None: nobody looked; what was known of that stays as long as it would have."""
+        if resolution.kind not in FORMS or any(target.kind is Kind.UNKNOWN for target in resolution.targets):
             return
-        if any(target.kind is Kind.UNKNOWN for target in resolution.targets):
-            return
+        now = time.monotonic()
+        with self._lock:
+            if generation == self.generation:
+                self._put(resolution, open, now)
+
+    def _put(self, resolution: Resolution, open: bool | None, now: float) -> None:
+        good_until = now + self._seconds
         before = self._entries.pop(resolution.address, None)
         if before is not None:
             self._weight -= 1 + len(before.resolution.targets)
-            open = before.open if open is None else open
-        self._entries[resolution.address] = Known(resolution, bool(open), time.monotonic() + self._seconds)
+            if open is None and before.open and before.good_until > now:
+                open, good_until = True, before.good_until
+        self._entries[resolution.address] = Known(resolution, bool(open), good_until)
         self._weight += 1 + len(resolution.targets)
         while self._weight > self._most:
             oldest = self._entries.pop(next(iter(self._entries)))
@@ -66,5 +74,6 @@ class KnownRecipients:
 
     def forget(self) -> None:
         """The directory has changed."""
-        self.generation += 1
-        self._entries, self._weight = {}, 0
+        with self._lock:
+            self.generation += 1
+            self._entries, self._weight = {}, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, case, delete, select
 
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import account, account_change, revoked_session
@@ -70,10 +70,17 @@ def fetch(tx: Connection, account_id: int) -> AccountState | None:
 
 
 def note_change(tx: Connection, account_id: int, credential_version: int) -> None:
-    """Let every core know that the account is another now; sessions below `credential_version` are over."""
+    """Let every core know that the account is another now; sessions below `credential_version` are over.
+
+    What another core has noted of a higher version stands: it may have ended sessions since this one looked.
+    """
     values = {"credential_version": credential_version, "changed_at": now_microseconds(tx)}
+    noted, new = account_change.c.credential_version, credential_version
+    highest = case((noted > new, noted), else_=new)
     statement = insert_into(tx, account_change).values(account_id=account_id, **values)
-    tx.execute(statement.on_conflict_do_update(index_elements=["account_id"], set_=values))
+    tx.execute(
+        statement.on_conflict_do_update(index_elements=["account_id"], set_=values | {"credential_version": highest})
+    )
 
 
 def revoke(tx: Connection, session_id: int, token_seconds: int) -> int:

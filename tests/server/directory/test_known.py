@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from restante_server.directory.known import KnownRecipients
@@ -40,6 +42,37 @@ def test_whether_it_is_open_stays_known_until_somebody_looks_again() -> None:
         found = recipients.get(ALICE.address)
         assert found is not None
         assert found.open is expected
+
+
+def test_what_is_open_is_so_no_longer_than_when_somebody_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: moment)
+    recipients = KnownRecipients(seconds=2.0)
+    recipients.keep(0, ALICE, open=True)
+    moment = 101.9
+    recipients.keep(0, ALICE)
+    assert recipients.is_open(ALICE.address)
+    moment = 102.0
+    assert not recipients.is_open(ALICE.address)
+    recipients.keep(0, ALICE)
+    assert recipients.get(ALICE.address) is not None
+    assert not recipients.is_open(ALICE.address)
+
+
+def test_a_change_amid_the_keeping_of_an_answer_empties_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipients = KnownRecipients()
+    lane = threading.Thread(target=recipients.forget)
+
+    def meanwhile() -> float:
+        if lane.ident is None:
+            lane.start()
+            lane.join(0.2)
+        return 100.0
+
+    monkeypatch.setattr("time.monotonic", meanwhile)
+    recipients.keep(recipients.generation, ALICE)
+    lane.join()
+    assert recipients.get(ALICE.address) is None
 
 
 def test_entries_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:

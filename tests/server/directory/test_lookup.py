@@ -6,6 +6,7 @@ import pytest
 
 from restante.errors import InvalidAddress
 from restante_server.db.engine import Database
+from restante_server.db.marks import DIRECTORY
 from restante_server.db.operation import Call
 from restante_server.directory import accounts, aliases, domains, lookup
 from restante_server.directory.lookup import Kind, Resolution
@@ -135,3 +136,17 @@ async def test_many_are_resolved_in_order_as_each_alone(people: Database) -> Non
     assert [one.address for one in many] == wanted
     for place in (0, 1, 2, 601, 602):
         assert many[place] == await where(people, wanted[place])
+
+
+ALICE_EDITS = [accounts.Edit(enabled=False), accounts.Edit(administrator=True), accounts.Edit(quota_octets=5)]
+
+
+@pytest.mark.parametrize("edit", ALICE_EDITS)
+async def test_a_change_of_an_account_that_may_lead_mail_elsewhere_is_told(
+    people: Database, edit: accounts.Edit
+) -> None:
+    """Who remembers where addresses lead must forget it: `postmaster` is who is enabled, administrators first."""
+    told: list[str] = []
+    people.when_committed(DIRECTORY, lambda: told.append(DIRECTORY))
+    await people.write(Call(lambda tx: accounts.change(tx, "alice@example.test", edit)))
+    assert told == [DIRECTORY]

@@ -55,6 +55,14 @@ async def test_every_changed_octet_makes_a_token_worthless(directory: Directory)
             await directory.sessions.open(junk, NOW)
 
 
+async def test_a_version_noted_late_takes_nothing_back(directory: Directory) -> None:
+    """Two cores change one account: who looked first may note last."""
+    for version in (5, 3):
+        await directory.db.write(Call(lambda tx, version=version: states.note_change(tx, 1, version)))  # type: ignore[misc]
+    changes = await directory.db.read(states.look, 0, SETTINGS.sessions.token_seconds)
+    assert [ended.credential_version for ended in changes.ended if ended.account_id == 1] == [5]
+
+
 async def test_a_token_lapses(directory: Directory) -> None:
     token = (await begin(directory)).session_token
     await directory.sessions.open(token, NOW + LIFE - 1)
