@@ -49,6 +49,12 @@ _locked = (
 _resting = select(content_pin.c.pin_id).where(
     content_pin.c.content_id == EVERYTHING, content_pin.c.expires_at > bindparam("now")
 )
+# What is being noticed again at this moment is left to the next round: whoever notices it has not let go of it yet.
+_ours = (
+    select(content_garbage.c.content_id)
+    .where(content_garbage.c.content_id.in_(bindparam("ids", expanding=True)))
+    .with_for_update(skip_locked=True)
+)
 # Collectors hold the store's row together, whoever has them rest holds it alone: they wait for each other.
 _together = select(store.c.store_id).with_for_update(read=True)
 _alone = select(store.c.store_id).with_for_update()
@@ -69,10 +75,16 @@ _held = (
 
 
 def notice(tx: Connection, content_ids: Iterable[int], now: int) -> None:
-    """These contents have lost one who held them; whether it was the last the collector finds out."""
-    rows = [{"content_id": content_id, "noticed_at": now} for content_id in dict.fromkeys(content_ids)]
+    """These contents have lost one who held them; whether it was the last the collector finds out.
+
+    A row that is there is written anew, and so locked until the commit: a collector that sees the holder still must not
+    take the row away.
+    """
+    rows = [{"content_id": content_id, "noticed_at": now} for content_id in sorted(set(content_ids))]
     if rows:
-        tx.execute(insert_into(tx, content_garbage).on_conflict_do_nothing(index_elements=["content_id"]), rows)
+        insert = insert_into(tx, content_garbage)
+        again = {"noticed_at": insert.excluded.noticed_at}
+        tx.execute(insert.on_conflict_do_update(index_elements=["content_id"], set_=again), rows)
 
 
 def lapse_pins(tx: Connection, now: int, limit: int = 1_000) -> int:
@@ -109,16 +121,21 @@ def bury(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
     tx.execute(_together)
     if tx.execute(_resting, {"now": now_microseconds(tx)}).first() is not None:
         return {}
-    held = set(tx.scalars(_held, {"ids": ids}))
+    ours = list(tx.scalars(_ours, {"ids": ids}))
+    if not ours:
+        return {}
+    held = set(tx.scalars(_held, {"ids": ours}))
     free = {
-        row.content_id: row.file_name if row.place == Place.FILE else None for row in rows if row.content_id not in held
+        row.content_id: row.file_name if row.place == Place.FILE else None
+        for row in rows
+        if row.content_id in ours and row.content_id not in held
     }
     if free:
         mark_dead(tx, list(free))
     finished = [content_id for content_id, file_name in free.items() if file_name is None]
     if finished:
         remove(tx, finished)
-    tx.execute(delete(content_garbage).where(content_garbage.c.content_id.in_(ids)))
+    tx.execute(delete(content_garbage).where(content_garbage.c.content_id.in_(ours)))
     return free
 
 

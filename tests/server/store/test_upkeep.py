@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from sqlalchemy import Connection, func, select
 
 from restante.config import Store
 from restante_server.db import schema
+from restante_server.db.engine import open_database
+from restante_server.db.group import Locks
 from restante_server.db.operation import Call
 from restante_server.store import changes, garbage, mailboxes, removal, requests, upkeep
 from restante_server.store.garbage import Collector
@@ -94,6 +98,36 @@ async def test_many_expired_request_ids_go_a_bounded_number_at_a_time(box: Box) 
     await upkeep.tidy(box.database, Store(), NOW + 600)
     left = select(func.count()).where(schema.request.c.mailbox_id == 0)
     assert await box.database.read(lambda tx: tx.execute(left).scalar_one()) == 100
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("dialect", ["postgresql"])  # SQLite has one writer: nothing happens while a collector looks
+async def test_a_content_let_go_of_while_the_collector_looks_is_collected_later(
+    box: Box, database_url: str, locks: Locks, tmp_path: Path
+) -> None:
+    """It was noticed before, and held still when the collector looked: the last notice must not be lost."""
+    await box.fill(box.inbox, 2)  # of one content
+    await box.write(removal.remove, uids(box.inbox, 1), Mode.HARD, NOW)
+    let_go, may_commit = threading.Event(), threading.Event()
+
+    def last(tx: Connection) -> None:
+        removal.remove(tx, box.id, uids(box.inbox, 2), Mode.HARD, NOW)
+        let_go.set()
+        assert may_commit.wait(10)
+
+    elsewhere = open_database(database_url, locks=locks)  # another core
+    removing = asyncio.create_task(elsewhere.write(Call(last, mailboxes=frozenset({box.id}))))
+    try:
+        await asyncio.to_thread(let_go.wait, 10)
+        collector = Collector(box.database, tmp_path)
+        async with asyncio.timeout(5):
+            assert await collector.collect(NOW) == 0
+        may_commit.set()
+        await removing
+        assert await collector.collect(NOW) == 1
+    finally:
+        may_commit.set()
+        await elsewhere.close()
 
 
 async def test_the_sweep_removes_only_old_files_that_no_row_names(
