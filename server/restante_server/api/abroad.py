@@ -63,7 +63,8 @@ class Abroad:
     def tell(self, touched: Mapping[int, Touched]) -> None:
         """Note what this core has committed; it is sent soon."""
         for mailbox_id, what in touched.items():
-            self._waiting[mailbox_id] = what.change_number
+            # A commit in several lanes may be told after a later one.
+            self._waiting[mailbox_id] = max(what.change_number, self._waiting.get(mailbox_id, 0))
         self._wake.set()
 
     async def send(self) -> None:

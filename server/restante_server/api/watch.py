@@ -153,8 +153,8 @@ class Watcher:
         answered: bool = False,
         deltas: Deltas = NO_DELTAS,
     ) -> None:
-        if change_number <= subscription.since:
-            return
+        if change_number <= subscription.since or self._subscriptions.get(subscription.id) is not subscription:
+            return  # told already; or dropped by what the same commit told a neighbour
         if self._call.core.authenticator.is_over(subscription.caller):
             self._end_subscription(subscription)  # logged off at another core, which tells nobody
             return
@@ -209,13 +209,12 @@ class Watcher:
         read = partial(mailboxes.change_number, mailbox_id=subscription.mailbox_id)
         try:
             number = await self._call.core.dispatcher.short_read(read)
-        except RestanteError as error:
-            self._reset(subscription, error)
+        except Exception as error:  # noqa: BLE001 - the client is told; the fault is logged
+            self._reset(subscription, translate(error, "Watch"))
             return
         finally:
             subscription.reading = False
-        if self._subscriptions.get(subscription.id) is subscription:
-            self._hint(subscription, number, frozenset())
+        self._hint(subscription, number, frozenset())
 
     async def _tell_changes(self, subscription: _Subscription) -> None:
         read = partial(
@@ -291,12 +290,21 @@ class Watcher:
         self._wake.set()
 
     def _overflow(self) -> None:
-        """The client is too slow: every subscription starts again. What is not of a subscription is kept."""
-        self._queue = deque(notice for notice in self._queue if not notice.subscription_id)
+        """The client is too slow: every subscription starts again.
+
+        What is not of a subscription is kept, and the last word to one that has ended before.
+        """
+        kept = [notice for notice in self._queue if not notice.subscription_id]
+        ended = {
+            notice.subscription_id: notice
+            for notice in self._queue
+            if notice.subscription_id and notice.WhichOneof("notice") in ("reset", "rejected")
+        }
         for subscription_id in list(self._subscriptions):
             self._drop(subscription_id)
             reset = ResetReason.RESET_REASON_TOO_SLOW
-            self._queue.append(WatchResponse(subscription_id=subscription_id, reset=reset))
+            ended[subscription_id] = WatchResponse(subscription_id=subscription_id, reset=reset)
+        self._queue = deque([*kept, *ended.values()])
         self._queued_octets = sum(notice.ByteSize() for notice in self._queue)
         if len(self._queue) > self._most + MAX_QUEUED:
             self._end(StoreBusy("The watcher does not read."))

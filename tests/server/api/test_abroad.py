@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -39,6 +41,13 @@ def test_what_does_not_fit_is_left_for_the_next() -> None:
         rounds += 1
     assert len(told) == 1_000
     assert rounds > 1
+
+
+def test_a_commit_told_late_takes_nothing_back() -> None:
+    core = Abroad("postgresql:///nowhere", cast(Any, SimpleNamespace(tell_abroad=lambda tell: None)))
+    core.tell({7: Touched(6), 9: Touched(3)})
+    core.tell({7: Touched(5), 9: Touched(4)})  # one lane's effects may come after another's
+    assert core._waiting == {7: 6, 9: 4}
 
 
 @pytest.mark.postgres

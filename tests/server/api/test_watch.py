@@ -29,6 +29,7 @@ from restante.v1.session_pb2 import ChangePasswordRequest, LogoffRequest, Scope
 from restante.v1.sync_pb2 import (
     RESET_REASON_EPOCH_CHANGED,
     RESET_REASON_FOLDER_GONE,
+    RESET_REASON_HISTORY_GONE,
     RESET_REASON_TOO_SLOW,
     Subscription,
     WatchMailboxesRequest,
@@ -38,6 +39,7 @@ from restante.v1.sync_pb2 import (
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_server.api import notify, watch
 from restante_server.api.caller import Caller
+from restante_server.db.errors import DatabaseError
 from restante_server.db.operation import Call as Write
 from restante_server.directory import states
 from tests.server.api.served import Served, request_id, served, token_metadata
@@ -252,6 +254,40 @@ async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served, monke
         notice = await anext(notices)
     assert (notice.subscription_id, notice.reset) == (7, RESET_REASON_TOO_SLOW)  # never silence
     assert not core.core.notifier._watched
+
+
+async def test_the_last_word_to_a_subscription_outlives_the_reset_of_the_others(
+    core: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "MAX_QUEUED", 6)
+    token = await token_of(core)
+    caller = await core.core.authenticator.session(token, core_caller())
+    lagging = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    await lagging.subscribe(Subscription(subscription_id=1, folder_id=999))  # there is none
+    await lagging.subscribe(Subscription(subscription_id=2))
+    await lagging.subscribe(Subscription(subscription_id=3))
+    async with asyncio.timeout(30):
+        while lagging._subscriptions:
+            await append(core, token)
+    told = list(lagging._queue)
+    assert [notice.rejected for notice in told if notice.subscription_id == 1] == ["FOLDER_NOT_FOUND"]
+    for one in (2, 3):  # nothing after the reset, though both were to be told of the same commit
+        assert [notice.reset for notice in told if notice.subscription_id == one] == [RESET_REASON_TOO_SLOW]
+    lagging.close()
+
+
+async def test_a_mailbox_whose_number_cannot_be_read_is_reset(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = await core.core.authenticator.session(await token_of(core), core_caller())
+    watcher = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+
+    async def broken(read: object) -> int:
+        raise DatabaseError("a fault of ours")
+
+    monkeypatch.setattr(core.core.dispatcher, "short_read", broken)
+    await watcher.subscribe(Subscription(subscription_id=5))
+    async with aclosing(watcher.notices()) as notices, asyncio.timeout(5):  # type: ignore[type-var]
+        assert (await anext(notices)).HasField("subscribed")
+        assert (await anext(notices)).reset == RESET_REASON_HISTORY_GONE
 
 
 async def test_octets_are_bounded_as_well_as_notices(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
