@@ -90,8 +90,17 @@ class FolderView:
         return len(self.uids)
 
     def load(self, rows: FolderChanges) -> None:
-        """Add a batch of the first snapshot; batches come in ascending UID order."""
-        self._add_new(rows, 0, self._state_reader(rows))
+        """Add a batch of the first snapshot; batches come in ascending UID order.
+
+        A large folder is read in pieces: the last batches, which begin above a change number, tell what changed since
+        the first one.
+        """
+        if rows.since_change_number:
+            self._remove(_vanished(rows))
+            self._merge_rows(rows)
+            self.change_number = max(self.change_number, rows.change_number)
+        else:
+            self._add_new(rows, 0, self._state_reader(rows))
         self._note_marks(rows)
 
     def apply(self, changes: FolderChanges) -> bool:
@@ -104,7 +113,7 @@ class FolderView:
         if changes.since_change_number > self.change_number:
             raise Gap
         if changes.vanished_uids:
-            self._remove(merge((gone.first, min(gone.last, 0xFFFF_FFFF)) for gone in changes.vanished_uids))
+            self._remove(_vanished(changes))
         self._merge_rows(changes)
         self.change_number = changes.change_number
         self._note_marks(changes)
@@ -127,10 +136,13 @@ class FolderView:
         while count and self.change_numbers[count - 1] > change_number:
             count -= 1  # what was added here since the snapshot was read is not in it
         gone = subtract([(self.uids[0], self.uids[count - 1])], there) if count else []
-        self._remove(gone)
+        gone += (run for rows in batches for run in _vanished(rows))
+        self._remove(merge(gone))
         for rows in batches:
             self._merge_rows(rows)
             self._note_marks(rows)
+            if rows.since_change_number:  # as in `load`
+                change_number = max(change_number, rows.change_number)
         self.change_number = change_number
         return True
 
@@ -285,6 +297,10 @@ class FolderView:
             for state in set(self.states)
         }
         self.states = array("I", map(moved.__getitem__, self.states))
+
+
+def _vanished(changes: FolderChanges) -> list[Range]:
+    return merge((gone.first, min(gone.last, 0xFFFF_FFFF)) for gone in changes.vanished_uids)
 
 
 def _without(column: array[int], cuts: Sequence[Range]) -> array[int]:

@@ -134,6 +134,55 @@ def test_a_snapshot_replaces_what_is_known() -> None:
     ]
 
 
+def pieces_of_a_large_folder(view: FolderView) -> list[FolderChanges]:
+    """As the core streams them: each as of its own moment, then what changed since the first, in pieces too."""
+    rows = [
+        changes(view, [(1, 0), (2, 0), (3, 0)], number=100, since=0),
+        changes(view, [(4, 0), (5, 0), (6, 0)], number=102, since=0),
+        changes(view, [(7, 0)], number=104, since=0),  # came meanwhile
+        changes(view, [(1, SEEN), (4, SEEN)], gone=[2], number=104, since=100),
+        changes(view, [(7, 0), (8, SEEN)], number=104, since=100),
+    ]
+    rows[1].change_numbers[:] = [101, 100, 100]
+    rows[3].change_numbers[:] = [103, 104]
+    return rows
+
+
+def test_a_snapshot_read_in_pieces_ends_with_what_changed_meanwhile() -> None:
+    view = FolderView(1, 7, 100)
+    for rows in pieces_of_a_large_folder(view):
+        view.load(rows)
+    assert list(view.uids) == [1, 3, 4, 5, 6, 7, 8]
+    assert [view.flags_of(at).system for at in range(7)] == [SEEN, 0, SEEN, 0, 0, 0, SEEN]
+    assert view.change_number == 104 and view.uid_next == 9
+    session = SessionView(view, False)
+    assert session.count == 7 and told(session) == []
+
+
+def test_a_view_is_compared_with_a_snapshot_read_in_pieces() -> None:
+    view = folder(1, 2, 3, 4, 5, 6)
+    session = SessionView(view, False)
+    view.apply(changes(view, gone=[5]))
+    assert view.add(7, 70, Flags(), 103)
+    rows = pieces_of_a_large_folder(view)
+    del rows[1].uids[1], rows[1].message_ids[1], rows[1].flags[1], rows[1].change_numbers[1], rows[1].keyword_sets[1]
+    assert view.apply_snapshot(rows, 102)
+    assert list(view.uids) == [1, 3, 4, 6, 7, 8]
+    assert view.change_number == 104
+    assert [line for line in told(session) if b"EXPUNGE" in line] == [b"* 5 EXPUNGE", b"* 2 EXPUNGE"]
+    assert fetched(session) == [
+        b"* %d FETCH (UID %d FLAGS (%b))" % (number, uid, flags)
+        for number, uid, flags in [
+            (1, 1, b"\\Seen"),
+            (2, 3, b""),
+            (3, 4, b"\\Seen"),
+            (4, 6, b""),
+            (5, 7, b"\\Recent"),
+            (6, 8, b"\\Seen \\Recent"),
+        ]
+    ]
+
+
 def test_what_was_added_since_the_snapshot_was_read_stays() -> None:
     view = folder(1, 2, 3)
     session = SessionView(view, read_only=False)
