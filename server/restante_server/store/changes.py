@@ -268,11 +268,11 @@ def folder_changes(
     if facts is None:
         raise FolderNotFound(folder_id=folder_id)
     change_number, uid_next, recent_uid, history_from = facts
-    if since < history_from:
-        raise CursorInvalid
     rows: Sequence[Any] = []
     vanished = EMPTY
-    if change_number > since:
+    if change_number > since:  # else nothing happened to it, however long ago that was
+        if since < history_from:
+            raise CursorInvalid
         rows = prepared.rows(tx, _changed, where | {"most": most + 1})
         if len(rows) > most:
             raise ResultTooLarge(rpc="FolderService/OpenFolder")

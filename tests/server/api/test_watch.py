@@ -18,9 +18,11 @@ from restante.link import CoreLink
 from restante.v1.admin_pb2 import SetPasswordRequest, UpdateAccountRequest
 from restante.v1.folder_pb2 import CreateFolderRequest, DeleteFolderRequest
 from restante.v1.message_pb2 import (
+    DELETE_MODE_SOFT,
     FLAG_OPERATION_REPLACE,
     SECTION_KIND_WHOLE,
     AppendMessageRequest,
+    DeleteMessagesRequest,
     Section,
     StreamMessagesRequest,
     UpdateMessagesRequest,
@@ -42,6 +44,7 @@ from restante_server.api.caller import Caller
 from restante_server.db.errors import DatabaseError
 from restante_server.db.operation import Call as Write
 from restante_server.directory import states
+from restante_server.store import changes
 from tests.server.api.served import Served, request_id, served, token_metadata
 
 MESSAGE = b"Subject: a\r\n\r\nb\r\n"
@@ -192,6 +195,22 @@ async def test_a_late_hint_of_another_folder_loses_nothing(core: Served, monkeyp
     monkeypatch.setattr(core.core.notifier, "changed", tell)
     await append(core, token, folder_id=2)  # ... when that of a later change to another folder is
     assert (await watcher.read(1)).folder.change_number == late
+
+
+async def test_a_folder_that_was_quiet_for_longer_than_removals_are_kept_is_watched(core: Served) -> None:
+    token = await token_of(core)
+    mailbox_id = (await core.session("bob")).mailbox_id
+    await append(core, token, folder_id=2)
+    removed = MessageSet(folder_id=2, uids=[IdRange(first=1, last=1)])
+    delete = DeleteMessagesRequest(messages=removed, mode=DELETE_MODE_SOFT)
+    await core.call("MessageService/DeleteMessages", delete, token=token)
+    forget = partial(changes.forget_history, mailbox_id=mailbox_id, before=1 << 62)
+    assert await core.core.db.write(Write(forget, mailboxes=frozenset({mailbox_id}))) == 1
+    watcher = Watcher(core, token=token)
+    await watcher.subscribe(folder_id=INBOX)  # from the number that the folder has: nothing happened since
+    await watcher.silent()
+    number = await append(core, token)
+    assert (await watcher.read()).folder.change_number == number
 
 
 async def test_what_happens_in_other_folders_is_not_told(core: Served) -> None:

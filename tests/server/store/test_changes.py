@@ -50,6 +50,18 @@ async def test_history_is_kept_for_a_time_and_then_said_to_be_gone(box: Box) -> 
     assert (await box.read(changes.folder_changes, box.inbox, first)).vanished == IdSet.of([2])
 
 
+async def test_nothing_is_missing_of_a_folder_that_was_quiet_for_longer(box: Box) -> None:
+    await box.fill(box.archive, 2)
+    quiet = await box.read(mailboxes.change_number)
+    await box.fill(box.inbox, 2)
+    await box.write(removal.remove, uids(box.inbox, 1), Mode.SOFT, NOW)
+    assert await box.write(changes.forget_history, NOW + 1) == 1
+    found = await box.read(changes.folder_changes, box.archive, quiet)
+    assert (found.uids, found.vanished, found.change_number) == ([], EMPTY, quiet)
+    with pytest.raises(CursorInvalid):
+        await box.read(changes.folder_changes, box.archive, quiet - 1)
+
+
 async def test_a_delta_is_cut_into_pieces_by_rows_and_by_keywords(box: Box) -> None:
     await box.fill(box.inbox, 5)
     await box.write(flags.change_flags, uids(box.inbox, 1), FlagChange.ADD, 0, ["aaaa"])
