@@ -66,7 +66,7 @@ def expected_reasons(steps: Sequence[Step]) -> set[str]:
     def within(value: Any) -> Iterator[str]:
         if isinstance(value, dict):
             for key, item in value.items():
-                if key in ("reason", "rejected") and isinstance(item, str):
+                if key == "reason" and isinstance(item, str):
                     yield item
                 yield from within(item)
         elif isinstance(value, list):

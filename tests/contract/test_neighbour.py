@@ -280,7 +280,7 @@ def watch(world: World, *, fixed: bool = False) -> list[Try]:
 
     def only_rejected(answer: Any) -> bool:
         notice = answer.notice if fixed else answer
-        return bool(notice.rejected == "MAILBOX_NOT_FOUND")
+        return isinstance(errors.from_status(notice.rejected), errors.MailboxNotFound)
 
     if fixed:
         return [Try(sync_pb2.WatchMailboxesRequest(subscriptions=wanted), answer=only_rejected)]

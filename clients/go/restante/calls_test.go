@@ -18,6 +18,14 @@ import (
 	restantev1 "github.com/restante/restante/clients/go/restante/v1"
 )
 
+func ofReason(reason Reason) *Error {
+	code, known := reasonCodes[reason]
+	if !known {
+		code = codes.Unknown
+	}
+	return &Error{Code: code, Reason: reason}
+}
+
 // statusOf is a status as the server makes it.
 func statusOf(t *testing.T, reason Reason, metadata map[string]string, retry time.Duration) *statuspb.Status {
 	t.Helper()

@@ -183,10 +183,10 @@ func (c *Client) notices(
 		notices, late := watched.take()
 		for _, notice := range notices {
 			switch kind := notice.GetNotice().(type) {
-			case *restantev1.WatchResponse_Reset_:
+			case *restantev1.WatchResponse_ResetReason:
 				return nil
 			case *restantev1.WatchResponse_Rejected:
-				again, err := c.rejected(ctx, ofReason(Reason(kind.Rejected)), token, retry)
+				again, err := c.rejected(ctx, ofRefusal(kind.Rejected), token, retry)
 				if !again {
 					return err
 				}
@@ -268,7 +268,7 @@ func (c *Client) Sync(
 					switch kind := change.GetChange().(type) {
 					case *restantev1.SyncMailboxResponse_Checkpoint:
 						wanted.Cursor = kind.Checkpoint.GetCursor()
-					case *restantev1.SyncMailboxResponse_Reset_:
+					case *restantev1.SyncMailboxResponse_ResetReason:
 						wanted.Cursor, again = nil, true
 					}
 				}

@@ -132,13 +132,12 @@ func asError(err error) *Error {
 	return &Error{Code: codes.Unknown, Message: err.Error()}
 }
 
-// ofReason is the error of a reason that came alone, without a status.
-func ofReason(reason Reason) *Error {
-	code, known := reasonCodes[reason]
-	if !known {
-		code = codes.Unknown
+// ofRefusal is the error of a subscription that was refused or has ended.
+func ofRefusal(from *statuspb.Status) *Error {
+	if err := FromStatus(from); err != nil {
+		return asError(err)
 	}
-	return &Error{Code: code, Reason: reason, Message: "The server refused it."}
+	return &Error{Code: codes.Unknown, Message: "The server refused it."}
 }
 
 func unavailable(message string) *Error { return &Error{Code: codes.Unavailable, Message: message} }

@@ -194,7 +194,7 @@ func (w *watchStream) receive(response *restantev1.WatchResponse) {
 		watched.since = max(watched.since, notice.Folder.GetChangeNumber())
 	case *restantev1.WatchResponse_Mailbox:
 		watched.since = max(watched.since, notice.Mailbox.GetChangeNumber())
-	case *restantev1.WatchResponse_Reset_, *restantev1.WatchResponse_Rejected:
+	case *restantev1.WatchResponse_ResetReason, *restantev1.WatchResponse_Rejected:
 		delete(w.watching, watched.id)
 	}
 	w.mutex.Unlock()

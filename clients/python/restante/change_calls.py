@@ -123,7 +123,7 @@ class ChangeCalls(FolderCalls):
                     yield change
                     if change.HasField("checkpoint"):
                         cursor = change.checkpoint.cursor
-                    elif change.HasField("reset"):
+                    elif change.HasField("reset_reason"):
                         cursor, again = b"", True
 
     async def _snapshot(self, mailbox_id: int, folder_id: int) -> AsyncIterator[OpenFolderResponse]:
@@ -153,14 +153,14 @@ class ChangeCalls(FolderCalls):
                 notice = await notices.get()
                 if session.ended.is_set():
                     raise session.end_reason or errors.SessionRevoked
-                if notice is None or notice.HasField("reset"):
+                if notice is None or notice.HasField("reset_reason"):
                     return
                 if notice.HasField("rejected"):
-                    known = errors.BY_REASON.get(notice.rejected)
-                    if known is errors.SessionExpired:
+                    error = errors.from_status(notice.rejected)
+                    if isinstance(error, errors.SessionExpired):
                         await session.renew()
                         return
-                    raise known() if known is not None else errors.Internal(f"Refused: {notice.rejected}")
+                    raise error
                 yield notice
         finally:
             ending.cancel()

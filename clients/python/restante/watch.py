@@ -111,15 +111,16 @@ class WatchStream:
                 log.debug("the watch stream broke: %s", error)
                 if error.code is grpc.StatusCode.UNAUTHENTICATED and self._of_session():
                     self._task = None  # before the refusals: who is refused may subscribe again
-                    self._refuse(error.reason)
+                    self._refuse(error)
                     return
             self.connected = False
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, error: errors.RestanteError) -> None:
+        status = errors.to_status(error)
         for watching in tuple(self._watching.values()):
-            self._receive(WatchResponse(subscription_id=watching.subscription_id, rejected=reason))
+            self._receive(WatchResponse(subscription_id=watching.subscription_id, rejected=status))
 
     async def _once(self) -> bool:
         """One stream from beginning to end; returns whether it ever worked."""
@@ -169,7 +170,7 @@ class WatchStream:
             watching.since = max(watching.since, response.folder.change_number)
         elif kind == "mailbox":
             watching.since = max(watching.since, response.mailbox.change_number)
-        elif kind in ("reset", "rejected"):
+        elif kind in ("reset_reason", "rejected"):
             del self._watching[response.subscription_id]
         watching.on_notice(response)
 

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import {
   create,
+  createRegistry,
   type DescMessage,
   type DescService,
   fromJson,
@@ -12,6 +13,7 @@ import {
   type MessageShape,
   toJson,
 } from "@bufbuild/protobuf";
+import { ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { file_restante_v1_admin } from "../src/gen/restante/v1/admin_pb.js";
 import {
   BatchService,
@@ -109,8 +111,11 @@ function unary(name: string): Unary & { readonly name: string } {
   return found;
 }
 
+/** What a google.rpc.Status holds as `Any`. */
+const DETAILS = createRegistry(ErrorInfoSchema, RetryInfoSchema);
+
 function shown<D extends DescMessage>(schema: D, message: MessageShape<D>): JsonValue {
-  return toJson(schema, message);
+  return toJson(schema, message, { registry: DETAILS });
 }
 
 function shownError(error: RestanteError): Answer {

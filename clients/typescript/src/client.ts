@@ -4,7 +4,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Calls } from "./calls.js";
 import { Connection } from "./connection.js";
 import { joined, pieces, type Source } from "./content.js";
-import { rejected, RestanteError } from "./errors.js";
+import { errorFromStatus, RestanteError } from "./errors.js";
 import { ContentService, type UploadContentResponse, type UploadKind } from "./gen/restante/v1/content_pb.js";
 import { FolderService, type OpenFolderResponse } from "./gen/restante/v1/folder_pb.js";
 import { MailboxService } from "./gen/restante/v1/mailbox_pb.js";
@@ -312,7 +312,7 @@ export class Client extends Calls {
         const { change } = response;
         if (change.case === "checkpoint") {
           cursor = change.value.cursor;
-        } else if (change.case === "reset") {
+        } else if (change.case === "resetReason") {
           cursor = new Uint8Array();
           again = true;
         }
@@ -356,11 +356,11 @@ export class Client extends Calls {
         if (told instanceof RestanteError) {
           throw told;
         }
-        if (told === "behind" || told.notice.case === "reset") {
+        if (told === "behind" || told.notice.case === "resetReason") {
           return;
         }
         if (told.notice.case === "rejected") {
-          const error = rejected(told.notice.value);
+          const error = errorFromStatus(told.notice.value);
           if (!error.unauthenticated) {
             throw error;
           }

@@ -106,13 +106,6 @@ export function deadlineExceeded(): RestanteError {
   return new RestanteError("The call's time ran out.", { code: "DEADLINE_EXCEEDED" });
 }
 
-/** A subscription was refused for a reason of the contract, which is all that is known of it. */
-export function rejected(reason: string): RestanteError {
-  const sessionIsOver = ["INVALID_SESSION", "SESSION_EXPIRED", "SESSION_REVOKED"].includes(reason);
-  const code = sessionIsOver ? "UNAUTHENTICATED" : reason.endsWith("_NOT_FOUND") ? "NOT_FOUND" : "FAILED_PRECONDITION";
-  return new RestanteError(`The subscription was refused: ${reason}.`, { code, reason });
-}
-
 /**
  * The error that a failed call of gRPC tells of. What gRPC reports as an internal fault or a cancellation of its own,
  * without a status of the server's, is a connection that was lost.

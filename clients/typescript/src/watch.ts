@@ -231,7 +231,7 @@ export class WatchStream {
     if (notice.case === "folder" || notice.case === "mailbox") {
       const number = BigInt(notice.value.changeNumber);
       watching.since = number > watching.since ? number : watching.since;
-    } else if (notice.case === "reset" || notice.case === "rejected") {
+    } else if (notice.case === "resetReason" || notice.case === "rejected") {
       this.#watching.delete(watching.id); // the stream stays: its watcher is about to subscribe again
     }
     watching.put(response);

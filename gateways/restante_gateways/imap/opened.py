@@ -212,12 +212,12 @@ class OpenFolder:
             case "folder":
                 if not self.absorb(notice.folder):
                     self._later(self._catch_up(notice.folder.change_number))
-            case "reset":
+            case "reset_reason":
                 self._watching = None
-                self._reset(notice.reset)
+                self._reset(notice.reset_reason)
             case "rejected":
                 self._watching = None
-                log.warning("watch rejected", reason=notice.rejected)
+                log.warning("watch rejected", reason=errors.from_status(notice.rejected).reason)
                 self._later(self._watch_again())
             case _:
                 pass  # the subscription stands

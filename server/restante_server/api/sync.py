@@ -120,7 +120,7 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
             if not request.follow or not await hints.wait(QUIET_SECONDS):
                 return
     except _Reset as needed:
-        yield v1.SyncMailboxResponse(reset=needed.reason)
+        yield v1.SyncMailboxResponse(reset_reason=needed.reason)
     finally:
         hints.close()
 

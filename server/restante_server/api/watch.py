@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
-from restante.errors import InvalidArgument, LimitExceeded, RestanteError, SessionRevoked, StoreBusy
+from restante.errors import InvalidArgument, LimitExceeded, RestanteError, SessionRevoked, StoreBusy, to_status
 from restante.v1.session_pb2 import Scope
 from restante.v1.sync_pb2 import (
     MailboxChanged,
@@ -92,16 +92,15 @@ class Watcher:
                 raise LimitExceeded(limit=self._most, value=self._most + 1)
             mailbox_id = access.mailbox_id(caller, wanted.mailbox_id)
             if wanted.epoch not in (0, core.epoch):
-                self._tell(
-                    WatchResponse(subscription_id=wanted.subscription_id, reset=ResetReason.RESET_REASON_EPOCH_CHANGED)
-                )
+                reason = ResetReason.RESET_REASON_EPOCH_CHANGED
+                self._tell(WatchResponse(subscription_id=wanted.subscription_id, reset_reason=reason))
                 return
             if wanted.folder_id:
                 await core.dispatcher.short_read(
                     partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id)
                 )
         except RestanteError as error:
-            self._tell(WatchResponse(subscription_id=wanted.subscription_id, rejected=error.reason))
+            self._tell(WatchResponse(subscription_id=wanted.subscription_id, rejected=to_status(error)))
             return
         self._drop(wanted.subscription_id)
         if self._ended:
@@ -246,7 +245,7 @@ class Watcher:
         self._drop(subscription.id)
         gone = error.reason == "FOLDER_NOT_FOUND"
         reason = ResetReason.RESET_REASON_FOLDER_GONE if gone else ResetReason.RESET_REASON_HISTORY_GONE
-        self._tell(WatchResponse(subscription_id=subscription.id, reset=reason))
+        self._tell(WatchResponse(subscription_id=subscription.id, reset_reason=reason))
 
     def _sessions_ended(self, ended: SessionsEnded) -> None:
         """A session that is over is told nothing more, whatever its client does."""
@@ -262,7 +261,7 @@ class Watcher:
     def _end_subscription(self, subscription: _Subscription) -> None:
         """Its session is over; with the stream's own session the stream is."""
         self._drop(subscription.id)
-        self._tell(WatchResponse(subscription_id=subscription.id, rejected=SessionRevoked.reason))
+        self._tell(WatchResponse(subscription_id=subscription.id, rejected=to_status(SessionRevoked())))
         if subscription.caller is self._call.caller:
             self._end(SessionRevoked())
 
@@ -298,12 +297,12 @@ class Watcher:
         ended = {
             notice.subscription_id: notice
             for notice in self._queue
-            if notice.subscription_id and notice.WhichOneof("notice") in ("reset", "rejected")
+            if notice.subscription_id and notice.WhichOneof("notice") in ("reset_reason", "rejected")
         }
         for subscription_id in list(self._subscriptions):
             self._drop(subscription_id)
-            reset = ResetReason.RESET_REASON_TOO_SLOW
-            ended[subscription_id] = WatchResponse(subscription_id=subscription_id, reset=reset)
+            reason = ResetReason.RESET_REASON_TOO_SLOW
+            ended[subscription_id] = WatchResponse(subscription_id=subscription_id, reset_reason=reason)
         self._queue = deque([*kept, *ended.values()])
         self._queued_octets = sum(notice.ByteSize() for notice in self._queue)
         if len(self._queue) > self._most + MAX_QUEUED:

@@ -158,7 +158,7 @@ async def test_after_a_reset_the_folder_is_read_anew_as_a_whole(core: Core, clie
         following = asyncio.ensure_future(anext(events))
         await until(lambda: core.requests and core.requests[-1])
         core.change_number = 50
-        core.tell(subscription_id=subscription(core), reset=ResetReason.RESET_REASON_HISTORY_GONE)
+        core.tell(subscription_id=subscription(core), reset_reason=ResetReason.RESET_REASON_HISTORY_GONE)
         again = await following  # the second reading broke off in the middle and was begun anew, unseen
         assert again.fresh
         assert [*again.changes.uids, *(await anext(events)).changes.uids] == [1, 2, 3]
@@ -188,7 +188,7 @@ async def test_a_folder_that_is_gone_ends_the_watch(core: Core, client: Client) 
     watching = client.watch(5)
     following = asyncio.ensure_future(anext(watching))
     await until(lambda: core.requests and core.requests[-1])
-    core.tell(subscription_id=subscription(core), rejected="FOLDER_NOT_FOUND")
+    core.tell(subscription_id=subscription(core), rejected=errors.to_status(errors.FolderNotFound()))
     with pytest.raises(errors.FolderNotFound):
         await following
 
@@ -210,7 +210,7 @@ async def test_a_watched_mailbox_tells_what_may_have_been_missed(core: Core, cli
         assert (event.change_number, event.folder_ids, event.fresh) == (11, [5], False)
         core.change_number = 60
         following = asyncio.ensure_future(anext(events))
-        core.tell(subscription_id=subscription(core), reset=ResetReason.RESET_REASON_EPOCH_CHANGED)
+        core.tell(subscription_id=subscription(core), reset_reason=ResetReason.RESET_REASON_EPOCH_CHANGED)
         event = await following
         assert (event.change_number, event.fresh) == (60, True)
 
@@ -228,11 +228,11 @@ async def test_a_sync_resumes_from_its_last_checkpoint(core: Core, client: Clien
 
 
 async def test_a_sync_begins_again_after_a_reset(core: Core, client: Client) -> None:
-    reset = SyncMailboxResponse(reset=ResetReason.RESET_REASON_HISTORY_GONE)
+    reset = SyncMailboxResponse(reset_reason=ResetReason.RESET_REASON_HISTORY_GONE)
     core.sync_steps = [[reset], [checkpoint(b"new")]]
     steps = [step async for step in client.sync(cursor=b"old", follow=False)]
     assert core.cursors == [b"old", b""]
-    assert [step.WhichOneof("change") for step in steps] == ["reset", "checkpoint"]
+    assert [step.WhichOneof("change") for step in steps] == ["reset_reason", "checkpoint"]
 
 
 async def test_octets_are_read_on_from_where_they_broke_off(core: Core, client: Client) -> None:

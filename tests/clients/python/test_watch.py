@@ -112,14 +112,14 @@ async def test_a_process_with_one_session_proves_it_on_the_stream(servers: Serve
 async def test_the_end_of_the_streams_own_session_is_told_to_each_subscription(servers: Servers, core: Changes) -> None:
     link = await servers.link()
     link.session = lambda: b"own token"
-    told: list[str] = []
+    told: list[WatchResponse] = []
     for folder_id in (5, 6):
-        link.watch.subscribe(1, folder_id, 0, 0, b"", lambda notice: told.append(notice.rejected))
+        link.watch.subscribe(1, folder_id, 0, 0, b"", told.append)
     await until(lambda: core.requests and len(core.requests[0]) == 2)
     core.problem = errors.SessionRevoked()
     core.end()
     await until(lambda: len(told) == 2)
-    assert told == ["SESSION_REVOKED", "SESSION_REVOKED"]
+    assert [errors.from_status(notice.rejected).reason for notice in told] == ["SESSION_REVOKED", "SESSION_REVOKED"]
     await asyncio.sleep(0.2)
     assert len(core.requests) == 1  # there is nobody to watch for
     link.watch.subscribe(1, 7, 0, 0, b"", lambda notice: None)  # with a fresh session, say
@@ -192,7 +192,10 @@ async def test_a_connection_closed_under_it_is_replaced(servers: Servers, core: 
     await until(lambda: len(core.requests) == 2 and core.requests[1])
 
 
-@pytest.mark.parametrize("last", [{"reset": ResetReason.RESET_REASON_TOO_SLOW}, {"rejected": "FOLDER_NOT_FOUND"}])
+@pytest.mark.parametrize(
+    "last",
+    [{"reset_reason": ResetReason.RESET_REASON_TOO_SLOW}, {"rejected": errors.to_status(errors.FolderNotFound())}],
+)
 async def test_after_a_reset_or_refusal_there_is_nothing_more(
     servers: Servers, core: Changes, last: dict[str, Any]
 ) -> None:

@@ -178,7 +178,7 @@ class MemoryCore:
             folder = account.folders.get(watcher.folder_id)
             if folder is None:
                 self.watchers.discard(watcher)
-                watcher.on_notice(sync_pb2.WatchResponse(reset=sync_pb2.RESET_REASON_FOLDER_GONE))
+                watcher.on_notice(sync_pb2.WatchResponse(reset_reason=sync_pb2.RESET_REASON_FOLDER_GONE))
             elif folder.change_number > watcher.since:
                 found = self.changes(folder, watcher.since)
                 watcher.since = folder.change_number
@@ -204,7 +204,7 @@ class MemoryCore:
             folder.uid_validity = self._id()
         for watcher in tuple(self.watchers):
             self.watchers.discard(watcher)
-            watcher.on_notice(sync_pb2.WatchResponse(reset=sync_pb2.RESET_REASON_EPOCH_CHANGED))
+            watcher.on_notice(sync_pb2.WatchResponse(reset_reason=sync_pb2.RESET_REASON_EPOCH_CHANGED))
 
     def end_sessions(self, name: str) -> None:
         """As after a new password."""
@@ -222,7 +222,7 @@ class MemoryCore:
         self, mailbox_id: int, folder_id: int, since: int, epoch: int, token: TokenSource, on_notice: OnNotice
     ) -> Watching:
         if epoch != self.epoch:
-            reset = sync_pb2.WatchResponse(reset=sync_pb2.RESET_REASON_EPOCH_CHANGED)
+            reset = sync_pb2.WatchResponse(reset_reason=sync_pb2.RESET_REASON_EPOCH_CHANGED)
             asyncio.get_running_loop().call_soon(on_notice, reset)
         watcher = Watching(self, self.tokens[token()], folder_id, since, on_notice)
         self.watchers.add(watcher)

@@ -298,7 +298,7 @@ async def test_a_watch_that_was_reset_is_begun_again(running: Running, reason: s
     (watcher,) = running.core.watchers
     running.core.watchers.clear()
     running.core.deliver(ALICE, message(2))
-    watcher.on_notice(sync_pb2.WatchResponse(reset=reason))
+    watcher.on_notice(sync_pb2.WatchResponse(reset_reason=reason))
     await asyncio.sleep(0.05)
     assert len(running.core.watchers) == 1
     assert await client.ok("NOOP") == [b"* 2 EXISTS", b"* 1 RECENT"]

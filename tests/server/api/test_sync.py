@@ -85,8 +85,8 @@ class Copy:
             case "checkpoint":
                 assert 0 < len(step.checkpoint.cursor) <= 64
                 self.cursor = step.checkpoint.cursor
-            case "reset":
-                self.reset = step.reset
+            case "reset_reason":
+                self.reset = step.reset_reason
 
     def _upsert(self, step: SyncMailboxResponse) -> None:
         rows = step.messages
@@ -335,7 +335,7 @@ async def test_a_copy_that_is_too_old_begins_anew(box: Box) -> None:
     await box.write(removal.remove, ids(1), Mode.HARD, NOW)
     await box.write(changes.forget_history, NOW + 1)
     steps = [step async for step in copy.stream(call)]
-    assert [step.reset for step in steps] == [ResetReason.RESET_REASON_HISTORY_GONE]
+    assert [step.reset_reason for step in steps] == [ResetReason.RESET_REASON_HISTORY_GONE]
     fresh = Copy()
     await fresh.catch_up(call)
     await assert_equal(fresh, box)

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+from google.rpc.status_pb2 import Status
 
 from restante import errors
 from restante.link import CoreLink
@@ -72,7 +73,7 @@ class Watcher:
         wanted.setdefault("since_change_number", NEW_MAILBOX if "folder_id" in wanted else 0)
         request = Subscription(subscription_id=subscription_id, **wanted)
         await self.call.write(WatchRequest(subscribe=request))
-        while (notice := await self.read()).WhichOneof("notice") not in ("subscribed", "rejected", "reset"):
+        while (notice := await self.read()).WhichOneof("notice") not in ("subscribed", "rejected", "reset_reason"):
             pass
         assert notice.subscription_id == subscription_id
         return notice
@@ -92,6 +93,11 @@ class Watcher:
         """Nothing comes for so long."""
         with pytest.raises(TimeoutError):
             await self.read(seconds)
+
+
+def reason(notice: WatchResponse) -> str:
+    """Why a subscription was refused; empty: it was not."""
+    return errors.from_status(notice.rejected).reason
 
 
 async def append(core: Served, token: bytes, folder_id: int = INBOX, content: bytes = MESSAGE) -> int:
@@ -234,12 +240,12 @@ async def test_a_folder_that_goes_and_an_epoch_that_is_past_are_told(core: Serve
     watcher = Watcher(core, token=token)
     await watcher.subscribe(folder_id=folder)
     await core.call("FolderService/DeleteFolder", DeleteFolderRequest(folder_id=folder), token=token)
-    while not (notice := await watcher.read()).reset:
+    while not (notice := await watcher.read()).reset_reason:
         pass
-    assert notice.reset == RESET_REASON_FOLDER_GONE
-    assert (await watcher.subscribe(folder_id=INBOX, epoch=99)).reset == RESET_REASON_EPOCH_CHANGED
-    assert (await watcher.subscribe(folder_id=999)).rejected == "FOLDER_NOT_FOUND"
-    assert (await watcher.subscribe(subscription_id=0)).rejected == "INVALID_ARGUMENT"
+    assert notice.reset_reason == RESET_REASON_FOLDER_GONE
+    assert (await watcher.subscribe(folder_id=INBOX, epoch=99)).reset_reason == RESET_REASON_EPOCH_CHANGED
+    assert reason(await watcher.subscribe(folder_id=999)) == "FOLDER_NOT_FOUND"
+    assert reason(await watcher.subscribe(subscription_id=0)) == "INVALID_ARGUMENT"
 
 
 # --- A client that does not read ------------------------------------------------------------------------------------
@@ -271,7 +277,7 @@ async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served, monke
     assert len(lagging._queue) <= 50
     async with aclosing(lagging.notices()) as notices:  # type: ignore[type-var]
         notice = await anext(notices)
-    assert (notice.subscription_id, notice.reset) == (7, RESET_REASON_TOO_SLOW)  # never silence
+    assert (notice.subscription_id, notice.reset_reason) == (7, RESET_REASON_TOO_SLOW)  # never silence
     assert not core.core.notifier._watched
 
 
@@ -289,9 +295,9 @@ async def test_the_last_word_to_a_subscription_outlives_the_reset_of_the_others(
         while lagging._subscriptions:
             await append(core, token)
     told = list(lagging._queue)
-    assert [notice.rejected for notice in told if notice.subscription_id == 1] == ["FOLDER_NOT_FOUND"]
+    assert [reason(notice) for notice in told if notice.subscription_id == 1] == ["FOLDER_NOT_FOUND"]
     for one in (2, 3):  # nothing after the reset, though both were to be told of the same commit
-        assert [notice.reset for notice in told if notice.subscription_id == one] == [RESET_REASON_TOO_SLOW]
+        assert [notice.reset_reason for notice in told if notice.subscription_id == one] == [RESET_REASON_TOO_SLOW]
     lagging.close()
 
 
@@ -306,7 +312,7 @@ async def test_a_mailbox_whose_number_cannot_be_read_is_reset(core: Served, monk
     await watcher.subscribe(Subscription(subscription_id=5))
     async with aclosing(watcher.notices()) as notices, asyncio.timeout(5):  # type: ignore[type-var]
         assert (await anext(notices)).HasField("subscribed")
-        assert (await anext(notices)).reset == RESET_REASON_HISTORY_GONE
+        assert (await anext(notices)).reset_reason == RESET_REASON_HISTORY_GONE
 
 
 async def test_octets_are_bounded_as_well_as_notices(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +321,7 @@ async def test_octets_are_bounded_as_well_as_notices(core: Served, monkeypatch: 
     lagging = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
     await lagging.subscribe(Subscription(subscription_id=1, folder_id=INBOX))
     for _ in range(100):
-        lagging._tell(WatchResponse(subscription_id=1, rejected="x" * 1_000))
+        lagging._tell(WatchResponse(subscription_id=1, rejected=Status(message="x" * 1_000)))
         assert lagging._queued_octets == sum(notice.ByteSize() for notice in lagging._queue) <= 11_100
     lagging.close()
 
@@ -326,7 +332,7 @@ async def test_subscriptions_are_bounded(core: Served, monkeypatch: pytest.Monke
     watcher = Watcher(core, token=token)
     for number in (1, 2, 3, 3):  # the last takes the place of the one before
         assert (await watcher.subscribe(number)).HasField("subscribed")
-    assert (await watcher.subscribe(4)).rejected == "LIMIT_EXCEEDED"
+    assert reason(await watcher.subscribe(4)) == "LIMIT_EXCEEDED"
     many = WatchMailboxesRequest(subscriptions=[Subscription(subscription_id=n) for n in range(1, 5)])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await core.stub("SyncService/WatchMailboxes")(many, metadata=token_metadata(token)).read()
@@ -366,10 +372,10 @@ async def test_a_gateway_is_told_and_its_subscriptions_of_the_account_end(core: 
     await end(core, native)
     rejected, ended = await gateway.read(5), await gateway.read(5)
     assert time.monotonic() - began < 5
-    assert (rejected.subscription_id, rejected.rejected) == (1, "SESSION_REVOKED")
+    assert (rejected.subscription_id, reason(rejected)) == (1, "SESSION_REVOKED")
     assert ended.sessions_ended.account_id == bob.account_id
     assert ended.sessions_ended.credential_version > bob.credential_version
-    assert (await gateway.subscribe(3, session_token=bob.session_token)).rejected == "SESSION_REVOKED"
+    assert reason(await gateway.subscribe(3, session_token=bob.session_token)) == "SESSION_REVOKED"
     await append(core, await token_of(core, "carol"))  # the others of the stream go on
     while not (notice := await gateway.read()).folder.uids:
         assert notice.HasField("sessions_ended")
@@ -428,7 +434,7 @@ async def test_a_session_logged_off_at_another_core_hears_of_no_more_mail(core: 
     await append(core, other)
     while (notice := await gateway.read()).HasField("sessions_ended"):
         pass  # what the administrator changed lately is told again for a while
-    assert notice.rejected == "SESSION_REVOKED"
+    assert reason(notice) == "SESSION_REVOKED"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await native.read()
     assert isinstance(errors.from_rpc_error(caught.value), errors.SessionRevoked)

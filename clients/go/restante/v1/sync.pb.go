@@ -9,6 +9,7 @@
 package restantev1
 
 import (
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -369,7 +370,7 @@ type Checkpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cursor        []byte                 `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`                                  // For SyncMailboxRequest; at most 64 octets.
 	ChangeNumber  int64                  `protobuf:"varint,2,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"` // All changes up to here have been told.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`           // Afterwards the cursor may answer Reset.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`           // Afterwards the cursor may answer with a ResetReason.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,7 +439,7 @@ type SyncMailboxResponse struct {
 	//	*SyncMailboxResponse_Moved
 	//	*SyncMailboxResponse_Deleted
 	//	*SyncMailboxResponse_Checkpoint
-	//	*SyncMailboxResponse_Reset_
+	//	*SyncMailboxResponse_ResetReason
 	Change        isSyncMailboxResponse_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -535,10 +536,10 @@ func (x *SyncMailboxResponse) GetCheckpoint() *Checkpoint {
 	return nil
 }
 
-func (x *SyncMailboxResponse) GetReset_() ResetReason {
+func (x *SyncMailboxResponse) GetResetReason() ResetReason {
 	if x != nil {
-		if x, ok := x.Change.(*SyncMailboxResponse_Reset_); ok {
-			return x.Reset_
+		if x, ok := x.Change.(*SyncMailboxResponse_ResetReason); ok {
+			return x.ResetReason
 		}
 	}
 	return ResetReason_RESET_REASON_UNSPECIFIED
@@ -572,8 +573,8 @@ type SyncMailboxResponse_Checkpoint struct {
 	Checkpoint *Checkpoint `protobuf:"bytes,6,opt,name=checkpoint,proto3,oneof"` // All before is consistent.
 }
 
-type SyncMailboxResponse_Reset_ struct {
-	Reset_ ResetReason `protobuf:"varint,7,opt,name=reset,proto3,enum=restante.v1.ResetReason,oneof"` // Start again; the stream ends.
+type SyncMailboxResponse_ResetReason struct {
+	ResetReason ResetReason `protobuf:"varint,7,opt,name=reset_reason,json=resetReason,proto3,enum=restante.v1.ResetReason,oneof"` // Start again; the stream ends.
 }
 
 func (*SyncMailboxResponse_Folder) isSyncMailboxResponse_Change() {}
@@ -588,7 +589,7 @@ func (*SyncMailboxResponse_Deleted) isSyncMailboxResponse_Change() {}
 
 func (*SyncMailboxResponse_Checkpoint) isSyncMailboxResponse_Change() {}
 
-func (*SyncMailboxResponse_Reset_) isSyncMailboxResponse_Change() {}
+func (*SyncMailboxResponse_ResetReason) isSyncMailboxResponse_Change() {}
 
 // Subscription asks for events.
 type Subscription struct {
@@ -884,7 +885,7 @@ type WatchResponse struct {
 	//
 	//	*WatchResponse_Mailbox
 	//	*WatchResponse_Folder
-	//	*WatchResponse_Reset_
+	//	*WatchResponse_ResetReason
 	//	*WatchResponse_SessionsEnded
 	//	*WatchResponse_Draining
 	//	*WatchResponse_Rejected
@@ -956,10 +957,10 @@ func (x *WatchResponse) GetFolder() *FolderChanges {
 	return nil
 }
 
-func (x *WatchResponse) GetReset_() ResetReason {
+func (x *WatchResponse) GetResetReason() ResetReason {
 	if x != nil {
-		if x, ok := x.Notice.(*WatchResponse_Reset_); ok {
-			return x.Reset_
+		if x, ok := x.Notice.(*WatchResponse_ResetReason); ok {
+			return x.ResetReason
 		}
 	}
 	return ResetReason_RESET_REASON_UNSPECIFIED
@@ -983,13 +984,13 @@ func (x *WatchResponse) GetDraining() bool {
 	return false
 }
 
-func (x *WatchResponse) GetRejected() string {
+func (x *WatchResponse) GetRejected() *status.Status {
 	if x != nil {
 		if x, ok := x.Notice.(*WatchResponse_Rejected); ok {
 			return x.Rejected
 		}
 	}
-	return ""
+	return nil
 }
 
 func (x *WatchResponse) GetSubscribed() int64 {
@@ -1013,8 +1014,8 @@ type WatchResponse_Folder struct {
 	Folder *FolderChanges `protobuf:"bytes,3,opt,name=folder,proto3,oneof"` // The folder's changes.
 }
 
-type WatchResponse_Reset_ struct {
-	Reset_ ResetReason `protobuf:"varint,4,opt,name=reset,proto3,enum=restante.v1.ResetReason,oneof"` // Read anew; the subscription has ended.
+type WatchResponse_ResetReason struct {
+	ResetReason ResetReason `protobuf:"varint,4,opt,name=reset_reason,json=resetReason,proto3,enum=restante.v1.ResetReason,oneof"` // Read anew; the subscription has ended.
 }
 
 type WatchResponse_SessionsEnded struct {
@@ -1026,7 +1027,7 @@ type WatchResponse_Draining struct {
 }
 
 type WatchResponse_Rejected struct {
-	Rejected string `protobuf:"bytes,7,opt,name=rejected,proto3,oneof"` // The subscription was refused: ErrorInfo reason, such as FOLDER_NOT_FOUND.
+	Rejected *status.Status `protobuf:"bytes,7,opt,name=rejected,proto3,oneof"` // The subscription was refused, or has ended: with ErrorInfo, as a failed RPC has.
 }
 
 type WatchResponse_Subscribed struct {
@@ -1037,7 +1038,7 @@ func (*WatchResponse_Mailbox) isWatchResponse_Notice() {}
 
 func (*WatchResponse_Folder) isWatchResponse_Notice() {}
 
-func (*WatchResponse_Reset_) isWatchResponse_Notice() {}
+func (*WatchResponse_ResetReason) isWatchResponse_Notice() {}
 
 func (*WatchResponse_SessionsEnded) isWatchResponse_Notice() {}
 
@@ -1141,7 +1142,7 @@ var File_restante_v1_sync_proto protoreflect.FileDescriptor
 
 const file_restante_v1_sync_proto_rawDesc = "" +
 	"\n" +
-	"\x16restante/v1/sync.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/types.proto\"\xbe\x01\n" +
+	"\x16restante/v1/sync.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/types.proto\"\xbe\x01\n" +
 	"\x12SyncMailboxRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
@@ -1172,7 +1173,7 @@ const file_restante_v1_sync_proto_rawDesc = "" +
 	"\x06cursor\x18\x01 \x01(\fR\x06cursor\x12'\n" +
 	"\rchange_number\x18\x02 \x01(\x03B\x020\x01R\fchangeNumber\x129\n" +
 	"\n" +
-	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x99\x03\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xa6\x03\n" +
 	"\x13SyncMailboxResponse\x123\n" +
 	"\x06folder\x18\x01 \x01(\v2\x19.restante.v1.FolderUpsertH\x00R\x06folder\x120\n" +
 	"\x11deleted_folder_id\x18\x02 \x01(\x03B\x020\x01H\x00R\x0fdeletedFolderId\x126\n" +
@@ -1181,8 +1182,8 @@ const file_restante_v1_sync_proto_rawDesc = "" +
 	"\adeleted\x18\x05 \x01(\v2\x1c.restante.v1.MessagesDeletedH\x00R\adeleted\x129\n" +
 	"\n" +
 	"checkpoint\x18\x06 \x01(\v2\x17.restante.v1.CheckpointH\x00R\n" +
-	"checkpoint\x120\n" +
-	"\x05reset\x18\a \x01(\x0e2\x18.restante.v1.ResetReasonH\x00R\x05resetB\b\n" +
+	"checkpoint\x12=\n" +
+	"\freset_reason\x18\a \x01(\x0e2\x18.restante.v1.ResetReasonH\x00R\vresetReasonB\b\n" +
 	"\x06change\"\xf2\x01\n" +
 	"\fSubscription\x12+\n" +
 	"\x0fsubscription_id\x18\x01 \x01(\x03B\x020\x01R\x0esubscriptionId\x12#\n" +
@@ -1204,15 +1205,15 @@ const file_restante_v1_sync_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\x03B\x020\x01R\taccountId\x121\n" +
 	"\x12credential_version\x18\x02 \x01(\x03B\x020\x01R\x11credentialVersion\x12#\n" +
-	"\rsession_token\x18\x03 \x01(\fR\fsessionToken\"\x8e\x03\n" +
+	"\rsession_token\x18\x03 \x01(\fR\fsessionToken\"\xaf\x03\n" +
 	"\rWatchResponse\x12+\n" +
 	"\x0fsubscription_id\x18\x01 \x01(\x03B\x020\x01R\x0esubscriptionId\x127\n" +
 	"\amailbox\x18\x02 \x01(\v2\x1b.restante.v1.MailboxChangedH\x00R\amailbox\x124\n" +
-	"\x06folder\x18\x03 \x01(\v2\x1a.restante.v1.FolderChangesH\x00R\x06folder\x120\n" +
-	"\x05reset\x18\x04 \x01(\x0e2\x18.restante.v1.ResetReasonH\x00R\x05reset\x12C\n" +
+	"\x06folder\x18\x03 \x01(\v2\x1a.restante.v1.FolderChangesH\x00R\x06folder\x12=\n" +
+	"\freset_reason\x18\x04 \x01(\x0e2\x18.restante.v1.ResetReasonH\x00R\vresetReason\x12C\n" +
 	"\x0esessions_ended\x18\x05 \x01(\v2\x1a.restante.v1.SessionsEndedH\x00R\rsessionsEnded\x12\x1c\n" +
-	"\bdraining\x18\x06 \x01(\bH\x00R\bdraining\x12\x1c\n" +
-	"\brejected\x18\a \x01(\tH\x00R\brejected\x12$\n" +
+	"\bdraining\x18\x06 \x01(\bH\x00R\bdraining\x120\n" +
+	"\brejected\x18\a \x01(\v2\x12.google.rpc.StatusH\x00R\brejected\x12$\n" +
 	"\n" +
 	"subscribed\x18\b \x01(\x03B\x020\x01H\x00R\n" +
 	"subscribedB\b\n" +
@@ -1266,6 +1267,7 @@ var file_restante_v1_sync_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),  // 15: google.protobuf.Timestamp
 	(*MessageRows)(nil),            // 16: restante.v1.MessageRows
 	(*FolderChanges)(nil),          // 17: restante.v1.FolderChanges
+	(*status.Status)(nil),          // 18: google.rpc.Status
 }
 var file_restante_v1_sync_proto_depIdxs = []int32{
 	14, // 0: restante.v1.SyncMailboxRequest.columns:type_name -> restante.v1.MessageColumn
@@ -1275,25 +1277,26 @@ var file_restante_v1_sync_proto_depIdxs = []int32{
 	3,  // 4: restante.v1.SyncMailboxResponse.moved:type_name -> restante.v1.MessagesMoved
 	4,  // 5: restante.v1.SyncMailboxResponse.deleted:type_name -> restante.v1.MessagesDeleted
 	5,  // 6: restante.v1.SyncMailboxResponse.checkpoint:type_name -> restante.v1.Checkpoint
-	0,  // 7: restante.v1.SyncMailboxResponse.reset:type_name -> restante.v1.ResetReason
+	0,  // 7: restante.v1.SyncMailboxResponse.reset_reason:type_name -> restante.v1.ResetReason
 	7,  // 8: restante.v1.WatchRequest.subscribe:type_name -> restante.v1.Subscription
 	9,  // 9: restante.v1.WatchResponse.mailbox:type_name -> restante.v1.MailboxChanged
 	17, // 10: restante.v1.WatchResponse.folder:type_name -> restante.v1.FolderChanges
-	0,  // 11: restante.v1.WatchResponse.reset:type_name -> restante.v1.ResetReason
+	0,  // 11: restante.v1.WatchResponse.reset_reason:type_name -> restante.v1.ResetReason
 	10, // 12: restante.v1.WatchResponse.sessions_ended:type_name -> restante.v1.SessionsEnded
-	7,  // 13: restante.v1.WatchMailboxesRequest.subscriptions:type_name -> restante.v1.Subscription
-	11, // 14: restante.v1.WatchMailboxesResponse.notice:type_name -> restante.v1.WatchResponse
-	1,  // 15: restante.v1.SyncService.SyncMailbox:input_type -> restante.v1.SyncMailboxRequest
-	8,  // 16: restante.v1.SyncService.Watch:input_type -> restante.v1.WatchRequest
-	12, // 17: restante.v1.SyncService.WatchMailboxes:input_type -> restante.v1.WatchMailboxesRequest
-	6,  // 18: restante.v1.SyncService.SyncMailbox:output_type -> restante.v1.SyncMailboxResponse
-	11, // 19: restante.v1.SyncService.Watch:output_type -> restante.v1.WatchResponse
-	13, // 20: restante.v1.SyncService.WatchMailboxes:output_type -> restante.v1.WatchMailboxesResponse
-	18, // [18:21] is the sub-list for method output_type
-	15, // [15:18] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	18, // 13: restante.v1.WatchResponse.rejected:type_name -> google.rpc.Status
+	7,  // 14: restante.v1.WatchMailboxesRequest.subscriptions:type_name -> restante.v1.Subscription
+	11, // 15: restante.v1.WatchMailboxesResponse.notice:type_name -> restante.v1.WatchResponse
+	1,  // 16: restante.v1.SyncService.SyncMailbox:input_type -> restante.v1.SyncMailboxRequest
+	8,  // 17: restante.v1.SyncService.Watch:input_type -> restante.v1.WatchRequest
+	12, // 18: restante.v1.SyncService.WatchMailboxes:input_type -> restante.v1.WatchMailboxesRequest
+	6,  // 19: restante.v1.SyncService.SyncMailbox:output_type -> restante.v1.SyncMailboxResponse
+	11, // 20: restante.v1.SyncService.Watch:output_type -> restante.v1.WatchResponse
+	13, // 21: restante.v1.SyncService.WatchMailboxes:output_type -> restante.v1.WatchMailboxesResponse
+	19, // [19:22] is the sub-list for method output_type
+	16, // [16:19] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_sync_proto_init() }
@@ -1310,7 +1313,7 @@ func file_restante_v1_sync_proto_init() {
 		(*SyncMailboxResponse_Moved)(nil),
 		(*SyncMailboxResponse_Deleted)(nil),
 		(*SyncMailboxResponse_Checkpoint)(nil),
-		(*SyncMailboxResponse_Reset_)(nil),
+		(*SyncMailboxResponse_ResetReason)(nil),
 	}
 	file_restante_v1_sync_proto_msgTypes[7].OneofWrappers = []any{
 		(*WatchRequest_Subscribe)(nil),
@@ -1319,7 +1322,7 @@ func file_restante_v1_sync_proto_init() {
 	file_restante_v1_sync_proto_msgTypes[10].OneofWrappers = []any{
 		(*WatchResponse_Mailbox)(nil),
 		(*WatchResponse_Folder)(nil),
-		(*WatchResponse_Reset_)(nil),
+		(*WatchResponse_ResetReason)(nil),
 		(*WatchResponse_SessionsEnded)(nil),
 		(*WatchResponse_Draining)(nil),
 		(*WatchResponse_Rejected)(nil),

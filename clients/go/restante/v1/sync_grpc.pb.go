@@ -33,11 +33,11 @@ const (
 // SyncService tells what changed, from any point on.
 type SyncServiceClient interface {
 	// Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-	// everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After Reset the copy must
+	// everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
 	// be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
 	SyncMailbox(ctx context.Context, in *SyncMailboxRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SyncMailboxResponse], error)
 	// One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-	// sessions. An event may repeat what is known already; a watcher that lags too far gets Reset, never silence.
+	// sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
 	// Gateways are also told of ended sessions.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
 	// Watch for clients that cannot stream requests: the subscriptions are fixed.
@@ -110,11 +110,11 @@ type SyncService_WatchMailboxesClient = grpc.ServerStreamingClient[WatchMailboxe
 // SyncService tells what changed, from any point on.
 type SyncServiceServer interface {
 	// Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-	// everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After Reset the copy must
+	// everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
 	// be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
 	SyncMailbox(*SyncMailboxRequest, grpc.ServerStreamingServer[SyncMailboxResponse]) error
 	// One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-	// sessions. An event may repeat what is known already; a watcher that lags too far gets Reset, never silence.
+	// sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
 	// Gateways are also told of ended sessions.
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
 	// Watch for clients that cannot stream requests: the subscriptions are fixed.

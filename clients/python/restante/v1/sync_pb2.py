@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from restante.v1 import message_pb2 as restante_dot_v1_dot_message__pb2
 from restante.v1 import types_pb2 as restante_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16restante/v1/sync.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/types.proto\"\x90\x01\n\x12SyncMailboxRequest\x12\x16\n\nmailbox_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x15\n\tfolder_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\x12+\n\x07\x63olumns\x18\x04 \x03(\x0e\x32\x1a.restante.v1.MessageColumn\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\"\xa8\x01\n\x0c\x46olderUpsert\x12\x15\n\tfolder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x1c\n\x10parent_folder_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x18\n\x0cuid_validity\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x19\n\rmessage_count\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x18\n\x0cunread_count\x18\x06 \x01(\x03\x42\x02\x30\x01\"Z\n\rMessagesMoved\x12\x1a\n\x0e\x66rom_folder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x18\n\x0cto_folder_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x0bmessage_ids\x18\x03 \x03(\x03\"R\n\x0fMessagesDeleted\x12\x15\n\tfolder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\x03\x12\x13\n\x0brecoverable\x18\x03 \x01(\x08\"g\n\nCheckpoint\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\x12\x19\n\rchange_number\x18\x02 \x01(\x03\x42\x02\x30\x01\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd3\x02\n\x13SyncMailboxResponse\x12+\n\x06\x66older\x18\x01 \x01(\x0b\x32\x19.restante.v1.FolderUpsertH\x00\x12\x1f\n\x11\x64\x65leted_folder_id\x18\x02 \x01(\x03\x42\x02\x30\x01H\x00\x12,\n\x08messages\x18\x03 \x01(\x0b\x32\x18.restante.v1.MessageRowsH\x00\x12+\n\x05moved\x18\x04 \x01(\x0b\x32\x1a.restante.v1.MessagesMovedH\x00\x12/\n\x07\x64\x65leted\x18\x05 \x01(\x0b\x32\x1c.restante.v1.MessagesDeletedH\x00\x12-\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x17.restante.v1.CheckpointH\x00\x12)\n\x05reset\x18\x07 \x01(\x0e\x32\x18.restante.v1.ResetReasonH\x00\x42\x08\n\x06\x63hange\"\xa5\x01\n\x0cSubscription\x12\x1b\n\x0fsubscription_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x15\n\rsession_token\x18\x02 \x01(\x0c\x12\x16\n\nmailbox_id\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x15\n\tfolder_id\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x1f\n\x13since_change_number\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x11\n\x05\x65poch\x18\x06 \x01(\x03\x42\x02\x30\x01\"c\n\x0cWatchRequest\x12.\n\tsubscribe\x18\x01 \x01(\x0b\x32\x19.restante.v1.SubscriptionH\x00\x12\x19\n\x0bunsubscribe\x18\x02 \x01(\x03\x42\x02\x30\x01H\x00\x42\x08\n\x06\x61\x63tion\"?\n\x0eMailboxChanged\x12\x19\n\rchange_number\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x12\n\nfolder_ids\x18\x02 \x03(\x03\"^\n\rSessionsEnded\x12\x16\n\naccount_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x1e\n\x12\x63redential_version\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x15\n\rsession_token\x18\x03 \x01(\x0c\"\xb7\x02\n\rWatchResponse\x12\x1b\n\x0fsubscription_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12.\n\x07mailbox\x18\x02 \x01(\x0b\x32\x1b.restante.v1.MailboxChangedH\x00\x12,\n\x06\x66older\x18\x03 \x01(\x0b\x32\x1a.restante.v1.FolderChangesH\x00\x12)\n\x05reset\x18\x04 \x01(\x0e\x32\x18.restante.v1.ResetReasonH\x00\x12\x34\n\x0esessions_ended\x18\x05 \x01(\x0b\x32\x1a.restante.v1.SessionsEndedH\x00\x12\x12\n\x08\x64raining\x18\x06 \x01(\x08H\x00\x12\x12\n\x08rejected\x18\x07 \x01(\tH\x00\x12\x18\n\nsubscribed\x18\x08 \x01(\x03\x42\x02\x30\x01H\x00\x42\x08\n\x06notice\"I\n\x15WatchMailboxesRequest\x12\x30\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x19.restante.v1.Subscription\"D\n\x16WatchMailboxesResponse\x12*\n\x06notice\x18\x01 \x01(\x0b\x32\x1a.restante.v1.WatchResponse*\xa3\x01\n\x0bResetReason\x12\x1c\n\x18RESET_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19RESET_REASON_HISTORY_GONE\x10\x01\x12\x1e\n\x1aRESET_REASON_EPOCH_CHANGED\x10\x02\x12\x19\n\x15RESET_REASON_TOO_SLOW\x10\x03\x12\x1c\n\x18RESET_REASON_FOLDER_GONE\x10\x04\x32\x82\x02\n\x0bSyncService\x12R\n\x0bSyncMailbox\x12\x1f.restante.v1.SyncMailboxRequest\x1a .restante.v1.SyncMailboxResponse0\x01\x12\x42\n\x05Watch\x12\x19.restante.v1.WatchRequest\x1a\x1a.restante.v1.WatchResponse(\x01\x30\x01\x12[\n\x0eWatchMailboxes\x12\".restante.v1.WatchMailboxesRequest\x1a#.restante.v1.WatchMailboxesResponse0\x01\x42\x8e\x01\n\x0eio.restante.v1B\tSyncProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16restante/v1/sync.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x19restante/v1/message.proto\x1a\x17restante/v1/types.proto\"\x90\x01\n\x12SyncMailboxRequest\x12\x16\n\nmailbox_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x15\n\tfolder_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\x0c\x12+\n\x07\x63olumns\x18\x04 \x03(\x0e\x32\x1a.restante.v1.MessageColumn\x12\x0e\n\x06\x66ollow\x18\x05 \x01(\x08\"\xa8\x01\n\x0c\x46olderUpsert\x12\x15\n\tfolder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x1c\n\x10parent_folder_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x18\n\x0cuid_validity\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x19\n\rmessage_count\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x18\n\x0cunread_count\x18\x06 \x01(\x03\x42\x02\x30\x01\"Z\n\rMessagesMoved\x12\x1a\n\x0e\x66rom_folder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x18\n\x0cto_folder_id\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x0bmessage_ids\x18\x03 \x03(\x03\"R\n\x0fMessagesDeleted\x12\x15\n\tfolder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\x03\x12\x13\n\x0brecoverable\x18\x03 \x01(\x08\"g\n\nCheckpoint\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\x12\x19\n\rchange_number\x18\x02 \x01(\x03\x42\x02\x30\x01\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xda\x02\n\x13SyncMailboxResponse\x12+\n\x06\x66older\x18\x01 \x01(\x0b\x32\x19.restante.v1.FolderUpsertH\x00\x12\x1f\n\x11\x64\x65leted_folder_id\x18\x02 \x01(\x03\x42\x02\x30\x01H\x00\x12,\n\x08messages\x18\x03 \x01(\x0b\x32\x18.restante.v1.MessageRowsH\x00\x12+\n\x05moved\x18\x04 \x01(\x0b\x32\x1a.restante.v1.MessagesMovedH\x00\x12/\n\x07\x64\x65leted\x18\x05 \x01(\x0b\x32\x1c.restante.v1.MessagesDeletedH\x00\x12-\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x17.restante.v1.CheckpointH\x00\x12\x30\n\x0creset_reason\x18\x07 \x01(\x0e\x32\x18.restante.v1.ResetReasonH\x00\x42\x08\n\x06\x63hange\"\xa5\x01\n\x0cSubscription\x12\x1b\n\x0fsubscription_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x15\n\rsession_token\x18\x02 \x01(\x0c\x12\x16\n\nmailbox_id\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x15\n\tfolder_id\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x1f\n\x13since_change_number\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x11\n\x05\x65poch\x18\x06 \x01(\x03\x42\x02\x30\x01\"c\n\x0cWatchRequest\x12.\n\tsubscribe\x18\x01 \x01(\x0b\x32\x19.restante.v1.SubscriptionH\x00\x12\x19\n\x0bunsubscribe\x18\x02 \x01(\x03\x42\x02\x30\x01H\x00\x42\x08\n\x06\x61\x63tion\"?\n\x0eMailboxChanged\x12\x19\n\rchange_number\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x12\n\nfolder_ids\x18\x02 \x03(\x03\"^\n\rSessionsEnded\x12\x16\n\naccount_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x1e\n\x12\x63redential_version\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x15\n\rsession_token\x18\x03 \x01(\x0c\"\xd2\x02\n\rWatchResponse\x12\x1b\n\x0fsubscription_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12.\n\x07mailbox\x18\x02 \x01(\x0b\x32\x1b.restante.v1.MailboxChangedH\x00\x12,\n\x06\x66older\x18\x03 \x01(\x0b\x32\x1a.restante.v1.FolderChangesH\x00\x12\x30\n\x0creset_reason\x18\x04 \x01(\x0e\x32\x18.restante.v1.ResetReasonH\x00\x12\x34\n\x0esessions_ended\x18\x05 \x01(\x0b\x32\x1a.restante.v1.SessionsEndedH\x00\x12\x12\n\x08\x64raining\x18\x06 \x01(\x08H\x00\x12&\n\x08rejected\x18\x07 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x18\n\nsubscribed\x18\x08 \x01(\x03\x42\x02\x30\x01H\x00\x42\x08\n\x06notice\"I\n\x15WatchMailboxesRequest\x12\x30\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x19.restante.v1.Subscription\"D\n\x16WatchMailboxesResponse\x12*\n\x06notice\x18\x01 \x01(\x0b\x32\x1a.restante.v1.WatchResponse*\xa3\x01\n\x0bResetReason\x12\x1c\n\x18RESET_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19RESET_REASON_HISTORY_GONE\x10\x01\x12\x1e\n\x1aRESET_REASON_EPOCH_CHANGED\x10\x02\x12\x19\n\x15RESET_REASON_TOO_SLOW\x10\x03\x12\x1c\n\x18RESET_REASON_FOLDER_GONE\x10\x04\x32\x82\x02\n\x0bSyncService\x12R\n\x0bSyncMailbox\x12\x1f.restante.v1.SyncMailboxRequest\x1a .restante.v1.SyncMailboxResponse0\x01\x12\x42\n\x05Watch\x12\x19.restante.v1.WatchRequest\x1a\x1a.restante.v1.WatchResponse(\x01\x30\x01\x12[\n\x0eWatchMailboxes\x12\".restante.v1.WatchMailboxesRequest\x1a#.restante.v1.WatchMailboxesResponse0\x01\x42\x8e\x01\n\x0eio.restante.v1B\tSyncProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -81,34 +82,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHRESPONSE'].fields_by_name['subscription_id']._serialized_options = b'0\001'
   _globals['_WATCHRESPONSE'].fields_by_name['subscribed']._loaded_options = None
   _globals['_WATCHRESPONSE'].fields_by_name['subscribed']._serialized_options = b'0\001'
-  _globals['_RESETREASON']._serialized_start=1955
-  _globals['_RESETREASON']._serialized_end=2118
-  _globals['_SYNCMAILBOXREQUEST']._serialized_start=125
-  _globals['_SYNCMAILBOXREQUEST']._serialized_end=269
-  _globals['_FOLDERUPSERT']._serialized_start=272
-  _globals['_FOLDERUPSERT']._serialized_end=440
-  _globals['_MESSAGESMOVED']._serialized_start=442
-  _globals['_MESSAGESMOVED']._serialized_end=532
-  _globals['_MESSAGESDELETED']._serialized_start=534
-  _globals['_MESSAGESDELETED']._serialized_end=616
-  _globals['_CHECKPOINT']._serialized_start=618
-  _globals['_CHECKPOINT']._serialized_end=721
-  _globals['_SYNCMAILBOXRESPONSE']._serialized_start=724
-  _globals['_SYNCMAILBOXRESPONSE']._serialized_end=1063
-  _globals['_SUBSCRIPTION']._serialized_start=1066
-  _globals['_SUBSCRIPTION']._serialized_end=1231
-  _globals['_WATCHREQUEST']._serialized_start=1233
-  _globals['_WATCHREQUEST']._serialized_end=1332
-  _globals['_MAILBOXCHANGED']._serialized_start=1334
-  _globals['_MAILBOXCHANGED']._serialized_end=1397
-  _globals['_SESSIONSENDED']._serialized_start=1399
-  _globals['_SESSIONSENDED']._serialized_end=1493
-  _globals['_WATCHRESPONSE']._serialized_start=1496
-  _globals['_WATCHRESPONSE']._serialized_end=1807
-  _globals['_WATCHMAILBOXESREQUEST']._serialized_start=1809
-  _globals['_WATCHMAILBOXESREQUEST']._serialized_end=1882
-  _globals['_WATCHMAILBOXESRESPONSE']._serialized_start=1884
-  _globals['_WATCHMAILBOXESRESPONSE']._serialized_end=1952
-  _globals['_SYNCSERVICE']._serialized_start=2121
-  _globals['_SYNCSERVICE']._serialized_end=2379
+  _globals['_RESETREASON']._serialized_start=2014
+  _globals['_RESETREASON']._serialized_end=2177
+  _globals['_SYNCMAILBOXREQUEST']._serialized_start=150
+  _globals['_SYNCMAILBOXREQUEST']._serialized_end=294
+  _globals['_FOLDERUPSERT']._serialized_start=297
+  _globals['_FOLDERUPSERT']._serialized_end=465
+  _globals['_MESSAGESMOVED']._serialized_start=467
+  _globals['_MESSAGESMOVED']._serialized_end=557
+  _globals['_MESSAGESDELETED']._serialized_start=559
+  _globals['_MESSAGESDELETED']._serialized_end=641
+  _globals['_CHECKPOINT']._serialized_start=643
+  _globals['_CHECKPOINT']._serialized_end=746
+  _globals['_SYNCMAILBOXRESPONSE']._serialized_start=749
+  _globals['_SYNCMAILBOXRESPONSE']._serialized_end=1095
+  _globals['_SUBSCRIPTION']._serialized_start=1098
+  _globals['_SUBSCRIPTION']._serialized_end=1263
+  _globals['_WATCHREQUEST']._serialized_start=1265
+  _globals['_WATCHREQUEST']._serialized_end=1364
+  _globals['_MAILBOXCHANGED']._serialized_start=1366
+  _globals['_MAILBOXCHANGED']._serialized_end=1429
+  _globals['_SESSIONSENDED']._serialized_start=1431
+  _globals['_SESSIONSENDED']._serialized_end=1525
+  _globals['_WATCHRESPONSE']._serialized_start=1528
+  _globals['_WATCHRESPONSE']._serialized_end=1866
+  _globals['_WATCHMAILBOXESREQUEST']._serialized_start=1868
+  _globals['_WATCHMAILBOXESREQUEST']._serialized_end=1941
+  _globals['_WATCHMAILBOXESRESPONSE']._serialized_start=1943
+  _globals['_WATCHMAILBOXESRESPONSE']._serialized_end=2011
+  _globals['_SYNCSERVICE']._serialized_start=2180
+  _globals['_SYNCSERVICE']._serialized_end=2438
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from restante.v1 import message_pb2 as _message_pb2
 from restante.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -215,7 +216,7 @@ class Checkpoint(_message.Message):
     """All changes up to here have been told."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Afterwards the cursor may answer Reset."""
+        """Afterwards the cursor may answer with a ResetReason."""
 
     def __init__(
         self,
@@ -244,10 +245,10 @@ class SyncMailboxResponse(_message.Message):
     MOVED_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
-    RESET_FIELD_NUMBER: _builtins.int
+    RESET_REASON_FIELD_NUMBER: _builtins.int
     deleted_folder_id: _builtins.int
     """A folder is gone, with what was in it."""
-    reset: Global___ResetReason.ValueType
+    reset_reason: Global___ResetReason.ValueType
     """Start again; the stream ends."""
     @_builtins.property
     def folder(self) -> Global___FolderUpsert:
@@ -278,13 +279,13 @@ class SyncMailboxResponse(_message.Message):
         moved: Global___MessagesMoved | None = ...,
         deleted: Global___MessagesDeleted | None = ...,
         checkpoint: Global___Checkpoint | None = ...,
-        reset: Global___ResetReason.ValueType = ...,
+        reset_reason: Global___ResetReason.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "checkpoint", b"checkpoint", "deleted", b"deleted", "deleted_folder_id", b"deleted_folder_id", "folder", b"folder", "messages", b"messages", "moved", b"moved", "reset", b"reset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "checkpoint", b"checkpoint", "deleted", b"deleted", "deleted_folder_id", b"deleted_folder_id", "folder", b"folder", "messages", b"messages", "moved", b"moved", "reset_reason", b"reset_reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "checkpoint", b"checkpoint", "deleted", b"deleted", "deleted_folder_id", b"deleted_folder_id", "folder", b"folder", "messages", b"messages", "moved", b"moved", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "checkpoint", b"checkpoint", "deleted", b"deleted", "deleted_folder_id", b"deleted_folder_id", "folder", b"folder", "messages", b"messages", "moved", b"moved", "reset_reason", b"reset_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["folder", "deleted_folder_id", "messages", "moved", "deleted", "checkpoint", "reset"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["folder", "deleted_folder_id", "messages", "moved", "deleted", "checkpoint", "reset_reason"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -429,19 +430,17 @@ class WatchResponse(_message.Message):
     SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
     MAILBOX_FIELD_NUMBER: _builtins.int
     FOLDER_FIELD_NUMBER: _builtins.int
-    RESET_FIELD_NUMBER: _builtins.int
+    RESET_REASON_FIELD_NUMBER: _builtins.int
     SESSIONS_ENDED_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     SUBSCRIBED_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.int
     """The subscription it belongs to; 0: the stream."""
-    reset: Global___ResetReason.ValueType
+    reset_reason: Global___ResetReason.ValueType
     """Read anew; the subscription has ended."""
     draining: _builtins.bool
     """The server is going away: open a new stream elsewhere."""
-    rejected: _builtins.str
-    """The subscription was refused: ErrorInfo reason, such as FOLDER_NOT_FOUND."""
     subscribed: _builtins.int
     """The subscription stands from this change number on."""
     @_builtins.property
@@ -456,23 +455,27 @@ class WatchResponse(_message.Message):
     def sessions_ended(self) -> Global___SessionsEnded:
         """Gateways only."""
 
+    @_builtins.property
+    def rejected(self) -> _status_pb2.Status:
+        """The subscription was refused, or has ended: with ErrorInfo, as a failed RPC has."""
+
     def __init__(
         self,
         *,
         subscription_id: _builtins.int = ...,
         mailbox: Global___MailboxChanged | None = ...,
         folder: _types_pb2.FolderChanges | None = ...,
-        reset: Global___ResetReason.ValueType = ...,
+        reset_reason: Global___ResetReason.ValueType = ...,
         sessions_ended: Global___SessionsEnded | None = ...,
         draining: _builtins.bool = ...,
-        rejected: _builtins.str = ...,
+        rejected: _status_pb2.Status | None = ...,
         subscribed: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "folder", b"folder", "mailbox", b"mailbox", "notice", b"notice", "rejected", b"rejected", "reset", b"reset", "sessions_ended", b"sessions_ended", "subscribed", b"subscribed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "folder", b"folder", "mailbox", b"mailbox", "notice", b"notice", "rejected", b"rejected", "reset_reason", b"reset_reason", "sessions_ended", b"sessions_ended", "subscribed", b"subscribed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "folder", b"folder", "mailbox", b"mailbox", "notice", b"notice", "rejected", b"rejected", "reset", b"reset", "sessions_ended", b"sessions_ended", "subscribed", b"subscribed", "subscription_id", b"subscription_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "folder", b"folder", "mailbox", b"mailbox", "notice", b"notice", "rejected", b"rejected", "reset_reason", b"reset_reason", "sessions_ended", b"sessions_ended", "subscribed", b"subscribed", "subscription_id", b"subscription_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_notice: _TypeAlias = _typing.Literal["mailbox", "folder", "reset", "sessions_ended", "draining", "rejected", "subscribed"]  # noqa: Y015
+    _WhichOneofReturnType_notice: _TypeAlias = _typing.Literal["mailbox", "folder", "reset_reason", "sessions_ended", "draining", "rejected", "subscribed"]  # noqa: Y015
     _WhichOneofArgType_notice: _TypeAlias = _typing.Literal["notice", b"notice"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_notice) -> _WhichOneofReturnType_notice | None: ...
 

@@ -58,7 +58,7 @@ class SyncServiceServicer:
 
     def SyncMailbox(self, request, context):
         """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-        everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After Reset the copy must
+        everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
         be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -67,7 +67,7 @@ class SyncServiceServicer:
 
     def Watch(self, request_iterator, context):
         """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-        sessions. An event may repeat what is known already; a watcher that lags too far gets Reset, never silence.
+        sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
         Gateways are also told of ended sessions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -35,12 +35,12 @@ class SyncServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SyncServiceAsyncStub: ...
     SyncMailbox: _grpc.UnaryStreamMultiCallable[_sync_pb2.SyncMailboxRequest, _sync_pb2.SyncMailboxResponse]
     """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-    everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After Reset the copy must
+    everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
     be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
     """
     Watch: _grpc.StreamStreamMultiCallable[_sync_pb2.WatchRequest, _sync_pb2.WatchResponse]
     """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-    sessions. An event may repeat what is known already; a watcher that lags too far gets Reset, never silence.
+    sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
     Gateways are also told of ended sessions.
     """
     WatchMailboxes: _grpc.UnaryStreamMultiCallable[_sync_pb2.WatchMailboxesRequest, _sync_pb2.WatchMailboxesResponse]
@@ -53,12 +53,12 @@ class SyncServiceAsyncStub(SyncServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SyncMailbox: _aio.UnaryStreamMultiCallable[_sync_pb2.SyncMailboxRequest, _sync_pb2.SyncMailboxResponse]  # type: ignore[assignment]
     """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-    everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After Reset the copy must
+    everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
     be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
     """
     Watch: _aio.StreamStreamMultiCallable[_sync_pb2.WatchRequest, _sync_pb2.WatchResponse]  # type: ignore[assignment]
     """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-    sessions. An event may repeat what is known already; a watcher that lags too far gets Reset, never silence.
+    sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
     Gateways are also told of ended sessions.
     """
     WatchMailboxes: _aio.UnaryStreamMultiCallable[_sync_pb2.WatchMailboxesRequest, _sync_pb2.WatchMailboxesResponse]  # type: ignore[assignment]
@@ -74,7 +74,7 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sync_pb2.SyncMailboxResponse], _abc.AsyncIterator[_sync_pb2.SyncMailboxResponse]]:
         """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-        everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After Reset the copy must
+        everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
         be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
         """
 
@@ -85,7 +85,7 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sync_pb2.WatchResponse], _abc.AsyncIterator[_sync_pb2.WatchResponse]]:
         """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-        sessions. An event may repeat what is known already; a watcher that lags too far gets Reset, never silence.
+        sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
         Gateways are also told of ended sessions.
         """
 

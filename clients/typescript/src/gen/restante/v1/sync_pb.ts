@@ -8,6 +8,8 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Status } from "../../google/rpc/status_pb.js";
+import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
 import type { MessageColumn, MessageRows } from "./message_pb.js";
 import { file_restante_v1_message } from "./message_pb.js";
 import type { FolderChanges } from "./types_pb.js";
@@ -18,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/sync.proto.
  */
 export const file_restante_v1_sync: GenFile = /*@__PURE__*/
-  fileDesc("ChZyZXN0YW50ZS92MS9zeW5jLnByb3RvEgtyZXN0YW50ZS52MSKQAQoSU3luY01haWxib3hSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhUKCWZvbGRlcl9pZBgCIAEoA0ICMAESDgoGY3Vyc29yGAMgASgMEisKB2NvbHVtbnMYBCADKA4yGi5yZXN0YW50ZS52MS5NZXNzYWdlQ29sdW1uEg4KBmZvbGxvdxgFIAEoCCKoAQoMRm9sZGVyVXBzZXJ0EhUKCWZvbGRlcl9pZBgBIAEoA0ICMAESHAoQcGFyZW50X2ZvbGRlcl9pZBgCIAEoA0ICMAESFAoMZGlzcGxheV9uYW1lGAMgASgJEhgKDHVpZF92YWxpZGl0eRgEIAEoA0ICMAESGQoNbWVzc2FnZV9jb3VudBgFIAEoA0ICMAESGAoMdW5yZWFkX2NvdW50GAYgASgDQgIwASJaCg1NZXNzYWdlc01vdmVkEhoKDmZyb21fZm9sZGVyX2lkGAEgASgDQgIwARIYCgx0b19mb2xkZXJfaWQYAiABKANCAjABEhMKC21lc3NhZ2VfaWRzGAMgAygDIlIKD01lc3NhZ2VzRGVsZXRlZBIVCglmb2xkZXJfaWQYASABKANCAjABEhMKC21lc3NhZ2VfaWRzGAIgAygDEhMKC3JlY292ZXJhYmxlGAMgASgIImcKCkNoZWNrcG9pbnQSDgoGY3Vyc29yGAEgASgMEhkKDWNoYW5nZV9udW1iZXIYAiABKANCAjABEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItMCChNTeW5jTWFpbGJveFJlc3BvbnNlEisKBmZvbGRlchgBIAEoCzIZLnJlc3RhbnRlLnYxLkZvbGRlclVwc2VydEgAEh8KEWRlbGV0ZWRfZm9sZGVyX2lkGAIgASgDQgIwAUgAEiwKCG1lc3NhZ2VzGAMgASgLMhgucmVzdGFudGUudjEuTWVzc2FnZVJvd3NIABIrCgVtb3ZlZBgEIAEoCzIaLnJlc3RhbnRlLnYxLk1lc3NhZ2VzTW92ZWRIABIvCgdkZWxldGVkGAUgASgLMhwucmVzdGFudGUudjEuTWVzc2FnZXNEZWxldGVkSAASLQoKY2hlY2twb2ludBgGIAEoCzIXLnJlc3RhbnRlLnYxLkNoZWNrcG9pbnRIABIpCgVyZXNldBgHIAEoDjIYLnJlc3RhbnRlLnYxLlJlc2V0UmVhc29uSABCCAoGY2hhbmdlIqUBCgxTdWJzY3JpcHRpb24SGwoPc3Vic2NyaXB0aW9uX2lkGAEgASgDQgIwARIVCg1zZXNzaW9uX3Rva2VuGAIgASgMEhYKCm1haWxib3hfaWQYAyABKANCAjABEhUKCWZvbGRlcl9pZBgEIAEoA0ICMAESHwoTc2luY2VfY2hhbmdlX251bWJlchgFIAEoA0ICMAESEQoFZXBvY2gYBiABKANCAjABImMKDFdhdGNoUmVxdWVzdBIuCglzdWJzY3JpYmUYASABKAsyGS5yZXN0YW50ZS52MS5TdWJzY3JpcHRpb25IABIZCgt1bnN1YnNjcmliZRgCIAEoA0ICMAFIAEIICgZhY3Rpb24iPwoOTWFpbGJveENoYW5nZWQSGQoNY2hhbmdlX251bWJlchgBIAEoA0ICMAESEgoKZm9sZGVyX2lkcxgCIAMoAyJeCg1TZXNzaW9uc0VuZGVkEhYKCmFjY291bnRfaWQYASABKANCAjABEh4KEmNyZWRlbnRpYWxfdmVyc2lvbhgCIAEoA0ICMAESFQoNc2Vzc2lvbl90b2tlbhgDIAEoDCK3AgoNV2F0Y2hSZXNwb25zZRIbCg9zdWJzY3JpcHRpb25faWQYASABKANCAjABEi4KB21haWxib3gYAiABKAsyGy5yZXN0YW50ZS52MS5NYWlsYm94Q2hhbmdlZEgAEiwKBmZvbGRlchgDIAEoCzIaLnJlc3RhbnRlLnYxLkZvbGRlckNoYW5nZXNIABIpCgVyZXNldBgEIAEoDjIYLnJlc3RhbnRlLnYxLlJlc2V0UmVhc29uSAASNAoOc2Vzc2lvbnNfZW5kZWQYBSABKAsyGi5yZXN0YW50ZS52MS5TZXNzaW9uc0VuZGVkSAASEgoIZHJhaW5pbmcYBiABKAhIABISCghyZWplY3RlZBgHIAEoCUgAEhgKCnN1YnNjcmliZWQYCCABKANCAjABSABCCAoGbm90aWNlIkkKFVdhdGNoTWFpbGJveGVzUmVxdWVzdBIwCg1zdWJzY3JpcHRpb25zGAEgAygLMhkucmVzdGFudGUudjEuU3Vic2NyaXB0aW9uIkQKFldhdGNoTWFpbGJveGVzUmVzcG9uc2USKgoGbm90aWNlGAEgASgLMhoucmVzdGFudGUudjEuV2F0Y2hSZXNwb25zZSqjAQoLUmVzZXRSZWFzb24SHAoYUkVTRVRfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZUkVTRVRfUkVBU09OX0hJU1RPUllfR09ORRABEh4KGlJFU0VUX1JFQVNPTl9FUE9DSF9DSEFOR0VEEAISGQoVUkVTRVRfUkVBU09OX1RPT19TTE9XEAMSHAoYUkVTRVRfUkVBU09OX0ZPTERFUl9HT05FEAQyggIKC1N5bmNTZXJ2aWNlElIKC1N5bmNNYWlsYm94Eh8ucmVzdGFudGUudjEuU3luY01haWxib3hSZXF1ZXN0GiAucmVzdGFudGUudjEuU3luY01haWxib3hSZXNwb25zZTABEkIKBVdhdGNoEhkucmVzdGFudGUudjEuV2F0Y2hSZXF1ZXN0GhoucmVzdGFudGUudjEuV2F0Y2hSZXNwb25zZSgBMAESWwoOV2F0Y2hNYWlsYm94ZXMSIi5yZXN0YW50ZS52MS5XYXRjaE1haWxib3hlc1JlcXVlc3QaIy5yZXN0YW50ZS52MS5XYXRjaE1haWxib3hlc1Jlc3BvbnNlMAFCjgEKDmlvLnJlc3RhbnRlLnYxQglTeW5jUHJvdG9QAVo+Z2l0aHViLmNvbS9yZXN0YW50ZS9yZXN0YW50ZS9jbGllbnRzL2dvL3Jlc3RhbnRlL3YxO3Jlc3RhbnRldjGiAgNSU1SqAgtSZXN0YW50ZS5WMcoCC1Jlc3RhbnRlXFYx6gIMUmVzdGFudGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_restante_v1_message, file_restante_v1_types]);
+  fileDesc("ChZyZXN0YW50ZS92MS9zeW5jLnByb3RvEgtyZXN0YW50ZS52MSKQAQoSU3luY01haWxib3hSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhUKCWZvbGRlcl9pZBgCIAEoA0ICMAESDgoGY3Vyc29yGAMgASgMEisKB2NvbHVtbnMYBCADKA4yGi5yZXN0YW50ZS52MS5NZXNzYWdlQ29sdW1uEg4KBmZvbGxvdxgFIAEoCCKoAQoMRm9sZGVyVXBzZXJ0EhUKCWZvbGRlcl9pZBgBIAEoA0ICMAESHAoQcGFyZW50X2ZvbGRlcl9pZBgCIAEoA0ICMAESFAoMZGlzcGxheV9uYW1lGAMgASgJEhgKDHVpZF92YWxpZGl0eRgEIAEoA0ICMAESGQoNbWVzc2FnZV9jb3VudBgFIAEoA0ICMAESGAoMdW5yZWFkX2NvdW50GAYgASgDQgIwASJaCg1NZXNzYWdlc01vdmVkEhoKDmZyb21fZm9sZGVyX2lkGAEgASgDQgIwARIYCgx0b19mb2xkZXJfaWQYAiABKANCAjABEhMKC21lc3NhZ2VfaWRzGAMgAygDIlIKD01lc3NhZ2VzRGVsZXRlZBIVCglmb2xkZXJfaWQYASABKANCAjABEhMKC21lc3NhZ2VfaWRzGAIgAygDEhMKC3JlY292ZXJhYmxlGAMgASgIImcKCkNoZWNrcG9pbnQSDgoGY3Vyc29yGAEgASgMEhkKDWNoYW5nZV9udW1iZXIYAiABKANCAjABEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wItoCChNTeW5jTWFpbGJveFJlc3BvbnNlEisKBmZvbGRlchgBIAEoCzIZLnJlc3RhbnRlLnYxLkZvbGRlclVwc2VydEgAEh8KEWRlbGV0ZWRfZm9sZGVyX2lkGAIgASgDQgIwAUgAEiwKCG1lc3NhZ2VzGAMgASgLMhgucmVzdGFudGUudjEuTWVzc2FnZVJvd3NIABIrCgVtb3ZlZBgEIAEoCzIaLnJlc3RhbnRlLnYxLk1lc3NhZ2VzTW92ZWRIABIvCgdkZWxldGVkGAUgASgLMhwucmVzdGFudGUudjEuTWVzc2FnZXNEZWxldGVkSAASLQoKY2hlY2twb2ludBgGIAEoCzIXLnJlc3RhbnRlLnYxLkNoZWNrcG9pbnRIABIwCgxyZXNldF9yZWFzb24YByABKA4yGC5yZXN0YW50ZS52MS5SZXNldFJlYXNvbkgAQggKBmNoYW5nZSKlAQoMU3Vic2NyaXB0aW9uEhsKD3N1YnNjcmlwdGlvbl9pZBgBIAEoA0ICMAESFQoNc2Vzc2lvbl90b2tlbhgCIAEoDBIWCgptYWlsYm94X2lkGAMgASgDQgIwARIVCglmb2xkZXJfaWQYBCABKANCAjABEh8KE3NpbmNlX2NoYW5nZV9udW1iZXIYBSABKANCAjABEhEKBWVwb2NoGAYgASgDQgIwASJjCgxXYXRjaFJlcXVlc3QSLgoJc3Vic2NyaWJlGAEgASgLMhkucmVzdGFudGUudjEuU3Vic2NyaXB0aW9uSAASGQoLdW5zdWJzY3JpYmUYAiABKANCAjABSABCCAoGYWN0aW9uIj8KDk1haWxib3hDaGFuZ2VkEhkKDWNoYW5nZV9udW1iZXIYASABKANCAjABEhIKCmZvbGRlcl9pZHMYAiADKAMiXgoNU2Vzc2lvbnNFbmRlZBIWCgphY2NvdW50X2lkGAEgASgDQgIwARIeChJjcmVkZW50aWFsX3ZlcnNpb24YAiABKANCAjABEhUKDXNlc3Npb25fdG9rZW4YAyABKAwi0gIKDVdhdGNoUmVzcG9uc2USGwoPc3Vic2NyaXB0aW9uX2lkGAEgASgDQgIwARIuCgdtYWlsYm94GAIgASgLMhsucmVzdGFudGUudjEuTWFpbGJveENoYW5nZWRIABIsCgZmb2xkZXIYAyABKAsyGi5yZXN0YW50ZS52MS5Gb2xkZXJDaGFuZ2VzSAASMAoMcmVzZXRfcmVhc29uGAQgASgOMhgucmVzdGFudGUudjEuUmVzZXRSZWFzb25IABI0Cg5zZXNzaW9uc19lbmRlZBgFIAEoCzIaLnJlc3RhbnRlLnYxLlNlc3Npb25zRW5kZWRIABISCghkcmFpbmluZxgGIAEoCEgAEiYKCHJlamVjdGVkGAcgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXNIABIYCgpzdWJzY3JpYmVkGAggASgDQgIwAUgAQggKBm5vdGljZSJJChVXYXRjaE1haWxib3hlc1JlcXVlc3QSMAoNc3Vic2NyaXB0aW9ucxgBIAMoCzIZLnJlc3RhbnRlLnYxLlN1YnNjcmlwdGlvbiJEChZXYXRjaE1haWxib3hlc1Jlc3BvbnNlEioKBm5vdGljZRgBIAEoCzIaLnJlc3RhbnRlLnYxLldhdGNoUmVzcG9uc2UqowEKC1Jlc2V0UmVhc29uEhwKGFJFU0VUX1JFQVNPTl9VTlNQRUNJRklFRBAAEh0KGVJFU0VUX1JFQVNPTl9ISVNUT1JZX0dPTkUQARIeChpSRVNFVF9SRUFTT05fRVBPQ0hfQ0hBTkdFRBACEhkKFVJFU0VUX1JFQVNPTl9UT09fU0xPVxADEhwKGFJFU0VUX1JFQVNPTl9GT0xERVJfR09ORRAEMoICCgtTeW5jU2VydmljZRJSCgtTeW5jTWFpbGJveBIfLnJlc3RhbnRlLnYxLlN5bmNNYWlsYm94UmVxdWVzdBogLnJlc3RhbnRlLnYxLlN5bmNNYWlsYm94UmVzcG9uc2UwARJCCgVXYXRjaBIZLnJlc3RhbnRlLnYxLldhdGNoUmVxdWVzdBoaLnJlc3RhbnRlLnYxLldhdGNoUmVzcG9uc2UoATABElsKDldhdGNoTWFpbGJveGVzEiIucmVzdGFudGUudjEuV2F0Y2hNYWlsYm94ZXNSZXF1ZXN0GiMucmVzdGFudGUudjEuV2F0Y2hNYWlsYm94ZXNSZXNwb25zZTABQo4BCg5pby5yZXN0YW50ZS52MUIJU3luY1Byb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_google_rpc_status, file_restante_v1_message, file_restante_v1_types]);
 
 /**
  * SyncMailboxRequest is a scope and a cursor.
@@ -216,7 +218,7 @@ export type Checkpoint = Message<"restante.v1.Checkpoint"> & {
   changeNumber: string;
 
   /**
-   * Afterwards the cursor may answer Reset.
+   * Afterwards the cursor may answer with a ResetReason.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 3;
    */
@@ -293,10 +295,10 @@ export type SyncMailboxResponse = Message<"restante.v1.SyncMailboxResponse"> & {
     /**
      * Start again; the stream ends.
      *
-     * @generated from field: restante.v1.ResetReason reset = 7;
+     * @generated from field: restante.v1.ResetReason reset_reason = 7;
      */
     value: ResetReason;
-    case: "reset";
+    case: "resetReason";
   } | { case: undefined; value?: undefined };
 };
 
@@ -501,10 +503,10 @@ export type WatchResponse = Message<"restante.v1.WatchResponse"> & {
     /**
      * Read anew; the subscription has ended.
      *
-     * @generated from field: restante.v1.ResetReason reset = 4;
+     * @generated from field: restante.v1.ResetReason reset_reason = 4;
      */
     value: ResetReason;
-    case: "reset";
+    case: "resetReason";
   } | {
     /**
      * Gateways only.
@@ -523,11 +525,11 @@ export type WatchResponse = Message<"restante.v1.WatchResponse"> & {
     case: "draining";
   } | {
     /**
-     * The subscription was refused: ErrorInfo reason, such as FOLDER_NOT_FOUND.
+     * The subscription was refused, or has ended: with ErrorInfo, as a failed RPC has.
      *
-     * @generated from field: string rejected = 7;
+     * @generated from field: google.rpc.Status rejected = 7;
      */
-    value: string;
+    value: Status;
     case: "rejected";
   } | {
     /**
@@ -645,7 +647,7 @@ export const ResetReasonSchema: GenEnum<ResetReason> = /*@__PURE__*/
 export const SyncService: GenService<{
   /**
    * Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-   * everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After Reset the copy must
+   * everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
    * be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
    *
    * @generated from rpc restante.v1.SyncService.SyncMailbox
@@ -657,7 +659,7 @@ export const SyncService: GenService<{
   },
   /**
    * One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-   * sessions. An event may repeat what is known already; a watcher that lags too far gets Reset, never silence.
+   * sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
    * Gateways are also told of ended sessions.
    *
    * @generated from rpc restante.v1.SyncService.Watch
