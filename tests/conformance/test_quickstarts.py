@@ -25,7 +25,12 @@ MAX_LINES = 40  # of program text, blank lines apart
 RUN_SECONDS = 300
 
 
-QUICKSTARTS = {"go": "quickstart/main.go", "python": "quickstart.py", "typescript": "quickstart.mts"}
+QUICKSTARTS = {
+    "go": "quickstart/main.go",
+    "java": "quickstart/src/main/java/Quickstart.java",
+    "python": "quickstart.py",
+    "typescript": "quickstart.mts",
+}
 """The program of each language, in clients/LANGUAGE. What it needs is in the language's conformance.json."""
 
 LANGUAGES = {language.key: language for language in languages()}

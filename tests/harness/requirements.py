@@ -33,6 +33,7 @@ PACKAGES = {
     "go": "golang-go",
     "cargo": "cargo",
     "javac": "default-jdk-headless",
+    "mvn": "maven",
 }
 """Programs that tests may need, each with the Debian package that brings it."""
 

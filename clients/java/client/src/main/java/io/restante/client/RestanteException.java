@@ -1,0 +1,199 @@
+package io.restante.client;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
+import io.grpc.Metadata;
+import io.grpc.Status;
+import io.grpc.StatusException;
+import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
+import io.restante.v1.ErrorReason;
+import java.time.Duration;
+import java.util.Map;
+import java.util.Optional;
+
+/**
+ * What every failed call of this package throws. It is a {@link StatusRuntimeException}, so that code that knows only
+ * gRPC understands it.
+ */
+public final class RestanteException extends StatusRuntimeException {
+    private static final long serialVersionUID = 1L;
+    private static final String DOMAIN = "restante";
+
+    private final String reasonName;
+    private final transient Map<String, String> metadata;
+    private final Duration retryDelay;
+
+    private RestanteException(
+            Status status, Metadata trailers, String reasonName, Map<String, String> metadata, Duration retryDelay) {
+        super(status, trailers);
+        this.reasonName = reasonName;
+        this.metadata = metadata;
+        this.retryDelay = retryDelay;
+    }
+
+    /**
+     * The exception of whatever a generated stub or a future threw. One that is already of this class, or was caused by
+     * one, is returned as it is; what is no gRPC status has the code UNKNOWN.
+     *
+     * @param thrown what was thrown
+     * @return the exception
+     */
+    public static RestanteException of(Throwable thrown) {
+        for (Throwable each = thrown; each != null; each = each.getCause()) {
+            if (each instanceof RestanteException known) {
+                return known;
+            }
+            if (each instanceof StatusRuntimeException found && !(each.getCause() instanceof RestanteException)) {
+                return of(found.getStatus(), found.getTrailers());
+            }
+            if (each instanceof StatusException found && !(each.getCause() instanceof RestanteException)) {
+                return of(found.getStatus(), found.getTrailers());
+            }
+        }
+        return plain(Status.UNKNOWN.withDescription(String.valueOf(thrown)).withCause(thrown));
+    }
+
+    /**
+     * The exception that a google.rpc.Status tells of, such as that of one result of ExecuteOnce.
+     *
+     * @param status a status that is not OK
+     * @return the exception
+     */
+    public static RestanteException of(com.google.rpc.Status status) {
+        StatusRuntimeException found = StatusProto.toStatusRuntimeException(status);
+        return of(found.getStatus(), found.getTrailers(), status);
+    }
+
+    static RestanteException of(Status status, Metadata trailers) {
+        return of(status, trailers, StatusProto.fromStatusAndTrailers(status, trailers));
+    }
+
+    private static RestanteException of(Status status, Metadata trailers, com.google.rpc.Status told) {
+        String reason = "";
+        Map<String, String> metadata = Map.of();
+        Duration delay = null;
+        for (Any detail : told.getDetailsList()) {
+            try {
+                if (detail.is(ErrorInfo.class)) {
+                    ErrorInfo info = detail.unpack(ErrorInfo.class);
+                    if (info.getDomain().equals(DOMAIN)) {
+                        reason = info.getReason();
+                        metadata = Map.copyOf(info.getMetadataMap());
+                    }
+                } else if (detail.is(RetryInfo.class)) {
+                    var asked = detail.unpack(RetryInfo.class).getRetryDelay();
+                    delay = Duration.ofSeconds(asked.getSeconds(), asked.getNanos());
+                }
+            } catch (InvalidProtocolBufferException damaged) {
+                continue; // the code and the text say what is known
+            }
+        }
+        return new RestanteException(status, trailers, reason, metadata, delay);
+    }
+
+    /** One that this side made. */
+    static RestanteException plain(Status status) {
+        return new RestanteException(status, null, "", Map.of(), null);
+    }
+
+    /** The exception of a reason that came alone, without a status. */
+    static RestanteException ofReason(String reason) {
+        Status status = Reasons.code(reason).toStatus().withDescription("The server refused it.");
+        return new RestanteException(status, null, reason, Map.of(), null);
+    }
+
+    static RestanteException cancelled(String message) {
+        return plain(Status.CANCELLED.withDescription(message));
+    }
+
+    static RestanteException closed() {
+        return cancelled("The client was closed.");
+    }
+
+    static RestanteException late() {
+        return plain(Status.DEADLINE_EXCEEDED.withDescription("The call's time ran out."));
+    }
+
+    static RestanteException unavailable(String message) {
+        return plain(Status.UNAVAILABLE.withDescription(message));
+    }
+
+    /** The waiting thread was interrupted: it stays so. */
+    static RestanteException interrupted(InterruptedException cause) {
+        Thread.currentThread().interrupt();
+        return plain(Status.CANCELLED.withDescription("The waiting thread was interrupted.").withCause(cause));
+    }
+
+    /** The same, as thrown by this thread. */
+    RestanteException here() {
+        return new RestanteException(getStatus().withCause(this), getTrailers(), reasonName, metadata, retryDelay);
+    }
+
+    /**
+     * The contract's reason: {@link ErrorReason#ERROR_REASON_UNSPECIFIED} where the failure was not the server's (a lost
+     * connection, a deadline that passed or a call that was cancelled on this side), and {@link
+     * ErrorReason#UNRECOGNIZED} where this version does not know it.
+     *
+     * @return the reason
+     */
+    public ErrorReason reason() {
+        return reasonName.isEmpty() ? ErrorReason.ERROR_REASON_UNSPECIFIED : Reasons.named(reasonName);
+    }
+
+    /**
+     * The reason as the server named it, such as FOLDER_NOT_FOUND, also where this version does not know it.
+     *
+     * @return its name, empty without a reason
+     */
+    public String reasonName() {
+        return reasonName;
+    }
+
+    /**
+     * The facts that the reason declares, such as {@code folder_id}.
+     *
+     * @return them by their names
+     */
+    public Map<String, String> metadata() {
+        return metadata == null ? Map.of() : metadata; // they do not outlive serialisation
+    }
+
+    /**
+     * How long to wait before another attempt, where the server said so.
+     *
+     * @return the delay
+     */
+    public Optional<Duration> retryDelay() {
+        return Optional.ofNullable(retryDelay);
+    }
+
+    /**
+     * The gRPC status code.
+     *
+     * @return the code
+     */
+    public Status.Code code() {
+        return getStatus().getCode();
+    }
+
+    /** The reason (or the code), and the server's sentence, which names the facts. */
+    @Override
+    public String getMessage() {
+        String name = reasonName == null || reasonName.isEmpty() ? code().name() : reasonName;
+        String description = getStatus().getDescription();
+        return description == null ? name : name + ": " + description;
+    }
+
+    /** Whether the same call may succeed a little later, on another connection. */
+    boolean isTemporary() {
+        return code() == Status.Code.UNAVAILABLE;
+    }
+
+    /** Whether it says that the session is no good any more. */
+    boolean isOver() {
+        return code() == Status.Code.UNAUTHENTICATED;
+    }
+}
