@@ -8,6 +8,7 @@ import io.grpc.Context;
 import io.grpc.Deadline;
 import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
 import io.grpc.ForwardingClientCallListener.SimpleForwardingClientCallListener;
+import io.grpc.ManagedChannel;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
@@ -26,6 +27,7 @@ import java.util.concurrent.ThreadFactory;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 
 /** What the parts of one client share. */
 final class Core {
@@ -44,6 +46,10 @@ final class Core {
     private volatile boolean closed;
 
     Core(RestanteConfig config) {
+        this(config, config::openChannel);
+    }
+
+    Core(RestanteConfig config, Supplier<ManagedChannel> open) {
         this.config = config;
         ThreadFactory threads = daemons();
         executor = config.executor()
@@ -51,7 +57,7 @@ final class Core {
                         0, Integer.MAX_VALUE, IDLE_SECONDS, TimeUnit.SECONDS, new SynchronousQueue<>(), threads));
         timer = new ScheduledThreadPoolExecutor(1, threads);
         timer.setRemoveOnCancelPolicy(true);
-        link = new Link(config::openChannel, timer);
+        link = new Link(open, timer);
         operations = new Multiplexer(link, timer, executor, config.patience());
         session = new SessionKeeper(this);
         watching = new WatchStream(this);

@@ -46,9 +46,9 @@ public final class RestanteClient implements AutoCloseable {
     private final Core core;
     private final Channel channel;
 
-    private RestanteClient(RestanteConfig config) {
-        core = new Core(config);
-        channel = new SessionChannel(core, config.address());
+    RestanteClient(Core core) {
+        this.core = core;
+        channel = new SessionChannel(core, core.config.address());
     }
 
     // --- The session ---
@@ -83,7 +83,7 @@ public final class RestanteClient implements AutoCloseable {
     }
 
     private static RestanteClient begun(RestanteConfig config, Consumer<RestanteClient> begin) {
-        RestanteClient client = new RestanteClient(config);
+        RestanteClient client = new RestanteClient(new Core(config));
         boolean done = false;
         try {
             begin.accept(client);
