@@ -32,7 +32,7 @@ final class MailboxSync extends EventStream<SyncMailboxResponse> {
             if (change != null) {
                 if (change.hasCheckpoint()) {
                     wanted.setCursor(change.getCheckpoint().getCursor());
-                } else if (change.hasReset()) {
+                } else if (change.hasResetReason()) {
                     wanted.clearCursor();
                     again = true;
                 }

@@ -1,13 +1,12 @@
 package io.restante.client;
 
-import io.grpc.Status.Code;
 import io.restante.v1.ErrorReason;
 import java.util.Arrays;
 import java.util.Map;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 
-/** The reasons of the contract by their names, with their status codes (protos/restante/v1/errors.proto). */
+/** The reasons of the contract by their names (protos/restante/v1/errors.proto). */
 final class Reasons {
     private static final Map<String, ErrorReason> BY_NAME = Arrays.stream(ErrorReason.values())
             .collect(Collectors.toUnmodifiableMap(
@@ -18,41 +17,5 @@ final class Reasons {
     /** The reason of a name, or UNRECOGNIZED. */
     static ErrorReason named(String name) {
         return BY_NAME.getOrDefault(name, ErrorReason.UNRECOGNIZED);
-    }
-
-    /** The code of a reason that comes without one, as in a refused subscription. */
-    static Code code(String name) {
-        return switch (named(name)) {
-            case ERROR_REASON_AUTHENTICATION_FAILED, ERROR_REASON_INVALID_SESSION, ERROR_REASON_SESSION_EXPIRED,
-                ERROR_REASON_SESSION_REVOKED, ERROR_REASON_EXCHANGE_INVALID -> Code.UNAUTHENTICATED;
-            case ERROR_REASON_MECHANISM_NOT_SUPPORTED, ERROR_REASON_WEAK_PASSWORD, ERROR_REASON_INVALID_ARGUMENT,
-                ERROR_REASON_INVALID_PAGE_TOKEN, ERROR_REASON_REQUEST_ID_REQUIRED, ERROR_REASON_TOO_COMPLEX,
-                ERROR_REASON_CURSOR_INVALID, ERROR_REASON_FOLDER_NAME_INVALID, ERROR_REASON_MESSAGE_TOO_LARGE,
-                ERROR_REASON_INVALID_CONTENT, ERROR_REASON_INVALID_ADDRESS, ERROR_REASON_NO_RECIPIENTS,
-                ERROR_REASON_TOO_MANY_RECIPIENTS -> Code.INVALID_ARGUMENT;
-            case ERROR_REASON_TLS_REQUIRED, ERROR_REASON_LIMIT_EXCEEDED, ERROR_REASON_EPOCH_CHANGED,
-                ERROR_REASON_FOLDER_HAS_CHILDREN, ERROR_REASON_FOLDER_IS_SPECIAL, ERROR_REASON_FOLDER_CYCLE,
-                ERROR_REASON_MAILDROP_IN_USE, ERROR_REASON_LEASE_LOST, ERROR_REASON_MAIL_LOOP,
-                ERROR_REASON_SUBMISSION_NOT_CANCELLABLE, ERROR_REASON_DOMAIN_NOT_EMPTY -> Code.FAILED_PRECONDITION;
-            case ERROR_REASON_TOO_MANY_ATTEMPTS, ERROR_REASON_TOO_MANY_OPERATIONS, ERROR_REASON_QUOTA_EXCEEDED,
-                ERROR_REASON_STORE_FULL -> Code.RESOURCE_EXHAUSTED;
-            case ERROR_REASON_PERMISSION_DENIED, ERROR_REASON_RELAY_DENIED, ERROR_REASON_SENDER_NOT_PERMITTED
-                    -> Code.PERMISSION_DENIED;
-            case ERROR_REASON_REQUEST_ID_REUSED, ERROR_REASON_FOLDER_EXISTS, ERROR_REASON_DOMAIN_EXISTS,
-                ERROR_REASON_ADDRESS_EXISTS -> Code.ALREADY_EXISTS;
-            case ERROR_REASON_RESULT_TOO_LARGE, ERROR_REASON_UPLOAD_OFFSET_MISMATCH -> Code.OUT_OF_RANGE;
-            case ERROR_REASON_CHANGE_CONFLICT -> Code.ABORTED;
-            case ERROR_REASON_MAILBOX_NOT_FOUND, ERROR_REASON_FOLDER_NOT_FOUND, ERROR_REASON_MESSAGE_NOT_FOUND,
-                ERROR_REASON_PART_NOT_FOUND, ERROR_REASON_UPLOAD_NOT_FOUND, ERROR_REASON_RECIPIENT_NOT_FOUND,
-                ERROR_REASON_SUBMISSION_NOT_FOUND, ERROR_REASON_ACCOUNT_NOT_FOUND, ERROR_REASON_DOMAIN_NOT_FOUND,
-                ERROR_REASON_ALIAS_NOT_FOUND, ERROR_REASON_TRANSPORT_MESSAGE_NOT_FOUND, ERROR_REASON_ENTRY_NOT_FOUND
-                    -> Code.NOT_FOUND;
-            case ERROR_REASON_DEADLINE_EXCEEDED -> Code.DEADLINE_EXCEEDED;
-            case ERROR_REASON_CANCELLED -> Code.CANCELLED;
-            case ERROR_REASON_DRAINING, ERROR_REASON_STORE_BUSY, ERROR_REASON_COMMIT_NOT_REACHED -> Code.UNAVAILABLE;
-            case ERROR_REASON_INTERNAL -> Code.INTERNAL;
-            case ERROR_REASON_UNKNOWN_OPERATION -> Code.UNIMPLEMENTED;
-            case ERROR_REASON_UNSPECIFIED, UNRECOGNIZED -> Code.UNKNOWN;
-        };
     }
 }

@@ -99,10 +99,10 @@ public final class RestanteException extends StatusRuntimeException {
         return new RestanteException(status, null, "", Map.of(), null);
     }
 
-    /** The exception of a reason that came alone, without a status. */
-    static RestanteException ofReason(String reason) {
-        Status status = Reasons.code(reason).toStatus().withDescription("The server refused it.");
-        return new RestanteException(status, null, reason, Map.of(), null);
+    /** What the calls of a session get after its own logoff, without asking the server. */
+    static RestanteException loggedOff() {
+        Status status = Status.UNAUTHENTICATED.withDescription("Logged off.");
+        return new RestanteException(status, null, "SESSION_REVOKED", Map.of(), null);
     }
 
     static RestanteException cancelled(String message) {

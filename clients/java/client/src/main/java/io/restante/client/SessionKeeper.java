@@ -145,7 +145,7 @@ final class SessionKeeper implements Identity {
                 SessionServiceGrpc.getLogoffMethod(),
                 LogoffRequest.getDefaultInstance(),
                 Core.deadline(core.config.timeout()));
-        end(RestanteException.ofReason("SESSION_REVOKED"));
+        end(RestanteException.loggedOff());
     }
 
     private void lock(long deadline) {

@@ -84,8 +84,8 @@ abstract class Watch<T> extends EventStream<T> {
 
     private T told(WatchResponse notice) throws InterruptedException {
         switch (notice.getNoticeCase()) {
-            case RESET -> readAnew();
-            case REJECTED -> rejected(RestanteException.ofReason(notice.getRejected()));
+            case RESET_REASON -> readAnew();
+            case REJECTED -> rejected(RestanteException.of(notice.getRejected()));
             default -> {
                 retry.worked();
                 return event(notice);

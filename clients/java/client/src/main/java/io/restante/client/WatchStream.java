@@ -193,7 +193,7 @@ final class WatchStream {
             }
             retry.worked();
             watched = watching.get(response.getSubscriptionId());
-            if (response.hasReset() || response.hasRejected()) {
+            if (response.hasResetReason() || response.hasRejected()) {
                 watching.remove(response.getSubscriptionId());
             }
         }

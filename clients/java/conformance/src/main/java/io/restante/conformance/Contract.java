@@ -6,7 +6,10 @@ import com.google.protobuf.Descriptors.Descriptor;
 import com.google.protobuf.Descriptors.FieldDescriptor;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Message;
+import com.google.protobuf.TypeRegistry;
 import com.google.protobuf.util.JsonFormat;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
 import io.grpc.MethodDescriptor;
 import io.grpc.ServiceDescriptor;
 import io.restante.v1.AdminServiceGrpc;
@@ -28,7 +31,14 @@ import java.util.stream.Stream;
 
 /** RPCs by their names, and messages as JSON. */
 final class Contract {
-    private static final JsonFormat.Printer PRINTER = JsonFormat.printer().omittingInsignificantWhitespace();
+    /** What a google.rpc.Status holds as Any. */
+    private static final TypeRegistry DETAILS = TypeRegistry.newBuilder()
+            .add(ErrorInfo.getDescriptor())
+            .add(RetryInfo.getDescriptor())
+            .build();
+
+    private static final JsonFormat.Printer PRINTER =
+            JsonFormat.printer().usingTypeRegistry(DETAILS).omittingInsignificantWhitespace();
 
     private static final Map<String, MethodDescriptor<?, ?>> METHODS = Stream.of(
                     AdminServiceGrpc.getServiceDescriptor(),
