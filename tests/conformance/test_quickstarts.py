@@ -26,6 +26,7 @@ RUN_SECONDS = 300
 
 
 QUICKSTARTS = {
+    "cpp": "quickstart/main.cc",
     "go": "quickstart/main.go",
     "java": "quickstart/src/main/java/Quickstart.java",
     "python": "quickstart.py",

@@ -34,6 +34,9 @@ PACKAGES = {
     "cargo": "cargo",
     "javac": "default-jdk-headless",
     "mvn": "maven",
+    "cmake": "cmake",
+    "g++": "g++",
+    "grpc_cpp_plugin": "protobuf-compiler-grpc",
 }
 """Programs that tests may need, each with the Debian package that brings it."""
 

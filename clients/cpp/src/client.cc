@@ -1,0 +1,109 @@
+#include "restante/client.h"
+
+#include <utility>
+
+#include "core.h"
+#include "impl.h"
+
+namespace restante {
+
+Client::Client(std::shared_ptr<detail::Core> core) : core_(std::move(core)) {}
+Client::Client(Client&&) noexcept = default;
+
+Client& Client::operator=(Client&& other) noexcept {
+  if (this != &other) {
+    close();
+    core_ = std::move(other.core_);
+  }
+  return *this;
+}
+
+Client::~Client() { close(); }
+
+Client Client::log_on(Config config, const std::string& user, const std::string& password,
+                      const CallOptions& options) {
+  Client client(std::make_shared<detail::Core>(std::move(config)));
+  client.core_->authenticate(user, password, options);
+  if (!client.core_->config.forget_password) client.core_->keep_password(password);
+  client.core_->begin_renewing();
+  return client;
+}
+
+Client Client::resume(Config config, const std::string& token, const CallOptions& options) {
+  Client client(std::make_shared<detail::Core>(std::move(config)));
+  client.core_->resume(token, options);
+  client.core_->begin_renewing();
+  return client;
+}
+
+void Client::close() {
+  if (core_) core_->close();  // nullptr after a move
+}
+
+void Client::call_any(const google::protobuf::Message& request, google::protobuf::Message* response,
+                      const CallOptions& options) {
+  core_->call(request, *response, options);
+}
+
+AnyOperation Client::start_any(const google::protobuf::Message& request, const CallOptions& options) {
+  return AnyOperation(core_, core_->start(request, options), options.cancellation);
+}
+
+AnyPages Client::pages_any(const google::protobuf::Message& request, const CallOptions& options) {
+  return AnyPages(core_, request, options);
+}
+
+Content Client::open_content(std::int64_t message_id, const std::optional<v1::Section>& section,
+                             std::int64_t mailbox_id, const CallOptions& options) {
+  v1::ReadContentRequest request;
+  request.set_mailbox_id(mailbox_id);
+  request.set_message_id(message_id);
+  request.mutable_section()->set_kind(v1::SECTION_KIND_WHOLE);
+  if (section) *request.mutable_section() = *section;
+  return Content(std::make_unique<Content::Impl>(core_, std::move(request), options));
+}
+
+std::string Client::read_content(std::int64_t message_id, const std::optional<v1::Section>& section,
+                                 std::int64_t mailbox_id, const CallOptions& options) {
+  auto content = open_content(message_id, section, mailbox_id, options);
+  std::string octets;
+  while (const auto chunk = content.next()) octets += *chunk;
+  return octets;
+}
+
+MessageStream Client::stream_messages(v1::StreamMessagesRequest request, const CallOptions& options) {
+  if (!request.has_min_commit()) {
+    if (const auto commit = min_commit(request.mailbox_id())) *request.mutable_min_commit() = *commit;
+  }
+  return MessageStream(std::make_unique<MessageStream::Impl>(core_, std::move(request), options));
+}
+
+FolderWatch Client::watch(std::int64_t folder_id, const WatchOptions& options) {
+  return FolderWatch(std::make_unique<FolderWatch::Impl>(core_, folder_id, options));
+}
+
+MailboxWatch Client::watch_mailbox(std::int64_t mailbox_id, const CallOptions& options) {
+  return MailboxWatch(std::make_unique<MailboxWatch::Impl>(core_, mailbox_id, options));
+}
+
+SyncStream Client::sync(v1::SyncMailboxRequest request, const CallOptions& options) {
+  return SyncStream(std::make_unique<SyncStream::Impl>(core_, std::move(request), options));
+}
+
+v1::Session Client::session() const { return core_->session(); }
+std::string Client::token() const { return core_->token(); }
+std::optional<Error> Client::end_reason() const { return core_->end_reason(); }
+void Client::renew(const CallOptions& options) { core_->renew(core_->token(), options); }
+
+void Client::change_password(const std::string& old_password, const std::string& new_password,
+                             const CallOptions& options) {
+  core_->change_password(old_password, new_password, options);
+}
+
+void Client::log_off(const CallOptions& options) { core_->log_off(options); }
+
+std::optional<v1::CommitToken> Client::min_commit(std::int64_t mailbox_id) const {
+  return core_->min_commit(mailbox_id);
+}
+
+}  // namespace restante
