@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from restante import errors, rows, transfer
+from restante.bulk import WholeBatches, behind
 from restante.folder_calls import FolderCalls, FolderName
 from restante.rows import FLAGS, ListedMessage
 from restante.structure import Part, parse_structure
@@ -26,6 +27,7 @@ from restante.v1.message_pb2 import (
     FlagOperation,
     ListRecoverableMessagesRequest,
     MessageColumn,
+    MessageRows,
     MoveMessagesRequest,
     PurgeRecoverableMessagesRequest,
     QueryMessagesRequest,
@@ -33,6 +35,8 @@ from restante.v1.message_pb2 import (
     RecoverMessagesRequest,
     Section,
     SectionKind,
+    StreamMessagesRequest,
+    StreamMessagesResponse,
     UpdateMessagesRequest,
 )
 from restante.v1.search_pb2 import Restriction, SortKey
@@ -125,6 +129,51 @@ class MessageCalls(UploadCalls, FolderCalls):
         facts = await self.message(message_id, columns=columns, mark_seen=mark_seen, mailbox_id=mailbox_id)
         header = await self.read(message_id, Section(kind=SectionKind.SECTION_KIND_HEADER), mailbox_id=mailbox_id)
         return OpenedMessage(facts, header, parse_structure(facts.body_structure))
+
+    async def stream_messages(
+        self,
+        messages: Messages,
+        *,
+        columns: Sequence[MessageColumn.ValueType] = rows.LISTING,
+        sections: Sequence[Section] = (),
+        mailbox_id: int = 0,
+    ) -> AsyncIterator[MessageRows]:
+        """Columns and octets of any number of messages, in batches, each message whole; read on as they are taken.
+
+        `restante.rows.messages` makes one object of each. Messages that are not there are passed over. Goes on by
+        itself after a break. Raises FolderNotFound.
+        """
+        for wanted in message_sets(messages):
+            request = StreamMessagesRequest(
+                mailbox_id=mailbox_id,
+                messages=wanted,
+                columns=columns,
+                sections=sections,
+                min_commit=self.min_commit(mailbox_id),
+            )
+            async with aclosing(self._batches(request)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _batches(self, request: StreamMessagesRequest) -> AsyncGenerator[MessageRows, None]:
+        """Batches of one call and, after breaks, of further ones for those that have not come."""
+        whole = WholeBatches()
+
+        async def opened() -> AsyncGenerator[StreamMessagesResponse, None]:
+            nonlocal whole
+            whole = WholeBatches()
+            if request.messages.uids or request.messages.message_ids:
+                async with aclosing(self.link.stream_messages(request, session=self.token)) as stream:  # type: ignore[type-var]
+                    async for response in stream:
+                        yield response
+
+        async with aclosing(self.resumed(opened)) as responses:
+            async for response in responses:
+                for batch in whole.add(response):
+                    request.messages.CopyFrom(behind(request.messages, batch))
+                    yield batch
+        for batch in whole.end():
+            yield batch
 
     async def read_stream(
         self,

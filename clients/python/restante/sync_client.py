@@ -162,6 +162,7 @@ class SyncClient:
     message = _blocking(Client.message)
     open_message = _blocking(Client.open_message)
     read = _blocking(Client.read)
+    stream_messages = _iterating(Client.stream_messages)
     read_stream = _iterating(Client.read_stream)
     part_stream = _iterating(Client.part_stream)
     part_text = _blocking(Client.part_text)

@@ -26,6 +26,13 @@ from restante.v1.batch_pb2 import Operation, OperationResult
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.folder_pb2 import Folder, GetFolderResponse, OpenFolderResponse
 from restante.v1.mailbox_pb2 import GetMailboxResponse, Mailbox
+from restante.v1.message_pb2 import (
+    MessageRows,
+    SectionCells,
+    SectionRest,
+    StreamMessagesRequest,
+    StreamMessagesResponse,
+)
 from restante.v1.session_pb2 import Session
 from restante.v1.sync_pb2 import Checkpoint, MailboxChanged, ResetReason, SyncMailboxResponse
 from restante.v1.types_pb2 import FolderChanges
@@ -43,6 +50,7 @@ class Core(Changes):
         self.change_number = 10
         self.opened = 0
         self.reads: list[int] = []
+        self.asked: list[list[int]] = []
         self.break_read_after = 3_000
         self.cursors: list[bytes] = []
         self.sync_steps: list[list[SyncMailboxResponse | None]] = []
@@ -76,6 +84,22 @@ class Core(Changes):
                 total_octets=len(wanted) if not position else 0, octets=wanted[position : position + 1_000]
             )
 
+    async def stream_messages(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        """Three messages, one a batch, the octets of the second in pieces; broken within it, and after the third."""
+        left = list(request.messages.message_ids)
+        self.asked.append(left)
+        for message_id in left:
+            octets = OCTETS if message_id == 12 else b"short"
+            cells = SectionCells(octets=[octets[:4_000]], total_octets=[len(octets)])
+            yield StreamMessagesResponse(rows=MessageRows(message_ids=[message_id], sections=[cells]))
+            for start in range(4_000, len(octets), 4_000):
+                if len(self.asked) == 1:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+                rest = SectionRest(section_index=0, offset_octets=start, octets=octets[start : start + 4_000])
+                yield StreamMessagesResponse(rest=rest)
+        if left:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
     async def upload_content(self, requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         octets = b""
         async for request in requests:
@@ -99,6 +123,7 @@ class Core(Changes):
         batch_pb2_grpc.add_BatchServiceServicer_to_server(Batches(self.reply), server)
         sync_pb2_grpc.add_SyncServiceServicer_to_server(self, server)
         self._add(server, "FolderService", "OpenFolder", self.open_folder, folder_pb2.OpenFolderRequest)
+        self._add(server, "MessageService", "StreamMessages", self.stream_messages, StreamMessagesRequest)
         self._add(server, "ContentService", "ReadContent", self.read_content, content_pb2.ReadContentRequest)
         upload = grpc.stream_unary_rpc_method_handler(
             self.upload_content,
@@ -243,6 +268,13 @@ async def test_octets_are_read_on_from_where_they_broke_off(core: Core, client: 
     assert b"".join(pieces) == OCTETS
     assert core.reads == [0, 3_000, 6_000, 9_000]
     assert seen[-1] == (len(OCTETS), len(OCTETS))
+
+
+async def test_messages_come_whole_and_once_whatever_breaks(core: Core, client: Client) -> None:
+    batches = [batch async for batch in client.stream_messages([11, 12, 13])]
+    assert [list(batch.message_ids) for batch in batches] == [[11], [12], [13]]
+    assert [batch.sections[0].octets[0] for batch in batches] == [b"short", OCTETS, b"short"]
+    assert core.asked == [[11, 12, 13], [12, 13]]
 
 
 async def test_an_upload_is_begun_anew_after_a_break(core: Core, client: Client, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""Batches of many messages, put together from the pieces of StreamMessages. *Pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from restante.v1.message_pb2 import MessageRows, StreamMessagesResponse
+from restante.v1.types_pb2 import IdRange, MessageSet
+
+
+class WholeBatches:
+    """Gives batches in which no cell is cut. A large one is held until its last piece has come."""
+
+    def __init__(self) -> None:
+        self._batch: MessageRows | None = None
+        self._growing: dict[int, bytearray] = {}  # {section: the cut cell of the last message}
+
+    def add(self, response: StreamMessagesResponse) -> Iterator[MessageRows]:
+        """Takes a response, and gives what is whole by it."""
+        if response.HasField("rest") and self._batch is not None:
+            self._continue(response)
+        elif response.HasField("rows"):
+            yield from self.end()
+            self._batch = response.rows
+            self._growing = {
+                index: bytearray(cells.octets[-1])
+                for index, cells in enumerate(response.rows.sections)
+                if cells.octets and len(cells.octets[-1]) < cells.total_octets[-1]
+            }
+        if not self._growing:
+            yield from self.end()
+
+    def end(self) -> Iterator[MessageRows]:
+        """What is left at the end of the stream: a message that was removed while it was read stays cut."""
+        if self._batch is not None:
+            for index, octets in self._growing.items():
+                self._batch.sections[index].octets[-1] = bytes(octets)
+            yield self._batch
+        self._batch, self._growing = None, {}
+
+    def _continue(self, response: StreamMessagesResponse) -> None:
+        index = response.rest.section_index
+        cell = self._growing.get(index)
+        if self._batch is None or cell is None:
+            return
+        cell += response.rest.octets
+        cells = self._batch.sections[index]
+        if len(cell) >= cells.total_octets[-1]:
+            cells.octets[-1] = bytes(self._growing.pop(index))
+
+
+def behind(messages: MessageSet, told: MessageRows) -> MessageSet:
+    """What is left of a set when a batch has been told; they come in ascending order."""
+    if messages.folder_id:
+        if not told.uids:
+            return messages
+        last = told.uids[-1]
+        ranges = [IdRange(first=max(run.first, last + 1), last=run.last) for run in messages.uids if run.last > last]
+        return MessageSet(folder_id=messages.folder_id, uids=ranges)
+    if not told.message_ids:
+        return messages
+    return MessageSet(message_ids=[id for id in messages.message_ids if id > told.message_ids[-1]])
