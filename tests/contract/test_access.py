@@ -17,7 +17,7 @@ import pytest_asyncio
 from restante import errors
 from restante.errors import RestanteError
 from restante.v1.session_pb2 import Scope
-from restante.v1.sync_pb2 import WatchRequest
+from restante.v1.sync_pb2 import Subscription, WatchMailboxesRequest, WatchRequest
 from restante.v1.transport_pb2 import AcceptRequest
 from tests.server.api.served import (
     CONTRACT,
@@ -34,7 +34,14 @@ from tests.server.api.served import (
 together = pytest.mark.asyncio(loop_scope="module")
 
 REFUSED = (errors.InvalidSession, errors.PermissionDenied)
-LISTEN_SECONDS = 0.3
+ANSWER_SECONDS = 60  # every stream answers what it is asked here; a call that does not is a failure, not a right
+
+NO_SUBSCRIPTION = Subscription(subscription_id=0)  # refused on the stream itself, by those who may open it
+SPOKEN: dict[str, Any] = {
+    # Streams that listen in silence are told something that they must answer.
+    "SyncService/Watch": WatchRequest(subscribe=NO_SUBSCRIPTION),
+    "SyncService/WatchMailboxes": WatchMailboxesRequest(subscriptions=[NO_SUBSCRIPTION]),
+}
 
 CALLERS: dict[str, tuple[str, str, int]] = {
     # kind of caller: (process identity, person with a session, its scope)
@@ -165,20 +172,21 @@ async def in_a_batch(core: Served, rpc: str, caller: str) -> RestanteError | Non
 
 
 async def as_a_stream(core: Served, rpc: str, caller: str) -> RestanteError | None:
+    """The refusal, or None once the stream has answered or ended: silence says neither, however long it lasts."""
     identity, _, _ = CALLERS[caller]
-    method, request = CONTRACT[rpc], empty_request(rpc)
+    method, request = CONTRACT[rpc], SPOKEN.get(rpc) or empty_request(rpc)
     metadata = (*core.identity(identity), *token_metadata(await token_of(core, caller)))
-    call = core.stub(rpc)(iter([request]) if method.client_streaming else request, metadata=metadata, timeout=20)
+    asked = iter([request]) if method.client_streaming else request
+    call = core.stub(rpc)(asked, metadata=metadata, timeout=ANSWER_SECONDS)
     try:
-        async with asyncio.timeout(LISTEN_SECONDS):
-            if method.server_streaming:
-                await call.read()
-            else:
-                await call
-    except TimeoutError:
-        return None  # it listens
+        if method.server_streaming:
+            await call.read()
+        else:
+            await call
     except grpc.aio.AioRpcError as error:
-        return errors.from_rpc_error(error)
+        known = errors.from_rpc_error(error)
+        assert known.reason, f"{rpc} by {caller}: {known}"  # a deadline or a broken connection is no answer
+        return known
     finally:
         call.cancel()
     return None
@@ -216,5 +224,5 @@ async def test_a_gateway_gets_sessions_of_its_own_protocol_alone(core: Served, i
 
 
 def test_the_streams_that_take_several_requests_are_played_with_one() -> None:
-    """What `as_a_stream` sends must be a request, and an empty one begins nothing."""
-    assert not WatchRequest().HasField("subscribe") and AcceptRequest().WhichOneof("step") is None
+    """What `as_a_stream` sends to Accept is a request, and an empty one begins nothing."""
+    assert AcceptRequest().WhichOneof("step") is None
