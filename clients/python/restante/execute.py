@@ -2,7 +2,8 @@
 
 Whatever waits when the stream is free goes into one batch; there is no timer. What is beyond the 64 operations that the
 server takes of one session at a time is held back, in order; other sessions pass it. A stream that breaks is replaced,
-and what it had not answered is sent again: every operation either carries a request_id or is harmless to repeat.
+and what it had not answered is sent again, in the order it was given: every operation either carries a request_id or is
+harmless to repeat. A stream that drains takes nothing new and finishes what it has.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
 
 from restante import errors, streams
 from restante.methods import Method, Request, Response
@@ -35,148 +35,112 @@ LONGEST_PAUSE_SECONDS = 1.0
 OpenStream = Callable[[bool], grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteResponse]]
 
 
-class StreamLost(Exception):
-    """The stream broke before the operation was answered. `cause` is what gRPC said."""
+@dataclass(eq=False, slots=True)
+class _Lane:
+    """The operations of one session, in order; without a token: of anybody, in no order."""
 
-    def __init__(self, cause: errors.RestanteError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
+    token: bytes
+    pending: deque[_Waiting] = field(default_factory=deque)
+    queued: bool = False  # among those that have something to send
+    in_flight: int = 0
+    # Order holds only on one stream: what is sent on another waits until these have answered.
+    ordered: int = 0
+    ordered_on: _Stream | None = None
+
+    def may_send(self, waiting: _Waiting, stream: _Stream) -> bool:
+        if not self.token:
+            return True
+        if self.in_flight >= MAX_SESSION_IN_FLIGHT:
+            return False
+        return waiting.operation.independent or not self.ordered or self.ordered_on is stream
+
+    def sent(self, waiting: _Waiting, stream: _Stream) -> None:
+        waiting.stream = stream
+        self.in_flight += 1
+        if not waiting.operation.independent:
+            self.ordered += 1
+            self.ordered_on = stream
+
+    def settled(self, waiting: _Waiting) -> None:
+        """The opposite of sent."""
+        waiting.stream = None
+        self.in_flight -= 1
+        if not waiting.operation.independent:
+            self.ordered -= 1
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
+    """One operation that has not been answered."""
+
+    method: Method[Any, Any]
     operation: Operation
     octets: int
+    deadline: float
+    lane: _Lane
     future: asyncio.Future[OperationResult]
+    stream: _Stream | None = None  # that it was sent on
+    give_up_at: float = 0.0  # set when a stream was lost: it is not sent again after this
+
+    def is_patient(self, now: float, patience_seconds: float) -> bool:
+        """Whether it waits for another stream."""
+        if not self.give_up_at:
+            self.give_up_at = min(self.deadline, now + patience_seconds)
+        return now < self.give_up_at
+
+    def fail(self, error: errors.RestanteError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class _Stream:
-    """One Execute call."""
+    """One Execute call. Its members are the multiplexer's."""
 
-    def __init__(self, call: grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteResponse]) -> None:
-        self._call = call
-        self._queue: deque[_Waiting] = deque()
-        self._flying: dict[int, _Waiting] = {}
-        self._of_session: dict[bytes, int] = {}  # {token: its operations in the queue or flying}
-        self._held: dict[bytes, deque[_Waiting]] = {}  # {token: those beyond what one session may have there}
-        self._cancelled: list[int] = []
-        self._wake = asyncio.Event()
-        self.usable = True  # new operations may be sent on it
-        self.drained = False  # the server asked for another connection
+    def __init__(self, owner: Multiplexer, call: grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteResponse]) -> None:
+        self._owner, self._call = owner, call
+        self.flying: dict[int, _Waiting] = {}
+        self.cancelled: list[int] = []
+        self.wake = asyncio.Event()
+        self.retired = False  # takes nothing new
+        self.worked = False
         self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
 
-    def put(self, waiting: _Waiting) -> None:
-        if token := waiting.operation.session_token:
-            count = self._of_session.get(token, 0)
-            if count >= MAX_SESSION_IN_FLIGHT:
-                self._held.setdefault(token, deque()).append(waiting)
-                return
-            self._of_session[token] = count + 1
-        self._queue.append(waiting)
-        self._wake.set()
-
-    def give_up(self, waiting: _Waiting) -> None:
-        """Nobody waits for this any more."""
-        if waiting.operation.operation_id in self._flying:
-            self._cancelled.append(waiting.operation.operation_id)
-            self._wake.set()
-        elif waiting in self._queue:
-            self._queue.remove(waiting)
-            self._gone(waiting)
-        elif (held := self._held.get(waiting.operation.session_token)) and waiting in held:
-            held.remove(waiting)
-
-    def _gone(self, waiting: _Waiting) -> None:
-        """Neither in the queue nor flying any more: the session's next one may go."""
-        token = waiting.operation.session_token
-        if not token:
-            return
-        if held := self._held.get(token):
-            self._queue.append(held.popleft())
-            self._wake.set()
-        elif self._of_session[token] > 1:
-            self._held.pop(token, None)
-            self._of_session[token] -= 1
-        else:
-            self._held.pop(token, None)
-            del self._of_session[token]
-
     async def close(self) -> None:
-        """End the call; what was not answered is lost."""
-        self.usable = False
+        """End the call, whatever was not answered."""
         for task in self._tasks:
             task.cancel()
         self._call.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._lose(errors.Draining("The connection was closed."))
 
     async def _write(self) -> None:
         try:
             while True:
-                request = self._collect()
+                self.wake.clear()
+                request = self._owner.collect(self)
                 if request is not None:
                     with streams.translated():
                         await self._call.write(request)
-                elif not self.usable and not self._flying:
+                elif self.retired and not self.flying:
                     with streams.translated():
                         await self._call.done_writing()
                     return
                 else:
-                    self._wake.clear()
-                    await self._wake.wait()
+                    await self.wake.wait()
         except errors.RestanteError as error:
-            self._lose(error)
-
-    def _collect(self) -> ExecuteRequest | None:
-        request, octets = ExecuteRequest(), 0
-        queue = self._queue
-        while queue and len(request.operations) < MAX_BATCH_OPERATIONS and len(self._flying) < MAX_IN_FLIGHT:
-            if octets and octets + queue[0].octets > MAX_BATCH_OCTETS:
-                break
-            waiting = queue.popleft()
-            if waiting.future.done():
-                self._gone(waiting)
-                continue
-            octets += waiting.octets
-            request.operations.append(waiting.operation)
-            self._flying[waiting.operation.operation_id] = waiting
-        request.cancel_operation_ids.extend(self._cancelled)
-        self._cancelled.clear()
-        return request if request.operations or request.cancel_operation_ids else None
+            self._owner.lost(self, error)
 
     async def _read(self) -> None:
+        cause: errors.RestanteError = errors.Draining("The server ended the stream.")
         try:
             while True:
                 with streams.translated():
                     response = await self._call.read()
                 if not isinstance(response, ExecuteResponse):  # grpc.aio.EOF
                     break
-                for result in response.results:
-                    waiting = self._flying.pop(result.operation_id, None)
-                    if waiting is None:
-                        continue
-                    self._gone(waiting)
-                    if not waiting.future.done():
-                        waiting.future.set_result(result)
-                if response.draining:
-                    self.usable, self.drained = False, True
-                if self._queue or not self.usable:
-                    self._wake.set()
-            self._lose(errors.Draining("The server ended the stream."))
+                self._owner.answered(self, response)
         except errors.RestanteError as error:
-            self._lose(error)
-
-    def _lose(self, cause: errors.RestanteError) -> None:
-        self.usable = False
-        held = itertools.chain.from_iterable(self._held.values())
-        for waiting in (*self._flying.values(), *self._queue, *held):
-            if not waiting.future.done():
-                waiting.future.set_exception(StreamLost(cause))
-        self._flying.clear()
-        self._queue.clear()
-        self._held.clear()
-        self._of_session.clear()
-        self._wake.set()
+            cause = error
+        self._owner.lost(self, cause)
 
 
 class Multiplexer:
@@ -185,12 +149,19 @@ class Multiplexer:
     def __init__(self, open_stream: OpenStream, *, patience_seconds: float = 5.0) -> None:
         """`open_stream` begins an Execute call; its argument asks for a fresh connection, since the last one drained.
 
-        `patience_seconds` is how long an operation waits for a core that is away before it fails as Draining.
+        `patience_seconds` is how long an operation waits for a core that is away before it fails as what the connection
+        failed with.
         """
         self._open_stream, self._patience_seconds = open_stream, patience_seconds
         self._ids = itertools.count(1)
-        self._stream: _Stream | None = None
-        self._retiring: set[_Stream] = set()
+        self._lanes: dict[bytes, _Lane] = {}
+        self._turns: deque[_Lane] = deque()  # those that have something to send, first come first served
+        self._streams: set[_Stream] = set()
+        self._stream: _Stream | None = None  # takes new operations
+        self._drained = False  # the last stream did
+        self._pause = FIRST_PAUSE_SECONDS
+        self._resting: asyncio.TimerHandle | None = None  # until the next stream is opened
+        self._closed = False
 
     async def execute(
         self,
@@ -203,17 +174,36 @@ class Multiplexer:
         independent: bool = False,
     ) -> Response:
         """The response to one operation. Raises the class of its reason; after `timeout` seconds DeadlineExceeded."""
+        if timeout <= 0:
+            raise errors.DeadlineExceeded
+        if self._closed:
+            raise errors.Draining("The connection was closed.")
+        operation = Operation(
+            operation_id=next(self._ids),
+            session_token=session,
+            client_address=client_address,
+            timeout_milliseconds=max(1, int(timeout * 1_000)),
+            independent=independent,
+        )
+        getattr(operation, method.field).CopyFrom(request)
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(session)
+        if lane is None:
+            lane = self._lanes[session] = _Lane(session)
         deadline = time.monotonic() + timeout
-        result: OperationResult | None = None
-        patience, pause = min(deadline, time.monotonic() + self._patience_seconds), FIRST_PAUSE_SECONDS
-        while result is None:
-            try:
-                result = await self._once(method, request, session, client_address, deadline, independent)
-            except StreamLost as lost:
-                if not _may_repeat(method, request, lost.cause) or time.monotonic() + pause >= patience:
-                    raise lost.cause from None
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        waiting = _Waiting(method, operation, operation.ByteSize(), deadline, lane, loop.create_future())
+        lane.pending.append(waiting)
+        self._queue(lane)
+        self._kick()
+        # The server answers in time; this is for when it cannot.
+        alarm = loop.call_later(timeout + 1.0, waiting.fail, errors.DeadlineExceeded())
+        try:
+            result = await waiting.future
+        except (asyncio.CancelledError, errors.DeadlineExceeded):
+            self._give_up(waiting)
+            raise
+        finally:
+            alarm.cancel()
         if result.HasField("status"):
             raise errors.from_status(result.status)
         response: Any = getattr(result, method.field)
@@ -221,68 +211,161 @@ class Multiplexer:
 
     async def close(self) -> None:
         """End every stream."""
-        streams = [*self._retiring, *([self._stream] if self._stream is not None else [])]
+        self._closed = True
+        if self._resting is not None:
+            self._resting.cancel()
+        for stream in tuple(self._streams):
+            self.lost(stream, errors.Draining("The connection was closed."))
+            await stream.close()
+        for lane in self._lanes.values():
+            for waiting in lane.pending:
+                waiting.fail(errors.Draining("The connection was closed."))
+
+    def collect(self, stream: _Stream) -> ExecuteRequest | None:
+        """What one message may carry; None when there is nothing to send."""
+        request, octets, now = ExecuteRequest(), 0, time.monotonic()
+        if not stream.retired:
+            turns, self._turns = self._turns, deque()
+            while turns and len(request.operations) < MAX_BATCH_OPERATIONS and len(stream.flying) < MAX_IN_FLIGHT:
+                lane = turns.popleft()
+                lane.queued = False
+                while lane.pending and lane.may_send(lane.pending[0], stream):
+                    waiting = lane.pending[0]
+                    if (
+                        len(request.operations) == MAX_BATCH_OPERATIONS
+                        or len(stream.flying) == MAX_IN_FLIGHT
+                        or (octets and octets + waiting.octets > MAX_BATCH_OCTETS)
+                    ):
+                        self._queue(lane)
+                        break
+                    lane.pending.popleft()
+                    if waiting.give_up_at:
+                        waiting.operation.timeout_milliseconds = max(1, int((waiting.deadline - now) * 1_000))
+                    octets += waiting.octets
+                    request.operations.append(waiting.operation)
+                    lane.sent(waiting, stream)
+                    stream.flying[waiting.operation.operation_id] = waiting
+                self._tidy(lane)
+            self._turns.extendleft(reversed(turns))
+        request.cancel_operation_ids.extend(stream.cancelled)
+        stream.cancelled.clear()
+        return request if request.operations or request.cancel_operation_ids else None
+
+    def answered(self, stream: _Stream, response: ExecuteResponse) -> None:
+        """Hand out the answers of a response."""
+        stream.worked, self._pause = True, FIRST_PAUSE_SECONDS
+        for result in response.results:
+            waiting = stream.flying.pop(result.operation_id, None)
+            if waiting is None:
+                continue
+            lane = waiting.lane
+            lane.settled(waiting)
+            if lane.pending:
+                self._queue(lane)
+            else:
+                self._tidy(lane)
+            if not waiting.future.done():
+                waiting.future.set_result(result)
+        if response.draining:
+            stream.retired = True
+            if self._stream is stream:
+                self._stream, self._drained = None, True
+        if stream.retired:
+            stream.wake.set()
+        if self._turns:
+            self._kick()
+
+    def lost(self, stream: _Stream, cause: errors.RestanteError) -> None:
+        """Take back what a stream that has ended did not answer: it is sent again by the next one, or fails."""
+        if stream not in self._streams:
+            return  # its other half has said so
+        self._streams.discard(stream)
+        stream.retired = True
+        stream.wake.set()
+        now, again = time.monotonic(), not self._closed and _is_loss(cause)
+        for waiting in sorted(stream.flying.values(), key=lambda each: -each.operation.operation_id):
+            lane = waiting.lane
+            lane.settled(waiting)
+            if waiting.future.done():
+                pass  # nobody waits for it
+            elif again and _may_repeat(waiting) and waiting.is_patient(now, self._patience_seconds):
+                lane.pending.appendleft(waiting)  # from the last on, each before what is there
+            else:
+                waiting.fail(cause)
+            self._queue(lane)
+        stream.flying.clear()
+        if self._stream is not stream:
+            self._kick()
+            return
         self._stream = None
-        await asyncio.gather(*(stream.close() for stream in streams))
+        if not stream.worked:
+            self._lose_patience(now, again, cause)
+        self._rest()
 
-    async def _once(
-        self,
-        method: Method[Any, Any],
-        request: Message,
-        session: bytes,
-        client_address: str,
-        deadline: float,
-        independent: bool,
-    ) -> OperationResult:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise errors.DeadlineExceeded
-        operation = Operation(
-            operation_id=next(self._ids),
-            session_token=session,
-            client_address=client_address,
-            timeout_milliseconds=max(1, int(left * 1_000)),
-            independent=independent,
-        )
-        getattr(operation, method.field).CopyFrom(request)
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(operation, operation.ByteSize(), loop.create_future())
-        stream = self._current()
-        stream.put(waiting)
-        alarm = loop.call_later(left + 1.0, _expire, waiting)  # the server answers in time; this is for when it cannot
-        try:
-            return await waiting.future
-        except (asyncio.CancelledError, errors.DeadlineExceeded):
-            stream.give_up(waiting)
-            raise
-        finally:
-            alarm.cancel()
+    def _lose_patience(self, now: float, again: bool, cause: errors.RestanteError) -> None:
+        """Fail what has waited too long for a stream, or everything when another will not help."""
+        for lane in tuple(self._lanes.values()):
+            kept = deque[_Waiting]()
+            for waiting in lane.pending:
+                if again and waiting.is_patient(now, self._patience_seconds):
+                    kept.append(waiting)
+                else:
+                    waiting.fail(cause)
+            lane.pending = kept
+            self._tidy(lane)
 
-    def _current(self) -> _Stream:
-        if self._stream is None or not self._stream.usable:
-            drained = self._stream is not None and self._stream.drained
-            if self._stream is not None:
-                self._retire(self._stream)
-            self._stream = _Stream(self._open_stream(drained))
-        return self._stream
+    def _rest(self) -> None:
+        """Open the next stream after a pause, which grows while none works."""
+        if self._resting is None and not self._closed:
+            pause = self._pause * random.uniform(0.5, 1.0)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            self._resting = asyncio.get_running_loop().call_later(pause, self._rested)
 
-    def _retire(self, stream: _Stream) -> None:
-        """Let a stream that takes nothing new finish what it has."""
-        self._retiring.add(stream)
-        tasks = asyncio.gather(*stream._tasks, return_exceptions=True)
-        tasks.add_done_callback(lambda _: self._retiring.discard(stream))
+    def _rested(self) -> None:
+        self._resting = None
+        self._kick()
+
+    def _kick(self) -> None:
+        """Have what waits sent: by the stream that is open, or by a new one."""
+        if self._stream is not None:
+            self._stream.wake.set()
+        elif self._turns and self._resting is None and not self._closed:
+            drained, self._drained = self._drained, False
+            self._stream = _Stream(self, self._open_stream(drained))
+            self._streams.add(self._stream)
+
+    def _queue(self, lane: _Lane) -> None:
+        if not lane.queued and lane.pending:
+            lane.queued = True
+            self._turns.append(lane)
+
+    def _tidy(self, lane: _Lane) -> None:
+        """Forget a lane that has nothing."""
+        if not (lane.pending or lane.in_flight or lane.queued) and self._lanes.get(lane.token) is lane:
+            del self._lanes[lane.token]
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Nobody waits for this any more. What was sent keeps its place until it is answered: the server counts it."""
+        if waiting.stream is not None:
+            waiting.stream.cancelled.append(waiting.operation.operation_id)
+            waiting.stream.wake.set()
+        elif waiting in waiting.lane.pending:
+            waiting.lane.pending.remove(waiting)
+            self._tidy(waiting.lane)
 
 
-def _expire(waiting: _Waiting) -> None:
-    if not waiting.future.done():
-        waiting.future.set_exception(errors.DeadlineExceeded())
-
-
-def _may_repeat(method: Method[Any, Any], request: Any, cause: errors.RestanteError) -> bool:
+def _may_repeat(waiting: _Waiting) -> bool:
     """A later step of a SASL exchange is good once; everything else is idempotent (DESIGN section 4)."""
+    return not (waiting.method is methods.AUTHENTICATE and waiting.operation.authenticate.exchange)
+
+
+def _is_loss(cause: errors.RestanteError) -> bool:
+    """Whether a stream ended in a way that another may not."""
     if isinstance(cause, errors.UnknownReason):
-        if cause.status_code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN):
-            return False
-    elif cause.code is not grpc.StatusCode.UNAVAILABLE:
-        return False
-    return not (method is methods.AUTHENTICATE and request.exchange)
+        return cause.status_code in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.CANCELLED,
+            grpc.StatusCode.UNKNOWN,
+            grpc.StatusCode.INTERNAL,  # what gRPC says of a connection that broke in the middle
+        )
+    return cause.code is grpc.StatusCode.UNAVAILABLE

@@ -138,6 +138,47 @@ async def test_what_a_broken_stream_left_unanswered_is_sent_again_as_it_was(serv
     assert {operation.append_message.request_id for operation in core.operations} == {b"0123456789abcdef"}
 
 
+async def test_what_is_sent_again_keeps_its_order_and_goes_before_what_is_new(servers: Servers) -> None:
+    async def never(operation: Operation) -> OperationResult | None:
+        return None
+
+    core = await servers.batches(never)
+    link = await servers.link()
+    waiting = [asyncio.create_task(link.execute(methods.GET_FOLDER, folder(n), session=b"token")) for n in range(1, 51)]
+    while len(core.operations) < 50:
+        await asyncio.sleep(0.01)
+    core.reply = echo
+    core.break_streams()
+    waiting += [
+        asyncio.create_task(link.execute(methods.GET_FOLDER, folder(n), session=b"token")) for n in range(51, 101)
+    ]
+    await asyncio.gather(*waiting)
+    assert [one.get_folder.folder_id for one in core.operations][50:] == list(range(1, 101))
+
+
+async def test_a_session_keeps_its_order_from_a_stream_that_drains_to_the_next(servers: Servers) -> None:
+    release = asyncio.Event()
+
+    async def slow_one(operation: Operation) -> OperationResult | None:
+        if operation.get_folder.folder_id == 1:
+            await release.wait()
+        return await echo(operation)
+
+    core = await servers.batches(slow_one)
+    link = await servers.link()
+    slow = asyncio.create_task(link.execute(methods.GET_FOLDER, folder(1), session=b"token"))
+    while not core.operations:
+        await asyncio.sleep(0.01)
+    core.drain()
+    await asyncio.sleep(0.1)
+    following = asyncio.create_task(link.execute(methods.GET_FOLDER, folder(2), session=b"token"))
+    await link.execute(methods.GET_FOLDER, folder(3), session=b"token", independent=True)
+    await link.execute(methods.GET_FOLDER, folder(4), session=b"other")
+    assert [one.get_folder.folder_id for one in core.operations] == [1, 3, 4]
+    release.set()
+    await asyncio.gather(slow, following)
+
+
 async def test_a_core_that_comes_back_is_found_by_itself(servers: Servers) -> None:
     await servers.batches(echo)
     link = await servers.link(patience_seconds=10.0)
