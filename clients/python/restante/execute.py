@@ -173,7 +173,10 @@ class Multiplexer:
         timeout: float = 30.0,
         independent: bool = False,
     ) -> Response:
-        """The response to one operation. Raises the class of its reason; after `timeout` seconds DeadlineExceeded."""
+        """The response to one operation. Raises the class of its reason; after `timeout` seconds DeadlineExceeded.
+
+        A request above MAX_BATCH_OCTETS is InvalidArgument and not sent.
+        """
         if timeout <= 0:
             raise errors.DeadlineExceeded
         if self._closed:
@@ -187,11 +190,16 @@ class Multiplexer:
         )
         getattr(operation, method.field).CopyFrom(request)
         loop = asyncio.get_running_loop()
+        octets = operation.ByteSize()
+        if octets > MAX_BATCH_OCTETS:  # the server would say the same
+            raise errors.InvalidArgument(
+                field="operations", problem=f"more than {MAX_BATCH_OCTETS} octets in one request"
+            )
         lane = self._lanes.get(session)
         if lane is None:
             lane = self._lanes[session] = _Lane(session)
         deadline = time.monotonic() + timeout
-        waiting = _Waiting(method, operation, operation.ByteSize(), deadline, lane, loop.create_future())
+        waiting = _Waiting(method, operation, octets, deadline, lane, loop.create_future())
         lane.pending.append(waiting)
         self._queue(lane)
         self._kick()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from restante_server.api.dispatch import Dispatcher, translate
 from restante_server.api.registry import UNARY, Handler
 
 MAX_BATCH_OPERATIONS = 256
+MAX_BATCH_OCTETS = 1 << 20  # of the operations of one request, without the framing around each
 MAX_ANSWER_OCTETS = 256 << 10
 MAX_RESULT_OCTETS = 64 << 10
 MAX_IN_FLIGHT = 1_024  # operations that the client has no answer to yet
@@ -47,6 +48,29 @@ STREAMING_TWIN = {
 
 Identify = Callable[[bytes, str], Awaitable[Caller]]
 """The caller of a session token ("" for the stream's own) at a client address; raises RestanteError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oversize:
+    """A request with more than MAX_BATCH_OCTETS: its operations are refused, its cancellations are heard."""
+
+    request: ExecuteRequest
+
+
+def parse(data: bytes) -> ExecuteRequest | Oversize:
+    """A request as it came. Only one that may be too large is measured: to measure costs as much as to encode."""
+    request = ExecuteRequest.FromString(data)
+    return Oversize(request) if len(data) > MAX_BATCH_OCTETS and is_oversize(request.operations) else request
+
+
+def is_oversize(operations: Iterable[Operation]) -> bool:
+    """Whether one request may not hold these operations together."""
+    return sum(operation.ByteSize() for operation in operations) > MAX_BATCH_OCTETS
+
+
+def too_large() -> InvalidArgument:
+    """Why such operations are refused."""
+    return InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OCTETS} octets in one request")
 
 
 @dataclass(eq=False, slots=True)
@@ -92,17 +116,22 @@ class Execution:
         self._ended = False
         self._announce_draining = False
 
-    async def feed(self, requests: AsyncIterator[ExecuteRequest]) -> None:
-        """Take requests until the client has no more. Raises InvalidArgument for a batch that is too long."""
+    async def feed(self, requests: AsyncIterator[ExecuteRequest | Oversize]) -> None:
+        """Take requests until the client has no more. Raises InvalidArgument for a batch of too many operations."""
         try:
-            async for request in requests:
+            async for taken in requests:
+                request = taken.request if isinstance(taken, Oversize) else taken
                 if len(request.operations) > MAX_BATCH_OPERATIONS:
                     raise InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
                 for operation_id in request.cancel_operation_ids:
                     self._cancel(operation_id)
-                arrived = time.monotonic()
-                for operation in request.operations:
-                    self._arrive(operation, arrived)
+                if isinstance(taken, Oversize):
+                    for operation in request.operations:
+                        self._answer(operation.operation_id, to_status(too_large()))
+                else:
+                    arrived = time.monotonic()
+                    for operation in request.operations:
+                        self._arrive(operation, arrived)
                 while self._full():
                     self._room.clear()
                     await self._room.wait()

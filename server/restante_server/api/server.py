@@ -34,7 +34,7 @@ from restante.v1 import (
 from restante_server.api import reflect
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
 from restante_server.api.dispatch import Dispatcher, translate
-from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution
+from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution, is_oversize, parse, too_large
 from restante_server.api.identity import Authenticator, Channel, peer_address
 from restante_server.api.registry import STREAMS, UNARY, Handler, Streaming
 from restante_server.observe import CallObserver
@@ -55,7 +55,9 @@ FILES = (
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
 )
-MAX_RECEIVED_OCTETS = 2 << 20  # a request message: 1 MiB for a batch, 512 KiB for a piece of content, and room
+MAX_RECEIVED_OCTETS = 2 << 20
+"""Of a request message: 1 MiB for a batch, 512 KiB for a piece of content, and room, so that what is too large for its
+kind is refused here, with a reason. Above this gRPC ends the call before we see it (errors.proto)."""
 MAX_STREAM_AGE_SECONDS = 600.0  # then the client is asked to move on (DESIGN section 6)
 MAX_STREAMS = 10_000
 MAX_DISCARDED_OCTETS = 64 << 20  # read of an upload that is refused
@@ -140,6 +142,7 @@ class ApiServer:
             "response_serializer": symbols.GetSymbol(method.output_type.full_name).SerializeToString,
         }
         if method.name == "Execute":
+            coders["request_deserializer"] = parse
             return grpc.stream_stream_rpc_method_handler(self._execute(mutual_tls), **coders)
         if method.name == "ExecuteOnce":
             return grpc.unary_unary_rpc_method_handler(self._execute_once(mutual_tls), **coders)
@@ -296,6 +299,8 @@ def _require_batch(request: batch_pb2.ExecuteOnceRequest) -> None:
         raise InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
     if len({operation.operation_id for operation in request.operations}) < len(request.operations):
         raise InvalidArgument(field="operations.operation_id", problem="given twice")
+    if is_oversize(request.operations):
+        raise too_large()
 
 
 async def _discard(requests: Any) -> None:

@@ -66,7 +66,17 @@ async def test_a_batch_keeps_its_bounds(servers: Servers) -> None:
     await asyncio.gather(*small, *large)
     for request in core.requests:
         assert len(request.operations) <= MAX_BATCH_OPERATIONS
-        assert len(request.operations) == 1 or request.ByteSize() <= MAX_BATCH_OCTETS + 10_000
+        assert sum(operation.ByteSize() for operation in request.operations) <= MAX_BATCH_OCTETS
+
+
+async def test_what_no_batch_may_hold_is_refused_here_with_the_reason_of_the_server(servers: Servers) -> None:
+    core = await servers.batches(echo)
+    link = await servers.link()
+    with pytest.raises(errors.InvalidArgument) as refused:
+        await link.execute(methods.APPEND_MESSAGE, AppendMessageRequest(content=bytes(MAX_BATCH_OCTETS)))
+    assert refused.value.metadata["field"] == "operations"
+    await link.execute(methods.GET_FOLDER, folder(1))
+    assert [one.get_folder.folder_id for one in core.operations] == [1]
 
 
 async def test_what_one_session_has_beyond_its_bound_is_held_back_in_order_while_others_pass(servers: Servers) -> None:

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
-from restante.errors import FolderNotFound, from_status
+from restante.errors import FolderNotFound, InvalidArgument, from_status
 from restante.v1 import methods
 from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult
 from restante.v1.folder_pb2 import GetFolderRequest, ReadFolderChangesResponse
@@ -18,7 +18,15 @@ from restante.v1.types_pb2 import FolderChanges
 from restante_server.api import execute
 from restante_server.api.access import anyone
 from restante_server.api.caller import Caller
-from restante_server.api.execute import MAX_BATCH_OPERATIONS, MAX_IN_FLIGHT, MAX_SESSION_IN_FLIGHT, Execution
+from restante_server.api.execute import (
+    MAX_BATCH_OCTETS,
+    MAX_BATCH_OPERATIONS,
+    MAX_IN_FLIGHT,
+    MAX_SESSION_IN_FLIGHT,
+    Execution,
+    Oversize,
+    parse,
+)
 from restante_server.api.registry import Handler, Kind
 
 Work = Callable[[Any], Any]
@@ -66,7 +74,7 @@ class Harness:
     def __init__(self) -> None:
         self.dispatcher = FakeDispatcher()
         self.execution = Execution(self.dispatcher, self._identify)  # type: ignore[arg-type]
-        self._requests: asyncio.Queue[ExecuteRequest | None] = asyncio.Queue()
+        self._requests: asyncio.Queue[ExecuteRequest | Oversize | None] = asyncio.Queue()
         self.results: dict[int, OperationResult] = {}
         self.order: list[int] = []
         self.messages: list[int] = []
@@ -75,7 +83,7 @@ class Harness:
     async def _identify(self, token: bytes, address: str) -> Caller:
         return Caller(account_id=1, token=token)
 
-    async def _take(self) -> AsyncIterator[ExecuteRequest]:
+    async def _take(self) -> AsyncIterator[ExecuteRequest | Oversize]:
         while (request := await self._requests.get()) is not None:
             yield request
 
@@ -89,6 +97,9 @@ class Harness:
 
     def send(self, *operations: Operation, cancel: tuple[int, ...] = ()) -> None:
         self._requests.put_nowait(ExecuteRequest(operations=operations, cancel_operation_ids=cancel))
+
+    def send_octets(self, data: bytes) -> None:
+        self._requests.put_nowait(parse(data))
 
     async def finish(self) -> None:
         self._requests.put_nowait(None)
@@ -286,6 +297,43 @@ async def test_a_batch_that_is_too_long_ends_the_stream() -> None:
     harness.send(*(operation(number) for number in range(MAX_BATCH_OPERATIONS + 1)))
     with pytest.raises(Exception, match="more than 256"):
         await harness.finish()
+
+
+def sized(number: int, octets: int) -> Operation:
+    """An operation of exactly so many octets."""
+    made = operation(number)
+    made.client_address = "x" * (octets - made.ByteSize() - 4)
+    made.client_address += "x" * (octets - made.ByteSize())
+    assert made.ByteSize() == octets
+    return made
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_request_is_too_large_by_its_operations_and_not_by_what_frames_them(count: int) -> None:
+    at_most = ExecuteRequest(operations=[sized(n, MAX_BATCH_OCTETS // count) for n in range(count)])
+    assert at_most.ByteSize() > MAX_BATCH_OCTETS and parse(at_most.SerializeToString()) == at_most
+    at_most.operations.append(operation(count))
+    assert isinstance(parse(at_most.SerializeToString()), Oversize)
+    cancelling = ExecuteRequest(cancel_operation_ids=range(1 << 60, (1 << 60) + MAX_BATCH_OCTETS // 8))
+    assert isinstance(parse(cancelling.SerializeToString()), ExecuteRequest)
+
+
+async def test_a_request_that_is_too_large_is_refused_by_operation_and_the_stream_goes_on() -> None:
+    harness = Harness()
+    gate = asyncio.Event()
+    harness.dispatcher.work[1] = lambda _: gate.wait()
+    harness.send(operation(1))
+    await harness.until(lambda: harness.dispatcher.began == [1])
+    large = ExecuteRequest(operations=[sized(2, MAX_BATCH_OCTETS), operation(3)], cancel_operation_ids=[1])
+    harness.send_octets(large.SerializeToString())
+    harness.send(operation(4))
+    await harness.finish()
+    for number in (2, 3):
+        refused = from_status(harness.results[number].status)
+        assert isinstance(refused, InvalidArgument) and refused.metadata["field"] == "operations"
+    assert reason(harness.results[1]) == "CANCELLED"
+    assert not harness.results[4].HasField("status")
+    assert harness.dispatcher.began == [1, 4]
 
 
 async def test_nothing_is_kept_of_operations_that_were_answered() -> None:

@@ -377,6 +377,33 @@ async def test_a_request_above_the_limit_is_refused_and_the_connection_goes_on(c
 
 
 @together
+async def test_a_batch_above_1_mib_is_answered_with_the_reason_and_above_2_mib_ends_the_stream(core: Served) -> None:
+    token = (await core.session("bob")).session_token
+    huge = AppendMessageRequest(folder_id=1, content=b"x" * (600 << 10), request_id=request_id())
+    large = [operation("MessageService/AppendMessage", huge, token=token, operation_id=n) for n in (1, 2)]
+    stream = core.stub("BatchService/Execute")(timeout=20)
+    await stream.write(ExecuteRequest(operations=large))
+    reasons: dict[int, errors.RestanteError] = {}
+    while len(reasons) < 2:
+        response = await stream.read()
+        reasons |= {result.operation_id: errors.from_status(result.status) for result in response.results}
+    for refused in reasons.values():
+        assert isinstance(refused, errors.InvalidArgument) and refused.metadata["field"] == "operations"
+    await stream.write(
+        ExecuteRequest(operations=[operation("FolderService/ListFolders", ListFoldersRequest(), token=token)])
+    )
+    (answered,) = (await stream.read()).results
+    assert answered.list_folders.folders, "the stream goes on"
+    await stream.write(ExecuteRequest(operations=[*large, *large]))
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await stream.read()
+    assert ended.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not errors.from_rpc_error(ended.value).reason, "gRPC's own refusal, as errors.proto says"
+    with pytest.raises(errors.InvalidArgument):
+        await core.operate(*large)
+
+
+@together
 async def test_a_client_that_only_sends_is_held_back(core: Served) -> None:
     """Answers that nobody takes stay bounded: the core stops reading."""
     token = (await core.session("bob")).session_token

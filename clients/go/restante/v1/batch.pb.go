@@ -2311,7 +2311,7 @@ func (x *ExecuteResponse) GetDraining() bool {
 // ExecuteOnceRequest holds operations.
 type ExecuteOnceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Operations    []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"` // To run; at most 256.
+	Operations    []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"` // To run; at most 256, and 1 MiB.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -34,12 +34,16 @@ const (
 type BatchServiceClient interface {
 	// Runs operations as they come and answers each by its id, in any order. Operations of one session begin in the
 	// order sent, each after the one before has answered, unless marked independent; sessions never wait for each
-	// other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
-	// (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
+	// other. A request holds at most 256 operations, more end the stream with INVALID_ARGUMENT; and at most 1 MiB, the
+	// sum of the encoded operations without the framing around each: above, each of them is answered INVALID_ARGUMENT
+	// with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream without a
+	// reason (see ErrorReason). An answer is at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names the
+	// streaming RPC). With 1024 operations in flight the server stops reading; a session
 	// above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
 	// the client closes its side, what has begun is finished and answered.
 	Execute(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExecuteRequest, ExecuteResponse], error)
-	// Runs one batch and answers when all are done, for clients that cannot stream requests.
+	// Runs one batch and answers when all are done, for clients that cannot stream requests. A batch of more than 256
+	// operations or 1 MiB is refused whole, with INVALID_ARGUMENT.
 	ExecuteOnce(ctx context.Context, in *ExecuteOnceRequest, opts ...grpc.CallOption) (*ExecuteOnceResponse, error)
 }
 
@@ -83,12 +87,16 @@ func (c *batchServiceClient) ExecuteOnce(ctx context.Context, in *ExecuteOnceReq
 type BatchServiceServer interface {
 	// Runs operations as they come and answers each by its id, in any order. Operations of one session begin in the
 	// order sent, each after the one before has answered, unless marked independent; sessions never wait for each
-	// other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
-	// (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
+	// other. A request holds at most 256 operations, more end the stream with INVALID_ARGUMENT; and at most 1 MiB, the
+	// sum of the encoded operations without the framing around each: above, each of them is answered INVALID_ARGUMENT
+	// with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream without a
+	// reason (see ErrorReason). An answer is at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names the
+	// streaming RPC). With 1024 operations in flight the server stops reading; a session
 	// above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
 	// the client closes its side, what has begun is finished and answered.
 	Execute(grpc.BidiStreamingServer[ExecuteRequest, ExecuteResponse]) error
-	// Runs one batch and answers when all are done, for clients that cannot stream requests.
+	// Runs one batch and answers when all are done, for clients that cannot stream requests. A batch of more than 256
+	// operations or 1 MiB is refused whole, with INVALID_ARGUMENT.
 	ExecuteOnce(context.Context, *ExecuteOnceRequest) (*ExecuteOnceResponse, error)
 	mustEmbedUnimplementedBatchServiceServer()
 }

@@ -921,7 +921,7 @@ class ExecuteOnceRequest(_message.Message):
     OPERATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Operation]:
-        """To run; at most 256."""
+        """To run; at most 256, and 1 MiB."""
 
     def __init__(
         self,

@@ -38,13 +38,18 @@ class BatchServiceStub:
     Execute: _grpc.StreamStreamMultiCallable[_batch_pb2.ExecuteRequest, _batch_pb2.ExecuteResponse]
     """Runs operations as they come and answers each by its id, in any order. Operations of one session begin in the
     order sent, each after the one before has answered, unless marked independent; sessions never wait for each
-    other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
-    (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
+    other. A request holds at most 256 operations, more end the stream with INVALID_ARGUMENT; and at most 1 MiB, the
+    sum of the encoded operations without the framing around each: above, each of them is answered INVALID_ARGUMENT
+    with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream without a
+    reason (see ErrorReason). An answer is at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names the
+    streaming RPC). With 1024 operations in flight the server stops reading; a session
     above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
     the client closes its side, what has begun is finished and answered.
     """
     ExecuteOnce: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ExecuteOnceRequest, _batch_pb2.ExecuteOnceResponse]
-    """Runs one batch and answers when all are done, for clients that cannot stream requests."""
+    """Runs one batch and answers when all are done, for clients that cannot stream requests. A batch of more than 256
+    operations or 1 MiB is refused whole, with INVALID_ARGUMENT.
+    """
 
 @_typing.type_check_only
 class BatchServiceAsyncStub(BatchServiceStub):
@@ -56,13 +61,18 @@ class BatchServiceAsyncStub(BatchServiceStub):
     Execute: _aio.StreamStreamMultiCallable[_batch_pb2.ExecuteRequest, _batch_pb2.ExecuteResponse]  # type: ignore[assignment]
     """Runs operations as they come and answers each by its id, in any order. Operations of one session begin in the
     order sent, each after the one before has answered, unless marked independent; sessions never wait for each
-    other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
-    (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
+    other. A request holds at most 256 operations, more end the stream with INVALID_ARGUMENT; and at most 1 MiB, the
+    sum of the encoded operations without the framing around each: above, each of them is answered INVALID_ARGUMENT
+    with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream without a
+    reason (see ErrorReason). An answer is at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names the
+    streaming RPC). With 1024 operations in flight the server stops reading; a session
     above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
     the client closes its side, what has begun is finished and answered.
     """
     ExecuteOnce: _aio.UnaryUnaryMultiCallable[_batch_pb2.ExecuteOnceRequest, _batch_pb2.ExecuteOnceResponse]  # type: ignore[assignment]
-    """Runs one batch and answers when all are done, for clients that cannot stream requests."""
+    """Runs one batch and answers when all are done, for clients that cannot stream requests. A batch of more than 256
+    operations or 1 MiB is refused whole, with INVALID_ARGUMENT.
+    """
 
 class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     """BatchService carries operations of any number of sessions. An operation is the request of a unary RPC, with the same
@@ -77,8 +87,11 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_batch_pb2.ExecuteResponse], _abc.AsyncIterator[_batch_pb2.ExecuteResponse]]:
         """Runs operations as they come and answers each by its id, in any order. Operations of one session begin in the
         order sent, each after the one before has answered, unless marked independent; sessions never wait for each
-        other. A request holds at most 256 operations and 1 MiB; an answer is at most 256 KiB, a result at most 64 KiB
-        (RESULT_TOO_LARGE names the streaming RPC). With 1024 operations in flight the server stops reading; a session
+        other. A request holds at most 256 operations, more end the stream with INVALID_ARGUMENT; and at most 1 MiB, the
+        sum of the encoded operations without the framing around each: above, each of them is answered INVALID_ARGUMENT
+        with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream without a
+        reason (see ErrorReason). An answer is at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names the
+        streaming RPC). With 1024 operations in flight the server stops reading; a session
         above 64 gets TOO_MANY_OPERATIONS. An operation that this server does not know is answered UNKNOWN_OPERATION. When
         the client closes its side, what has begun is finished and answered.
         """
@@ -89,6 +102,8 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _batch_pb2.ExecuteOnceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_pb2.ExecuteOnceResponse, _abc.Awaitable[_batch_pb2.ExecuteOnceResponse]]:
-        """Runs one batch and answers when all are done, for clients that cannot stream requests."""
+        """Runs one batch and answers when all are done, for clients that cannot stream requests. A batch of more than 256
+        operations or 1 MiB is refused whole, with INVALID_ARGUMENT.
+        """
 
 def add_BatchServiceServicer_to_server(servicer: BatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

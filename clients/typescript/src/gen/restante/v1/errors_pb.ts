@@ -18,6 +18,10 @@ export const file_restante_v1_errors: GenFile = /*@__PURE__*/
  * "restante") in the details of the status, of a unary call and of an operation in a batch alike.
  * RESOURCE_EXHAUSTED and UNAVAILABLE statuses also carry google.rpc.RetryInfo.
  *
+ * What fails below the server has a status code alone, without ErrorInfo: a connection that breaks is UNAVAILABLE, and
+ * a request message above 2 MiB, of any RPC, is refused by gRPC itself with RESOURCE_EXHAUSTED, which ends the call or
+ * the stream. That code without ErrorInfo means: too large, do not send it again as it is.
+ *
  * The comment of a value has a form that tests and the documentation read: the gRPC status code, the metadata keys of
  * ErrorInfo in braces where there are any, a full stop, what it means; and at the end `Caused by clients.` when a
  * client's own doing causes it. Each of those has a step in the conformance scenario.
