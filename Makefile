@@ -44,8 +44,9 @@ protos: setup ## generate clients/python/restante/v1 from protos/
 docs: setup ## write the reference of the API, docs/api, from the comments in protos/
 	$(BIN)/python -m protos.reference
 
-sdk: setup ## generate the contract's half of every SDK that has a generator
+sdk: setup ## generate the contract's half of every SDK that has a generator, and clients in other languages
 	@set -e; for generate in clients/*/generate.sh; do echo "$$generate"; "$$generate"; done
+	$(BIN)/python -m protos.others
 
 conformance: setup ## every SDK plays the conformance scenario; prints a table, language by step
 	$(BIN)/python -m tests.conformance

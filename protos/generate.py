@@ -42,7 +42,7 @@ def sources(protos: Path = PROTOS) -> list[str]:
     return sorted(path.relative_to(protos).as_posix() for path in (protos / PACKAGE).glob("*.proto"))
 
 
-def _includes(protos: Path) -> list[str]:
+def includes(protos: Path) -> list[str]:
     """Where imports are looked for: our files, then google/rpc (googleapis-common-protos), then google/protobuf."""
     found = []
     for name, above in (("google.rpc.status_pb2", 3), ("grpc_tools", 1)):
@@ -54,7 +54,7 @@ def _includes(protos: Path) -> list[str]:
 
 
 def _protoc(arguments: list[str], protos: Path) -> None:
-    command = [sys.executable, "-m", "grpc_tools.protoc", *_includes(protos), *arguments, *sources(protos)]
+    command = [sys.executable, "-m", "grpc_tools.protoc", *includes(protos), *arguments, *sources(protos)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise GenerationFailed(done.stderr.strip())

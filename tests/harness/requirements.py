@@ -37,6 +37,12 @@ PACKAGES = {
     "cmake": "cmake",
     "g++": "g++",
     "grpc_cpp_plugin": "protobuf-compiler-grpc",
+    "grpc_php_plugin": "protobuf-compiler-grpc",
+    "grpc_ruby_plugin": "protobuf-compiler-grpc",
+    "protoc": "protobuf-compiler",
+    "mcs": "mono-mcs",
+    "php": "php-cli",
+    "ruby": "ruby",
 }
 """Programs that tests may need, each with the Debian package that brings it."""
 
