@@ -80,3 +80,15 @@ def test_a_missing_generator_is_named_with_its_package(tmp_path: Path, monkeypat
     with pytest.raises(GenerationFailed, match=r"^protoc is not installed \(Debian package protobuf-compiler\)"):
         others.write("ruby", tmp_path / "ruby")
     assert not (tmp_path / "ruby").exists()
+
+
+def test_without_a_choice_what_cannot_be_generated_is_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["others", "--output", str(tmp_path / "out")])
+    assert others.main() == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": left out: protoc is not installed")[0] for line in said] == list(others.LANGUAGES)
+    monkeypatch.setattr("sys.argv", ["others", "php", "--output", str(tmp_path / "out")])
+    assert others.main() == 1
