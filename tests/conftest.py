@@ -1,3 +1,13 @@
 """What every test may use."""
 
+import faulthandler
+
+import pytest
+
 pytest_plugins = ["tests.harness.requirements", "tests.harness.postgres", "tests.harness.player"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is compiled from nothing takes its time: `faulthandler_timeout` would end the whole run."""
+    if item.get_closest_marker("builds"):
+        faulthandler.cancel_dump_traceback_later()

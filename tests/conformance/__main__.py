@@ -18,26 +18,9 @@ from typing import Any
 from tests.conformance.judge import Outcome, play
 from tests.conformance.languages import Language, RunnerFailed, languages
 from tests.conformance.scenario import Step, chosen, load
+from tests.conformance.table import table
 from tests.conformance.values import ScenarioError
 from tests.harness.requirements import no_skip
-
-MARKS = {"passed": "ok", "failed": "FAILED", "unsupported": "missing", "": "-"}
-
-
-def table(results: dict[str, dict[str, Outcome]], steps: Sequence[Step]) -> str:
-    """Steps down, languages across."""
-    width = max(len(step.title) for step in steps)
-    columns = {name: max(len(name), 7) for name in results}
-    lines = [" " * width + "".join(f"  {name:{size}}" for name, size in columns.items())]
-    for step in steps:
-        marks = (MARKS[outcomes[step.name].outcome if step.name in outcomes else ""] for outcomes in results.values())
-        cells = "".join(f"  {mark:{size}}" for mark, size in zip(marks, columns.values(), strict=True))
-        lines.append(f"{step.title:{width}}{cells}")
-    totals = (
-        f"{sum(one.outcome == 'passed' for one in outcomes.values())}/{len(steps)}" for outcomes in results.values()
-    )
-    lines.append(f"{'passed':{width}}" + "".join(f"  {t:{s}}" for t, s in zip(totals, columns.values(), strict=True)))
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _selected(wanted: str) -> list[Language]:
@@ -74,6 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--languages", default="", help="such as python,go; default: all that are here")
     parser.add_argument("--steps", default="", help="such as watch,sync, with all that they need; default: all")
+    parser.add_argument("--build", action="store_true", help="only build the runners")
     parser.add_argument("--json", action="store_true", help="one line of JSON for each step instead of the table")
     parser.add_argument("-v", "--verbose", action="store_true", help="show every command and answer")
     arguments = parser.parse_args()
@@ -96,9 +80,14 @@ def main() -> int:
             print(f"{language.name}: the runner cannot be built: {problem}", file=sys.stderr)
             results[language.name], failed = {}, True
             continue
+        if arguments.build:
+            print(f"{language.name}: built in {time.monotonic() - began:.0f} s", file=sys.stderr)
+            continue
         results[language.name] = _played(language, steps, verbose=arguments.verbose, as_json=arguments.json)
         failed |= any(outcome.outcome != "passed" for outcome in results[language.name].values())
         print(f"{language.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    if arguments.build:
+        return int(failed)
     if results and not arguments.json:
         print(table(results, steps))
     return 1 if failed or not results else 0

@@ -22,7 +22,7 @@ from tests.harness.requirements import missing
 
 SERVER, CA = "localhost:2051", "$RESTANTE/build/demo/ca.pem"  # what the READMEs say of the demo
 MAX_LINES = 40  # of program text, blank lines apart
-RUN_SECONDS = 300
+RUN_SECONDS = 900  # building included
 
 
 QUICKSTARTS = {
@@ -68,6 +68,7 @@ def test_a_quickstart_is_short_and_its_readme_shows_it_as_it_is(key: str) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.builds
 @each
 def test_a_quickstart_runs_by_the_commands_of_its_readme(key: str, demo: Demo, tmp_path: Path) -> None:
     language = LANGUAGES[key]

@@ -15,7 +15,7 @@ from tests.harness.demo import running_demo
 SDK = Path(__file__).resolve().parents[3] / "clients/cpp"
 BUILD = SDK.parents[1] / "build/cpp"  # as its conformance.json has it, so that nothing is compiled twice
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("cmake", "g++", "grpc_cpp_plugin")]
+pytestmark = [pytest.mark.slow, pytest.mark.builds, pytest.mark.needs("cmake", "g++", "grpc_cpp_plugin")]
 
 
 def _passed(program: str, **environment: str) -> int:

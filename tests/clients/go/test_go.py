@@ -13,7 +13,7 @@ from tests.harness.demo import running_demo
 SDK = Path(__file__).resolve().parents[3] / "clients/go"
 PASSED = "ok  \tgithub.com/restante/restante/clients/go/restante\t"
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("go")]
+pytestmark = [pytest.mark.slow, pytest.mark.builds, pytest.mark.needs("go")]
 
 
 def _said(*command: str, **environment: str) -> str:

@@ -13,7 +13,7 @@ from tests.harness.demo import running_demo
 SDK = Path(__file__).resolve().parents[3] / "clients/java"
 SUMMARY = re.compile(r"Tests run: (\d+), Failures: 0, Errors: 0, Skipped: 0$", re.MULTILINE)
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("javac", "mvn")]
+pytestmark = [pytest.mark.slow, pytest.mark.builds, pytest.mark.needs("javac", "mvn")]
 
 
 def _tests_passed(*arguments: str) -> int:

@@ -12,6 +12,7 @@ SDK = Path(__file__).resolve().parents[3] / "clients/typescript"
 
 
 @pytest.mark.slow
+@pytest.mark.builds
 @pytest.mark.needs("node", "npm")
 def test_the_unit_tests_of_the_typescript_sdk_pass() -> None:
     subprocess.run([SDK / "install.sh"], check=True)
