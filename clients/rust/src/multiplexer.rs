@@ -463,3 +463,6 @@ impl Stream for Outgoing {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;
