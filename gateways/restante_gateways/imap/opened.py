@@ -217,7 +217,9 @@ class OpenFolder:
                 self._reset(notice.reset_reason)
             case "rejected":
                 self._watching = None
-                log.warning("watch rejected", reason=errors.from_status(notice.rejected).reason)
+                refusal = errors.from_status(notice.rejected)
+                expired = isinstance(refusal, errors.SessionExpired)  # as is usual: the session has a newer token
+                (log.debug if expired else log.warning)("watch rejected", reason=refusal.reason)
                 self._later(self._watch_again())
             case _:
                 pass  # the subscription stands

@@ -40,6 +40,7 @@ class Caller:
     client_address: str = ""  # IP address as text, "" when unknown
     encrypted: bool = False  # the connection to this process is TLS, or does not leave the machine
     token: bytes = b""
+    expires_at: int = 0  # of the token: microseconds since 1970-01-01 UTC
 
     @property
     def actor(self) -> str:

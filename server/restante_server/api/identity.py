@@ -97,6 +97,7 @@ class Authenticator:
             client_address=address,
             encrypted=stream.encrypted,
             token=token,
+            expires_at=session.token.expires_at,
         )
 
     def is_over(self, caller: Caller) -> bool:

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from restante.errors import CursorInvalid, FolderNotFound, SessionRevoked
+from restante.errors import CursorInvalid, FolderNotFound, SessionExpired, SessionRevoked
 from restante.v1 import sync_pb2 as v1
 from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import ResetReason, SessionsEnded
@@ -55,15 +55,21 @@ class _Hints:
         self._stop_endings = call.core.notifier.on_sessions_ended(self._sessions_ended)
 
     async def wait(self, seconds: float) -> bool:
-        """Until there is something new, or so long. False: the core is going away. Raises SessionRevoked."""
+        """Until there is something new, or so long. False: the core is going away.
+
+        Raises SessionRevoked, and SessionExpired as soon as the token of the call is past its time.
+        """
         self.quiet = False
+        left = self._call.caller.expires_at / 1_000_000 - time.time()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(seconds, left)):
                 await self._new.wait()
         except TimeoutError:
             self.quiet = True  # the round that follows finds nothing and tells so
         if self._over:
             raise SessionRevoked
+        if not self._draining and time.time() >= self._call.caller.expires_at / 1_000_000:
+            raise SessionExpired
         return not self._draining
 
     def taken(self) -> None:

@@ -7,12 +7,21 @@ read; one to a mailbox is given its change number. A watcher that does not keep 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
-from restante.errors import InvalidArgument, LimitExceeded, RestanteError, SessionRevoked, StoreBusy, to_status
+from restante.errors import (
+    InvalidArgument,
+    LimitExceeded,
+    RestanteError,
+    SessionExpired,
+    SessionRevoked,
+    StoreBusy,
+    to_status,
+)
 from restante.v1.session_pb2 import Scope
 from restante.v1.sync_pb2 import (
     MailboxChanged,
@@ -51,6 +60,7 @@ class _Subscription:
     again: bool = False
     waiting: asyncio.TimerHandle | None = None  # until what is in no haste is told
     held: FolderDelta | None = None  # what is to be told then; None: it must be read
+    expiry: asyncio.TimerHandle | None = None  # of the session's token
 
 
 class Watcher:
@@ -110,6 +120,10 @@ class Watcher:
         )
         subscription.watched = core.notifier.watch(mailbox_id, partial(self._hint, subscription))
         self._subscriptions[subscription.id] = subscription
+        left = caller.expires_at / 1_000_000 - time.time()
+        subscription.expiry = asyncio.get_running_loop().call_later(
+            left, self._end_subscription, subscription, SessionExpired()
+        )
         self._tell(WatchResponse(subscription_id=subscription.id, subscribed=subscription.since))
         self._read(subscription)  # what came between the client's reading and this subscription
 
@@ -141,8 +155,12 @@ class Watcher:
 
     def _drop(self, subscription_id: int) -> None:
         subscription = self._subscriptions.pop(subscription_id, None)
-        if subscription is not None and subscription.watched is not None:
+        if subscription is None:
+            return
+        if subscription.watched is not None:
             self._call.core.notifier.forget(subscription.watched)
+        if subscription.expiry is not None:
+            subscription.expiry.cancel()
 
     def _hint(
         self,
@@ -155,7 +173,7 @@ class Watcher:
         if change_number <= subscription.since or self._subscriptions.get(subscription.id) is not subscription:
             return  # told already; or dropped by what the same commit told a neighbour
         if self._call.core.authenticator.is_over(subscription.caller):
-            self._end_subscription(subscription)  # logged off at another core, which tells nobody
+            self._end_subscription(subscription, SessionRevoked())  # logged off at another core, which tells nobody
             return
         if not subscription.folder_id:
             subscription.since = change_number
@@ -251,19 +269,19 @@ class Watcher:
         """A session that is over is told nothing more, whatever its client does."""
         for subscription in list(self._subscriptions.values()):
             if self._is_over(subscription.caller, ended):
-                self._end_subscription(subscription)
+                self._end_subscription(subscription, SessionRevoked())
         caller = self._call.caller
         if caller.identity:
             self._tell(WatchResponse(sessions_ended=ended))
         if self._is_over(caller, ended):
             self._end(SessionRevoked(), WatchResponse(sessions_ended=ended))
 
-    def _end_subscription(self, subscription: _Subscription) -> None:
-        """Its session is over; with the stream's own session the stream is."""
+    def _end_subscription(self, subscription: _Subscription, why: RestanteError) -> None:
+        """Its session is over, or its token; with those of the stream itself the stream is."""
         self._drop(subscription.id)
-        self._tell(WatchResponse(subscription_id=subscription.id, rejected=to_status(SessionRevoked())))
+        self._tell(WatchResponse(subscription_id=subscription.id, rejected=to_status(why)))
         if subscription.caller is self._call.caller:
-            self._end(SessionRevoked())
+            self._end(why)
 
     def _is_over(self, caller: Caller, ended: SessionsEnded) -> bool:
         if caller.account_id != ended.account_id:

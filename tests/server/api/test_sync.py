@@ -46,7 +46,12 @@ def call_of(box: Box, **core: Any) -> Call:
         "settings": SimpleNamespace(store=SimpleNamespace(history_days=30)),
         "on_drain": lambda told: lambda: None,
     }
-    return Call(cast(Any, SimpleNamespace(**{**parts, **core})), Caller(account_id=1, mailbox_id=box.id), NOW, 1e18)
+    return Call(
+        cast(Any, SimpleNamespace(**{**parts, **core})),
+        Caller(account_id=1, mailbox_id=box.id, expires_at=1 << 62),
+        NOW,
+        1e18,
+    )
 
 
 class Copy:

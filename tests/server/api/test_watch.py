@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,14 @@ from restante.v1.message_pb2 import (
     StreamMessagesRequest,
     UpdateMessagesRequest,
 )
-from restante.v1.session_pb2 import ChangePasswordRequest, LogoffRequest, Scope
+from restante.v1.session_pb2 import ChangePasswordRequest, LogoffRequest, RenewSessionRequest, Scope
 from restante.v1.sync_pb2 import (
     RESET_REASON_EPOCH_CHANGED,
     RESET_REASON_FOLDER_GONE,
     RESET_REASON_HISTORY_GONE,
     RESET_REASON_TOO_SLOW,
     Subscription,
+    SyncMailboxRequest,
     WatchMailboxesRequest,
     WatchRequest,
     WatchResponse,
@@ -109,6 +111,66 @@ async def append(core: Served, token: bytes, folder_id: int = INBOX, content: by
 
 async def token_of(core: Served, name: str = "bob") -> bytes:
     return (await core.session(name)).session_token
+
+
+def short_tokens(core: Served, seconds: int) -> None:
+    """Tokens issued from now on live so long."""
+    sessions = core.core.authenticator._sessions
+    sessions._settings = replace(sessions._settings, token_seconds=seconds)
+
+
+async def renewed(core: Served, token: bytes) -> bytes:
+    answer = await core.call("SessionService/RenewSession", RenewSessionRequest(), token=token)
+    return bytes(answer.session.session_token)
+
+
+async def test_a_subscription_ends_with_its_token_and_goes_on_with_a_renewed_one(core: Served) -> None:
+    short_tokens(core, 2)
+    token = await token_of(core)
+    short_tokens(core, 900)
+    long, fresh = await token_of(core), await renewed(core, token)
+    watcher = Watcher(core, token=long)
+    await watcher.subscribe(1, folder_id=INBOX, session_token=token)
+    ended = await watcher.read()
+    assert ended.subscription_id == 1 and reason(ended) == "SESSION_EXPIRED"
+    await append(core, long)
+    await watcher.silent(0.2)
+    again = await watcher.subscribe(1, folder_id=INBOX, session_token=fresh)
+    assert again.subscribed == NEW_MAILBOX
+    assert len((await watcher.read()).folder.uids) == 1, "what came meanwhile is told"
+    await append(core, long)
+    assert len((await watcher.read()).folder.uids) == 1
+
+
+async def test_a_subscription_renewed_in_time_is_not_ended(core: Served) -> None:
+    short_tokens(core, 2)
+    token = await token_of(core)
+    short_tokens(core, 900)
+    watcher = Watcher(core, token=await token_of(core))
+    await watcher.subscribe(1, folder_id=INBOX, session_token=token)
+    await watcher.subscribe(1, folder_id=INBOX, session_token=await renewed(core, token))
+    await watcher.silent(2.5)
+    await append(core, await token_of(core))
+    assert len((await watcher.read()).folder.uids) == 1
+
+
+async def test_a_stream_whose_own_token_a_subscription_uses_ends_with_it(core: Served) -> None:
+    short_tokens(core, 2)
+    watcher = Watcher(core, token=await token_of(core))
+    await watcher.subscribe(1, folder_id=INBOX)
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await watcher.read()
+    assert isinstance(errors.from_rpc_error(ended.value), errors.SessionExpired)
+
+
+async def test_a_follower_ends_with_its_token(core: Served) -> None:
+    short_tokens(core, 2)
+    call = core.stub("SyncService/SyncMailbox")(
+        SyncMailboxRequest(follow=True), metadata=token_metadata(await token_of(core)), timeout=20
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        _ = [told async for told in call]
+    assert isinstance(errors.from_rpc_error(ended.value), errors.SessionExpired)
 
 
 async def test_changes_come_once_and_in_the_order_of_their_numbers(core: Served) -> None:

@@ -36,12 +36,15 @@ class SyncServiceStub:
     SyncMailbox: _grpc.UnaryStreamMultiCallable[_sync_pb2.SyncMailboxRequest, _sync_pb2.SyncMailboxResponse]
     """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
     everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-    be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+    be thrown away and the call made again without a cursor. With `follow`, the call ends with
+    SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
     """
     Watch: _grpc.StreamStreamMultiCallable[_sync_pb2.WatchRequest, _sync_pb2.WatchResponse]
     """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
     sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-    Gateways are also told of ended sessions.
+    Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
+    rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
+    subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
     """
     WatchMailboxes: _grpc.UnaryStreamMultiCallable[_sync_pb2.WatchMailboxesRequest, _sync_pb2.WatchMailboxesResponse]
     """Watch for clients that cannot stream requests: the subscriptions are fixed."""
@@ -54,12 +57,15 @@ class SyncServiceAsyncStub(SyncServiceStub):
     SyncMailbox: _aio.UnaryStreamMultiCallable[_sync_pb2.SyncMailboxRequest, _sync_pb2.SyncMailboxResponse]  # type: ignore[assignment]
     """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
     everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-    be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+    be thrown away and the call made again without a cursor. With `follow`, the call ends with
+    SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
     """
     Watch: _aio.StreamStreamMultiCallable[_sync_pb2.WatchRequest, _sync_pb2.WatchResponse]  # type: ignore[assignment]
     """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
     sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-    Gateways are also told of ended sessions.
+    Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
+    rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
+    subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
     """
     WatchMailboxes: _aio.UnaryStreamMultiCallable[_sync_pb2.WatchMailboxesRequest, _sync_pb2.WatchMailboxesResponse]  # type: ignore[assignment]
     """Watch for clients that cannot stream requests: the subscriptions are fixed."""
@@ -75,7 +81,8 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_sync_pb2.SyncMailboxResponse], _abc.AsyncIterator[_sync_pb2.SyncMailboxResponse]]:
         """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
         everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-        be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+        be thrown away and the call made again without a cursor. With `follow`, the call ends with
+        SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -86,7 +93,9 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_sync_pb2.WatchResponse], _abc.AsyncIterator[_sync_pb2.WatchResponse]]:
         """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
         sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-        Gateways are also told of ended sessions.
+        Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
+        rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
+        subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
         """
 
     @_abc_1.abstractmethod

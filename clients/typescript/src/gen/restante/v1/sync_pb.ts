@@ -648,7 +648,8 @@ export const SyncService: GenService<{
   /**
    * Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
    * everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-   * be thrown away and the call made again without a cursor. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+   * be thrown away and the call made again without a cursor. With `follow`, the call ends with
+   * SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
    *
    * @generated from rpc restante.v1.SyncService.SyncMailbox
    */
@@ -660,7 +661,9 @@ export const SyncService: GenService<{
   /**
    * One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
    * sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-   * Gateways are also told of ended sessions.
+   * Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
+   * rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
+   * subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
    *
    * @generated from rpc restante.v1.SyncService.Watch
    */
