@@ -32,6 +32,7 @@ PACKAGES = {
     "npm": "npm",
     "go": "golang-go",
     "cargo": "cargo",
+    "rustfmt": "rustfmt",
     "javac": "default-jdk-headless",
     "mvn": "maven",
     "cmake": "cmake",

@@ -14,7 +14,7 @@ from tests.harness.demo import running_demo
 SDK = Path(__file__).resolve().parents[3] / "clients/rust"
 PASSED = re.compile(r"^test result: ok\. (\d+) passed; 0 failed; 0 ignored;", re.MULTILINE)
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("cargo")]
+pytestmark = [pytest.mark.slow, pytest.mark.builds, pytest.mark.needs("cargo")]
 
 
 def _said(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,6 +47,7 @@ def test_the_documentations_examples_compile() -> None:
     assert _passed("--doc") >= 4
 
 
+@pytest.mark.needs("rustfmt")
 def test_the_code_is_formatted_and_compiles_without_a_warning() -> None:
     _said("cargo", "fmt", "--all", "--check")
     assert "warning" not in _said("cargo", "build", "--workspace", "--all-targets").stderr
