@@ -18,6 +18,7 @@ use crate::v1::ErrorReason;
 
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_secs(10); // a stream that lasted so long had begun: connecting fails sooner
 
 /// What comes, one after the other: a [`Stream`], with a method [`next`](Self::next) of its own.
 ///
@@ -114,16 +115,14 @@ impl Resume {
 
     /// Waits until another stream may be opened, or gives the failure back.
     pub async fn after(&mut self, failure: Error) -> Result<(), Error> {
+        let now = Instant::now();
+        if now - self.began > QUIET {
+            self.told(); // it worked, if in silence
+        }
         if failure.reason() == ErrorReason::SessionExpired && self.retry.renewal() {
             self.core.renew(&self.token, self.core.deadline(None)).await?;
         } else {
-            let now = Instant::now();
-            if self.failing_since.is_none() || now - self.began > LONGEST_PAUSE {
-                // It worked, if in silence.
-                self.failing_since = Some(now);
-                self.retry.worked();
-            }
-            let since = self.failing_since.unwrap_or(now);
+            let since = *self.failing_since.get_or_insert(now);
             let next = now + self.retry.delay(failure.retry_delay());
             if !failure.is_temporary() || next > since + self.core.config.timeout {
                 return Err(failure);
