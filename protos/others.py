@@ -1,11 +1,12 @@
-"""Generates clients without a layer of their own, in C#, PHP and Ruby, from `protos/restante/v1/*.proto`.
+"""Generates clients without a layer of their own, in C#, Kotlin, PHP and Ruby, from `protos/restante/v1/*.proto`.
 
     python -m protos.others                         all that this machine can, into build/clients/LANGUAGE/
     python -m protos.others ruby php --output DIR   these, into DIR/LANGUAGE/; exit 1 when a generator is missing
 
-Messages come from the `protoc` on PATH, since the libraries that load them must be at least as new as it: on Debian
-both are. (The protoc of grpcio-tools has no generator but Python's.) Nothing of it is checked in: nobody edits it, and
-one command gives it again, as new as the libraries it is for.
+C#, PHP and Ruby come from the `protoc` on PATH, since the libraries that load them must be at least as new as it: on
+Debian both are. (The protoc of grpcio-tools has no generator but Python's.) Kotlin's come through Maven, as
+clients/kotlin/pom.xml pins them: coroutine stubs above Java's messages. Nothing of it is checked in: nobody edits it,
+and one command gives it again, as new as the libraries it is for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from protos.generate import PROTOS, ROOT, GenerationFailed, includes, sources
 
 OUTPUT = ROOT / "build/clients"
+KOTLIN = ROOT / "clients/kotlin/pom.xml"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ def _csharp(output: Path) -> list[str]:
     return ["protoc", *includes(PROTOS), f"--csharp_out={output}", *sources()]
 
 
+def _kotlin(output: Path) -> list[str]:
+    return ["mvn", "-B", "-q", "-f", str(KOTLIN), f"-Doutput={output}", "generate-sources"]
+
+
 def _php(output: Path) -> list[str]:
     plugin = f"--plugin=protoc-gen-grpc={_path('grpc_php_plugin')}"
     outputs = [f"--php_out={output}", f"--grpc_out={output}"]
@@ -59,6 +65,7 @@ def _ruby(output: Path) -> list[str]:
 PROTOC = {"protoc": "protobuf-compiler"}
 LANGUAGES: dict[str, Language] = {
     "csharp": Language(PROTOC, _csharp),
+    "kotlin": Language({"mvn": "maven", "javac": "default-jdk-headless"}, _kotlin),
     "php": Language(PROTOC | {"grpc_php_plugin": "protobuf-compiler-grpc"}, _php),
     "ruby": Language(PROTOC | {"grpc_ruby_plugin": "protobuf-compiler-grpc"}, _ruby),
 }
@@ -81,7 +88,7 @@ def write(language: str, output: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Generate clients in C#, PHP and Ruby.")
+    parser = argparse.ArgumentParser(description="Generate clients in C#, Kotlin, PHP and Ruby.")
     parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help="of " + ", ".join(LANGUAGES) + "; none: all")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="write DIR/LANGUAGE/")
     arguments = parser.parse_args()

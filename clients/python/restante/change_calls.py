@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+import grpc
+
 from restante import errors, rows
 from restante.calls import is_temporary
 from restante.folder_calls import FolderCalls, FolderName
@@ -14,6 +16,7 @@ from restante.v1.folder_pb2 import OpenFolderRequest, OpenFolderResponse
 from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import SyncMailboxRequest, SyncMailboxResponse, WatchResponse
 from restante.v1.types_pb2 import FolderChanges
+from restante.watch import Watching
 
 MAX_NOTICES = 10_000  # that the reader has not taken: beyond, it reads anew
 PAUSE_SECONDS = 0.2
@@ -145,8 +148,16 @@ class ChangeCalls(FolderCalls):
         self, mailbox_id: int, folder_id: int, since: int, epoch: int
     ) -> AsyncGenerator[WatchResponse, None]:
         """Notices of one subscription until it is reset. Raises what rejects it, and what ended the session."""
-        notices, session = _Notices(), self.session
-        watching = self.link.watch.subscribe(mailbox_id, folder_id, since, epoch, lambda: session.token, notices.put)
+        notices, session, renewed = _Notices(), self.session, False
+
+        def subscribed(since: int) -> tuple[Watching, bytes]:
+            of_session = session.token
+            watching = self.link.watch.subscribe(
+                mailbox_id, folder_id, since, epoch, lambda: session.token, notices.put
+            )
+            return watching, of_session
+
+        watching, token = subscribed(since)
         ending = asyncio.create_task(_tell_end(session.ended, notices))
         try:
             while True:
@@ -157,10 +168,14 @@ class ChangeCalls(FolderCalls):
                     return
                 if notice.HasField("rejected"):
                     error = errors.from_status(notice.rejected)
-                    if isinstance(error, errors.SessionExpired):
+                    if error.code is not grpc.StatusCode.UNAUTHENTICATED or renewed:
+                        raise error
+                    if session.token == token:  # otherwise it was replaced, by this client's own doing
                         await session.renew()
-                        return
-                    raise error
+                    renewed = True
+                    watching, token = subscribed(watching.since)
+                    continue
+                renewed = False
                 yield notice
         finally:
             ending.cancel()

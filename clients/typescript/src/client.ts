@@ -348,8 +348,9 @@ export class Client extends Calls {
 
   /** Notices of one subscription until it is reset. Throws what rejects it, and what ended the session. */
   async *#notices(beginning: Beginning, signal?: AbortSignal): AsyncGenerator<WatchResponse, void, undefined> {
-    const watching = this.#watch.subscribe(beginning);
-    const { token } = this.session;
+    let watching = this.#watch.subscribe(beginning);
+    let { token } = this.session;
+    let renewed = false;
     try {
       for (;;) {
         const told = await watching.next(signal);
@@ -361,12 +362,16 @@ export class Client extends Calls {
         }
         if (told.notice.case === "rejected") {
           const error = errorFromStatus(told.notice.value);
-          if (!error.unauthenticated) {
+          if (!error.unauthenticated || renewed) {
             throw error;
           }
           await this.session.renew(token); // it throws where the session is over
-          return;
+          renewed = true;
+          ({ token } = this.session);
+          watching = this.#watch.subscribe({ ...beginning, since: String(watching.since) });
+          continue;
         }
+        renewed = false;
         yield told;
       }
     } finally {

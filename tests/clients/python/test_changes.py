@@ -33,7 +33,7 @@ from restante.v1.message_pb2 import (
     StreamMessagesRequest,
     StreamMessagesResponse,
 )
-from restante.v1.session_pb2 import Session
+from restante.v1.session_pb2 import RenewSessionResponse, Session
 from restante.v1.sync_pb2 import Checkpoint, MailboxChanged, ResetReason, SyncMailboxResponse
 from restante.v1.types_pb2 import FolderChanges
 from tests.clients.python.conftest import Batches, Servers, answer
@@ -57,11 +57,14 @@ class Core(Changes):
         self.uploads: list[bytes] = []
         self.break_uploads = 0
         self.refuse: errors.RestanteError | None = None
+        self.renewed = RenewSessionResponse()
 
     async def reply(self, operation: Operation) -> OperationResult | None:
         if operation.HasField("get_mailbox"):
             mailbox = Mailbox(mailbox_id=1, epoch=4, change_number=self.change_number)
             return answer(operation, get_mailbox=GetMailboxResponse(mailbox=mailbox))
+        if operation.HasField("renew_session"):
+            return answer(operation, renew_session=self.renewed)
         folder = Folder(folder_id=5, change_number=self.change_number)
         return answer(operation, get_folder=GetFolderResponse(folder=folder))
 
@@ -173,6 +176,35 @@ async def test_a_watch_resumes_from_what_it_has_told(core: Core, client: Client)
         core.tell(subscription_id=subscription(core), folder=FolderChanges(change_number=12))
         event = await following
         assert (event.changes.change_number, event.fresh) == (12, False)
+    assert core.opened == 0
+
+
+@pytest.mark.parametrize("over", [errors.SessionExpired, errors.SessionRevoked])  # the second: a new password
+async def test_a_watch_outlives_the_tokens_of_its_session(
+    core: Core, client: Client, over: type[errors.RestanteError]
+) -> None:
+    renewed = Session(session_token=b"renewed", account_id=1, mailbox_id=1)
+    core.renewed = RenewSessionResponse(session=renewed)
+    async with aclosing(client.watch(5)) as events:  # type: ignore[type-var]
+        following = asyncio.ensure_future(anext(events))
+        await until(lambda: core.requests and core.requests[-1])
+        core.tell(subscription_id=subscription(core), folder=FolderChanges(change_number=11))
+        await following
+        following = asyncio.ensure_future(anext(events))
+        core.tell(subscription_id=subscription(core), rejected=errors.to_status(over()))
+        await until(lambda: len(core.requests[-1]) > 1)
+        again = core.requests[-1][-1].subscribe
+        assert (again.session_token, again.since_change_number) == (b"renewed", 11)
+        core.tell(subscription_id=again.subscription_id, folder=FolderChanges(change_number=12))
+        event = await following
+        assert (event.changes.change_number, event.fresh) == (12, False)
+        following = asyncio.ensure_future(anext(events))
+        for _ in range(2):  # a server that finds each token expired, as fresh as it may be
+            known = subscription(core)
+            core.tell(subscription_id=known, rejected=errors.to_status(errors.SessionExpired()))
+            await until(lambda: following.done() or subscription(core) != known)  # noqa: B023 - awaited at once
+        with pytest.raises(errors.SessionExpired):
+            await following
     assert core.opened == 0
 
 
