@@ -26,8 +26,8 @@ $(STAMP): requirements/dev.txt pyproject.toml | $(BIN)/python
 run: setup ## start the demo: all processes on 127.0.0.1, ports from 2025 on, mail for alice, bob and carol
 	$(BIN)/restante up --demo --data build/demo --base-port 2000
 
-test: setup ## run all tests; the end of the output says what was skipped and why
-	$(BIN)/python -m pytest
+test: setup ## run all tests, or those in TESTS; the end of the output says what was skipped and why
+	$(BIN)/python -m pytest $(TESTS)
 
 lint: setup ## style, types, import contracts, proto rules, stale generated code and documentation
 	$(BIN)/ruff check .

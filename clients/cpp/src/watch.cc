@@ -72,6 +72,9 @@ std::optional<v1::WatchResponse> Notices::next() {
         begin(since_, epoch_);
         return next();
       }
+      case v1::WatchResponse::kSubscribed:
+        retry_.worked();  // the token is good: one that lapses later may be renewed again
+        continue;
       default:
         continue;
     }
