@@ -256,18 +256,19 @@ TEST_F(MultiplexerTest, AStreamThatDrainsFinishesWhatItHasOnItsConnection) {
 
 TEST_F(MultiplexerTest, OrderIsKeptFromOneStreamToTheNext) {
   const auto first = start(1, true, false, 1);
+  const auto witness = start(1, true, true, 9);
   const auto draining = server.call();
-  const auto seen = draining->operations(1);
-  v1::ExecuteResponse drain;
-  drain.set_draining(true);
-  draining->answer(drain);
+  const auto seen = draining->operations(2);
+  ASSERT_EQ(seen.size(), 2);
+  draining->answer({seen[1]}, true);
+  EXPECT_EQ(folder_of(*witness[0]), 9);  // so the client knows that the stream drains
 
   const auto second = start(1, true, false, 2);
   const auto independent = start(1, true, true, 3);
   const auto next = server.call();
   ASSERT_TRUE(next);
   EXPECT_FALSE(next->next(kAWhile)) << "the lane waits as a whole, in order";
-  draining->answer(seen);
+  draining->answer({seen[0]});
   EXPECT_EQ(folder_of(*first[0]), 1);
   const auto rest = next->operations(2);
   EXPECT_EQ(folders_of(rest), counting(2, 2));

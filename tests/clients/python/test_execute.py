@@ -180,7 +180,8 @@ async def test_a_session_keeps_its_order_from_a_stream_that_drains_to_the_next(s
     while not core.operations:
         await asyncio.sleep(0.01)
     core.drain()
-    await asyncio.sleep(0.1)
+    while link._operations._stream is not None:
+        await asyncio.sleep(0.01)
     following = asyncio.create_task(link.execute(methods.GET_FOLDER, folder(2), session=b"token"))
     await link.execute(methods.GET_FOLDER, folder(3), session=b"token", independent=True)
     await link.execute(methods.GET_FOLDER, folder(4), session=b"other")
@@ -259,7 +260,8 @@ async def test_draining_moves_new_operations_to_a_fresh_connection_and_finishes_
         await asyncio.sleep(0.01)
     first = link._channel
     core.drain()
-    await asyncio.sleep(0.1)
+    while link._operations._stream is not None:
+        await asyncio.sleep(0.01)
     assert (await link.execute(methods.GET_FOLDER, folder(2))).folder.folder_id == 2
     assert core.streams == 2
     assert link._channel is not first

@@ -200,13 +200,21 @@ class MultiplexerTest {
         assertEquals(LongStream.range(0, 100).boxed().toList(), folders(all));
     }
 
+    /** Has a stream drain, and returns when the client knows. */
+    private void drained(TestServer.Stream stream) throws Exception {
+        Started witness = start(ALICE, 99, true);
+        Operation last = stream.operation();
+        stream.drain();
+        stream.answer(last);
+        assertEquals(99, witness.folder());
+    }
+
     @Test
     void aDrainingStreamFinishesAndNewOperationsGoByAFreshConnection() throws Exception {
         Started old = start(ALICE, 1, true);
         TestServer.Stream draining = server.stream();
         Operation first = draining.operation();
-        draining.drain();
-        draining.quiet(); // it has been told by now
+        drained(draining);
         Started fresh = start(ALICE, 2, true);
         TestServer.Stream next = server.stream();
         next.answer(next.operation());
@@ -223,8 +231,7 @@ class MultiplexerTest {
         start(ALICE, 1, false);
         TestServer.Stream draining = server.stream();
         Operation first = draining.operation();
-        draining.drain();
-        draining.quiet();
+        drained(draining);
         Started second = start(ALICE, 2, false);
         Started independent = start(ALICE, 3, true);
         TestServer.Stream next = server.stream();
