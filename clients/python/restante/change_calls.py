@@ -108,7 +108,7 @@ class ChangeCalls(FolderCalls):
         """All that is there or has changed since a cursor and, with `follow`, what comes then.
 
         Keep the cursor of each checkpoint to go on later. What comes after the last checkpoint may come again when the
-        stream breaks. After a `reset` throw the copy away: everything follows anew. Raises CursorInvalid.
+        stream breaks. After a `reset_reason` throw the copy away: all follows anew. Raises CursorInvalid.
         """
         folder_id = await self.folder_id(folder, mailbox_id=mailbox_id) if folder is not None else 0
 

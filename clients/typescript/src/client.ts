@@ -278,7 +278,7 @@ export class Client extends Calls {
    * All that is in a mailbox or folder, or has changed since a cursor, and, unless `follow` is false, what comes then.
    *
    * Keep the cursor of each checkpoint to go on later. A broken stream goes on from the last one: what came after it
-   * may come again. After a `reset` throw the copy away; everything follows anew. Throws CURSOR_INVALID and
+   * may come again. After a `resetReason` throw the copy away; everything follows anew. Throws CURSOR_INVALID and
    * FOLDER_NOT_FOUND.
    */
   async *sync(
