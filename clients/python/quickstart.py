@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from restante.submission_calls import OutgoingFile
-from restante.sync_client import SyncClient
+from restante import OutgoingFile, SyncClient
 
 user, password = "alice@example.test", "alice-demo"
 target, roots = sys.argv[1], Path(sys.argv[2]).read_bytes()

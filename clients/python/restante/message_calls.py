@@ -12,7 +12,7 @@ from pathlib import Path
 from restante import errors, rows, transfer
 from restante.bulk import WholeBatches, behind
 from restante.folder_calls import FolderCalls, FolderName
-from restante.rows import FLAGS, ListedMessage
+from restante.rows import FLAGS, Message
 from restante.structure import Part, parse_structure
 from restante.uploading import UploadCalls
 from restante.v1 import methods
@@ -57,7 +57,7 @@ Progress = Callable[[int, int], None]
 class OpenedMessage:
     """A message with its parts, none of them read yet."""
 
-    facts: ListedMessage
+    facts: Message
     header: bytes  # with its blank line
     structure: Part
 
@@ -89,7 +89,7 @@ class MessageCalls(UploadCalls, FolderCalls):
         columns: Sequence[MessageColumn.ValueType] = rows.LISTING,
         page_size: int = PAGE_SIZE,
         mailbox_id: int = 0,
-    ) -> AsyncIterator[ListedMessage]:
+    ) -> AsyncIterator[Message]:
         """Messages of a folder, or of all, latest first unless `sort` says otherwise; read on as they are taken."""
         request = QueryMessagesRequest(
             mailbox_id=mailbox_id,
@@ -110,7 +110,7 @@ class MessageCalls(UploadCalls, FolderCalls):
         columns: Sequence[MessageColumn.ValueType] = rows.LISTING,
         mark_seen: bool = False,
         mailbox_id: int = 0,
-    ) -> ListedMessage:
+    ) -> Message:
         """Facts of one message. Raises MessageNotFound."""
         request = BatchGetMessagesRequest(
             mailbox_id=mailbox_id,

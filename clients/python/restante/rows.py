@@ -31,7 +31,7 @@ FLAGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class ListedMessage:
+class Message:
     """Facts of one message; what was not asked for has its default."""
 
     message_id: int
@@ -65,11 +65,11 @@ def received(seconds: int, offset_minutes: int) -> datetime:
     return datetime.fromtimestamp(seconds, zone)
 
 
-def messages(rows: MessageRows) -> Iterator[ListedMessage]:
+def messages(rows: MessageRows) -> Iterator[Message]:
     """One value for each message of a batch, in its order."""
     keywords = [tuple(entry.keywords) for entry in rows.keyword_table]
     for index, message_id in enumerate(rows.message_ids):
-        yield ListedMessage(
+        yield Message(
             message_id=message_id,
             uid=rows.uids[index] if rows.uids else 0,
             folder_id=rows.folder_ids[index] if rows.folder_ids else 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -86,6 +87,10 @@ def _iterating(
     def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         return self._thread.iterate(method(self._client, *args, **kwargs))
 
+    # `help` would show the signature of the wrapped method, which returns another kind of iterator.
+    asynchronous = inspect.signature(method)
+    returned = str(asynchronous.return_annotation).replace("AsyncIterator", "Iterator", 1)
+    call.__signature__ = asynchronous.replace(return_annotation=returned)  # type: ignore[attr-defined]
     return call
 
 

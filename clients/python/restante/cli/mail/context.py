@@ -16,7 +16,7 @@ from restante.cli.mail import kept
 from restante.cli.mail.kept import Kept
 from restante.cli.running import read_password
 from restante.client import Client
-from restante.rows import ListedMessage
+from restante.rows import Message
 from restante.v1.types_pb2 import MailAddress
 
 RENEW_BELOW = timedelta(minutes=12)
@@ -94,7 +94,7 @@ def written(address: MailAddress) -> str:
     return f"{address.display_name} <{address.address}>" if address.display_name else address.address
 
 
-def listed(message: ListedMessage, folder: str = "") -> dict[str, Any]:
+def listed(message: Message, folder: str = "") -> dict[str, Any]:
     """A message for tables and JSON."""
     summary = message.summary
     return {
