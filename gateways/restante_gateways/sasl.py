@@ -11,7 +11,9 @@ import enum
 from dataclasses import dataclass
 
 MAX_LINE_OCTETS = 12_288  # base64 of one response, RFC 4954 4
-LOGIN_PROMPTS = (b"User Name\x00", b"Password\x00")  # draft-murchison-sasl-login 2
+# Some clients compare the prompts, so they are those of Postfix, Dovecot and Exchange; draft-murchison-sasl-login 2 has
+# others ("User Name" and "Password", each with a NUL).
+LOGIN_PROMPTS = (b"Username:", b"Password:")
 
 
 class Secret:

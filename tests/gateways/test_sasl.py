@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante_gateways.sasl import (
-    LOGIN_PROMPTS,
     MAX_LINE_OCTETS,
     AuthenticationPolicy,
     Cancelled,
@@ -53,15 +52,15 @@ def test_equals_sign_is_the_empty_initial_response() -> None:  # behaviours 47 a
 
 def test_login_is_asked_here_and_becomes_plain() -> None:
     exchange = Exchange("Login")
-    assert exchange.begin(None) == Challenge(LOGIN_PROMPTS[0])
-    assert exchange.answer(base64.b64encode(b"alice@example.test")) == Challenge(LOGIN_PROMPTS[1])
+    assert exchange.begin(None) == Challenge(b"Username:")  # some clients compare it
+    assert exchange.answer(base64.b64encode(b"alice@example.test")) == Challenge(b"Password:")
     password = base64.b64encode(b"pass word ")
     assert carried(exchange.answer(password)) == ("PLAIN", b"\0alice@example.test\0pass word ")
 
 
 def test_login_takes_the_name_as_initial_response() -> None:
     exchange = Exchange("LOGIN")
-    assert exchange.begin(base64.b64encode(b"alice")) == Challenge(LOGIN_PROMPTS[1])
+    assert exchange.begin(base64.b64encode(b"alice")) == Challenge(b"Password:")
     assert carried(exchange.answer(base64.b64encode(b"x"))) == ("PLAIN", b"\0alice\0x")
 
 

@@ -64,10 +64,10 @@ def _login(response: bytes | None, state: bytes) -> Challenge | Proof:
             raise AuthenticationFailed
         return Proof(_text(state[1:]), Secret.from_octets(response))
     if response is None:
-        return Challenge(b"User Name\0", b"L")
+        return Challenge(b"Username:", b"L")  # what clients compare it with, not what the draft has
     if not response or len(response) > MAX_NAME_OCTETS:
         raise AuthenticationFailed
-    return Challenge(b"Password\0", b"N" + response)
+    return Challenge(b"Password:", b"N" + response)
 
 
 def _text(octets: bytes) -> str:
