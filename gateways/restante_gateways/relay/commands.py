@@ -26,6 +26,7 @@ _PATH = re.compile(
     r'(?:"(?:[ !#-\[\]-~\u00a0-\U0010ffff]|\\[ -~])*"|[^\x00-\x20\x7f-\x9f<>"\\@]+)@'
     r'(?:\[[0-9A-Za-z.:-]+\]|[^\x00-\x20\x7f-\x9f<>"\\@\[\]]+)'
 )
+_STRAY_DOT = re.compile(r"^\.|\.\.|\.$")
 _PARAMETER = re.compile(r"[!-<>-~\u00a0-\U0010ffff]{1,500}")  # RFC 5321 4.1.2 esmtp-value
 
 
@@ -99,7 +100,7 @@ def recipient_problem(recipient: EnvelopeRecipient, offer: Offer, host: str) -> 
 
 def mail(parcel: Parcel, recipients: Sequence[EnvelopeRecipient], offer: Offer) -> tuple[bytes, ...]:
     """The words of MAIL."""
-    words = ["MAIL", f"FROM:<{parcel.reverse_path}>"]
+    words = ["MAIL", f"FROM:<{_spelled(parcel.reverse_path)}>"]
     if offer.size is not None:
         words.append(f"SIZE={len(parcel.content)}")
     if parcel.eight_bit:
@@ -116,13 +117,19 @@ def mail(parcel: Parcel, recipients: Sequence[EnvelopeRecipient], offer: Offer) 
 
 def rcpt(recipient: EnvelopeRecipient, offer: Offer) -> tuple[bytes, ...]:
     """The words of RCPT."""
-    words = ["RCPT", f"TO:<{recipient.forward_path}>"]
+    words = ["RCPT", f"TO:<{_spelled(recipient.forward_path)}>"]
     if offer.dsn:
         if recipient.notify:
             words.append("NOTIFY=" + ",".join(CONDITIONS[condition] for condition in recipient.notify))
         if recipient.original_recipient:
             words.append(f"ORCPT={recipient.original_recipient}")
     return tuple(word.encode() for word in words)
+
+
+def _spelled(path: str) -> str:
+    """A path as RFC 5321 4.1.2 writes it: a local part with dots where atoms cannot have them goes in quotes."""
+    local, at, domain = path.rpartition("@")
+    return f'"{local}"{at}{domain}' if local[:1] != '"' and _STRAY_DOT.search(local) else path
 
 
 def stuffed(content: bytes) -> Iterator[bytes]:

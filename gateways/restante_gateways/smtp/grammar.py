@@ -19,6 +19,7 @@ MAX_ORCPT_OCTETS = 500  # RFC 3461 4.2
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff"
 _DOT_STRING = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
+_DOTS_ANYWHERE = re.compile(rf"[{_ATEXT}.]+")  # providers have given out a..b@ and a.@; written on, they are quoted
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)"')
 _LDH = r"A-Za-z0-9_\u0080-\U0010ffff"  # "_" is in no host name, but mail goes there
 _LABEL = rf"[{_LDH}](?:[{_LDH}\-]*[{_LDH}])?"
@@ -27,10 +28,16 @@ _LITERAL = re.compile(r"\[[!-Z^-~]*\]")
 _SOURCE_ROUTE = re.compile(
     rf"@(?:{_DOMAIN.pattern}|{_LITERAL.pattern})(?:,@(?:{_DOMAIN.pattern}|{_LITERAL.pattern}))*:"
 )
+_OPENING, _CLOSING, _NO_BRACKET = re.compile(r"< *"), re.compile(r" *>"), re.compile(r"(?= |$)")
+_NULL_PATH = re.compile(r"< *>")
+_POSTMASTER = re.compile(r"< *(postmaster) *>|(postmaster)(?= |$)", re.IGNORECASE)  # RFC 5321 4.5.1
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 4
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_HELLO_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,253}[A-Za-z0-9_.])?")  # underscores are common in practice
+# Neither a space, bracket, quote or backslash, nor "=" or "?" of an encoded word: RFC 5322 3.2.3 atext but for those.
+_UNSAFE_IN_HELLO = re.compile(r"[^A-Za-z0-9.!#$%&'*+/^_`{|}~-]")
+_UNSAFE_IN_LITERAL = re.compile(r"[^A-Za-z0-9.:%_-]")
+MAX_HELLO_CHARACTERS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +84,18 @@ class RcptArguments:
 
 
 def parse_hello(argument: bytes) -> str:
-    """The name given with EHLO or HELO: a host name or an address literal (RFC 5321 4.1.1.1).
+    """The name given with EHLO or HELO, in a form that is safe in a Received field and in a log line.
 
-    Raises Refused (501). Nothing that could break a Received field passes.
+    RFC 5321 4.1.1.1 asks for a host name or an address literal, and 4.1.4 forbids to refuse mail because the name is
+    wrong: any name is taken, and each character that neither of the two has becomes "?". Raises Refused (501) when
+    there is no name.
     """
-    text = _decode(argument).strip(" ")
-    if text.startswith("["):
-        return _address_literal(text)
-    if not _HELLO_NAME.fullmatch(text):
+    text = argument.decode("utf-8", "replace").strip(" ")[:MAX_HELLO_CHARACTERS]
+    if not text:
         raise refuse(501, "5.5.4", "Syntax: EHLO or HELO, then a host name or an address literal")
-    return text
+    if text.startswith("[") and text.endswith("]"):
+        return f"[{_UNSAFE_IN_LITERAL.sub('?', text[1:-1])}]"
+    return _UNSAFE_IN_HELLO.sub("?", text)
 
 
 def parse_mail(argument: bytes, *, extended: bool, authentication: bool) -> MailArguments:
@@ -95,7 +104,8 @@ def parse_mail(argument: bytes, *, extended: bool, authentication: bool) -> Mail
     Raises Refused (501, 553, 555).
     """
     text = _after_keyword(argument, "FROM:", "MAIL FROM:<address>")
-    path, rest = (None, text[2:]) if text.startswith("<>") else _path(text, "5.1.7", "sender")
+    null = _NULL_PATH.match(text)
+    path, rest = (None, text[null.end() :]) if null else _path(text, "5.1.7", "sender")
     values = _parameters(rest, extended)
     smtputf8 = _flag(values, "SMTPUTF8")
     if path is not None and path.needs_smtputf8 and not smtputf8:
@@ -116,10 +126,10 @@ def parse_mail(argument: bytes, *, extended: bool, authentication: bool) -> Mail
 def parse_rcpt(argument: bytes, *, extended: bool, smtputf8: bool) -> RcptArguments:
     """The argument of RCPT. `smtputf8`: this transaction's MAIL asked for it. Raises Refused (501, 553, 555)."""
     text = _after_keyword(argument, "TO:", "RCPT TO:<address>")
-    if text.startswith("<>"):
+    if _NULL_PATH.match(text):
         raise Refused(NULL_PATH_REFUSED)
-    bare = re.match(r"<(postmaster)>", text, re.IGNORECASE)  # RFC 5321 4.5.1
-    path, rest = (Path(bare[1], ""), text[bare.end() :]) if bare else _path(text, "5.1.3", "recipient")
+    bare = _POSTMASTER.match(text)
+    path, rest = (Path(bare[1] or bare[2], ""), text[bare.end() :]) if bare else _path(text, "5.1.3", "recipient")
     if path.needs_smtputf8 and not smtputf8:
         raise refuse(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")
     values = _parameters(rest, extended)
@@ -148,19 +158,24 @@ def _after_keyword(argument: bytes, keyword: str, usage: str) -> str:
     if text[: len(keyword)].upper() != keyword:
         raise refuse(501, "5.5.4", f"Syntax: {usage}")
     text = text[len(keyword) :].strip(" ")  # a space behind the colon is a common fault and harmless
-    if not text.startswith("<"):
+    if not text:
         raise refuse(501, "5.5.4", f"Syntax: {usage}")
     return text
 
 
 def _path(text: str, enhanced: str, role: str) -> tuple[Path, str]:
-    """The path at the beginning of the text, without its source route (RFC 5321 app. F.2), and what follows it."""
+    """The path at the beginning of the text, without its source route (RFC 5321 app. F.2), and what follows it.
+
+    Devices leave out the angle brackets, or put spaces inside them: both have one reading, and are taken.
+    """
     bad = Refused(Reply(501, enhanced, f"Bad {role} address syntax"))
-    route = _SOURCE_ROUTE.match(text, 1)
-    start = route.end() if route else 1
+    opening = _OPENING.match(text)
+    start = opening.end() if opening else 0
+    if opening and (route := _SOURCE_ROUTE.match(text, start)):
+        start = route.end()
     if quoted := _QUOTED.match(text, start):
         local, at = re.sub(r"\\(.)", r"\1", quoted[1]), quoted.end()
-    elif dotted := _DOT_STRING.match(text, start):
+    elif dotted := _DOTS_ANYWHERE.match(text, start):
         local, at = dotted[0], dotted.end()
     else:
         raise bad
@@ -168,14 +183,15 @@ def _path(text: str, enhanced: str, role: str) -> tuple[Path, str]:
         raise bad
     literal = _LITERAL.match(text, at + 1)
     domain = literal or _DOMAIN.match(text, at + 1)
-    if domain is None or text[domain.end() : domain.end() + 1] != ">":
+    closing = (_CLOSING if opening else _NO_BRACKET).match(text, domain.end()) if domain else None
+    if domain is None or closing is None:
         raise bad
     name = _address_literal(domain[0]) if literal else domain[0]
     if len(local.encode()) > MAX_LOCAL_PART_OCTETS or len(name.encode()) > MAX_DOMAIN_OCTETS:
         raise bad
     if any(len(label.encode()) > 63 for label in name.split(".")) and name.isascii():  # RFC 1035 2.3.4
         raise bad
-    return Path(local, name), text[domain.end() + 1 :]
+    return Path(local, name), text[closing.end() :]
 
 
 def _address_literal(text: str) -> str:

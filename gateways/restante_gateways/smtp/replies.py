@@ -75,6 +75,7 @@ SESSION_ENDED = Reply(421, "4.7.0", "Your session has been ended, authenticate a
 TIMED_OUT = Reply(421, "4.4.2", "Timeout, closing the connection")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing the connection")
 TOO_MANY_COMMANDS = Reply(421, "4.7.0", "Too many commands without mail, closing the connection")
+NOT_HTTP = Reply(421, "4.7.0", "This is SMTP, not HTTP; closing the connection")
 START_MAIL_INPUT = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
 
 UNKNOWN_COMMAND = Reply(500, "5.5.1", "Command not recognized")

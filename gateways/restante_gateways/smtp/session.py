@@ -38,6 +38,8 @@ logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)  # aiosmtpd's: it p
 log = structlog.get_logger("smtp")
 
 READ_OCTETS = 65_536
+# RFC 9110 9.3. A web page can make a browser send its form here: not one line of it is obeyed.
+HTTP_METHODS = frozenset(b"GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
 _MAX_WAITING_REPLIES_OCTETS = 16_384
 
 
@@ -166,7 +168,10 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         name, _, argument = line.partition(b" ")
         name, argument = name.upper(), argument.strip(b" ")
         verb = VERBS.get(name)
-        if verb is None:
+        if name in HTTP_METHODS:
+            self.end(replies.NOT_HTTP)
+            self._finish("?", replies.NOT_HTTP, started)
+        elif verb is None:
             self._finish("?", replies.UNKNOWN_COMMAND, started)
         elif len(line) > self.settings.max_command_octets and name != b"AUTH":
             self._finish(verb.name, replies.LINE_TOO_LONG, started)

@@ -24,6 +24,8 @@ DETAIL_SEPARATOR = "+"
 _DOT_STRING = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+)*"
 )
+# Providers have given out addresses such as a..b@ and a.@: read as they come, written in quotes.
+_DOTS_ANYWHERE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff.-]+")
 # RFC 5321 4.1.2: qtextSMTP and quoted-pairSMTP; one escaped or plain character a group.
 _QUOTED_STRING = re.compile(r'"((?:[ !#-\[\]-~\u00a0-\U0010ffff]|\\[ -~])*)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
@@ -52,7 +54,7 @@ class Address:
 def parse(text: str) -> Address:
     """An addr-spec as RFC 5321 4.1.2 and RFC 6531 3.3 have it: no comments, no source route, no brackets.
 
-    Raises InvalidAddress, which tells the problem.
+    Beyond them, dots may stand anywhere in a local part without quotes. Raises InvalidAddress, which tells the problem.
     """
     if not text:
         raise InvalidAddress(address=text, problem="is empty")
@@ -124,7 +126,7 @@ def _a_labels(name: str, shown: str) -> str:
 def _local_part(spelled: str, address: str) -> str:
     if len(spelled.encode("utf-8", "surrogatepass")) > MAX_LOCAL_PART_OCTETS:
         raise InvalidAddress(address=address, problem=f"has a local part above {MAX_LOCAL_PART_OCTETS} octets")
-    if _DOT_STRING.fullmatch(spelled):
+    if _DOTS_ANYWHERE.fullmatch(spelled):
         return spelled
     inner = _QUOTED_STRING.fullmatch(spelled)
     if inner is None:

@@ -40,7 +40,8 @@ _ENCODED_WORD = re.compile(r"=\?[^?\s]{1,70}\?[bBqQ]\?[^?\s]*\?=")
 _ATOM_CHARACTERS = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a0-\U0010ffff-"
 _ATOM = rf"[{_ATOM_CHARACTERS}]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_ADDR_SPEC = re.compile(rf"(?:{_ATOM}(?:\.{_ATOM})*|{_QUOTED})@(?:{_ATOM}(?:\.{_ATOM})*|\[[0-9A-Za-z.:]+\])")
+_LOCAL_PART = rf"(?:[{_ATOM_CHARACTERS}.]+|{_QUOTED})"  # dots anywhere, as addresses have them that providers gave out
+_ADDR_SPEC = re.compile(rf"{_LOCAL_PART}@(?:{_ATOM}(?:\.{_ATOM})*|\[[0-9A-Za-z.:]+\])")
 _NAME = re.compile(rf"[ \t]*+((?:(?:{_ATOM}|\.|{_QUOTED})[ \t]*+)*+)<")
 _SPACE = re.compile(r"[ \t]*+")
 _WORD = re.compile(rf"{_QUOTED}|{_ATOM}")

@@ -43,6 +43,22 @@ def test_keywords_of_ehlo() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        ("a.b@example.net", "a.b@example.net"),
+        ("a..b@example.net", '"a..b"@example.net'),
+        ("a.@example.net", '"a."@example.net'),
+        (".a@example.net", '".a"@example.net'),
+        ('"a..b"@example.net', '"a..b"@example.net'),
+        ('"a b"@example.net', '"a b"@example.net'),
+    ],
+)
+def test_stray_dots_go_on_in_quotes(path: str, written: str) -> None:  # RFC 5321 4.1.2
+    assert mail(parcel(reverse_path=path), [bob()], Offer()) == (b"MAIL", f"FROM:<{written}>".encode())
+    assert rcpt(bob(path), Offer()) == (b"RCPT", f"TO:<{written}>".encode())
+
+
+@pytest.mark.parametrize(
     ("sent", "offer", "line"),
     [
         (parcel(), Offer(), b"MAIL FROM:<alice@example.test>"),

@@ -27,6 +27,10 @@ from restante_server.directory import addresses
         ("alice@[192.0.2.1]", "alice@[192.0.2.1]"),
         ("alice@[IPv6:2001:DB8::1]", "alice@[ipv6:2001:db8::1]"),
         ("a%b@example.test", "a%b@example.test"),
+        ("a..b@example.test", "a..b@example.test"),
+        ('"a..b"@example.test', "a..b@example.test"),
+        ("A.@example.test", "a.@example.test"),
+        (".a@example.test", ".a@example.test"),
     ],
 )
 def test_spellings_of_one_address_share_a_key(text: str, key: str) -> None:
@@ -41,9 +45,6 @@ def test_spellings_of_one_address_share_a_key(text: str, key: str) -> None:
         "@example.test",
         "alice@",
         "a b@example.test",
-        ".alice@example.test",
-        "alice.@example.test",
-        "al..ice@example.test",
         '""@example.test',
         '"alice@example.test',
         "alice@example..test",
@@ -66,6 +67,11 @@ def test_what_is_no_address_is_refused_with_the_problem(text: str) -> None:
     with pytest.raises(InvalidAddress) as refused:
         addresses.parse(text)
     assert refused.value.metadata["problem"]
+
+
+@pytest.mark.parametrize("local", ["a..b", "a.", ".a", "..."])
+def test_dots_where_atoms_cannot_have_them_are_written_in_quotes(local: str) -> None:  # RFC 5321 4.1.2
+    assert str(addresses.parse(f"{local}@example.test")) == f'"{local}"@example.test'
 
 
 def test_the_return_paths_of_mailing_lists_are_addresses() -> None:

@@ -27,6 +27,7 @@ def header(*lines: str) -> bytes:
         (["From: =?utf-8?q?Al=C3=ADce=2C_Dr=2E?= <alice@example.test>"], [("From", ME)]),
         (["From: =?utf-8?b?QWzDrWNl?=", " =?utf-8?q?_Liddell?= <alice@example.test>"], [("From", ME)]),
         (["From:", " alice@example.test"], [("From", ME)]),
+        (["From: a..b.@example.test"], [("From", "a..b.@example.test")]),
         (["From: Alíce <alice@example.test>"], [("From", ME)]),
         (['From: "a b"@example.test'], [("From", '"a b"@example.test')]),
         (["From: alice@example.test, Bob <bob@example.test>", "Sender: alice@example.test"],
