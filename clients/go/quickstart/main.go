@@ -16,7 +16,7 @@ func main() {
 	config := restante.Config{Address: os.Args[1], TLS: must(restante.TrustCA(os.Args[2]))}
 	client := must(restante.LogOn(ctx, config, user, password))
 	defer client.Close()
-	inbox := must(client.Folders().GetFolder(ctx, &v1.GetFolderRequest{Role: v1.FolderRole_FOLDER_ROLE_INBOX})).Folder
+	inbox := must(client.Folder(ctx, "INBOX"))
 	columns := []v1.MessageColumn{v1.MessageColumn_MESSAGE_COLUMN_SUMMARY}
 	query := &v1.QueryMessagesRequest{FolderId: inbox.FolderId, Columns: columns}
 	for page, err := range restante.Pages(ctx, client.Messages().QueryMessages, query) {
@@ -24,9 +24,8 @@ func main() {
 			fmt.Println(message.ID, message.Summary.Subject)
 		}
 	}
-	files := []*v1.Attachment{{FileName: "hello.txt", MediaType: "text/plain", Content: []byte("Hello!\n")}}
-	draft := &v1.Draft{To: []*v1.MailAddress{{Address: user}}, Subject: "Hello from Go", Attachments: files}
-	must(client.Submissions().SubmitMessage(ctx, &v1.SubmitMessageRequest{Source: &v1.SubmitMessageRequest_Draft{Draft: draft}}))
+	files := []restante.File{{Name: "hello.txt", Content: []byte("Hello!\n")}}
+	must(client.Send(ctx, restante.Mail{To: []string{user}, Subject: "Hello from Go", Text: "See the file.", Files: files}))
 	for event, err := range client.Watch(ctx, inbox.FolderId, restante.WatchOptions{Since: inbox.ChangeNumber}) {
 		if ids := must(event, err).Changes.MessageIds; len(ids) > 0 {
 			fmt.Printf("arrived: message %d\n%s", ids[0], must(client.ReadContent(ctx, ids[0], nil)))

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	restantev1 "github.com/restante/restante/clients/go/restante/v1"
@@ -33,12 +34,15 @@ var _ grpc.ClientConnInterface = (*Client)(nil)
 // LogOn connects and proves who the user is by a password. The session is renewed in the background until the client
 // is closed; after its 24 hours the password begins the next one (see Config.ForgetPassword).
 //
-// The reason is AUTHENTICATION_FAILED for a wrong name or password, and TOO_MANY_ATTEMPTS with a delay after several.
+// The reason is AUTHENTICATION_FAILED for a wrong name or password, and TOO_MANY_ATTEMPTS with a delay after several. A
+// server that cannot be reached within Config.Patience is an error with the code Unavailable, which names the address and
+// the cause.
 func LogOn(ctx context.Context, config Config, user, password string) (*Client, error) {
 	c := newClient(config)
 	ctx, cancel := c.limited(ctx)
 	defer cancel()
 	if err := c.authenticate(ctx, user, password); err != nil {
+		err = c.unreached(err)
 		c.Close()
 		return nil, err
 	}
@@ -57,8 +61,9 @@ func Resume(ctx context.Context, config Config, token []byte) (*Client, error) {
 	ctx, cancel := c.limited(ctx)
 	defer cancel()
 	answer := &restantev1.GetSessionResponse{}
-	err := c.repeat(ctx, restantev1.SessionService_GetSession_FullMethodName, &restantev1.GetSessionRequest{}, answer, c.session)
+	err := c.attempt(ctx, restantev1.SessionService_GetSession_FullMethodName, &restantev1.GetSessionRequest{}, answer, c.session)
 	if err != nil {
+		err = c.unreached(err)
 		c.Close()
 		return nil, err
 	}
@@ -67,6 +72,18 @@ func Resume(ctx context.Context, config Config, token []byte) (*Client, error) {
 	c.take(found)
 	go c.keepFresh()
 	return c, nil
+}
+
+// unreached is the error of a first call: one that says where the server was looked for, if it could not be reached.
+func (c *Client) unreached(err error) error {
+	failure := asError(err)
+	if trouble := c.operations.connectionTrouble(); failure.Code == codes.DeadlineExceeded && trouble != nil {
+		failure = trouble
+	}
+	if failure.Code != codes.Unavailable || failure.Reason != "" {
+		return err
+	}
+	return &Error{Code: codes.Unavailable, Message: "Cannot reach " + c.config.Address + ": " + failure.Message}
 }
 
 func newClient(config Config) *Client {

@@ -252,3 +252,51 @@ func TestLiveAMailboxIsWatchedUntilTheSessionEnds(t *testing.T) {
 		t.Errorf("a call then ends with %v", err)
 	}
 }
+
+func TestLiveMailIsSentWithFilesLargeAndSmallAndFoldersAreFound(t *testing.T) {
+	ctx, client, inbox := live(t)
+	large := bytes.Repeat([]byte("0123456789abcdef\n"), 40_000)
+	sent, err := client.Send(ctx, Mail{
+		To: []string{user}, Subject: "Files from Go", Text: "Both.",
+		Files: []File{{Name: "small.txt", Content: []byte("small")}, {Name: "large.txt", Content: large}},
+	})
+	if err != nil || sent.GetSubmission().GetSubmissionId() == 0 {
+		t.Fatal(sent, err)
+	}
+	for event, err := range client.Watch(ctx, inbox.GetFolderId(), WatchOptions{Since: inbox.GetChangeNumber()}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ids := event.Changes.GetMessageIds(); len(ids) > 0 {
+			octets, err := client.ReadContent(ctx, ids[0], nil)
+			if err != nil || !bytes.Contains(octets, []byte("small.txt")) || len(octets) < len(large) {
+				t.Error(len(octets), err)
+			}
+			break
+		}
+	}
+	made, err := client.NewFolder(ctx, "Go/Helpers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := client.Folder(ctx, "Go/Helpers")
+	if err != nil || found.GetFolderId() != made.GetFolderId() {
+		t.Error(found, err)
+	}
+	if _, err := client.Folder(ctx, "Go/Absent"); !errors.Is(err, ReasonFolderNotFound) {
+		t.Error(err)
+	}
+	if box, err := client.FolderByRole(ctx, restantev1.FolderRole_FOLDER_ROLE_INBOX); err != nil || box.GetFolderId() != inbox.GetFolderId() {
+		t.Error(box, err)
+	}
+	names := map[int64]bool{}
+	for folder, err := range client.AllFolders(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names[folder.GetFolderId()] = true
+	}
+	if !names[inbox.GetFolderId()] || !names[made.GetFolderId()] {
+		t.Error(names)
+	}
+}

@@ -47,6 +47,7 @@ type multiplexer struct {
 	streams map[*executeStream]struct{}
 	pause   time.Duration
 	resting *time.Timer // until the next stream is opened
+	trouble *Error      // why the last stream never worked; nil: it did, or none has ended yet
 
 	expiring *time.Timer // until deadlines are looked at; nil: nothing is under way
 	closed   bool
@@ -400,6 +401,7 @@ func (m *multiplexer) answered(stream *executeStream, response *wireResponse) []
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	stream.worked = true
+	m.trouble = nil
 	m.pause = firstPause
 	operations := make([]*Operation, len(response.results))
 	for i := range response.results {
@@ -454,6 +456,7 @@ func (m *multiplexer) lost(stream *executeStream, cause *Error) {
 	if m.stream == stream {
 		m.stream = nil
 		if !stream.worked {
+			m.trouble = cause
 			failed = append(failed, m.impatient(now, isLoss(cause))...)
 		}
 		m.rest()
@@ -491,6 +494,13 @@ func (o *Operation) patient(now time.Time, patience time.Duration) bool {
 		o.giveUpAt = now.Add(patience)
 	}
 	return now.Before(o.giveUpAt)
+}
+
+// connectionTrouble is why no stream could be opened; nil where one works, or none was tried.
+func (m *multiplexer) connectionTrouble() *Error {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	return m.trouble
 }
 
 // rest opens the next stream after a pause, which grows while none works. The mutex is held.

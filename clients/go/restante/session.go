@@ -182,7 +182,7 @@ func (c *Client) authenticate(ctx context.Context, user, password string) error 
 		Scope:     restantev1.Scope_SCOPE_API,
 	}
 	answer := &restantev1.AuthenticateResponse{}
-	if err := c.repeat(ctx, restantev1.SessionService_Authenticate_FullMethodName, request, answer, nobody); err != nil {
+	if err := c.attempt(ctx, restantev1.SessionService_Authenticate_FullMethodName, request, answer, nobody); err != nil {
 		return err
 	}
 	c.take(answer.GetSession())
