@@ -1,100 +1,102 @@
-"""Charsets by the names mail uses, and decoding that never fails. *Pure.*
+"""Octets as text, by the charset that is declared, whole or in pieces. *Pure.*
 
-The order of trust is: what is declared, UTF-8, windows-1252. Nothing is guessed.
+Nothing here raises. A text is read in one charset from its first octet to its last, and an octet that is no character
+there becomes U+FFFD, alone. The charset is chosen once, from the declaration and from the first `WINDOW` octets that
+are not plain ASCII:
+
+1. the declared one (without a declaration, or when it is unknown or us-ascii: UTF-8), if it reads all of the window;
+2. UTF-8, if that reads all of it;
+3. the declared one still, if few octets fail: a charset of single octets always, another as long as it replaces no
+   more than the characters beyond ASCII that it reads;
+4. windows-1252.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-from encodings.aliases import aliases
+from functools import lru_cache
 
-__all__ = ["TextDecoder", "codec_for", "decode"]
+from restante_server.mime.charset_names import codec_for
+from restante_server.mime.multibyte import as_sent, decoder
 
-# Codecs that are no charset, read the octets as a program would, or take quadratic time.
-_NOT_FOR_MAIL = frozenset(
-    "idna punycode undefined unicode_escape raw_unicode_escape string_escape mbcs oem base64_codec bz2_codec hex_codec "
-    "quopri_codec rot_13 uu_codec zlib_codec palmos".split()
-)
-# Names seen in mail that Python does not know.
-_MORE = {
-    "ansi": "cp1252",
-    "ansi_x3_110_1983": "latin_1",
-    "cp_850": "cp850",
-    "iso_8859_1_windows_3.1_latin_1": "cp1252",
-    "ks_c_5601": "cp949",
-    "ks_c_5601_1987": "cp949",
-    "ksc5601": "cp949",
-    "unicode_1_1_utf_7": "utf_7",
-    "unicode_1_1_utf_8": "utf_8",
-    "unknown_8bit": "utf_8",
-    "utf8mb4": "utf_8",
-    "visual": "iso8859_8",
-    "windows_874": "cp874",
-    "x_gbk": "gbk",
-    "x_mac_roman": "mac_roman",
-    "x_sjis": "cp932",
-    "x_unknown": "utf_8",
-}
-# RFC 2046 charsets that in practice carry their supersets (WHATWG Encoding 4.2 does the same).
-_SUPERSETS = {"latin_1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
-_SEPARATORS = re.compile(r"[-_ .:]+")
+__all__ = ["WINDOW", "TextDecoder", "codec_for", "decode", "is_ascii_based"]
+
+WINDOW = 1_024  # octets that decide which charset a text is in
+
+_EIGHT_BIT = re.compile(b"[\x80-\xff]")
+_ASCII = bytes(range(128))
+_SINGLE_OCTETS = ("cp", "iso8859", "koi8", "mac", "latin", "kz1048", "ptcp", "hp_roman", "tis")
+_PAIRS_OF_CP = frozenset(("cp932", "cp949"))
 
 
-def _table() -> dict[str, str]:
-    # A fixed table: codecs.lookup would remember every hostile name for ever and import by it.
-    known = {name: module for name, module in aliases.items() if module not in _NOT_FOR_MAIL}
-    known.update({module: module for module in list(known.values())})
-    known.update(_MORE)
-    extra = ("iso2022_jp", "gb18030", "koi8_u", "koi8_t", "cp720", "cp856", "cp874", "cp1006", "mac_farsi", "utf_8_sig")
-    known.update({name: name for name in extra})
-    squeezed = {_SEPARATORS.sub("", name): _SUPERSETS.get(module, module) for name, module in known.items()}
-    squeezed["usascii"] = squeezed["ascii"] = "ascii"
-    return squeezed
+@lru_cache(maxsize=256)
+def is_ascii_based(codec: str) -> bool:
+    """Whether octets below 128 are ASCII wherever no octet above came before; shifts and escapes make it not so."""
+    if codec.startswith(("iso2022", "hz", "utf_7", "utf_8_sig")):
+        return False
+    return decoder(codec).decode(_ASCII, True) == _ASCII.decode("ascii")
 
 
-_CODECS = _table()
-
-
-def codec_for(charset: str) -> str | None:
-    """The name of Python's codec for a charset as mail spells it, or None when there is none we trust."""
-    if len(charset) > 64:
-        return None
-    return _CODECS.get(_SEPARATORS.sub("", charset.strip().strip("\"'").lower()))
+def _meant(charset: str) -> str:
+    """The codec to try first."""
+    codec = codec_for(charset) if charset else None
+    return "utf_8" if codec is None or codec == "ascii" else codec
 
 
 def decode(octets: bytes, charset: str = "") -> str:
-    """`octets` as text: the declared charset, else UTF-8, else windows-1252. Never raises."""
-    codec = codec_for(charset) if charset else None
-    if codec is not None and codec not in ("ascii", "utf_8"):
+    """`octets` as text: what a `TextDecoder` makes of them. Never raises."""
+    codec = _meant(charset)
+    if octets.isascii() and is_ascii_based(codec):
+        return octets.decode("ascii")
+    if codec != "iso2022_jp":
         try:
-            return octets.decode(codec)
+            return as_sent(codec, octets.decode(codec))
         except (UnicodeError, ValueError):  # some multibyte codecs raise plain ValueError on hostile input
             pass
-    try:
-        return octets.decode("utf-8")
-    except UnicodeDecodeError:
-        return octets.decode("cp1252", "replace")
+    return TextDecoder(charset).feed(octets, final=True)
 
 
 class TextDecoder:
-    """`decode` for octets that come in pieces: from the first piece that one charset cannot read, the next is used."""
+    """`decode` for octets that come in pieces: whatever the pieces, their texts joined are the text of the whole.
+
+    Holds back at most `WINDOW` octets, and those of one character.
+    """
 
     def __init__(self, charset: str = "") -> None:
-        codec = codec_for(charset) if charset else None
-        self._codecs = ["utf_8", "cp1252"] if codec in (None, "ascii", "utf_8") else [str(codec), "utf_8", "cp1252"]
-        self._next()
-
-    def _next(self) -> None:
-        name = self._codecs.pop(0)
-        self._decoder = codecs.getincrementaldecoder(name)("strict" if self._codecs else "replace")
+        self._codec = _meant(charset)
+        self._window = b""
+        self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, octets: bytes, final: bool = False) -> str:
-        """The text of `octets`, less a character that is not complete yet. Never raises."""
-        while True:
-            kept = self._decoder.getstate()[0]
-            try:
-                return self._decoder.decode(octets, final)
-            except (UnicodeError, ValueError):
-                octets = kept + octets
-                self._next()
+        """The text of `octets` and of what was held back, as far as it is certain. Never raises."""
+        if self._decoder is not None:
+            return self._decoder.decode(octets, final)
+        plain = ""
+        if not self._window and is_ascii_based(self._codec):
+            found = _EIGHT_BIT.search(octets)
+            if found is None:
+                return octets.decode("ascii")
+            plain, octets = octets[: found.start()].decode("ascii"), octets[found.start() :]
+        window = self._window + octets
+        if len(window) < WINDOW and not final:
+            self._window = window
+            return plain
+        self._window = b""
+        chosen = _chosen(self._codec, window[:WINDOW], complete=len(window) < WINDOW)
+        self._decoder = decoder(chosen)
+        return plain + self._decoder.decode(window, final)
+
+
+def _chosen(codec: str, window: bytes, complete: bool) -> str:
+    """The codec of a text that begins with this window; `complete` when nothing follows it."""
+    text = decoder(codec).decode(window, complete)
+    bad = text.count("\ufffd")
+    if not bad:
+        return codec
+    if codec != "utf_8" and not window.isascii() and "\ufffd" not in decoder("utf_8").decode(window, complete):
+        return "utf_8"
+    if codec.startswith(_SINGLE_OCTETS) and codec not in _PAIRS_OF_CP:
+        return codec
+    good = len(text) - len(text.encode("ascii", "ignore")) - bad
+    return codec if bad <= good else "cp1252"

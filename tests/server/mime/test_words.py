@@ -1,4 +1,4 @@
-"""Encoded words and parameters, RFC 2047 and RFC 2231; behaviour 112. Charsets."""
+"""Encoded words and parameters, RFC 2047 and RFC 2231."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_server.mime.charsets import TextDecoder, codec_for, decode
 from restante_server.mime.headers import content_value
 from restante_server.mime.words import decode_parameters, decode_text
 
@@ -93,56 +92,3 @@ def test_a_thousand_continuations_are_joined() -> None:
 @given(st.text(alphabet="text/plain; =\"\\*0'%(),\xe9\t", max_size=80))
 def test_no_structured_value_raises(raw: str) -> None:
     decode_parameters(content_value(raw).parameters)
-
-
-@pytest.mark.parametrize("name", ["idna", "punycode", "unicode_escape", "rot13", "hex", "undefined", "x" * 99, ""])
-def test_codecs_that_are_no_charset_are_never_used(name: str) -> None:
-    assert codec_for(name) is None
-    assert decode(b"abc-", name) == "abc-"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "UTF-8",
-        "utf8",
-        "'utf-8'",
-        "iso-8859-15",
-        "ISO_8859-1",
-        "windows-1252",
-        "koi8-r",
-        "big5",
-        "iso-2022-jp",
-        "euc-kr",
-        "Shift_JIS",
-        "cp-850",
-        "US-ASCII",
-        "utf-7",
-        "GB18030",
-    ],
-)
-def test_charsets_of_mail_are_known(name: str) -> None:
-    assert codec_for(name) is not None
-
-
-@given(
-    st.binary(max_size=60),
-    st.sampled_from(["", "utf-8", "us-ascii", "euc-jp", "utf-16", "utf-7", "hz", "big5"]),
-    st.integers(1, 7),
-)
-def test_decoding_in_pieces_never_raises(octets: bytes, charset: str, size: int) -> None:
-    decoder = TextDecoder(charset)
-    pieces = [decoder.feed(octets[at : at + size]) for at in range(0, len(octets), size)]
-    text = "".join(pieces) + decoder.feed(b"", final=True)
-    if charset == "":
-        try:
-            assert text == octets.decode("utf-8")
-        except UnicodeDecodeError:
-            assert len(text) <= len(octets)
-    decode(octets, charset)
-
-
-def test_a_piece_that_one_charset_cannot_read_is_read_by_the_next() -> None:
-    decoder = TextDecoder("utf-8")
-    assert decoder.feed("grü".encode()) + decoder.feed("ße".encode()[:1]) == "grü"
-    assert decoder.feed(b"\xfc") == "Ãü"

@@ -1,0 +1,203 @@
+"""Charsets of East Asia as programs send them, and damage that costs no more than itself. *Pure.*
+
+Python's codecs read the published tables; the WHATWG Encoding standard reads what is sent: the NEC and IBM extensions
+of JIS X 0208, half-width kana in ISO-2022-JP (Microsoft's code page 50220), the euro of Big5 and of GBK. Where a pair
+of octets is no character, the standard takes the pair, or its first octet alone when the second is ASCII. Python's
+codecs go on behind the first octet, and would read the rest of the text one octet off.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+__all__ = ["REPAIR", "Iso2022JpDecoder", "as_sent", "decoder"]
+
+REPAIR = "restante-repair"  # the error handler of all decoding here
+
+_BIG5 = {  # ETEN characters that HKSCS has elsewhere, and the euro of Windows
+    b"\xa3\xe1": "€",
+    b"\xc6\xcf": "廴",
+    b"\xc6\xd3": "无",
+    b"\xc6\xd5": "癶",
+    b"\xc6\xd7": "辵",
+    b"\xc6\xde": "〃",
+    b"\xc6\xdf": "仝",
+}
+_JIS_EXTENSION_ROWS = frozenset((13, 89, 90, 91, 92))  # NEC's, and IBM's as NEC places them
+# Where Python's table has another of two like characters than the standard and Windows.
+_AS_SENT = {
+    "euc_jp": str.maketrans("〜‖−¢£¬", "～∥－￠￡￢"),
+    "big5hkscs": str.maketrans("•､‾∼♁☉¥¢£￭", "‧﹑¯～⊕⊙￥￠￡▓"),
+}
+
+
+def _repair(error: UnicodeError) -> tuple[str, int]:
+    """(text in place of what is bad, where to go on)."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    octets, start = error.object, error.start
+    first, pair = octets[start], octets[start : start + 2]
+    match error.encoding:
+        case "euc_jp":
+            return _repair_euc_jp(octets, start)
+        case "gb18030" if first == 0x80:
+            return "€", start + 1
+        case "big5hkscs" if pair in _BIG5:
+            return _BIG5[pair], start + 2
+        case "gb18030" | "big5hkscs" | "cp949" | "cp932" | "johab":
+            return "\ufffd", _behind_pair(octets, start, 0x81)
+    return "\ufffd", error.end
+
+
+def _behind_pair(octets: bytes, start: int, lowest_lead: int) -> int:
+    """Behind a bad pair at `start`: an ASCII octet is never swallowed."""
+    is_pair = lowest_lead <= octets[start] <= 0xFE and octets[start + 1 : start + 2] >= b"\x80"
+    return start + 2 if is_pair else start + 1
+
+
+def _repair_euc_jp(octets: bytes, start: int) -> tuple[str, int]:
+    first = octets[start]
+    if first == 0x8F and octets[start + 1 : start + 2] >= b"\xa1":  # of JIS X 0212, in three octets
+        return "\ufffd", _behind_pair(octets, start + 1, 0xA1)
+    if first == 0x8E:
+        return "\ufffd", _behind_pair(octets, start, 0x8E)
+    row, cell = first - 0xA0, octets[start + 1] - 0xA0 if start + 1 < len(octets) else 0
+    if row in _JIS_EXTENSION_ROWS and 1 <= cell <= 94:
+        text = _shift_jis(row, cell).decode("cp932", "replace")
+        if text != "\ufffd":
+            return text, start + 2
+    return "\ufffd", _behind_pair(octets, start, 0xA1)
+
+
+def _shift_jis(row: int, cell: int) -> bytes:
+    """The place of JIS X 0208 as Shift_JIS, of which Python has the extended table."""
+    lead = (row - 1) // 2 + (0x81 if row <= 62 else 0xC1)
+    trail = cell + 0x9E if row % 2 == 0 else cell + (0x3F if cell <= 63 else 0x40)
+    return bytes((lead, trail))
+
+
+codecs.register_error(REPAIR, _repair)
+
+
+def as_sent(codec: str, text: str) -> str:
+    """What Python's codec read, with the characters that the standard's table has."""
+    table = _AS_SENT.get(codec)
+    return text.translate(table) if table is not None and not text.isascii() else text
+
+
+class _Translated(codecs.IncrementalDecoder):
+    """A codec of Python, and `as_sent` on what it read."""
+
+    def __init__(self, codec: str) -> None:
+        super().__init__(REPAIR)
+        self._codec = codec
+        self._inner = codecs.getincrementaldecoder(codec)(REPAIR)
+
+    def decode(self, octets: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer there
+        return as_sent(self._codec, self._inner.decode(octets, final))
+
+
+class Iso2022JpDecoder(codecs.IncrementalDecoder):
+    """ISO-2022-JP (RFC 1468) as Windows reads code page 50220: with the extensions of JIS X 0208, JIS X 0212, and
+    half-width kana by an escape, by shift out, or in eight bits. A line begins in ASCII.
+
+    Each run between two escapes is rewritten as EUC-JP and read by its decoder.
+    """
+
+    _SWITCH = re.compile(rb"(\x1b\([BHIJ]|\x1b\$[@B]|\x1b\$\([@BD]|[\x0e\x0f\n])")
+    _UNFINISHED = re.compile(rb"\x1b(?:\(|\$\(?)?\Z")
+    _KANA = re.compile(rb"[\x21-\x5f\xa1-\xdf]")
+    _EIGHT_BIT_KANA = re.compile(rb"[\xa1-\xdf]")
+    _PAIR = re.compile(rb"[\x21-\x7e][\x21-\x7e]?")
+    _MODES = {  # noqa: RUF012  # never changed
+        b"\x1b(I": "kana",
+        b"\x0e": "kana",
+        b"\x1b$@": "kanji",
+        b"\x1b$B": "kanji",
+        b"\x1b$(@": "kanji",
+        b"\x1b$(B": "kanji",
+        b"\x1b$(D": "supplement",
+    }
+    _UPPER = bytes(octet | 0x80 if 0x21 <= octet <= 0x7E else min(octet, 0x80) for octet in range(256))
+    _WITHOUT_BAD = bytes(octet if octet < 0x80 or 0xA1 <= octet <= 0xDF else 0x80 for octet in range(256))
+
+    def __init__(self, errors: str = REPAIR) -> None:
+        super().__init__(errors)
+        self._mode = "ascii"
+        self._held = b""  # an escape that is not complete
+        self._half = b""  # of a pair of JIS X 0212
+        self._inner = _Translated("euc_jp")
+
+    def decode(self, octets: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer there
+        """The text of what is certain so far."""
+        octets, self._held = self._held + octets, b""
+        if not final and (unfinished := self._UNFINISHED.search(octets, max(0, len(octets) - 3))):
+            octets, self._held = octets[: unfinished.start()], unfinished[0]
+        *runs, last = self._SWITCH.split(octets)
+        out = []
+        for run, switch in zip(runs[::2], runs[1::2], strict=True):
+            out.append(self._inner.decode(self._as_euc(run, ended=True), True))
+            self._mode = self._MODES.get(switch, "ascii")
+            if switch == b"\n":
+                out.append("\n")
+        out.append(self._inner.decode(self._as_euc(last, ended=final), final))
+        return "".join(out)
+
+    def _as_euc(self, run: bytes, ended: bool) -> bytes:
+        match self._mode:
+            case "kanji":
+                return run.translate(self._UPPER)
+            case "supplement":
+                return self._supplement(run, ended)
+            case "kana":
+                run = run.translate(self._WITHOUT_BAD)
+                return self._KANA.sub(lambda kana: bytes((0x8E, kana[0][0] | 0x80)), run)
+        if run.isascii():
+            return run
+        return self._EIGHT_BIT_KANA.sub(b"\x8e\\g<0>", run.translate(self._WITHOUT_BAD))
+
+    def _supplement(self, run: bytes, ended: bool) -> bytes:
+        run, self._half = self._half + run, b""
+        if not ended and (odd := self._odd(run)):
+            run, self._half = run[:-1], odd
+        return self._PAIR.sub(self._three_octets, run)
+
+    def _odd(self, run: bytes) -> bytes:
+        """The last octet when it begins a pair."""
+        pairs = list(self._PAIR.finditer(run))
+        return pairs[-1][0] if pairs and len(pairs[-1][0]) == 1 and pairs[-1].end() == len(run) else b""
+
+    @staticmethod
+    def _three_octets(found: re.Match[bytes]) -> bytes:
+        pair = found[0]
+        return bytes((0x8F, pair[0] | 0x80, pair[1] | 0x80)) if len(pair) == 2 else b"\x80"
+
+
+class _Marked(codecs.IncrementalDecoder):
+    """UTF-16 or UTF-32 in the byte order of its mark, without one little-endian. Python's own decoder insists on it."""
+
+    def __init__(self, codec: str) -> None:
+        super().__init__(REPAIR)
+        self._codec, self._unit = codec, 2 if codec == "utf_16" else 4
+        self._start = b""
+        self._inner: codecs.IncrementalDecoder | None = None
+
+    def decode(self, octets: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer there
+        if self._inner is not None:
+            return self._inner.decode(octets, final)
+        self._start += octets
+        if len(self._start) < self._unit and not final:
+            return ""
+        order = "be" if self._start.startswith("\ufeff".encode(f"{self._codec}_be")) else "le"
+        self._inner = codecs.getincrementaldecoder(f"{self._codec}_{order}")(REPAIR)
+        return self._inner.decode(self._start, final).removeprefix("\ufeff")
+
+
+def decoder(codec: str) -> codecs.IncrementalDecoder:
+    """A decoder of this codec (a name of `charset_names`) that never raises and resumes as the standard does."""
+    if codec == "iso2022_jp":
+        return Iso2022JpDecoder()
+    if codec in ("utf_16", "utf_32"):
+        return _Marked(codec)
+    return _Translated(codec) if codec in _AS_SENT else codecs.getincrementaldecoder(codec)(REPAIR)
