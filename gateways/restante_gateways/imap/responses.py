@@ -65,6 +65,11 @@ def permanent_flags(flags: Iterable[str]) -> bytes:
     return b"PERMANENTFLAGS " + encoder.flag_list(flags)
 
 
+def highest_change_number(number: int) -> Status:
+    """All changes of the selected folder up to this number have been told (RFC 7162 3.1.2.1); it is never 0."""
+    return OK("Highest.", b"HIGHESTMODSEQ %d" % max(1, number))
+
+
 def append_uid(uid_validity: int, uids: Iterable[Range]) -> bytes:
     """Where an appended message went (RFC 4315 3)."""
     return b"APPENDUID %d %b" % (uid_validity, encode_ranges(uids))

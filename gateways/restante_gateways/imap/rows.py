@@ -64,6 +64,7 @@ class RowWriter:
         self._next_position = 0
         self._open: MessageRows | None = None  # the batch whose last message has a cell that goes on
         self._open_section = 0
+        self._open_seen = b""  # its FLAGS, of the moment when it was begun: keywords of later ones are not announced
         self._missing = 0  # octets to come of it
 
     @property
@@ -78,20 +79,22 @@ class RowWriter:
         count = len(rows.uids)
         if not count:
             return b""
+        tells_flags = FetchFact.FLAGS in self._facts or self._seen_now
+        keywords = self._view.tell_keywords() if tells_flags else b""  # in the same step as the flags are rendered
         positions = self._positions(rows.uids)
         cut = any(len(cells.octets[-1]) < cells.total_octets[-1] for cells in rows.sections)
         whole = count - 1 if cut else count
         lines = self._lines(rows, positions, whole)
         if not cut:
-            return b"".join(lines)
+            return keywords + b"".join(lines)
         at = positions[-1]
         if at is None:
             raise BrokenRows("a message that was not asked for is cut")
-        self._open, self._open_section = rows, 0
+        self._open, self._open_section, self._open_seen = rows, 0, self._seen_cell(rows.uids[-1])
         head = b" ".join(self._fact_cells(rows, count - 1, at))
         lines.append(b"* %d FETCH (%b%b" % (at + 1, head, b" " if head else b""))
         lines.append(self._open_cells())
-        return b"".join(lines)
+        return keywords + b"".join(lines)
 
     def continued(self, rest: SectionRest) -> bytes:
         """More octets of the cell that is unfinished, and what follows when that makes it whole."""
@@ -124,7 +127,7 @@ class RowWriter:
             pieces.append(b"%b%b %b" % (separator, label, _cell(octets, total)))
             self._open_section += 1
         self._open = None
-        pieces.append(self._seen_cell(rows.uids[-1]) + b")\r\n")
+        pieces.append(self._open_seen + b")\r\n")
         return b"".join(pieces)
 
     def _positions(self, uids: Iterable[int]) -> list[int | None]:

@@ -19,7 +19,7 @@ from restante_gateways.imap.framing import Command, CommandReader, LiteralStart,
 from restante_gateways.imap.identity import Identity
 from restante_gateways.imap.opened import OpenFolder
 from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation
+from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation, highest_change_number
 from restante_gateways.imap.search_grammar import OFFERED_CHARSETS, BadCharset
 from restante_gateways.imap.searching import uid_set
 from restante_gateways.imap.table import BadCommand, Entry, MissingTag, State
@@ -396,10 +396,14 @@ class Session(CoreCalls):
             self.state = State.AUTHENTICATED
 
     def enable_condstore(self) -> None:
-        """From now on every answer about flags bears the change number (behaviour 48)."""
-        self.condstore = True
-        if self._view is not None:
+        """From now on every answer about flags bears the change number (behaviour 48).
+
+        With a folder selected the client learns from where on it is told of changes (RFC 7162 3.1.2.1).
+        """
+        if not self.condstore and self._view is not None:
             self._view.with_change_numbers = True
+            self.write(highest_change_number(self._view.told_change_number).encode())
+        self.condstore = True
 
     def message_set(self, spans: Iterable[Span]) -> types_pb2.MessageSet:
         """The messages at these positions, for a request."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from restante_gateways.imap import encoder, sets
 from restante_gateways.imap.folder_view import FolderView
+from restante_gateways.imap.responses import OK, permanent_flags, untagged
 from restante_gateways.imap.sets import Range, SequenceSet
 from restante_gateways.imap.values import SYSTEM_FLAG_NAMES, SystemFlag
 
@@ -188,12 +189,16 @@ class SessionView:
             return []
         return list(self.flag_responses(_spans(changed), with_uid, self.with_change_numbers))
 
-    def tell_keywords(self) -> list[bytes]:
-        """The FLAGS response, if keywords are in use that the client was not told of (RFC 3501 7.2.6)."""
+    def tell_keywords(self) -> bytes:
+        """FLAGS and PERMANENTFLAGS, if keywords are in use that the client was not told of (RFC 3501 7.2.6).
+
+        They belong directly before the responses that may bear such a keyword, rendered in the same step: while a
+        client takes what was written before, others add keywords.
+        """
         if self._told_keywords == len(self.folder.table.keywords):
-            return []
+            return b""
         self._told_keywords = len(self.folder.table.keywords)
-        return [b"* FLAGS " + self.flags_in_use() + b"\r\n"]
+        return self.flags_in_use()
 
     def _changed_positions(self) -> list[int]:
         """Positions whose flags changed since the last telling, by others than this session; ascending."""
@@ -219,8 +224,10 @@ class SessionView:
         return [at for at in found if at is not None]
 
     def flags_in_use(self) -> bytes:
-        """The flag list of the FLAGS response: system flags and every keyword met in the folder."""
-        return encoder.flag_list([*SYSTEM_FLAG_NAMES.values(), *self.folder.table.keywords.values()])
+        """The FLAGS response, with system flags and every keyword met in the folder, and which of them can be kept."""
+        flags = [*SYSTEM_FLAG_NAMES.values(), *self.folder.table.keywords.values()]
+        permanent = permanent_flags([] if self.read_only else [*flags, "\\*"])
+        return untagged(b"FLAGS " + encoder.flag_list(flags)) + OK("These flags last.", permanent).encode()
 
     def note_own_change(self, before: int, change_number: int, uids: Sequence[Range]) -> None:
         """The session made this change itself, to these UIDs: what it did to their flags need not be told.
@@ -253,16 +260,17 @@ class SessionView:
 
     def flag_responses(self, spans: Sequence[Span], with_uid: bool, with_change_number: bool) -> Iterator[bytes]:
         """FETCH responses with FLAGS for the messages at these positions, in blocks; those removed are left out."""
-        yield from self.tell_keywords()
         for first, stop in spans:
             for start in range(first, stop, _BLOCK):
                 block = (start, min(stop, start + _BLOCK))
-                if not self.aligned:
-                    yield self._render_apart(block, with_uid, with_change_number)
-                elif self.recent and sets.positions(self.uids, block[1], self.recent):
-                    yield self._render_mixed(block, with_uid, with_change_number)
-                else:
-                    yield self._render(block, self.folder.table.texts, with_uid, with_change_number)
+                yield self.tell_keywords() + self._flag_block(block, with_uid, with_change_number)
+
+    def _flag_block(self, block: Span, with_uid: bool, with_change_number: bool) -> bytes:
+        if not self.aligned:
+            return self._render_apart(block, with_uid, with_change_number)
+        if self.recent and sets.positions(self.uids, block[1], self.recent):
+            return self._render_mixed(block, with_uid, with_change_number)
+        return self._render(block, self.folder.table.texts, with_uid, with_change_number)
 
     def _render(self, span: Span, texts: Sequence[bytes], with_uid: bool, with_change_number: bool) -> bytes:
         """The fast way: positions are the folder's own, and nothing is recent or everything is."""

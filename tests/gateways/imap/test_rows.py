@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.v1.message_pb2 import MessageRows, SectionCells, SectionRest
-from restante.v1.types_pb2 import FolderChanges
+from restante.v1.types_pb2 import FolderChanges, KeywordSet
 from restante_gateways.imap.encoder import date_time
 from restante_gateways.imap.fetch_grammar import fetch_items
 from restante_gateways.imap.folder_view import FolderView
@@ -112,6 +112,44 @@ def test_octets_out_of_place_are_never_passed_on() -> None:
             wanted.continued(rest)
     with pytest.raises(BrokenRows):
         wanted.batch(MessageRows(uids=[5], sections=[cells(b"x")]))
+
+
+def keyword_on(view: SessionView, uid: int, keyword: str) -> None:
+    """Another session's STORE arrives."""
+    folder = view.folder
+    added = FolderChanges(
+        since_change_number=folder.change_number,
+        change_number=folder.change_number + 1,
+        uids=[uid],
+        message_ids=[uid],
+        flags=[1],
+        change_numbers=[folder.change_number + 1],
+        keyword_sets=[1],
+        keyword_table=[KeywordSet(), KeywordSet(keywords=[keyword])],
+    )
+    assert folder.apply(added)
+
+
+def test_a_keyword_that_came_between_two_batches_is_told_before_it_is_used() -> None:  # RFC 3501 7.2.6
+    view = session(5, 9)
+    writing = writer(view, b"(FLAGS RFC822.SIZE)")
+    assert writing.batch(MessageRows(uids=[5], size_octets=[1])).startswith(b"* 1 FETCH")
+    keyword_on(view, 9, "$Work")
+    assert writing.batch(MessageRows(uids=[9], size_octets=[1])) == (
+        b"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work)\r\n"
+        b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work \\*)] These flags last.\r\n"
+        b"* 2 FETCH (FLAGS (\\Seen $Work) RFC822.SIZE 1)\r\n"
+    )
+
+
+def test_a_keyword_that_came_amid_a_message_is_not_used_in_it() -> None:  # nothing may be told inside of a response
+    view = session(5)
+    writing = writer(view, b"(BODY[])", seen_now=((5, 5),))
+    begun = writing.batch(MessageRows(uids=[5], sections=[cells(b"ab", totals=(4,))]))
+    keyword_on(view, 5, "$Work")
+    assert begun + writing.continued(SectionRest(section_index=0, octets=b"cd")) == (
+        b"* 1 FETCH (BODY[] {4}\r\nabcd FLAGS (\\Seen))\r\n"
+    )
 
 
 @given(st.integers(-2_000_000_000, 5_000_000_000), st.integers(-720, 840))

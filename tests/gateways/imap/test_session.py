@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
@@ -228,6 +229,30 @@ async def test_what_another_changed_within_a_silent_store_is_told(running: Runni
 
     running.core.before_update = meanwhile
     assert await client.ok("STORE 1:2 +FLAGS.SILENT (\\Seen)") == [b"* 1 FETCH (FLAGS (\\Flagged \\Seen))"]
+
+
+@pytest.mark.parametrize("items", ["(FLAGS BODY.PEEK[])", "BODY[]"])
+async def test_no_keyword_is_in_a_fetch_before_it_was_announced(running: Running, items: str) -> None:
+    for number in range(1, 41):  # RFC 3501 7.2.6
+        running.core.deliver(ALICE, message(number % 28 + 1) + (b"large " * 2_000 + b"\r\n") * 10)
+    reading, storing = await Client.open(running, "INBOX"), await Client.open(running, "INBOX")
+    reading.writer.transport.pause_reading()  # type: ignore[attr-defined]  # so that the answer takes its time
+    for number in range(4):
+        reading.writer.write(b"a%d FETCH 1:* %b\r\n" % (number, items.encode()))
+    for number in range(40, 0, -1):
+        await storing.ok(f"STORE {number} +FLAGS.SILENT (work-{number})")
+    reading.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    announced, permanent, used = set[bytes](), set[bytes](), set[bytes]()
+    while not (line := await reading.line()).startswith(b"a3 "):
+        names = set(re.findall(rb"work-\d+", line))
+        if line.startswith(b"* FLAGS"):
+            announced = names
+        elif line.startswith(b"* OK [PERMANENTFLAGS"):
+            permanent = names
+        else:
+            used |= names
+            assert names <= announced and names <= permanent, line
+    assert line.startswith(b"a3 OK") and len(used) == 40
 
 
 async def test_flags_in_a_fetch_are_those_of_the_store_just_before(running: Running) -> None:

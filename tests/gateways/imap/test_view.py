@@ -102,6 +102,7 @@ def test_an_own_message_may_come_before_the_changes_that_tell_of_it() -> None:
     assert list(view.uids) == [1, 2, 3]
     assert told(session) == [
         b"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work)",
+        b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work \\*)] These flags last.",
         b"* 2 FETCH (FLAGS (\\Seen))",
     ]
     assert view.add(3, 30, Flags(SystemFlag.SEEN), 105)  # told of already
@@ -343,9 +344,32 @@ def test_a_keyword_that_is_new_is_told_before_it_is_used() -> None:  # RFC 3501 
     view = folder(1)
     session = SessionView(view, False)
     view.apply(changes(view, [(1, 0, ("$Work",))]))
-    first, second = told(session)
+    first, second, third = told(session)
     assert first.startswith(b"* FLAGS (") and b"$Work" in first
-    assert second == b"* 1 FETCH (FLAGS ($Work))"
+    assert second.startswith(b"* OK [PERMANENTFLAGS (") and b"$Work \\*)]" in second
+    assert third == b"* 1 FETCH (FLAGS ($Work))"
+
+
+def test_a_folder_opened_to_read_has_no_permanent_flags_though_keywords_come() -> None:  # RFC 3501 7.1
+    view = folder(1)
+    session = SessionView(view, True)
+    view.apply(changes(view, [(1, 0, ("$Work",))]))
+    assert told(session)[1].startswith(b"* OK [PERMANENTFLAGS ()] ")
+
+
+def test_a_keyword_that_comes_amid_a_long_fetch_is_told_before_it_is_used() -> None:  # RFC 3501 7.2.6
+    view = folder(*range(1, 3_001))
+    session = SessionView(view, False)
+    blocks = session.flag_responses([(0, 3_000)], with_uid=False, with_change_number=False)
+    assert b"FLAGS ()" in next(blocks)
+    view.apply(changes(view, [(2_000, 0, ("$Work",)), (3_000, 0, ("$Late",))]))  # while the client takes the block
+    second = next(blocks)
+    assert second.startswith(b"* FLAGS (") and b"* 2000 FETCH (FLAGS ($Work))\r\n" in second
+    assert second.index(b"PERMANENTFLAGS") < second.index(b"FETCH")
+    view.apply(changes(view, [(1, 0, ("$Later",)), (2_999, 0, ("$Later",))], gone=[5]))  # and not aligned any more
+    third = next(blocks)
+    assert third.startswith(b"* FLAGS (") and b"$Later" in third.partition(b" FETCH ")[0]
+    assert b"* 2999 FETCH (FLAGS ($Later))\r\n" in third and not list(blocks)
 
 
 def test_what_the_journal_has_forgotten_is_found_by_change_number(monkeypatch: pytest.MonkeyPatch) -> None:

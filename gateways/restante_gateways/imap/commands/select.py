@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from restante.v1 import message_pb2, methods, types_pb2
 from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.responses import OK, Status, permanent_flags, untagged
+from restante_gateways.imap.responses import OK, Status, highest_change_number, untagged
 from restante_gateways.imap.sets import MAX_NUMBER
 from restante_gateways.imap.table import LOGGED_IN, SELECTED, command, offer
-from restante_gateways.imap.values import SYSTEM_FLAG_NAMES
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
@@ -34,17 +33,14 @@ async def _open(s: Session, name: str, condstore: bool, read_only: bool) -> Stat
     if condstore:
         s.enable_condstore()
     view = await s.select(folder, read_only)
-    keywords = view.folder.table.keywords.values()
-    permanent = [] if read_only else [*SYSTEM_FLAG_NAMES.values(), *keywords, "\\*"]
     unseen = view.folder.first_unseen()
     answers = [
-        untagged(b"FLAGS " + view.flags_in_use()),
-        OK("These flags last.", permanent_flags(permanent)).encode(),
+        view.flags_in_use(),
         untagged(b"%d EXISTS" % view.count),
         untagged(b"%d RECENT" % view.recent_count()),
         OK("UIDs are valid.", b"UIDVALIDITY %d" % view.folder.uid_validity).encode(),
         OK("Next UID.", b"UIDNEXT %d" % view.folder.uid_next).encode(),
-        OK("Highest.", b"HIGHESTMODSEQ %d" % max(1, view.folder.change_number)).encode(),
+        highest_change_number(view.told_change_number).encode(),
     ]
     if unseen is not None:
         answers.append(OK("First unseen.", b"UNSEEN %d" % (unseen + 1)).encode())
