@@ -12,9 +12,9 @@ from restante.v1.content_pb2 import UploadContentResponse
 from restante_gateways.imap.commands.append import Append
 from restante_gateways.imap.errors import Refusal, missing_target
 from restante_gateways.imap.framing import CommandRest, LiteralChunk, LiteralStart, TooLong
-from restante_gateways.imap.parser import CutShort, ParseError, Parser
+from restante_gateways.imap.parser import CutShort, ParseError, Parser, Refused
 from restante_gateways.imap.responses import BAD, OK, Status, append_uid, continuation
-from restante_gateways.imap.table import BadCommand, Entry
+from restante_gateways.imap.table import BadCommand, Declined, Entry
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
@@ -23,20 +23,28 @@ _INLINE_OCTETS: Final = 512 << 10  # what an operation may carry; more is upload
 _UNASKED_OCTETS: Final = 64 << 10  # of a client that waits for nothing, so little is taken before the folder is known
 
 
-def append_of(tag: bytes, entry: Entry, p: Parser) -> Append | None:
-    """The APPEND whose message this literal is; None for any other literal, such as a name's. Raises BadCommand."""
+def append_of(tag: bytes, entry: Entry, p: Parser) -> Append | Declined | None:
+    """The APPEND whose message this literal is; None for any other literal, such as a name's.
+
+    A command that is wrong is answered now, before the client sends its message in vain. Raises BadCommand.
+    """
     if entry.name != "APPEND":
         return None
     try:
         return Append.parse(p)
     except CutShort:
         return None
-    except ParseError as error:  # told now, before the client sends its message in vain
+    except Refused as reason:
+        return Declined(entry, reason)
+    except ParseError as error:
         raise BadCommand(tag, str(error)) from error
 
 
-async def append(s: Session, command: Append, literal: LiteralStart) -> Status:
+async def append(s: Session, command: Append | Declined, literal: LiteralStart) -> Status:
     """Take the message and add it to the folder. Whatever happens, the literal is read or refused whole."""
+    if isinstance(command, Declined):
+        s.reader.refuse()
+        return await command.run(s)
     try:
         folder_id, path = s.target(command.name)
         if path and (literal.synchronising or literal.size_octets > _UNASKED_OCTETS):

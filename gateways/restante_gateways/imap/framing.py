@@ -15,6 +15,7 @@ _LITERAL_HEADER = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
 _MAX_LITERALS: Final = 256  # in one command: each one kept costs a copy of the command so far
 _HEADER_OCTETS: Final = 24  # the longest literal header we look for at the end of a line that is thrown away
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,256}(?= )")
+_ID = re.compile(_TAG.pattern + rb" (?i:ID) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,14 @@ class Limits:
     kept: int  # all literals kept with a command together
     streamed: int = 0  # one literal that is handed over in chunks (APPEND)
     discarded: int = 1 << 26  # a refused non-synchronising literal up to this size is read and dropped
+    of_id: Limits | None = None  # of the ID command, where they are others
 
 
-BEFORE_LOGIN: Final = Limits(line=8_192, kept=4_096)
+BEFORE_LOGIN: Final = Limits(
+    line=8_192,
+    kept=4_096,
+    of_id=Limits(line=65_536, kept=32_768),  # RFC 2971 3.3: 30 values of 1,024 octets, each perhaps escaped
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +191,14 @@ class CommandReader:
         self._announced = None
         return announced
 
+    def _limits_of(self, begun: bytes | bytearray) -> Limits:
+        """The limits of the command that begins so."""
+        of_id = self.limits.of_id
+        return of_id if of_id is not None and _ID.match(begun) else self.limits
+
     def _next_line(self) -> Event | None:
-        allowed = self.limits.line - (len(self._prefix) - self._kept)
+        limits = self._limits_of(self._prefix or self._buffer)
+        allowed = limits.line - (len(self._prefix) - self._kept)
         end = self._find_line_end()
         if end is None:
             if len(self._buffer) <= allowed + 1:  # the last octet may be the CR of the line end
@@ -209,7 +221,7 @@ class CommandReader:
         return self._literal(whole, int(header[1]), synchronising=not header[2])
 
     def _literal(self, prefix: bytes, size: int, synchronising: bool) -> Event:
-        keepable = size <= self.limits.kept - self._kept and self._literals < _MAX_LITERALS
+        keepable = size <= self._limits_of(prefix).kept - self._kept and self._literals < _MAX_LITERALS
         if not keepable and size > self.limits.streamed:
             self._drop_command(size, synchronising)
             return TooLong(_tag_of(prefix), literal=True, fatal=self._mode is _Mode.DEAD)

@@ -23,6 +23,7 @@ SPECIAL_USE: Final = {
     FOLDER_ROLE_SENT: b"\\Sent",
     FOLDER_ROLE_TRASH: b"\\Trash",
 }
+_CRITERIA: Final = frozenset((b"SUBSCRIBED", b"SPECIAL-USE"))  # the selection options that RECURSIVEMATCH looks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Listed:
     name: str
     attributes: tuple[bytes, ...]
     folder: Folder | None = None
-    child_subscribed: bool = False  # CHILDINFO ("SUBSCRIBED"), RFC 5258 3.5
+    child_info: tuple[bytes, ...] = ()  # CHILDINFO: what folders below it meet that are not listed (RFC 5258 3.5)
 
 
 def covers(pattern: str, name: str) -> bool:
@@ -80,32 +81,35 @@ def list_folders(
     selections: frozenset[bytes],
     returns: frozenset[bytes],
 ) -> list[Listed]:
-    """What LIST answers, in ascending order of names."""
+    """What LIST answers, in ascending order of names.
+
+    Names that meet the selection are listed where a pattern covers them. With RECURSIVEMATCH names above such as no
+    pattern covers are listed too, with CHILDINFO; a name whose children are listed needs none (RFC 5258 5, example 9).
+    """
     by_name = {full_name(folder.path): folder for folder in folders}
     parents = {parent for name in by_name for parent in _parents(name)}
-    only_subscribed, recursive = b"SUBSCRIBED" in selections, b"RECURSIVEMATCH" in selections
-    candidates = set(by_name)
-    if only_subscribed:
-        candidates |= subscriptions
-        if recursive:
-            candidates |= {parent for name in subscriptions for parent in _parents(name)}
-    above_subscribed = {parent for name in subscriptions for parent in _parents(name)} if recursive else set[str]()
+    selected = set(by_name)
+    if b"SUBSCRIBED" in selections:
+        selected = set(subscriptions)
+    if b"SPECIAL-USE" in selections:
+        selected &= {name for name, folder in by_name.items() if folder.role in SPECIAL_USE}
+    shown = {name for name in selected if _covered(name, patterns)}
+    above = set[str]()
+    if b"RECURSIVEMATCH" in selections:
+        above = {parent for name in selected - shown for parent in _parents(name) if _covered(parent, patterns)}
+    criteria = tuple(sorted(selections & _CRITERIA))
     listed = []
-    for name in sorted(candidates, key=_order):
-        if not any(covers(pattern, name) for pattern in patterns):
-            continue
+    for name in sorted(shown | above, key=_order):
         folder = by_name.get(name)
-        subscribed = name in subscriptions
-        child_subscribed = only_subscribed and recursive and name in above_subscribed
-        if only_subscribed and not (subscribed or child_subscribed):
-            continue
-        if b"SPECIAL-USE" in selections and (folder is None or folder.role not in SPECIAL_USE):
-            continue
         attributes = _attributes(name, folder, name in parents)
-        if subscribed and (only_subscribed or b"SUBSCRIBED" in returns):
+        if name in subscriptions and b"SUBSCRIBED" in selections | returns:
             attributes.append(b"\\Subscribed")
-        listed.append(Listed(name, tuple(attributes), folder, child_subscribed))
+        listed.append(Listed(name, tuple(attributes), folder, criteria if name in above else ()))
     return listed
+
+
+def _covered(name: str, patterns: Iterable[str]) -> bool:
+    return any(covers(pattern, name) for pattern in patterns)
 
 
 def list_subscriptions(subscriptions: Iterable[str], pattern: str) -> list[Listed]:

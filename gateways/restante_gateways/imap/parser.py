@@ -12,9 +12,10 @@ from restante_gateways.imap.values import SYSTEM_FLAGS_BY_NAME, Flags, SystemFla
 
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _ASTRING_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
+_NAME_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~\x80-\xff]+")  # 8-bit: read, to be refused by name
 _LIST_ATOM = re.compile(rb"[!#$%&'*+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,256}")
-_QUOTED = re.compile(rb'"((?:[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\x7f]|\\["\\])*)"')
+_QUOTED = re.compile(rb'"((?:[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\xff]|\\["\\])*)"')
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _LITERAL = re.compile(rb"\{([0-9]{1,20})\+?\}\r\n")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
@@ -23,7 +24,8 @@ _RANGE = re.compile(rb"(?:([1-9][0-9]{0,9})|\*)(?::(?:([1-9][0-9]{0,9})|(\*)))?"
 _FLAG = re.compile(rb"\\?[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _DATE = re.compile(rb'("?)([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})\1')
 _DATE_TIME = re.compile(
-    rb'"([ 0-9][0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})"'
+    rb'"([ 0-9]?[0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) '
+    rb'(?:([+-])([0-9]{2})([0-9]{2})|([A-Za-z]{1,5}))"'
 )
 _MONTHS: Final = {
     name: number
@@ -31,12 +33,19 @@ _MONTHS: Final = {
         (b"JAN", b"FEB", b"MAR", b"APR", b"MAY", b"JUN", b"JUL", b"AUG", b"SEP", b"OCT", b"NOV", b"DEC"), start=1
     )
 }
+_ZONE_HOURS: Final = {b"EDT": -4, b"EST": -5, b"CDT": -5, b"CST": -6, b"MDT": -6, b"MST": -7, b"PDT": -7, b"PST": -8}
 _MAX_KEYWORDS: Final = 128  # in one flag list
 _MAX_KEYWORD_OCTETS: Final = 255
 
 
 class ParseError(ValueError):
     """The command is not what the grammar says. The text goes to the client in a BAD: ASCII, no octets of its own."""
+
+
+class Refused(ParseError):
+    """The command is well-formed, but what it names cannot be: the answer is NO with `code`, not BAD."""
+
+    code = b"CANNOT"  # RFC 5530 3
 
 
 class CutShort(ParseError):
@@ -126,7 +135,7 @@ class Parser:
     # --- strings ---
 
     def string(self) -> bytes:
-        """A quoted string or a literal. NUL is in neither."""
+        """A quoted string, which may hold UTF-8 (RFC 9051 9 `QUOTED-CHAR`), or a literal. NUL is in neither."""
         if self.sees(b"{"):
             if self.octets.find(b"\r\n", self.at) < 0:
                 raise CutShort("literal is cut short")
@@ -160,14 +169,23 @@ class Parser:
         return _ascii(self.astring())
 
     def mailbox_name(self) -> str:
-        """A folder's full name, decoded. `INBOX` in any letter case, alone or as a parent, is INBOX (RFC 3501 5.1)."""
-        return canonical_name(_decode_name(self.astring()))
+        """A folder's full name, decoded. `INBOX` in any letter case, alone or as a parent, is INBOX (RFC 3501 5.1).
 
-    def list_mailbox(self) -> str:
-        """A LIST pattern, decoded, with `%` and `*` as they are."""
-        if self.sees(b'"') or self.sees(b"{"):
-            return _decode_name(self.string())
-        return _decode_name(self.match(_LIST_ATOM, "mailbox pattern")[0])
+        Raises Refused for one that is not modified UTF-7.
+        """
+        quoted = self.sees(b'"') or self.sees(b"{")
+        try:
+            return canonical_name(utf7.decode(self.string() if quoted else self.match(_NAME_ATOM, "mailbox name")[0]))
+        except utf7.Utf7Error as error:
+            raise Refused(f"the mailbox name is not modified UTF-7: {error}") from error
+
+    def list_mailbox(self) -> str | None:
+        """A LIST pattern, decoded, with `%` and `*` as they are. None for one that is not modified UTF-7."""
+        quoted = self.sees(b'"') or self.sees(b"{")
+        try:
+            return utf7.decode(self.string() if quoted else self.match(_LIST_ATOM, "mailbox pattern")[0])
+        except utf7.Utf7Error:
+            return None
 
     # --- sets, flags, dates ---
 
@@ -218,13 +236,13 @@ class Parser:
         return _date(found[2], found[3], found[4])
 
     def date_time(self) -> datetime.datetime:
-        """`" 1-Jan-2024 09:05:00 +0100"` as an aware time in that very zone (behaviour 24)."""
+        """`" 1-Jan-2024 09:05:00 +0100"` as an aware time in that very zone (behaviour 24).
+
+        Also, as clients write them: a day of one digit without the space before it, and a zone by its name.
+        """
         found = self.match(_DATE_TIME, "date-time")
         day = _date(found[1], found[2], found[3])
-        minutes = int(found[8]) * 60 + int(found[9])
-        if minutes >= 24 * 60 or int(found[9]) > 59:
-            raise ParseError("no such zone")
-        zone = datetime.timezone(datetime.timedelta(minutes=-minutes if found[7] == b"-" else minutes))
+        zone = _named_zone(found[10]) if found[10] else _zone(found[7], int(found[8]), int(found[9]))
         try:
             time = datetime.time(int(found[4]), int(found[5]), min(int(found[6]), 59), tzinfo=zone)
             at = datetime.datetime.combine(day, time)
@@ -251,13 +269,6 @@ def canonical_name(name: str) -> str:
     return name
 
 
-def _decode_name(spelled: bytes) -> str:
-    try:
-        return utf7.decode(spelled)
-    except utf7.Utf7Error as error:
-        raise ParseError(f"mailbox name: {error}") from error
-
-
 def _ascii(octets: bytes) -> str:
     try:
         return octets.decode("ascii")
@@ -278,6 +289,18 @@ def _set_number(digits: bytes) -> int:
     if (number := int(digits)) > MAX_NUMBER:
         raise ParseError("number too large")
     return number
+
+
+def _zone(sign: bytes, hours: int, minutes: int) -> datetime.timezone:
+    if hours > 23 or minutes > 59:
+        raise ParseError("no such zone")
+    east = datetime.timedelta(hours=hours, minutes=minutes)
+    return datetime.timezone(-east if sign == b"-" else east)
+
+
+def _named_zone(name: bytes) -> datetime.timezone:
+    """RFC 5322 4.3: a name that is not in its list says nothing, and the time is taken as one in UTC."""
+    return datetime.timezone(datetime.timedelta(hours=_ZONE_HOURS.get(name.upper(), 0)))
 
 
 def _date(day: bytes, month: bytes, year: bytes) -> datetime.date:

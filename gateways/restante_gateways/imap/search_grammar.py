@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from restante_gateways.imap import encoder
-from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.parser import ParseError, Parser, Refused
 from restante_gateways.imap.values import (
     Comparison,
     DateKind,
@@ -39,7 +39,6 @@ _CHARSETS: Final = {  # what clients name, and what their strings are then decod
     b"ISO-8859-15": "iso8859-15",
     b"WINDOWS-1252": "cp1252",
 }
-OFFERED_CHARSETS: Final = b"(US-ASCII UTF-8)"
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _SET_START: Final = frozenset(b"0123456789*")
 _FLAG_KEYS: Final = {
@@ -52,8 +51,10 @@ _FLAG_KEYS: Final = {
 _HEADER_KEYS: Final = (b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO")
 
 
-class BadCharset(ParseError):
-    """The CHARSET of a SEARCH is unknown: NO [BADCHARSET ...], not BAD (behaviour 39)."""
+class BadCharset(Refused):
+    """The CHARSET of a SEARCH is unknown (RFC 3501 6.4.4, behaviour 39)."""
+
+    code = b"BADCHARSET (US-ASCII UTF-8)"
 
 
 def return_options(p: Parser) -> SearchReturn:

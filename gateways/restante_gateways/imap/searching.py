@@ -43,27 +43,20 @@ _TEXT_FIELDS = {
 _SCOPES = {TextScope.BODY: search_pb2.TEXT_FIELD_BODY, TextScope.TEXT: search_pb2.TEXT_FIELD_ANY}
 
 
-class NoSuchMessage(Exception):
-    """A key names a sequence number that does not exist."""
-
-
-async def search(s: Session, key: SearchKey) -> list[Span] | None:
-    """Positions of the messages that match, ascending. None: a sequence number in the key does not exist."""
+async def search(s: Session, key: SearchKey) -> list[Span]:
+    """Positions of the messages that match, ascending. A sequence number that does not exist matches nothing."""
     view = s.view
     keys = key.keys if isinstance(key, SearchAnd) else (key,)
-    try:
-        found = everything = view.still_there([(0, view.count)] if view.count else [])
-        remote: list[SearchKey] = []
-        for part in keys:
-            if is_local(part):
-                found = sets.intersect(found, evaluate(view, part))
-            else:
-                remote.append(part)
-        if not remote or not found:
-            return found
-        restrictions = [restriction(view, part) for part in remote]
-    except NoSuchMessage:
-        return None
+    found = everything = view.still_there([(0, view.count)] if view.count else [])
+    remote: list[SearchKey] = []
+    for part in keys:
+        if is_local(part):
+            found = sets.intersect(found, evaluate(view, part))
+        else:
+            remote.append(part)
+    if not remote or not found:
+        return found
+    restrictions = [restriction(view, part) for part in remote]
     if found != everything:
         restrictions.insert(0, Restriction(ids=s.message_set(found)))
     whole = restrictions[0]
@@ -92,7 +85,7 @@ def is_local(key: SearchKey) -> bool:
 
 
 def evaluate(view: SessionView, key: SearchKey) -> list[Span]:
-    """Positions that match a local key. Raises NoSuchMessage."""
+    """Positions that match a local key."""
     everything: list[Span] = [(0, view.count)] if view.count else []
     match key:
         case SearchAnd(keys):
@@ -104,7 +97,7 @@ def evaluate(view: SessionView, key: SearchKey) -> list[Span]:
         case SearchNot(inner):
             return sets.without(everything, evaluate(view, inner))
         case SearchMessages(messages, uid):
-            return _positions(view, messages, uid)
+            return view.known_spans(messages, uid)
         case SearchFlag(flag):
             return view.with_flag(flag)
         case SearchRecent():
@@ -114,15 +107,8 @@ def evaluate(view: SessionView, key: SearchKey) -> list[Span]:
     raise TypeError(f"{key!r} is for the core")
 
 
-def _positions(view: SessionView, messages: sets.SequenceSet, uid: bool) -> list[Span]:
-    spans = view.spans(messages, uid)
-    if spans is None:
-        raise NoSuchMessage
-    return spans
-
-
 def restriction(view: SessionView, key: SearchKey) -> Restriction:
-    """The key as the core's restriction. Raises NoSuchMessage."""
+    """The key as the core's restriction."""
     match key:
         case SearchAnd(keys):
             return Restriction(all_of=_list(view, *keys))

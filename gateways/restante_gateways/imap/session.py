@@ -18,11 +18,10 @@ from restante_gateways.imap.errors import Refusal, ends_session, status_of
 from restante_gateways.imap.framing import Command, CommandReader, LiteralStart, TooLong
 from restante_gateways.imap.identity import Identity
 from restante_gateways.imap.opened import OpenFolder
-from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.parser import ParseError, Parser, Refused
 from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation, highest_change_number
-from restante_gateways.imap.search_grammar import OFFERED_CHARSETS, BadCharset
 from restante_gateways.imap.searching import uid_set
-from restante_gateways.imap.table import BadCommand, Entry, MissingTag, State
+from restante_gateways.imap.table import BadCommand, Declined, Entry, MissingTag, State
 from restante_gateways.imap.values import Flags, SystemFlag
 from restante_gateways.imap.view import SessionView, Span
 from restante_gateways.net.connection import (
@@ -146,22 +145,19 @@ class Session(CoreCalls):
             self._bad(b"*", error)
         except BadCommand as error:
             self._bad(error.tag, error)
-        except BadCharset as error:
-            self.write(NO(f"{error}.", b"BADCHARSET " + OFFERED_CHARSETS).encode(self.tag))
         else:
             self._bad_in_a_row = 0
             self.tag = tag
             await self._carry_out(entry, command.run(self))
 
     def _parse(self, tag: bytes, entry: Entry, p: Parser) -> table.Command:
-        """The command, if it is allowed now and well-formed. Raises BadCommand, BadCharset."""
+        """The command, if it is allowed now and well-formed. Raises BadCommand."""
         if self.state not in entry.states:
             raise BadCommand(tag, f"{entry.name} is not allowed now")
         try:
             return entry.parse(p)
-        except BadCharset:
-            self.tag = tag
-            raise
+        except Refused as reason:
+            return Declined(entry, reason)
         except ParseError as error:
             raise BadCommand(tag, str(error)) from error
 

@@ -42,20 +42,16 @@ class SequenceSet:
                 resolved.append((max(low, 1), high))
         return merge(resolved)
 
-    def numbers_within(self, count: int) -> list[Range] | None:
-        """Ascending ranges of message sequence numbers, or None when one of them is above `count`.
+    def all_within(self, count: int) -> bool:
+        """Whether each of these is the sequence number of one of `count` messages.
 
         `7:*` over 3 messages means the last one, as clients expect who ask for what is new.
         """
-        for low, high in self.ranges:
-            if high == STAR:
-                if not count:
-                    return None
-            elif high > count:
-                return None
-            if low == 0:
-                return None
-        return [(min(low, count), min(high, count)) for low, high in self.resolve(count)]
+        return all(low and (count if high == STAR else high <= count) for low, high in self.ranges)
+
+    def numbers_within(self, count: int) -> list[Range]:
+        """Ascending ranges of those that are sequence numbers of one of `count` messages."""
+        return [(low, min(high, count)) for low, high in self.resolve(count) if low <= count]
 
 
 def _encode_range(low: int, high: int) -> bytes:

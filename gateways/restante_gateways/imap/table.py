@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.parser import ParseError, Parser, Refused
+from restante_gateways.imap.responses import NO
 
 if TYPE_CHECKING:
     from restante_gateways.imap.responses import Status
@@ -48,6 +49,20 @@ class Entry:
     states: State
     holds_numbers: bool  # no EXPUNGE may be told in answer to it (RFC 3501 7.4.1, behaviour 2)
     tells: bool  # changes of the selected folder are told before its tagged answer
+    opens: bool  # when it fails, no folder is selected any more (RFC 3501 6.3.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """A command that names something that cannot be: it is answered NO without a call to the core."""
+
+    entry: Entry
+    reason: Refused
+
+    async def run(self, s: Session) -> Status:
+        if self.entry.opens:
+            s.deselect()
+        return NO(f"{self.reason}.", self.reason.code)
 
 
 _TABLE: Final[dict[bytes, Entry]] = {}
@@ -60,6 +75,7 @@ def command(
     state: State,
     holds_numbers: bool = False,
     tells: bool = True,
+    opens: bool = False,
     capability: str | Iterable[str] = (),
     offered: State = LOGGED_IN,
 ) -> Callable[[type[_C]], type[_C]]:
@@ -69,7 +85,7 @@ def command(
         parse: Callable[[Parser], Command] = class_.parse  # type: ignore[attr-defined]
         for name in names:
             held = holds_numbers and not name.startswith("UID ")
-            _TABLE[name.encode("ascii")] = Entry(name, parse, state, held, tells)
+            _TABLE[name.encode("ascii")] = Entry(name, parse, state, held, tells, opens)
         for word in (capability,) if isinstance(capability, str) else capability:
             _CAPABILITIES[word] = offered
         return class_

@@ -62,11 +62,14 @@ class SessionView:
 
     def spans(self, messages: SequenceSet, uid: bool) -> list[Span] | None:
         """Where the messages of a set are, ascending. None: a sequence number that does not exist (behaviour 7)."""
+        return self.known_spans(messages, uid) if uid or messages.all_within(self.count) else None
+
+    def known_spans(self, messages: SequenceSet, uid: bool) -> list[Span]:
+        """Where those messages of a set are that the client knows of, ascending."""
         if uid:
             largest = self.uids[self.count - 1] if self.count else 0
             return sets.positions(self.uids, self.count, messages.resolve(largest))
-        numbers = messages.numbers_within(self.count)
-        return None if numbers is None else [(low - 1, high) for low, high in numbers]
+        return [(low - 1, high) for low, high in messages.numbers_within(self.count)]
 
     def uid_ranges(self, spans: Iterable[Span]) -> list[Range]:
         """The UIDs at these positions: one range a span, since no other message known here lies between."""

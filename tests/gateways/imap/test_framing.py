@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante_gateways.imap.framing import (
+    BEFORE_LOGIN,
     Command,
     CommandReader,
     CommandRest,
@@ -69,6 +70,34 @@ def test_non_synchronising_literals_are_told_apart() -> None:  # behaviour 41
 @pytest.mark.parametrize("line", [b'a LOGIN x "{5}"', b"a X {5} ", b"a X {}", b"a X {-5}", b"a X {5+}+", b"a X {5*}"])
 def test_what_only_resembles_a_literal_ends_the_command(line: bytes) -> None:
     assert events(CommandReader(), line + b"\r\n") == [Command(line)]
+
+
+def test_an_id_may_be_longer_before_login_than_other_commands() -> None:  # RFC 2971 3.3
+    fields = b" ".join(b'"field-%d" "%b"' % (number, b"x" * 1_024) for number in range(30))
+    known = b"a1 id (" + fields + b")"
+    assert len(known) > 31_000
+    pieces = [known[at : at + 1_000] for at in range(0, len(known), 1_000)]
+    assert events(CommandReader(), *pieces, b"\r\n") == [Command(known)]
+    for other in (b"a1 LOGIN ", b"a1 IDLE ", b"ID ", b"a1 X ID "):
+        found = events(CommandReader(), other + b"x" * 9_000, b"\r\na2 NOOP\r\n")
+        assert isinstance(found[0], TooLong) and found[1:] == [Command(b"a2 NOOP")], other
+
+
+def test_an_id_is_bounded_too() -> None:
+    assert BEFORE_LOGIN.of_id is not None
+    reader = CommandReader()
+    (refused,) = events(reader, b"a1 ID (" + b"x" * BEFORE_LOGIN.of_id.line)
+    assert refused == TooLong(b"a1", literal=False, fatal=False)
+
+
+def test_the_values_of_an_id_may_be_literals() -> None:
+    head, more = b'a1 ID ("name" {20000+}\r\n' + b"x" * 20_000, b' "os" {12000+}\r\n' + b"y" * 12_000
+    *_, command = events(CommandReader(), head, more, b")\r\n")
+    assert command == Command(head + more + b")")
+    *_, refused = events(CommandReader(), head, b' "os" {13000+}\r\n')
+    assert refused == TooLong(b"a1", literal=True, fatal=False)
+    *_, refused = events(CommandReader(), b'a1 LOGIN "name" {5000+}\r\n')
+    assert refused == TooLong(b"a1", literal=True, fatal=False)
 
 
 def test_a_streamed_literal_comes_in_chunks_and_leaves_the_rest_of_its_command() -> None:

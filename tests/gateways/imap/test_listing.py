@@ -71,8 +71,37 @@ def test_subscribed_names_that_are_gone_are_told_as_such() -> None:  # behaviour
 
 def test_recursive_match_tells_of_subscribed_children() -> None:  # RFC 5258 3.5
     found = listed("%", "a", "a/b", "c", subscribed=("a/b", "x/y"), select=b"SUBSCRIBED RECURSIVEMATCH")
-    assert [(entry.name, entry.child_subscribed) for entry in found] == [("a", True), ("x", True)]
+    assert [(entry.name, entry.child_info) for entry in found] == [("a", (b"SUBSCRIBED",)), ("x", (b"SUBSCRIBED",))]
     assert b"\\NonExistent" in found[1].attributes
+
+
+def test_recursive_match_tells_of_no_child_that_a_pattern_lists() -> None:  # RFC 5258 5, example 9
+    tree = ("foo2", "foo2/bar1", "foo2/bar2", "baz2", "baz2/bar2", "baz2/bar22", "baz2/bar222", "eps2", "eps2/mamba")
+    subscribed = (*(name for name in tree if "/" in name), "eps2", "qux2/bar2")
+    with_child_info = {
+        entry.name: bool(entry.child_info)
+        for entry in listed("*2", *tree, subscribed=subscribed, select=b"RECURSIVEMATCH SUBSCRIBED")
+    }
+    assert with_child_info == {
+        "foo2": True,  # foo2/bar1 is not listed
+        "foo2/bar2": False,
+        "baz2/bar2": False,  # all below baz2 is listed, and baz2 is not subscribed
+        "baz2/bar22": False,
+        "baz2/bar222": False,
+        "eps2": True,
+        "qux2/bar2": False,
+    }
+    everything = listed("*", *tree, subscribed=subscribed, select=b"RECURSIVEMATCH SUBSCRIBED")
+    assert {entry.name for entry in everything} == set(subscribed)
+    assert not any(entry.child_info for entry in everything)
+
+
+def test_recursive_match_tells_of_children_by_each_criterion() -> None:  # RFC 6154 3
+    both = folders("a", "a/b", "c", "c/d")
+    both[1].role = FOLDER_ROLE_SENT
+    wanted = frozenset((b"SPECIAL-USE", b"SUBSCRIBED", b"RECURSIVEMATCH"))
+    found = list_folders(both, frozenset(("a/b", "c/d")), ["%"], wanted, NOTHING)
+    assert [(entry.name, entry.child_info) for entry in found] == [("a", (b"SPECIAL-USE", b"SUBSCRIBED"))]
 
 
 def test_returning_subscriptions_selects_nothing() -> None:

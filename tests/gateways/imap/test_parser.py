@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante_gateways.imap import encoder
-from restante_gateways.imap.parser import ParseError, Parser
+from restante_gateways.imap.parser import ParseError, Parser, Refused
 from restante_gateways.imap.values import Flags, SystemFlag
 
 
@@ -21,6 +21,8 @@ from restante_gateways.imap.values import Flags, SystemFlag
         (b'""', b""),
         (b'"a b"', b"a b"),
         (b'"say \\"hi\\" \\\\"', b'say "hi" \\'),
+        ('"Grüße"'.encode(), "Grüße".encode()),  # RFC 9051 9 `QUOTED-CHAR`
+        (b'"p\xe4ss"', b"p\xe4ss"),  # what the octets mean is for the command to find out
         (b"{3}\r\na\r\n", b"a\r\n"),
         (b"{3+}\r\n\xff\xfe\xfd", b"\xff\xfe\xfd"),
         (b"{0}\r\n", b""),
@@ -41,7 +43,7 @@ def test_astrings(text: bytes, value: bytes) -> None:
         b'"',
         b'"a',
         b'"a\\x"',
-        b'"\xc3\xa9"',
+        b"\xc3\xa9",
         b'"a\rb"',
         b'"a\0"',
         b"{3}\r\nab",
@@ -52,7 +54,7 @@ def test_astrings(text: bytes, value: bytes) -> None:
         b"\\Seen",
     ],
 )
-def test_what_is_no_astring_is_refused(text: bytes) -> None:  # behaviour 60: no 8-bit in a quoted string
+def test_what_is_no_astring_is_refused(text: bytes) -> None:
     with pytest.raises(ParseError):
         Parser(text).astring()
 
@@ -91,9 +93,16 @@ def test_mailbox_names(text: bytes, name: str) -> None:
     assert Parser(text).mailbox_name() == name
 
 
+@pytest.mark.parametrize("text", [b"R&D", b'"R&D"', b"{3}\r\nR&D", b'"Entw\xc3\xbcrfe"', b"Entw\xc3\xbcrfe", b"&AGE-"])
+def test_a_mailbox_name_that_is_not_modified_utf7_is_refused_by_no(text: bytes) -> None:  # RFC 3501 5.1.3
+    with pytest.raises(Refused, match="the mailbox name is not modified UTF-7: "):
+        Parser(text).mailbox_name()
+
+
 def test_list_patterns_keep_their_wildcards() -> None:
     assert Parser(b"a/%&APw-*").list_mailbox() == "a/%ü*"
     assert Parser(b'"*"').list_mailbox() == "*"
+    assert Parser(b'"R&D*"').list_mailbox() is None
 
 
 @pytest.mark.parametrize(
@@ -139,9 +148,31 @@ def test_a_day_has_two_characters() -> None:  # behaviour 24
 
 
 @pytest.mark.parametrize(
+    ("text", "minutes_east"),
+    [
+        (b'"3-Feb-2025 18:28:47 +0130"', 90),  # no space before the digit, as mail programs write it
+        (b'" 3-Feb-2025 18:28:47 GMT"', 0),
+        (b'"03-feb-2025 18:28:47 est"', -300),
+        (b'"3-Feb-2025 18:28:47 PDT"', -420),
+        (b'" 3-Feb-2025 18:28:47 Z"', 0),
+        (b'" 3-Feb-2025 18:28:47 NZDT"', 0),  # RFC 5322 4.3: a name that says nothing
+    ],
+)
+def test_times_as_clients_write_them(text: bytes, minutes_east: int) -> None:  # RFC 3501 9 `date-time`, RFC 5322 4.3
+    zone = datetime.timezone(datetime.timedelta(minutes=minutes_east))
+    at = Parser(text).date_time()
+    assert at == datetime.datetime(2025, 2, 3, 18, 28, 47, tzinfo=zone)
+    assert at.utcoffset() == zone.utcoffset(None)
+
+
+@pytest.mark.parametrize(
     "text",
     [
-        b'"1-Jan-2024 09:35:00 +0130"',
+        b'"0-Feb-2025 18:28:47 +0000"',
+        b'"-Feb-2025 18:28:47 +0000"',
+        b'" 3-Feb-2025 18:28:47 Europe"',
+        b'" 3-Feb-2025 18:28:47 +01"',
+        b'"  3-Feb-2025 18:28:47 +0000"',
         b'"31-Feb-2024 09:35:00 +0000"',
         b'" 1-Foo-2024 09:35:00 +0000"',
         b'" 1-Jan-2024 25:35:00 +0000"',

@@ -11,7 +11,7 @@ from restante.v1.types_pb2 import FolderChanges, KeywordSet
 from restante_gateways.imap.folder_view import FolderView
 from restante_gateways.imap.parser import Parser
 from restante_gateways.imap.search_grammar import search_keys
-from restante_gateways.imap.searching import NoSuchMessage, evaluate, is_local, restriction
+from restante_gateways.imap.searching import evaluate, is_local, restriction
 from restante_gateways.imap.view import SessionView
 
 FLAGS = [0, 1, 8, 9, 4, 0]
@@ -62,10 +62,26 @@ def test_the_view_tells_what_it_knows(text: bytes, expected: list[int]) -> None:
     assert numbers(text) == expected
 
 
-@pytest.mark.parametrize("text", [b"7", b"NOT 7", b"OR 1 7"])
-def test_a_number_that_does_not_exist_is_told(text: bytes) -> None:  # behaviour 7
-    with pytest.raises(NoSuchMessage):
-        numbers(text)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"7", []),
+        (b"NOT 7", [1, 2, 3, 4, 5, 6]),
+        (b"OR 1 7", [1]),
+        (b"5:9", [5, 6]),
+        (b"7:*", [6]),  # `*` is the last message, and the ends of a range change places (RFC 3501 9)
+        (b"7:9,2", [2]),
+    ],
+)
+def test_a_number_that_does_not_exist_matches_nothing(text: bytes, expected: list[int]) -> None:  # RFC 9051 6.4.4
+    assert numbers(text) == expected
+    restriction(session(), search_keys(Parser(text)))
+
+
+@pytest.mark.parametrize("text", [b"*", b"1:*", b"5", b"UID *", b"NOT 1:*"])
+def test_nothing_is_found_in_an_empty_folder(text: bytes) -> None:
+    empty = SessionView(FolderView(1, 7, 100), read_only=False)
+    assert evaluate(empty, search_keys(Parser(text))) == []
 
 
 @pytest.mark.parametrize("text", [b"SUBJECT x", b"NOT BODY x", b"OR SEEN TEXT x", b"(SEEN LARGER 1)", b"ON 1-Jan-2024"])

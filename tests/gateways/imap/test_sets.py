@@ -51,19 +51,24 @@ def test_stars_and_order(text: bytes, largest: int, expected: list[tuple[int, in
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "expected"),
+    ("text", "count", "all_exist", "expected"),
     [
-        (b"1:3", 3, [(1, 3)]),
-        (b"4", 3, None),  # behaviour 7
-        (b"1:4294967295", 3, None),
-        (b"*", 0, None),  # behaviour 5
-        (b"1:*", 0, None),
-        (b"2:*", 3, [(2, 3)]),
-        (b"7:*", 3, [(3, 3)]),
-        (b"3,1", 3, [(1, 1), (3, 3)]),
+        (b"1:3", 3, True, [(1, 3)]),
+        (b"4", 3, False, []),  # behaviour 7
+        (b"2,4:9", 3, False, [(2, 2)]),
+        (b"1:4294967295", 3, False, [(1, 3)]),
+        (b"*", 0, False, []),  # behaviour 5
+        (b"1:*", 0, False, []),
+        (b"4", 0, False, []),
+        (b"2:*", 3, True, [(2, 3)]),
+        (b"7:*", 3, True, [(3, 3)]),
+        (b"3,1", 3, True, [(1, 1), (3, 3)]),
     ],
 )
-def test_sequence_numbers_must_exist(text: bytes, count: int, expected: list[tuple[int, int]] | None) -> None:
+def test_which_sequence_numbers_exist(
+    text: bytes, count: int, all_exist: bool, expected: list[tuple[int, int]]
+) -> None:
+    assert parsed(text).all_within(count) == all_exist
     assert parsed(text).numbers_within(count) == expected
 
 

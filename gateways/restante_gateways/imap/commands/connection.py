@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
 _NIL: Final = re.compile(rb"(?i)NIL")
-_MAX_ID_FIELDS: Final = 30  # RFC 2971 3.3
-_MAX_ID_OCTETS: Final = 1024
 
 
 @command("CAPABILITY", state=ANY, tells=False)
@@ -67,7 +65,7 @@ class Logout:
 @command("ID", state=ANY, capability="ID", offered=ANY)
 @dataclass(frozen=True)
 class Id:
-    """Exchange names of client and server. RFC 2971 3.1."""
+    """Exchange names of client and server. RFC 2971 3.1. The reader's limits bound what a client says of itself."""
 
     fields: tuple[tuple[bytes, bytes | None], ...]
 
@@ -84,8 +82,6 @@ class Id:
                 name = p.string()
                 value = p.sp().nstring()
                 fields.append((name, value))
-                if len(fields) > _MAX_ID_FIELDS or len(name) > _MAX_ID_OCTETS or len(value or b"") > _MAX_ID_OCTETS:
-                    raise ParseError("too many fields")
         p.end()
         return cls(tuple(fields))
 

@@ -24,14 +24,18 @@ _MAX_PATTERNS: Final = 32
 
 def list_line(word: bytes, listed: Listed) -> bytes:
     """The LIST or LSUB response of a name."""
-    info = b' (CHILDINFO ("SUBSCRIBED"))' if listed.child_subscribed else b""
+    criteria = b" ".join(b'"%b"' % criterion for criterion in listed.child_info)
+    info = b" (CHILDINFO (%b))" % criteria if criteria else b""
     attributes = b" ".join(listed.attributes)
     return untagged(b'%b (%b) "/" %b%b' % (word, attributes, encoder.mailbox_name(listed.name), info))
 
 
-def _full_patterns(reference: str, patterns: Iterable[str]) -> list[str]:
-    """Patterns with the reference before them; INBOX in any letter case is INBOX."""
-    return [canonical_name(reference + pattern) for pattern in patterns]
+def _full_patterns(reference: str, patterns: Iterable[str | None]) -> list[str]:
+    """Patterns with the reference before them; INBOX in any letter case is INBOX.
+
+    None is a pattern that is not modified UTF-7. It matches nothing (RFC 9051 6.3.9).
+    """
+    return [canonical_name(reference + pattern) for pattern in patterns if pattern is not None]
 
 
 def _selection_options(p: Parser) -> frozenset[bytes]:
@@ -61,8 +65,8 @@ def _return_options(p: Parser) -> tuple[frozenset[bytes], tuple[StatusItem, ...]
     return frozenset(options), status
 
 
-def _patterns(p: Parser) -> list[str]:
-    patterns: list[str] = []
+def _patterns(p: Parser) -> list[str | None]:
+    patterns: list[str | None] = []
     p.expect(b"(")
     while not patterns or not p.accept(b")"):
         if patterns:
@@ -79,7 +83,7 @@ class List:
     """List folders by pattern. RFC 3501 6.3.8 (behaviour 34); extended RFC 5258 (behaviour 55)."""
 
     reference: str
-    patterns: tuple[str, ...]
+    patterns: tuple[str | None, ...]
     selections: frozenset[bytes] = frozenset()
     returns: frozenset[bytes] = frozenset()
     status: tuple[StatusItem, ...] = ()
@@ -128,7 +132,7 @@ class Lsub:
     """List subscribed names, also those that are no longer there. RFC 3501 6.3.9 (behaviour 35)."""
 
     reference: str
-    pattern: str
+    pattern: str | None
 
     @classmethod
     def parse(cls, p: Parser) -> Lsub:
@@ -138,12 +142,12 @@ class Lsub:
         return cls(reference, pattern)
 
     async def run(self, s: Session) -> Status:
-        if not self.pattern:
+        if self.pattern == "":
             s.write(untagged(b'LSUB (\\Noselect) "/" ""'))
             return OK("Listed.")
-        (pattern,) = _full_patterns(self.reference, [self.pattern])
-        for entry in list_subscriptions(await s.subscriptions(), pattern):
-            s.write(list_line(b"LSUB", entry))
+        for pattern in _full_patterns(self.reference, [self.pattern]):
+            for entry in list_subscriptions(await s.subscriptions(), pattern):
+                s.write(list_line(b"LSUB", entry))
         return OK("Listed.")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from restante_gateways.imap import encoder, searching, sets
 from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import BAD, OK, Status, untagged
+from restante_gateways.imap.responses import OK, Status, untagged
 from restante_gateways.imap.search_grammar import return_options, search_keys, uses_change_numbers
 from restante_gateways.imap.table import SELECTED, command
 from restante_gateways.imap.values import SearchKey, SearchReturn
@@ -40,8 +40,6 @@ class Search:
         if uses_change_numbers(self.key):
             s.enable_condstore()
         spans = await searching.search(s, self.key)
-        if spans is None:
-            return BAD("No such message.")
         highest = None
         if spans and uses_change_numbers(self.key):
             highest = s.view.highest_change_number(self._told(spans))

@@ -48,7 +48,7 @@ async def _open(s: Session, name: str, condstore: bool, read_only: bool) -> Stat
     return OK("Examined.", b"READ-ONLY") if read_only else OK("Selected.", b"READ-WRITE")
 
 
-@command("SELECT", state=LOGGED_IN, tells=False)
+@command("SELECT", state=LOGGED_IN, tells=False, opens=True)
 @dataclass(frozen=True)
 class Select:
     """Open a folder to read and change it. RFC 3501 6.3.1; RFC 7162 3.1.8."""
@@ -64,7 +64,7 @@ class Select:
         return await _open(s, self.name, self.condstore, read_only=False)
 
 
-@command("EXAMINE", state=LOGGED_IN, tells=False)
+@command("EXAMINE", state=LOGGED_IN, tells=False, opens=True)
 @dataclass(frozen=True)
 class Examine:
     """Open a folder to read it only. RFC 3501 6.3.2."""
