@@ -1,9 +1,6 @@
 // Logs on, lists the Inbox, sends oneself a message with an attachment, and waits for it.
-import static io.restante.v1.FolderServiceGrpc.getGetFolderMethod;
 import static io.restante.v1.MessageServiceGrpc.getQueryMessagesMethod;
-import static io.restante.v1.SubmissionServiceGrpc.getSubmitMessageMethod;
 
-import com.google.protobuf.ByteString;
 import io.restante.client.*;
 import io.restante.v1.*;
 import java.nio.file.Path;
@@ -13,8 +10,7 @@ public class Quickstart {
         var user = "alice@example.test";
         var config = RestanteConfig.newBuilder(arguments[0]).trust(Path.of(arguments[1])).build();
         try (var client = RestanteClient.logOn(config, user, "alice-demo")) {
-            var wanted = GetFolderRequest.newBuilder().setRole(FolderRole.FOLDER_ROLE_INBOX).build();
-            var inbox = client.call(getGetFolderMethod(), wanted).getFolder();
+            var inbox = client.folder("INBOX");
             var query = QueryMessagesRequest.newBuilder().setFolderId(inbox.getFolderId());
             query.addColumns(MessageColumn.MESSAGE_COLUMN_SUMMARY);
             for (var page : client.pages(getQueryMessagesMethod(), query.build())) {
@@ -23,11 +19,8 @@ public class Quickstart {
                 }
             }
 
-            var file = Attachment.newBuilder().setFileName("hello.txt").setMediaType("text/plain");
-            file.setContent(ByteString.copyFromUtf8("Hello!\n"));
-            var draft = Draft.newBuilder().setSubject("Hello from Java").addAttachments(file);
-            draft.addTo(MailAddress.newBuilder().setAddress(user));
-            client.call(getSubmitMessageMethod(), SubmitMessageRequest.newBuilder().setDraft(draft).build());
+            var mail = Mail.to(user).subject("Hello from Java").text("See the file.");
+            client.send(mail.attach("hello.txt", "Hello!\n".getBytes()));
 
             try (var events = client.watch(inbox.getFolderId(), WatchOptions.since(inbox.getChangeNumber()))) {
                 var changes = events.next().changes();

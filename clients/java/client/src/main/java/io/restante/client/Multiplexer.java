@@ -50,6 +50,7 @@ final class Multiplexer {
     private final ScheduledExecutorService timer;
     private final Executor executor;
     private final long patience;
+    private RestanteException trouble; // why the last stream never worked
 
     private final Map<Identity, Lane> lanes = new HashMap<>();
     private final Set<ExecuteStream> streams = new HashSet<>();
@@ -292,6 +293,7 @@ final class Multiplexer {
         boolean nudged;
         synchronized (this) {
             on.worked = true;
+            trouble = null;
             pause = FIRST_PAUSE;
             for (int i = 0; i < response.getResultsCount(); i++) {
                 PendingOperation operation = on.flying.remove(response.getResults(i).getOperationId());
@@ -343,6 +345,11 @@ final class Multiplexer {
         }
     }
 
+    /** Why no stream could be opened; null where one works, or none was tried. */
+    synchronized RestanteException trouble() {
+        return trouble;
+    }
+
     /** Takes back what a stream that has ended did not answer: it is sent again by the next one, or fails. */
     private void lost(ExecuteStream ended, RestanteException cause) {
         List<PendingOperation> failed = new ArrayList<>();
@@ -370,6 +377,7 @@ final class Multiplexer {
             if (stream == ended) {
                 stream = null;
                 if (!ended.worked) {
+                    trouble = cause;
                     impatient(now, isLoss(cause), failed);
                 }
                 rest();

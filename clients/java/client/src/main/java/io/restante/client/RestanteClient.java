@@ -4,13 +4,23 @@ import com.google.protobuf.ByteString;
 import com.google.protobuf.Message;
 import io.grpc.Channel;
 import io.grpc.MethodDescriptor;
+import io.grpc.Status;
 import io.restante.v1.CommitToken;
+import io.restante.v1.CreateFolderRequest;
+import io.restante.v1.ErrorReason;
+import io.restante.v1.Folder;
+import io.restante.v1.FolderRole;
+import io.restante.v1.FolderServiceGrpc;
+import io.restante.v1.GetFolderRequest;
+import io.restante.v1.ListFoldersRequest;
 import io.restante.v1.MessageRows;
 import io.restante.v1.ReadContentRequest;
 import io.restante.v1.Section;
 import io.restante.v1.SectionKind;
 import io.restante.v1.Session;
 import io.restante.v1.StreamMessagesRequest;
+import io.restante.v1.SubmissionServiceGrpc;
+import io.restante.v1.SubmitMessageResponse;
 import io.restante.v1.SyncMailboxRequest;
 import io.restante.v1.SyncMailboxResponse;
 import io.restante.v1.UploadContentResponse;
@@ -20,6 +30,9 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.function.Consumer;
@@ -43,6 +56,8 @@ import java.util.function.Consumer;
  * CANCELLED and stays interrupted.
  */
 public final class RestanteClient implements AutoCloseable {
+    private static final int FOLDERS_PER_PAGE = 500;
+
     private final Core core;
     private final Channel channel;
 
@@ -63,7 +78,8 @@ public final class RestanteClient implements AutoCloseable {
      * @param password its password, or an app password
      * @return the client
      * @throws RestanteException AUTHENTICATION_FAILED for a wrong name or password, and TOO_MANY_ATTEMPTS with a delay
-     *     after several
+     *     after several; with the code UNAVAILABLE, naming the address and the cause, where the server cannot be
+     *     reached within {@link RestanteConfig#patience}
      */
     public static RestanteClient logOn(RestanteConfig config, String user, String password) {
         return begun(config, client -> client.core.session.logOn(user, password));
@@ -89,11 +105,25 @@ public final class RestanteClient implements AutoCloseable {
             begin.accept(client);
             done = true;
             return client;
+        } catch (RestanteException failure) {
+            throw client.unreached(failure);
         } finally {
             if (!done) {
                 client.close();
             }
         }
+    }
+
+    /** The error of a first call: one that says where the server was looked for, if it could not be reached. */
+    private RestanteException unreached(RestanteException failure) {
+        RestanteException trouble = core.operations.trouble();
+        boolean late = failure.code() == Status.Code.DEADLINE_EXCEEDED && trouble != null;
+        RestanteException cause = late ? trouble : failure;
+        if (cause.code() != Status.Code.UNAVAILABLE
+                || cause.reason() != ErrorReason.ERROR_REASON_UNSPECIFIED) {
+            return failure;
+        }
+        return RestanteException.unreachable(core.config.address(), cause);
     }
 
     /**
@@ -401,6 +431,77 @@ public final class RestanteClient implements AutoCloseable {
      */
     public EventStream<MessageRows> streamMessages(StreamMessagesRequest request) {
         return new MessageBatches(core, request);
+    }
+
+    // --- Folders and sending ---
+
+    /**
+     * A folder of the user's own mailbox as it is now.
+     *
+     * @param path its names from the top, such as {@code INBOX} or {@code Work/2026}
+     * @return the folder
+     * @throws RestanteException FOLDER_NOT_FOUND
+     */
+    public Folder folder(String path) {
+        GetFolderRequest request = GetFolderRequest.newBuilder().addAllPath(levels(path)).build();
+        return call(FolderServiceGrpc.getGetFolderMethod(), request).getFolder();
+    }
+
+    /**
+     * A folder of the user's own mailbox by what it is for, whatever it is called.
+     *
+     * @param role the Inbox, Sent, Drafts, Trash, Junk or Archive
+     * @return the folder
+     * @throws RestanteException FOLDER_NOT_FOUND
+     */
+    public Folder folder(FolderRole role) {
+        GetFolderRequest request = GetFolderRequest.newBuilder().setRole(role).build();
+        return call(FolderServiceGrpc.getGetFolderMethod(), request).getFolder();
+    }
+
+    /**
+     * All folders of the user's own mailbox with their counts, parents before children.
+     *
+     * @return the folders
+     */
+    public List<Folder> folders() {
+        ListFoldersRequest request = ListFoldersRequest.newBuilder().setPageSize(FOLDERS_PER_PAGE).build();
+        List<Folder> found = new ArrayList<>();
+        pages(FolderServiceGrpc.getListFoldersMethod(), request).forEach(page -> found.addAll(page.getFoldersList()));
+        return found;
+    }
+
+    /**
+     * Makes a folder of the user's own mailbox, and those above it that are missing.
+     *
+     * @param path its names from the top, such as {@code Work/2026}
+     * @return the folder
+     * @throws RestanteException FOLDER_EXISTS, or INVALID_ARGUMENT for a name that no folder may have
+     */
+    public Folder newFolder(String path) {
+        CreateFolderRequest request = CreateFolderRequest.newBuilder().addAllPath(levels(path)).build();
+        return call(FolderServiceGrpc.getCreateFolderMethod(), request).getFolder();
+    }
+
+    private static List<String> levels(String path) {
+        return Arrays.stream(path.split("/")).filter(level -> !level.isEmpty()).toList();
+    }
+
+    /**
+     * Sends a message. Files that are too large for one call are uploaded first.
+     *
+     * <pre>{@code
+     * client.send(Mail.to("Bob <bob@example.test>").subject("Plan").text("See the file.").attach(Path.of("plan.pdf")));
+     * }</pre>
+     *
+     * @param mail the message
+     * @return what the server made of it, with the state of each recipient
+     * @throws IOException when a file cannot be read; nothing is sent then
+     * @throws RestanteException SENDER_NOT_PERMITTED, RECIPIENT_NOT_FOUND, INVALID_ADDRESS, NO_RECIPIENTS or
+     *     MESSAGE_TOO_LARGE
+     */
+    public SubmitMessageResponse send(Mail mail) throws IOException {
+        return call(SubmissionServiceGrpc.getSubmitMessageMethod(), mail.request(this));
     }
 
     // --- Changes ---

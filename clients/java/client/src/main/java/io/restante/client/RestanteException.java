@@ -117,6 +117,22 @@ public final class RestanteException extends StatusRuntimeException {
         return plain(Status.DEADLINE_EXCEEDED.withDescription("The call's time ran out."));
     }
 
+    static RestanteException unreachable(String address, RestanteException cause) {
+        String why = deepest(cause);
+        return plain(Status.UNAVAILABLE
+                .withDescription("Cannot reach " + address + ": " + why)
+                .withCause(cause));
+    }
+
+    /** What the operating system or TLS said, below what gRPC made of it. */
+    private static String deepest(Throwable thrown) {
+        Throwable cause = thrown;
+        while (cause.getCause() != null && cause.getCause() != cause) {
+            cause = cause.getCause();
+        }
+        return cause.getMessage() == null ? cause.toString() : cause.getMessage();
+    }
+
     static RestanteException unavailable(String message) {
         return plain(Status.UNAVAILABLE.withDescription(message));
     }

@@ -69,10 +69,10 @@ final class SessionKeeper implements Identity {
 
     void resume(ByteString token) {
         info = Session.newBuilder().setSessionToken(token).build();
-        Session found = core.call(
+        Session found = core.once(
                         SessionServiceGrpc.getGetSessionMethod(),
                         GetSessionRequest.getDefaultInstance(),
-                        core.config.timeout())
+                        Core.deadline(core.config.timeout()))
                 .getSession();
         take(found.toBuilder().setSessionToken(token()).build());
         keepFresh(untilRenewal());
@@ -85,6 +85,7 @@ final class SessionKeeper implements Identity {
                 .setScope(Scope.SCOPE_API)
                 .build();
         take(new LogicalCall<>(core, SessionServiceGrpc.getAuthenticateMethod(), request, Identity.NOBODY, deadline)
+                .once()
                 .waitedFor()
                 .begin()
                 .await()

@@ -88,6 +88,32 @@ class LiveChecks {
     }
 
     @Test
+    void mailIsSentWithFilesLargeAndSmallAndFoldersAreFound() throws Exception {
+        byte[] large = message(700_000).toByteArray();
+        client.send(Mail.to("carol@example.test")
+                .subject("Files from Java")
+                .text("Both.")
+                .attach("small.txt", "small".getBytes(StandardCharsets.US_ASCII))
+                .attach("large.bin", large));
+        try (EventStream<FolderEvent> events = client.watch(inbox.getFolderId(), WatchOptions.since(inbox.getChangeNumber()))) {
+            List<Long> arrived = events.next().changes().getMessageIdsList();
+            while (arrived.isEmpty()) {
+                arrived = events.next().changes().getMessageIdsList();
+            }
+            ByteString octets = client.readContent(arrived.get(0));
+            assertTrue(octets.size() > large.length);
+            assertTrue(octets.toStringUtf8().contains("small.txt"));
+        }
+        Folder made = client.newFolder("Java/Helpers");
+        assertEquals(made.getFolderId(), client.folder("Java/Helpers").getFolderId());
+        assertEquals(inbox.getFolderId(), client.folder(FolderRole.FOLDER_ROLE_INBOX).getFolderId());
+        List<Long> all = client.folders().stream().map(Folder::getFolderId).toList();
+        assertTrue(all.containsAll(List.of(made.getFolderId(), inbox.getFolderId())), all.toString());
+        RestanteException failure = assertThrows(RestanteException.class, () -> client.folder("Java/Absent"));
+        assertEquals(ErrorReason.ERROR_REASON_FOLDER_NOT_FOUND, failure.reason());
+    }
+
+    @Test
     void streamedCellsAreWhole() {
         Map<Long, ByteString> wanted = new HashMap<>();
         for (int octets : List.of(100, 700_000, 3_000, 2_000_000, 50)) {
