@@ -35,6 +35,7 @@ from restante_server.api import reflect
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
 from restante_server.api.dispatch import Dispatcher, translate
 from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution, is_oversize, parse, too_large
+from restante_server.api.grpc_options import KEEPALIVE, Keepalive, server_options
 from restante_server.api.identity import Authenticator, Channel, peer_address
 from restante_server.api.registry import STREAMS, UNARY, Handler, Streaming
 from restante_server.observe import CallObserver
@@ -55,22 +56,9 @@ FILES = (
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
 )
-MAX_RECEIVED_OCTETS = 2 << 20
-"""Of a request message: 1 MiB for a batch, 512 KiB for a piece of content, and room, so that what is too large for its
-kind is refused here, with a reason. Above this gRPC ends the call before we see it (errors.proto)."""
 MAX_STREAM_AGE_SECONDS = 600.0  # then the client is asked to move on (DESIGN section 6)
-MAX_STREAMS = 10_000
 MAX_DISCARDED_OCTETS = 64 << 20  # read of an upload that is refused
 DISCARD_SECONDS = 5.0
-
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", MAX_RECEIVED_OCTETS),
-    ("grpc.max_concurrent_streams", MAX_STREAMS),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +73,15 @@ class Listener:
 class ApiServer:
     """The API on some listeners, with health and reflection."""
 
-    def __init__(self, dispatcher: Dispatcher, authenticator: Authenticator, observer: CallObserver) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        authenticator: Authenticator,
+        observer: CallObserver,
+        keepalive: Keepalive = KEEPALIVE,
+    ) -> None:
         self._dispatcher, self._authenticator, self._observer = dispatcher, authenticator, observer
+        self._options = server_options(keepalive)
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
         self._executions: set[Execution] = set()
@@ -102,7 +97,7 @@ class ApiServer:
         for group in [plain, *([listener] for listener in listeners if listener.mutual_tls)]:
             if not group:
                 continue
-            server = grpc.aio.server(options=OPTIONS)
+            server = grpc.aio.server(options=self._options)
             self._serve_on(server, mutual_tls=group[0].mutual_tls)
             for listener in group:
                 if listener.credentials is not None:
