@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,6 +18,8 @@ from restante_gateways.net.limits import ConnectionLimits
 from restante_gateways.net.runtime import Runtime, RuntimeSettings
 from restante_gateways.net.tls import CertificateError, CertificateFiles
 from restante_gateways.sasl import AuthenticationPolicy
+
+CORE_CHECK_SECONDS = 2.0  # a core that does not say within this time that it serves is taken not to
 
 Run = Callable[[Config, CoreLink, Runtime], Awaitable[None]]
 
@@ -96,7 +99,12 @@ async def serve(config: Config, name: str) -> None:
     core = await CoreLink.connect(target(config, name))
     try:
         async with Runtime.open(runtime_settings(config, name)) as runtime:
-            await GATEWAYS[name](config, core, runtime)
+            check = partial(core.why_not_serving, CORE_CHECK_SECONDS)
+            watching = asyncio.create_task(runtime.readiness.keep("core", check), name="core readiness")
+            try:
+                await GATEWAYS[name](config, core, runtime)
+            finally:
+                watching.cancel()
     finally:
         await core.close()
 

@@ -18,6 +18,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, insert, select
 
 from restante import config
+from restante_process.metrics import new_registry
+from restante_process.readiness import Readiness
 from restante_server.api import handlers
 from restante_server.api.abroad import Abroad
 from restante_server.api.core import Core
@@ -51,6 +53,7 @@ SOCKET_PATH_OCTETS = 100  # a longer path does not fit a Unix socket's address e
 REFRESH_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 COLLECT_SECONDS = 2.0
+DATABASE_SECONDS = 2.0  # a database that does not answer within this time makes the core not ready
 SECOND = 1_000_000
 
 
@@ -117,7 +120,9 @@ class CoreProcess:
         self.settings, self.core, self.server, self.registry = settings, core, server, registry
         self.api_port = 0
         self.gateway_port = 0
+        self._stopped = False
         self.socket = Path()
+        self.readiness = Readiness(core="starting", database="not asked yet")
         self._background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -127,7 +132,7 @@ class CoreProcess:
         directory = settings.directory
         sqlite = settings.store_url.startswith("sqlite")
         with StoreLock(directory) if sqlite else contextlib.nullcontext():
-            registry = CollectorRegistry()
+            registry = new_registry("core")
             figures = StoreObserver(registry)
             db = open_store(settings, figures)
             figures.watch(db)
@@ -137,7 +142,7 @@ class CoreProcess:
                 try:
                     yield process
                 finally:
-                    await process._stop()
+                    await process.stop()
             finally:
                 await db.close()
 
@@ -202,9 +207,16 @@ class CoreProcess:
             self._background.append(asyncio.create_task(abroad.listen(), name="hints in"))
         self._background.extend(core.transport.start())
         self._background.append(asyncio.create_task(self._sweep(), name="sweep"))
+        self._background.append(asyncio.create_task(self.readiness.keep("database", self._database), name="readiness"))
+        self.readiness.set("core", "")
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
+        """Drain and end all work; the database stays open. A second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
         seconds = self.settings.core.drain_seconds
+        self.readiness.set("core", "draining")
         self.core.announce_drain()
         await self.server.stop(seconds)
         for task in self._background:
@@ -213,6 +225,12 @@ class CoreProcess:
         await self.core.drain(seconds)
         self.core.directory.close()
         self.socket.unlink(missing_ok=True)
+
+    async def _database(self) -> str:
+        """The readiness check, whose answer gateways and load balancers get by grpc.health.v1 as well."""
+        problem = await self.core.db.problem(DATABASE_SECONDS)
+        await self.server.set_serving(not problem)
+        return problem
 
     def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Do something now and then, whatever goes wrong with it."""

@@ -4,51 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
-import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import click
 import structlog
 import uvloop
-from prometheus_client import generate_latest
 
 from restante.config import Config, ConfigError
 from restante.options import configured
+from restante_process import logs
+from restante_process.http import HttpServer
+from restante_process.readiness import pages
 from restante_server.app import CoreProcess
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend
 from restante_server.db.errors import DatabaseError
 from restante_server.db.lock import StoreLock
 from restante_server.store import backup
-
-
-def set_up_logging(config: Config) -> None:
-    """Structured lines on standard error."""
-    level = getattr(logging, config.logging.level.upper())
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if config.logging.format == "json" else structlog.dev.ConsoleRenderer()
-    )
-    shared: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 async def serve(config: Config) -> None:
@@ -60,35 +36,21 @@ async def serve(config: Config) -> None:
     async with CoreProcess.open(config) as process, _health(config, process):
         structlog.get_logger("restante.core").info("ready", socket=str(process.socket), api_port=process.api_port)
         await ended.wait()
+        await process.stop()  # here, so that /readyz goes on saying why
 
 
 @contextlib.asynccontextmanager
-async def _health(config: Config, process: CoreProcess):  # type: ignore[no-untyped-def]
-    """Metrics, liveness and readiness by HTTP."""
+async def _health(config: Config, process: CoreProcess) -> AsyncIterator[None]:
+    """Metrics, liveness and readiness by HTTP. Raises OSError."""
     if config.health.core < 0:
         yield
         return
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            async with asyncio.timeout(10):
-                request = await reader.readuntil(b"\r\n\r\n")
-                path = request.split(b" ")[1] if request.count(b" ") >= 2 else b""
-                status, body = "404 Not Found", b""
-                if path == b"/metrics":
-                    status, body = "200 OK", generate_latest(process.registry)
-                elif path == b"/healthz" or (path == b"/readyz" and not process.server.draining.is_set()):
-                    status, body = "200 OK", b"ok\n"
-                elif path == b"/readyz":
-                    status, body = "503 Service Unavailable", b"draining\n"
-                head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n"
-                writer.write(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-                await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, config.health.host, config.health.core)
-    async with server:
+    server = HttpServer(pages(process.registry, process.readiness))
+    await server.start(config.health.host, config.health.core)
+    try:
         yield
+    finally:
+        await server.stop()
 
 
 @click.command("core")
@@ -96,7 +58,7 @@ async def _health(config: Config, process: CoreProcess):  # type: ignore[no-unty
 @configured
 def core(config: Config, migrating: bool) -> None:
     """Run the core server."""
-    set_up_logging(config)
+    logs.configure("core", form=config.logging.format, level=config.logging.level)
     os.umask(0o077)
     try:
         if migrating:

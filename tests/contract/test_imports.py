@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [ROOT / "server", ROOT / "gateways", ROOT / "clients/python"]
+SOURCES = [ROOT / "common", ROOT / "server", ROOT / "gateways", ROOT / "clients/python"]
 
 PURE = [
     "restante_server.mime",

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 INDEX = ROOT / "tests" / "rfc" / "index.txt"
-CODE = ("server", "gateways", "clients/python/restante")
+CODE = ("common", "server", "gateways", "clients/python/restante")
 CITED = re.compile(r"RFC (\d{3,5})\b")
 STATUSES = ("yes", "part", "used")
 

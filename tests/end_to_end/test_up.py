@@ -57,7 +57,7 @@ def test_metrics_of_all_processes_come_from_one_port(demo: Demo) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{demo.port('up')}/metrics", timeout=5) as answer:
         text = answer.read().decode()
     for name in ("core", "imap", "pop3", "smtp", "relay"):
-        assert f'restante_restarts_total{{process="{name}"}}' in text
+        assert f'restante_process_restarts_total{{process="{name}"}}' in text
     described = [line for line in text.splitlines() if line.startswith("# TYPE ")]
     assert len(described) == len(set(described))
 

@@ -37,24 +37,24 @@ class CoreProcess:
     def __init__(self, directory: Path, **environment: str) -> None:
         self.directory, self._environment = directory, environment
         self._log = directory.parent / "core.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it serves."""
         command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 command, env=os.environ | SETTINGS | self._environment, stdout=log, stderr=log
             )
         until = time.monotonic() + START_SECONDS
         while b'"ready"' not in self._log.read_bytes():
-            if self._process.poll() is not None or time.monotonic() > until:
+            if self.process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(self._log.read_text()[-2000:])
             time.sleep(0.05)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, by default in good order; harmless to repeat."""
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         if process is not None:
             process.send_signal(how)
             process.wait(END_SECONDS)

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -90,10 +91,11 @@ def _owner() -> tuple[int, int] | None:
     raise RuntimeError("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
 
 
-class _Cluster:
-    """A PostgreSQL cluster of our own in `folder`."""
+class Cluster:
+    """A PostgreSQL cluster of our own in `folder`. A test that has one alone may stop, freeze and start it."""
 
     def __init__(self, binaries: Path, folder: Path) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
         self._binaries, self._folder = binaries, folder
         self._owner = _owner()
         self._log = folder / "log"
@@ -128,13 +130,14 @@ class _Cluster:
         if self._start_process([str(self._binaries / "initdb"), f"--pgdata={data}", *options]).wait() != 0:
             raise self._failed("initdb")
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> None:
+        """Start it and wait until it answers."""
         settings = SETTINGS | {"unix_socket_directories": str(self._folder)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         # Dies with us even when we are killed, where the machine has the means.
         tied = [found, "--pdeathsig", "INT"] if (found := shutil.which("setpriv")) else []
         postgres = [str(self._binaries / "postgres"), "-D", str(self._folder / "data"), *options]
-        process = self._start_process([*tied, *postgres])
+        process = self._process = self._start_process([*tied, *postgres])
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         plain = self.maintenance.set(drivername="postgresql").render_as_string()
         while True:
@@ -142,14 +145,23 @@ class _Cluster:
                 psycopg.connect(plain).close()
             except psycopg.OperationalError:
                 if process.poll() is not None or time.monotonic() > deadline:
-                    self.stop(process)
+                    self.stop()
                     raise self._failed("starting PostgreSQL") from None
                 time.sleep(0.05)
             else:
-                return process
+                return
 
-    def stop(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the cluster: SIGSTOP freezes it, SIGCONT lets it go on."""
+        assert self._process is not None
+        for process in (main := psutil.Process(self._process.pid)).children(recursive=True):
+            process.send_signal(number)
+        main.send_signal(number)
+
+    def stop(self) -> None:
+        """End it in good order; harmless to repeat."""
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)  # "fast": ends its connections, then itself
             try:
                 process.wait(timeout=30)
@@ -159,21 +171,28 @@ class _Cluster:
 
 
 @contextmanager
-def running_cluster() -> Iterator[URL]:
-    """A cluster of our own for the length of the block; yields the URL of its `postgres` database."""
+def own_cluster() -> Iterator[Cluster]:
+    """A cluster of our own, running, for the length of the block."""
     binaries = postgres_binaries()
     # A socket's path may have 107 octets: not below a long TMPDIR.
     folder = Path(tempfile.mkdtemp(prefix="restante-postgres-", dir="/tmp"))
     try:
-        cluster = _Cluster(binaries, folder)
+        cluster = Cluster(binaries, folder)
         cluster.create()
-        process = cluster.start()
+        cluster.start()
         try:
-            yield cluster.maintenance
+            yield cluster
         finally:
-            cluster.stop(process)
+            cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_cluster() -> Iterator[URL]:
+    """The same, for what only uses it; yields the URL of its `postgres` database."""
+    with own_cluster() as cluster:
+        yield cluster.maintenance
 
 
 @pytest.fixture(scope="session")

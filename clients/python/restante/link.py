@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from restante import streams
 from restante.accept import AcceptStream
@@ -78,6 +79,22 @@ class CoreLink:
             await channel.close()
         # What gRPC still has to say of cancelled calls goes to this loop, which may end right after this.
         await asyncio.sleep(LAST_WORDS_SECONDS)
+
+    async def why_not_serving(self, timeout: float) -> str:
+        """What stands against using the core now, as it says by grpc.health.v1; empty when nothing does.
+
+        It never waits for a core that is away, and at most `timeout` seconds for one that does not answer.
+        """
+        stub = health_pb2_grpc.HealthStub(self._channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                return f"the core at {self.target.address} did not answer within {timeout:.0f} s"
+            return f"the core at {self.target.address} cannot be reached: {error.details()}"
+        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            return ""
+        return f"the core at {self.target.address} is not ready: its database does not answer, or it is ending"
 
     async def execute(
         self,

@@ -154,7 +154,7 @@ async def run(settings: ImapSettings, core: CoreLink, runtime: Runtime) -> None:
     gateway = ImapGateway(settings, core, runtime)
     runtime.listen_streams(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
     keeping_alive = asyncio.ensure_future(gateway.keep_alive())
-    runtime.ready(True)
+    runtime.started()
     try:
         await runtime.draining.wait()
         await runtime.drain()

@@ -1,4 +1,4 @@
-"""Logs: structlog for what is rare, and a short path for the one line every finished command gets.
+"""The short path of a log for the one line that every finished command gets, in the form of restante_process.logs.
 
 A line says who, what, outcome and milliseconds: never content, secrets, or names that did not log in.
 """
@@ -7,45 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import sys
 import time
 from collections.abc import Mapping
 from typing import BinaryIO, Literal
-
-import structlog
 
 from .addresses import Peer
 
 FLUSH_SECONDS = 0.1
 FLUSH_OCTETS = 32_768
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
-
-def configure(*, form: str = "json", level: str = "info") -> None:
-    """Sets structlog up for the process, to standard error; `form` is `json` or `console`. Raises ValueError."""
-    if level not in _LEVELS:
-        raise ValueError(f"log level {level!r} is not one of {', '.join(_LEVELS)}")
-    if form not in ("json", "console"):
-        raise ValueError(f"log format {form!r} is neither json nor console")
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
-    ]
-    if form == "json":
-        rest: list[structlog.typing.Processor] = [
-            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ]
-    else:
-        plain = structlog.dev.plain_traceback  # the others show local variables: mail, passwords
-        rest = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    structlog.configure(
-        processors=shared + rest,
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
 
 
 class CommandLog:
@@ -113,8 +82,8 @@ class SessionLog:
         self._log = log
         self._facts = {
             "level": "info",
+            "process": gateway,
             "event": "command",
-            "gateway": gateway,
             "listener": peer.listener,
             "session": session,
             "client": peer.client.host,

@@ -9,22 +9,24 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import BinaryIO, Literal
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from restante.config import Listener as ConfiguredListener
+from restante_process import logs
+from restante_process.http import HttpServer
+from restante_process.metrics import CertificateMetrics, new_registry
+from restante_process.readiness import Readiness, pages
 
 from ..sasl import AuthenticationPolicy
-from . import logging, sockets
+from . import sockets
 from .addresses import Endpoint, parse_networks
 from .connection import ConnectionBounds
 from .limits import ConnectionLimiter, ConnectionLimits, Refusal
 from .listener import Listener, ListenerSettings, ProtocolFactory, ProtocolListener, StreamListener, StreamSession
 from .logging import CommandLog
-from .metrics import GatewayMetrics, MetricsServer
+from .metrics import GatewayMetrics
 from .tls import CertificateFiles, Certificates
 
 log = structlog.get_logger("runtime")
@@ -66,12 +68,16 @@ def ports(listeners: Mapping[str, ConfiguredListener]) -> dict[str, Port]:
 
 
 class Runtime:
-    """One gateway process. A gateway listens, says `ready(True)`, waits for `draining`, drains and returns."""
+    """One gateway process. A gateway listens, says so by `started`, waits for `draining`, drains and returns.
+
+    `readiness` also needs the condition `core` kept by the holder of the link to the core.
+    """
 
     def __init__(self, settings: RuntimeSettings, *, command_stream: BinaryIO | None = None) -> None:
         """Raises CertificateError. Command lines go to `command_stream`, without it nowhere."""
         self.settings = settings
-        self.metrics = GatewayMetrics(settings.gateway, CollectorRegistry())
+        self.metrics = GatewayMetrics(settings.gateway, new_registry(settings.gateway))
+        self._expiries = CertificateMetrics(self.metrics.registry)
         self.commands = CommandLog(settings.gateway, command_stream, form=settings.log_format)
         self.certificates = Certificates(settings.certificates) if settings.certificates else None
         self.limiter = ConnectionLimiter(settings.limits)
@@ -79,7 +85,7 @@ class Runtime:
         self.listeners: list[Listener] = []
         self.metrics_port = 0
         self._handed = sockets.activated(os.environ)
-        self._ready = False
+        self.readiness = Readiness(gateway="not started yet", core="not asked yet")
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -88,12 +94,12 @@ class Runtime:
 
         SIGTERM and SIGINT set `draining`; SIGHUP reads the certificates again. Raises CertificateError, OSError.
         """
-        logging.configure(form=settings.log_format, level=settings.log_level)
+        logs.configure(settings.gateway, form=settings.log_format, level=settings.log_level)
         if settings.log_level in ("info", "debug") and settings.log_commands:
             runtime = cls(settings, command_stream=sys.stderr.buffer)
         else:
             runtime = cls(settings)
-        server = MetricsServer(runtime.metrics.registry, lambda: runtime._ready and not runtime.draining.is_set())
+        server = HttpServer(pages(runtime.metrics.registry, runtime.readiness))
         if settings.metrics_port is not None:
             await server.start(settings.metrics_host, settings.metrics_port)
             runtime.metrics_port = server.port
@@ -103,7 +109,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, runtime.draining.set)
+                loop.add_signal_handler(number, runtime.end)
             loop.add_signal_handler(signal.SIGHUP, runtime.reload_certificates)
         try:
             yield runtime
@@ -117,9 +123,14 @@ class Runtime:
             await server.stop()
             runtime.commands.flush()
 
-    def ready(self, ready: bool) -> None:
-        """Says whether clients can be served now; `/readyz` shows it."""
-        self._ready = ready
+    def started(self) -> None:
+        """Says that the gateway accepts clients; `/readyz` shows it."""
+        self.readiness.set("gateway", "")
+
+    def end(self) -> None:
+        """Sets `draining`: the gateway stops accepting, finishes and returns."""
+        self.readiness.set("gateway", "draining")
+        self.draining.set()
 
     def reload_certificates(self) -> None:
         """Reads all certificates again."""
@@ -179,7 +190,7 @@ class Runtime:
 
     async def drain(self) -> None:
         """Ends all listeners and their sessions, within `drain_seconds`."""
-        self.draining.set()
+        self.end()
         listeners, self.listeners = self.listeners, []
         await asyncio.gather(*(listener.drain(self.settings.drain_seconds) for listener in listeners))
 
@@ -213,4 +224,4 @@ class Runtime:
 
     def _show_expiry(self) -> None:
         if self.certificates is not None:
-            self.metrics.certificates(self.certificates.days_left(datetime.now(UTC)))
+            self._expiries.show(self.certificates.expiries())

@@ -12,7 +12,8 @@ from pathlib import Path
 import structlog
 from cryptography import x509
 
-WARNING_DAYS = 14.0
+from restante_process.certificates import Expiry, names
+
 log = structlog.get_logger("tls")
 
 
@@ -92,18 +93,18 @@ class Certificates:
         self._publish()
         return good
 
-    def days_left(self, now: datetime) -> dict[str, float]:
-        """Days until each certificate expires, negative afterwards, by the first name in it."""
-        return {
-            pair.names[0] if pair.names else str(files.certificate): (pair.not_after - now).total_seconds() / 86_400
+    def expiries(self) -> list[Expiry]:
+        """When each certificate in use expires."""
+        return [
+            Expiry(pair.names[0] if pair.names else str(files.certificate), pair.not_after)
             for files, pair in zip(self._files, self._pairs, strict=True)
-        }
+        ]
 
     def warn_of_expiry(self, now: datetime) -> None:
-        """Logs a warning for every certificate with less than 14 days left."""
-        for name, days in self.days_left(now).items():
-            if days < WARNING_DAYS:
-                log.warning("certificate expires soon", name=name, days=round(days, 1))
+        """Logs a warning for every certificate that has expired or soon will."""
+        for each in self.expiries():
+            if warning := each.warning(now):
+                log.warning(warning, name=each.name)
 
     async def watch(self, *, every_seconds: float = 30.0, after_check: Callable[[], None] = lambda: None) -> None:
         """Looks for changed files until cancelled, and warns of expiry once a day; `after_check` updates metrics."""
@@ -146,13 +147,5 @@ def _load(files: CertificateFiles) -> _Pair:
         raise CertificateError(reason or "cannot be read") from None
     except ValueError as error:
         raise CertificateError(str(error)) from None
-    names = tuple(host.lower() for host in files.hosts) or _names(leaf)
-    return _Pair(context, names, leaf.not_valid_after_utc)
-
-
-def _names(leaf: x509.Certificate) -> tuple[str, ...]:
-    try:
-        subject = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(name.lower() for name in subject.get_values_for_type(x509.DNSName))
+    hosts = tuple(host.lower() for host in files.hosts) or names(leaf)
+    return _Pair(context, hosts, leaf.not_valid_after_utc)

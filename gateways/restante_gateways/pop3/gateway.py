@@ -74,6 +74,6 @@ async def run(settings: Pop3Settings, core: CoreLink, runtime: Runtime) -> None:
     gateway = Pop3Gateway(core, runtime)
     core.watch.on_sessions_ended(gateway.sessions_ended)
     runtime.listen_streams(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
-    runtime.ready(True)
+    runtime.started()
     await runtime.draining.wait()
     await runtime.drain()

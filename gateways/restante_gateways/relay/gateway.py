@@ -111,5 +111,5 @@ class Relay:
 async def run(settings: RelaySettings, core: CoreLink, runtime: Runtime) -> None:
     """Serves until `runtime.draining` is set, then drains. Raises ValueError."""
     relay = Relay(settings, core, RelayMetrics(runtime.metrics.registry))
-    runtime.ready(True)
+    runtime.started()
     await relay.run(runtime.draining)

@@ -68,7 +68,7 @@ async def run(settings: SmtpSettings, core: CoreLink, runtime: Runtime) -> None:
     upstream = Upstream(core)
     core.watch.on_sessions_ended(upstream.sessions_ended)
     listen(settings, upstream, runtime)
-    runtime.ready(True)
+    runtime.started()
     await runtime.draining.wait()
     await runtime.drain()
 

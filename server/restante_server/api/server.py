@@ -106,9 +106,14 @@ class ApiServer:
                     ports.append(server.add_insecure_port(listener.address))
             await server.start()
             self._servers.append(server)
-        for name in ("", *(service.full_name for service in SERVICES)):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self.set_serving(True)
         return ports
+
+    async def set_serving(self, serving: bool) -> None:
+        """Say by grpc.health.v1 whether calls can be answered now. Once draining, the answer stays no."""
+        state = health_pb2.HealthCheckResponse
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, state.SERVING if serving else state.NOT_SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
         """Announce it, let what runs finish, then end."""

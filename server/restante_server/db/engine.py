@@ -9,7 +9,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from sqlalchemy import URL, Connection, Engine, make_url
 
-from restante.errors import Draining
+from restante.errors import Draining, StoreBusy
 from restante_server.db.backend import Backend, Features
 from restante_server.db.clock import Clock
 from restante_server.db.errors import UnsupportedDatabase
@@ -44,6 +44,7 @@ class Settings:
 class _Started:
     pipeline: Pipeline
     reads: ReadPool
+    probe: ReadPool  # one thread of its own, so that it answers however many reads wait
     loop: asyncio.AbstractEventLoop
 
 
@@ -64,6 +65,7 @@ class Database:
         self._marks = Marks()
         self._started: _Started | None = None
         self._closed = False
+        self._look: asyncio.Future[list[Any]] | None = None
 
     @property
     def dialect(self) -> str:
@@ -155,6 +157,23 @@ class Database:
             if after is None:
                 return
 
+    async def problem(self, seconds: float) -> str:
+        """What stands against using the database now, looked at within `seconds`; empty when nothing does.
+
+        A look that has not come back is not repeated: the next call waits for it again.
+        """
+        if self._look is None:
+            self._look = asyncio.ensure_future(self._start().probe.run([_look], None))
+        done, _ = await asyncio.wait([self._look], timeout=seconds)
+        if not done:
+            return f"it did not answer within {seconds:.0f} s"
+        look, self._look = self._look, None
+        try:
+            (outcome,) = look.result()
+        except StoreBusy:
+            return "it cannot be reached"
+        return f"the look at it failed: {type(outcome).__name__}" if isinstance(outcome, Exception) else outcome
+
     async def close(self) -> None:
         """Finishes what was begun, takes nothing new, closes every connection. A second call does nothing."""
         if self._closed:
@@ -162,7 +181,10 @@ class Database:
         self._closed = True
         if self._started is not None:
             await self._started.pipeline.close()
+            if self._look is not None:
+                self._look.cancel()
             await self._started.reads.close()
+            await self._started.probe.close()
         await asyncio.to_thread(self._backend.close)
 
     def _start(self) -> _Started:
@@ -187,9 +209,18 @@ class Database:
                 ReadPool(
                     self._backend, handover, settings.readers, settings.max_waiting_reads, self._observer, self._clock
                 ),
+                ReadPool(self._backend, handover, 1, 1, Observer(), self._clock),
                 loop,
             )
         return self._started
+
+
+def _look(tx: Connection) -> str:
+    """What stands against using the database behind this connection."""
+    if tx.dialect.name == "postgresql" and tx.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
+        return "it is a standby, which takes no writes"
+    tx.exec_driver_sql("SELECT 1").scalar_one()
+    return ""
 
 
 def open_database(

@@ -22,6 +22,7 @@ from restante_server.db.hooks import Observer
 
 log = logging.getLogger(__name__)
 
+_CLOSE_SECONDS = 10.0  # for a statement that cannot be interrupted because its server does not answer
 _INSIST_SECONDS = 0.05  # an interrupt that fell between two statements is repeated
 
 Reading = Callable[[Connection], Any]
@@ -104,13 +105,14 @@ class ReadPool:
         return job
 
     async def close(self) -> None:
-        """Takes no new reads, finishes those it has, ends the threads."""
+        """Takes no new reads, finishes those it has, ends the threads; one that hangs is left to the process's end."""
         if not self._closing:
             self._closing = True
             for _ in self._threads:
                 self._jobs.put(None)
+            until = time.monotonic() + _CLOSE_SECONDS
             for thread in self._threads:
-                await asyncio.to_thread(thread.join)
+                await asyncio.to_thread(thread.join, max(0.0, until - time.monotonic()))
 
     def _expire(self, job: Job) -> None:
         if job.tell is not None:
@@ -162,8 +164,8 @@ class _ReaderThread:
         self._thread = threading.Thread(target=self._work, name=f"restante-read-{number}", daemon=True)
         self._thread.start()
 
-    def join(self) -> None:
-        self._thread.join()
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
 
     def interrupt(self, job: Job) -> None:
         with self._guard:

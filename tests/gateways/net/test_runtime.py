@@ -28,7 +28,7 @@ async def session(connection: Connection) -> None:
 
 async def get(port: int, path: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET " + path + b" HTTP/1.1\r\n\r\n")
+    writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = await reader.read()
     writer.close()
     return answer
@@ -46,7 +46,9 @@ async def test_a_process_listens_shows_itself_and_drains_on_sigterm(
             where = runtime.addresses()
             assert list(where) == ["pop3", "pop3s", "plain"]
             assert b" 503 " in await get(runtime.metrics_port, b"/readyz")
-            runtime.ready(True)
+            runtime.started()
+            assert b"core: not asked yet" in await get(runtime.metrics_port, b"/readyz")
+            runtime.readiness.set("core", "")
             assert b" 200 " in await get(runtime.metrics_port, b"/readyz")
             reader, _ = await asyncio.open_connection(*where["pop3"][0])
             assert await reader.readline() == b"pop3 1\r\n"
@@ -61,7 +63,7 @@ async def test_a_process_listens_shows_itself_and_drains_on_sigterm(
             secure_writer.close()
             await asyncio.sleep(0)
             page = await get(runtime.metrics_port, b"/metrics")
-            assert b'restante_gateway_certificate_expiry_days{name="mail.example.test"} 9.9' in page
+            assert b'restante_certificate_expiry_timestamp_seconds{name="mail.example.test"} 1.' in page
             os.kill(os.getpid(), signal.SIGHUP)
             await asyncio.sleep(0.05)
             assert not runtime.draining.is_set()
@@ -73,7 +75,7 @@ async def test_a_process_listens_shows_itself_and_drains_on_sigterm(
         structlog.reset_defaults()
     logged = capfd.readouterr().err
     assert "certificate loaded" in logged
-    assert "certificate expires soon" in logged
+    assert "the certificate of mail.example.test expires on" in logged
 
 
 async def test_tls_without_a_certificate_is_an_error_that_names_the_listener() -> None:

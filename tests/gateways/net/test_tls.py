@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -139,10 +139,11 @@ def test_expiry_is_told_in_days_and_warned_of_under_14(make_pair: MakePair) -> N
         [make_pair("long", "long.example.test", days=90), make_pair("short", "short.example.test", days=13.5)]
     )
     now = datetime.now(UTC)
-    days = certificates.days_left(now)
-    assert days["long.example.test"] == pytest.approx(90, abs=0.1)
-    assert days["short.example.test"] == pytest.approx(13.5, abs=0.1)
-    assert certificates.days_left(now + timedelta(days=20))["short.example.test"] < 0
+    days = {each.name: each.days_left(now) for each in certificates.expiries()}
+    assert days == {
+        "long.example.test": pytest.approx(90, abs=0.1),
+        "short.example.test": pytest.approx(13.5, abs=0.1),
+    }
     with capture_logs() as logs:
         certificates.warn_of_expiry(now)
     assert [(line["log_level"], line["name"]) for line in logs] == [("warning", "short.example.test")]

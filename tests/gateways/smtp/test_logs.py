@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Literal
 
 import pytest
 import structlog
 
-from restante_gateways.net import logging
 from restante_gateways.net.logging import CommandLog
+from restante_process import logs
 from tests.gateways.smtp.conftest import Gateway
 
 SECRETS = ("nobody@example.test", "dora@example.net", "Zm9vYmFy", "alice-demo", "AGFsaWNl", "the-inside-of-a-letter")
@@ -17,9 +18,9 @@ SECRETS = ("nobody@example.test", "dora@example.net", "Zm9vYmFy", "alice-demo", 
 
 @pytest.mark.parametrize("form", ["json", "console"])
 async def test_no_content_no_secret_no_unknown_name_is_logged(
-    gateway: Gateway, form: str, capfd: pytest.CaptureFixture[str]
+    gateway: Gateway, form: Literal["json", "console"], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    logging.configure(form=form, level="debug")
+    logs.configure("smtp", form=form, level="debug")
     lines = io.BytesIO()
     gateway.runtime.commands = CommandLog("smtp", lines)
     try:

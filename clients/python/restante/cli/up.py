@@ -175,13 +175,14 @@ def _asked_to_end() -> asyncio.Event:
 async def _ready(settings: config.Config, child: Child, ended: asyncio.Event) -> None:
     """Wait until a child serves, or the end is wanted. Raises click.ClickException when it does not come up."""
     port: int = getattr(settings.health, child.name)
-    if await health.wait_until_ready(settings.health.host, port, START_SECONDS, ended, child.died) or ended.is_set():
+    problem = await health.wait_until_ready(settings.health.host, port, START_SECONDS, ended, child.died)
+    if not problem or ended.is_set():
         return
     if child.died.is_set():
         raise click.ClickException(
             f"{child.name} could not start (status {child.last_status}); the lines above say why"
         )
-    raise click.ClickException(f"{child.name} was not ready within {START_SECONDS:.0f} s")
+    raise click.ClickException(f"{child.name} was not ready within {START_SECONDS:.0f} s: {problem}")
 
 
 @click.command("up")
