@@ -92,6 +92,7 @@ ALLOWED: dict[str, set[str]] = {
     "FolderService/UpdateFolder": MAIL,
     "FolderService/DeleteFolder": MAIL,
     "FolderService/OpenFolder": MAIL,
+    "FolderService/GetChangeNumbers": MAIL | {"imap gateway"},
     "FolderService/ReadFolderChanges": MAIL,
     "FolderService/ClaimRecent": MAIL,
     "FolderService/SetSubscription": MAIL,

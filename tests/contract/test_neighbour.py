@@ -271,6 +271,24 @@ def authenticate(world: World) -> list[Try]:
     ]
 
 
+def numbers(world: World) -> list[Try]:
+    """Hers, between two of his own: she has a session, which he does not know, and he has his."""
+    alice = world.alice
+    followed = [
+        folder_pb2.FollowedFolder(folder_id=alice.folder_id),
+        folder_pb2.FollowedFolder(mailbox_id=alice.mailbox_id, folder_id=alice.folder_id),
+        folder_pb2.FollowedFolder(folder_id=alice.folder_id),
+    ]
+
+    def only_his_own(answer: Any) -> bool:
+        (hers,) = answer.refused
+        mine, refused, again = answer.change_numbers
+        assert isinstance(errors.from_status(hers.status), errors.MailboxNotFound) and hers.index == 1
+        return bool(mine and mine == again and not refused)
+
+    return [Try(folder_pb2.GetChangeNumbersRequest(folders=followed), answer=only_his_own)]
+
+
 def watch(world: World, *, fixed: bool = False) -> list[Try]:
     alice = world.alice
     wanted = [
@@ -363,6 +381,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
             folder_id=world.alice.folder_id, role=folder_pb2.FOLDER_ROLE_UNSPECIFIED
         )
     ),
+    "FolderService/GetChangeNumbers": numbers,
     "FolderService/ReadFolderChanges": against(
         lambda world: folder_pb2.ReadFolderChangesRequest(folder_id=world.alice.folder_id)
     ),
@@ -592,6 +611,15 @@ async def test_no_stream_reaches_a_neighbour(world: World, rpc: str) -> None:
         token = (await world.core.session("bob", one.scope)).session_token
         judge(world, one, await as_a_stream(world, rpc, one, token))
         assert await kept(world) == before, one.request
+
+
+@together
+async def test_no_operation_follows_a_folder_of_a_neighbours(world: World) -> None:
+    bob = (await world.core.session("bob")).session_token
+    own = folder_pb2.GetFolderRequest(folder_id=world.bob.folder_id)
+    hers = {"followed_mailbox_id": world.alice.mailbox_id, "followed_folder_id": world.alice.folder_id}
+    (result,) = await world.core.operate(operation("FolderService/GetFolder", own, token=bob, **hers))
+    assert not result.HasField("status") and not result.followed_change_number
 
 
 @together

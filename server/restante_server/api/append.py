@@ -111,6 +111,7 @@ def _appended(
         line_ends_changed=line_ends_changed,
         folder_id=folder_id,
         commit=convert.commit_token(call, mailbox_id, placed.change_number),
+        since_change_number=placed.since,
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from restante_server.api.followed import ChangeNumbers, Read
 from restante_server.db.engine import Database
-from restante_server.db.marks import DIRECTORY
+from restante_server.db.marks import DIRECTORY, IN_DOUBT
 from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
 from restante_server.store.garbage import Collector
 
@@ -38,13 +39,20 @@ class Core:
     dispatcher: Dispatcher = field(init=False)  # made with the core in hand
     recipients: KnownRecipients = field(init=False)
     collector: Collector = field(init=False)
+    numbers: ChangeNumbers = field(init=False)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _on_drain: set[Callable[[], None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.collector = Collector(self.db, self.contents.directory)
-        self.recipients = KnownRecipients(SECONDS_ALONE if self.db.dialect == "sqlite" else SECONDS)
+        self.recipients = KnownRecipients(SECONDS_ALONE if self.db.alone else SECONDS)
         self.db.when_committed(DIRECTORY, self.recipients.forget)
+        self.numbers = ChangeNumbers(self._begin_read, alone=self.db.alone)
+        self.db.when_committed(IN_DOUBT, self.numbers.forget)
+        self.notifier.on_commit(self.numbers.note)
+
+    def _begin_read(self, read: Callable[[], Read]) -> asyncio.Future[Any]:
+        return self.dispatcher.begin_read(read)  # which does not exist yet when this is handed out
 
     def hold(self, task: asyncio.Task[Any]) -> None:
         """Keep a task from being forgotten while it runs."""

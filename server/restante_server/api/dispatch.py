@@ -23,6 +23,7 @@ from restante.errors import (
     Internal,
     RestanteError,
 )
+from restante_server.api import access
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, Call, Caller
 from restante_server.api.core import Core
 from restante_server.api.registry import Handler, Kind
@@ -46,10 +47,14 @@ class ReadBatch:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._waiting: list[tuple[Callable[[Connection], Any], asyncio.Future[Any], float]] = []
+        self._waiting: list[tuple[Callable[[], Callable[[Connection], Any]], asyncio.Future[Any], float]] = []
 
     def add(self, function: Callable[[Connection], Any], deadline: float) -> asyncio.Future[Any]:
         """The outcome of a read that begins with this turn of the loop. Cancelling the future gives it up."""
+        return self.add_late(lambda: function, deadline)
+
+    def add_late(self, function: Callable[[], Callable[[Connection], Any]], deadline: float) -> asyncio.Future[Any]:
+        """The same for a read that is made, by `function`, when the batch begins."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if not self._waiting:
@@ -65,7 +70,7 @@ class ReadBatch:
         deadline = max(entry[2] for entry in wanted)
         tell = partial(_tell_each, [entry[1] for entry in wanted])
         try:
-            self._core.db.start_reads([entry[0] for entry in wanted], tell, deadline=deadline)
+            self._core.db.start_reads([entry[0]() for entry in wanted], tell, deadline=deadline)
         except RestanteError as error:
             tell(error)
 
@@ -116,6 +121,19 @@ class Dispatcher:
         """A read of the core's own accord that shares a thread hop with whatever else is ready."""
         result: R = await self._reads.add(function, time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
         return result
+
+    def begin_read(self, function: Callable[[], Callable[[Connection], Any]]) -> asyncio.Future[Any]:
+        """The same for a read that is made, by `function`, when all of this turn of the loop are together."""
+        return self._reads.add_late(function, time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
+
+    def followed(self, caller: Caller, mailbox_id: int, folder_id: int) -> int | asyncio.Future[int]:
+        """The change number of a folder that a client keeps a view of; 0 when the caller may not see it."""
+        try:
+            access.MAIL_SESSION(caller)
+            place = access.mailbox_id(caller, mailbox_id), folder_id
+        except RestanteError:
+            return 0
+        return self.core.numbers.of(place)
 
     async def _run(self, handler: Handler, call: Call, request: Any) -> Any:
         match handler.kind:

@@ -84,6 +84,9 @@ class _Flight:
     client_address: str
     deadline: float
     independent: bool
+    followed_mailbox_id: int
+    followed_folder_id: int
+    followed_change_number: int = 0
     task: asyncio.Task[OperationResult] | None = None
     cancelled: bool = False
 
@@ -98,6 +101,14 @@ class _Session:
     waiting: deque[_Flight] = field(default_factory=deque)
     running: _Flight | None = None
     in_flight: int = 0
+
+
+async def _if_told(number: asyncio.Future[int]) -> int:
+    """0 when the store could not tell: that is no failure of the operation that it came with."""
+    try:
+        return await number
+    except RestanteError:
+        return 0
 
 
 class Execution:
@@ -191,6 +202,8 @@ class Execution:
             client_address=operation.client_address,
             deadline=arrived + min(max(seconds, 0.0), MAX_TIMEOUT_SECONDS),
             independent=operation.independent,
+            followed_mailbox_id=operation.followed_mailbox_id,
+            followed_folder_id=operation.followed_folder_id,
         )
         session = self._sessions.get(flight.token) or _Session()
         problem = self._problem(flight, session)
@@ -227,10 +240,18 @@ class Execution:
         if time.monotonic() >= flight.deadline:
             raise DeadlineExceeded
         caller = await self._identify(flight.token, flight.client_address)
-        response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
+        if not flight.followed_folder_id:
+            response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
+        else:
+            # As the operation comes: a change of its own is told in its own answer.
+            number = self._dispatcher.followed(caller, flight.followed_mailbox_id, flight.followed_folder_id)
+            try:
+                response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
+            finally:
+                flight.followed_change_number = number if isinstance(number, int) else await _if_told(number)
         if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # what is written is answered whole
             raise ResultTooLarge(rpc=STREAMING_TWIN.get(flight.field, ""), limit_octets=MAX_RESULT_OCTETS)
-        result = OperationResult(operation_id=flight.operation_id)
+        result = OperationResult(operation_id=flight.operation_id, followed_change_number=flight.followed_change_number)
         getattr(result, flight.field).CopyFrom(response)
         return result
 
@@ -238,7 +259,7 @@ class Execution:
         if task.cancelled():
             self._answer(flight.operation_id, to_status(Cancelled()))
         elif isinstance(error := task.exception(), Exception):
-            self._answer(flight.operation_id, to_status(translate(error, flight.field)))
+            self._answer(flight.operation_id, to_status(translate(error, flight.field)), flight.followed_change_number)
         else:
             self._put(task.result())
         self._finish(flight, session)
@@ -272,8 +293,10 @@ class Execution:
         if flight.task is not None and UNARY[flight.field].only_reads:
             flight.task.cancel()  # a write that has begun is left to finish: its outcome matters
 
-    def _answer(self, operation_id: int, status: status_pb2.Status) -> None:
-        self._put(OperationResult(operation_id=operation_id, status=status))
+    def _answer(self, operation_id: int, status: status_pb2.Status, followed_change_number: int = 0) -> None:
+        self._put(
+            OperationResult(operation_id=operation_id, status=status, followed_change_number=followed_change_number)
+        )
 
     def _put(self, result: OperationResult) -> None:
         octets = result.ByteSize()

@@ -7,18 +7,22 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from restante.errors import EpochChanged, FolderNotFound, InvalidArgument
+from restante.errors import EpochChanged, FolderNotFound, InvalidArgument, RestanteError, to_status
 from restante.v1 import folder_pb2 as v1
 from restante.v1 import methods
+from restante.v1.session_pb2 import Scope
 from restante_server.api import convert, pages
-from restante_server.api.access import MAIL_SESSION, READ_SESSION
+from restante_server.api.access import MAIL_SESSION, READ_SESSION, identities
+from restante_server.api.access import mailbox_id as mailbox_of
 from restante_server.api.caller import Call
-from restante_server.api.registry import read, stream, write
+from restante_server.api.registry import direct, read, stream, write
 from restante_server.store import changes, folders, mailboxes, removal, rows, subscriptions
-from restante_server.store.changes import FolderDelta
+from restante_server.store.changes import FolderDelta, Place
 from restante_server.store.folders import FolderFacts
 
 ROWS_AT_ONCE = 6_000  # of a snapshot: below 256 KiB however large the numbers are, keywords aside
+MOST_FOLLOWED = 256  # folders of one GetChangeNumbers: all refused they still fit a result
+FOLLOWERS = identities("imap", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))
 KEYWORD_OCTETS = 64 << 10  # of the keyword table of one message
 
 
@@ -129,6 +133,32 @@ def read_folder_changes(
     mailbox_id = call.mailbox_id(request.mailbox_id)
     delta = changes.folder_changes(tx, mailbox_id, request.folder_id, request.since_change_number)
     return v1.ReadFolderChangesResponse(changes=convert.folder_changes(delta))
+
+
+@direct(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=True)
+async def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) -> v1.GetChangeNumbersResponse:
+    if len(request.folders) > MOST_FOLLOWED:
+        raise InvalidArgument(field="folders", problem=f"more than {MOST_FOLLOWED}")
+    answer = v1.GetChangeNumbersResponse(epoch=call.core.epoch)
+    places = [await _place(call, wanted) for wanted in request.folders]
+    numbers = [0 if isinstance(place, RestanteError) else call.core.numbers.of(place) for place in places]
+    for index, (place, number) in enumerate(zip(places, numbers, strict=True)):
+        told = number if isinstance(number, int) else await number
+        answer.change_numbers.append(told)
+        if not told:
+            why = place if isinstance(place, RestanteError) else FolderNotFound(folder_id=place[1])
+            answer.refused.append(v1.RefusedFolder(index=index, status=to_status(why)))
+    return answer
+
+
+async def _place(call: Call, wanted: v1.FollowedFolder) -> Place | RestanteError:
+    """Where a folder is, or why its session may not see it."""
+    try:
+        caller = await call.core.authenticator.session(wanted.session_token, call.caller)
+        MAIL_SESSION(caller)
+        return mailbox_of(caller, wanted.mailbox_id), wanted.folder_id
+    except RestanteError as error:
+        return error
 
 
 @write(methods.CLAIM_RECENT, rule=MAIL_SESSION)

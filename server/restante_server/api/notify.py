@@ -44,7 +44,7 @@ class Notifier:
         self._watched: dict[int, set[Watched]] = {}
         self._known: dict[int, int] = {}  # mailbox: the highest change number told
         self._endings: set[Callable[[SessionsEnded], None]] = set()
-        self._abroad: list[Callable[[Mapping[int, Touched]], None]] = []
+        self._on_commit: list[Callable[[Mapping[int, Touched]], None]] = []
 
     def watch(self, mailbox_id: int, hint: Hint) -> Watched:
         """Begin to watch; end with `forget`."""
@@ -62,9 +62,11 @@ class Notifier:
                 self._known.pop(watched.mailbox_id, None)
 
     def changed(self, touched: Mapping[int, Touched]) -> None:
-        """A commit of this core, in commit order."""
+        """A commit of this core, in commit order, before its writer is answered."""
+        for tell in self._on_commit:
+            tell(touched)
         for mailbox_id, what in touched.items():
-            folder_ids = frozenset(what.folder_ids)
+            folder_ids = frozenset(what.folders)
             self.hint(
                 mailbox_id,
                 what.change_number,
@@ -73,8 +75,6 @@ class Notifier:
                 answered=what.answered,
                 deltas=what.deltas,
             )
-        for tell in self._abroad:
-            tell(touched)
 
     def hint(
         self,
@@ -98,9 +98,9 @@ class Notifier:
             for watched in tuple(among):
                 watched.hint(change_number, folder_ids if complete else frozenset(), answered and complete, deltas)
 
-    def tell_abroad(self, tell: Callable[[Mapping[int, Touched]], None]) -> None:
-        """Pass commits of this core on to the others."""
-        self._abroad.append(tell)
+    def on_commit(self, tell: Callable[[Mapping[int, Touched]], None]) -> None:
+        """Be told of each commit of this core, before those who watch. Must not block."""
+        self._on_commit.append(tell)
 
     def on_sessions_ended(self, told: Callable[[SessionsEnded], None]) -> Callable[[], None]:
         """Be told of ended sessions; returns how to stop."""

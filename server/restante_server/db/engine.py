@@ -73,6 +73,11 @@ class Database:
         return self._backend.name
 
     @property
+    def alone(self) -> bool:
+        """Whether no other process writes to the store: a core that opens SQLite holds the lock of its directory."""
+        return self._backend.name == "sqlite"
+
+    @property
     def features(self) -> Features:
         return self._backend.features
 

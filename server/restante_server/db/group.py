@@ -17,7 +17,7 @@ from restante_server.db.backend import Backend, LockRows, Savepoint, Verdict
 from restante_server.db.clock import Clock, use
 from restante_server.db.errors import CommitFailed, DatabaseError
 from restante_server.db.hooks import FaultHooks
-from restante_server.db.marks import Marks, take
+from restante_server.db.marks import IN_DOUBT, Marks, take
 from restante_server.db.operation import Mergeable, Operation, sets
 
 log = logging.getLogger(__name__)
@@ -278,7 +278,7 @@ class GroupRunner:
             self._roll_back(transaction)
             if verdict is Verdict.REPLAY:  # the database itself says that nothing stands
                 raise _Again(error, reconnect=False) from error
-            self._marks.tell(marked)  # it may stand
+            self._marks.tell({*marked, IN_DOUBT})  # it may stand
             self.disconnect()
             for item in group:
                 if item.error is None:

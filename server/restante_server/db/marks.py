@@ -14,6 +14,10 @@ from sqlalchemy import Connection
 DIRECTORY: Final = "directory"
 """What an address stands for has changed, or a quota."""
 
+IN_DOUBT: Final = "in doubt"
+"""It is not known whether a commit stands: what memory has of any mailbox may be behind. No transaction marks this
+itself; the group tells it when the answer to a commit is lost."""
+
 _KEY: Final = "restante.marks"
 
 

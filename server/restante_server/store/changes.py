@@ -6,21 +6,23 @@ folders remember the last number that changed them; removals leave tombstones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, ResultTooLarge
 from restante_server.db import prepared
 from restante_server.db.schema import folder, mailbox, message, store, tombstone
 from restante_server.store.idset import EMPTY, IdSet
+from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 MOST_CHANGED = 50_000  # messages in one FolderDelta
 MOST_NOTED = 256  # messages in one that is kept for those who watch
 _TOUCHED = "restante.touched"
+Place = tuple[int, int]  # mailbox and folder
 
 
 class Removal(IntEnum):
@@ -37,7 +39,7 @@ class Touched:
     """What one transaction did to one mailbox."""
 
     change_number: int  # the highest
-    folder_ids: set[int] = field(default_factory=set)
+    folders: dict[int, int] = field(default_factory=dict)  # {folder: the highest it was given}
     first: int = 0  # the lowest change number noted; what lies between belongs to the transaction too
     answered: bool = False  # who made the change is told of it with the answer: others need not be told in haste
     deltas: dict[int, FolderDelta] = field(default_factory=dict)  # all that happened to a folder, where that is at hand
@@ -179,6 +181,14 @@ _raise_history = (
     .values(history_from=bindparam("newest"))
 )
 _epoch = select(store.c.epoch)
+_places = JsonRows("places")
+_of_folders = select(folder.c.mailbox_id, folder.c.folder_id, folder.c.change_number).select_from(
+    join_from(
+        _places.rows,
+        folder,
+        and_(folder.c.mailbox_id == _places.item(0), folder.c.folder_id == _places.item(1)),
+    )
+)
 
 
 def next_number(tx: Connection, mailbox_id: int) -> int:
@@ -194,17 +204,17 @@ def next_number(tx: Connection, mailbox_id: int) -> int:
 
 
 def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int) -> None:
-    """Note that this transaction changed these folders, for those who watch."""
+    """Note that this transaction gave the mailbox, and these folders, a change number; the folders' rows have it."""
     touched: dict[int, Touched] = tx.info.setdefault(_TOUCHED, {})
     known = touched.get(mailbox_id)
     if known is None:
-        touched[mailbox_id] = Touched(change_number, set(folder_ids), change_number)
+        known = touched[mailbox_id] = Touched(change_number, first=change_number)
     else:
         known.first = min(known.first, change_number)
         known.change_number = max(known.change_number, change_number)
-        known.folder_ids.update(folder_ids)
-        for folder_id in folder_ids:
-            known.deltas.pop(folder_id, None)  # it is no longer all that happened
+    for folder_id in folder_ids:
+        known.folders[folder_id] = max(change_number, known.folders.get(folder_id, 0))
+        known.deltas.pop(folder_id, None)  # it is no longer all that happened
 
 
 def note_delta(tx: Connection, mailbox_id: int, delta: FolderDelta) -> None:
@@ -215,7 +225,7 @@ def note_delta(tx: Connection, mailbox_id: int, delta: FolderDelta) -> None:
     """
     touched: dict[int, Touched] = tx.info.get(_TOUCHED, {})
     known = touched.get(mailbox_id)
-    if known is not None and delta.folder_id in known.folder_ids and len(delta.uids) <= MOST_NOTED:
+    if known is not None and delta.folder_id in known.folders and len(delta.uids) <= MOST_NOTED:
         known.deltas[delta.folder_id] = delta
 
 
@@ -296,6 +306,12 @@ def folder_changes(
 
 def _columns(rows: Sequence[Any]) -> Sequence[Any]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(5)]
+
+
+def of_folders(tx: Connection, places: Iterable[Place]) -> dict[Place, int]:
+    """The change numbers of these folders; those that are not there are left out."""
+    rows = prepared.rows(tx, _of_folders, {"places": encode_rows(places)})
+    return {(mailbox_id, folder_id): number for mailbox_id, folder_id, number in rows}
 
 
 def removals(tx: Connection, mailbox_id: int, since: int) -> list[Tombstone]:

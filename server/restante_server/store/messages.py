@@ -59,6 +59,7 @@ class Placed(NamedTuple):
     uid: int
     uid_validity: int
     change_number: int
+    since: int = 0  # the folder's change number before; 0: not known any more
 
 
 @dataclass(slots=True)
@@ -171,6 +172,7 @@ def place(tx: Connection, placements: Sequence[Placement], *, within_quota: bool
             target.uid_next + target.count,
             target.uid_validity,
             owner.change_number + 1,
+            target.change_number,
         )
         owner.count += 1
         owner.octets += size

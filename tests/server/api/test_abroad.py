@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_left_for_the_next() -> None:
 
 
 def test_a_commit_told_late_takes_nothing_back() -> None:
-    core = Abroad("postgresql:///nowhere", cast(Any, SimpleNamespace(tell_abroad=lambda tell: None)))
+    core = Abroad("postgresql:///nowhere", cast(Any, SimpleNamespace(on_commit=lambda tell: None)))
     core.tell({7: Touched(6), 9: Touched(3)})
     core.tell({7: Touched(5), 9: Touched(4)})  # one lane's effects may come after another's
     assert core._waiting == {7: 6, 9: 4}

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, make_url, select, update
 from restante.errors import StoreBusy, StoreFull
 from restante_server.db.engine import Database, Settings, open_database
 from restante_server.db.errors import CommitFailed
-from restante_server.db.marks import mark
+from restante_server.db.marks import IN_DOUBT, mark
 from restante_server.db.operation import Call
 from restante_server.db.postgresql import PostgresSettings
 from tests.harness.faults import DatabaseFaults, Fault, fill_disk, free_disk, raising, write_lock
@@ -138,6 +138,18 @@ async def test_a_mark_is_told_also_when_nobody_knows_whether_the_commit_stands(
     assert told == ["seen", "seen"]
     assert await db.write(Add(1, "c")) == 2
     assert told == ["seen", "seen"]
+
+
+async def test_who_keeps_something_in_memory_is_told_of_every_commit_in_doubt(
+    db: Database, faults: DatabaseFaults
+) -> None:
+    told: list[str] = []
+    db.when_committed(IN_DOUBT, lambda: told.append(IN_DOUBT))
+    assert await db.write(Add(1, "a")) == 1
+    faults.after = [raising(OSError("the answer was lost"))]
+    with pytest.raises(CommitFailed):
+        await db.write(Add(1, "b"))
+    assert told == [IN_DOUBT]
 
 
 @only_postgres

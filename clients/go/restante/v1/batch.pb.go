@@ -32,6 +32,10 @@ type Operation struct {
 	TimeoutMilliseconds int32                  `protobuf:"varint,3,opt,name=timeout_milliseconds,json=timeoutMilliseconds,proto3" json:"timeout_milliseconds,omitempty"` // Time it may take from its arrival; 0: 30 seconds. At most 10 minutes.
 	Independent         bool                   `protobuf:"varint,4,opt,name=independent,proto3" json:"independent,omitempty"`                                            // May begin before those sent earlier have answered.
 	ClientAddress       string                 `protobuf:"bytes,5,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`                    // IP address of the client. Gateways only.
+	// A folder that the session keeps a view of: the answer tells its change number, for nothing. See
+	// FolderService.GetChangeNumbers; 0: none.
+	FollowedFolderId  int64 `protobuf:"varint,6,opt,name=followed_folder_id,json=followedFolderId,proto3" json:"followed_folder_id,omitempty"`
+	FollowedMailboxId int64 `protobuf:"varint,7,opt,name=followed_mailbox_id,json=followedMailboxId,proto3" json:"followed_mailbox_id,omitempty"` // The mailbox of followed_folder_id; 0: the session's own.
 	// The request.
 	//
 	// Types that are valid to be assigned to Request:
@@ -99,6 +103,7 @@ type Operation struct {
 	//	*Operation_RemoveQueued
 	//	*Operation_TraceMessages
 	//	*Operation_GetStatistics
+	//	*Operation_GetChangeNumbers
 	Request       isOperation_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -167,6 +172,20 @@ func (x *Operation) GetClientAddress() string {
 		return x.ClientAddress
 	}
 	return ""
+}
+
+func (x *Operation) GetFollowedFolderId() int64 {
+	if x != nil {
+		return x.FollowedFolderId
+	}
+	return 0
+}
+
+func (x *Operation) GetFollowedMailboxId() int64 {
+	if x != nil {
+		return x.FollowedMailboxId
+	}
+	return 0
 }
 
 func (x *Operation) GetRequest() isOperation_Request {
@@ -743,6 +762,15 @@ func (x *Operation) GetGetStatistics() *GetStatisticsRequest {
 	return nil
 }
 
+func (x *Operation) GetGetChangeNumbers() *GetChangeNumbersRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_GetChangeNumbers); ok {
+			return x.GetChangeNumbers
+		}
+	}
+	return nil
+}
+
 type isOperation_Request interface {
 	isOperation_Request()
 }
@@ -999,6 +1027,10 @@ type Operation_GetStatistics struct {
 	GetStatistics *GetStatisticsRequest `protobuf:"bytes,82,opt,name=get_statistics,json=getStatistics,proto3,oneof"` // GetStatistics.
 }
 
+type Operation_GetChangeNumbers struct {
+	GetChangeNumbers *GetChangeNumbersRequest `protobuf:"bytes,83,opt,name=get_change_numbers,json=getChangeNumbers,proto3,oneof"` // GetChangeNumbers.
+}
+
 func (*Operation_Authenticate) isOperation_Request() {}
 
 func (*Operation_RenewSession) isOperation_Request() {}
@@ -1125,11 +1157,17 @@ func (*Operation_TraceMessages) isOperation_Request() {}
 
 func (*Operation_GetStatistics) isOperation_Request() {}
 
+func (*Operation_GetChangeNumbers) isOperation_Request() {}
+
 // OperationResult is one answer.
 type OperationResult struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	OperationId int64                  `protobuf:"varint,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"` // The operation.
 	Status      *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`                               // What went wrong; absent: nothing did.
+	// The change number of the operation's followed folder: not less than what was acknowledged to anyone before the
+	// operation came, nor more than the folder has when this is read. Told whatever became of the operation itself;
+	// 0: none was named, the session may not see it, or the store could not tell.
+	FollowedChangeNumber int64 `protobuf:"varint,3,opt,name=followed_change_number,json=followedChangeNumber,proto3" json:"followed_change_number,omitempty"`
 	// The response, when nothing went wrong.
 	//
 	// Types that are valid to be assigned to Response:
@@ -1197,6 +1235,7 @@ type OperationResult struct {
 	//	*OperationResult_RemoveQueued
 	//	*OperationResult_TraceMessages
 	//	*OperationResult_GetStatistics
+	//	*OperationResult_GetChangeNumbers
 	Response      isOperationResult_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1244,6 +1283,13 @@ func (x *OperationResult) GetStatus() *status.Status {
 		return x.Status
 	}
 	return nil
+}
+
+func (x *OperationResult) GetFollowedChangeNumber() int64 {
+	if x != nil {
+		return x.FollowedChangeNumber
+	}
+	return 0
 }
 
 func (x *OperationResult) GetResponse() isOperationResult_Response {
@@ -1820,6 +1866,15 @@ func (x *OperationResult) GetGetStatistics() *GetStatisticsResponse {
 	return nil
 }
 
+func (x *OperationResult) GetGetChangeNumbers() *GetChangeNumbersResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_GetChangeNumbers); ok {
+			return x.GetChangeNumbers
+		}
+	}
+	return nil
+}
+
 type isOperationResult_Response interface {
 	isOperationResult_Response()
 }
@@ -2076,6 +2131,10 @@ type OperationResult_GetStatistics struct {
 	GetStatistics *GetStatisticsResponse `protobuf:"bytes,82,opt,name=get_statistics,json=getStatistics,proto3,oneof"` // GetStatistics.
 }
 
+type OperationResult_GetChangeNumbers struct {
+	GetChangeNumbers *GetChangeNumbersResponse `protobuf:"bytes,83,opt,name=get_change_numbers,json=getChangeNumbers,proto3,oneof"` // GetChangeNumbers.
+}
+
 func (*OperationResult_Authenticate) isOperationResult_Response() {}
 
 func (*OperationResult_RenewSession) isOperationResult_Response() {}
@@ -2201,6 +2260,8 @@ func (*OperationResult_RemoveQueued) isOperationResult_Response() {}
 func (*OperationResult_TraceMessages) isOperationResult_Response() {}
 
 func (*OperationResult_GetStatistics) isOperationResult_Response() {}
+
+func (*OperationResult_GetChangeNumbers) isOperationResult_Response() {}
 
 // ExecuteRequest holds operations.
 type ExecuteRequest struct {
@@ -2402,13 +2463,15 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"\xd2&\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"\x8e(\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
 	"\x14timeout_milliseconds\x18\x03 \x01(\x05R\x13timeoutMilliseconds\x12 \n" +
 	"\vindependent\x18\x04 \x01(\bR\vindependent\x12%\n" +
-	"\x0eclient_address\x18\x05 \x01(\tR\rclientAddress\x12F\n" +
+	"\x0eclient_address\x18\x05 \x01(\tR\rclientAddress\x120\n" +
+	"\x12followed_folder_id\x18\x06 \x01(\x03B\x020\x01R\x10followedFolderId\x122\n" +
+	"\x13followed_mailbox_id\x18\a \x01(\x03B\x020\x01R\x11followedMailboxId\x12F\n" +
 	"\fauthenticate\x18\x14 \x01(\v2 .restante.v1.AuthenticateRequestH\x00R\fauthenticate\x12G\n" +
 	"\rrenew_session\x18\x15 \x01(\v2 .restante.v1.RenewSessionRequestH\x00R\frenewSession\x124\n" +
 	"\x06logoff\x18\x16 \x01(\v2\x1a.restante.v1.LogoffRequestH\x00R\x06logoff\x12A\n" +
@@ -2479,11 +2542,13 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\fretry_queued\x18O \x01(\v2\x1f.restante.v1.RetryQueuedRequestH\x00R\vretryQueued\x12G\n" +
 	"\rremove_queued\x18P \x01(\v2 .restante.v1.RemoveQueuedRequestH\x00R\fremoveQueued\x12J\n" +
 	"\x0etrace_messages\x18Q \x01(\v2!.restante.v1.TraceMessagesRequestH\x00R\rtraceMessages\x12J\n" +
-	"\x0eget_statistics\x18R \x01(\v2!.restante.v1.GetStatisticsRequestH\x00R\rgetStatisticsB\t\n" +
-	"\arequest\"\xa3&\n" +
+	"\x0eget_statistics\x18R \x01(\v2!.restante.v1.GetStatisticsRequestH\x00R\rgetStatistics\x12T\n" +
+	"\x12get_change_numbers\x18S \x01(\v2$.restante.v1.GetChangeNumbersRequestH\x00R\x10getChangeNumbersB\t\n" +
+	"\arequest\"\xb4'\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x12G\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
+	"\x16followed_change_number\x18\x03 \x01(\x03B\x020\x01R\x14followedChangeNumber\x12G\n" +
 	"\fauthenticate\x18\x14 \x01(\v2!.restante.v1.AuthenticateResponseH\x00R\fauthenticate\x12H\n" +
 	"\rrenew_session\x18\x15 \x01(\v2!.restante.v1.RenewSessionResponseH\x00R\frenewSession\x125\n" +
 	"\x06logoff\x18\x16 \x01(\v2\x1b.restante.v1.LogoffResponseH\x00R\x06logoff\x12B\n" +
@@ -2554,7 +2619,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\fretry_queued\x18O \x01(\v2 .restante.v1.RetryQueuedResponseH\x00R\vretryQueued\x12H\n" +
 	"\rremove_queued\x18P \x01(\v2!.restante.v1.RemoveQueuedResponseH\x00R\fremoveQueued\x12K\n" +
 	"\x0etrace_messages\x18Q \x01(\v2\".restante.v1.TraceMessagesResponseH\x00R\rtraceMessages\x12K\n" +
-	"\x0eget_statistics\x18R \x01(\v2\".restante.v1.GetStatisticsResponseH\x00R\rgetStatisticsB\n" +
+	"\x0eget_statistics\x18R \x01(\v2\".restante.v1.GetStatisticsResponseH\x00R\rgetStatistics\x12U\n" +
+	"\x12get_change_numbers\x18S \x01(\v2%.restante.v1.GetChangeNumbersResponseH\x00R\x10getChangeNumbersB\n" +
 	"\n" +
 	"\bresponse\"z\n" +
 	"\x0eExecuteRequest\x126\n" +
@@ -2660,70 +2726,72 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*RemoveQueuedRequest)(nil),              // 66: restante.v1.RemoveQueuedRequest
 	(*TraceMessagesRequest)(nil),             // 67: restante.v1.TraceMessagesRequest
 	(*GetStatisticsRequest)(nil),             // 68: restante.v1.GetStatisticsRequest
-	(*status.Status)(nil),                    // 69: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 70: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 71: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 72: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 73: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 74: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 75: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 76: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 77: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 78: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 79: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 80: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 81: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 82: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 83: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 84: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 85: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 86: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 87: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 88: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 89: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 90: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 91: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 92: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 93: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 94: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 95: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 96: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 97: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 98: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 99: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 100: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 101: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 102: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 103: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 104: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 105: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 106: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 107: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 108: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 109: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 110: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 111: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 112: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 113: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 114: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 115: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 116: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 117: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 118: restante.v1.DeleteDomainResponse
-	(*CreateAccountResponse)(nil),            // 119: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 120: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 121: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 122: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 123: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 124: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 125: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 126: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 127: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 128: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 129: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 130: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 131: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 132: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersRequest)(nil),          // 69: restante.v1.GetChangeNumbersRequest
+	(*status.Status)(nil),                    // 70: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 71: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 72: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 73: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 74: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 75: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 76: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 77: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 78: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 79: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 80: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 81: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 82: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 83: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 84: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 85: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 86: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 87: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 88: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 89: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 90: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 91: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 92: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 93: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 94: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 95: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 96: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 97: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 98: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 99: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 100: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 101: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 102: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 103: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 104: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 105: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 106: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 107: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 108: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 109: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 110: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 111: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 112: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 113: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 114: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 115: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 116: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 117: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 118: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 119: restante.v1.DeleteDomainResponse
+	(*CreateAccountResponse)(nil),            // 120: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 121: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 122: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 123: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 124: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 125: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 126: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 127: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 128: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 129: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 130: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 131: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesResponse)(nil),            // 132: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 133: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 134: restante.v1.GetChangeNumbersResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	6,   // 0: restante.v1.Operation.authenticate:type_name -> restante.v1.AuthenticateRequest
@@ -2789,83 +2857,85 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	66,  // 60: restante.v1.Operation.remove_queued:type_name -> restante.v1.RemoveQueuedRequest
 	67,  // 61: restante.v1.Operation.trace_messages:type_name -> restante.v1.TraceMessagesRequest
 	68,  // 62: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
-	69,  // 63: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	70,  // 64: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	71,  // 65: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	72,  // 66: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	73,  // 67: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	74,  // 68: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	75,  // 69: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	76,  // 70: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	77,  // 71: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	78,  // 72: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	79,  // 73: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	80,  // 74: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	81,  // 75: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	82,  // 76: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	83,  // 77: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	84,  // 78: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	85,  // 79: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	86,  // 80: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	87,  // 81: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	88,  // 82: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	89,  // 83: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	90,  // 84: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	91,  // 85: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	92,  // 86: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	93,  // 87: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	94,  // 88: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	95,  // 89: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	96,  // 90: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	97,  // 91: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	98,  // 92: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	99,  // 93: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	100, // 94: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	101, // 95: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	102, // 96: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	103, // 97: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	104, // 98: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	105, // 99: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	106, // 100: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	107, // 101: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	108, // 102: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	109, // 103: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	110, // 104: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	111, // 105: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	112, // 106: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	113, // 107: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	114, // 108: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	115, // 109: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	116, // 110: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	117, // 111: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	118, // 112: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	119, // 113: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	120, // 114: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	121, // 115: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	122, // 116: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	123, // 117: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	124, // 118: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	125, // 119: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	126, // 120: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	127, // 121: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	128, // 122: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	129, // 123: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	130, // 124: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	131, // 125: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	132, // 126: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	0,   // 127: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	1,   // 128: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	0,   // 129: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	1,   // 130: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	2,   // 131: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	4,   // 132: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	3,   // 133: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	5,   // 134: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	133, // [133:135] is the sub-list for method output_type
-	131, // [131:133] is the sub-list for method input_type
-	131, // [131:131] is the sub-list for extension type_name
-	131, // [131:131] is the sub-list for extension extendee
-	0,   // [0:131] is the sub-list for field type_name
+	69,  // 63: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
+	70,  // 64: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	71,  // 65: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	72,  // 66: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	73,  // 67: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	74,  // 68: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	75,  // 69: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	76,  // 70: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	77,  // 71: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	78,  // 72: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	79,  // 73: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	80,  // 74: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	81,  // 75: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	82,  // 76: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	83,  // 77: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	84,  // 78: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	85,  // 79: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	86,  // 80: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	87,  // 81: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	88,  // 82: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	89,  // 83: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	90,  // 84: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	91,  // 85: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	92,  // 86: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	93,  // 87: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	94,  // 88: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	95,  // 89: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	96,  // 90: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	97,  // 91: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	98,  // 92: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	99,  // 93: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	100, // 94: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	101, // 95: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	102, // 96: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	103, // 97: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	104, // 98: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	105, // 99: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	106, // 100: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	107, // 101: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	108, // 102: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	109, // 103: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	110, // 104: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	111, // 105: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	112, // 106: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	113, // 107: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	114, // 108: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	115, // 109: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	116, // 110: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	117, // 111: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	118, // 112: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	119, // 113: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	120, // 114: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	121, // 115: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	122, // 116: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	123, // 117: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	124, // 118: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	125, // 119: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	126, // 120: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	127, // 121: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	128, // 122: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	129, // 123: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	130, // 124: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	131, // 125: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	132, // 126: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	133, // 127: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	134, // 128: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	0,   // 129: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	1,   // 130: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	0,   // 131: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	1,   // 132: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	2,   // 133: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	4,   // 134: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	3,   // 135: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	5,   // 136: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	135, // [135:137] is the sub-list for method output_type
+	133, // [133:135] is the sub-list for method input_type
+	133, // [133:133] is the sub-list for extension type_name
+	133, // [133:133] is the sub-list for extension extendee
+	0,   // [0:133] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -2946,6 +3016,7 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_RemoveQueued)(nil),
 		(*Operation_TraceMessages)(nil),
 		(*Operation_GetStatistics)(nil),
+		(*Operation_GetChangeNumbers)(nil),
 	}
 	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
 		(*OperationResult_Authenticate)(nil),
@@ -3011,6 +3082,7 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_RemoveQueued)(nil),
 		(*OperationResult_TraceMessages)(nil),
 		(*OperationResult_GetStatistics)(nil),
+		(*OperationResult_GetChangeNumbers)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

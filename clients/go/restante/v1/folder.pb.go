@@ -9,6 +9,7 @@
 package restantev1
 
 import (
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -1203,6 +1204,226 @@ func (x *ReadFolderChangesResponse) GetChanges() *FolderChanges {
 	return nil
 }
 
+// FollowedFolder is a folder that a session keeps a view of.
+type FollowedFolder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionToken  []byte                 `protobuf:"bytes,1,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"` // Whose view it is, on calls for many sessions; empty: the call's own session.
+	MailboxId     int64                  `protobuf:"varint,2,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`         // The mailbox; 0: the session's own.
+	FolderId      int64                  `protobuf:"varint,3,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`            // The folder.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowedFolder) Reset() {
+	*x = FollowedFolder{}
+	mi := &file_restante_v1_folder_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowedFolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowedFolder) ProtoMessage() {}
+
+func (x *FollowedFolder) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_folder_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowedFolder.ProtoReflect.Descriptor instead.
+func (*FollowedFolder) Descriptor() ([]byte, []int) {
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *FollowedFolder) GetSessionToken() []byte {
+	if x != nil {
+		return x.SessionToken
+	}
+	return nil
+}
+
+func (x *FollowedFolder) GetMailboxId() int64 {
+	if x != nil {
+		return x.MailboxId
+	}
+	return 0
+}
+
+func (x *FollowedFolder) GetFolderId() int64 {
+	if x != nil {
+		return x.FolderId
+	}
+	return 0
+}
+
+// GetChangeNumbersRequest names the folders.
+type GetChangeNumbersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folders       []*FollowedFolder      `protobuf:"bytes,1,rep,name=folders,proto3" json:"folders,omitempty"` // At most 256; the same one may be named for several sessions.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetChangeNumbersRequest) Reset() {
+	*x = GetChangeNumbersRequest{}
+	mi := &file_restante_v1_folder_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetChangeNumbersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetChangeNumbersRequest) ProtoMessage() {}
+
+func (x *GetChangeNumbersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_folder_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetChangeNumbersRequest.ProtoReflect.Descriptor instead.
+func (*GetChangeNumbersRequest) Descriptor() ([]byte, []int) {
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetChangeNumbersRequest) GetFolders() []*FollowedFolder {
+	if x != nil {
+		return x.Folders
+	}
+	return nil
+}
+
+// RefusedFolder is a folder whose change number is not told.
+type RefusedFolder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`  // Its place in the request, from 0 on.
+	Status        *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // Why, with ErrorInfo as a failed RPC has: FOLDER_NOT_FOUND, or what its session is refused for.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefusedFolder) Reset() {
+	*x = RefusedFolder{}
+	mi := &file_restante_v1_folder_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefusedFolder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefusedFolder) ProtoMessage() {}
+
+func (x *RefusedFolder) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_folder_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefusedFolder.ProtoReflect.Descriptor instead.
+func (*RefusedFolder) Descriptor() ([]byte, []int) {
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RefusedFolder) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *RefusedFolder) GetStatus() *status.Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// GetChangeNumbersResponse holds the numbers.
+type GetChangeNumbersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ChangeNumbers []int64                `protobuf:"varint,1,rep,packed,name=change_numbers,json=changeNumbers,proto3" json:"change_numbers,omitempty"` // Folder.change_number of each folder, in the order of the request; 0: refused.
+	Refused       []*RefusedFolder       `protobuf:"bytes,2,rep,name=refused,proto3" json:"refused,omitempty"`                                          // Those that are not told, in the order of the request.
+	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`                                             // The store's epoch: a view that was read under another one is void.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetChangeNumbersResponse) Reset() {
+	*x = GetChangeNumbersResponse{}
+	mi := &file_restante_v1_folder_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetChangeNumbersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetChangeNumbersResponse) ProtoMessage() {}
+
+func (x *GetChangeNumbersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_folder_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetChangeNumbersResponse.ProtoReflect.Descriptor instead.
+func (*GetChangeNumbersResponse) Descriptor() ([]byte, []int) {
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetChangeNumbersResponse) GetChangeNumbers() []int64 {
+	if x != nil {
+		return x.ChangeNumbers
+	}
+	return nil
+}
+
+func (x *GetChangeNumbersResponse) GetRefused() []*RefusedFolder {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *GetChangeNumbersResponse) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // ClaimRecentRequest names the folder.
 type ClaimRecentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1214,7 +1435,7 @@ type ClaimRecentRequest struct {
 
 func (x *ClaimRecentRequest) Reset() {
 	*x = ClaimRecentRequest{}
-	mi := &file_restante_v1_folder_proto_msgTypes[17]
+	mi := &file_restante_v1_folder_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1447,7 @@ func (x *ClaimRecentRequest) String() string {
 func (*ClaimRecentRequest) ProtoMessage() {}
 
 func (x *ClaimRecentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_folder_proto_msgTypes[17]
+	mi := &file_restante_v1_folder_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1460,7 @@ func (x *ClaimRecentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRecentRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRecentRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_folder_proto_rawDescGZIP(), []int{17}
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClaimRecentRequest) GetMailboxId() int64 {
@@ -1267,7 +1488,7 @@ type ClaimRecentResponse struct {
 
 func (x *ClaimRecentResponse) Reset() {
 	*x = ClaimRecentResponse{}
-	mi := &file_restante_v1_folder_proto_msgTypes[18]
+	mi := &file_restante_v1_folder_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1500,7 @@ func (x *ClaimRecentResponse) String() string {
 func (*ClaimRecentResponse) ProtoMessage() {}
 
 func (x *ClaimRecentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_folder_proto_msgTypes[18]
+	mi := &file_restante_v1_folder_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1513,7 @@ func (x *ClaimRecentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRecentResponse.ProtoReflect.Descriptor instead.
 func (*ClaimRecentResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_folder_proto_rawDescGZIP(), []int{18}
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ClaimRecentResponse) GetRecentUid() int64 {
@@ -1321,7 +1542,7 @@ type SetSubscriptionRequest struct {
 
 func (x *SetSubscriptionRequest) Reset() {
 	*x = SetSubscriptionRequest{}
-	mi := &file_restante_v1_folder_proto_msgTypes[19]
+	mi := &file_restante_v1_folder_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1554,7 @@ func (x *SetSubscriptionRequest) String() string {
 func (*SetSubscriptionRequest) ProtoMessage() {}
 
 func (x *SetSubscriptionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_folder_proto_msgTypes[19]
+	mi := &file_restante_v1_folder_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1567,7 @@ func (x *SetSubscriptionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSubscriptionRequest.ProtoReflect.Descriptor instead.
 func (*SetSubscriptionRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_folder_proto_rawDescGZIP(), []int{19}
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetSubscriptionRequest) GetMailboxId() int64 {
@@ -1380,7 +1601,7 @@ type SetSubscriptionResponse struct {
 
 func (x *SetSubscriptionResponse) Reset() {
 	*x = SetSubscriptionResponse{}
-	mi := &file_restante_v1_folder_proto_msgTypes[20]
+	mi := &file_restante_v1_folder_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1613,7 @@ func (x *SetSubscriptionResponse) String() string {
 func (*SetSubscriptionResponse) ProtoMessage() {}
 
 func (x *SetSubscriptionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_folder_proto_msgTypes[20]
+	mi := &file_restante_v1_folder_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1626,7 @@ func (x *SetSubscriptionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSubscriptionResponse.ProtoReflect.Descriptor instead.
 func (*SetSubscriptionResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_folder_proto_rawDescGZIP(), []int{20}
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetSubscriptionResponse) GetCommit() *CommitToken {
@@ -1425,7 +1646,7 @@ type FolderPath struct {
 
 func (x *FolderPath) Reset() {
 	*x = FolderPath{}
-	mi := &file_restante_v1_folder_proto_msgTypes[21]
+	mi := &file_restante_v1_folder_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1658,7 @@ func (x *FolderPath) String() string {
 func (*FolderPath) ProtoMessage() {}
 
 func (x *FolderPath) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_folder_proto_msgTypes[21]
+	mi := &file_restante_v1_folder_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1671,7 @@ func (x *FolderPath) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FolderPath.ProtoReflect.Descriptor instead.
 func (*FolderPath) Descriptor() ([]byte, []int) {
-	return file_restante_v1_folder_proto_rawDescGZIP(), []int{21}
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FolderPath) GetPath() []string {
@@ -1472,7 +1693,7 @@ type ListSubscriptionsRequest struct {
 
 func (x *ListSubscriptionsRequest) Reset() {
 	*x = ListSubscriptionsRequest{}
-	mi := &file_restante_v1_folder_proto_msgTypes[22]
+	mi := &file_restante_v1_folder_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1705,7 @@ func (x *ListSubscriptionsRequest) String() string {
 func (*ListSubscriptionsRequest) ProtoMessage() {}
 
 func (x *ListSubscriptionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_folder_proto_msgTypes[22]
+	mi := &file_restante_v1_folder_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1718,7 @@ func (x *ListSubscriptionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubscriptionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubscriptionsRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_folder_proto_rawDescGZIP(), []int{22}
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListSubscriptionsRequest) GetMailboxId() int64 {
@@ -1532,7 +1753,7 @@ type ListSubscriptionsResponse struct {
 
 func (x *ListSubscriptionsResponse) Reset() {
 	*x = ListSubscriptionsResponse{}
-	mi := &file_restante_v1_folder_proto_msgTypes[23]
+	mi := &file_restante_v1_folder_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1765,7 @@ func (x *ListSubscriptionsResponse) String() string {
 func (*ListSubscriptionsResponse) ProtoMessage() {}
 
 func (x *ListSubscriptionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_folder_proto_msgTypes[23]
+	mi := &file_restante_v1_folder_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1778,7 @@ func (x *ListSubscriptionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubscriptionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubscriptionsResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_folder_proto_rawDescGZIP(), []int{23}
+	return file_restante_v1_folder_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListSubscriptionsResponse) GetSubscriptions() []*FolderPath {
@@ -1578,7 +1799,7 @@ var File_restante_v1_folder_proto protoreflect.FileDescriptor
 
 const file_restante_v1_folder_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/folder.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17restante/v1/types.proto\"\xc6\x04\n" +
+	"\x18restante/v1/folder.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/types.proto\"\xc6\x04\n" +
 	"\x06Folder\x12\x1f\n" +
 	"\tfolder_id\x18\x01 \x01(\x03B\x020\x01R\bfolderId\x12,\n" +
 	"\x10parent_folder_id\x18\x02 \x01(\x03B\x020\x01R\x0eparentFolderId\x12!\n" +
@@ -1677,7 +1898,21 @@ const file_restante_v1_folder_proto_rawDesc = "" +
 	"\x13since_change_number\x18\x03 \x01(\x03B\x020\x01R\x11sinceChangeNumber\x12\x18\n" +
 	"\x05epoch\x18\x04 \x01(\x03B\x020\x01R\x05epoch\"Q\n" +
 	"\x19ReadFolderChangesResponse\x124\n" +
-	"\achanges\x18\x01 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\"X\n" +
+	"\achanges\x18\x01 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\"y\n" +
+	"\x0eFollowedFolder\x12#\n" +
+	"\rsession_token\x18\x01 \x01(\fR\fsessionToken\x12!\n" +
+	"\n" +
+	"mailbox_id\x18\x02 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
+	"\tfolder_id\x18\x03 \x01(\x03B\x020\x01R\bfolderId\"P\n" +
+	"\x17GetChangeNumbersRequest\x125\n" +
+	"\afolders\x18\x01 \x03(\v2\x1b.restante.v1.FollowedFolderR\afolders\"Q\n" +
+	"\rRefusedFolder\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12*\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\"\x91\x01\n" +
+	"\x18GetChangeNumbersResponse\x12%\n" +
+	"\x0echange_numbers\x18\x01 \x03(\x03R\rchangeNumbers\x124\n" +
+	"\arefused\x18\x02 \x03(\v2\x1a.restante.v1.RefusedFolderR\arefused\x12\x18\n" +
+	"\x05epoch\x18\x03 \x01(\x03B\x020\x01R\x05epoch\"X\n" +
 	"\x12ClaimRecentRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
@@ -1715,7 +1950,7 @@ const file_restante_v1_folder_proto_rawDesc = "" +
 	"\x12FOLDER_ROLE_DRAFTS\x10\x03\x12\x15\n" +
 	"\x11FOLDER_ROLE_TRASH\x10\x04\x12\x14\n" +
 	"\x10FOLDER_ROLE_JUNK\x10\x05\x12\x17\n" +
-	"\x13FOLDER_ROLE_ARCHIVE\x10\x062\xc4\a\n" +
+	"\x13FOLDER_ROLE_ARCHIVE\x10\x062\xa5\b\n" +
 	"\rFolderService\x12P\n" +
 	"\vListFolders\x12\x1f.restante.v1.ListFoldersRequest\x1a .restante.v1.ListFoldersResponse\x12J\n" +
 	"\tGetFolder\x12\x1d.restante.v1.GetFolderRequest\x1a\x1e.restante.v1.GetFolderResponse\x12S\n" +
@@ -1726,7 +1961,8 @@ const file_restante_v1_folder_proto_rawDesc = "" +
 	"\fDeleteFolder\x12 .restante.v1.DeleteFolderRequest\x1a!.restante.v1.DeleteFolderResponse\x12O\n" +
 	"\n" +
 	"OpenFolder\x12\x1e.restante.v1.OpenFolderRequest\x1a\x1f.restante.v1.OpenFolderResponse0\x01\x12b\n" +
-	"\x11ReadFolderChanges\x12%.restante.v1.ReadFolderChangesRequest\x1a&.restante.v1.ReadFolderChangesResponse\x12P\n" +
+	"\x11ReadFolderChanges\x12%.restante.v1.ReadFolderChangesRequest\x1a&.restante.v1.ReadFolderChangesResponse\x12_\n" +
+	"\x10GetChangeNumbers\x12$.restante.v1.GetChangeNumbersRequest\x1a%.restante.v1.GetChangeNumbersResponse\x12P\n" +
 	"\vClaimRecent\x12\x1f.restante.v1.ClaimRecentRequest\x1a .restante.v1.ClaimRecentResponse\x12\\\n" +
 	"\x0fSetSubscription\x12#.restante.v1.SetSubscriptionRequest\x1a$.restante.v1.SetSubscriptionResponse\x12b\n" +
 	"\x11ListSubscriptions\x12%.restante.v1.ListSubscriptionsRequest\x1a&.restante.v1.ListSubscriptionsResponseB\x90\x01\n" +
@@ -1745,7 +1981,7 @@ func file_restante_v1_folder_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_folder_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_restante_v1_folder_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_restante_v1_folder_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_restante_v1_folder_proto_goTypes = []any{
 	(FolderRole)(0),                   // 0: restante.v1.FolderRole
 	(*Folder)(nil),                    // 1: restante.v1.Folder
@@ -1765,67 +2001,77 @@ var file_restante_v1_folder_proto_goTypes = []any{
 	(*OpenFolderResponse)(nil),        // 15: restante.v1.OpenFolderResponse
 	(*ReadFolderChangesRequest)(nil),  // 16: restante.v1.ReadFolderChangesRequest
 	(*ReadFolderChangesResponse)(nil), // 17: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentRequest)(nil),        // 18: restante.v1.ClaimRecentRequest
-	(*ClaimRecentResponse)(nil),       // 19: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionRequest)(nil),    // 20: restante.v1.SetSubscriptionRequest
-	(*SetSubscriptionResponse)(nil),   // 21: restante.v1.SetSubscriptionResponse
-	(*FolderPath)(nil),                // 22: restante.v1.FolderPath
-	(*ListSubscriptionsRequest)(nil),  // 23: restante.v1.ListSubscriptionsRequest
-	(*ListSubscriptionsResponse)(nil), // 24: restante.v1.ListSubscriptionsResponse
-	(*timestamppb.Timestamp)(nil),     // 25: google.protobuf.Timestamp
-	(*CommitToken)(nil),               // 26: restante.v1.CommitToken
-	(*FolderChanges)(nil),             // 27: restante.v1.FolderChanges
+	(*FollowedFolder)(nil),            // 18: restante.v1.FollowedFolder
+	(*GetChangeNumbersRequest)(nil),   // 19: restante.v1.GetChangeNumbersRequest
+	(*RefusedFolder)(nil),             // 20: restante.v1.RefusedFolder
+	(*GetChangeNumbersResponse)(nil),  // 21: restante.v1.GetChangeNumbersResponse
+	(*ClaimRecentRequest)(nil),        // 22: restante.v1.ClaimRecentRequest
+	(*ClaimRecentResponse)(nil),       // 23: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionRequest)(nil),    // 24: restante.v1.SetSubscriptionRequest
+	(*SetSubscriptionResponse)(nil),   // 25: restante.v1.SetSubscriptionResponse
+	(*FolderPath)(nil),                // 26: restante.v1.FolderPath
+	(*ListSubscriptionsRequest)(nil),  // 27: restante.v1.ListSubscriptionsRequest
+	(*ListSubscriptionsResponse)(nil), // 28: restante.v1.ListSubscriptionsResponse
+	(*timestamppb.Timestamp)(nil),     // 29: google.protobuf.Timestamp
+	(*CommitToken)(nil),               // 30: restante.v1.CommitToken
+	(*FolderChanges)(nil),             // 31: restante.v1.FolderChanges
+	(*status.Status)(nil),             // 32: google.rpc.Status
 }
 var file_restante_v1_folder_proto_depIdxs = []int32{
 	0,  // 0: restante.v1.Folder.role:type_name -> restante.v1.FolderRole
-	25, // 1: restante.v1.Folder.created_at:type_name -> google.protobuf.Timestamp
-	26, // 2: restante.v1.ListFoldersRequest.min_commit:type_name -> restante.v1.CommitToken
+	29, // 1: restante.v1.Folder.created_at:type_name -> google.protobuf.Timestamp
+	30, // 2: restante.v1.ListFoldersRequest.min_commit:type_name -> restante.v1.CommitToken
 	1,  // 3: restante.v1.ListFoldersResponse.folders:type_name -> restante.v1.Folder
 	0,  // 4: restante.v1.GetFolderRequest.role:type_name -> restante.v1.FolderRole
-	26, // 5: restante.v1.GetFolderRequest.min_commit:type_name -> restante.v1.CommitToken
+	30, // 5: restante.v1.GetFolderRequest.min_commit:type_name -> restante.v1.CommitToken
 	1,  // 6: restante.v1.GetFolderResponse.folder:type_name -> restante.v1.Folder
 	0,  // 7: restante.v1.CreateFolderRequest.role:type_name -> restante.v1.FolderRole
 	1,  // 8: restante.v1.CreateFolderResponse.folder:type_name -> restante.v1.Folder
-	26, // 9: restante.v1.CreateFolderResponse.commit:type_name -> restante.v1.CommitToken
+	30, // 9: restante.v1.CreateFolderResponse.commit:type_name -> restante.v1.CommitToken
 	1,  // 10: restante.v1.MoveFolderResponse.folder:type_name -> restante.v1.Folder
-	26, // 11: restante.v1.MoveFolderResponse.commit:type_name -> restante.v1.CommitToken
+	30, // 11: restante.v1.MoveFolderResponse.commit:type_name -> restante.v1.CommitToken
 	0,  // 12: restante.v1.UpdateFolderRequest.role:type_name -> restante.v1.FolderRole
 	1,  // 13: restante.v1.UpdateFolderResponse.folder:type_name -> restante.v1.Folder
-	26, // 14: restante.v1.UpdateFolderResponse.commit:type_name -> restante.v1.CommitToken
-	26, // 15: restante.v1.DeleteFolderResponse.commit:type_name -> restante.v1.CommitToken
-	26, // 16: restante.v1.OpenFolderRequest.min_commit:type_name -> restante.v1.CommitToken
+	30, // 14: restante.v1.UpdateFolderResponse.commit:type_name -> restante.v1.CommitToken
+	30, // 15: restante.v1.DeleteFolderResponse.commit:type_name -> restante.v1.CommitToken
+	30, // 16: restante.v1.OpenFolderRequest.min_commit:type_name -> restante.v1.CommitToken
 	1,  // 17: restante.v1.OpenFolderResponse.folder:type_name -> restante.v1.Folder
-	27, // 18: restante.v1.OpenFolderResponse.rows:type_name -> restante.v1.FolderChanges
-	27, // 19: restante.v1.ReadFolderChangesResponse.changes:type_name -> restante.v1.FolderChanges
-	26, // 20: restante.v1.SetSubscriptionResponse.commit:type_name -> restante.v1.CommitToken
-	22, // 21: restante.v1.ListSubscriptionsResponse.subscriptions:type_name -> restante.v1.FolderPath
-	2,  // 22: restante.v1.FolderService.ListFolders:input_type -> restante.v1.ListFoldersRequest
-	4,  // 23: restante.v1.FolderService.GetFolder:input_type -> restante.v1.GetFolderRequest
-	6,  // 24: restante.v1.FolderService.CreateFolder:input_type -> restante.v1.CreateFolderRequest
-	8,  // 25: restante.v1.FolderService.MoveFolder:input_type -> restante.v1.MoveFolderRequest
-	10, // 26: restante.v1.FolderService.UpdateFolder:input_type -> restante.v1.UpdateFolderRequest
-	12, // 27: restante.v1.FolderService.DeleteFolder:input_type -> restante.v1.DeleteFolderRequest
-	14, // 28: restante.v1.FolderService.OpenFolder:input_type -> restante.v1.OpenFolderRequest
-	16, // 29: restante.v1.FolderService.ReadFolderChanges:input_type -> restante.v1.ReadFolderChangesRequest
-	18, // 30: restante.v1.FolderService.ClaimRecent:input_type -> restante.v1.ClaimRecentRequest
-	20, // 31: restante.v1.FolderService.SetSubscription:input_type -> restante.v1.SetSubscriptionRequest
-	23, // 32: restante.v1.FolderService.ListSubscriptions:input_type -> restante.v1.ListSubscriptionsRequest
-	3,  // 33: restante.v1.FolderService.ListFolders:output_type -> restante.v1.ListFoldersResponse
-	5,  // 34: restante.v1.FolderService.GetFolder:output_type -> restante.v1.GetFolderResponse
-	7,  // 35: restante.v1.FolderService.CreateFolder:output_type -> restante.v1.CreateFolderResponse
-	9,  // 36: restante.v1.FolderService.MoveFolder:output_type -> restante.v1.MoveFolderResponse
-	11, // 37: restante.v1.FolderService.UpdateFolder:output_type -> restante.v1.UpdateFolderResponse
-	13, // 38: restante.v1.FolderService.DeleteFolder:output_type -> restante.v1.DeleteFolderResponse
-	15, // 39: restante.v1.FolderService.OpenFolder:output_type -> restante.v1.OpenFolderResponse
-	17, // 40: restante.v1.FolderService.ReadFolderChanges:output_type -> restante.v1.ReadFolderChangesResponse
-	19, // 41: restante.v1.FolderService.ClaimRecent:output_type -> restante.v1.ClaimRecentResponse
-	21, // 42: restante.v1.FolderService.SetSubscription:output_type -> restante.v1.SetSubscriptionResponse
-	24, // 43: restante.v1.FolderService.ListSubscriptions:output_type -> restante.v1.ListSubscriptionsResponse
-	33, // [33:44] is the sub-list for method output_type
-	22, // [22:33] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	31, // 18: restante.v1.OpenFolderResponse.rows:type_name -> restante.v1.FolderChanges
+	31, // 19: restante.v1.ReadFolderChangesResponse.changes:type_name -> restante.v1.FolderChanges
+	18, // 20: restante.v1.GetChangeNumbersRequest.folders:type_name -> restante.v1.FollowedFolder
+	32, // 21: restante.v1.RefusedFolder.status:type_name -> google.rpc.Status
+	20, // 22: restante.v1.GetChangeNumbersResponse.refused:type_name -> restante.v1.RefusedFolder
+	30, // 23: restante.v1.SetSubscriptionResponse.commit:type_name -> restante.v1.CommitToken
+	26, // 24: restante.v1.ListSubscriptionsResponse.subscriptions:type_name -> restante.v1.FolderPath
+	2,  // 25: restante.v1.FolderService.ListFolders:input_type -> restante.v1.ListFoldersRequest
+	4,  // 26: restante.v1.FolderService.GetFolder:input_type -> restante.v1.GetFolderRequest
+	6,  // 27: restante.v1.FolderService.CreateFolder:input_type -> restante.v1.CreateFolderRequest
+	8,  // 28: restante.v1.FolderService.MoveFolder:input_type -> restante.v1.MoveFolderRequest
+	10, // 29: restante.v1.FolderService.UpdateFolder:input_type -> restante.v1.UpdateFolderRequest
+	12, // 30: restante.v1.FolderService.DeleteFolder:input_type -> restante.v1.DeleteFolderRequest
+	14, // 31: restante.v1.FolderService.OpenFolder:input_type -> restante.v1.OpenFolderRequest
+	16, // 32: restante.v1.FolderService.ReadFolderChanges:input_type -> restante.v1.ReadFolderChangesRequest
+	19, // 33: restante.v1.FolderService.GetChangeNumbers:input_type -> restante.v1.GetChangeNumbersRequest
+	22, // 34: restante.v1.FolderService.ClaimRecent:input_type -> restante.v1.ClaimRecentRequest
+	24, // 35: restante.v1.FolderService.SetSubscription:input_type -> restante.v1.SetSubscriptionRequest
+	27, // 36: restante.v1.FolderService.ListSubscriptions:input_type -> restante.v1.ListSubscriptionsRequest
+	3,  // 37: restante.v1.FolderService.ListFolders:output_type -> restante.v1.ListFoldersResponse
+	5,  // 38: restante.v1.FolderService.GetFolder:output_type -> restante.v1.GetFolderResponse
+	7,  // 39: restante.v1.FolderService.CreateFolder:output_type -> restante.v1.CreateFolderResponse
+	9,  // 40: restante.v1.FolderService.MoveFolder:output_type -> restante.v1.MoveFolderResponse
+	11, // 41: restante.v1.FolderService.UpdateFolder:output_type -> restante.v1.UpdateFolderResponse
+	13, // 42: restante.v1.FolderService.DeleteFolder:output_type -> restante.v1.DeleteFolderResponse
+	15, // 43: restante.v1.FolderService.OpenFolder:output_type -> restante.v1.OpenFolderResponse
+	17, // 44: restante.v1.FolderService.ReadFolderChanges:output_type -> restante.v1.ReadFolderChangesResponse
+	21, // 45: restante.v1.FolderService.GetChangeNumbers:output_type -> restante.v1.GetChangeNumbersResponse
+	23, // 46: restante.v1.FolderService.ClaimRecent:output_type -> restante.v1.ClaimRecentResponse
+	25, // 47: restante.v1.FolderService.SetSubscription:output_type -> restante.v1.SetSubscriptionResponse
+	28, // 48: restante.v1.FolderService.ListSubscriptions:output_type -> restante.v1.ListSubscriptionsResponse
+	37, // [37:49] is the sub-list for method output_type
+	25, // [25:37] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_folder_proto_init() }
@@ -1842,7 +2088,7 @@ func file_restante_v1_folder_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_folder_proto_rawDesc), len(file_restante_v1_folder_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	FolderService_DeleteFolder_FullMethodName      = "/restante.v1.FolderService/DeleteFolder"
 	FolderService_OpenFolder_FullMethodName        = "/restante.v1.FolderService/OpenFolder"
 	FolderService_ReadFolderChanges_FullMethodName = "/restante.v1.FolderService/ReadFolderChanges"
+	FolderService_GetChangeNumbers_FullMethodName  = "/restante.v1.FolderService/GetChangeNumbers"
 	FolderService_ClaimRecent_FullMethodName       = "/restante.v1.FolderService/ClaimRecent"
 	FolderService_SetSubscription_FullMethodName   = "/restante.v1.FolderService/SetSubscription"
 	FolderService_ListSubscriptions_FullMethodName = "/restante.v1.FolderService/ListSubscriptions"
@@ -63,6 +64,12 @@ type FolderServiceClient interface {
 	// Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
 	// folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
 	ReadFolderChanges(ctx context.Context, in *ReadFolderChangesRequest, opts ...grpc.CallOption) (*ReadFolderChangesResponse, error)
+	// Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
+	// server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
+	// for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
+	// refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+	// Errors: INVALID_ARGUMENT (more than 256 folders).
+	GetChangeNumbers(ctx context.Context, in *GetChangeNumbersRequest, opts ...grpc.CallOption) (*GetChangeNumbersResponse, error)
 	// Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
 	// folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
 	ClaimRecent(ctx context.Context, in *ClaimRecentRequest, opts ...grpc.CallOption) (*ClaimRecentResponse, error)
@@ -170,6 +177,16 @@ func (c *folderServiceClient) ReadFolderChanges(ctx context.Context, in *ReadFol
 	return out, nil
 }
 
+func (c *folderServiceClient) GetChangeNumbers(ctx context.Context, in *GetChangeNumbersRequest, opts ...grpc.CallOption) (*GetChangeNumbersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetChangeNumbersResponse)
+	err := c.cc.Invoke(ctx, FolderService_GetChangeNumbers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *folderServiceClient) ClaimRecent(ctx context.Context, in *ClaimRecentRequest, opts ...grpc.CallOption) (*ClaimRecentResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ClaimRecentResponse)
@@ -229,6 +246,12 @@ type FolderServiceServer interface {
 	// Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
 	// folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
 	ReadFolderChanges(context.Context, *ReadFolderChangesRequest) (*ReadFolderChangesResponse, error)
+	// Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
+	// server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
+	// for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
+	// refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+	// Errors: INVALID_ARGUMENT (more than 256 folders).
+	GetChangeNumbers(context.Context, *GetChangeNumbersRequest) (*GetChangeNumbersResponse, error)
 	// Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
 	// folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
 	ClaimRecent(context.Context, *ClaimRecentRequest) (*ClaimRecentResponse, error)
@@ -270,6 +293,9 @@ func (UnimplementedFolderServiceServer) OpenFolder(*OpenFolderRequest, grpc.Serv
 }
 func (UnimplementedFolderServiceServer) ReadFolderChanges(context.Context, *ReadFolderChangesRequest) (*ReadFolderChangesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReadFolderChanges not implemented")
+}
+func (UnimplementedFolderServiceServer) GetChangeNumbers(context.Context, *GetChangeNumbersRequest) (*GetChangeNumbersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetChangeNumbers not implemented")
 }
 func (UnimplementedFolderServiceServer) ClaimRecent(context.Context, *ClaimRecentRequest) (*ClaimRecentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClaimRecent not implemented")
@@ -438,6 +464,24 @@ func _FolderService_ReadFolderChanges_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FolderService_GetChangeNumbers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetChangeNumbersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FolderServiceServer).GetChangeNumbers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FolderService_GetChangeNumbers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FolderServiceServer).GetChangeNumbers(ctx, req.(*GetChangeNumbersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _FolderService_ClaimRecent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ClaimRecentRequest)
 	if err := dec(in); err != nil {
@@ -526,6 +570,10 @@ var FolderService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReadFolderChanges",
 			Handler:    _FolderService_ReadFolderChanges_Handler,
+		},
+		{
+			MethodName: "GetChangeNumbers",
+			Handler:    _FolderService_GetChangeNumbers_Handler,
 		},
 		{
 			MethodName: "ClaimRecent",

@@ -1318,16 +1318,17 @@ func (x *AppendMessageRequest) GetPath() []string {
 
 // AppendMessageResponse tells where it is.
 type AppendMessageResponse struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	MessageId       int64                  `protobuf:"varint,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`                     // The new message.
-	UidValidity     int64                  `protobuf:"varint,2,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`               // Of the folder.
-	Uid             int64                  `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`                                                  // In the folder.
-	SizeOctets      int64                  `protobuf:"varint,4,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                  // As stored.
-	LineEndsChanged bool                   `protobuf:"varint,5,opt,name=line_ends_changed,json=lineEndsChanged,proto3" json:"line_ends_changed,omitempty"` // Bare LF or CR were made CRLF, or a last CRLF was added.
-	Commit          *CommitToken           `protobuf:"bytes,6,opt,name=commit,proto3" json:"commit,omitempty"`                                             // The commit.
-	FolderId        int64                  `protobuf:"varint,7,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                        // Where it is.
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	MessageId         int64                  `protobuf:"varint,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`                           // The new message.
+	UidValidity       int64                  `protobuf:"varint,2,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`                     // Of the folder.
+	Uid               int64                  `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`                                                        // In the folder.
+	SizeOctets        int64                  `protobuf:"varint,4,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                        // As stored.
+	LineEndsChanged   bool                   `protobuf:"varint,5,opt,name=line_ends_changed,json=lineEndsChanged,proto3" json:"line_ends_changed,omitempty"`       // Bare LF or CR were made CRLF, or a last CRLF was added.
+	Commit            *CommitToken           `protobuf:"bytes,6,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit.
+	FolderId          int64                  `protobuf:"varint,7,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                              // Where it is.
+	SinceChangeNumber int64                  `protobuf:"varint,8,opt,name=since_change_number,json=sinceChangeNumber,proto3" json:"since_change_number,omitempty"` // The folder's change number up to this commit: nothing lies between.
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *AppendMessageResponse) Reset() {
@@ -1405,6 +1406,13 @@ func (x *AppendMessageResponse) GetCommit() *CommitToken {
 func (x *AppendMessageResponse) GetFolderId() int64 {
 	if x != nil {
 		return x.FolderId
+	}
+	return 0
+}
+
+func (x *AppendMessageResponse) GetSinceChangeNumber() int64 {
+	if x != nil {
+		return x.SinceChangeNumber
 	}
 	return 0
 }
@@ -2909,7 +2917,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\t \x01(\fR\trequestId\x12\x12\n" +
 	"\x04path\x18\n" +
-	" \x03(\tR\x04path\"\x9b\x02\n" +
+	" \x03(\tR\x04path\"\xcf\x02\n" +
 	"\x15AppendMessageResponse\x12!\n" +
 	"\n" +
 	"message_id\x18\x01 \x01(\x03B\x020\x01R\tmessageId\x12%\n" +
@@ -2919,7 +2927,8 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"sizeOctets\x12*\n" +
 	"\x11line_ends_changed\x18\x05 \x01(\bR\x0flineEndsChanged\x120\n" +
 	"\x06commit\x18\x06 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x12\x1f\n" +
-	"\tfolder_id\x18\a \x01(\x03B\x020\x01R\bfolderId\"\xb8\x01\n" +
+	"\tfolder_id\x18\a \x01(\x03B\x020\x01R\bfolderId\x122\n" +
+	"\x13since_change_number\x18\b \x01(\x03B\x020\x01R\x11sinceChangeNumber\"\xb8\x01\n" +
 	"\n" +
 	"Attachment\x12\x1b\n" +
 	"\tfile_name\x18\x01 \x01(\tR\bfileName\x12\x1d\n" +

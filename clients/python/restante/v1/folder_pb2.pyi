@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from restante.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -654,6 +655,122 @@ class ReadFolderChangesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadFolderChangesResponse: _TypeAlias = ReadFolderChangesResponse  # noqa: Y015
+
+@_typing.final
+class FollowedFolder(_message.Message):
+    """FollowedFolder is a folder that a session keeps a view of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_TOKEN_FIELD_NUMBER: _builtins.int
+    MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    FOLDER_ID_FIELD_NUMBER: _builtins.int
+    session_token: _builtins.bytes
+    """Whose view it is, on calls for many sessions; empty: the call's own session."""
+    mailbox_id: _builtins.int
+    """The mailbox; 0: the session's own."""
+    folder_id: _builtins.int
+    """The folder."""
+    def __init__(
+        self,
+        *,
+        session_token: _builtins.bytes = ...,
+        mailbox_id: _builtins.int = ...,
+        folder_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_id", b"folder_id", "mailbox_id", b"mailbox_id", "session_token", b"session_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowedFolder: _TypeAlias = FollowedFolder  # noqa: Y015
+
+@_typing.final
+class GetChangeNumbersRequest(_message.Message):
+    """GetChangeNumbersRequest names the folders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLDERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def folders(self) -> _containers.RepeatedCompositeFieldContainer[Global___FollowedFolder]:
+        """At most 256; the same one may be named for several sessions."""
+
+    def __init__(
+        self,
+        *,
+        folders: _abc.Iterable[Global___FollowedFolder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folders", b"folders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChangeNumbersRequest: _TypeAlias = GetChangeNumbersRequest  # noqa: Y015
+
+@_typing.final
+class RefusedFolder(_message.Message):
+    """RefusedFolder is a folder whose change number is not told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Its place in the request, from 0 on."""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """Why, with ErrorInfo as a failed RPC has: FOLDER_NOT_FOUND, or what its session is refused for."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        status: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedFolder: _TypeAlias = RefusedFolder  # noqa: Y015
+
+@_typing.final
+class GetChangeNumbersResponse(_message.Message):
+    """GetChangeNumbersResponse holds the numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_NUMBERS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The store's epoch: a view that was read under another one is void."""
+    @_builtins.property
+    def change_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Folder.change_number of each folder, in the order of the request; 0: refused."""
+
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedFolder]:
+        """Those that are not told, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        change_numbers: _abc.Iterable[_builtins.int] | None = ...,
+        refused: _abc.Iterable[Global___RefusedFolder] | None = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_numbers", b"change_numbers", "epoch", b"epoch", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChangeNumbersResponse: _TypeAlias = GetChangeNumbersResponse  # noqa: Y015
 
 @_typing.final
 class ClaimRecentRequest(_message.Message):

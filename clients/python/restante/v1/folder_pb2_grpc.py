@@ -75,6 +75,11 @@ class FolderServiceStub:
                 request_serializer=restante_dot_v1_dot_folder__pb2.ReadFolderChangesRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_folder__pb2.ReadFolderChangesResponse.FromString,
                 _registered_method=True)
+        self.GetChangeNumbers = channel.unary_unary(
+                '/restante.v1.FolderService/GetChangeNumbers',
+                request_serializer=restante_dot_v1_dot_folder__pb2.GetChangeNumbersRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_folder__pb2.GetChangeNumbersResponse.FromString,
+                _registered_method=True)
         self.ClaimRecent = channel.unary_unary(
                 '/restante.v1.FolderService/ClaimRecent',
                 request_serializer=restante_dot_v1_dot_folder__pb2.ClaimRecentRequest.SerializeToString,
@@ -159,6 +164,17 @@ class FolderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetChangeNumbers(self, request, context):
+        """Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
+        server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
+        for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
+        refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+        Errors: INVALID_ARGUMENT (more than 256 folders).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClaimRecent(self, request, context):
         """Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
         folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
@@ -224,6 +240,11 @@ def add_FolderServiceServicer_to_server(servicer, server):
                     servicer.ReadFolderChanges,
                     request_deserializer=restante_dot_v1_dot_folder__pb2.ReadFolderChangesRequest.FromString,
                     response_serializer=restante_dot_v1_dot_folder__pb2.ReadFolderChangesResponse.SerializeToString,
+            ),
+            'GetChangeNumbers': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChangeNumbers,
+                    request_deserializer=restante_dot_v1_dot_folder__pb2.GetChangeNumbersRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_folder__pb2.GetChangeNumbersResponse.SerializeToString,
             ),
             'ClaimRecent': grpc.unary_unary_rpc_method_handler(
                     servicer.ClaimRecent,
@@ -458,6 +479,33 @@ class FolderService:
             '/restante.v1.FolderService/ReadFolderChanges',
             restante_dot_v1_dot_folder__pb2.ReadFolderChangesRequest.SerializeToString,
             restante_dot_v1_dot_folder__pb2.ReadFolderChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChangeNumbers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.FolderService/GetChangeNumbers',
+            restante_dot_v1_dot_folder__pb2.GetChangeNumbersRequest.SerializeToString,
+            restante_dot_v1_dot_folder__pb2.GetChangeNumbersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,13 @@ class FolderServiceStub:
     """Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
     folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
     """
+    GetChangeNumbers: _grpc.UnaryUnaryMultiCallable[_folder_pb2.GetChangeNumbersRequest, _folder_pb2.GetChangeNumbersResponse]
+    """Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
+    server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
+    for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
+    refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+    Errors: INVALID_ARGUMENT (more than 256 folders).
+    """
     ClaimRecent: _grpc.UnaryUnaryMultiCallable[_folder_pb2.ClaimRecentRequest, _folder_pb2.ClaimRecentResponse]
     """Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
     folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
@@ -106,6 +113,13 @@ class FolderServiceAsyncStub(FolderServiceStub):
     ReadFolderChanges: _aio.UnaryUnaryMultiCallable[_folder_pb2.ReadFolderChangesRequest, _folder_pb2.ReadFolderChangesResponse]  # type: ignore[assignment]
     """Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
     folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+    """
+    GetChangeNumbers: _aio.UnaryUnaryMultiCallable[_folder_pb2.GetChangeNumbersRequest, _folder_pb2.GetChangeNumbersResponse]  # type: ignore[assignment]
+    """Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
+    server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
+    for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
+    refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+    Errors: INVALID_ARGUMENT (more than 256 folders).
     """
     ClaimRecent: _aio.UnaryUnaryMultiCallable[_folder_pb2.ClaimRecentRequest, _folder_pb2.ClaimRecentResponse]  # type: ignore[assignment]
     """Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
@@ -196,6 +210,19 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_folder_pb2.ReadFolderChangesResponse, _abc.Awaitable[_folder_pb2.ReadFolderChangesResponse]]:
         """Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
         folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+        """
+
+    @_abc_1.abstractmethod
+    def GetChangeNumbers(
+        self,
+        request: _folder_pb2.GetChangeNumbersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_folder_pb2.GetChangeNumbersResponse, _abc.Awaitable[_folder_pb2.GetChangeNumbersResponse]]:
+        """Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
+        server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
+        for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
+        refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+        Errors: INVALID_ARGUMENT (more than 256 folders).
         """
 
     @_abc_1.abstractmethod

@@ -804,6 +804,7 @@ class AppendMessageResponse(_message.Message):
     LINE_ENDS_CHANGED_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     FOLDER_ID_FIELD_NUMBER: _builtins.int
+    SINCE_CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     message_id: _builtins.int
     """The new message."""
     uid_validity: _builtins.int
@@ -816,6 +817,8 @@ class AppendMessageResponse(_message.Message):
     """Bare LF or CR were made CRLF, or a last CRLF was added."""
     folder_id: _builtins.int
     """Where it is."""
+    since_change_number: _builtins.int
+    """The folder's change number up to this commit: nothing lies between."""
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
         """The commit."""
@@ -830,10 +833,11 @@ class AppendMessageResponse(_message.Message):
         line_ends_changed: _builtins.bool = ...,
         commit: _types_pb2.CommitToken | None = ...,
         folder_id: _builtins.int = ...,
+        since_change_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "folder_id", b"folder_id", "line_ends_changed", b"line_ends_changed", "message_id", b"message_id", "size_octets", b"size_octets", "uid", b"uid", "uid_validity", b"uid_validity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "folder_id", b"folder_id", "line_ends_changed", b"line_ends_changed", "message_id", b"message_id", "since_change_number", b"since_change_number", "size_octets", b"size_octets", "uid", b"uid", "uid_validity", b"uid_validity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -143,6 +143,9 @@ DELETE_FOLDER = Method(
 READ_FOLDER_CHANGES = Method(
     "FolderService", "ReadFolderChanges", folder_pb2.ReadFolderChangesRequest, folder_pb2.ReadFolderChangesResponse, "read_folder_changes"
 )
+GET_CHANGE_NUMBERS = Method(
+    "FolderService", "GetChangeNumbers", folder_pb2.GetChangeNumbersRequest, folder_pb2.GetChangeNumbersResponse, "get_change_numbers"
+)
 CLAIM_RECENT = Method(
     "FolderService", "ClaimRecent", folder_pb2.ClaimRecentRequest, folder_pb2.ClaimRecentResponse, "claim_recent"
 )
@@ -242,6 +245,7 @@ ALL: tuple[Method[Any, Any], ...] = (
     UPDATE_FOLDER,
     DELETE_FOLDER,
     READ_FOLDER_CHANGES,
+    GET_CHANGE_NUMBERS,
     CLAIM_RECENT,
     SET_SUBSCRIPTION,
     LIST_SUBSCRIPTIONS,

@@ -8,6 +8,8 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Status } from "../../google/rpc/status_pb.js";
+import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
 import type { CommitToken, FolderChanges } from "./types_pb.js";
 import { file_restante_v1_types } from "./types_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/folder.proto.
  */
 export const file_restante_v1_folder: GenFile = /*@__PURE__*/
-  fileDesc("ChhyZXN0YW50ZS92MS9mb2xkZXIucHJvdG8SC3Jlc3RhbnRlLnYxIpgDCgZGb2xkZXISFQoJZm9sZGVyX2lkGAEgASgDQgIwARIcChBwYXJlbnRfZm9sZGVyX2lkGAIgASgDQgIwARIUCgxkaXNwbGF5X25hbWUYAyABKAkSDAoEcGF0aBgEIAMoCRIlCgRyb2xlGAUgASgOMhcucmVzdGFudGUudjEuRm9sZGVyUm9sZRIZCg1jaGFuZ2VfbnVtYmVyGAYgASgDQgIwARIYCgx1aWRfdmFsaWRpdHkYByABKANCAjABEhQKCHVpZF9uZXh0GAggASgDQgIwARIWCgpyZWNlbnRfdWlkGAkgASgDQgIwARIZCg1tZXNzYWdlX2NvdW50GAogASgDQgIwARIYCgx1bnJlYWRfY291bnQYCyABKANCAjABEhcKC3NpemVfb2N0ZXRzGAwgASgDQgIwARISCgpzdWJzY3JpYmVkGA0gASgIEi4KCmNyZWF0ZWRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDWRlbGV0ZWRfY291bnQYDyABKANCAjABIoEBChJMaXN0Rm9sZGVyc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSLAoKbWluX2NvbW1pdBgEIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIlQKE0xpc3RGb2xkZXJzUmVzcG9uc2USJAoHZm9sZGVycxgBIAMoCzITLnJlc3RhbnRlLnYxLkZvbGRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkipAEKEEdldEZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIMCgRwYXRoGAMgAygJEiUKBHJvbGUYBCABKA4yFy5yZXN0YW50ZS52MS5Gb2xkZXJSb2xlEiwKCm1pbl9jb21taXQYBSABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiI4ChFHZXRGb2xkZXJSZXNwb25zZRIjCgZmb2xkZXIYASABKAsyEy5yZXN0YW50ZS52MS5Gb2xkZXIilAEKE0NyZWF0ZUZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESHAoQcGFyZW50X2ZvbGRlcl9pZBgCIAEoA0ICMAESDAoEcGF0aBgDIAMoCRIlCgRyb2xlGAQgASgOMhcucmVzdGFudGUudjEuRm9sZGVyUm9sZRISCgpyZXF1ZXN0X2lkGAUgASgMImUKFENyZWF0ZUZvbGRlclJlc3BvbnNlEiMKBmZvbGRlchgBIAEoCzITLnJlc3RhbnRlLnYxLkZvbGRlchIoCgZjb21taXQYAiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiKtAQoRTW92ZUZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIjChd0YXJnZXRfcGFyZW50X2ZvbGRlcl9pZBgDIAEoA0ICMAESDAoEcGF0aBgEIAMoCRIhChBpZl9jaGFuZ2VfbnVtYmVyGAUgASgDQgIwAUgAiAEBQhMKEV9pZl9jaGFuZ2VfbnVtYmVyImMKEk1vdmVGb2xkZXJSZXNwb25zZRIjCgZmb2xkZXIYASABKAsyEy5yZXN0YW50ZS52MS5Gb2xkZXISKAoGY29tbWl0GAIgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4iowEKE1VwZGF0ZUZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIlCgRyb2xlGAMgASgOMhcucmVzdGFudGUudjEuRm9sZGVyUm9sZRIhChBpZl9jaGFuZ2VfbnVtYmVyGAQgASgDQgIwAUgAiAEBQhMKEV9pZl9jaGFuZ2VfbnVtYmVyImUKFFVwZGF0ZUZvbGRlclJlc3BvbnNlEiMKBmZvbGRlchgBIAEoCzITLnJlc3RhbnRlLnYxLkZvbGRlchIoCgZjb21taXQYAiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiJEChNEZWxldGVGb2xkZXJSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhUKCWZvbGRlcl9pZBgCIAEoA0ICMAEiWwoURGVsZXRlRm9sZGVyUmVzcG9uc2USGQoNZGVsZXRlZF9jb3VudBgBIAEoA0ICMAESKAoGY29tbWl0GAIgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4icAoRT3BlbkZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIsCgptaW5fY29tbWl0GAMgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4iYwoST3BlbkZvbGRlclJlc3BvbnNlEiMKBmZvbGRlchgBIAEoCzITLnJlc3RhbnRlLnYxLkZvbGRlchIoCgRyb3dzGAIgASgLMhoucmVzdGFudGUudjEuRm9sZGVyQ2hhbmdlcyJ9ChhSZWFkRm9sZGVyQ2hhbmdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIfChNzaW5jZV9jaGFuZ2VfbnVtYmVyGAMgASgDQgIwARIRCgVlcG9jaBgEIAEoA0ICMAEiSAoZUmVhZEZvbGRlckNoYW5nZXNSZXNwb25zZRIrCgdjaGFuZ2VzGAEgASgLMhoucmVzdGFudGUudjEuRm9sZGVyQ2hhbmdlcyJDChJDbGFpbVJlY2VudFJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwASJDChNDbGFpbVJlY2VudFJlc3BvbnNlEhYKCnJlY2VudF91aWQYASABKANCAjABEhQKCHVpZF9uZXh0GAIgASgDQgIwASJSChZTZXRTdWJzY3JpcHRpb25SZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEgwKBHBhdGgYAiADKAkSEgoKc3Vic2NyaWJlZBgDIAEoCCJDChdTZXRTdWJzY3JpcHRpb25SZXNwb25zZRIoCgZjb21taXQYASABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiIaCgpGb2xkZXJQYXRoEgwKBHBhdGgYASADKAkiWQoYTGlzdFN1YnNjcmlwdGlvbnNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImQKGUxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2USLgoNc3Vic2NyaXB0aW9ucxgBIAMoCzIXLnJlc3RhbnRlLnYxLkZvbGRlclBhdGgSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKrQBCgpGb2xkZXJSb2xlEhsKF0ZPTERFUl9ST0xFX1VOU1BFQ0lGSUVEEAASFQoRRk9MREVSX1JPTEVfSU5CT1gQARIUChBGT0xERVJfUk9MRV9TRU5UEAISFgoSRk9MREVSX1JPTEVfRFJBRlRTEAMSFQoRRk9MREVSX1JPTEVfVFJBU0gQBBIUChBGT0xERVJfUk9MRV9KVU5LEAUSFwoTRk9MREVSX1JPTEVfQVJDSElWRRAGMsQHCg1Gb2xkZXJTZXJ2aWNlElAKC0xpc3RGb2xkZXJzEh8ucmVzdGFudGUudjEuTGlzdEZvbGRlcnNSZXF1ZXN0GiAucmVzdGFudGUudjEuTGlzdEZvbGRlcnNSZXNwb25zZRJKCglHZXRGb2xkZXISHS5yZXN0YW50ZS52MS5HZXRGb2xkZXJSZXF1ZXN0Gh4ucmVzdGFudGUudjEuR2V0Rm9sZGVyUmVzcG9uc2USUwoMQ3JlYXRlRm9sZGVyEiAucmVzdGFudGUudjEuQ3JlYXRlRm9sZGVyUmVxdWVzdBohLnJlc3RhbnRlLnYxLkNyZWF0ZUZvbGRlclJlc3BvbnNlEk0KCk1vdmVGb2xkZXISHi5yZXN0YW50ZS52MS5Nb3ZlRm9sZGVyUmVxdWVzdBofLnJlc3RhbnRlLnYxLk1vdmVGb2xkZXJSZXNwb25zZRJTCgxVcGRhdGVGb2xkZXISIC5yZXN0YW50ZS52MS5VcGRhdGVGb2xkZXJSZXF1ZXN0GiEucmVzdGFudGUudjEuVXBkYXRlRm9sZGVyUmVzcG9uc2USUwoMRGVsZXRlRm9sZGVyEiAucmVzdGFudGUudjEuRGVsZXRlRm9sZGVyUmVxdWVzdBohLnJlc3RhbnRlLnYxLkRlbGV0ZUZvbGRlclJlc3BvbnNlEk8KCk9wZW5Gb2xkZXISHi5yZXN0YW50ZS52MS5PcGVuRm9sZGVyUmVxdWVzdBofLnJlc3RhbnRlLnYxLk9wZW5Gb2xkZXJSZXNwb25zZTABEmIKEVJlYWRGb2xkZXJDaGFuZ2VzEiUucmVzdGFudGUudjEuUmVhZEZvbGRlckNoYW5nZXNSZXF1ZXN0GiYucmVzdGFudGUudjEuUmVhZEZvbGRlckNoYW5nZXNSZXNwb25zZRJQCgtDbGFpbVJlY2VudBIfLnJlc3RhbnRlLnYxLkNsYWltUmVjZW50UmVxdWVzdBogLnJlc3RhbnRlLnYxLkNsYWltUmVjZW50UmVzcG9uc2USXAoPU2V0U3Vic2NyaXB0aW9uEiMucmVzdGFudGUudjEuU2V0U3Vic2NyaXB0aW9uUmVxdWVzdBokLnJlc3RhbnRlLnYxLlNldFN1YnNjcmlwdGlvblJlc3BvbnNlEmIKEUxpc3RTdWJzY3JpcHRpb25zEiUucmVzdGFudGUudjEuTGlzdFN1YnNjcmlwdGlvbnNSZXF1ZXN0GiYucmVzdGFudGUudjEuTGlzdFN1YnNjcmlwdGlvbnNSZXNwb25zZUKQAQoOaW8ucmVzdGFudGUudjFCC0ZvbGRlclByb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_restante_v1_types]);
+  fileDesc("ChhyZXN0YW50ZS92MS9mb2xkZXIucHJvdG8SC3Jlc3RhbnRlLnYxIpgDCgZGb2xkZXISFQoJZm9sZGVyX2lkGAEgASgDQgIwARIcChBwYXJlbnRfZm9sZGVyX2lkGAIgASgDQgIwARIUCgxkaXNwbGF5X25hbWUYAyABKAkSDAoEcGF0aBgEIAMoCRIlCgRyb2xlGAUgASgOMhcucmVzdGFudGUudjEuRm9sZGVyUm9sZRIZCg1jaGFuZ2VfbnVtYmVyGAYgASgDQgIwARIYCgx1aWRfdmFsaWRpdHkYByABKANCAjABEhQKCHVpZF9uZXh0GAggASgDQgIwARIWCgpyZWNlbnRfdWlkGAkgASgDQgIwARIZCg1tZXNzYWdlX2NvdW50GAogASgDQgIwARIYCgx1bnJlYWRfY291bnQYCyABKANCAjABEhcKC3NpemVfb2N0ZXRzGAwgASgDQgIwARISCgpzdWJzY3JpYmVkGA0gASgIEi4KCmNyZWF0ZWRfYXQYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDWRlbGV0ZWRfY291bnQYDyABKANCAjABIoEBChJMaXN0Rm9sZGVyc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSLAoKbWluX2NvbW1pdBgEIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIlQKE0xpc3RGb2xkZXJzUmVzcG9uc2USJAoHZm9sZGVycxgBIAMoCzITLnJlc3RhbnRlLnYxLkZvbGRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkipAEKEEdldEZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIMCgRwYXRoGAMgAygJEiUKBHJvbGUYBCABKA4yFy5yZXN0YW50ZS52MS5Gb2xkZXJSb2xlEiwKCm1pbl9jb21taXQYBSABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiI4ChFHZXRGb2xkZXJSZXNwb25zZRIjCgZmb2xkZXIYASABKAsyEy5yZXN0YW50ZS52MS5Gb2xkZXIilAEKE0NyZWF0ZUZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESHAoQcGFyZW50X2ZvbGRlcl9pZBgCIAEoA0ICMAESDAoEcGF0aBgDIAMoCRIlCgRyb2xlGAQgASgOMhcucmVzdGFudGUudjEuRm9sZGVyUm9sZRISCgpyZXF1ZXN0X2lkGAUgASgMImUKFENyZWF0ZUZvbGRlclJlc3BvbnNlEiMKBmZvbGRlchgBIAEoCzITLnJlc3RhbnRlLnYxLkZvbGRlchIoCgZjb21taXQYAiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiKtAQoRTW92ZUZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIjChd0YXJnZXRfcGFyZW50X2ZvbGRlcl9pZBgDIAEoA0ICMAESDAoEcGF0aBgEIAMoCRIhChBpZl9jaGFuZ2VfbnVtYmVyGAUgASgDQgIwAUgAiAEBQhMKEV9pZl9jaGFuZ2VfbnVtYmVyImMKEk1vdmVGb2xkZXJSZXNwb25zZRIjCgZmb2xkZXIYASABKAsyEy5yZXN0YW50ZS52MS5Gb2xkZXISKAoGY29tbWl0GAIgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4iowEKE1VwZGF0ZUZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIlCgRyb2xlGAMgASgOMhcucmVzdGFudGUudjEuRm9sZGVyUm9sZRIhChBpZl9jaGFuZ2VfbnVtYmVyGAQgASgDQgIwAUgAiAEBQhMKEV9pZl9jaGFuZ2VfbnVtYmVyImUKFFVwZGF0ZUZvbGRlclJlc3BvbnNlEiMKBmZvbGRlchgBIAEoCzITLnJlc3RhbnRlLnYxLkZvbGRlchIoCgZjb21taXQYAiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiJEChNEZWxldGVGb2xkZXJSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhUKCWZvbGRlcl9pZBgCIAEoA0ICMAEiWwoURGVsZXRlRm9sZGVyUmVzcG9uc2USGQoNZGVsZXRlZF9jb3VudBgBIAEoA0ICMAESKAoGY29tbWl0GAIgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4icAoRT3BlbkZvbGRlclJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIsCgptaW5fY29tbWl0GAMgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4iYwoST3BlbkZvbGRlclJlc3BvbnNlEiMKBmZvbGRlchgBIAEoCzITLnJlc3RhbnRlLnYxLkZvbGRlchIoCgRyb3dzGAIgASgLMhoucmVzdGFudGUudjEuRm9sZGVyQ2hhbmdlcyJ9ChhSZWFkRm9sZGVyQ2hhbmdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIfChNzaW5jZV9jaGFuZ2VfbnVtYmVyGAMgASgDQgIwARIRCgVlcG9jaBgEIAEoA0ICMAEiSAoZUmVhZEZvbGRlckNoYW5nZXNSZXNwb25zZRIrCgdjaGFuZ2VzGAEgASgLMhoucmVzdGFudGUudjEuRm9sZGVyQ2hhbmdlcyJWCg5Gb2xsb3dlZEZvbGRlchIVCg1zZXNzaW9uX3Rva2VuGAEgASgMEhYKCm1haWxib3hfaWQYAiABKANCAjABEhUKCWZvbGRlcl9pZBgDIAEoA0ICMAEiRwoXR2V0Q2hhbmdlTnVtYmVyc1JlcXVlc3QSLAoHZm9sZGVycxgBIAMoCzIbLnJlc3RhbnRlLnYxLkZvbGxvd2VkRm9sZGVyIkIKDVJlZnVzZWRGb2xkZXISDQoFaW5kZXgYASABKAUSIgoGc3RhdHVzGAIgASgLMhIuZ29vZ2xlLnJwYy5TdGF0dXMicgoYR2V0Q2hhbmdlTnVtYmVyc1Jlc3BvbnNlEhYKDmNoYW5nZV9udW1iZXJzGAEgAygDEisKB3JlZnVzZWQYAiADKAsyGi5yZXN0YW50ZS52MS5SZWZ1c2VkRm9sZGVyEhEKBWVwb2NoGAMgASgDQgIwASJDChJDbGFpbVJlY2VudFJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwASJDChNDbGFpbVJlY2VudFJlc3BvbnNlEhYKCnJlY2VudF91aWQYASABKANCAjABEhQKCHVpZF9uZXh0GAIgASgDQgIwASJSChZTZXRTdWJzY3JpcHRpb25SZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEgwKBHBhdGgYAiADKAkSEgoKc3Vic2NyaWJlZBgDIAEoCCJDChdTZXRTdWJzY3JpcHRpb25SZXNwb25zZRIoCgZjb21taXQYASABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiIaCgpGb2xkZXJQYXRoEgwKBHBhdGgYASADKAkiWQoYTGlzdFN1YnNjcmlwdGlvbnNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImQKGUxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2USLgoNc3Vic2NyaXB0aW9ucxgBIAMoCzIXLnJlc3RhbnRlLnYxLkZvbGRlclBhdGgSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKrQBCgpGb2xkZXJSb2xlEhsKF0ZPTERFUl9ST0xFX1VOU1BFQ0lGSUVEEAASFQoRRk9MREVSX1JPTEVfSU5CT1gQARIUChBGT0xERVJfUk9MRV9TRU5UEAISFgoSRk9MREVSX1JPTEVfRFJBRlRTEAMSFQoRRk9MREVSX1JPTEVfVFJBU0gQBBIUChBGT0xERVJfUk9MRV9KVU5LEAUSFwoTRk9MREVSX1JPTEVfQVJDSElWRRAGMqUICg1Gb2xkZXJTZXJ2aWNlElAKC0xpc3RGb2xkZXJzEh8ucmVzdGFudGUudjEuTGlzdEZvbGRlcnNSZXF1ZXN0GiAucmVzdGFudGUudjEuTGlzdEZvbGRlcnNSZXNwb25zZRJKCglHZXRGb2xkZXISHS5yZXN0YW50ZS52MS5HZXRGb2xkZXJSZXF1ZXN0Gh4ucmVzdGFudGUudjEuR2V0Rm9sZGVyUmVzcG9uc2USUwoMQ3JlYXRlRm9sZGVyEiAucmVzdGFudGUudjEuQ3JlYXRlRm9sZGVyUmVxdWVzdBohLnJlc3RhbnRlLnYxLkNyZWF0ZUZvbGRlclJlc3BvbnNlEk0KCk1vdmVGb2xkZXISHi5yZXN0YW50ZS52MS5Nb3ZlRm9sZGVyUmVxdWVzdBofLnJlc3RhbnRlLnYxLk1vdmVGb2xkZXJSZXNwb25zZRJTCgxVcGRhdGVGb2xkZXISIC5yZXN0YW50ZS52MS5VcGRhdGVGb2xkZXJSZXF1ZXN0GiEucmVzdGFudGUudjEuVXBkYXRlRm9sZGVyUmVzcG9uc2USUwoMRGVsZXRlRm9sZGVyEiAucmVzdGFudGUudjEuRGVsZXRlRm9sZGVyUmVxdWVzdBohLnJlc3RhbnRlLnYxLkRlbGV0ZUZvbGRlclJlc3BvbnNlEk8KCk9wZW5Gb2xkZXISHi5yZXN0YW50ZS52MS5PcGVuRm9sZGVyUmVxdWVzdBofLnJlc3RhbnRlLnYxLk9wZW5Gb2xkZXJSZXNwb25zZTABEmIKEVJlYWRGb2xkZXJDaGFuZ2VzEiUucmVzdGFudGUudjEuUmVhZEZvbGRlckNoYW5nZXNSZXF1ZXN0GiYucmVzdGFudGUudjEuUmVhZEZvbGRlckNoYW5nZXNSZXNwb25zZRJfChBHZXRDaGFuZ2VOdW1iZXJzEiQucmVzdGFudGUudjEuR2V0Q2hhbmdlTnVtYmVyc1JlcXVlc3QaJS5yZXN0YW50ZS52MS5HZXRDaGFuZ2VOdW1iZXJzUmVzcG9uc2USUAoLQ2xhaW1SZWNlbnQSHy5yZXN0YW50ZS52MS5DbGFpbVJlY2VudFJlcXVlc3QaIC5yZXN0YW50ZS52MS5DbGFpbVJlY2VudFJlc3BvbnNlElwKD1NldFN1YnNjcmlwdGlvbhIjLnJlc3RhbnRlLnYxLlNldFN1YnNjcmlwdGlvblJlcXVlc3QaJC5yZXN0YW50ZS52MS5TZXRTdWJzY3JpcHRpb25SZXNwb25zZRJiChFMaXN0U3Vic2NyaXB0aW9ucxIlLnJlc3RhbnRlLnYxLkxpc3RTdWJzY3JpcHRpb25zUmVxdWVzdBomLnJlc3RhbnRlLnYxLkxpc3RTdWJzY3JpcHRpb25zUmVzcG9uc2VCkAEKDmlvLnJlc3RhbnRlLnYxQgtGb2xkZXJQcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_google_rpc_status, file_restante_v1_types]);
 
 /**
  * Folder is one folder.
@@ -684,6 +686,125 @@ export const ReadFolderChangesResponseSchema: GenMessage<ReadFolderChangesRespon
   messageDesc(file_restante_v1_folder, 16);
 
 /**
+ * FollowedFolder is a folder that a session keeps a view of.
+ *
+ * @generated from message restante.v1.FollowedFolder
+ */
+export type FollowedFolder = Message<"restante.v1.FollowedFolder"> & {
+  /**
+   * Whose view it is, on calls for many sessions; empty: the call's own session.
+   *
+   * @generated from field: bytes session_token = 1;
+   */
+  sessionToken: Uint8Array;
+
+  /**
+   * The mailbox; 0: the session's own.
+   *
+   * @generated from field: int64 mailbox_id = 2 [jstype = JS_STRING];
+   */
+  mailboxId: string;
+
+  /**
+   * The folder.
+   *
+   * @generated from field: int64 folder_id = 3 [jstype = JS_STRING];
+   */
+  folderId: string;
+};
+
+/**
+ * Describes the message restante.v1.FollowedFolder.
+ * Use `create(FollowedFolderSchema)` to create a new message.
+ */
+export const FollowedFolderSchema: GenMessage<FollowedFolder> = /*@__PURE__*/
+  messageDesc(file_restante_v1_folder, 17);
+
+/**
+ * GetChangeNumbersRequest names the folders.
+ *
+ * @generated from message restante.v1.GetChangeNumbersRequest
+ */
+export type GetChangeNumbersRequest = Message<"restante.v1.GetChangeNumbersRequest"> & {
+  /**
+   * At most 256; the same one may be named for several sessions.
+   *
+   * @generated from field: repeated restante.v1.FollowedFolder folders = 1;
+   */
+  folders: FollowedFolder[];
+};
+
+/**
+ * Describes the message restante.v1.GetChangeNumbersRequest.
+ * Use `create(GetChangeNumbersRequestSchema)` to create a new message.
+ */
+export const GetChangeNumbersRequestSchema: GenMessage<GetChangeNumbersRequest> = /*@__PURE__*/
+  messageDesc(file_restante_v1_folder, 18);
+
+/**
+ * RefusedFolder is a folder whose change number is not told.
+ *
+ * @generated from message restante.v1.RefusedFolder
+ */
+export type RefusedFolder = Message<"restante.v1.RefusedFolder"> & {
+  /**
+   * Its place in the request, from 0 on.
+   *
+   * @generated from field: int32 index = 1;
+   */
+  index: number;
+
+  /**
+   * Why, with ErrorInfo as a failed RPC has: FOLDER_NOT_FOUND, or what its session is refused for.
+   *
+   * @generated from field: google.rpc.Status status = 2;
+   */
+  status?: Status | undefined;
+};
+
+/**
+ * Describes the message restante.v1.RefusedFolder.
+ * Use `create(RefusedFolderSchema)` to create a new message.
+ */
+export const RefusedFolderSchema: GenMessage<RefusedFolder> = /*@__PURE__*/
+  messageDesc(file_restante_v1_folder, 19);
+
+/**
+ * GetChangeNumbersResponse holds the numbers.
+ *
+ * @generated from message restante.v1.GetChangeNumbersResponse
+ */
+export type GetChangeNumbersResponse = Message<"restante.v1.GetChangeNumbersResponse"> & {
+  /**
+   * Folder.change_number of each folder, in the order of the request; 0: refused.
+   *
+   * @generated from field: repeated int64 change_numbers = 1;
+   */
+  changeNumbers: bigint[];
+
+  /**
+   * Those that are not told, in the order of the request.
+   *
+   * @generated from field: repeated restante.v1.RefusedFolder refused = 2;
+   */
+  refused: RefusedFolder[];
+
+  /**
+   * The store's epoch: a view that was read under another one is void.
+   *
+   * @generated from field: int64 epoch = 3 [jstype = JS_STRING];
+   */
+  epoch: string;
+};
+
+/**
+ * Describes the message restante.v1.GetChangeNumbersResponse.
+ * Use `create(GetChangeNumbersResponseSchema)` to create a new message.
+ */
+export const GetChangeNumbersResponseSchema: GenMessage<GetChangeNumbersResponse> = /*@__PURE__*/
+  messageDesc(file_restante_v1_folder, 20);
+
+/**
  * ClaimRecentRequest names the folder.
  *
  * @generated from message restante.v1.ClaimRecentRequest
@@ -709,7 +830,7 @@ export type ClaimRecentRequest = Message<"restante.v1.ClaimRecentRequest"> & {
  * Use `create(ClaimRecentRequestSchema)` to create a new message.
  */
 export const ClaimRecentRequestSchema: GenMessage<ClaimRecentRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_folder, 17);
+  messageDesc(file_restante_v1_folder, 21);
 
 /**
  * ClaimRecentResponse gives the claimed UIDs.
@@ -737,7 +858,7 @@ export type ClaimRecentResponse = Message<"restante.v1.ClaimRecentResponse"> & {
  * Use `create(ClaimRecentResponseSchema)` to create a new message.
  */
 export const ClaimRecentResponseSchema: GenMessage<ClaimRecentResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_folder, 18);
+  messageDesc(file_restante_v1_folder, 22);
 
 /**
  * SetSubscriptionRequest names a name.
@@ -772,7 +893,7 @@ export type SetSubscriptionRequest = Message<"restante.v1.SetSubscriptionRequest
  * Use `create(SetSubscriptionRequestSchema)` to create a new message.
  */
 export const SetSubscriptionRequestSchema: GenMessage<SetSubscriptionRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_folder, 19);
+  messageDesc(file_restante_v1_folder, 23);
 
 /**
  * SetSubscriptionResponse tells the commit.
@@ -793,7 +914,7 @@ export type SetSubscriptionResponse = Message<"restante.v1.SetSubscriptionRespon
  * Use `create(SetSubscriptionResponseSchema)` to create a new message.
  */
 export const SetSubscriptionResponseSchema: GenMessage<SetSubscriptionResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_folder, 20);
+  messageDesc(file_restante_v1_folder, 24);
 
 /**
  * FolderPath is a name with all its levels.
@@ -814,7 +935,7 @@ export type FolderPath = Message<"restante.v1.FolderPath"> & {
  * Use `create(FolderPathSchema)` to create a new message.
  */
 export const FolderPathSchema: GenMessage<FolderPath> = /*@__PURE__*/
-  messageDesc(file_restante_v1_folder, 21);
+  messageDesc(file_restante_v1_folder, 25);
 
 /**
  * ListSubscriptionsRequest pages.
@@ -849,7 +970,7 @@ export type ListSubscriptionsRequest = Message<"restante.v1.ListSubscriptionsReq
  * Use `create(ListSubscriptionsRequestSchema)` to create a new message.
  */
 export const ListSubscriptionsRequestSchema: GenMessage<ListSubscriptionsRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_folder, 22);
+  messageDesc(file_restante_v1_folder, 26);
 
 /**
  * ListSubscriptionsResponse is a page.
@@ -877,7 +998,7 @@ export type ListSubscriptionsResponse = Message<"restante.v1.ListSubscriptionsRe
  * Use `create(ListSubscriptionsResponseSchema)` to create a new message.
  */
 export const ListSubscriptionsResponseSchema: GenMessage<ListSubscriptionsResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_folder, 23);
+  messageDesc(file_restante_v1_folder, 27);
 
 /**
  * FolderRole is what a folder is for (RFC 6154). A mailbox has at most one folder of each role.
@@ -1033,6 +1154,20 @@ export const FolderService: GenService<{
     methodKind: "unary";
     input: typeof ReadFolderChangesRequestSchema;
     output: typeof ReadFolderChangesResponseSchema;
+  },
+  /**
+   * Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
+   * server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
+   * for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
+   * refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+   * Errors: INVALID_ARGUMENT (more than 256 folders).
+   *
+   * @generated from rpc restante.v1.FolderService.GetChangeNumbers
+   */
+  getChangeNumbers: {
+    methodKind: "unary";
+    input: typeof GetChangeNumbersRequestSchema;
+    output: typeof GetChangeNumbersResponseSchema;
   },
   /**
    * Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the

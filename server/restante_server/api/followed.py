@@ -1,0 +1,92 @@
+"""The change numbers of folders, for clients that keep views of them: never behind what was acknowledged to anyone.
+
+A core that is alone on its store answers from memory: `note` comes with each commit, before its writer is answered.
+Where several cores write, one short read answers all that was asked in a turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from restante_server.store import changes
+from restante_server.store.changes import Place, Touched
+
+MOST_KNOWN: Final = 50_000  # folders, about 10 MB; then all are forgotten, and read again when asked for
+
+Read = Callable[[Connection], Any]
+BeginRead = Callable[[Callable[[], Read]], asyncio.Future[Any]]
+"""Begins a read with this turn of the loop; what to read is asked for at the last moment."""
+
+
+class ChangeNumbers:
+    """Belongs to the event loop, but for `forget`."""
+
+    def __init__(self, begin_read: BeginRead, *, alone: bool) -> None:
+        """`alone`: no other process writes to the store."""
+        self._begin_read, self._alone = begin_read, alone
+        # 0 for a folder that is being read: what is noted meanwhile is not lost. Others are not noted.
+        self._known: dict[Place, int] = {}
+        self._waiting: list[tuple[Place, asyncio.Future[int]]] = []
+
+    def note(self, touched: Mapping[int, Touched]) -> None:
+        """A commit of this core."""
+        known = self._known
+        for mailbox_id, what in touched.items():
+            for folder_id, number in what.folders.items():
+                place = (mailbox_id, folder_id)
+                if number > known.get(place, number):
+                    known[place] = number
+
+    def forget(self) -> None:
+        """It is not known whether a commit stands. May be called on any thread."""
+        self._known = {}
+
+    def of(self, place: Place) -> int | asyncio.Future[int]:
+        """The change number of (mailbox, folder), 0 when it is not there; the future is the caller's own."""
+        if number := self._known.get(place):
+            return number
+        if self._alone:
+            if len(self._known) >= MOST_KNOWN:
+                self._known = {}
+            self._known.setdefault(place, 0)
+        if not self._waiting:
+            table = self._known
+            waiting = self._waiting
+            self._begin_read(self._begin).add_done_callback(partial(self._told, waiting, table))
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((place, future))
+        return future
+
+    def _begin(self) -> Read:
+        """From here on the next read is asked for."""
+        waiting, self._waiting = self._waiting, []
+        return partial(changes.of_folders, places={place for place, _ in waiting})
+
+    def _told(
+        self, waiting: list[tuple[Place, asyncio.Future[int]]], table: dict[Place, int], read: asyncio.Future[Any]
+    ) -> None:
+        error = asyncio.CancelledError() if read.cancelled() else read.exception()
+        numbers: Mapping[Place, int] = {} if error else read.result()
+        for place, future in waiting:
+            number = numbers.get(place, 0)
+            if self._alone and not error:
+                number = self._remember(table, place, number)
+            if future.done():
+                continue
+            if error:
+                future.set_exception(error)
+            else:
+                future.set_result(number)
+
+    def _remember(self, table: dict[Place, int], place: Place, number: int) -> int:
+        """A table that was forgotten meanwhile is filled in vain."""
+        if not number:
+            table.pop(place, None)
+            return 0
+        table[place] = number = max(number, table.get(place, 0))
+        return number
