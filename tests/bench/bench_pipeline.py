@@ -1,6 +1,6 @@
 """What a write costs through the pipeline: alone, in groups, set at a time; and a read alone and shared.
 
-    python tests/bench/bench_pipeline.py [--seconds 3] [--postgres URL] [--folder DIR]
+    python -m tests.bench.bench_pipeline [--seconds 3] [--postgres URL] [--folder DIR]
 
 One JSON object a line. `cpu_ms` is processor time of this process for each operation, `server_cpu_ms` that of the
 PostgreSQL processes, where they can be seen. A "delivery" writes what a delivery of one message writes: mailbox and

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from restante_server.api import access
+from restante_server.db.turns import Party
 
 if TYPE_CHECKING:
     from restante_server.api.core import Core
@@ -48,6 +49,16 @@ class Caller:
         if self.account_id:
             return f"account:{self.account_id}"
         return f"gateway:{self.identity}" if self.identity else "nobody"
+
+    @property
+    def party(self) -> Party:
+        """Whose work the call is, for turns and bounds: the account's over all its sessions, the process's, or, for
+        those who have not logged on, their address's."""
+        if self.account_id:
+            return Party(f"account:{self.account_id}")
+        if self.identity:
+            return Party(f"gateway:{self.identity}", many=True)
+        return Party(f"nobody:{self.client_address}")
 
 
 @dataclass(frozen=True, slots=True)

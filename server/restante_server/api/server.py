@@ -38,6 +38,7 @@ from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution, is_over
 from restante_server.api.grpc_options import KEEPALIVE, Keepalive, server_options
 from restante_server.api.identity import Authenticator, Channel, peer_address
 from restante_server.api.registry import STREAMS, UNARY, Handler, Streaming
+from restante_server.db import turns
 from restante_server.observe import CallObserver
 
 FILES = (
@@ -277,6 +278,7 @@ class _Stream:
     async def __aenter__(self) -> Any:
         try:
             self._caller = await self._server._caller(self._context, self._mutual_tls)
+            turns.party.set(self._caller.party)
             self._streaming.rule(self._caller)
         except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
             known = translate(error, self._path)

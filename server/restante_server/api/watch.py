@@ -38,6 +38,7 @@ from restante_server.api.caller import Call, Caller
 from restante_server.api.dispatch import translate
 from restante_server.api.notify import NO_DELTAS, Deltas, Watched
 from restante_server.api.registry import stream
+from restante_server.db import turns
 from restante_server.store import changes, folders, mailboxes
 from restante_server.store.changes import FolderDelta
 
@@ -95,6 +96,7 @@ class Watcher:
         core = self._call.core
         try:
             caller = await core.authenticator.session(wanted.session_token, self._call.caller)
+            turns.party.set(caller.party)
             access.MAIL_SESSION(caller)
             if wanted.subscription_id < 1:
                 raise InvalidArgument(field="subscription_id", problem="at least 1")
@@ -223,6 +225,7 @@ class Watcher:
 
     async def _tell_number(self, subscription: _Subscription) -> None:
         """A mailbox may have moved on before it was watched, and nobody hints at that."""
+        turns.party.set(subscription.caller.party)  # not that of the commit which hinted
         read = partial(mailboxes.change_number, mailbox_id=subscription.mailbox_id)
         try:
             number = await self._call.core.dispatcher.short_read(read)
@@ -234,6 +237,7 @@ class Watcher:
         self._hint(subscription, number, frozenset())
 
     async def _tell_changes(self, subscription: _Subscription) -> None:
+        turns.party.set(subscription.caller.party)  # not that of the commit which hinted
         read = partial(
             changes.folder_changes,
             mailbox_id=subscription.mailbox_id,

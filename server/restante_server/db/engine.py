@@ -33,7 +33,7 @@ class Settings:
     """How a database is used. Each has a default that suits one server."""
 
     readers: int = 4  # threads that read
-    max_waiting_reads: int = 1_024  # beyond that: StoreBusy
+    max_waiting_reads: int = 16_384  # beyond that: StoreBusy
     bounds: Bounds = field(default_factory=Bounds)
     queue: QueueLimits = field(default_factory=QueueLimits)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)
@@ -134,15 +134,22 @@ class Database:
         """
         return await self._start().reads.run(functions, deadline)
 
-    def start_reads(
-        self,
-        functions: Sequence[Callable[[Connection], Any]],
-        tell: Callable[[list[Any] | Exception], object],
-        *,
-        deadline: float | None = None,
-    ) -> None:
-        """`read_many` for who does not wait: `tell` is called on the loop, once, with what it returns or raises."""
-        self._start().reads.start(functions, tell, deadline)
+    async def read_short(self, function: Callable[[Connection], R], *, deadline: float | None = None) -> R:
+        """`read` for what takes a moment: it shares a snapshot and a thread hop with others of its turn of the loop.
+
+        Its deadline is kept to the second.
+        """
+        (outcome,) = await self._start().reads.run((function,), deadline, shared=True)
+        if isinstance(outcome, Exception):
+            raise outcome
+        result: R = outcome
+        return result
+
+    def begin_read(
+        self, make: Callable[[], Callable[[Connection], R]], *, deadline: float | None = None
+    ) -> asyncio.Future[R]:
+        """`read_short` for many who do not wait one by one: `make` says what to read when the turn of the loop ends."""
+        return self._start().reads.begin(make, deadline)
 
     async def read_stream(
         self,

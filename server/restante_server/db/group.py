@@ -19,6 +19,7 @@ from restante_server.db.errors import CommitFailed, DatabaseError
 from restante_server.db.hooks import FaultHooks
 from restante_server.db.marks import IN_DOUBT, Marks, take
 from restante_server.db.operation import Mergeable, Operation, sets
+from restante_server.db.turns import Party
 
 log = logging.getLogger(__name__)
 E = TypeVar("E", bound=BaseException)
@@ -37,13 +38,17 @@ class Item:
         "mailboxes",
         "octets",
         "operation",
+        "party",
         "result",
         "rows",
         "started",
     )
 
-    def __init__(self, operation: Operation[Any], deadline: float | None, lane: int, future: Future[Any]) -> None:
+    def __init__(
+        self, operation: Operation[Any], deadline: float | None, lane: int, party: Party, future: Future[Any]
+    ) -> None:
         self.operation = operation
+        self.party = party  # whose it is: those of one party keep their order
         self.deadline = deadline
         self.lane = lane
         self.future = future

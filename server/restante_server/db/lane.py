@@ -6,13 +6,13 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 from restante.errors import DeadlineExceeded
 from restante_server.db.errors import DatabaseError
 from restante_server.db.group import Bounds, GroupRunner, Item
 from restante_server.db.hooks import Observer
+from restante_server.db.turns import Party, Turns
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Lane:
         """`done` is called on the lane's thread with each group after its commit or failure, in order."""
         self._number, self._runner, self._bounds = number, runner, bounds
         self._done, self._observer = done, observer
-        self._waiting: deque[Item] = deque()
+        self._waiting: Turns[Item] = Turns()
         self._guard = threading.Lock()
         self._idle = True
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: look; False: finish and end
@@ -35,7 +35,7 @@ class Lane:
 
     def put(self, item: Item) -> None:
         with self._guard:
-            self._waiting.append(item)
+            self._waiting.put(item.party, item)
             if not self._idle:
                 return
             self._idle = False
@@ -84,9 +84,10 @@ class Lane:
             self._done(group)
 
     def _take(self) -> list[Item] | None:
-        """What becomes the next group; None, with the lane marked idle, when nothing waits.
+        """What becomes the next group, in turns by party; None, with the lane marked idle, when nothing waits.
 
-        An item whose deadline has passed comes with its error set already.
+        All of a group is committed together, so those of one party stand together in it: deliveries that were taken
+        in turns with others still run as one set. An item whose deadline has passed comes with its error set already.
         """
         group: list[Item] = []
         count = rows = octets = 0
@@ -94,9 +95,9 @@ class Lane:
         bounds, waiting = self._bounds, self._waiting
         with self._guard:
             while waiting and count < bounds.operations:
-                item = waiting[0]
+                item = waiting.peek()
                 if item.dropped:
-                    waiting.popleft()
+                    waiting.take()
                     continue
                 if item.deadline is not None and item.deadline <= now:
                     item.error = DeadlineExceeded("the deadline passed before the write could start")
@@ -105,8 +106,16 @@ class Lane:
                 else:
                     count, rows, octets = count + 1, rows + item.rows, octets + item.octets
                 item.started = True
-                group.append(waiting.popleft())
+                group.append(waiting.take())
             if not group:
                 self._idle = True
                 return None
-        return group
+        return _by_party(group)
+
+
+def _by_party(group: list[Item]) -> list[Item]:
+    """The same items, those of each party together, in the order they were."""
+    together: dict[Party, list[Item]] = {}
+    for item in group:
+        together.setdefault(item.party, []).append(item)
+    return group if len(together) == 1 else [item for items in together.values() for item in items]

@@ -3,6 +3,8 @@
 Whatever waits when a lane is free becomes one transaction, without any timer: alone an operation is committed at
 once, under load the price of a commit is shared. A writer is answered when its commit is durable.
 
+Who waits is served in turns by party (`turns.py`), for room in the pipeline and for a place in a group.
+
 Effects of one lane are told in commit order. An operation over mailboxes of several lanes runs in the lane of the
 lowest: what it tells about the others may come after what their own lanes committed later. Receivers go by the number.
 
@@ -13,7 +15,6 @@ lanes (or cores) its row is locked for the whole transaction, so nobody can see 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from restante_server.db.hooks import FaultHooks, Observer
 from restante_server.db.lane import Lane
 from restante_server.db.marks import Marks
 from restante_server.db.operation import Operation
+from restante_server.db.turns import Turns, party
 
 R = TypeVar("R")
 
@@ -58,7 +60,7 @@ class Pipeline:
         self._handover, self._limits = handover, limits
         self.operations = 0  # inside
         self.octets = 0
-        self._outside: deque[Item] = deque()  # waiting for room, in order of arrival
+        self._outside: Turns[Item] = Turns()  # waiting for room
         self._closing = False
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
@@ -82,9 +84,9 @@ class Pipeline:
             raise Draining
         mailboxes = operation.mailboxes
         lane = min(mailboxes) % len(self._lanes) if mailboxes else 0
-        item = Item(operation, deadline, lane, self._handover.loop.create_future())
+        item = Item(operation, deadline, lane, party.get(), self._handover.loop.create_future())
         if self._outside or not self._fits(item):
-            self._outside.append(item)
+            self._outside.put(item.party, item)
         else:
             self._admit(item)
         try:
@@ -117,18 +119,15 @@ class Pipeline:
         self._lanes[item.lane].put(item)
 
     def _withdraw(self, item: Item) -> None:
-        try:
-            self._outside.remove(item)
-        except ValueError:
-            if self._lanes[item.lane].drop(item):
-                self._release(1, item.octets)
+        if not self._outside.remove(item.party, item) and self._lanes[item.lane].drop(item):
+            self._release(1, item.octets)
 
     def _release(self, operations: int, octets: int) -> None:
         self.operations -= operations
         self.octets -= octets
         outside = self._outside
-        while outside and self._fits(outside[0]):
-            self._admit(outside.popleft())
+        while outside and self._fits(outside.peek()):
+            self._admit(outside.take())
         if self.operations == 0:
             self._empty.set()
 

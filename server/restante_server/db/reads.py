@@ -1,9 +1,11 @@
-"""Snapshot reads on worker threads: many functions may share one snapshot, and none ever waits for the writer."""
+"""Snapshot reads on worker threads: short ones share a snapshot, and none ever waits for the writer.
+
+Parties take turns (`turns.py`): a reader that is free takes one read of each, again and again, until the hop is full.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
 import time
@@ -11,39 +13,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection
-
-from restante.errors import DeadlineExceeded, Draining, StoreBusy
-from restante_server.db.backend import Backend, Verdict
-from restante_server.db.clock import Clock, use
-from restante_server.db.errors import DatabaseError
+from restante.errors import DeadlineExceeded, Draining, RestanteError, StoreBusy
+from restante_server.db import turns
+from restante_server.db.backend import Backend
+from restante_server.db.clock import Clock
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import Observer
+from restante_server.db.reader import Job, Outcomes, Reader, Reading
 
-log = logging.getLogger(__name__)
-
-_CLOSE_SECONDS = 10.0  # for a statement that cannot be interrupted because its server does not answer
-_INSIST_SECONDS = 0.05  # an interrupt that fell between two statements is repeated
-
-Reading = Callable[[Connection], Any]
-
-
-Outcomes = list[Any] | Exception
-"""What each function returned or raised, in order; or why none of them was run to its end."""
-
-
-class Job:
-    """Some functions that share one snapshot, and who is told of their outcomes, on the loop and once."""
-
-    __slots__ = ("alarm", "came", "functions", "tell", "thread", "unwanted")
-
-    def __init__(self, functions: Sequence[Reading], tell: Callable[[Outcomes], object]) -> None:
-        self.functions = functions
-        self.tell: Callable[[Outcomes], object] | None = tell
-        self.alarm: asyncio.TimerHandle | None = None
-        self.came = time.perf_counter()
-        self.unwanted = False  # cancelled or past its deadline: nobody waits for it
-        self.thread: _ReaderThread | None = None
+MAX_HOP = 64  # reads that share one snapshot and one thread hop
+CLOSE_SECONDS = 10.0  # for a statement that cannot be interrupted because its server does not answer
+INSIST_SECONDS = 0.05  # an interrupt that fell between two statements is repeated
+EXPIRE_SECONDS = 1.0  # how often the deadlines of shared reads are looked at
 
 
 class ReadPool:
@@ -58,66 +39,138 @@ class ReadPool:
         observer: Observer,
         clock: Clock | None,
     ) -> None:
-        self._backend, self._handover, self._observer, self._clock = backend, handover, observer, clock
+        self._handover = handover
         self._most, self._max_waiting = threads, max_waiting
-        self._threads: list[_ReaderThread] = []
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._running: set[Job] = set()
+        self._readers: list[Reader] = []
+        self._open_reader = partial(
+            Reader,
+            backend=backend,
+            take=self._take,
+            put_back=self._put_back,
+            done=self._done,
+            observer=observer,
+            clock=clock,
+        )
+        self._guard = threading.Lock()  # of what the readers take from, down to `_busy`
+        self._shared: turns.Turns[Job] = turns.Turns()
+        self._alone: turns.Turns[Job] = turns.Turns()
+        self._alone_next = True
+        self._idle = 0  # readers that nobody has woken; the others will look before they rest
+        self._busy = 0  # readers with a hop
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: look; False: end
+        self._gathered: list[Job] = []  # shared reads of this turn of the loop
+        self._running: set[Job] = set()  # waiting for a reader or with one
+        self._expiring: asyncio.TimerHandle | None = None
         self._closing = False
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a thread or run."""
+        """Reads that wait for a thread or run."""
         return len(self._running)
 
-    async def run(self, functions: Sequence[Reading], deadline: float | None = None) -> list[Any]:
+    async def run(
+        self, functions: Sequence[Reading], deadline: float | None = None, *, shared: bool = False
+    ) -> list[Any]:
         """The outcome of each function, its result or its exception, in order.
 
         Raises DeadlineExceeded, StoreBusy, Draining for all of them together. `deadline` is a moment of
         `time.monotonic()`; when it comes, or the caller is cancelled, the running statement is interrupted.
+        `shared`: those of one turn of the loop share a snapshot and a thread hop, up to MAX_HOP of them, and their
+        deadlines are kept to the second.
         """
         future: asyncio.Future[list[Any]] = self._handover.loop.create_future()
-        job = self.start(functions, partial(_settle, future), deadline)
+        job = self._start(Job(functions, partial(_settle, future), turns.party.get(), deadline, shared))
         try:
             return await future
         except asyncio.CancelledError:
             self._stop(job)
             raise
 
-    def start(
-        self, functions: Sequence[Reading], tell: Callable[[Outcomes], object], deadline: float | None = None
-    ) -> Job:
-        """The same without waiting: `tell` is called with what `run` would return or raise."""
-        job = Job(functions, tell)
-        if self._closing:
-            raise Draining
-        if len(self._running) >= self._max_waiting + self._most:
-            raise StoreBusy("too many reads are waiting")
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise DeadlineExceeded("the deadline passed before the read could start")
-            job.alarm = self._handover.loop.call_later(left, self._expire, job)
-        self._running.add(job)
-        if len(self._threads) < self._most and len(self._running) > len(self._threads):
-            self._threads.append(_ReaderThread(len(self._threads), self))
-        self._jobs.put(job)
-        return job
+    def begin(self, make: Callable[[], Reading], deadline: float | None = None) -> asyncio.Future[Any]:
+        """A shared read for many, made by `make` when this turn of the loop is over; the future has its outcome."""
+        future: asyncio.Future[Any] = self._handover.loop.create_future()
+        job = Job((), partial(_settle_one, future), turns.CORE, deadline, shared=True)
+        job.make = make
+        try:
+            self._start(job)
+        except RestanteError as error:
+            self._handover.loop.call_soon(_refuse, make, future, error)
+        return future
 
     async def close(self) -> None:
         """Takes no new reads, finishes those it has, ends the threads; one that hangs is left to the process's end."""
         if not self._closing:
             self._closing = True
-            for _ in self._threads:
-                self._jobs.put(None)
-            until = time.monotonic() + _CLOSE_SECONDS
-            for thread in self._threads:
-                await asyncio.to_thread(thread.join, max(0.0, until - time.monotonic()))
+            self._flush()
+            for _ in self._readers:
+                self._wake.put(False)
+            until = time.monotonic() + CLOSE_SECONDS
+            for reader in self._readers:
+                await asyncio.to_thread(reader.join, max(0.0, until - time.monotonic()))
+            if self._expiring is not None:
+                self._expiring.cancel()
+
+    # --- On the loop ------------------------------------------------------------------------------------------------
+
+    def _start(self, job: Job) -> Job:
+        if self._closing:
+            raise Draining
+        if len(self._running) >= self._max_waiting + self._most:
+            raise StoreBusy("too many reads are waiting")
+        loop = self._handover.loop
+        if job.deadline is not None:
+            left = job.deadline - time.monotonic()
+            if left <= 0:
+                raise DeadlineExceeded("the deadline passed before the read could start")
+            if not job.shared:
+                job.alarm = loop.call_later(left, self._expire, job)
+            elif self._expiring is None:
+                self._expiring = loop.call_later(EXPIRE_SECONDS, self._expire_shared)
+        self._running.add(job)
+        if job.shared:
+            if not self._gathered:
+                loop.call_soon(self._flush)
+            self._gathered.append(job)
+        else:
+            with self._guard:
+                self._alone.put(job.party, job)
+                self._rouse()
+        return job
+
+    def _flush(self) -> None:
+        """What this turn of the loop has gathered begins."""
+        gathered, self._gathered = self._gathered, []
+        for job in gathered:
+            if job.make is not None:
+                job.functions = (job.make(),)
+        if gathered:
+            with self._guard:
+                for job in gathered:
+                    self._shared.put(job.party, job)
+                self._rouse()
+
+    def _rouse(self) -> None:
+        """There is something to take: wake a reader, or open one. When all are at work, one of them will take it."""
+        if self._idle:
+            self._idle -= 1
+            self._wake.put(True)
+        elif self._busy >= len(self._readers) < self._most:
+            self._readers.append(self._open_reader(len(self._readers), wake=self._wake))
 
     def _expire(self, job: Job) -> None:
         if job.tell is not None:
             self._answer(job, DeadlineExceeded("the deadline passed before the read was done"))
             self._stop(job)
+
+    def _expire_shared(self) -> None:
+        now = time.monotonic()
+        some = False
+        for job in tuple(self._running):
+            if job.shared and job.deadline is not None:
+                some = True
+                if job.deadline <= now:
+                    self._expire(job)
+        self._expiring = self._handover.loop.call_later(EXPIRE_SECONDS, self._expire_shared) if some else None
 
     def _stop(self, job: Job) -> None:
         """Interrupts a job, again and again until its thread has let go of it."""
@@ -125,11 +178,12 @@ class ReadPool:
         if job in self._running and job.thread is not None:
             loop = self._handover.loop
             asked = loop.run_in_executor(None, job.thread.interrupt, job)  # a round trip on PostgreSQL
-            asked.add_done_callback(lambda _asked: loop.call_later(_INSIST_SECONDS, self._stop, job))
+            asked.add_done_callback(lambda _asked: loop.call_later(INSIST_SECONDS, self._stop, job))
 
-    def _finished(self, job: Job, outcomes: Outcomes) -> None:
-        self._running.discard(job)
-        self._answer(job, outcomes)
+    def _finished(self, hop: list[Job]) -> None:
+        for job in hop:
+            self._running.discard(job)
+            self._answer(job, job.outcomes)
 
     def _answer(self, job: Job, outcomes: Outcomes) -> None:
         if job.alarm is not None:
@@ -137,6 +191,39 @@ class ReadPool:
         tell, job.tell = job.tell, None
         if tell is not None:
             tell(outcomes)
+
+    # --- On the readers' threads ------------------------------------------------------------------------------------
+
+    def _take(self) -> list[Job]:
+        """The next hop, in turns by party; none when nothing waits: then the reader rests until it is woken."""
+        with self._guard:
+            hop: list[Job] = []
+            if self._alone and (self._alone_next or not self._shared):
+                hop.append(self._alone.take())
+                self._alone_next = False
+            else:
+                while self._shared and len(hop) < MAX_HOP:
+                    hop.append(self._shared.take())
+                self._alone_next = True
+            if not hop:
+                self._idle += 1
+                return hop
+            self._busy += 1
+            if self._idle and (self._alone or self._shared):
+                self._idle -= 1
+                self._wake.put(True)
+        return hop
+
+    def _done(self, hop: list[Job]) -> None:
+        with self._guard:
+            self._busy -= 1
+        self._handover.post(partial(self._finished, hop))
+
+    def _put_back(self, hop: list[Job]) -> None:
+        with self._guard:
+            for job in reversed(hop):
+                job.thread = None
+                self._shared.put_back(job.party, job)
 
 
 def _settle(future: asyncio.Future[list[Any]], outcomes: Outcomes) -> None:
@@ -148,111 +235,18 @@ def _settle(future: asyncio.Future[list[Any]], outcomes: Outcomes) -> None:
         future.set_result(outcomes)
 
 
-class _Lost(Exception):
-    """The connection went away under a read; reading again on a fresh one is safe."""
+def _settle_one(future: asyncio.Future[Any], outcomes: Outcomes) -> None:
+    if future.done():
+        return
+    outcome = outcomes if isinstance(outcomes, Exception) else outcomes[0]
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
-class _ReaderThread:
-    """One thread with one connection. `interrupt` may be called from any thread."""
-
-    def __init__(self, number: int, pool: ReadPool) -> None:
-        self._pool = pool
-        self._backend = pool._backend
-        self._connection: Connection | None = None
-        self._job: Job | None = None
-        self._guard = threading.Lock()  # held while a job is interrupted, so that it never hits the next one
-        self._thread = threading.Thread(target=self._work, name=f"restante-read-{number}", daemon=True)
-        self._thread.start()
-
-    def join(self, seconds: float) -> None:
-        self._thread.join(seconds)
-
-    def interrupt(self, job: Job) -> None:
-        with self._guard:
-            if self._job is job and self._connection is not None:
-                try:
-                    self._backend.interrupt(self._connection)
-                except Exception:  # then the statement's own timeout ends it
-                    log.warning("a read could not be interrupted", exc_info=True)
-
-    def _work(self) -> None:
-        pool = self._pool
-        while (job := pool._jobs.get()) is not None:
-            began = time.perf_counter()
-            outcomes: Outcomes = []
-            if not job.unwanted:
-                job.thread = self
-                try:
-                    outcomes = self._serve(job)
-                except Exception as error:  # noqa: BLE001 - it is the readers' answer, and the thread must live on
-                    outcomes = error
-                pool._observer.read(len(job.functions), began - job.came, time.perf_counter() - began)
-            pool._handover.post(partial(pool._finished, job, outcomes))
-        self._disconnect()
-
-    def _serve(self, job: Job) -> list[Any]:
-        for trial in (1, 2):
-            try:
-                tx = self._connection = self._connection or self._connect()
-                with self._guard:
-                    self._job = job
-                try:
-                    return self._snapshot(tx, job)
-                finally:
-                    with self._guard:
-                        self._job = None
-            except Exception as error:
-                self._disconnect()
-                if trial == 2 or self._judge(error) is not Verdict.LOST:
-                    raise self._answer(error) from error
-        raise AssertionError("unreachable")
-
-    def _snapshot(self, tx: Connection, job: Job) -> list[Any]:
-        outcomes: list[Any] = []
-        transaction = tx.begin()
-        for function in job.functions:
-            if job.unwanted:
-                break
-            try:
-                outcomes.append(function(tx))
-            except BaseException as error:  # it is this function's outcome
-                if self._judge(error) is Verdict.LOST:
-                    raise _Lost from error
-                outcomes.append(self._answer(error))
-                if not self._backend.usable(tx):  # PostgreSQL: a failed statement ends the snapshot for all
-                    transaction.rollback()
-                    transaction = tx.begin()
-        transaction.rollback()
-        return outcomes
-
-    def _connect(self) -> Connection:
-        connection = self._backend.reader()
-        if self._pool._clock is not None:
-            use(connection, self._pool._clock)
-        return connection
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.invalidate()
-                connection.close()
-            except Exception:  # whatever a broken connection says on closing changes nothing
-                log.debug("closing a broken connection failed", exc_info=True)
-
-    def _judge(self, error: BaseException | None) -> Verdict:
-        while error is not None:
-            verdict = self._backend.judge(error, reading=True)
-            if verdict is not Verdict.OWN:
-                return verdict
-            error = error.__cause__
-        return Verdict.OWN
-
-    def _answer(self, error: BaseException) -> Exception:
-        busy = self._judge(error) is not Verdict.OWN
-        # On the loop, StopIteration cannot be carried by a future, and SystemExit would end the process.
-        if not busy and isinstance(error, Exception) and not isinstance(error, StopIteration):
-            return error
-        answer = StoreBusy() if busy else DatabaseError(f"the read raised {type(error).__name__}")
-        answer.__cause__ = error
-        return answer
+def _refuse(make: Callable[[], Reading], future: asyncio.Future[Any], error: RestanteError) -> None:
+    """What was gathered for a read that could not begin is answered with the reason."""
+    make()
+    if not future.done():
+        future.set_exception(error)
