@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final
 
 from restante import errors
-from restante.v1 import message_pb2, methods
+from restante.v1 import message_pb2, methods, types_pb2
+from restante_gateways.imap.departed import Lapsed
 from restante_gateways.imap.errors import Refusal
 from restante_gateways.imap.responses import NO
 from restante_gateways.imap.rows import BrokenRows, RowWriter
-from restante_gateways.imap.sets import Range
+from restante_gateways.imap.sets import Range, Span
 from restante_gateways.imap.values import FetchFact, FetchItem, FetchSection, SectionText, SystemFlag
-from restante_gateways.imap.view import Span
 from restante_gateways.net.connection import ConnectionLost
 
 if TYPE_CHECKING:
@@ -37,10 +37,15 @@ _KINDS: Final = {
 _MAX_SECTIONS: Final = 32  # of one request
 _FEW_ROWS: Final = 50  # up to here one operation of a batch is cheaper than a stream of its own
 _FEW_CELLS: Final = 4
+_MOST_MESSAGE_IDS: Final = 1_000  # of one request
 
 
 async def fetch(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> None:
-    """Write a FETCH response for each message at these positions that is still there."""
+    """Write a FETCH response for each message at these positions.
+
+    What was removed, though the client was not told yet, is read by its message id, wherever it is now: RFC 2180 4.1.2.
+    Raises Lapsed when the core has nothing of it any more.
+    """
     if _VIEW_FACTS.issuperset(items):
         await _fetch_from_view(s, spans, items)
         return
@@ -51,19 +56,38 @@ async def fetch(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> 
     if not s.view.read_only and any(section.sets_seen for section in sections):
         seen_now = await _mark_seen(s, spans)
     writer = RowWriter(s.view, items, seen_now, s.condstore)
+    wanted = message_pb2.StreamMessagesRequest(
+        columns=[_COLUMNS[item] for item in items if isinstance(item, FetchFact) and item in _COLUMNS],
+        sections=map(_section, sections),
+    )
     try:
-        async for answer in _rows(s, spans, items, sections):
-            if isinstance(answer, message_pb2.SectionRest):
-                s.write(writer.continued(answer))
-            else:
-                s.write(writer.batch(answer))
-            await s.flow()
-        writer.finish()
+        if there := s.view.still_there(spans):
+            wanted.messages.CopyFrom(s.message_set(there))
+            await _write_rows(s, writer, wanted, sum(stop - first for first, stop in there))
+        removed = list(s.view.message_ids(writer.missing(spans)).items())
+        for start in range(0, len(removed), _MOST_MESSAGE_IDS):
+            some = dict(removed[start : start + _MOST_MESSAGE_IDS])
+            writer.expect(some)
+            wanted.messages.CopyFrom(types_pb2.MessageSet(message_ids=some))
+            wanted.include_removed = True
+            await _write_rows(s, writer, wanted, len(some))
     except (errors.RestanteError, BrokenRows):
         if not writer.unfinished:
             raise
         s.connection.abort()  # whatever we said now, the client would take for the rest of the message
         raise ConnectionLost from None
+    if writer.missing(spans):
+        raise Lapsed
+
+
+async def _write_rows(s: Session, writer: RowWriter, wanted: message_pb2.StreamMessagesRequest, count: int) -> None:
+    async for answer in _rows(s, wanted, count):
+        if isinstance(answer, message_pb2.SectionRest):
+            s.write(writer.continued(answer))
+        else:
+            s.write(writer.batch(answer))
+        await s.flow()
+    writer.finish()
 
 
 async def _fetch_from_view(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> None:
@@ -78,7 +102,7 @@ async def _fetch_from_view(s: Session, spans: list[Span], items: tuple[FetchItem
 async def _mark_seen(s: Session, spans: list[Span]) -> list[Range]:
     """Mark what is unread as read, and say what that was: its FETCH bears the new FLAGS (behaviour 9)."""
     view = s.view
-    before, unseen = view.folder.change_number, view.without_flag(SystemFlag.SEEN, spans)
+    before, unseen = view.folder.change_number, view.without_flag(SystemFlag.SEEN, view.still_there(spans))
     if not unseen:
         return []
     response = await s.call(
@@ -97,23 +121,22 @@ async def _mark_seen(s: Session, spans: list[Span]) -> list[Range]:
 
 
 async def _rows(
-    s: Session, spans: list[Span], items: tuple[FetchItem, ...], sections: list[FetchSection]
+    s: Session, wanted: message_pb2.StreamMessagesRequest, count: int
 ) -> AsyncIterator[message_pb2.MessageRows | message_pb2.SectionRest]:
     """Batches of rows, and what continues their last cells: by one operation for a little, by a stream for much."""
-    columns = [_COLUMNS[item] for item in items if isinstance(item, FetchFact) and item in _COLUMNS]
-    asked = [_section(section) for section in sections]
-    count = sum(stop - first for first, stop in spans)
-    if count <= _FEW_ROWS and count * len(sections) <= _FEW_CELLS:
-        request = message_pb2.BatchGetMessagesRequest(messages=s.message_set(spans), columns=columns, sections=asked)
+    if count <= _FEW_ROWS and count * len(wanted.sections) <= _FEW_CELLS:
+        request = message_pb2.BatchGetMessagesRequest(
+            messages=wanted.messages,
+            columns=wanted.columns,
+            sections=wanted.sections,
+            include_removed=wanted.include_removed,
+        )
         try:
             yield (await s.call(methods.BATCH_GET_MESSAGES, request)).rows
             return
         except errors.ResultTooLarge:
             pass  # the stream has no such limit
-    stream = s.stream_messages(
-        message_pb2.StreamMessagesRequest(messages=s.message_set(spans), columns=columns, sections=asked)
-    )
-    async for answer in stream:
+    async for answer in s.stream_messages(wanted):
         yield answer.rest if answer.HasField("rest") else answer.rows
 
 

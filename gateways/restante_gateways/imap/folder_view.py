@@ -1,7 +1,8 @@
 """A folder as all sessions of the process share it: packed columns kept current by change number. *Pure.*
 
 Readers hold the arrays themselves. New messages are added in place, behind what a reader has counted; removing makes
-new arrays in one pass and leaves the old ones to the sessions that have not been told yet (RFC 3501 7.4.1).
+new arrays in one pass and leaves the old UIDs, and the rows of what left, to the sessions that have not been told yet
+(RFC 3501 7.4.1).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from restante.v1.types_pb2 import FolderChanges
+from restante_gateways.imap.departed import Departed, Step
 from restante_gateways.imap.sets import Range, contains, merge, positions, subtract
 from restante_gateways.imap.states import StateTable
 from restante_gateways.imap.values import Flags, SystemFlag
 
 _MAX_JOURNAL: Final = 8_192  # flag changes remembered one by one
-_MAX_REMOVALS: Final = 256  # generations whose removals are remembered
 
 
 class Gap(Exception):
@@ -50,17 +51,16 @@ class FolderView:
         "_journal",
         "_journal_floor",
         "_journal_size",
-        "_removals",
         "_unseen",
         "change_number",
         "change_numbers",
         "claimed_uid",
         "folder_id",
-        "generation",
         "message_ids",
         "pending",
         "recent_uid",
         "states",
+        "step",
         "table",
         "uid_next",
         "uid_validity",
@@ -78,13 +78,12 @@ class FolderView:
         self.states = array("I")  # indices into the table
         self.change_numbers = array("q")
         self.table = StateTable()
-        self.generation = 0  # counts removals
+        self.step = Step()  # the present moment in the chain of removals
         self.pending: list[PendingStore] = []
         self._journal: list[tuple[int, array[int]]] = []  # change numbers and the UIDs whose flags they changed
         self._journal_size = 0  # UIDs in it
         self._journal_floor = change_number  # changes up to here are not in the journal
         self._unseen: tuple[int, int | None] = (-1, None)  # change number and the first message without \\Seen then
-        self._removals: list[tuple[int, list[Range]]] = []  # generation and the UIDs that went
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -205,15 +204,6 @@ class FolderView:
         first = bisect_right(self._journal, change_number, key=lambda entry: entry[0])
         return self._journal[first:]
 
-    def removed_since(self, generation: int) -> list[Range] | None:
-        """UIDs that went after a generation, None when that is too long ago to be known."""
-        missed = self.generation - generation
-        if missed > len(self._removals):
-            return None
-        if missed == 1:
-            return self._removals[-1][1]
-        return merge(gone for _, ranges in self._removals[len(self._removals) - missed :] for gone in ranges)
-
     def _note_marks(self, changes: FolderChanges) -> None:
         last = self.uids[-1] + 1 if self.uids else 1
         self.uid_next = max(self.uid_next, changes.uid_next, last)
@@ -276,15 +266,11 @@ class FolderView:
         cuts = positions(self.uids, len(self.uids), gone)
         if not cuts:
             return
-        removed = [(self.uids[first], self.uids[stop - 1]) for first, stop in cuts]
+        self.step = self.step.leave(Departed.of(self, cuts))
         self.uids = _without(self.uids, cuts)
         self.message_ids = _without(self.message_ids, cuts)
         self.states = _without(self.states, cuts)
         self.change_numbers = _without(self.change_numbers, cuts)
-        self.generation += 1
-        self._removals.append((self.generation, removed))
-        if len(self._removals) > _MAX_REMOVALS:
-            del self._removals[0]
         if len(self.table) > 2 * len(self.uids) + 256 and not self.pending:
             self._renew_table()
 

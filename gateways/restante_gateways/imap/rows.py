@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from restante.v1.message_pb2 import MessageRows, SectionRest
 from restante_gateways.imap import encoder, sets
-from restante_gateways.imap.sets import Range
+from restante_gateways.imap.sets import Range, Span
 from restante_gateways.imap.values import FetchFact, FetchItem, FetchSection
 from restante_gateways.imap.view import SessionView
 
@@ -62,6 +62,8 @@ class RowWriter:
         self._labels = [section.label() for section in self._sections]
         self._condstore = condstore
         self._next_position = 0
+        self._by_message_id: Mapping[int, int] | None = None
+        self._answered: list[Span] = []
         self._open: MessageRows | None = None  # the batch whose last message has a cell that goes on
         self._open_section = 0
         self._open_seen = b""  # its FLAGS, of the moment when it was begun: keywords of later ones are not announced
@@ -81,7 +83,7 @@ class RowWriter:
             return b""
         tells_flags = FetchFact.FLAGS in self._facts or self._seen_now
         keywords = self._view.tell_keywords() if tells_flags else b""  # in the same step as the flags are rendered
-        positions = self._positions(rows.uids)
+        positions = self._positions(rows)
         cut = any(len(cells.octets[-1]) < cells.total_octets[-1] for cells in rows.sections)
         whole = count - 1 if cut else count
         lines = self._lines(rows, positions, whole)
@@ -90,7 +92,7 @@ class RowWriter:
         at = positions[-1]
         if at is None:
             raise BrokenRows("a message that was not asked for is cut")
-        self._open, self._open_section, self._open_seen = rows, 0, self._seen_cell(rows.uids[-1])
+        self._open, self._open_section, self._open_seen = rows, 0, self._seen_cell(at)
         head = b" ".join(self._fact_cells(rows, count - 1, at))
         lines.append(b"* %d FETCH (%b%b" % (at + 1, head, b" " if head else b""))
         lines.append(self._open_cells())
@@ -130,8 +132,29 @@ class RowWriter:
         pieces.append(self._open_seen + b")\r\n")
         return b"".join(pieces)
 
-    def _positions(self, uids: Iterable[int]) -> list[int | None]:
-        """Positions in the session's numbering; rows come in ascending UID order, as positions do."""
+    def expect(self, positions: Mapping[int, int]) -> None:
+        """The rows to come were asked for by message id: the position of each, in any order."""
+        self._by_message_id = positions
+
+    def missing(self, spans: Sequence[Span]) -> list[Span]:
+        """Which of these positions no row has come for."""
+        return sets.without(spans, sets.unite(self._answered, ()))
+
+    def _positions(self, rows: MessageRows) -> list[int | None]:
+        """Positions in the session's numbering, of rows by message id, or else in ascending order of UIDs."""
+        if self._by_message_id is None:
+            positions = self._positions_of_uids(rows.uids)
+            first, last = positions[0], positions[-1]
+            if first is not None and last is not None and last - first == len(positions) - 1:
+                self._answered.append((first, last + 1))
+                return positions
+        else:
+            positions = [self._by_message_id.get(message_id) for message_id in rows.message_ids]
+        self._answered += [(at, at + 1) for at in positions if at is not None]
+        return positions
+
+    def _positions_of_uids(self, uids: Iterable[int]) -> list[int | None]:
+        """Rows come in ascending UID order, as positions do."""
         view, at = self._view, self._next_position
         known, count, positions = view.uids, view.count, list[int | None]()
         for uid in uids:
@@ -159,7 +182,7 @@ class RowWriter:
             columns.append(map(_cell, cells.octets[:count], cells.total_octets))
         template = b"* %d FETCH (" + b" ".join(pieces) + b"%b)\r\n"
         if self._seen_now and FetchFact.FLAGS not in self._facts:
-            columns.append(map(self._seen_cell, rows.uids))
+            columns.append(map(self._seen_cell, positions[:count]))
         else:
             columns.append((b"",) * count)
         filled = [template % row for row in zip(*columns, strict=False)]
@@ -173,11 +196,11 @@ class RowWriter:
         """The piece of the template for a fact, and its column."""
         match fact:
             case FetchFact.UID:
-                return b"UID %d", rows.uids
+                return b"UID %d", (0 if at is None else self._view.uids[at] for at in positions[:count])
             case FetchFact.FLAGS:
-                return b"%b", map(self._flags, rows.uids[:count])
+                return b"%b", map(self._flags, positions[:count])
             case FetchFact.MODSEQ:
-                return b"MODSEQ (%d)", map(self._change_number, rows.uids[:count])
+                return b"MODSEQ (%d)", map(self._change_number, positions[:count])
             case FetchFact.INTERNALDATE:
                 dates = map(internal_date, rows.received_at_seconds, rows.received_offset_minutes)
                 return b"INTERNALDATE %b", dates
@@ -198,21 +221,20 @@ class RowWriter:
             cells.append(piece % (list(column)[row],))
         return cells
 
-    def _flags(self, uid: int) -> bytes:
-        folder = self._view.folder
-        place = folder.position(uid)
-        return b"FLAGS ()" if place is None else self._view.flags_text(uid, folder.states[place])
+    def _flags(self, position: int | None) -> bytes:
+        return b"" if position is None else self._view.flags_at(position)
 
-    def _change_number(self, uid: int) -> int:
-        place = self._view.folder.position(uid)
-        return 1 if place is None else self._view.folder.change_numbers[place]
+    def _change_number(self, position: int | None) -> int:
+        return 0 if position is None else self._view.change_number_at(position)
 
-    def _seen_cell(self, uid: int) -> bytes:
+    def _seen_cell(self, position: int | None) -> bytes:
         """FLAGS of a message that this FETCH marked \\Seen, where they were not asked for anyway."""
-        if FetchFact.FLAGS in self._facts or not sets.contains(self._seen_now, uid):
+        if position is None or FetchFact.FLAGS in self._facts:
             return b""
-        text = b" " + self._flags(uid)
-        return text + b" MODSEQ (%d)" % self._change_number(uid) if self._condstore else text
+        if not sets.contains(self._seen_now, self._view.uids[position]):
+            return b""
+        text = b" " + self._flags(position)
+        return text + b" MODSEQ (%d)" % self._change_number(position) if self._condstore else text
 
 
 def _cell(octets: bytes, total: int) -> bytes:

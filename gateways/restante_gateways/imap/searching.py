@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from restante.v1 import message_pb2, methods, search_pb2, types_pb2
 from restante.v1.search_pb2 import Restriction
 from restante_gateways.imap import sets
+from restante_gateways.imap.sets import Span
 from restante_gateways.imap.values import (
     Comparison,
     DateKind,
@@ -28,7 +29,7 @@ from restante_gateways.imap.values import (
     SystemFlag,
     TextScope,
 )
-from restante_gateways.imap.view import SessionView, Span
+from restante_gateways.imap.view import SessionView
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session

@@ -14,6 +14,7 @@ from restante_gateways.imap import authenticating, framing, table
 from restante_gateways.imap.appending import append, append_of
 from restante_gateways.imap.authenticating import client_context
 from restante_gateways.imap.core_calls import CoreCalls
+from restante_gateways.imap.departed import Lapsed
 from restante_gateways.imap.errors import Refusal, ends_session, status_of
 from restante_gateways.imap.framing import Command, CommandReader, LiteralStart, TooLong
 from restante_gateways.imap.identity import Identity
@@ -21,9 +22,10 @@ from restante_gateways.imap.opened import OpenFolder
 from restante_gateways.imap.parser import ParseError, Parser, Refused
 from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation, highest_change_number
 from restante_gateways.imap.searching import uid_set
+from restante_gateways.imap.sets import Span
 from restante_gateways.imap.table import BadCommand, Declined, Entry, MissingTag, State
 from restante_gateways.imap.values import Flags, SystemFlag
-from restante_gateways.imap.view import SessionView, Span
+from restante_gateways.imap.view import SessionView
 from restante_gateways.net.connection import (
     Connection,
     ConnectionLost,
@@ -107,6 +109,8 @@ class Session(CoreCalls):
             self.write(BYE("Too long without a command.").encode())
         except SessionOver as over:
             self.write(BYE(over.text).encode())
+        except Lapsed:
+            self.write(BYE("Another session removed messages that cannot be read any more.").encode())
         except ConnectionLost:
             pass  # nobody is there to be told
         finally:
@@ -422,6 +426,7 @@ class Session(CoreCalls):
         assert self._opened is not None
         self._gateway.folders.note_commit(commit)
         if changes.folder_id and self._opened.absorb(changes):
+            self.view.amend(changes)
             return
         await self._opened.reached(self, commit.change_number)  # too many for an answer: the watch brings them
 
@@ -456,7 +461,10 @@ class Session(CoreCalls):
 
     def folder_changed(self) -> None:
         """The view has changed. In IDLE the client is told at once, unless it has not taken what it was told before."""
-        if not self._pushing or self._view is None:
+        if self._view is None:
+            return
+        self._view.limit_lag()
+        if not self._pushing:
             return
         if self.connection.write_paused:
             if self._pushing_task is None:

@@ -11,6 +11,7 @@ MAX_NUMBER: Final = 0xFFFF_FFFF
 STAR: Final = MAX_NUMBER + 1  # `*`, above every number there can be
 
 Range = tuple[int, int]  # lowest and highest, both included
+Span = tuple[int, int]  # half-open: positions in a session's numbering, which are message numbers first + 1 to stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,34 +1,40 @@
 """One session's view of a folder: its own sequence numbers, which lag, and what it may be told when. *Pure.*
 
 A session counts in an array of UIDs that it shares with the folder's view until something was removed that it has not
-been told of; from then to the telling it keeps the older array. So a session costs a few hundred octets, whatever the
-folder holds, and numbers never shift under it (RFC 3501 5.5, 7.4.1; RFC 2180).
+been told of; from then to the telling it keeps the older array, and what left is still there for it, with the flags
+that it had. So a session costs a few hundred octets, whatever the folder holds, and numbers never shift under it
+(RFC 3501 5.5, 7.4.1; RFC 2180).
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Final
 
-from restante_gateways.imap import encoder, sets
+from restante.v1.types_pb2 import FolderChanges
+from restante_gateways.imap import departed, encoder, sets
+from restante_gateways.imap.departed import Columns, Departed, Lag, Segment, Step
 from restante_gateways.imap.folder_view import FolderView
 from restante_gateways.imap.responses import OK, permanent_flags, untagged
-from restante_gateways.imap.sets import Range, SequenceSet
-from restante_gateways.imap.values import SYSTEM_FLAG_NAMES, SystemFlag
+from restante_gateways.imap.sets import Range, SequenceSet, Span
+from restante_gateways.imap.values import SYSTEM_FLAG_NAMES, Flags, SystemFlag
 
 _BLOCK: Final = 1_024  # messages rendered at a time
 
-Span = tuple[int, int]  # positions in the session's own numbering, half-open: message numbers first + 1 to stop
-
 
 class SessionView:
-    """Sequence numbers of one session in one folder."""
+    """Sequence numbers of one session in one folder. A span is of positions in them: numbers first + 1 to stop.
+
+    Whatever asks about messages raises Lapsed where one was removed of which nothing is kept any more.
+    """
 
     __slots__ = (
-        "_generation",
+        "_lag",
         "_own_changes",
+        "_step",
         "_told_keywords",
         "count",
         "folder",
@@ -44,7 +50,8 @@ class SessionView:
         self.folder, self.read_only = folder, read_only
         self.uids: array[int] = folder.uids
         self.count = len(folder.uids)  # messages the client knows of
-        self._generation = folder.generation
+        self._step: Step | None = folder.step  # the last removal told; None: too much has left since to be kept
+        self._lag: tuple[Step, Lag] | None = None  # as of a later step
         self.told_change_number = folder.change_number  # flag changes up to here were told or need not be
         # Flag changes this session made and knows of: the change number, and the UIDs it was made to.
         self._own_changes: dict[int, Sequence[Range]] = {}
@@ -85,64 +92,113 @@ class SessionView:
         return [(first + 1, stop) for first, stop in sets.positions(self.uids, self.count, uid_ranges)]
 
     def gone(self, spans: Sequence[Span]) -> bool:
-        """Whether one of these messages was removed, though the client was not told yet (behaviour 62)."""
-        if self.aligned:
-            return False
-        return sets.overlap(spans, self._removed_positions())
+        """Whether one of these messages was removed, though the client was not told yet."""
+        return not self.aligned and sets.overlap(spans, self._lagging().runs)
 
     def still_there(self, spans: list[Span]) -> list[Span]:
         """These positions without those of messages that were removed, though the client was not told yet."""
-        return spans if self.aligned else sets.without(spans, self._removed_positions())
+        return spans if self.aligned else sets.without(spans, self._lagging().runs)
 
-    def _removed_positions(self) -> list[Span]:
-        """Positions of what was removed and not told."""
-        removed = self.folder.removed_since(self._generation)
-        if removed is not None:
-            return sets.positions(self.uids, self.count, removed)
-        kept = set(self.folder.uids)
-        lost = (at for at, uid in enumerate(self.uids[: self.count]) if uid not in kept)
-        return _spans(lost)
+    def limit_lag(self) -> None:
+        """Let go of what left the folder where that has become too much to be kept for a session that lags."""
+        if self._step is not None and self.folder.step.before - self._step.before > departed.MOST_KEPT:
+            self._step = self._lag = None
+
+    def _lagging(self) -> Lag:
+        """Where the messages of this numbering are, while it lags."""
+        folder = self.folder
+        if self._lag is None or self._lag[0] is not folder.step:
+            if self._step is None:
+                kept = set(folder.uids)
+                lost = _spans(at for at, uid in enumerate(self.uids[: self.count]) if uid not in kept)
+                self._lag = folder.step, Lag(folder, None, lost)
+            else:
+                left = Departed.united(self._step.since())
+                self._lag = folder.step, Lag(folder, left, departed.positions_of(left, self.uids, self.count))
+        return self._lag[1]
+
+    def amend(self, changes: FolderChanges) -> None:
+        """Take flags over that removed messages had, where the change became known later than the removal."""
+        if self._step is not None and not self.aligned:
+            self._step.amend(changes)
+            self._lag = None
 
     # --- asking ---
 
-    def _places(self, spans: Iterable[Span]) -> Iterator[tuple[int, int]]:
-        """(position here, position in the folder) of the messages that are still there."""
-        if self.aligned:
-            for first, stop in spans:
-                yield from zip(range(first, stop), range(first, stop), strict=True)
-            return
+    def _segments(self, spans: Iterable[Span]) -> Iterator[Segment]:
+        """Where the messages at these positions are, in order."""
         for first, stop in spans:
-            for at in range(first, stop):
-                if (place := self.folder.position(self.uids[at])) is not None:
-                    yield at, place
+            if self.aligned:
+                yield Segment(first, stop - first, self.folder, first)
+            else:
+                yield from self._lagging().segments(first, stop)
 
-    def with_states(self, wanted: set[int], spans: Iterable[Span]) -> list[Span]:
-        """Which of the messages at these positions are in one of the states (indices of the folder's table)."""
-        states = self.folder.states
-        return _spans(at for at, place in self._places(spans) if states[place] in wanted)
+    def _place(self, position: int) -> tuple[Columns, int]:
+        """The columns and the position in them of the message at a position."""
+        if self.aligned:
+            return self.folder, position
+        segment = next(self._lagging().segments(position, position + 1))
+        return segment.columns, segment.at
 
-    def with_flag(self, flag: SystemFlag | str, spans: Iterable[Span] | None = None) -> list[Span]:
-        """Which messages, of those at these positions or of all, have a system flag or a keyword."""
+    def message_ids(self, spans: Iterable[Span]) -> dict[int, int]:
+        """The positions of these messages by message id."""
+        return {
+            message_id: first + at
+            for first, count, columns, start in self._segments(spans)
+            for at, message_id in enumerate(columns.message_ids[start : start + count])
+        }
+
+    def with_states(self, wanted: Callable[[Flags], bool], spans: Iterable[Span]) -> list[Span]:
+        """Which of the messages at these positions have flags that satisfy `wanted`."""
+        matching = cache(lambda table: table.matching(wanted))
+
+        def found() -> Iterator[int]:
+            for first, count, columns, start in self._segments(spans):
+                states: set[int] = matching(columns.table)
+                for at, state in enumerate(columns.states[start : start + count], start=first):
+                    if state in states:
+                        yield at
+
+        return _spans(found())
+
+    def with_flag(self, flag: SystemFlag | str) -> list[Span]:
+        """Which messages have a system flag or a keyword."""
+        everything = [(0, self.count)]
         if isinstance(flag, SystemFlag):
-            wanted = self.folder.table.matching(lambda flags: flag in flags.system)
-        else:
-            name = flag.lower()
-            wanted = self.folder.table.matching(lambda flags: any(name == known.lower() for known in flags.keywords))
-        return self.with_states(wanted, [(0, self.count)] if spans is None else spans)
+            return self.with_states(lambda flags: flag in flags.system, everything)
+        name = flag.lower()
+        return self.with_states(lambda flags: any(name == known.lower() for known in flags.keywords), everything)
 
     def without_flag(self, flag: SystemFlag, spans: Iterable[Span]) -> list[Span]:
         """Which of the messages at these positions lack a system flag."""
-        return self.with_states(self.folder.table.matching(lambda flags: flag not in flags.system), spans)
+        return self.with_states(lambda flags: flag not in flags.system, spans)
 
     def changed_since(self, spans: Iterable[Span], change_number: int) -> list[Span]:
         """Which of the messages at these positions have a higher change number."""
-        numbers = self.folder.change_numbers
-        return _spans(at for at, place in self._places(spans) if numbers[place] > change_number)
+        return _spans(
+            at
+            for first, count, columns, start in self._segments(spans)
+            for at, number in enumerate(columns.change_numbers[start : start + count], start=first)
+            if number > change_number
+        )
 
     def highest_change_number(self, spans: Iterable[Span]) -> int:
         """The highest change number at these positions."""
-        numbers = self.folder.change_numbers
-        return max((numbers[place] for _, place in self._places(spans)), default=1)
+        return max(
+            (max(columns.change_numbers[at : at + count]) for _, count, columns, at in self._segments(spans)),
+            default=1,
+        )
+
+    def change_number_at(self, position: int) -> int:
+        """The change number of the message at a position."""
+        columns, at = self._place(position)
+        return columns.change_numbers[at]
+
+    def flags_at(self, position: int) -> bytes:
+        """`FLAGS (...)` of the message at a position, with \\Recent where it is so."""
+        columns, at = self._place(position)
+        table, state = columns.table, columns.states[at]
+        return table.recent_texts[state] if sets.contains(self.recent, self.uids[position]) else table.texts[state]
 
     # --- telling ---
 
@@ -163,9 +219,9 @@ class SessionView:
         return told + self._tell_flags(with_uid)
 
     def _tell_removed(self) -> list[bytes]:
-        removed = self._removed_positions()
+        removed = self._lagging().runs
         self.count -= sum(stop - first for first, stop in removed)
-        self.uids, self._generation = self.folder.uids, self.folder.generation
+        self.uids, self._step, self._lag = self.folder.uids, self.folder.step, None
         return [
             b"".join([b"* %d EXPUNGE\r\n" % number for number in range(stop, first, -1)])
             for first, stop in reversed(removed)
@@ -208,11 +264,12 @@ class SessionView:
         folder, own = self.folder, self._own_changes
         entries = folder.flag_changes_since(self.told_change_number)
         if entries is None:
-            told, uids, known = self.told_change_number, folder.uids, self.uids[self.count - 1] if self.count else 0
+            told = self.told_change_number
             changed = {
-                uids[at]
-                for at, number in enumerate(folder.change_numbers)
-                if number > told and uids[at] <= known and not sets.contains(own.get(number, ()), uids[at])
+                columns.uids[at]
+                for _, count, columns, start in self._segments([(0, self.count)])
+                for at, number in enumerate(columns.change_numbers[start : start + count], start=start)
+                if number > told and not sets.contains(own.get(number, ()), columns.uids[at])
             }
         else:
             changed = set()
@@ -262,85 +319,65 @@ class SessionView:
     # --- rendering ---
 
     def flag_responses(self, spans: Sequence[Span], with_uid: bool, with_change_number: bool) -> Iterator[bytes]:
-        """FETCH responses with FLAGS for the messages at these positions, in blocks; those removed are left out."""
-        for first, stop in spans:
-            for start in range(first, stop, _BLOCK):
-                block = (start, min(stop, start + _BLOCK))
-                yield self.tell_keywords() + self._flag_block(block, with_uid, with_change_number)
+        """FETCH responses with FLAGS for the messages at these positions, in blocks."""
+        for block in _blocks(spans):
+            pieces = [self.tell_keywords()]
+            for segment in self._segments((block,)):
+                pieces += self._render_flags(segment, with_uid, with_change_number)
+            yield b"".join(pieces)
 
-    def _flag_block(self, block: Span, with_uid: bool, with_change_number: bool) -> bytes:
-        if not self.aligned:
-            return self._render_apart(block, with_uid, with_change_number)
-        if self.recent and sets.positions(self.uids, block[1], self.recent):
-            return self._render_mixed(block, with_uid, with_change_number)
-        return self._render(block, self.folder.table.texts, with_uid, with_change_number)
-
-    def _render(self, span: Span, texts: Sequence[bytes], with_uid: bool, with_change_number: bool) -> bytes:
-        """The fast way: positions are the folder's own, and nothing is recent or everything is."""
-        first, stop = span
-        folder, numbers = self.folder, range(first + 1, stop + 1)
-        states = folder.states[first:stop]
-        if with_change_number:
-            changes = folder.change_numbers[first:stop]
-            rows = zip(numbers, folder.uids[first:stop], map(texts.__getitem__, states), changes, strict=True)
-            if with_uid:
-                return b"".join([b"* %d FETCH (UID %d %b MODSEQ (%d))\r\n" % row for row in rows])
-            return b"".join([b"* %d FETCH (%b MODSEQ (%d))\r\n" % (n, text, change) for n, _, text, change in rows])
-        if with_uid:
-            uids = folder.uids[first:stop]
-            return b"".join(
-                [
-                    b"* %d FETCH (UID %d %b)\r\n" % (n, u, texts[s])
-                    for n, u, s in zip(numbers, uids, states, strict=True)
-                ]
-            )
-        return b"".join([b"* %d FETCH (%b)\r\n" % (n, texts[s]) for n, s in zip(numbers, states, strict=True)])
-
-    def _render_mixed(self, span: Span, with_uid: bool, with_change_number: bool) -> bytes:
-        """Some messages are \\Recent."""
-        table, rendered, at = self.folder.table, [], span[0]
-        for first, stop in sets.positions(self.uids, span[1], self.recent):
-            first, stop = max(first, span[0]), min(stop, span[1])
-            if first >= stop:
-                continue
-            rendered.append(self._render((at, first), table.texts, with_uid, with_change_number))
-            rendered.append(self._render((first, stop), table.recent_texts, with_uid, with_change_number))
-            at = stop
-        rendered.append(self._render((at, span[1]), table.texts, with_uid, with_change_number))
-        return b"".join(rendered)
-
-    def _render_apart(self, span: Span, with_uid: bool, with_change_number: bool) -> bytes:
-        """Removals are untold: each message is looked up in the folder, and left out when it is gone."""
-        folder, table, rendered = self.folder, self.folder.table, []
-        for at in range(*span):
-            uid = self.uids[at]
-            place = folder.position(uid)
-            if place is None:
-                continue
-            texts = table.recent_texts if sets.contains(self.recent, uid) else table.texts
-            head = b"UID %d " % uid if with_uid else b""
-            tail = b" MODSEQ (%d)" % folder.change_numbers[place] if with_change_number else b""
-            rendered.append(b"* %d FETCH (%b%b%b)\r\n" % (at + 1, head, texts[folder.states[place]], tail))
-        return b"".join(rendered)
+    def _render_flags(self, segment: Segment, with_uid: bool, with_change_number: bool) -> Iterator[bytes]:
+        """The responses of neighbours, those that are \\Recent among them apart from the others."""
+        first, count, columns, _ = segment
+        done, table = first, columns.table
+        for begin, end in sets.positions(self.uids, first + count, self.recent) if self.recent else ():
+            begin, end = max(begin, first), min(end, first + count)
+            if begin < end:
+                yield _render(segment, (done, begin), table.texts, with_uid, with_change_number)
+                yield _render(segment, (begin, end), table.recent_texts, with_uid, with_change_number)
+                done = end
+        yield _render(segment, (done, first + count), table.texts, with_uid, with_change_number)
 
     def number_responses(self, spans: Sequence[Span], with_uid: bool, with_change_number: bool) -> Iterator[bytes]:
-        """FETCH responses with UID, MODSEQ or both, in blocks; those removed are left out."""
-        for first, stop in spans:
-            for start in range(first, stop, _BLOCK):
-                uids, numbers = self.folder.uids, self.folder.change_numbers  # others, where something was removed
-                places = self._places([(start, min(stop, start + _BLOCK))])
+        """FETCH responses with UID, MODSEQ or both for the messages at these positions, in blocks."""
+        for block in _blocks(spans):
+            pieces: list[bytes] = []
+            for first, count, columns, at in self._segments((block,)):
+                numbers = range(first + 1, first + count + 1)
+                uids, changes = columns.uids[at : at + count], columns.change_numbers[at : at + count]
                 if with_uid and with_change_number:
-                    lines = [b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % (a + 1, uids[p], numbers[p]) for a, p in places]
+                    rows = zip(numbers, uids, changes, strict=True)
+                    pieces += [b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % row for row in rows]
                 elif with_uid:
-                    lines = [b"* %d FETCH (UID %d)\r\n" % (a + 1, uids[p]) for a, p in places]
+                    pieces += [b"* %d FETCH (UID %d)\r\n" % row for row in zip(numbers, uids, strict=True)]
                 else:
-                    lines = [b"* %d FETCH (MODSEQ (%d))\r\n" % (a + 1, numbers[p]) for a, p in places]
-                yield b"".join(lines)
+                    pieces += [b"* %d FETCH (MODSEQ (%d))\r\n" % row for row in zip(numbers, changes, strict=True)]
+            yield b"".join(pieces)
 
-    def flags_text(self, uid: int, state: int) -> bytes:
-        """`FLAGS (...)` for a state of a message, with \\Recent where it is so."""
-        table = self.folder.table
-        return table.recent_texts[state] if sets.contains(self.recent, uid) else table.texts[state]
+
+def _render(segment: Segment, span: Span, texts: Sequence[bytes], with_uid: bool, with_change_number: bool) -> bytes:
+    """FETCH responses with FLAGS for some of the neighbours: one template, filled from columns."""
+    columns, first, stop = segment.columns, span[0] - segment.first + segment.at, span[1] - segment.first + segment.at
+    numbers, states = range(span[0] + 1, span[1] + 1), columns.states[first:stop]
+    if with_change_number:
+        changes = columns.change_numbers[first:stop]
+        rows = zip(numbers, columns.uids[first:stop], map(texts.__getitem__, states), changes, strict=True)
+        if with_uid:
+            return b"".join([b"* %d FETCH (UID %d %b MODSEQ (%d))\r\n" % row for row in rows])
+        return b"".join([b"* %d FETCH (%b MODSEQ (%d))\r\n" % (n, text, change) for n, _, text, change in rows])
+    if with_uid:
+        uids = columns.uids[first:stop]
+        return b"".join(
+            [b"* %d FETCH (UID %d %b)\r\n" % (n, u, texts[s]) for n, u, s in zip(numbers, uids, states, strict=True)]
+        )
+    return b"".join([b"* %d FETCH (%b)\r\n" % (n, texts[s]) for n, s in zip(numbers, states, strict=True)])
+
+
+def _blocks(spans: Iterable[Span]) -> Iterator[Span]:
+    """The same positions, so many at a time as are rendered at once."""
+    for first, stop in spans:
+        for start in range(first, stop, _BLOCK):
+            yield start, min(stop, start + _BLOCK)
 
 
 def _spans(ascending: Iterable[int]) -> list[Span]:

@@ -82,12 +82,14 @@ def message_ids(given: Sequence[int], field: str = "message_ids") -> IdSet:
     return IdSet.of(given)
 
 
-def selection(messages: MessageSet, *, only_deleted: bool = False) -> Selection:
+def selection(messages: MessageSet, *, only_deleted: bool = False, removed: bool = False) -> Selection:
     """The messages a request names. Raises InvalidArgument, TooComplex."""
     if messages.message_ids:
         if messages.uids or messages.folder_id:
             raise InvalidArgument(field="messages", problem="both message ids and a place are given")
-        return Selection(None, message_ids(messages.message_ids, "messages.message_ids"), only_deleted)
+        return Selection(None, message_ids(messages.message_ids, "messages.message_ids"), only_deleted, removed)
+    if removed:
+        raise InvalidArgument(field="include_removed", problem="goes with message ids")
     if not messages.folder_id:
         raise InvalidArgument(field="messages", problem="neither message ids nor a folder are given")
     ids = id_set(messages.uids, "messages.uids")

@@ -162,8 +162,8 @@ def message_rows(columns: dict[str, list[Any]], names: Iterable[str]) -> v1.Mess
             given["received_at_seconds"] = [moment // 1_000_000 for moment in cells]
         elif name == "summary":
             given["summaries"] = map(MessageSummary.FromString, cells)
-        elif name == "uid":
-            given["uids"] = cells if None not in cells else [uid or 0 for uid in cells]
+        elif name in ("uid", "folder_id"):
+            given[_FIELDS[name]] = cells if None not in cells else [number or 0 for number in cells]
         else:
             given[_FIELDS[name]] = cells
     return v1.MessageRows(**given)

@@ -31,7 +31,7 @@ DAY = 24 * 3600 * 1_000_000  # microseconds
 
 def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> Ask:
     since = request.changed_since if request.HasField("changed_since") else None
-    selection = convert.selection(request.messages)
+    selection = convert.selection(request.messages, removed=request.include_removed)
     return Ask.of(call.mailbox_id(request.mailbox_id), selection, request.columns, request.sections, since)
 
 
@@ -41,6 +41,8 @@ def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequ
 @direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
 async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> v1.BatchGetMessagesResponse:
     ask = _ask(call, request)
+    if request.mark_seen and request.include_removed:
+        raise InvalidArgument(field="include_removed", problem="does not go with mark_seen")
     run = partial(_batch, call=call, ask=ask, mark_seen=request.mark_seen)
     if request.mark_seen:
         return await call.write(request, run, mailboxes=frozenset({ask.mailbox_id}), rows=_rows(request.messages))
@@ -140,11 +142,15 @@ def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesReques
     )
 
 
+def _expected(request: v1.CopyMessagesRequest | v1.MoveMessagesRequest) -> int | None:
+    return request.if_message_count if request.HasField("if_message_count") else None
+
+
 @write(methods.COPY_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
 def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -> v1.CopyMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
-    done = transfer.copy(tx, mailbox_id, convert.selection(request.messages), target)
+    done = transfer.copy(tx, mailbox_id, convert.selection(request.messages), target, _expected(request))
     return v1.CopyMessagesResponse(
         source_uids=convert.id_ranges(done.source),
         target_uids=convert.id_ranges(done.target_uids),
@@ -158,7 +164,7 @@ def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -
 def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -> v1.MoveMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
-    done = transfer.move(tx, mailbox_id, convert.selection(request.messages), target, call.now)
+    done = transfer.move(tx, mailbox_id, convert.selection(request.messages), target, call.now, _expected(request))
     return v1.MoveMessagesResponse(
         source_uids=convert.id_ranges(done.source),
         target_uids=convert.id_ranges(done.target_uids),

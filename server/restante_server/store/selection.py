@@ -26,19 +26,24 @@ class Kind(NamedTuple):
     by_uid: bool
     single: bool  # one run of ids
     only_deleted: bool  # only messages with FLAG_DELETED
+    removed: bool = False  # by message id, messages that are in no folder, too
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Messages by UID in `folder_id`, or by message id when it is None. Recoverable messages are in no selection."""
+    """Messages by UID in `folder_id`, or by message id when it is None.
+
+    Messages in no folder, such as recoverable ones, are in no selection but one with `removed`, which is for reading.
+    """
 
     folder_id: int | None
     ids: IdSet
     only_deleted: bool = False  # of these only the ones with FLAG_DELETED
+    removed: bool = False
 
     @property
     def kind(self) -> Kind:
-        return Kind(self.folder_id is not None, len(self.ids.ranges()) == 1, self.only_deleted)
+        return Kind(self.folder_id is not None, len(self.ids.ranges()) == 1, self.only_deleted, self.removed)
 
     def parameters(self, mailbox_id: int, **others: object) -> dict[str, Any]:
         """Of a statement made from `chosen` or `members`, with others of its own."""
@@ -86,7 +91,7 @@ def _place(kind: Kind, table: NamedFromClause[Any]) -> ColumnElement[bool]:
     conditions = [table.c.mailbox_id == bindparam("mailbox")]
     if kind.by_uid:
         conditions.append(table.c.folder_id == bindparam("folder"))
-    else:
+    elif not kind.removed:
         conditions.append(table.c.folder_id.is_not(None))
     if kind.only_deleted:
         conditions.append(table.c.flags.bitwise_and(FLAG_DELETED) != 0)

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import NamedFromClause
 
+from restante.errors import MessageNotFound
 from restante_server.db import prepared
 from restante_server.db.schema import listing, mailbox, message
 from restante_server.store import changes, folders, rows
@@ -112,12 +113,15 @@ def find(tx: Connection, mailbox_id: int, selection: Selection) -> Found:
     return Found(*rows.columns_of(prepared.rows(tx, _find(selection.kind), selection.parameters(mailbox_id)), 6))
 
 
-def copy(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> Transferred:
+def copy(
+    tx: Connection, mailbox_id: int, selection: Selection, target: int, expected: int | None = None
+) -> Transferred:
     """Copy the messages that exist, keeping flags and received time. RFC 9051 6.4.7.
 
-    Raises FolderNotFound, QuotaExceeded, LimitExceeded (UIDs); the caller's savepoint undoes what was written.
+    With `expected`, only when so many are there. Raises FolderNotFound, MessageNotFound (of those expected),
+    QuotaExceeded, LimitExceeded (UIDs); the caller's savepoint undoes what was written.
     """
-    found = _require(tx, mailbox_id, selection, target)
+    found = _require(tx, mailbox_id, selection, target, expected)
     if not found:
         return Transferred(EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
     tally = found.tally()
@@ -138,12 +142,15 @@ def copy(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> 
     return Transferred(keys, _given(reserved), reserved.uid_validity, number)
 
 
-def move(tx: Connection, mailbox_id: int, selection: Selection, target: int, now: int) -> Transferred:
+def move(
+    tx: Connection, mailbox_id: int, selection: Selection, target: int, now: int, expected: int | None = None
+) -> Transferred:
     """Move the messages that exist, keeping ids, flags and received time. RFC 6851 3.
 
-    Raises FolderNotFound, LimitExceeded (UIDs).
+    With `expected`, only when so many are there. Raises FolderNotFound, MessageNotFound (of those expected),
+    LimitExceeded (UIDs).
     """
-    found = _require(tx, mailbox_id, selection, target)
+    found = _require(tx, mailbox_id, selection, target, expected)
     if not found:
         return Transferred(EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
     number = changes.next_number(tx, mailbox_id)
@@ -179,11 +186,14 @@ def leave(tx: Connection, mailbox_id: int, found: Found, number: int, now: int, 
     changes.bury(tx, mailbox_id, now, graves)
 
 
-def _require(tx: Connection, mailbox_id: int, selection: Selection, target: int) -> Found:
+def _require(tx: Connection, mailbox_id: int, selection: Selection, target: int, expected: int | None) -> Found:
     if selection.folder_id is not None:
         folders.require(tx, mailbox_id, selection.folder_id)
     folders.require(tx, mailbox_id, target)
-    return find(tx, mailbox_id, selection)
+    found = find(tx, mailbox_id, selection)
+    if expected is not None and len(found) != expected:
+        raise MessageNotFound
+    return found
 
 
 def _given(reserved: Reserved) -> IdSet:

@@ -67,6 +67,7 @@ class Folder:
     change_number: int = 1
     messages: list[Stored] = field(default_factory=list)
     gone: list[tuple[int, int]] = field(default_factory=list)  # (change number, UID)
+    removed: list[Stored] = field(default_factory=list)  # still readable by message id
 
 
 @dataclass
@@ -458,8 +459,17 @@ class MemoryCore:
     # --- messages ---
 
     def select(self, account: Account, wanted: MessageSet) -> list[Stored]:
+        if wanted.message_ids:
+            everywhere = [each for folder in account.folders.values() for each in (*folder.messages, *folder.removed)]
+            found = {each.message_id: each for each in everywhere if each.message_id in wanted.message_ids}
+            return [found[message_id] for message_id in sorted(found)]
         folder = self.by_id(account, wanted.folder_id)
         return [message for message in folder.messages if _within(message.uid, wanted.uids)]
+
+    def purge(self, name: str) -> None:
+        """As when the leases on removed messages have lapsed."""
+        for folder in self.accounts[name].folders.values():
+            folder.removed.clear()
 
     def rows(self, messages: list[Stored], request: Any) -> message_pb2.MessageRows:
         columns, rows = set(request.columns), message_pb2.MessageRows()
@@ -545,9 +555,17 @@ class MemoryCore:
             target.uid_next += 1
         return uids
 
+    def _expected(
+        self, account: Account, request: message_pb2.CopyMessagesRequest | message_pb2.MoveMessagesRequest
+    ) -> list[Stored]:
+        found = self.select(account, request.messages)
+        if request.HasField("if_message_count") and len(found) != request.if_message_count:
+            raise errors.MessageNotFound
+        return found
+
     def copy_messages(self, account: Account, request: message_pb2.CopyMessagesRequest) -> Protobuf:
         target = self.target(account, request.target_folder_id, request.target_path)
-        found = self.select(account, request.messages)
+        found = self._expected(account, request)
         answer = message_pb2.CopyMessagesResponse(target_uid_validity=target.uid_validity)
         answer.target_folder_id = target.folder_id
         if found:
@@ -559,7 +577,7 @@ class MemoryCore:
     def move_messages(self, account: Account, request: message_pb2.MoveMessagesRequest) -> Protobuf:
         source = self.by_id(account, request.messages.folder_id)
         target = self.target(account, request.target_folder_id, request.target_path)
-        found = self.select(account, request.messages)
+        found = self._expected(account, request)
         answer = message_pb2.MoveMessagesResponse(target_uid_validity=target.uid_validity)
         answer.target_folder_id = target.folder_id
         if found:
@@ -575,6 +593,7 @@ class MemoryCore:
         gone = {message.uid for message in messages}
         folder.messages = [message for message in folder.messages if message.uid not in gone]
         folder.gone += [(number, uid) for uid in gone]
+        folder.removed += messages
 
     def delete_messages(self, account: Account, request: message_pb2.DeleteMessagesRequest) -> Protobuf:
         folder = self.by_id(account, request.messages.folder_id)

@@ -276,6 +276,70 @@ async def test_check_brings_what_the_watch_has_not(running: Running) -> None:
     assert lines == [b"* 3 EXISTS", b"* 2 RECENT"]
 
 
+async def removed_unheard(running: Running) -> tuple[Client, Client]:
+    """Two clients; the first has removed message 2 of 3, and nothing of it has reached the gateway's view."""
+    for number in (1, 2, 3):
+        running.core.deliver(ALICE, message(number), flags=8 if number == 2 else 1)
+    running.core.find(running.core.accounts[ALICE], ["Inbox"]).recent_uid = 4
+    here, there = await Client.open(running, "INBOX"), await Client.open(running, "INBOX")
+    account = running.core.accounts[ALICE]
+    inbox = running.core.find(account, ["Inbox"])
+    running.core.watching = False
+    running.core._remove(inbox, [inbox.messages[1]], running.core.change(account, inbox))
+    return here, there
+
+
+async def test_what_left_unheard_is_read_by_its_id(running: Running) -> None:  # RFC 2180 4.1.2
+    client, other = await removed_unheard(running)
+    running.core.calls.clear()
+    text = b"\r\n".join(await client.ok("FETCH 1:3 (FLAGS BODY.PEEK[TEXT])"))
+    assert [line for line in text.split(b"\r\n") if line.startswith(b"* ")] == [
+        b"* 1 FETCH (FLAGS (\\Seen) BODY[TEXT] {20}",
+        b"* 3 FETCH (FLAGS (\\Seen) BODY[TEXT] {20}",
+        b"* 2 FETCH (FLAGS (\\Deleted) BODY[TEXT] {20}",
+    ]
+    assert text.count(b"This is message") == 3
+    assert running.core.calls == ["BatchGetMessages", "BatchGetMessages"]
+    told = await other.ok("STORE 1:3 +FLAGS (\\Flagged)")
+    assert [line.split(b" (")[0] for line in told] == [b"* 1 FETCH", b"* 2 FETCH", b"* 3 FETCH"]
+    assert b"This is message 2." in await other.ok("UID FETCH 2 (BODY[TEXT])")  # and it cannot be marked any more
+
+
+@pytest.mark.parametrize("command", ["COPY", "MOVE"])
+async def test_what_left_unheard_keeps_its_neighbours_from_being_copied(running: Running, command: str) -> None:
+    client, _ = await removed_unheard(running)
+    archive = running.core.find(running.core.accounts[ALICE], ["Archive"])
+    assert (await client.status(f"{command} 1:3 Archive")).startswith(b"NO [EXPUNGEISSUED]")
+    assert not archive.messages
+    assert (await client.status(f"UID {command} 1:3 Archive")).startswith(b"OK")
+    assert len(archive.messages) == 2
+
+
+async def test_what_can_be_read_no_more_ends_the_session(running: Running) -> None:
+    client, other = await removed_unheard(running)
+    running.core.purge(ALICE)
+    assert b"* 2 FETCH (FLAGS (\\Deleted))" in await other.ok("FETCH 1:3 (FLAGS)")  # the view has that much
+    client.writer.write(b"x FETCH 1:3 (BODY.PEEK[TEXT])\r\n")
+    while (line := await client.line()).startswith((b"* 1 FETCH", b"* 3 FETCH", b"This", b")")):
+        pass
+    assert line.startswith(b"* BYE"), line
+    assert await client.line() == b""
+
+
+async def test_many_large_messages_that_were_removed_arrive_whole(running: Running) -> None:
+    octets = [
+        b"Subject: %d\r\n\r\n" % size + b"x" * 70 + b"\r\n" + b"y\r\n" * size for size in (2_000, 10, 1_000, 30_000)
+    ]
+    for content in octets:
+        running.core.deliver(ALICE, content)
+    here, there = await Client.open(running, "INBOX"), await Client.open(running, "INBOX")
+    await here.ok("STORE 1:* +FLAGS.SILENT (\\Deleted)")
+    await here.ok("EXPUNGE")
+    text = b"\r\n".join(await there.ok("FETCH 1:4 (BODY[])"))
+    for number, content in enumerate(octets, start=1):
+        assert b"* %d FETCH (BODY[] {%d}\r\n%b" % (number, len(content), content) in text + b"\r\n"
+
+
 async def test_a_gap_in_what_the_watch_tells_is_filled(running: Running) -> None:
     deliver(running, 2)
     client = await Client.open(running, "INBOX")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from restante.v1.types_pb2 import FolderChanges, IdRange, KeywordSet
-from restante_gateways.imap import folder_view
+from restante_gateways.imap import departed, folder_view
+from restante_gateways.imap.departed import Lapsed
 from restante_gateways.imap.folder_view import FolderView, Gap, PendingStore
 from restante_gateways.imap.sets import MAX_NUMBER, STAR, SequenceSet, compress
 from restante_gateways.imap.values import Flags, SystemFlag
@@ -229,7 +230,7 @@ def test_states_without_messages_are_forgotten() -> None:
 def test_removing_many_is_one_pass() -> None:
     view = folder(*range(1, 20_001))
     view.apply(changes(view, gone=range(1, 20_001, 2)))
-    assert list(view.uids) == list(range(2, 20_001, 2)) and view.generation == 1
+    assert list(view.uids) == list(range(2, 20_001, 2)) and view.step.before == 10_000
 
 
 # --- telling ---
@@ -248,7 +249,11 @@ def test_numbers_stand_until_an_expunge_may_be_told() -> None:  # behaviours 2, 
     session = SessionView(view, read_only=False)
     view.apply(changes(view, [(3, SEEN)], gone=[2]))
     assert told(session, may_expunge=False) == [b"* 3 FETCH (FLAGS (\\Seen))"]
-    assert fetched(session) == [b"* 1 FETCH (UID 1 FLAGS ())", b"* 3 FETCH (UID 3 FLAGS (\\Seen))"]
+    assert fetched(session) == [
+        b"* 1 FETCH (UID 1 FLAGS ())",
+        b"* 2 FETCH (UID 2 FLAGS ())",
+        b"* 3 FETCH (UID 3 FLAGS (\\Seen))",
+    ]
     assert session.gone([(0, 3)]) and not session.gone([(0, 1), (2, 3)])
     assert told(session) == [b"* 2 EXPUNGE"]
     assert not session.gone([(0, 2)])
@@ -383,11 +388,16 @@ def test_what_the_journal_has_forgotten_is_found_by_change_number(monkeypatch: p
 
 
 def test_removals_too_long_ago_are_found_by_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder_view, "_MAX_REMOVALS", 1)
+    monkeypatch.setattr(departed, "MOST_KEPT", 1)
     view = folder(1, 2, 3, 4)
     session = SessionView(view, False)
-    view.apply(changes(view, gone=[1]))
-    view.apply(changes(view, gone=[3]))
+    for uid in (1, 3):
+        view.apply(changes(view, gone=[uid]))
+        session.limit_lag()
+    with pytest.raises(Lapsed):
+        fetched(session)
+    assert session.still_there([(0, 4)]) == [(1, 2), (3, 4)]
+    assert b"".join(session.flag_responses([(1, 2), (3, 4)], True, False)).count(b"FETCH") == 2
     assert told(session) == [b"* 3 EXPUNGE", b"* 1 EXPUNGE"]
 
 
@@ -401,7 +411,7 @@ def test_removals_while_a_long_answer_is_written_mix_nothing_up(with_uid: bool, 
     view.apply(changes(view, gone=[1, 2_500]))  # while the client takes the first block
     lines += b"".join(blocks)
     answers = re.findall(rb"\* (\d+) FETCH \((?:UID (\d+))? ?(?:MODSEQ \((\d+)\))?\)\r\n", lines)
-    assert len(answers) == 2_999
+    assert len(answers) == 3_000
     for number, uid, modified in answers:
         assert not with_uid or uid == number
         assert not with_change_number or modified == (b"101" if int(number) > 2_000 else b"100")

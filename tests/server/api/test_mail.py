@@ -19,6 +19,7 @@ from restante.errors import (
     LeaseLost,
     MailboxNotFound,
     MaildropInUse,
+    MessageNotFound,
     RequestIdRequired,
     ResultTooLarge,
     UploadNotFound,
@@ -273,6 +274,48 @@ async def test_flags_copies_moves_and_deletions_tell_what_changed(bob: Mail) -> 
         methods.COPY_MESSAGES, messages=messages(inbox.folder_id, 77), target_folder_id=archive.folder_id
     )
     assert not nothing.HasField("commit")
+
+
+async def test_messages_are_copied_and_moved_only_when_all_are_there_if_asked(bob: Mail) -> None:
+    inbox, archive = await bob.folder("inbox"), await bob.folder("Archive")
+    for _ in range(3):
+        await bob.append(inbox.folder_id)
+    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox.folder_id, 2), mode=v1.DELETE_MODE_SOFT)
+    wanted = {"messages": messages(inbox.folder_id, 1, 2, 3), "target_folder_id": archive.folder_id}
+    for method in (methods.COPY_MESSAGES, methods.MOVE_MESSAGES):
+        with pytest.raises(MessageNotFound):
+            await bob.call(method, **wanted, if_message_count=3)
+    assert (await bob.folder("Archive")).uid_next == archive.uid_next
+    await bob.call(methods.COPY_MESSAGES, **wanted, if_message_count=2)
+    await bob.call(methods.MOVE_MESSAGES, **wanted)
+    assert (await bob.folder("Archive")).message_count == 4
+
+
+async def test_what_left_its_folder_is_read_by_message_id_if_asked(bob: Mail, carol: Mail) -> None:
+    inbox, archive = (await bob.folder("inbox")).folder_id, (await bob.folder("Archive")).folder_id
+    ids = [(await bob.append(inbox, LETTER + b"%d\n" % number)).message_id for number in range(3)]
+    await bob.call(methods.MOVE_MESSAGES, messages=messages(inbox, 1), target_folder_id=archive)
+    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 2), mode=v1.DELETE_MODE_SOFT)
+    asked: dict[str, Any] = {
+        "messages": MessageSet(message_ids=ids),
+        "columns": [v1.MESSAGE_COLUMN_FOLDER, v1.MESSAGE_COLUMN_SIZE, v1.MESSAGE_COLUMN_ENVELOPE],
+        "sections": [v1.Section()],
+    }
+    usual = (await bob.call(methods.BATCH_GET_MESSAGES, **asked)).rows
+    assert list(usual.message_ids) == [ids[0], ids[2]]
+    rows = (await bob.call(methods.BATCH_GET_MESSAGES, **asked, include_removed=True)).rows
+    streamed = await bob.stream(
+        "MessageService", "StreamMessages", v1.StreamMessagesRequest(**asked, include_removed=True)
+    )
+    assert [response.rows for response in streamed] == [rows]
+    assert (list(rows.message_ids), list(rows.uids), list(rows.folder_ids)) == (ids, [1, 0, 3], [archive, 0, inbox])
+    assert list(rows.sections[0].octets) == [STORED + b"%d\r\n" % number for number in range(3)]
+    assert all(envelope.startswith(b"(") for envelope in rows.envelopes)
+    neighbour = (await carol.call(methods.BATCH_GET_MESSAGES, **asked, include_removed=True)).rows
+    assert not neighbour.message_ids
+    for wrong in ({"mark_seen": True}, {"messages": messages(inbox, 1)}):
+        with pytest.raises(InvalidArgument):
+            await bob.call(methods.BATCH_GET_MESSAGES, **asked | wrong, include_removed=True)
 
 
 async def test_deleted_messages_are_listed_recovered_and_purged(bob: Mail) -> None:

@@ -470,8 +470,8 @@ func (x *SectionRest) GetOctets() []byte {
 type MessageRows struct {
 	state                 protoimpl.MessageState `protogen:"open.v1"`
 	MessageIds            []int64                `protobuf:"varint,1,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`                                    // Column: message id.
-	Uids                  []int64                `protobuf:"varint,2,rep,packed,name=uids,proto3" json:"uids,omitempty"`                                                                  // Column: UID; 0 for a recoverable message.
-	FolderIds             []int64                `protobuf:"varint,3,rep,packed,name=folder_ids,json=folderIds,proto3" json:"folder_ids,omitempty"`                                       // Column: the folder.
+	Uids                  []int64                `protobuf:"varint,2,rep,packed,name=uids,proto3" json:"uids,omitempty"`                                                                  // Column: UID; 0 for a message in no folder.
+	FolderIds             []int64                `protobuf:"varint,3,rep,packed,name=folder_ids,json=folderIds,proto3" json:"folder_ids,omitempty"`                                       // Column: the folder; 0 for a message in no folder.
 	Flags                 []int32                `protobuf:"varint,4,rep,packed,name=flags,proto3" json:"flags,omitempty"`                                                                // Column: sum of Flag bits.
 	KeywordSets           []int32                `protobuf:"varint,5,rep,packed,name=keyword_sets,json=keywordSets,proto3" json:"keyword_sets,omitempty"`                                 // Column: index into keyword_table.
 	KeywordTable          []*KeywordSet          `protobuf:"bytes,6,rep,name=keyword_table,json=keywordTable,proto3" json:"keyword_table,omitempty"`                                      // The distinct sets in this batch, entry 0 being the empty set.
@@ -925,16 +925,17 @@ func (x *SearchMessagesResponse) GetHighestMatchChangeNumber() int64 {
 
 // BatchGetMessagesRequest names messages and facts.
 type BatchGetMessagesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
-	Messages      *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                      // Which.
-	Columns       []MessageColumn        `protobuf:"varint,3,rep,packed,name=columns,proto3,enum=restante.v1.MessageColumn" json:"columns,omitempty"` // What.
-	Sections      []*Section             `protobuf:"bytes,4,rep,name=sections,proto3" json:"sections,omitempty"`                                      // Octets; at most 32 sections.
-	ChangedSince  *int64                 `protobuf:"varint,5,opt,name=changed_since,json=changedSince,proto3,oneof" json:"changed_since,omitempty"`   // Only messages with a higher change number (RFC 7162 3.1.4).
-	MarkSeen      bool                   `protobuf:"varint,6,opt,name=mark_seen,json=markSeen,proto3" json:"mark_seen,omitempty"`                     // Set FLAG_SEEN on them first, and answer with the flags as they are then.
-	MinCommit     *CommitToken           `protobuf:"bytes,7,opt,name=min_commit,json=minCommit,proto3" json:"min_commit,omitempty"`                   // See this commit at least.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
+	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                      // Which.
+	Columns        []MessageColumn        `protobuf:"varint,3,rep,packed,name=columns,proto3,enum=restante.v1.MessageColumn" json:"columns,omitempty"` // What.
+	Sections       []*Section             `protobuf:"bytes,4,rep,name=sections,proto3" json:"sections,omitempty"`                                      // Octets; at most 32 sections.
+	ChangedSince   *int64                 `protobuf:"varint,5,opt,name=changed_since,json=changedSince,proto3,oneof" json:"changed_since,omitempty"`   // Only messages with a higher change number (RFC 7162 3.1.4).
+	MarkSeen       bool                   `protobuf:"varint,6,opt,name=mark_seen,json=markSeen,proto3" json:"mark_seen,omitempty"`                     // Set FLAG_SEEN on them first, and answer with the flags as they are then.
+	MinCommit      *CommitToken           `protobuf:"bytes,7,opt,name=min_commit,json=minCommit,proto3" json:"min_commit,omitempty"`                   // See this commit at least.
+	IncludeRemoved bool                   `protobuf:"varint,8,opt,name=include_removed,json=includeRemoved,proto3" json:"include_removed,omitempty"`   // With message ids: also those in no folder, recoverable or removed for good within the hour.
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *BatchGetMessagesRequest) Reset() {
@@ -1016,6 +1017,13 @@ func (x *BatchGetMessagesRequest) GetMinCommit() *CommitToken {
 	return nil
 }
 
+func (x *BatchGetMessagesRequest) GetIncludeRemoved() bool {
+	if x != nil {
+		return x.IncludeRemoved
+	}
+	return false
+}
+
 // BatchGetMessagesResponse is one batch.
 type BatchGetMessagesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1063,15 +1071,16 @@ func (x *BatchGetMessagesResponse) GetRows() *MessageRows {
 
 // StreamMessagesRequest names messages and facts.
 type StreamMessagesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
-	Messages      *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                      // Which.
-	Columns       []MessageColumn        `protobuf:"varint,3,rep,packed,name=columns,proto3,enum=restante.v1.MessageColumn" json:"columns,omitempty"` // What.
-	Sections      []*Section             `protobuf:"bytes,4,rep,name=sections,proto3" json:"sections,omitempty"`                                      // Octets; at most 32 sections.
-	ChangedSince  *int64                 `protobuf:"varint,5,opt,name=changed_since,json=changedSince,proto3,oneof" json:"changed_since,omitempty"`   // Only messages with a higher change number (RFC 7162 3.1.4).
-	MinCommit     *CommitToken           `protobuf:"bytes,6,opt,name=min_commit,json=minCommit,proto3" json:"min_commit,omitempty"`                   // See this commit at least.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
+	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                      // Which.
+	Columns        []MessageColumn        `protobuf:"varint,3,rep,packed,name=columns,proto3,enum=restante.v1.MessageColumn" json:"columns,omitempty"` // What.
+	Sections       []*Section             `protobuf:"bytes,4,rep,name=sections,proto3" json:"sections,omitempty"`                                      // Octets; at most 32 sections.
+	ChangedSince   *int64                 `protobuf:"varint,5,opt,name=changed_since,json=changedSince,proto3,oneof" json:"changed_since,omitempty"`   // Only messages with a higher change number (RFC 7162 3.1.4).
+	MinCommit      *CommitToken           `protobuf:"bytes,6,opt,name=min_commit,json=minCommit,proto3" json:"min_commit,omitempty"`                   // See this commit at least.
+	IncludeRemoved bool                   `protobuf:"varint,7,opt,name=include_removed,json=includeRemoved,proto3" json:"include_removed,omitempty"`   // With message ids: also those in no folder, recoverable or removed for good within the hour.
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StreamMessagesRequest) Reset() {
@@ -1144,6 +1153,13 @@ func (x *StreamMessagesRequest) GetMinCommit() *CommitToken {
 		return x.MinCommit
 	}
 	return nil
+}
+
+func (x *StreamMessagesRequest) GetIncludeRemoved() bool {
+	if x != nil {
+		return x.IncludeRemoved
+	}
+	return false
 }
 
 // StreamMessagesResponse is a batch, or more octets of the last cell of the batch before.
@@ -1938,11 +1954,12 @@ func (x *UpdateMessagesResponse) GetUpdatedCount() int64 {
 // CopyMessagesRequest names messages and a target.
 type CopyMessagesRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
-	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                      // Which.
-	TargetFolderId int64                  `protobuf:"varint,3,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"` // Where to; or target_path.
-	RequestId      []byte                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                   // Required: 16 random octets.
-	TargetPath     []string               `protobuf:"bytes,5,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                // Instead of target_folder_id: names from the top (Inbox in any letter case).
+	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                        // The mailbox; 0: the session's own.
+	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                            // Which.
+	TargetFolderId int64                  `protobuf:"varint,3,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`       // Where to; or target_path.
+	RequestId      []byte                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                         // Required: 16 random octets.
+	TargetPath     []string               `protobuf:"bytes,5,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                      // Instead of target_folder_id: names from the top (Inbox in any letter case).
+	IfMessageCount *int64                 `protobuf:"varint,6,opt,name=if_message_count,json=ifMessageCount,proto3,oneof" json:"if_message_count,omitempty"` // Only when so many of them are there; else nothing is copied.
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2010,6 +2027,13 @@ func (x *CopyMessagesRequest) GetTargetPath() []string {
 		return x.TargetPath
 	}
 	return nil
+}
+
+func (x *CopyMessagesRequest) GetIfMessageCount() int64 {
+	if x != nil && x.IfMessageCount != nil {
+		return *x.IfMessageCount
+	}
+	return 0
 }
 
 // CopyMessagesResponse pairs old and new: the n-th UID of one set belongs to the n-th of the other.
@@ -2092,12 +2116,13 @@ func (x *CopyMessagesResponse) GetTargetFolderId() int64 {
 // MoveMessagesRequest names messages and a target.
 type MoveMessagesRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
-	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                      // Which.
-	TargetFolderId int64                  `protobuf:"varint,3,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"` // Where to; or target_path.
-	RequestId      []byte                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                   // Required: 16 random octets.
-	ChangesSince   *int64                 `protobuf:"varint,5,opt,name=changes_since,json=changesSince,proto3,oneof" json:"changes_since,omitempty"`   // With a folder: answer also with its changes above this number.
-	TargetPath     []string               `protobuf:"bytes,6,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                // Instead of target_folder_id: names from the top (Inbox in any letter case).
+	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                        // The mailbox; 0: the session's own.
+	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                            // Which.
+	TargetFolderId int64                  `protobuf:"varint,3,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`       // Where to; or target_path.
+	RequestId      []byte                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                         // Required: 16 random octets.
+	ChangesSince   *int64                 `protobuf:"varint,5,opt,name=changes_since,json=changesSince,proto3,oneof" json:"changes_since,omitempty"`         // With a folder: answer also with its changes above this number.
+	TargetPath     []string               `protobuf:"bytes,6,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                      // Instead of target_folder_id: names from the top (Inbox in any letter case).
+	IfMessageCount *int64                 `protobuf:"varint,7,opt,name=if_message_count,json=ifMessageCount,proto3,oneof" json:"if_message_count,omitempty"` // Only when so many of them are there; else nothing is moved.
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2172,6 +2197,13 @@ func (x *MoveMessagesRequest) GetTargetPath() []string {
 		return x.TargetPath
 	}
 	return nil
+}
+
+func (x *MoveMessagesRequest) GetIfMessageCount() int64 {
+	if x != nil && x.IfMessageCount != nil {
+		return *x.IfMessageCount
+	}
+	return 0
 }
 
 // MoveMessagesResponse pairs old and new, as CopyMessagesResponse does.
@@ -2876,7 +2908,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x16SearchMessagesResponse\x12(\n" +
 	"\x04uids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\x04uids\x12'\n" +
 	"\rchange_number\x18\x02 \x01(\x03B\x020\x01R\fchangeNumber\x12A\n" +
-	"\x1bhighest_match_change_number\x18\x03 \x01(\x03B\x020\x01R\x18highestMatchChangeNumber\"\xef\x02\n" +
+	"\x1bhighest_match_change_number\x18\x03 \x01(\x03B\x020\x01R\x18highestMatchChangeNumber\"\x98\x03\n" +
 	"\x17BatchGetMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -2886,10 +2918,11 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\rchanged_since\x18\x05 \x01(\x03B\x020\x01H\x00R\fchangedSince\x88\x01\x01\x12\x1b\n" +
 	"\tmark_seen\x18\x06 \x01(\bR\bmarkSeen\x127\n" +
 	"\n" +
-	"min_commit\x18\a \x01(\v2\x18.restante.v1.CommitTokenR\tminCommitB\x10\n" +
+	"min_commit\x18\a \x01(\v2\x18.restante.v1.CommitTokenR\tminCommit\x12'\n" +
+	"\x0finclude_removed\x18\b \x01(\bR\x0eincludeRemovedB\x10\n" +
 	"\x0e_changed_since\"H\n" +
 	"\x18BatchGetMessagesResponse\x12,\n" +
-	"\x04rows\x18\x01 \x01(\v2\x18.restante.v1.MessageRowsR\x04rows\"\xd0\x02\n" +
+	"\x04rows\x18\x01 \x01(\v2\x18.restante.v1.MessageRowsR\x04rows\"\xf9\x02\n" +
 	"\x15StreamMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -2898,7 +2931,8 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\bsections\x18\x04 \x03(\v2\x14.restante.v1.SectionR\bsections\x12,\n" +
 	"\rchanged_since\x18\x05 \x01(\x03B\x020\x01H\x00R\fchangedSince\x88\x01\x01\x127\n" +
 	"\n" +
-	"min_commit\x18\x06 \x01(\v2\x18.restante.v1.CommitTokenR\tminCommitB\x10\n" +
+	"min_commit\x18\x06 \x01(\v2\x18.restante.v1.CommitTokenR\tminCommit\x12'\n" +
+	"\x0finclude_removed\x18\a \x01(\bR\x0eincludeRemovedB\x10\n" +
 	"\x0e_changed_since\"t\n" +
 	"\x16StreamMessagesResponse\x12,\n" +
 	"\x04rows\x18\x01 \x01(\v2\x18.restante.v1.MessageRowsR\x04rows\x12,\n" +
@@ -2984,7 +3018,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x06commit\x18\x01 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x129\n" +
 	"\rmodified_uids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\fmodifiedUids\x124\n" +
 	"\achanges\x18\x03 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12'\n" +
-	"\rupdated_count\x18\x04 \x01(\x03B\x020\x01R\fupdatedCount\"\xdb\x01\n" +
+	"\rupdated_count\x18\x04 \x01(\x03B\x020\x01R\fupdatedCount\"\xa3\x02\n" +
 	"\x13CopyMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -2993,7 +3027,9 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\fR\trequestId\x12\x1f\n" +
 	"\vtarget_path\x18\x05 \x03(\tR\n" +
-	"targetPath\"\x98\x02\n" +
+	"targetPath\x121\n" +
+	"\x10if_message_count\x18\x06 \x01(\x03B\x020\x01H\x00R\x0eifMessageCount\x88\x01\x01B\x13\n" +
+	"\x11_if_message_count\"\x98\x02\n" +
 	"\x14CopyMessagesResponse\x125\n" +
 	"\vsource_uids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\n" +
 	"sourceUids\x125\n" +
@@ -3001,7 +3037,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"targetUids\x122\n" +
 	"\x13target_uid_validity\x18\x03 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
 	"\x06commit\x18\x04 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x12,\n" +
-	"\x10target_folder_id\x18\x05 \x01(\x03B\x020\x01R\x0etargetFolderId\"\x9b\x02\n" +
+	"\x10target_folder_id\x18\x05 \x01(\x03B\x020\x01R\x0etargetFolderId\"\xe3\x02\n" +
 	"\x13MoveMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3011,8 +3047,10 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"request_id\x18\x04 \x01(\fR\trequestId\x12,\n" +
 	"\rchanges_since\x18\x05 \x01(\x03B\x020\x01H\x00R\fchangesSince\x88\x01\x01\x12\x1f\n" +
 	"\vtarget_path\x18\x06 \x03(\tR\n" +
-	"targetPathB\x10\n" +
-	"\x0e_changes_since\"\xce\x02\n" +
+	"targetPath\x121\n" +
+	"\x10if_message_count\x18\a \x01(\x03B\x020\x01H\x01R\x0eifMessageCount\x88\x01\x01B\x10\n" +
+	"\x0e_changes_sinceB\x13\n" +
+	"\x11_if_message_count\"\xce\x02\n" +
 	"\x14MoveMessagesResponse\x125\n" +
 	"\vsource_uids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\n" +
 	"sourceUids\x125\n" +
@@ -3283,6 +3321,7 @@ func file_restante_v1_message_proto_init() {
 	file_restante_v1_message_proto_msgTypes[8].OneofWrappers = []any{}
 	file_restante_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
 	file_restante_v1_message_proto_msgTypes[18].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[20].OneofWrappers = []any{}
 	file_restante_v1_message_proto_msgTypes[22].OneofWrappers = []any{}
 	file_restante_v1_message_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}

@@ -65,10 +65,11 @@ type MessageServiceClient interface {
 	// Errors: FOLDER_NOT_FOUND, LIMIT_EXCEEDED (keywords).
 	UpdateMessages(ctx context.Context, in *UpdateMessagesRequest, opts ...grpc.CallOption) (*UpdateMessagesResponse, error)
 	// Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-	// answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
+	// answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are
+	// there than if_message_count), QUOTA_EXCEEDED {limit_octets}.
 	CopyMessages(ctx context.Context, in *CopyMessagesRequest, opts ...grpc.CallOption) (*CopyMessagesResponse, error)
 	// Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-	// {folder_id} (none when target_path leads nowhere).
+	// {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
 	MoveMessages(ctx context.Context, in *MoveMessagesRequest, opts ...grpc.CallOption) (*MoveMessagesResponse, error)
 	// Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND.
 	DeleteMessages(ctx context.Context, in *DeleteMessagesRequest, opts ...grpc.CallOption) (*DeleteMessagesResponse, error)
@@ -257,10 +258,11 @@ type MessageServiceServer interface {
 	// Errors: FOLDER_NOT_FOUND, LIMIT_EXCEEDED (keywords).
 	UpdateMessages(context.Context, *UpdateMessagesRequest) (*UpdateMessagesResponse, error)
 	// Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-	// answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
+	// answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are
+	// there than if_message_count), QUOTA_EXCEEDED {limit_octets}.
 	CopyMessages(context.Context, *CopyMessagesRequest) (*CopyMessagesResponse, error)
 	// Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-	// {folder_id} (none when target_path leads nowhere).
+	// {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
 	MoveMessages(context.Context, *MoveMessagesRequest) (*MoveMessagesResponse, error)
 	// Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND.
 	DeleteMessages(context.Context, *DeleteMessagesRequest) (*DeleteMessagesResponse, error)

@@ -318,11 +318,11 @@ class MessageRows(_message.Message):
 
     @_builtins.property
     def uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Column: UID; 0 for a recoverable message."""
+        """Column: UID; 0 for a message in no folder."""
 
     @_builtins.property
     def folder_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Column: the folder."""
+        """Column: the folder; 0 for a message in no folder."""
 
     @_builtins.property
     def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -578,12 +578,15 @@ class BatchGetMessagesRequest(_message.Message):
     CHANGED_SINCE_FIELD_NUMBER: _builtins.int
     MARK_SEEN_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    INCLUDE_REMOVED_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     changed_since: _builtins.int
     """Only messages with a higher change number (RFC 7162 3.1.4)."""
     mark_seen: _builtins.bool
     """Set FLAG_SEEN on them first, and answer with the flags as they are then."""
+    include_removed: _builtins.bool
+    """With message ids: also those in no folder, recoverable or removed for good within the hour."""
     @_builtins.property
     def messages(self) -> _types_pb2.MessageSet:
         """Which."""
@@ -610,10 +613,11 @@ class BatchGetMessagesRequest(_message.Message):
         changed_since: _builtins.int | None = ...,
         mark_seen: _builtins.bool = ...,
         min_commit: _types_pb2.CommitToken | None = ...,
+        include_removed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_changed_since", b"_changed_since", "changed_since", b"changed_since", "messages", b"messages", "min_commit", b"min_commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changed_since", b"_changed_since", "changed_since", b"changed_since", "columns", b"columns", "mailbox_id", b"mailbox_id", "mark_seen", b"mark_seen", "messages", b"messages", "min_commit", b"min_commit", "sections", b"sections"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changed_since", b"_changed_since", "changed_since", b"changed_since", "columns", b"columns", "include_removed", b"include_removed", "mailbox_id", b"mailbox_id", "mark_seen", b"mark_seen", "messages", b"messages", "min_commit", b"min_commit", "sections", b"sections"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__changed_since: _TypeAlias = _typing.Literal["changed_since"]  # noqa: Y015
     _WhichOneofArgType__changed_since: _TypeAlias = _typing.Literal["_changed_since", b"_changed_since"]  # noqa: Y015
@@ -657,10 +661,13 @@ class StreamMessagesRequest(_message.Message):
     SECTIONS_FIELD_NUMBER: _builtins.int
     CHANGED_SINCE_FIELD_NUMBER: _builtins.int
     MIN_COMMIT_FIELD_NUMBER: _builtins.int
+    INCLUDE_REMOVED_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     changed_since: _builtins.int
     """Only messages with a higher change number (RFC 7162 3.1.4)."""
+    include_removed: _builtins.bool
+    """With message ids: also those in no folder, recoverable or removed for good within the hour."""
     @_builtins.property
     def messages(self) -> _types_pb2.MessageSet:
         """Which."""
@@ -686,10 +693,11 @@ class StreamMessagesRequest(_message.Message):
         sections: _abc.Iterable[Global___Section] | None = ...,
         changed_since: _builtins.int | None = ...,
         min_commit: _types_pb2.CommitToken | None = ...,
+        include_removed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_changed_since", b"_changed_since", "changed_since", b"changed_since", "messages", b"messages", "min_commit", b"min_commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changed_since", b"_changed_since", "changed_since", b"changed_since", "columns", b"columns", "mailbox_id", b"mailbox_id", "messages", b"messages", "min_commit", b"min_commit", "sections", b"sections"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changed_since", b"_changed_since", "changed_since", b"changed_since", "columns", b"columns", "include_removed", b"include_removed", "mailbox_id", b"mailbox_id", "messages", b"messages", "min_commit", b"min_commit", "sections", b"sections"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__changed_since: _TypeAlias = _typing.Literal["changed_since"]  # noqa: Y015
     _WhichOneofArgType__changed_since: _TypeAlias = _typing.Literal["_changed_since", b"_changed_since"]  # noqa: Y015
@@ -1145,12 +1153,15 @@ class CopyMessagesRequest(_message.Message):
     TARGET_FOLDER_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TARGET_PATH_FIELD_NUMBER: _builtins.int
+    IF_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     target_folder_id: _builtins.int
     """Where to; or target_path."""
     request_id: _builtins.bytes
     """Required: 16 random octets."""
+    if_message_count: _builtins.int
+    """Only when so many of them are there; else nothing is copied."""
     @_builtins.property
     def messages(self) -> _types_pb2.MessageSet:
         """Which."""
@@ -1167,12 +1178,15 @@ class CopyMessagesRequest(_message.Message):
         target_folder_id: _builtins.int = ...,
         request_id: _builtins.bytes = ...,
         target_path: _abc.Iterable[_builtins.str] | None = ...,
+        if_message_count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count", "if_message_count", b"if_message_count", "messages", b"messages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_path", b"target_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count", "if_message_count", b"if_message_count", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_path", b"target_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__if_message_count: _TypeAlias = _typing.Literal["if_message_count"]  # noqa: Y015
+    _WhichOneofArgType__if_message_count: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_message_count) -> _WhichOneofReturnType__if_message_count | None: ...
 
 Global___CopyMessagesRequest: _TypeAlias = CopyMessagesRequest  # noqa: Y015
 
@@ -1232,6 +1246,7 @@ class MoveMessagesRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CHANGES_SINCE_FIELD_NUMBER: _builtins.int
     TARGET_PATH_FIELD_NUMBER: _builtins.int
+    IF_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     target_folder_id: _builtins.int
@@ -1240,6 +1255,8 @@ class MoveMessagesRequest(_message.Message):
     """Required: 16 random octets."""
     changes_since: _builtins.int
     """With a folder: answer also with its changes above this number."""
+    if_message_count: _builtins.int
+    """Only when so many of them are there; else nothing is moved."""
     @_builtins.property
     def messages(self) -> _types_pb2.MessageSet:
         """Which."""
@@ -1257,14 +1274,20 @@ class MoveMessagesRequest(_message.Message):
         request_id: _builtins.bytes = ...,
         changes_since: _builtins.int | None = ...,
         target_path: _abc.Iterable[_builtins.str] | None = ...,
+        if_message_count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "changes_since", b"changes_since", "messages", b"messages"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_message_count", b"if_message_count", "messages", b"messages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "changes_since", b"changes_since", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_path", b"target_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_message_count", b"if_message_count", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_path", b"target_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__changes_since: _TypeAlias = _typing.Literal["changes_since"]  # noqa: Y015
     _WhichOneofArgType__changes_since: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since"]  # noqa: Y015
+    _WhichOneofReturnType__if_message_count: _TypeAlias = _typing.Literal["if_message_count"]  # noqa: Y015
+    _WhichOneofArgType__if_message_count: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__changes_since) -> _WhichOneofReturnType__changes_since | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__if_message_count) -> _WhichOneofReturnType__if_message_count | None: ...
 
 Global___MoveMessagesRequest: _TypeAlias = MoveMessagesRequest  # noqa: Y015
 

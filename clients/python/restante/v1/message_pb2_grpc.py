@@ -166,7 +166,8 @@ class MessageServiceServicer:
 
     def CopyMessages(self, request, context):
         """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-        answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
+        answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are
+        there than if_message_count), QUOTA_EXCEEDED {limit_octets}.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,7 +175,7 @@ class MessageServiceServicer:
 
     def MoveMessages(self, request, context):
         """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-        {folder_id} (none when target_path leads nowhere).
+        {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,11 +64,12 @@ class MessageServiceStub:
     """
     CopyMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.CopyMessagesRequest, _message_pb2.CopyMessagesResponse]
     """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-    answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
+    answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are
+    there than if_message_count), QUOTA_EXCEEDED {limit_octets}.
     """
     MoveMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.MoveMessagesRequest, _message_pb2.MoveMessagesResponse]
     """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-    {folder_id} (none when target_path leads nowhere).
+    {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
     """
     DeleteMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]
     """Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND."""
@@ -117,11 +118,12 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     CopyMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.CopyMessagesRequest, _message_pb2.CopyMessagesResponse]  # type: ignore[assignment]
     """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-    answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
+    answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are
+    there than if_message_count), QUOTA_EXCEEDED {limit_octets}.
     """
     MoveMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.MoveMessagesRequest, _message_pb2.MoveMessagesResponse]  # type: ignore[assignment]
     """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-    {folder_id} (none when target_path leads nowhere).
+    {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
     """
     DeleteMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]  # type: ignore[assignment]
     """Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND."""
@@ -215,7 +217,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.CopyMessagesResponse, _abc.Awaitable[_message_pb2.CopyMessagesResponse]]:
         """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-        answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), QUOTA_EXCEEDED {limit_octets}.
+        answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are
+        there than if_message_count), QUOTA_EXCEEDED {limit_octets}.
         """
 
     @_abc_1.abstractmethod
@@ -225,7 +228,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.MoveMessagesResponse, _abc.Awaitable[_message_pb2.MoveMessagesResponse]]:
         """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-        {folder_id} (none when target_path leads nowhere).
+        {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
         """
 
     @_abc_1.abstractmethod

@@ -9,7 +9,7 @@ from restante.v1 import message_pb2, methods
 from restante_gateways.imap.errors import missing_target
 from restante_gateways.imap.parser import Parser
 from restante_gateways.imap.responses import BAD, NO, OK, Status, copy_uid
-from restante_gateways.imap.sets import SequenceSet
+from restante_gateways.imap.sets import SequenceSet, Span
 from restante_gateways.imap.table import SELECTED, command
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ def _set_and_target(p: Parser) -> tuple[SequenceSet, bool, str]:
     target = p.sp().mailbox_name()
     p.end()
     return messages, p.uid, target
+
+
+def _count(spans: list[Span]) -> int:
+    """How many messages must be there, where all or none are taken: one may have left that is not known of here."""
+    return sum(stop - first for first, stop in spans)
 
 
 def _copy_uid(done: message_pb2.CopyMessagesResponse | message_pb2.MoveMessagesResponse) -> bytes | None:
@@ -65,6 +70,7 @@ class Copy:
                     target_folder_id=target,
                     target_path=path,
                     request_id=s.request_id(),
+                    if_message_count=None if self.uid else _count(spans),
                 ),
             )
         await s.reached(copied.target_folder_id, copied.commit.change_number)
@@ -106,6 +112,7 @@ class Move:
                     target_path=path,
                     request_id=s.request_id(),
                     changes_since=s.changes_since(spans),
+                    if_message_count=None if self.uid else _count(spans),
                 ),
             )
         if (code := _copy_uid(moved)) is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from restante_gateways.imap.fetch_grammar import fetch_items
 from restante_gateways.imap.fetching import fetch
 from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.responses import BAD, NO, OK, Status
+from restante_gateways.imap.responses import BAD, OK, Status
 from restante_gateways.imap.sets import SequenceSet
 from restante_gateways.imap.table import SELECTED, command
 from restante_gateways.imap.values import FetchFact, FetchItem
@@ -55,6 +55,4 @@ class Fetch:
             spans = view.changed_since(spans, self.changed_since)
         if spans:
             await fetch(s, spans, self.items)
-        if not self.uid and view.gone(spans):
-            return NO("Some of the messages are gone.", b"EXPUNGEISSUED")  # RFC 2180 4.1.2 (behaviour 62)
         return OK("Fetched.")

@@ -9,9 +9,9 @@ from restante_gateways.imap import encoder, searching, sets
 from restante_gateways.imap.parser import Parser
 from restante_gateways.imap.responses import OK, Status, untagged
 from restante_gateways.imap.search_grammar import return_options, search_keys, uses_change_numbers
+from restante_gateways.imap.sets import Span
 from restante_gateways.imap.table import SELECTED, command
 from restante_gateways.imap.values import SearchKey, SearchReturn
-from restante_gateways.imap.view import Span
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session

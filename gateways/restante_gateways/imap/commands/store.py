@@ -26,7 +26,11 @@ _OPERATIONS: Final = {
 @command("STORE", "UID STORE", state=SELECTED, holds_numbers=True)
 @dataclass(frozen=True)
 class Store:
-    """Change the flags of messages, and tell them unless .SILENT (behaviour 21)."""
+    """Change the flags of messages, and tell them unless .SILENT (behaviour 21).
+
+    A message that was removed, though the client was not told yet, is left as it was, and the others are changed: a NO
+    would be taken for a failure of the whole (RFC 2180 4.2 leaves the choice).
+    """
 
     messages: SequenceSet
     uid: bool
@@ -93,12 +97,9 @@ class Store:
         if not self.silent or conditional:  # RFC 7162 3.1.3: MODSEQ is told even of a silent conditional STORE
             spans = [(first - 1, last) for first, last in view.numbers(changed)]
             await s.write_blocks(view.flag_responses(spans, self.uid, s.condstore))
-        gone = view.gone([(first - 1, last) for first, last in view.numbers(changed)])
         if left_alone:
             code = modified(left_alone if self.uid else view.numbers(left_alone))
             return OK("Some were changed meanwhile and left as they are.", code)
-        if gone and not self.uid:
-            return NO("Some of the messages are gone.", b"EXPUNGEISSUED")
         return OK("Changed.")
 
     def applied(self, before: Flags) -> Flags:
