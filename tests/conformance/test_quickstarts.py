@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,15 +87,32 @@ def test_a_quickstart_runs_by_the_commands_of_its_readme(key: str, demo: Demo, t
             "CARGO_TARGET_DIR": str(language.directory / "target"),
             "CARGO_PROFILE_DEV_DEBUG": "line-tables-only",
         }
-    done = subprocess.run(
+    done = _run(commands, tmp_path, environment)
+    assert done.returncode == 0, done.stderr[-4_000:]
+    assert re.search(r"^arrived: message \d+", done.stdout, re.MULTILINE), done.stdout[-4_000:]
+    assert f"Hello from {language.name}" in done.stdout
+
+    nobody = f"localhost:{_closed_port()}"
+    alone = commands.splitlines()[-1].replace(f"localhost:{demo.port('api')}", nobody)
+    done = _run(alone, tmp_path, environment)
+    assert done.returncode != 0, "a server that is down went unnoticed"
+    assert f"cannot reach {nobody}: " in (done.stdout + done.stderr).lower(), done.stderr[-4_000:]
+    assert "refused" in (done.stdout + done.stderr).lower(), done.stderr[-4_000:]
+
+
+def _run(commands: str, directory: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=tmp_path,
+        cwd=directory,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=RUN_SECONDS,
     )
-    assert done.returncode == 0, done.stderr[-4_000:]
-    assert re.search(r"^arrived: message \d+", done.stdout, re.MULTILINE), done.stdout[-4_000:]
-    assert f"Hello from {language.name}" in done.stdout
+
+
+def _closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

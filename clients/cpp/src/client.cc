@@ -20,10 +20,26 @@ Client& Client::operator=(Client&& other) noexcept {
 
 Client::~Client() { close(); }
 
+namespace {
+
+// The error of a first call: one that says where the server was looked for, if it could not be reached.
+Error unreached(detail::Core& core, const Error& error) {
+  const auto trouble = core.operations.trouble();
+  const Error& cause = error.code() == grpc::StatusCode::DEADLINE_EXCEEDED && trouble ? *trouble : error;
+  if (cause.code() != grpc::StatusCode::UNAVAILABLE || !cause.reason_name().empty()) return error;
+  return Error(grpc::StatusCode::UNAVAILABLE, "Cannot reach " + core.config.address + ": " + cause.message());
+}
+
+}  // namespace
+
 Client Client::log_on(Config config, const std::string& user, const std::string& password,
                       const CallOptions& options) {
   Client client(std::make_shared<detail::Core>(std::move(config)));
-  client.core_->authenticate(user, password, options);
+  try {
+    client.core_->authenticate(user, password, options);
+  } catch (const Error& error) {
+    throw unreached(*client.core_, error);
+  }
   if (!client.core_->config.forget_password) client.core_->keep_password(password);
   client.core_->begin_renewing();
   return client;
@@ -31,7 +47,11 @@ Client Client::log_on(Config config, const std::string& user, const std::string&
 
 Client Client::resume(Config config, const std::string& token, const CallOptions& options) {
   Client client(std::make_shared<detail::Core>(std::move(config)));
-  client.core_->resume(token, options);
+  try {
+    client.core_->resume(token, options);
+  } catch (const Error& error) {
+    throw unreached(*client.core_, error);
+  }
   client.core_->begin_renewing();
   return client;
 }

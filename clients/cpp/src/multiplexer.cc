@@ -159,6 +159,7 @@ void Multiplexer::answered(ExecuteStream& stream, grpc::ByteBuffer& in) {
   done.reserve(response.results.size());
   std::unique_lock lock(mutex_);
   stream.worked = true;
+  trouble_.reset();
   pause_ = kFirstStreamPause;
   for (const Result& result : response.results) {
     const auto found = stream.flying.find(result.id);
@@ -205,6 +206,7 @@ void Multiplexer::lost(ExecuteStream& stream, const Error& cause) {
   if (stream_.get() == &stream) {
     stream_.reset();
     if (!stream.worked) {  // those that wait have waited too long, or another stream will not help them
+      trouble_ = cause;
       for (Lane* lane : {&nobody_, &session_}) {
         auto& pending = lane->pending;
         const auto kept = std::stable_partition(pending.begin(), pending.end(), [&](const auto& operation) {
@@ -223,6 +225,11 @@ void Multiplexer::lost(ExecuteStream& stream, const Error& cause) {
   const std::lock_guard last(mutex_);
   streams_.erase(&stream);
   if (streams_.empty()) empty_.notify_all();
+}
+
+std::optional<Error> Multiplexer::trouble() {
+  const std::lock_guard lock(mutex_);
+  return trouble_;
 }
 
 // Whether an operation waits for another stream.

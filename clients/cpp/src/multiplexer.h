@@ -92,6 +92,9 @@ class Multiplexer {
   // Fails whatever has not been answered, and waits until no call is left.
   void close();
 
+  // Why no stream could be opened; nothing where one works, or none was tried.
+  std::optional<Error> trouble();
+
  private:
   friend class ExecuteStream;
 
@@ -119,6 +122,7 @@ class Multiplexer {
   bool resting_ = false;   // until the next stream is opened
   bool flushing_ = false;  // soon
   bool closed_ = false;
+  std::optional<Error> trouble_;  // why the last stream never worked
 };
 
 }  // namespace restante::detail

@@ -50,7 +50,7 @@ void Core::authenticate(const std::string& user, const std::string& password, co
   request.set_response(std::string(1, '\0') + user + '\0' + password);  // RFC 4616 2
   request.set_scope(v1::SCOPE_API);
   v1::AuthenticateResponse answer;
-  repeat(method_of(request), request, {}, answer, As::kNobody, options, deadline_of(options));
+  attempt(method_of(request), request, {}, answer, As::kNobody, options, deadline_of(options));
   take(answer.session());
 }
 
@@ -63,7 +63,7 @@ void Core::resume(const std::string& token, const CallOptions& options) {
   }
   const v1::GetSessionRequest request;
   v1::GetSessionResponse answer;
-  repeat(method_of(request), request, {}, answer, As::kSession, options, deadline_of(options));
+  attempt(method_of(request), request, {}, answer, As::kSession, options, deadline_of(options));
   kept = answer.session();
   kept.set_session_token(token);
   take(kept);

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from restante.submission_calls import OutgoingFile
     from restante.sync_client import SyncClient
     from restante.target import Target
+    from restante.unreachable import ServerUnreachable
     from restante.v1.folder_pb2 import Folder
     from restante.v1.mailbox_pb2 import Mailbox
     from restante.v1.search_pb2 import Restriction
@@ -45,6 +46,7 @@ _HOMES = {
     "restante.submission_calls": ("OutgoingFile",),
     "restante.sync_client": ("SyncClient",),
     "restante.target": ("Target",),
+    "restante.unreachable": ("ServerUnreachable",),
     "restante.v1.folder_pb2": ("Folder",),
     "restante.v1.mailbox_pb2": ("Mailbox",),
     "restante.v1.search_pb2": ("Restriction",),
@@ -66,6 +68,7 @@ __all__ = [
     "Part",
     "RestanteError",
     "Restriction",
+    "ServerUnreachable",
     "SubmissionRecord",
     "SyncClient",
     "Target",

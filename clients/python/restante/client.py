@@ -12,12 +12,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import grpc
+
+from restante import errors
 from restante.account_calls import AccountCalls
 from restante.change_calls import ChangeCalls
 from restante.link import CoreLink
 from restante.session import UserSession
 from restante.submission_calls import SubmissionCalls
 from restante.target import Target
+from restante.unreachable import explained
 
 __all__ = ["Client"]
 
@@ -49,18 +53,14 @@ class Client(SubmissionCalls, ChangeCalls, AccountCalls):
         is renewed while this is entered; after its day the password, where it is kept, begins the next. Leaving closes
         the connection and leaves the session as it is: `log_off` ends it.
 
-        Raises AuthenticationFailed, TooManyAttempts, SessionExpired, SessionRevoked, UnknownReason (unreachable).
+        Raises AuthenticationFailed, TooManyAttempts, SessionExpired, SessionRevoked, and ServerUnreachable, which names
+        the address and the cause, after 5 seconds.
         """
         if isinstance(target, str):
             target = Target(target, root_certificates=root_certificates, server_name=server_name)
         link = await CoreLink.connect(target, patience_seconds=min(5.0, timeout_seconds))
         try:
-            if token:
-                session = await UserSession.resume(link, token, timeout=timeout_seconds)
-            else:
-                session = await UserSession.log_on(
-                    link, user, password, keep_password=keep_password, timeout=timeout_seconds
-                )
+            session = await cls._begun(link, user, password, token, keep_password, timeout_seconds)
             link.session = lambda: session.token
             session.keep_fresh()
             try:
@@ -69,3 +69,16 @@ class Client(SubmissionCalls, ChangeCalls, AccountCalls):
                 await session.close()
         finally:
             await link.close()
+
+    @staticmethod
+    async def _begun(
+        link: CoreLink, user: str, password: str, token: bytes, keep_password: bool, timeout_seconds: float
+    ) -> UserSession:
+        try:
+            if token:
+                return await UserSession.resume(link, token, timeout=timeout_seconds)
+            return await UserSession.log_on(link, user, password, keep_password=keep_password, timeout=timeout_seconds)
+        except errors.UnknownReason as error:
+            if error.status_code is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            raise await explained(link.target, error) from error

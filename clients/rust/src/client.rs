@@ -69,7 +69,10 @@ impl Client {
     /// several.
     pub async fn log_on(config: Config, user: &str, password: &str) -> Result<Self, Error> {
         let made = Self::new(config);
-        made.core.authenticate(user, password, made.core.deadline(None)).await?;
+        made.core
+            .authenticate(user, password, made.core.deadline(None))
+            .await
+            .map_err(|error| made.unreached(error))?;
         if !made.core.config.forget_password {
             made.core.session.keep_password(password);
         }
@@ -81,9 +84,19 @@ impl Client {
     /// it cannot be renewed. The reason of a failure is `SessionExpired`, `SessionRevoked` or `InvalidSession`.
     pub async fn resume(config: Config, token: impl Into<Bytes>) -> Result<Self, Error> {
         let made = Self::new(config);
-        made.core.resume(token.into(), made.core.deadline(None)).await?;
+        made.core.resume(token.into(), made.core.deadline(None)).await.map_err(|error| made.unreached(error))?;
         tokio::spawn(made.core.clone().keep_fresh());
         Ok(made)
+    }
+
+    /// The error of a first call: one that says where the server was looked for, if it could not be reached.
+    fn unreached(&self, error: Error) -> Error {
+        let trouble = self.core.operations.trouble();
+        let cause = if error.code() == Code::DeadlineExceeded { trouble.as_ref().unwrap_or(&error) } else { &error };
+        if cause.code() == Code::Unavailable && cause.reason_name().is_empty() {
+            return Error::unreachable(&self.core.config.address, cause);
+        }
+        error
     }
 
     fn new(config: Config) -> Self {

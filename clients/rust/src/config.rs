@@ -21,7 +21,7 @@ use crate::v1;
 /// ```
 #[derive(Clone)]
 pub struct Config {
-    address: String,
+    pub(crate) address: String,
     roots: Option<Vec<u8>>,
     pub(crate) timeout: Duration,
     pub(crate) patience: Duration,

@@ -64,6 +64,17 @@ impl Error {
         Self::new(Code::Unavailable, message)
     }
 
+    /// No server at the address: what the operating system or TLS said, below what gRPC made of it.
+    pub(crate) fn unreachable(address: &str, cause: &Error) -> Self {
+        let mut deepest: &dyn std::error::Error = cause;
+        while let Some(below) = deepest.source() {
+            deepest = below;
+        }
+        let mut made = Self::unavailable(&format!("Cannot reach {address}: {deepest}"));
+        made.0.source = Some(Arc::new(cause.clone()));
+        made
+    }
+
     /// The error that a `google.rpc.Status` tells of, such as that of one result of `ExecuteOnce`. `None` where the
     /// status is OK.
     pub fn from_status(status: &pb::Status) -> Option<Self> {

@@ -77,6 +77,7 @@ struct State {
     pause: Duration,
     resting: bool, // until the next stream is opened
     closed: bool,
+    trouble: Option<Error>, // why the last stream never worked
 }
 
 /// The operations of one caller, in order.
@@ -136,6 +137,11 @@ impl Multiplexer {
     pub fn new(transport: impl Transport, patience: Duration) -> Self {
         let state = Mutex::new(State { pause: FIRST_PAUSE, ..State::default() });
         Self(Arc::new(Shared { transport: Box::new(transport), patience, runtime: Handle::current(), state }))
+    }
+
+    /// Why no stream could be opened; `None` where one works, or none was tried.
+    pub fn trouble(&self) -> Option<Error> {
+        locked(&self.0.state).trouble.clone()
     }
 
     /// Hands an operation over. Those of one caller are sent in the order of these calls.
@@ -355,6 +361,7 @@ impl Shared {
         state.pause = FIRST_PAUSE;
         let Some(live) = state.streams.get_mut(&id) else { return };
         live.worked = true;
+        state.trouble = None;
         for answer in answers.results {
             if let Some(operation) = live.flying.remove(&answer.id) {
                 state.lanes[operation.caller as usize].settled(&operation);
@@ -401,6 +408,7 @@ impl Shared {
         }
         state.stream = None;
         if !live.worked {
+            state.trouble = Some(cause.clone());
             // Who has waited too long for a stream fails, and everybody does where another will not help.
             for lane in &mut state.lanes {
                 for mut operation in take(&mut lane.pending) {

@@ -87,14 +87,14 @@ impl Core {
             scope: v1::Scope::Api.into(),
             ..Default::default()
         };
-        let answer = self.repeat(&request, None, Caller::Nobody, deadline).await?;
+        let answer = self.attempt(&request, None, Caller::Nobody, deadline).await?;
         self.take(answer.session)
     }
 
     /// Tries a token that was kept.
     pub async fn resume(&self, token: Bytes, deadline: Instant) -> Result<(), Error> {
         self.session.set_token(token.clone());
-        let answer = self.repeat(&v1::GetSessionRequest {}, None, Caller::Session, deadline).await?;
+        let answer = self.attempt(&v1::GetSessionRequest {}, None, Caller::Session, deadline).await?;
         let session = answer.session.map(|session| v1::Session { session_token: token.to_vec(), ..session });
         self.take(session)
     }

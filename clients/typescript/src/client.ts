@@ -81,7 +81,7 @@ export class Client extends Calls {
   /**
    * Log on, over a connection of its own or, given a `Connection`, over one that is shared. The session is renewed in
    * the background until the client is closed. Throws AUTHENTICATION_FAILED, TOO_MANY_ATTEMPTS, SESSION_EXPIRED,
-   * SESSION_REVOKED, and UNAVAILABLE when the server cannot be reached.
+   * SESSION_REVOKED, and UNAVAILABLE, naming the address and the cause, when the server cannot be reached within 5 seconds.
    */
   static async connect(
     target: Target | Connection,
@@ -105,7 +105,7 @@ export class Client extends Calls {
       if (owned) {
         connection.close();
       }
-      throw error;
+      throw unreached(connection, error);
     }
   }
 
@@ -382,4 +382,12 @@ export class Client extends Calls {
 
 function signalOf(options: { readonly signal?: AbortSignal | undefined }): { readonly signal?: AbortSignal } {
   return options.signal === undefined ? {} : { signal: options.signal };
+}
+
+/** The error of a first call: one that says where the server was looked for, if it could not be reached. */
+function unreached(connection: Connection, error: unknown): unknown {
+  if (!(error instanceof RestanteError) || error.code !== "UNAVAILABLE" || error.reason !== "") {
+    return error;
+  }
+  return new RestanteError(`Cannot reach ${connection.address}: ${error.message}`, { code: "UNAVAILABLE", cause: error });
 }

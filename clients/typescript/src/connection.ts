@@ -38,6 +38,11 @@ export class Connection {
     }, options);
   }
 
+  /** Where the server is: `"HOST:PORT"`. */
+  get address(): string {
+    return this.#target.target;
+  }
+
   /** End all streams and calls that are shared; the process may then end by itself. */
   close(): void {
     this.#operations.close();

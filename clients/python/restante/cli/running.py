@@ -13,6 +13,7 @@ import click
 
 from restante import errors
 from restante.calls import is_temporary
+from restante.unreachable import ServerUnreachable
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ def described(error: errors.RestanteError) -> str:
     """One line: what went wrong, the reason's name, and what to do about it where that is known."""
     if isinstance(error, errors.UnknownReason):
         text = " ".join(error.detail.split())
+        if isinstance(error, ServerUnreachable):
+            return text
         if is_temporary(error):
             return f"The server cannot be reached: {text}"
         return f"{text} [{error.name or error.status_code.name}]"

@@ -1,0 +1,85 @@
+"""Why a server cannot be reached, in plain words: gRPC's own text names neither the port nor the true cause."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import grpc
+
+from restante import errors
+from restante.target import Target
+
+PROBE_SECONDS = 2.0  # for the connection and the TLS handshake, each
+
+
+class ServerUnreachable(errors.UnknownReason):
+    """No session could be begun, since no connection was. `address` is the target's, `cause` says why."""
+
+    def __init__(self, address: str, cause: str) -> None:
+        super().__init__(f"Cannot reach {address}: {cause}", grpc.StatusCode.UNAVAILABLE)
+        self.address, self.cause = address, cause
+
+
+async def explained(target: Target, error: errors.UnknownReason) -> ServerUnreachable:
+    """The error to raise instead of gRPC's. One connection is tried, to learn what fails."""
+    cause = await _trouble(target)
+    return ServerUnreachable(target.address, cause or " ".join(error.detail.split()))
+
+
+async def _trouble(target: Target) -> str:
+    """What fails on the way to a TLS connection; empty where nothing does now."""
+    if target.address.startswith("unix:"):
+        return await _socket_trouble(target.address.removeprefix("unix:"))
+    host, _, port = target.address.removeprefix("dns:").lstrip("/").rpartition(":")
+    if not host or not port.isdecimal():
+        return "the address is not HOST:PORT"
+    host = host.removeprefix("[").removesuffix("]")
+    context = ssl.create_default_context(
+        cadata=None if target.root_certificates is None else target.root_certificates.decode("ascii", "replace")
+    )
+    context.set_alpn_protocols(["h2"])
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except TimeoutError:
+        return f"no answer within {PROBE_SECONDS:g} seconds; is a firewall between?"
+    except socket.gaierror:
+        return f"there is no host named {host}"
+    except OSError as error:
+        return _refusal(error)
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await writer.start_tls(context, server_hostname=target.server_name or host)
+    except TimeoutError:
+        return "the port answers, but not to TLS; is it the port of the API?"
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not trusted ({error.verify_message.rstrip('.')}); which CA, which name?"
+    except ssl.SSLError as error:
+        return f"the port does not speak TLS as the API does ({error.reason or error}); is it the port of the API?"
+    except OSError:
+        return "the connection was closed during the TLS handshake; is it the port of the API?"
+    finally:
+        writer.transport.abort()
+    return ""
+
+
+async def _socket_trouble(path: str) -> str:
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _, writer = await asyncio.open_unix_connection(path)
+    except TimeoutError:
+        return f"no answer within {PROBE_SECONDS:g} seconds"
+    except FileNotFoundError:
+        return "there is no such socket; is the core running?"
+    except OSError as error:
+        return _refusal(error)
+    writer.transport.abort()
+    return ""
+
+
+def _refusal(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
+        return "the connection was refused; is the server running, and is this its port?"
+    return error.strerror or str(error)
