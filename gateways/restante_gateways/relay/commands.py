@@ -60,15 +60,20 @@ class Parcel:
     reverse_path: str
     options: EnvelopeOptions
     content: bytes
-    eight_bit: bool
+    eight_bit_header: bool
+    eight_bit_body: bool
     international: bool
 
     @classmethod
     def of(cls, reverse_path: str, options: EnvelopeOptions, content: bytes) -> Parcel:
-        """SMTPUTF8 is asked for where it was asked of us and the header is in need of it (RFC 6531 3.4)."""
-        header = content[: content.find(b"\r\n\r\n") + 1] if b"\r\n\r\n" in content else content
+        """SMTPUTF8 is asked for where it was asked of us and the header is in need of it (RFC 6531 3.4).
+
+        An 8-bit header that came without it travels as 8-bit octets, as programs have always sent it.
+        """
+        end = content.find(b"\r\n\r\n")
+        header, body = (content, b"") if end < 0 else (content[:end], content[end:])
         international = not reverse_path.isascii() or (options.smtputf8 and not header.isascii())
-        return cls(reverse_path, options, content, not content.isascii(), international)
+        return cls(reverse_path, options, content, not header.isascii(), not body.isascii(), international)
 
 
 def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
@@ -78,11 +83,11 @@ def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
     if parcel.options.envelope_id and not _PARAMETER.fullmatch(parcel.options.envelope_id.replace("=", "")):
         return failed("5.5.4", "the ENVID parameter is malformed")
     if parcel.international and not offer.smtputf8:
-        return failed("5.6.7", "the server takes no internationalised mail (SMTPUTF8)", host)  # RFC 6531 3.5
-    if parcel.eight_bit and not offer.eight_bit:
-        return failed("5.6.3", "the server takes no 8-bit content (8BITMIME)", host)  # RFC 6152 3
+        return failed("5.6.7", f"{host} takes no internationalised mail (SMTPUTF8)")  # RFC 6531 3.5
+    if parcel.eight_bit_body and not offer.eight_bit:
+        return failed("5.6.3", f"{host} takes no 8-bit content (8BITMIME)")  # RFC 6152 3
     if offer.size and len(parcel.content) > offer.size:
-        return failed("5.3.4", f"the server takes messages of at most {offer.size} octets", host)  # RFC 1870 6.1
+        return failed("5.3.4", f"{host} takes messages of at most {offer.size} octets")  # RFC 1870 6.1
     return None
 
 
@@ -94,7 +99,7 @@ def recipient_problem(recipient: EnvelopeRecipient, offer: Offer, host: str) -> 
     if original and not _PARAMETER.fullmatch(original.replace("=", "")):
         return failed("5.5.4", "the ORCPT parameter is malformed")
     if not (recipient.forward_path + original).isascii() and not offer.smtputf8:
-        return failed("5.6.7", "the server takes no internationalised addresses (SMTPUTF8)", host)
+        return failed("5.6.7", f"{host} takes no internationalised addresses (SMTPUTF8)")
     return None
 
 
@@ -103,7 +108,7 @@ def mail(parcel: Parcel, recipients: Sequence[EnvelopeRecipient], offer: Offer) 
     words = ["MAIL", f"FROM:<{_spelled(parcel.reverse_path)}>"]
     if offer.size is not None:
         words.append(f"SIZE={len(parcel.content)}")
-    if parcel.eight_bit:
+    if (parcel.eight_bit_header or parcel.eight_bit_body) and offer.eight_bit:
         words.append("BODY=8BITMIME")
     if parcel.international or not all((one.forward_path + one.original_recipient).isascii() for one in recipients):
         words.append("SMTPUTF8")

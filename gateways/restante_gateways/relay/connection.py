@@ -127,9 +127,9 @@ class Connection:
                     waiting = await self._transaction(parcel, waiting, outcomes)
         except TimeoutError:
             self.abandon()
-            self._rest(waiting, outcomes, deferred("4.4.2", f"{self.hop}: takes too long", self.hop.host))
+            self._rest(waiting, outcomes, deferred("4.4.2", f"{self.hop}: takes too long"))
         except Broken as broken:
-            end = deferred("4.4.2", f"{self.hop}: {broken}", self.hop.host)
+            end = deferred("4.4.2", f"{self.hop}: {broken}")
             if not outcomes:
                 raise Unreachable(end) from None
             self._rest(waiting, outcomes, end)
@@ -184,9 +184,9 @@ class Connection:
                     return self._outcome(answer)
             elif answer.code < 400:
                 self.abandon()
-                return deferred("4.5.0", f"{self.hop}: answers DATA with {answer.code}", self.hop.host)
+                return deferred("4.5.0", f"{self.hop}: answers DATA with {answer.code}")
         except Broken as broken:
-            return deferred("4.4.2", f"{self.hop}: {broken}", self.hop.host)
+            return deferred("4.4.2", f"{self.hop}: {broken}")
         await self._reset(answer)
         return self._outcome(answer)
 
@@ -194,7 +194,7 @@ class Connection:
         return from_reply(answer.code, answer.text, self.hop.host, dsn_passed_on=answer.good and self.offer.dsn)
 
     def _later(self) -> Outcome:
-        return deferred("4.5.3", f"{self.hop}: takes no more recipients on this connection", self.hop.host)
+        return deferred("4.5.3", f"{self.hop}: takes no more recipients on this connection")
 
     @staticmethod
     def _rest(recipients: Sequence[OutboundRecipient], outcomes: dict[int, Outcome], outcome: Outcome) -> None:

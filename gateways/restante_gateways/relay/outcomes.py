@@ -19,7 +19,7 @@ class Outcome:
     final: bool
     status: str  # enhanced status code
     diagnostic: str  # at most 500 octets
-    remote_host: str = ""
+    remote_host: str = ""  # the server whose reply the diagnostic is; empty: these are words of ours
     dsn_passed_on: bool = False
 
     @property
@@ -45,14 +45,14 @@ def from_reply(code: int, text: str, remote_host: str, *, dsn_passed_on: bool = 
     return Outcome(relayed, final, status or generic, shown, remote_host, dsn_passed_on)
 
 
-def deferred(status: str, diagnostic: str, remote_host: str = "") -> Outcome:
-    """Tried again later, for a reason of our own or of the network."""
-    return Outcome(False, False, status, visible(diagnostic), remote_host)
+def deferred(status: str, diagnostic: str) -> Outcome:
+    """Tried again later, for a reason of our own or of the network: no server has said so (RFC 3464 2.3.5)."""
+    return Outcome(False, False, status, visible(diagnostic))
 
 
-def failed(status: str, diagnostic: str, remote_host: str = "") -> Outcome:
-    """It will never go, for a reason of our own."""
-    return Outcome(False, True, status, visible(diagnostic), remote_host)
+def failed(status: str, diagnostic: str) -> Outcome:
+    """It will never go, for a reason of our own: no server has said so (RFC 3464 2.3.5)."""
+    return Outcome(False, True, status, visible(diagnostic))
 
 
 def visible(text: str) -> str:

@@ -223,7 +223,7 @@ async def _prepare(
         source=call.caller.address,
         dsn_return=request.options.dsn_return,
         envelope_id=envelope_id(request.options),
-        smtputf8=request.options.smtputf8 or _international(path, given, header.sent),
+        smtputf8=request.options.smtputf8 or _international(path, given),
         body_8bit=request.options.body_8bit,
         account_id=call.caller.account_id,
         subject=facts.summary.subject.replace("\0", "").encode("utf-8", "replace").decode()[:MAX_SUBJECT],
@@ -235,9 +235,13 @@ async def _prepare(
     )
 
 
-def _international(path: str, given: Iterable[Recipient], header: bytes) -> bool:
-    """Whether another server must know SMTPUTF8 to take it (RFC 6531 3.1.8)."""
-    return not (path.isascii() and header.isascii() and all(one.forward_path.isascii() for one in given))
+def _international(path: str, given: Iterable[Recipient]) -> bool:
+    """Whether an address of the envelope needs SMTPUTF8 (RFC 6531 3.1).
+
+    A header beyond ASCII alone does not: programs that have never heard of it send such headers, and servers of all
+    ages take them. Requiring it of the next server would turn accepted mail into a bounce.
+    """
+    return not (path.isascii() and all(one.forward_path.isascii() for one in given))
 
 
 async def _answer(call: Call, taken: Taken) -> SubmitMessageResponse:

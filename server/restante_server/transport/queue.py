@@ -212,10 +212,12 @@ def _settled(row: Row, outcome: Outcome) -> Settlement:
         # RFC 3461 5.2.2: where the next server does not report, this one says that it has passed the mail on.
         action = None if outcome.dsn_passed_on else Action.RELAYED
         return Settlement(row, State.RELAYED, outcome.status, outcome.diagnostic, action, outcome.remote_host, 1)
-    status, diagnostic = outcome.status, outcome.diagnostic
-    if outcome.state is State.PENDING:
-        status, diagnostic = EXPIRED, f"given up; the last answer was: {outcome.status} {outcome.diagnostic}".rstrip()
-    return Settlement(row, State.FAILED, status, diagnostic, Action.FAILED, outcome.remote_host, 1)
+    if outcome.state is State.PENDING:  # that it is given up are words of ours, not of the server that said "later"
+        diagnostic = f"given up; the last answer was: {outcome.status} {said(outcome)}".rstrip()
+        return Settlement(row, State.FAILED, EXPIRED, diagnostic, Action.FAILED, attempts=1)
+    return Settlement(
+        row, State.FAILED, outcome.status, outcome.diagnostic, Action.FAILED, outcome.remote_host, attempts=1
+    )
 
 
 def said(outcome: Outcome) -> str:

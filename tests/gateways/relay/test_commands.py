@@ -127,6 +127,7 @@ def test_rcpt_carries_dsn_parameters_as_they_came(recipient: EnvelopeRecipient, 
         (parcel(PLAIN, body_8bit=True), Offer(), ""),  # declared, but there is none
         (parcel(HEADER8, smtputf8=True), Offer(eight_bit=True), "5.6.7"),  # behaviour 90, RFC 6531 3.5
         (parcel(HEADER8), Offer(eight_bit=True), ""),  # an old 8-bit header goes as it came
+        (parcel(HEADER8), Offer(), ""),  # to any server
         (parcel(reverse_path="älice@example.test"), Offer(eight_bit=True), "5.6.7"),
         (parcel(), Offer(size=24), "5.3.4"),  # RFC 1870 6.1
         (parcel(), Offer(size=25), ""),
@@ -139,6 +140,12 @@ def test_a_message_that_the_server_cannot_have_is_not_offered(sent: Parcel, offe
     refusal = problem(sent, offer, "mx.example.net")
     assert (refusal.status if refusal else "") == status
     assert refusal is None or refusal.final
+    assert refusal is None or not refusal.remote_host  # that server has said nothing of the kind
+
+
+def test_an_8_bit_header_without_smtputf8_is_8_bit_content_and_no_more() -> None:  # RFC 6152 3
+    assert mail(parcel(HEADER8), [bob()], ALL)[2:] == (b"SIZE=26", b"BODY=8BITMIME")
+    assert mail(parcel(HEADER8), [bob()], Offer()) == (b"MAIL", b"FROM:<alice@example.test>")
 
 
 INJECTIONS = [
@@ -174,7 +181,8 @@ def test_an_orcpt_that_is_more_than_a_parameter_never_goes(orcpt: str) -> None:
 
 def test_an_international_recipient_is_not_mangled_for_a_server_that_lacks_smtputf8() -> None:  # behaviour 90
     refusal = recipient_problem(bob("böb@example.net"), Offer(), "mx.example.net")
-    assert refusal is not None and (refusal.status, refusal.final) == ("5.6.7", True)
+    assert refusal is not None and (refusal.status, refusal.final, refusal.remote_host) == ("5.6.7", True, "")
+    assert "mx.example.net" in refusal.diagnostic
     assert recipient_problem(bob("böb@example.net"), ALL, "mx.example.net") is None
     assert recipient_problem(bob("bob@[127.0.0.1]"), Offer(), "mx.example.net") is None
 

@@ -281,3 +281,16 @@ async def test_a_parameter_travels_as_given(world: World) -> None:
     await world.submit("alice", LETTER, recipients=[to_eve], request_id=secrets.token_bytes(16))
     (lease,) = await world.lease()
     assert lease.recipients[0].recipient == to_eve
+
+
+async def test_what_is_given_up_is_not_reported_as_the_word_of_a_server(world: World) -> None:
+    """RFC 3464 2.3.5 and 2.3.6: a server that said "later" has refused nothing."""
+    await send(world, "eve@example.net")
+    (lease,) = await world.lease()
+    world.clock.ahead += 6 * DAY
+    await world.report_all(lease, DEFERRED, "4.2.0", diagnostic="450 4.2.0 greylisted", remote_host="mx.example.net")
+    await world.settle()
+    (letter,) = await world.letters("alice")
+    assert b"Remote-MTA" not in letter.content
+    unfolded = letter.content.replace(b"\r\n ", b" ")
+    assert b"Diagnostic-Code: x-restante; given up; the last answer was: 4.2.0 mx.example.net: 450" in unfolded

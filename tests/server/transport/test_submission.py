@@ -27,6 +27,7 @@ from restante.v1.content_pb2 import UploadKind
 from restante.v1.message_pb2 import Attachment, CreateDraftRequest, Draft, ListRecoverableMessagesRequest
 from restante.v1.submission_pb2 import (
     CancelSubmissionRequest,
+    EnvelopeOptions,
     GetSubmissionRequest,
     ListSubmissionsRequest,
     SubmitMessageRequest,
@@ -359,3 +360,16 @@ async def test_submissions_are_listed_latest_first_and_to_their_owner_alone(worl
     with pytest.raises(SubmissionNotFound):
         await world.run(GetSubmissionRequest(submission_id=made[0].submission_id), world.session("bob"))
     assert not (await world.run(ListSubmissionsRequest(), world.session("bob"))).submissions
+
+
+@pytest.mark.parametrize(
+    ("asked", "recipient", "needed"),
+    [(False, "eve@example.net", False), (True, "eve@example.net", True), (False, "\u00e9ve@example.net", True)],
+)
+async def test_smtputf8_is_needed_where_it_was_asked_for_or_an_address_needs_it(
+    world: World, asked: bool, recipient: str, needed: bool
+) -> None:  # RFC 6531 3.1: a raw 8-bit header alone does not
+    content = "From: alice@example.test\r\nSubject: Bericht f\u00fcr M\u00e4rz\r\n\r\nx\r\n".encode()
+    await world.submit("alice", content, recipients=[recipient], options=EnvelopeOptions(smtputf8=asked))
+    (lease,) = await world.lease()
+    assert lease.options.smtputf8 is needed
