@@ -77,7 +77,7 @@ async def accept(world: World, messages: int, recipients: int, together: int) ->
             yield AcceptRequest(acceptance_id=number, commit=True)
 
     async for response in transport_api.accept(world.call(world.gateway(), FOREVER), requests()):
-        assert response.accepted, response.reason
+        assert response.accepted, response.status
         finished.release()
 
 

@@ -120,8 +120,8 @@ const (
 	// INVALID_ARGUMENT {limit_octets}. The message is larger than max_message_octets. Caused by clients.
 	ReasonMessageTooLarge Reason = "MESSAGE_TOO_LARGE"
 	// ReasonInvalidContent:
-	// INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (no From field, two
-	// From fields, an address that two readers could understand differently). Caused by clients.
+	// INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (two From fields, an
+	// address that two readers could understand differently): the problem names the field. Caused by clients.
 	ReasonInvalidContent Reason = "INVALID_CONTENT"
 	// ReasonMaildropInUse:
 	// FAILED_PRECONDITION. Another session holds the maildrop. Caused by clients.
@@ -137,8 +137,8 @@ const (
 	// clients.
 	ReasonRelayDenied Reason = "RELAY_DENIED"
 	// ReasonSenderNotPermitted:
-	// PERMISSION_DENIED {address, field}. The sender has no right to this address in the reverse-path, From or
-	// Sender. Caused by clients.
+	// PERMISSION_DENIED {address, field, problem}. The sender has no right to this address in the reverse-path, From,
+	// Sender, Resent-From or Resent-Sender, or in a name that stands before another address. Caused by clients.
 	ReasonSenderNotPermitted Reason = "SENDER_NOT_PERMITTED"
 	// ReasonInvalidAddress:
 	// INVALID_ARGUMENT {address, problem}. Not an address (RFC 5321 4.1.2). Caused by clients.
@@ -150,7 +150,8 @@ const (
 	// INVALID_ARGUMENT {limit}. More recipients than one message may have. Caused by clients.
 	ReasonTooManyRecipients Reason = "TOO_MANY_RECIPIENTS"
 	// ReasonMailLoop:
-	// FAILED_PRECONDITION {hops}. The message has been round in a loop (RFC 5321 6.3). Caused by clients.
+	// FAILED_PRECONDITION {hops, problem}. The message has been round in a loop (RFC 5321 6.3): it has too many Received
+	// fields, or every recipient has had it. Caused by clients.
 	ReasonMailLoop Reason = "MAIL_LOOP"
 	// ReasonSubmissionNotFound:
 	// NOT_FOUND {submission_id}. No such submission of this account. Caused by clients.

@@ -66,7 +66,7 @@ class Acceptance:
         response = self._outcome.result()
         if response.accepted:
             return response.transport_id
-        raise errors.BY_REASON.get(response.reason, errors.Internal)
+        raise errors.from_status(response.status)
 
     def _receive(self, response: AcceptResponse) -> None:
         if response.granted_octets:

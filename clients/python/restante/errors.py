@@ -353,9 +353,9 @@ class RelayDenied(RestanteError):
 class SenderNotPermitted(RestanteError):
     reason = "SENDER_NOT_PERMITTED"
     code = grpc.StatusCode.PERMISSION_DENIED
-    keys = ("address", "field")
+    keys = ("address", "field", "problem")
     caused_by_client = True
-    text = "The sender has no right to this address in the reverse-path, From or Sender."
+    text = "The sender has no right to this address in the reverse-path, the fields of authors or their names."
 
 
 class InvalidAddress(RestanteError):
@@ -384,7 +384,7 @@ class TooManyRecipients(RestanteError):
 class MailLoop(RestanteError):
     reason = "MAIL_LOOP"
     code = grpc.StatusCode.FAILED_PRECONDITION
-    keys = ("hops",)
+    keys = ("hops", "problem")
     caused_by_client = True
     text = "The message has been round in a loop (RFC 5321 6.3)."
 

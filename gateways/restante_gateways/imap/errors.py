@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
 from restante import errors
+from restante_gateways import refusals
 from restante_gateways.imap.responses import NO, Status
 
 
@@ -58,7 +60,7 @@ REPLIES: Final[dict[type[errors.RestanteError], Status]] = {
     errors.QuotaExceeded: NO("The mailbox is full.", b"OVERQUOTA"),
     errors.StoreFull: NO("The server has no room left for mail.", b"OVERQUOTA"),
     errors.MessageTooLarge: NO("The message is too large.", b"TOOBIG"),
-    errors.InvalidContent: NO("The message has NUL octets.", b"CANNOT"),
+    errors.InvalidContent: NO("The message is refused.", b"CANNOT"),
     errors.MaildropInUse: NO("Another session holds it.", b"INUSE"),
     errors.LeaseLost: _UNAVAILABLE,
     errors.DeadlineExceeded: _UNAVAILABLE,
@@ -68,6 +70,16 @@ REPLIES: Final[dict[type[errors.RestanteError], Status]] = {
     errors.CommitNotReached: _UNAVAILABLE,
     errors.Internal: _OURS,
     errors.UnknownOperation: _OURS,
+}
+# What the core knows of the field and the reason is told in place of the row's text.
+TEXTS: Final[refusals.Texts] = {
+    errors.InvalidArgument: ("{field}: {problem}",),
+    errors.InvalidContent: ("The message is refused: {problem}",),
+    errors.FolderNameInvalid: ("That cannot be the name of a folder: {problem}",),
+    errors.WeakPassword: ("That password is too weak: {problem}",),
+    errors.LimitExceeded: ("The mailbox holds as many as it may: {limit} {value}",),
+    errors.TooComplex: ("That is too complex, ask in smaller steps: {limit} {value}",),
+    errors.MessageTooLarge: ("The message is larger than {limit_octets} octets.",),
 }
 NOT_HERE: Final = frozenset(  # reasons that no request of this gateway can have
     (
@@ -107,7 +119,8 @@ def missing_target() -> Iterator[None]:
 def status_of(error: errors.RestanteError) -> Status:
     """What to answer. What a newer core says that we do not know is taken as temporary: nothing is lost by it."""
     if type(error) in REPLIES:
-        return REPLIES[type(error)]
+        status, text = REPLIES[type(error)], refusals.text_of(error, TEXTS)
+        return status if text is None else dataclasses.replace(status, text=text)
     return _OURS if type(error) in NOT_HERE else _UNAVAILABLE
 
 

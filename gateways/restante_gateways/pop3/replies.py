@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from restante import errors
+from restante_gateways import refusals
 from restante_gateways.net.limits import Refusal
 
 from .protocol import Response, negative
@@ -24,6 +25,7 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.LeaseLost: negative("the maildrop was given to another session; nothing was deleted", "IN-USE"),
     errors.MessageNotFound: negative("the message is gone"),
 }
+TEXTS: refusals.Texts = {errors.InvalidArgument: ("{field}: {problem}",)}
 OTHERWISE = negative(
     "the server cannot do this now, try again later", "SYS/TEMP"
 )  # our own bug must lose nobody's mail
@@ -34,7 +36,8 @@ _AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.
 
 def response_to(error: errors.RestanteError) -> Response:
     """The response that tells the client of `error`."""
-    return REPLIES.get(type(error), OTHERWISE)
+    text = refusals.text_of(error, TEXTS)
+    return REPLIES.get(type(error), OTHERWISE) if text is None else negative(text, "SYS/PERM")
 
 
 def is_away(error: errors.RestanteError) -> bool:

@@ -68,7 +68,7 @@ def _failure(session: SmtpSession, error: errors.RestanteError) -> Reply:
     """The reply to a refused or failed exchange. Guesses are counted; a core that is away is nobody's fault."""
     reply = reply_to(error)
     if not reply.is_permanent:
-        return reply if reply is not replies.OTHERWISE else replies.AUTHENTICATION_TEMPORARY
+        return reply if reply.code != replies.OTHERWISE.code else replies.AUTHENTICATION_TEMPORARY
     session.login_failures += 1
     if session.login_failures >= session.settings.max_login_attempts:
         session.end(replies.TOO_MANY_ERRORS)

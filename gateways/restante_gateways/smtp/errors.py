@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Final
+
 from restante import errors
+from restante_gateways import refusals
 from restante_gateways.smtp import replies
 from restante_gateways.smtp.replies import OTHERWISE, Reply
 
@@ -27,6 +31,21 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.MailLoop: Reply(554, "5.4.6", "The message has been round in a loop"),  # RFC 5321 6.3
 }
 
+# What the core knows of the field and the reason is told in place of the row's text.
+TEXTS: Final[refusals.Texts] = {
+    errors.InvalidContent: ("{problem}",),
+    errors.InvalidAddress: ("Bad address {address}: {problem}",),
+    errors.InvalidArgument: ("{field}: {problem}",),
+    errors.SenderNotPermitted: (
+        "You may not send as {address} ({field}): {problem}",
+        "You may not send as {address} ({field})",
+    ),
+    errors.RecipientNotFound: ("No such recipient here: {address}",),
+    errors.RelayDenied: ("Relaying denied: {address}",),
+    errors.MailLoop: ("The message has been round in a loop: {hops} Received fields", "{problem}"),
+    errors.MessageTooLarge: ("Message size exceeds the maximum of {limit_octets} octets",),
+}
+
 # Reasons that no act of an SMTP client brings about: they are faults of ours or of the moment, and temporary.
 TEMPORARY: frozenset[type[errors.RestanteError]] = frozenset({
     errors.AccountNotFound, errors.AddressExists, errors.AliasNotFound, errors.Cancelled, errors.ChangeConflict,
@@ -43,5 +62,8 @@ TEMPORARY: frozenset[type[errors.RestanteError]] = frozenset({
 
 
 def reply_to(error: BaseException) -> Reply:
-    """The reply to a failure, a bug of ours among them: unknown is temporary, and no text of the error leaves us."""
-    return REPLIES.get(type(error), OTHERWISE) if isinstance(error, errors.RestanteError) else OTHERWISE
+    """The reply to a failure, a bug of ours among them: unknown is temporary, and no text of a bug leaves us."""
+    if not isinstance(error, errors.RestanteError):
+        return OTHERWISE
+    reply, text = REPLIES.get(type(error), OTHERWISE), refusals.text_of(error, TEXTS)
+    return reply if text is None else dataclasses.replace(reply, text=text)

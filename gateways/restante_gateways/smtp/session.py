@@ -225,7 +225,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         reply = reply_to(error)
         if not isinstance(error, errors.RestanteError):
             log.error("command failed", error=type(error).__name__, exc_info=error)
-        elif reply is replies.OTHERWISE:
+        elif reply.code == replies.OTHERWISE.code:
             log.warning("command failed", error=type(error).__name__, detail=error.detail)
         if reply is replies.SESSION_ENDED:
             self.end(reply)

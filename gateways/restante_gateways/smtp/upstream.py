@@ -127,7 +127,9 @@ class Upstream:
                 client_address=peer.client.host,
                 independent=True,
             )
-            verdicts += [None if verdict.accepted else _error(verdict.reason) for verdict in answer.verdicts]
+            verdicts += [
+                None if verdict.accepted else errors.from_status(verdict.status) for verdict in answer.verdicts
+            ]
             if identity is None:
                 self._learn(recipients[start : start + MAX_VERIFIED_TOGETHER], answer.verdicts)
         return verdicts
@@ -150,10 +152,6 @@ class Upstream:
         if envelope.identity is None:
             return MxAcceptance(self.link, envelope)
         return UserSubmission(self.link, envelope, lambda: _token(envelope.identity))
-
-
-def _error(reason: str) -> RestanteError:
-    return errors.BY_REASON.get(reason, errors.Internal)()
 
 
 async def _token(identity: Identity | None) -> bytes:

@@ -41,10 +41,11 @@ def list_domains(tx: Connection, call: Call, request: v1.ListDomainsRequest) -> 
 
 @write(methods.UPDATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
 def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -> v1.UpdateDomainResponse:
+    found = domains.get(tx, request.name)
     if request.HasField("catch_all"):
         found = domains.set_catch_all(tx, request.name, request.catch_all)
-    else:
-        found = domains.get(tx, request.name)
+    if request.resending:
+        found = domains.set_resending(tx, request.name, _resending(request.resending))
     return v1.UpdateDomainResponse(domain=_domain(found))
 
 
@@ -217,6 +218,13 @@ def _ended(call: Call, account_id: int, credential_version: int) -> None:
     call.core.notifier.sessions_ended(account_id, credential_version)
 
 
+def _resending(given: int) -> domains.Resending:
+    try:
+        return domains.Resending(given)
+    except ValueError:
+        raise InvalidArgument(field="resending", problem="is no ResendingPolicy") from None
+
+
 def _domain(found: domains.Domain) -> v1.Domain:
     return v1.Domain(
         name=found.name,
@@ -224,6 +232,7 @@ def _domain(found: domains.Domain) -> v1.Domain:
         catch_all=found.catch_all,
         account_count=found.account_count,
         alias_count=found.alias_count,
+        resending=v1.ResendingPolicy.ValueType(found.resending),
     )
 
 

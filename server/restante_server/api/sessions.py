@@ -67,7 +67,8 @@ async def authenticate(call: Call, request: AuthenticateRequest) -> Authenticate
         exchange = exchanges.seal(directory.keys, binding, outcome.state, expires_at)
         return AuthenticateResponse(challenge=outcome.octets, exchange=exchange)
     account = await directory.logins.prove(outcome.name, outcome.password, scope, client.address, call.now)
-    return AuthenticateResponse(session=_issued(directory.sessions.begin(account, identity, scope, call.now)))
+    issued = directory.sessions.begin(account, identity, scope, call.now)
+    return AuthenticateResponse(session=_issued(issued, call.now))
 
 
 @direct(methods.GET_MECHANISMS, rule=access.may_authenticate)
@@ -82,7 +83,7 @@ async def renew_session(call: Call, request: RenewSessionRequest) -> RenewSessio
     """A fresh token, everything checked again."""
     sessions = call.core.directory.sessions
     issued = await sessions.renew(await _own_session(call), call.now)
-    return RenewSessionResponse(session=_issued(issued))
+    return RenewSessionResponse(session=_issued(issued, call.now))
 
 
 @direct(methods.LOGOFF, rule=ANY_SESSION)
@@ -103,7 +104,8 @@ async def logoff(call: Call, request: LogoffRequest) -> LogoffResponse:
 async def get_session(call: Call, request: GetSessionRequest) -> GetSessionResponse:
     """Whose session it is; without its token."""
     session = await _own_session(call)
-    return GetSessionResponse(session=_described(session, *call.core.directory.sessions.times(session.token)))
+    times = call.core.directory.sessions.times(session.token)
+    return GetSessionResponse(session=_described(session, *times, call.now))
 
 
 @direct(methods.CHANGE_PASSWORD, rule=API_SESSION)
@@ -133,7 +135,7 @@ async def change_password(call: Call, request: ChangePasswordRequest) -> ChangeP
 
     after = await directory.db.write(Write(write, rows=3, after_commit=done))
     issued = directory.sessions.begin(after, caller.identity, caller.scope, call.now)
-    return ChangePasswordResponse(session=_issued(issued))
+    return ChangePasswordResponse(session=_issued(issued, call.now))
 
 
 def _client(call: Call, context: ClientContext | None) -> _Client:
@@ -160,13 +162,13 @@ async def _own_session(call: Call) -> OpenSession:
     return await call.core.directory.sessions.open(call.caller.token, call.now)
 
 
-def _issued(issued: Issued) -> Session:
-    session = _described(issued.session, issued.expires_at, issued.renewable_until)
+def _issued(issued: Issued, now: int) -> Session:
+    session = _described(issued.session, issued.expires_at, issued.renewable_until, now)
     session.session_token = issued.session_token
     return session
 
 
-def _described(session: OpenSession, expires_at: int, renewable_until: int) -> Session:
+def _described(session: OpenSession, expires_at: int, renewable_until: int, now: int) -> Session:
     state, token = session.state, session.token
     described = Session(
         account_id=state.account_id,
@@ -175,6 +177,7 @@ def _described(session: OpenSession, expires_at: int, renewable_until: int) -> S
         address=state.address,
         display_name=state.display_name,
         scope=Scope.ValueType(token.scope),
+        lifetime_milliseconds=max(0, expires_at - now) // 1_000,
     )
     described.expires_at.FromMicroseconds(expires_at)
     described.renewable_until.FromMicroseconds(renewable_until)

@@ -94,7 +94,7 @@ async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMes
     source = await _source(call, request)
     settings = call.core.transport.settings
     written = outgoing.read_authorship(source, settings)
-    given = envelope_recipients(request.recipients) or outgoing.recipients_of(source)
+    given = envelope_recipients(request.recipients) or outgoing.recipients_of(source, written)
     if len(given) > settings.max_recipients:
         raise TooManyRecipients(limit=settings.max_recipients)
     path = reverse_path(request.reverse_path if request.HasField("reverse_path") else call.caller.address)
@@ -102,6 +102,9 @@ async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMes
 
     def look(tx: Connection) -> _Sender:
         senders.require(tx, call.caller.account_id, claims)
+        if written.is_resent:
+            to = [recipient.forward_path for recipient in given]
+            senders.require_resending(tx, call.caller.account_id, written.originals, to)
         return _look(tx, call, request, given)
 
     sender = await call.core.dispatcher.short_read(look)
@@ -199,7 +202,8 @@ async def _prepare(
     send_at: int | None,
 ) -> Incoming:
     transport = call.core.transport
-    header = outgoing.headers(source, transport.settings, datetime.fromtimestamp(call.now // 1_000_000, UTC))
+    moment = datetime.fromtimestamp(call.now // 1_000_000, UTC)
+    header = outgoing.headers(source, transport.settings, moment, call.caller.address)
     staged = await outgoing.stage(call.core.contents, source, header.sent)
     facts = staged.facts
     assert facts is not None  # it is a message

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from restante.errors import (
     InvalidAddress,
     InvalidArgument,
+    MailLoop,
     QuotaExceeded,
     RecipientNotFound,
     RelayDenied,
@@ -23,6 +24,7 @@ from restante.errors import (
     StoreBusy,
     StoreFull,
     TooManyRecipients,
+    to_status,
 )
 from restante.v1 import methods
 from restante.v1.session_pb2 import Scope
@@ -76,7 +78,7 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     try:
         call.core.contents.require_room()
     except StoreFull:
-        return VerifyRecipientsResponse(verdicts=[_refused(StoreFull) for _ in request.forward_paths])
+        return VerifyRecipientsResponse(verdicts=[_refused(StoreFull()) for _ in request.forward_paths])
     recipients, paths = call.core.recipients, list(request.forward_paths)
     if all(recipients.is_open(path) for path in paths):
         return VerifyRecipientsResponse(verdicts=[OPEN] * len(paths))
@@ -89,15 +91,15 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
         )
     verdicts = []
     for path, found in zip(request.forward_paths, resolutions, strict=True):
-        problem: type[RestanteError] | None = None
-        if not _is_address(path):
-            problem = InvalidAddress
+        problem: RestanteError | None = _address_problem(path)
+        if problem is not None:
+            pass
         elif found.kind is Kind.FOREIGN and not call.caller.account_id:
-            problem = RelayDenied
+            problem = RelayDenied(address=path)
         elif found.kind is Kind.UNKNOWN or (found.kind is Kind.LOCAL and found.mailbox_id not in inboxes):
-            problem = RecipientNotFound
+            problem = RecipientNotFound(address=path)
         elif found.kind is Kind.LOCAL and not inboxes[found.mailbox_id].has_room(max(request.size_octets, 1)):
-            problem = QuotaExceeded
+            problem = QuotaExceeded()
         taken = OPEN if recipients.is_open(path) else RecipientVerdict(accepted=True)
         verdicts.append(_refused(problem) if problem is not None else taken)
     return VerifyRecipientsResponse(verdicts=verdicts)
@@ -108,18 +110,18 @@ def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[i
     return resolutions, delivery.inboxes(tx, (found.mailbox_id for found in resolutions if found.kind is Kind.LOCAL))
 
 
-def _refused(problem: type[RestanteError]) -> RecipientVerdict:
-    return RecipientVerdict(accepted=False, reason=problem.reason)
+def _refused(problem: RestanteError) -> RecipientVerdict:
+    return RecipientVerdict(accepted=False, status=to_status(problem))
 
 
-def _is_address(path: str) -> bool:
+def _address_problem(path: str) -> InvalidAddress | None:
     if path.casefold() == POSTMASTER:
-        return True
+        return None
     try:
         addresses.parse(path)
-    except InvalidAddress:
-        return False
-    return True
+    except InvalidAddress as problem:
+        return problem
+    return None
 
 
 def envelope_recipients(given: Iterable[EnvelopeRecipient]) -> list[Recipient]:
@@ -256,7 +258,7 @@ class Acceptances:
         if acceptance_id == 0 or acceptance_id in self._open:
             raise InvalidArgument(field="acceptance_id", problem="0 or in use")
         if len(self._running) >= MAX_OPEN or self._held >= MAX_HELD_OCTETS:
-            self.answer(AcceptResponse(acceptance_id=acceptance_id, reason=StoreBusy.reason))
+            self.answer(AcceptResponse(acceptance_id=acceptance_id, status=to_status(StoreBusy())))
             return
         content, whole = begin.content, begin.whole
         begin.ClearField("content")  # a repeated request_id is the same request however its content is cut
@@ -290,7 +292,8 @@ class _Acceptance:
             self._stream.closed(self)
             self._abandoned.set()
             self._chunks.put_nowait(None)
-            self._stream.answer(AcceptResponse(acceptance_id=self.acceptance_id, reason=InvalidArgument.reason))
+            problem = InvalidArgument(field="chunk", problem="more octets than were granted")
+            self._stream.answer(AcceptResponse(acceptance_id=self.acceptance_id, status=to_status(problem)))
             return
         more = min(HELD_OCTETS - self._held, len(chunk))
         self._held += more
@@ -321,7 +324,7 @@ class _Acceptance:
                 response = AcceptResponse(acceptance_id=self.acceptance_id, accepted=True, transport_id=transport_id)
         except Exception as error:  # noqa: BLE001 - it is this acceptance's answer
             known = translate(error, "/restante.v1.TransportService/Accept")
-            response = AcceptResponse(acceptance_id=self.acceptance_id, reason=known.reason)
+            response = AcceptResponse(acceptance_id=self.acceptance_id, status=to_status(known))
         finally:
             self._stream.hold(-self._held)
             if response is not None and not self._abandoned.is_set():
@@ -408,6 +411,9 @@ async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Ar
     resolutions = await _resolve(call, paths)
     if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
         raise RecipientNotFound(address=paths[0])
+    planned = route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had)
+    if route.goes_round(planned):
+        raise MailLoop(problem="every recipient has had this message before")
     facts = arrived.staged.facts
     assert facts is not None  # it is a message
     moment = time.time_ns() // 1_000
@@ -415,7 +421,7 @@ async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Ar
         reverse_path=envelope.reverse_path,
         staged=arrived.staged,
         listing=listing_of(facts),
-        recipients=route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had),
+        recipients=planned,
         accepted_at=moment,
         trace_field=begin.trace_field.encode("ascii"),
         source=begin.client_address,

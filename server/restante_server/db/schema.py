@@ -83,6 +83,7 @@ domain = Table(
     Column("ascii_name", Text, nullable=False, unique=True),  # A-labels, lower case
     Column("name", Text, nullable=False),  # as given
     Column("catch_all", Text),  # address key of an account or alias here
+    Column("resending", Integer, nullable=False),  # who may get what its people resend: ResendingPolicy
     Column("created_at", BigInteger, nullable=False),
 )
 

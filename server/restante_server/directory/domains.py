@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 
 from restante.errors import (
     AddressExists,
@@ -20,6 +21,14 @@ from restante_server.db.schema import account, alias, domain
 from restante_server.directory import addresses
 
 
+class Resending(IntEnum):
+    """Who may get mail that somebody of a domain resends. Numbers are those of the contract's ResendingPolicy."""
+
+    NEVER = 1
+    WITHIN_DOMAIN = 2
+    ANYWHERE = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """One domain."""
@@ -30,6 +39,7 @@ class Domain:
     catch_all: str  # key of an account or alias, "": none
     account_count: int
     alias_count: int
+    resending: Resending
 
 
 _accounts = select(func.count()).where(account.c.domain_id == domain.c.domain_id).scalar_subquery()
@@ -41,7 +51,11 @@ _domains = select(
     func.coalesce(domain.c.catch_all, "").label("catch_all"),
     _accounts.label("account_count"),
     _aliases.label("alias_count"),
+    domain.c.resending,
 )
+
+
+_resending = select(domain.c.resending).where(domain.c.ascii_name == bindparam("name"))
 
 
 def ascii_name(name: str) -> str:
@@ -57,7 +71,8 @@ def create(tx: Connection, now: int, name: str) -> Domain:
     key = ascii_name(name)
     if tx.execute(select(domain.c.domain_id).where(domain.c.ascii_name == key)).first() is not None:
         raise DomainExists(domain=key)
-    tx.execute(insert(domain).values(ascii_name=key, name=name, created_at=now))
+    resending = int(Resending.WITHIN_DOMAIN)
+    tx.execute(insert(domain).values(ascii_name=key, name=name, resending=resending, created_at=now))
     mark(tx, DIRECTORY)
     return get(tx, name)
 
@@ -89,6 +104,19 @@ def set_catch_all(tx: Connection, name: str, address: str) -> Domain:
     tx.execute(update(domain).where(domain.c.domain_id == found.domain_id).values(catch_all=key))
     mark(tx, DIRECTORY)
     return get(tx, name)
+
+
+def set_resending(tx: Connection, name: str, resending: Resending) -> Domain:
+    """Who may get what people of this domain resend. Raises DomainNotFound."""
+    found = get(tx, name)
+    tx.execute(update(domain).where(domain.c.domain_id == found.domain_id).values(resending=int(resending)))
+    return get(tx, name)
+
+
+def resending_of(tx: Connection, ascii_domain: str) -> Resending:
+    """The setting of a domain; one that is not here lets nobody resend."""
+    found = tx.execute(_resending, {"name": ascii_domain}).scalar_one_or_none()
+    return Resending(found) if found is not None else Resending.NEVER
 
 
 def remove(tx: Connection, name: str) -> None:
@@ -138,4 +166,4 @@ def release(tx: Connection, key: str) -> None:
 
 
 def _domain(row: RowMapping) -> Domain:
-    return Domain(**dict(row))
+    return Domain(**{**row, "resending": Resending(row["resending"])})

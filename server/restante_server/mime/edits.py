@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 
+import idna
+
 from restante_server.mime.dates import without_comments
 from restante_server.mime.headers import Field, fields, unfold
 from restante_server.mime.octets import Buffer, find, take
@@ -19,7 +21,8 @@ __all__ = ["HeaderEdit", "header_end", "received_edit", "submission_edit"]
 
 _OURS_ALONE = frozenset((b"return-path", b"delivered-to"))
 _BLIND = frozenset((b"bcc", b"resent-bcc"))
-_AUTHSERV_ID = re.compile(r'\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"]++))')
+_AUTHSERV_ID = re.compile(r'\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"/]++(?:\s*+\.\s*+[^\s;"/]++)*+))')
+_PAIR, _BLANK = re.compile(r"\\(.)"), re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,9 @@ def header_end(content: Buffer) -> int:
     return len(content) if blank < 0 else blank + 4
 
 
-def submission_edit(content: Buffer, now: datetime, message_id: str) -> HeaderEdit:
-    """What a submission needs before it travels: Bcc and Resent-Bcc left out, a missing Date (`now`, aware) and a
-    missing Message-ID (`message_id`, without brackets) added. RFC 6409 8, RFC 5322 3.6.3.
+def submission_edit(content: Buffer, now: datetime, message_id: str, author: str) -> HeaderEdit:
+    """What a submission needs before it travels: Bcc and Resent-Bcc left out; a missing From (`author`, an address), a
+    missing Date (`now`, aware) and a missing Message-ID (`message_id`, without brackets) added (RFC 6409 8).
     """
     block = _block(content)
     present: set[bytes] = set()
@@ -72,6 +75,8 @@ def submission_edit(content: Buffer, now: datetime, message_id: str) -> HeaderEd
 
     drops = _ranges(block, drop)
     front = b""
+    if b"from" not in present:
+        front += b"From: " + author.encode("utf-8") + b"\r\n"
     if b"date" not in present:
         front += b"Date: " + format_datetime(now).encode("ascii") + b"\r\n"
     if b"message-id" not in present:
@@ -85,7 +90,7 @@ def received_edit(content: Buffer, authserv_ids: Collection[str]) -> HeaderEdit:
     """What a received message must not bring along: Return-Path and Delivered-To, which only the final delivery writes
     (RFC 5321 4.4), and Authentication-Results in our own name (RFC 8601 5). Detect loops before.
     """
-    ours = {name.lower() for name in authserv_ids}
+    ours = {_one_spelling(name) for name in authserv_ids}
     block = _block(content)
 
     def drop(field: Field) -> bool:
@@ -98,10 +103,29 @@ def received_edit(content: Buffer, authserv_ids: Collection[str]) -> HeaderEdit:
 
 
 def _authserv_id(value: str) -> str:
-    """The first word of an Authentication-Results value, RFC 8601 2.2: comments may come before, quotes around it."""
-    value = value.split(";", 1)[0] if "(" not in value else without_comments(value[:4_096])
+    """The first word of an Authentication-Results value, RFC 8601 2.2: comments may come before, quotes around it.
+
+    It is read as generously as its readers may do: white space and comments around dots, a dot at the end, a version
+    behind a slash.
+    """
+    try:
+        value = value[:4_096].encode("latin-1").decode()  # one octet a character came in
+    except UnicodeDecodeError:
+        pass  # not UTF-8, hence no name of ours
+    value = value.split(";", 1)[0] if "(" not in value else without_comments(value)
     match = _AUTHSERV_ID.match(value)
-    return (match[1] if match[1] is not None else match[2]).lower() if match else ""
+    if match is None:
+        return ""
+    return _one_spelling(_PAIR.sub(r"\1", match[1]) if match[1] is not None else match[2])
+
+
+def _one_spelling(name: str) -> str:
+    """A host name as it is compared: in lower case and A-labels, without blanks and the dot of the root."""
+    plain = _BLANK.sub("", name).rstrip(".").lower()
+    try:
+        return plain if plain.isascii() else idna.encode(plain, uts46=True).decode("ascii")
+    except idna.IDNAError:  # no host name at all
+        return plain
 
 
 def _block(content: Buffer) -> bytes:

@@ -1,24 +1,30 @@
 """Who a submitted message says it is from: one reading, or none. *Pure.*
 
 Whoever may send in one name could otherwise show another to a recipient whose program reads the header differently from
-ours. A header is therefore refused (InvalidContent) unless all of this holds; what mail programs write passes.
+ours. A header is therefore refused (InvalidContent, naming the field) unless all of this holds; what mail programs
+write passes.
 
 1. Every line is a field (`name:`, no white space before the colon) or a fold of one; a fold has more than white space.
    The header ends with a blank line or with the message.
-2. Fields that RFC 5322 3.6 and RFC 2045 allow once are there at most once: the first and the last are the same.
-   From is there exactly once, with at least one author; with several there is a Sender (3.6.2).
-3. From, Sender, Resent-From and Resent-Sender are plain lists of mailboxes: no groups, no comments, no routes, no empty
-   places, no obsolete forms (RFC 5322 4), no control characters. Sender has exactly one.
-4. An address is a dot-atom or quoted string, "@", and a domain or literal, without white space; no encoded word in it
-   (RFC 2047 5); beyond ASCII it is UTF-8 (RFC 6532).
-5. A name is atoms, dots, quoted strings and encoded words. Neither a quoted string nor what an encoded word stands for
-   has angle brackets or control characters, and an encoded word stands for no "@": some programs decode before they
-   look for the address, others take the first brackets they see.
+2. Fields that decide who wrote, what it says and how it is shown are there at most once: the first and the last are
+   the same. From has at least one author; with several there is a Sender (RFC 5322 3.6.2). Where it is missing, the
+   sender's own address is to be added. Other fields that RFC 5322 3.6 allows once (To, Cc, Bcc, References, ...) may be
+   repeated: scripts do so, and nobody is misled.
+3. From, Sender, Resent-From and Resent-Sender are plain lists of mailboxes: no groups, no routes, no empty places, no
+   obsolete forms (RFC 5322 4), no control characters; at most one comment, behind the mailbox. Sender has exactly one.
+4. An address is a local part of atoms and dots or a quoted string, "@", and a domain or literal, without white space;
+   no encoded word in it (RFC 2047 5); beyond ASCII it is UTF-8 (RFC 6532).
+5. A name is atoms, dots, quoted strings and encoded words; a comment counts as one. Neither a quoted string nor what an
+   encoded word stands for has angle brackets or control characters: some programs decode before they look for the
+   address, others take the first brackets they see.
+6. An address within a name, however it is written, is shown as if it were the author's: it is one of the claims.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -28,10 +34,10 @@ from restante_server.mime.limits import DEFAULT_LIMITS
 from restante_server.mime.words import decode_words
 
 ONCE = frozenset(
-    b"from sender reply-to to cc bcc subject date message-id in-reply-to references mime-version content-type "
-    b"content-transfer-encoding content-disposition content-id content-description return-path".split()
+    b"from sender reply-to subject date message-id content-type content-transfer-encoding content-disposition".split()
 )
-AUTHORS = (b"from", b"sender", b"resent-from", b"resent-sender")
+AUTHORS, RESENDERS = (b"from", b"sender"), (b"resent-from", b"resent-sender")
+RESENT_TO = (b"resent-to", b"resent-cc", b"resent-bcc")
 MAX_AUTHORS = 100
 
 _LINE = re.compile(rb"([!-9;-~]+):(.*)", re.DOTALL)
@@ -43,44 +49,63 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _LOCAL_PART = rf"(?:[{_ATOM_CHARACTERS}.]+|{_QUOTED})"  # dots anywhere, as addresses have them that providers gave out
 _ADDR_SPEC = re.compile(rf"{_LOCAL_PART}@(?:{_ATOM}(?:\.{_ATOM})*|\[[0-9A-Za-z.:]+\])")
 _NAME = re.compile(rf"[ \t]*+((?:(?:{_ATOM}|\.|{_QUOTED})[ \t]*+)*+)<")
+_COMMENT = re.compile(r"[ \t]*+\(((?:[^()\\]|\\.)*+)\)")
 _SPACE = re.compile(r"[ \t]*+")
 _WORD = re.compile(rf"{_QUOTED}|{_ATOM}")
-_MISLEADING = re.compile("[<>@\x00-\x1f\x7f]")
+_MISLEADING = re.compile("[<>\x00-\x1f\x7f]")
 _PAIR = re.compile(r"\\(.)")
+_NO_DELIMITER = r"[^\s<>()\[\]\",;:@]"
+_LIKE_AN_ADDRESS = re.compile(rf"(?<!{_NO_DELIMITER}){_NO_DELIMITER}++@{_NO_DELIMITER}+\.{_NO_DELIMITER}+")
+_AROUND_AN_ADDRESS = ".'`\u2018\u2019"
+_NUMBERS = {2: "two", 3: "three"}
+_SPELLED = {b"message-id": "Message-ID"}
+
+Claim = tuple[str, str]
+"""(field, address)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authorship:
     """The addresses that a header speaks for, as spelled, with the field that has each."""
 
-    claims: tuple[tuple[str, str], ...]  # (field, address): From, then Sender, then Resent-...
+    claims: tuple[Claim, ...]  # to be the sender's own: From and Sender, or of a resent message those who resend it
+    originals: tuple[Claim, ...] = ()  # From and Sender of a resent message
+    is_resent: bool = False  # RFC 5322 3.6.6
+    resent_to: tuple[str, ...] = ()  # values of Resent-To, Resent-Cc and Resent-Bcc, one octet a character
 
 
 def authorship(content: bytes) -> Authorship:
-    """Read the header at the start of `content`. Raises InvalidContent, which tells the problem."""
+    """Read the header at the start of `content`. Raises InvalidContent, which names the field and the problem."""
+    fields = _fields(content[: header_end(content)])
     found: dict[bytes, list[bytes]] = {}
-    for name, value in _fields(content[: header_end(content)]):
+    for name, value in fields:
         found.setdefault(name, []).append(value)
     for name, values in found.items():
         if len(values) > 1 and name in ONCE:
-            _refuse(f"{len(values)} fields {name.decode()}")
+            _refuse_repeated(name, len(values))
+    block = _latest_resending(fields)
+    authors = tuple(_claims(found, AUTHORS))
+    if sum(field == "From" for field, _ in authors) > 1 and b"sender" not in found:
+        _refuse("From has several authors, and there is no Sender")
+    resenders = tuple(_claims(block, RESENDERS))
+    if b"resent-from" not in block:
+        return Authorship(authors + resenders)
     if b"from" not in found:
-        _refuse("no From field")
-    claims: list[tuple[str, str]] = []
-    for name in AUTHORS:
-        for value in found.get(name, ()):
-            field = name.decode().title()
-            listed = _mailboxes(field, value)
-            if name.endswith(b"sender") and len(listed) != 1:
-                _refuse(f"{field} must have one address")
-            claims += [(field, address) for address in listed]
-    if sum(field == "From" for field, _ in claims) > 1 and b"sender" not in found:
-        _refuse("several authors and no Sender")
-    return Authorship(tuple(claims))
+        _refuse("Resent-From without a From field")
+    to = tuple(value.decode("latin-1") for name in RESENT_TO for value in block.get(name, ()))
+    return Authorship(resenders, authors, is_resent=True, resent_to=to)
 
 
 def _refuse(problem: str) -> NoReturn:
     raise InvalidContent(problem=problem)
+
+
+def _refuse_repeated(name: bytes, count: int) -> NoReturn:
+    _refuse(f"{_NUMBERS.get(count, str(count))} {_spelled(name)} fields")
+
+
+def _spelled(name: bytes) -> str:
+    return _SPELLED.get(name) or name.decode().title()
 
 
 def _fields(block: bytes) -> list[tuple[bytes, bytes]]:
@@ -97,36 +122,67 @@ def _fields(block: bytes) -> list[tuple[bytes, bytes]]:
             continue
         match = _LINE.fullmatch(line)
         if match is None:
+            if block in (b"", b"\r\n"):
+                break  # a message without a header
             _refuse(f"header line {number} is no field")
         found.append((match[1].lower(), match[2]))
     return found
 
 
-def _mailboxes(field: str, value: bytes) -> list[str]:
-    """The addresses of a field; rules 3 to 5."""
+def _latest_resending(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
+    """The first Resent fields that stand together: each resending puts its own above all others (RFC 5322 3.6.6)."""
+    start = next((at for at, (name, _) in enumerate(fields) if name.startswith(b"resent-")), len(fields))
+    block: dict[bytes, list[bytes]] = {}
+    for name, value in fields[start:]:
+        if not name.startswith(b"resent-"):
+            break
+        block.setdefault(name, []).append(value)
+    for name in RESENDERS:
+        if len(block.get(name, ())) > 1:
+            _refuse_repeated(name, len(block[name]))
+    if block and b"resent-from" not in block and any(name == b"resent-from" for name, _ in fields):
+        _refuse("Resent-From is not among the first Resent fields")
+    return block
+
+
+def _claims(found: dict[bytes, list[bytes]], names: Sequence[bytes]) -> Iterator[Claim]:
+    for name in names:
+        for value in found.get(name, ()):
+            field = _spelled(name)
+            listed = _mailboxes(field, value)
+            if name.endswith(b"sender") and sum(claimed == field for claimed, _ in listed) != 1:
+                _refuse(f"{field} must have one address")
+            yield from listed
+
+
+def _mailboxes(field: str, value: bytes) -> list[Claim]:
+    """The addresses of a field and of the names in it; rules 3 to 6."""
     try:
         text = value.decode()
     except UnicodeDecodeError:
         _refuse(f"{field} is neither ASCII nor UTF-8")
     if _CONTROL.search(text):
         _refuse(f"{field} has control characters")
-    listed: list[str] = []
-    at, more = 0, True
+    if not text.strip(" \t"):
+        _refuse(f"{field} is empty")
+    claims: list[Claim] = []
+    at, more, count = 0, True, 0
     while more:
-        if len(listed) >= MAX_AUTHORS:
+        if count >= MAX_AUTHORS:
             _refuse(f"{field} has more than {MAX_AUTHORS} addresses")
-        address, at = _mailbox(field, text, at)
-        listed.append(address)
-        at = _after_space(text, at)
+        address, names, at = _mailbox(field, text, at)
+        claims.append((field, address))
+        claims += [(f"{field} (name)", other) for name in names for other in _addresses_in(field, name, address)]
+        at, count = _after_space(text, at), count + 1
         more = at < len(text)
         if more and text[at] != ",":
             _refuse(f"{field} has something after an address")
         at += 1
-    return listed
+    return claims
 
 
-def _mailbox(field: str, text: str, at: int) -> tuple[str, int]:
-    """One mailbox from `at`: (its address, where it ends)."""
+def _mailbox(field: str, text: str, at: int) -> tuple[str, list[str], int]:
+    """One mailbox from `at`: (its address, the names that it is shown by, where it ends)."""
     named = _NAME.match(text, at)
     start = named.end() if named is not None else _after_space(text, at)
     found = _ADDR_SPEC.match(text, start)
@@ -134,25 +190,55 @@ def _mailbox(field: str, text: str, at: int) -> tuple[str, int]:
         _refuse(f"{field} is no plain list of addresses")
     if _ENCODED_WORD.search(found[0]):
         _refuse(f"{field} has an encoded word in an address")
-    if named is None:
-        return found[0], found.end()
-    if text[found.end() : found.end() + 1] != ">":
-        _refuse(f"{field} has an address without its closing bracket")
-    _judge_name(field, named[1])
-    return found[0], found.end() + 1
+    end, names = found.end(), []
+    if named is not None:
+        if text[end : end + 1] != ">":
+            _refuse(f"{field} has an address without its closing bracket")
+        end, names = end + 1, [named[1]]
+    if (comment := _COMMENT.match(text, end)) is not None:
+        end, names = comment.end(), [*names, f'"{comment[1].replace(chr(34), " ")}"']
+    return found[0], names, end
 
 
-def _judge_name(field: str, name: str) -> None:
-    """Rule 5, of the words before an address."""
+def _addresses_in(field: str, name: str, own: str) -> list[str]:
+    """Rules 5 and 6, of the words before an address, or the comment behind it: addresses that they show, but `own`."""
+    encoded_at = False
+    shown: list[str] = []
     for word in _WORD.findall(name):
-        shown = _PAIR.sub(r"\1", word[1:-1]) if word.startswith('"') else word
-        if word.startswith('"') and ("<" in shown or ">" in shown):
+        bare = _PAIR.sub(r"\1", word[1:-1]) if word.startswith('"') else word
+        if word.startswith('"') and ("<" in bare or ">" in bare):
             _refuse(f"{field} has angle brackets in a name")
-        for encoded in _ENCODED_WORD.findall(shown):
-            if _MISLEADING.search(decode_words(encoded)):
+        for encoded in _ENCODED_WORD.findall(bare):
+            decoded = _plain(decode_words(encoded))
+            if _MISLEADING.search(decoded):
                 _refuse(f"{field} has an encoded name that could be read as an address")
-        if "=?" in _ENCODED_WORD.sub("", shown):
+            encoded_at = encoded_at or "@" in decoded
+        if "=?" in _ENCODED_WORD.sub("", bare):
             _refuse(f"{field} has what only some would take for an encoded word")
+        shown.append(bare)
+    text = " ".join(shown)
+    text = _plain(" ".join(part if "=?" not in part else decode_words(part) for part in _runs(text)))
+    if "@" not in text:
+        return []
+    found = [address.strip(_AROUND_AN_ADDRESS) for address in _LIKE_AN_ADDRESS.findall(text)]
+    if encoded_at and text.count("@") > len(found):
+        _refuse(f"{field} has an encoded name that could be read as an address")
+    return [address for address in found if address.lower() != own.lower()]
+
+
+def _runs(text: str) -> Iterator[str]:
+    """Text cut before and behind runs of encoded words, which are decoded together (RFC 2047 6.2)."""
+    at = 0
+    for run in re.finditer(rf"{_ENCODED_WORD.pattern}(?:[ \t]+{_ENCODED_WORD.pattern})*", text):
+        yield text[at : run.start()]
+        yield run[0]
+        at = run.end()
+    yield text[at:]
+
+
+def _plain(text: str) -> str:
+    """Text with look-alikes of "@" and "." as these."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text).replace("\u3002", ".")
 
 
 def _after_space(text: str, at: int) -> int:

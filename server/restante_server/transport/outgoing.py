@@ -6,16 +6,18 @@ RFC 6409 8, RFC 5322 3.6. The body is never copied more than once, and not at al
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from itertools import chain
 
 from restante.errors import InvalidAddress, MailLoop, NoRecipients
 from restante_server.directory import addresses
-from restante_server.mime.addresses import Mailbox, spelled
+from restante_server.mime.addresses import Mailbox, parse_address_list, spelled
 from restante_server.mime.edits import header_end, received_edit, submission_edit
-from restante_server.mime.headers import fields
-from restante_server.mime.summary import read_header
+from restante_server.mime.headers import fields, raw_fields, wanted
+from restante_server.mime.limits import DEFAULT_LIMITS
 from restante_server.store import contents
 from restante_server.store.contents import Stored
 from restante_server.store.staging import Contents, Form, Staged
@@ -24,7 +26,7 @@ from restante_server.transport.records import Recipient
 from restante_server.transport.settings import TransportSettings
 
 COPY_OCTETS = 256 << 10  # read at a time when a body is copied
-DESTINATIONS = ("to", "cc", "bcc")
+DESTINATIONS = wanted("to cc bcc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,14 @@ def read_authorship(source: Source, settings: TransportSettings) -> Authorship:
     return made
 
 
-def recipients_of(source: Source) -> list[Recipient]:
-    """Everybody in To, Cc and Bcc. Raises NoRecipients, InvalidAddress."""
-    header = read_header(source.header)
+def recipients_of(source: Source, written: Authorship) -> list[Recipient]:
+    """Everybody in To, Cc and Bcc; in the Resent fields of a resent message. Raises NoRecipients, InvalidAddress."""
+    values: Iterable[str] = written.resent_to
+    if not written.is_resent:
+        values = chain.from_iterable(raw_fields(source.header, DESTINATIONS, DEFAULT_LIMITS.field_octets).values())
     found: dict[str, Recipient] = {}
-    for name in DESTINATIONS:
-        for item in header.lists.get(name, ()):
+    for value in values:
+        for item in parse_address_list(value, DEFAULT_LIMITS.addresses):
             if isinstance(item, Mailbox) and (item.local or item.domain):
                 text = spelled(item.local, item.domain)
                 try:
@@ -77,10 +81,10 @@ def recipients_of(source: Source) -> list[Recipient]:
     return list(found.values())
 
 
-def headers(source: Source, settings: TransportSettings, now: datetime) -> Headers:
-    """What becomes of the header."""
+def headers(source: Source, settings: TransportSettings, now: datetime, author: str) -> Headers:
+    """What becomes of the header. `author` is the address for a From that is missing."""
     clean = received_edit(source.header, (settings.hostname,)).apply(source.header)
-    edit = submission_edit(clean, now, f"{secrets.token_hex(16)}@{settings.hostname}")
+    edit = submission_edit(clean, now, f"{secrets.token_hex(16)}@{settings.hostname}", author)
     return Headers(edit.apply(clean), replace(edit, drops=()).apply(clean))
 
 

@@ -39,6 +39,11 @@ _CONDITIONS = {
 }
 
 
+# RFC 3463 3.5, and what Exchange calls the same. What went round is returned by its header, whatever RET asks for: a
+# loop may be forged to have a message sent to its reverse-path, and a real one carries each report on.
+LOOPS = frozenset({"5.4.6", "5.4.14"})
+
+
 class Notice(NamedTuple):
     """What the sender may want to hear of one recipient."""
 
@@ -84,6 +89,7 @@ def _send(
         action is Action.FAILED
         and origin.dsn_return == Return.FULL
         and origin.size_octets <= settings.whole_report_octets
+        and not any(notice.status in LOOPS for notice in notices)
     )
     message_id = f"<{secrets.token_hex(16)}@{settings.hostname}>"
     octets = dsn.build(

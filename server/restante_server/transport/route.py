@@ -129,6 +129,15 @@ def plan(
     return tuple(made.rows)
 
 
+def goes_round(rows: Sequence[Planned]) -> bool:
+    """Whether a loop is why nobody would get the message: it is refused then.
+
+    Delivered-To is easily forged. A message that was taken would be reported to its reverse-path, which is forged as
+    easily, and the report would carry the message to somebody who never asked for it.
+    """
+    return not any(row.state is State.PENDING for row in rows) and any(row.status == LOOP[0] for row in rows)
+
+
 def _spelled(address: str) -> tuple[str, str]:
     """(the address as a path, its key); no key for what is no address, such as a bare `postmaster`."""
     try:

@@ -1,4 +1,7 @@
-"""In whose name an account may send: its own address, that with `+detail`, and aliases that lead to it alone."""
+"""In whose name an account may send: its own address, that with `+detail`, and aliases that lead to it alone.
+
+Mail that another has written may be resent (RFC 5322 3.6.6) to those whom the sender's domain allows.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from sqlalchemy import Connection, bindparam, select
 
 from restante.errors import InvalidAddress, SenderNotPermitted
 from restante_server.db.schema import account, alias
-from restante_server.directory import addresses
+from restante_server.directory import addresses, domains
+from restante_server.directory.domains import Resending
 from restante_server.directory.lookup import Kind, resolve_many
 
 _own = select(account.c.address_key).where(account.c.account_id == bindparam("account"))
@@ -39,3 +43,33 @@ def require(tx: Connection, account_id: int, claims: Sequence[tuple[str, str]]) 
         leads_here = found.kind is Kind.ALIAS and [target.account_id for target in found.targets] == [account_id]
         if not (known & keys and leads_here):
             raise SenderNotPermitted(address=address[:320], field=field)
+
+
+def require_resending(tx: Connection, account_id: int, originals: Sequence[tuple[str, str]], to: Sequence[str]) -> None:
+    """See that the account may resend what these (field, address) have written to these forward-paths.
+
+    Raises SenderNotPermitted, which names the first author who is somebody else, and why.
+    """
+    try:
+        require(tx, account_id, originals)
+        return
+    except SenderNotPermitted as refused:
+        own_domain = addresses.split_key(tx.execute(_own, {"account": account_id}).scalar_one())[1]
+        policy = domains.resending_of(tx, own_domain)
+        if policy is Resending.ANYWHERE:
+            return
+        if policy is Resending.NEVER:
+            problem = f"people of {own_domain} may not resend what others wrote"
+        elif outside := next((path for path in to if not _within(path, own_domain)), ""):
+            problem = f"people of {own_domain} may resend what others wrote only within it, not to {outside[:320]}"
+        else:
+            return
+        address, field = refused.metadata["address"], refused.metadata["field"]
+        raise SenderNotPermitted(address=address, field=field, problem=problem) from None
+
+
+def _within(path: str, ascii_domain: str) -> bool:
+    try:
+        return addresses.parse(path).ascii_domain == ascii_domain
+    except InvalidAddress:  # a bare postmaster is ours; of what is none, the plan says so
+        return "@" not in path

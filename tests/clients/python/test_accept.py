@@ -118,7 +118,7 @@ async def test_a_refusal_is_the_class_of_its_reason(servers: Servers, core: Tran
     acceptance = link.accept.start(begin())
     committing = asyncio.create_task(acceptance.commit())
     await until(lambda: commits(core))
-    core.tell(acceptance_id=1, reason="MAIL_LOOP")
+    core.tell(acceptance_id=1, status=errors.to_status(errors.MailLoop(hops=101)))
     with pytest.raises(errors.MailLoop):
         await committing
 
@@ -128,7 +128,7 @@ async def test_a_refusal_in_mid_message_ends_the_feeding(servers: Servers, core:
     acceptance = link.accept.start(begin())
     feeding = asyncio.create_task(acceptance.feed(bytes(2 << 20)))
     await until(lambda: core.received(1) == FIRST_GRANT_OCTETS)
-    core.tell(acceptance_id=1, reason="MESSAGE_TOO_LARGE")
+    core.tell(acceptance_id=1, status=errors.to_status(errors.MessageTooLarge()))
     with pytest.raises(errors.MessageTooLarge):
         await asyncio.wait_for(feeding, 10)
     with pytest.raises(errors.MessageTooLarge):

@@ -24,3 +24,12 @@ def test_what_is_full_or_away_says_so() -> None:
     assert status_of(errors.Draining()).code == b"UNAVAILABLE"
     assert status_of(errors.UnknownReason("", grpc.StatusCode.UNAVAILABLE)).code == b"UNAVAILABLE"
     assert status_of(errors.MailLoop()).code == b"SERVERBUG"
+
+
+def test_a_refusal_says_which_field_and_why() -> None:
+    named = errors.InvalidArgument(field="keyword", problem="longer than 250 octets")
+    assert status_of(named).text == "keyword: longer than 250 octets"
+    assert status_of(errors.InvalidContent(problem="NUL at octet 7")).text == "The message is refused: NUL at octet 7"
+    name = errors.FolderNameInvalid(problem="it is\r\nempty")
+    assert status_of(name).text == "That cannot be the name of a folder: it is??empty"
+    assert status_of(errors.FolderNameInvalid()).text == "That cannot be the name of a folder."

@@ -446,3 +446,5 @@ def test_every_reason_has_an_answer_and_only_the_sure_ones_are_permanent() -> No
         answer = response_to(cls())
         assert not answer.ok
         assert cls in REPLIES or answer.code == "SYS/TEMP"
+    named = errors.InvalidArgument(field="response", problem="more than 12288 octets")
+    assert bytes(response_to(named)) == b"-ERR [SYS/PERM] response: more than 12288 octets\r\n"

@@ -39,7 +39,7 @@ class ContractCore:
         self.aborted = 0
         self.submitted: dict[bytes, submission_pb2.SubmitMessageRequest] = {}
         self.uploads: dict[bytes, bytes] = {}
-        self.refuse_commit = ""  # a reason
+        self.refuse_commit: errors.RestanteError | None = None
         self.refuse_submit: errors.RestanteError | None = None
         self.refuse_upload: errors.RestanteError | None = None
         self.lose_answers = 0  # so many commits are done, and the stream then breaks instead of answering
@@ -102,8 +102,8 @@ class Batch(batch_pb2_grpc.BatchServiceServicer):
         for path in request.forward_paths:
             known = path.endswith("@example.test") and not path.startswith("nobody")
             good = self.core.verdicts_good_milliseconds if known else 0
-            reason = "" if known else "RECIPIENT_NOT_FOUND"
-            answer.verdicts.add(accepted=known, reason=reason, good_for_milliseconds=good)
+            status = None if known else errors.to_status(errors.RecipientNotFound(address=path))
+            answer.verdicts.add(accepted=known, status=status, good_for_milliseconds=good)
         return answer
 
     def submit_message(
@@ -141,8 +141,9 @@ class Transport(transport_pb2_grpc.TransportServiceServicer):
                 self.core.aborted += 1
             elif step == "commit":
                 begin, content = open_.pop(number)
-                if self.core.refuse_commit:
-                    yield transport_pb2.AcceptResponse(acceptance_id=number, reason=self.core.refuse_commit)
+                if self.core.refuse_commit is not None:
+                    status = errors.to_status(self.core.refuse_commit)
+                    yield transport_pb2.AcceptResponse(acceptance_id=number, status=status)
                     continue
                 self.core.accepted.setdefault(begin.request_id, (begin, bytes(content)))
                 if self.core.lose_answers:

@@ -44,3 +44,31 @@ def test_what_is_not_known_is_temporary(error: Exception) -> None:
 )
 def test_codes_that_others_rely_on(error: errors.RestanteError, code: int, enhanced: str) -> None:
     assert (reply_to(error).code, reply_to(error).enhanced) == (code, enhanced)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (errors.InvalidContent(problem="two From fields"), "two From fields"),
+        (errors.InvalidContent(), "The message content is not acceptable"),
+        (errors.InvalidArgument(field="envelope_id", problem="not a parameter"), "envelope_id: not a parameter"),
+        (errors.InvalidAddress(address="a@b@c", problem="has no domain"), "Bad address a@b@c: has no domain"),
+        (
+            errors.SenderNotPermitted(address="b\u00f6b@example.test", field="From (name)"),
+            "You may not send as b?b@example.test (From (name))",
+        ),
+        (
+            errors.SenderNotPermitted(address="bob@example.test", field="From", problem="why"),
+            "You may not send as bob@example.test (From): why",
+        ),
+        (errors.MailLoop(problem="every recipient has had it"), "every recipient has had it"),
+    ],
+)
+def test_a_refusal_says_which_field_and_why(error: errors.RestanteError, text: str) -> None:
+    assert reply_to(error).text == text
+
+
+def test_what_the_core_quotes_cannot_break_a_line() -> None:
+    octets = reply_to(errors.InvalidContent(problem="a\r\n250 OK" + "x" * 900)).encode()
+    assert octets.count(b"\r\n") == 1
+    assert len(octets) <= 512

@@ -185,16 +185,23 @@ async def test_a_refused_content_reaches_nobody(socket: Path, certificate: Certi
 
 
 @pytest.mark.parametrize(
-    ("reason", "reply"),
-    [("MAIL_LOOP", "554 5.4.6"), ("STORE_BUSY", "451 4.3.0"), ("STORE_FULL", "452 4.3.1"), ("WHAT", "451 4.3.0")],
+    ("error", "reply"),
+    [
+        (errors.MailLoop(hops=101), "554 5.4.6 The message has been round in a loop: 101 Received fields"),
+        (errors.InvalidContent(problem="NUL at octet 7"), "550 5.6.0 NUL at octet 7"),
+        (errors.StoreBusy(), "451 4.3.0 Temporary failure"),
+        (errors.StoreFull(), "452 4.3.1 Insufficient system storage"),
+    ],
 )
-async def test_a_commit_that_is_refused(socket: Path, certificate: CertificateFiles, reason: str, reply: str) -> None:
+async def test_a_commit_that_is_refused(
+    socket: Path, certificate: CertificateFiles, error: errors.RestanteError, reply: str
+) -> None:
     core = ContractCore()
-    core.refuse_commit = reason
+    core.refuse_commit = error
     async with serving(core, socket), running(socket, certificate) as system:
         client = await system.open()
         assert (await deliver(client)).startswith(reply)
-        core.refuse_commit = ""
+        core.refuse_commit = None
         assert (await deliver(client)).startswith("250")
 
 
@@ -298,10 +305,10 @@ async def test_a_submission_broken_off_is_forgotten(socket: Path, certificate: C
 
 async def test_a_sender_who_is_not_permitted(socket: Path, certificate: CertificateFiles) -> None:
     core = ContractCore()
-    core.refuse_submit = errors.SenderNotPermitted()
+    core.refuse_submit = errors.SenderNotPermitted(address="bob@example.test", field="From")
     async with serving(core, socket), running(socket, certificate) as system:
         client = await system.login()
-        assert (await deliver(client)).startswith("550 5.7.1")  # behaviour 94
+        assert await deliver(client) == "550 5.7.1 You may not send as bob@example.test (From)"  # behaviour 94
 
 
 async def test_a_lost_answer_to_a_submission_is_settled(socket: Path, certificate: CertificateFiles) -> None:

@@ -105,6 +105,17 @@ async def test_domains(bench: Bench) -> None:
         await admin(bench, methods.DELETE_DOMAIN, v1.DeleteDomainRequest(name="bücher.example"))
 
 
+async def test_a_domain_says_who_may_get_resent_mail(bench: Bench) -> None:
+    policy = v1.ResendingPolicy
+    same = await admin(bench, methods.UPDATE_DOMAIN, v1.UpdateDomainRequest(name="example.test"))
+    assert same.domain.resending == policy.RESENDING_POLICY_WITHIN_DOMAIN
+    for wanted in (policy.RESENDING_POLICY_ANYWHERE, policy.RESENDING_POLICY_NEVER):
+        request = v1.UpdateDomainRequest(name="example.test", resending=wanted)
+        assert (await admin(bench, methods.UPDATE_DOMAIN, request)).domain.resending == wanted
+    with pytest.raises(InvalidArgument):
+        await admin(bench, methods.UPDATE_DOMAIN, v1.UpdateDomainRequest(name="example.test", resending=9))  # type: ignore[arg-type]
+
+
 async def test_a_catch_all_is_somebody_here(bench: Bench) -> None:
     request = v1.UpdateDomainRequest(name="example.test", catch_all="Bob@example.test")
     assert (await admin(bench, methods.UPDATE_DOMAIN, request)).domain.catch_all == "bob@example.test"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from restante.v1.submission_pb2 import EnvelopeRecipient, NotifyCondition
+from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante.v1.transport_pb2 import (
     AcceptBegin,
     AcceptRequest,
@@ -22,7 +22,7 @@ from restante_server.db.operation import Call as Write
 from restante_server.directory import accounts, aliases, domains
 from restante_server.store import mailboxes
 from restante_server.transport.states import State
-from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World
+from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World, reason
 
 
 async def test_accepted_mail_is_in_the_inbox_with_its_head(world: World) -> None:
@@ -43,7 +43,7 @@ async def test_a_repeated_request_id_gets_the_first_answer(world: World) -> None
     assert (first.accepted, first.transport_id) == (again.accepted, again.transport_id)
     assert len(await world.letters("alice")) == 1
     other = await world.accept(["bob@example.test"], request_id=request_id)
-    assert other.reason == "REQUEST_ID_REUSED"
+    assert reason(other) == "REQUEST_ID_REUSED"
     assert await world.letters("bob") == []
 
 
@@ -106,9 +106,9 @@ async def test_what_waits_when_a_core_dies_is_delivered_once_by_the_next(world: 
 
 
 async def test_unknown_recipients_refuse_only_when_nobody_is_known(world: World) -> None:
-    assert (await world.accept(["nobody@example.test"])).reason == "RECIPIENT_NOT_FOUND"
+    assert reason(await world.accept(["nobody@example.test"])) == "RECIPIENT_NOT_FOUND"
     # behaviour 95: an mx gateway cannot relay, whatever it claims to have verified
-    assert (await world.accept(["eve@example.net"])).reason == "RECIPIENT_NOT_FOUND"
+    assert reason(await world.accept(["eve@example.net"])) == "RECIPIENT_NOT_FOUND"
     answer = await world.accept(["alice@example.test", "nobody@example.test", "eve@example.net"])
     assert answer.accepted
     assert await world.states(answer.transport_id) == [
@@ -152,7 +152,7 @@ async def test_a_message_accepted_at_rcpt_may_overrun_the_quota(world: World) ->
     answer = await world.accept(["dora@example.test"])
     assert await world.states(answer.transport_id) == [("dora@example.test", State.DELIVERED, "2.1.5")]
     verdicts = await world.run(VerifyRecipientsRequest(forward_paths=["dora@example.test"]), world.gateway())
-    assert verdicts.verdicts[0].reason == "QUOTA_EXCEEDED"
+    assert reason(verdicts.verdicts[0]) == "QUOTA_EXCEEDED"
 
 
 async def test_a_full_mailbox_behind_an_alias_is_a_failure(world: World) -> None:
@@ -178,7 +178,7 @@ async def test_aliases_are_expanded_and_loops_end(world: World) -> None:
     assert len(await world.letters("alice")) == len(await world.letters("bob")) == 1
     await world.add_alias("self@example.test", "self2@example.test")
     await world.add_alias("self2@example.test", "self@example.test")
-    assert (await world.accept(["self@example.test"])).reason == "RECIPIENT_NOT_FOUND"
+    assert reason(await world.accept(["self@example.test"])) == "RECIPIENT_NOT_FOUND"
     # behaviour 95 does not hold for what an alias of ours says
     (lease,) = await world.lease()
     assert [one.recipient.forward_path for one in lease.recipients] == ["frank@example.net"]
@@ -189,7 +189,7 @@ async def test_aliases_are_expanded_and_loops_end(world: World) -> None:
 async def test_mail_that_went_round_too_often_is_refused(world: World) -> None:
     # behaviour 106
     hops = b"".join(b"Received: by h%d; Mon, 1 Jan 2029 10:00:00 +0000\r\n" % number for number in range(101))
-    assert (await world.accept(["alice@example.test"], hops + MESSAGE)).reason == "MAIL_LOOP"
+    assert reason(await world.accept(["alice@example.test"], hops + MESSAGE)) == "MAIL_LOOP"
     assert (await world.accept(["alice@example.test"], hops.split(b"\r\n", 1)[1] + MESSAGE)).accepted
 
 
@@ -202,6 +202,34 @@ async def test_an_address_that_has_had_the_message_fails_with_a_report(world: Wo
         ("bob@example.test", State.DELIVERED, "2.1.5"),
     ]
     assert (await world.letters("bob"))[0].content == MESSAGE
+
+
+FULL = EnvelopeOptions(dsn_return=DsnReturn.DSN_RETURN_FULL)
+
+
+@pytest.mark.parametrize("recipients", [["alice@example.test"], ["Alice@example.test", "bob@example.test"], ["all"]])
+async def test_mail_that_every_recipient_has_had_is_refused_and_reported_to_nobody(
+    world: World, recipients: list[str]
+) -> None:  # RFC 5321 6.3; Delivered-To is forged as easily as the reverse-path
+    await world.add_alias("all@example.test", "alice@example.test", "bob@example.test")
+    named = [name if "@" in name else f"{name}@example.test" for name in recipients]
+    had = b"Delivered-To: alice@example.test\r\nDelivered-To: bob@example.test\r\n"
+    answer = await world.accept(named, had + MESSAGE, reverse_path="victim@example.net", options=FULL)
+    assert reason(answer) == "MAIL_LOOP"
+    await world.settle()
+    assert await world.lease() == await world.letters("alice") == await world.letters("bob") == []
+
+
+async def test_a_loop_among_others_is_reported_by_the_header_alone(world: World) -> None:
+    had = b"Delivered-To: alice@example.test\r\n"
+    named = ["alice@example.test", "bob@example.test"]
+    assert (await world.accept(named, had + MESSAGE, reverse_path="victim@example.net", options=FULL)).accepted
+    (lease,) = await world.lease()
+    assert lease.recipients[0].recipient.forward_path == "victim@example.net"
+    report = await world.read_outbound(lease)
+    assert b"Status: 5.4.6" in report
+    assert b"text/rfc822-headers" in report
+    assert b"At noon?" not in report
 
 
 async def test_forged_trace_fields_are_cut_whatever_the_chunks(world: World) -> None:
@@ -220,7 +248,7 @@ async def test_forged_trace_fields_are_cut_whatever_the_chunks(world: World) -> 
 )
 async def test_what_is_not_canonical_is_refused(world: World, content: bytes) -> None:
     # behaviour 77
-    assert (await world.accept(["alice@example.test"], content)).reason == "INVALID_CONTENT"
+    assert reason(await world.accept(["alice@example.test"], content)) == "INVALID_CONTENT"
     assert await world.letters("alice") == []
 
 
@@ -271,7 +299,7 @@ async def test_octets_beyond_the_grant_end_the_acceptance(world: World) -> None:
         yield AcceptRequest(acceptance_id=1, commit=True)
 
     stream = transport_api.accept(world.call(world.gateway(), FOREVER), requests())
-    reasons = [response.reason for response in [response async for response in stream] if response.reason]
+    reasons = [reason(response) for response in [response async for response in stream] if reason(response)]
     assert reasons == ["INVALID_ARGUMENT"]
     assert await world.letters("alice") == []
 
@@ -323,13 +351,13 @@ async def test_recipients_are_verified(
     await world.add_alias("team@example.test", "small@example.test")
     caller = world.session(identity) if identity in world.people else world.gateway(identity)
     answer = await world.run(VerifyRecipientsRequest(forward_paths=paths, size_octets=size), caller)
-    assert [verdict.reason for verdict in answer.verdicts] == verdicts
-    assert [verdict.accepted for verdict in answer.verdicts] == [not reason for reason in verdicts]
+    assert [reason(verdict) for verdict in answer.verdicts] == verdicts
+    assert [verdict.accepted for verdict in answer.verdicts] == [not refused for refused in verdicts]
 
 
 async def verdict(world: World, path: str) -> str:
     answer = await world.run(VerifyRecipientsRequest(forward_paths=[path]), world.gateway())
-    return answer.verdicts[0].reason or "ACCEPTED"
+    return reason(answer.verdicts[0]) or "ACCEPTED"
 
 
 async def test_a_known_recipient_is_asked_for_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +384,7 @@ async def test_room_in_a_mailbox_with_a_quota_is_looked_at_each_time(world: Worl
         found = await world.run(
             VerifyRecipientsRequest(forward_paths=["dora@example.test"], size_octets=len(MESSAGE)), world.gateway()
         )
-        assert (found.verdicts[0].reason or "ACCEPTED") == expected
+        assert (reason(found.verdicts[0]) or "ACCEPTED") == expected
         await world.accept(["dora@example.test"])
 
 
@@ -366,7 +394,7 @@ async def test_a_change_of_the_directory_is_seen_by_the_next_message(world: Worl
         assert await verdict(world, path) == "ACCEPTED"
     await world.db.write(Write(lambda tx: accounts.remove(tx, "alice@example.test")))
     assert await verdict(world, "alice@example.test") == "RECIPIENT_NOT_FOUND"
-    assert (await world.accept(["alice@example.test"])).reason == "RECIPIENT_NOT_FOUND"
+    assert reason(await world.accept(["alice@example.test"])) == "RECIPIENT_NOT_FOUND"
     await world.add_alias("bob+lists@example.test", "carol@example.test")
     await world.accept(["bob+lists@example.test"])
     assert (len(await world.letters("bob")), len(await world.letters("carol"))) == (0, 1)
@@ -385,7 +413,7 @@ async def test_a_smaller_quota_is_obeyed_at_once(world: World) -> None:
         Write(partial(mailboxes.set_quota, mailbox_id=alice, quota_octets=1), mailboxes=frozenset({alice}))
     )
     answer = await world.run(VerifyRecipientsRequest(forward_paths=["alice@example.test"]), world.gateway())
-    assert answer.verdicts[0].reason == "QUOTA_EXCEEDED"
+    assert reason(answer.verdicts[0]) == "QUOTA_EXCEEDED"
 
 
 async def test_success_is_reported_where_it_was_asked_for(world: World) -> None:

@@ -79,6 +79,17 @@ async def test_the_whole_message_is_returned_when_asked_for_and_not_too_long(wor
     assert b"".join(LETTER.partition(b"From:")[1:]) in letter.content
 
 
+async def test_mail_that_went_round_elsewhere_is_returned_by_its_header(world: World) -> None:
+    options = EnvelopeOptions(dsn_return=DsnReturn.DSN_RETURN_FULL)
+    await world.submit("alice", LETTER, recipients=["eve@example.net"], options=options)
+    (lease,) = await world.lease()
+    await world.report_all(lease, FAILED, "5.4.6", diagnostic="554 5.4.6 too many hops", remote_host="mx.example.net")
+    await world.settle()
+    (letter,) = await world.letters("alice")
+    assert read(letter.content)[2].get_content_type() == "text/rfc822-headers"
+    assert b"All of it." not in letter.content
+
+
 async def test_a_long_message_is_returned_by_its_header(world: World) -> None:
     long = LETTER + b"More of it, again and again.\r\n" * 20_000
     options = EnvelopeOptions(dsn_return=DsnReturn.DSN_RETURN_FULL)

@@ -34,11 +34,12 @@ from restante.v1.submission_pb2 import (
 )
 from restante.v1.types_pb2 import MailAddress
 from restante_server.db.operation import Call as Write
-from restante_server.directory import accounts
+from restante_server.directory import accounts, domains
+from restante_server.directory.domains import Resending
 from restante_server.store import folders
 from restante_server.transport.schedule import DAY, HOUR
 from restante_server.transport.states import State
-from tests.server.transport.world import TRACE, World
+from tests.server.transport.world import MESSAGE, TRACE, World
 
 SENT, DRAFTS = 2, 3
 LETTER = (
@@ -151,7 +152,7 @@ async def test_forged_trace_fields_are_cut(world: World) -> None:
         ("From: alice@example.test.example.net", None, False),
         ("From: alice@example.test, bob@example.test\r\nSender: alice@example.test", None, False),
         ("From: alice@example.test\r\nSender: bob@example.test", None, False),
-        ("From: alice@example.test\r\nResent-From: bob@example.test", None, False),
+        ("From: alice@example.test\r\nResent-From: bob@example.test\r\nResent-To: bob@example.test", None, False),
         ("From: alice@example.test", "bob@example.test", False),
         ("From: alice@example.test", "team@example.test", False),
         ("From: \"alice@example.test\"@example.net", None, False),
@@ -373,3 +374,76 @@ async def test_smtputf8_is_needed_where_it_was_asked_for_or_an_address_needs_it(
     await world.submit("alice", content, recipients=[recipient], options=EnvelopeOptions(smtputf8=asked))
     (lease,) = await world.lease()
     assert lease.options.smtputf8 is needed
+
+
+async def test_a_missing_from_is_completed_from_the_login(world: World) -> None:  # RFC 6409 8
+    await world.submit("alice", b"To: bob@example.test\r\nSubject: x\r\n\r\nhi\r\n")
+    (letter,) = await world.letters("bob")
+    assert letter.content.startswith(b"From: alice@example.test\r\nDate: ")
+    (kept,) = await world.letters("alice", SENT)
+    assert b"From: alice@example.test\r\n" in kept.content
+
+
+async def test_a_name_that_shows_anothers_address_needs_the_right_to_it(world: World) -> None:
+    for name in ('"bob@example.test"', "=?utf-8?q?bob=40example=2Etest?="):
+        letter = f"From: {name} <alice@example.test>\r\nTo: bob@example.test\r\n\r\nhi\r\n".encode()
+        with pytest.raises(SenderNotPermitted) as refused:
+            await world.submit("alice", letter)
+        assert refused.value.metadata == {"address": "bob@example.test", "field": "From (name)"}
+    await world.add_alias("info@example.test", "alice@example.test")
+    await world.submit("alice", b'From: "info@example.test" <alice@example.test>\r\nTo: bob@example.test\r\n\r\nhi\r\n')
+
+
+RESENT = (
+    b"Resent-From: alice@example.test\r\nResent-To: bob@example.test\r\nResent-Bcc: carol@example.test\r\n"
+    b"Received: from mx.example.net by mx.example.test; now\r\nResent-From: eve@example.net\r\n"
+    b"Resent-To: all@example.net\r\n" + MESSAGE
+)
+
+
+async def test_mail_of_others_is_resent_within_the_domain(world: World) -> None:  # RFC 5322 3.6.6
+    response = await world.submit("alice", RESENT)
+    paths = [one.forward_path for one in response.submission.recipients]
+    assert paths == ["bob@example.test", "carol@example.test"]  # of the latest resending alone
+    (letter,) = await world.letters("bob")
+    assert letter.head.startswith(b"Return-Path: <alice@example.test>")
+    assert letter.content == RESENT.replace(b"Resent-Bcc: carol@example.test\r\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("policy", "recipient", "problem"),
+    [
+        (
+            Resending.WITHIN_DOMAIN,
+            "eve@example.net",
+            "people of example.test may resend what others wrote only within it",
+        ),
+        (Resending.NEVER, "bob@example.test", "people of example.test may not resend what others wrote"),
+        (Resending.ANYWHERE, "eve@example.net", ""),
+        (Resending.WITHIN_DOMAIN, "BOB@Example.TEST", ""),
+        (Resending.WITHIN_DOMAIN, "postmaster", ""),
+    ],
+)
+async def test_the_domain_says_who_may_get_resent_mail(
+    world: World, policy: Resending, recipient: str, problem: str
+) -> None:
+    await world.db.write(Write(lambda tx: domains.set_resending(tx, "example.test", policy)))
+    if not problem:
+        assert (await world.submit("alice", RESENT, recipients=[recipient])).submission.submission_id
+        return
+    with pytest.raises(SenderNotPermitted) as refused:
+        await world.submit("alice", RESENT, recipients=[recipient])
+    assert refused.value.metadata["address"] == "dave@example.org"
+    assert refused.value.metadata["field"] == "From"
+    assert refused.value.metadata["problem"].startswith(problem)
+
+
+async def test_nobody_resends_in_anothers_name(world: World) -> None:
+    with pytest.raises(SenderNotPermitted) as refused:
+        await world.submit("bob", RESENT)
+    assert refused.value.metadata == {"address": "alice@example.test", "field": "Resent-From"}
+
+
+async def test_ones_own_mail_may_be_resent_anywhere(world: World) -> None:
+    own = b"Resent-From: alice@example.test\r\nFrom: alice@example.test\r\n\r\nhi\r\n"
+    assert (await world.submit("alice", own, recipients=["eve@example.net"])).submission.submission_id

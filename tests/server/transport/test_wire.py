@@ -28,7 +28,7 @@ from restante.v1.transport_pb2 import (
 from restante_server.api.identity import Authenticator
 from restante_server.api.server import ApiServer, Listener
 from restante_server.observe import CallObserver
-from tests.server.transport.world import MESSAGE, TRACE, World
+from tests.server.transport.world import MESSAGE, TRACE, World, reason
 
 SECRETS = {"smtp": "5e", "relay": "4e"}
 
@@ -80,7 +80,7 @@ async def test_mail_is_verified_and_accepted_side_by_side_on_one_stream(wire: Wi
     link = await wire.link("smtp")
     request = VerifyRecipientsRequest(forward_paths=["alice@example.test", "eve@example.net"])
     verdicts = await link.execute(methods.VERIFY_RECIPIENTS, request)
-    assert [verdict.reason for verdict in verdicts.verdicts] == ["", "RELAY_DENIED"]
+    assert [reason(verdict) for verdict in verdicts.verdicts] == ["", "RELAY_DENIED"]
     large = MESSAGE + b"0123456789abcdef\r\n" * 200_000  # needs grants
     slow = link.accept.start(begin("bob@example.test"))
     await slow.feed(large[: 1 << 19])

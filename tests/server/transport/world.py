@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, select
 
-from restante import config
+from restante import config, errors
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.session_pb2 import Scope
 from restante.v1.submission_pb2 import (
@@ -32,6 +32,7 @@ from restante.v1.transport_pb2 import (
     OutcomeKind,
     ReadOutboundRequest,
     RecipientOutcome,
+    RecipientVerdict,
     ReportOutcomeRequest,
 )
 from restante_server.api import handlers, outbound
@@ -57,6 +58,13 @@ from restante_server.transport.service import Transport
 from restante_server.transport.states import State
 
 handlers.load()
+
+
+def reason(answer: AcceptResponse | RecipientVerdict) -> str:
+    """The reason of a refusal; "" when there is none."""
+    return errors.from_status(answer.status).reason if answer.HasField("status") else ""
+
+
 START = 1_800_000_000_000_000  # microseconds: when the store was made
 TRACE = (
     "Received: from mx.example.org ([192.0.2.1])\r\n by mx.example.test with ESMTP id abc;\r\n"

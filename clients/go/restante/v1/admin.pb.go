@@ -24,6 +24,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ResendingPolicy is who may get mail that people of a domain resend: their own Resent-From above another's From
+// (RFC 5322 3.6.6).
+type ResendingPolicy int32
+
+const (
+	ResendingPolicy_RESENDING_POLICY_UNSPECIFIED   ResendingPolicy = 0 // Leave as it is; WITHIN_DOMAIN when new.
+	ResendingPolicy_RESENDING_POLICY_NEVER         ResendingPolicy = 1 // Nobody: every author must be the sender.
+	ResendingPolicy_RESENDING_POLICY_WITHIN_DOMAIN ResendingPolicy = 2 // Addresses of the same domain.
+	ResendingPolicy_RESENDING_POLICY_ANYWHERE      ResendingPolicy = 3 // Anybody. Other servers may refuse it, for its author's DMARC policy.
+)
+
+// Enum value maps for ResendingPolicy.
+var (
+	ResendingPolicy_name = map[int32]string{
+		0: "RESENDING_POLICY_UNSPECIFIED",
+		1: "RESENDING_POLICY_NEVER",
+		2: "RESENDING_POLICY_WITHIN_DOMAIN",
+		3: "RESENDING_POLICY_ANYWHERE",
+	}
+	ResendingPolicy_value = map[string]int32{
+		"RESENDING_POLICY_UNSPECIFIED":   0,
+		"RESENDING_POLICY_NEVER":         1,
+		"RESENDING_POLICY_WITHIN_DOMAIN": 2,
+		"RESENDING_POLICY_ANYWHERE":      3,
+	}
+)
+
+func (x ResendingPolicy) Enum() *ResendingPolicy {
+	p := new(ResendingPolicy)
+	*p = x
+	return p
+}
+
+func (x ResendingPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ResendingPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_restante_v1_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (ResendingPolicy) Type() protoreflect.EnumType {
+	return &file_restante_v1_admin_proto_enumTypes[0]
+}
+
+func (x ResendingPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ResendingPolicy.Descriptor instead.
+func (ResendingPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
 // SentCopyPolicy is when a copy goes to the Sent folder.
 type SentCopyPolicy int32
 
@@ -61,11 +115,11 @@ func (x SentCopyPolicy) String() string {
 }
 
 func (SentCopyPolicy) Descriptor() protoreflect.EnumDescriptor {
-	return file_restante_v1_admin_proto_enumTypes[0].Descriptor()
+	return file_restante_v1_admin_proto_enumTypes[1].Descriptor()
 }
 
 func (SentCopyPolicy) Type() protoreflect.EnumType {
-	return &file_restante_v1_admin_proto_enumTypes[0]
+	return &file_restante_v1_admin_proto_enumTypes[1]
 }
 
 func (x SentCopyPolicy) Number() protoreflect.EnumNumber {
@@ -74,17 +128,18 @@ func (x SentCopyPolicy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SentCopyPolicy.Descriptor instead.
 func (SentCopyPolicy) EnumDescriptor() ([]byte, []int) {
-	return file_restante_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_restante_v1_admin_proto_rawDescGZIP(), []int{1}
 }
 
 // Domain is a domain whose mail ends here.
 type Domain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                      // In Unicode, as given.
-	AsciiName     string                 `protobuf:"bytes,2,opt,name=ascii_name,json=asciiName,proto3" json:"ascii_name,omitempty"`           // In A-labels, lower case.
-	CatchAll      string                 `protobuf:"bytes,3,opt,name=catch_all,json=catchAll,proto3" json:"catch_all,omitempty"`              // Address that gets mail for unknown recipients; empty: none.
-	AccountCount  int64                  `protobuf:"varint,4,opt,name=account_count,json=accountCount,proto3" json:"account_count,omitempty"` // Accounts in it.
-	AliasCount    int64                  `protobuf:"varint,5,opt,name=alias_count,json=aliasCount,proto3" json:"alias_count,omitempty"`       // Aliases in it.
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                             // In Unicode, as given.
+	AsciiName     string                 `protobuf:"bytes,2,opt,name=ascii_name,json=asciiName,proto3" json:"ascii_name,omitempty"`                  // In A-labels, lower case.
+	CatchAll      string                 `protobuf:"bytes,3,opt,name=catch_all,json=catchAll,proto3" json:"catch_all,omitempty"`                     // Address that gets mail for unknown recipients; empty: none.
+	AccountCount  int64                  `protobuf:"varint,4,opt,name=account_count,json=accountCount,proto3" json:"account_count,omitempty"`        // Accounts in it.
+	AliasCount    int64                  `protobuf:"varint,5,opt,name=alias_count,json=aliasCount,proto3" json:"alias_count,omitempty"`              // Aliases in it.
+	Resending     ResendingPolicy        `protobuf:"varint,6,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Whether its people may resend mail that others wrote.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -152,6 +207,13 @@ func (x *Domain) GetAliasCount() int64 {
 		return x.AliasCount
 	}
 	return 0
+}
+
+func (x *Domain) GetResending() ResendingPolicy {
+	if x != nil {
+		return x.Resending
+	}
+	return ResendingPolicy_RESENDING_POLICY_UNSPECIFIED
 }
 
 // Account is somebody who can log on.
@@ -486,8 +548,9 @@ func (x *ListDomainsResponse) GetNextPageToken() string {
 // UpdateDomainRequest names the domain and its settings.
 type UpdateDomainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                               // The domain.
-	CatchAll      *string                `protobuf:"bytes,2,opt,name=catch_all,json=catchAll,proto3,oneof" json:"catch_all,omitempty"` // Absent: as it is; empty: none.
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                             // The domain.
+	CatchAll      *string                `protobuf:"bytes,2,opt,name=catch_all,json=catchAll,proto3,oneof" json:"catch_all,omitempty"`               // Absent: as it is; empty: none.
+	Resending     ResendingPolicy        `protobuf:"varint,3,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Whether its people may resend mail that others wrote.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,6 +597,13 @@ func (x *UpdateDomainRequest) GetCatchAll() string {
 		return *x.CatchAll
 	}
 	return ""
+}
+
+func (x *UpdateDomainRequest) GetResending() ResendingPolicy {
+	if x != nil {
+		return x.Resending
+	}
+	return ResendingPolicy_RESENDING_POLICY_UNSPECIFIED
 }
 
 // UpdateDomainResponse holds it.
@@ -2743,7 +2813,7 @@ var File_restante_v1_admin_proto protoreflect.FileDescriptor
 
 const file_restante_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crestante/v1/submission.proto\"\xa6\x01\n" +
+	"\x17restante/v1/admin.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crestante/v1/submission.proto\"\xe2\x01\n" +
 	"\x06Domain\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2751,7 +2821,8 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\tcatch_all\x18\x03 \x01(\tR\bcatchAll\x12'\n" +
 	"\raccount_count\x18\x04 \x01(\x03B\x020\x01R\faccountCount\x12#\n" +
 	"\valias_count\x18\x05 \x01(\x03B\x020\x01R\n" +
-	"aliasCount\"\xcc\x03\n" +
+	"aliasCount\x12:\n" +
+	"\tresending\x18\x06 \x01(\x0e2\x1c.restante.v1.ResendingPolicyR\tresending\"\xcc\x03\n" +
 	"\aAccount\x12!\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\x03B\x020\x01R\taccountId\x12\x18\n" +
@@ -2782,10 +2853,11 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListDomainsResponse\x12-\n" +
 	"\adomains\x18\x01 \x03(\v2\x13.restante.v1.DomainR\adomains\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Y\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x95\x01\n" +
 	"\x13UpdateDomainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
-	"\tcatch_all\x18\x02 \x01(\tH\x00R\bcatchAll\x88\x01\x01B\f\n" +
+	"\tcatch_all\x18\x02 \x01(\tH\x00R\bcatchAll\x88\x01\x01\x12:\n" +
+	"\tresending\x18\x03 \x01(\x0e2\x1c.restante.v1.ResendingPolicyR\tresendingB\f\n" +
 	"\n" +
 	"_catch_all\"C\n" +
 	"\x14UpdateDomainResponse\x12+\n" +
@@ -2943,7 +3015,12 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\x05epoch\x18\b \x01(\x03B\x020\x01R\x05epoch\x12\x18\n" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x1a\n" +
 	"\bdatabase\x18\n" +
-	" \x01(\tR\bdatabase*\x85\x01\n" +
+	" \x01(\tR\bdatabase*\x92\x01\n" +
+	"\x0fResendingPolicy\x12 \n" +
+	"\x1cRESENDING_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16RESENDING_POLICY_NEVER\x10\x01\x12\"\n" +
+	"\x1eRESENDING_POLICY_WITHIN_DOMAIN\x10\x02\x12\x1d\n" +
+	"\x19RESENDING_POLICY_ANYWHERE\x10\x03*\x85\x01\n" +
 	"\x0eSentCopyPolicy\x12 \n" +
 	"\x1cSENT_COPY_POLICY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SENT_COPY_POLICY_API\x10\x01\x12\x1b\n" +
@@ -2987,127 +3064,130 @@ func file_restante_v1_admin_proto_rawDescGZIP() []byte {
 	return file_restante_v1_admin_proto_rawDescData
 }
 
-var file_restante_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_restante_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_restante_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_restante_v1_admin_proto_goTypes = []any{
-	(SentCopyPolicy)(0),           // 0: restante.v1.SentCopyPolicy
-	(*Domain)(nil),                // 1: restante.v1.Domain
-	(*Account)(nil),               // 2: restante.v1.Account
-	(*CreateDomainRequest)(nil),   // 3: restante.v1.CreateDomainRequest
-	(*CreateDomainResponse)(nil),  // 4: restante.v1.CreateDomainResponse
-	(*ListDomainsRequest)(nil),    // 5: restante.v1.ListDomainsRequest
-	(*ListDomainsResponse)(nil),   // 6: restante.v1.ListDomainsResponse
-	(*UpdateDomainRequest)(nil),   // 7: restante.v1.UpdateDomainRequest
-	(*UpdateDomainResponse)(nil),  // 8: restante.v1.UpdateDomainResponse
-	(*DeleteDomainRequest)(nil),   // 9: restante.v1.DeleteDomainRequest
-	(*DeleteDomainResponse)(nil),  // 10: restante.v1.DeleteDomainResponse
-	(*CreateAccountRequest)(nil),  // 11: restante.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil), // 12: restante.v1.CreateAccountResponse
-	(*GetAccountRequest)(nil),     // 13: restante.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),    // 14: restante.v1.GetAccountResponse
-	(*ListAccountsRequest)(nil),   // 15: restante.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),  // 16: restante.v1.ListAccountsResponse
-	(*UpdateAccountRequest)(nil),  // 17: restante.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil), // 18: restante.v1.UpdateAccountResponse
-	(*SetPasswordRequest)(nil),    // 19: restante.v1.SetPasswordRequest
-	(*SetPasswordResponse)(nil),   // 20: restante.v1.SetPasswordResponse
-	(*DeleteAccountRequest)(nil),  // 21: restante.v1.DeleteAccountRequest
-	(*DeleteAccountResponse)(nil), // 22: restante.v1.DeleteAccountResponse
-	(*Alias)(nil),                 // 23: restante.v1.Alias
-	(*CreateAliasRequest)(nil),    // 24: restante.v1.CreateAliasRequest
-	(*CreateAliasResponse)(nil),   // 25: restante.v1.CreateAliasResponse
-	(*ListAliasesRequest)(nil),    // 26: restante.v1.ListAliasesRequest
-	(*ListAliasesResponse)(nil),   // 27: restante.v1.ListAliasesResponse
-	(*DeleteAliasRequest)(nil),    // 28: restante.v1.DeleteAliasRequest
-	(*DeleteAliasResponse)(nil),   // 29: restante.v1.DeleteAliasResponse
-	(*QueueEntry)(nil),            // 30: restante.v1.QueueEntry
-	(*ListQueueRequest)(nil),      // 31: restante.v1.ListQueueRequest
-	(*ListQueueResponse)(nil),     // 32: restante.v1.ListQueueResponse
-	(*RetryQueuedRequest)(nil),    // 33: restante.v1.RetryQueuedRequest
-	(*RetryQueuedResponse)(nil),   // 34: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedRequest)(nil),   // 35: restante.v1.RemoveQueuedRequest
-	(*RemoveQueuedResponse)(nil),  // 36: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesRequest)(nil),  // 37: restante.v1.TraceMessagesRequest
-	(*TraceEvent)(nil),            // 38: restante.v1.TraceEvent
-	(*MessageTrace)(nil),          // 39: restante.v1.MessageTrace
-	(*TraceMessagesResponse)(nil), // 40: restante.v1.TraceMessagesResponse
-	(*CheckStoreRequest)(nil),     // 41: restante.v1.CheckStoreRequest
-	(*CheckStoreResponse)(nil),    // 42: restante.v1.CheckStoreResponse
-	(*BackupStoreRequest)(nil),    // 43: restante.v1.BackupStoreRequest
-	(*BackupStoreResponse)(nil),   // 44: restante.v1.BackupStoreResponse
-	(*GetStatisticsRequest)(nil),  // 45: restante.v1.GetStatisticsRequest
-	(*GetStatisticsResponse)(nil), // 46: restante.v1.GetStatisticsResponse
-	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
-	(*SubmissionRecipient)(nil),   // 48: restante.v1.SubmissionRecipient
-	(RecipientState)(0),           // 49: restante.v1.RecipientState
+	(ResendingPolicy)(0),          // 0: restante.v1.ResendingPolicy
+	(SentCopyPolicy)(0),           // 1: restante.v1.SentCopyPolicy
+	(*Domain)(nil),                // 2: restante.v1.Domain
+	(*Account)(nil),               // 3: restante.v1.Account
+	(*CreateDomainRequest)(nil),   // 4: restante.v1.CreateDomainRequest
+	(*CreateDomainResponse)(nil),  // 5: restante.v1.CreateDomainResponse
+	(*ListDomainsRequest)(nil),    // 6: restante.v1.ListDomainsRequest
+	(*ListDomainsResponse)(nil),   // 7: restante.v1.ListDomainsResponse
+	(*UpdateDomainRequest)(nil),   // 8: restante.v1.UpdateDomainRequest
+	(*UpdateDomainResponse)(nil),  // 9: restante.v1.UpdateDomainResponse
+	(*DeleteDomainRequest)(nil),   // 10: restante.v1.DeleteDomainRequest
+	(*DeleteDomainResponse)(nil),  // 11: restante.v1.DeleteDomainResponse
+	(*CreateAccountRequest)(nil),  // 12: restante.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil), // 13: restante.v1.CreateAccountResponse
+	(*GetAccountRequest)(nil),     // 14: restante.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),    // 15: restante.v1.GetAccountResponse
+	(*ListAccountsRequest)(nil),   // 16: restante.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),  // 17: restante.v1.ListAccountsResponse
+	(*UpdateAccountRequest)(nil),  // 18: restante.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil), // 19: restante.v1.UpdateAccountResponse
+	(*SetPasswordRequest)(nil),    // 20: restante.v1.SetPasswordRequest
+	(*SetPasswordResponse)(nil),   // 21: restante.v1.SetPasswordResponse
+	(*DeleteAccountRequest)(nil),  // 22: restante.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil), // 23: restante.v1.DeleteAccountResponse
+	(*Alias)(nil),                 // 24: restante.v1.Alias
+	(*CreateAliasRequest)(nil),    // 25: restante.v1.CreateAliasRequest
+	(*CreateAliasResponse)(nil),   // 26: restante.v1.CreateAliasResponse
+	(*ListAliasesRequest)(nil),    // 27: restante.v1.ListAliasesRequest
+	(*ListAliasesResponse)(nil),   // 28: restante.v1.ListAliasesResponse
+	(*DeleteAliasRequest)(nil),    // 29: restante.v1.DeleteAliasRequest
+	(*DeleteAliasResponse)(nil),   // 30: restante.v1.DeleteAliasResponse
+	(*QueueEntry)(nil),            // 31: restante.v1.QueueEntry
+	(*ListQueueRequest)(nil),      // 32: restante.v1.ListQueueRequest
+	(*ListQueueResponse)(nil),     // 33: restante.v1.ListQueueResponse
+	(*RetryQueuedRequest)(nil),    // 34: restante.v1.RetryQueuedRequest
+	(*RetryQueuedResponse)(nil),   // 35: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedRequest)(nil),   // 36: restante.v1.RemoveQueuedRequest
+	(*RemoveQueuedResponse)(nil),  // 37: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesRequest)(nil),  // 38: restante.v1.TraceMessagesRequest
+	(*TraceEvent)(nil),            // 39: restante.v1.TraceEvent
+	(*MessageTrace)(nil),          // 40: restante.v1.MessageTrace
+	(*TraceMessagesResponse)(nil), // 41: restante.v1.TraceMessagesResponse
+	(*CheckStoreRequest)(nil),     // 42: restante.v1.CheckStoreRequest
+	(*CheckStoreResponse)(nil),    // 43: restante.v1.CheckStoreResponse
+	(*BackupStoreRequest)(nil),    // 44: restante.v1.BackupStoreRequest
+	(*BackupStoreResponse)(nil),   // 45: restante.v1.BackupStoreResponse
+	(*GetStatisticsRequest)(nil),  // 46: restante.v1.GetStatisticsRequest
+	(*GetStatisticsResponse)(nil), // 47: restante.v1.GetStatisticsResponse
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(*SubmissionRecipient)(nil),   // 49: restante.v1.SubmissionRecipient
+	(RecipientState)(0),           // 50: restante.v1.RecipientState
 }
 var file_restante_v1_admin_proto_depIdxs = []int32{
-	0,  // 0: restante.v1.Account.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	47, // 1: restante.v1.Account.created_at:type_name -> google.protobuf.Timestamp
-	1,  // 2: restante.v1.CreateDomainResponse.domain:type_name -> restante.v1.Domain
-	1,  // 3: restante.v1.ListDomainsResponse.domains:type_name -> restante.v1.Domain
-	1,  // 4: restante.v1.UpdateDomainResponse.domain:type_name -> restante.v1.Domain
-	0,  // 5: restante.v1.CreateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	2,  // 6: restante.v1.CreateAccountResponse.account:type_name -> restante.v1.Account
-	2,  // 7: restante.v1.GetAccountResponse.account:type_name -> restante.v1.Account
-	2,  // 8: restante.v1.ListAccountsResponse.accounts:type_name -> restante.v1.Account
-	0,  // 9: restante.v1.UpdateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
-	2,  // 10: restante.v1.UpdateAccountResponse.account:type_name -> restante.v1.Account
-	23, // 11: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
-	23, // 12: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
-	47, // 13: restante.v1.QueueEntry.accepted_at:type_name -> google.protobuf.Timestamp
-	48, // 14: restante.v1.QueueEntry.recipient:type_name -> restante.v1.SubmissionRecipient
-	30, // 15: restante.v1.ListQueueResponse.entries:type_name -> restante.v1.QueueEntry
-	47, // 16: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
-	49, // 17: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
-	47, // 18: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
-	38, // 19: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
-	39, // 20: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
-	3,  // 21: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
-	5,  // 22: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
-	7,  // 23: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
-	9,  // 24: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
-	11, // 25: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
-	13, // 26: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
-	15, // 27: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
-	17, // 28: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
-	19, // 29: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
-	21, // 30: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
-	24, // 31: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
-	26, // 32: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
-	28, // 33: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
-	31, // 34: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
-	33, // 35: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
-	35, // 36: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
-	37, // 37: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
-	41, // 38: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
-	43, // 39: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
-	45, // 40: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
-	4,  // 41: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
-	6,  // 42: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
-	8,  // 43: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
-	10, // 44: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
-	12, // 45: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
-	14, // 46: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
-	16, // 47: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
-	18, // 48: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
-	20, // 49: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
-	22, // 50: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
-	25, // 51: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
-	27, // 52: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
-	29, // 53: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
-	32, // 54: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
-	34, // 55: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
-	36, // 56: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
-	40, // 57: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
-	42, // 58: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
-	44, // 59: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
-	46, // 60: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
-	41, // [41:61] is the sub-list for method output_type
-	21, // [21:41] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	0,  // 0: restante.v1.Domain.resending:type_name -> restante.v1.ResendingPolicy
+	1,  // 1: restante.v1.Account.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	48, // 2: restante.v1.Account.created_at:type_name -> google.protobuf.Timestamp
+	2,  // 3: restante.v1.CreateDomainResponse.domain:type_name -> restante.v1.Domain
+	2,  // 4: restante.v1.ListDomainsResponse.domains:type_name -> restante.v1.Domain
+	0,  // 5: restante.v1.UpdateDomainRequest.resending:type_name -> restante.v1.ResendingPolicy
+	2,  // 6: restante.v1.UpdateDomainResponse.domain:type_name -> restante.v1.Domain
+	1,  // 7: restante.v1.CreateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	3,  // 8: restante.v1.CreateAccountResponse.account:type_name -> restante.v1.Account
+	3,  // 9: restante.v1.GetAccountResponse.account:type_name -> restante.v1.Account
+	3,  // 10: restante.v1.ListAccountsResponse.accounts:type_name -> restante.v1.Account
+	1,  // 11: restante.v1.UpdateAccountRequest.sent_copy:type_name -> restante.v1.SentCopyPolicy
+	3,  // 12: restante.v1.UpdateAccountResponse.account:type_name -> restante.v1.Account
+	24, // 13: restante.v1.CreateAliasResponse.created:type_name -> restante.v1.Alias
+	24, // 14: restante.v1.ListAliasesResponse.aliases:type_name -> restante.v1.Alias
+	48, // 15: restante.v1.QueueEntry.accepted_at:type_name -> google.protobuf.Timestamp
+	49, // 16: restante.v1.QueueEntry.recipient:type_name -> restante.v1.SubmissionRecipient
+	31, // 17: restante.v1.ListQueueResponse.entries:type_name -> restante.v1.QueueEntry
+	48, // 18: restante.v1.TraceEvent.happened_at:type_name -> google.protobuf.Timestamp
+	50, // 19: restante.v1.TraceEvent.state:type_name -> restante.v1.RecipientState
+	48, // 20: restante.v1.MessageTrace.accepted_at:type_name -> google.protobuf.Timestamp
+	39, // 21: restante.v1.MessageTrace.events:type_name -> restante.v1.TraceEvent
+	40, // 22: restante.v1.TraceMessagesResponse.traces:type_name -> restante.v1.MessageTrace
+	4,  // 23: restante.v1.AdminService.CreateDomain:input_type -> restante.v1.CreateDomainRequest
+	6,  // 24: restante.v1.AdminService.ListDomains:input_type -> restante.v1.ListDomainsRequest
+	8,  // 25: restante.v1.AdminService.UpdateDomain:input_type -> restante.v1.UpdateDomainRequest
+	10, // 26: restante.v1.AdminService.DeleteDomain:input_type -> restante.v1.DeleteDomainRequest
+	12, // 27: restante.v1.AdminService.CreateAccount:input_type -> restante.v1.CreateAccountRequest
+	14, // 28: restante.v1.AdminService.GetAccount:input_type -> restante.v1.GetAccountRequest
+	16, // 29: restante.v1.AdminService.ListAccounts:input_type -> restante.v1.ListAccountsRequest
+	18, // 30: restante.v1.AdminService.UpdateAccount:input_type -> restante.v1.UpdateAccountRequest
+	20, // 31: restante.v1.AdminService.SetPassword:input_type -> restante.v1.SetPasswordRequest
+	22, // 32: restante.v1.AdminService.DeleteAccount:input_type -> restante.v1.DeleteAccountRequest
+	25, // 33: restante.v1.AdminService.CreateAlias:input_type -> restante.v1.CreateAliasRequest
+	27, // 34: restante.v1.AdminService.ListAliases:input_type -> restante.v1.ListAliasesRequest
+	29, // 35: restante.v1.AdminService.DeleteAlias:input_type -> restante.v1.DeleteAliasRequest
+	32, // 36: restante.v1.AdminService.ListQueue:input_type -> restante.v1.ListQueueRequest
+	34, // 37: restante.v1.AdminService.RetryQueued:input_type -> restante.v1.RetryQueuedRequest
+	36, // 38: restante.v1.AdminService.RemoveQueued:input_type -> restante.v1.RemoveQueuedRequest
+	38, // 39: restante.v1.AdminService.TraceMessages:input_type -> restante.v1.TraceMessagesRequest
+	42, // 40: restante.v1.AdminService.CheckStore:input_type -> restante.v1.CheckStoreRequest
+	44, // 41: restante.v1.AdminService.BackupStore:input_type -> restante.v1.BackupStoreRequest
+	46, // 42: restante.v1.AdminService.GetStatistics:input_type -> restante.v1.GetStatisticsRequest
+	5,  // 43: restante.v1.AdminService.CreateDomain:output_type -> restante.v1.CreateDomainResponse
+	7,  // 44: restante.v1.AdminService.ListDomains:output_type -> restante.v1.ListDomainsResponse
+	9,  // 45: restante.v1.AdminService.UpdateDomain:output_type -> restante.v1.UpdateDomainResponse
+	11, // 46: restante.v1.AdminService.DeleteDomain:output_type -> restante.v1.DeleteDomainResponse
+	13, // 47: restante.v1.AdminService.CreateAccount:output_type -> restante.v1.CreateAccountResponse
+	15, // 48: restante.v1.AdminService.GetAccount:output_type -> restante.v1.GetAccountResponse
+	17, // 49: restante.v1.AdminService.ListAccounts:output_type -> restante.v1.ListAccountsResponse
+	19, // 50: restante.v1.AdminService.UpdateAccount:output_type -> restante.v1.UpdateAccountResponse
+	21, // 51: restante.v1.AdminService.SetPassword:output_type -> restante.v1.SetPasswordResponse
+	23, // 52: restante.v1.AdminService.DeleteAccount:output_type -> restante.v1.DeleteAccountResponse
+	26, // 53: restante.v1.AdminService.CreateAlias:output_type -> restante.v1.CreateAliasResponse
+	28, // 54: restante.v1.AdminService.ListAliases:output_type -> restante.v1.ListAliasesResponse
+	30, // 55: restante.v1.AdminService.DeleteAlias:output_type -> restante.v1.DeleteAliasResponse
+	33, // 56: restante.v1.AdminService.ListQueue:output_type -> restante.v1.ListQueueResponse
+	35, // 57: restante.v1.AdminService.RetryQueued:output_type -> restante.v1.RetryQueuedResponse
+	37, // 58: restante.v1.AdminService.RemoveQueued:output_type -> restante.v1.RemoveQueuedResponse
+	41, // 59: restante.v1.AdminService.TraceMessages:output_type -> restante.v1.TraceMessagesResponse
+	43, // 60: restante.v1.AdminService.CheckStore:output_type -> restante.v1.CheckStoreResponse
+	45, // 61: restante.v1.AdminService.BackupStore:output_type -> restante.v1.BackupStoreResponse
+	47, // 62: restante.v1.AdminService.GetStatistics:output_type -> restante.v1.GetStatisticsResponse
+	43, // [43:63] is the sub-list for method output_type
+	23, // [23:43] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_admin_proto_init() }
@@ -3125,7 +3205,7 @@ func file_restante_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_admin_proto_rawDesc), len(file_restante_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,

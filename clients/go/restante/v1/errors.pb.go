@@ -117,8 +117,8 @@ const (
 	ErrorReason_ERROR_REASON_STORE_FULL ErrorReason = 61
 	// INVALID_ARGUMENT {limit_octets}. The message is larger than max_message_octets. Caused by clients.
 	ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE ErrorReason = 62
-	// INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (no From field, two
-	// From fields, an address that two readers could understand differently). Caused by clients.
+	// INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (two From fields, an
+	// address that two readers could understand differently): the problem names the field. Caused by clients.
 	ErrorReason_ERROR_REASON_INVALID_CONTENT ErrorReason = 63
 	// FAILED_PRECONDITION. Another session holds the maildrop. Caused by clients.
 	ErrorReason_ERROR_REASON_MAILDROP_IN_USE ErrorReason = 70
@@ -129,8 +129,8 @@ const (
 	// PERMISSION_DENIED {address}. The recipient's domain is not ours, and the sender may not relay. Caused by
 	// clients.
 	ErrorReason_ERROR_REASON_RELAY_DENIED ErrorReason = 81
-	// PERMISSION_DENIED {address, field}. The sender has no right to this address in the reverse-path, From or
-	// Sender. Caused by clients.
+	// PERMISSION_DENIED {address, field, problem}. The sender has no right to this address in the reverse-path, From,
+	// Sender, Resent-From or Resent-Sender, or in a name that stands before another address. Caused by clients.
 	ErrorReason_ERROR_REASON_SENDER_NOT_PERMITTED ErrorReason = 82
 	// INVALID_ARGUMENT {address, problem}. Not an address (RFC 5321 4.1.2). Caused by clients.
 	ErrorReason_ERROR_REASON_INVALID_ADDRESS ErrorReason = 83
@@ -138,7 +138,8 @@ const (
 	ErrorReason_ERROR_REASON_NO_RECIPIENTS ErrorReason = 84
 	// INVALID_ARGUMENT {limit}. More recipients than one message may have. Caused by clients.
 	ErrorReason_ERROR_REASON_TOO_MANY_RECIPIENTS ErrorReason = 85
-	// FAILED_PRECONDITION {hops}. The message has been round in a loop (RFC 5321 6.3). Caused by clients.
+	// FAILED_PRECONDITION {hops, problem}. The message has been round in a loop (RFC 5321 6.3): it has too many Received
+	// fields, or every recipient has had it. Caused by clients.
 	ErrorReason_ERROR_REASON_MAIL_LOOP ErrorReason = 86
 	// NOT_FOUND {submission_id}. No such submission of this account. Caused by clients.
 	ErrorReason_ERROR_REASON_SUBMISSION_NOT_FOUND ErrorReason = 87

@@ -162,8 +162,11 @@ type Session struct {
 	Address           string                 `protobuf:"bytes,7,opt,name=address,proto3" json:"address,omitempty"`                                               // The account's address, as it is spelled.
 	DisplayName       string                 `protobuf:"bytes,8,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`                    // The account's name, may be empty.
 	Scope             Scope                  `protobuf:"varint,9,opt,name=scope,proto3,enum=restante.v1.Scope" json:"scope,omitempty"`                           // What the session may be used for.
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// How long the token is good from this answer on. Renew by it, on a monotonic clock from the arrival of the answer:
+	// two machines' clocks may differ by minutes, so that expires_at is for people and logs.
+	LifetimeMilliseconds int64 `protobuf:"varint,10,opt,name=lifetime_milliseconds,json=lifetimeMilliseconds,proto3" json:"lifetime_milliseconds,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
@@ -257,6 +260,13 @@ func (x *Session) GetScope() Scope {
 		return x.Scope
 	}
 	return Scope_SCOPE_UNSPECIFIED
+}
+
+func (x *Session) GetLifetimeMilliseconds() int64 {
+	if x != nil {
+		return x.LifetimeMilliseconds
+	}
+	return 0
 }
 
 // AuthenticateRequest is one step.
@@ -832,7 +842,7 @@ const file_restante_v1_session_proto_rawDesc = "" +
 	"\x0eclient_address\x18\x01 \x01(\tR\rclientAddress\x12\x1a\n" +
 	"\blistener\x18\x02 \x01(\tR\blistener\x12\x10\n" +
 	"\x03tls\x18\x03 \x01(\bR\x03tls\x12\x1a\n" +
-	"\bloopback\x18\x04 \x01(\bR\bloopback\"\x8e\x03\n" +
+	"\bloopback\x18\x04 \x01(\bR\bloopback\"\xc7\x03\n" +
 	"\aSession\x12#\n" +
 	"\rsession_token\x18\x01 \x01(\fR\fsessionToken\x129\n" +
 	"\n" +
@@ -845,7 +855,9 @@ const file_restante_v1_session_proto_rawDesc = "" +
 	"mailbox_id\x18\x06 \x01(\x03B\x020\x01R\tmailboxId\x12\x18\n" +
 	"\aaddress\x18\a \x01(\tR\aaddress\x12!\n" +
 	"\fdisplay_name\x18\b \x01(\tR\vdisplayName\x12(\n" +
-	"\x05scope\x18\t \x01(\x0e2\x12.restante.v1.ScopeR\x05scope\"\xdb\x01\n" +
+	"\x05scope\x18\t \x01(\x0e2\x12.restante.v1.ScopeR\x05scope\x127\n" +
+	"\x15lifetime_milliseconds\x18\n" +
+	" \x01(\x03B\x020\x01R\x14lifetimeMilliseconds\"\xdb\x01\n" +
 	"\x13AuthenticateRequest\x12\x1c\n" +
 	"\tmechanism\x18\x01 \x01(\tR\tmechanism\x12\x1f\n" +
 	"\bresponse\x18\x02 \x01(\fH\x00R\bresponse\x88\x01\x01\x12\x1a\n" +

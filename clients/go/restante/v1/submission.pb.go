@@ -342,7 +342,7 @@ type SubmitMessageRequest struct {
 	//	*SubmitMessageRequest_MessageId
 	Source        isSubmitMessageRequest_Source `protobuf_oneof:"source"`
 	ReversePath   *string                       `protobuf:"bytes,6,opt,name=reverse_path,json=reversePath,proto3,oneof" json:"reverse_path,omitempty"` // Absent: the account's address; empty: the null path, for reports only.
-	Recipients    []*EnvelopeRecipient          `protobuf:"bytes,7,rep,name=recipients,proto3" json:"recipients,omitempty"`                            // Empty: all in To, Cc and Bcc.
+	Recipients    []*EnvelopeRecipient          `protobuf:"bytes,7,rep,name=recipients,proto3" json:"recipients,omitempty"`                            // Empty: all in To, Cc and Bcc; of a resent message, in Resent-To and so on.
 	Options       *EnvelopeOptions              `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`                                  // DSN and other parameters.
 	SendAt        *timestamppb.Timestamp        `protobuf:"bytes,9,opt,name=send_at,json=sendAt,proto3" json:"send_at,omitempty"`                      // Not before this time, at most 30 days ahead; absent: at once.
 	ViaSmtp       bool                          `protobuf:"varint,10,opt,name=via_smtp,json=viaSmtp,proto3" json:"via_smtp,omitempty"`                 // Gateways only: the message came by SMTP submission, which decides about the Sent copy.

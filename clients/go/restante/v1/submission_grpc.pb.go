@@ -32,11 +32,13 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-// before it answers.
+// before it answers; an address that stands in the name before another one counts as one of them. Of a message with
+// Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
+// ResendingPolicy says who may get it.
 type SubmissionServiceClient interface {
 	// Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-	// with the Sent copy as the account's setting says. Missing Date and Message-ID are added, Bcc is removed from
-	// what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
+	// with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
+	// added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
 	// RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
 	// MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
 	SubmitMessage(ctx context.Context, in *SubmitMessageRequest, opts ...grpc.CallOption) (*SubmitMessageResponse, error)
@@ -102,11 +104,13 @@ func (c *submissionServiceClient) ListSubmissions(ctx context.Context, in *ListS
 // for forward compatibility.
 //
 // SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-// before it answers.
+// before it answers; an address that stands in the name before another one counts as one of them. Of a message with
+// Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
+// ResendingPolicy says who may get it.
 type SubmissionServiceServer interface {
 	// Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-	// with the Sent copy as the account's setting says. Missing Date and Message-ID are added, Bcc is removed from
-	// what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
+	// with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
+	// added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
 	// RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
 	// MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
 	SubmitMessage(context.Context, *SubmitMessageRequest) (*SubmitMessageResponse, error)

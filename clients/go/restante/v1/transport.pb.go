@@ -9,6 +9,7 @@
 package restantev1
 
 import (
+	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -195,7 +196,7 @@ func (x *VerifyRecipientsResponse) GetVerdicts() []*RecipientVerdict {
 type RecipientVerdict struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Accepted bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"` // It would be accepted.
-	Reason   string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`      // ErrorInfo reason otherwise: RECIPIENT_NOT_FOUND, RELAY_DENIED, QUOTA_EXCEEDED,
+	Status   *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`      // Why not, otherwise: RECIPIENT_NOT_FOUND, RELAY_DENIED, QUOTA_EXCEEDED,
 	// INVALID_ADDRESS, STORE_FULL.
 	GoodForMilliseconds int32 `protobuf:"varint,3,opt,name=good_for_milliseconds,json=goodForMilliseconds,proto3" json:"good_for_milliseconds,omitempty"` // For so long a gateway may say the same of mail of any size and sender without
 	unknownFields       protoimpl.UnknownFields
@@ -239,11 +240,11 @@ func (x *RecipientVerdict) GetAccepted() bool {
 	return false
 }
 
-func (x *RecipientVerdict) GetReason() string {
+func (x *RecipientVerdict) GetStatus() *status.Status {
 	if x != nil {
-		return x.Reason
+		return x.Status
 	}
-	return ""
+	return nil
 }
 
 func (x *RecipientVerdict) GetGoodForMilliseconds() int32 {
@@ -485,8 +486,8 @@ type AcceptResponse struct {
 	AcceptanceId int64                  `protobuf:"varint,1,opt,name=acceptance_id,json=acceptanceId,proto3" json:"acceptance_id,omitempty"` // The acceptance.
 	Accepted     bool                   `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`                             // Taken, durably.
 	TransportId  int64                  `protobuf:"varint,3,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"`    // Its name in queue and trace, when taken.
-	Reason       string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`                                  // ErrorInfo reason otherwise, such as MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,
-	// RECIPIENT_NOT_FOUND, STORE_FULL, STORE_BUSY.
+	Status       *status.Status         `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`                                  // Why not, otherwise: such as MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP (also when
+	// every recipient has had it), RECIPIENT_NOT_FOUND, STORE_FULL, STORE_BUSY.
 	Draining      bool  `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`                                // With acceptance_id 0: finish here what has begun, begin the next on a new stream.
 	GrantedOctets int64 `protobuf:"varint,6,opt,name=granted_octets,json=grantedOctets,proto3" json:"granted_octets,omitempty"` // The acceptance may send so many chunk octets more; 1 MiB are granted at the start.
 	unknownFields protoimpl.UnknownFields
@@ -544,11 +545,11 @@ func (x *AcceptResponse) GetTransportId() int64 {
 	return 0
 }
 
-func (x *AcceptResponse) GetReason() string {
+func (x *AcceptResponse) GetStatus() *status.Status {
 	if x != nil {
-		return x.Reason
+		return x.Status
 	}
-	return ""
+	return nil
 }
 
 func (x *AcceptResponse) GetDraining() bool {
@@ -1028,7 +1029,7 @@ type RecipientOutcome struct {
 	Kind          OutcomeKind            `protobuf:"varint,2,opt,name=kind,proto3,enum=restante.v1.OutcomeKind" json:"kind,omitempty"`       // How it ended.
 	Status        string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`                                 // Enhanced status code (RFC 3463).
 	Diagnostic    string                 `protobuf:"bytes,4,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`                         // The other server's reply or what went wrong, at most 512 octets.
-	RemoteHost    string                 `protobuf:"bytes,5,opt,name=remote_host,json=remoteHost,proto3" json:"remote_host,omitempty"`       // Name of the server that answered; empty: none did.
+	RemoteHost    string                 `protobuf:"bytes,5,opt,name=remote_host,json=remoteHost,proto3" json:"remote_host,omitempty"`       // Name of the server whose reply the diagnostic is; empty: it is the relay's own finding.
 	DsnPassedOn   bool                   `protobuf:"varint,6,opt,name=dsn_passed_on,json=dsnPassedOn,proto3" json:"dsn_passed_on,omitempty"` // The other server offers DSN and was given NOTIFY and ORCPT.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1200,7 +1201,7 @@ var File_restante_v1_transport_proto protoreflect.FileDescriptor
 
 const file_restante_v1_transport_proto_rawDesc = "" +
 	"\n" +
-	"\x1brestante/v1/transport.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crestante/v1/submission.proto\"\xad\x01\n" +
+	"\x1brestante/v1/transport.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1crestante/v1/submission.proto\"\xad\x01\n" +
 	"\x17VerifyRecipientsRequest\x12!\n" +
 	"\freverse_path\x18\x01 \x01(\tR\vreversePath\x12#\n" +
 	"\rforward_paths\x18\x02 \x03(\tR\fforwardPaths\x12#\n" +
@@ -1208,10 +1209,10 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"sizeOctets\x12%\n" +
 	"\x0eclient_address\x18\x04 \x01(\tR\rclientAddress\"U\n" +
 	"\x18VerifyRecipientsResponse\x129\n" +
-	"\bverdicts\x18\x01 \x03(\v2\x1d.restante.v1.RecipientVerdictR\bverdicts\"z\n" +
+	"\bverdicts\x18\x01 \x03(\v2\x1d.restante.v1.RecipientVerdictR\bverdicts\"\x8e\x01\n" +
 	"\x10RecipientVerdict\x12\x1a\n" +
-	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\x122\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted\x12*\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x122\n" +
 	"\x15good_for_milliseconds\x18\x03 \x01(\x05R\x13goodForMilliseconds\"\xbf\x02\n" +
 	"\vAcceptBegin\x12\x1d\n" +
 	"\n" +
@@ -1232,12 +1233,12 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\x05chunk\x18\x03 \x01(\fH\x00R\x05chunk\x12\x18\n" +
 	"\x06commit\x18\x04 \x01(\bH\x00R\x06commit\x12\x16\n" +
 	"\x05abort\x18\x05 \x01(\bH\x00R\x05abortB\x06\n" +
-	"\x04step\"\xdb\x01\n" +
+	"\x04step\"\xef\x01\n" +
 	"\x0eAcceptResponse\x12'\n" +
 	"\racceptance_id\x18\x01 \x01(\x03B\x020\x01R\facceptanceId\x12\x1a\n" +
 	"\baccepted\x18\x02 \x01(\bR\baccepted\x12%\n" +
-	"\ftransport_id\x18\x03 \x01(\x03B\x020\x01R\vtransportId\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1a\n" +
+	"\ftransport_id\x18\x03 \x01(\x03B\x020\x01R\vtransportId\x12*\n" +
+	"\x06status\x18\x04 \x01(\v2\x12.google.rpc.StatusR\x06status\x12\x1a\n" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x12)\n" +
 	"\x0egranted_octets\x18\x06 \x01(\x03B\x020\x01R\rgrantedOctets\"Z\n" +
 	"\x14LeaseOutboundRequest\x12\x1d\n" +
@@ -1335,39 +1336,42 @@ var file_restante_v1_transport_proto_goTypes = []any{
 	(*RecipientOutcome)(nil),         // 15: restante.v1.RecipientOutcome
 	(*ReportOutcomeRequest)(nil),     // 16: restante.v1.ReportOutcomeRequest
 	(*ReportOutcomeResponse)(nil),    // 17: restante.v1.ReportOutcomeResponse
-	(*EnvelopeRecipient)(nil),        // 18: restante.v1.EnvelopeRecipient
-	(*EnvelopeOptions)(nil),          // 19: restante.v1.EnvelopeOptions
-	(*timestamppb.Timestamp)(nil),    // 20: google.protobuf.Timestamp
+	(*status.Status)(nil),            // 18: google.rpc.Status
+	(*EnvelopeRecipient)(nil),        // 19: restante.v1.EnvelopeRecipient
+	(*EnvelopeOptions)(nil),          // 20: restante.v1.EnvelopeOptions
+	(*timestamppb.Timestamp)(nil),    // 21: google.protobuf.Timestamp
 }
 var file_restante_v1_transport_proto_depIdxs = []int32{
 	3,  // 0: restante.v1.VerifyRecipientsResponse.verdicts:type_name -> restante.v1.RecipientVerdict
-	18, // 1: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
-	19, // 2: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
-	4,  // 3: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
-	18, // 4: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
-	19, // 5: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
-	8,  // 6: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
-	20, // 7: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
-	9,  // 8: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
-	0,  // 9: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
-	15, // 10: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
-	1,  // 11: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
-	5,  // 12: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
-	7,  // 13: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
-	11, // 14: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
-	13, // 15: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
-	16, // 16: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
-	2,  // 17: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
-	6,  // 18: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
-	10, // 19: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
-	12, // 20: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
-	14, // 21: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
-	17, // 22: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	18, // 1: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
+	19, // 2: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
+	20, // 3: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
+	4,  // 4: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
+	18, // 5: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
+	19, // 6: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
+	20, // 7: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
+	8,  // 8: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
+	21, // 9: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
+	9,  // 10: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
+	0,  // 11: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
+	15, // 12: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
+	1,  // 13: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
+	5,  // 14: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
+	7,  // 15: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
+	11, // 16: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
+	13, // 17: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
+	16, // 18: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
+	2,  // 19: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
+	6,  // 20: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
+	10, // 21: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
+	12, // 22: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
+	14, // 23: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
+	17, // 24: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
+	19, // [19:25] is the sub-list for method output_type
+	13, // [13:19] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_transport_proto_init() }

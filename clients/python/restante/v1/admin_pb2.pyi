@@ -21,6 +21,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ResendingPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResendingPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResendingPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESENDING_POLICY_UNSPECIFIED: _ResendingPolicy.ValueType  # 0
+    """Leave as it is; WITHIN_DOMAIN when new."""
+    RESENDING_POLICY_NEVER: _ResendingPolicy.ValueType  # 1
+    """Nobody: every author must be the sender."""
+    RESENDING_POLICY_WITHIN_DOMAIN: _ResendingPolicy.ValueType  # 2
+    """Addresses of the same domain."""
+    RESENDING_POLICY_ANYWHERE: _ResendingPolicy.ValueType  # 3
+    """Anybody. Other servers may refuse it, for its author's DMARC policy."""
+
+class ResendingPolicy(_ResendingPolicy, metaclass=_ResendingPolicyEnumTypeWrapper):
+    """ResendingPolicy is who may get mail that people of a domain resend: their own Resent-From above another's From
+    (RFC 5322 3.6.6).
+    """
+
+RESENDING_POLICY_UNSPECIFIED: ResendingPolicy.ValueType  # 0
+"""Leave as it is; WITHIN_DOMAIN when new."""
+RESENDING_POLICY_NEVER: ResendingPolicy.ValueType  # 1
+"""Nobody: every author must be the sender."""
+RESENDING_POLICY_WITHIN_DOMAIN: ResendingPolicy.ValueType  # 2
+"""Addresses of the same domain."""
+RESENDING_POLICY_ANYWHERE: ResendingPolicy.ValueType  # 3
+"""Anybody. Other servers may refuse it, for its author's DMARC policy."""
+Global___ResendingPolicy: _TypeAlias = ResendingPolicy  # noqa: Y015
+
 class _SentCopyPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -60,6 +90,7 @@ class Domain(_message.Message):
     CATCH_ALL_FIELD_NUMBER: _builtins.int
     ACCOUNT_COUNT_FIELD_NUMBER: _builtins.int
     ALIAS_COUNT_FIELD_NUMBER: _builtins.int
+    RESENDING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """In Unicode, as given."""
     ascii_name: _builtins.str
@@ -70,6 +101,8 @@ class Domain(_message.Message):
     """Accounts in it."""
     alias_count: _builtins.int
     """Aliases in it."""
+    resending: Global___ResendingPolicy.ValueType
+    """Whether its people may resend mail that others wrote."""
     def __init__(
         self,
         *,
@@ -78,10 +111,11 @@ class Domain(_message.Message):
         catch_all: _builtins.str = ...,
         account_count: _builtins.int = ...,
         alias_count: _builtins.int = ...,
+        resending: Global___ResendingPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "alias_count", b"alias_count", "ascii_name", b"ascii_name", "catch_all", b"catch_all", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "alias_count", b"alias_count", "ascii_name", b"ascii_name", "catch_all", b"catch_all", "name", b"name", "resending", b"resending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,19 +299,23 @@ class UpdateDomainRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     CATCH_ALL_FIELD_NUMBER: _builtins.int
+    RESENDING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The domain."""
     catch_all: _builtins.str
     """Absent: as it is; empty: none."""
+    resending: Global___ResendingPolicy.ValueType
+    """Whether its people may resend mail that others wrote."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         catch_all: _builtins.str | None = ...,
+        resending: Global___ResendingPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "catch_all", b"catch_all"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "catch_all", b"catch_all", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "catch_all", b"catch_all", "name", b"name", "resending", b"resending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__catch_all: _TypeAlias = _typing.Literal["catch_all"]  # noqa: Y015
     _WhichOneofArgType__catch_all: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all"]  # noqa: Y015

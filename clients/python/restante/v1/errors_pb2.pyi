@@ -111,8 +111,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 62
     """INVALID_ARGUMENT {limit_octets}. The message is larger than max_message_octets. Caused by clients."""
     ERROR_REASON_INVALID_CONTENT: _ErrorReason.ValueType  # 63
-    """INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (no From field, two
-    From fields, an address that two readers could understand differently). Caused by clients.
+    """INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (two From fields, an
+    address that two readers could understand differently): the problem names the field. Caused by clients.
     """
     ERROR_REASON_MAILDROP_IN_USE: _ErrorReason.ValueType  # 70
     """FAILED_PRECONDITION. Another session holds the maildrop. Caused by clients."""
@@ -125,8 +125,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     clients.
     """
     ERROR_REASON_SENDER_NOT_PERMITTED: _ErrorReason.ValueType  # 82
-    """PERMISSION_DENIED {address, field}. The sender has no right to this address in the reverse-path, From or
-    Sender. Caused by clients.
+    """PERMISSION_DENIED {address, field, problem}. The sender has no right to this address in the reverse-path, From,
+    Sender, Resent-From or Resent-Sender, or in a name that stands before another address. Caused by clients.
     """
     ERROR_REASON_INVALID_ADDRESS: _ErrorReason.ValueType  # 83
     """INVALID_ARGUMENT {address, problem}. Not an address (RFC 5321 4.1.2). Caused by clients."""
@@ -135,7 +135,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TOO_MANY_RECIPIENTS: _ErrorReason.ValueType  # 85
     """INVALID_ARGUMENT {limit}. More recipients than one message may have. Caused by clients."""
     ERROR_REASON_MAIL_LOOP: _ErrorReason.ValueType  # 86
-    """FAILED_PRECONDITION {hops}. The message has been round in a loop (RFC 5321 6.3). Caused by clients."""
+    """FAILED_PRECONDITION {hops, problem}. The message has been round in a loop (RFC 5321 6.3): it has too many Received
+    fields, or every recipient has had it. Caused by clients.
+    """
     ERROR_REASON_SUBMISSION_NOT_FOUND: _ErrorReason.ValueType  # 87
     """NOT_FOUND {submission_id}. No such submission of this account. Caused by clients."""
     ERROR_REASON_SUBMISSION_NOT_CANCELLABLE: _ErrorReason.ValueType  # 88
@@ -274,8 +276,8 @@ ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 61
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 62
 """INVALID_ARGUMENT {limit_octets}. The message is larger than max_message_octets. Caused by clients."""
 ERROR_REASON_INVALID_CONTENT: ErrorReason.ValueType  # 63
-"""INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (no From field, two
-From fields, an address that two readers could understand differently). Caused by clients.
+"""INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (two From fields, an
+address that two readers could understand differently): the problem names the field. Caused by clients.
 """
 ERROR_REASON_MAILDROP_IN_USE: ErrorReason.ValueType  # 70
 """FAILED_PRECONDITION. Another session holds the maildrop. Caused by clients."""
@@ -288,8 +290,8 @@ ERROR_REASON_RELAY_DENIED: ErrorReason.ValueType  # 81
 clients.
 """
 ERROR_REASON_SENDER_NOT_PERMITTED: ErrorReason.ValueType  # 82
-"""PERMISSION_DENIED {address, field}. The sender has no right to this address in the reverse-path, From or
-Sender. Caused by clients.
+"""PERMISSION_DENIED {address, field, problem}. The sender has no right to this address in the reverse-path, From,
+Sender, Resent-From or Resent-Sender, or in a name that stands before another address. Caused by clients.
 """
 ERROR_REASON_INVALID_ADDRESS: ErrorReason.ValueType  # 83
 """INVALID_ARGUMENT {address, problem}. Not an address (RFC 5321 4.1.2). Caused by clients."""
@@ -298,7 +300,9 @@ ERROR_REASON_NO_RECIPIENTS: ErrorReason.ValueType  # 84
 ERROR_REASON_TOO_MANY_RECIPIENTS: ErrorReason.ValueType  # 85
 """INVALID_ARGUMENT {limit}. More recipients than one message may have. Caused by clients."""
 ERROR_REASON_MAIL_LOOP: ErrorReason.ValueType  # 86
-"""FAILED_PRECONDITION {hops}. The message has been round in a loop (RFC 5321 6.3). Caused by clients."""
+"""FAILED_PRECONDITION {hops, problem}. The message has been round in a loop (RFC 5321 6.3): it has too many Received
+fields, or every recipient has had it. Caused by clients.
+"""
 ERROR_REASON_SUBMISSION_NOT_FOUND: ErrorReason.ValueType  # 87
 """NOT_FOUND {submission_id}. No such submission of this account. Caused by clients."""
 ERROR_REASON_SUBMISSION_NOT_CANCELLABLE: ErrorReason.ValueType  # 88

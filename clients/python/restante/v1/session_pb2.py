@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19restante/v1/session.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n\rClientContext\x12\x16\n\x0e\x63lient_address\x18\x01 \x01(\t\x12\x10\n\x08listener\x18\x02 \x01(\t\x12\x0b\n\x03tls\x18\x03 \x01(\x08\x12\x10\n\x08loopback\x18\x04 \x01(\x08\"\x9f\x02\n\x07Session\x12\x15\n\rsession_token\x18\x01 \x01(\x0c\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0frenewable_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\naccount_id\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x1e\n\x12\x63redential_version\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x16\n\nmailbox_id\x18\x06 \x01(\x03\x42\x02\x30\x01\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x08 \x01(\t\x12!\n\x05scope\x18\t \x01(\x0e\x32\x12.restante.v1.Scope\"\xad\x01\n\x13\x41uthenticateRequest\x12\x11\n\tmechanism\x18\x01 \x01(\t\x12\x15\n\x08response\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\x10\n\x08\x65xchange\x18\x03 \x01(\x0c\x12!\n\x05scope\x18\x04 \x01(\x0e\x32\x12.restante.v1.Scope\x12*\n\x06\x63lient\x18\x05 \x01(\x0b\x32\x1a.restante.v1.ClientContextB\x0b\n\t_response\"b\n\x14\x41uthenticateResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.restante.v1.Session\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x10\n\x08\x65xchange\x18\x03 \x01(\x0c\"\x15\n\x13RenewSessionRequest\"=\n\x14RenewSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.restante.v1.Session\"\x0f\n\rLogoffRequest\"\x10\n\x0eLogoffResponse\"\x13\n\x11GetSessionRequest\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.restante.v1.Session\"C\n\x15\x43hangePasswordRequest\x12\x14\n\x0cold_password\x18\x01 \x01(\t\x12\x14\n\x0cnew_password\x18\x02 \x01(\t\"?\n\x16\x43hangePasswordResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.restante.v1.Session\"B\n\x14GetMechanismsRequest\x12*\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x1a.restante.v1.ClientContext\"+\n\x15GetMechanismsResponse\x12\x12\n\nmechanisms\x18\x01 \x03(\t*d\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\r\n\tSCOPE_API\x10\x01\x12\x0e\n\nSCOPE_IMAP\x10\x02\x12\x0e\n\nSCOPE_POP3\x10\x03\x12\x15\n\x11SCOPE_SMTP_SUBMIT\x10\x04\x32\xff\x03\n\x0eSessionService\x12S\n\x0c\x41uthenticate\x12 .restante.v1.AuthenticateRequest\x1a!.restante.v1.AuthenticateResponse\x12S\n\x0cRenewSession\x12 .restante.v1.RenewSessionRequest\x1a!.restante.v1.RenewSessionResponse\x12\x41\n\x06Logoff\x12\x1a.restante.v1.LogoffRequest\x1a\x1b.restante.v1.LogoffResponse\x12M\n\nGetSession\x12\x1e.restante.v1.GetSessionRequest\x1a\x1f.restante.v1.GetSessionResponse\x12Y\n\x0e\x43hangePassword\x12\".restante.v1.ChangePasswordRequest\x1a#.restante.v1.ChangePasswordResponse\x12V\n\rGetMechanisms\x12!.restante.v1.GetMechanismsRequest\x1a\".restante.v1.GetMechanismsResponseB\x91\x01\n\x0eio.restante.v1B\x0cSessionProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19restante/v1/session.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n\rClientContext\x12\x16\n\x0e\x63lient_address\x18\x01 \x01(\t\x12\x10\n\x08listener\x18\x02 \x01(\t\x12\x0b\n\x03tls\x18\x03 \x01(\x08\x12\x10\n\x08loopback\x18\x04 \x01(\x08\"\xc2\x02\n\x07Session\x12\x15\n\rsession_token\x18\x01 \x01(\x0c\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0frenewable_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\naccount_id\x18\x04 \x01(\x03\x42\x02\x30\x01\x12\x1e\n\x12\x63redential_version\x18\x05 \x01(\x03\x42\x02\x30\x01\x12\x16\n\nmailbox_id\x18\x06 \x01(\x03\x42\x02\x30\x01\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x08 \x01(\t\x12!\n\x05scope\x18\t \x01(\x0e\x32\x12.restante.v1.Scope\x12!\n\x15lifetime_milliseconds\x18\n \x01(\x03\x42\x02\x30\x01\"\xad\x01\n\x13\x41uthenticateRequest\x12\x11\n\tmechanism\x18\x01 \x01(\t\x12\x15\n\x08response\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\x10\n\x08\x65xchange\x18\x03 \x01(\x0c\x12!\n\x05scope\x18\x04 \x01(\x0e\x32\x12.restante.v1.Scope\x12*\n\x06\x63lient\x18\x05 \x01(\x0b\x32\x1a.restante.v1.ClientContextB\x0b\n\t_response\"b\n\x14\x41uthenticateResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.restante.v1.Session\x12\x11\n\tchallenge\x18\x02 \x01(\x0c\x12\x10\n\x08\x65xchange\x18\x03 \x01(\x0c\"\x15\n\x13RenewSessionRequest\"=\n\x14RenewSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.restante.v1.Session\"\x0f\n\rLogoffRequest\"\x10\n\x0eLogoffResponse\"\x13\n\x11GetSessionRequest\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.restante.v1.Session\"C\n\x15\x43hangePasswordRequest\x12\x14\n\x0cold_password\x18\x01 \x01(\t\x12\x14\n\x0cnew_password\x18\x02 \x01(\t\"?\n\x16\x43hangePasswordResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.restante.v1.Session\"B\n\x14GetMechanismsRequest\x12*\n\x06\x63lient\x18\x01 \x01(\x0b\x32\x1a.restante.v1.ClientContext\"+\n\x15GetMechanismsResponse\x12\x12\n\nmechanisms\x18\x01 \x03(\t*d\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\r\n\tSCOPE_API\x10\x01\x12\x0e\n\nSCOPE_IMAP\x10\x02\x12\x0e\n\nSCOPE_POP3\x10\x03\x12\x15\n\x11SCOPE_SMTP_SUBMIT\x10\x04\x32\xff\x03\n\x0eSessionService\x12S\n\x0c\x41uthenticate\x12 .restante.v1.AuthenticateRequest\x1a!.restante.v1.AuthenticateResponse\x12S\n\x0cRenewSession\x12 .restante.v1.RenewSessionRequest\x1a!.restante.v1.RenewSessionResponse\x12\x41\n\x06Logoff\x12\x1a.restante.v1.LogoffRequest\x1a\x1b.restante.v1.LogoffResponse\x12M\n\nGetSession\x12\x1e.restante.v1.GetSessionRequest\x1a\x1f.restante.v1.GetSessionResponse\x12Y\n\x0e\x43hangePassword\x12\".restante.v1.ChangePasswordRequest\x1a#.restante.v1.ChangePasswordResponse\x12V\n\rGetMechanisms\x12!.restante.v1.GetMechanismsRequest\x1a\".restante.v1.GetMechanismsResponseB\x91\x01\n\x0eio.restante.v1B\x0cSessionProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,36 +39,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION'].fields_by_name['credential_version']._serialized_options = b'0\001'
   _globals['_SESSION'].fields_by_name['mailbox_id']._loaded_options = None
   _globals['_SESSION'].fields_by_name['mailbox_id']._serialized_options = b'0\001'
-  _globals['_SCOPE']._serialized_start=1181
-  _globals['_SCOPE']._serialized_end=1281
+  _globals['_SESSION'].fields_by_name['lifetime_milliseconds']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['lifetime_milliseconds']._serialized_options = b'0\001'
+  _globals['_SCOPE']._serialized_start=1216
+  _globals['_SCOPE']._serialized_end=1316
   _globals['_CLIENTCONTEXT']._serialized_start=75
   _globals['_CLIENTCONTEXT']._serialized_end=163
   _globals['_SESSION']._serialized_start=166
-  _globals['_SESSION']._serialized_end=453
-  _globals['_AUTHENTICATEREQUEST']._serialized_start=456
-  _globals['_AUTHENTICATEREQUEST']._serialized_end=629
-  _globals['_AUTHENTICATERESPONSE']._serialized_start=631
-  _globals['_AUTHENTICATERESPONSE']._serialized_end=729
-  _globals['_RENEWSESSIONREQUEST']._serialized_start=731
-  _globals['_RENEWSESSIONREQUEST']._serialized_end=752
-  _globals['_RENEWSESSIONRESPONSE']._serialized_start=754
-  _globals['_RENEWSESSIONRESPONSE']._serialized_end=815
-  _globals['_LOGOFFREQUEST']._serialized_start=817
-  _globals['_LOGOFFREQUEST']._serialized_end=832
-  _globals['_LOGOFFRESPONSE']._serialized_start=834
-  _globals['_LOGOFFRESPONSE']._serialized_end=850
-  _globals['_GETSESSIONREQUEST']._serialized_start=852
-  _globals['_GETSESSIONREQUEST']._serialized_end=871
-  _globals['_GETSESSIONRESPONSE']._serialized_start=873
-  _globals['_GETSESSIONRESPONSE']._serialized_end=932
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=934
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1001
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1003
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1066
-  _globals['_GETMECHANISMSREQUEST']._serialized_start=1068
-  _globals['_GETMECHANISMSREQUEST']._serialized_end=1134
-  _globals['_GETMECHANISMSRESPONSE']._serialized_start=1136
-  _globals['_GETMECHANISMSRESPONSE']._serialized_end=1179
-  _globals['_SESSIONSERVICE']._serialized_start=1284
-  _globals['_SESSIONSERVICE']._serialized_end=1795
+  _globals['_SESSION']._serialized_end=488
+  _globals['_AUTHENTICATEREQUEST']._serialized_start=491
+  _globals['_AUTHENTICATEREQUEST']._serialized_end=664
+  _globals['_AUTHENTICATERESPONSE']._serialized_start=666
+  _globals['_AUTHENTICATERESPONSE']._serialized_end=764
+  _globals['_RENEWSESSIONREQUEST']._serialized_start=766
+  _globals['_RENEWSESSIONREQUEST']._serialized_end=787
+  _globals['_RENEWSESSIONRESPONSE']._serialized_start=789
+  _globals['_RENEWSESSIONRESPONSE']._serialized_end=850
+  _globals['_LOGOFFREQUEST']._serialized_start=852
+  _globals['_LOGOFFREQUEST']._serialized_end=867
+  _globals['_LOGOFFRESPONSE']._serialized_start=869
+  _globals['_LOGOFFRESPONSE']._serialized_end=885
+  _globals['_GETSESSIONREQUEST']._serialized_start=887
+  _globals['_GETSESSIONREQUEST']._serialized_end=906
+  _globals['_GETSESSIONRESPONSE']._serialized_start=908
+  _globals['_GETSESSIONRESPONSE']._serialized_end=967
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=969
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1036
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1038
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1101
+  _globals['_GETMECHANISMSREQUEST']._serialized_start=1103
+  _globals['_GETMECHANISMSREQUEST']._serialized_end=1169
+  _globals['_GETMECHANISMSRESPONSE']._serialized_start=1171
+  _globals['_GETMECHANISMSRESPONSE']._serialized_end=1214
+  _globals['_SESSIONSERVICE']._serialized_start=1319
+  _globals['_SESSIONSERVICE']._serialized_end=1830
 # @@protoc_insertion_point(module_scope)

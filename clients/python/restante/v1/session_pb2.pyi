@@ -103,6 +103,7 @@ class Session(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
+    LIFETIME_MILLISECONDS_FIELD_NUMBER: _builtins.int
     session_token: _builtins.bytes
     """Opaque, at most 64 octets."""
     account_id: _builtins.int
@@ -117,6 +118,10 @@ class Session(_message.Message):
     """The account's name, may be empty."""
     scope: Global___Scope.ValueType
     """What the session may be used for."""
+    lifetime_milliseconds: _builtins.int
+    """How long the token is good from this answer on. Renew by it, on a monotonic clock from the arrival of the answer:
+    two machines' clocks may differ by minutes, so that expires_at is for people and logs.
+    """
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
         """When the token lapses; renew before."""
@@ -137,10 +142,11 @@ class Session(_message.Message):
         address: _builtins.str = ...,
         display_name: _builtins.str = ...,
         scope: Global___Scope.ValueType = ...,
+        lifetime_milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "renewable_until", b"renewable_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "credential_version", b"credential_version", "display_name", b"display_name", "expires_at", b"expires_at", "mailbox_id", b"mailbox_id", "renewable_until", b"renewable_until", "scope", b"scope", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "address", b"address", "credential_version", b"credential_version", "display_name", b"display_name", "expires_at", b"expires_at", "lifetime_milliseconds", b"lifetime_milliseconds", "mailbox_id", b"mailbox_id", "renewable_until", b"renewable_until", "scope", b"scope", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

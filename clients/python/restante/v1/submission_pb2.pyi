@@ -231,7 +231,7 @@ class SubmitMessageRequest(_message.Message):
 
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnvelopeRecipient]:
-        """Empty: all in To, Cc and Bcc."""
+        """Empty: all in To, Cc and Bcc; of a resent message, in Resent-To and so on."""
 
     @_builtins.property
     def options(self) -> Global___EnvelopeOptions:

@@ -28,7 +28,9 @@ GRPC_VERSION: str
 
 class SubmissionServiceStub:
     """SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-    before it answers.
+    before it answers; an address that stands in the name before another one counts as one of them. Of a message with
+    Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
+    ResendingPolicy says who may get it.
     """
 
     @_typing.overload
@@ -37,8 +39,8 @@ class SubmissionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SubmissionServiceAsyncStub: ...
     SubmitMessage: _grpc.UnaryUnaryMultiCallable[_submission_pb2.SubmitMessageRequest, _submission_pb2.SubmitMessageResponse]
     """Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-    with the Sent copy as the account's setting says. Missing Date and Message-ID are added, Bcc is removed from
-    what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
+    with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
+    added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
     RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
     MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
     """
@@ -54,14 +56,16 @@ class SubmissionServiceStub:
 @_typing.type_check_only
 class SubmissionServiceAsyncStub(SubmissionServiceStub):
     """SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-    before it answers.
+    before it answers; an address that stands in the name before another one counts as one of them. Of a message with
+    Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
+    ResendingPolicy says who may get it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitMessage: _aio.UnaryUnaryMultiCallable[_submission_pb2.SubmitMessageRequest, _submission_pb2.SubmitMessageResponse]  # type: ignore[assignment]
     """Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-    with the Sent copy as the account's setting says. Missing Date and Message-ID are added, Bcc is removed from
-    what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
+    with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
+    added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
     RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
     MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
     """
@@ -76,7 +80,9 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
 
 class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
     """SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-    before it answers.
+    before it answers; an address that stands in the name before another one counts as one of them. Of a message with
+    Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
+    ResendingPolicy says who may get it.
     """
 
     @_abc_1.abstractmethod
@@ -86,8 +92,8 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_submission_pb2.SubmitMessageResponse, _abc.Awaitable[_submission_pb2.SubmitMessageResponse]]:
         """Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-        with the Sent copy as the account's setting says. Missing Date and Message-ID are added, Bcc is removed from
-        what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
+        with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
+        added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
         RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
         MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
         """

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from restante.v1 import submission_pb2 as _submission_pb2
 import builtins as _builtins
 import sys
@@ -116,26 +117,28 @@ class RecipientVerdict(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCEPTED_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     GOOD_FOR_MILLISECONDS_FIELD_NUMBER: _builtins.int
     accepted: _builtins.bool
     """It would be accepted."""
-    reason: _builtins.str
-    """ErrorInfo reason otherwise: RECIPIENT_NOT_FOUND, RELAY_DENIED, QUOTA_EXCEEDED,"""
     good_for_milliseconds: _builtins.int
     """INVALID_ADDRESS, STORE_FULL.
     For so long a gateway may say the same of mail of any size and sender without
     """
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """Why not, otherwise: RECIPIENT_NOT_FOUND, RELAY_DENIED, QUOTA_EXCEEDED,"""
+
     def __init__(
         self,
         *,
         accepted: _builtins.bool = ...,
-        reason: _builtins.str = ...,
+        status: _status_pb2.Status | None = ...,
         good_for_milliseconds: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "good_for_milliseconds", b"good_for_milliseconds", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "good_for_milliseconds", b"good_for_milliseconds", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,7 +249,7 @@ class AcceptResponse(_message.Message):
     ACCEPTANCE_ID_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     TRANSPORT_ID_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     GRANTED_OCTETS_FIELD_NUMBER: _builtins.int
     acceptance_id: _builtins.int
@@ -255,27 +258,29 @@ class AcceptResponse(_message.Message):
     """Taken, durably."""
     transport_id: _builtins.int
     """Its name in queue and trace, when taken."""
-    reason: _builtins.str
-    """ErrorInfo reason otherwise, such as MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP,"""
     draining: _builtins.bool
-    """RECIPIENT_NOT_FOUND, STORE_FULL, STORE_BUSY.
+    """every recipient has had it), RECIPIENT_NOT_FOUND, STORE_FULL, STORE_BUSY.
     With acceptance_id 0: finish here what has begun, begin the next on a new stream.
     """
     granted_octets: _builtins.int
     """The acceptance may send so many chunk octets more; 1 MiB are granted at the start."""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """Why not, otherwise: such as MESSAGE_TOO_LARGE, INVALID_CONTENT, MAIL_LOOP (also when"""
+
     def __init__(
         self,
         *,
         acceptance_id: _builtins.int = ...,
         accepted: _builtins.bool = ...,
         transport_id: _builtins.int = ...,
-        reason: _builtins.str = ...,
+        status: _status_pb2.Status | None = ...,
         draining: _builtins.bool = ...,
         granted_octets: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance_id", b"acceptance_id", "accepted", b"accepted", "draining", b"draining", "granted_octets", b"granted_octets", "reason", b"reason", "transport_id", b"transport_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance_id", b"acceptance_id", "accepted", b"accepted", "draining", b"draining", "granted_octets", b"granted_octets", "status", b"status", "transport_id", b"transport_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -540,7 +545,7 @@ class RecipientOutcome(_message.Message):
     diagnostic: _builtins.str
     """The other server's reply or what went wrong, at most 512 octets."""
     remote_host: _builtins.str
-    """Name of the server that answered; empty: none did."""
+    """Name of the server whose reply the diagnostic is; empty: it is the relay's own finding."""
     dsn_passed_on: _builtins.bool
     """The other server offers DSN and was given NOTIFY and ORCPT."""
     def __init__(

@@ -15,10 +15,16 @@ from restante.v1.admin_pb2 import (
     DeleteDomainRequest,
     Domain,
     ListDomainsRequest,
+    ResendingPolicy,
     UpdateDomainRequest,
 )
 
-COLUMNS = ("name", "accounts", "aliases", "catch_all")
+COLUMNS = ("name", "accounts", "aliases", "catch_all", "resending")
+RESENDING = {
+    "never": ResendingPolicy.RESENDING_POLICY_NEVER,
+    "within-domain": ResendingPolicy.RESENDING_POLICY_WITHIN_DOMAIN,
+    "anywhere": ResendingPolicy.RESENDING_POLICY_ANYWHERE,
+}
 
 
 @click.group()
@@ -33,6 +39,7 @@ def _described(found: Domain) -> dict[str, Any]:
         "accounts": found.account_count,
         "aliases": found.alias_count,
         "catch_all": found.catch_all,
+        "resending": next((name for name, policy in RESENDING.items() if policy == found.resending), ""),
     }
 
 
@@ -68,17 +75,24 @@ async def _list(admin: Admin, form: str) -> None:
 
 @domain.command()
 @click.argument("name")
-@click.option("--catch-all", metavar="ADDRESS", required=True, help="Gets mail for unknown recipients; none: nobody.")
+@click.option("--catch-all", metavar="ADDRESS", help="Gets mail for unknown recipients; none: nobody.")
+@click.option("--resending", type=click.Choice(tuple(RESENDING)), help="Who may get mail of others that people resend.")
 @output_option
 @click.pass_obj
-def update(admin: Admin, name: str, catch_all: str, form: str) -> None:
+def update(admin: Admin, name: str, catch_all: str | None, resending: str | None, form: str) -> None:
     """Change settings of the domain NAME."""
-    run(_update(admin, name, "" if catch_all.lower() == "none" else catch_all, form))
+    if catch_all is None and resending is None:
+        raise click.UsageError("Nothing to change: give --catch-all or --resending.")
+    request = UpdateDomainRequest(name=name)
+    if catch_all is not None:
+        request.catch_all = "" if catch_all.lower() == "none" else catch_all
+    if resending is not None:
+        request.resending = RESENDING[resending]
+    run(_update(admin, request, form))
 
 
-async def _update(admin: Admin, name: str, catch_all: str, form: str) -> None:
+async def _update(admin: Admin, request: UpdateDomainRequest, form: str) -> None:
     async with admin.calls() as calls:
-        request = UpdateDomainRequest(name=name, catch_all=catch_all)
         changed = (await calls.execute(methods.UPDATE_DOMAIN, request)).domain
     show(form, COLUMNS, [_described(changed)])
 

@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.Column("ascii_name", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("catch_all", sa.Text(), nullable=True),
+        sa.Column("resending", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("domain_id", name=op.f("pk_domain")),
         sa.UniqueConstraint("ascii_name", name=op.f("uq_domain_ascii_name")),

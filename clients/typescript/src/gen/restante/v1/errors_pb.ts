@@ -290,8 +290,8 @@ export enum ErrorReason {
   MESSAGE_TOO_LARGE = 62,
 
   /**
-   * INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (no From field, two
-   * From fields, an address that two readers could understand differently). Caused by clients.
+   * INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (two From fields, an
+   * address that two readers could understand differently): the problem names the field. Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_INVALID_CONTENT = 63;
    */
@@ -327,8 +327,8 @@ export enum ErrorReason {
   RELAY_DENIED = 81,
 
   /**
-   * PERMISSION_DENIED {address, field}. The sender has no right to this address in the reverse-path, From or
-   * Sender. Caused by clients.
+   * PERMISSION_DENIED {address, field, problem}. The sender has no right to this address in the reverse-path, From,
+   * Sender, Resent-From or Resent-Sender, or in a name that stands before another address. Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_SENDER_NOT_PERMITTED = 82;
    */
@@ -356,7 +356,8 @@ export enum ErrorReason {
   TOO_MANY_RECIPIENTS = 85,
 
   /**
-   * FAILED_PRECONDITION {hops}. The message has been round in a loop (RFC 5321 6.3). Caused by clients.
+   * FAILED_PRECONDITION {hops, problem}. The message has been round in a loop (RFC 5321 6.3): it has too many Received
+   * fields, or every recipient has had it. Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_MAIL_LOOP = 86;
    */

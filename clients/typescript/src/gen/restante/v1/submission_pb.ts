@@ -158,7 +158,7 @@ export type SubmitMessageRequest = Message<"restante.v1.SubmitMessageRequest"> &
   reversePath?: string | undefined;
 
   /**
-   * Empty: all in To, Cc and Bcc.
+   * Empty: all in To, Cc and Bcc; of a resent message, in Resent-To and so on.
    *
    * @generated from field: repeated restante.v1.EnvelopeRecipient recipients = 7;
    */
@@ -647,15 +647,17 @@ export const DsnReturnSchema: GenEnum<DsnReturn> = /*@__PURE__*/
 
 /**
  * SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
- * before it answers.
+ * before it answers; an address that stands in the name before another one counts as one of them. Of a message with
+ * Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
+ * ResendingPolicy says who may get it.
  *
  * @generated from service restante.v1.SubmissionService
  */
 export const SubmissionService: GenService<{
   /**
    * Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-   * with the Sent copy as the account's setting says. Missing Date and Message-ID are added, Bcc is removed from
-   * what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
+   * with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
+   * added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
    * RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
    * MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
    *
