@@ -246,8 +246,10 @@ class CoreProcess:
         self._background.append(asyncio.create_task(loop(), name=name))
 
     async def _refresh(self) -> None:
-        for ended in await self.core.directory.sessions.refresh():
+        refreshed = await self.core.directory.sessions.refresh()
+        for ended in refreshed.ended:
             self.core.notifier.sessions_ended(ended.account_id, ended.credential_version)
+        self.core.guards.revoked(refreshed.revoked)
 
     async def _tidy(self) -> None:
         from restante_server.store import upkeep

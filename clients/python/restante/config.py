@@ -61,7 +61,7 @@ class Store:
 
     url: str = ""  # sqlite:///PATH or postgresql://...; empty: store.db in the data directory
     contents: str = ""  # directory of large contents; empty: contents/ in the data directory
-    backups: str = ""  # directory of what `up` copies before a migration; empty: backups/ in the data directory
+    backups: str = ""  # root of backups by `up` and by administrators' sessions; empty: backups/ in the data directory
     inline_octets: int = 65_536  # contents up to this size lie in the database
     reserve_octets: int = 1 << 30  # with less free space, no new mail
     write_lanes: int = 4  # transactions that write at once (PostgreSQL)
@@ -216,7 +216,7 @@ class Config:
 
     @property
     def backups_directory(self) -> Path:
-        """Where a store is copied to before it is migrated."""
+        """Where a store is copied to before it is migrated, and when the session of an administrator asks for it."""
         return Path(self.store.backups) if self.store.backups else self.directory / "backups"
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from restante_server.api.followed import ChangeNumbers, Read
+from restante_server.api.guards import Guards
 from restante_server.db.engine import Database
 from restante_server.db.marks import DIRECTORY, IN_DOUBT
 from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
@@ -37,6 +38,7 @@ class Core:
     notifier: Notifier
     authenticator: Authenticator
     dispatcher: Dispatcher = field(init=False)  # made with the core in hand
+    guards: Guards = field(init=False)
     recipients: KnownRecipients = field(init=False)
     collector: Collector = field(init=False)
     numbers: ChangeNumbers = field(init=False)
@@ -50,6 +52,8 @@ class Core:
         self.numbers = ChangeNumbers(self._begin_read, alone=self.db.alone)
         self.db.when_committed(IN_DOUBT, self.numbers.forget)
         self.notifier.on_commit(self.numbers.note)
+        self.guards = Guards(self.directory.sessions)
+        self.notifier.on_sessions_ended(self.guards.sessions_ended)
 
     def _begin_read(self, read: Callable[[], Read]) -> asyncio.Future[Any]:
         return self.dispatcher.begin_read(read)  # which does not exist yet when this is handed out

@@ -74,10 +74,12 @@ class Authenticator:
         return await self.session(bearer_token(authorization), stream)
 
     async def session(self, token: bytes, stream: Caller, client_address: str = "") -> Caller:
-        """The session of a token that came on a stream: its own caller when there is no token.
+        """The session of a token that came on a stream; without one, the stream's own session or identity.
 
-        `client_address` counts only from a process with an identity: others cannot speak for somebody else.
+        Either session is looked at anew: it may have ended since the stream began. `client_address` counts only from a
+        process with an identity: others cannot speak for somebody else.
         """
+        token = token or stream.token
         address = client_address if stream.identity and client_address else stream.client_address
         if not token:
             return replace(stream, client_address=address) if address != stream.client_address else stream
@@ -99,12 +101,6 @@ class Authenticator:
             token=token,
             expires_at=session.token.expires_at,
         )
-
-    def is_over(self, caller: Caller) -> bool:
-        """Whether the session of a caller is known to have been ended since: logged off, changed or disabled."""
-        if not caller.account_id:
-            return False
-        return self._sessions.is_over(caller.account_id, caller.credential_version, caller.session_id)
 
 
 def bearer_token(authorization: str) -> bytes:

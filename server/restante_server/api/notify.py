@@ -43,7 +43,7 @@ class Notifier:
         self._db = db
         self._watched: dict[int, set[Watched]] = {}
         self._known: dict[int, int] = {}  # mailbox: the highest change number told
-        self._endings: set[Callable[[SessionsEnded], None]] = set()
+        self._endings: dict[Callable[[SessionsEnded], None], None] = {}  # in the order in which they are told
         self._on_commit: list[Callable[[Mapping[int, Touched]], None]] = []
 
     def watch(self, mailbox_id: int, hint: Hint) -> Watched:
@@ -104,8 +104,8 @@ class Notifier:
 
     def on_sessions_ended(self, told: Callable[[SessionsEnded], None]) -> Callable[[], None]:
         """Be told of ended sessions; returns how to stop."""
-        self._endings.add(told)
-        return partial(self._endings.discard, told)
+        self._endings[told] = None
+        return partial(self._endings.pop, told, None)
 
     def sessions_ended(self, account_id: int, credential_version: int, token: bytes = b"") -> None:
         """Sessions of an account below a credential version, or the one of a token, are over."""

@@ -68,6 +68,7 @@ class Streaming:
     rule: Rule
     run: Callable[..., Any]
     own_end: bool = False  # it ends by itself when the session of its caller does
+    ends_with_token: bool = False  # it does not go on when the session is renewed
 
 
 UNARY: dict[str, Handler] = {}  # by field of Operation.request
@@ -152,16 +153,19 @@ def direct(
 Streamer = TypeVar("Streamer", bound=Callable[..., AsyncIterator[Any] | Awaitable[Any]])
 
 
-def stream(service: str, name: str, *, rule: Rule, own_end: bool = False) -> Callable[[Streamer], Streamer]:
+def stream(
+    service: str, name: str, *, rule: Rule, own_end: bool = False, ends_with_token: bool = False
+) -> Callable[[Streamer], Streamer]:
     """A streaming RPC, such as `stream("FolderService", "OpenFolder", rule=...)`.
 
-    When the session of its caller is ended the stream is too, with SESSION_REVOKED; `own_end`: it sees to that itself.
+    When the session of its caller ends the stream does too, with SESSION_REVOKED or SESSION_EXPIRED; `own_end`: it sees
+    to that itself. `ends_with_token`: also when the session has been renewed before its token was past its time.
     """
 
     def decorate(run: Streamer) -> Streamer:
         if (service, name) in STREAMS:
             raise ValueError(f"{service}/{name} has two handlers")
-        STREAMS[service, name] = Streaming(service, name, rule, run, own_end)
+        STREAMS[service, name] = Streaming(service, name, rule, run, own_end, ends_with_token)
         return run
 
     return decorate

@@ -16,7 +16,7 @@ from google.protobuf import symbol_database
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from restante.errors import InvalidArgument, RestanteError, SessionRevoked, to_status
+from restante.errors import InvalidArgument, RestanteError, to_status
 from restante.v1 import (
     admin_pb2,
     batch_pb2,
@@ -185,14 +185,15 @@ class ApiServer:
 
     def _many(self, streaming: Streaming, mutual_tls: bool) -> Callable[..., Any]:
         async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            guarded = _Stream(self, streaming, context, mutual_tls)
             async with (
-                _Stream(self, streaming, context, mutual_tls) as call,
+                guarded as call,
                 contextlib.aclosing(streaming.run(call, requests)) as responses,
             ):
                 async for response in responses:
-                    if not streaming.own_end and self._authenticator.is_over(call.caller):
-                        raise SessionRevoked
+                    guarded.sending()
                     yield response
+                    guarded.sent()
 
         return serve
 
@@ -274,6 +275,9 @@ class _Stream:
         self._path = f"/restante.v1.{streaming.service}/{streaming.name}"
         self._caller = Caller()
         self._began = time.perf_counter()
+        self._task: asyncio.Task[Any] | None = None  # that works for the client now; None: it sends, or has ended
+        self._over: RestanteError | None = None  # why the stream must end
+        self._release: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Any:
         try:
@@ -284,11 +288,38 @@ class _Stream:
             known = translate(error, self._path)
             self._server._observer.finished(self._path, self._caller, known.reason, self._began)
             await _abort(self._context, known)
+        if not self._streaming.own_end:
+            end, with_token = self._session_over, self._streaming.ends_with_token
+            self._release = self._server._dispatcher.core.guards.hold(self._caller, end, with_token=with_token)
+        self._task = asyncio.current_task()
         remaining = self._context.time_remaining()
         moment = time.monotonic() + remaining if remaining is not None else float("inf")
         return self._server._dispatcher.call(self._caller, moment)
 
+    def sending(self) -> None:
+        """A response goes out, and is waited for until the client takes it. Raises why the stream must end."""
+        if self._over is not None:
+            raise self._over
+        self._task = None
+
+    def sent(self) -> None:
+        """The client has room for another. Raises why the stream must end."""
+        if self._over is not None:
+            raise self._over
+        self._task = asyncio.current_task()
+
+    def _session_over(self, why: RestanteError) -> None:
+        """Interrupt the work. gRPC's sending cannot be: then nothing follows the response that is on its way."""
+        self._over = why
+        if self._task is not None:
+            self._task.cancel()
+
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._release()
+        task, self._task = self._task, None
+        if isinstance(error, asyncio.CancelledError) and self._over is not None and task is not None:
+            task.uncancel()
+            error = self._over
         known = translate(error, self._path) if isinstance(error, Exception) else None
         outcome = known.reason if known is not None else "OK" if error is None else "CANCELLED"
         self._server._observer.finished(self._path, self._caller, outcome, self._began)

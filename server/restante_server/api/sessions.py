@@ -83,6 +83,7 @@ async def renew_session(call: Call, request: RenewSessionRequest) -> RenewSessio
     """A fresh token, everything checked again."""
     sessions = call.core.directory.sessions
     issued = await sessions.renew(await _own_session(call), call.now)
+    call.core.guards.renewed(call.caller.session_id, issued.expires_at)
     return RenewSessionResponse(session=_issued(issued, call.now))
 
 

@@ -12,10 +12,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from restante.errors import CursorInvalid, FolderNotFound, SessionExpired, SessionRevoked
+from restante.errors import CursorInvalid, FolderNotFound
 from restante.v1 import sync_pb2 as v1
 from restante.v1.message_pb2 import MessageColumn
-from restante.v1.sync_pb2 import ResetReason, SessionsEnded
+from restante.v1.sync_pb2 import ResetReason
 from restante_server.api import access, convert, message_rows
 from restante_server.api.caller import Call
 from restante_server.api.message_rows import Ask, Batch
@@ -48,38 +48,28 @@ class _Hints:
     def __init__(self, call: Call, mailbox_id: int, folder_id: int) -> None:
         self._call, self._folder_id = call, folder_id
         self._new = asyncio.Event()
-        self._draining = self._over = False
+        self._draining = False
         self.quiet = False  # the last wait ended without anything new
         self._watched = call.core.notifier.watch(mailbox_id, self._hint)
         self._stop_draining = call.core.on_drain(self._drain)
-        self._stop_endings = call.core.notifier.on_sessions_ended(self._sessions_ended)
 
     async def wait(self, seconds: float) -> bool:
-        """Until there is something new, or so long. False: the core is going away.
-
-        Raises SessionRevoked, and SessionExpired as soon as the token of the call is past its time.
-        """
+        """Until there is something new, or so long. False: the core is going away."""
         self.quiet = False
-        left = self._call.caller.expires_at / 1_000_000 - time.time()
         try:
-            async with asyncio.timeout(min(seconds, left)):
+            async with asyncio.timeout(seconds):
                 await self._new.wait()
         except TimeoutError:
             self.quiet = True  # the round that follows finds nothing and tells so
-        if self._over:
-            raise SessionRevoked
-        if not self._draining and time.time() >= self._call.caller.expires_at / 1_000_000:
-            raise SessionExpired
         return not self._draining
 
     def taken(self) -> None:
         """What comes from now on is new."""
-        if not (self._draining or self._over):
+        if not self._draining:
             self._new.clear()
 
     def close(self) -> None:
         self._stop_draining()
-        self._stop_endings()
         self._call.core.notifier.forget(self._watched)
 
     def _hint(self, _change_number: int, folder_ids: frozenset[int], _answered: bool, _deltas: Deltas) -> None:
@@ -90,17 +80,8 @@ class _Hints:
         self._draining = True
         self._new.set()
 
-    def _sessions_ended(self, ended: SessionsEnded) -> None:
-        """A follower that nothing is told would find out only when something is."""
-        caller = self._call.caller
-        if caller.account_id == ended.account_id and (
-            caller.credential_version < ended.credential_version or self._call.core.authenticator.is_over(caller)
-        ):
-            self._over = True
-            self._new.set()
 
-
-@stream("SyncService", "SyncMailbox", rule=access.MAIL_SESSION)
+@stream("SyncService", "SyncMailbox", rule=access.MAIL_SESSION, ends_with_token=True)
 async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncIterator[v1.SyncMailboxResponse]:
     """See SyncService.SyncMailbox. When the core drains, the stream ends after a checkpoint."""
     mailbox_id, folder_id = call.mailbox_id(request.mailbox_id), request.folder_id

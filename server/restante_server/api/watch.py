@@ -7,9 +7,8 @@ read; one to a mailbox is given its change number. A watcher that does not keep 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +16,6 @@ from restante.errors import (
     InvalidArgument,
     LimitExceeded,
     RestanteError,
-    SessionExpired,
     SessionRevoked,
     StoreBusy,
     to_status,
@@ -49,6 +47,10 @@ MAX_SUBSCRIPTIONS = 1_000  # of one user's stream
 MAX_GATEWAY_SUBSCRIPTIONS = 100_000  # of a gateway's stream, which carries many users
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(eq=False, slots=True)
 class _Subscription:
     id: int
@@ -61,7 +63,7 @@ class _Subscription:
     again: bool = False
     waiting: asyncio.TimerHandle | None = None  # until what is in no haste is told
     held: FolderDelta | None = None  # what is to be told then; None: it must be read
-    expiry: asyncio.TimerHandle | None = None  # of the session's token
+    release: Callable[[], None] = _nothing  # what guards its session
 
 
 class Watcher:
@@ -76,7 +78,10 @@ class Watcher:
         self._wake = asyncio.Event()
         self._ended = False
         self._problem: RestanteError | None = None  # why the stream ends, once the rest has been told
-        self._stop_endings = call.core.notifier.on_sessions_ended(self._sessions_ended)
+        self._release = call.core.guards.hold(call.caller, self._session_over, with_token=True)
+        self._stop_endings = (
+            call.core.notifier.on_sessions_ended(self._sessions_ended) if call.caller.identity else None
+        )
 
     async def take(self, requests: AsyncIterator[WatchRequest]) -> None:
         """Subscribe and unsubscribe as asked, until the client has no more to ask."""
@@ -122,10 +127,7 @@ class Watcher:
         )
         subscription.watched = core.notifier.watch(mailbox_id, partial(self._hint, subscription))
         self._subscriptions[subscription.id] = subscription
-        left = caller.expires_at / 1_000_000 - time.time()
-        subscription.expiry = asyncio.get_running_loop().call_later(
-            left, self._end_subscription, subscription, SessionExpired()
-        )
+        subscription.release = core.guards.hold(caller, partial(self._end_subscription, subscription), with_token=True)
         self._tell(WatchResponse(subscription_id=subscription.id, subscribed=subscription.since))
         self._read(subscription)  # what came between the client's reading and this subscription
 
@@ -151,7 +153,9 @@ class Watcher:
     def close(self) -> None:
         """Forget all subscriptions."""
         self._ended = True
-        self._stop_endings()
+        self._release()
+        if self._stop_endings is not None:
+            self._stop_endings()
         for subscription_id in list(self._subscriptions):
             self._drop(subscription_id)
 
@@ -161,8 +165,7 @@ class Watcher:
             return
         if subscription.watched is not None:
             self._call.core.notifier.forget(subscription.watched)
-        if subscription.expiry is not None:
-            subscription.expiry.cancel()
+        subscription.release()
 
     def _hint(
         self,
@@ -174,9 +177,6 @@ class Watcher:
     ) -> None:
         if change_number <= subscription.since or self._subscriptions.get(subscription.id) is not subscription:
             return  # told already; or dropped by what the same commit told a neighbour
-        if self._call.core.authenticator.is_over(subscription.caller):
-            self._end_subscription(subscription, SessionRevoked())  # logged off at another core, which tells nobody
-            return
         if not subscription.folder_id:
             subscription.since = change_number
             notice = MailboxChanged(change_number=change_number, folder_ids=sorted(folder_ids))
@@ -270,27 +270,23 @@ class Watcher:
         self._tell(WatchResponse(subscription_id=subscription.id, reset_reason=reason))
 
     def _sessions_ended(self, ended: SessionsEnded) -> None:
-        """A session that is over is told nothing more, whatever its client does."""
-        for subscription in list(self._subscriptions.values()):
-            if self._is_over(subscription.caller, ended):
-                self._end_subscription(subscription, SessionRevoked())
+        """A gateway has more of a session than its subscriptions."""
+        self._tell(WatchResponse(sessions_ended=ended))
+
+    def _session_over(self, why: RestanteError) -> None:
+        """The stream's own session is over, or its token. Harmless to repeat."""
+        if self._problem is not None:
+            return
         caller = self._call.caller
-        if caller.identity:
-            self._tell(WatchResponse(sessions_ended=ended))
-        if self._is_over(caller, ended):
-            self._end(SessionRevoked(), WatchResponse(sessions_ended=ended))
+        ended = SessionsEnded(account_id=caller.account_id, session_token=caller.token)
+        self._end(why, *([WatchResponse(sessions_ended=ended)] if isinstance(why, SessionRevoked) else ()))
 
     def _end_subscription(self, subscription: _Subscription, why: RestanteError) -> None:
-        """Its session is over, or its token; with those of the stream itself the stream is."""
+        """Its session is over, or its token: it is told nothing more, whatever its client does."""
         self._drop(subscription.id)
         self._tell(WatchResponse(subscription_id=subscription.id, rejected=to_status(why)))
-        if subscription.caller is self._call.caller:
-            self._end(why)
-
-    def _is_over(self, caller: Caller, ended: SessionsEnded) -> bool:
-        if caller.account_id != ended.account_id:
-            return False
-        return caller.credential_version < ended.credential_version or self._call.core.authenticator.is_over(caller)
+        if subscription.caller.token == self._call.caller.token:
+            self._session_over(why)
 
     def _end(self, problem: RestanteError, *last: WatchResponse) -> None:
         """End the stream. What waits to be taken stays untold, but for `last`."""

@@ -27,6 +27,14 @@ class OpenSession:
 
 
 @dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a look at the database has brought."""
+
+    ended: tuple[Ended, ...]  # accounts whose sessions may have ended, some of them again and again for a minute
+    revoked: frozenset[int]  # sessions that other cores have logged off since the look before
+
+
+@dataclass(frozen=True, slots=True)
 class Issued:
     """A token for a client. Times are microseconds."""
 
@@ -170,17 +178,15 @@ class Sessions:
         """The session was logged off. To be called after the commit, with what `states.revoke` returned."""
         self._revoked[session_id] = until
 
-    async def refresh(self) -> tuple[Ended, ...]:
-        """Take over what other cores have changed, keys included; to be called every second or two.
-
-        Returns the accounts whose sessions may have ended, some of them again and again for a minute.
-        """
+    async def refresh(self) -> Refreshed:
+        """Take over what other cores have changed, keys included; to be called every second or two."""
         since, lifetime = self._looked_at, self._settings.token_seconds
         changes, ring = await self._db.read(lambda tx: (states.look(tx, since, lifetime), sealing.load(tx)))
+        revoked = frozenset(changes.revoked.keys() - self._revoked.keys())
         self._apply(changes)
         self._keys.replace(ring)
         self._may_look_for_keys = True
-        return changes.ended
+        return Refreshed(changes.ended, revoked)
 
     def _apply(self, changes: Changes) -> None:
         if changes.looked_at - self._looked_at > states.CHANGES_KEPT_SECONDS * SECOND // 2:

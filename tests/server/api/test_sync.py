@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection, insert, select
 
-from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, RestanteError, SessionRevoked
+from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, RestanteError
 from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import ResetReason, SyncMailboxRequest, SyncMailboxResponse
 from restante_server.api import message_rows, sync
@@ -296,26 +296,6 @@ async def test_following_ends_with_the_core(box: Box) -> None:
     with pytest.raises(StopAsyncIteration):
         await asyncio.wait_for(anext(stream), 5)
     assert not told
-
-
-@pytest.mark.parametrize("logged_off", [False, True])
-async def test_following_ends_with_the_session(box: Box, logged_off: bool) -> None:
-    over = False
-    copy, call = Copy(), call_of(box, authenticator=SimpleNamespace(is_over=lambda caller: over))
-    stream = aiter(copy.stream(call, follow=True))
-    while not copy.cursor:
-        copy.take(await anext(stream))
-    ending = asyncio.ensure_future(anext(stream))
-    await asyncio.sleep(0.02)
-    call.core.notifier.sessions_ended(2, 9)  # somebody else's
-    call.core.notifier.sessions_ended(1, 0)  # another of the account's
-    await asyncio.sleep(0.02)
-    assert not ending.done()
-    over = logged_off
-    call.core.notifier.sessions_ended(1, 0 if logged_off else 1)
-    with pytest.raises(SessionRevoked):
-        await asyncio.wait_for(ending, 5)
-    assert not call.core.notifier._endings
 
 
 async def test_kinds_of_removal_are_told_apart(box: Box) -> None:

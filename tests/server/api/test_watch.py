@@ -497,6 +497,7 @@ async def test_a_session_logged_off_at_another_core_hears_of_no_more_mail(core: 
     while (notice := await gateway.read()).HasField("sessions_ended"):
         pass  # what the administrator changed lately is told again for a while
     assert reason(notice) == "SESSION_REVOKED"
+    assert (await native.read()).HasField("sessions_ended")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await native.read()
     assert isinstance(errors.from_rpc_error(caught.value), errors.SessionRevoked)

@@ -2551,8 +2551,10 @@ func (x *CheckStoreResponse) GetFinished() bool {
 
 // BackupStoreRequest names the target.
 type BackupStoreRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Directory     string                 `protobuf:"bytes,1,opt,name=directory,proto3" json:"directory,omitempty"` // Absolute path on the core's machine; absent or empty there.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absolute path on the core's machine, without "..": absent or empty there. A session's lies below `store.backups` of
+	// the core's configuration, symbolic links followed.
+	Directory     string `protobuf:"bytes,1,opt,name=directory,proto3" json:"directory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

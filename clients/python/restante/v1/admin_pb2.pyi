@@ -1330,7 +1330,9 @@ class BackupStoreRequest(_message.Message):
 
     DIRECTORY_FIELD_NUMBER: _builtins.int
     directory: _builtins.str
-    """Absolute path on the core's machine; absent or empty there."""
+    """Absolute path on the core's machine, without "..": absent or empty there. A session's lies below `store.backups` of
+    the core's configuration, symbolic links followed.
+    """
     def __init__(
         self,
         *,

@@ -1373,7 +1373,8 @@ export const CheckStoreResponseSchema: GenMessage<CheckStoreResponse> = /*@__PUR
  */
 export type BackupStoreRequest = Message<"restante.v1.BackupStoreRequest"> & {
   /**
-   * Absolute path on the core's machine; absent or empty there.
+   * Absolute path on the core's machine, without "..": absent or empty there. A session's lies below `store.backups` of
+   * the core's configuration, symbolic links followed.
    *
    * @generated from field: string directory = 1;
    */
