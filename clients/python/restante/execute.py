@@ -36,6 +36,15 @@ OpenStream = Callable[[bool], grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteR
 
 
 @dataclass(eq=False, slots=True)
+class Followed:
+    """A folder that a client keeps a view of: the answers to its operations tell how far that must be."""
+
+    mailbox_id: int  # 0: the session's own
+    folder_id: int
+    change_number: int = 0  # the highest that was told; 0: none was
+
+
+@dataclass(eq=False, slots=True)
 class _Lane:
     """The operations of one session, in order; without a token: of anybody, in no order."""
 
@@ -172,10 +181,12 @@ class Multiplexer:
         client_address: str = "",
         timeout: float = 30.0,
         independent: bool = False,
+        followed: Followed | None = None,
     ) -> Response:
         """The response to one operation. Raises the class of its reason; after `timeout` seconds DeadlineExceeded.
 
-        A request above MAX_BATCH_OCTETS is InvalidArgument and not sent.
+        A request above MAX_BATCH_OCTETS is InvalidArgument and not sent. `followed` is told its folder's change number,
+        whatever becomes of the operation, if the core can tell.
         """
         if timeout <= 0:
             raise errors.DeadlineExceeded
@@ -188,6 +199,9 @@ class Multiplexer:
             timeout_milliseconds=max(1, int(timeout * 1_000)),
             independent=independent,
         )
+        if followed is not None:
+            operation.followed_mailbox_id = followed.mailbox_id
+            operation.followed_folder_id = followed.folder_id
         getattr(operation, method.field).CopyFrom(request)
         loop = asyncio.get_running_loop()
         octets = operation.ByteSize()
@@ -212,6 +226,8 @@ class Multiplexer:
             raise
         finally:
             alarm.cancel()
+        if followed is not None:
+            followed.change_number = max(followed.change_number, result.followed_change_number)
         if result.HasField("status"):
             raise errors.from_status(result.status)
         response: Any = getattr(result, method.field)

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from restante import streams
 from restante.accept import AcceptStream
-from restante.execute import Multiplexer
+from restante.execute import Followed, Multiplexer
 from restante.methods import Method, Request, Response
 from restante.target import Target
 from restante.v1 import (
@@ -105,10 +105,17 @@ class CoreLink:
         client_address: str = "",
         timeout: float = 30.0,
         independent: bool = False,
+        followed: Followed | None = None,
     ) -> Response:
         """Run one operation on the shared Execute stream. See Multiplexer.execute."""
         return await self._operations.execute(
-            method, request, session=session, client_address=client_address, timeout=timeout, independent=independent
+            method,
+            request,
+            session=session,
+            client_address=client_address,
+            timeout=timeout,
+            independent=independent,
+            followed=followed,
         )
 
     def open_folder(

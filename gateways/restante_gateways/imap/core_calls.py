@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from restante import errors
+from restante.execute import Followed
 from restante.link import CoreLink
 from restante.methods import Method, Request, Response
 from restante.v1 import content_pb2, folder_pb2, message_pb2, methods
@@ -23,17 +24,22 @@ _MOST_TARGETS: Final = 100  # names kept
 class CoreCalls:
     """The part of a session that speaks to the core."""
 
-    __slots__ = ("_link", "connection", "identity")
+    __slots__ = ("_link", "connection", "followed", "identity")
 
     def __init__(self, link: CoreLink, connection: Connection) -> None:
         self._link, self.connection = link, connection
         self.identity: Identity | None = None  # whose session it is, after login
+        self.followed: Followed | None = None  # the selected folder, as answers to the command under way tell of it
 
     async def call(self, method: Method[Request, Response], request: Request) -> Response:
         """One operation of this session. Raises restante.errors."""
         assert self.identity is not None
         return await self._link.execute(
-            method, request, session=self.identity.token, client_address=self.identity.client_address
+            method,
+            request,
+            session=self.identity.token,
+            client_address=self.identity.client_address,
+            followed=self.followed,
         )
 
     def token(self) -> bytes:

@@ -18,7 +18,7 @@ from restante_gateways.net.connection import ConnectionLost
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-_VIEW_FACTS: Final = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
+VIEW_FACTS: Final = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
 _COLUMNS: Final = {
     FetchFact.INTERNALDATE: message_pb2.MESSAGE_COLUMN_RECEIVED_AT,
     FetchFact.SIZE: message_pb2.MESSAGE_COLUMN_SIZE,
@@ -46,7 +46,7 @@ async def fetch(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> 
     What was removed, though the client was not told yet, is read by its message id, wherever it is now: RFC 2180 4.1.2.
     Raises Lapsed when the core has nothing of it any more.
     """
-    if _VIEW_FACTS.issuperset(items):
+    if VIEW_FACTS.issuperset(items):
         await _fetch_from_view(s, spans, items)
         return
     sections = [item for item in items if isinstance(item, FetchSection)]

@@ -145,10 +145,11 @@ class FolderView:
         self.change_number = change_number
         return True
 
-    def add(self, uid: int, message_id: int, flags: Flags, change_number: int) -> bool:
+    def add(self, uid: int, message_id: int, flags: Flags, change_number: int, since: int) -> bool:
         """Put in a message that a session here has just added, ahead of the changes that will tell of it.
 
-        False, with nothing changed, when others may lie between: they come first.
+        `since` is the change number that the folder had before. False, with nothing changed, when other messages may
+        lie between: they come first.
         """
         if uid != self.uid_next or change_number <= self.change_number:
             return self.position(uid) is not None
@@ -156,6 +157,8 @@ class FolderView:
         self.message_ids.append(message_id)
         self.states.append(self.table.index(int(flags.system), flags.keywords))
         self.change_numbers.append(change_number)
+        if since == self.change_number:  # nothing else lies between
+            self.change_number = change_number
         self.uid_next = uid + 1
         self._unseen = (-1, None)
         return True

@@ -17,10 +17,11 @@ import structlog
 from restante import errors
 from restante.link import CoreLink
 from restante.methods import Method, Request, Response
-from restante.v1 import folder_pb2, mailbox_pb2, methods, sync_pb2
+from restante.v1 import folder_pb2, mailbox_pb2, message_pb2, methods, sync_pb2
 from restante.v1.types_pb2 import CommitToken, FolderChanges
 from restante.watch import Watching
 from restante_gateways.imap.folder_view import FolderView, Gap
+from restante_gateways.imap.freshness import Freshness
 from restante_gateways.imap.values import Flags
 
 log = structlog.get_logger("imap")
@@ -30,7 +31,7 @@ _KEPT_VIEWS: Final = 2_000
 _LINGER_SECONDS: Final = 10.0  # a folder stays watched after its last session has closed it
 _CLAIM_SECONDS: Final = 3.0  # claims of recent messages are gathered for so long
 _RETRY_SECONDS: Final = 1.0  # between two attempts to catch up
-_PATIENCE_SECONDS: Final = 0.1  # for the watch to bring what a command of ours has committed
+_PATIENCE_SECONDS: Final = 0.1  # for the watch to bring much that a command of ours has committed
 
 
 class Caller(Protocol):
@@ -61,9 +62,16 @@ class OpenFolder:
     """One folder: its view, who has it open, and what keeps it current."""
 
     def __init__(
-        self, link: CoreLink, mailbox_id: int, view: FolderView, epoch: int, on_new_epoch: Callable[[], None]
+        self,
+        link: CoreLink,
+        freshness: Freshness,
+        mailbox_id: int,
+        view: FolderView,
+        epoch: int,
+        on_new_epoch: Callable[[], None],
     ) -> None:
         """`epoch` is the one under which the view was read; `on_new_epoch` is told when the core is at another."""
+        self._freshness = freshness
         self.view, self.mailbox_id, self.epoch = view, mailbox_id, epoch
         self._on_new_epoch = on_new_epoch
         self.sessions: set[Caller] = set()
@@ -133,17 +141,37 @@ class OpenFolder:
             self._changed()
         return True
 
-    def add(self, uid: int, message_id: int, flags: Flags, change_number: int) -> bool:
+    def add(self, added: message_pb2.AppendMessageResponse, flags: Flags) -> bool:
         """A message that a session here has added; False when the view must be told by the core."""
-        count = len(self.view)
-        if not self.view.add(uid, message_id, flags, change_number):
+        count, number = len(self.view), added.commit.change_number
+        if not self.view.add(added.uid, added.message_id, flags, number, added.since_change_number):
             return False
         if len(self.view) > count:
             self._changed()
         return True
 
-    async def reached(self, caller: Caller, change_number: int) -> None:
-        """Wait until the view has a commit: by the watch, or, when that takes long, by asking."""
+    async def newest(self, caller: Caller) -> int:
+        """How far the view must be to have all that was acknowledged to anyone before this was called.
+
+        Raises what calls raise; FolderNotFound and EpochChanged after the view was lost for everyone.
+        """
+        try:
+            reached = await self._freshness.ask(caller.token(), *self.key)
+        except errors.FolderNotFound:
+            self._deleted()
+            raise
+        if reached.epoch != self.epoch:
+            self._restored()
+            raise errors.EpochChanged(epoch=reached.epoch)
+        return reached.change_number
+
+    async def reach(self, caller: Caller, change_number: int) -> None:
+        """See that the view has a commit. Mostly the watch has brought it; what it has not is read at once."""
+        if self.view.change_number < change_number:
+            await self.refresh(caller, at_least=change_number)
+
+    async def await_commit(self, caller: Caller, change_number: int) -> None:
+        """Wait until the watch has brought a large commit of our own, which would be dear to read twice."""
         if self.view.change_number >= change_number:
             return
         arrived = asyncio.get_running_loop().create_future()
@@ -157,7 +185,10 @@ class OpenFolder:
             self._waiting = [entry for entry in self._waiting if entry[1] is not arrived]
 
     async def refresh(self, caller: Caller, at_least: int = 0) -> None:
-        """Read what changed since the view's change number, unless it reached `at_least` while others read."""
+        """Read what changed since the view's change number, unless it reached `at_least` while others read.
+
+        Raises what calls raise; FolderNotFound and EpochChanged after the view was lost for everyone.
+        """
         async with self._refreshing:
             if at_least and self.view.change_number >= at_least:
                 return
@@ -172,13 +203,20 @@ class OpenFolder:
                 self.absorb(answer.changes)
             except (errors.ResultTooLarge, errors.CursorInvalid):
                 await self._reload(caller)
+            except errors.FolderNotFound:
+                self._deleted()
+                raise
             except errors.EpochChanged:
                 self._restored()
                 raise
 
     async def _reload(self, caller: Caller) -> None:
         """Compare the view with a fresh snapshot: for what is too much for one answer, or too long ago."""
-        folder, batches = await read_snapshot(caller, self.mailbox_id, self.view.folder_id)
+        try:
+            folder, batches = await read_snapshot(caller, self.mailbox_id, self.view.folder_id)
+        except errors.FolderNotFound:
+            self._deleted()
+            raise
         if folder.uid_validity != self.view.uid_validity:
             self.lose("The folder was made anew; please log in again.")
             raise errors.FolderNotFound(folder_id=self.view.folder_id)
@@ -226,11 +264,14 @@ class OpenFolder:
 
     def _reset(self, reason: sync_pb2.ResetReason.ValueType) -> None:
         if reason == sync_pb2.RESET_REASON_FOLDER_GONE:
-            self.lose("The folder was deleted.")
+            self._deleted()
         elif reason == sync_pb2.RESET_REASON_EPOCH_CHANGED:
             self._restored()
         else:
             self._later(self._watch_again())
+
+    def _deleted(self) -> None:
+        self.lose("The folder was deleted.")
 
     def _restored(self) -> None:
         self._on_new_epoch()
@@ -258,7 +299,6 @@ class OpenFolder:
         try:
             await self.refresh(caller, at_least)
         except errors.FolderNotFound:
-            self.lose("The folder was deleted.")
             return False
         except errors.RestanteError as error:
             log.info("view not refreshed", reason=error.reason or "unknown")
@@ -288,7 +328,7 @@ class OpenFolders:
     """All open and kept folders of the process."""
 
     def __init__(self, link: CoreLink) -> None:
-        self._link = link
+        self._link, self._freshness = link, Freshness(link)
         self._folders: dict[tuple[int, int], OpenFolder] = {}
         self._kept: OrderedDict[tuple[int, int], int] = OrderedDict()  # those nobody has open, and their messages
         self._kept_messages = 0
@@ -344,7 +384,7 @@ class OpenFolders:
         for rows in batches:
             view.load(rows)
         view.note_folder(folder.uid_next, folder.recent_uid)
-        return OpenFolder(self._link, key[0], view, epoch, self._forget_epoch)
+        return OpenFolder(self._link, self._freshness, key[0], view, epoch, self._forget_epoch)
 
     def _forget_epoch(self) -> None:
         self.epoch = 0

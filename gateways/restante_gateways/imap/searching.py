@@ -46,15 +46,25 @@ _SCOPES = {TextScope.BODY: search_pb2.TEXT_FIELD_BODY, TextScope.TEXT: search_pb
 
 async def search(s: Session, key: SearchKey) -> list[Span]:
     """Positions of the messages that match, ascending. A sequence number that does not exist matches nothing."""
-    view = s.view
     keys = key.keys if isinstance(key, SearchAnd) else (key,)
+    local, remote = [part for part in keys if is_local(part)], [part for part in keys if not is_local(part)]
+    if not remote:
+        await s.catch_up()
+    known = s.view.folder.change_number
+    found = await _search(s, local, remote)
+    if remote and any(map(_may_change, local)):
+        await s.catch_up()
+        if s.was_behind(known):
+            found = await _search(s, local, remote)
+    return found
+
+
+async def _search(s: Session, local: list[SearchKey], remote: list[SearchKey]) -> list[Span]:
+    """Search the messages that match the local keys for the others."""
+    view = s.view
     found = everything = view.still_there([(0, view.count)] if view.count else [])
-    remote: list[SearchKey] = []
-    for part in keys:
-        if is_local(part):
-            found = sets.intersect(found, evaluate(view, part))
-        else:
-            remote.append(part)
+    for part in local:
+        found = sets.intersect(found, evaluate(view, part))
     if not remote or not found:
         return found
     restrictions = [restriction(view, part) for part in remote]
@@ -69,6 +79,11 @@ async def search(s: Session, key: SearchKey) -> list[Span]:
     )
     hits = sets.positions(view.uids, view.count, ((run.first, run.last) for run in answer.uids))
     return sets.intersect(found, hits)
+
+
+def _may_change(key: SearchKey) -> bool:
+    """Whether others may change what a local key matches: not the numbers, nor what is recent to a session."""
+    return not isinstance(key, SearchMessages | SearchRecent)
 
 
 def is_local(key: SearchKey) -> bool:

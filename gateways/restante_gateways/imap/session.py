@@ -7,7 +7,10 @@ import time
 from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from restante import errors
+from restante.execute import Followed
 from restante.v1 import folder_pb2, message_pb2, methods, session_pb2, types_pb2
 from restante_gateways import sasl
 from restante_gateways.imap import authenticating, framing, table
@@ -36,6 +39,8 @@ from restante_gateways.net.connection import (
 
 if TYPE_CHECKING:
     from restante_gateways.imap.gateway import ImapGateway
+
+log = structlog.get_logger("imap")
 
 _BEFORE_LOGIN_SECONDS: Final = 60.0
 _MAX_LOGIN_TRIES: Final = 3
@@ -197,15 +202,17 @@ class Session(CoreCalls):
     async def _carry_out(self, entry: Entry, work: Awaitable[Status]) -> None:
         """Run a command, tell what may be told, then answer with its tag."""
         started = time.perf_counter()
+        self._follow()
         try:
             status = await work
         except Refusal as refusal:
             status = refusal.status
         except errors.RestanteError as error:
-            status = status_of(error)
-            if ends_session(error) and self.identity is not None:
-                self._over = "Your session is over; please log in again."
+            status = self._failed(error)
+            if self.followed is not None and not self.followed.change_number:
+                self.followed = None  # the core has not answered this: it is not asked more
         if entry.tells and self._view is not None:
+            await self.catch_up_if_possible()
             uid = entry.name.startswith("UID ")
             await self.write_blocks(self._view.tell(may_expunge=not entry.holds_numbers, with_uid=uid))
         self.write(status.encode(self.tag))
@@ -218,6 +225,12 @@ class Session(CoreCalls):
         self._commands += 1
         if self._commands % _YIELD_COMMANDS == 0:
             await asyncio.sleep(0)  # pipelined commands that need no call would keep all others waiting
+
+    def _failed(self, error: errors.RestanteError) -> Status:
+        """What a command is answered with that the core refused; the session may be over with it."""
+        if ends_session(error) and self.identity is not None:
+            self._over = "Your session is over; please log in again."
+        return status_of(error)
 
     def _leave(self) -> None:
         self._pushing = False
@@ -375,6 +388,7 @@ class Session(CoreCalls):
         assert self.identity is not None
         opened = await self._gateway.folders.open(self, self.identity.mailbox_id, folder)
         self._opened = opened
+        self._follow()
         view = SessionView(opened.view, read_only)
         view.claim_recent(folder.recent_uid)
         opened.claim_soon(self)
@@ -389,7 +403,7 @@ class Session(CoreCalls):
 
     def deselect(self) -> None:
         """Close the selected folder, if there is one."""
-        opened, self._opened, self._view = self._opened, None, None
+        opened, self._opened, self._view, self.followed = self._opened, None, None, None
         if opened is not None:
             self._gateway.folders.close(opened, self)
         if self.state is State.SELECTED:
@@ -417,8 +431,13 @@ class Session(CoreCalls):
         many = sum(stop - first for first, stop in spans) > _MAX_CHANGES_IN_ANSWER
         return None if many else self.view.folder.change_number
 
-    def any_deleted(self) -> bool:
-        """Whether a message of the folder is marked deleted."""
+    async def any_deleted(self) -> bool:
+        """Whether a message of the folder is marked deleted, by whomever."""
+        if not self._knows_deleted():
+            await self.catch_up()
+        return self._knows_deleted()
+
+    def _knows_deleted(self) -> bool:
         return self.view.folder.any_in(lambda flags: SystemFlag.DELETED in flags.system)
 
     async def absorb(self, changes: types_pb2.FolderChanges, commit: types_pb2.CommitToken) -> None:
@@ -428,25 +447,50 @@ class Session(CoreCalls):
         if changes.folder_id and self._opened.absorb(changes):
             self.view.amend(changes)
             return
-        await self._opened.reached(self, commit.change_number)  # too many for an answer: the watch brings them
+        await self._opened.await_commit(self, commit.change_number)  # too many for an answer: the watch brings them
 
     async def reached(self, folder_id: int, change_number: int) -> None:
-        """Wait until the view of a folder, where it is the selected one, has a commit."""
+        """See that the view of a folder, where it is the selected one, has a commit."""
         if self._opened is not None and self.has_selected(folder_id) and change_number:
-            await self._opened.reached(self, change_number)
+            await self._opened.reach(self, change_number)
 
     async def added(self, folder_id: int, message: message_pb2.AppendMessageResponse, flags: Flags) -> None:
         """A message of this session's was added: where its folder is the selected one, the view gets it now."""
         if self._opened is None or not self.has_selected(folder_id):
             return
-        number = message.commit.change_number
-        if not self._opened.add(message.uid, message.message_id, flags, number):
-            await self._opened.reached(self, number)
+        if not self._opened.add(message, flags):
+            await self._opened.reach(self, message.commit.change_number)
 
-    async def refresh(self) -> None:
-        """Bring the selected folder's view up to date with the core."""
-        assert self._opened is not None
-        await self._opened.refresh(self)
+    # --- being current ---
+
+    def _follow(self) -> None:
+        """From here on, what answers tell of the selected folder is as of now or later."""
+        opened = self._opened
+        self.followed = None if opened is None else Followed(opened.mailbox_id, opened.view.folder_id)
+
+    async def catch_up(self) -> None:
+        """See that the view has all that was acknowledged to anyone before the command under way was read.
+
+        The answer to any operation of the command has told how far that is; without one the core is asked.
+        """
+        opened, followed = self._opened, self.followed
+        if opened is None or followed is None:
+            return
+        if not followed.change_number:
+            followed.change_number = await opened.newest(self)
+        await opened.reach(self, followed.change_number)
+
+    async def catch_up_if_possible(self) -> None:
+        """The same for who may not fail (RFC 9051 6.1.2: NOOP always succeeds): what is known is told then."""
+        try:
+            await self.catch_up()
+        except errors.RestanteError as error:
+            self._failed(error)
+            log.info("view not current", reason=error.reason or "unknown")
+
+    def was_behind(self, change_number: int) -> bool:
+        """Whether a view with this number lacked what was acknowledged before, as answers to this command have told."""
+        return self.followed is not None and self.followed.change_number > change_number
 
     # --- being told ---
 
@@ -456,8 +500,9 @@ class Session(CoreCalls):
         self.folder_changed()
 
     def end_pushing(self) -> None:
-        """IDLE ends."""
+        """IDLE ends, and what comes after is as of now."""
         self._pushing = False
+        self._follow()
 
     def folder_changed(self) -> None:
         """The view has changed. In IDLE the client is told at once, unless it has not taken what it was told before."""

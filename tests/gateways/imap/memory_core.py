@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf.message import Message as Protobuf
 
 from restante import errors
+from restante.execute import Followed
 from restante.methods import Method, Request, Response
 from restante.v1 import content_pb2, folder_pb2, mailbox_pb2, message_pb2, search_pb2, session_pb2, sync_pb2
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
@@ -231,11 +232,19 @@ class MemoryCore:
         return watcher
 
     async def execute(
-        self, method: Method[Request, Response], request: Request, *, session: bytes = b"", **_: object
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        session: bytes = b"",
+        followed: Followed | None = None,
+        **_: object,
     ) -> Response:
         self.calls.append(method.name)
         self.fail(method.name)
         await asyncio.sleep(0)
+        if followed is not None and (folder := self.tokens[session].folders.get(followed.folder_id)) is not None:
+            followed.change_number = max(followed.change_number, folder.change_number)  # as the operation comes
         request_id = getattr(request, "request_id", b"")
         if request_id and request_id in self.answered:
             return self.answered[request_id]  # type: ignore[return-value]
@@ -456,6 +465,20 @@ class MemoryCore:
         folder = self.by_id(account, request.folder_id)
         return folder_pb2.ReadFolderChangesResponse(changes=self.changes(folder, request.since_change_number))
 
+    def get_change_numbers(self, _: Account | None, request: folder_pb2.GetChangeNumbersRequest) -> Protobuf:
+        answer = folder_pb2.GetChangeNumbersResponse(epoch=self.epoch)
+        for index, wanted in enumerate(request.folders):
+            try:
+                if wanted.session_token not in self.tokens:
+                    raise errors.SessionRevoked
+                answer.change_numbers.append(
+                    self.by_id(self.tokens[wanted.session_token], wanted.folder_id).change_number
+                )
+            except errors.RestanteError as error:
+                answer.change_numbers.append(0)
+                answer.refused.append(folder_pb2.RefusedFolder(index=index, status=errors.to_status(error)))
+        return answer
+
     # --- messages ---
 
     def select(self, account: Account, wanted: MessageSet) -> list[Stored]:
@@ -508,6 +531,7 @@ class MemoryCore:
         if account.quota_octets is not None and len(content) > account.quota_octets:
             raise errors.QuotaExceeded
         at = request.received_at.seconds if request.HasField("received_at") else 1_704_067_200
+        since = folder.change_number
         stored = self._add(
             account, folder, content, request.flags, request.keywords, at, request.received_offset_minutes
         )
@@ -518,6 +542,7 @@ class MemoryCore:
             size_octets=len(stored.content),
             commit=self.commit(account),
             folder_id=folder.folder_id,
+            since_change_number=since,
         )
 
     def update_messages(self, account: Account, request: message_pb2.UpdateMessagesRequest) -> Protobuf:

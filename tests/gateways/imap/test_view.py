@@ -97,7 +97,7 @@ def test_a_gap_changes_nothing() -> None:
 def test_an_own_message_may_come_before_the_changes_that_tell_of_it() -> None:
     view = folder(1, 2)
     session = SessionView(view, False)
-    assert view.add(3, 30, Flags(SystemFlag.SEEN, ("Work",)), 105)
+    assert view.add(3, 30, Flags(SystemFlag.SEEN, ("Work",)), 105, 0)
     assert told(session)[0] == b"* 3 EXISTS" and view.change_number == 100
     view.apply(changes(view, [(2, SEEN), (3, SEEN, ("Work",))], number=105))
     assert list(view.uids) == [1, 2, 3]
@@ -106,10 +106,22 @@ def test_an_own_message_may_come_before_the_changes_that_tell_of_it() -> None:
         b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work \\*)] These flags last.",
         b"* 2 FETCH (FLAGS (\\Seen))",
     ]
-    assert view.add(3, 30, Flags(SystemFlag.SEEN), 105)  # told of already
-    assert not view.add(5, 50, Flags(), 107)  # number 4 may be on its way
+    assert view.add(3, 30, Flags(SystemFlag.SEEN), 105, 0)  # told of already
+    assert not view.add(5, 50, Flags(), 107, 0)  # number 4 may be on its way
     view.apply(changes(view, gone=[3], number=106))
-    assert not view.add(3, 30, Flags(SystemFlag.SEEN), 105)  # come and gone
+    assert not view.add(3, 30, Flags(SystemFlag.SEEN), 105, 0)  # come and gone
+
+
+def test_an_own_message_that_nothing_lies_before_makes_the_view_current() -> None:
+    view = folder(1, 2)
+    session = SessionView(view, False)
+    assert view.add(3, 30, Flags(), 105, since=100)
+    assert view.change_number == 105
+    assert view.add(4, 40, Flags(), 108, since=107)  # somebody changed flags between
+    assert view.change_number == 105
+    assert told(session)[0] == b"* 4 EXISTS"
+    view.apply(changes(view, [(1, SEEN), (4, 0)], number=108))
+    assert view.change_number == 108 and told(session) == [b"* 1 FETCH (FLAGS (\\Seen))"]
 
 
 def test_vanished_uids_may_be_any() -> None:
@@ -165,7 +177,7 @@ def test_a_view_is_compared_with_a_snapshot_read_in_pieces() -> None:
     view = folder(1, 2, 3, 4, 5, 6)
     session = SessionView(view, False)
     view.apply(changes(view, gone=[5]))
-    assert view.add(7, 70, Flags(), 103)
+    assert view.add(7, 70, Flags(), 103, 0)
     rows = pieces_of_a_large_folder(view)
     del rows[1].uids[1], rows[1].message_ids[1], rows[1].flags[1], rows[1].change_numbers[1], rows[1].keyword_sets[1]
     assert view.apply_snapshot(rows, 102)
@@ -189,7 +201,7 @@ def test_what_was_added_since_the_snapshot_was_read_stays() -> None:
     view = folder(1, 2, 3)
     session = SessionView(view, read_only=False)
     snapshot = changes(view, [(1, 0), (3, 0)], number=140)
-    assert view.add(4, 40, Flags(), 141)  # its answer was here before the snapshot
+    assert view.add(4, 40, Flags(), 141, 0)  # its answer was here before the snapshot
     assert told(session)[0] == b"* 4 EXISTS"
     assert view.apply_snapshot([snapshot], 140)
     assert list(view.uids) == [1, 3, 4]
@@ -202,11 +214,11 @@ def test_a_claim_of_messages_still_to_come_makes_no_gap() -> None:
     view = folder(1, 2)
     session = SessionView(view, False)
     view.note_claim(4)  # the core has number 3 already
-    assert not view.add(4, 40, Flags(), 102)  # number 3 comes first
+    assert not view.add(4, 40, Flags(), 102, 0)  # number 3 comes first
     view.apply(changes(view, [(3, 0)]))
     assert list(view.uids) == [1, 2, 3]
     assert told(session) == [b"* 3 EXISTS", b"* 1 RECENT"]  # claimed for this process, and first told here
-    assert view.add(4, 40, Flags(), 102)
+    assert view.add(4, 40, Flags(), 102, 0)
 
 
 def test_keywords_compare_without_letter_case_and_keep_their_first_spelling() -> None:

@@ -33,7 +33,7 @@ class Expunge:
         if view.read_only:
             return NO("The folder is open to read only.", b"CANNOT")
         spans = [(0, view.count)] if self.messages is None else view.spans(self.messages, uid=True)
-        if not spans or not view.count or not s.any_deleted():
+        if not spans or not view.count or not await s.any_deleted():
             return OK("Nothing to remove.")
         deleted = await s.call(
             methods.DELETE_MESSAGES,

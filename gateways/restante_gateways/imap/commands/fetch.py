@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from restante_gateways.imap.fetch_grammar import fetch_items
-from restante_gateways.imap.fetching import fetch
+from restante_gateways.imap.fetching import VIEW_FACTS, fetch
 from restante_gateways.imap.parser import ParseError, Parser
 from restante_gateways.imap.responses import BAD, OK, Status
 from restante_gateways.imap.sets import SequenceSet
@@ -46,6 +46,8 @@ class Fetch:
 
     async def run(self, s: Session) -> Status:
         view = s.view
+        if self.changed_since is not None or VIEW_FACTS.issuperset(self.items):
+            await s.catch_up()  # what the view knows is what is told
         spans = view.spans(self.messages, self.uid)
         if spans is None:
             return BAD("No such message.")

@@ -24,6 +24,7 @@ class Idle:
         return cls()
 
     async def run(self, s: Session) -> Status:
+        await s.catch_up_if_possible()
         s.write(continuation(b"idling"))
         s.begin_pushing()
         try:

@@ -83,7 +83,7 @@ class Examine:
 @command("CHECK", state=SELECTED)
 @dataclass(frozen=True)
 class Check:
-    """Bring the view up to date with the core, at this moment. RFC 3501 6.4.1."""
+    """Like NOOP: nothing is here that could be lost by not writing it. RFC 3501 6.4.1."""
 
     @classmethod
     def parse(cls, p: Parser) -> Check:
@@ -91,7 +91,6 @@ class Check:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        await s.refresh()
         return OK("Checked.")
 
 
@@ -106,7 +105,7 @@ class Close:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        if not s.view.read_only and s.any_deleted():
+        if not s.view.read_only and await s.any_deleted():
             everything = types_pb2.MessageSet(
                 folder_id=s.view.folder.folder_id, uids=[types_pb2.IdRange(first=1, last=MAX_NUMBER)]
             )

@@ -1,0 +1,81 @@
+"""How far the views must be: the core is asked once for all sessions that want to know in the same turn of the loop.
+
+An answer counts only for those who asked before its question left: one that is under way may have been given before
+what a client has just been acknowledged elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from restante import errors
+from restante.link import CoreLink
+from restante.v1 import methods
+from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest
+
+_MOST_FOLDERS: Final = 256  # of one question
+_TIMEOUT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Where a folder is."""
+
+    change_number: int
+    epoch: int  # the store's
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    folder: FollowedFolder
+    answer: asyncio.Future[Reached]
+
+
+class Freshness:
+    """Asks for all sessions of the process, by the process's own identity; each folder by its session's token."""
+
+    def __init__(self, link: CoreLink) -> None:
+        self._link = link
+        self._waiting: list[_Question] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, session_token: bytes, mailbox_id: int, folder_id: int) -> Reached:
+        """Where a folder is, with all that was acknowledged to anyone before this was called.
+
+        Raises what the session is refused for, and what a core that is away is answered with.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._send)
+        folder = FollowedFolder(session_token=session_token, mailbox_id=mailbox_id, folder_id=folder_id)
+        question = _Question(folder, loop.create_future())
+        self._waiting.append(question)
+        return await question.answer
+
+    def _send(self) -> None:
+        """What is asked from here on goes with the next question."""
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), _MOST_FOLDERS):
+            task = asyncio.get_running_loop().create_task(self._ask(waiting[start : start + _MOST_FOLDERS]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, questions: list[_Question]) -> None:
+        request = GetChangeNumbersRequest(folders=[question.folder for question in questions])
+        try:
+            answer = await self._link.execute(methods.GET_CHANGE_NUMBERS, request, timeout=_TIMEOUT_SECONDS)
+        except errors.RestanteError as error:
+            for question in questions:
+                if not question.answer.done():
+                    question.answer.set_exception(error)
+            return
+        refused = {each.index: each.status for each in answer.refused}
+        for index, (question, number) in enumerate(zip(questions, answer.change_numbers, strict=True)):
+            if question.answer.done():
+                continue  # its session has ended
+            if index in refused:
+                question.answer.set_exception(errors.from_status(refused[index]))
+            else:
+                question.answer.set_result(Reached(number, answer.epoch))

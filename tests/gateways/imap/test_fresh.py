@@ -1,0 +1,316 @@
+"""What was acknowledged to anyone shows in the next command that may tell, whether or not the watch has told it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from restante import errors
+from restante.v1.folder_pb2 import GetChangeNumbersRequest, GetChangeNumbersResponse, RefusedFolder
+from restante_gateways.imap.freshness import Freshness, Reached
+from tests.gateways.imap.conftest import Running
+from tests.gateways.imap.memory_core import Folder, Stored
+from tests.gateways.imap.stage import Client, message
+
+ALICE = "alice@example.test"
+
+
+class House:
+    """A client of a gateway that hears nothing by the watch, and everyone else."""
+
+    def __init__(self, running: Running, client: Client) -> None:
+        self.running, self.client = running, client
+
+    @property
+    def inbox(self) -> Folder:
+        return self.running.core.find(self.running.core.accounts[ALICE], ["Inbox"])
+
+    def deliver(self, number: int) -> None:
+        self.running.core.deliver(ALICE, message(number))
+
+    def mark(self, stored: Stored, flags: int) -> None:
+        """Another session has stored flags."""
+        stored.change_number = self.running.core.change(self.running.core.accounts[ALICE], self.inbox)
+        stored.flags = flags
+
+    def expunge(self, stored: Stored) -> None:
+        """Another session has expunged it."""
+        number = self.running.core.change(self.running.core.accounts[ALICE], self.inbox)
+        self.inbox.messages.remove(stored)
+        self.inbox.gone.append((number, stored.uid))
+
+    def asked(self) -> list[str]:
+        """What the core was asked since the last time."""
+        calls, self.running.core.calls = self.running.core.calls, []
+        return calls
+
+
+@pytest.fixture
+async def house(running: Running) -> AsyncIterator[House]:
+    for number in range(1, 5):
+        running.core.deliver(ALICE, message(number))
+    made = House(running, await Client.open(running, "INBOX"))
+    await asyncio.sleep(0.01)
+    running.core.watching = False
+    made.asked()
+    yield made
+    made.client.writer.close()
+
+
+TELLING = [
+    "NOOP",
+    "CHECK",
+    "ID NIL",
+    "ENABLE CONDSTORE",
+    "FETCH 2 FLAGS",
+    "FETCH 2 (UID)",
+    "UID FETCH 1:* (FLAGS)",
+    "FETCH 2 ENVELOPE",
+    "FETCH 2 BODY.PEEK[]",
+    "FETCH 1:4 BODY.PEEK[]",
+    "FETCH 2 BODY[]",
+    "FETCH 1:* (FLAGS) (CHANGEDSINCE 1)",
+    "SEARCH ALL",
+    "UID SEARCH SEEN",
+    "SEARCH SUBJECT Number",
+    "SEARCH RETURN (COUNT) UNSEEN BODY message",
+    "STORE 2 +FLAGS (\\Answered)",
+    "UID STORE 2 +FLAGS.SILENT (\\Answered)",
+    "UID STORE 99 +FLAGS (\\Answered)",
+    "COPY 2 Archive",
+    "COPY 2 INBOX",
+    "UID COPY 99 Archive",
+    "MOVE 2 Archive",
+    "APPEND INBOX {4+}\r\nhi\r\n",
+    "APPEND Sent {4+}\r\nhi\r\n",
+    "EXPUNGE",
+    "UID EXPUNGE 1:4",
+    "STATUS INBOX (MESSAGES)",
+    "STATUS Sent (MESSAGES)",
+    'LIST "" *',
+    'LSUB "" *',
+    "CREATE plans",
+    "DELETE Junk",
+    "SUBSCRIBE plans",
+    "GETQUOTAROOT INBOX",
+]
+
+
+@pytest.mark.parametrize("command", TELLING)
+async def test_every_command_that_may_tell_shows_what_was_acknowledged(house: House, command: str) -> None:
+    house.deliver(5)
+    house.mark(house.inbox.messages[3], 4)  # \Flagged
+    lines = await house.client.ok(command)
+    assert any(b"EXISTS" in line for line in lines), lines
+    assert any(line.startswith(b"* 4 FETCH") or b"* 3 FETCH" in line for line in lines if b"\\Flagged" in line), lines
+
+
+@pytest.mark.parametrize("command", ["COPY 1 nowhere", "FETCH 1 BODY[9]", "CREATE Inbox", "DELETE nowhere"])
+async def test_also_a_command_that_the_core_refuses_does(house: House, command: str) -> None:
+    house.deliver(5)
+    *lines, _ = await house.client.run(command)
+    assert b"* 5 EXISTS" in lines
+
+
+@pytest.mark.parametrize("command", [c for c in TELLING if c.split()[0] not in ("FETCH", "STORE", "SEARCH")])
+async def test_what_was_expunged_shows_where_numbers_may_shift(house: House, command: str) -> None:
+    house.expunge(house.inbox.messages[2])
+    assert b"* 3 EXPUNGE" in await house.client.ok(command)
+
+
+@pytest.mark.parametrize("command", ["FETCH 1 FLAGS", "SEARCH ALL", "STORE 1 +FLAGS (\\Seen)"])
+async def test_what_was_expunged_is_held_back_where_numbers_may_not_shift(house: House, command: str) -> None:
+    house.expunge(house.inbox.messages[2])
+    assert not any(b"EXPUNGE" in line for line in await house.client.ok(command))
+    assert b"* 3 EXPUNGE" in await house.client.ok("NOOP")
+
+
+@pytest.mark.parametrize(
+    ("command", "calls"),
+    [
+        ("NOOP", ["GetChangeNumbers"]),
+        ("FETCH 1 FLAGS", ["GetChangeNumbers"]),
+        ("FETCH 1 ENVELOPE", ["BatchGetMessages"]),
+        ("STORE 1 +FLAGS (\\Seen)", ["UpdateMessages"]),
+        ("APPEND INBOX {4+}\r\nhi\r\n", ["AppendMessage"]),
+        ("APPEND Sent {4+}\r\nhi\r\n", ["GetFolder", "AppendMessage"]),
+        ("SEARCH UNSEEN SUBJECT Number", ["SearchMessages"]),
+    ],
+)
+async def test_where_nothing_has_changed_that_costs_no_second_operation(
+    house: House, command: str, calls: list[str]
+) -> None:
+    for _ in range(2):
+        await house.client.ok(command)
+        assert house.asked() == calls or calls[0] == "GetFolder", "a name is looked for once"
+        calls = calls[1:] if calls[0] == "GetFolder" else calls
+
+
+async def test_ones_own_append_is_no_news(house: House) -> None:
+    await house.client.ok("APPEND INBOX {4+}\r\nhi\r\n")
+    house.asked()
+    assert await house.client.ok("NOOP") == []
+    assert house.asked() == ["GetChangeNumbers"]
+
+
+async def test_an_append_behind_what_others_have_done_reads_that(house: House) -> None:
+    house.mark(house.inbox.messages[1], 4)
+    lines = await house.client.ok("APPEND INBOX {4+}\r\nhi\r\n")
+    assert b"* 5 EXISTS" in lines and b"* 2 FETCH (FLAGS (\\Flagged \\Recent))" in lines
+    assert house.asked() == ["AppendMessage", "ReadFolderChanges"]
+
+
+async def test_what_happens_in_another_folder_costs_nothing(house: House) -> None:
+    house.running.core.deliver(ALICE, message(7), folder_name="Archive")
+    assert await house.client.ok("NOOP") == []
+    assert house.asked() == ["GetChangeNumbers"]
+
+
+@pytest.mark.parametrize("command", ["EXPUNGE", "UID EXPUNGE 2", "CLOSE"])
+async def test_what_another_has_marked_deleted_is_removed(house: House, command: str) -> None:
+    stored = house.inbox.messages[1]
+    house.mark(stored, 8)  # \Deleted
+    await house.client.ok(command)
+    assert stored not in house.inbox.messages
+
+
+@pytest.mark.parametrize("command", ["SEARCH SEEN", "SEARCH SEEN SUBJECT Number", "SEARCH NOT UNSEEN BODY message"])
+async def test_a_search_knows_the_flags_that_another_has_stored(house: House, command: str) -> None:
+    house.mark(house.inbox.messages[1], 1)  # \Seen
+    assert b"* SEARCH 2" in await house.client.ok(command)
+
+
+async def test_the_start_of_idle_shows_it_and_so_does_its_end(house: House) -> None:
+    house.deliver(5)
+    house.client.writer.write(b"i IDLE\r\n")
+    assert [(await house.client.line())[:10] for _ in range(3)] == [b"+ idling", b"* 5 EXISTS", b"* 5 RECENT"]
+    house.deliver(6)
+    house.client.writer.write(b"DONE\r\n")
+    assert [await house.client.line() for _ in range(3)] == [b"* 6 EXISTS", b"* 6 RECENT", b"i OK Idle no more."]
+
+
+async def test_a_core_that_is_away_fails_what_would_be_guessed_and_noop_never(house: House) -> None:
+    def away(_: str) -> None:
+        raise errors.StoreBusy
+
+    house.deliver(5)
+    house.running.core.fail = away
+    assert await house.client.ok("NOOP") == []  # RFC 9051 6.1.2: it always succeeds
+    assert await house.client.ok("CHECK") == []
+    for command in ("FETCH 1 FLAGS", "SEARCH ALL", "EXPUNGE", "FETCH 1 ENVELOPE"):
+        assert (await house.client.status(command)).startswith(b"NO [UNAVAILABLE]"), command
+    house.client.writer.write(b"i IDLE\r\n")
+    assert (await house.client.line()).startswith(b"+")
+    house.client.writer.write(b"DONE\r\n")
+    assert await house.client.line() == b"i OK Idle no more."
+    house.running.core.fail = lambda _: None
+    assert b"* 5 EXISTS" in await house.client.ok("NOOP")
+
+
+async def test_a_command_that_failed_for_want_of_the_core_does_not_ask_again(house: House) -> None:
+    def away(_: str) -> None:
+        raise errors.StoreBusy
+
+    house.running.core.fail = away
+    await house.client.run("FETCH 1 ENVELOPE")
+    assert house.asked() == ["BatchGetMessages"]
+
+
+async def test_a_folder_that_was_deleted_elsewhere_ends_the_session(house: House) -> None:
+    house.running.core.accounts[ALICE].folders.pop(house.inbox.folder_id)
+    *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
+    assert last == b"* BYE The folder was deleted."
+
+
+async def test_a_store_that_was_restored_ends_the_session(house: House) -> None:
+    house.running.core.epoch += 1
+    *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
+    assert last == b"* BYE The store was restored; please log in again."
+
+
+async def test_a_session_that_is_over_learns_it_by_noop(house: House) -> None:
+    house.running.core.tokens.clear()
+    *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
+    assert last.startswith(b"* BYE Your session is over")
+
+
+async def _until_closed(client: Client, octets: bytes) -> Any:
+    client.writer.write(octets)
+    while line := await client.line():
+        yield line
+
+
+# --- one question for all ---
+
+
+class Link:
+    """A core that answers when told to: the number of a folder is its id times ten."""
+
+    def __init__(self) -> None:
+        self.asked: list[GetChangeNumbersRequest] = []
+        self.answer = asyncio.Event()
+        self.error: errors.RestanteError | None = None
+
+    async def execute(self, _: Any, request: GetChangeNumbersRequest, **__: Any) -> GetChangeNumbersResponse:
+        self.asked.append(request)
+        await self.answer.wait()
+        if self.error is not None:
+            raise self.error
+        answer = GetChangeNumbersResponse(epoch=1)
+        for index, folder in enumerate(request.folders):
+            known = folder.session_token != b"bad"
+            answer.change_numbers.append(folder.folder_id * 10 if known else 0)
+            if not known:
+                refused = RefusedFolder(index=index, status=errors.to_status(errors.SessionExpired()))
+                answer.refused.append(refused)
+        return answer
+
+
+async def test_those_who_ask_in_one_turn_share_one_question_and_later_ones_never_join() -> None:
+    link = Link()
+    freshness = Freshness(link)  # type: ignore[arg-type]
+    asking = [asyncio.ensure_future(freshness.ask(b"t", 1, folder_id)) for folder_id in range(1, 6)]
+    while not link.asked:
+        await asyncio.sleep(0)
+    late = asyncio.ensure_future(freshness.ask(b"t", 1, 6))
+    while len(link.asked) < 2:
+        await asyncio.sleep(0)
+    assert [len(request.folders) for request in link.asked] == [5, 1]
+    link.answer.set()
+    assert await asyncio.gather(*asking, late) == [Reached(folder_id * 10, 1) for folder_id in range(1, 7)]
+
+
+async def test_one_sessions_refusal_is_its_own_and_one_that_leaves_hinders_nobody() -> None:
+    link = Link()
+    freshness = Freshness(link)  # type: ignore[arg-type]
+    bad = asyncio.ensure_future(freshness.ask(b"bad", 1, 1))
+    leaving = asyncio.ensure_future(freshness.ask(b"t", 1, 2))
+    good = asyncio.ensure_future(freshness.ask(b"t", 1, 3))
+    while not link.asked:
+        await asyncio.sleep(0)
+    leaving.cancel()
+    link.answer.set()
+    assert await good == Reached(30, 1)
+    with pytest.raises(errors.SessionExpired):
+        await bad
+
+
+async def test_more_than_one_question_holds_are_asked_in_several() -> None:
+    link = Link()
+    link.answer.set()
+    freshness = Freshness(link)  # type: ignore[arg-type]
+    answers = await asyncio.gather(*(freshness.ask(b"t", 1, folder_id) for folder_id in range(1, 301)))
+    assert [reached.change_number for reached in answers] == [folder_id * 10 for folder_id in range(1, 301)]
+    assert [len(request.folders) for request in link.asked] == [256, 44]
+
+
+async def test_a_core_that_is_away_is_told_to_all() -> None:
+    link = Link()
+    link.error = errors.StoreBusy()
+    link.answer.set()
+    freshness = Freshness(link)  # type: ignore[arg-type]
+    answers = await asyncio.gather(*(freshness.ask(b"t", 1, 1) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(answer, errors.StoreBusy) for answer in answers)
