@@ -87,7 +87,7 @@ async def test_a_message_keeps_what_it_was_given(alice: Client, folder: str) -> 
     message = await alice.message(made.message_id)
     assert message.flag_names == ("seen", "flagged", "$Work")
     assert message.received_at == when
-    assert await alice.read(made.message_id) == b"Subject: x\r\n\r\nbare\r\nlines\r\n"
+    assert await alice.read(made.message_id) == b"Subject: x\r\n\r\nbare\r\nlines"
     text = Section(kind=SectionKind.SECTION_KIND_TEXT, offset_octets=2, length_octets=4)
     assert await alice.read(made.message_id, text) == b"re\r\n"
 

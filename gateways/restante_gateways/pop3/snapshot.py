@@ -47,7 +47,7 @@ class Snapshot:
         return self._uids[number - 1]
 
     def size(self, number: int) -> int:
-        """Octets that RETR sends, before dot-stuffing (RFC 1939 11)."""
+        """Octets of the message (RFC 1939 11), without the line end that RETR adds where the last line has none."""
         return self._sizes[number - 1]
 
     def unique_id(self, number: int) -> bytes:

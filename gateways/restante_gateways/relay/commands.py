@@ -107,7 +107,7 @@ def mail(parcel: Parcel, recipients: Sequence[EnvelopeRecipient], offer: Offer) 
     """The words of MAIL."""
     words = ["MAIL", f"FROM:<{_spelled(parcel.reverse_path)}>"]
     if offer.size is not None:
-        words.append(f"SIZE={len(parcel.content)}")
+        words.append(f"SIZE={_octets_sent(parcel.content)}")
     if (parcel.eight_bit_header or parcel.eight_bit_body) and offer.eight_bit:
         words.append("BODY=8BITMIME")
     if parcel.international or not all((one.forward_path + one.original_recipient).isascii() for one in recipients):
@@ -129,6 +129,11 @@ def rcpt(recipient: EnvelopeRecipient, offer: Offer) -> tuple[bytes, ...]:
         if recipient.original_recipient:
             words.append(f"ORCPT={recipient.original_recipient}")
     return tuple(word.encode() for word in words)
+
+
+def _octets_sent(content: bytes) -> int:
+    """Of the message on the wire, every line ended (RFC 1870 5), without doubled dots."""
+    return len(content) + (0 if content.endswith(b"\r\n") else 2)
 
 
 def _spelled(path: str) -> str:

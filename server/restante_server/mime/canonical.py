@@ -1,4 +1,7 @@
-"""Line ends made canonical, once, where octets enter (RFC 5322 2.3, RFC 5321 2.3.8). *Pure.*"""
+"""Line ends made canonical, once, where octets enter (RFC 5322 2.3, RFC 5321 2.3.8). *Pure.*
+
+A last line without an end stays so: a signature or a size may count on it. POP3 and SMTP end it on the wire.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class NulFound(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """`octets` with every line ended by CRLF; `changed` when they are not what came."""
+    """`octets` with CRLF in place of every other line end; `changed` when they are not what came."""
 
     octets: bytes
     changed: bool
@@ -33,11 +36,10 @@ class LineEnds:
     bare_cr: bool
     bare_lf: bool
     nul: bool
-    unfinished: bool  # octets, and the last line has no CRLF
 
     @property
     def canonical(self) -> bool:
-        return not (self.bare_cr or self.bare_lf or self.nul or self.unfinished)
+        return not (self.bare_cr or self.bare_lf or self.nul)
 
 
 def line_ends(octets: bytes) -> LineEnds:
@@ -47,25 +49,17 @@ def line_ends(octets: bytes) -> LineEnds:
         bare_cr=octets.count(b"\r") != pairs,
         bare_lf=octets.count(b"\n") != pairs,
         nul=b"\0" in octets,
-        unfinished=bool(octets) and not octets.endswith(b"\r\n"),
     )
 
 
 def canonicalise(octets: bytes) -> Canonical:
-    """Bare CR and bare LF become CRLF and a missing last CRLF is added; empty octets stay empty.
-
-    Canonical octets come back as the same object. Raises NulFound.
-    """
+    """Bare CR and bare LF become CRLF. Canonical octets come back as the same object. Raises NulFound."""
     found = line_ends(octets)
     if found.nul:
         raise NulFound(octets.index(b"\0"))
     if found.canonical:
         return Canonical(octets, changed=False)
-    if found.bare_cr or found.bare_lf:
-        octets = _BARE.sub(b"\r\n", octets)
-    if not octets.endswith(b"\r\n"):
-        octets += b"\r\n"
-    return Canonical(octets, changed=True)
+    return Canonical(_BARE.sub(b"\r\n", octets), changed=True)
 
 
 class Canonicaliser:
@@ -78,7 +72,6 @@ class Canonicaliser:
         self.changed = False
         self.octets_in = 0
         self._held_cr = False
-        self._ended = True  # nothing came, or the last octets given out were CRLF
 
     def feed(self, octets: bytes) -> bytes:
         """The canonical form of what is certain so far. Raises NulFound, with the offset in the whole."""
@@ -96,12 +89,11 @@ class Canonicaliser:
         if found.bare_cr or found.bare_lf:
             self.changed = True
             octets = _BARE.sub(b"\r\n", octets)
-        self._ended = octets.endswith(b"\r\n")
         return octets
 
     def finish(self) -> bytes:
-        """The last octets, a missing CRLF among them."""
-        if not self._held_cr and self._ended:
+        """The last line end, when a CR was held back."""
+        if not self._held_cr:
             return b""
-        self.changed, self._held_cr, self._ended = True, False, True
+        self.changed, self._held_cr = True, False
         return b"\r\n"

@@ -107,8 +107,8 @@ def _part(media_type: str, text: str, encoding: str) -> bytes:
 def _returned(report: Report, body_is_8bit: bool) -> bytes:
     kind = "message/rfc822" if report.returned_whole else "text/rfc822-headers"
     encoding = "Content-Transfer-Encoding: 8bit\r\n" if body_is_8bit else ""
-    octets = report.returned if report.returned.endswith(b"\r\n") else report.returned + b"\r\n"
-    return f"Content-Type: {kind}\r\n{encoding}\r\n".encode() + octets
+    # The CRLF before the next delimiter belongs to that (RFC 2046 5.1.1).
+    return f"Content-Type: {kind}\r\n{encoding}\r\n".encode() + report.returned + b"\r\n"
 
 
 def _text(report: Report) -> str:

@@ -149,4 +149,4 @@ async def test_nul_is_refused(stage: Stage) -> None:  # behaviour 65
 async def test_bare_line_ends_are_made_canonical(stage: Stage) -> None:
     client = await Client.open(stage, "INBOX")
     await append(client, b"Subject: x\n\nbare\rends")
-    await comes_out(client, 1, b"Subject: x\r\n\r\nbare\r\nends\r\n")
+    await comes_out(client, 1, b"Subject: x\r\n\r\nbare\r\nends")

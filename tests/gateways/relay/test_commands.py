@@ -64,6 +64,7 @@ def test_stray_dots_go_on_in_quotes(path: str, written: str) -> None:  # RFC 532
         (parcel(), Offer(), b"MAIL FROM:<alice@example.test>"),
         (parcel(reverse_path=""), Offer(), b"MAIL FROM:<>"),  # behaviour 103, RFC 3464 2
         (parcel(), ALL, b"MAIL FROM:<alice@example.test> SIZE=25"),
+        (parcel(PLAIN[:-2]), ALL, b"MAIL FROM:<alice@example.test> SIZE=25"),  # the wire ends its last line
         (parcel(EIGHT), ALL, b"MAIL FROM:<alice@example.test> SIZE=26 BODY=8BITMIME"),
         (parcel(EIGHT, body_8bit=True), ALL, b"MAIL FROM:<alice@example.test> SIZE=26 BODY=8BITMIME"),
         (

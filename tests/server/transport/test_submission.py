@@ -121,7 +121,7 @@ async def test_a_missing_date_and_message_id_are_added(world: World) -> None:
     parsed = message_from_bytes(letter.content, policy=policy.default)
     assert parsed["Message-ID"].endswith("@mx.example.test>")
     assert parsed["Date"].datetime is not None
-    assert letter.content.endswith(b"From: alice@example.test\r\nTo: bob@example.test\r\n\r\nhi\r\n")
+    assert letter.content.endswith(b"From: alice@example.test\r\nTo: bob@example.test\r\n\r\nhi")
     (kept,) = await world.letters("alice", SENT)
     assert kept.content == letter.content
 

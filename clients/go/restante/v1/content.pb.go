@@ -131,7 +131,7 @@ type UploadContentResponse struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	UploadId        []byte                 `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`                         // For AppendMessage, SubmitMessage or an attachment; bound to the account.
 	SizeOctets      int64                  `protobuf:"varint,2,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                  // As stored.
-	LineEndsChanged bool                   `protobuf:"varint,3,opt,name=line_ends_changed,json=lineEndsChanged,proto3" json:"line_ends_changed,omitempty"` // Bare LF or CR were made CRLF, or a last CRLF was added.
+	LineEndsChanged bool                   `protobuf:"varint,3,opt,name=line_ends_changed,json=lineEndsChanged,proto3" json:"line_ends_changed,omitempty"` // Bare LF or CR were made CRLF.
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }

@@ -54,7 +54,7 @@ type MessageServiceClient interface {
 	// Streams columns and sections of any number of messages, in the same order, in batches of at most 256 KiB. The
 	// server reads on only as the client takes. Errors: FOLDER_NOT_FOUND.
 	StreamMessages(ctx context.Context, in *StreamMessagesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamMessagesResponse], error)
-	// Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
+	// Adds a message to a folder. Bare LF and CR become CRLF; a last line without an end stays so.
 	// Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
 	// INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
 	AppendMessage(ctx context.Context, in *AppendMessageRequest, opts ...grpc.CallOption) (*AppendMessageResponse, error)
@@ -247,7 +247,7 @@ type MessageServiceServer interface {
 	// Streams columns and sections of any number of messages, in the same order, in batches of at most 256 KiB. The
 	// server reads on only as the client takes. Errors: FOLDER_NOT_FOUND.
 	StreamMessages(*StreamMessagesRequest, grpc.ServerStreamingServer[StreamMessagesResponse]) error
-	// Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
+	// Adds a message to a folder. Bare LF and CR become CRLF; a last line without an end stays so.
 	// Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
 	// INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
 	AppendMessage(context.Context, *AppendMessageRequest) (*AppendMessageResponse, error)

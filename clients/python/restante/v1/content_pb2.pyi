@@ -82,7 +82,7 @@ class UploadContentResponse(_message.Message):
     size_octets: _builtins.int
     """As stored."""
     line_ends_changed: _builtins.bool
-    """Bare LF or CR were made CRLF, or a last CRLF was added."""
+    """Bare LF or CR were made CRLF."""
     def __init__(
         self,
         *,

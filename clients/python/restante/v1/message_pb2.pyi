@@ -822,7 +822,7 @@ class AppendMessageResponse(_message.Message):
     size_octets: _builtins.int
     """As stored."""
     line_ends_changed: _builtins.bool
-    """Bare LF or CR were made CRLF, or a last CRLF was added."""
+    """Bare LF or CR were made CRLF."""
     folder_id: _builtins.int
     """Where it is."""
     since_change_number: _builtins.int

@@ -140,7 +140,7 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AppendMessage(self, request, context):
-        """Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
+        """Adds a message to a folder. Bare LF and CR become CRLF; a last line without an end stays so.
         Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
         INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
         """

@@ -50,7 +50,7 @@ class MessageServiceStub:
     server reads on only as the client takes. Errors: FOLDER_NOT_FOUND.
     """
     AppendMessage: _grpc.UnaryUnaryMultiCallable[_message_pb2.AppendMessageRequest, _message_pb2.AppendMessageResponse]
-    """Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
+    """Adds a message to a folder. Bare LF and CR become CRLF; a last line without an end stays so.
     Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
     INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
     """
@@ -104,7 +104,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     server reads on only as the client takes. Errors: FOLDER_NOT_FOUND.
     """
     AppendMessage: _aio.UnaryUnaryMultiCallable[_message_pb2.AppendMessageRequest, _message_pb2.AppendMessageResponse]  # type: ignore[assignment]
-    """Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
+    """Adds a message to a folder. Bare LF and CR become CRLF; a last line without an end stays so.
     Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
     INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
     """
@@ -185,7 +185,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.AppendMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.AppendMessageResponse, _abc.Awaitable[_message_pb2.AppendMessageResponse]]:
-        """Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
+        """Adds a message to a folder. Bare LF and CR become CRLF; a last line without an end stays so.
         Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
         INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
         """

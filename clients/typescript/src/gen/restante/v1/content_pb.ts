@@ -65,7 +65,7 @@ export type UploadContentResponse = Message<"restante.v1.UploadContentResponse">
   sizeOctets: string;
 
   /**
-   * Bare LF or CR were made CRLF, or a last CRLF was added.
+   * Bare LF or CR were made CRLF.
    *
    * @generated from field: bool line_ends_changed = 3;
    */

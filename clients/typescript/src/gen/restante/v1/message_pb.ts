@@ -749,7 +749,7 @@ export type AppendMessageResponse = Message<"restante.v1.AppendMessageResponse">
   sizeOctets: string;
 
   /**
-   * Bare LF or CR were made CRLF, or a last CRLF was added.
+   * Bare LF or CR were made CRLF.
    *
    * @generated from field: bool line_ends_changed = 5;
    */
@@ -1951,7 +1951,7 @@ export const MessageService: GenService<{
     output: typeof StreamMessagesResponseSchema;
   },
   /**
-   * Adds a message to a folder. Bare LF and CR become CRLF and a last CRLF is added where it is missing.
+   * Adds a message to a folder. Bare LF and CR become CRLF; a last line without an end stays so.
    * Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
    * INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
    *
