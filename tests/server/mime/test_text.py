@@ -1,10 +1,9 @@
-"""Text: transfer decoding in pieces (RFC 2045 6), preview, search, attachments, HTML, folding."""
+"""Text: transfer decoding in pieces (RFC 2045 6), preview, search, attachments, folding."""
 
 from __future__ import annotations
 
 import base64
 import quopri
-import time
 
 import pytest
 from hypothesis import example, given
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 
 from restante_server.mime.facts import scan
 from restante_server.mime.fold import fold, folded_chunks, occurs
-from restante_server.mime.html import TextOfHtml, text_of_html
 from restante_server.mime.parts import parse
 from restante_server.mime.text import attachments, decoded, field_values, header_text, preview, text_chunks
 from tests.server.mime.material import crlf
@@ -191,64 +189,3 @@ def test_pieces_fold_to_what_the_whole_folds_to(chunks: list[str]) -> None:
 @given(st.lists(st.text(alphabet="ab ", max_size=6), max_size=6), st.text(alphabet="ab ", max_size=4))
 def test_a_needle_is_found_across_pieces(chunks: list[str], needle: str) -> None:
     assert occurs(fold(needle), chunks) == (fold(needle) in fold("".join(chunks)))
-
-
-# HTML -----------------------------------------------------------------------------------------------------------------
-
-MARKUP = [
-    ("plain", "plain"),
-    ("a<br>b", "a\nb"),
-    ("<b>rest</b>aurant", "restaurant"),
-    ("a<td>b", "a b"),
-    ("&lt;b&gt; &eacute; &#228; &amp;amp; &nosuch;", "<b> é ä &amp; &nosuch;"),
-    ("a<!-- <b> --> b<!-->c", "a bc"),
-    ("<!DOCTYPE html><?xml?>a", "a"),
-    ("<script>x<b></script>a<STYLE>y</Style>b<title>t</title>", "a b"),
-    ('<img alt="a > b" src=x>c', " c"),
-    ("<img alt='it\"s > x'>c", " c"),
-    ('<a href="x>c', "c"),
-    ("1 < 2 and 3<4", "1 < 2 and 3<4"),
-    ("a<", "a<"),
-    ("a<b", "a"),
-    ("<script>never closed", " "),
-    ("<script/>a", " a"),
-]
-
-
-@pytest.mark.parametrize(("markup", "text"), MARKUP)
-def test_the_visible_text_of_markup(markup: str, text: str) -> None:
-    assert text_of_html(markup).split() == text.split()
-
-
-TAGS = ["<", ">", "<b>", "</b>", "<!--", "-->", "&", "&amp;", "a", '"', "<script>", "</script>", "İ"]
-
-
-@given(st.lists(st.sampled_from(TAGS)), st.integers(1, 9))
-def test_no_markup_raises_and_nothing_is_made_up(parts: list[str], size: int) -> None:
-    markup = "".join(parts)
-    stripper = TextOfHtml()
-    text = "".join(stripper.feed(markup[at : at + size]) for at in range(0, len(markup), size))
-    text += stripper.feed("", final=True)
-    assert text.count("a") <= markup.count("a")
-    assert text.count("İ") <= markup.count("İ")
-
-
-@pytest.mark.parametrize(
-    "markup", ["<b>rest</b>aurant &amp; <i x='1'>more</i>", "a<script>x</script>b<!-- c -->d&eacute;"]
-)
-def test_well_formed_markup_gives_the_same_in_pieces(markup: str) -> None:
-    for size in range(1, len(markup)):
-        stripper = TextOfHtml()
-        text = "".join(stripper.feed(markup[at : at + size]) for at in range(0, len(markup), size))
-        assert text + stripper.feed("", final=True) == text_of_html(markup)
-
-
-@pytest.mark.parametrize("unit", ["<", "<a ", "<a '>", '<a "', "<!--", "<!", "&", "&#", "<script>", "</", "<a>"])
-def test_markup_takes_linear_time(unit: str) -> None:
-    def seconds(size: int) -> float:
-        markup = unit * (size // len(unit))
-        start = time.process_time()
-        text_of_html(markup)
-        return time.process_time() - start
-
-    assert seconds(800_000) < max(0.1, seconds(100_000) * 8 * 4)
