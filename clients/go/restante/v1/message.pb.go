@@ -1339,7 +1339,7 @@ type AppendMessageResponse struct {
 	UidValidity       int64                  `protobuf:"varint,2,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`                     // Of the folder.
 	Uid               int64                  `protobuf:"varint,3,opt,name=uid,proto3" json:"uid,omitempty"`                                                        // In the folder.
 	SizeOctets        int64                  `protobuf:"varint,4,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                        // As stored.
-	LineEndsChanged   bool                   `protobuf:"varint,5,opt,name=line_ends_changed,json=lineEndsChanged,proto3" json:"line_ends_changed,omitempty"`       // Bare LF or CR were made CRLF, or a last CRLF was added.
+	LineEndsChanged   bool                   `protobuf:"varint,5,opt,name=line_ends_changed,json=lineEndsChanged,proto3" json:"line_ends_changed,omitempty"`       // Bare LF or CR were made CRLF.
 	Commit            *CommitToken           `protobuf:"bytes,6,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit.
 	FolderId          int64                  `protobuf:"varint,7,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                              // Where it is.
 	SinceChangeNumber int64                  `protobuf:"varint,8,opt,name=since_change_number,json=sinceChangeNumber,proto3" json:"since_change_number,omitempty"` // The folder's change number up to this commit: nothing lies between.
