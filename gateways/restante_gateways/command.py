@@ -14,10 +14,10 @@ from restante.config import Config, ConfigError
 from restante.link import CoreLink
 from restante.options import configured
 from restante.target import ProcessIdentity, Target
-from restante_gateways.net.limits import ConnectionLimits
 from restante_gateways.net.runtime import Runtime, RuntimeSettings
-from restante_gateways.net.tls import CertificateError, CertificateFiles
 from restante_gateways.sasl import AuthenticationPolicy
+from restante_process.limits import ConnectionLimits
+from restante_process.tls import CertificateError, CertificateFiles
 
 CORE_CHECK_SECONDS = 2.0  # a core that does not say within this time that it serves is taken not to
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from restante_process.certificates import Expiry, expiry
 from restante_process.metrics import CertificateMetrics
-from tests.gateways.net.certificates import pair_maker
+from tests.harness.certificates import pair_maker
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -27,9 +27,9 @@ from restante_gateways.imap.responses import BYE, Status
 from restante_gateways.imap.session import Session
 from restante_gateways.net.addresses import Peer
 from restante_gateways.net.connection import Connection, ConnectionBounds
-from restante_gateways.net.limits import Refusal
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.runtime import Port, Runtime
+from restante_process.limits import Refusal
 
 log = structlog.get_logger("imap")
 

@@ -12,12 +12,14 @@ from typing import Protocol, cast
 
 import structlog
 
-from .addresses import Endpoint, Network, Peer, endpoint, in_networks, is_loopback
+from restante_process.addresses import Endpoint, Network, endpoint, in_networks, is_loopback
+from restante_process.limits import ConnectionLimiter, Refusal
+from restante_process.tls import Certificates
+
+from .addresses import Peer
 from .connection import Connection, ConnectionBounds, ConnectionLost, Draining, Interruption, TlsFailed
-from .limits import ConnectionLimiter, Refusal
 from .metrics import GatewayMetrics
 from .proxy_protocol import MAX_V2_OCTETS, ProxyHeader, ProxyProtocolError, parse
-from .tls import Certificates
 
 ACCEPT_BURST = 64  # connections taken before others get their turn
 ACCEPT_PAUSE_SECONDS = 1.0

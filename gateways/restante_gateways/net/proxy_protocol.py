@@ -9,7 +9,7 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 
-from .addresses import Endpoint, parse_address
+from restante_process.addresses import Endpoint, parse_address
 
 MAX_V1_OCTETS = 107  # with its CRLF
 MAX_V2_OCTETS = 16 + 4096  # 65,551 by the specification; nobody needs more than a few TLVs

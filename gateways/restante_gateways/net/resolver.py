@@ -15,7 +15,7 @@ import dns.resolver
 from dns.nameserver import Do53Nameserver
 from dns.rdtypes.ANY.MX import MX
 
-from restante_gateways.net.addresses import parse_address
+from restante_process.addresses import parse_address
 
 LOOKUP_SECONDS = 20.0
 MAX_HOSTS = 20  # of one domain; a longer list is cut

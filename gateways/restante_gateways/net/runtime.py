@@ -14,20 +14,19 @@ from typing import BinaryIO, Literal
 import structlog
 
 from restante.config import Listener as ConfiguredListener
-from restante_process import logs
+from restante_process import logs, sockets
+from restante_process.addresses import Endpoint, parse_networks
 from restante_process.http import HttpServer
+from restante_process.limits import ConnectionLimiter, ConnectionLimits, Refusal
 from restante_process.metrics import CertificateMetrics, new_registry
 from restante_process.readiness import Readiness, pages
+from restante_process.tls import CertificateFiles, Certificates
 
 from ..sasl import AuthenticationPolicy
-from . import sockets
-from .addresses import Endpoint, parse_networks
 from .connection import ConnectionBounds
-from .limits import ConnectionLimiter, ConnectionLimits, Refusal
 from .listener import Listener, ListenerSettings, ProtocolFactory, ProtocolListener, StreamListener, StreamSession
 from .logging import CommandLog
 from .metrics import GatewayMetrics
-from .tls import CertificateFiles, Certificates
 
 log = structlog.get_logger("runtime")
 

@@ -11,7 +11,7 @@ from restante.link import CoreLink
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.net.connection import Connection, ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, ports
-from restante_gateways.net.tls import Certificates
+from restante_process.tls import Certificates
 
 from .maildrop import Core, Maildrop
 from .replies import REFUSALS

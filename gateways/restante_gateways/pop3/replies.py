@@ -6,7 +6,7 @@ import grpc
 
 from restante import errors
 from restante_gateways import refusals
-from restante_gateways.net.limits import Refusal
+from restante_process.limits import Refusal
 
 from .protocol import Response, negative
 

@@ -19,7 +19,7 @@ from restante_gateways.net.connection import (
 )
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
-from restante_gateways.net.tls import Certificates
+from restante_process.tls import Certificates
 
 from .commands import TABLE, State
 from .maildrop import Core, Maildrop, authenticate

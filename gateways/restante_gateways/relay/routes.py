@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from restante_gateways.net.addresses import Address, Network, parse_address
 from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, Resolver
+from restante_process.addresses import Address, Network, parse_address
 
 MAX_HOPS = 12  # addresses tried in one attempt
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052

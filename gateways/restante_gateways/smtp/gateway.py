@@ -11,13 +11,13 @@ from restante.config import Config
 from restante.link import CoreLink
 from restante_gateways.net.addresses import Peer
 from restante_gateways.net.connection import ConnectionBounds
-from restante_gateways.net.limits import Refusal
 from restante_gateways.net.runtime import Port, Runtime
 from restante_gateways.smtp.core import Core
 from restante_gateways.smtp.replies import Reply
 from restante_gateways.smtp.session import SmtpSession
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_gateways.smtp.upstream import Upstream
+from restante_process.limits import Refusal
 
 REFUSALS = {
     refusal: Reply(421, "4.7.0", f"{refusal.value.capitalize()}, try again later").encode() for refusal in Refusal

@@ -22,7 +22,6 @@ from restante import errors
 from restante_gateways.net.addresses import Peer
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
-from restante_gateways.net.tls import Certificates
 from restante_gateways.net.tls_stream import facts
 from restante_gateways.sasl import authentication_allowed
 from restante_gateways.smtp import replies
@@ -33,6 +32,7 @@ from restante_gateways.smtp.lines import MAX_LINE_OCTETS, BadLine, LineReader
 from restante_gateways.smtp.replies import ConnectionClosed, Refused, Reply
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_gateways.smtp.verbs import VERBS, Run
+from restante_process.tls import Certificates
 
 logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)  # aiosmtpd's: it prints addresses; we log our own lines
 log = structlog.get_logger("smtp")

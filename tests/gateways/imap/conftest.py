@@ -18,7 +18,7 @@ from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.sasl import AuthenticationPolicy
 from tests.gateways.imap.memory_core import MemoryCore
 from tests.gateways.imap.stage import NAME, PASSWORD, Stage
-from tests.gateways.net.certificates import pair_maker
+from tests.harness.certificates import pair_maker
 from tests.harness.core_process import CoreProcess, running_core
 
 MAX_MESSAGE_OCTETS = 600_000

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 import uvloop
 
-from .certificates import MakePair, pair_maker
+from tests.harness.certificates import MakePair, pair_maker
 
 T = TypeVar("T")
 Run = Callable[[Callable[[], Awaitable[T]]], T]

@@ -14,8 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from restante_gateways.net import listener as listener_module
-from restante_gateways.net import sockets
-from restante_gateways.net.addresses import Endpoint, Peer, parse_networks
+from restante_gateways.net.addresses import Peer
 from restante_gateways.net.connection import (
     Connection,
     ConnectionBounds,
@@ -24,13 +23,14 @@ from restante_gateways.net.connection import (
     Interruption,
     TimedOut,
 )
-from restante_gateways.net.limits import ConnectionLimiter, ConnectionLimits, Refusal
 from restante_gateways.net.listener import Listener, ListenerSettings, ProtocolListener, StreamListener
 from restante_gateways.net.metrics import GatewayMetrics
-from restante_gateways.net.tls import Certificates
 from restante_gateways.net.tls_stream import facts
-
-from .certificates import MakePair
+from restante_process import sockets
+from restante_process.addresses import Endpoint, parse_networks
+from restante_process.limits import ConnectionLimiter, ConnectionLimits, Refusal
+from restante_process.tls import Certificates
+from tests.harness.certificates import MakePair
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -8,9 +8,10 @@ import json
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from restante_gateways.net.addresses import Endpoint, Peer
+from restante_gateways.net.addresses import Peer
 from restante_gateways.net.logging import FLUSH_OCTETS, CommandLog
 from restante_gateways.net.metrics import GatewayMetrics
+from restante_process.addresses import Endpoint
 
 PEER = Peer(Endpoint("192.0.2.1", 40000), Endpoint("198.51.100.7", 110), "pop3", loopback=False)
 

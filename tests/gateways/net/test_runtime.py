@@ -13,8 +13,7 @@ import structlog
 from restante.config import load
 from restante_gateways.net.connection import Connection, ConnectionBounds, Draining
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings, ports
-
-from .certificates import MakePair
+from tests.harness.certificates import MakePair
 
 
 async def session(connection: Connection) -> None:

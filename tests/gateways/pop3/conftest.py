@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from restante_gateways.net.connection import ConnectionBounds
-from restante_gateways.net.limits import ConnectionLimits
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.gateway import Pop3Gateway
 from restante_gateways.pop3.replies import REFUSALS
 from restante_gateways.sasl import AuthenticationPolicy
-from tests.gateways.net.certificates import pair_maker
+from restante_process.limits import ConnectionLimits
+from tests.harness.certificates import pair_maker
 
 from .fake_core import FakeCore
 

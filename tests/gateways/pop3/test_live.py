@@ -18,7 +18,7 @@ from restante.v1.admin_pb2 import SetPasswordRequest
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.gateway import Pop3Settings, run
 from restante_gateways.sasl import AuthenticationPolicy
-from tests.gateways.net.certificates import pair_maker
+from tests.harness.certificates import pair_maker
 from tests.harness.core_process import CoreProcess
 from tests.harness.player import Endpoint, Play, Player, each_transcript
 

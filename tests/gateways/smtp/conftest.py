@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
-from restante_gateways.net.tls import CertificateFiles
 from restante_gateways.sasl import AuthenticationPolicy
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
-from tests.gateways.net.certificates import pair_maker
+from restante_process.tls import CertificateFiles
 from tests.gateways.smtp.recording import RecordingCore
+from tests.harness.certificates import pair_maker
 
 
 class Client:

@@ -8,11 +8,11 @@ import ssl
 
 from restante.link import CoreLink
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
-from restante_gateways.net.tls import CertificateFiles
 from restante_gateways.pop3 import gateway as pop3
 from restante_gateways.sasl import AuthenticationPolicy
 from restante_gateways.smtp import gateway as smtp
 from restante_gateways.smtp.settings import Role, SessionSettings
+from restante_process.tls import CertificateFiles
 from tests.gateways.smtp.conftest import Gateway
 from tests.harness.core_process import CoreProcess
 from tests.harness.player import Endpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from restante_gateways.net.tls import CertificateFiles
+from restante_process.tls import CertificateFiles
 from tests.gateways.smtp.conftest import Gateway
 
 pytestmark = pytest.mark.client

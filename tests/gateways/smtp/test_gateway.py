@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from restante.config import Config, Listener, Smtp
-from restante_gateways.net.limits import ConnectionLimits
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.smtp.gateway import REFUSALS, SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
+from restante_process.limits import ConnectionLimits
 from tests.gateways.smtp.recording import RecordingCore
 
 

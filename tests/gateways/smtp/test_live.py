@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from restante_gateways.net.tls import CertificateFiles
+from restante_process.tls import CertificateFiles
 from tests.gateways.smtp.conftest import Client
 from tests.gateways.smtp.live import MAX_MESSAGE_OCTETS, Platform
 from tests.harness.core_process import CoreProcess, running_core

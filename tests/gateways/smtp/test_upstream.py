@@ -16,10 +16,10 @@ from restante.link import CoreLink
 from restante.target import ProcessIdentity, Target
 from restante.v1 import submission_pb2
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
-from restante_gateways.net.tls import CertificateFiles
 from restante_gateways.smtp import acceptances
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, run
 from restante_gateways.smtp.settings import Role, SessionSettings
+from restante_process.tls import CertificateFiles
 from tests.gateways.smtp.conftest import Client, Gateway
 from tests.gateways.smtp.contract_core import ContractCore, serving
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from restante_gateways.net.tls import CertificateFiles
+from restante_process.tls import CertificateFiles
 
 MakePair = Callable[..., CertificateFiles]
 

@@ -6,7 +6,7 @@ import enum
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from .addresses import Network, in_networks, limit_key, parse_networks
+from restante_process.addresses import Network, in_networks, limit_key, parse_networks
 
 LOOPBACK = parse_networks(("127.0.0.0/8", "::1"))
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from restante_gateways.net.tls import CertificateError, CertificateFiles, Certificates
-
-from .certificates import MakePair
+from restante_process.tls import CertificateError, CertificateFiles, Certificates
+from tests.harness.certificates import MakePair
 
 
 def served(certificates: Certificates, name: str | None) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from restante_gateways.net.addresses import limit_key, parse_networks
-from restante_gateways.net.limits import ConnectionLimiter, ConnectionLimits, RateLimiter, Refusal
+from restante_process.addresses import limit_key, parse_networks
+from restante_process.limits import ConnectionLimiter, ConnectionLimits, RateLimiter, Refusal
 
 
 def test_one_ipv6_client_is_a_slash_64_and_mapped_ipv4_is_ipv4() -> None:

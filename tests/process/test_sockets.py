@@ -11,7 +11,7 @@ import textwrap
 
 import pytest
 
-from restante_gateways.net import sockets
+from restante_process import sockets
 
 
 def test_reuse_port_lets_two_share_a_port() -> None:
@@ -41,7 +41,7 @@ def test_sockets_of_another_process_are_left_alone() -> None:
 def test_systemd_sockets_come_by_name() -> None:
     program = """
         import os, sys
-        from restante_gateways.net import sockets
+        from restante_process import sockets
         listening = sockets.bind("127.0.0.1", 0) + sockets.bind("127.0.0.1", 0)
         ports = [each.getsockname()[1] for each in listening]
         for number, each in enumerate(listening):

@@ -1,0 +1,38 @@
+"""Event loops and certificates for the tests of what every process needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import uvloop
+
+from tests.harness.certificates import MakePair, pair_maker
+
+T = TypeVar("T")
+Run = Callable[[Callable[[], Awaitable[T]]], T]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run[object]:
+    """Runs a coroutine function on each kind of event loop, for at most 20 seconds."""
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+
+    def run_on_loop(main: Callable[[], Awaitable[object]]) -> object:
+        async def bounded() -> object:
+            async with asyncio.timeout(20):
+                return await main()
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(bounded())
+
+    return run_on_loop
+
+
+@pytest.fixture
+def make_pair(tmp_path: Path) -> MakePair:
+    """Makes a self-signed certificate with its key: `make_pair("name", "mail.example.test", days=90)`."""
+    return pair_maker(tmp_path)
