@@ -66,8 +66,16 @@ def target(config: Config, name: str) -> Target:
     directory = config.directory
     try:
         secret = (directory / "secrets" / f"{name}.secret").read_text().strip()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no secret of the {name} gateway at {error.filename}. The core makes it when it starts: "
+            "start it first, or name another directory by --data or --config."
+        ) from None
     except OSError as error:
-        raise ConfigError(f"the secret of the {name} gateway cannot be read: {error}") from None
+        raise ConfigError(
+            f"the secret of the {name} gateway cannot be read: {error.filename}: {error.strerror}. "
+            f"Run this as the user that owns {directory}."
+        ) from None
     elsewhere = directory / "core.address"
     socket = elsewhere.read_text().strip() if elsewhere.exists() else str((directory / "core.sock").absolute())
     return Target(f"unix:{socket}", ProcessIdentity(name, secret))

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import grpc
 from prometheus_client import CollectorRegistry
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, make_url, select
 
 from restante import config
+from restante.errors import DeadlineExceeded, Draining, StoreBusy
 from restante_process.metrics import new_registry
 from restante_process.readiness import Readiness
 from restante_server.api import handlers
@@ -29,6 +30,7 @@ from restante_server.api.notify import COMPARE_SECONDS, Notifier
 from restante_server.api.server import ApiServer, Listener
 from restante_server.db import migrate, schema
 from restante_server.db.engine import Database, Settings, open_database
+from restante_server.db.errors import NoStore
 from restante_server.db.group import Locks
 from restante_server.db.hooks import Observer
 from restante_server.db.lock import StoreLock
@@ -53,6 +55,7 @@ SOCKET_PATH_OCTETS = 100  # a longer path does not fit a Unix socket's address e
 REFRESH_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 COLLECT_SECONDS = 2.0
+CLOSE_SECONDS = 3.0  # for the database at the end, beyond the time to drain
 DATABASE_SECONDS = 2.0  # a database that does not answer within this time makes the core not ready
 SECOND = 1_000_000
 
@@ -71,6 +74,14 @@ def open_store(settings: config.Config, observer: Observer | None = None) -> Dat
     """The database of a configuration, with the locks that several writers need."""
     locks = Locks(mailboxes=lock_rows(schema.mailbox.c.mailbox_id), contents=lock_rows(schema.content.c.content_id))
     return open_database(settings.store_url, settings=database_settings(settings), locks=locks, observer=observer)
+
+
+def require_store(settings: config.Config) -> None:
+    """Raises NoStore where SQLite would make an empty database, and OSError where there is not even a directory."""
+    url = make_url(settings.store_url)
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        os.stat(settings.directory)  # a data directory that is not there is the more helpful thing to say
+        raise NoStore(f"there is no store at {url.database} yet")
 
 
 def create_store(tx: Connection, moment: int) -> None:
@@ -128,9 +139,10 @@ class CoreProcess:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, settings: config.Config) -> AsyncIterator[CoreProcess]:
-        """Raises StoreLocked, UnknownSchema, ConfigError, OSError, before anything is served."""
+        """Raises NoStore, StoreLocked, UnknownSchema, ConfigError, OSError, before anything is served."""
         directory = settings.directory
         sqlite = settings.store_url.startswith("sqlite")
+        require_store(settings)
         with StoreLock(directory) if sqlite else contextlib.nullcontext():
             registry = new_registry("core")
             figures = StoreObserver(registry)
@@ -144,7 +156,7 @@ class CoreProcess:
                 finally:
                     await process.stop()
             finally:
-                await db.close()
+                await db.close(CLOSE_SECONDS)
 
     @classmethod
     async def _assemble(cls, settings: config.Config, db: Database, registry: CollectorRegistry) -> CoreProcess:
@@ -216,13 +228,18 @@ class CoreProcess:
             return
         self._stopped = True
         seconds = self.settings.core.drain_seconds
+        until = time.monotonic() + seconds
         self.readiness.set("core", "draining")
         self.core.announce_drain()
         await self.server.stop(seconds)
         for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await self.core.drain(seconds)
+        # A write that has started cannot be cancelled, and hangs with a database that does not answer.
+        ended, _ = await asyncio.wait(self._background, timeout=max(1.0, until - time.monotonic()))
+        for task in ended:
+            if not task.cancelled() and (problem := task.exception()) is not None:
+                log.error("background work ended: %s", task.get_name(), exc_info=problem)
+        await self.core.drain(max(0.0, until - time.monotonic()))
         self.core.directory.close()
         self.socket.unlink(missing_ok=True)
 
@@ -236,12 +253,19 @@ class CoreProcess:
         """Do something now and then, whatever goes wrong with it."""
 
         async def loop() -> None:
+            put_off = False
             while True:
                 await asyncio.sleep(seconds)
                 try:
                     await work()
+                except (StoreBusy, DeadlineExceeded, Draining) as error:
+                    # Said once: while the database is away it is the same each time, and readiness tells the rest.
+                    log.log(logging.DEBUG if put_off else logging.WARNING, "put off: %s: %s", name, error.detail)
+                    put_off = True
                 except Exception:
                     log.exception("background work failed: %s", name)
+                else:
+                    put_off = False
 
         self._background.append(asyncio.create_task(loop(), name=name))
 

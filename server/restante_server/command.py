@@ -14,16 +14,16 @@ import click
 import structlog
 import uvloop
 
-from restante.config import Config, ConfigError
+from restante.config import Config
 from restante.options import configured
 from restante_process import logs
 from restante_process.http import HttpServer
 from restante_process.readiness import pages
-from restante_server.app import CoreProcess
+from restante_server.app import CoreProcess, require_store
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend
-from restante_server.db.errors import DatabaseError
 from restante_server.db.lock import StoreLock
+from restante_server.failures import told
 from restante_server.store import backup
 
 
@@ -60,13 +60,11 @@ def core(config: Config, migrating: bool) -> None:
     """Run the core server."""
     logs.configure("core", form=config.logging.format, level=config.logging.level)
     os.umask(0o077)
-    try:
+    with told(config):
         if migrating:
             bring_up_to_date(config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config))
-    except (ConfigError, DatabaseError, OSError) as error:
-        raise click.ClickException(str(error)) from None
 
 
 def store_lock(config: Config) -> contextlib.AbstractContextManager[object]:
@@ -103,12 +101,11 @@ def store() -> None:
 @configured
 def migrate_store(config: Config, backing_up: bool) -> None:
     """Bring the schema up to date."""
-    try:
-        made = bring_up_to_date(config, backing_up=backing_up)
-    except backup.BackupFailed as problem:
-        raise click.ClickException(f"no backup can be made, and so nothing was migrated: {problem}") from None
-    except (DatabaseError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    with told(config):
+        try:
+            made = bring_up_to_date(config, backing_up=backing_up)
+        except backup.BackupFailed as problem:
+            raise click.ClickException(f"no backup can be made, and so nothing was migrated: {problem}") from None
     if made is not None:
         click.echo(f"The store as it was before the migration is in {made}.")
     click.echo(f"The store is at schema {migrate.expected()}.")
@@ -118,18 +115,21 @@ def migrate_store(config: Config, backing_up: bool) -> None:
 @configured
 def check_store(config: Config) -> None:
     """Check every invariant and every digest; exit code 1 when something is wrong."""
-    try:
-        with store_lock(config):
-            backend = open_backend(config.store_url)
-            try:
-                with backend.reader() as tx, tx.begin():
-                    migrate.require_current(tx)
-                    found = backup.findings(tx, config.contents_directory)
-            finally:
-                backend.close()
-    except (DatabaseError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    with told(config):
+        require_store(config)
+        found = _findings(config)
     _report(found)
+
+
+def _findings(config: Config) -> list[str]:
+    with store_lock(config):
+        backend = open_backend(config.store_url)
+        try:
+            with backend.reader() as tx, tx.begin():
+                migrate.require_current(tx)
+                return backup.findings(tx, config.contents_directory)
+        finally:
+            backend.close()
 
 
 @store.command("restore")
@@ -138,12 +138,14 @@ def check_store(config: Config) -> None:
 def restore_store(config: Config, directory: Path) -> None:
     """Bring the backup in DIRECTORY back into a store that is not there yet, and check it."""
     os.umask(0o077)
-    config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with store_lock(config):
-            found = backup.restore(directory, config.store_url, config.contents_directory)
-    except (backup.BackupFailed, DatabaseError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    with told(config):
+        try:
+            backup.require_fitting(directory, config.store_url)  # before anything is made
+            config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with store_lock(config):
+                found = backup.restore(directory, config.store_url, config.contents_directory)
+        except backup.BackupFailed as problem:
+            raise click.ClickException(str(problem)) from None
     click.echo("The backup is restored. Its epoch is new: clients read their mailboxes anew.")
     _report(found)
 

@@ -78,12 +78,38 @@ def gateway(name: str, directory: Path, port: int) -> Iterator[subprocess.Popen[
         process.wait(30)
 
 
+def told_at_once(directory: Path, said: str) -> None:
+    """The administrator's command fails with one line, long before its deadline."""
+    command = [sys.executable, "-m", "restante", "admin", "--data", str(directory), "stats"]
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.count("\n") == 1
+    assert said in failed.stderr
+
+
+def test_a_core_whose_database_hangs_ends_within_its_time(tmp_path: Path) -> None:
+    with own_cluster() as cluster:
+        url = cluster.maintenance.set(drivername="postgresql").render_as_string()
+        with running_core(tmp_path / "data", RESTANTE_STORE__URL=url, RESTANTE_CORE__DRAIN_SECONDS="3.0") as core:
+            cluster.signal(signal.SIGSTOP)
+            try:
+                time.sleep(2.0)  # its own work meets the silence
+                began = time.monotonic()
+                core.stop()
+                assert time.monotonic() - began < 12
+            finally:
+                cluster.signal(signal.SIGCONT)
+    assert "Traceback" not in core.log.read_text()
+    assert '"exception"' not in core.log.read_text()
+
+
 def test_a_gateway_is_ready_while_its_core_is(tmp_path: Path) -> None:
     port = free_port()
     with running_core(tmp_path / "data") as core, gateway("imap", tmp_path / "data", port) as process:
         becomes(port, 200)
         core.kill()
         becomes(port, 503, reason="core: the core at unix:")
+        told_at_once(tmp_path / "data", "cannot be reached. Start it with `restante up --data")
         core.start()
         becomes(port, 200)
         assert core.process is not None
@@ -110,7 +136,8 @@ def test_a_core_and_its_gateways_are_ready_while_the_database_answers(tmp_path: 
             becomes(core_port, 200)
             becomes(gateway_port, 200)
             cluster.stop()
-            becomes(core_port, 503, reason="database: ")
+            becomes(core_port, 503, reason="database: it cannot be reached")
+            told_at_once(tmp_path / "data", "is not ready: its database does not answer")
             becomes(gateway_port, 503, reason="is not ready")
             cluster.start()
             becomes(core_port, 200)
@@ -119,6 +146,7 @@ def test_a_core_and_its_gateways_are_ready_while_the_database_answers(tmp_path: 
             try:
                 becomes(core_port, 503, reason="database: it did not answer within 2 s")
                 becomes(gateway_port, 503, reason="is not ready")
+                told_at_once(tmp_path / "data", "is not ready: its database does not answer")
             finally:
                 cluster.signal(signal.SIGCONT)
             becomes(core_port, 200)

@@ -36,20 +36,20 @@ class CoreProcess:
 
     def __init__(self, directory: Path, **environment: str) -> None:
         self.directory, self._environment = directory, environment
-        self._log = directory.parent / "core.log"
+        self.log = directory.parent / "core.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it serves."""
         command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
-        with self._log.open("wb") as log:
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, env=os.environ | SETTINGS | self._environment, stdout=log, stderr=log
             )
         until = time.monotonic() + START_SECONDS
-        while b'"ready"' not in self._log.read_bytes():
+        while b'"ready"' not in self.log.read_bytes():
             if self.process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(self._log.read_text()[-2000:])
+                raise RuntimeError(self.log.read_text()[-2000:])
             time.sleep(0.05)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:

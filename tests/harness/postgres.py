@@ -96,7 +96,7 @@ class Cluster:
 
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._binaries, self._folder = binaries, folder
+        self._binaries, self.folder = binaries, folder
         self._owner = _owner()
         self._log = folder / "log"
         self.maintenance = URL.create(
@@ -112,7 +112,7 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self._folder,
+                cwd=self.folder,
                 user=user,
                 group=group,
                 extra_groups=groups,
@@ -124,19 +124,19 @@ class Cluster:
 
     def create(self) -> None:
         if self._owner is not None:
-            os.chown(self._folder, *self._owner)
+            os.chown(self.folder, *self._owner)
         options = ["--auth=trust", "--username=restante", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        data = str(self._folder / "data")
+        data = str(self.folder / "data")
         if self._start_process([str(self._binaries / "initdb"), f"--pgdata={data}", *options]).wait() != 0:
             raise self._failed("initdb")
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        settings = SETTINGS | {"unix_socket_directories": str(self._folder)}
+        settings = SETTINGS | {"unix_socket_directories": str(self.folder)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         # Dies with us even when we are killed, where the machine has the means.
         tied = [found, "--pdeathsig", "INT"] if (found := shutil.which("setpriv")) else []
-        postgres = [str(self._binaries / "postgres"), "-D", str(self._folder / "data"), *options]
+        postgres = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), *options]
         process = self._process = self._start_process([*tied, *postgres])
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         plain = self.maintenance.set(drivername="postgresql").render_as_string()

@@ -91,7 +91,7 @@ class CoreLink:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return f"the core at {self.target.address} did not answer within {timeout:.0f} s"
-            return f"the core at {self.target.address} cannot be reached: {error.details()}"
+            return f"the core at {self.target.address} cannot be reached"
         if answer.status == health_pb2.HealthCheckResponse.SERVING:
             return ""
         return f"the core at {self.target.address} is not ready: its database does not answer, or it is ending"

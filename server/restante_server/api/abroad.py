@@ -76,12 +76,16 @@ class Abroad:
         await self._steadily(self._listen)
 
     async def _steadily(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]) -> None:
+        said = False
         while True:
             try:
                 async with await psycopg.AsyncConnection.connect(self._address, autocommit=True) as connection:
+                    said = False
                     await work(connection)
             except (psycopg.Error, OSError, RestanteError) as error:  # the last: the store is busy
-                log.warning("hints between cores are interrupted: %s", type(error).__name__)
+                level = logging.DEBUG if said else logging.WARNING
+                log.log(level, "hints between cores are interrupted: %s", " ".join(str(error).split()))
+                said = True
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, TypeVarTuple
@@ -22,6 +23,8 @@ from restante_server.db.pipeline import Pipeline, QueueLimits
 from restante_server.db.postgresql import PostgresBackend, PostgresSettings
 from restante_server.db.reads import ReadPool
 from restante_server.db.sqlite import SqliteBackend, SqliteSettings
+
+CLOSE_SECONDS = 30.0  # for the longest write that may be under way
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -186,17 +189,21 @@ class Database:
             return "it cannot be reached"
         return f"the look at it failed: {type(outcome).__name__}" if isinstance(outcome, Exception) else outcome
 
-    async def close(self) -> None:
-        """Finishes what was begun, takes nothing new, closes every connection. A second call does nothing."""
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Finishes what was begun, takes nothing new, closes every connection. A second call does nothing.
+
+        A database that does not answer is waited for at most so long.
+        """
         if self._closed:
             return
         self._closed = True
         if self._started is not None:
-            await self._started.pipeline.close()
+            until = time.monotonic() + seconds
+            await self._started.pipeline.close(seconds)
             if self._look is not None:
                 self._look.cancel()
-            await self._started.reads.close()
-            await self._started.probe.close()
+            for pool in (self._started.reads, self._started.probe):
+                await pool.close(max(0.0, until - time.monotonic()))
         await asyncio.to_thread(self._backend.close)
 
     def _start(self) -> _Started:

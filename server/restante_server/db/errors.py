@@ -33,10 +33,18 @@ class UnsupportedDatabase(DatabaseError):
     """The URL names a database we do not speak to, or one that is too old; the text names what is missing."""
 
 
-class UnknownSchema(DatabaseError):
-    """The store's schema is not the one this program was built for. `found` and `expected` are Alembic revisions."""
+class NoStore(DatabaseError):
+    """There is no store yet where the configuration says that it is."""
 
-    def __init__(self, message: str, found: str | None, expected: str) -> None:
+
+class UnknownSchema(DatabaseError):
+    """The store's schema is not the one this program was built for. `found` and `expected` are Alembic revisions.
+
+    `migratable`: the migration of this program makes it so.
+    """
+
+    def __init__(self, message: str, found: str | None, expected: str, *, migratable: bool = False) -> None:
         super().__init__(message)
+        self.migratable = migratable
         self.found = found
         self.expected = expected

@@ -51,8 +51,8 @@ class Lane:
         """What was put is still run, then the thread ends. Nothing may be put any more."""
         self._wake.put(False)
 
-    def join(self) -> None:
-        self._thread.join()
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
 
     def _work(self) -> None:
         while self._wake.get():

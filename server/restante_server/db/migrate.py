@@ -107,11 +107,12 @@ def _refusal(tx: Connection) -> UnknownSchema:
     found = current(tx)
     match state(tx):
         case SchemaState.EMPTY:
-            text = "the database holds no schema yet: run the migration"
+            text = "the database holds no schema yet"
         case SchemaState.BEHIND:
-            text = f"the database's schema is at step {found}, this program needs {expected()}: run the migration"
+            text = f"the database's schema is at step {found}, this program needs {expected()}"
         case _ if found is None:
             text = "the database holds tables that are not ours"
         case _:
             text = f"the database's schema is at step {found}, which this program (at {expected()}) does not know"
-    return UnknownSchema(text, found, expected())
+    migratable = state(tx) in (SchemaState.EMPTY, SchemaState.BEHIND)
+    return UnknownSchema(text, found, expected(), migratable=migratable)

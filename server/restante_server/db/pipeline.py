@@ -15,6 +15,8 @@ lanes (or cores) its row is locked for the whole transaction, so nobody can see 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +32,8 @@ from restante_server.db.lane import Lane
 from restante_server.db.marks import Marks
 from restante_server.db.operation import Operation
 from restante_server.db.turns import Turns, party
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -96,15 +100,24 @@ class Pipeline:
             raise
         return result
 
-    async def close(self) -> None:
-        """Takes no new writes, finishes those it has, ends the lanes."""
+    async def close(self, seconds: float) -> None:
+        """Takes no new writes, finishes those it has, ends the lanes.
+
+        What a database that does not answer keeps for longer than `seconds` is left to the process's end: nobody was
+        told that it is done.
+        """
         if not self._closing:
             self._closing = True
-            await self._empty.wait()
+            until = time.monotonic() + seconds
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._empty.wait()
+            except TimeoutError:
+                log.warning("%d writes are left behind: the database does not answer", self.operations)
             for lane in self._lanes:
                 lane.finish()
             for lane in self._lanes:
-                await asyncio.to_thread(lane.join)
+                await asyncio.to_thread(lane.join, max(0.0, until - time.monotonic()))
 
     def _fits(self, item: Item) -> bool:
         """An operation larger than the whole queue fits when it is alone."""

@@ -101,8 +101,8 @@ class Reader:
             if self._job is job and self._connection is not None:
                 try:
                     self._backend.interrupt(self._connection)
-                except Exception:  # then the statement's own timeout ends it
-                    log.warning("a read could not be interrupted", exc_info=True)
+                except Exception as error:  # noqa: BLE001 - then the statement's own timeout ends it
+                    log.warning("a read could not be interrupted: %s: %s", type(error).__name__, error)
 
     def _work(self) -> None:
         going = True

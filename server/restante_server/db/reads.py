@@ -22,7 +22,6 @@ from restante_server.db.hooks import Observer
 from restante_server.db.reader import Job, Outcomes, Reader, Reading
 
 MAX_HOP = 64  # reads that share one snapshot and one thread hop
-CLOSE_SECONDS = 10.0  # for a statement that cannot be interrupted because its server does not answer
 INSIST_SECONDS = 0.05  # an interrupt that fell between two statements is repeated
 EXPIRE_SECONDS = 1.0  # how often the deadlines of shared reads are looked at
 
@@ -61,7 +60,7 @@ class ReadPool:
         self._gathered: list[Job] = []  # shared reads of this turn of the loop
         self._running: set[Job] = set()  # waiting for a reader or with one
         self._expiring: asyncio.TimerHandle | None = None
-        self._closing = False
+        self._closing = self._ended = False
 
     @property
     def waiting(self) -> int:
@@ -97,16 +96,20 @@ class ReadPool:
             self._handover.loop.call_soon(_refuse, make, future, error)
         return future
 
-    async def close(self) -> None:
-        """Takes no new reads, finishes those it has, ends the threads; one that hangs is left to the process's end."""
+    async def close(self, seconds: float) -> None:
+        """Takes no new reads, finishes those it has, ends the threads.
+
+        A thread whose database does not answer within `seconds` is left to the process's end.
+        """
         if not self._closing:
             self._closing = True
             self._flush()
             for _ in self._readers:
                 self._wake.put(False)
-            until = time.monotonic() + CLOSE_SECONDS
+            until = time.monotonic() + seconds
             for reader in self._readers:
                 await asyncio.to_thread(reader.join, max(0.0, until - time.monotonic()))
+            self._ended = True
             if self._expiring is not None:
                 self._expiring.cancel()
 
@@ -175,7 +178,7 @@ class ReadPool:
     def _stop(self, job: Job) -> None:
         """Interrupts a job, again and again until its thread has let go of it."""
         job.unwanted = True
-        if job in self._running and job.thread is not None:
+        if job in self._running and job.thread is not None and not self._ended:
             loop = self._handover.loop
             asked = loop.run_in_executor(None, job.thread.interrupt, job)  # a round trip on PostgreSQL
             asked.add_done_callback(lambda _asked: loop.call_later(INSIST_SECONDS, self._stop, job))

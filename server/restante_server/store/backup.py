@@ -199,17 +199,7 @@ def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
     Raises BackupFailed when the backup is not whole, of another kind of database or schema, or the store is not empty.
     """
     url = make_url(url)
-    try:
-        manifest = json.loads((source / "manifest.json").read_text())
-    except (OSError, ValueError):
-        raise BackupFailed(f"{source} holds no whole backup: its manifest cannot be read") from None
-    if manifest.get("format") != FORMAT or manifest.get("database") != url.get_backend_name():
-        raise BackupFailed(f"{source} is a backup of {manifest.get('database')} in format {manifest.get('format')}")
-    if manifest.get("schema") != migrate.expected():
-        raise BackupFailed(
-            f"{source} has schema {manifest.get('schema')}; this program has {migrate.expected()}: "
-            "restore with the program that made the store, then upgrade"
-        )
+    manifest = require_fitting(source, url)
     for name, digest in manifest["digests"].items():
         if _digest(source / name) != digest:
             raise BackupFailed(f"{source / name} is damaged")
@@ -224,6 +214,28 @@ def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
                 _load_tables(tx, source / "tables", manifest["tables"])
             begin_again(tx)
         return findings(tx, contents)
+
+
+def require_fitting(source: Path, url: str | URL) -> dict[str, Any]:
+    """The manifest of a backup that this program can bring back into a store of this kind. Raises BackupFailed."""
+    try:
+        manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text())
+    except (OSError, ValueError):
+        raise BackupFailed(f"{source} holds no whole backup: its manifest cannot be read") from None
+    if manifest.get("format") != FORMAT:
+        raise BackupFailed(f"{source} is a backup in format {manifest.get('format')}, which this program cannot read")
+    made_of, wanted = manifest.get("database"), make_url(url).get_backend_name()
+    if made_of != wanted:
+        raise BackupFailed(
+            f"{source} is a backup of a {made_of} store, and store.url names a {wanted} one: "
+            f"restore it with a store.url of {made_of}; a backup never changes the kind of database"
+        )
+    if manifest.get("schema") != migrate.expected():
+        raise BackupFailed(
+            f"{source} has schema {manifest.get('schema')}; this program has {migrate.expected()}: "
+            "restore with the program that made the store, then upgrade"
+        )
+    return manifest
 
 
 def begin_again(tx: Connection) -> None:
@@ -272,8 +284,12 @@ def _place_sqlite(url: URL, source: Path) -> Iterator[tuple[Backend, Connection]
     try:
         with backend.writer() as tx:
             yield backend, tx
-    finally:
+    except BaseException:
         backend.close()
+        for suffix in ("", "-wal", "-shm"):
+            beside.with_name(beside.name + suffix).unlink(missing_ok=True)
+        raise
+    backend.close()
     _sync(beside)
     beside.rename(target)
     _sync(target.parent)

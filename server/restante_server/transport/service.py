@@ -42,6 +42,7 @@ class Transport:
     contents: Contents
     changed: Changed  # tells watchers of a commit
     _work: asyncio.Event = field(default_factory=asyncio.Event)
+    _put_off: bool = False
     _streams: set[Callable[[], None]] = field(default_factory=set)
 
     @classmethod
@@ -158,8 +159,11 @@ class Transport:
         """Background work goes on after a failure: what is due stays due."""
         try:
             await work()
+            self._put_off = False
         except RestanteError as error:
-            log.warning("transport work waits: %s", error.reason)
+            # Said once, until some work is done again: while the database is away it is the same each time.
+            log.log(logging.DEBUG if self._put_off else logging.WARNING, "put off: transport: %s", error.detail)
+            self._put_off = True
             await asyncio.sleep(POLL_SECONDS)
         except Exception:
             log.exception("transport work failed")

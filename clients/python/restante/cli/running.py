@@ -18,6 +18,8 @@ from restante.unreachable import ServerUnreachable
 T = TypeVar("T")
 
 HINTS: dict[type[errors.RestanteError], str] = {
+    errors.StoreBusy: "try again shortly; when it stays so, the core's log says why",
+    errors.DeadlineExceeded: "try again shortly; when it stays so, the core's log says why",
     errors.SessionExpired: "log in again with `restante mail login`",
     errors.SessionRevoked: "log in again with `restante mail login`",
     errors.InvalidSession: "log in again with `restante mail login`",

@@ -23,7 +23,7 @@ class AdminCommands(Commands):
 
 @click.group("admin", cls=AdminCommands)
 @click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="TOML file.")
-@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), help="The data directory.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
 @click.option("--server", metavar="HOST:PORT", default="", help="Elsewhere: the API, with --user.")
 @click.option("--server-name", default="", help="Name in the server's certificate, where it is not HOST.")
 @click.option("--ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file of the authority.")

@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from restante.calls import Calls
-from restante.cli.connect import admin_link
+from restante.cli.connect import admin_link, require_serving
 from restante.cli.running import read_certificates, read_password
 from restante.client import Client
 from restante.options import read_config
 
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,10 @@ class Admin:
                 yield client
                 await client.log_off()
             return
-        link = await admin_link(read_config(self.config, self.data, ()))
+        settings = read_config(self.config, self.data, ())
+        link = await admin_link(settings)
         try:
+            await require_serving(settings, link)
             yield Calls(link, timeout_seconds=TIMEOUT_SECONDS)
         finally:
             await link.close()

@@ -1,0 +1,106 @@
+"""What an operator is told when the store cannot be opened: one line, what happened, to what, why, and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sqlite3
+from collections.abc import Iterator
+
+import click
+import psycopg
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from restante.config import Config, ConfigError
+from restante.errors import RestanteError
+from restante_server.db.errors import DatabaseError, NoStore, UnknownSchema
+
+ADVICE: tuple[tuple[str, str], ...] = (
+    ("password", "Correct the user and the password in store.url"),
+    ("pg_hba.conf", "Let the server admit this user and address, or correct store.url"),
+    ("role ", "Make the user, or correct store.url"),
+    ("database ", "Make it with `createdb`, or correct store.url"),
+    ("translate host name", "Correct the host in store.url"),
+    ("resolve host", "Correct the host in store.url"),
+    ("starting up", "Try again shortly"),
+    ("too many", "Raise max_connections of the server"),
+)
+"""(words in what the server or its driver said, what to do about it)"""
+
+
+DRIVERS = (DBAPIError, psycopg.Error, sqlite3.Error)
+
+
+@contextlib.contextmanager
+def told(config: Config) -> Iterator[None]:
+    """Turns what opening the store fails with into click.ClickException."""
+    try:
+        yield
+    except (ConfigError, DatabaseError, RestanteError, OSError, ArgumentError, *DRIVERS) as error:
+        raise click.ClickException(described(error, config)) from None
+
+
+def described(error: Exception, config: Config) -> str:
+    """One line about a failure, its causes looked at; never a secret."""
+    cause: BaseException | None = error
+    while cause is not None:
+        driver = cause.orig if isinstance(cause, DBAPIError) else cause
+        if isinstance(driver, psycopg.Error):
+            return _postgresql(driver, config)
+        if isinstance(driver, sqlite3.Error):
+            return _sqlite(driver, config)
+        cause = cause.__cause__
+    if isinstance(error, ArgumentError):
+        return "store.url is no database URL: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE is needed"
+    if isinstance(error, NoStore) or (isinstance(error, UnknownSchema) and error.migratable):
+        return f"{error}. `restante store migrate`, with the same options, makes it ready."
+    if isinstance(error, RestanteError):
+        return f"{error.detail} [{error.reason}]"
+    if isinstance(error, OSError):
+        return _system(error, config)
+    return str(error)
+
+
+def _postgresql(error: psycopg.Error, config: Config) -> str:
+    said = " ".join(str(error).split()).removeprefix("connection failed: ").removeprefix("connection is bad: ")
+    said = said.partition(" Is the server running")[0].rstrip(".")
+    advice = next((todo for words, todo in ADVICE if words in said), "Start the server, or correct store.url")
+    return f"the database {_shown(config)} cannot be used: {said}. {advice}."
+
+
+def _sqlite(error: sqlite3.Error, config: Config) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    advice = {
+        "SQLITE_BUSY": "Another program has it open: end that first",
+        "SQLITE_CANTOPEN": "Its directory must exist and belong to the user that runs this",
+        "SQLITE_CORRUPT": "Bring a backup back with `restante store restore`",
+        "SQLITE_FULL": "Make room on the disk",
+        "SQLITE_NOTADB": "store.url must name a store of ours",
+        "SQLITE_READONLY": "It must belong to the user that runs this",
+    }
+    known = next(
+        (todo for prefix, todo in advice.items() if name.startswith(prefix)),
+        "The disk and the system's log may say more",
+    )
+    return f"the database {_shown(config)} cannot be used: {error}. {known}."
+
+
+def _shown(config: Config) -> str:
+    return make_url(config.store_url).render_as_string(hide_password=True)
+
+
+def _system(error: OSError, config: Config) -> str:
+    place = error.filename or config.directory
+    if isinstance(error, FileNotFoundError | NotADirectoryError) and not config.directory.is_dir():
+        return (
+            f"the data directory {config.directory} does not exist. Make an installation with `restante init`, "
+            "or name another directory by --data or --config."
+        )
+    if isinstance(error, PermissionError):
+        return f"{place}: permission denied. {config.directory} must belong to the user that runs this."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{place}: the disk is full. Make room."
+    if error.errno == errno.EROFS:
+        return f"{place}: the file system is read-only"
+    return f"{place}: {error.strerror}" if error.filename and error.strerror else str(error)
