@@ -143,8 +143,11 @@ def read_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
 
 
 def read_rest(tx: Connection, directory: Path, ask: Ask, rest: Rest, limit: int) -> bytes:
-    """The next octets of a cell. Raises MessageNotFound when the message is gone for good meanwhile."""
-    content_id, head = messages.content_of(tx, ask.mailbox_id, rest.message_id)
+    """The next octets of a cell, also of a message that was removed meanwhile.
+
+    Raises MessageNotFound where its rows are erased.
+    """
+    content_id, head = messages.content_of(tx, ask.mailbox_id, rest.message_id, removed=True)
     wanted = ask.sections[rest.section]
     following = wanted._replace(offset=wanted.offset + rest.done, length=rest.total - rest.done)
     stored = contents.load(tx, [content_id])[content_id]

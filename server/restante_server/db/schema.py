@@ -208,7 +208,7 @@ message = Table(
     metadata,
     Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
     Column("message_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("folder_id", BigInteger),  # NULL: deleted, recoverable (see `recoverable`)
+    Column("folder_id", BigInteger),  # NULL: deleted, recoverable or removed (see the tables of these names)
     Column("uid", BigInteger),  # NULL with folder_id
     Column("flags", Integer, nullable=False),
     Column("keywords", Text, nullable=False, server_default=""),  # "" or " a b ": ascending, by spaces, also around
@@ -267,6 +267,17 @@ recoverable = Table(
     Index(None, "mailbox_id", "deleted_at"),
     Index("ix_recoverable_due", "deleted_at"),
     sqlite_with_rowid=False,
+)
+
+removed = Table(
+    "removed",
+    metadata,
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("message_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("expires_at", BigInteger, nullable=False),  # by the database's clock
+    Index("ix_removed_expiry", "expires_at"),
+    sqlite_with_rowid=False,
+    comment="Messages removed for good, whose rows stay a little for readers that have not been told; in no quota.",
 )
 
 tombstone = Table(

@@ -16,6 +16,7 @@ from restante_server.db.schema import (
     mailbox,
     message,
     recoverable,
+    removed,
     tombstone,
     transport_message,
     transport_recipient,
@@ -52,6 +53,9 @@ def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
 _FOLDER = (folder.c.mailbox_id, folder.c.folder_id)
 _MESSAGE = (message.c.mailbox_id, message.c.message_id)
 _PLACED = message.c.folder_id.is_not(None)
+_KEPT = exists().where(
+    recoverable.c.mailbox_id == message.c.mailbox_id, recoverable.c.message_id == message.c.message_id
+)
 _SAME_FOLDER = and_(message.c.mailbox_id == folder.c.mailbox_id, message.c.folder_id == folder.c.folder_id)
 
 
@@ -108,8 +112,8 @@ def _mailbox_sums() -> Select[*tuple[Any, ...]]:
             mailbox.c.mailbox_id,
             _sum(_PLACED).label("messages"),
             func.coalesce(func.sum(case((_PLACED, message.c.size_octets), else_=0)), 0).label("used"),
-            _sum(and_(message.c.message_id.is_not(None), ~_PLACED)).label("kept"),
-            func.coalesce(func.sum(case((~_PLACED, message.c.size_octets), else_=0)), 0).label("kept_octets"),
+            _sum(and_(message.c.message_id.is_not(None), _KEPT)).label("kept"),
+            func.coalesce(func.sum(case((_KEPT, message.c.size_octets), else_=0)), 0).label("kept_octets"),
             func.coalesce(func.max(message.c.change_number), 0).label("number"),
             func.coalesce(func.max(message.c.message_id), 0).label("id"),
         )
@@ -212,8 +216,8 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             select(listing.c.mailbox_id, listing.c.message_id).where(_missing(listing, message, *key)),
         ),
         (
-            "message without a folder that is not recoverable",
-            select(*_MESSAGE).where(~_PLACED, _missing(message, recoverable, *key)),
+            "message without a folder that is neither recoverable nor removed",
+            select(*_MESSAGE).where(~_PLACED, _missing(message, recoverable, *key), _missing(message, removed, *key)),
         ),
         (
             "recoverable message that is in a folder or missing",
@@ -222,6 +226,17 @@ def _message_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
                     message.c.mailbox_id == recoverable.c.mailbox_id,
                     message.c.message_id == recoverable.c.message_id,
                     ~_PLACED,
+                )
+            ),
+        ),
+        (
+            "removed message that is in a folder, recoverable or missing",
+            select(removed.c.mailbox_id, removed.c.message_id).where(
+                ~exists().where(
+                    message.c.mailbox_id == removed.c.mailbox_id,
+                    message.c.message_id == removed.c.message_id,
+                    ~_PLACED,
+                    _missing(message, recoverable, *key),
                 )
             ),
         ),

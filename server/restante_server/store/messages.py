@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, insert, or_, select, update
 
 from restante.errors import FolderNotFound, LimitExceeded, MessageNotFound
 from restante_server.db import prepared
-from restante_server.db.schema import folder, listing, mailbox, message
+from restante_server.db.schema import folder, listing, mailbox, message, recoverable
 from restante_server.mime.facts import Facts
 from restante_server.store import changes, keywords
 from restante_server.store.folders import HIGHEST_UID
@@ -140,6 +140,11 @@ _draft = select(message.c.message_id).where(
 _content_of = select(message.c.content_id, message.c.head).where(
     message.c.mailbox_id == bindparam("mailbox"), message.c.message_id == bindparam("id")
 )
+_not_removed = or_(
+    message.c.folder_id.is_not(None),
+    exists().where(recoverable.c.mailbox_id == message.c.mailbox_id, recoverable.c.message_id == message.c.message_id),
+)
+_content_of_present = _content_of.where(_not_removed)
 
 
 def add(
@@ -239,9 +244,13 @@ def is_draft(tx: Connection, mailbox_id: int, message_id: int) -> bool:
     return prepared.first(tx, _draft, {"mailbox": mailbox_id, "id": message_id}) is not None
 
 
-def content_of(tx: Connection, mailbox_id: int, message_id: int) -> tuple[int, bytes]:
-    """(content id, head) of a message, recoverable ones included. Raises MessageNotFound."""
-    row = prepared.first(tx, _content_of, {"mailbox": mailbox_id, "id": message_id})
+def content_of(tx: Connection, mailbox_id: int, message_id: int, *, removed: bool = False) -> tuple[int, bytes]:
+    """(content id, head) of a message, recoverable ones included, and with `removed` those under a lease.
+
+    Raises MessageNotFound.
+    """
+    statement = _content_of if removed else _content_of_present
+    row = prepared.first(tx, statement, {"mailbox": mailbox_id, "id": message_id})
     if row is None:
         raise MessageNotFound(message_id=message_id)
     return row[0], bytes(row[1])

@@ -1,4 +1,4 @@
-"""Deleting: to the Trash, softly (recoverable for the retention time), or for good; and bringing back."""
+"""Deleting: to the Trash, softly (recoverable for the retention time), or for good (`erasure`); and bringing back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Delete,
     Insert,
     Update,
     and_,
@@ -35,12 +34,12 @@ from restante_server.db.schema import (
     subscription,
     tombstone,
 )
-from restante_server.store import changes, folders, garbage, transfer
+from restante_server.store import changes, erasure, folders, transfer
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import Role, Tally
 from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.mailboxes import check_quota
-from restante_server.store.runs import JsonRows, among, encode_runs, join_from
+from restante_server.store.runs import JsonRows, encode_runs, join_from
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, members
 from restante_server.store.transfer import Found
 
@@ -135,17 +134,11 @@ def _hide(
 
 def _destroy(tx: Connection, mailbox_id: int, selection: Selection, found: Found, number: int, now: int) -> None:
     """Remove messages for good."""
+    exactly = selection.narrowed(found.ids)
+    erasure.lease(tx, mailbox_id, exactly)
+    tx.execute(_take_out(exactly.kind), exactly.parameters(mailbox_id, number=number))
     transfer.leave(tx, mailbox_id, found, number, now, Removal.HARD)
     tx.execute(_from_mailbox, {"mailbox": mailbox_id, "count": len(found), "octets": sum(found.sizes)})
-    _erase(tx, mailbox_id, IdSet.of(found.message_ids), now)
-
-
-def _erase(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> None:
-    """Delete rows, and let the collector look at their contents."""
-    where = {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}
-    garbage.notice(tx, tx.execute(_contents, where).scalars().all(), now)
-    tx.execute(_drop_listings, where)
-    tx.execute(_drop_messages, where)
 
 
 # --- Recoverable messages -------------------------------------------------------------------------------------------
@@ -177,7 +170,7 @@ def recover(
     check_quota(counters.quota_octets, counters.used_octets - octets, octets)
     by_target: dict[int, list[tuple[int, int, int]]] = {}
     inbox = folders.inbox(tx, mailbox_id)
-    for message_id, flags, size, origin, still_there in rows:
+    for message_id, flags, size, origin, _, still_there in rows:
         into = target if target is not None else (origin if still_there else inbox)
         by_target.setdefault(into, []).append((message_id, flags, size))
     placed: list[dict[str, int]] = []
@@ -204,16 +197,16 @@ def purge(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:
     octets = sum(row.size_octets for row in rows)
     tx.execute(_from_recoverable, {"mailbox": mailbox_id, "count": len(rows), "octets": octets})
     tx.execute(_drop_recoverable, {"mailbox": mailbox_id, "runs": encode_runs(gone)})
-    _erase(tx, mailbox_id, gone, now)
+    known_since = now - erasure.LEASE_MICROSECONDS  # what left its folder before this moment, every reader knows of
+    lately = IdSet.of(row.message_id for row in rows if row.deleted_at > known_since)
+    erasure.lease(tx, mailbox_id, Selection(None, lately, removed=True))
+    erasure.erase(tx, mailbox_id, IdSet.of(row.message_id for row in rows if row.deleted_at <= known_since), now)
     return len(rows)
 
 
 def due(tx: Connection, before: int, most: int) -> dict[int, IdSet]:
     """Messages deleted before this moment, by mailbox, the longest gone first: what `purge` should be given."""
-    found: dict[int, list[int]] = {}
-    for mailbox_id, message_id in tx.execute(_due, {"before": before, "most": most}):
-        found.setdefault(mailbox_id, []).append(message_id)
-    return {mailbox_id: IdSet.of(ids) for mailbox_id, ids in found.items()}
+    return erasure.by_mailbox(tx.execute(_due, {"before": before, "most": most}).all())
 
 
 def trim(tx: Connection, mailbox_id: int, limit_octets: int, most: int, now: int) -> int:
@@ -250,6 +243,7 @@ def dismantle(tx: Connection, mailbox_id: int, most: int, now: int) -> bool:
     if some:
         remove(tx, mailbox_id, Selection(None, some), Mode.HARD, now)
         purge(tx, mailbox_id, some, now)
+        erasure.end_leases(tx, mailbox_id, some, now)
         return False
     for statement in _drop_mailbox:
         tx.execute(statement, {"mailbox": mailbox_id})
@@ -259,6 +253,7 @@ def dismantle(tx: Connection, mailbox_id: int, most: int, now: int) -> bool:
 # --- Statements -----------------------------------------------------------------------------------------------------
 
 _runs = JsonRows("runs")
+_drop_recoverable = erasure.by_runs("recoverable")
 _drop_folder = delete(folder).where(
     folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder")
 )
@@ -303,37 +298,13 @@ _from_recoverable = _counters(0, -1)
 _back_to_mailbox = _counters(1, -1).returning(mailbox.c.quota_octets, mailbox.c.used_octets)
 
 
-def _by_runs(table: str) -> Delete:
-    """Delete the rows of `table` that belong to the messages of `runs`."""
-    rows = {"listing": listing, "message": message, "recoverable": recoverable}[table]
-    other = rows.alias("other")
-    within = and_(other.c.mailbox_id == bindparam("mailbox"), other.c.message_id.between(_runs.item(0), _runs.item(1)))
-    ids = select(other.c.message_id).select_from(join_from(_runs.rows, other, within))
-    return delete(rows).where(rows.c.mailbox_id == bindparam("mailbox"), among(rows.c.message_id, ids))
-
-
-_drop_listings, _drop_messages, _drop_recoverable = _by_runs("listing"), _by_runs("message"), _by_runs("recoverable")
-_contents = (
-    select(message.c.content_id)
-    .select_from(
-        join_from(
-            _runs.rows,
-            message,
-            and_(
-                message.c.mailbox_id == bindparam("mailbox"),
-                message.c.message_id.between(_runs.item(0), _runs.item(1)),
-            ),
-        )
-    )
-    .distinct()
-    .order_by(message.c.content_id)
-)
 _lost = (
     select(
         recoverable.c.message_id,
         message.c.flags,
         message.c.size_octets,
         recoverable.c.from_folder_id,
+        recoverable.c.deleted_at,
         folder.c.folder_id.is_not(None).label("still_there"),
     )
     .select_from(

@@ -8,7 +8,7 @@ from typing import Final
 from restante.config import Store
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call
-from restante_server.store import changes, removal, requests, uploads
+from restante_server.store import changes, erasure, removal, requests, uploads
 
 DAY: Final = 24 * 3600 * 1_000_000  # microseconds
 AT_ONCE: Final = 500  # messages or mailboxes in one round: other writers wait only so long
@@ -19,6 +19,7 @@ async def tidy(db: Database, settings: Store, now: int) -> None:
     """Purge deleted mail past its time or room and mailboxes without an owner; forget what else is past its time."""
     await purge_deleted(db, now - settings.recoverable_days * DAY, now)
     await trim_deleted(db, settings.recoverable_octets, now)
+    await erase_removed(db, now)
     await forget_removals(db, now - settings.history_days * DAY)
     while await db.write(Call(partial(requests.forget_expired, now=now, most=AT_ONCE), rows=AT_ONCE)):
         continue
@@ -50,6 +51,19 @@ async def trim_deleted(db: Database, limit_octets: int, now: int) -> int:
             run = partial(removal.trim, mailbox_id=mailbox_id, limit_octets=limit_octets, most=AT_ONCE, now=now)
             purged += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE))
     return purged
+
+
+async def erase_removed(db: Database, now: int) -> int:
+    """Erase what was removed for good so long ago that no reader may ask for it any more; returns how many messages."""
+    erased = 0
+    for _ in range(ROUNDS):
+        lapsed = await db.read(erasure.lapsed, AT_ONCE)
+        if not lapsed:
+            break
+        for mailbox_id, ids in lapsed.items():
+            run = partial(erasure.end_leases, mailbox_id=mailbox_id, message_ids=ids, now=now)
+            erased += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
+    return erased
 
 
 async def purge_ownerless(db: Database, now: int) -> int:

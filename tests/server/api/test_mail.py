@@ -293,9 +293,11 @@ async def test_messages_are_copied_and_moved_only_when_all_are_there_if_asked(bo
 
 async def test_what_left_its_folder_is_read_by_message_id_if_asked(bob: Mail, carol: Mail) -> None:
     inbox, archive = (await bob.folder("inbox")).folder_id, (await bob.folder("Archive")).folder_id
-    ids = [(await bob.append(inbox, LETTER + b"%d\n" % number)).message_id for number in range(3)]
+    ids = [(await bob.append(inbox, LETTER + b"%d\n" % number)).message_id for number in range(5)]
     await bob.call(methods.MOVE_MESSAGES, messages=messages(inbox, 1), target_folder_id=archive)
-    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 2), mode=v1.DELETE_MODE_SOFT)
+    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 2, 4), mode=v1.DELETE_MODE_SOFT)
+    await bob.call(methods.PURGE_RECOVERABLE_MESSAGES, message_ids=ids[3:4])
+    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 5), mode=v1.DELETE_MODE_HARD)
     asked: dict[str, Any] = {
         "messages": MessageSet(message_ids=ids),
         "columns": [v1.MESSAGE_COLUMN_FOLDER, v1.MESSAGE_COLUMN_SIZE, v1.MESSAGE_COLUMN_ENVELOPE],
@@ -308,9 +310,17 @@ async def test_what_left_its_folder_is_read_by_message_id_if_asked(bob: Mail, ca
         "MessageService", "StreamMessages", v1.StreamMessagesRequest(**asked, include_removed=True)
     )
     assert [response.rows for response in streamed] == [rows]
-    assert (list(rows.message_ids), list(rows.uids), list(rows.folder_ids)) == (ids, [1, 0, 3], [archive, 0, inbox])
-    assert list(rows.sections[0].octets) == [STORED + b"%d\r\n" % number for number in range(3)]
+    assert (list(rows.message_ids), list(rows.uids), list(rows.folder_ids)) == (
+        ids,
+        [1, 0, 3, 0, 0],
+        [archive, 0, inbox, 0, 0],
+    )
+    assert list(rows.sections[0].octets) == [STORED + b"%d\r\n" % number for number in range(5)]
     assert all(envelope.startswith(b"(") for envelope in rows.envelopes)
+    for message_id in ids[3:]:
+        with pytest.raises(MessageNotFound):
+            await bob.stream("ContentService", "ReadContent", c1.ReadContentRequest(message_id=message_id))
+    assert await bob.stream("ContentService", "ReadContent", c1.ReadContentRequest(message_id=ids[1]))
     neighbour = (await carol.call(methods.BATCH_GET_MESSAGES, **asked, include_removed=True)).rows
     assert not neighbour.message_ids
     for wrong in ({"mark_seen": True}, {"messages": messages(inbox, 1)}):

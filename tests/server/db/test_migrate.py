@@ -61,7 +61,9 @@ def test_upgrading_again_changes_nothing(empty_database_url: str) -> None:
     engine = create_engine(empty_database_url)
     try:
         with engine.begin() as tx:
-            tx.execute(insert(schema.domain).values(ascii_name="example.test", name="example.test", created_at=1))
+            tx.execute(
+                insert(schema.domain).values(ascii_name="example.test", name="example.test", resending=1, created_at=1)
+            )
         migrate.upgrade(empty_database_url)
         with engine.connect() as tx:
             assert tx.scalars(select(schema.domain.c.name)).all() == ["example.test"]

@@ -13,12 +13,13 @@ from restante_server.db.engine import Database
 from restante_server.db.operation import Call
 from restante_server.mime import parts
 from restante_server.mime.facts import scan
-from restante_server.store import contents, folders, mailboxes, messages
+from restante_server.store import contents, erasure, folders, mailboxes, messages, removal
 from restante_server.store.contents import NewContent
 from restante_server.store.folders import Role
 from restante_server.store.idset import IdSet
 from restante_server.store.listing import Listing, listing_of
 from restante_server.store.messages import NewMessage, Placed
+from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
 
 R = TypeVar("R")
@@ -88,6 +89,12 @@ async def make_box(database: Database, quota_octets: int | None = None) -> Box:
         return mailbox_id, {Role(facts.role): facts.folder_id for facts in folders.tree(tx, mailbox_id)}
 
     return Box(database, *await database.write(Call(run)))
+
+
+def erase(tx: Connection, mailbox_id: int, selection: Selection) -> None:
+    """Remove messages for good, as if their leases had lapsed at once."""
+    removal.remove(tx, mailbox_id, selection, Mode.HARD, NOW)
+    erasure.end_leases(tx, mailbox_id, IdSet(((1, 1 << 40),)), NOW)
 
 
 def uids(folder_id: int, *runs: int | tuple[int, int]) -> Selection:

@@ -16,15 +16,15 @@ from restante_server.db import migrate, schema
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database, open_backend, open_database
 from restante_server.db.operation import Call
-from restante_server.store import backup, contents, digests, folders, garbage, mailboxes, messages, removal
+from restante_server.store import backup, contents, digests, folders, garbage, mailboxes, messages
 from restante_server.store.check import check
 from restante_server.store.garbage import Collector
 from restante_server.store.idset import IdSet
 from restante_server.store.messages import NewMessage, Placement
-from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
 from restante_server.store.staging import Contents, ContentSettings, Form
 from tests.harness.postgres import PostgresServer
+from tests.server.store.material import erase
 
 NOW = 1_700_000_000_000_000
 INLINE_OCTETS = 500
@@ -198,7 +198,7 @@ async def test_no_collector_of_the_store_removes_anything_while_one_rests(
     everything = Selection(None, IdSet(((1, 1),)))
     ours, theirs = Collector(database, staging.directory), Collector(database, staging.directory)
     async with ours.resting():
-        gone = Call(lambda tx: removal.remove(tx, mailbox_id, everything, Mode.HARD, NOW))
+        gone = Call(lambda tx: erase(tx, mailbox_id, everything))
         await database.write(gone)
         assert await theirs.collect(NOW) == await ours.collect(NOW) == 0
         backup.write(database_url, staging.directory, tmp_path / "backup", NOW, lambda *_: None)
@@ -212,7 +212,7 @@ async def test_a_rest_ends_with_its_time_when_nobody_ends_it(database: Database,
     mailbox_id = await fill(database, staging, 1)
     await database.write(Call(lambda tx: garbage.rest(tx, 7)))
     everything = Selection(None, IdSet(((1, 1),)))
-    await database.write(Call(lambda tx: removal.remove(tx, mailbox_id, everything, Mode.HARD, NOW)))
+    await database.write(Call(lambda tx: erase(tx, mailbox_id, everything)))
     collector = Collector(database, staging.directory)
     assert await collector.collect(NOW) == 0
     later = await database.read(now_microseconds) + garbage.REST_MICROSECONDS

@@ -34,7 +34,8 @@ DAMAGE = {
     "message with unknown flags": update(s.message).where(s.message.c.message_id == 1).values(flags=33),
     "message without a listing": delete(s.listing).where(s.listing.c.message_id == 1),
     "listing without a message": update(s.listing).where(s.listing.c.message_id == 1).values(message_id=88),
-    "message without a folder that is not recoverable": delete(s.recoverable),
+    "message without a folder that is neither recoverable nor removed": delete(s.removed),
+    "removed message that is in a folder, recoverable or missing": update(s.removed).values(message_id=3),
     "recoverable message that is in a folder or missing": update(s.recoverable).values(message_id=1),
     "tombstone ahead of its mailbox or behind its history": update(s.mailbox).values(history_from=50),
     "tombstone ahead of its folder": update(s.folder).values(change_number=2),
@@ -54,6 +55,7 @@ async def test_damage_is_found(database: Database, what: str) -> None:
     await box.fill(box.inbox, 3)
     await box.write(flags.change_flags, uids(box.inbox, 1), FlagChange.ADD, 1)
     await box.write(removal.remove, uids(box.inbox, 3), Mode.SOFT, NOW)
+    await box.write(removal.remove, uids(box.inbox, 2), Mode.HARD, NOW)
     assert await database.read(check) == []
 
     def damage(tx: Connection, mailbox_id: int) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import Connection, func, select
 
-from restante.errors import FolderHasChildren, FolderIsSpecial, FolderNotFound, QuotaExceeded
+from restante.config import Store
+from restante.errors import FolderHasChildren, FolderIsSpecial, FolderNotFound, MessageNotFound, QuotaExceeded
+from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import content_garbage, message
-from restante_server.store import changes, folders, mailboxes, removal
+from restante_server.store import changes, erasure, folders, mailboxes, messages, removal, rows, upkeep
 from restante_server.store.changes import Removal
 from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.removal import Mode
@@ -39,19 +43,67 @@ async def test_uids_are_never_given_twice(box: Box) -> None:  # behaviour 29
     assert [placed.uid for placed in await box.fill(box.inbox, 1)] == [4]
 
 
+def rows_and_garbage(tx: Connection, mailbox_id: int) -> tuple[int, int]:
+    rows = select(func.count()).select_from(message).where(message.c.mailbox_id == mailbox_id)
+    noticed = select(func.count()).select_from(content_garbage)
+    return tx.execute(rows).scalar_one(), tx.execute(noticed).scalar_one()
+
+
 @pytest.mark.parametrize("runs", [[(1, 3)], [1, 3]])
-async def test_hard_deletion_leaves_the_content_to_the_collector(box: Box, runs: list[int | tuple[int, int]]) -> None:
-    await box.fill(box.inbox, 3)
-    done = await box.write(removal.remove, uids(box.inbox, *runs), Mode.HARD, NOW)
+async def test_hard_deletion_leaves_the_content_to_the_collector_when_the_lease_has_lapsed(
+    box: Box, other: Box, runs: list[int | tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = sum(run[1] - run[0] + 1 if isinstance(run, tuple) else 1 for run in runs)
+    left = 3 - gone
+    for mine in (box, other):
+        await mine.fill(mine.inbox, 3)
+        done = await mine.write(removal.remove, uids(mine.inbox, *runs), Mode.HARD, NOW)
+        (grave,) = await mine.read(changes.removals, 2)
+        assert grave.kind is Removal.HARD
+        facts = await mine.read(mailboxes.get)
+        assert len(done.ids) == gone
+        assert (facts.message_count, facts.used_octets) == (left, left * SIZE)
+        assert (facts.recoverable_count, facts.recoverable_octets) == (0, 0)
+        assert await mine.read(rows_and_garbage) == (3, 0)
+    assert await upkeep.erase_removed(box.database, NOW) == 0
+    _lapse(monkeypatch)
+    assert await upkeep.erase_removed(box.database, NOW) == 2 * gone
+    for mine in (box, other):
+        assert await mine.read(rows_and_garbage) == (left, 2)
 
-    def count(tx: Connection, mailbox_id: int) -> tuple[int, int]:
-        rows = select(func.count()).select_from(message).where(message.c.mailbox_id == mailbox_id)
-        noticed = select(func.count()).select_from(content_garbage)
-        return tx.execute(rows).scalar_one(), tx.execute(noticed).scalar_one()
 
-    assert await box.read(count) == (3 - len(done.ids), 1)
-    (grave,) = await box.read(changes.removals, 2)
-    assert grave.kind is Removal.HARD
+def _lapse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour passes."""
+    later = erasure.LEASE_MICROSECONDS
+    monkeypatch.setattr(erasure, "now_microseconds", lambda tx: now_microseconds(tx) + later)
+
+
+async def test_what_is_purged_soon_after_its_deletion_stays_for_a_while(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:  # RFC 2180 4.1.2
+    numbers = [placed.message_id for placed in await box.fill(box.inbox, 4)]
+    await box.write(removal.remove, ids(numbers[0]), Mode.SOFT, NOW - 2 * erasure.LEASE_MICROSECONDS)
+    await box.write(removal.remove, ids(numbers[1]), Mode.SOFT, NOW)
+    await box.write(removal.remove, ids(numbers[2]), Mode.SOFT, NOW)
+    assert await box.write(removal.purge, IdSet.of(numbers[:2]), NOW) == 2
+    assert (await box.read(rows_and_garbage)) == (3, 1), "every reader knows of the first one"
+    assert (await box.read(mailboxes.get)).recoverable_count == 1
+    assert [item.message_id for item in await box.read(removal.recoverable_page, None, 9)] == [numbers[2]]
+    recovered, _ = await box.write(removal.recover, IdSet.of(numbers), NOW)
+    assert recovered == [numbers[2]]
+    assert await box.write(removal.purge, IdSet.of(numbers), NOW) == 0
+    with pytest.raises(MessageNotFound):
+        await box.read(messages.content_of, numbers[1])
+    await box.read(messages.content_of, numbers[1], removed=True)
+    everything = Selection(None, IdSet.of(numbers))
+    found = await box.read(rows.page, everything, frozenset(), most=9)
+    assert found.columns["message_id"] == numbers[2:]
+    found = await box.read(rows.page, replace(everything, removed=True), frozenset(), most=9)
+    assert found.columns["message_id"] == numbers[1:]
+    _lapse(monkeypatch)
+    await upkeep.tidy(box.database, Store(), NOW)
+    found = await box.read(rows.page, replace(everything, removed=True), frozenset(), most=9)
+    assert found.columns["message_id"] == numbers[2:]
 
 
 async def test_deleting_goes_to_the_trash_and_from_there_to_the_recoverable(box: Box) -> None:

@@ -18,7 +18,7 @@ from restante_server.store import changes, garbage, mailboxes, removal, requests
 from restante_server.store.garbage import Collector
 from restante_server.store.removal import Mode
 from restante_server.store.staging import Contents, ContentSettings, Form
-from tests.server.store.material import NOW, Box, uids
+from tests.server.store.material import NOW, Box, erase, uids
 
 KEY = requests.Key(0, "account:1", b"r" * 16)
 
@@ -107,11 +107,11 @@ async def test_a_content_let_go_of_while_the_collector_looks_is_collected_later(
 ) -> None:
     """It was noticed before, and held still when the collector looked: the last notice must not be lost."""
     await box.fill(box.inbox, 2)  # of one content
-    await box.write(removal.remove, uids(box.inbox, 1), Mode.HARD, NOW)
+    await box.write(erase, uids(box.inbox, 1))
     let_go, may_commit = threading.Event(), threading.Event()
 
     def last(tx: Connection) -> None:
-        removal.remove(tx, box.id, uids(box.inbox, 2), Mode.HARD, NOW)
+        erase(tx, box.id, uids(box.inbox, 2))
         let_go.set()
         assert may_commit.wait(10)
 

@@ -71,14 +71,16 @@ type MessageServiceClient interface {
 	// Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
 	// {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
 	MoveMessages(ctx context.Context, in *MoveMessagesRequest, opts ...grpc.CallOption) (*MoveMessagesResponse, error)
-	// Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND.
+	// Deletes messages: to the Trash, to the recoverable items, or for good. What goes for good is at once in no folder,
+	// list or quota; its octets are erased an hour later, so that a reader not yet told of the removal can finish
+	// (include_removed). Errors: FOLDER_NOT_FOUND.
 	DeleteMessages(ctx context.Context, in *DeleteMessagesRequest, opts ...grpc.CallOption) (*DeleteMessagesResponse, error)
 	// Lists deleted messages that can still be recovered, latest first.
 	ListRecoverableMessages(ctx context.Context, in *ListRecoverableMessagesRequest, opts ...grpc.CallOption) (*ListRecoverableMessagesResponse, error)
 	// Puts deleted messages back into the folder they came from, or into the one given, with new UIDs.
 	// Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED.
 	RecoverMessages(ctx context.Context, in *RecoverMessagesRequest, opts ...grpc.CallOption) (*RecoverMessagesResponse, error)
-	// Removes recoverable messages for good, before their time.
+	// Removes recoverable messages for good, before their time; erased as by DeleteMessages.
 	PurgeRecoverableMessages(ctx context.Context, in *PurgeRecoverableMessagesRequest, opts ...grpc.CallOption) (*PurgeRecoverableMessagesResponse, error)
 }
 
@@ -264,14 +266,16 @@ type MessageServiceServer interface {
 	// Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
 	// {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
 	MoveMessages(context.Context, *MoveMessagesRequest) (*MoveMessagesResponse, error)
-	// Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND.
+	// Deletes messages: to the Trash, to the recoverable items, or for good. What goes for good is at once in no folder,
+	// list or quota; its octets are erased an hour later, so that a reader not yet told of the removal can finish
+	// (include_removed). Errors: FOLDER_NOT_FOUND.
 	DeleteMessages(context.Context, *DeleteMessagesRequest) (*DeleteMessagesResponse, error)
 	// Lists deleted messages that can still be recovered, latest first.
 	ListRecoverableMessages(context.Context, *ListRecoverableMessagesRequest) (*ListRecoverableMessagesResponse, error)
 	// Puts deleted messages back into the folder they came from, or into the one given, with new UIDs.
 	// Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED.
 	RecoverMessages(context.Context, *RecoverMessagesRequest) (*RecoverMessagesResponse, error)
-	// Removes recoverable messages for good, before their time.
+	// Removes recoverable messages for good, before their time; erased as by DeleteMessages.
 	PurgeRecoverableMessages(context.Context, *PurgeRecoverableMessagesRequest) (*PurgeRecoverableMessagesResponse, error)
 	mustEmbedUnimplementedMessageServiceServer()
 }

@@ -182,7 +182,9 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMessages(self, request, context):
-        """Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND.
+        """Deletes messages: to the Trash, to the recoverable items, or for good. What goes for good is at once in no folder,
+        list or quota; its octets are erased an hour later, so that a reader not yet told of the removal can finish
+        (include_removed). Errors: FOLDER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,7 +206,7 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PurgeRecoverableMessages(self, request, context):
-        """Removes recoverable messages for good, before their time.
+        """Removes recoverable messages for good, before their time; erased as by DeleteMessages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

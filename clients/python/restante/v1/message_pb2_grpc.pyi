@@ -72,7 +72,10 @@ class MessageServiceStub:
     {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
     """
     DeleteMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]
-    """Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND."""
+    """Deletes messages: to the Trash, to the recoverable items, or for good. What goes for good is at once in no folder,
+    list or quota; its octets are erased an hour later, so that a reader not yet told of the removal can finish
+    (include_removed). Errors: FOLDER_NOT_FOUND.
+    """
     ListRecoverableMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.ListRecoverableMessagesRequest, _message_pb2.ListRecoverableMessagesResponse]
     """Lists deleted messages that can still be recovered, latest first."""
     RecoverMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.RecoverMessagesRequest, _message_pb2.RecoverMessagesResponse]
@@ -80,7 +83,7 @@ class MessageServiceStub:
     Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED.
     """
     PurgeRecoverableMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.PurgeRecoverableMessagesRequest, _message_pb2.PurgeRecoverableMessagesResponse]
-    """Removes recoverable messages for good, before their time."""
+    """Removes recoverable messages for good, before their time; erased as by DeleteMessages."""
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
@@ -126,7 +129,10 @@ class MessageServiceAsyncStub(MessageServiceStub):
     {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
     """
     DeleteMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]  # type: ignore[assignment]
-    """Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND."""
+    """Deletes messages: to the Trash, to the recoverable items, or for good. What goes for good is at once in no folder,
+    list or quota; its octets are erased an hour later, so that a reader not yet told of the removal can finish
+    (include_removed). Errors: FOLDER_NOT_FOUND.
+    """
     ListRecoverableMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.ListRecoverableMessagesRequest, _message_pb2.ListRecoverableMessagesResponse]  # type: ignore[assignment]
     """Lists deleted messages that can still be recovered, latest first."""
     RecoverMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.RecoverMessagesRequest, _message_pb2.RecoverMessagesResponse]  # type: ignore[assignment]
@@ -134,7 +140,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED.
     """
     PurgeRecoverableMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.PurgeRecoverableMessagesRequest, _message_pb2.PurgeRecoverableMessagesResponse]  # type: ignore[assignment]
-    """Removes recoverable messages for good, before their time."""
+    """Removes recoverable messages for good, before their time; erased as by DeleteMessages."""
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     """MessageService reads and changes messages. A message keeps its id through moves and flag changes; its UID belongs
@@ -237,7 +243,10 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.DeleteMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.DeleteMessagesResponse, _abc.Awaitable[_message_pb2.DeleteMessagesResponse]]:
-        """Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND."""
+        """Deletes messages: to the Trash, to the recoverable items, or for good. What goes for good is at once in no folder,
+        list or quota; its octets are erased an hour later, so that a reader not yet told of the removal can finish
+        (include_removed). Errors: FOLDER_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListRecoverableMessages(
@@ -263,6 +272,6 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.PurgeRecoverableMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.PurgeRecoverableMessagesResponse, _abc.Awaitable[_message_pb2.PurgeRecoverableMessagesResponse]]:
-        """Removes recoverable messages for good, before their time."""
+        """Removes recoverable messages for good, before their time; erased as by DeleteMessages."""
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -204,6 +204,16 @@ def upgrade() -> None:
         op.f("ix_recoverable_mailbox_id_deleted_at"), "recoverable", ["mailbox_id", "deleted_at"], unique=False
     )
     op.create_table(
+        "removed",
+        sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("message_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("mailbox_id", "message_id", name=op.f("pk_removed")),
+        comment="Messages removed for good, whose rows stay a little for readers that have not been told; in no quota.",
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_removed_expiry", "removed", ["expires_at"], unique=False)
+    op.create_table(
         "request",
         sa.Column("mailbox_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),

@@ -2008,7 +2008,9 @@ export const MessageService: GenService<{
     output: typeof MoveMessagesResponseSchema;
   },
   /**
-   * Deletes messages: to the Trash, to the recoverable items, or for good. Errors: FOLDER_NOT_FOUND.
+   * Deletes messages: to the Trash, to the recoverable items, or for good. What goes for good is at once in no folder,
+   * list or quota; its octets are erased an hour later, so that a reader not yet told of the removal can finish
+   * (include_removed). Errors: FOLDER_NOT_FOUND.
    *
    * @generated from rpc restante.v1.MessageService.DeleteMessages
    */
@@ -2039,7 +2041,7 @@ export const MessageService: GenService<{
     output: typeof RecoverMessagesResponseSchema;
   },
   /**
-   * Removes recoverable messages for good, before their time.
+   * Removes recoverable messages for good, before their time; erased as by DeleteMessages.
    *
    * @generated from rpc restante.v1.MessageService.PurgeRecoverableMessages
    */
