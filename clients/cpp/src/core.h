@@ -87,6 +87,7 @@ struct Core {
   // Makes the session this caller's to replace, until its end.
   std::unique_lock<std::timed_mutex> lock_session(Clock::time_point deadline);
   void keep_fresh();
+  Nanoseconds until_renewal();
   bool check();
 
   std::mutex commits_mutex_;
@@ -96,6 +97,7 @@ struct Core {
   std::mutex session_mutex_;
   std::condition_variable session_changed_;
   v1::Session session_;
+  Clock::time_point lapses_;  // of its token, by this machine's steady clock: the server's clock may be another
   std::string password_;  // empty: not kept
   std::optional<Error> end_reason_;
   bool check_wanted_ = false;

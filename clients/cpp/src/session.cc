@@ -8,16 +8,8 @@ namespace restante::detail {
 
 namespace {
 
-constexpr Nanoseconds kShortestRenewal = std::chrono::seconds(1);
-constexpr Nanoseconds kLongestRenewal = std::chrono::minutes(5);  // a third of a token's usual life: clocks may differ
+constexpr Nanoseconds kShortestRenewal = std::chrono::milliseconds(200);
 constexpr Nanoseconds kRenewalRetry = std::chrono::seconds(2);
-
-// How long a token may be left alone.
-Nanoseconds until_renewal(const v1::Session& session) {
-  const auto expires = std::chrono::system_clock::time_point(std::chrono::seconds(session.expires_at().seconds()));
-  const Nanoseconds left = expires - std::chrono::system_clock::now();
-  return std::clamp(left * 2 / 3, kShortestRenewal, kLongestRenewal);
-}
 
 const Method& method_of(const google::protobuf::Message& request) { return Method::of(request.GetDescriptor()); }
 
@@ -119,6 +111,7 @@ void Core::take(const v1::Session& given) {
   {
     const std::lock_guard lock(session_mutex_);
     session_ = given;
+    lapses_ = Clock::now() + std::chrono::milliseconds(given.lifetime_milliseconds());
   }
   if (config.on_session) config.on_session(given);
 }
@@ -149,16 +142,22 @@ void Core::check_soon() {
   session_changed_.notify_all();
 }
 
+// How long the present token may be left alone: half of its life. The other half is for a server that is away.
+Nanoseconds Core::until_renewal() {
+  const std::lock_guard lock(session_mutex_);
+  return std::max<Nanoseconds>((lapses_ - Clock::now()) / 2, kShortestRenewal);
+}
+
 // Renews the session before it lapses, until it has ended or the client is closed.
 void Core::keep_fresh() {
-  auto wait = until_renewal(session());
+  auto wait = until_renewal();
   std::unique_lock lock(session_mutex_);
   for (;;) {
     session_changed_.wait_for(lock, wait, [this] { return closed_ || end_reason_ || check_wanted_; });
     if (closed_ || end_reason_) return;
     check_wanted_ = false;
     lock.unlock();
-    wait = check() ? until_renewal(session()) : kRenewalRetry;
+    wait = check() ? until_renewal() : kRenewalRetry;
     lock.lock();
   }
 }

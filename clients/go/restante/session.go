@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	shortestRenewal = time.Second
-	longestRenewal  = 5 * time.Minute // a third of a token's usual life: clocks may differ by minutes
+	shortestRenewal = 200 * time.Millisecond
 	renewalRetry    = 2 * time.Second
 )
 
@@ -22,7 +21,8 @@ type session struct {
 
 	mutex     sync.Mutex
 	info      *restantev1.Session
-	password  string // empty: not kept
+	lapses    time.Time // by this machine's monotonic clock: the server's clock may be another
+	password  string    // empty: not kept
 	ended     chan struct{}
 	endReason *Error
 }
@@ -77,10 +77,13 @@ func (s *session) reason() *Error {
 	return s.endReason
 }
 
-// untilRenewal is how long the present token may be left alone.
+// untilRenewal is how long the present token may be left alone: half of its life, so that the other half is for a server
+// that is away.
 func (s *session) untilRenewal(now time.Time) time.Duration {
-	left := s.present().GetExpiresAt().AsTime().Sub(now)
-	return min(max(left*2/3, shortestRenewal), longestRenewal)
+	s.mutex.Lock()
+	left := s.lapses.Sub(now)
+	s.mutex.Unlock()
+	return max(left/2, shortestRenewal)
 }
 
 // Session is the session as it is now, with its token, which may be kept for [Resume]. No server is asked.
@@ -192,6 +195,7 @@ func (c *Client) authenticate(ctx context.Context, user, password string) error 
 func (c *Client) take(given *restantev1.Session) {
 	c.session.mutex.Lock()
 	c.session.info = given
+	c.session.lapses = time.Now().Add(time.Duration(given.GetLifetimeMilliseconds()) * time.Millisecond)
 	c.session.mutex.Unlock()
 	if c.config.OnSession != nil {
 		c.config.OnSession(proto.CloneOf(given))

@@ -1,7 +1,7 @@
 //! Who a client is.
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -14,8 +14,7 @@ use crate::link::locked;
 use crate::multiplexer::Caller;
 use crate::v1::{self, ErrorReason};
 
-const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
-const LONGEST_RENEWAL: Duration = Duration::from_secs(300); // a third of a token's usual life: clocks may differ by minutes
+const SHORTEST_RENEWAL: Duration = Duration::from_millis(200);
 const RENEWAL_RETRY: Duration = Duration::from_secs(2);
 
 /// What a client knows of who it is.
@@ -30,6 +29,7 @@ pub(crate) struct Session {
 #[derive(Default)]
 struct Present {
     info: v1::Session,
+    lapses: Option<Instant>, // by this machine's monotonic clock: the server's clock may be another
     token: Bytes,
     password: Option<String>,
 }
@@ -66,16 +66,15 @@ impl Session {
         self.reason.get().cloned()
     }
 
-    /// How long the present token may be left alone.
-    fn until_renewal(&self, now: SystemTime) -> Duration {
-        renewal_after(locked(&self.present).info.expires_at, now)
+    /// How long the present token may be left alone: half of its life. The other half is for a server that is away.
+    fn until_renewal(&self, now: Instant) -> Duration {
+        renewal_after(locked(&self.present).lapses, now)
     }
 }
 
-fn renewal_after(expires_at: Option<prost_types::Timestamp>, now: SystemTime) -> Duration {
-    let expires_at = expires_at.and_then(|time| SystemTime::try_from(time).ok()).unwrap_or(now);
-    let left = expires_at.duration_since(now).unwrap_or_default();
-    (left * 2 / 3).clamp(SHORTEST_RENEWAL, LONGEST_RENEWAL)
+fn renewal_after(lapses: Option<Instant>, now: Instant) -> Duration {
+    let left = lapses.map(|moment| moment.saturating_duration_since(now)).unwrap_or_default();
+    (left / 2).max(SHORTEST_RENEWAL)
 }
 
 impl Core {
@@ -144,6 +143,8 @@ impl Core {
         {
             let mut present = locked(&self.session.present);
             present.token = given.session_token.clone().into();
+            let lifetime = Duration::from_millis(given.lifetime_milliseconds.try_into().unwrap_or_default());
+            present.lapses = Some(Instant::now() + lifetime);
             present.info = given.clone();
         }
         if let Some(told) = &self.config.on_session {
@@ -154,14 +155,14 @@ impl Core {
 
     /// Renews the session before it lapses, until it has ended or the client is closed.
     pub async fn keep_fresh(self: Arc<Self>) {
-        let mut wait = self.session.until_renewal(SystemTime::now());
+        let mut wait = self.session.until_renewal(Instant::now());
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.session.ended.cancelled() => return,
                 () = self.closed.cancelled() => return,
             }
-            wait = if self.check().await { self.session.until_renewal(SystemTime::now()) } else { RENEWAL_RETRY };
+            wait = if self.check().await { self.session.until_renewal(Instant::now()) } else { RENEWAL_RETRY };
         }
     }
 
@@ -183,12 +184,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_renewed_after_two_thirds_of_its_time_within_bounds() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        for (left, wanted) in [(-5, 1), (0, 1), (30, 20), (900, 300)] {
-            let expires_at = prost_types::Timestamp { seconds: 1_000_000 + left, nanos: 0 };
-            assert_eq!(renewal_after(Some(expires_at), now), Duration::from_secs(wanted), "{left}");
+    fn a_token_is_renewed_after_half_of_its_time() {
+        let now = Instant::now();
+        for (left, wanted) in [(30, 15), (900, 450)] {
+            let lapses = now + Duration::from_secs(left);
+            assert_eq!(renewal_after(Some(lapses), now), Duration::from_secs(wanted), "{left}");
         }
+        assert_eq!(renewal_after(Some(now), now + Duration::from_secs(5)), SHORTEST_RENEWAL);
         assert_eq!(renewal_after(None, now), SHORTEST_RENEWAL);
     }
 }

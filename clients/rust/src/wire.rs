@@ -254,9 +254,9 @@ mod tests {
         let status = pb::Status { code: Code::NotFound as i32, message: "No.".into(), details: vec![] };
         let response = Some(operation_result::Response::Logoff(answer));
         let results = vec![
-            v1::OperationResult { operation_id: 1, status: None, response: response.clone() },
-            v1::OperationResult { operation_id: 2, status: Some(status), response: None },
-            v1::OperationResult { operation_id: 3, status: None, response },
+            v1::OperationResult { operation_id: 1, response: response.clone(), ..Default::default() },
+            v1::OperationResult { operation_id: 2, status: Some(status), ..Default::default() },
+            v1::OperationResult { operation_id: 3, response, followed_change_number: 9, ..Default::default() },
         ];
         let octets = v1::ExecuteResponse { results, draining: true }.encode_to_vec();
         let mut read = Answers::read(octets.into()).unwrap();

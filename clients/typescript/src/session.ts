@@ -1,7 +1,6 @@
 /** A user's session: logged on, kept fresh by renewal, known to be over when it is. */
 
 import { create } from "@bufbuild/protobuf";
-import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Connection } from "./connection.js";
 import { isRestanteError, RestanteError } from "./errors.js";
 import {
@@ -16,9 +15,9 @@ import {
   SessionService,
 } from "./gen/restante/v1/session_pb.js";
 import type { CallOptions } from "./methods.js";
+import { now } from "./retry.js";
 
-const SHORTEST_WAIT_MS = 1_000;
-const LONGEST_WAIT_MS = 300_000; // a third of a token's usual life: clocks may differ by minutes
+const SHORTEST_WAIT_MS = 200;
 const RETRY_MS = 2_000;
 
 /**
@@ -31,6 +30,7 @@ export class UserSession {
   readonly #connection: Connection;
   readonly #ended = new AbortController();
   #info: Session;
+  #lapsesAt: number; // by this machine's monotonic clock: the server's clock may be another
   #password: string | undefined;
   #changing: Promise<unknown> = Promise.resolve(); // one change of the token at a time
   #timer: NodeJS.Timeout | undefined;
@@ -39,6 +39,7 @@ export class UserSession {
   private constructor(connection: Connection, info: Session, password: string | undefined) {
     this.#connection = connection;
     this.#info = info;
+    this.#lapsesAt = now() + Number(info.lifetimeMilliseconds);
     this.#password = password;
     this.#renewIn(this.#untilRenewal());
   }
@@ -157,6 +158,7 @@ export class UserSession {
       throw new RestanteError("The server answered without a session.", { code: "INTERNAL" });
     }
     this.#info = session;
+    this.#lapsesAt = now() + Number(session.lifetimeMilliseconds);
   }
 
   #end(reason: RestanteError): void {
@@ -164,10 +166,9 @@ export class UserSession {
     this.#ended.abort(reason);
   }
 
+  /** Half of the token's life: the other half is for a server that is away. */
   #untilRenewal(): number {
-    const { expiresAt } = this.#info;
-    const leftMs = expiresAt === undefined ? 0 : timestampMs(expiresAt) - Date.now();
-    return Math.min(Math.max((leftMs * 2) / 3, SHORTEST_WAIT_MS), LONGEST_WAIT_MS);
+    return Math.max((this.#lapsesAt - now()) / 2, SHORTEST_WAIT_MS);
   }
 
   async #keepFresh(): Promise<void> {

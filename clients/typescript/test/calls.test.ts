@@ -50,7 +50,8 @@ class Scripted extends Connection {
 const session = (token: number) => ({
   sessionToken: Uint8Array.of(token),
   mailboxId: "7",
-  expiresAt: timestampFromMs(Date.now() + 900_000),
+  expiresAt: timestampFromMs(Date.now() - 900_000), // the server's clock is another: it does not count
+  lifetimeMilliseconds: "900000",
 });
 
 const fails = (code: RestanteError["code"], reason = "", retrySeconds?: number): Answer => () => {

@@ -95,8 +95,8 @@ impl Call {
             let folder = Some(v1::Folder { folder_id: number(asked), ..Default::default() });
             v1::OperationResult {
                 operation_id: asked.operation_id,
-                status: None,
                 response: Some(operation_result::Response::GetFolder(v1::GetFolderResponse { folder })),
+                ..Default::default()
             }
         };
         self.tell(v1::ExecuteResponse { results: operations.iter().map(result).collect(), draining: false });
@@ -418,7 +418,7 @@ async fn an_answer_of_another_kind_is_an_error() {
     let mut call = server.call().await;
     let sent = call.operations(1).await;
     let response = Some(operation_result::Response::Logoff(v1::LogoffResponse {}));
-    let result = v1::OperationResult { operation_id: sent[0].operation_id, status: None, response };
+    let result = v1::OperationResult { operation_id: sent[0].operation_id, response, ..Default::default() };
     call.tell(v1::ExecuteResponse { results: vec![result], draining: false });
     assert_eq!(failed(waiting).await.code(), Code::Internal);
 }

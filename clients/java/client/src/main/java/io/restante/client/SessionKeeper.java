@@ -1,7 +1,6 @@
 package io.restante.client;
 
 import com.google.protobuf.ByteString;
-import com.google.protobuf.Timestamp;
 import io.grpc.Status;
 import io.restante.v1.AuthenticateRequest;
 import io.restante.v1.ChangePasswordRequest;
@@ -14,7 +13,6 @@ import io.restante.v1.Session;
 import io.restante.v1.SessionServiceGrpc;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
-import java.time.Instant;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledFuture;
@@ -23,14 +21,14 @@ import java.util.concurrent.locks.ReentrantLock;
 
 /** What a client knows of who it is. Its token is always the present one. */
 final class SessionKeeper implements Identity {
-    private static final Duration SHORTEST_RENEWAL = Duration.ofSeconds(1);
-    private static final Duration LONGEST_RENEWAL = Duration.ofMinutes(5); // a third of a token's usual life
+    private static final Duration SHORTEST_RENEWAL = Duration.ofMillis(200);
     private static final Duration RENEWAL_RETRY = Duration.ofSeconds(2);
 
     private final Core core;
     private final ReentrantLock changing = new ReentrantLock(); // held while the session is being replaced
     private final CompletableFuture<RestanteException> ended = new CompletableFuture<>();
     private volatile Session info = Session.getDefaultInstance();
+    private volatile long lapses; // by System.nanoTime: the server's clock may be another
     private volatile String password = ""; // empty: not kept
     private ScheduledFuture<?> next;
 
@@ -93,6 +91,7 @@ final class SessionKeeper implements Identity {
     }
 
     private void take(Session given) {
+        lapses = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(given.getLifetimeMilliseconds());
         info = given;
         core.config.onSession().accept(given);
     }
@@ -188,19 +187,13 @@ final class SessionKeeper implements Identity {
     }
 
     private Duration untilRenewal() {
-        Timestamp expires = info.getExpiresAt();
-        Duration left = Duration.between(
-                Instant.now(), Instant.ofEpochSecond(expires.getSeconds(), expires.getNanos()));
-        return untilRenewal(left);
+        return untilRenewal(Duration.ofNanos(lapses - System.nanoTime()));
     }
 
-    /** How long a token that is good for so long may be left alone. */
+    /** How long a token that is good for so long may be left alone: the other half is for a server that is away. */
     static Duration untilRenewal(Duration left) {
-        Duration wanted = left.multipliedBy(2).dividedBy(3);
-        if (wanted.compareTo(SHORTEST_RENEWAL) < 0) {
-            return SHORTEST_RENEWAL;
-        }
-        return wanted.compareTo(LONGEST_RENEWAL) > 0 ? LONGEST_RENEWAL : wanted;
+        Duration half = left.dividedBy(2);
+        return half.compareTo(SHORTEST_RENEWAL) < 0 ? SHORTEST_RENEWAL : half;
     }
 
     /** Renews the session, and ends it where that is refused. Whether there is nothing more to do for now. */

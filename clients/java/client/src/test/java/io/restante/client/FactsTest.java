@@ -87,9 +87,9 @@ class FactsTest {
 
     @Test
     void aSessionIsRenewedInTime() {
-        assertEquals(Duration.ofMinutes(5), SessionKeeper.untilRenewal(Duration.ofMinutes(15)));
-        assertEquals(Duration.ofSeconds(40), SessionKeeper.untilRenewal(Duration.ofSeconds(60)));
-        assertEquals(Duration.ofSeconds(1), SessionKeeper.untilRenewal(Duration.ofSeconds(-9)));
+        assertEquals(Duration.ofSeconds(450), SessionKeeper.untilRenewal(Duration.ofMinutes(15)));
+        assertEquals(Duration.ofSeconds(30), SessionKeeper.untilRenewal(Duration.ofSeconds(60)));
+        assertEquals(Duration.ofMillis(200), SessionKeeper.untilRenewal(Duration.ofSeconds(-9)));
     }
 
     @Test
