@@ -240,6 +240,8 @@ class CoreProcess:
             if not task.cancelled() and (problem := task.exception()) is not None:
                 log.error("background work ended: %s", task.get_name(), exc_info=problem)
         await self.core.drain(max(0.0, until - time.monotonic()))
+        self.core.searches.close()
+        self.core.contents.close()
         self.core.directory.close()
         self.socket.unlink(missing_ok=True)
 

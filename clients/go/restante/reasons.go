@@ -64,7 +64,7 @@ const (
 	// clients.
 	ReasonLimitExceeded Reason = "LIMIT_EXCEEDED"
 	// ReasonTooManyOperations:
-	// RESOURCE_EXHAUSTED {limit}. The session has too many operations in flight. Caused by clients.
+	// RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients.
 	ReasonTooManyOperations Reason = "TOO_MANY_OPERATIONS"
 	// ReasonChangeConflict:
 	// ABORTED {change_number}. The thing was changed after the number given in if_change_number. Caused by clients.

@@ -178,7 +178,7 @@ class TooManyOperations(RestanteError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     keys = ("limit",)
     caused_by_client = True
-    text = "The session has too many operations in flight."
+    text = "The session, or its account, has too many operations in flight."
 
 
 class ChangeConflict(RestanteError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from typing import Final
@@ -15,9 +16,13 @@ from restante_gateways.imap.errors import TRY_CREATE, Refusal
 from restante_gateways.imap.identity import Identity
 from restante_gateways.imap.listing import full_name
 from restante_gateways.imap.responses import NO
-from restante_gateways.net.connection import Connection
+from restante_gateways.net.connection import Connection, ConnectionLost
 
 _PAGE: Final = 1_000
+_CALL_SECONDS: Final = 30.0
+_GLANCE_SECONDS: Final = 0.1  # between two looks at whether the client of a long call is there
+_SIGN_OF_LIFE_SECONDS: Final = 10.0  # in a long call the client is told that it goes on
+_PROBES: Final = 5  # signs of life, one at each look, for a client that sends no more: a reset may come back
 _MOST_TARGETS: Final = 100  # names kept
 
 
@@ -31,8 +36,10 @@ class CoreCalls:
         self.identity: Identity | None = None  # whose session it is, after login
         self.followed: Followed | None = None  # the selected folder, as answers to the command under way tell of it
 
-    async def call(self, method: Method[Request, Response], request: Request) -> Response:
-        """One operation of this session. Raises restante.errors."""
+    async def call(
+        self, method: Method[Request, Response], request: Request, *, seconds: float = _CALL_SECONDS
+    ) -> Response:
+        """One operation of this session, which may take so long. Raises restante.errors."""
         assert self.identity is not None
         return await self._link.execute(
             method,
@@ -40,7 +47,31 @@ class CoreCalls:
             session=self.identity.token,
             client_address=self.identity.client_address,
             followed=self.followed,
+            timeout=seconds,
         )
+
+    async def long_call(
+        self, method: Method[Request, Response], request: Request, *, seconds: float, sign: bytes
+    ) -> Response:
+        """One operation that may take its time, cancelled as soon as the client is gone. Raises ConnectionLost.
+
+        `sign` is a response that says that the call goes on. A client that sends no more may still listen; only what
+        is written to it shows whether it does.
+        """
+        working = asyncio.ensure_future(self.call(method, request, seconds=seconds))
+        loop, connection = asyncio.get_running_loop(), self.connection
+        sign_at, probes = loop.time() + _SIGN_OF_LIFE_SECONDS, _PROBES
+        try:
+            while not (await asyncio.wait([working], timeout=_GLANCE_SECONDS))[0]:
+                if connection.lost:
+                    raise ConnectionLost
+                probing = connection.ended and probes > 0
+                if probing or loop.time() >= sign_at:
+                    connection.write(sign)
+                    sign_at, probes = loop.time() + _SIGN_OF_LIFE_SECONDS, probes - probing
+            return working.result()
+        finally:
+            working.cancel()
 
     def token(self) -> bytes:
         """The session token of this moment; none once the session is over."""

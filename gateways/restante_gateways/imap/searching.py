@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from restante import errors
 from restante.v1 import message_pb2, methods, search_pb2, types_pb2
 from restante.v1.search_pb2 import Restriction
 from restante_gateways.imap import sets
+from restante_gateways.imap.errors import Refusal
+from restante_gateways.imap.responses import NO, OK
 from restante_gateways.imap.sets import Span
 from restante_gateways.imap.values import (
     Comparison,
@@ -41,6 +44,8 @@ _TEXT_FIELDS = {
     "CC": search_pb2.TEXT_FIELD_CC,
     "BCC": search_pb2.TEXT_FIELD_BCC,
 }
+_SECONDS: Final = 60.0  # a search may take in the core; mail programs wait about as long
+_GOES_ON: Final = OK("Still searching.").encode()
 _SCOPES = {TextScope.BODY: search_pb2.TEXT_FIELD_BODY, TextScope.TEXT: search_pb2.TEXT_FIELD_ANY}
 
 
@@ -73,10 +78,7 @@ async def _search(s: Session, local: list[SearchKey], remote: list[SearchKey]) -
     whole = restrictions[0]
     if len(restrictions) > 1:
         whole = Restriction(all_of=search_pb2.RestrictionList(restrictions=restrictions))
-    answer = await s.call(
-        methods.SEARCH_MESSAGES,
-        message_pb2.SearchMessagesRequest(folder_id=view.folder.folder_id, restriction=whole),
-    )
+    answer = await _ask(s, message_pb2.SearchMessagesRequest(folder_id=view.folder.folder_id, restriction=whole))
     hits = sets.positions(view.uids, view.count, ((run.first, run.last) for run in answer.uids))
     return sets.intersect(found, hits)
 
@@ -84,6 +86,17 @@ async def _search(s: Session, local: list[SearchKey], remote: list[SearchKey]) -
 def _may_change(key: SearchKey) -> bool:
     """Whether others may change what a local key matches: not the numbers, nor what is recent to a session."""
     return not isinstance(key, SearchMessages | SearchRecent)
+
+
+async def _ask(s: Session, request: message_pb2.SearchMessagesRequest) -> message_pb2.SearchMessagesResponse:
+    """What the core finds. Raises Refusal for a search that takes too long, or is one too many of the account."""
+    try:
+        return await s.long_call(methods.SEARCH_MESSAGES, request, seconds=_SECONDS, sign=_GOES_ON)
+    except errors.DeadlineExceeded:
+        text = f"The search was stopped after {_SECONDS:.0f} seconds; search fewer messages, or for less."
+        raise Refusal(NO(text, b"LIMIT")) from None
+    except errors.TooManyOperations:
+        raise Refusal(NO("Too many searches of this account are under way; try again later.", b"LIMIT")) from None
 
 
 def is_local(key: SearchKey) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from restante_server.api.followed import ChangeNumbers, Read
 from restante_server.api.guards import Guards
+from restante_server.api.searches import Searches
 from restante_server.db.engine import Database
 from restante_server.db.marks import DIRECTORY, IN_DOUBT
 from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
@@ -40,6 +41,7 @@ class Core:
     dispatcher: Dispatcher = field(init=False)  # made with the core in hand
     guards: Guards = field(init=False)
     recipients: KnownRecipients = field(init=False)
+    searches: Searches = field(default_factory=Searches)
     collector: Collector = field(init=False)
     numbers: ChangeNumbers = field(init=False)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from restante_server.api.restrictions import restriction
 from restante_server.api.sealed import seal, unseal
 from restante_server.store import folders, rows, search
 from restante_server.store.idset import EMPTY, IdSet
+from restante_server.store.restriction import asks_for_text
 from restante_server.store.search import Key, Query, Step
 from restante_server.store.selection import Selection
 
@@ -42,26 +43,29 @@ PAGE_TOKEN: Final = b"page of messages"
 
 @direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=True)
 async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchMessagesResponse:
-    """See MessageService.SearchMessages. A long scan is a series of short reads within the call's deadline."""
+    """See MessageService.SearchMessages. A long scan is a series of short steps within the call's deadline."""
     mailbox_id = call.mailbox_id(request.mailbox_id)
     query = Query(mailbox_id, request.folder_id, restriction(request.restriction))
     directory = call.core.contents.directory
 
-    def begin(tx: Connection) -> tuple[int, Step]:
-        change_number = folders.get(tx, mailbox_id, request.folder_id).change_number
-        return change_number, search.uids(tx, directory, query, None)
+    change_number = 0
 
-    change_number, step = await call.core.db.read(begin, deadline=call.deadline)
+    def begin(tx: Connection) -> Step:
+        nonlocal change_number
+        change_number = folders.get(tx, mailbox_id, request.folder_id).change_number
+        return search.uids(tx, directory, query, None)
+
     found: list[int] = []
     highest = 0
-    while True:
-        hits = await confirmed(step)
-        found += [hit[0] for hit in hits]
-        highest = max(highest, *(hit[step.width + 1] for hit in hits), 0)
-        if step.after is None:
-            break
-        further = partial(search.uids, directory=directory, query=query, after=step.after)
-        step = await call.core.db.read(further, deadline=call.deadline)
+    read: Callable[[Connection], Step] = begin
+    with _under_way(call, query):
+        while True:
+            step = await _step(call, query, read)
+            found += [hit[0] for hit in step.hits]
+            highest = max(highest, *(hit[step.width + 1] for hit in step.hits), 0)
+            if step.after is None:
+                break
+            read = partial(search.uids, directory=directory, query=query, after=step.after)
     return SearchMessagesResponse(
         uids=convert.id_ranges(IdSet.from_ascending(found)),
         change_number=change_number,
@@ -69,15 +73,26 @@ async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchM
     )
 
 
-async def confirmed(step: Step) -> list[Sequence[Any]]:
-    """The hits of a step, those in files looked into on a worker thread."""
-    if not step.large:
-        return step.hits
-    return [
-        hit
-        for position, hit in enumerate(step.hits)
-        if position not in step.large or await asyncio.to_thread(step.large[position].matches)
-    ]
+@contextlib.contextmanager
+def _under_way(call: Call, query: Query) -> Iterator[None]:
+    """A search that asks for text is one of a bounded number of its account. Raises TooManyOperations."""
+    if not asks_for_text(query.restriction):
+        yield
+        return
+    with call.core.searches.under_way(call.caller.account_id):
+        yield
+
+
+async def _step(call: Call, query: Query, read: Callable[[Connection], Step], most: int | None = None) -> Step:
+    """One step of a search, every hit of it certain; where text is asked for, in the account's turn."""
+    if not asks_for_text(query.restriction):
+        return await call.core.db.read(read, deadline=call.deadline)
+    searches = call.core.searches
+    async with searches.turn(call.caller.account_id):
+        step = await call.core.db.read(read, deadline=call.deadline)
+        if step.looks:
+            await searches.look(partial(step.confirm, most=most), call.deadline)
+    return step
 
 
 @direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
@@ -94,13 +109,15 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
         await call.core.db.read(partial(folders.require, mailbox_id=mailbox_id, folder_id=query.folder_id))
     hits: list[Sequence[Any]] = []
     width = 0
-    while True:
-        further = partial(search.page, directory=directory, query=query, after=after, most=size + 1 - len(hits))
-        step = await call.core.db.read(further, deadline=call.deadline)
-        hits += await confirmed(step)
-        width, after = step.width, step.after
-        if after is None or len(hits) > size:
-            break
+    with _under_way(call, query):
+        while True:
+            most = size + 1 - len(hits)
+            further = partial(search.page, directory=directory, query=query, after=after, most=most)
+            step = await _step(call, query, further, most)
+            hits += step.hits
+            width, after = step.width, step.after
+            if after is None or len(hits) > size:
+                break
     shown = hits[:size]
     found = await call.core.db.read(
         partial(_rows, mailbox_id=mailbox_id, message_ids=[hit[width] for hit in shown], names=names),

@@ -114,17 +114,28 @@ def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int =
     yield markup.feed(text, final=True) if markup else text
 
 
-def text_chunks(buffer: Buffer, tree: Part) -> Iterator[str]:
-    """The text of a body for search: all text parts, and the headers of embedded messages, a line end between."""
+def text_chunks(buffer: Buffer, tree: Part, limit: int | None = None) -> Iterator[str]:
+    """The text of a body for search: all text parts, and the headers of embedded messages, a line end between.
+
+    At most `limit` octets are read, as they are encoded; the text ends there.
+    """
+    left = limit
     for part in tree.walk():
+        if left is not None and left <= 0:
+            return
         if part.media_type.startswith("text/"):
-            yield from part_text(buffer, part)
+            yield from part_text(buffer, part, left)
             yield "\n"
+            read = part.octets
         elif part.is_message and part.children:
             inner = part.children[0]
-            yield header_text(
-                take(buffer, inner.header_start, min(inner.body_start, inner.header_start + _HEADER_TEXT_OCTETS))
-            )
+            most = _HEADER_TEXT_OCTETS if left is None else min(left, _HEADER_TEXT_OCTETS)
+            block = take(buffer, inner.header_start, min(inner.body_start, inner.header_start + most))
+            yield header_text(block)
+            read = len(block)
+        else:
+            continue
+        left = None if left is None else left - read
 
 
 def header_text(block: bytes) -> str:

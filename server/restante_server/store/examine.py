@@ -6,7 +6,9 @@ This is what text conditions mean; whatever answers them faster must give the sa
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
+from typing import Final
 
 from restante_server.mime import parts
 from restante_server.mime.addresses import Address
@@ -18,6 +20,7 @@ from restante_server.mime.summary import Summary, read_header, summary
 from restante_server.mime.text import field_values, header_text, text_chunks
 from restante_server.store.restriction import HasHeader, HasText, TextField
 
+LOOK_OCTETS: Final = 4 << 20  # of the text parts of one message, as they are encoded; text behind that is not found
 _DIRECT_OCTETS = 1 << 20  # a plain body up to this size is looked through in one piece
 _DIRECT_CHARSETS = frozenset(("", "us-ascii", "ascii", "utf-8", "utf8", "iso-8859-1", "iso-8859-15", "windows-1252"))
 _DIRECT_ENCODINGS = frozenset(("7bit", "8bit", "binary"))
@@ -28,11 +31,18 @@ def shown(people: tuple[Address, ...]) -> str:
     return ", ".join(f"{person.name} <{person.address}>" if person.name else person.address for person in people)
 
 
-class Examined:
-    """One message: `head`, and its content as stored."""
+def _go_on() -> None:
+    """There is no reason to stop."""
 
-    def __init__(self, head: bytes, content: Buffer, structure: bytes) -> None:
-        self._head, self._content, self._structure = head, content, structure
+
+class Examined:
+    """One message: `head`, and its content as stored.
+
+    `check` is called at each piece of its text; what it raises ends the look.
+    """
+
+    def __init__(self, head: bytes, content: Buffer, structure: bytes, check: Callable[[], None] = _go_on) -> None:
+        self._head, self._content, self._structure, self._check = head, content, structure, check
 
     def holds(self, condition: HasText | HasHeader) -> bool:
         """Whether the condition is true of the message."""
@@ -88,7 +98,12 @@ class Examined:
                     return False
                 if word and len(word) == len(needle):
                     return True
-        return occurs(needle, text_chunks(self._content, tree))
+        return occurs(needle, self._text())
+
+    def _text(self) -> Iterator[str]:
+        for chunk in text_chunks(self._content, self._tree, LOOK_OCTETS):
+            self._check()
+            yield chunk
 
 
 @lru_cache(maxsize=64)

@@ -135,3 +135,15 @@ class Among:
 Restriction = AllOf | AnyOf | Not | HasText | HasHeader | Compare | Within | HasFlags | HasKeyword | Among
 
 EVERYTHING: Final = AllOf()
+
+
+def asks_for_text(node: Restriction) -> bool:
+    """Whether messages may have to be looked into: a condition on text is in the tree."""
+    match node:
+        case HasText() | HasHeader():
+            return True
+        case AllOf(parts) | AnyOf(parts):
+            return any(map(asks_for_text, parts))
+        case Not(part):
+            return asks_for_text(part)
+    return False

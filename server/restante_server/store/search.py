@@ -1,16 +1,17 @@
 """Finding messages: the rows tell what they can, the rest is looked up inside the messages, a bounded step at a time.
 
-A step is one short read. Who searches goes on behind the key that a step ended at, so no snapshot is held over a long
-scan; large contents, which lie in files, are looked into after the snapshot (`Large.matches`).
+A step is one short read: what matches by its rows, and what must be looked into. The look comes after the snapshot
+(`Step.confirm`), on a thread that may take its time. A search goes on behind the key that a step ended at, so no
+snapshot is held over a long scan.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, collate, func, or_, select
 
@@ -23,9 +24,9 @@ from restante_server.store.restriction import Restriction
 from restante_server.store.rows import fetch
 from restante_server.store.runs import join_from
 
-CANDIDATES: Final = 2_048  # rows of one step that are looked into
-STEP_OCTETS: Final = 8 << 20  # of contents looked into in one step
-BATCH: Final = 128  # contents in memory at a time
+CANDIDATES: Final = 1_024  # rows of one step that are to be looked into
+STEP_OCTETS: Final = 4 << 20  # of contents that one step brings, beside its last batch
+BATCH: Final = 64  # contents read at a time, each at most what the database keeps (64 KiB)
 
 Key = tuple[int | str, ...]
 
@@ -60,21 +61,37 @@ class Query:
     sort: tuple[tuple[str, bool], ...] = ()  # (name in SORTED_BY, descending); ties by UID, then message id
 
 
+class Watch(Protocol):
+    """Whether to go on looking. Asked on the thread that looks."""
+
+    def check(self) -> None:
+        """Raises when nobody waits any more; asked at every message and every piece of its text."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether to end the step with this message, and leave the rest to the next one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Large:
-    """A message that matches if a look into its file says so."""
+class Look:
+    """A message that matches if a look into it says so."""
 
     row: Sequence[Any]  # truth columns
     truth: Truth
     head: bytes
     structure: bytes
-    path: Path
+    content: bytes | Path  # its octets, or the file that has them
 
-    def matches(self) -> bool:
+    def matches(self, check: Callable[[], None]) -> bool:
         """Reads the file, so off the event loop. False when the message has gone, file and all."""
+        check()
+        if isinstance(self.content, bytes):
+            return self.truth(self.row, Examined(self.head, self.content, self.structure, check).holds)
         try:
-            with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-                return self.truth(self.row, Examined(self.head, mapped, self.structure).holds)
+            with open(self.content, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                return self.truth(self.row, Examined(self.head, mapped, self.structure, check).holds)
         except FileNotFoundError:
             return False
 
@@ -83,14 +100,31 @@ class Large:
 class Step:
     """What one read found, in order: rows as the driver made them, since a search may find all of a folder.
 
-    A hit holds `width` columns of its key, then message id and change number. Those in `large`, by position, are still
+    A hit holds `width` columns of its key, then message id and change number. Those in `looks`, by position, are still
     to be confirmed.
     """
 
     width: int
     hits: list[Sequence[Any]] = field(default_factory=list)
-    large: dict[int, Large] = field(default_factory=dict)
+    looks: dict[int, Look] = field(default_factory=dict)
     after: Key | None = None  # where the next step begins; None: all has been seen
+
+    def confirm(self, watch: Watch, most: int | None = None) -> None:
+        """Look into what is not sure, so off the event loop. Afterwards every hit is one.
+
+        Ends early with `most` hits, or when the watch is over, the message looked into then being the last: `after`
+        says so. Raises what `watch.check` raises.
+        """
+        hits, self.hits = self.hits, []
+        last = len(hits) - 1
+        for position, hit in enumerate(hits):
+            look = self.looks.get(position)
+            if look is None or look.matches(watch.check):
+                self.hits.append(hit)
+            if position < last and (len(self.hits) == most or (look is not None and watch.over)):
+                self.after = self.key(hit)
+                break
+        self.looks = {}
 
     def key(self, hit: Sequence[Any]) -> Key:
         """Where in the order a hit stands."""
@@ -103,7 +137,7 @@ def uids(tx: Connection, directory: Path, query: Query, after: Key | None) -> St
 
 
 def page(tx: Connection, directory: Path, query: Query, after: Key | None, most: int) -> Step:
-    """The next step of a query, in its order; at most `most` hits."""
+    """The next step of a query, in its order; at most `most` hits, unless they must be looked into (`Step.confirm`)."""
     return _step(tx, directory, query, _order(tx, query), after, most)
 
 
@@ -139,7 +173,7 @@ def _step(
     rows = fetch(tx.execute(statement, made.parameters))
     width = len(order)
     if not bounds.exact:
-        return _look_inside(tx, directory, rows, width, bounds, most)
+        return _to_look_into(tx, directory, rows, width, bounds)
     step = Step(width, list(rows))
     if limit is not None and len(rows) == limit:
         step.after = step.key(rows[-1])
@@ -169,10 +203,8 @@ def _behind(order: tuple[By, ...], key: Key) -> ColumnElement[bool]:
     return or_(*alternatives)
 
 
-def _look_inside(
-    tx: Connection, directory: Path, rows: Sequence[Sequence[Any]], width: int, bounds: Bounds, most: int | None
-) -> Step:
-    """Which candidates match; ends early when it has enough, or has looked through enough."""
+def _to_look_into(tx: Connection, directory: Path, rows: Sequence[Sequence[Any]], width: int, bounds: Bounds) -> Step:
+    """The candidates, with what there is to look into; ends early when it has brought enough."""
     truth = bounds.truth
     assert truth is not None
     step, octets = Step(width), 0
@@ -183,16 +215,14 @@ def _look_inside(
         for row in some:
             if not row[sure]:
                 stored = loaded.get(row[content])
-                octets += stored.size_octets if stored is not None and stored.place is Place.DATABASE else 0
-                found = _judge(directory, stored, row[head], row[first_column:], truth)
-                if found is False:
+                if stored is None:
                     continue
-                if found is not True:
-                    step.large[len(step.hits)] = found
+                look = Look(
+                    row[first_column:], truth, bytes(row[head]), bytes(stored.structure), _content(directory, stored)
+                )
+                octets += len(look.content) if isinstance(look.content, bytes) else 0
+                step.looks[len(step.hits)] = look
             step.hits.append(row)
-            if most is not None and len(step.hits) >= most:
-                step.after = step.key(row)
-                return step
         if octets >= STEP_OCTETS and start + BATCH < len(rows):
             step.after = step.key(some[-1])
             return step
@@ -200,9 +230,7 @@ def _look_inside(
     return step
 
 
-def _judge(directory: Path, stored: Stored | None, head: bytes, row: Sequence[Any], truth: Truth) -> bool | Large:
-    if stored is None:
-        return False
+def _content(directory: Path, stored: Stored) -> bytes | Path:
     if stored.place is Place.FILE:
-        return Large(row, truth, bytes(head), bytes(stored.structure), directory / str(stored.file_name))
-    return truth(row, Examined(bytes(head), bytes(stored.octets or b""), stored.structure).holds)
+        return directory / str(stored.file_name)
+    return bytes(stored.octets or b"")

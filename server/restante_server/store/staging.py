@@ -14,8 +14,10 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +37,7 @@ R = TypeVar("R")
 HOUR = 3_600_000_000  # microseconds
 FLUSH_OCTETS = 1 << 20  # octets held before they go to a file
 SCAN_INLINE_OCTETS = 32 << 10  # scanning so little costs less than a thread hop
+THREADS = 4  # that write and scan what comes in, and do nothing else
 ROOM_SECONDS = 1.0  # how long a look at the free space holds
 RETRY_SECONDS = 60.0
 
@@ -83,6 +86,7 @@ class Contents:
     def __init__(self, db: Database, settings: ContentSettings) -> None:
         self.db, self.settings = db, settings
         self._looked_at, self._room = 0.0, True
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="restante-staging")
 
     @property
     def directory(self) -> Path:
@@ -108,8 +112,27 @@ class Contents:
         """The facts of a message content that is in the store, read and parsed again."""
         if stored.place is Place.DATABASE:
             octets = await self.db.read(contents.read_range, self.directory, stored, 0, stored.size_octets)
-            return await _scan(octets)
-        return await asyncio.to_thread(_scan_file, self.directory / str(stored.file_name))
+            return await self.scan(octets)
+        return await self.on_thread(partial(_scan_file, self.directory / str(stored.file_name)))
+
+    async def scan(self, octets: bytes) -> Facts:
+        """The facts of a message content that is in memory."""
+        if len(octets) <= SCAN_INLINE_OCTETS:
+            return scan(octets)
+        return await self.on_thread(partial(scan, octets))
+
+    async def on_thread(self, work: Callable[[], R]) -> R:
+        """Run it on a thread of ours; when cancelled, only once the thread has let go of its file."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
+
+    def close(self) -> None:
+        """Lets the threads go; what they have begun is finished."""
+        self._threads.shutdown(wait=False)
 
     def require_room(self) -> None:
         """Raises StoreFull when the disk has less free space than is kept in reserve."""
@@ -148,7 +171,7 @@ class Writer:
             self._require_canonical(octets)
         self._take(octets)
         if self._held >= FLUSH_OCTETS:
-            await _on_thread(self._flush)
+            await self._contents.on_thread(self._flush)
 
     async def finish(self) -> Staged:
         """The content, parsed, and durable when it is in a file."""
@@ -159,10 +182,10 @@ class Writer:
         changed = self._form is Form.MAKE_CANONICAL and self._canonical.changed
         if self._file < 0 and self._size <= self._contents.settings.inline_octets:
             octets = b"".join(self._chunks)
-            facts = await _scan(octets) if self._form is not Form.ANY else None
+            facts = await self._contents.scan(octets) if self._form is not Form.ANY else None
             new = NewContent(self._size, self._digest.digest(), _structure(facts), octets, None)
             return Staged(self._size, facts, changed, new)
-        facts = await _on_thread(self._complete)
+        facts = await self._contents.on_thread(self._complete)
         new = NewContent(self._size, self._digest.digest(), _structure(facts), None, self._name)
         return await self._register(new, facts, changed)
 
@@ -238,24 +261,8 @@ class Writer:
         return Staged(self._size, facts, changed, None, content_id, pin_id)
 
 
-async def _on_thread(work: Callable[[], R]) -> R:
-    """Run it on a worker thread; when cancelled, only once the thread has let go of the file."""
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-
-
 def _structure(facts: Facts | None) -> bytes:
     return parts.encode(facts.tree) if facts is not None else b""
-
-
-async def _scan(octets: bytes) -> Facts:
-    if len(octets) <= SCAN_INLINE_OCTETS:
-        return scan(octets)
-    return await asyncio.to_thread(scan, octets)
 
 
 def _scan_file(path: Path) -> Facts:

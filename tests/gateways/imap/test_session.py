@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 
 from restante import errors
-from restante.v1 import sync_pb2
+from restante.v1 import methods, sync_pb2
 from restante_gateways.imap import opened
 from restante_gateways.sasl import AuthenticationPolicy
 from tests.gateways.imap.conftest import Running
@@ -213,6 +214,71 @@ async def test_a_message_that_breaks_off_ends_the_connection(running: Running) -
     other = await Client.open(running, "INBOX")
     running.core.break_after = 0
     assert (await other.status("FETCH 1:* BODY.PEEK[]")).startswith(b"NO [UNAVAILABLE]")
+
+
+# --- searches that take long ---
+
+
+class SlowSearches:
+    """Searches of the core in memory that take until the test lets them go."""
+
+    def __init__(self, running: Running) -> None:
+        self.began, self.cancelled, self.goes_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._plain = running.core.execute
+        running.core.execute = self._execute  # type: ignore[method-assign]
+
+    async def _execute(self, method: Any, request: Any, **more: Any) -> Any:
+        if method is methods.SEARCH_MESSAGES:
+            self.began.set()
+            try:
+                await self.goes_on.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        return await self._plain(method, request, **more)
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_search_is_given_up_when_its_client_leaves(running: Running, how: str) -> None:
+    deliver(running, 2)
+    searches = SlowSearches(running)
+    client = await Client.open(running, "INBOX")
+    client.writer.write(b'a SEARCH TEXT "message"\r\n')
+    async with asyncio.timeout(5):
+        await searches.began.wait()
+    client.writer.close() if how == "close" else client.writer.transport.abort()
+    async with asyncio.timeout(1):
+        await searches.cancelled.wait()
+
+
+async def test_a_client_that_only_sends_no_more_is_answered_however_long_its_search_takes(running: Running) -> None:
+    deliver(running, 2)
+    searches = SlowSearches(running)
+    client = await Client.open(running, "INBOX")
+    client.writer.write(b'a SEARCH TEXT "message"\r\n')
+    client.writer.write_eof()
+    await asyncio.sleep(1.0)
+    assert not searches.cancelled.is_set()
+    searches.goes_on.set()
+    lines = []
+    while line := await client.line():
+        lines.append(line)
+    signs = lines.count(b"* OK Still searching.")
+    assert 1 <= signs <= 5 and lines[signs:] == [b"* SEARCH 1 2", b"a OK Searched."]
+
+
+@pytest.mark.parametrize("reason", [errors.DeadlineExceeded, errors.TooManyOperations])
+async def test_a_search_that_cannot_be_finished_says_so(running: Running, reason: type[errors.RestanteError]) -> None:
+    deliver(running, 2)
+    client = await Client.open(running, "INBOX")
+
+    def fail(name: str) -> None:
+        if name == "SearchMessages":
+            raise reason
+
+    running.core.fail = fail
+    status = await client.status('SEARCH TEXT "message"')
+    assert status.startswith(b"NO [LIMIT] ") and b"search" in status
 
 
 # --- two who change the same ---

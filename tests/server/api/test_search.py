@@ -17,6 +17,7 @@ from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_server.api import search as api
 from restante_server.api.caller import Call, Caller
 from restante_server.api.restrictions import restriction
+from restante_server.api.searches import Searches
 from restante_server.directory import keys
 from restante_server.directory.keys import KeyRing
 from restante_server.mime.fold import fold
@@ -110,6 +111,7 @@ def call_of(box: Box, directory: Path) -> Call:
         contents=SimpleNamespace(directory=directory),
         epoch=1,
         directory=SimpleNamespace(keys=ring),
+        searches=Searches(),
     )
     return Call(cast(Any, core), Caller(account_id=1, mailbox_id=box.id), 0, float("inf"))
 

@@ -28,6 +28,14 @@ from tests.server.store.material import NOW, SIMPLE, Box, new_messages
 from tests.server.store.search_material import Known, fill, holds, random_restriction
 
 
+class Unhurried:
+    """A watch that never ends a look."""
+
+    over = False
+
+    def check(self) -> None: ...
+
+
 async def found(box: Box, restriction: Restriction, directory: Path = Path("/nonexistent")) -> list[int]:
     """UIDs of the Inbox that match."""
     uids: list[int] = []
@@ -35,7 +43,8 @@ async def found(box: Box, restriction: Restriction, directory: Path = Path("/non
     while True:
         query = Query(box.id, box.inbox, restriction)
         step: Step = await box.database.read(search.uids, directory, query, after)
-        uids += [hit[0] for at, hit in enumerate(step.hits) if at not in step.large or step.large[at].matches()]
+        step.confirm(Unhurried())
+        uids += [hit[0] for hit in step.hits]
         if step.after is None:
             return uids
         after = step.after

@@ -79,7 +79,7 @@ const (
 	// FAILED_PRECONDITION {limit, value}. The mailbox holds as many as it may (folders, keywords, ...). Caused by
 	// clients.
 	ErrorReason_ERROR_REASON_LIMIT_EXCEEDED ErrorReason = 26
-	// RESOURCE_EXHAUSTED {limit}. The session has too many operations in flight. Caused by clients.
+	// RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients.
 	ErrorReason_ERROR_REASON_TOO_MANY_OPERATIONS ErrorReason = 27
 	// ABORTED {change_number}. The thing was changed after the number given in if_change_number. Caused by clients.
 	ErrorReason_ERROR_REASON_CHANGE_CONFLICT ErrorReason = 28

@@ -43,10 +43,14 @@ const (
 // MessageService reads and changes messages. A message keeps its id through moves and flag changes; its UID belongs
 // to its place in a folder and is never given twice there.
 type MessageServiceClient interface {
-	// Finds messages of one folder or of the whole mailbox, sorted, a page at a time.
-	// Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+	// Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
+	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
 	QueryMessages(ctx context.Context, in *QueryMessagesRequest, opts ...grpc.CallOption) (*QueryMessagesResponse, error)
-	// Finds messages of one folder and answers only with UIDs. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX.
+	// Finds messages of one folder and answers only with UIDs. Conditions on text make the server look into messages,
+	// which takes its time: one search of an account does so at a time, in turns with those of other accounts, and the
+	// others of the account wait. A search stops within a fraction of a second when it is cancelled, when its caller is
+	// gone, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (ask for less, or for longer),
+	// TOO_MANY_OPERATIONS {limit} with a retry delay (more than 32 searches for text of the account are under way).
 	SearchMessages(ctx context.Context, in *SearchMessagesRequest, opts ...grpc.CallOption) (*SearchMessagesResponse, error)
 	// Gets columns and sections of a few messages, in ascending UID or id order; messages that are not there are
 	// left out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
@@ -238,10 +242,14 @@ func (c *messageServiceClient) PurgeRecoverableMessages(ctx context.Context, in 
 // MessageService reads and changes messages. A message keeps its id through moves and flag changes; its UID belongs
 // to its place in a folder and is never given twice there.
 type MessageServiceServer interface {
-	// Finds messages of one folder or of the whole mailbox, sorted, a page at a time.
-	// Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+	// Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
+	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
 	QueryMessages(context.Context, *QueryMessagesRequest) (*QueryMessagesResponse, error)
-	// Finds messages of one folder and answers only with UIDs. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX.
+	// Finds messages of one folder and answers only with UIDs. Conditions on text make the server look into messages,
+	// which takes its time: one search of an account does so at a time, in turns with those of other accounts, and the
+	// others of the account wait. A search stops within a fraction of a second when it is cancelled, when its caller is
+	// gone, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (ask for less, or for longer),
+	// TOO_MANY_OPERATIONS {limit} with a retry delay (more than 32 searches for text of the account are under way).
 	SearchMessages(context.Context, *SearchMessagesRequest) (*SearchMessagesResponse, error)
 	// Gets columns and sections of a few messages, in ascending UID or id order; messages that are not there are
 	// left out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).

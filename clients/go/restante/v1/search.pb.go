@@ -25,7 +25,8 @@ const (
 )
 
 // TextField is where text is looked for. Text is compared folded (case and compatibility forms do not matter), as a
-// substring of the decoded text.
+// substring of the decoded text. Of one message at most 4 MiB (4194304 octets) of text parts are looked at, counted as
+// they are encoded and from the first part on: text behind that is not found, and its negation is true.
 type TextField int32
 
 const (

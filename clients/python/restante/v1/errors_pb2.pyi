@@ -71,7 +71,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     clients.
     """
     ERROR_REASON_TOO_MANY_OPERATIONS: _ErrorReason.ValueType  # 27
-    """RESOURCE_EXHAUSTED {limit}. The session has too many operations in flight. Caused by clients."""
+    """RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients."""
     ERROR_REASON_CHANGE_CONFLICT: _ErrorReason.ValueType  # 28
     """ABORTED {change_number}. The thing was changed after the number given in if_change_number. Caused by clients."""
     ERROR_REASON_EPOCH_CHANGED: _ErrorReason.ValueType  # 29
@@ -236,7 +236,7 @@ ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 26
 clients.
 """
 ERROR_REASON_TOO_MANY_OPERATIONS: ErrorReason.ValueType  # 27
-"""RESOURCE_EXHAUSTED {limit}. The session has too many operations in flight. Caused by clients."""
+"""RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients."""
 ERROR_REASON_CHANGE_CONFLICT: ErrorReason.ValueType  # 28
 """ABORTED {change_number}. The thing was changed after the number given in if_change_number. Caused by clients."""
 ERROR_REASON_EPOCH_CHANGED: ErrorReason.ValueType  # 29

@@ -36,11 +36,16 @@ class MessageServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     QueryMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.QueryMessagesRequest, _message_pb2.QueryMessagesResponse]
-    """Finds messages of one folder or of the whole mailbox, sorted, a page at a time.
-    Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+    """Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
+    SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
     """
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.SearchMessagesRequest, _message_pb2.SearchMessagesResponse]
-    """Finds messages of one folder and answers only with UIDs. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX."""
+    """Finds messages of one folder and answers only with UIDs. Conditions on text make the server look into messages,
+    which takes its time: one search of an account does so at a time, in turns with those of other accounts, and the
+    others of the account wait. A search stops within a fraction of a second when it is cancelled, when its caller is
+    gone, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (ask for less, or for longer),
+    TOO_MANY_OPERATIONS {limit} with a retry delay (more than 32 searches for text of the account are under way).
+    """
     BatchGetMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.BatchGetMessagesRequest, _message_pb2.BatchGetMessagesResponse]
     """Gets columns and sections of a few messages, in ascending UID or id order; messages that are not there are
     left out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
@@ -93,11 +98,16 @@ class MessageServiceAsyncStub(MessageServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     QueryMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.QueryMessagesRequest, _message_pb2.QueryMessagesResponse]  # type: ignore[assignment]
-    """Finds messages of one folder or of the whole mailbox, sorted, a page at a time.
-    Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+    """Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
+    SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
     """
     SearchMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.SearchMessagesRequest, _message_pb2.SearchMessagesResponse]  # type: ignore[assignment]
-    """Finds messages of one folder and answers only with UIDs. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX."""
+    """Finds messages of one folder and answers only with UIDs. Conditions on text make the server look into messages,
+    which takes its time: one search of an account does so at a time, in turns with those of other accounts, and the
+    others of the account wait. A search stops within a fraction of a second when it is cancelled, when its caller is
+    gone, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (ask for less, or for longer),
+    TOO_MANY_OPERATIONS {limit} with a retry delay (more than 32 searches for text of the account are under way).
+    """
     BatchGetMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.BatchGetMessagesRequest, _message_pb2.BatchGetMessagesResponse]  # type: ignore[assignment]
     """Gets columns and sections of a few messages, in ascending UID or id order; messages that are not there are
     left out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
@@ -153,8 +163,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.QueryMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.QueryMessagesResponse, _abc.Awaitable[_message_pb2.QueryMessagesResponse]]:
-        """Finds messages of one folder or of the whole mailbox, sorted, a page at a time.
-        Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+        """Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
+        SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
         """
 
     @_abc_1.abstractmethod
@@ -163,7 +173,12 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.SearchMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.SearchMessagesResponse, _abc.Awaitable[_message_pb2.SearchMessagesResponse]]:
-        """Finds messages of one folder and answers only with UIDs. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX."""
+        """Finds messages of one folder and answers only with UIDs. Conditions on text make the server look into messages,
+        which takes its time: one search of an account does so at a time, in turns with those of other accounts, and the
+        others of the account wait. A search stops within a fraction of a second when it is cancelled, when its caller is
+        gone, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (ask for less, or for longer),
+        TOO_MANY_OPERATIONS {limit} with a retry delay (more than 32 searches for text of the account are under way).
+        """
 
     @_abc_1.abstractmethod
     def BatchGetMessages(

@@ -162,7 +162,7 @@ export enum ErrorReason {
   LIMIT_EXCEEDED = 26,
 
   /**
-   * RESOURCE_EXHAUSTED {limit}. The session has too many operations in flight. Caused by clients.
+   * RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_TOO_MANY_OPERATIONS = 27;
    */

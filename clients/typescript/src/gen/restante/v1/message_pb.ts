@@ -1908,8 +1908,8 @@ export const DeleteModeSchema: GenEnum<DeleteMode> = /*@__PURE__*/
  */
 export const MessageService: GenService<{
   /**
-   * Finds messages of one folder or of the whole mailbox, sorted, a page at a time.
-   * Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+   * Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
+   * SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
    *
    * @generated from rpc restante.v1.MessageService.QueryMessages
    */
@@ -1919,7 +1919,11 @@ export const MessageService: GenService<{
     output: typeof QueryMessagesResponseSchema;
   },
   /**
-   * Finds messages of one folder and answers only with UIDs. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX.
+   * Finds messages of one folder and answers only with UIDs. Conditions on text make the server look into messages,
+   * which takes its time: one search of an account does so at a time, in turns with those of other accounts, and the
+   * others of the account wait. A search stops within a fraction of a second when it is cancelled, when its caller is
+   * gone, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (ask for less, or for longer),
+   * TOO_MANY_OPERATIONS {limit} with a retry delay (more than 32 searches for text of the account are under way).
    *
    * @generated from rpc restante.v1.MessageService.SearchMessages
    */

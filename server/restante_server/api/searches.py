@@ -1,0 +1,215 @@
+"""The threads that look into messages: few, their own, taken in turns by account, and let go of at once.
+
+Searching is Python at work for as long as there is mail to look through. It has threads of its own, so that it never
+keeps those waiting that read or bring mail. One look of an account is under way at a time, and of all looks under way
+only a few run at one moment: one that has run for a slice lets those that wait go first, in the midst of a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from restante.errors import DeadlineExceeded, TooManyOperations
+
+R = TypeVar("R")
+
+THREADS: Final = 16  # looks under way at one moment, of as many accounts
+RUNNING: Final = 2  # of them that run at one moment: more would only take the interpreter from everyone else
+SLICE_SECONDS: Final = 0.1
+WAKE_SECONDS: Final = 0.05  # how often a look that waits sees whether anyone still wants it
+MOST_OF_ACCOUNT: Final = 32  # searches of one account, each waiting for the one before it
+RETRY_SECONDS: Final = 1.0
+
+
+class Stopped(Exception):
+    """Nobody waits for the search any more, or its deadline has passed."""
+
+
+class Baton:
+    """So many of the threads run; the others wait, and go on in the order in which they began to."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[threading.Event] = deque()
+        self._guard = threading.Lock()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether another thread waits."""
+        return bool(self._waiting)
+
+    def take(self, give_up: Callable[[], bool]) -> bool:
+        """Waits until this thread may run; False when `give_up` says so first."""
+        with self._guard:
+            if self._free:
+                self._free -= 1
+                return True
+            mine = threading.Event()
+            self._waiting.append(mine)
+        while not mine.wait(WAKE_SECONDS):
+            if give_up():
+                with self._guard:
+                    if not mine.is_set():
+                        self._waiting.remove(mine)
+                        return False
+        return True
+
+    def give(self) -> None:
+        """The thread that has waited longest may run instead."""
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+
+class Turn:
+    """What the work on a thread asks at every message and every piece of its text. `stop` is for the loop."""
+
+    __slots__ = ("_baton", "_deadline", "_ends_at", "_runs", "_slice_ends_at", "_stopped")
+
+    def __init__(self, baton: Baton, deadline: float) -> None:
+        """`deadline` is a moment of `time.monotonic()`."""
+        self._baton, self._deadline = baton, deadline
+        self._ends_at = self._slice_ends_at = 0.0
+        self._runs = self._stopped = False
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        self._stopped = True
+
+    def run(self, work: Callable[[Turn], R]) -> R:
+        """The work, on this thread. Raises Stopped."""
+        try:
+            self._wait()
+            self._ends_at = self._slice_ends_at
+            return work(self)
+        finally:
+            if self._runs:
+                self._baton.give()
+
+    def check(self) -> None:
+        """Lets others go first when they wait and this has had its slice. Raises Stopped."""
+        if self._unwanted():
+            raise Stopped
+        if self._baton.wanted and time.monotonic() >= self._slice_ends_at:
+            self._runs = False
+            self._baton.give()
+            self._wait()
+
+    @property
+    def over(self) -> bool:
+        """Whether another search of the account may have its turn, after this message."""
+        return time.monotonic() >= self._ends_at
+
+    def _unwanted(self) -> bool:
+        return self._stopped or time.monotonic() >= self._deadline
+
+    def _wait(self) -> None:
+        self._runs = self._baton.take(self._unwanted)
+        if not self._runs:
+            raise Stopped
+        self._slice_ends_at = time.monotonic() + SLICE_SECONDS
+
+
+class Searches:
+    """Who searches, who waits for a turn, and the threads. It belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="restante-search")
+        self._baton = Baton(RUNNING)
+        self._free = THREADS
+        self._under_way: Counter[int] = Counter()  # searches by account
+        self._running: set[int] = set()  # accounts that have a turn
+        self._waiting: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()  # by account, the next one first
+
+    @property
+    def running(self) -> int:
+        """Turns that are taken."""
+        return len(self._running)
+
+    def close(self) -> None:
+        """Lets the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @contextlib.contextmanager
+    def under_way(self, account_id: int) -> Iterator[None]:
+        """One search of an account, from its first turn to its last. Raises TooManyOperations."""
+        if self._under_way[account_id] >= MOST_OF_ACCOUNT:
+            raise TooManyOperations(limit=MOST_OF_ACCOUNT, retry_seconds=RETRY_SECONDS)
+        self._under_way[account_id] += 1
+        try:
+            yield
+        finally:
+            self._under_way[account_id] -= 1
+            if not self._under_way[account_id]:
+                del self._under_way[account_id]
+
+    @contextlib.asynccontextmanager
+    async def turn(self, account_id: int) -> AsyncIterator[None]:
+        """Waits until the account has a turn: one at a time, accounts after one another, THREADS of them at once."""
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(account_id, deque()).append(granted)
+        self._grant()
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self._release(account_id)
+            else:
+                self._withdraw(account_id, granted)
+            raise
+        try:
+            yield
+        finally:
+            self._release(account_id)
+
+    async def look(self, work: Callable[[Turn], R], deadline: float) -> R:
+        """Runs `work` on a thread of ours, within a turn. Raises DeadlineExceeded.
+
+        When the caller is cancelled the work is stopped, and the turn lasts until its thread has let go.
+        """
+        turn = Turn(self._baton, deadline)
+        running = asyncio.get_running_loop().run_in_executor(self._threads, turn.run, work)
+        try:
+            return await asyncio.shield(running)
+        except Stopped:
+            raise DeadlineExceeded from None
+        except asyncio.CancelledError:
+            turn.stop()
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # it is of no interest to anyone
+            raise
+
+    def _grant(self) -> None:
+        """Give the free turns to the accounts that have waited longest for one."""
+        for account_id in tuple(self._waiting):
+            if not self._free:
+                return
+            if account_id in self._running:
+                continue
+            queue = self._waiting.pop(account_id)
+            queue.popleft().set_result(None)
+            if queue:
+                self._waiting[account_id] = queue  # behind the others
+            self._running.add(account_id)
+            self._free -= 1
+
+    def _release(self, account_id: int) -> None:
+        self._running.discard(account_id)
+        self._free += 1
+        self._grant()
+
+    def _withdraw(self, account_id: int, granted: asyncio.Future[None]) -> None:
+        queue = self._waiting[account_id]
+        queue.remove(granted)
+        if not queue:
+            del self._waiting[account_id]

@@ -1,0 +1,143 @@
+"""A search in large mail ends with its client, and keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from restante.link import CoreLink
+from restante.v1 import methods
+from restante.v1.content_pb2 import UPLOAD_KIND_MESSAGE
+from restante.v1.folder_pb2 import GetFolderRequest
+from restante.v1.message_pb2 import AppendMessageRequest, CopyMessagesRequest, SearchMessagesRequest
+from restante.v1.search_pb2 import TEXT_FIELD_ANY, Restriction, TextRestriction
+from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_gateways.sasl import AuthenticationPolicy
+from tests.gateways.imap.conftest import start
+from tests.gateways.imap.stage import Stage
+from tests.server.api.served import Served, request_id, served
+
+pytestmark = pytest.mark.end_to_end
+
+LINE = b"<p>" + b"<" * 70 + b"</p>\r\n"
+LARGE = b"Subject: large\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" + LINE * ((20 << 20) // len(LINE))
+SMALL = b"Subject: small\r\n\r\nhere\r\n"
+NOTHING = b'a SEARCH TEXT "absent"\r\n'
+
+
+async def bring(link: CoreLink, token: bytes, content: bytes) -> int:
+    """A message into the Inbox, by upload; its folder."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content
+
+    upload = await link.upload(UPLOAD_KIND_MESSAGE, chunks(), session=token)
+    request = AppendMessageRequest(path=["Inbox"], upload_id=upload.upload_id, request_id=request_id())
+    return (await link.execute(methods.APPEND_MESSAGE, request, session=token)).folder_id
+
+
+@pytest.fixture
+async def core(tmp_path: Path) -> AsyncIterator[Served]:
+    """A core where alice's and carol's Inboxes take minutes to look through, and bob's a moment."""
+    async with served(tmp_path, TLS__AUTHENTICATION="except-loopback") as made:
+        link = await made.link()
+        for name in ("alice", "carol"):
+            token = (await made.session(name)).session_token
+            await bring(link, token, LARGE)
+            inbox = await bring(link, token, LARGE)
+            for _ in range(4):  # contents are shared: it is the looking that costs
+                copy = CopyMessagesRequest(
+                    messages=MessageSet(folder_id=inbox, uids=[IdRange(first=1, last=1_000)]),
+                    target_folder_id=inbox,
+                    request_id=request_id(),
+                )
+                await link.execute(methods.COPY_MESSAGES, copy, session=token)
+        await bring(link, (await made.session("bob")).session_token, SMALL)
+        await link.close()
+        yield made
+
+
+@pytest.fixture
+async def gateway(core: Served, tmp_path: Path) -> AsyncIterator[Stage]:
+    link = await core.link("imap")
+    stage, _ = start(tmp_path, AuthenticationPolicy.EXCEPT_LOOPBACK, link, BytesIO())
+    yield stage
+    await stage.runtime.drain()
+    await link.close()
+
+
+async def selected(stage: Stage, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client with its Inbox selected."""
+    endpoint = stage.endpoint()
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    writer.write(f"l LOGIN {name}@example.test {name}-demo\r\ns SELECT INBOX\r\n".encode())
+    while not (line := await reader.readline()).startswith(b"s "):
+        assert line, "closed"
+    assert line.startswith(b"s OK"), line
+    return reader, writer
+
+
+async def within(seconds: float, true: Callable[[], bool]) -> float:
+    """How long it took."""
+    began = time.monotonic()
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_search_ends_with_its_client(core: Served, gateway: Stage, how: str) -> None:
+    searches = core.core.searches
+    _, writer = await selected(gateway, "alice")
+    writer.write(NOTHING)
+    await within(5, lambda: searches.running == 1)
+    await asyncio.sleep(0.3)
+    assert searches.running == 1
+    if how == "close":
+        writer.close()
+    else:
+        writer.transport.abort()
+    await within(2, lambda: searches.running == 0)
+    await asyncio.sleep(0.3)
+    assert searches.running == 0
+
+
+async def test_a_call_that_is_cancelled_ends_its_search(core: Served) -> None:
+    searches, token = core.core.searches, (await core.session("alice")).session_token
+    inbox = await core.call("FolderService/GetFolder", GetFolderRequest(path=["Inbox"]), token=token)
+    absent = Restriction(text=TextRestriction(field=TEXT_FIELD_ANY, value="absent"))
+    request = SearchMessagesRequest(folder_id=inbox.folder.folder_id, restriction=absent)
+    calling = asyncio.create_task(core.call("MessageService/SearchMessages", request, token=token))
+    await within(5, lambda: searches.running == 1)
+    calling.cancel()
+    await within(2, lambda: searches.running == 0)
+
+
+async def test_searches_in_large_mail_keep_nobody_waiting(core: Served, gateway: Stage) -> None:
+    searches = core.core.searches
+    writers = []
+    for name in ("alice", "carol", "alice", "carol", "alice"):
+        _, writer = await selected(gateway, name)
+        writer.write(NOTHING)
+        writers.append(writer)
+    await within(5, lambda: searches.running == 2)  # one of each
+    reader, writer = await selected(gateway, "bob")
+    writers.append(writer)
+    async with asyncio.timeout(15):
+        writer.write(b'b SEARCH TEXT "here"\r\n')
+        while (line := await reader.readline()) == b"* OK Still searching.\r\n":
+            pass
+        assert line == b"* SEARCH 1\r\n"
+        link = await core.link()
+        await bring(link, (await core.session("bob")).session_token, SMALL + b"x" * 78 * 20_000)
+        await link.close()
+    assert searches.running == 2
+    for writer in writers:
+        writer.close()
+    await within(5, lambda: searches.running == 0)
