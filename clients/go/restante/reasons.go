@@ -75,6 +75,11 @@ const (
 	// ReasonCursorInvalid:
 	// INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients.
 	ReasonCursorInvalid Reason = "CURSOR_INVALID"
+	// ReasonAccountLimitReached:
+	// RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+	// `resource` is `uploads` or `upload_octets`. Finish or end some, or try again after the retry delay. Caused by
+	// clients.
+	ReasonAccountLimitReached Reason = "ACCOUNT_LIMIT_REACHED"
 	// ReasonMailboxNotFound:
 	// NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may know of. Caused by clients.
 	ReasonMailboxNotFound Reason = "MAILBOX_NOT_FOUND"
@@ -228,6 +233,7 @@ var reasonCodes = map[Reason]codes.Code{
 	ReasonChangeConflict:           codes.Aborted,
 	ReasonEpochChanged:             codes.FailedPrecondition,
 	ReasonCursorInvalid:            codes.InvalidArgument,
+	ReasonAccountLimitReached:      codes.ResourceExhausted,
 	ReasonMailboxNotFound:          codes.NotFound,
 	ReasonFolderNotFound:           codes.NotFound,
 	ReasonMessageNotFound:          codes.NotFound,

@@ -77,6 +77,12 @@ class Limits:
 
     max_message_octets: int = 50 << 20  # SMTP's SIZE, APPEND and API
     max_recipients: int = 1_000  # of one message
+    account_uploads: int = 1_000  # of one account: begun, or finished and not used in a message yet
+    account_upload_octets: int = 512 << 20  # of these; they lapse after an hour
+    account_operations: int = 256  # of one account, over all its connections, that it has no answers to yet
+    account_streams: int = 128  # of one account: Execute, Watch, Sync, reading and uploading
+    account_subscriptions: int = 2_000  # of one account, on all its Watch streams
+    account_queued_octets: int = 16 << 20  # of one account: notices that its Watch streams have not taken
     connections: int = 4_000  # of one gateway process
     connections_per_address: int = 200  # of one client address (/64 for IPv6)
     reuse_port: bool = False  # several processes of one gateway on the same port

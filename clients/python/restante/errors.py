@@ -204,6 +204,14 @@ class CursorInvalid(RestanteError):
     text = "The cursor was not issued for this scope."
 
 
+class AccountLimitReached(RestanteError):
+    reason = "ACCOUNT_LIMIT_REACHED"
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    keys = ("resource", "limit")
+    caused_by_client = True
+    text = "The account has as much as it may over all its connections and sessions."
+
+
 class MailboxNotFound(RestanteError):
     reason = "MAILBOX_NOT_FOUND"
     code = grpc.StatusCode.NOT_FOUND

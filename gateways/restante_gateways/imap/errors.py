@@ -46,6 +46,7 @@ REPLIES: Final[dict[type[errors.RestanteError], Status]] = {
     errors.ChangeConflict: NO("It was changed meanwhile; try again.", b"INUSE"),
     errors.EpochChanged: NO("The store was restored; select the folder again.", b"UNAVAILABLE"),
     errors.CursorInvalid: _OURS,
+    errors.AccountLimitReached: NO("This account does too much at once; try again later.", b"LIMIT"),
     errors.MailboxNotFound: NO("No such mailbox.", b"NONEXISTENT"),
     errors.FolderNotFound: NO("No such folder.", b"NONEXISTENT"),
     errors.MessageNotFound: NO("The message is gone.", b"EXPUNGEISSUED"),

@@ -19,6 +19,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.SessionExpired: replies.SESSION_ENDED,
     errors.SessionRevoked: replies.SESSION_ENDED,
     errors.QuotaExceeded: Reply(452, "4.2.2", "Mailbox full"),  # RFC 3463 3.3
+    errors.AccountLimitReached: Reply(452, "4.3.1", "This account does too much at once, try again later"),
     errors.StoreFull: Reply(452, "4.3.1", "Insufficient system storage"),  # RFC 3463 3.4
     errors.MessageTooLarge: replies.MESSAGE_TOO_BIG,
     errors.InvalidContent: Reply(550, "5.6.0", "The message content is not acceptable"),  # RFC 3463 3.7

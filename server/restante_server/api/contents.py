@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from restante.errors import InvalidArgument, InvalidSession, PartNotFound
+from restante.errors import DeadlineExceeded, InvalidArgument, InvalidSession, PartNotFound
 from restante.v1 import methods
 from restante.v1.content_pb2 import (
     GetUploadRequest,
@@ -23,6 +24,7 @@ from restante.v1.content_pb2 import (
     UploadKind,
 )
 from restante_server.api import access, convert
+from restante_server.api.allowances import Resource
 from restante_server.api.caller import Call
 from restante_server.api.registry import direct, read, stream
 from restante_server.db.operation import Call as Write
@@ -31,6 +33,8 @@ from restante_server.store.staging import Form, Staged
 
 CHUNK_OCTETS = 256 << 10
 MAX_PIECE_OCTETS = 512 << 10
+UPLOAD_SECONDS = 3_600.0  # of one stream; uploads by pieces lapse after as long
+SHED_OCTETS = 4 << 20  # about what one write of `uploads.shed` frees
 FORMS = {UploadKind.UPLOAD_KIND_MESSAGE: Form.MAKE_CANONICAL, UploadKind.UPLOAD_KIND_ATTACHMENT: Form.ANY}
 
 
@@ -49,26 +53,64 @@ async def upload_content(call: Call, requests: AsyncIterator[UploadContentReques
     if first is None:
         raise InvalidArgument(field="kind", problem="the stream was empty")
     writer = call.core.contents.writer(form(first.kind))
-    received = len(first.octets)
-    try:
-        await writer.feed(first.octets)
-        async for request in requests:
-            received += len(request.octets)
-            await writer.feed(request.octets)
-        staged = await writer.finish()
-    except BaseException:
-        writer.abandon()
-        raise
-    upload_id = secrets.token_bytes(16)
+    with _OnItsWay(call) as coming:
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                coming.add(len(first.octets))
+                await writer.feed(first.octets)
+                async for request in requests:
+                    coming.add(len(request.octets))
+                    await writer.feed(request.octets)
+                await call.read(coming.require)
+                staged = await writer.finish()
+        except TimeoutError:
+            writer.abandon()
+            raise DeadlineExceeded from None
+        except BaseException:
+            writer.abandon()
+            raise
+        upload_id = secrets.token_bytes(16)
 
-    def run(tx: Connection) -> int:
-        uploads.begin(tx, upload_id, call.caller.account_id, first.kind, call.now)
-        return uploads.finish(tx, upload_id, received, staged, call.now)
+        def run(tx: Connection) -> int:
+            uploads.begin(tx, upload_id, call.caller.account_id, first.kind, call.now)
+            return uploads.finish(tx, upload_id, coming.octets, staged, call.now)
 
-    await call.core.db.write(Write(run, rows=3, octets=staged.size_octets), deadline=call.deadline)
+        await call.core.db.write(Write(run, rows=3, octets=staged.size_octets), deadline=call.deadline)
     return UploadContentResponse(
         upload_id=upload_id, size_octets=staged.size_octets, line_ends_changed=staged.line_ends_changed
     )
+
+
+class _OnItsWay:
+    """The octets of an upload by stream, which count for the account before they are in the store."""
+
+    def __init__(self, call: Call) -> None:
+        self._call, self._party = call, call.caller.party
+        self.octets = 0
+
+    def __enter__(self) -> _OnItsWay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call.core.allowances.give_back(self._party, Resource.UPLOAD_OCTETS, self.octets)
+
+    def add(self, octets: int) -> None:
+        """Raises AccountLimitReached."""
+        self._call.core.allowances.take(self._party, Resource.UPLOAD_OCTETS, octets)
+        self.octets += octets
+
+    def require(self, tx: Connection) -> None:
+        """That it, with all that is on its way and in the store, is not too much. Raises AccountLimitReached.
+
+        Asked before the octets are staged: what is staged takes room for an hour.
+        """
+        coming = self._call.core.allowances.held(self._party, Resource.UPLOAD_OCTETS)
+        uploads.require(tx, self._call.caller.account_id, _limits(self._call), octets=coming, uploads=1)
+
+
+def _limits(call: Call) -> uploads.Limits:
+    limits = call.core.settings.limits
+    return uploads.Limits(limits.account_uploads, limits.account_upload_octets)
 
 
 @direct(methods.UPLOAD_CHUNK, rule=access.UPLOAD_SESSION)
@@ -77,24 +119,24 @@ async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkRe
     if len(request.octets) > MAX_PIECE_OCTETS:
         raise InvalidArgument(field="octets", problem=f"more than {MAX_PIECE_OCTETS}")
     call.core.contents.require_room()
-    limit = call.core.contents.settings.max_message_octets
-    account_id = call.caller.account_id
+    account_id, limits = call.caller.account_id, _limits(call)
+    most = call.core.contents.settings.max_message_octets
 
     def first_piece(tx: Connection) -> UploadChunkResponse:
         upload_id = secrets.token_bytes(16)
+        uploads.require(tx, account_id, limits, octets=len(request.octets), uploads=1)
         uploads.begin(tx, upload_id, account_id, request.kind, call.now)
-        found = uploads.get(tx, upload_id, account_id, call.now)
-        received = uploads.add_piece(tx, found, request.offset_octets, request.octets, limit)
-        return UploadChunkResponse(upload_id=upload_id, received_octets=received)
+        return add(tx, uploads.get(tx, upload_id, account_id, call.now))
 
     def later_piece(tx: Connection) -> UploadChunkResponse:
         found = uploads.get(tx, request.upload_id, account_id, call.now)
-        if found.content_id is not None:
-            return UploadChunkResponse(
-                upload_id=request.upload_id, received_octets=found.received_octets, finished=True
-            )
-        received = uploads.add_piece(tx, found, request.offset_octets, request.octets, limit)
-        return UploadChunkResponse(upload_id=request.upload_id, received_octets=received)
+        if found.content_id is None:
+            return add(tx, found)
+        return UploadChunkResponse(upload_id=request.upload_id, received_octets=found.received_octets, finished=True)
+
+    def add(tx: Connection, found: uploads.Upload) -> UploadChunkResponse:
+        received = uploads.add_piece(tx, found, account_id, request.offset_octets, request.octets, most, limits)
+        return UploadChunkResponse(upload_id=found.upload_id, received_octets=received)
 
     if request.upload_id:
         write = Write(later_piece, octets=len(request.octets))
@@ -110,20 +152,12 @@ async def _assemble(call: Call, response: UploadChunkResponse) -> UploadChunkRes
     upload_id, account_id = response.upload_id, call.caller.account_id
     found = await call.core.db.read(uploads.get, upload_id, account_id, call.now)
     if found.content_id is None:
-        writer = call.core.contents.writer(form(found.kind))
-        offset = 0
-        try:
-            while (piece := await call.core.db.read(uploads.next_piece, upload_id, offset)) is not None:
-                offset += len(piece)
-                await writer.feed(piece)
-                if not piece:
-                    break
-            staged = await writer.finish()
-        except BaseException:
-            writer.abandon()
-            raise
-        await call.core.db.write(Write(partial(_finish, call, upload_id, offset, staged), rows=4))
+        with _OnItsWay(call) as copied:  # the octets are there twice for a while, each time the last piece is repeated
+            copied.add(found.received_octets)
+            await _make_content(call, found)
         found = await call.core.db.read(uploads.get, upload_id, account_id, call.now)
+    while await call.core.db.write(Write(partial(uploads.shed, upload_id=upload_id), octets=SHED_OCTETS)):
+        continue
     stored = await call.core.db.read(contents.load, [found.content_id or 0])
     return UploadChunkResponse(
         upload_id=upload_id,
@@ -134,9 +168,27 @@ async def _assemble(call: Call, response: UploadChunkResponse) -> UploadChunkRes
     )
 
 
+async def _make_content(call: Call, found: uploads.Upload) -> None:
+    writer = call.core.contents.writer(form(found.kind))
+    offset = 0
+    try:
+        while (piece := await call.core.db.read(uploads.next_piece, found.upload_id, offset)) is not None:
+            offset += len(piece)
+            await writer.feed(piece)
+            if not piece:
+                break
+        staged = await writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+    await call.core.db.write(Write(partial(_finish, call, found.upload_id, offset, staged), rows=4))
+
+
 def _finish(call: Call, upload_id: bytes, received: int, staged: Staged, tx: Connection) -> None:
     if uploads.get(tx, upload_id, call.caller.account_id, call.now).content_id is None:
         uploads.finish(tx, upload_id, received, staged, call.now)
+    else:
+        staged.forget(tx, call.now)  # the same last piece, sent twice at a time
 
 
 @read(methods.GET_UPLOAD, rule=access.UPLOAD_SESSION)

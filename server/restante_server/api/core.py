@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from restante_server.api.allowances import Allowances
 from restante_server.api.followed import ChangeNumbers, Read
 from restante_server.api.guards import Guards
 from restante_server.api.searches import Searches
@@ -43,11 +44,13 @@ class Core:
     recipients: KnownRecipients = field(init=False)
     searches: Searches = field(default_factory=Searches)
     collector: Collector = field(init=False)
+    allowances: Allowances = field(init=False)
     numbers: ChangeNumbers = field(init=False)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _on_drain: set[Callable[[], None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.allowances = Allowances(self.settings.limits)
         self.collector = Collector(self.db, self.contents.directory)
         self.recipients = KnownRecipients(SECONDS_ALONE if self.db.alone else SECONDS)
         self.db.when_committed(DIRECTORY, self.recipients.forget)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
@@ -97,6 +98,23 @@ class Backend(Protocol):
 
     def between_groups(self, tx: Connection) -> None:
         """Called by a lane outside any transaction, for the upkeep that only a writer can do."""
+        ...
+
+    @property
+    def file(self) -> Path | None:
+        """The database's file; None when another process keeps it."""
+        ...
+
+    @property
+    def unused_octets(self) -> int:
+        """What the file has free for what comes next, as of a second ago."""
+        ...
+
+    def give_back(self, tx: Connection, keep_octets: int, most_octets: int) -> bool:
+        """Gives at most so many unused octets back to the file system, in a write transaction, and keeps the rest.
+
+        False when there was nothing to give.
+        """
         ...
 
     def close(self) -> None: ...

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
 from sqlalchemy import URL, Connection, Engine, make_url
@@ -18,7 +19,7 @@ from restante_server.db.group import Bounds, Locks
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import FaultHooks, Observer
 from restante_server.db.marks import Marks
-from restante_server.db.operation import Operation
+from restante_server.db.operation import Call, Operation
 from restante_server.db.pipeline import Pipeline, QueueLimits
 from restante_server.db.postgresql import PostgresBackend, PostgresSettings
 from restante_server.db.reads import ReadPool
@@ -88,6 +89,22 @@ class Database:
     def engine(self) -> Engine:
         """For schema work before the first use (migrations, `MetaData.create_all`), never for mail."""
         return self._backend.writer_engine
+
+    @property
+    def file(self) -> Path | None:
+        """The file of SQLite; None on PostgreSQL."""
+        return self._backend.file
+
+    @property
+    def unused_octets(self) -> int:
+        """What SQLite's file has free for what comes next, as of a second ago; 0 on PostgreSQL."""
+        return self._backend.unused_octets
+
+    async def give_back(self, keep_octets: int, most_octets: int) -> bool:
+        """One short write that gives back what SQLite's file does not use; False when that is at most `keep_octets`."""
+        return await self.write(
+            Call(lambda tx: self._backend.give_back(tx, keep_octets, most_octets), octets=most_octets)
+        )
 
     @property
     def queued_operations(self) -> int:

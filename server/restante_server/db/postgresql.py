@@ -84,6 +84,17 @@ class PostgresBackend:
     def between_groups(self, tx: Connection) -> None:
         pass
 
+    @property
+    def file(self) -> None:
+        return None
+
+    @property
+    def unused_octets(self) -> int:
+        return 0
+
+    def give_back(self, tx: Connection, keep_octets: int, most_octets: int) -> bool:
+        return False  # autovacuum's work
+
     def close(self) -> None:
         self.writer_engine.dispose()
         self._reader_engine.dispose()

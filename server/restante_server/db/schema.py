@@ -372,6 +372,7 @@ upload = Table(
     Column("expires_at", BigInteger, nullable=False),
     Index("ix_upload_expiry", "expires_at"),
     Index("ix_upload_content", "content_id"),
+    Index("ix_upload_account", "account_id"),  # what an account has uploaded is bounded
 )
 
 upload_piece = Table(

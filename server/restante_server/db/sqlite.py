@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from restante_server.db.errors import UnsupportedDatabase
 
 OLDEST = (3, 35, 0)  # RETURNING
 PAGE_OCTETS = 8_192
+INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages are given back when asked
+LOOK_SECONDS = 1.0  # between looks at how much of the file is unused
 _AWAY = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -54,6 +57,8 @@ class SqliteBackend:
         self.path = Path(url.database)
         self.settings = settings
         self.features = _probe()
+        self._unused_octets = 0
+        self._look_at = 0.0  # a moment of time.monotonic()
         self.writer_engine = _engine(url, settings, reads=False)
         self._reader_engine = _engine(url, settings, reads=True)
         with self.writer_engine.connect():  # makes the file, with its page size and log mode, before any reader comes
@@ -95,6 +100,26 @@ class SqliteBackend:
     def between_groups(self, tx: Connection) -> None:
         if self._checkpointer.wants_writer:
             self._checkpointer.run_on_writer(_driver(tx))
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._unused_octets = _unused_octets(_driver(tx))
+
+    @property
+    def file(self) -> Path:
+        return self.path
+
+    @property
+    def unused_octets(self) -> int:
+        return self._unused_octets
+
+    def give_back(self, tx: Connection, keep_octets: int, most_octets: int) -> bool:
+        driver = _driver(tx)
+        pages = min(_unused_octets(driver) - keep_octets, most_octets) // PAGE_OCTETS
+        if pages <= 0 or driver.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
+            return False
+        driver.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()  # it works as its rows are taken
+        return True
 
     def close(self) -> None:
         self._checkpointer.close()
@@ -121,6 +146,11 @@ def _driver(tx: Connection) -> sqlite3.Connection:
     return cast(sqlite3.Connection, tx.connection.dbapi_connection)
 
 
+def _unused_octets(driver: sqlite3.Connection) -> int:
+    pages: int = driver.execute("PRAGMA freelist_count").fetchone()[0]
+    return pages * PAGE_OCTETS
+
+
 def _engine(url: URL, settings: SqliteSettings, reads: bool) -> Engine:
     # Parameters hold mail, and errors are logged.
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args={"check_same_thread": False})
@@ -130,6 +160,7 @@ def _engine(url: URL, settings: SqliteSettings, reads: bool) -> Engine:
         execute = driver.execute
         execute(f"PRAGMA busy_timeout={settings.busy_milliseconds:d}")
         execute(f"PRAGMA page_size={PAGE_OCTETS:d}")  # has a meaning only while the file is empty
+        execute(f"PRAGMA auto_vacuum={INCREMENTAL:d}")  # so has this: a file made without it keeps its size
         execute("PRAGMA journal_mode=WAL")
         execute("PRAGMA synchronous=FULL")  # a commit survives power loss
         execute("PRAGMA foreign_keys=ON")

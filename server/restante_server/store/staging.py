@@ -29,7 +29,7 @@ from restante_server.db.operation import Call
 from restante_server.mime import parts
 from restante_server.mime.canonical import Canonicaliser, NulFound, line_ends
 from restante_server.mime.facts import Facts, scan
-from restante_server.store import contents
+from restante_server.store import contents, garbage
 from restante_server.store.contents import NewContent, Place, Stored
 
 R = TypeVar("R")
@@ -78,6 +78,12 @@ class Staged:
         contents.require_live(tx, self.content_id)
         contents.unpin(tx, self.content_id, self.pin_id)
         return self.content_id
+
+    def forget(self, tx: Connection, now: int) -> None:
+        """Nothing will name it: a content in the store goes to the collector, which would come in an hour anyway."""
+        if self.new is None:
+            contents.unpin(tx, self.content_id, self.pin_id)
+            garbage.notice(tx, [self.content_id], now)
 
 
 class Contents:
@@ -135,13 +141,25 @@ class Contents:
         self._threads.shutdown(wait=False)
 
     def require_room(self) -> None:
-        """Raises StoreFull when the disk has less free space than is kept in reserve."""
+        """Raises StoreFull when the disk has less free space than is kept in reserve.
+
+        Space that a SQLite file has and does not use counts as free: mail is written there first.
+        """
         now = time.monotonic()
         if now - self._looked_at > ROOM_SECONDS or not self._looked_at:
             self._looked_at = now
-            self._room = shutil.disk_usage(self.directory).free >= self.settings.reserve_octets
+            self._room = self._free_octets() >= self.settings.reserve_octets
         if not self._room:
             raise StoreFull(retry_seconds=RETRY_SECONDS)
+
+    def _free_octets(self) -> int:
+        """Where the least is free: in the directory of contents, or where the database's file is."""
+        free, file = shutil.disk_usage(self.directory).free, self.db.file
+        if file is None:
+            return free
+        if file.parent.stat().st_dev == self.directory.stat().st_dev:
+            return free + self.db.unused_octets
+        return min(free, shutil.disk_usage(file.parent).free + self.db.unused_octets)
 
 
 @dataclass(slots=True)

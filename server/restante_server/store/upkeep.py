@@ -12,6 +12,9 @@ from restante_server.store import changes, erasure, removal, requests, uploads
 
 DAY: Final = 24 * 3600 * 1_000_000  # microseconds
 AT_ONCE: Final = 500  # messages or mailboxes in one round: other writers wait only so long
+LAPSE_OCTETS: Final = 4 << 20  # about what one step of a lapsing upload frees
+UNUSED_OCTETS: Final = 64 << 20  # of SQLite's file, kept for what comes next
+GIVE_BACK_OCTETS: Final = 4 << 20  # of its file in one write
 ROUNDS: Final = 1_000  # of one call; what is left then is done the next time
 
 
@@ -23,8 +26,11 @@ async def tidy(db: Database, settings: Store, now: int) -> None:
     await forget_removals(db, now - settings.history_days * DAY)
     while await db.write(Call(partial(requests.forget_expired, now=now, most=AT_ONCE), rows=AT_ONCE)):
         continue
-    await db.write(Call(partial(uploads.lapse, now=now), rows=AT_ONCE))
+    await lapse_uploads(db, now)
     await purge_ownerless(db, now)
+    for _ in range(ROUNDS):
+        if not await db.give_back(UNUSED_OCTETS, GIVE_BACK_OCTETS):
+            break
 
 
 async def purge_deleted(db: Database, before: int, now: int) -> int:
@@ -64,6 +70,20 @@ async def erase_removed(db: Database, now: int) -> int:
             run = partial(erasure.end_leases, mailbox_id=mailbox_id, message_ids=ids, now=now)
             erased += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
     return erased
+
+
+async def lapse_uploads(db: Database, now: int) -> int:
+    """Forget uploads past their time, pieces and all; returns how many. Their contents go to the collector."""
+    lapsed = 0
+    for _ in range(ROUNDS):
+        past = await db.read(uploads.past, now)
+        for upload_id in past:
+            while await db.write(Call(partial(uploads.lapse, upload_id=upload_id, now=now), octets=LAPSE_OCTETS)):
+                continue
+        lapsed += len(past)
+        if not past:
+            break
+    return lapsed
 
 
 async def purge_ownerless(db: Database, now: int) -> int:

@@ -1,15 +1,30 @@
-"""Uploads: contents that an account has brought and will name soon. They lapse after an hour."""
+"""Uploads: contents that an account has brought and will name soon. They lapse after an hour.
+
+Pieces are rows until the upload is finished; then they are a content, and the rows go. Large uploads have many octets
+of them, so they are removed some at a time (`shed`, `lapse`): other writers wait only so long.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
 
-from restante.errors import MessageTooLarge, UploadNotFound, UploadOffsetMismatch
+from restante.errors import AccountLimitReached, MessageTooLarge, UploadNotFound, UploadOffsetMismatch
 from restante_server.db.schema import upload, upload_piece
 from restante_server.store.garbage import notice
 from restante_server.store.staging import HOUR, Staged
+
+PIECES_AT_ONCE = 8  # removed in one write: 4 MiB of pieces as large as they may be
+RETRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one account may have uploaded and not used in a message yet: what still takes room, past its time or not."""
+
+    uploads: int
+    octets: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +36,16 @@ class Upload:
     received_octets: int
     content_id: int | None
     line_ends_changed: bool
+
+
+def require(tx: Connection, account_id: int, limits: Limits, *, octets: int, uploads: int = 0) -> None:
+    """Raises AccountLimitReached when the account may not have so many octets and uploads more."""
+    held = select(func.count(), func.coalesce(func.sum(upload.c.received_octets), 0))
+    count, received = tx.execute(held.where(upload.c.account_id == account_id)).one()
+    if count + uploads > limits.uploads:
+        raise AccountLimitReached(resource="uploads", limit=limits.uploads, retry_seconds=RETRY_SECONDS)
+    if received + octets > limits.octets:
+        raise AccountLimitReached(resource="upload_octets", limit=limits.octets, retry_seconds=RETRY_SECONDS)
 
 
 def begin(tx: Connection, upload_id: bytes, account_id: int, kind: int, now: int) -> None:
@@ -56,20 +81,24 @@ def get(tx: Connection, upload_id: bytes, account_id: int, now: int) -> Upload:
     return Upload(*row)
 
 
-def add_piece(tx: Connection, found: Upload, offset: int, octets: bytes, limit: int) -> int:
+def add_piece(
+    tx: Connection, found: Upload, account_id: int, offset: int, octets: bytes, limit: int, limits: Limits
+) -> int:
     """Take a piece; returns how many octets have come. One that has come already is passed over.
 
-    Raises UploadOffsetMismatch when it does not continue where the upload stands, MessageTooLarge above `limit`.
+    Raises UploadOffsetMismatch when it does not continue where the upload stands, MessageTooLarge above `limit`,
+    AccountLimitReached above those of the account.
     """
     received = found.received_octets
     if offset + len(octets) <= received:
         return received
     if offset != received:
         raise UploadOffsetMismatch(size_octets=received)
+    if received + len(octets) > limit:
+        raise MessageTooLarge(limit_octets=limit)
+    require(tx, account_id, limits, octets=len(octets))
     tx.execute(insert(upload_piece).values(upload_id=found.upload_id, offset_octets=offset, octets=octets))
     received += len(octets)
-    if received > limit:
-        raise MessageTooLarge(limit_octets=limit)
     tx.execute(update(upload).where(upload.c.upload_id == found.upload_id).values(received_octets=received))
     return received
 
@@ -85,9 +114,8 @@ def next_piece(tx: Connection, upload_id: bytes, offset: int) -> bytes | None:
 
 
 def finish(tx: Connection, upload_id: bytes, received: int, staged: Staged, now: int) -> int:
-    """All has come: the upload holds the content from now on. Returns the content's id."""
+    """All has come: the upload holds the content from now on, and `shed` its pieces. Returns the content's id."""
     content_id = staged.insert(tx, now)
-    tx.execute(delete(upload_piece).where(upload_piece.c.upload_id == upload_id))
     values = {
         "content_id": content_id,
         "received_octets": received,
@@ -110,14 +138,51 @@ def take(tx: Connection, upload_id: bytes, account_id: int, now: int) -> int:
     return found.content_id
 
 
-def lapse(tx: Connection, now: int, limit: int = 1_000) -> int:
-    """Forget uploads past their time; returns how many. Their contents go to the collector."""
-    rows = list(
-        tx.execute(select(upload.c.upload_id, upload.c.content_id).where(upload.c.expires_at <= now).limit(limit))
+def shed(tx: Connection, upload_id: bytes) -> bool:
+    """Remove some pieces of an upload that needs them no more; False when it had none left."""
+    some = (
+        select(upload_piece.c.offset_octets)
+        .where(upload_piece.c.upload_id == upload_id)
+        .order_by(upload_piece.c.offset_octets)
+        .limit(PIECES_AT_ONCE)
     )
-    if rows:
-        ids = [row.upload_id for row in rows]
-        tx.execute(delete(upload_piece).where(upload_piece.c.upload_id.in_(ids)))
-        tx.execute(delete(upload).where(upload.c.upload_id.in_(ids)))
-        notice(tx, (row.content_id for row in rows if row.content_id is not None), now)
-    return len(rows)
+    offsets = list(tx.scalars(some))
+    if offsets:
+        tx.execute(
+            delete(upload_piece).where(
+                upload_piece.c.upload_id == upload_id, upload_piece.c.offset_octets.between(offsets[0], offsets[-1])
+            )
+        )
+    return bool(offsets)
+
+
+_past = (
+    select(upload.c.upload_id)
+    .where(
+        or_(
+            upload.c.expires_at <= bindparam("now"),
+            # Finished by a core that ended before it had shed the pieces.
+            and_(upload.c.content_id.is_not(None), exists().where(upload_piece.c.upload_id == upload.c.upload_id)),
+        )
+    )
+    .limit(bindparam("most"))
+)
+
+
+def past(tx: Connection, now: int, most: int = 100) -> list[bytes]:
+    """Uploads past their time, or finished ones that still have pieces."""
+    return list(tx.scalars(_past, {"now": now, "most": most}))
+
+
+def lapse(tx: Connection, upload_id: bytes, now: int) -> bool:
+    """One step of forgetting an upload that `past` has named; False when nothing is left to do for it.
+
+    Its pieces go some at a time, then the upload, whose content goes to the collector.
+    """
+    if shed(tx, upload_id):
+        return True
+    gone = delete(upload).where(upload.c.upload_id == upload_id, upload.c.expires_at <= now)
+    for (content_id,) in tx.execute(gone.returning(upload.c.content_id)).all():
+        if content_id is not None:
+            notice(tx, [content_id], now)
+    return False

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
+from restante import config
 from restante.methods import Method
 from restante.v1 import methods
 from restante.v1.session_pb2 import AuthenticateRequest, AuthenticateResponse, ClientContext, Scope, Session
@@ -75,7 +76,7 @@ async def open_bench(database: Database, settings: AuthenticationSettings = SETT
     notifier, authenticator = Notifier(database), Authenticator({"admin": "00"}, parts.sessions)
     absent = cast(Any, None)  # parts that these services do not touch
     core = Core(
-        settings=absent,
+        settings=config.Config(),
         db=database,
         epoch=1,
         contents=Contents(database, ContentSettings(Path("absent"))),  # which tests of contents replace

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -304,7 +305,7 @@ async def open_world(db: Database, directory: Path, clock: Clock) -> World:
         db=db,
         epoch=1,
         contents=contents,
-        directory=None,  # type: ignore[arg-type]  # nobody logs on here
+        directory=SimpleNamespace(sessions=None),  # type: ignore[arg-type]  # nobody logs on here
         transport=Transport.of(configured, db, contents, notifier.changed),
         notifier=notifier,
         authenticator=Authenticator({}, None),  # type: ignore[arg-type]

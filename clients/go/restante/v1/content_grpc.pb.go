@@ -33,12 +33,17 @@ const (
 //
 // ContentService carries octets that are too many for one call.
 type ContentServiceClient interface {
-	// Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour.
-	// Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL.
+	// Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
+	// stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
+	// message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
+	// set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+	// ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
 	UploadContent(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadContentRequest, UploadContentResponse], error)
 	// Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-	// upload_id and offset 0. Repeating a piece is harmless. Errors: UPLOAD_NOT_FOUND,
-	// UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT, STORE_FULL.
+	// upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
+	// come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
+	// piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+	// STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
 	UploadChunk(ctx context.Context, in *UploadChunkRequest, opts ...grpc.CallOption) (*UploadChunkResponse, error)
 	// Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*GetUploadResponse, error)
@@ -112,12 +117,17 @@ type ContentService_ReadContentClient = grpc.ServerStreamingClient[ReadContentRe
 //
 // ContentService carries octets that are too many for one call.
 type ContentServiceServer interface {
-	// Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour.
-	// Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL.
+	// Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
+	// stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
+	// message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
+	// set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+	// ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
 	UploadContent(grpc.ClientStreamingServer[UploadContentRequest, UploadContentResponse]) error
 	// Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-	// upload_id and offset 0. Repeating a piece is harmless. Errors: UPLOAD_NOT_FOUND,
-	// UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT, STORE_FULL.
+	// upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
+	// come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
+	// piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+	// STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
 	UploadChunk(context.Context, *UploadChunkRequest) (*UploadChunkResponse, error)
 	// Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND.
 	GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error)

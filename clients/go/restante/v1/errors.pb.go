@@ -87,6 +87,10 @@ const (
 	ErrorReason_ERROR_REASON_EPOCH_CHANGED ErrorReason = 29
 	// INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients.
 	ErrorReason_ERROR_REASON_CURSOR_INVALID ErrorReason = 30
+	// RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+	// `resource` is `uploads` or `upload_octets`. Finish or end some, or try again after the retry delay. Caused by
+	// clients.
+	ErrorReason_ERROR_REASON_ACCOUNT_LIMIT_REACHED ErrorReason = 31
 	// NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may know of. Caused by clients.
 	ErrorReason_ERROR_REASON_MAILBOX_NOT_FOUND ErrorReason = 40
 	// NOT_FOUND {folder_id}. No such folder. Caused by clients.
@@ -202,6 +206,7 @@ var (
 		28:  "ERROR_REASON_CHANGE_CONFLICT",
 		29:  "ERROR_REASON_EPOCH_CHANGED",
 		30:  "ERROR_REASON_CURSOR_INVALID",
+		31:  "ERROR_REASON_ACCOUNT_LIMIT_REACHED",
 		40:  "ERROR_REASON_MAILBOX_NOT_FOUND",
 		41:  "ERROR_REASON_FOLDER_NOT_FOUND",
 		42:  "ERROR_REASON_MESSAGE_NOT_FOUND",
@@ -267,6 +272,7 @@ var (
 		"ERROR_REASON_CHANGE_CONFLICT":             28,
 		"ERROR_REASON_EPOCH_CHANGED":               29,
 		"ERROR_REASON_CURSOR_INVALID":              30,
+		"ERROR_REASON_ACCOUNT_LIMIT_REACHED":       31,
 		"ERROR_REASON_MAILBOX_NOT_FOUND":           40,
 		"ERROR_REASON_FOLDER_NOT_FOUND":            41,
 		"ERROR_REASON_MESSAGE_NOT_FOUND":           42,
@@ -342,7 +348,7 @@ var File_restante_v1_errors_proto protoreflect.FileDescriptor
 
 const file_restante_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/errors.proto\x12\vrestante.v1*\x91\x11\n" +
+	"\x18restante/v1/errors.proto\x12\vrestante.v1*\xb9\x11\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
 	"\"ERROR_REASON_AUTHENTICATION_FAILED\x10\x01\x12 \n" +
@@ -366,7 +372,8 @@ const file_restante_v1_errors_proto_rawDesc = "" +
 	" ERROR_REASON_TOO_MANY_OPERATIONS\x10\x1b\x12 \n" +
 	"\x1cERROR_REASON_CHANGE_CONFLICT\x10\x1c\x12\x1e\n" +
 	"\x1aERROR_REASON_EPOCH_CHANGED\x10\x1d\x12\x1f\n" +
-	"\x1bERROR_REASON_CURSOR_INVALID\x10\x1e\x12\"\n" +
+	"\x1bERROR_REASON_CURSOR_INVALID\x10\x1e\x12&\n" +
+	"\"ERROR_REASON_ACCOUNT_LIMIT_REACHED\x10\x1f\x12\"\n" +
 	"\x1eERROR_REASON_MAILBOX_NOT_FOUND\x10(\x12!\n" +
 	"\x1dERROR_REASON_FOLDER_NOT_FOUND\x10)\x12\"\n" +
 	"\x1eERROR_REASON_MESSAGE_NOT_FOUND\x10*\x12\x1f\n" +

@@ -78,6 +78,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION {epoch}. The commit token is from before a restore of the store. Caused by clients."""
     ERROR_REASON_CURSOR_INVALID: _ErrorReason.ValueType  # 30
     """INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients."""
+    ERROR_REASON_ACCOUNT_LIMIT_REACHED: _ErrorReason.ValueType  # 31
+    """RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+    `resource` is `uploads` or `upload_octets`. Finish or end some, or try again after the retry delay. Caused by
+    clients.
+    """
     ERROR_REASON_MAILBOX_NOT_FOUND: _ErrorReason.ValueType  # 40
     """NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may know of. Caused by clients."""
     ERROR_REASON_FOLDER_NOT_FOUND: _ErrorReason.ValueType  # 41
@@ -243,6 +248,11 @@ ERROR_REASON_EPOCH_CHANGED: ErrorReason.ValueType  # 29
 """FAILED_PRECONDITION {epoch}. The commit token is from before a restore of the store. Caused by clients."""
 ERROR_REASON_CURSOR_INVALID: ErrorReason.ValueType  # 30
 """INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients."""
+ERROR_REASON_ACCOUNT_LIMIT_REACHED: ErrorReason.ValueType  # 31
+"""RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+`resource` is `uploads` or `upload_octets`. Finish or end some, or try again after the retry delay. Caused by
+clients.
+"""
 ERROR_REASON_MAILBOX_NOT_FOUND: ErrorReason.ValueType  # 40
 """NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may know of. Caused by clients."""
 ERROR_REASON_FOLDER_NOT_FOUND: ErrorReason.ValueType  # 41

@@ -357,6 +357,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("upload_id", name=op.f("pk_upload")),
     )
+    op.create_index("ix_upload_account", "upload", ["account_id"], unique=False)
     op.create_index("ix_upload_content", "upload", ["content_id"], unique=False)
     op.create_index("ix_upload_expiry", "upload", ["expires_at"], unique=False)
     op.create_table(
