@@ -13,6 +13,8 @@ from http import HTTPStatus
 
 import h11
 
+from restante_process import sockets
+
 log = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
@@ -51,8 +53,12 @@ class HttpServer:
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 is any free one, which `port` then names. Raises OSError."""
-        self._server = await asyncio.start_server(self._accepted, host, port, limit=self._bounds.request_octets)
+        """Listen; port 0 is any free one, which `port` then names. Raises CannotListen."""
+        try:
+            self._server = await asyncio.start_server(self._accepted, host, port, limit=self._bounds.request_octets)
+        except OSError as error:
+            problem = f"health: cannot listen on {sockets.shown((host, port))}: {sockets.why(error)}"
+            raise sockets.CannotListen(error.errno, problem) from None
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

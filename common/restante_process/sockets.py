@@ -7,20 +7,32 @@ import errno
 import os
 import socket
 from collections.abc import MutableMapping
+from typing import Any
 
 Socket = socket.socket
 NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})  # the machine has none
+LOCALHOST = "localhost"
 FIRST_ACTIVATED_FD = 3  # sd_listen_fds(3)
+
+
+class CannotListen(OSError):
+    """A port cannot be served. The text names the address, the cause, and what can be done."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def bind(host: str, port: int, *, reuse_port: bool = False, backlog: int = 1024) -> list[socket.socket]:
     """Listening sockets for every address `host` stands for; `""` and `*` for all of the machine's.
 
-    `reuse_port` lets several processes share the port, the kernel spreading connections over them. With port 0 all
-    addresses get the one free port chosen for the first. Raises OSError, having closed what was opened.
+    `localhost` is 127.0.0.1 and ::1, whatever the machine's table of hosts has: a client may try either first. Where
+    the machine has no IPv6, `localhost` and all addresses are those of IPv4. `reuse_port` lets several processes share
+    the port, the kernel spreading connections over them. With port 0 all addresses get the one free port chosen for the
+    first. Raises CannotListen, having closed what was opened.
     """
     everywhere = host in ("", "*")
-    found = socket.getaddrinfo(None if everywhere else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    several = everywhere or host == LOCALHOST
+    found = _addresses(host, port)
     with contextlib.ExitStack() as opened:
         sockets: list[socket.socket] = []
         for family, kind, protocol, _, address in dict.fromkeys(found):
@@ -31,13 +43,41 @@ def bind(host: str, port: int, *, reuse_port: bool = False, backlog: int = 1024)
                 _prepare(listening, reuse_port)
                 listening.bind(address)
             except OSError as error:
-                if everywhere and family == socket.AF_INET6 and error.errno in NO_IPV6:
+                if several and family == socket.AF_INET6 and error.errno in NO_IPV6:
                     continue
-                raise
+                raise CannotListen(error.errno, f"cannot listen on {shown(address)}: {why(error)}") from None
             listening.listen(backlog)
             sockets.append(listening)
         opened.pop_all()
     return sockets
+
+
+def _addresses(host: str, port: int) -> list[tuple[Any, ...]]:
+    names = ["127.0.0.1", "::1"] if host == LOCALHOST else [None if host in ("", "*") else host]
+    found = []
+    for name in names:
+        try:
+            found += socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError as error:
+            if name != "::1":
+                raise CannotListen(error.errno, f"cannot listen on {host}: {error.strerror}") from None
+    return found
+
+
+def shown(address: tuple[Any, ...]) -> str:
+    """A TCP address as people read it."""
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+
+
+def why(error: OSError) -> str:
+    """The cause of a port that cannot be served, and what can be done."""
+    if error.errno == errno.EADDRINUSE:
+        return "another program has this port; end that program, or choose another port"
+    if error.errno == errno.EACCES:
+        return "this port needs a right: start with a systemd socket, or with CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address"
+    return error.strerror or str(error)
 
 
 def _prepare(listening: socket.socket, reuse_port: bool) -> None:

@@ -43,12 +43,16 @@ class Certificates:
     Raises CertificateError when a pair cannot be used at the start; later a bad pair leaves the old one in place.
     """
 
-    def __init__(self, files: Sequence[CertificateFiles]) -> None:
+    def __init__(
+        self, files: Sequence[CertificateFiles], *, client_ca: Path | None = None, protocols: Sequence[str] = ()
+    ) -> None:
+        """`client_ca`: PEM file of those who sign the certificates that clients must show. `protocols`: for ALPN."""
         if not files:
             raise CertificateError("no certificate configured")
         self._files = tuple(files)
-        self._stamps = [_stamp(pair) for pair in self._files]
-        self._pairs = [_load(pair) for pair in self._files]
+        self._client_ca, self._protocols = client_ca, tuple(protocols)
+        self._stamps = [self._stamp(pair) for pair in self._files]
+        self._pairs = [self._load(pair) for pair in self._files]
         self._publish()
 
     @property
@@ -79,12 +83,12 @@ class Certificates:
         """
         good = True
         for index, files in enumerate(self._files):
-            stamp = _stamp(files)
+            stamp = self._stamp(files)
             if stamp == self._stamps[index] and not force:
                 continue
             self._stamps[index] = stamp
             try:
-                self._pairs[index] = _load(files)
+                self._pairs[index] = self._load(files)
             except CertificateError as error:
                 good = False
                 log.error("certificate not replaced", certificate=str(files.certificate), reason=str(error))
@@ -92,6 +96,22 @@ class Certificates:
                 log.info("certificate loaded", certificate=str(files.certificate), names=self._pairs[index].names)
         self._publish()
         return good
+
+    def _stamp(self, files: CertificateFiles) -> tuple[object, ...]:
+        paths = (files.certificate, files.key, *([self._client_ca] if self._client_ca else ()))
+        return tuple(map(_file_stamp, paths))
+
+    def _load(self, files: CertificateFiles) -> _Pair:
+        pair = _load(files)
+        if self._protocols:
+            pair.context.set_alpn_protocols(list(self._protocols))
+        if self._client_ca is not None:
+            pair.context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                pair.context.load_verify_locations(self._client_ca)
+            except OSError as error:  # ssl.SSLError is one
+                raise CertificateError(f"{self._client_ca}: {_reason(error)}") from None
+        return pair
 
     def expiries(self) -> list[Expiry]:
         """When each certificate in use expires."""
@@ -119,16 +139,17 @@ class Certificates:
             self.reload()
 
 
-def _stamp(files: CertificateFiles) -> tuple[object, ...]:
-    stamps: list[object] = []
-    for path in (files.certificate, files.key):
-        try:
-            status = path.stat()
-        except OSError as error:
-            stamps.append(error.errno)
-        else:
-            stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
-    return tuple(stamps)
+def _file_stamp(path: Path) -> object:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _reason(error: OSError) -> str:
+    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    return reason or "cannot be read"
 
 
 def _no_password() -> str:
@@ -143,9 +164,8 @@ def _load(files: CertificateFiles) -> _Pair:
         context.load_cert_chain(files.certificate, files.key, password=_no_password)
         leaf = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
     except OSError as error:  # ssl.SSLError is one
-        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-        raise CertificateError(reason or "cannot be read") from None
+        raise CertificateError(f"{files.certificate}: {_reason(error)}") from None
     except ValueError as error:
-        raise CertificateError(str(error)) from None
+        raise CertificateError(f"{files.certificate}: {error}") from None
     hosts = tuple(host.lower() for host in files.hosts) or names(leaf)
     return _Pair(context, hosts, leaf.not_valid_after_utc)

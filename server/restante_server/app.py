@@ -13,13 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-import grpc
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, insert, make_url, select
 
 from restante import config
 from restante.errors import DeadlineExceeded, Draining, StoreBusy
-from restante_process.metrics import new_registry
+from restante_process.metrics import CertificateMetrics, new_registry
 from restante_process.readiness import Readiness
 from restante_server.api import handlers
 from restante_server.api.abroad import Abroad
@@ -45,6 +44,7 @@ from restante_server.directory.settings import (
     SessionSettings,
     TlsRule,
 )
+from restante_server.fronts import Fronts
 from restante_server.observe import CallObserver, StoreObserver
 from restante_server.store.staging import Contents, ContentSettings
 from restante_server.transport.service import Transport
@@ -56,6 +56,8 @@ REFRESH_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 COLLECT_SECONDS = 2.0
 CLOSE_SECONDS = 3.0  # for the database at the end, beyond the time to drain
+CERTIFICATE_SECONDS = 30.0
+DAY_SECONDS = 86_400.0
 DATABASE_SECONDS = 2.0  # a database that does not answer within this time makes the core not ready
 SECOND = 1_000_000
 
@@ -127,10 +129,12 @@ def socket_path(directory: Path) -> Path:
 class CoreProcess:
     """The core of one configuration. `async with CoreProcess.open(settings)` serves until left, then drains."""
 
-    def __init__(self, settings: config.Config, core: Core, server: ApiServer, registry: CollectorRegistry) -> None:
-        self.settings, self.core, self.server, self.registry = settings, core, server, registry
-        self.api_port = 0
-        self.gateway_port = 0
+    def __init__(
+        self, settings: config.Config, core: Core, server: ApiServer, fronts: Fronts, registry: CollectorRegistry
+    ) -> None:
+        self.settings, self.core, self.server, self.fronts = settings, core, server, fronts
+        self.registry = registry
+        self._expiries = CertificateMetrics(registry)
         self._stopped = False
         self.socket = Path()
         self.readiness = Readiness(core="starting", database="not asked yet")
@@ -139,7 +143,7 @@ class CoreProcess:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, settings: config.Config) -> AsyncIterator[CoreProcess]:
-        """Raises NoStore, StoreLocked, UnknownSchema, ConfigError, OSError, before anything is served."""
+        """Raises NoStore, StoreLocked, UnknownSchema, ConfigError, CannotListen, OSError, before anything is served."""
         directory = settings.directory
         sqlite = settings.store_url.startswith("sqlite")
         require_store(settings)
@@ -189,30 +193,24 @@ class CoreProcess:
         core.dispatcher = Dispatcher(core, observer)
         handlers.load()
         server = ApiServer(core.dispatcher, core.authenticator, observer)
-        return cls(settings, core, server, registry)
+        return cls(settings, core, server, Fronts.open(settings), registry)
 
     async def _start(self) -> None:
         settings = self.settings
         self.socket = socket_path(settings.directory)
         self.socket.unlink(missing_ok=True)
-        listeners = [Listener(f"unix:{self.socket}")]
-        if settings.core.api_port >= 0:
-            address = f"{settings.core.api_host}:{settings.core.api_port}"
-            listeners.append(Listener(address, server_credentials(settings, mutual=False)))
-        if settings.core.gateway_port >= 0:
-            address = f"{settings.core.gateway_host}:{settings.core.gateway_port}"
-            listeners.append(Listener(address, server_credentials(settings, mutual=True), mutual_tls=True))
-        ports = await self.server.start(listeners)
+        await self.server.start([Listener(f"unix:{self.socket}"), *self.fronts.listeners])
         os.chmod(self.socket, 0o600)
-        if settings.core.api_port >= 0:
-            self.api_port = ports[1]
-        if settings.core.gateway_port >= 0:
-            self.gateway_port = ports[-1]
+        await self.fronts.start()
         core = self.core
         self._every(REFRESH_SECONDS, "sessions", self._refresh)
         self._every(TIDY_SECONDS, "tidy", self._tidy)
         self._every(COLLECT_SECONDS, "collector", self._collect)
         self._every(COMPARE_SECONDS, "compare", core.notifier.compare)
+        self._every(CERTIFICATE_SECONDS, "certificates", self._look_at_certificates)
+        self._every(DAY_SECONDS, "expiry of certificates", self._warn_of_expiry)
+        await self._look_at_certificates()
+        await self._warn_of_expiry()
         if core.db.dialect == "postgresql":
             abroad = Abroad(settings.store_url, core.notifier)
             self._background.append(asyncio.create_task(abroad.send(), name="hints out"))
@@ -231,7 +229,9 @@ class CoreProcess:
         until = time.monotonic() + seconds
         self.readiness.set("core", "draining")
         self.core.announce_drain()
+        await self.fronts.stop_accepting()
         await self.server.stop(seconds)
+        await self.fronts.close()
         for task in self._background:
             task.cancel()
         # A write that has started cannot be cancelled, and hangs with a database that does not answer.
@@ -244,6 +244,28 @@ class CoreProcess:
         self.core.contents.close()
         self.core.directory.close()
         self.socket.unlink(missing_ok=True)
+
+    @property
+    def api_port(self) -> int:
+        """Where native clients connect; 0: nowhere."""
+        return self.fronts.api_port
+
+    @property
+    def gateway_port(self) -> int:
+        """Where gateways on other machines connect; 0: nowhere."""
+        return self.fronts.gateway_port
+
+    def reload(self) -> None:
+        """Read every certificate again."""
+        self.fronts.reload(force=True)
+        self._expiries.show(self.fronts.expiries)
+
+    async def _look_at_certificates(self) -> None:
+        self.fronts.reload()
+        self._expiries.show(self.fronts.expiries)
+
+    async def _warn_of_expiry(self) -> None:
+        self.fronts.warn_of_expiry()
 
     async def _database(self) -> str:
         """The readiness check, whose answer gateways and load balancers get by grpc.health.v1 as well."""
@@ -306,43 +328,3 @@ def authentication_settings(settings: config.Config) -> AuthenticationSettings:
             token_seconds=sessions.token_minutes * 60, renewable_seconds=sessions.renewable_hours * 3_600
         ),
     )
-
-
-def server_credentials(settings: config.Config, *, mutual: bool) -> grpc.ServerCredentials:
-    """The certificate of the API, read again for each new connection when its files change. Raises ConfigError."""
-    if not settings.tls.certificates:
-        raise config.ConfigError("tls.certificates: the API needs a certificate")
-    first = settings.tls.certificates[0]
-
-    def read() -> grpc.ServerCertificateConfiguration:
-        pairs = [(Path(first.key).read_bytes(), Path(first.certificate).read_bytes())]
-        roots = Path(settings.tls.client_ca).read_bytes() if mutual else None
-        return grpc.ssl_server_certificate_configuration(pairs, root_certificates=roots)
-
-    if mutual and not settings.tls.client_ca:
-        raise config.ConfigError("tls.client_ca: the gateways' port needs it")
-    try:
-        initial = read()
-    except OSError as error:
-        raise config.ConfigError(f"tls.certificates: {error.filename}: {error.strerror}") from None
-    stamp = [_stamp(first)]
-
-    current = [initial]
-
-    def fetch() -> grpc.ServerCertificateConfiguration:
-        if _stamp(first) != stamp[0]:
-            stamp[0] = _stamp(first)
-            try:
-                current[0] = read()
-            except OSError:
-                log.exception("the certificate could not be read again: the old one stays")
-        return current[0]
-
-    return grpc.dynamic_ssl_server_credentials(initial, fetch, require_client_authentication=mutual)
-
-
-def _stamp(certificate: config.Certificate) -> tuple[int, ...]:
-    try:
-        return tuple(Path(name).stat().st_mtime_ns for name in (certificate.certificate, certificate.key))
-    except OSError:
-        return ()

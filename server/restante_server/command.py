@@ -33,7 +33,9 @@ async def serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can be read again
     async with CoreProcess.open(config) as process, _health(config, process):
+        loop.add_signal_handler(signal.SIGHUP, process.reload)
         structlog.get_logger("restante.core").info("ready", socket=str(process.socket), api_port=process.api_port)
         await ended.wait()
         await process.stop()  # here, so that /readyz goes on saying why

@@ -83,7 +83,9 @@ def test_a_second_supervisor_of_the_directory_is_refused(demo: Demo) -> None:
 def test_busy_ports_are_named(demo: Demo, tmp_path: Path) -> None:
     refused = restante("up", "--demo", "--data", str(tmp_path / "other"), "--base-port", str(demo.base))
     assert refused.returncode == 1
-    assert f"imap.listeners.imap: port {demo.port('imap')} is in use" in refused.stderr
+    assert f"imap.listeners.imap: cannot listen on 127.0.0.1:{demo.port('imap')}: another program" in refused.stderr
+    assert f"core.api_port: cannot listen on 127.0.0.1:{demo.port('api')}: another program" in refused.stderr
+    assert "--base-port" in refused.stderr
 
 
 def test_a_directory_that_we_did_not_make_is_left_alone(tmp_path: Path) -> None:

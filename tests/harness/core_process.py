@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -59,6 +60,29 @@ class CoreProcess:
             process.send_signal(how)
             process.wait(END_SECONDS)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    @property
+    def status(self) -> int | None:
+        """How it ended; None while it runs. Negative: by that signal."""
+        return None if self.process is None else self.process.poll()
+
+    @property
+    def api_port(self) -> int:
+        """The port of the API, as the core has told it when it was ready."""
+        ready = next(line for line in self.log.read_text().splitlines() if '"ready"' in line)
+        return int(json.loads(ready)["api_port"])
+
+    @property
+    def socket(self) -> str:
+        """The address of its socket."""
+        elsewhere = self.directory / "core.address"
+        path = elsewhere.read_text().strip() if elsewhere.exists() else str(self.directory / "core.sock")
+        return f"unix:{path}"
+
     def kill(self) -> None:
         """End it as a power cut would, for the process."""
         self.stop(signal.SIGKILL)
@@ -70,10 +94,8 @@ class CoreProcess:
 
     async def link(self, identity: str) -> CoreLink:
         """A link of a process identity."""
-        elsewhere = self.directory / "core.address"
-        socket = elsewhere.read_text().strip() if elsewhere.exists() else str(self.directory / "core.sock")
         secret = (self.directory / "secrets" / f"{identity}.secret").read_text().strip()
-        return await CoreLink.connect(Target(f"unix:{socket}", ProcessIdentity(identity, secret)))
+        return await CoreLink.connect(Target(self.socket, ProcessIdentity(identity, secret)))
 
     async def account(self, address: str, password: str, *, fresh: bool = False) -> None:
         """See that there is this account, and its domain; when `fresh`, made anew, with nothing in its mailbox."""

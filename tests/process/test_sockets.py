@@ -32,6 +32,68 @@ def test_all_addresses_share_the_port_that_was_chosen() -> None:
         each.close()
 
 
+def _host(listening: socket.socket) -> str:
+    return str(listening.getsockname()[0])
+
+
+def test_localhost_is_both_addresses_whatever_the_table_of_hosts_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda name, *a, **k: [] if name == "localhost" else whole(name, *a, **k)
+    )
+    found = sockets.bind("localhost", 0)
+    hosts = [_host(each) for each in found]
+    for each in found:
+        each.close()
+    assert hosts == ["127.0.0.1", "::1"] if _has_ipv6() else ["127.0.0.1"]
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["localhost", "", "*"])
+@pytest.mark.parametrize("number", sorted(sockets.NO_IPV6))
+def test_a_machine_without_ipv6_serves_by_ipv4(host: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OldSocket(socket.socket):
+        def bind(self, address: object) -> None:
+            if self.family == socket.AF_INET6:
+                raise OSError(number, os.strerror(number))
+            super().bind(address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "socket", OldSocket)
+    found = sockets.bind(host, 0)
+    families = {each.family for each in found}
+    for each in found:
+        each.close()
+    assert families == {socket.AF_INET}
+    with pytest.raises(sockets.CannotListen, match=r"cannot listen on \[::1\]:"):
+        sockets.bind("::1", 0)  # which somebody has asked for by name
+
+
+@pytest.mark.parametrize(
+    ("host", "cause"),
+    [
+        ("127.0.0.1", "another program has this port"),
+        ("localhost", "another program has this port"),
+        ("192.0.2.1", "no such address"),
+        ("nowhere.invalid", "nowhere.invalid"),
+    ],
+)
+def test_a_port_that_cannot_be_served_is_named_with_the_cause(host: str, cause: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        with pytest.raises(sockets.CannotListen, match=cause) as refused:
+            sockets.bind(host, port)
+        if "another" in cause:
+            assert f"127.0.0.1:{port}" in str(refused.value) and refused.value.errno == errno.EADDRINUSE
+
+
 def test_sockets_of_another_process_are_left_alone() -> None:
     environment = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "pop3", "HOME": "/"}
     assert sockets.activated(environment) == {}

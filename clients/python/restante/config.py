@@ -47,8 +47,11 @@ class Tls:
 class Core:
     """[core]"""
 
-    api_host: str = "127.0.0.1"  # native clients, TLS
+    api_host: str = "localhost"  # native clients, TLS; localhost: 127.0.0.1 and ::1; empty: all addresses
     api_port: int = 50051  # 0: any free port; -1: off
+    api_connections: int = 1_000  # at a time, on the API's port and on the gateways', each
+    api_connections_per_address: int = 200  # of one client address (/64 for IPv6)
+    api_handshake_seconds: float = 10.0  # for the TLS handshake of a connection, and as long for HTTP/2's first words
     gateway_host: str = "127.0.0.1"  # gateways on other machines, mutual TLS
     gateway_port: int = -1  # 50052 by custom; -1: off
     drain_seconds: float = 10.0  # how long calls may take to finish at the end

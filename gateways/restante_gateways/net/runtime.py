@@ -211,15 +211,19 @@ class Runtime:
                 bounds=bounds,
                 refusals=refusals,
             )
-            listening = self._handed.pop(name, None) or sockets.bind(
-                port.host, port.port, reuse_port=self.settings.reuse_port
-            )
+            listening = self._handed.pop(name, None) or self._bind(name, port)
             listener = make(settings, listening)
             self.listeners.append(listener)
             listener.start()
             log.info(
                 "listening", listener=name, tls=port.tls, addresses=[f"{a.host}:{a.port}" for a in listener.addresses]
             )
+
+    def _bind(self, name: str, port: Port) -> list[sockets.Socket]:
+        try:
+            return sockets.bind(port.host, port.port, reuse_port=self.settings.reuse_port)
+        except sockets.CannotListen as error:
+            raise sockets.CannotListen(error.errno, f"listener {name}: {error}") from None
 
     def _show_expiry(self) -> None:
         if self.certificates is not None:

@@ -43,3 +43,8 @@ def server_options(keepalive: Keepalive) -> Options:
         ("grpc.max_concurrent_streams", MAX_STREAMS),
         *keepalive.options(),
     )
+
+
+def handshake_options(seconds: float | None) -> Options:
+    """How long a client may take for the preface and the first settings of HTTP/2 (RFC 9113 3.4)."""
+    return () if seconds is None else (("grpc.server_handshake_timeout_ms", round(seconds * 1_000)),)

@@ -21,21 +21,14 @@ BEARER = "bearer "
 class Channel:
     """What a listener knows of a connection."""
 
-    unix: bool = False
+    unix: bool = False  # the socket that only processes of our own user reach
     mutual_tls: bool = False
     tls: bool = False
     peer_address: str = ""  # IP address as text, "" on the Unix socket
     common_name: str = ""  # of the client certificate, on the mTLS port
 
 
-def peer_address(peer: str) -> str:
-    """The IP address in gRPC's name of a peer, such as "ipv6:%5B::1%5D:51234"; "" for a Unix socket."""
-    kind, _, rest = peer.partition(":")
-    if kind == "ipv4":
-        return rest.rpartition(":")[0]
-    if kind == "ipv6":
-        return rest.replace("%5B", "[").replace("%5D", "]").rpartition(":")[0].strip("[]")
-    return ""
+LOCAL = Channel(unix=True)
 
 
 class Authenticator:

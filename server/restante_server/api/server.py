@@ -35,8 +35,8 @@ from restante_server.api import reflect
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
 from restante_server.api.dispatch import Dispatcher, translate
 from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution, is_oversize, parse, too_large
-from restante_server.api.grpc_options import KEEPALIVE, Keepalive, server_options
-from restante_server.api.identity import Authenticator, Channel, peer_address
+from restante_server.api.grpc_options import KEEPALIVE, Keepalive, handshake_options, server_options
+from restante_server.api.identity import LOCAL, Authenticator, Channel
 from restante_server.api.registry import STREAMS, UNARY, Handler, Streaming
 from restante_server.db import turns
 from restante_server.observe import CallObserver
@@ -62,13 +62,17 @@ MAX_DISCARDED_OCTETS = 64 << 20  # read of an upload that is refused
 DISCARD_SECONDS = 5.0
 
 
+def _local(_peer: str) -> Channel:
+    return LOCAL
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One address to serve on. Without credentials only a Unix socket is possible."""
+    """One Unix socket to serve on. `channel` tells who is at the other end of a connection, by gRPC's name of it."""
 
-    address: str  # "unix:PATH" or "HOST:PORT"
-    credentials: grpc.ServerCredentials | None = None
-    mutual_tls: bool = False
+    address: str  # "unix:PATH"
+    channel: Callable[[str], Channel] = _local
+    handshake_seconds: float | None = None  # for the client's first words of HTTP/2; None: as long as gRPC allows
 
 
 class ApiServer:
@@ -88,27 +92,15 @@ class ApiServer:
         self._executions: set[Execution] = set()
         self.draining = asyncio.Event()
 
-    async def start(self, listeners: Sequence[Listener]) -> list[int]:
-        """Serve on every listener; returns the port of each, 1 for a Unix socket.
-
-        A listener with mutual TLS has a server of its own: Python gRPC cannot tell which port a call came by.
-        """
-        ports = []
-        plain = [listener for listener in listeners if not listener.mutual_tls]
-        for group in [plain, *([listener] for listener in listeners if listener.mutual_tls)]:
-            if not group:
-                continue
-            server = grpc.aio.server(options=self._options)
-            self._serve_on(server, mutual_tls=group[0].mutual_tls)
-            for listener in group:
-                if listener.credentials is not None:
-                    ports.append(server.add_secure_port(listener.address, listener.credentials))
-                else:
-                    ports.append(server.add_insecure_port(listener.address))
+    async def start(self, listeners: Sequence[Listener]) -> None:
+        """Serve on every listener. Each has a server of its own: gRPC does not tell by which one a call came."""
+        for listener in listeners:
+            server = grpc.aio.server(options=(*self._options, *handshake_options(listener.handshake_seconds)))
+            self._serve_on(server, listener)
+            server.add_insecure_port(listener.address)
             await server.start()
             self._servers.append(server)
         await self.set_serving(True)
-        return ports
 
     async def set_serving(self, serving: bool) -> None:
         """Say by grpc.health.v1 whether calls can be answered now. Once draining, the answer stays no."""
@@ -124,18 +116,18 @@ class ApiServer:
             execution.announce_draining()
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
 
-    def _serve_on(self, server: grpc.aio.Server, *, mutual_tls: bool) -> None:
+    def _serve_on(self, server: grpc.aio.Server, listener: Listener) -> None:
         for service in SERVICES:
             table = {}
             for method in service.methods:
-                handler = self._method(service, method, mutual_tls)
+                handler = self._method(service, method, listener)
                 if handler is not None:
                     table[method.name] = handler
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, table),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflect.enable(server, [*(service.full_name for service in SERVICES), health.SERVICE_NAME])
 
-    def _method(self, service: ServiceDescriptor, method: MethodDescriptor, mutual_tls: bool) -> Any:
+    def _method(self, service: ServiceDescriptor, method: MethodDescriptor, listener: Listener) -> Any:
         symbols = symbol_database.Default()
         request = symbols.GetSymbol(method.input_type.full_name)
         coders: dict[str, Any] = {
@@ -144,37 +136,37 @@ class ApiServer:
         }
         if method.name == "Execute":
             coders["request_deserializer"] = parse
-            return grpc.stream_stream_rpc_method_handler(self._execute(mutual_tls), **coders)
+            return grpc.stream_stream_rpc_method_handler(self._execute(listener), **coders)
         if method.name == "ExecuteOnce":
-            return grpc.unary_unary_rpc_method_handler(self._execute_once(mutual_tls), **coders)
+            return grpc.unary_unary_rpc_method_handler(self._execute_once(listener), **coders)
         streaming = STREAMS.get((service.name, method.name))
         if streaming is not None:
             if not method.server_streaming:
-                return grpc.stream_unary_rpc_method_handler(self._single(streaming, mutual_tls), **coders)
+                return grpc.stream_unary_rpc_method_handler(self._single(streaming, listener), **coders)
             kind = (
                 grpc.stream_stream_rpc_method_handler
                 if method.client_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            return kind(self._many(streaming, mutual_tls), **coders)
+            return kind(self._many(streaming, listener), **coders)
         known = next((m for m in methods.ALL if m.request is request), None)
         if known is None or known.field not in UNARY:
             return None
-        return grpc.unary_unary_rpc_method_handler(self._unary(UNARY[known.field], mutual_tls), **coders)
+        return grpc.unary_unary_rpc_method_handler(self._unary(UNARY[known.field], listener), **coders)
 
-    def _unary(self, handler: Handler, mutual_tls: bool) -> Callable[..., Any]:
+    def _unary(self, handler: Handler, listener: Listener) -> Callable[..., Any]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
-                caller = await self._caller(context, mutual_tls)
+                caller = await self._caller(context, listener)
                 return await self._dispatcher.run(handler, caller, request, deadline(context))
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await _abort(context, translate(error, handler.method.path))
 
         return serve
 
-    def _single(self, streaming: Streaming, mutual_tls: bool) -> Callable[..., Any]:
+    def _single(self, streaming: Streaming, listener: Listener) -> Callable[..., Any]:
         async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            async with _Stream(self, streaming, context, mutual_tls) as call:
+            async with _Stream(self, streaming, context, listener) as call:
                 try:
                     return await streaming.run(call, requests)
                 except Exception:
@@ -183,9 +175,9 @@ class ApiServer:
 
         return serve
 
-    def _many(self, streaming: Streaming, mutual_tls: bool) -> Callable[..., Any]:
+    def _many(self, streaming: Streaming, listener: Listener) -> Callable[..., Any]:
         async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            guarded = _Stream(self, streaming, context, mutual_tls)
+            guarded = _Stream(self, streaming, context, listener)
             async with (
                 guarded as call,
                 contextlib.aclosing(streaming.run(call, requests)) as responses,
@@ -197,10 +189,10 @@ class ApiServer:
 
         return serve
 
-    def _execute(self, mutual_tls: bool) -> Callable[..., Any]:
+    def _execute(self, listener: Listener) -> Callable[..., Any]:
         async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
-                stream = await self._caller(context, mutual_tls)
+                stream = await self._caller(context, listener)
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await _abort(context, translate(error, "Execute"))
             execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
@@ -224,13 +216,13 @@ class ApiServer:
 
         return serve
 
-    def _execute_once(self, mutual_tls: bool) -> Callable[..., Any]:
+    def _execute_once(self, listener: Listener) -> Callable[..., Any]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async def batch() -> AsyncIterator[Any]:
                 yield batch_pb2.ExecuteRequest(operations=request.operations)
 
             try:
-                stream = await self._caller(context, mutual_tls)
+                stream = await self._caller(context, listener)
                 _require_batch(request)
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await _abort(context, translate(error, "ExecuteOnce"))
@@ -251,27 +243,17 @@ class ApiServer:
     async def _session(self, token: bytes, stream: Caller, client_address: str) -> Caller:
         return await self._authenticator.session(token, stream, client_address)
 
-    async def _caller(self, context: grpc.aio.ServicerContext[Any, Any], mutual_tls: bool) -> Caller:
+    async def _caller(self, context: grpc.aio.ServicerContext[Any, Any], listener: Listener) -> Caller:
         metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())
-        peer = context.peer()
-        names = list(context.auth_context().get("x509_common_name", ())) if mutual_tls else []
-        unix = peer.startswith("unix")
-        channel = Channel(
-            unix=unix,
-            mutual_tls=mutual_tls,
-            tls=not unix,
-            peer_address=peer_address(peer),
-            common_name=names[0].decode() if names else "",
-        )
-        return await self._authenticator.caller(metadata, channel)
+        return await self._authenticator.caller(metadata, listener.channel(context.peer()))
 
 
 class _Stream:
     """What every streaming RPC has in common: its caller, its rights, its errors, its line in the log."""
 
-    def __init__(self, server: ApiServer, streaming: Streaming, context: Any, mutual_tls: bool) -> None:
+    def __init__(self, server: ApiServer, streaming: Streaming, context: Any, listener: Listener) -> None:
         self._server, self._streaming, self._context = server, streaming, context
-        self._mutual_tls = mutual_tls
+        self._listener = listener
         self._path = f"/restante.v1.{streaming.service}/{streaming.name}"
         self._caller = Caller()
         self._began = time.perf_counter()
@@ -281,7 +263,7 @@ class _Stream:
 
     async def __aenter__(self) -> Any:
         try:
-            self._caller = await self._server._caller(self._context, self._mutual_tls)
+            self._caller = await self._server._caller(self._context, self._listener)
             turns.party.set(self._caller.party)
             self._streaming.rule(self._caller)
         except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import ssl
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -75,6 +77,16 @@ async def test_a_process_listens_shows_itself_and_drains_on_sigterm(
     logged = capfd.readouterr().err
     assert "certificate loaded" in logged
     assert "the certificate of mail.example.test expires on" in logged
+
+
+async def test_a_port_that_is_taken_is_named_with_its_listener() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        runtime = Runtime(RuntimeSettings("imap"))
+        with pytest.raises(OSError, match=f"listener imap: cannot listen on 127.0.0.1:{port}: another program"):
+            runtime.listen_streams(
+                {"imap": Port(port=port, tls="none")}, cast(Any, None), refusals={}, bounds=ConnectionBounds()
+            )
 
 
 async def test_tls_without_a_certificate_is_an_error_that_names_the_listener() -> None:

@@ -37,8 +37,8 @@ CONFIG = """\
 data = {data}
 
 [core]
-# Native clients, by TLS. Other machines reach it when this is an address of yours, or "[::]" for all of them.
-api_host = "127.0.0.1"
+# Native clients, by TLS. Other machines reach it when this is an address of yours, or "*" for all of them.
+api_host = "localhost"
 api_port = 50051
 
 [[tls.certificates]]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections.abc import Iterator
 
 from restante.config import Config
+from restante_process import sockets
 
 
 def needed(settings: Config) -> Iterator[tuple[str, str, int]]:
@@ -37,26 +36,15 @@ def problems(settings: Config) -> list[str]:
         seen[host, port] = key
         problem = _problem(host, port)
         if problem:
-            found.append(f"{key}: port {port} {problem}")
+            found.append(f"{key}: {problem}")
     return found
 
 
 def _problem(host: str, port: int) -> str:
     try:
-        addresses = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        return f"cannot be served: {error.strerror}"
-    for family, kind, protocol, _name, address in addresses[:1]:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                probe.bind(address)
-            except PermissionError:
-                return "needs a right: start with a systemd socket, or with CAP_NET_BIND_SERVICE"
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    return "is in use by another program"
-                return f"cannot be served: {error.strerror}"
+        listening = sockets.bind(host.strip("[]"), port)
+    except sockets.CannotListen as error:
+        return str(error)
+    for each in listening:
+        each.close()
     return ""

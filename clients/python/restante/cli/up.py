@@ -31,7 +31,7 @@ DEMO_CONFIG = """\
 data = {data}
 
 [core]
-api_host = "127.0.0.1"
+api_host = "localhost"
 api_port = {api}
 
 [tls]
@@ -124,12 +124,12 @@ def migrate(directory: Path) -> None:
         click.echo(line)
 
 
-def require_ports(settings: config.Config, patience_seconds: float) -> None:
+def require_ports(settings: config.Config, patience_seconds: float, advice: str) -> None:
     """Raises click.ClickException that names each port which cannot be served, after waiting a while for them."""
     until = time.monotonic() + patience_seconds
     while found := ports.problems(settings):
         if time.monotonic() >= until:
-            raise click.ClickException("\n  ".join(["these ports cannot be served:", *found]))
+            raise click.ClickException("\n  ".join(["these ports cannot be served:", *found]) + f"\n{advice}")
         time.sleep(0.2)
 
 
@@ -214,7 +214,8 @@ def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send
             if getattr(settings.health, name) <= 0:
                 raise click.ClickException(f"health.{name}: `up` needs a port here to know when the process is ready")
         # Children of a supervisor that was killed are still finishing what they have.
-        require_ports(settings, settings.core.drain_seconds + EXTRA_SECONDS if broken_off else 0.0)
+        advice = "Choose others with --base-port." if with_demo else f"Choose others in {data / 'restante.toml'}."
+        require_ports(settings, settings.core.drain_seconds + EXTRA_SECONDS if broken_off else 0.0, advice)
         migrate(data)
         try:
             asyncio.run(run(settings, with_demo=with_demo))
