@@ -7,11 +7,12 @@ octet is looked at a bounded number of times; nothing raises.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from restante_server.mime.words import decode_text
 
-__all__ = ["Address", "GroupEnd", "GroupStart", "ListItem", "Mailbox", "addresses", "parse_address_list"]
+__all__ = ["Address", "GroupEnd", "GroupStart", "ListItem", "Mailbox", "addresses", "parse_address_list", "shown"]
 
 
 class Mailbox(NamedTuple):
@@ -35,10 +36,14 @@ ListItem = Mailbox | GroupStart | GroupEnd
 
 
 class Address(NamedTuple):
-    """One mailbox for people and programs: `name` decoded text, `address` as local@domain, quoted where it must be."""
+    """One mailbox for people and programs: `name` decoded text, `address` as local@domain, quoted where it must be.
+
+    `group` is the decoded name of the group it stands in, else empty. A group of nobody is one without an address.
+    """
 
     name: str
     address: str
+    group: str = ""
 
 
 # What nearly every mailbox looks like; the rest takes the long way. Neither alternative can match a part of something
@@ -86,7 +91,11 @@ def parse_address_list(raw: str, limit: int = 10_000) -> list[ListItem]:
 
 
 class _Reader:
-    """The long way, one list element at a time: reads tokens to the comma that ends it, a group to its semicolon."""
+    """The long way, one list element at a time: reads tokens to the comma that ends it, a group to its semicolon.
+
+    Elements without a comma between them, as some programs write, are elements all the same: nothing of one address
+    becomes a part of another.
+    """
 
     def __init__(self, raw: str, at: int, limit: int) -> None:
         self.items: list[ListItem] = []
@@ -97,14 +106,16 @@ class _Reader:
         self._clear()
 
     def _clear(self) -> None:
-        self._words: list[str] = []  # the phrase, or an address without angle brackets
-        self._raw_words: list[str] = []  # the same before an @, keeping no white space
+        self._words: list[str] = []  # the phrase, spaces included, and at its end what may be a local part
+        self._local_from = 0  # where in it that begins
         self._comments: list[str] = []
         self._angle: list[str] | None = None
         self._closed = False
         self._domain: list[str] | None = None
+        self._after: list[str] = []  # words behind an address: a name that came last, or the next address
         self._route = ""
         self._space = False
+        self._abbreviated = False  # the last token is a dot at the end of a word, as in "J. Smith"
 
     def run(self) -> None:
         """Read one list element; a group that is never closed ends with the list."""
@@ -150,36 +161,41 @@ class _Reader:
         return _unquoted(inner).strip()
 
     def _word(self, word: str) -> None:
-        if self._domain is not None:
-            if not self._space or not self._domain or self._domain[-1] == "." or word.startswith("["):
+        spaced, self._space = self._space, False
+        if self._closed or self._after:
+            self._append(self._after, word, spaced)
+        elif self._domain is not None:
+            if not spaced or not self._domain or self._domain[-1] == "." or word.startswith("["):
                 self._domain.append(word)
-            elif self._angle is None:  # local@domain and then words: a name that came last
-                self._comments.append(word)
-        elif self._angle is not None and not self._closed:
-            self._angle.append(word)
-        elif self._closed:
-            self._comments.append(word)
+            else:  # local@domain and then words
+                self._after.append(word)
+        elif self._angle is not None:
+            self._append(self._angle, word, spaced and self._angle[-1:] != ["."])
         else:
-            if self._space and self._words:
-                self._words.append(" ")
-            self._words.append(word)
-            self._raw_words.append(word)
-        self._space = False
+            if spaced and (self._abbreviated or self._words[-1:] != ["."]):
+                self._local_from = len(self._words) + 1 if self._words else 0
+            self._append(self._words, word, spaced)
+        self._abbreviated = False
+
+    @staticmethod
+    def _append(words: list[str], word: str, spaced: bool) -> None:
+        if spaced and words:
+            words.append(" ")
+        words.append(word)
 
     def _special(self, char: str) -> bool:
         """Take one special; True when it ended the element."""
-        if char == "<" and self._angle is None:
+        if char == "<" and (self._closed or self._after):
+            self._next_element()
+            self._angle = []
+        elif char == "<" and self._angle is None:
             if self._domain is not None:  # a@b <c@d>: the first is the name
-                self._words = ["".join(self._raw_words), "@", *self._domain]
-                self._domain = None
+                self._words, self._domain = [*self._words, "@", *self._domain], None
             self._angle = []
         elif char == ">" and self._angle is not None:
-            self._closed = True
-        elif char == "@" and not self._closed:
-            if self._domain is not None:  # a@b@c: the last @ parts the domain
-                target = self._raw_words if self._angle is None else self._angle
-                target += ["@", *self._domain]
-            self._domain = []
+            self._closed, self._after = True, []
+        elif char == "@":
+            self._at_sign()
         elif char == "," and self._angle is not None and not self._closed and self._is_route():
             self._route_step(",")
         elif char == ":" and self._angle is not None and not self._closed:
@@ -187,7 +203,9 @@ class _Reader:
         elif char == ",":
             self._flush()
             return True
-        elif char == ":" and self._domain is None and not self._in_group:
+        elif char == ":" and not self._in_group and (self._domain is None or self._after):
+            if self._after:
+                self._next_element()
             self.items.append(GroupStart("".join(self._words)))
             self._clear()
             self._in_group = True
@@ -201,6 +219,33 @@ class _Reader:
         elif char not in "<>":
             self._word_glued(char)
         return False
+
+    def _at_sign(self) -> None:
+        if self._after and self._angle is not None and not self._closed:
+            return  # <a@b c@d>: the first counts
+        if self._after:
+            self._next_element()
+        elif self._closed:
+            return
+        if self._domain is not None:  # a@b@c: the last @ parts the domain
+            target = self._words if self._angle is None else self._angle
+            target += ["@", *self._domain]
+        self._domain = []
+        self._space = False
+
+    def _next_element(self) -> None:
+        """A comma is missing: the words behind an address are the beginning of another one."""
+        words, self._after = self._after, []
+        spaced = self._space
+        self._flush()
+        for word in words:
+            if word == " ":
+                self._space = True
+            elif word == ".":
+                self._word_glued(word)
+            else:
+                self._word(word)
+        self._space = spaced
 
     def _is_route(self) -> bool:
         return self._domain is not None and not self._angle
@@ -216,15 +261,16 @@ class _Reader:
     def _word_glued(self, char: str) -> None:
         """A dot, or a special where none may stand: kept as it is, gluing the words beside it."""
         spaced, self._space = self._space, False
-        if self._domain is not None:
+        if self._closed or self._after:
+            if self._after:
+                self._append(self._after, char, spaced)
+        elif self._domain is not None:
             self._domain.append(char)
-        elif self._angle is not None and not self._closed:
+        elif self._angle is not None:
             self._angle.append(char)
-        elif not self._closed:
-            if spaced and self._words:
-                self._words.append(" ")
-            self._words.append(char)
-            self._raw_words.append(char)
+        else:
+            self._append(self._words, char, spaced)
+            self._abbreviated = char == "." and not spaced and len(self._words) > 1
 
     def _eat_comma(self) -> None:
         while self.at < len(self._raw) and self._raw[self.at] in " \t\r\n,":
@@ -233,14 +279,18 @@ class _Reader:
     def _flush(self) -> None:
         """End of an element: what was gathered becomes a mailbox, or nothing."""
         domain = "".join(self._domain or ())
+        behind = "".join(self._after) if self._closed or self._angle is None else ""
+        said = behind or " ".join(filter(None, self._comments))
         if self._angle is not None:
-            name = "".join(self._words) or " ".join(filter(None, self._comments))
             local = "".join(self._angle)
             if local or domain or self._words:
-                self.items.append(Mailbox(name, self._route, local, domain))
-        elif self._words or domain:
-            name = " ".join(filter(None, self._comments))
-            self.items.append(Mailbox(name, "", "".join(self._raw_words if domain else self._words), domain))
+                self.items.append(Mailbox("".join(self._words) or said, self._route, local, domain))
+        elif domain:
+            name = "".join(self._words[: self._local_from]).strip()
+            local = "".join(word for word in self._words[self._local_from :] if word != " ")
+            self.items.append(Mailbox(name or said, "", local, domain))
+        elif self._words:
+            self.items.append(Mailbox(said, "", "".join(self._words), ""))
         self._clear()
 
 
@@ -259,15 +309,39 @@ def spelled(local: str, domain: str) -> str:
 
 
 def addresses(items: list[ListItem]) -> tuple[Address, ...]:
-    """The mailboxes of a parsed list as typed facts, groups dissolved."""
-    found = []
+    """The mailboxes of a parsed list as typed facts, each with the group it stands in."""
+    found: list[Address] = []
+    group, empty = "", False
     for item in items:
-        if isinstance(item, Mailbox) and (item.local or item.domain):
-            name = item.name
-            if name and ("=?" in name or not name.isascii() or not name.isprintable()):
-                name = decode_text(name)
+        if isinstance(item, GroupStart):
+            group, empty = _text(item.name), True
+        elif isinstance(item, GroupEnd):
+            if empty and group:
+                found.append(Address("", "", group))
+            group, empty = "", False
+        elif item.local or item.domain:
+            empty = False
             address = f"{item.local}@{item.domain}"
             if not item.domain or not address.isascii() or _DOT_ATOM.fullmatch(item.local) is None:
                 address = decode_text(spelled(item.local, item.domain))
-            found.append(Address(name, address))
+            found.append(Address(_text(item.name), address, group))
     return tuple(found)
+
+
+def shown(people: Iterable[Address]) -> str:
+    """Names and addresses in the form of the field, groups included, so that what a person copies from it is found."""
+    pieces: list[str] = []
+    group = ""
+    for person in people:
+        text = f"{person.name} <{person.address}>" if person.name else person.address
+        if person.group != group:
+            if group and pieces:
+                pieces[-1] += ";"
+            text = f"{person.group}: {text}" if person.group else text
+            group = person.group
+        pieces.append(text)
+    return ", ".join(pieces) + (";" if group else "")
+
+
+def _text(name: str) -> str:
+    return decode_text(name) if name and ("=?" in name or not name.isascii() or not name.isprintable()) else name

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from typing import Final
 
 from restante_server.mime import parts
-from restante_server.mime.addresses import Address
+from restante_server.mime.addresses import shown
 from restante_server.mime.fold import fold, occurs
 from restante_server.mime.limits import DEFAULT_LIMITS
 from restante_server.mime.octets import Buffer, take
@@ -24,11 +24,6 @@ LOOK_OCTETS: Final = 4 << 20  # of the text parts of one message, as they are en
 _DIRECT_OCTETS = 1 << 20  # a plain body up to this size is looked through in one piece
 _DIRECT_CHARSETS = frozenset(("", "us-ascii", "ascii", "utf-8", "utf8", "iso-8859-1", "iso-8859-15", "windows-1252"))
 _DIRECT_ENCODINGS = frozenset(("7bit", "8bit", "binary"))
-
-
-def shown(people: tuple[Address, ...]) -> str:
-    """Names and addresses in the form of the field, so that what a person copies from it is found."""
-    return ", ".join(f"{person.name} <{person.address}>" if person.name else person.address for person in people)
 
 
 def _go_on() -> None:

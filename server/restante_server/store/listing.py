@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from restante.v1.types_pb2 import MailAddress, MessageSummary
-from restante_server.mime.addresses import Address
+from restante_server.mime.addresses import Address, shown
 from restante_server.mime.facts import Facts
 from restante_server.mime.fold import fold
 
@@ -108,18 +109,16 @@ def _summary(facts: Facts) -> bytes:
 
 def _addresses(people: Iterable[Address]) -> list[MailAddress]:
     return [
-        MailAddress(display_name=_storable(person.name), address=_storable(person.address))
-        for person, _ in zip(people, range(MOST_ADDRESSES), strict=False)
+        MailAddress(
+            display_name=_storable(person.name), address=_storable(person.address), group_name=_storable(person.group)
+        )
+        for person in islice(people, MOST_ADDRESSES)
     ]
 
 
 def _key(people: Iterable[Address]) -> str:
-    """Names and addresses, folded, in the form of the field, so that what a person copies from it is found."""
-    shown = [
-        f"{person.name} <{person.address}>" if person.name else person.address
-        for person, _ in zip(people, range(MOST_ADDRESSES), strict=False)
-    ]
-    return _storable(fold(", ".join(shown)))
+    """As the text conditions see them, folded."""
+    return _storable(fold(shown(islice(people, MOST_ADDRESSES))))
 
 
 def _storable(text: str) -> str:

@@ -1,11 +1,12 @@
-"""Address lists, RFC 5322 3.4 and 4.4; behaviours 15 and 116."""
+"""Address lists, RFC 5322 3.4 and 4.4; by table and by property."""
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from restante_server.mime.addresses import (
@@ -16,6 +17,7 @@ from restante_server.mime.addresses import (
     Mailbox,
     addresses,
     parse_address_list,
+    shown,
 )
 
 
@@ -66,6 +68,22 @@ TABLE: list[tuple[str, list[ListItem]]] = [
     ("=?utf-8?q?J=C3=B6rg?= <alice@example.test>", [mailbox("=?utf-8?q?J=C3=B6rg?=", "alice")]),
     ("a.b.@example.test", [mailbox("", "a.b.")]),
     (". . . <alice@example.test>", [mailbox(". . .", "alice")]),
+    # A comma is missing.
+    ("Al <alice@example.test> <bob@example.test>", [mailbox("Al", "alice"), mailbox("", "bob")]),
+    ("Al <alice@example.test> Bob B. <bob@example.test>", [mailbox("Al", "alice"), mailbox("Bob B.", "bob")]),
+    ("alice@example.test bob@example.test", [ALICE, mailbox("", "bob")]),
+    ("alice@example.test Bob <bob@example.test>", [ALICE, mailbox("Bob", "bob")]),
+    ("Al <alice@example.test> bob@example.test x", [mailbox("Al", "alice"), mailbox("x", "bob")]),
+    ("g: alice@example.test bob@example.test;", [GroupStart("g"), ALICE, mailbox("", "bob"), GroupEnd()]),
+    ("alice@example.test g: bob@example.test;", [ALICE, GroupStart("g"), mailbox("", "bob"), GroupEnd()]),
+    ("<alice@example.test bob@example.test>", [ALICE]),
+    # Angle brackets are missing.
+    ("Alice E alice@example.test", [mailbox("Alice E", "alice")]),
+    ('"Example, A." alice@example.test', [mailbox("Example, A.", "alice")]),
+    ("A. alice@example.test", [mailbox("A.", "alice")]),
+    ("alice@example.test Alice E", [mailbox("Alice E", "alice")]),
+    ("a . lice @ example.test", [mailbox("", "a.lice")]),  # RFC 5322 4.4
+    ("<a lice@example.test>", [mailbox("", "a lice")]),
 ]  # fmt: skip
 
 
@@ -89,10 +107,41 @@ def test_facts_are_decoded_and_quoted_where_they_must_be() -> None:
     assert addresses(parse_address_list(raw)) == (
         Address("Jörg", "a@example.test"),
         Address("", '"b c"@example.test'),
-        Address("", "d@example.test"),
+        Address("", "d@example.test", "grp"),
         Address("Jörg", "e"),
         Address("", "f@y"),
     )
+
+
+def test_groups_keep_their_names_for_people() -> None:
+    raw = "=?utf-8?q?J=C3=B6rgs?=: Al <a@x>, b@y;, Nobody:;, c@z"
+    found = addresses(parse_address_list(raw))
+    assert found == (
+        Address("Al", "a@x", "Jörgs"),
+        Address("", "b@y", "Jörgs"),
+        Address("", "", "Nobody"),
+        Address("", "c@z"),
+    )
+    assert shown(found) == "Jörgs: Al <a@x>, b@y;, Nobody: ;, c@z"
+    assert shown(found[2:3]) == "Nobody: ;"
+
+
+SPELLINGS = ["{}", "<{}>", "Al <{}>", '"E., Al" <{}>', "Al E. <{}>", "Al {}", "{} (c)", "< {} >"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(SPELLINGS), st.sampled_from(["a@x", "b.c@y.z", "d@[192.0.2.1]"])),
+        min_size=1,
+        max_size=6,
+    ),
+    st.sampled_from([" ", ", ", ";", "\r\n "]),
+)
+def test_there_is_never_an_address_that_nobody_wrote(written: list[tuple[str, str]], separator: str) -> None:
+    for (before, _), (after, _) in itertools.pairwise(written):  # a@x <a@x>: the first is the name of the second
+        assume(separator.strip() or ">" in before or not after.startswith("<"))
+    raw = separator.join(spelling.format(address) for spelling, address in written)
+    assert [address for _name, address, _group in addresses(parse_address_list(raw))] == [one for _, one in written]
 
 
 def test_a_list_is_read_to_its_limit_only() -> None:
@@ -127,6 +176,8 @@ def test_nothing_raises_and_groups_are_closed(raw: str) -> None:
         "a ",
         "<a@b",
         "a@b ",
+        "a@b c ",
+        "<a@b c@d> ",
         "a.",
         ")",
         "a@",

@@ -25,7 +25,7 @@ def test_the_facts_of_a_header_are_text() -> None:
     ).summary
     assert facts.subject == "Grüße from here"
     assert facts.from_ == (Address("Jörg", "j@example.test"),)
-    assert facts.to == (Address("", "a@example.test"), Address("", "b@example.test"))
+    assert facts.to == (Address("", "a@example.test", "grp"), Address("", "b@example.test"))
     assert facts.cc == (Address("", "c@example.test"), Address("", "d@example.test"))
     assert facts.sender == facts.reply_to == facts.bcc == ()  # as they stand: only ENVELOPE fills them in
     assert facts.sent_at == datetime.fromisoformat("2026-09-01T10:00:00+02:00")

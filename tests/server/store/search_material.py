@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from restante_server.mime import parts
+from restante_server.mime.addresses import shown
 from restante_server.mime.facts import Facts, scan
 from restante_server.mime.fold import fold
 from restante_server.mime.text import field_values, header_text, text_chunks
@@ -98,6 +99,10 @@ def compose(rng: random.Random) -> bytes:
         lines.append("Cc: bob@example.com")
     if rng.random() < 0.2:
         lines.append("Bcc: carol@example.org")
+    if rng.random() < 0.2:
+        lines[1] = f"To: {encoded(rng.choice(WORDS[:4]))} list: {people[0]}, {people[1]};"
+    elif rng.random() < 0.1:
+        lines[1] = "To: undisclosed-restaurant:;"
     if rng.random() < 0.08:
         lines[1] = "To: " + ",\r\n ".join(f"u{number}@example.org" for number in range(1_100))
     if rng.random() < 0.8:
@@ -255,7 +260,7 @@ def holds(one: Known, node: Restriction) -> bool:
                 TextField.BCC: summary.bcc,
             }
             if field in who:
-                return needle in fold(", ".join(f"{p.name} <{p.address}>" if p.name else p.address for p in who[field]))
+                return needle in fold(shown(who[field]))
             if field is TextField.ANY:
                 return needle in fold(header) or needle in fold(body)
             return needle in fold(summary.subject if field is TextField.SUBJECT else body)

@@ -199,9 +199,12 @@ func (x *IdRange) GetLast() int64 {
 
 // MailAddress is one address of a header field.
 type MailAddress struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DisplayName   string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"` // Decoded (RFC 2047), may be empty.
-	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`                            // addr-spec in UTF-8: local-part@domain.
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	DisplayName string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"` // Decoded (RFC 2047), may be empty.
+	Address     string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`                            // addr-spec in UTF-8: local-part@domain. Empty for a group of nobody.
+	// In a summary: the group that the address stands in, decoded (RFC 5322 3.4), else empty. A group of nobody, such as
+	// undisclosed-recipients, is one entry without an address. A draft has no groups: there it is ignored.
+	GroupName     string `protobuf:"bytes,3,opt,name=group_name,json=groupName,proto3" json:"group_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -246,6 +249,13 @@ func (x *MailAddress) GetDisplayName() string {
 func (x *MailAddress) GetAddress() string {
 	if x != nil {
 		return x.Address
+	}
+	return ""
+}
+
+func (x *MailAddress) GetGroupName() string {
+	if x != nil {
+		return x.GroupName
 	}
 	return ""
 }
@@ -595,10 +605,12 @@ const file_restante_v1_types_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\x03B\x020\x01R\x05epoch\";\n" +
 	"\aIdRange\x12\x18\n" +
 	"\x05first\x18\x01 \x01(\x03B\x020\x01R\x05first\x12\x16\n" +
-	"\x04last\x18\x02 \x01(\x03B\x020\x01R\x04last\"J\n" +
+	"\x04last\x18\x02 \x01(\x03B\x020\x01R\x04last\"i\n" +
 	"\vMailAddress\x12!\n" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12\x18\n" +
-	"\aaddress\x18\x02 \x01(\tR\aaddress\"(\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"group_name\x18\x03 \x01(\tR\tgroupName\"(\n" +
 	"\n" +
 	"KeywordSet\x12\x1a\n" +
 	"\bkeywords\x18\x01 \x03(\tR\bkeywords\"\xdd\x03\n" +

@@ -120,19 +120,25 @@ class MailAddress(_message.Message):
 
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    GROUP_NAME_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """Decoded (RFC 2047), may be empty."""
     address: _builtins.str
-    """addr-spec in UTF-8: local-part@domain."""
+    """addr-spec in UTF-8: local-part@domain. Empty for a group of nobody."""
+    group_name: _builtins.str
+    """In a summary: the group that the address stands in, decoded (RFC 5322 3.4), else empty. A group of nobody, such as
+    undisclosed-recipients, is one entry without an address. A draft has no groups: there it is ignored.
+    """
     def __init__(
         self,
         *,
         display_name: _builtins.str = ...,
         address: _builtins.str = ...,
+        group_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "display_name", b"display_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "display_name", b"display_name", "group_name", b"group_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,7 +90,9 @@ ids_argument = click.argument("ids", nargs=-1, required=True, type=MessageIds())
 
 
 def written(address: MailAddress) -> str:
-    """An address as people write it."""
+    """An address as people write it; a group of nobody as in the field."""
+    if not address.address and address.group_name:
+        return f"{address.group_name}:;"
     return f"{address.display_name} <{address.address}>" if address.display_name else address.address
 
 
