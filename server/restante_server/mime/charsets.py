@@ -22,7 +22,7 @@ from restante_server.mime.multibyte import as_sent, decoder
 
 __all__ = ["WINDOW", "TextDecoder", "codec_for", "decode", "is_ascii_based"]
 
-WINDOW = 1_024  # octets that decide which charset a text is in
+WINDOW = 512  # octets that decide which charset a text is in
 
 _EIGHT_BIT = re.compile(b"[\x80-\xff]")
 _ASCII = bytes(range(128))
@@ -38,6 +38,7 @@ def is_ascii_based(codec: str) -> bool:
     return decoder(codec).decode(_ASCII, True) == _ASCII.decode("ascii")
 
 
+@lru_cache(maxsize=256)
 def _meant(charset: str) -> str:
     """The codec to try first."""
     codec = codec_for(charset) if charset else None
@@ -74,9 +75,10 @@ class TextDecoder:
             return self._decoder.decode(octets, final)
         plain = ""
         if not self._window and is_ascii_based(self._codec):
-            found = _EIGHT_BIT.search(octets)
-            if found is None:
+            if octets.isascii():
                 return octets.decode("ascii")
+            found = _EIGHT_BIT.search(octets)
+            assert found is not None
             plain, octets = octets[: found.start()].decode("ascii"), octets[found.start() :]
         window = self._window + octets
         if len(window) < WINDOW and not final:
@@ -90,6 +92,13 @@ class TextDecoder:
 
 def _chosen(codec: str, window: bytes, complete: bool) -> str:
     """The codec of a text that begins with this window; `complete` when nothing follows it."""
+    if codec == "utf_8":  # nearly all mail
+        try:
+            codecs.utf_8_decode(window, "strict", complete)
+        except UnicodeDecodeError:
+            pass
+        else:
+            return codec
     text = decoder(codec).decode(window, complete)
     bad = text.count("\ufffd")
     if not bad:

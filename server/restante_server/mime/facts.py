@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from restante_server.mime.limits import DEFAULT_LIMITS, Limits
 from restante_server.mime.octets import Buffer, count_lines, take
-from restante_server.mime.parts import Part, parse
+from restante_server.mime.parts import Part
+from restante_server.mime.scanner import parse
 from restante_server.mime.structure import structures
 from restante_server.mime.summary import Summary, envelope, read_header, summary
 from restante_server.mime.text import Attachment, attachments, preview

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from restante_server.mime.canonical import canonicalise
 from restante_server.mime.facts import scan
 from restante_server.mime.limits import Limits
-from restante_server.mime.parts import Part, decode, encode, parse
+from restante_server.mime.parts import Part, decode, encode
+from restante_server.mime.scanner import parse
 from tests.server.mime.material import crlf, nested_multiparts
 
 Shape = str | list["Shape"]
@@ -91,9 +92,43 @@ TABLE: dict[str, tuple[bytes, object]] = {
         mixed("--b\n" + inner("--c\n\none\n", "c") + "--b\n\ntwo\n--b--\n"),
         ["multipart/mixed", ["multipart/mixed", "one"], "two"],
     ),
-    "equal boundaries: the outer wins": (
+    "equal boundaries nest": (
+        mixed("--b\n" + inner("--b\n\none\n--b\n\ntwo\n--b--\n") + "--b\n\nthree\n--b--\nepilogue\n--b\n\nx\n"),
+        ["multipart/mixed", ["multipart/mixed", "one", "two"], "three"],
+    ),
+    "equal boundaries, the inner one never closed": (
         mixed("--b\n" + inner("--b\n\none\n") + "--b--\n"),
-        ["multipart/mixed", ["multipart/mixed", ""], "one"],
+        ["multipart/mixed", ["multipart/mixed", "one"]],
+    ),
+    "equal boundaries with another one between": (
+        mixed("--b\n" + inner("--c\n" + inner("--b\n\none\n--b--\n") + "--c--\n", "c") + "--b\n\ntwo\n--b--\n"),
+        ["multipart/mixed", ["multipart/mixed", ["multipart/mixed", "one"]], "two"],
+    ),
+    "equal boundaries in an embedded message": (
+        mixed("--b\nContent-Type: message/rfc822\n\n" + inner("--b\n\none\n--b--\n") + "--b\n\ntwo\n--b--\n"),
+        ["multipart/mixed", ["message/rfc822", ["multipart/mixed", "one"]], "two"],
+    ),
+    "something behind a closing boundary": (
+        mixed("--b\n\none\n--b-->\nepilogue\n--b\n\nx\n"),
+        ["multipart/mixed", "one"],
+    ),
+    "a longer boundary behind a closing one is another": (
+        mixed("--b\n\none\n--b--c\n--b--\n"),
+        ["multipart/mixed", "one\r\n--b--c"],
+    ),
+    "a boundary line in the header of a part": (
+        mixed("--b\nContent-Type: text/html\n--b\n\ntwo\n--b--\n"),
+        ["multipart/mixed", "", "two"],
+    ),
+    "a boundary line in the header that names it": (
+        crlf(
+            "Content-Type: multipart/mixed; boundary=b\nA: b\n--b\nContent-Type: text/html\n\none\n--b\n\ntwo\n--b--\n"
+        ),
+        ["multipart/mixed", "one", "two"],
+    ),
+    "a boundary line in the header of an inner multipart": (
+        mixed("--b\n" + inner("", "c").rstrip("\n") + "\n--c\n\none\n--c--\n--b\n\ntwo\n--b--\n"),
+        ["multipart/mixed", ["multipart/mixed", "one"], "two"],
     ),
     "encoding of a multipart means nothing": (  # behaviour 114
         crlf("Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\n--b\n\none\n--b--\n"),

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante_server.mime.headers import header_fields
-from restante_server.mime.parts import decode, encode, parse
+from restante_server.mime.parts import decode, encode
+from restante_server.mime.scanner import parse
 from restante_server.mime.sections import Kind, Piece, parse_section, pieces, section
 from tests.server.mime.material import crlf
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from restante_server.mime.facts import scan
 from restante_server.mime.fold import fold, folded_chunks, occurs
-from restante_server.mime.parts import parse
+from restante_server.mime.scanner import parse
 from restante_server.mime.text import attachments, decoded, field_values, header_text, preview, text_chunks
 from tests.server.mime.material import crlf
 
