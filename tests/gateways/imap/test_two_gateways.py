@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from restante.v1 import methods
+from restante.v1 import folder_pb2, message_pb2, methods, session_pb2
 from restante.v1.admin_pb2 import SetPasswordRequest
+from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_gateways.sasl import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
-from tests.gateways.imap.stage import NAME, Client, Stage, message
+from tests.gateways.imap.stage import NAME, PASSWORD, Client, Stage, message
 from tests.harness.core_process import CoreProcess
 
 pytestmark = pytest.mark.end_to_end
@@ -93,6 +94,69 @@ async def test_both_gateways_agree_on_every_uid(stage: Stage, other: Stage) -> N
     views = [await client.ok("UID FETCH 1:* (FLAGS)") for client in clients]
     plain = [[line.replace(b" \\Recent", b"").replace(b"\\Recent", b"") for line in view] for view in views]
     assert plain[0] and plain.count(plain[0]) == 4
+
+
+async def purge_everything(live: CoreProcess) -> None:
+    """By another session of alice: what lies in the Archive is deleted for good, what can be recovered is purged."""
+    link = await live.link("imap")
+    try:
+        client = session_pb2.ClientContext(client_address="127.0.0.1", listener="imap", loopback=True)
+        proof = f"\0{NAME}\0{PASSWORD}".encode()
+        login = session_pb2.AuthenticateRequest(
+            mechanism="PLAIN", response=proof, scope=session_pb2.SCOPE_IMAP, client=client
+        )
+        token = (await link.execute(methods.AUTHENTICATE, login)).session.session_token
+        archive = await link.execute(methods.GET_FOLDER, folder_pb2.GetFolderRequest(path=["Archive"]), session=token)
+        everything = MessageSet(folder_id=archive.folder.folder_id, uids=[IdRange(first=1, last=1 << 31)])
+        delete = message_pb2.DeleteMessagesRequest(messages=everything, mode=message_pb2.DELETE_MODE_HARD)
+        await link.execute(methods.DELETE_MESSAGES, delete, session=token)
+        lost = message_pb2.ListRecoverableMessagesRequest()
+        page = await link.execute(methods.LIST_RECOVERABLE_MESSAGES, lost, session=token)
+        purge = message_pb2.PurgeRecoverableMessagesRequest(message_ids=[each.message_id for each in page.messages])
+        assert (await link.execute(methods.PURGE_RECOVERABLE_MESSAGES, purge, session=token)).purged_count == 1
+    finally:
+        await link.close()
+
+
+async def test_what_the_other_gateway_removed_is_read_through_move_purge_and_restart(
+    live: CoreProcess, stage: Stage, other: Stage
+) -> None:  # RFC 2180 4.1.2
+    here = await Client.open(stage, "INBOX")
+    for number in (1, 2, 3):
+        await append(here, number)
+    await here.ok("STORE 2 +FLAGS (\\Flagged)")
+    there = await Client.open(other, "INBOX")
+    await here.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+    await here.ok("EXPUNGE")
+    await here.ok("MOVE 1 Archive")
+    await purge_everything(live)
+    live.restart()
+    text = b"\r\n".join(await there.ok("FETCH 1:3 (UID FLAGS ENVELOPE BODY.PEEK[])"))
+    for number in (1, 2, 3):
+        assert b"UID %d" % number in text and b'"Number %d"' % number in text and message(number) in text + b"\r\n"
+    (kept,) = (line for line in text.split(b"\r\n") if line.startswith(b"* 2 FETCH"))
+    assert b"\\Flagged" in kept
+    told = await there.ok("STORE 1:3 +FLAGS (\\Answered)")
+    assert [line.split(b" (")[0] for line in told[-3:]] == [b"* %d FETCH" % number for number in (1, 2, 3)]
+    assert b"\\Answered" in told[-1] and not any(b"\\Answered" in line for line in told[:-1])
+    assert (await there.status("COPY 1:3 Trash")).startswith(b"NO [EXPUNGEISSUED]")
+    assert await there.ok("UID SEARCH ALL") == [b"* SEARCH 3"]
+
+
+async def test_a_new_password_ends_the_reading_of_what_was_removed(
+    live: CoreProcess, stage: Stage, other: Stage
+) -> None:
+    here, there = await Client.open(stage, "INBOX"), await Client.open(other)
+    await append(here, 1)
+    await there.ok("SELECT INBOX")
+    await here.ok("MOVE 1 Archive")
+    assert b"This is message 1." in await there.ok("FETCH 1 (BODY.PEEK[TEXT])")
+    admin = await live.link("admin")
+    await admin.execute(methods.SET_PASSWORD, SetPasswordRequest(address=NAME, password=f"new {secrets.token_hex(8)}"))
+    await admin.close()
+    there.writer.write(b"x FETCH 1 (BODY.PEEK[TEXT])\r\n")
+    answer = await there.line()
+    assert answer.startswith((b"* BYE", b"x NO")), answer
 
 
 async def test_a_new_password_ends_sessions_within_seconds(live: CoreProcess, stage: Stage) -> None:  # DESIGN section 1
