@@ -7,17 +7,18 @@ and with it all later ones. What every session has been told of is held by nobod
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
-from restante.v1.types_pb2 import FolderChanges
 from restante_gateways.imap import sets
-from restante_gateways.imap.sets import Range, Span
+from restante_gateways.imap.sets import Span
 from restante_gateways.imap.states import StateTable
+from restante_gateways.imap.values import Flags
 
-MOST_KEPT: Final = 262_144  # messages of one folder, about 6 MB: a session that lags behind more must end
+MOST_KEPT: Final = 65_536  # messages, about 2 MB: a session that lags behind more must end if it asks for one of them
+_MANY: Final = 16  # more than one in so many are added by sorting all anew
 
 
 class Lapsed(Exception):
@@ -84,17 +85,37 @@ class Departed:
             taken("q", columns.change_numbers),
         )
 
-    @classmethod
-    def united(cls, parts: Sequence[Departed]) -> Departed:
-        """The messages of all parts, of which no two have one in common."""
-        if len(parts) == 1:
-            return parts[0]
-        table = parts[-1].table
-        rows = sorted(row for part in parts for row in part.rows(table))
-        uids, message_ids, states, numbers = zip(*rows, strict=True)
-        return cls(table, array("I", uids), array("q", message_ids), array("I", states), array("q", numbers))
+    def take_in(self, others: Sequence[Departed]) -> None:
+        """Add messages that are not among these: a few by themselves, many by sorting anew."""
+        count = sum(len(other.uids) for other in others)
+        if count * _MANY > len(self.uids):
+            rows = sorted(chain(self._rows(self.table), *(other._rows(self.table) for other in others)))
+            for column, cells in zip(self._columns(), zip(*rows, strict=True), strict=True):
+                column[:] = array(column.typecode, cells)
+            return
+        for other in others:
+            for row in other._rows(self.table):
+                at = bisect_left(self.uids, row[0])
+                for column, cell in zip(self._columns(), row, strict=True):
+                    column.insert(at, cell)
 
-    def rows(self, table: StateTable) -> Iterator[tuple[int, int, int, int]]:
+    def copy(self) -> Departed:
+        """These messages, to be added to."""
+        return Departed(self.table, *(column[:] for column in self._columns()))
+
+    def amend(self, uid: int, change_number: int, flags: Flags) -> bool:
+        """Give a message the flags of a change that is later than the one known; False where there is nothing to do."""
+        at = bisect_left(self.uids, uid)
+        if at == len(self.uids) or self.uids[at] != uid or self.change_numbers[at] >= change_number:
+            return False
+        self.states[at] = self.table.index(int(flags.system), flags.keywords)
+        self.change_numbers[at] = change_number
+        return True
+
+    def _columns(self) -> tuple[array[int], array[int], array[int], array[int]]:
+        return self.uids, self.message_ids, self.states, self.change_numbers
+
+    def _rows(self, table: StateTable) -> Iterator[tuple[int, int, int, int]]:
         """(UID, message id, state, change number) of each message, the states by another table."""
         states: Sequence[int] = self.states
         if table is not self.table:
@@ -122,26 +143,14 @@ class Step:
         self.following = Step(self.before + len(departed.uids))
         return self.following
 
-    def since(self) -> list[Departed]:
-        """What left after this moment, oldest first."""
+    def until(self, last: Step) -> list[Departed]:
+        """What left between this moment and a later one, oldest first."""
         parts: list[Departed] = []
         step: Step | None = self
-        while step is not None and step.departed is not None:
+        while step is not None and step is not last and step.departed is not None:
             parts.append(step.departed)
             step = step.following
         return parts
-
-    def amend(self, changes: FolderChanges) -> None:
-        """Give what left after this moment the flags that a change has which became known later than the removal."""
-        rows = {uid: row for row, uid in enumerate(changes.uids)}
-        sets_of, keyword_table = changes.keyword_sets, changes.keyword_table
-        for part in self.since():
-            for at, uid in enumerate(part.uids):
-                row = rows.get(uid)
-                if row is not None and part.change_numbers[at] < changes.change_numbers[row]:
-                    keywords = tuple(keyword_table[sets_of[row]].keywords) if sets_of else ()
-                    part.states[at] = part.table.index(changes.flags[row], keywords)
-                    part.change_numbers[at] = changes.change_numbers[row]
 
 
 class Segment(NamedTuple):
@@ -154,38 +163,89 @@ class Segment(NamedTuple):
 
 
 class Lag:
-    """Where the messages of an older numbering are now: still in the folder, or departed."""
+    """Where the messages of an older numbering are now: still in the folder, or departed.
 
-    __slots__ = ("_departed", "_folder", "_lost", "runs")
+    A message that leaves costs a session about the same, however far it lags: what left is kept in one set of columns,
+    shared with other sessions while it left in one step.
+    """
 
-    def __init__(self, folder: Columns, departed: Departed | None, runs: list[Span]) -> None:
-        """`runs` are the positions of what left; `departed` has it in that order, None when it is not kept."""
-        self._folder, self._departed, self.runs = folder, departed, runs
-        self._lost = [0]  # messages that left before each run, and in all
-        for first, stop in runs:
-            self._lost.append(self._lost[-1] + stop - first)
+    __slots__ = ("_count", "_departed", "_folder", "_gone", "_shared", "_uids", "step")
+
+    def __init__(self, folder: Columns, uids: Sequence[int], count: int, step: Step) -> None:
+        """`uids` are those of the numbering, of which the first `count` matter, as they were at `step`."""
+        self._folder, self._uids, self._count = folder, uids, count
+        self.step = step  # where everything is, is known as of this moment
+        self._departed: Departed | None = None
+        self._shared = False
+        self._gone = array("I")  # positions of what left, ascending: the n-th is the n-th of the departed
+
+    @classmethod
+    def lapsed(cls, folder: Columns, uids: Sequence[int], count: int, step: Step) -> Lag:
+        """The same by comparing both, where nothing is kept of what left."""
+        lag = cls(folder, uids, count, step)
+        kept = set(folder.uids)
+        lag._gone = array("I", [at for at in range(count) if uids[at] not in kept])
+        return lag
+
+    def follow(self, last: Step, keep: bool) -> None:
+        """Take in what left up to a later moment, with its rows if they are to be kept."""
+        parts, self.step = self.step.until(last), last
+        if parts and keep:
+            self._keep(parts)
+        found: list[int] = []
+        for part in parts:
+            for uid in part.uids:
+                at = bisect_left(self._uids, uid, 0, self._count)
+                if at < self._count and self._uids[at] == uid:
+                    found.append(at)
+        if len(found) * _MANY > len(self._gone):
+            self._gone = array("I", sorted(chain(self._gone, found)))
+        else:
+            for at in found:
+                insort(self._gone, at)
+
+    def _keep(self, parts: Sequence[Departed]) -> None:
+        if self._departed is None:
+            self._departed, self._shared, parts = parts[0], True, parts[1:]
+        if parts:
+            if self._shared:
+                self._departed, self._shared = self._departed.copy(), False
+            self._departed.take_in(parts)
+
+    def amend(self, uid: int, change_number: int, flags: Flags) -> bool:
+        """As of Departed."""
+        return self._departed is not None and self._departed.amend(uid, change_number, flags)
+
+    def runs(self) -> list[Span]:
+        """The positions of all that left."""
+        return [(first, last + 1) for first, last in sets.compress(self._gone)]
 
     def segments(self, first: int, stop: int) -> Iterator[Segment]:
-        """The positions from `first` to `stop`, in order. Raises Lapsed at a message of which nothing is kept."""
-        at = bisect_right(self.runs, (first, sets.STAR)) - 1  # the last run that begins here or before
-        if at >= 0 and self.runs[at][1] <= first:
-            at += 1
-        at = max(at, 0)
-        while first < stop:
-            begin, end = self.runs[at] if at < len(self.runs) else (stop, stop)
-            if first < begin:
-                until = min(begin, stop)
-                yield Segment(first, until - first, self._folder, first - self._lost[at])
+        """These positions in order. Raises Lapsed at a message of which nothing is kept."""
+        for begin, end, at in self._pieces(first, stop):
+            if at is None:
+                lost = bisect_left(self._gone, begin)
+                yield Segment(begin, end - begin, self._folder, begin - lost)
+            elif self._departed is None:
+                raise Lapsed
             else:
-                until = min(end, stop)
-                if self._departed is None:
-                    raise Lapsed
-                yield Segment(first, until - first, self._departed, self._lost[at] + first - begin)
-                at += 1
-            first = until
+                yield Segment(begin, end - begin, self._departed, at)
 
+    def there(self, first: int, stop: int) -> list[Span]:
+        """Those of these positions whose messages are still in the folder."""
+        return [(begin, end) for begin, end, at in self._pieces(first, stop) if at is None]
 
-def positions_of(departed: Departed, uids: Sequence[int], count: int) -> list[Span]:
-    """Where departed messages are among the first `count` of the ascending `uids`, which may lack the latest."""
-    ranges: list[Range] = sets.compress(departed.uids)
-    return sets.positions(uids, count, ranges)
+    def _pieces(self, first: int, stop: int) -> Iterator[tuple[int, int, int | None]]:
+        """Runs of positions that are still there or not; of the latter where their first is among the departed."""
+        gone, at = self._gone, bisect_left(self._gone, first)
+        while first < stop:
+            if at == len(gone) or gone[at] > first:
+                end = stop if at == len(gone) else min(gone[at], stop)
+                yield first, end, None
+            else:
+                begun = at
+                while at < len(gone) and gone[at] == first + at - begun and gone[at] < stop:
+                    at += 1
+                end = first + at - begun
+                yield first, end, begun
+            first = end

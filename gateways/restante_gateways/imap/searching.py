@@ -115,7 +115,7 @@ def is_local(key: SearchKey) -> bool:
 
 def evaluate(view: SessionView, key: SearchKey) -> list[Span]:
     """Positions that match a local key."""
-    everything: list[Span] = [(0, view.count)] if view.count else []
+    everything = view.still_there([(0, view.count)] if view.count else [])
     match key:
         case SearchAnd(keys):
             for part in keys:
@@ -128,7 +128,7 @@ def evaluate(view: SessionView, key: SearchKey) -> list[Span]:
         case SearchMessages(messages, uid):
             return view.known_spans(messages, uid)
         case SearchFlag(flag):
-            return view.with_flag(flag)
+            return view.with_flag(flag, everything)
         case SearchRecent():
             return sets.positions(view.uids, view.count, view.recent)
         case SearchModSeq(change_number):

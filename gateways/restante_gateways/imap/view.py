@@ -16,7 +16,7 @@ from typing import Final
 
 from restante.v1.types_pb2 import FolderChanges
 from restante_gateways.imap import departed, encoder, sets
-from restante_gateways.imap.departed import Columns, Departed, Lag, Segment, Step
+from restante_gateways.imap.departed import Columns, Lag, Segment, Step
 from restante_gateways.imap.folder_view import FolderView
 from restante_gateways.imap.responses import OK, permanent_flags, untagged
 from restante_gateways.imap.sets import Range, SequenceSet, Span
@@ -51,7 +51,7 @@ class SessionView:
         self.uids: array[int] = folder.uids
         self.count = len(folder.uids)  # messages the client knows of
         self._step: Step | None = folder.step  # the last removal told; None: too much has left since to be kept
-        self._lag: tuple[Step, Lag] | None = None  # as of a later step
+        self._lag: Lag | None = None  # once it is asked for
         self.told_change_number = folder.change_number  # flag changes up to here were told or need not be
         # Flag changes this session made and knows of: the change number, and the UIDs it was made to.
         self._own_changes: dict[int, Sequence[Range]] = {}
@@ -93,35 +93,41 @@ class SessionView:
 
     def gone(self, spans: Sequence[Span]) -> bool:
         """Whether one of these messages was removed, though the client was not told yet."""
-        return not self.aligned and sets.overlap(spans, self._lagging().runs)
+        return self.still_there(spans) != list(spans)
 
-    def still_there(self, spans: list[Span]) -> list[Span]:
+    def still_there(self, spans: Sequence[Span]) -> list[Span]:
         """These positions without those of messages that were removed, though the client was not told yet."""
-        return spans if self.aligned else sets.without(spans, self._lagging().runs)
+        if self.aligned:
+            return list(spans)
+        lag = self._lagging()
+        return [span for first, stop in spans for span in lag.there(first, stop)]
 
     def limit_lag(self) -> None:
         """Let go of what left the folder where that has become too much to be kept for a session that lags."""
-        if self._step is not None and self.folder.step.before - self._step.before > departed.MOST_KEPT:
+        since = self._step or (self._lag.step if self._lag is not None else self.folder.step)
+        if self.folder.step.before - since.before > departed.MOST_KEPT:
             self._step = self._lag = None
 
     def _lagging(self) -> Lag:
         """Where the messages of this numbering are, while it lags."""
         folder = self.folder
-        if self._lag is None or self._lag[0] is not folder.step:
-            if self._step is None:
-                kept = set(folder.uids)
-                lost = _spans(at for at, uid in enumerate(self.uids[: self.count]) if uid not in kept)
-                self._lag = folder.step, Lag(folder, None, lost)
-            else:
-                left = Departed.united(self._step.since())
-                self._lag = folder.step, Lag(folder, left, departed.positions_of(left, self.uids, self.count))
-        return self._lag[1]
+        if self._lag is None:
+            known = folder, self.uids, self.count
+            self._lag = Lag.lapsed(*known, folder.step) if self._step is None else Lag(*known, self._step)
+        self._lag.follow(folder.step, keep=self._step is not None)
+        return self._lag
 
     def amend(self, changes: FolderChanges) -> None:
         """Take flags over that removed messages had, where the change became known later than the removal."""
-        if self._step is not None and not self.aligned:
-            self._step.amend(changes)
-            self._lag = None
+        if self.aligned or self._step is None:
+            return
+        lag, table = self._lagging(), [tuple(entry.keywords) for entry in changes.keyword_table]
+        for row, (uid, number) in enumerate(zip(changes.uids, changes.change_numbers, strict=False)):
+            keywords = table[changes.keyword_sets[row]] if changes.keyword_sets else ()
+            flags = Flags(SystemFlag(changes.flags[row]), keywords)
+            if lag.amend(uid, number, flags):
+                for part in self._step.until(lag.step):
+                    part.amend(uid, number, flags)
 
     # --- asking ---
 
@@ -161,13 +167,12 @@ class SessionView:
 
         return _spans(found())
 
-    def with_flag(self, flag: SystemFlag | str) -> list[Span]:
-        """Which messages have a system flag or a keyword."""
-        everything = [(0, self.count)]
+    def with_flag(self, flag: SystemFlag | str, spans: Iterable[Span]) -> list[Span]:
+        """Which of the messages at these positions have a system flag or a keyword."""
         if isinstance(flag, SystemFlag):
-            return self.with_states(lambda flags: flag in flags.system, everything)
+            return self.with_states(lambda flags: flag in flags.system, spans)
         name = flag.lower()
-        return self.with_states(lambda flags: any(name == known.lower() for known in flags.keywords), everything)
+        return self.with_states(lambda flags: any(name == known.lower() for known in flags.keywords), spans)
 
     def without_flag(self, flag: SystemFlag, spans: Iterable[Span]) -> list[Span]:
         """Which of the messages at these positions lack a system flag."""
@@ -219,7 +224,7 @@ class SessionView:
         return told + self._tell_flags(with_uid)
 
     def _tell_removed(self) -> list[bytes]:
-        removed = self._lagging().runs
+        removed = self._lagging().runs()
         self.count -= sum(stop - first for first, stop in removed)
         self.uids, self._step, self._lag = self.folder.uids, self.folder.step, None
         return [

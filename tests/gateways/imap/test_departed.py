@@ -97,9 +97,21 @@ def test_a_long_chain_is_forgotten_without_harm() -> None:
     view.load(changes(view, [(1, 0)], number=100))
     for _ in range(200_000):
         step = step.leave(Departed.of(view, [(0, 1)]))
-    assert len(first.since()) == 200_000
+    assert len(first.until(step)) == 200_000
     del first, step
     gc.collect()
+
+
+def test_flags_are_taken_over_by_sessions_that_count_alike() -> None:
+    view = folder(1, 2, 3, 4)
+    one, other = SessionView(view, False), SessionView(view, False)
+    answer = changes(view, [(1, SEEN), (2, SEEN)], number=101)
+    for number, uid in enumerate((1, 2, 3), start=102):
+        view.apply(changes(view, gone=[uid], number=number, since=100))
+        assert len(lines(one)) == 4
+    one.amend(answer)
+    for session in (one, other):
+        assert [line.partition(b"FLAGS ")[2] for line in lines(session)] == [b"(\\Seen))", b"(\\Seen))", b"())", b"())"]
 
 
 def test_beyond_the_bound_nothing_is_told_rather_than_something_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,12 +138,29 @@ def test_beyond_the_bound_nothing_is_told_rather_than_something_wrong(monkeypatc
     assert told(slow) == [b"* 4 EXPUNGE", b"* 2 EXPUNGE", b"* 1 EXPUNGE", b"* 2 FETCH (FLAGS (\\Seen))"]
 
 
-@given(st.lists(st.sets(st.integers(1, 40), max_size=8), max_size=6), st.integers(0, 39), st.integers(1, 40))
-def test_every_position_is_found_wherever_its_message_is(removals: list[set[int]], first: int, stop: int) -> None:
+@given(
+    st.lists(st.tuples(st.sets(st.integers(1, 44), max_size=8), st.booleans()), max_size=8),
+    st.integers(0, 39),
+    st.integers(1, 40),
+)
+def test_every_position_is_found_wherever_its_message_is(
+    removals: list[tuple[set[int], bool]], first: int, stop: int
+) -> None:
     view = folder(*range(1, 41))
     session = SessionView(view, False)
-    for gone in removals:
+    view.apply(changes(view, [(uid, 0) for uid in range(41, 45)]))  # of which the client has not been told
+    removed: set[int] = set()
+    for gone, asked in removals:
         view.apply(changes(view, gone=gone))
+        removed |= gone
+        if asked:  # what is known of removals is gathered now, or later together
+            assert len(lines(session)) == 40
+    spans = [(first, stop)] if first < stop else []
+    assert session.gone(spans) == any(first < uid <= stop for uid in removed)
+    left = session.still_there(spans)
+    assert {at + 1 for low, high in left for at in range(low, high)} == set(range(first + 1, stop + 1)) - removed
     told_uids = [line.split()[4] for line in lines(session)[first:stop]]
     assert told_uids == [b"%d" % uid for uid in range(first + 1, stop + 1)]
-    assert list(session.message_ids([(first, stop)])) == [10 * uid for uid in range(first + 1, stop + 1)]
+    assert list(session.message_ids(spans)) == [10 * uid for uid in range(first + 1, stop + 1)]
+    expunges = [line for line in told(session) if line.endswith(b"EXPUNGE")]
+    assert expunges == [b"* %d EXPUNGE" % uid for uid in sorted(removed, reverse=True) if uid <= 40]

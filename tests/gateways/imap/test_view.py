@@ -226,7 +226,7 @@ def test_keywords_compare_without_letter_case_and_keep_their_first_spelling() ->
     view.apply(changes(view, [(1, 0, ("Work",)), (2, SEEN, ("work", "Home"))]))
     assert view.table.texts[view.states[0]] == b"FLAGS (Work)"
     assert view.table.texts[view.states[1]] == b"FLAGS (\\Seen Work Home)"
-    assert SessionView(view, False).with_flag("WORK") == [(0, 2)]
+    assert SessionView(view, False).with_flag("WORK", [(0, 2)]) == [(0, 2)]
 
 
 def test_states_without_messages_are_forgotten() -> None:

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from restante_server.db import schema
 from restante_server.db.engine import open_database
-from restante_server.store import changes, flags, folders, mailboxes, removal, transfer
+from restante_server.store import changes, erasure, flags, folders, mailboxes, removal, rows, transfer
 from restante_server.store.changes import FolderDelta
 from restante_server.store.check import check
 from restante_server.store.flags import FlagChange
@@ -76,6 +76,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.box: Box = self.run(make_box(self.database))
         self.places = {name: Place() for name in ("inbox", "trash", "archive")}
         self.gone: dict[int, tuple[str, Known]] = {}  # recoverable: where from, and what
+        self.leased: set[int] = set()  # removed for good, and not erased yet
         self.next_id = 1
         self.change: int = self.run(self.box.read(mailboxes.change_number))
         self.copies: dict[str, tuple[int, dict[int, tuple[int, ...]]]] = {name: (0, {}) for name in self.places}
@@ -177,6 +178,8 @@ class StoreMachine(RuleBasedStateMachine):
                 self.places["trash"].add(known)
             elif mode is not Mode.HARD:
                 self.gone[known.message_id] = (name, known)
+            else:
+                self.leased.add(known.message_id)
 
     @precondition(lambda self: bool(self.gone))
     @rule(data=st.data())
@@ -194,8 +197,20 @@ class StoreMachine(RuleBasedStateMachine):
     def purge(self, data: st.DataObject) -> None:
         wanted = self.some_gone(data)
         assert self.write(removal.purge, IdSet.of(wanted), NOW) == len(wanted & self.gone.keys())
+        self.leased |= wanted & self.gone.keys()
         for message_id in wanted:
             self.gone.pop(message_id, None)
+
+    @rule(before=st.integers(1, 40))
+    def erase(self, before: int) -> None:
+        """Leases of some messages end; nothing else that is named with them is touched."""
+        ended = {message_id for message_id in self.leased if message_id <= before}
+        everything = Selection(None, IdSet(((1, 1 << 40),)), removed=True)
+        assert self.write(erasure.end_leases, IdSet(((1, before),)), NOW) == len(ended)
+        self.leased -= ended
+        placed = {known.message_id for place in self.places.values() for known in place.messages.values()}
+        found = self.run(self.box.read(rows.page, everything, frozenset(), most=10_000))
+        assert set(found.columns["message_id"]) == placed | self.gone.keys() | self.leased
 
     @rule(name=FOLDERS)
     def catch_up(self, name: str) -> None:
