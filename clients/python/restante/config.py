@@ -152,6 +152,10 @@ class Smtp:
         mx=(25, "starttls"), submission=(587, "starttls"), submissions=(465, "implicit")
     )
     command_seconds: float = 300.0  # wait for a command or for data (RFC 5321 4.5.3.2)
+    idle_seconds: float = 600.0  # wait for commands, all together, since the last message; a recipient taken adds one
+    data_seconds: float = 300.0  # wait for the data of a message, all together, and longer with what has come
+    data_octets_per_second: int = 500  # so many octets of data add a second to data_seconds; 0: there is no least rate
+    longest_data_seconds: float = 3_600.0  # for the data of a message, however fast it comes
     max_hops: int = 100  # Received fields of a message, beyond: a loop
 
 

@@ -59,6 +59,10 @@ class SmtpSettings:
             max_hops=smtp.max_hops,
             command_timeout_seconds=smtp.command_seconds,
             data_timeout_seconds=smtp.command_seconds,
+            idle_seconds=smtp.idle_seconds,
+            data_seconds=smtp.data_seconds,
+            data_octets_per_second=smtp.data_octets_per_second,
+            max_data_seconds=smtp.longest_data_seconds,
         )
         return cls(listeners, sessions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from restante import errors
@@ -11,6 +12,7 @@ from restante_gateways.smtp.data import DataFault, DataScanner
 from restante_gateways.smtp.errors import REPLIES
 from restante_gateways.smtp.replies import ConnectionClosed, Reply, refuse
 from restante_gateways.smtp.trace import Hop, HopCounter, received_field
+from restante_gateways.smtp.waiting import WaitingTime
 
 if TYPE_CHECKING:
     from restante_gateways.smtp.session import SmtpSession, Transaction
@@ -87,6 +89,7 @@ class _Reception:
     async def _read_to_the_end(self) -> None:
         session, scanner, settings = self._session, self._scanner, self._session.settings
         last = session.loop.time() + settings.max_data_seconds
+        waiting = WaitingTime(settings.data_seconds if settings.data_octets_per_second else math.inf)
         chunk = session.lines.take_rest()  # an impatient client has pipelined its content
         while True:
             if chunk:
@@ -101,7 +104,13 @@ class _Reception:
                 if scanner.discarded_octets > settings.max_message_octets:
                     session.end(self._failure)
                     raise ConnectionClosed  # it may never end
-            chunk = await session.read(min(session.loop.time() + settings.data_timeout_seconds, last))
+            now = session.loop.time()
+            until = min(now + settings.data_timeout_seconds, now + waiting.left_seconds, last)
+            chunk = await session.read(until, replies.TOO_SLOW)
+            waited = session.loop.time() - now
+            waiting.spend(waited)
+            session.waiting.spend(waited)  # given back with a message that is accepted
+            waiting.earn(len(chunk) / (settings.data_octets_per_second or 1))
 
     async def _pass_on(self, content: bytes) -> None:
         self._hops.feed(content)

@@ -32,6 +32,7 @@ from restante_gateways.smtp.lines import MAX_LINE_OCTETS, BadLine, LineReader
 from restante_gateways.smtp.replies import ConnectionClosed, Refused, Reply
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_gateways.smtp.verbs import VERBS, Run
+from restante_gateways.smtp.waiting import WaitingTime
 from restante_process.tls import Certificates
 
 logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)  # aiosmtpd's: it prints addresses; we log our own lines
@@ -90,7 +91,10 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         self._tell_lost = lost
         self._replies = bytearray()
         self._held_line: BadLine | None = None  # met while looking ahead
-        self._deadline = 0.0
+        self.waiting = WaitingTime(
+            settings.login_timeout_seconds if settings.role is Role.SUBMISSION else settings.idle_seconds
+        )
+        self._deadline, self._too_late = 0.0, replies.TIMED_OUT
         self._reading = self._at_command = self._flushing = self._deaf = self._ended = False
         self._last_word: Reply | None = None
         self._client_done: asyncio.Future[None] = self.loop.create_future()
@@ -132,12 +136,14 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
     def authenticated(self, identity: Identity) -> None:
         """The core has said who this is."""
         self.identity = identity
+        self.waiting = WaitingTime(self.settings.idle_seconds)
         self.log.authenticated(identity.account)
         identity.watch(lambda: self.end(replies.SESSION_ENDED))
 
     def message_accepted(self) -> None:
         """Mail came: the client is no nuisance."""
         self.error_count = self.idle_commands = 0
+        self.waiting = WaitingTime(self.settings.idle_seconds)
 
     # -- the loop
 
@@ -178,6 +184,8 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         elif verb.run_together is not None:
             for reply in await verb.run_together(self, [argument, *self._take_waiting(name + b" ")]):
                 self._finish(verb.name, reply, started)
+                if not reply.is_error:
+                    self.waiting.earn(1.0)
         else:
             self._finish(verb.name, await self._run(verb.run, argument), started)
             if verb.brings_no_mail:
@@ -255,27 +263,30 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         if self._held_line is not None:
             line, self._held_line = self._held_line, None
             return line
-        timeout = self.settings.command_timeout_seconds
-        if self.settings.role is Role.SUBMISSION and self.identity is None:
-            timeout = self.settings.login_timeout_seconds
-        until = self.loop.time() + timeout  # of the whole line: an octet now and then buys no time
+        found = self.lines.next_line()
+        if found is not None:
+            return found
+        began = self.loop.time()
+        # Of the whole line: an octet now and then buys no time.
+        until = began + min(self.settings.command_timeout_seconds, self.waiting.left_seconds)
         while (found := self.lines.next_line()) is None:
             self._at_command = True
             try:
                 self.lines.feed(await self.read(until))
             finally:
                 self._at_command = False
+        self.waiting.spend(self.loop.time() - began)
         return found
 
-    async def read(self, until: float) -> bytes:
-        """At least one octet, by loop time `until`. Raises ConnectionClosed.
+    async def read(self, until: float, too_late: Reply = replies.TIMED_OUT) -> bytes:
+        """At least one octet, by loop time `until`; then the session ends with `too_late`. Raises ConnectionClosed.
 
         Sends the waiting replies first: all that the client pipelined have been answered.
         """
         await self._flush()
         if self._ended and self._at_command:
             raise ConnectionClosed
-        self._deadline = until
+        self._deadline, self._too_late = until, too_late
         self._reading = True
         self._watch_clock()
         try:
@@ -365,7 +376,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         elif self._flushing and (transport := self._open_transport) is not None:
             transport.abort()  # a client that reads nothing would not read a goodbye either
         elif self._reading:
-            self.end(replies.TIMED_OUT)
+            self.end(self._too_late)
             self._stop_listening()
 
     # -- the end

@@ -30,9 +30,12 @@ class SessionSettings:
     max_login_attempts: int = 3
     max_hops: int = 100  # Received fields, RFC 5321 6.3
     command_timeout_seconds: float = 300.0  # RFC 5321 4.5.3.2.7
-    login_timeout_seconds: float = 60.0  # on submission, until the user is known
+    login_timeout_seconds: float = 60.0  # on submission, all together, until the user is known
+    idle_seconds: float = 600.0  # waiting for commands, all together, since the last message; see `WaitingTime`
     data_timeout_seconds: float = 300.0  # between two pieces of content
-    max_data_seconds: float = 3600.0  # for a whole content, however slowly it trickles
+    data_seconds: float = 300.0  # waiting for a content, all together, and a second more for each
+    data_octets_per_second: int = 500  # octets of it that have come; 0: there is no least rate
+    max_data_seconds: float = 3600.0  # for a whole content, however fast it comes
     stalled_timeout_seconds: float = 120.0  # the client takes nothing of what we send
     handshake_timeout_seconds: float = 30.0
     linger_seconds: float = 2.0  # after our last reply, for the client to read it

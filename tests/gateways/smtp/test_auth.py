@@ -275,6 +275,13 @@ async def test_who_does_not_log_in_has_little_time(make_gateway: MakeGateway) ->
     async with make_gateway(login_timeout_seconds=0.1) as gateway:
         client = await gateway.connect("submission")
         assert (await client.reply()).startswith("421 4.4.2")
+    async with make_gateway(login_timeout_seconds=0.3) as gateway:
+        client = await gateway.connect("submission")
+        for _ in range(8):  # each within the time, all together not
+            await asyncio.sleep(0.1)
+            await client.send(b"NOOP\r\n")
+        replies = [await client.reply() for _ in range(8)]
+        assert any(reply.startswith("421 4.4.2") for reply in replies)
 
 
 async def test_half_close_under_tls_takes_the_mail(gateway: Gateway) -> None:

@@ -22,6 +22,10 @@ def test_settings_come_from_the_configuration() -> None:
             },
             command_seconds=60.0,
             max_hops=7,
+            idle_seconds=61.0,
+            data_seconds=62.0,
+            data_octets_per_second=63,
+            longest_data_seconds=64.0,
         )
     )
     settings = SmtpSettings.from_config(config)
@@ -33,6 +37,10 @@ def test_settings_come_from_the_configuration() -> None:
     assert settings.sessions.max_recipients == 1000
     assert settings.sessions.max_hops == 7
     assert settings.sessions.command_timeout_seconds == 60.0
+    assert settings.sessions.idle_seconds == 61.0
+    assert settings.sessions.data_seconds == 62.0
+    assert settings.sessions.data_octets_per_second == 63
+    assert settings.sessions.max_data_seconds == 64.0
 
 
 async def test_too_many_connections_are_turned_away_with_421() -> None:

@@ -377,10 +377,72 @@ async def test_trickling_buys_no_time(make_gateway: MakeGateway) -> None:
             trickling.cancel()
 
 
-async def trickle(client: Client) -> None:
+async def trickle(client: Client, octets: bytes = b"x") -> None:
     while True:
-        await client.send(b"x")
+        await client.send(octets)
         await asyncio.sleep(0.05)
+
+
+async def drip(client: Client, octets: bytes = b"x") -> float:
+    """How long the server goes on with a client that sends so much every 50 ms."""
+    began, trickling = asyncio.get_running_loop().time(), asyncio.create_task(trickle(client, octets))
+    try:
+        while reply := await client.reply():
+            if reply.startswith("421"):
+                assert reply.startswith("421 4.4.2")
+                return asyncio.get_running_loop().time() - began
+        raise AssertionError("closed without a word")
+    finally:
+        trickling.cancel()
+
+
+async def test_a_content_must_come_at_the_least_rate(make_gateway: MakeGateway) -> None:
+    async with make_gateway(data_seconds=0.3, data_octets_per_second=100) as gateway:
+        client = await gateway.connect()
+        await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
+        await client.codes(4)
+        assert 0.2 < await drip(client) < 2  # 20 octets a second: each pause is short, the sum is not
+        assert await client.reply() == ""
+        assert gateway.core.opened[0].state == "abandoned"
+        client = await gateway.connect()
+        await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
+        await client.codes(4)
+        for _ in range(20):
+            await client.send(b"x" * 20)  # 400 octets a second, for longer than data_seconds
+            await asyncio.sleep(0.05)
+        await client.send(b"\r\n.\r\n")
+        assert (await client.reply()).startswith("250 2.6.0")
+
+
+async def test_commands_one_by_one_buy_no_time(make_gateway: MakeGateway) -> None:
+    async with make_gateway(idle_seconds=0.4, max_idle_commands=10**9) as gateway:
+        client = await gateway.connect()
+        assert 0.3 < await drip(client, b"NOOP\r\n") < 2
+        client = await gateway.connect()
+        for _ in range(3):  # each message gives the time back
+            await asyncio.sleep(0.25)
+            await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode() + MESSAGE + b".\r\n")
+            assert (await client.codes(5))[-1] == 250
+
+
+async def test_a_recipient_that_is_taken_gives_a_second(make_gateway: MakeGateway) -> None:
+    async with make_gateway(idle_seconds=0.2) as gateway:
+        client = await gateway.connect()
+        await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\n".encode())
+        await client.codes(3)
+        await asyncio.sleep(0.5)
+        assert (await client.ask("NOOP")).startswith("250")
+
+
+async def test_refused_contents_use_up_the_sessions_time(make_gateway: MakeGateway) -> None:
+    async with make_gateway(idle_seconds=0.2) as gateway:
+        client = await gateway.connect()
+        await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
+        await client.codes(4)
+        await asyncio.sleep(1.4)
+        await client.send(b"a\0b\r\n.\r\n")
+        assert (await client.reply()).startswith("550 5.6.0")
+        assert (await client.reply()).startswith("421 4.4.2")
 
 
 async def test_waiting_for_the_core_is_not_the_clients_idleness(make_gateway: MakeGateway) -> None:
