@@ -325,6 +325,6 @@ def authentication_settings(settings: config.Config) -> AuthenticationSettings:
         tls=TlsRule(settings.tls.authentication),
         hashes=HashSettings(memory_kib=sessions.hash_memory_kib, passes=sessions.hash_passes),
         sessions=SessionSettings(
-            token_seconds=sessions.token_minutes * 60, renewable_seconds=sessions.renewable_hours * 3_600
+            token_seconds=max(1, round(sessions.token_minutes * 60)), renewable_seconds=sessions.renewable_hours * 3_600
         ),
     )

@@ -95,7 +95,7 @@ class Limits:
 class Sessions:
     """[sessions]"""
 
-    token_minutes: int = 15  # a session token lives so long and is then renewed
+    token_minutes: float = 15.0  # a session token lives so long, and is renewed at half of it
     renewable_hours: int = 24  # after which one must log on again
     hash_memory_kib: int = 19_456  # argon2id
     hash_passes: int = 2  # argon2id

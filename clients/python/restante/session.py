@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from restante import errors
+from restante.renewal import Renewal
 from restante.v1 import methods
 from restante.v1.session_pb2 import (
     AuthenticateRequest,
@@ -27,10 +29,6 @@ if TYPE_CHECKING:
     from restante.link import CoreLink
 
 log = logging.getLogger(__name__)
-
-SHORTEST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 300.0  # a third of a token's usual life: clocks may differ by minutes
-RETRY_SECONDS = 2.0
 
 
 def is_over(error: errors.RestanteError) -> bool:
@@ -52,6 +50,7 @@ class UserSession:
         self._task: asyncio.Task[None] | None = None
         self._checks: set[asyncio.Task[None]] = set()
         self.info = session
+        self._renewal = Renewal.of(session, time.monotonic())
         self.ended = asyncio.Event()
         self.end_reason: errors.RestanteError | None = None
         self.on_change: Callable[[Session], None] | None = None
@@ -80,8 +79,13 @@ class UserSession:
 
     @property
     def expires_at(self) -> datetime:
-        """When the present token lapses, by the server's clock."""
+        """When the present token lapses, by the server's clock: for people, not to compare with one's own."""
         return self.info.expires_at.ToDatetime(UTC)
+
+    @property
+    def left_seconds(self) -> float:
+        """How long the present token is good yet."""
+        return self._renewal.lapses_at - time.monotonic()
 
     def keep_fresh(self) -> None:
         """Renew in the background from now on, and learn of a session that others ended."""
@@ -139,6 +143,7 @@ class UserSession:
 
     def _take(self, session: Session) -> None:
         self.info = session
+        self._renewal = Renewal.of(session, time.monotonic())
         if self.on_change is not None:
             self.on_change(session)
 
@@ -150,11 +155,10 @@ class UserSession:
     async def _keep_fresh(self) -> None:
         wait = self._until_renewal()
         while not await self._ended_within(wait):
-            wait = self._until_renewal() if await self._renewed() else RETRY_SECONDS
+            wait = self._until_renewal() if await self._renewed() else self._renewal.pause_seconds
 
     def _until_renewal(self) -> float:
-        left = (self.expires_at - datetime.now(UTC)).total_seconds()
-        return min(max(left * 2 / 3, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
+        return max(self._renewal.due_at - time.monotonic(), 0.0)
 
     async def _ended_within(self, seconds: float) -> bool:
         try:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
-from typing import Final
 
 from restante import errors
 from restante.link import CoreLink
+from restante.renewal import Renewal
 from restante.v1 import methods, session_pb2
-
-_RENEWED_AT: Final = 0.6  # of a token's life
-_RETRY_SECONDS: Final = 20.0
 
 
 class Identity:
     """A proven session. Its token is renewed by one timer, so that a connection in IDLE keeps it for a day."""
 
-    __slots__ = ("_link", "_on_over", "_session", "_task", "_timer", "client_address", "inbox_id", "targets")
+    __slots__ = (
+        "_link", "_on_over", "_renewal_times", "_session", "_task", "_timer", "client_address", "inbox_id", "targets",
+    )  # fmt: skip
 
     def __init__(
         self, link: CoreLink, session: session_pb2.Session, client_address: str, on_over: Callable[[str], None]
@@ -64,9 +62,9 @@ class Identity:
             self._task.cancel()
 
     def _schedule(self, session: session_pb2.Session) -> asyncio.TimerHandle:
-        left = max(1.0, session.expires_at.seconds - time.time())
-        delay = left * _RENEWED_AT * random.uniform(0.9, 1.0)
-        return asyncio.get_running_loop().call_later(delay, self._renew)
+        loop = asyncio.get_running_loop()
+        self._renewal_times = Renewal.of(session, loop.time(), random.random())
+        return loop.call_at(self._renewal_times.due_at, self._renew)
 
     def _renew(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._renewal())
@@ -83,7 +81,8 @@ class Identity:
         except (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked):
             self._on_over("Your session is over; please log in again.")
         except errors.RestanteError:  # the core is away: the token may last until it is back
-            self._timer = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._renew)
+            pause = self._renewal_times.pause_seconds
+            self._timer = asyncio.get_running_loop().call_later(pause, self._renew)
         else:
             self._session = answer.session
             self._timer = self._schedule(answer.session)

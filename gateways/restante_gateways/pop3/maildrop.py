@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from restante import errors
 from restante.methods import Method
 from restante.methods import Request as RequestType
 from restante.methods import Response as ResponseType
+from restante.renewal import Renewal
 from restante.v1 import mailbox_pb2, message_pb2, methods, session_pb2, sync_pb2, types_pb2
 from restante_gateways.net.addresses import Peer
 from restante_gateways.sasl import Response as SaslResponse
@@ -19,7 +21,6 @@ from .retrieval import Retriever
 from .snapshot import Snapshot
 
 RENEW_LEASE_SECONDS = 20.0  # of the 60 that it lasts
-RENEW_TOKEN_SECONDS = 300.0  # of the 900 that it lasts
 RELEASE_PATIENCE_SECONDS = 8.0  # at QUIT, for a core that is away
 PAUSE_SECONDS = 0.5
 
@@ -74,15 +75,18 @@ class Maildrop:
         client_address: str,
         lease: mailbox_pb2.AcquireMaildropResponse,
         on_end: Callable[[errors.RestanteError], None],
+        arrived_at: float,
     ) -> None:
+        """`arrived_at`: when the core's answer with `user` came, by the loop's clock."""
         self._core, self._user, self._client_address = core, user, client_address
         self._lease, self._on_end = lease.lease, on_end
         self.snapshot = Snapshot(lease.uid_validity, lease.uids, lease.size_octets)
         self.retriever = Retriever(self._open_stream, lease.folder_id, self.snapshot)
         self._loop = asyncio.get_running_loop()
-        self._token_renewed_at = self._loop.time()
+        self._token_renewal = Renewal.of(user, arrived_at, random.random())
+        self._lease_due_at = self._loop.time() + RENEW_LEASE_SECONDS
         self._renewal: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(RENEW_LEASE_SECONDS, self._renew)
+        self._timer: asyncio.TimerHandle | None = self._loop.call_at(self._next_due_at(), self._renew)
         self._open = True
 
     @classmethod
@@ -93,12 +97,13 @@ class Maildrop:
         client_address: str,
         on_end: Callable[[errors.RestanteError], None],
     ) -> Maildrop:
-        """Takes the lease. Raises MaildropInUse and any RestanteError."""
+        """Takes the lease, for a user whom the core has just let in. Raises MaildropInUse and any RestanteError."""
+        arrived_at = asyncio.get_running_loop().time()
         request = mailbox_pb2.AcquireMaildropRequest()
         lease = await core.execute(
             methods.ACQUIRE_MAILDROP, request, session=user.session_token, client_address=client_address
         )
-        return cls(core, user, client_address, lease, on_end)
+        return cls(core, user, client_address, lease, on_end, arrived_at)
 
     @property
     def account(self) -> str:
@@ -184,23 +189,28 @@ class Maildrop:
         self._timer = None
         self._renewal = self._loop.create_task(self._renew_once())
 
+    def _next_due_at(self) -> float:
+        return min(self._lease_due_at, self._token_renewal.due_at)
+
     async def _renew_once(self) -> None:
-        """The lease, and from time to time the token. A core that is away is asked again before the lease lapses."""
-        pause = RENEW_LEASE_SECONDS
+        """The token and the lease, each when it is due. A core that is away is asked again before either lapses."""
         try:
-            await self._execute(
-                methods.RENEW_MAILDROP, mailbox_pb2.RenewMaildropRequest(lease=self._lease), RENEW_LEASE_SECONDS
-            )
-            if self._loop.time() >= self._token_renewed_at + RENEW_TOKEN_SECONDS:
+            if self._loop.time() >= self._token_renewal.due_at:
                 renewed = await self._execute(methods.RENEW_SESSION, session_pb2.RenewSessionRequest(), 10.0)
                 self._user = renewed.session
-                self._token_renewed_at = self._loop.time()
+                self._token_renewal = Renewal.of(self._user, self._loop.time(), random.random())
+            if self._loop.time() >= self._lease_due_at:
+                await self._execute(
+                    methods.RENEW_MAILDROP, mailbox_pb2.RenewMaildropRequest(lease=self._lease), RENEW_LEASE_SECONDS
+                )
+                self._lease_due_at = self._loop.time() + RENEW_LEASE_SECONDS
+            next_at = self._next_due_at()
         except errors.RestanteError as error:
             if ends_session(error):
                 self._end(error)
                 return
-            pause = RENEW_LEASE_SECONDS / 8
-        self._timer = self._loop.call_later(pause, self._renew)
+            next_at = self._loop.time() + min(RENEW_LEASE_SECONDS / 8, self._token_renewal.pause_seconds)
+        self._timer = self._loop.call_at(next_at, self._renew)
 
     def _end(self, error: errors.RestanteError) -> None:
         if self._open:

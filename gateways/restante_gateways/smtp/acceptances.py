@@ -17,7 +17,7 @@ from restante_gateways.smtp import envelopes
 from restante_gateways.smtp.core import Envelope, OutcomeUnknown
 
 T = TypeVar("T")
-Token = Callable[[], Awaitable[bytes]]
+Token = Callable[[], bytes]
 
 KEPT_OCTETS = 131_072  # contents up to this size are held until the core has them, and sent again when it falls over
 PATIENCE_SECONDS = 20.0  # for an answer that was lost: a core is back within 5
@@ -127,15 +127,14 @@ class UserSubmission:
             if self._held_octets <= KEPT_OCTETS:
                 return
             content, self._held = b"".join(self._held), []
-            token = await self._token()
-            self._upload = asyncio.create_task(self._run_upload(token))
+            self._upload = asyncio.create_task(self._run_upload())
         await self._put(self._upload, content)
 
-    async def _run_upload(self, token: bytes) -> content_pb2.UploadContentResponse:
+    async def _run_upload(self) -> content_pb2.UploadContentResponse:
         return await self._link.upload(
             content_pb2.UPLOAD_KIND_MESSAGE,
             self._pieces_to_come(),
-            session=token,
+            session=self._token(),
             client_address=self._envelope.peer.client.host,
         )
 
@@ -166,7 +165,7 @@ class UserSubmission:
         answer = await self._link.execute(
             methods.SUBMIT_MESSAGE,
             self._request,
-            session=await self._token(),
+            session=self._token(),
             client_address=self._envelope.peer.client.host,
             independent=True,
         )

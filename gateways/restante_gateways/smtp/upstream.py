@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from restante import errors
 from restante.errors import RestanteError
+from restante.renewal import Renewal
 from restante.v1 import methods, session_pb2, sync_pb2, transport_pb2
 from restante_gateways import sasl
 from restante_gateways.net.addresses import Peer
@@ -21,17 +22,20 @@ MAX_KNOWN = 20_000  # verdicts that are good for a while
 
 
 class UserIdentity:
-    """A user's session with the core; its token is renewed before it lapses."""
+    """A user's session with the core. Its token is renewed by a timer as long as it is watched, so that it is good at
+    the end of a message however long that took to come."""
 
     def __init__(self, upstream: Upstream, session: session_pb2.Session, client_address: str) -> None:
         self._upstream, self._client_address = upstream, client_address
         self._ended: Callable[[], None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._take(session)
 
     def _take(self, session: session_pb2.Session) -> None:
         self._session = session
-        lifetime = (session.expires_at.ToDatetime(UTC) - datetime.now(UTC)).total_seconds()
-        self._renew_at = asyncio.get_running_loop().time() + lifetime / 3
+        self._renewal = Renewal.of(session, self._loop.time(), random.random())
 
     @property
     def account(self) -> str:
@@ -43,26 +47,24 @@ class UserIdentity:
         """The account."""
         return self._session.account_id
 
-    async def token(self) -> bytes:
-        """A token that is good now. Raises SessionExpired, SessionRevoked and what a core that is away raises."""
-        if asyncio.get_running_loop().time() >= self._renew_at:
-            answer = await self._upstream.link.execute(
-                methods.RENEW_SESSION,
-                session_pb2.RenewSessionRequest(),
-                session=self._session.session_token,
-                client_address=self._client_address,
-            )
-            self._take(answer.session)
+    @property
+    def token(self) -> bytes:
+        """The token of this moment."""
         return self._session.session_token
 
     def watch(self, ended: Callable[[], None]) -> None:
         """See Identity."""
         self._ended = ended
         self._upstream.identities.setdefault(self.account_id, set()).add(self)
+        self._timer = self._loop.call_at(self._renewal.due_at, self._renew)
 
     def close(self) -> None:
         """See Identity. The token is told to nobody and lapses by itself."""
         self._ended = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
         held = self._upstream.identities.get(self.account_id, set())
         held.discard(self)
         if not held:
@@ -74,9 +76,33 @@ class UserIdentity:
             over = ended.session_token == self._session.session_token
         else:
             over = self._session.credential_version < ended.credential_version
-        if over and self._ended is not None:
+        if over:
+            self._end()
+
+    def _end(self) -> None:
+        if self._ended is not None:
             tell, self._ended = self._ended, None
             tell()
+
+    def _renew(self) -> None:
+        self._renewing = self._loop.create_task(self._renewed(), name="session renewal")
+
+    async def _renewed(self) -> None:
+        try:
+            answer = await self._upstream.link.execute(
+                methods.RENEW_SESSION,
+                session_pb2.RenewSessionRequest(),
+                session=self.token,
+                client_address=self._client_address,
+                independent=True,
+            )
+        except (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked):
+            self._end()
+        except errors.RestanteError:  # the core is away: the token may last until it is back
+            self._timer = self._loop.call_later(self._renewal.pause_seconds, self._renew)
+        else:
+            self._take(answer.session)
+            self._timer = self._loop.call_at(self._renewal.due_at, self._renew)
 
 
 class Upstream:
@@ -117,7 +143,7 @@ class Upstream:
         """See Core."""
         if identity is None and self._all_known(recipients):
             return [None] * len(recipients)
-        token = await _token(identity)
+        token = _token(identity)
         verdicts: list[RestanteError | None] = []
         for start in range(0, len(recipients), MAX_VERIFIED_TOGETHER):
             answer = await self.link.execute(
@@ -154,6 +180,6 @@ class Upstream:
         return UserSubmission(self.link, envelope, lambda: _token(envelope.identity))
 
 
-async def _token(identity: Identity | None) -> bytes:
+def _token(identity: Identity | None) -> bytes:
     """The token of a user's session; none for mail from other MTAs, where the gateway's own identity acts."""
-    return await identity.token() if isinstance(identity, UserIdentity) else b""
+    return identity.token if isinstance(identity, UserIdentity) else b""

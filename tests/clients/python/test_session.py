@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from restante import errors
-from restante import session as module
+from restante import errors, renewal
 from restante.session import UserSession
 from restante.v1.batch_pb2 import Operation, OperationResult
 from restante.v1.session_pb2 import AuthenticateResponse, ChangePasswordResponse, RenewSessionResponse, Session
@@ -23,6 +22,7 @@ class Accounts:
 
     def __init__(self, token_seconds: float = 900.0) -> None:
         self.token_seconds, self.version = token_seconds, 1
+        self.clocks_differ_by = timedelta()  # of server and client
         self.refuse_renewal: errors.RestanteError | None = None
         self.log_ons = self.renewals = 0
 
@@ -34,7 +34,8 @@ class Accounts:
             credential_version=self.version,
             address="alice@example.org",
         )
-        made.expires_at.FromDatetime(datetime.now(UTC) + timedelta(seconds=self.token_seconds))
+        made.expires_at.FromDatetime(datetime.now(UTC) + self.clocks_differ_by)
+        made.lifetime_milliseconds = int(self.token_seconds * 1_000)
         return made
 
     async def reply(self, operation: Operation) -> OperationResult | None:
@@ -58,15 +59,21 @@ async def log_on(servers: Servers, accounts: Accounts, *, keep_password: bool = 
     return await UserSession.log_on(link, "alice", "secret", keep_password=keep_password), core
 
 
-@pytest.mark.parametrize(("left", "wait"), [(900.0, 300.0), (300.0, 200.0), (30.0, 20.0), (-5.0, 1.0)])
-async def test_a_token_is_renewed_well_before_it_lapses(servers: Servers, left: float, wait: float) -> None:
-    session, _ = await log_on(servers, Accounts(token_seconds=left))
-    assert session._until_renewal() == pytest.approx(wait, abs=0.5)
+@pytest.mark.parametrize("hours", [-5, 0, 5])
+@pytest.mark.parametrize(("left", "wait"), [(900.0, 450.0), (30.0, 15.0), (0.0, 0.2)])
+async def test_a_token_is_renewed_well_before_it_lapses_whatever_the_clocks(
+    servers: Servers, left: float, wait: float, hours: int
+) -> None:
+    accounts = Accounts(token_seconds=left)
+    accounts.clocks_differ_by = timedelta(hours=hours)
+    session, _ = await log_on(servers, accounts)
+    assert session._until_renewal() == pytest.approx(wait, abs=0.1)
+    assert session.left_seconds == pytest.approx(left, abs=0.1)
 
 
 async def test_renewal_goes_on_and_each_token_is_told(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LONGEST_WAIT_SECONDS", 0.05)
-    accounts = Accounts()
+    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
+    accounts = Accounts(token_seconds=0.1)
     session, _ = await log_on(servers, accounts)
     tokens = {session.token}
     session.on_change = lambda fresh: tokens.add(fresh.session_token)
@@ -79,8 +86,7 @@ async def test_renewal_goes_on_and_each_token_is_told(servers: Servers, monkeypa
 
 
 async def test_a_core_that_is_busy_does_not_end_a_session(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SHORTEST_WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
     accounts = Accounts(token_seconds=0.2)
     session, _ = await log_on(servers, accounts)
     accounts.refuse_renewal = errors.StoreBusy()
@@ -102,7 +108,7 @@ async def test_after_its_day_a_session_is_begun_anew_where_the_password_is_kept(
 
 
 async def test_after_its_day_a_session_ends_where_it_is_not(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SHORTEST_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
     accounts = Accounts(token_seconds=0.1)
     session, _ = await log_on(servers, accounts, keep_password=False)
     accounts.refuse_renewal = errors.SessionExpired()

@@ -346,15 +346,14 @@ class MemoryCore:
         return session_pb2.RenewSessionResponse(session=self._session(account, token))
 
     def _session(self, account: Account, token: bytes) -> session_pb2.Session:
-        session = session_pb2.Session(
+        return session_pb2.Session(
             session_token=token,
             account_id=account.account_id,
             credential_version=account.version,
             mailbox_id=account.account_id,
             address=account.name,
+            lifetime_milliseconds=900_000,
         )
-        session.expires_at.FromDatetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=15))
-        return session
 
     def get_mailbox(self, account: Account, request: mailbox_pb2.GetMailboxRequest) -> Protobuf:
         mailbox = mailbox_pb2.Mailbox(

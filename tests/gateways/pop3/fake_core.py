@@ -47,6 +47,7 @@ class FakeCore:
         self.contexts: list[session_pb2.ClientContext] = []
         self.streamed: list[message_pb2.StreamMessagesRequest] = []
         self.open_streams = 0
+        self.token_seconds = 900.0
         self.away = False
         self.break_after: int | None = None
         self.breaks = 0
@@ -131,6 +132,7 @@ class FakeCore:
             account_id=account.account_id,
             credential_version=account.version,
             address=account.address,
+            lifetime_milliseconds=int(self.token_seconds * 1_000),
         )
 
     def _owner(self, token: bytes) -> Account:

@@ -160,7 +160,7 @@ async def test_the_lease_and_the_token_are_renewed_while_the_session_lives(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.05)
-    monkeypatch.setattr(maildrop_module, "RENEW_TOKEN_SECONDS", 0.12)
+    running.core.token_seconds = 0.5
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])
     async with dial(running) as client:

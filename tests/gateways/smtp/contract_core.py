@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class ContractCore:
         self.lose_answers = 0  # so many commits are done, and the stream then breaks instead of answering
         self.grant = True
         self.token_seconds = 900.0
+        self.tokens: dict[bytes, float] = {}  # given out, and until when each is good
         self.verdicts_good_milliseconds = 0
         self.watchers: list[asyncio.Queue[sync_pb2.WatchResponse]] = []
 
@@ -69,6 +71,7 @@ class Batch(batch_pb2_grpc.BatchServiceServicer):
                 field = operation.WhichOneof("request")
                 assert field is not None
                 try:
+                    self._require_good(operation.session_token)
                     getattr(result, field).CopyFrom(getattr(self, field)(getattr(operation, field), operation))
                 except errors.RestanteError as error:
                     result.status.CopyFrom(errors.to_status(error))
@@ -88,12 +91,22 @@ class Batch(batch_pb2_grpc.BatchServiceServicer):
         return session_pb2.RenewSessionResponse(session=self._session(operation.session_token + b"+"))
 
     def _session(self, token: bytes) -> session_pb2.Session:
-        session = session_pb2.Session(
-            session_token=token, account_id=7, credential_version=3, address="alice@example.test"
+        self.core.tokens[token] = time.monotonic() + self.core.token_seconds
+        return session_pb2.Session(
+            session_token=token,
+            account_id=7,
+            credential_version=3,
+            address="alice@example.test",
+            lifetime_milliseconds=int(self.core.token_seconds * 1_000),
         )
-        session.expires_at.GetCurrentTime()
-        session.expires_at.FromNanoseconds(session.expires_at.ToNanoseconds() + int(self.core.token_seconds * 1e9))
-        return session
+
+    def _require_good(self, token: bytes) -> None:
+        if not token:
+            return
+        if token not in self.core.tokens:
+            raise errors.InvalidSession
+        if self.core.tokens[token] <= time.monotonic():
+            raise errors.SessionExpired
 
     def verify_recipients(
         self, request: transport_pb2.VerifyRecipientsRequest, operation: batch_pb2.Operation

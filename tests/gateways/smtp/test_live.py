@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -269,3 +270,30 @@ def without_forged_head(content: bytes) -> bytes:
     fields = re.findall(rb"[^\r]*(?:\r\n[ \t][^\r]*)*(?:\r\n|$)", header)
     kept = [field for field in fields if not re.match(rb"(?i)(?:return-path|delivered-to)[ \t]*:", field)]
     return b"".join(kept) + blank + body
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("octets", [200, 900_000])
+async def test_a_submission_that_takes_longer_than_a_token_lives(
+    octets: int, certificate: CertificateFiles, tmp_path: Path
+) -> None:
+    """The token is renewed while the content comes, and the upload of a large one goes on under the renewed session."""
+    with running_core(tmp_path / "data", RESTANTE_SESSIONS__TOKEN_MINUTES="0.05") as core:
+        platform = Platform(core, certificate)
+        await platform.start()
+        try:
+            client = await platform.gateway.logged_in()
+            await client.send(b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n")
+            assert await client.codes(3) == [250, 250, 354]
+            content = b"From: alice@example.test\r\nSubject: slow\r\n\r\n" + LINE * (octets // len(LINE))
+            began = time.monotonic()
+            for start in range(0, len(content), len(content) // 10 + 1):
+                await client.send(content[start : start + len(content) // 10 + 1])
+                await asyncio.sleep(0.8)
+            assert time.monotonic() - began > 7
+            await client.send(b".\r\n")
+            assert (await client.reply()).startswith("250 2.6.0")
+            (taken,) = await platform.take_all("bob")
+            assert taken.endswith(content[content.index(b"Subject:") :])
+        finally:
+            await platform.stop()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -320,13 +321,45 @@ async def test_a_lost_answer_to_a_submission_is_settled(socket: Path, certificat
         assert len(core.submitted) == 1
 
 
-async def test_tokens_are_renewed_before_they_lapse(socket: Path, certificate: CertificateFiles) -> None:
+@pytest.mark.parametrize("content", [MESSAGE, BIG * 2])
+async def test_a_content_that_comes_for_longer_than_a_token_lives_is_taken(
+    socket: Path, certificate: CertificateFiles, content: bytes
+) -> None:
     core = ContractCore()
-    core.token_seconds = 0.0
+    core.token_seconds = 1.0
     async with serving(core, socket), running(socket, certificate) as system:
         client = await system.login()
-        assert (await deliver(client)).startswith("250")
-        assert core.operations[-1].session_token == b"first++"
+        await client.send(b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n")
+        assert await client.codes(3) == [250, 250, 354]
+        for at in range(0, 5 * len(content), len(content)):
+            await client.send(content[at // 5 : (at + len(content)) // 5])
+            await asyncio.sleep(0.6)
+        await client.send(b".\r\n")
+        assert (await client.reply()).startswith("250")
+        assert core.tokens[b"first"] < time.monotonic() - 1
+        assert core.operations[-1].session_token.startswith(b"first++")
+
+
+async def test_a_session_that_cannot_be_renewed_is_ended(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    core.token_seconds = 0.5
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        core.tokens.clear()
+        assert (await client.reply()).startswith("421 4.7.0")
+
+
+async def test_a_session_that_is_over_is_renewed_no_more(socket: Path, certificate: CertificateFiles) -> None:
+    core = ContractCore()
+    core.token_seconds = 0.5
+    async with serving(core, socket), running(socket, certificate) as system:
+        client = await system.login()
+        await client.ask("QUIT")
+        await client.close()
+        await asyncio.sleep(0.1)
+        before = len(core.operations)
+        await asyncio.sleep(0.8)
+        assert len(core.operations) == before
 
 
 async def test_sessions_of_an_old_credential_are_ended(socket: Path, certificate: CertificateFiles) -> None:

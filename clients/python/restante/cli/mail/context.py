@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from restante.client import Client
 from restante.rows import Message
 from restante.v1.types_pb2 import MailAddress
 
-RENEW_BELOW = timedelta(minutes=12)
+RENEW_BELOW_SECONDS = 720.0
 TIMEOUT_SECONDS = 20.0
 
 
@@ -56,7 +55,7 @@ class Mail:
             session = client.session
             if found.token:
                 session.on_change = lambda fresh: kept.save(self.path, found.with_token(fresh.session_token))
-                if session.expires_at - datetime.now(UTC) < RENEW_BELOW:
+                if session.left_seconds < RENEW_BELOW_SECONDS:
                     await session.renew()
             yield client
             if not found.token and not session.ended.is_set():
