@@ -76,6 +76,25 @@ class Certificates:
         for pair in self._pairs:
             pair.context.sni_callback = choose
 
+    def replace(self, files: Sequence[CertificateFiles]) -> bool:
+        """Reads these pairs; says whether every one was good.
+
+        Others than before take their place together or not at all. Of the same ones each good one does.
+        """
+        if tuple(files) == self._files:
+            return self.reload(force=True)
+        try:
+            if not files:
+                raise CertificateError("no certificate configured")
+            stamps, pairs = [self._stamp(pair) for pair in files], [self._load(pair) for pair in files]
+        except CertificateError as error:
+            log.error("certificates not replaced", reason=str(error))
+            return False
+        self._files, self._stamps, self._pairs = tuple(files), stamps, pairs
+        self._publish()
+        log.info("certificates loaded", certificates=[str(pair.certificate) for pair in files])
+        return True
+
     def reload(self, *, force: bool = False) -> bool:
         """Reads pairs whose files have changed, all with `force`; says whether every pair read was good.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,12 @@ import uvloop
 
 from restante.config import Config, ConfigError
 from restante.link import CoreLink
-from restante.options import configured
+from restante.options import configured, reading
+from restante.reload import Reload
 from restante.target import ProcessIdentity, Target
 from restante_gateways.net.runtime import Runtime, RuntimeSettings
 from restante_gateways.sasl import AuthenticationPolicy
+from restante_process import logs
 from restante_process.limits import ConnectionLimits
 from restante_process.tls import CertificateError, CertificateFiles
 
@@ -86,9 +89,7 @@ def runtime_settings(config: Config, name: str) -> RuntimeSettings:
     port: int = getattr(config.health, name)
     return RuntimeSettings(
         gateway=name,
-        certificates=tuple(
-            CertificateFiles(Path(pair.certificate), Path(pair.key)) for pair in config.tls.certificates
-        ),
+        certificates=certificate_files(config),
         authentication=AuthenticationPolicy(config.tls.authentication),
         limits=ConnectionLimits(
             connections=config.limits.connections, connections_per_address=config.limits.connections_per_address
@@ -102,12 +103,26 @@ def runtime_settings(config: Config, name: str) -> RuntimeSettings:
     )
 
 
-async def serve(config: Config, name: str) -> None:
+def certificate_files(config: Config) -> tuple[CertificateFiles, ...]:
+    """The certificates of the configuration, each for its hosts."""
+    return tuple(
+        CertificateFiles(Path(pair.certificate), Path(pair.key), pair.hosts) for pair in config.tls.certificates
+    )
+
+
+async def serve(config: Config, name: str, read: Callable[[], Config]) -> None:
     """Run one gateway until it is told to end. Raises ConfigError, CertificateError, OSError."""
     core = await CoreLink.connect(target(config, name))
     try:
         async with Runtime.open(runtime_settings(config, name)) as runtime:
             check = partial(core.why_not_serving, CORE_CHECK_SECONDS)
+
+            def use(new: Config) -> None:
+                logs.configure(name, form=new.logging.format, level=new.logging.level)
+                runtime.reload(certificate_files(new))
+
+            hung_up = Reload(config, read, use, runtime.end)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
             watching = asyncio.create_task(runtime.readiness.keep("core", check), name="core readiness")
             try:
                 await GATEWAYS[name](config, core, runtime)
@@ -122,8 +137,9 @@ async def serve(config: Config, name: str) -> None:
 @configured
 def gateway(config: Config, name: str) -> None:
     """Run one gateway: imap, pop3, smtp or relay."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can be read again
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config, name))
+            runner.run(serve(config, name, reading()))
     except (ConfigError, CertificateError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None

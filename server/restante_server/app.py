@@ -255,9 +255,9 @@ class CoreProcess:
         """Where gateways on other machines connect; 0: nowhere."""
         return self.fronts.gateway_port
 
-    def reload(self) -> None:
-        """Read every certificate again."""
-        self.fronts.reload(force=True)
+    def reload(self, settings: config.Config) -> None:
+        """Read every certificate again, by the names that these settings have."""
+        self.fronts.reload(settings.tls.certificates)
         self._expiries.show(self.fronts.expiries)
 
     async def _look_at_certificates(self) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import click
@@ -15,7 +15,8 @@ import structlog
 import uvloop
 
 from restante.config import Config
-from restante.options import configured
+from restante.options import configured, reading
+from restante.reload import Reload
 from restante_process import logs
 from restante_process.http import HttpServer
 from restante_process.readiness import pages
@@ -27,15 +28,19 @@ from restante_server.failures import told
 from restante_server.store import backup
 
 
-async def serve(config: Config) -> None:
+async def serve(config: Config, read: Callable[[], Config]) -> None:
     """Run the core until it is told to end. Raises StoreLocked, UnknownSchema, ConfigError, OSError."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can be read again
     async with CoreProcess.open(config) as process, _health(config, process):
-        loop.add_signal_handler(signal.SIGHUP, process.reload)
+
+        def use(new: Config) -> None:
+            logs.configure("core", form=new.logging.format, level=new.logging.level)
+            process.reload(new)
+
+        loop.add_signal_handler(signal.SIGHUP, Reload(config, read, use, ended.set))
         structlog.get_logger("restante.core").info("ready", socket=str(process.socket), api_port=process.api_port)
         await ended.wait()
         await process.stop()  # here, so that /readyz goes on saying why
@@ -60,13 +65,14 @@ async def _health(config: Config, process: CoreProcess) -> AsyncIterator[None]:
 @configured
 def core(config: Config, migrating: bool) -> None:
     """Run the core server."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can be read again
     logs.configure("core", form=config.logging.format, level=config.logging.level)
     os.umask(0o077)
     with told(config):
         if migrating:
             bring_up_to_date(config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config))
+            runner.run(serve(config, reading()))
 
 
 def store_lock(config: Config) -> contextlib.AbstractContextManager[object]:

@@ -88,10 +88,13 @@ class Fronts:
         """End every connection."""
         await self._thread.close()
 
-    def reload(self, *, force: bool = False) -> None:
-        """Read certificates that have changed, all with `force`. A bad one is logged, and the old one stays in use."""
+    def reload(self, pairs: tuple[config.Certificate, ...] | None = None) -> None:
+        """Read certificates that have changed, or these instead. A bad one is logged, and the old one stays in use."""
         for certificates in self._certificates:
-            certificates.reload(force=force)
+            if pairs is None:
+                certificates.reload()
+            else:
+                certificates.replace(_files(pairs))
 
     def warn_of_expiry(self) -> None:
         """Log each certificate that has expired or soon will."""
@@ -112,8 +115,12 @@ def _bind(key: str, host: str, port: int, opened: contextlib.ExitStack) -> list[
     return made
 
 
+def _files(pairs: tuple[config.Certificate, ...]) -> list[CertificateFiles]:
+    return [CertificateFiles(Path(each.certificate), Path(each.key), each.hosts) for each in pairs]
+
+
 def _certificates(settings: config.Config, client_ca: Path | None) -> Certificates:
-    files = [CertificateFiles(Path(each.certificate), Path(each.key), each.hosts) for each in settings.tls.certificates]
+    files = _files(settings.tls.certificates)
     if not files:
         raise config.ConfigError("tls.certificates: the API needs a certificate")
     try:

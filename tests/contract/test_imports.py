@@ -73,6 +73,7 @@ CONTRACT_HALF = [
     "restante.methods",
     "restante.config",
     "restante.options",
+    "restante.reload",
 ]
 """What the server may import from `restante`: the wire, the errors, the methods, the one configuration."""
 

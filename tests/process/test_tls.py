@@ -87,6 +87,30 @@ def test_force_reads_all_again(make_pair: MakePair) -> None:
     assert [line["event"] for line in logs] == ["certificate loaded"]
 
 
+def test_other_pairs_take_the_place_of_the_ones_before_together_or_not_at_all(make_pair: MakePair) -> None:
+    one, two = make_pair("one", "one.example.test"), make_pair("two", "two.example.test")
+    certificates = Certificates([one])
+    broken = CertificateFiles(two.certificate, one.key)
+    with capture_logs() as logs:
+        assert not certificates.replace([two, broken])
+        assert not certificates.replace([])
+    assert [line["event"] for line in logs] == ["certificates not replaced"] * 2
+    assert served(certificates, "two.example.test") == pem(one)
+    assert certificates.replace([two, one])
+    assert (served(certificates, None), served(certificates, "one.example.test")) == (pem(two), pem(one))
+
+
+def test_of_the_same_pairs_each_good_one_is_used(make_pair: MakePair) -> None:
+    one, two = make_pair("one", "one.example.test"), make_pair("two", "two.example.test")
+    newer, before = make_pair("newer", "one.example.test"), pem(two)
+    certificates = Certificates([one, two])
+    replace(one, newer)
+    two.key.unlink()
+    assert not certificates.replace([one, two])
+    assert served(certificates, "one.example.test") == pem(newer)
+    assert served(certificates, "two.example.test") == before
+
+
 def test_names_wildcards_and_the_default(make_pair: MakePair) -> None:
     one = make_pair("one", "one.example.test", "mail.one.example.test")
     two = make_pair("two", "*.two.example.test")

@@ -11,7 +11,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -256,6 +256,21 @@ def load(
     made = _make(Config, values, "")
     assert isinstance(made, Config)
     return made
+
+
+def changed(old: Config, new: Config) -> list[str]:
+    """The keys that have another value, such as "core.api_port"."""
+    return list(_changed(old, new, ""))
+
+
+def _changed(old: Any, new: Any, where: str) -> Iterator[str]:
+    for each in dataclasses.fields(old):
+        key = f"{where}{each.name}"
+        before, after = getattr(old, each.name), getattr(new, each.name)
+        if dataclasses.is_dataclass(before):
+            yield from _changed(before, after, f"{key}.")
+        elif before != after:
+            yield key
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any, name: str) -> None:

@@ -13,7 +13,14 @@ from restante import config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+READ = "restante.read_config"  # in the context of a command
 CONFIG_FILE = Path("/etc/restante/restante.toml")
+
+
+def reading() -> Callable[[], config.Config]:
+    """What reads the configuration of the running command again; it raises click.ClickException."""
+    read: Callable[[], config.Config] = click.get_current_context().meta[READ]
+    return read
 
 
 def read_config(file: Path | None, data: Path | None, keys: tuple[str, ...]) -> config.Config:
@@ -47,6 +54,8 @@ def configured(command: F) -> F:
     @click.option("--set", "keys", multiple=True, metavar="KEY=VALUE", help="One key, such as core.api_port=0.")
     @functools.wraps(command)
     def wrapper(file: Path | None, data: Path | None, keys: tuple[str, ...], **others: Any) -> Any:
-        return command(config=read_config(file, data, keys), **others)
+        read = functools.partial(read_config, file, data, keys)
+        click.get_current_context().meta[READ] = read
+        return command(config=read(), **others)
 
     return wrapper  # type: ignore[return-value]

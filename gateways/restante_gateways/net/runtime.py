@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
@@ -109,7 +109,7 @@ class Runtime:
         if signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, runtime.end)
-            loop.add_signal_handler(signal.SIGHUP, runtime.reload_certificates)
+            loop.add_signal_handler(signal.SIGHUP, runtime.reload)
         try:
             yield runtime
         finally:
@@ -131,10 +131,13 @@ class Runtime:
         self.readiness.set("gateway", "draining")
         self.draining.set()
 
-    def reload_certificates(self) -> None:
-        """Reads all certificates again."""
+    def reload(self, certificates: Sequence[CertificateFiles] | None = None) -> None:
+        """Reads all certificates again, or these instead. A bad one is logged, and the old one stays in use."""
         if self.certificates is not None:
-            self.certificates.reload(force=True)
+            if certificates is None:
+                self.certificates.reload(force=True)
+            else:
+                self.certificates.replace(certificates)
             self._show_expiry()
 
     def listen_streams(

@@ -249,14 +249,14 @@ async def test_a_new_pair_is_used_and_a_bad_one_is_not(
         key, chain = core.authority.pair("localhost", ("localhost",))
         (tmp_path / "key.pem").write_bytes(key)
         (tmp_path / "cert.pem").write_bytes(chain)
-        core.process.reload()
+        core.process.reload(core.process.settings)
         second = await shown(core, "localhost")
         assert first != second == chain.strip()
         other_key, other_chain = Authority().pair("localhost", ("localhost",))
         (tmp_path / f"{'cert' if bad == 'certificate' else 'key'}.pem").write_bytes(
             b"no certificate" if bad == "certificate" else other_key
         )
-        core.process.reload()
+        core.process.reload(core.process.settings)
         assert await shown(core, "localhost") == second
         assert await answers(core, core.tls_address)
         assert other_chain

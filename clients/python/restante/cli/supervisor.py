@@ -57,6 +57,12 @@ class Supervisor:
         self.children.append(child)
         return child
 
+    def reload(self) -> None:
+        """Have each child read its configuration and certificates again."""
+        for child in self.children:
+            if child.process is not None and child.process.returncode is None:
+                child.process.send_signal(signal.SIGHUP)
+
     async def stop(self) -> None:
         """End the children; those that do not end in time are killed.
 
@@ -88,6 +94,7 @@ class Supervisor:
             *child.arguments,
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=_ignore_hangup,  # which would end a child that has just begun and reads it all anyway
             env={**os.environ, LEASH: str(self._drain_seconds + EXTRA_SECONDS)},
         )
 
@@ -131,6 +138,10 @@ class Supervisor:
         except TimeoutError:
             return False
         return True
+
+
+def _ignore_hangup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _ended(status: int) -> str:

@@ -19,6 +19,7 @@ from restante.cli import certificates, demo, directories, health, ports
 from restante.cli.running import described
 from restante.cli.supervisor import EXTRA_SECONDS, Child, Supervisor
 from restante.options import read_config
+from restante.reload import Reload
 
 PORTS = {"mx": 25, "pop3": 110, "imap": 143, "submissions": 465, "submission": 587, "imaps": 993, "pop3s": 995}
 GATEWAYS = ("smtp", "imap", "pop3", "relay")
@@ -139,6 +140,7 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
     file = str(settings.directory / "restante.toml")
     core_ready = partial(health.ready, settings.health.host, settings.health.core)
     supervisor = Supervisor(lambda line: click.echo(line, err=True), settings.core.drain_seconds, core_ready)
+    _on_hangup(settings, supervisor, ended)
     async with health.served(settings, supervisor):
         try:
             core = await supervisor.start("core", ["core", "--config", file])
@@ -170,6 +172,18 @@ def _asked_to_end() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     return ended
+
+
+def _on_hangup(settings: config.Config, supervisor: Supervisor, ended: asyncio.Event) -> None:
+    """SIGHUP is passed on, and ends us when it says that the terminal has gone."""
+    loop, file = asyncio.get_running_loop(), settings.directory / "restante.toml"
+    hung_up = Reload(settings, lambda: read_config(file, None, ()), lambda _: supervisor.reload(), ended.set)
+
+    def pass_on(_number: int, _frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+            loop.call_soon_threadsafe(hung_up)
+
+    signal.signal(signal.SIGHUP, pass_on)
 
 
 async def _ready(settings: config.Config, child: Child, ended: asyncio.Event) -> None:
@@ -224,5 +238,5 @@ def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send
         except OSError as error:
             raise click.ClickException(f"{error.strerror or error}") from None
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)  # all is done: a late one must not change the exit code
