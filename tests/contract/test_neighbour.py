@@ -190,6 +190,11 @@ def both(world: World) -> MessageSet:
     return MessageSet(message_ids=world.alice.message_ids)
 
 
+def with_deleted(world: World) -> MessageSet:
+    """The same, and the message that each has deleted."""
+    return MessageSet(message_ids=[*world.alice.message_ids, world.alice.deleted_message_id])
+
+
 def by_uid(world: World) -> MessageSet:
     """All messages by folder and UID."""
     return MessageSet(folder_id=world.alice.folder_id, uids=[IdRange(first=1, last=99)])
@@ -413,20 +418,25 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
     ],
     "MessageService/BatchGetMessages": lambda world: [
         found
-        for messages in (both(world), by_uid(world))
-        for seen in (False, True)
+        for messages, more in (
+            (both(world), {}),
+            (both(world), {"mark_seen": True}),
+            (with_deleted(world), {"include_removed": True}),
+            (by_uid(world), {}),
+            (by_uid(world), {"mark_seen": True}),
+        )
         for found in against(
-            lambda _, messages=messages, seen=seen: message_pb2.BatchGetMessagesRequest(
-                messages=messages, columns=EVERY_COLUMN, sections=[WHOLE], mark_seen=seen
+            lambda _, messages=messages, more=more: message_pb2.BatchGetMessagesRequest(
+                messages=messages, columns=EVERY_COLUMN, sections=[WHOLE], **more
             )
         )(world)
     ],
     "MessageService/StreamMessages": lambda world: [
         found
-        for messages in (both(world), by_uid(world))
+        for messages, removed in ((both(world), False), (with_deleted(world), True), (by_uid(world), False))
         for found in against(
-            lambda _, messages=messages: message_pb2.StreamMessagesRequest(
-                messages=messages, columns=EVERY_COLUMN, sections=[WHOLE]
+            lambda _, messages=messages, removed=removed: message_pb2.StreamMessagesRequest(
+                messages=messages, columns=EVERY_COLUMN, sections=[WHOLE], include_removed=removed
             )
         )(world)
     ],
