@@ -75,7 +75,10 @@ class Departed:
         """A copy of the messages at these positions."""
 
         def taken(typecode: str, column: Sequence[int]) -> array[int]:
-            return array(typecode, chain.from_iterable(column[first:stop] for first, stop in cuts))
+            cells = array(typecode)
+            for first, stop in cuts:
+                cells.extend(column[first:stop])
+            return cells
 
         return cls(
             columns.table,
