@@ -20,6 +20,7 @@ from restante import config
 from restante.errors import DeadlineExceeded, Draining, StoreBusy
 from restante_process.metrics import CertificateMetrics, new_registry
 from restante_process.readiness import Readiness
+from restante_server import gauges
 from restante_server.api import handlers
 from restante_server.api.abroad import Abroad
 from restante_server.api.core import Core
@@ -45,7 +46,8 @@ from restante_server.directory.settings import (
     TlsRule,
 )
 from restante_server.fronts import Fronts
-from restante_server.observe import CallObserver, StoreObserver
+from restante_server.observe import CallObserver, MailFigures, StoreObserver
+from restante_server.security_log import SecurityLog
 from restante_server.store.staging import Contents, ContentSettings
 from restante_server.transport.service import Transport
 
@@ -55,6 +57,7 @@ SOCKET_PATH_OCTETS = 100  # a longer path does not fit a Unix socket's address e
 REFRESH_SECONDS = 1.0
 TIDY_SECONDS = 60.0
 COLLECT_SECONDS = 2.0
+FIGURES_SECONDS = 15.0
 CLOSE_SECONDS = 3.0  # for the database at the end, beyond the time to drain
 CERTIFICATE_SECONDS = 30.0
 DAY_SECONDS = 86_400.0
@@ -136,6 +139,7 @@ class CoreProcess:
         self.registry = registry
         self._expiries = CertificateMetrics(registry)
         self._stopped = False
+        self._gauges = gauges.StoreGauges(registry, settings)
         self.socket = Path()
         self.readiness = Readiness(core="starting", database="not asked yet")
         self._background: list[asyncio.Task[None]] = []
@@ -149,7 +153,7 @@ class CoreProcess:
         require_store(settings)
         with StoreLock(directory) if sqlite else contextlib.nullcontext():
             registry = new_registry("core")
-            figures = StoreObserver(registry)
+            figures = StoreObserver(registry, sqlite=sqlite)
             db = open_store(settings, figures)
             figures.watch(db)
             try:
@@ -186,9 +190,10 @@ class CoreProcess:
             epoch=epoch,
             contents=contents,
             directory=directory,
-            transport=Transport.of(settings, db, contents, notifier.changed),
+            transport=Transport.of(settings, db, contents, notifier.changed, MailFigures(registry)),
             notifier=notifier,
             authenticator=Authenticator(process_secrets(settings.directory / "secrets"), directory.sessions),
+            logins=SecurityLog(registry, settings.security_file),
         )
         core.dispatcher = Dispatcher(core, observer)
         handlers.load()
@@ -207,6 +212,7 @@ class CoreProcess:
         self._every(TIDY_SECONDS, "tidy", self._tidy)
         self._every(COLLECT_SECONDS, "collector", self._collect)
         self._every(COMPARE_SECONDS, "compare", core.notifier.compare)
+        self._every(FIGURES_SECONDS, "figures", self._look, at_once=True)
         self._every(CERTIFICATE_SECONDS, "certificates", self._look_at_certificates)
         self._every(DAY_SECONDS, "expiry of certificates", self._warn_of_expiry)
         await self._look_at_certificates()
@@ -243,6 +249,7 @@ class CoreProcess:
         self.core.searches.close()
         self.core.contents.close()
         self.core.directory.close()
+        self.core.logins.close()
         self.socket.unlink(missing_ok=True)
 
     @property
@@ -273,13 +280,19 @@ class CoreProcess:
         await self.server.set_serving(not problem)
         return problem
 
-    def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+    async def _look(self) -> None:
+        self._gauges.show(await self.core.db.read(gauges.look), time.time())
+
+    def _every(
+        self, seconds: float, name: str, work: Callable[[], Awaitable[object]], *, at_once: bool = False
+    ) -> None:
         """Do something now and then, whatever goes wrong with it."""
 
         async def loop() -> None:
-            put_off = False
+            put_off, first = False, True
             while True:
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(0 if at_once and first else seconds)
+                first = False
                 try:
                     await work()
                 except (StoreBusy, DeadlineExceeded, Draining) as error:

@@ -9,6 +9,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from restante_server.db.hooks import Observer
+from restante_server.transport.hooks import Figures
+from restante_server.transport.states import State
 
 if TYPE_CHECKING:
     from restante_server.api.caller import Caller
@@ -18,6 +20,9 @@ log = structlog.get_logger("restante.core")
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
+DELIVERY_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3_600.0, 86_400.0)
+OUTCOMES = {State.PENDING: "deferred"}
+
 
 class CallObserver:
     """Told of every finished call: unary, operation or stream. `quiet` logs only calls that failed or took long."""
@@ -26,7 +31,7 @@ class CallObserver:
         self._quiet, self._slow_seconds = quiet, slow_seconds
         self._calls = Counter("restante_rpc", "Finished calls.", ["method", "outcome"], registry=registry)
         self._seconds = Histogram(
-            "restante_rpc_seconds", "Time of calls.", ["method"], buckets=SECONDS, registry=registry
+            "restante_rpc_duration_seconds", "Time of calls.", ["method"], buckets=SECONDS, registry=registry
         )
         self._bound: dict[tuple[str, str], tuple[Counter, Histogram]] = {}  # `labels()` costs more than the count
 
@@ -53,32 +58,71 @@ class CallObserver:
         )
 
 
+class MailFigures(Figures):
+    """Mail on its way. See Figures."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._taken = Histogram(
+            "restante_mail_taken_duration_seconds",
+            "Messages taken responsibility for, with the time until that was durable.",
+            ["kind"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._recipients = Counter(
+            "restante_mail_recipients", "Recipients, by how an attempt ended.", ["outcome"], registry=registry
+        )
+        self._delivery = Histogram(
+            "restante_mail_delivery_duration_seconds",
+            "Time from a message's acceptance until it lay in a mailbox, for each recipient.",
+            buckets=DELIVERY_SECONDS,
+            registry=registry,
+        )
+
+    def taken(self, kind: str, seconds: float) -> None:
+        """See Figures."""
+        self._taken.labels(kind).observe(seconds)
+
+    def settled(self, state: State, recipients: int) -> None:
+        """See Figures."""
+        self._recipients.labels(OUTCOMES.get(state, state.name.lower())).inc(recipients)
+
+    def delivered(self, recipients: int, seconds: float) -> None:
+        """See Figures."""
+        self.settled(State.DELIVERED, recipients)
+        for _ in range(recipients):
+            self._delivery.observe(seconds)
+
+
 class StoreObserver(Observer):
     """The figures of the database: groups of writes, reads, checkpoints, and what waits. Called on worker threads."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, sqlite: bool) -> None:
         self._registry = registry
 
         def seconds(name: str, what: str) -> Histogram:
             return Histogram(f"restante_{name}_seconds", what, buckets=SECONDS, registry=registry)
 
-        self._groups = seconds("write_group", "Time of write transactions.")
-        self._reads = seconds("read", "Time of read snapshots.")
-        self._waits = seconds("read_wait", "How long reads waited for a thread.")
-        self._checkpoints = seconds("checkpoint", "Time of SQLite checkpoints.")
-        self._operations = Counter("restante_write_operations", "Operations in groups.", registry=registry)
-        self._replays = Counter("restante_write_replays", "Groups that ran again.", registry=registry)
-        self._pages = Gauge("restante_log_pages", "Pages in SQLite's log at the last checkpoint.", registry=registry)
+        self._groups = seconds("write_transaction_duration", "Time of write transactions.")
+        self._reads = seconds("read_duration", "Time of read snapshots.")
+        self._waits = seconds("read_wait_duration", "How long reads waited for a thread.")
+        self._operations = Counter("restante_write_operations", "Operations in transactions.", registry=registry)
+        self._replays = Counter("restante_write_replays", "Write transactions that ran again.", registry=registry)
+        if sqlite:
+            self._checkpoints = seconds("sqlite_checkpoint_duration", "Time of SQLite checkpoints.")
+            self._pages = Gauge(
+                "restante_sqlite_log_pages", "Pages in SQLite's log at the last checkpoint.", registry=registry
+            )
 
     def watch(self, db: Database) -> None:
         """Tell of what waits in it, too."""
         for name, what, look in (
-            ("restante_queued_operations", "Writes inside the pipeline.", lambda: db.queued_operations),
-            ("restante_queued_octets", "Octets of writes inside the pipeline.", lambda: db.queued_octets),
-            ("restante_waiting_writers", "Writers that wait for room in the queue.", lambda: db.waiting_writers),
-            ("restante_waiting_reads", "Reads that wait or run.", lambda: db.waiting_reads),
+            ("write_pipeline_operations", "Writes inside the pipeline.", lambda: db.queued_operations),
+            ("write_pipeline_bytes", "Size of writes inside the pipeline.", lambda: db.queued_octets),
+            ("write_pipeline_waiting", "Writes that wait for room in the pipeline.", lambda: db.waiting_writers),
+            ("reads_in_progress", "Reads that wait or run.", lambda: db.waiting_reads),
         ):
-            Gauge(name, what, registry=self._registry).set_function(look)
+            Gauge(f"restante_{name}", what, registry=self._registry).set_function(look)
 
     def group(self, lane: int, operations: int, seconds: float, replays: int) -> None:
         """See Observer."""
@@ -93,6 +137,6 @@ class StoreObserver(Observer):
         self._waits.observe(waited_seconds)
 
     def checkpoint(self, seconds: float, pages: int) -> None:
-        """See Observer."""
+        """See Observer; of SQLite alone."""
         self._checkpoints.observe(seconds)
         self._pages.set(pages)

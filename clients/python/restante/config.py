@@ -178,6 +178,7 @@ class Logging:
 
     level: Literal["debug", "info", "warning", "error"] = "info"  # the least that is written
     format: Literal["json", "console"] = "json"  # for programs, or for people
+    security_file: str = ""  # names of failed logins, and only here; empty: security.log in the data directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,11 @@ class Config:
     def store_url(self) -> str:
         """The database."""
         return self.store.url or f"sqlite:///{self.directory / 'store.db'}"
+
+    @property
+    def security_file(self) -> Path:
+        """The core's log of failed logins."""
+        return Path(self.logging.security_file) if self.logging.security_file else self.directory / "security.log"
 
     @property
     def contents_directory(self) -> Path:

@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from restante_server.transport.service import Transport
 
 
+class LoginObserver:
+    """Where the security log and metrics listen. It does nothing unless given."""
+
+    def failed(self, protocol: str, reason: str, name: str, client_address: str) -> None:
+        """A login by `protocol` (imap, pop3, smtp or api) was refused; `name` is any text."""
+
+    def close(self) -> None:
+        """The process ends."""
+
+
 @dataclass
 class Core:
     """The parts, and the tasks that outlive the call that began them."""
@@ -39,6 +49,7 @@ class Core:
     transport: Transport
     notifier: Notifier
     authenticator: Authenticator
+    logins: LoginObserver = field(default_factory=LoginObserver)
     dispatcher: Dispatcher = field(init=False)  # made with the core in hand
     guards: Guards = field(init=False)
     recipients: KnownRecipients = field(init=False)

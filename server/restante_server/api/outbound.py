@@ -205,6 +205,8 @@ async def report_outcome(call: Call, request: ReportOutcomeRequest) -> ReportOut
 
     write = Write(report, rows=3 * len(outcomes) + 3, after_commit=lambda _: transport.wake())
     await call.core.db.write(write, deadline=call.deadline)
+    for outcome in outcomes:
+        transport.figures.settled(outcome.state, 1)
     return ReportOutcomeResponse()
 
 

@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from restante.errors import InvalidArgument, InvalidSession, PermissionDenied, SessionRevoked, TlsRequired
+from restante.errors import (
+    AuthenticationFailed,
+    InvalidArgument,
+    InvalidSession,
+    PermissionDenied,
+    SessionRevoked,
+    TlsRequired,
+    TooManyAttempts,
+)
 from restante.v1 import methods
 from restante.v1.session_pb2 import (
     AuthenticateRequest,
@@ -66,7 +74,11 @@ async def authenticate(call: Call, request: AuthenticateRequest) -> Authenticate
         expires_at = call.now + directory.settings.exchange_seconds * SECOND
         exchange = exchanges.seal(directory.keys, binding, outcome.state, expires_at)
         return AuthenticateResponse(challenge=outcome.octets, exchange=exchange)
-    account = await directory.logins.prove(outcome.name, outcome.password, scope, client.address, call.now)
+    try:
+        account = await directory.logins.prove(outcome.name, outcome.password, scope, client.address, call.now)
+    except (AuthenticationFailed, TooManyAttempts) as error:
+        call.core.logins.failed(identity or "api", error.reason, outcome.name, client.address)
+        raise
     issued = directory.sessions.begin(account, identity, scope, call.now)
     return AuthenticateResponse(session=_issued(issued, call.now))
 

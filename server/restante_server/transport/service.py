@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +20,10 @@ from restante_server.store.changes import Touched
 from restante_server.store.listing import listing_of
 from restante_server.store.staging import Contents
 from restante_server.transport import upkeep, waiting
+from restante_server.transport.hooks import Figures
+from restante_server.transport.records import Incoming
 from restante_server.transport.settings import TransportSettings
-from restante_server.transport.take import RequestRaced, TakeMail, Taken
+from restante_server.transport.take import RequestRaced, TakeMail, Taken, direct
 from restante_server.transport.waiting import DeliverWaiting, Due, Postpone
 
 log = logging.getLogger(__name__)
@@ -41,23 +44,38 @@ class Transport:
     db: Database
     contents: Contents
     changed: Changed  # tells watchers of a commit
+    figures: Figures = field(default_factory=Figures)
     _work: asyncio.Event = field(default_factory=asyncio.Event)
     _put_off: bool = False
     _streams: set[Callable[[], None]] = field(default_factory=set)
 
     @classmethod
-    def of(cls, settings: Config, db: Database, contents: Contents, changed: Changed) -> Transport:
+    def of(
+        cls, settings: Config, db: Database, contents: Contents, changed: Changed, figures: Figures | None = None
+    ) -> Transport:
         """From the configuration."""
-        return cls(TransportSettings.of(settings), db, contents, changed)
+        return cls(TransportSettings.of(settings), db, contents, changed, figures or Figures())
 
     async def take(self, mail: TakeMail) -> Taken:
         """Take responsibility for a message; returns once that is durable. Raises what the store raises."""
-        for _ in range(RACES):
+        began = time.perf_counter()
+        for trial in range(RACES + 1):
             try:
-                return (await self.db.write(mail)).taken
+                outcome = await self.db.write(mail)
             except RequestRaced:
-                continue
-        return (await self.db.write(mail)).taken
+                if trial == RACES:
+                    raise
+            else:
+                if outcome.new:
+                    self._count(mail.incoming, time.perf_counter() - began)
+                return outcome.taken
+        raise AssertionError("unreachable")
+
+    def _count(self, incoming: Incoming, seconds: float) -> None:
+        self.figures.taken("acceptance" if incoming.account_id is None else "submission", seconds)
+        here = len(direct(incoming.recipients)) if incoming.send_at is None else 0
+        if here:
+            self.figures.delivered(here, seconds)
 
     def told(self, touched: dict[int, Touched]) -> None:
         """A commit of the transport: tell the watchers, and begin what may be waiting now."""
@@ -134,6 +152,7 @@ class Transport:
         try:
             listing = listing_of(await self.contents.facts(due.stored))
             await self.db.write(DeliverWaiting(self.settings, due, listing, self.told))
+            self.figures.delivered(len(due.mailbox_ids), max(0.0, time.time() - due.accepted_at / 1_000_000))
         except (StoreBusy, StoreFull, Draining, DeadlineExceeded):  # everything waits
             raise
         except Exception:

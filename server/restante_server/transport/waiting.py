@@ -32,6 +32,7 @@ _due = (
         transport_recipient.c.transport_id,
         transport_recipient.c.mailbox_id,
         transport_message.c.content_id,
+        transport_message.c.accepted_at,
     )
     .join(transport_message, transport_message.c.transport_id == transport_recipient.c.transport_id)
     .where(*_local, transport_recipient.c.next_attempt_at <= bindparam("moment"))
@@ -46,18 +47,21 @@ class Due(NamedTuple):
     transport_id: int
     stored: Stored
     mailbox_ids: frozenset[int]
+    accepted_at: int  # microseconds
 
 
 def due(tx: Connection) -> list[Due]:
     """What may be delivered now, at most 256 recipients."""
     mailboxes: dict[int, set[int]] = {}
     content_of: dict[int, int] = {}
-    for transport_id, mailbox_id, content_id in tx.execute(_due, {"moment": now_microseconds(tx)}):
+    accepted: dict[int, int] = {}
+    for transport_id, mailbox_id, content_id, accepted_at in tx.execute(_due, {"moment": now_microseconds(tx)}):
+        accepted[transport_id] = accepted_at
         mailboxes.setdefault(transport_id, set()).add(mailbox_id)
         content_of[transport_id] = content_id
     stored = contents.load(tx, content_of.values())
     return [
-        Due(transport_id, stored[content_of[transport_id]], frozenset(wanted))
+        Due(transport_id, stored[content_of[transport_id]], frozenset(wanted), accepted[transport_id])
         for transport_id, wanted in mailboxes.items()
     ]
 
