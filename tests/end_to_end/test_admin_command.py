@@ -115,6 +115,13 @@ def test_many_accounts_come_from_a_file_which_may_be_repeated(here: Admin, domai
     assert (report["created"], report["present"], len(report["failed"])) == (0, 20, 1)
 
 
+def test_a_trace_of_nothing_is_said_and_no_success(here: Admin) -> None:
+    for more in ((), ("--output", "json")):
+        refused = here.run("trace", "nobody@example.net", *more)
+        assert refused.exit_code == 1
+        assert "no message is known by that" in refused.stderr
+
+
 def test_statistics_count(here: Admin) -> None:
     found = here.json("stats")
     assert found["account_count"] >= 3

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from restante.cli.mail import mail
+from restante.cli.main import main
 from tests.harness.demo import Demo
 
 pytestmark = pytest.mark.end_to_end
@@ -249,9 +250,19 @@ def test_what_is_not_there_is_told(alice: Mail) -> None:
         refused = alice.run(*command)
         assert refused.exit_code == 1
         assert "MESSAGE_NOT_FOUND" in refused.stderr
-    refused = alice.run("list", "No such folder")
+    refused = alice.run("list", "Archiv")
     assert refused.exit_code == 1
-    assert "FOLDER_NOT_FOUND" in refused.stderr
+    assert refused.stderr == 'Error: no folder "Archiv"; did you mean "Archive"? [FOLDER_NOT_FOUND]\n'
+    command = ["mail", "--session", str(alice.session), "list", "zzzzz", "--output", "json"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    told = json.loads(refused.stderr)["error"]
+    assert told["reason"] == "FOLDER_NOT_FOUND" and 'no folder "zzzzz"' in told["message"]
+
+
+def test_a_listing_says_when_there_is_more(alice: Mail) -> None:
+    assert "There are more than these 1: --limit shows them." in alice.run("list", "--limit", "1").stderr
+    assert alice.run("list", "--limit", "1000").stderr == ""
 
 
 def test_search_joins_its_conditions(alice: Mail, bob: Mail, subject: str) -> None:
@@ -326,5 +337,5 @@ def test_a_server_that_is_not_there_is_one_clear_line(alice: Mail) -> None:
     alice.session.write_text(json.dumps({**kept, "server": "localhost:1"}))
     refused = alice.run("list")
     assert refused.exit_code == 1
-    assert "cannot be reached" in refused.stderr
+    assert "Cannot reach localhost:1: the connection was refused" in refused.stderr
     assert refused.stderr.count("\n") == 1

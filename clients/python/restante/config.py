@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 import types
 import typing
@@ -167,7 +168,7 @@ class Relay:
     port: int = 25  # of other servers
     nameservers: tuple[str, ...] = ()  # ADDRESS or ADDRESS:PORT; none: the system's
     allow_private: tuple[str, ...] = ()  # networks among loopback, private and link-local ones that may be sent to
-    routes: Mapping[str, str] = field(default_factory=dict)  # DOMAIN = "HOST:PORT", instead of its MX
+    routes: Mapping[str, str] = field(default_factory=dict)  # DOMAIN = "HOST:PORT", not its MX; "*": of all others
     connections: int = 20  # at a time
     connections_per_host: int = 4  # at a time
 
@@ -261,6 +262,8 @@ def load(
         _put(values, key.split("."), value, key)
     made = _make(Config, values, "")
     assert isinstance(made, Config)
+    for domain, route in made.relay.routes.items():
+        _check_route(f"relay.routes.{domain}", route)
     return made
 
 
@@ -277,6 +280,17 @@ def _changed(old: Any, new: Any, where: str) -> Iterator[str]:
             yield from _changed(before, after, f"{key}.")
         elif before != after:
             yield key
+
+
+_ROUTE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]@/:]+)(?::(\d{1,5}))?")
+
+
+def _check_route(where: str, text: str) -> None:
+    if "@" in text:
+        raise ConfigError(f"{where}: a route has no user and password: HOST, HOST:PORT or [ADDRESS]:PORT is needed")
+    found = _ROUTE.fullmatch(text)
+    if found is None or (found[1] and not 0 < int(found[1]) < 65_536):
+        raise ConfigError(f"{where}: {text!r} is neither HOST, HOST:PORT nor [ADDRESS]:PORT")
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any, name: str) -> None:

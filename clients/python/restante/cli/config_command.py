@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -9,6 +10,20 @@ import click
 from restante import config
 from restante.cli import config_keys
 from restante.cli.output import output_option, print_json, say
+
+
+def _warnings(settings: config.Config) -> list[str]:
+    """What is no mistake in the file and still goes wrong: certificates that cannot be read, or that end."""
+    from restante_process.certificates import expiry  # of the server's part, which a client need not have
+
+    found = []
+    for each in settings.tls.certificates:
+        try:
+            warning = expiry(Path(each.certificate)).warning(datetime.now(UTC))
+        except (OSError, ValueError) as error:
+            warning = f"the certificate {each.certificate} cannot be read: {error}"
+        found += [warning] if warning else []
+    return found
 
 
 @click.command("config")
@@ -26,10 +41,12 @@ def config_command(file: Path | None, form: str) -> None:
     """
     if file is not None:
         try:
-            config.load(file)
+            problems = _warnings(config.load(file))
         except config.ConfigError as error:
             raise click.ClickException(str(error)) from None
-        say(f"{file} is right.")
+        for problem in problems:
+            click.echo(f"Warning: {problem}", err=True)
+        say(f"{file} is right{', with warnings' if problems else ''}.")
     elif form == "json":
         print_json(
             [

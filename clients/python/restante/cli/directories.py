@@ -46,6 +46,18 @@ def claim(directory: Path, kind: Kind) -> bool:
     return True
 
 
+def require_free(directory: Path) -> None:
+    """Raises click.ClickException where `claim` would not make a new installation; makes nothing."""
+    try:
+        found = kind_of(directory)
+        if found is not None:
+            raise click.ClickException(f"{directory} holds {_NAMES[found]} already: it is left alone")
+        if directory.exists() and any(directory.iterdir()):
+            raise click.ClickException(f"{directory} is not empty and was not made by restante: it is left alone")
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from None
+
+
 _NAMES = {"demo": "a demo", "installation": "an installation"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -65,6 +66,10 @@ pop3s = {{ port = 995, tls = "implicit" }}
 """
 
 
+_LABEL = re.compile(r"[^\W_](?:[\w-]*[^\W_])?", re.UNICODE)
+UNITS = Path("share/restante/systemd")  # below the prefix that the wheel was installed to
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What the installation is to be."""
@@ -116,8 +121,12 @@ def init(
     if certificate is not None and local_ca:
         raise click.UsageError("--local-ca and --certificate exclude each other.")
     hostname = hostname or _asked("Full name of this machine", "--hostname", socket.getfqdn())
+    _check_name("--hostname", hostname)
     domain = domain or _asked("First domain", "--domain", hostname.partition(".")[2])
+    _check_name("--domain", domain)
     account = account or _asked("First account, an administrator", "--account", f"admin@{domain}")
+    _check_address(account, domain)
+    directories.require_free(data.absolute())
     if certificate is None and not local_ca:
         certificate, key = _asked_certificate()
     if certificate is not None and key is not None:
@@ -143,6 +152,21 @@ def _asked(question: str, option: str, default: str) -> str:
         raise click.UsageError(f"{option} is needed: there is no terminal to ask.")
     answer: str = click.prompt(question, default=default or None, err=True)
     return answer.strip()
+
+
+def _check_name(option: str, name: str) -> None:
+    """Raises click.UsageError for what is no name in the DNS; the core looks closer."""
+    if not name or any(not label or len(label) > 63 or not _LABEL.fullmatch(label) for label in name.split(".")):
+        raise click.UsageError(f"{option}: {name!r} is no name in the DNS such as mail.example.org.")
+
+
+def _check_address(address: str, domain: str) -> None:
+    """Raises click.UsageError for what is no address in the domain; the core looks closer."""
+    local, at, of = address.rpartition("@")
+    if not at or not local or any(letter.isspace() for letter in address):
+        raise click.UsageError(f"--account: {address!r} is no address such as admin@{domain}.")
+    if of.lower() != domain.lower():
+        raise click.UsageError(f"--account: {address} is not in the domain {domain}.")
 
 
 def _asked_certificate() -> tuple[Path | None, Path | None]:
@@ -247,6 +271,12 @@ async def _populate(wanted: Wanted, settings: Config, process: subprocess.Popen[
         await link.close()
 
 
+def _units() -> Path:
+    """Where the systemd units lie: with the installed program, or in its source tree."""
+    installed = Path(sys.prefix) / UNITS
+    return installed if installed.is_dir() else Path("packaging/systemd")
+
+
 def what_next(wanted: Wanted) -> str:
     """What to tell the person who installed it."""
     host, domain = wanted.hostname.rstrip("."), wanted.domain.rstrip(".")
@@ -264,7 +294,7 @@ Restante is set up in {wanted.directory}.
 Start it as a user that owns the directory and may serve low ports:
 
   restante up --data {wanted.directory}
-  or the units in packaging/systemd, one for each process
+  or the systemd units in {_units()}, one for each process
 
 These records belong into the DNS:
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import restante
+from restante.cli.groups import Group, Root
 from restante.cli.supervisor import hold_leash
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on standard error say what our errors say better
@@ -17,7 +18,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on standard 
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
 
-class Commands(click.Group):
+class Commands(Group):
     """Commands are imported when they are asked for: a client need not load the server."""
 
     entry_point_group = "restante.commands"
@@ -37,7 +38,11 @@ class Commands(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+class _Main(Root, Commands):
+    pass
+
+
+@click.command(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(restante.__version__, prog_name="restante")
 def main() -> None:
     """Restante, a mail platform: server, gateways and client."""

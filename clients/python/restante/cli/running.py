@@ -13,6 +13,7 @@ import click
 
 from restante import errors
 from restante.calls import is_temporary
+from restante.cli.groups import Failure
 from restante.unreachable import ServerUnreachable
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except errors.RestanteError as error:
-        raise click.ClickException(described(error)) from None
+        raise Failure(described(error), error.reason) from None
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         raise click.ClickException(f"{name}{error.strerror or error}") from None

@@ -21,6 +21,7 @@ from restante.cli.mail.context import MessageIds, flat
 from restante.cli.mail.kept import Kept
 from restante.cli.main import main
 from restante.cli.running import described, read_password
+from tests.harness.certificates import pair_maker
 
 
 def test_a_kept_session_is_for_its_owner_alone_and_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -146,30 +147,112 @@ def test_accounts_are_read_from_a_file(tmp_path: Path) -> None:
         'a@example.org, spaces count ,"A, Person",1000\n'
         "\n"
         f'b@example.org,"{hashed}"\n'
+        "c@example.org,secret,,2GB\n"
     )
-    first, second = (line.request() for line in importing.read_lines(file))
+    lines, bad = importing.read_lines(file)
+    first, second, third = (line.request() for line in lines)
+    assert bad == {}
+    assert third.quota_octets == 2_000_000_000
     assert (first.password, first.display_name, first.quota_octets) == (" spaces count ", "A, Person", 1000)
     assert (second.password, second.password_hash) == ("", hashed)
     assert not second.HasField("quota_octets")
-    assert "spaces" not in repr(importing.read_lines(file))
+    assert "spaces" not in repr(lines)
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a@example.org\n", "line 1"),
-        ("a@example.org,secret\nb@example.org,\n", "line 2"),
-        ("a@example.org,secret,name,lots\n", "no number of octets"),
-        ("a@example.org,secret,name,1,more\n", "line 1"),
-        ('a@example.org,"unclosed\n', "accounts.csv"),
+        ("a@example.org\n", "are needed"),
+        ("a@example.org,\n", "are needed"),
+        ("a@example.org,secret,name,lots\n", "'lots' is no size such as 500MB"),
+        ("a@example.org,secret,name,1,more\n", "are needed"),
     ],
 )
-def test_a_line_that_cannot_be_understood_is_named(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_line_that_cannot_be_understood_is_named_and_the_others_are_read(
+    tmp_path: Path, text: str, problem: str
+) -> None:
     file = tmp_path / "accounts.csv"
-    file.write_text(text)
-    with pytest.raises(click.ClickException) as caught:
+    file.write_text(f"b@example.org,secret\n{text}c@example.org,secret\n")
+    lines, bad = importing.read_lines(file)
+    assert [line.address for line in lines] == ["b@example.org", "c@example.org"]
+    assert list(bad) == [2]
+    assert problem in bad[2]
+
+
+@pytest.mark.parametrize("octets", [b'a@example.org,secret\nb@example.org,"unclosed\n', b"a@example.org,\xff\n"])
+def test_a_file_that_is_no_csv_is_refused_whole(tmp_path: Path, octets: bytes) -> None:
+    file = tmp_path / "accounts.csv"
+    file.write_bytes(octets)
+    with pytest.raises(click.ClickException, match="nothing was made"):
         importing.read_lines(file)
-    assert problem in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["mial"], "did you mean 'mail'?"),
+        (["admin", "acount"], "did you mean 'account'?"),
+        (["admin", "account", "crate"], "did you mean 'create'?"),
+        (["mail", "lits"], "did you mean 'list'?"),
+        (["mail", "show", "abc"], "'abc' is no message number such as 17; `restante mail list` shows them"),
+        (["mail", "cancel", "0"], "'0' is no submission number"),
+        (["admin", "queue", "retry", "x"], "'x' is no queue number"),
+        (["mail", "send", "x", "--to", "bob@example.test", "--at", "2020-01-01"], "is in the past"),
+        (["init", "--hostname", "a b"], "'a b' is no name in the DNS"),
+        (["init", "--hostname", "mx.example.org", "--domain", "example.org", "--account", "admin"], "is no address"),
+    ],
+)
+def test_a_mistake_is_named_with_what_would_be_right(command: list[str], said: str, tmp_path: Path) -> None:
+    environment = {kept.ENVIRONMENT: str(tmp_path / "none")}
+    done = CliRunner().invoke(main, command, env=environment)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+    as_json = CliRunner().invoke(main, [*command, "--output", "json"], env=environment)
+    assert as_json.exit_code == 2
+    if "did you mean" in said:
+        assert said in json.loads(as_json.stderr)["error"]["message"]
+
+
+def test_a_failure_is_json_where_json_was_asked_for(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["admin", "--data", str(tmp_path), "stats", "--output=json"])
+    assert done.exit_code == 1
+    told = json.loads(done.stderr)["error"]
+    assert told["exit_code"] == 1 and "holds no installation" in told["message"]
+
+
+def test_init_looks_at_the_directory_before_it_asks_for_a_password(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    command = ["init", "--data", str(tmp_path), "--hostname", "mx.example.org", "--domain", "example.org"]
+    done = CliRunner().invoke(main, [*command, "--account", "admin@example.org", "--local-ca"])
+    assert done.exit_code == 1
+    assert "is left alone" in done.stderr
+
+
+def test_config_check_refuses_a_route_with_a_password_and_warns_of_certificates(tmp_path: Path) -> None:
+    file, check = tmp_path / "restante.toml", ["config", "--check", str(tmp_path / "restante.toml")]
+    file.write_text('[relay.routes]\n"*" = "alice:a-secret@mx.example.org:587"\n')
+    done = CliRunner().invoke(main, check)
+    assert done.exit_code == 1
+    assert "relay.routes.*: a route has no user and password" in done.stderr
+    assert "a-secret" not in done.stderr
+    pair = pair_maker(tmp_path)("server", "mx.example.org", days=-1)
+    file.write_text(f'[[tls.certificates]]\ncertificate = "{pair.certificate}"\nkey = "{pair.key}"\n')
+    done = CliRunner().invoke(main, check)
+    assert done.exit_code == 0
+    assert "Warning: the certificate of mx.example.org expired on" in done.stderr
+    (tmp_path / "server.pem").unlink()
+    assert "cannot be read" in CliRunner().invoke(main, check).stderr
+
+
+@pytest.mark.parametrize("route", ["mx.example.org", "mx.example.org:587", "[2001:db8::1]:25", "192.0.2.1:25"])
+def test_routes_are_hosts_with_or_without_a_port(route: str) -> None:
+    assert config.load(None, {}, {"relay.routes": {"*": route}}).relay.routes == {"*": route}
+
+
+@pytest.mark.parametrize("route", ["", "a b", "mx.example.org:0", "mx.example.org:99999", "2001:db8::1", "smtp://mx"])
+def test_what_is_no_route_is_refused(route: str) -> None:
+    with pytest.raises(config.ConfigError, match=r"relay\.routes"):
+        config.load(None, {}, {"relay.routes": {"*": route}})
 
 
 def test_a_busy_port_is_named_with_its_key() -> None:

@@ -10,6 +10,7 @@ import click
 
 from restante.cli.admin import importing
 from restante.cli.admin.context import Admin, octets
+from restante.cli.groups import Group
 from restante.cli.output import output_option, say, show, size
 from restante.cli.running import password_file_option, password_stdin_option, read_password, run
 from restante.v1 import methods
@@ -43,7 +44,7 @@ def sent_copy_policy(name: str | None) -> SentCopyPolicy.ValueType:
     return SENT_COPIES[name] if name else SentCopyPolicy.SENT_COPY_POLICY_UNSPECIFIED
 
 
-@click.group()
+@click.group(cls=Group)
 def account() -> None:
     """People and roles with a mailbox."""
 
@@ -220,15 +221,16 @@ async def _delete(admin: Admin, address: str) -> None:
 @output_option
 @click.pass_obj
 def import_accounts(admin: Admin, file: Path, form: str) -> None:
-    """Make the accounts of a CSV file: address, password or argon2id hash, name, quota_octets.
+    """Make the accounts of a CSV file: address, password or argon2id hash, name, quota such as 2GB.
 
     May be repeated: accounts that are there already are left as they are. A line that fails is told with its number,
     and the others are still made; the exit code is then 1.
     """
-    run(importing.run_import(admin, importing.read_lines(file), form))
+    lines, bad = importing.read_lines(file)
+    run(importing.run_import(admin, lines, bad, form))
 
 
-@click.group()
+@click.group(cls=Group)
 def quota() -> None:
     """How much a mailbox may hold."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from restante.cli.admin.context import Admin
+from restante.cli.groups import Group
 from restante.cli.output import output_option, say, show
 from restante.cli.running import run
 from restante.v1 import methods
@@ -15,7 +16,7 @@ from restante.v1.admin_pb2 import Alias, CreateAliasRequest, DeleteAliasRequest,
 COLUMNS = ("address", "targets")
 
 
-@click.group()
+@click.group(cls=Group)
 def alias() -> None:
     """Addresses that stand for others."""
 

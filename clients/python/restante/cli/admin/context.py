@@ -59,9 +59,12 @@ class Admin:
 
 def octets(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
     """A size such as 500MB, 2GiB or a number of octets; "none" is 0, which the API reads as no limit."""
-    if value is None:
-        return None
-    if value.lower() == "none":
+    return size_octets(value) if value is not None else None
+
+
+def size_octets(value: str) -> int:
+    """The same for a size that is there. Raises click.BadParameter."""
+    if value.strip().lower() == "none":
         return 0
     text = value.strip().lower().removesuffix("b")
     factor = 1

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from restante.cli.admin.context import Admin
+from restante.cli.groups import Group
 from restante.cli.output import output_option, say, show
 from restante.cli.running import run
 from restante.v1 import methods
@@ -27,7 +28,7 @@ RESENDING = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def domain() -> None:
     """Domains whose mail ends here."""
 

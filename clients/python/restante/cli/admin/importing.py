@@ -11,7 +11,7 @@ import click
 
 from restante import errors
 from restante.calls import Calls
-from restante.cli.admin.context import Admin
+from restante.cli.admin.context import Admin, size_octets
 from restante.cli.output import count_progress, print_json, say
 from restante.cli.running import described
 from restante.v1 import methods
@@ -51,38 +51,47 @@ class _Outcome:
     failed: dict[int, str] = field(default_factory=dict)
 
 
-def read_lines(file: Path) -> list[Line]:
-    """The lines of a file; a first line of column names and empty lines are passed over.
+def read_lines(file: Path) -> tuple[list[Line], dict[int, str]]:
+    """The lines of a file, and {number: problem} of those that cannot be understood.
 
-    Raises click.ClickException that names the line which cannot be understood.
+    A first line of column names and empty lines are passed over. Raises click.ClickException for a file that is no
+    CSV in UTF-8, of which nothing is made.
     """
     lines: list[Line] = []
+    bad: dict[int, str] = {}
     try:
         with file.open(encoding="utf-8-sig", newline="") as opened:
-            for row in (reader := csv.reader(opened, strict=True)):
+            reader = csv.reader(opened, strict=True)
+            for row in reader:
                 cells = [cell.strip() if index != 1 else cell for index, cell in enumerate(row)]
-                if not any(cells) or (not lines and cells[0].lower() == COLUMNS[0]):
+                if not any(cells) or (not lines and not bad and cells[0].lower() == COLUMNS[0]):
                     continue
-                lines.append(_line(reader.line_num, cells))
-    except (csv.Error, ValueError) as error:
-        raise click.ClickException(f"{file}: {error}") from None
+                try:
+                    lines.append(_line(reader.line_num, cells))
+                except click.BadParameter as problem:
+                    bad[reader.line_num] = problem.message
+    except csv.Error as error:
+        raise click.ClickException(f"{file}: {error}; nothing was made") from None
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file} is not UTF-8; nothing was made") from None
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
-    return lines
+    return lines, bad
 
 
 def _line(number: int, cells: list[str]) -> Line:
     if not 2 <= len(cells) <= len(COLUMNS) or not cells[0] or not cells[1]:
-        raise ValueError(f"line {number}: {', '.join(COLUMNS)} are needed, the last two if wanted")
+        raise click.BadParameter(f"{', '.join(COLUMNS)} are needed, the last two if wanted")
     address, password, name, quota = [*cells, "", ""][:4]
-    if quota and not quota.isdecimal():
-        raise ValueError(f"line {number}: {quota!r} is no number of octets")
-    return Line(number, address, password, name, int(quota) if quota else None)
+    return Line(number, address, password, name, size_octets(quota) if quota else None)
 
 
-async def run_import(admin: Admin, lines: list[Line], form: str) -> None:
-    """Make the accounts, several at once. Raises click.ClickException when some could not be made."""
-    outcome, queue = _Outcome(), iter(lines)
+async def run_import(admin: Admin, lines: list[Line], bad: dict[int, str], form: str) -> None:
+    """Make the accounts, several at once. Raises click.ClickException when some could not be made.
+
+    `bad` has the lines that were not understood: they are told with those that the server refuses.
+    """
+    outcome, queue = _Outcome(failed=dict(bad)), iter(lines)
     with count_progress("Accounts", len(lines)) as told:
 
         async def work(calls: Calls) -> None:
@@ -100,7 +109,9 @@ async def run_import(admin: Admin, lines: list[Line], form: str) -> None:
             click.echo(f"line {number}: {problem}", err=True)
         say(f"{outcome.created} created, {outcome.present} there already, {len(outcome.failed)} failed.")
     if outcome.failed:
-        raise click.ClickException(f"{len(outcome.failed)} of {len(lines)} accounts could not be made")
+        raise click.ClickException(
+            f"{len(outcome.failed)} of {len(lines) + len(bad)} lines could not be made an account"
+        )
 
 
 async def _make(calls: Calls, line: Line, outcome: _Outcome) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from restante.cli.admin.context import Admin
+from restante.cli.groups import Failure, Group
+from restante.cli.mail.context import Number
 from restante.cli.output import cell, output_option, print_json, say, show, size
 from restante.cli.running import run
 from restante.v1 import methods
@@ -22,11 +24,12 @@ from restante.v1.admin_pb2 import (
 )
 from restante.v1.submission_pb2 import RecipientState
 
+QUEUED = Number("queue number", "restante admin queue list")
 COLUMNS = ("id", "recipient", "state", "attempts", "next_attempt_at", "size", "diagnostic")
 NULL_PATH = "<>"
 
 
-@click.group()
+@click.group(cls=Group)
 def queue() -> None:
     """Mail that waits to be delivered or sent on."""
 
@@ -74,7 +77,7 @@ async def _list(admin: Admin, destination: str, form: str) -> None:
 
 
 @queue.command()
-@click.argument("transport_id", metavar="[ID]", type=click.IntRange(1), required=False)
+@click.argument("transport_id", metavar="[ID]", type=QUEUED, required=False)
 @click.option("--all", "everything", is_flag=True, help="All that waits.")
 @click.pass_obj
 def retry(admin: Admin, transport_id: int | None, everything: bool) -> None:
@@ -91,7 +94,7 @@ async def _retry(admin: Admin, transport_id: int) -> int:
 
 
 @queue.command()
-@click.argument("transport_id", metavar="ID", type=click.IntRange(1))
+@click.argument("transport_id", metavar="ID", type=QUEUED)
 @click.option("--silently", is_flag=True, help="Without a report to the sender.")
 @click.pass_obj
 def remove(admin: Admin, transport_id: int, silently: bool) -> None:
@@ -131,9 +134,10 @@ async def _trace(admin: Admin, request: TraceMessagesRequest, limit: int, form: 
                 break
     if form == "json":
         print_json([_traced(each) for each in found])
-        return
     if not found:
-        say("Nothing is known of that.")
+        raise Failure("no message is known by that; a trace is kept for transport.trace_days")
+    if form == "json":
+        return
     for message in map(_traced, found):
         say(
             f"{message['id']}  {cell(message['accepted_at'])}  from {message['reverse_path']}  "

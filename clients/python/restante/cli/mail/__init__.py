@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from restante.cli.groups import Group
 from restante.cli.mail import account, changing, kept, listing, reading, sending
 from restante.cli.mail.context import Mail
 
 __all__ = ["mail"]
 
 
-@click.group("mail")
+@click.group("mail", cls=Group)
 @click.option(
     "--session",
     type=click.Path(path_type=Path, dir_okay=False),

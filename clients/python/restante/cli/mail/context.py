@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -11,9 +12,11 @@ from typing import Any
 
 import click
 
+from restante import errors
+from restante.cli.groups import Failure
 from restante.cli.mail import kept
 from restante.cli.mail.kept import Kept
-from restante.cli.running import read_password
+from restante.cli.running import described, read_password
 from restante.client import Client
 from restante.rows import Message
 from restante.v1.types_pb2 import MailAddress
@@ -57,9 +60,25 @@ class Mail:
                 session.on_change = lambda fresh: kept.save(self.path, found.with_token(fresh.session_token))
                 if session.left_seconds < RENEW_BELOW_SECONDS:
                     await session.renew()
-            yield client
+            try:
+                yield client
+            except errors.FolderNotFound as error:
+                raise await _no_folder(client, error) from None
             if not found.token and not session.ended.is_set():
                 await client.log_off()  # it was for this command alone
+
+
+async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.ClickException:
+    """What to say of a folder that is not there: its name as it was given, and the nearest that is."""
+    context = click.get_current_context(silent=True)
+    wanted = context.params.get("folder") if context is not None else None
+    if not wanted:
+        return Failure(described(error), error.reason)
+    names = ["/".join(folder.path) async for folder in client.folders()]
+    by_key = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(wanted.lower(), by_key, 1)
+    hint = f'did you mean "{by_key[near[0]]}"?' if near else "`restante mail folders` lists those there are"
+    return Failure(f'no folder "{wanted}"; {hint} [{error.reason}]', error.reason)
 
 
 class MessageIds(click.ParamType[list[int]]):
@@ -78,6 +97,23 @@ class MessageIds(click.ParamType[list[int]]):
         if not 1 <= first <= last or last - first >= 100_000:
             self.fail(f"{value!r} is no range of message ids", param, ctx)
         return list(range(first, last + 1))
+
+
+class Number(click.ParamType[int]):
+    """One number that a listing shows, such as 17. `where` names the listing."""
+
+    name = "id"
+
+    def __init__(self, what: str, where: str) -> None:
+        self._what, self._where = what, where
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        if not re.fullmatch(r"[1-9]\d{0,17}", value):
+            self.fail(f"{value!r} is no {self._what} such as 17; `{self._where}` shows them", param, ctx)
+        return int(value)
 
 
 def flat(ids: Iterable[list[int]]) -> list[int]:

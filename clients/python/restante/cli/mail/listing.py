@@ -117,17 +117,21 @@ async def _list(mail: Mail, folder: str | None, restriction: Restriction | None,
     async with mail.client() as client:
         names = {each.folder_id: "/".join(each.path) async for each in client.folders()}
         rows: list[dict[str, Any]] = []
-        found = client.messages(folder, restriction, page_size=min(limit, 200))
+        more = False
+        found = client.messages(folder, restriction, page_size=min(limit + 1, 200))
         async with aclosing(found) as messages:  # type: ignore[type-var]
             async for message in messages:
-                rows.append(listed(message, names.get(message.folder_id, "")))
                 if len(rows) == limit:
+                    more = True
                     break
+                rows.append(listed(message, names.get(message.folder_id, "")))
     if form == "table":
         for row in rows:
             row.update(read="seen" in row["flags"], size=size(row["size_octets"]))
     columns = COLUMNS if folder is not None else ("id", "folder", *COLUMNS[1:])
     show(form, columns, rows, right=("id", "size", "received_at"))
+    if more:
+        click.echo(f"There are more than these {limit}: --limit shows them.", err=True)
 
 
 @click.command()

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from restante import errors, transfer
 from restante.cli.html_text import html_text
-from restante.cli.mail.context import Mail, listed
+from restante.cli.mail.context import Mail, Number, listed
 from restante.cli.output import console, one_line, print_json, say, size, transfer_progress
 from restante.cli.running import run
 from restante.client import Client
@@ -29,7 +29,7 @@ MAX_TEXT_OCTETS = 1 << 20  # of encoded text that is shown
 
 
 @click.command()
-@click.argument("message_id", metavar="ID", type=click.IntRange(1))
+@click.argument("message_id", metavar="ID", type=Number("message number", "restante mail list"))
 @click.option("--headers", is_flag=True, help="The whole header.")
 @click.option("--part", metavar="N", help="Only this part, decoded, such as 2 or 2.1.")
 @click.option("--raw", is_flag=True, help="The message octet for octet.")

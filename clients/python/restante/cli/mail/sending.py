@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from restante.cli.html_text import html_text
-from restante.cli.mail.context import Mail
+from restante.cli.mail.context import Mail, Number
 from restante.cli.mail.listing import DAYS, moment
 from restante.cli.output import output_option, print_json, say, transfer_progress
 from restante.cli.running import run
@@ -52,6 +52,8 @@ def send(
     """Send a message. TEXT is given here, or on standard input."""
     if not (to or cc or bcc or draft):
         raise click.UsageError("A message needs a recipient: --to, --cc or --bcc.")
+    if send_at is not None and send_at <= datetime.now(UTC):
+        raise click.BadParameter(f"{send_at:%Y-%m-%d %H:%M %z} is in the past", param_hint="--at")
     if text is None:
         if sys.stdin.isatty():
             click.echo("Write the text; Ctrl-D ends it.", err=True)
@@ -119,7 +121,7 @@ def report(submission: SubmissionRecord, form: str, *, sent_message_id: int = 0)
 
 
 @click.command()
-@click.argument("submission_id", metavar="ID", type=click.IntRange(1))
+@click.argument("submission_id", metavar="ID", type=Number("submission number", "restante mail submissions"))
 @output_option
 @click.pass_obj
 def cancel(mail: Mail, submission_id: int, form: str) -> None:
