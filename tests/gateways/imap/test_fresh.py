@@ -192,6 +192,23 @@ async def test_the_start_of_idle_shows_it_and_so_does_its_end(house: House) -> N
     assert [await house.client.line() for _ in range(3)] == [b"* 6 EXISTS", b"* 6 RECENT", b"i OK Idle no more."]
 
 
+@pytest.mark.parametrize("command", ["SELECT", "EXAMINE"])
+async def test_a_folder_that_is_open_already_is_opened_as_it_is_now(house: House, command: str) -> None:
+    other = await Client.open(house.running, "INBOX")
+    house.deliver(5)
+    house.expunge(house.inbox.messages[0])
+    assert b"* 4 EXISTS" in await other.ok(f"{command} INBOX")
+    assert {b"* 1 EXPUNGE", b"* 4 EXISTS"} <= set(await house.client.ok("NOOP"))
+    other.writer.close()
+
+
+async def test_the_status_of_any_folder_is_as_of_now(house: House) -> None:
+    house.deliver(5)
+    house.running.core.deliver(ALICE, message(6), folder_name="Archive")
+    assert b"* STATUS INBOX (MESSAGES 5)" in await house.client.ok("STATUS INBOX (MESSAGES)")
+    assert b"* STATUS Archive (MESSAGES 1)" in await house.client.ok("STATUS Archive (MESSAGES)")
+
+
 async def test_a_core_that_is_away_fails_what_would_be_guessed_and_noop_never(house: House) -> None:
     def away(_: str) -> None:
         raise errors.StoreBusy

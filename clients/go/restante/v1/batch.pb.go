@@ -32,7 +32,7 @@ type Operation struct {
 	TimeoutMilliseconds int32                  `protobuf:"varint,3,opt,name=timeout_milliseconds,json=timeoutMilliseconds,proto3" json:"timeout_milliseconds,omitempty"` // Time it may take from its arrival; 0: 30 seconds. At most 10 minutes.
 	Independent         bool                   `protobuf:"varint,4,opt,name=independent,proto3" json:"independent,omitempty"`                                            // May begin before those sent earlier have answered.
 	ClientAddress       string                 `protobuf:"bytes,5,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`                    // IP address of the client. Gateways only.
-	// A folder that the session keeps a view of: the answer tells its change number, for nothing. See
+	// A folder that the session keeps a view of: the answer tells its change number at no further cost. See
 	// FolderService.GetChangeNumbers; 0: none.
 	FollowedFolderId  int64 `protobuf:"varint,6,opt,name=followed_folder_id,json=followedFolderId,proto3" json:"followed_folder_id,omitempty"`
 	FollowedMailboxId int64 `protobuf:"varint,7,opt,name=followed_mailbox_id,json=followedMailboxId,proto3" json:"followed_mailbox_id,omitempty"` // The mailbox of followed_folder_id; 0: the session's own.

@@ -116,7 +116,7 @@ class Operation(_message.Message):
     client_address: _builtins.str
     """IP address of the client. Gateways only."""
     followed_folder_id: _builtins.int
-    """A folder that the session keeps a view of: the answer tells its change number, for nothing. See
+    """A folder that the session keeps a view of: the answer tells its change number at no further cost. See
     FolderService.GetChangeNumbers; 0: none.
     """
     followed_mailbox_id: _builtins.int

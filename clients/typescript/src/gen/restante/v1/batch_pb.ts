@@ -76,7 +76,7 @@ export type Operation = Message<"restante.v1.Operation"> & {
   clientAddress: string;
 
   /**
-   * A folder that the session keeps a view of: the answer tells its change number, for nothing. See
+   * A folder that the session keeps a view of: the answer tells its change number at no further cost. See
    * FolderService.GetChangeNumbers; 0: none.
    *
    * @generated from field: int64 followed_folder_id = 6 [jstype = JS_STRING];
