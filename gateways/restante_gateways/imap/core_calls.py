@@ -37,16 +37,25 @@ class CoreCalls:
         self.followed: Followed | None = None  # the selected folder, as answers to the command under way tell of it
 
     async def call(
-        self, method: Method[Request, Response], request: Request, *, seconds: float = _CALL_SECONDS
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        follow: bool = True,
+        seconds: float = _CALL_SECONDS,
     ) -> Response:
-        """One operation of this session, which may take so long. Raises restante.errors."""
+        """One operation of this session, which may take so long. Raises restante.errors.
+
+        `follow`: its answer tells how far the view of the selected folder must be. Not for those that answer with the
+        folder's changes.
+        """
         assert self.identity is not None
         return await self._link.execute(
             method,
             request,
             session=self.identity.token,
             client_address=self.identity.client_address,
-            followed=self.followed,
+            followed=self.followed if follow else None,
             timeout=seconds,
         )
 

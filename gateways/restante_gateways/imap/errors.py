@@ -125,6 +125,11 @@ def status_of(error: errors.RestanteError) -> Status:
     return _OURS if type(error) in NOT_HERE else _UNAVAILABLE
 
 
+def is_temporary(error: errors.RestanteError) -> bool:
+    """Whether the core is away or busy, so that the same may succeed later."""
+    return status_of(error) is _UNAVAILABLE
+
+
 def ends_session(error: errors.RestanteError) -> bool:
     """Whether the session is over and the connection must close."""
     return isinstance(error, (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked))

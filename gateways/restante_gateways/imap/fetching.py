@@ -113,6 +113,7 @@ async def _mark_seen(s: Session, spans: list[Span]) -> list[Range]:
             flags=int(SystemFlag.SEEN),
             changes_since=s.changes_since(unseen),
         ),
+        follow=False,
     )
     marked = view.uid_ranges(unseen)
     await s.absorb(response.changes, response.commit)

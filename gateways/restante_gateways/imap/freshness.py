@@ -13,7 +13,7 @@ from typing import Final
 from restante import errors
 from restante.link import CoreLink
 from restante.v1 import methods
-from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest
+from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest, GetChangeNumbersResponse
 
 _MOST_FOLDERS: Final = 256  # of one question
 _TIMEOUT_SECONDS: Final = 10.0
@@ -64,13 +64,19 @@ class Freshness:
 
     async def _ask(self, questions: list[_Question]) -> None:
         request = GetChangeNumbersRequest(folders=[question.folder for question in questions])
+        failure: errors.RestanteError = errors.Internal("The question of change numbers failed.")
         try:
             answer = await self._link.execute(methods.GET_CHANGE_NUMBERS, request, timeout=_TIMEOUT_SECONDS)
+            self._tell(questions, answer)
         except errors.RestanteError as error:
+            failure = error
+        finally:
             for question in questions:
-                if not question.answer.done():
-                    question.answer.set_exception(error)
-            return
+                if not question.answer.done():  # a session must not wait for what will not come
+                    question.answer.set_exception(failure)
+
+    @staticmethod
+    def _tell(questions: list[_Question], answer: GetChangeNumbersResponse) -> None:
         refused = {each.index: each.status for each in answer.refused}
         for index, (question, number) in enumerate(zip(questions, answer.change_numbers, strict=True)):
             if question.answer.done():

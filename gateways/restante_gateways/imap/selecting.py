@@ -134,6 +134,8 @@ class Selecting(CoreCalls):
         self._folders.note_commit(commit)
         if changes.folder_id and self._opened.absorb(changes):
             self.view.amend(changes)
+            if self.followed is not None:
+                self.followed.change_number = max(self.followed.change_number, changes.change_number)
             return
         await self._opened.await_commit(self, commit.change_number)  # too many for an answer: the watch brings them
 

@@ -14,7 +14,7 @@ from restante_gateways.imap import authenticating, framing, table
 from restante_gateways.imap.appending import append, append_of
 from restante_gateways.imap.authenticating import client_context
 from restante_gateways.imap.departed import Lapsed
-from restante_gateways.imap.errors import Refusal, ends_session, status_of
+from restante_gateways.imap.errors import Refusal, ends_session, is_temporary, status_of
 from restante_gateways.imap.framing import Command, CommandReader, LiteralStart, TooLong
 from restante_gateways.imap.identity import Identity
 from restante_gateways.imap.parser import ParseError, Parser, Refused
@@ -175,8 +175,8 @@ class Session(Selecting):
             status = refusal.status
         except errors.RestanteError as error:
             status = self._failed(error)
-            if self.followed is not None and not self.followed.change_number:
-                self.followed = None  # the core has not answered this: it is not asked more
+            if is_temporary(error) and self.followed is not None and not self.followed.change_number:
+                self.followed = None  # the core could not answer this: it is not asked more
         if entry.tells and self._view is not None:
             await self.catch_up_if_possible()
             uid = entry.name.startswith("UID ")

@@ -108,7 +108,9 @@ async def test_every_command_that_may_tell_shows_what_was_acknowledged(house: Ho
     assert any(line.startswith(b"* 4 FETCH") or b"* 3 FETCH" in line for line in lines if b"\\Flagged" in line), lines
 
 
-@pytest.mark.parametrize("command", ["COPY 1 nowhere", "FETCH 1 BODY[9]", "CREATE Inbox", "DELETE nowhere"])
+@pytest.mark.parametrize(
+    "command", ["COPY 1 nowhere", "MOVE 1 nowhere", "FETCH 1 BODY[9]", "CREATE Inbox", "DELETE nowhere"]
+)
 async def test_also_a_command_that_the_core_refuses_does(house: House, command: str) -> None:
     house.deliver(5)
     *lines, _ = await house.client.run(command)
@@ -217,7 +219,7 @@ async def test_a_core_that_is_away_fails_what_would_be_guessed_and_noop_never(ho
     house.running.core.fail = away
     assert await house.client.ok("NOOP") == []  # RFC 9051 6.1.2: it always succeeds
     assert await house.client.ok("CHECK") == []
-    for command in ("FETCH 1 FLAGS", "SEARCH ALL", "EXPUNGE", "FETCH 1 ENVELOPE"):
+    for command in ("FETCH 1 FLAGS", "SEARCH ALL", "STORE 1 +FLAGS (\\Seen)", "EXPUNGE", "FETCH 1 ENVELOPE"):
         assert (await house.client.status(command)).startswith(b"NO [UNAVAILABLE]"), command
     house.client.writer.write(b"i IDLE\r\n")
     assert (await house.client.line()).startswith(b"+")
@@ -322,6 +324,16 @@ async def test_more_than_one_question_holds_are_asked_in_several() -> None:
     answers = await asyncio.gather(*(freshness.ask(b"t", 1, folder_id) for folder_id in range(1, 301)))
     assert [reached.change_number for reached in answers] == [folder_id * 10 for folder_id in range(1, 301)]
     assert [len(request.folders) for request in link.asked] == [256, 44]
+
+
+async def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
+    class Broken(Link):
+        async def execute(self, *_: Any, **__: Any) -> GetChangeNumbersResponse:
+            return GetChangeNumbersResponse(epoch=1)  # too few numbers
+
+    freshness = Freshness(Broken())  # type: ignore[arg-type]
+    with pytest.raises(errors.Internal):
+        await asyncio.wait_for(freshness.ask(b"t", 1, 1), 5)
 
 
 async def test_a_core_that_is_away_is_told_to_all() -> None:

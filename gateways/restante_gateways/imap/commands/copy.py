@@ -114,6 +114,7 @@ class Move:
                     changes_since=s.changes_since(spans),
                     if_message_count=None if self.uid else _count(spans),
                 ),
+                follow=False,
             )
         if (code := _copy_uid(moved)) is not None:
             s.write(OK("Moved.", code).encode())

@@ -43,6 +43,7 @@ class Expunge:
                 only_flagged_deleted=True,
                 changes_since=s.changes_since(spans),
             ),
+            follow=False,
         )
         await s.absorb(deleted.changes, deleted.commit)
         return OK("Removed.")

@@ -81,6 +81,7 @@ class Store:
                     if_change_number=self.unchanged_since,
                     changes_since=s.changes_since(spans),
                 ),
+                follow=False,
             )
             await s.absorb(response.changes, response.commit)
         finally:
