@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from restante_server.mime.comments import comment_end
 from restante_server.mime.words import decode_text
 
 __all__ = ["Address", "GroupEnd", "GroupStart", "ListItem", "Mailbox", "addresses", "parse_address_list", "shown"]
@@ -57,7 +58,6 @@ _TOKEN = re.compile(
     r'([ \t\r\n]++)|"((?:[^"\\]|\\.)*+)(?:"|\\?$)|(\[(?:[^\[\]\\]|\\.)*+\]?)|([^\x00-\x20"(),.:;<>@\[\\\]\x7f]++)|(.)',
     re.DOTALL,
 )
-_COMMENT_STEP = re.compile(r"(?:[^()\\]|\\.)*+", re.DOTALL)
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _LINE_END = re.compile(r"[\r\n]+")
 _DOT_ATOM = re.compile(r"[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+(?:\.[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+)*")
@@ -141,24 +141,10 @@ class _Reader:
             self.items.append(GroupEnd())
 
     def _comment(self) -> str:
-        """The comment at `at`, nested ones included (RFC 5322 3.2.2); one without an end reaches to the end."""
-        raw, start, depth, end = self._raw, self.at, 0, len(self._raw)
-        at = start
-        while at < end:
-            if raw[at] == "(":
-                depth += 1
-            elif raw[at] == ")":
-                depth -= 1
-            at += 1
-            if depth == 0:
-                break
-            step = _COMMENT_STEP.match(raw, at)
-            at = step.end() if step else at
-            if at < end and raw[at] == "\\":  # a backslash as the very last octet
-                at = end
-        self.at = at
-        inner = raw[start + 1 : at - 1 if depth == 0 else at]
-        return _unquoted(inner).strip()
+        """The inside of the comment at `at`."""
+        start, self.at = self.at, comment_end(self._raw, self.at)
+        inner = self._raw[start + 1 : self.at]
+        return _unquoted(inner.removesuffix(")")).strip()
 
     def _word(self, word: str) -> None:
         spaced, self._space = self._space, False

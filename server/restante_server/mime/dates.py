@@ -6,6 +6,8 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
+from restante_server.mime.comments import without_comments
+
 __all__ = ["MailDate", "parse_date"]
 
 
@@ -23,14 +25,23 @@ _ZONES |= {"mst": -420, "mdt": -360, "pst": -480, "pdt": -420}
 # Seen in mail although no RFC gives them.
 _ZONES |= {"cet": 60, "cest": 120, "met": 60, "mest": 120, "eet": 120, "eest": 180, "bst": 60, "west": 60, "jst": 540}
 
+# An offset of one to four digits; "GMT+0200" and its like say where it counts from.
+_OFFSET = r"(?:(?:GMT|UTC?|Z)\s*+)?([+-])\s*+([0-9]{1,2}?)(?::?([0-9]{2}))?(?![0-9])"
 _DATE = re.compile(
     r"\s*+(?:[A-Za-z]{3,9}\s*+[,.]?\s*+)?+([0-9]{1,2})[\s-]*+([A-Za-z]{3})[A-Za-z]{0,6}+[\s,-]*+([0-9]{2,4})[\s,]++"
     r"([0-9]{1,2})\s*+[:.]\s*+([0-9]{2})(?:\s*+[:.]\s*+([0-9]{2})(?:[.,][0-9]{1,9})?+)?+\s*+"
-    r"(?:([+-])\s*+([0-9]{1,2}):?([0-9]{2})|([A-Za-z]{1,5}))?+"
+    rf"(?:{_OFFSET}|([A-Za-z]{{1,5}}))?+",
+    re.IGNORECASE,
 )
 _ASCTIME = re.compile(
     r"\s*+(?:[A-Za-z]{3,9}\s*+,?\s*+)?+([A-Za-z]{3})[A-Za-z]{0,6}+\s++([0-9]{1,2}),?\s++"
     r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?+\s++(?:([A-Za-z]{1,5})\s++)?+([0-9]{4})(?:\s++([+-])([0-9]{2})([0-9]{2}))?+"
+)
+# As a JavaScript date shows itself: Tue Sep 01 2026 10:00:00 GMT+0200 (CEST).
+_SCRIPT = re.compile(
+    r"\s*+(?:[A-Za-z]{3,9}\s*+,?\s*+)?+([A-Za-z]{3})[A-Za-z]{0,6}+\s++([0-9]{1,2}),?\s++([0-9]{4}),?\s++"
+    rf"([0-9]{{1,2}}):([0-9]{{2}})(?::([0-9]{{2}}))?+\s++(?:{_OFFSET}|([A-Za-z]{{1,5}}))",
+    re.IGNORECASE,
 )
 _FIXED: dict[int, timezone] = {}
 
@@ -43,11 +54,12 @@ def parse_date(raw: str) -> MailDate | None:
     match = _DATE.match(text)
     if match is not None:
         day, month, year, hour, minute, second, sign, zone_hours, zone_minutes, zone_name = match.groups()
-    else:
-        match = _ASCTIME.match(text)
-        if match is None:
-            return None
+    elif (match := _ASCTIME.match(text)) is not None:
         month, day, hour, minute, second, zone_name, year, sign, zone_hours, zone_minutes = match.groups()
+    elif (match := _SCRIPT.match(text)) is not None:
+        month, day, year, hour, minute, second, sign, zone_hours, zone_minutes, zone_name = match.groups()
+    else:
+        return None
     number = _MONTHS.get(month.lower())
     if number is None:
         return None
@@ -77,25 +89,9 @@ def _fixed(minutes: int) -> timezone:
 
 
 def _zone(sign: str | None, hours: str | None, minutes: str | None, name: str | None) -> int:
-    if sign and hours and minutes:
-        zone = int(hours) * 60 + int(minutes)
-        if zone >= 1440 or int(minutes) > 59:
+    if sign and hours:
+        zone = int(hours) * 60 + int(minutes or 0)
+        if zone >= 1440 or int(minutes or 0) > 59:
             return 0
         return -zone if sign == "-" else zone
     return _ZONES.get(name.lower(), 0) if name else 0
-
-
-def without_comments(text: str) -> str:
-    """`text` less its comments, nested ones too (RFC 5322 3.2.2); a bracket that never closes ends the text."""
-    out, depth, start = [], 0, 0
-    for at, char in enumerate(text):
-        if char == "(":
-            if depth == 0:
-                out.append(text[start:at])
-            depth += 1
-        elif char == ")" and depth:
-            depth -= 1
-            start = at + 1
-    if depth == 0:
-        out.append(text[start:])
-    return " ".join(out)

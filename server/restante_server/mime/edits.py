@@ -13,7 +13,7 @@ from email.utils import format_datetime
 
 import idna
 
-from restante_server.mime.dates import without_comments
+from restante_server.mime.comments import without_comments
 from restante_server.mime.headers import Field, fields, unfold
 from restante_server.mime.octets import Buffer, find, take
 

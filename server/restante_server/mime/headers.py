@@ -10,9 +10,18 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from restante_server.mime.dates import without_comments
+from restante_server.mime.comments import comment_end, without_comments
 
-__all__ = ["Field", "content_value", "fields", "header_fields", "message_ids", "raw_fields", "unfold"]
+__all__ = [
+    "Field",
+    "content_value",
+    "fields",
+    "header_fields",
+    "message_ids",
+    "raw_fields",
+    "transfer_encoding",
+    "unfold",
+]
 
 
 class Field(NamedTuple):
@@ -34,6 +43,12 @@ _TYPE = re.compile(r"\s*+([^\s;,=\"()<>@\[\]\\/]++)\s*+(?:/\s*+([^\s;,=\"()<>@\[
 _PARAMETER = re.compile(
     r";\s*+([^\s;=\"(),<>@\[\]\\/:?]++)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)(?:\"[^;]*+|\\?$)|([^;]*+))", re.DOTALL
 )
+# Behind a type: what makes the word before it, or the next word, the name of a parameter.
+_FIRST_PARAMETER = re.compile(r"\s*+(=)|\s++[^\s;=\"(),<>@\[\\\]/:?]++\s*+=")
+_NAME_PIECE = re.compile(r"(?:;|\A)\s*+(?:file)?name[^=;\s]*+\s*+=\s*+[^\s\"(;][^;]*+", re.IGNORECASE)
+_PIECE = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)|[^(";]++|[";]', re.DOTALL)
+_ENCODINGS = {"7bit": "7bit", "8bit": "8bit", "binary": "binary", "base64": "base64"}
+_ENCODINGS["quotedprintable"] = "quoted-printable"
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _SHORT_VALUE = 256  # characters: what the values kept may hold
 
@@ -87,22 +102,52 @@ def content_value(raw: str) -> StructuredValue:
 
 
 def _value(raw: str) -> StructuredValue:
-    head = _TYPE.match(raw) if "(" not in raw else _TYPE.match(without_comments(raw.split(";", 1)[0]))
-    kind, subkind = (head[1], head[2] or "") if head else ("", "")
-    parameters: list[tuple[str, str]] = []
-    at = raw.find(";")
+    if "(" in raw:
+        raw = _without_comments(raw)
+    head = _TYPE.match(raw)
+    kind, subkind, at = (head[1], head[2] or "", head.end()) if head else ("", "", 0)
+    following = _FIRST_PARAMETER.match(raw, at)
+    if following is not None and following[1] == "=":  # no type at all: the word names a parameter
+        kind, subkind, raw, at = "", "", ";" + raw, 0
+    elif following is not None:  # a semicolon is missing
+        raw = raw[:at] + ";" + raw[at:]
+    else:
+        at = raw.find(";")
     if at < 0:
         return StructuredValue(kind, subkind, ())
+    parameters: list[tuple[str, str]] = []
     for match in _PARAMETER.finditer(raw, at):
         name, quoted, plain = match.groups()
         if quoted is not None:
             value = _PAIR.sub(r"\1", quoted) if "\\" in quoted else quoted
         else:
             value = plain.strip()
-            if "(" in value and not name.lower().startswith(("name", "filename")):
-                value = without_comments(value).strip()
         parameters.append((name, value))
     return StructuredValue(kind, subkind, tuple(parameters))
+
+
+def _without_comments(raw: str) -> str:
+    """`raw` less its comments. A bracket in a quoted string is none, nor is one in a file name that should have been
+    quoted: name=a (1).txt."""
+    out: list[str] = []
+    at = 0
+    while at < len(raw):
+        piece = _NAME_PIECE.match(raw, at) or _PIECE.match(raw, at)
+        if piece is not None:
+            out.append(piece[0])
+            at = piece.end()
+        else:
+            at = comment_end(raw, at)
+            out.append(" ")
+    return "".join(out)
+
+
+def transfer_encoding(raw: str) -> str:
+    """Content-Transfer-Encoding in lower case, "7bit" when there is none (RFC 2045 6.1); spelled as `8 bit` or with
+    something behind it, too."""
+    words = without_comments(raw).partition(";")[0].lower().replace('"', " ").split()
+    together = _ENCODINGS.get("".join(words).replace("-", ""))
+    return together or _ENCODINGS.get(words[0].replace("-", ""), words[0]) if words else "7bit"
 
 
 # The same few values are in all mail, and are asked for several times of each part.

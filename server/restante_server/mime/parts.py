@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from restante_server.mime.headers import StructuredValue, content_value
+from restante_server.mime.headers import StructuredValue, content_value, transfer_encoding
 from restante_server.mime.words import decode_parameters
 
 __all__ = ["Part", "decode", "encode"]
@@ -65,15 +65,20 @@ class Part:
 
     @property
     def encoding(self) -> str:
-        """Content-Transfer-Encoding in lower case, comments removed; "7bit" when there is none. RFC 2045 6.1."""
-        raw = self.content.get("transfer-encoding", "")
-        return (content_value(raw).kind.lower() or "7bit") if raw else "7bit"
+        """See `headers.transfer_encoding`."""
+        raw = self.content.get("transfer-encoding")
+        return transfer_encoding(raw) if raw else "7bit"
 
     @property
     def disposition(self) -> str:
-        """inline, attachment or another word, in lower case; empty when there is none. RFC 2183 2."""
+        """inline, attachment or another word, in lower case; empty when there is none. A file name without one
+        is that of an attachment, as where the type is not known (RFC 2183 2.8)."""
         raw = self.content.get("disposition", "")
-        return content_value(raw).kind.lower() if raw else ""
+        if not raw:
+            return ""
+        kind, _, parameters = content_value(raw)
+        named = not kind and any(name.lower().startswith("filename") for name, _value in parameters)
+        return "attachment" if named else kind.lower()
 
     @property
     def disposition_parameters(self) -> dict[str, str]:

@@ -81,17 +81,15 @@ def _common_extension(part: Part) -> str:
     content = part.content
     if not content:
         return "NIL NIL NIL"
-    disposition, language = _disposition(content.get("disposition")), _language(content.get("language"))
+    disposition, language = _disposition(part), _language(content.get("language"))
     return f"{disposition} {language} {nstring(content.get('location'))}"
 
 
-def _disposition(raw: str | None) -> str:
-    if not raw:
+def _disposition(part: Part) -> str:
+    kind = part.disposition
+    if not kind:
         return "NIL"
-    value = content_value(raw)
-    if not value.kind:
-        return "NIL"
-    return f"({nstring(value.kind.lower())} {_parameters(value.parameters)})"
+    return f"({nstring(kind)} {_parameters(content_value(part.content['disposition']).parameters)})"
 
 
 def _language(raw: str | None) -> str:

@@ -27,6 +27,8 @@ _HEADER_TEXT_OCTETS = 1 << 20
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _SUBJECT = wanted("subject")
 _SIGNATURES = frozenset(("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"))
+_SHOWN = frozenset(("text/plain", "text/html"))
+_SHOWN_BY_HTML = frozenset(("image", "audio", "video", "font"))
 _REPORTS = frozenset(("delivery-status", "disposition-notification", "external-body", "partial", "feedback-report"))
 _INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060\ufeff]")  # mail programs pad previews with these
 
@@ -197,29 +199,37 @@ def _beginning(buffer: Buffer, part: Part, characters: int) -> str:
 def attachments(buffer: Buffer, tree: Part) -> list[Attachment]:
     """The attachments in order. Those inside embedded messages belong to these messages, which count as one each."""
     found: list[Attachment] = []
-    waiting: list[tuple[tuple[int, ...], Part, str]] = [((), tree, "")]
+    waiting: list[tuple[tuple[int, ...], Part, bool]] = [((), tree, False)]
     while waiting:
-        path, part, above = waiting.pop()
+        path, part, in_html = waiting.pop()
         if part.is_multipart:
-            children = [((*path, at), child, part.media_type) for at, child in enumerate(part.children, 1)]
-            waiting.extend(reversed(children))
-        elif _is_attachment(part, above):
+            below = part.media_type == "multipart/related" and _has_html(part)
+            waiting.extend(reversed([((*path, at), child, below) for at, child in enumerate(part.children, 1)]))
+        elif _is_attachment(part, in_html):
             found.append(Attachment(path or (1,), _name(buffer, part), part.media_type, part.octets))
     return found
 
 
-def _is_attachment(part: Part, above: str) -> bool:
-    """Text without a name is read, not attached; an image that the HTML beside it shows is no attachment either."""
-    kind, _, subkind = part.media_type.partition("/")
-    if not part.content and kind == "text":
-        return False
-    if part.media_type in _SIGNATURES:
+def _has_html(related: Part) -> bool:
+    """Whether HTML is what the others of a multipart/related belong to, alone or as one of several forms."""
+    forms = [form for child in related.children for form in (child, *child.children)]
+    return any(form.media_type == "text/html" for form in forms)
+
+
+def _is_attachment(part: Part, in_html: bool) -> bool:
+    """All that is not the text shown: a plain or HTML text without a name, and what the HTML beside it shows
+    (`in_html`). Signatures and the machine's half of a report belong to the message itself."""
+    media_type = part.media_type
+    if not part.content:
+        return media_type not in _SHOWN
+    if media_type in _SIGNATURES:
         return False
     if part.disposition == "attachment":
         return True
-    if kind == "text" or (kind == "message" and subkind in _REPORTS):
+    kind, _, subkind = media_type.partition("/")
+    if media_type in _SHOWN or (kind == "message" and subkind in _REPORTS):
         return bool(part.filename)
-    return not (above == "multipart/related" and part.content_id)
+    return not (in_html and part.content_id and (kind in _SHOWN_BY_HTML or media_type == "text/css"))
 
 
 def _name(buffer: Buffer, part: Part) -> str:

@@ -109,12 +109,15 @@ def _joined(numbered: dict[int, tuple[str, bool]]) -> str | None:
     charset = ""
     if encoded and first.count("'") >= 2:
         charset, _language, first = first.split("'", 2)
-    octets = [_percent(first, encoded)]
+    pieces = [_percent(first, encoded)]
     for number in range(1, len(numbered)):
         if number not in numbered:
             break
-        octets.append(_percent(*numbered[number]))
-    return _CONTROL.sub(" ", decode(b"".join(octets), charset))
+        pieces.append(_percent(*numbered[number]))
+    octets = b"".join(pieces)
+    if b"=?" in octets and octets.isascii():  # encoded words, cut into pieces by a program that knew both forms
+        return decode_text(octets.decode("ascii"))
+    return _CONTROL.sub(" ", decode(octets, charset))
 
 
 def _percent(value: str, encoded: bool) -> bytes:

@@ -201,6 +201,25 @@ def test_the_facts_of_a_part() -> None:
     assert (part.lines, part.octets) == (1, 6)
 
 
+@pytest.mark.parametrize(
+    ("raw", "encoding"),
+    [
+        ("", "7bit"),
+        ("8 bit", "8bit"),
+        ("8-BIT", "8bit"),
+        ("Quoted Printable", "quoted-printable"),
+        ('"base64"', "base64"),
+        ("base64; x=y", "base64"),
+        ("base64 (a; b) and so on", "base64"),
+        ("(c) binary", "binary"),
+        ("x-uuencode", "x-uuencode"),
+        ("(c)", "7bit"),
+    ],
+)
+def test_transfer_encodings_are_read_as_they_are_spelled(raw: str, encoding: str) -> None:
+    assert parse(crlf(f"Content-Transfer-Encoding: {raw}\n\nx\n")).encoding == encoding
+
+
 @given(
     st.lists(
         st.sampled_from(

@@ -164,6 +164,11 @@ STRUCTURES: dict[str, tuple[str, str, str]] = {
         '("application" "x" ("name" {2}\r\n\xc3\xbc) NIL NIL "7bit" 0 NIL NIL NIL NIL)',
         '("application" "x" ("name" {2}\r\n\xc3\xbc) NIL NIL "7bit" 0)',
     ),
+    "a disposition that is a file name alone": (
+        "Content-Disposition: filename=a.txt\nContent-Transfer-Encoding: 8 bit\n\n",
+        '("text" "plain" ("charset" "us-ascii") NIL NIL "8bit" 0 0 NIL ("attachment" ("filename" "a.txt")) NIL NIL)',
+        '("text" "plain" ("charset" "us-ascii") NIL NIL "8bit" 0 0)',
+    ),
     "a type that is none": (
         "Content-Type: text\nContent-Disposition: ;x=y\n\n",
         BARE,

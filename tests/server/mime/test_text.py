@@ -92,6 +92,12 @@ def test_previews(content: str, expected: str) -> None:
         ("Content-Type: message/rfc822", ["in"]),
         ("Content-Type: message/delivery-status", []),
         ("Content-Type: image/png\nContent-ID: <x>", [""]),
+        ("Content-Type: text/calendar; method=REQUEST", [""]),
+        ("Content-Type: text/csv", [""]),
+        ("Content-Type: text/html", []),
+        ("Content-Disposition: filename=a.txt", ["a.txt"]),
+        ("Content-Type: text/plain; charset=x (name=a.txt)", []),
+        ("Content-Type: message/external-body", []),
     ],
 )
 def test_attachments_are_what_a_person_calls_so(header: str, names: list[str]) -> None:
@@ -111,6 +117,31 @@ def test_an_image_that_the_html_shows_is_no_attachment() -> None:
         "--b\nContent-Type: image/png; name=x.png\nContent-ID: <x>\n\nx\n--b--\n"
     )
     assert attachments(content, parse(content)) == []
+
+
+@pytest.mark.parametrize(
+    ("beside", "others", "found"),
+    [
+        ("text/html", "Content-Type: text/calendar", ["text/calendar"]),
+        ("text/html", "Content-Type: application/pdf\nContent-ID: <x>", ["application/pdf"]),
+        ("text/html", "Content-Type: text/css\nContent-ID: <x>", []),
+        ("text/html", "Content-Type: image/png", ["image/png"]),
+        ("text/plain", "Content-Type: image/png\nContent-ID: <x>", ["image/png"]),  # nothing shows it
+    ],
+)
+def test_what_html_does_not_show_is_an_attachment(beside: str, others: str, found: list[str]) -> None:
+    content = crlf(
+        f"Content-Type: multipart/related; boundary=b\n\n--b\nContent-Type: {beside}\n\nx\n--b\n{others}\n\nx\n--b--\n"
+    )
+    assert [one.media_type for one in attachments(content, parse(content))] == found
+
+
+def test_an_invitation_is_an_attachment_of_the_text_it_is_another_form_of() -> None:
+    content = crlf(
+        "Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain\n\nx\n"
+        "--b\nContent-Type: text/html\n\nx\n--b\nContent-Type: text/calendar; method=REQUEST\n\nx\n--b--\n"
+    )
+    assert [(one.path, one.media_type) for one in scan(content).attachments] == [((3,), "text/calendar")]
 
 
 # Search ---------------------------------------------------------------------------------------------------------------

@@ -73,6 +73,22 @@ PARAMETERS = [
     ('x/y; name="=?utf-8?q?=C3=BC?="', {"name": "ü"}),
     ("x/y; name=\xc3\xbc", {"name": "ü"}),
     ("x/y; filename*=utf-8''%0D%0AX:%20y", {"filename": " X: y"}),
+    # Encoded words in pieces, whole or cut.
+    ('x/y; name*0="=?utf-8?q?r=C3=A9?="; name*1="=?utf-8?q?sum=C3=A9?="', {"name": "résumé"}),
+    ('x/y; name*0="=?utf-8?q?r=C3"; name*1="=A9?= x"', {"name": "ré x"}),
+    ("x/y; name*0*=utf-8''%3D%3Futf-8%3Fq%3F=C3=A9%3F%3D", {"name": "é"}),
+    ("x/y; name*=utf-8''%3D%3F%C3%A9", {"name": "=?é"}),
+    # Comments, wherever they stand, and semicolons in them.
+    ("x/y (a; b=c) ; d=e (f; g=h)", {"d": "e"}),
+    ('x/y; d="(e; f)"; g=h', {"d": "(e; f)", "g": "h"}),
+    ("x/y; name=a (1).txt; d=e (f)", {"name": "a (1).txt", "d": "e"}),
+    ('x/y; name= (c) a.txt; filename="a (1).txt"', {"name": "a.txt", "filename": "a (1).txt"}),
+    ("x/y (it's 5\" wide); d=e", {"d": "e"}),
+    ("x/y (never closed; d=e", {}),
+    # No type, and no semicolon behind one.
+    ("filename=a.txt", {"filename": "a.txt"}),
+    ('filename="a b.txt"; size=3', {"filename": "a b.txt", "size": "3"}),
+    ("text/plain charset=utf-8; a=b", {"charset": "utf-8", "a": "b"}),
     ("x/y", {}),
     (";", {}),
     ("x/y; =; ;; a; b=", {"b": ""}),

@@ -1,0 +1,45 @@
+"""Comments of structured fields (RFC 5322 3.2.2). *Pure.*"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["comment_end", "without_comments"]
+
+_STEP = re.compile(r"(?:[^()\\]|\\.)*+", re.DOTALL)
+_PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"|[^("]++|"', re.DOTALL)
+
+
+def comment_end(text: str, start: int) -> int:
+    """Behind the comment that begins at `start`, nested ones included; the end of the text when it is never closed."""
+    depth, at, end = 0, start, len(text)
+    while at < end:
+        if text[at] == "(":
+            depth += 1
+        elif text[at] == ")":
+            depth -= 1
+        at += 1
+        if depth == 0:
+            return at
+        step = _STEP.match(text, at)
+        at = step.end() if step else at
+        if at < end and text[at] == "\\":  # a backslash as the very last octet
+            return end
+    return end
+
+
+def without_comments(text: str) -> str:
+    """`text` with a space for each comment outside of quoted strings; one that never closes ends the text."""
+    if "(" not in text:
+        return text
+    out, at = [], 0
+    while at < len(text):
+        if text[at] == "(":
+            at = comment_end(text, at)
+            out.append(" ")
+            continue
+        piece = _PIECE.match(text, at)
+        assert piece is not None  # the alternatives take anything but a bracket
+        out.append(piece[0])
+        at = piece.end()
+    return "".join(out)
