@@ -43,6 +43,7 @@ MAX_AUTHORS = 100
 _LINE = re.compile(rb"([!-9;-~]+):(.*)", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\x80-\x9f]")
 _ENCODED_WORD = re.compile(r"=\?[^?\s]{1,70}\?[bBqQ]\?[^?\s]*\?=")
+_ENCODED_RUN = re.compile(rf"{_ENCODED_WORD.pattern}(?:[ \t]+{_ENCODED_WORD.pattern})*")
 _ATOM_CHARACTERS = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a0-\U0010ffff-"
 _ATOM = rf"[{_ATOM_CHARACTERS}]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -202,6 +203,10 @@ def _mailbox(field: str, text: str, at: int) -> tuple[str, list[str], int]:
 
 def _addresses_in(field: str, name: str, own: str) -> list[str]:
     """Rules 5 and 6, of the words before an address, or the comment behind it: addresses that they show, but `own`."""
+    if name.isascii() and "@" not in name and "=?" not in name:  # nearly all
+        if "<" in name or ">" in name:
+            _refuse(f"{field} has angle brackets in a name")
+        return []
     encoded_at = False
     shown: list[str] = []
     for word in _WORD.findall(name):
@@ -229,7 +234,7 @@ def _addresses_in(field: str, name: str, own: str) -> list[str]:
 def _runs(text: str) -> Iterator[str]:
     """Text cut before and behind runs of encoded words, which are decoded together (RFC 2047 6.2)."""
     at = 0
-    for run in re.finditer(rf"{_ENCODED_WORD.pattern}(?:[ \t]+{_ENCODED_WORD.pattern})*", text):
+    for run in _ENCODED_RUN.finditer(text):
         yield text[at : run.start()]
         yield run[0]
         at = run.end()
