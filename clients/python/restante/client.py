@@ -21,7 +21,7 @@ from restante.link import CoreLink
 from restante.session import UserSession
 from restante.submission_calls import SubmissionCalls
 from restante.target import Target
-from restante.unreachable import explained
+from restante.unreachable import ServerUnreachable, explained, trouble
 
 __all__ = ["Client"]
 
@@ -82,3 +82,8 @@ class Client(SubmissionCalls, ChangeCalls, AccountCalls):
             if error.status_code is not grpc.StatusCode.UNAVAILABLE:
                 raise
             raise await explained(link.target, error) from error
+        except errors.DeadlineExceeded as error:  # nobody answers at all: a firewall, or a server that hangs
+            cause = await trouble(link.target)
+            if not cause:
+                raise
+            raise ServerUnreachable(link.target.address, cause) from error

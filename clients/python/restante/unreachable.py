@@ -11,6 +11,7 @@ import grpc
 from restante import errors
 from restante.target import Target
 
+MISNAMED = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
 PROBE_SECONDS = 2.0  # for the connection and the TLS handshake, each
 
 
@@ -24,12 +25,12 @@ class ServerUnreachable(errors.UnknownReason):
 
 async def explained(target: Target, error: errors.UnknownReason) -> ServerUnreachable:
     """The error to raise instead of gRPC's. One connection is tried, to learn what fails."""
-    cause = await _trouble(target)
+    cause = await trouble(target)
     return ServerUnreachable(target.address, cause or " ".join(error.detail.split()))
 
 
-async def _trouble(target: Target) -> str:
-    """What fails on the way to a TLS connection; empty where nothing does now."""
+async def trouble(target: Target) -> str:
+    """What fails on the way to a TLS connection, by trying one; empty where nothing does now."""
     if target.address.startswith("unix:"):
         return await _socket_trouble(target.address.removeprefix("unix:"))
     host, _, port = target.address.removeprefix("dns:").lstrip("/").rpartition(":")
@@ -52,10 +53,13 @@ async def _trouble(target: Target) -> str:
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await writer.start_tls(context, server_hostname=target.server_name or host)
+        if writer.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+            return "the port speaks TLS, but not HTTP/2 as the API does; is it the port of the API?"
     except TimeoutError:
         return "the port answers, but not to TLS; is it the port of the API?"
     except ssl.SSLCertVerificationError as error:
-        return f"its certificate is not trusted ({error.verify_message.rstrip('.')}); which CA, which name?"
+        advice = "use a name that it has" if error.verify_code in MISNAMED else "name its CA (`mail login --ca FILE`)"
+        return f"its certificate is not trusted ({error.verify_message.rstrip('.')}); {advice}"
     except ssl.SSLError as error:
         return f"the port does not speak TLS as the API does ({error.reason or error}); is it the port of the API?"
     except OSError:

@@ -60,6 +60,27 @@ async def test_the_port_of_another_protocol_is_told_from_a_server_that_is_down()
     assert "is it the port of the API?" in error.cause
 
 
+async def test_the_tls_port_of_another_protocol_is_told_from_a_server_that_is_down(tmp_path: Path) -> None:
+    certificates.make(tmp_path, ["localhost"])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "tls/cert.pem", tmp_path / "tls/key.pem")
+    async with listening(context) as port:
+        error = await refused(Target(f"localhost:{port}", root_certificates=(tmp_path / "ca.pem").read_bytes()))
+    assert error.cause == "the port speaks TLS, but not HTTP/2 as the API does; is it the port of the API?"
+
+
+async def test_a_server_that_does_not_answer_is_waited_for_in_vain_for_so_long() -> None:
+    """Its queue of connections is full, as behind a firewall that drops what comes."""
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        error = await refused(f"127.0.0.1:{full.getsockname()[1]}")
+    assert error.cause == "no answer within 2 seconds; is a firewall between?"
+
+
 async def test_a_certificate_of_an_unknown_authority_is_told_from_a_wrong_name(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for directory, names in ((ours, ["localhost"]), (theirs, ["localhost"])):
@@ -73,7 +94,9 @@ async def test_a_certificate_of_an_unknown_authority_is_told_from_a_wrong_name(t
         trusted = (ours / "ca.pem").read_bytes()
         misnamed = await refused(Target(f"localhost:{port}", root_certificates=trusted, server_name="mx.example.test"))
     assert unknown.cause.startswith("its certificate is not trusted (") and "issuer" in unknown.cause
+    assert unknown.cause.endswith("name its CA (`mail login --ca FILE`)")
     assert misnamed.cause.startswith("its certificate is not trusted (") and "mx.example.test" in misnamed.cause
+    assert misnamed.cause.endswith("use a name that it has")
 
 
 async def test_a_socket_that_is_not_there_asks_for_the_core(tmp_path: Path) -> None:
