@@ -35,12 +35,12 @@ class Part:
 
     @property
     def is_attachment(self) -> bool:
-        """Something to save rather than to read in place."""
+        """Something to save rather than to read in place: all but plain and HTML text without a name."""
         if self.media_type.startswith("multipart/"):
             return False
         if self.disposition == "attachment" or self.file_name:
             return True
-        return not self.media_type.startswith("text/")
+        return self.media_type not in ("text/plain", "text/html")
 
     def walk(self) -> Iterator[Part]:
         """This part and all below, in order; parts of attached messages too."""

@@ -62,10 +62,20 @@ def decoded(encoding: str, pieces: Iterable[bytes]) -> bytes:
     return b"".join([*(decoder.feed(piece) for piece in pieces), decoder.finish()])
 
 
-def text(octets: bytes, charset: str) -> str:
-    """Text of octets in a charset; what cannot be read shows as U+FFFD. Line ends become LF."""
+def _read(octets: bytes, charset: str, errors: str) -> str | None:
+    """None where this charset is not known or cannot read them."""
     try:
-        found = octets.decode(charset or "us-ascii")
-    except (LookupError, UnicodeDecodeError):
-        found = octets.decode("utf-8", "replace")
+        return octets.decode(charset, errors)
+    except (LookupError, ValueError):  # some codecs raise plain ValueError
+        return None
+
+
+def text(octets: bytes, charset: str) -> str:
+    """Text of octets in a charset; what cannot be read shows as U+FFFD, alone. Line ends become LF.
+
+    Text of no charset, of one that is not known or of us-ascii is UTF-8, and so is what only UTF-8 reads whole."""
+    names = ["utf-8"] if not charset or charset.lower() in ("us-ascii", "ascii") else [charset, "utf-8"]
+    found = next((text for name in names if (text := _read(octets, name, "strict")) is not None), None)
+    if found is None:
+        found = _read(octets, names[0], "replace") or octets.decode("utf-8", "replace")
     return found.replace("\r\n", "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import quopri
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -164,6 +165,9 @@ def test_damage_is_passed_over(encoding: str, octets: bytes, expected: bytes) ->
         ("grüße".encode(), "", "grüße"),  # said to be us-ascii, is UTF-8
         (b"\xff", "utf-8", "\ufffd"),
         (b"x", "no-such-charset", "x"),
+        ("Привет".encode("cp1251") + b"\x98", "windows-1251", "Привет\ufffd"),  # only the bad octet is lost
+        ("打ち合わせ".encode("cp932") + b"\x8c", "shift_jis", "打ち合わせ\ufffd"),
+        ("Grüße".encode(), "iso-2022-jp", "Grüße"),
     ],
 )
 def test_text_can_always_be_shown(octets: bytes, charset: str, expected: str) -> None:
@@ -176,6 +180,38 @@ def test_html_is_shown_without_its_markup() -> None:
         '<br>a line</p><ul><li>one<li>two</ul><script>no()</script><a href="https://example.org/">here</a></body>'
     )
     assert html_text(page) == "Hello\n\ntwo words &\na line\n\n* one\n* two\nhere <https://example.org/>\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("1 < 2 and 3<4", "1 < 2 and 3<4\n"),
+        ("a<!-- <p> -->b<!-->c</>d", "abcd\n"),
+        ("a<b title='x>y'>b</b>", "ab\n"),
+        ("<a href=http://example.org/?a&amp;b>x</a>", "x <http://example.org/?a&b>\n"),
+        ("<a href='#top'>x</a>", "x\n"),
+        ("a<script>never closed", "a\n"),
+        ("&#" + "1" * 5_000 + ";", "\ufffd" + "1" * 4_990 + ";\n"),
+        ("a<", "a<\n"),
+    ],
+)
+def test_odd_markup_is_shown_as_far_as_it_is_text(page: str, text: str) -> None:
+    assert html_text(page) == text
+
+
+@pytest.mark.parametrize(
+    "unit", ["<", "&", "<!--", "<a ", '<a "', "<div>", "</", "<!", "<?", "a<", "<a href=", "<style", "&#"]
+)
+def test_a_page_takes_linear_time(unit: str) -> None:
+    start = time.process_time()
+    html_text(unit * (2_000_000 // len(unit)))
+    assert time.process_time() - start < 3  # some 0.01 to 0.6
+
+
+def test_an_invitation_is_an_attachment() -> None:
+    calendar = b'("text" "calendar" ("method" "REQUEST") NIL NIL "7bit" 9 1 NIL NIL NIL NIL)'
+    tree = parse_structure(b"(" + PLAIN + calendar + b' "alternative" NIL NIL NIL NIL)')
+    assert [part.media_type for part in tree.attachments()] == ["text/calendar"]
 
 
 def test_columns_that_were_not_asked_for_are_left_at_their_defaults() -> None:
