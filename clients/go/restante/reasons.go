@@ -77,8 +77,8 @@ const (
 	ReasonCursorInvalid Reason = "CURSOR_INVALID"
 	// ReasonAccountLimitReached:
 	// RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
-	// `resource` is `uploads` or `upload_octets`. Finish or end some, or try again after the retry delay. Caused by
-	// clients.
+	// `resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
+	// some, or try again after the retry delay. Caused by clients.
 	ReasonAccountLimitReached Reason = "ACCOUNT_LIMIT_REACHED"
 	// ReasonMailboxNotFound:
 	// NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may know of. Caused by clients.

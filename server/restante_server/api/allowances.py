@@ -6,15 +6,19 @@ for many and have no bound here: what a gateway does for a session counts for th
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
 from restante.config import Limits
 from restante.errors import AccountLimitReached, RestanteError, TooManyOperations
+from restante_server.api.caller import NOBODY
 from restante_server.db.turns import Party
 
 RETRY_SECONDS: Final = {"operations": 0.1, "streams": 5.0, "subscriptions": 5.0, "queued_octets": 1.0}
 LONG_SECONDS: Final = 60.0
+ADDRESS_SHARE: Final = 16  # many people may come from one address: so many times what one account may have
 
 
 class Resource(Enum):
@@ -51,17 +55,29 @@ class Allowances:
 
     def may_take(self, party: Party, resource: Resource, amount: int = 1) -> bool:
         """Whether `take` would not refuse."""
-        return party.many or self._held[resource].get(party, 0) + amount <= self.limits[resource]
+        return party.many or self._held[resource].get(party, 0) + amount <= self._limit(party, resource)
 
     def take(self, party: Party, resource: Resource, amount: int = 1) -> None:
         """Raises TooManyOperations or AccountLimitReached, having taken nothing."""
         if party.many:
             return
-        held, limit = self._held[resource], self.limits[resource]
+        held, limit = self._held[resource], self._limit(party, resource)
         total = held.get(party, 0) + amount
         if total > limit:
             raise _refusal(resource, limit)
         held[party] = total
+
+    def _limit(self, party: Party, resource: Resource) -> int:
+        return self.limits[resource] * (ADDRESS_SHARE if party.name.startswith(NOBODY) else 1)
+
+    @contextlib.contextmanager
+    def holding(self, party: Party, resource: Resource) -> Iterator[None]:
+        """One of something, for the length of the block. Raises as `take`."""
+        self.take(party, resource)
+        try:
+            yield
+        finally:
+            self.give_back(party, resource)
 
     def give_back(self, party: Party, resource: Resource, amount: int = 1) -> None:
         """What was taken is free again."""

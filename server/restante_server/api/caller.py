@@ -20,6 +20,7 @@ Response = TypeVar("Response", bound=Message)
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_TIMEOUT_SECONDS = 600.0
+NOBODY = "nobody:"  # begins the name of the party of those who have not logged on; their address follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Caller:
             return Party(f"account:{self.account_id}")
         if self.identity:
             return Party(f"gateway:{self.identity}", many=True)
-        return Party(f"nobody:{self.client_address}")
+        return Party(NOBODY + self.client_address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,11 @@ from restante.errors import (
     to_status,
 )
 from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, OperationResult
+from restante_server.api.allowances import Resource
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
 from restante_server.api.dispatch import Dispatcher, translate
 from restante_server.api.registry import UNARY, Handler
+from restante_server.db.turns import Party
 
 MAX_BATCH_OPERATIONS = 256
 MAX_BATCH_OCTETS = 1 << 20  # of the operations of one request, without the framing around each
@@ -87,6 +89,7 @@ class _Flight:
     followed_mailbox_id: int
     followed_folder_id: int
     followed_change_number: int = 0
+    party: Party | None = None  # whose allowance holds it, from its beginning until the client takes the answer
     task: asyncio.Task[OperationResult] | None = None
     cancelled: bool = False
 
@@ -119,7 +122,8 @@ class Execution:
         self._sessions: dict[bytes, _Session] = {}
         self._flights: dict[int, _Flight] = {}
         self._in_flight = 0
-        self._results: deque[tuple[OperationResult, int]] = deque()  # with their octets
+        self._results: deque[tuple[OperationResult, int, Party | None]] = deque()  # with octets, and who holds it
+        self._abandoned = False
         self._unread_octets = 0  # of the results
         self._wake = asyncio.Event()  # there is something to answer
         self._room = asyncio.Event()  # there is room for another request
@@ -168,6 +172,10 @@ class Execution:
 
     def abandon(self) -> None:
         """The client is gone: give up what has not begun, and reads. Writes that have begun are finished."""
+        self._abandoned = True
+        for _, _, party in self._results:
+            self._let_go(party)
+        self._results.clear()
         for flight in list(self._flights.values()):
             self._cancel(flight.operation_id)
 
@@ -176,8 +184,9 @@ class Execution:
         self._announce_draining = False
         octets = 0
         while self._results and octets < MAX_ANSWER_OCTETS - MAX_RESULT_OCTETS:
-            result, size = self._results.popleft()
+            result, size, party = self._results.popleft()
             octets += size
+            self._let_go(party)
             response.results.append(result)
         self._unread_octets -= octets
         self._make_room()
@@ -240,6 +249,8 @@ class Execution:
         if time.monotonic() >= flight.deadline:
             raise DeadlineExceeded
         caller = await self._identify(flight.token, flight.client_address)
+        self._dispatcher.core.allowances.take(caller.party, Resource.OPERATIONS)
+        flight.party = caller.party
         if not flight.followed_folder_id:
             response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
         else:
@@ -257,11 +268,12 @@ class Execution:
 
     def _done(self, flight: _Flight, session: _Session, task: asyncio.Task[OperationResult]) -> None:
         if task.cancelled():
-            self._answer(flight.operation_id, to_status(Cancelled()))
+            self._answer(flight.operation_id, to_status(Cancelled()), party=flight.party)
         elif isinstance(error := task.exception(), Exception):
-            self._answer(flight.operation_id, to_status(translate(error, flight.field)), flight.followed_change_number)
+            status = to_status(translate(error, flight.field))
+            self._answer(flight.operation_id, status, flight.followed_change_number, flight.party)
         else:
-            self._put(task.result())
+            self._put(task.result(), flight.party)
         self._finish(flight, session)
 
     def _finish(self, flight: _Flight, session: _Session) -> None:
@@ -293,13 +305,27 @@ class Execution:
         if flight.task is not None and UNARY[flight.field].only_reads:
             flight.task.cancel()  # a write that has begun is left to finish: its outcome matters
 
-    def _answer(self, operation_id: int, status: status_pb2.Status, followed_change_number: int = 0) -> None:
+    def _answer(
+        self,
+        operation_id: int,
+        status: status_pb2.Status,
+        followed_change_number: int = 0,
+        party: Party | None = None,
+    ) -> None:
         self._put(
-            OperationResult(operation_id=operation_id, status=status, followed_change_number=followed_change_number)
+            OperationResult(operation_id=operation_id, status=status, followed_change_number=followed_change_number),
+            party,
         )
 
-    def _put(self, result: OperationResult) -> None:
+    def _put(self, result: OperationResult, party: Party | None) -> None:
+        if self._abandoned:  # nobody takes it: it is forgotten with the stream
+            self._let_go(party)
+            party = None
         octets = result.ByteSize()
-        self._results.append((result, octets))
+        self._results.append((result, octets, party))
         self._unread_octets += octets
         self._wake.set()
+
+    def _let_go(self, party: Party | None) -> None:
+        if party is not None:
+            self._dispatcher.core.allowances.give_back(party, Resource.OPERATIONS)

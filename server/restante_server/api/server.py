@@ -32,6 +32,7 @@ from restante.v1 import (
     transport_pb2,
 )
 from restante_server.api import reflect
+from restante_server.api.allowances import Resource
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
 from restante_server.api.dispatch import Dispatcher, translate
 from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution, is_oversize, parse, too_large
@@ -158,7 +159,8 @@ class ApiServer:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
                 caller = await self._caller(context, listener)
-                return await self._dispatcher.run(handler, caller, request, deadline(context))
+                with self._dispatcher.core.allowances.holding(caller.party, Resource.OPERATIONS):
+                    return await self._dispatcher.run(handler, caller, request, deadline(context))
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await _abort(context, translate(error, handler.method.path))
 
@@ -191,8 +193,10 @@ class ApiServer:
 
     def _execute(self, listener: Listener) -> Callable[..., Any]:
         async def serve(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            allowances, stream = self._dispatcher.core.allowances, Caller()
             try:
                 stream = await self._caller(context, listener)
+                allowances.take(stream.party, Resource.STREAMS)
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await _abort(context, translate(error, "Execute"))
             execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
@@ -209,6 +213,7 @@ class ApiServer:
                         context, translate(problem, "Execute") if isinstance(problem, Exception) else InvalidArgument()
                     )
             finally:
+                allowances.give_back(stream.party, Resource.STREAMS)
                 age.cancel()
                 feeding.cancel()
                 execution.abandon()
@@ -266,6 +271,7 @@ class _Stream:
             self._caller = await self._server._caller(self._context, self._listener)
             turns.party.set(self._caller.party)
             self._streaming.rule(self._caller)
+            self._server._dispatcher.core.allowances.take(self._caller.party, Resource.STREAMS)
         except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
             known = translate(error, self._path)
             self._server._observer.finished(self._path, self._caller, known.reason, self._began)
@@ -298,6 +304,7 @@ class _Stream:
 
     async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._release()
+        self._server._dispatcher.core.allowances.give_back(self._caller.party, Resource.STREAMS)
         task, self._task = self._task, None
         if isinstance(error, asyncio.CancelledError) and self._over is not None and task is not None:
             task.uncancel()

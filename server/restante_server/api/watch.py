@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from restante.errors import (
     InvalidArgument,
@@ -32,11 +33,13 @@ from restante.v1.sync_pb2 import (
     WatchResponse,
 )
 from restante_server.api import access, convert
+from restante_server.api.allowances import Resource
 from restante_server.api.caller import Call, Caller
 from restante_server.api.dispatch import translate
 from restante_server.api.notify import NO_DELTAS, Deltas, Watched
 from restante_server.api.registry import stream
 from restante_server.db import turns
+from restante_server.db.turns import Party
 from restante_server.store import changes, folders, mailboxes
 from restante_server.store.changes import FolderDelta
 
@@ -44,6 +47,7 @@ QUIET_SECONDS = 0.05  # what the answer to its maker tells already is told to ot
 MAX_QUEUED = 4_096  # notices of one stream that the client has not taken
 MAX_QUEUED_OCTETS = 16 << 20  # of these notices
 MAX_SUBSCRIPTIONS = 1_000  # of one user's stream
+GOES_ON = ("folder", "mailbox", "subscribed")  # notices after which a subscription goes on
 MAX_GATEWAY_SUBSCRIPTIONS = 100_000  # of a gateway's stream, which carries many users
 
 
@@ -66,13 +70,21 @@ class _Subscription:
     release: Callable[[], None] = _nothing  # what guards its session
 
 
+class _Queued(NamedTuple):
+    """A notice that the client has not taken."""
+
+    notice: WatchResponse
+    octets: int
+    party: Party | None  # whose allowance holds the octets; None: it is of the stream, or the last of a subscription
+
+
 class Watcher:
     """One Watch stream."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._subscriptions: dict[int, _Subscription] = {}
-        self._queue: deque[WatchResponse] = deque()
+        self._queue: deque[_Queued] = deque()
         self._queued_octets = 0
         self._most = MAX_GATEWAY_SUBSCRIPTIONS if call.caller.identity else MAX_SUBSCRIPTIONS
         self._wake = asyncio.Event()
@@ -105,9 +117,9 @@ class Watcher:
             access.MAIL_SESSION(caller)
             if wanted.subscription_id < 1:
                 raise InvalidArgument(field="subscription_id", problem="at least 1")
+            mailbox_id = access.mailbox_id(caller, wanted.mailbox_id)
             if len(self._subscriptions) >= self._most and wanted.subscription_id not in self._subscriptions:
                 raise LimitExceeded(limit=self._most, value=self._most + 1)
-            mailbox_id = access.mailbox_id(caller, wanted.mailbox_id)
             if wanted.epoch not in (0, core.epoch):
                 reason = ResetReason.RESET_REASON_EPOCH_CHANGED
                 self._tell(WatchResponse(subscription_id=wanted.subscription_id, reset_reason=reason))
@@ -116,12 +128,13 @@ class Watcher:
                 await core.dispatcher.short_read(
                     partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id)
                 )
+            self._drop(wanted.subscription_id)
+            if self._ended:
+                return  # while this was looked into
+            core.allowances.take(caller.party, Resource.SUBSCRIPTIONS)
         except RestanteError as error:
             self._tell(WatchResponse(subscription_id=wanted.subscription_id, rejected=to_status(error)))
             return
-        self._drop(wanted.subscription_id)
-        if self._ended:
-            return  # while this was looked into
         subscription = _Subscription(
             wanted.subscription_id, caller, mailbox_id, wanted.folder_id, wanted.since_change_number
         )
@@ -136,9 +149,9 @@ class Watcher:
         try:
             while not self._ended:
                 while self._queue:
-                    notice = self._queue.popleft()
-                    self._queued_octets -= notice.ByteSize()
-                    yield notice
+                    queued = self._queue.popleft()
+                    self._let_go(queued)
+                    yield queued.notice
                 if self._problem is not None:
                     raise self._problem
                 self._wake.clear()
@@ -158,6 +171,7 @@ class Watcher:
             self._stop_endings()
         for subscription_id in list(self._subscriptions):
             self._drop(subscription_id)
+        self._replace([])
 
     def _drop(self, subscription_id: int) -> None:
         subscription = self._subscriptions.pop(subscription_id, None)
@@ -166,6 +180,7 @@ class Watcher:
         if subscription.watched is not None:
             self._call.core.notifier.forget(subscription.watched)
         subscription.release()
+        self._call.core.allowances.give_back(subscription.caller.party, Resource.SUBSCRIPTIONS)
 
     def _hint(
         self,
@@ -290,8 +305,8 @@ class Watcher:
 
     def _end(self, problem: RestanteError, *last: WatchResponse) -> None:
         """End the stream. What waits to be taken stays untold, but for `last`."""
-        self._problem, self._queue = problem, deque(last)
-        self._queued_octets = sum(notice.ByteSize() for notice in last)
+        self._problem = problem
+        self._replace([_Queued(notice, notice.ByteSize(), None) for notice in last])
         self._wake.set()
 
     def _tell(self, notice: WatchResponse) -> None:
@@ -299,32 +314,62 @@ class Watcher:
             return
         octets = notice.ByteSize()
         if len(self._queue) >= MAX_QUEUED or self._queued_octets + octets > MAX_QUEUED_OCTETS:
-            self._overflow()
-            if notice.subscription_id and notice.WhichOneof("notice") in ("folder", "mailbox", "subscribed"):
-                return  # it was of a subscription that has just been reset
-        self._queue.append(notice)
+            self._overflow(None)
+        subscription = self._subscriptions.get(notice.subscription_id)
+        party = subscription.caller.party if subscription is not None else None
+        if party is not None and not self._call.core.allowances.may_take(party, Resource.QUEUED_OCTETS, octets):
+            self._overflow(party)
+        if notice.subscription_id not in self._subscriptions and notice.WhichOneof("notice") in GOES_ON:
+            return  # it was of a subscription that has just been reset
+        if party is not None:
+            self._call.core.allowances.take(party, Resource.QUEUED_OCTETS, octets)
+        self._queue.append(_Queued(notice, octets, party))
         self._queued_octets += octets
         self._wake.set()
 
-    def _overflow(self) -> None:
-        """The client is too slow: every subscription starts again.
+    def _overflow(self, party: Party | None) -> None:
+        """A client is too slow: every subscription of this party starts again, with None every one of the stream.
 
         What is not of a subscription is kept, and the last word to one that has ended before.
         """
-        kept = [notice for notice in self._queue if not notice.subscription_id]
-        ended = {
-            notice.subscription_id: notice
-            for notice in self._queue
-            if notice.subscription_id and notice.WhichOneof("notice") in ("reset_reason", "rejected")
-        }
-        for subscription_id in list(self._subscriptions):
+        ended = [
+            subscription_id
+            for subscription_id, subscription in self._subscriptions.items()
+            if party is None or subscription.caller.party == party
+        ]
+        kept = [queued for queued in self._queue if not self._is_lost(queued, party)]
+        for subscription_id in ended:
             self._drop(subscription_id)
             reason = ResetReason.RESET_REASON_TOO_SLOW
-            ended[subscription_id] = WatchResponse(subscription_id=subscription_id, reset_reason=reason)
-        self._queue = deque([*kept, *ended.values()])
-        self._queued_octets = sum(notice.ByteSize() for notice in self._queue)
+            notice = WatchResponse(subscription_id=subscription_id, reset_reason=reason)
+            kept.append(_Queued(notice, notice.ByteSize(), None))
+        if party is None:  # what is left are last words: one for each subscription
+            last = {queued.notice.subscription_id: queued for queued in kept if queued.notice.subscription_id}
+            kept = [*(queued for queued in kept if not queued.notice.subscription_id), *last.values()]
+        self._replace(kept)
         if len(self._queue) > self._most + MAX_QUEUED:
             self._end(StoreBusy("The watcher does not read."))
+
+    def _is_lost(self, queued: _Queued, party: Party | None) -> bool:
+        if not queued.notice.subscription_id or queued.notice.WhichOneof("notice") not in GOES_ON:
+            return False
+        return party is None or queued.party == party
+
+    def _let_go(self, queued: _Queued) -> None:
+        self._queued_octets -= queued.octets
+        if queued.party is not None:
+            self._call.core.allowances.give_back(queued.party, Resource.QUEUED_OCTETS, queued.octets)
+
+    def _replace(self, queue: list[_Queued]) -> None:
+        """The queue is this from now on; of what was in it only what is in this is held further."""
+        kept = set(map(id, queue))
+        for queued in self._queue:
+            if id(queued) not in kept:
+                self._let_go(queued)
+        known = set(map(id, self._queue))
+        self._queued_octets += sum(queued.octets for queued in queue if id(queued) not in known)
+        self._queue = deque(queue)
+        self._wake.set()
 
 
 WATCHERS = access.identities("imap", "pop3", "smtp", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))

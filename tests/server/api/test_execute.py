@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
+from restante.config import Limits
 from restante.errors import FolderNotFound, InvalidArgument, from_status
 from restante.v1 import methods
 from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult
@@ -17,6 +19,7 @@ from restante.v1.folder_pb2 import GetFolderRequest, ReadFolderChangesResponse
 from restante.v1.types_pb2 import FolderChanges
 from restante_server.api import execute
 from restante_server.api.access import anyone
+from restante_server.api.allowances import Allowances
 from restante_server.api.caller import Caller
 from restante_server.api.execute import (
     MAX_BATCH_OCTETS,
@@ -40,6 +43,7 @@ class FakeDispatcher:
         self.work: dict[int, Work] = {}
         self.running = 0
         self.most_running = 0
+        self.core = SimpleNamespace(allowances=Allowances(Limits(account_operations=100_000)))
 
     async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float) -> Any:
         self.began.append(request.folder_id)

@@ -352,11 +352,11 @@ async def test_the_last_word_to_a_subscription_outlives_the_reset_of_the_others(
     lagging = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
     await lagging.subscribe(Subscription(subscription_id=1, folder_id=999))  # there is none
     await lagging.subscribe(Subscription(subscription_id=2))
-    await lagging.subscribe(Subscription(subscription_id=3))
+    await lagging.subscribe(Subscription(subscription_id=3, folder_id=INBOX))
     async with asyncio.timeout(30):
         while lagging._subscriptions:
             await append(core, token)
-    told = list(lagging._queue)
+    told = [queued.notice for queued in lagging._queue]
     assert [reason(notice) for notice in told if notice.subscription_id == 1] == ["FOLDER_NOT_FOUND"]
     for one in (2, 3):  # nothing after the reset, though both were to be told of the same commit
         assert [notice.reset_reason for notice in told if notice.subscription_id == one] == [RESET_REASON_TOO_SLOW]
@@ -384,7 +384,7 @@ async def test_octets_are_bounded_as_well_as_notices(core: Served, monkeypatch: 
     await lagging.subscribe(Subscription(subscription_id=1, folder_id=INBOX))
     for _ in range(100):
         lagging._tell(WatchResponse(subscription_id=1, rejected=Status(message="x" * 1_000)))
-        assert lagging._queued_octets == sum(notice.ByteSize() for notice in lagging._queue) <= 11_100
+        assert lagging._queued_octets == sum(queued.octets for queued in lagging._queue) <= 11_100
     lagging.close()
 
 
@@ -393,8 +393,8 @@ async def test_subscriptions_are_bounded(core: Served, monkeypatch: pytest.Monke
     token = await token_of(core)
     watcher = Watcher(core, token=token)
     for number in (1, 2, 3, 3):  # the last takes the place of the one before
-        assert (await watcher.subscribe(number)).HasField("subscribed")
-    assert reason(await watcher.subscribe(4)) == "LIMIT_EXCEEDED"
+        assert (await watcher.subscribe(number, folder_id=number)).HasField("subscribed")
+    assert reason(await watcher.subscribe(4, folder_id=4)) == "LIMIT_EXCEEDED"
     many = WatchMailboxesRequest(subscriptions=[Subscription(subscription_id=n) for n in range(1, 5)])
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await core.stub("SyncService/WatchMailboxes")(many, metadata=token_metadata(token)).read()

@@ -42,6 +42,12 @@ type SyncServiceClient interface {
 	// Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
 	// rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
 	// subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
+	//
+	// One stream holds 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's more). An account holds 2,000 over all its
+	// streams, gateways' included, those to the same mailbox or folder each counted, and is rejected with
+	// ACCOUNT_LIMIT_REACHED {resource: subscriptions}. Notices that clients have not taken may be 16 MiB for an account: beyond, its
+	// subscriptions on the stream that lags get RESET_REASON_TOO_SLOW, and those of others on the same stream go on. Both
+	// bounds hold unless the server is set otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
 	// Watch for clients that cannot stream requests: the subscriptions are fixed.
 	WatchMailboxes(ctx context.Context, in *WatchMailboxesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchMailboxesResponse], error)
@@ -122,6 +128,12 @@ type SyncServiceServer interface {
 	// Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
 	// rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
 	// subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
+	//
+	// One stream holds 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's more). An account holds 2,000 over all its
+	// streams, gateways' included, those to the same mailbox or folder each counted, and is rejected with
+	// ACCOUNT_LIMIT_REACHED {resource: subscriptions}. Notices that clients have not taken may be 16 MiB for an account: beyond, its
+	// subscriptions on the stream that lags get RESET_REASON_TOO_SLOW, and those of others on the same stream go on. Both
+	// bounds hold unless the server is set otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
 	// Watch for clients that cannot stream requests: the subscriptions are fixed.
 	WatchMailboxes(*WatchMailboxesRequest, grpc.ServerStreamingServer[WatchMailboxesResponse]) error

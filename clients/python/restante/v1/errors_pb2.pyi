@@ -80,8 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients."""
     ERROR_REASON_ACCOUNT_LIMIT_REACHED: _ErrorReason.ValueType  # 31
     """RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
-    `resource` is `uploads` or `upload_octets`. Finish or end some, or try again after the retry delay. Caused by
-    clients.
+    `resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
+    some, or try again after the retry delay. Caused by clients.
     """
     ERROR_REASON_MAILBOX_NOT_FOUND: _ErrorReason.ValueType  # 40
     """NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may know of. Caused by clients."""
@@ -250,8 +250,8 @@ ERROR_REASON_CURSOR_INVALID: ErrorReason.ValueType  # 30
 """INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients."""
 ERROR_REASON_ACCOUNT_LIMIT_REACHED: ErrorReason.ValueType  # 31
 """RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
-`resource` is `uploads` or `upload_octets`. Finish or end some, or try again after the retry delay. Caused by
-clients.
+`resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
+some, or try again after the retry delay. Caused by clients.
 """
 ERROR_REASON_MAILBOX_NOT_FOUND: ErrorReason.ValueType  # 40
 """NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may know of. Caused by clients."""

@@ -191,8 +191,8 @@ export enum ErrorReason {
 
   /**
    * RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
-   * `resource` is `uploads` or `upload_octets`. Finish or end some, or try again after the retry delay. Caused by
-   * clients.
+   * `resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
+   * some, or try again after the retry delay. Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_ACCOUNT_LIMIT_REACHED = 31;
    */

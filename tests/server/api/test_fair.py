@@ -1,0 +1,307 @@
+"""One account against all others: what it may have at once is bounded over all its streams and sessions together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from restante import errors
+from restante.config import Limits
+from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult
+from restante.v1.folder_pb2 import GetFolderRequest, ListFoldersRequest
+from restante.v1.session_pb2 import Scope
+from restante.v1.sync_pb2 import (
+    RESET_REASON_TOO_SLOW,
+    MailboxChanged,
+    Subscription,
+    SyncMailboxRequest,
+    WatchMailboxesRequest,
+    WatchResponse,
+)
+from restante_server.api import watch
+from restante_server.api.allowances import ADDRESS_SHARE, Allowances, Resource
+from restante_server.api.caller import Caller
+from restante_server.api.execute import Execution
+from restante_server.db.turns import CORE, Party
+from tests.server.api.served import Served, served, token_metadata
+
+ALICE, BOB = Party("account:1"), Party("account:2")
+
+
+@pytest.fixture
+async def core(tmp_path: Path) -> AsyncIterator[Served]:
+    bounds = {"LIMITS__ACCOUNT_STREAMS": "3", "LIMITS__ACCOUNT_SUBSCRIPTIONS": "4"}
+    async with served(tmp_path, **bounds) as made:
+        yield made
+        async with asyncio.timeout(10):
+            while made.core.allowances.parties:
+                await asyncio.sleep(0.01)
+
+
+# --- The count ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_taken_is_bounded_for_each_party_and_nothing_is_left_of_what_is_given_back() -> None:
+    allowances = Allowances(Limits(account_streams=2))
+    allowances.take(ALICE, Resource.STREAMS)
+    allowances.take(ALICE, Resource.STREAMS)
+    with pytest.raises(errors.AccountLimitReached) as refused:
+        allowances.take(ALICE, Resource.STREAMS)
+    assert refused.value.metadata == {"resource": "streams", "limit": "2"}
+    assert refused.value.retry_seconds
+    allowances.take(BOB, Resource.STREAMS)
+    for _ in range(1_000):
+        allowances.take(CORE, Resource.STREAMS)  # acts for many
+    somewhere = Caller(client_address="192.0.2.1").party
+    for _ in range(2 * ADDRESS_SHARE):
+        allowances.take(somewhere, Resource.STREAMS)
+    with pytest.raises(errors.AccountLimitReached):
+        allowances.take(somewhere, Resource.STREAMS)
+    assert allowances.parties == 3
+    allowances.give_back(somewhere, Resource.STREAMS, 2 * ADDRESS_SHARE)
+    allowances.give_back(ALICE, Resource.STREAMS, 2)
+    allowances.give_back(BOB, Resource.STREAMS)
+    assert allowances.parties == 0
+
+
+def test_work_counts_for_the_account_of_its_session_however_it_comes() -> None:
+    session = Caller(account_id=7, session_id=1)
+    assert replace(session, identity="imap", session_id=2).party == session.party == Party("account:7")
+    assert Caller(identity="smtp").party == Party("gateway:smtp", many=True)
+    assert Caller(client_address="192.0.2.1").party != Caller(client_address="192.0.2.2").party
+
+
+# --- Operations -----------------------------------------------------------------------------------------------------
+
+
+class Dispatcher:
+    """Every operation waits until the test lets all go on."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.core = SimpleNamespace(allowances=Allowances(limits))
+        self.go_on = asyncio.Event()
+        self.running = 0
+
+    async def run(self, handler: Any, caller: Caller, request: Any, deadline: float) -> Any:
+        self.running += 1
+        try:
+            await self.go_on.wait()
+        finally:
+            self.running -= 1
+        return handler.method.response()
+
+
+class Stream:
+    """One Execute stream; the session token is the number of the account."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.execution = Execution(dispatcher, self._identify)  # type: ignore[arg-type]
+        self._requests: asyncio.Queue[ExecuteRequest] = asyncio.Queue()
+        self._feeding = asyncio.create_task(self.execution.feed(self._take()))
+        self.answers = self.execution.answers()
+
+    async def _identify(self, token: bytes, address: str) -> Caller:
+        return Caller(account_id=int(token))
+
+    async def _take(self) -> AsyncIterator[ExecuteRequest]:
+        while True:
+            yield await self._requests.get()
+
+    async def send(self, account: int, count: int) -> None:
+        operations = [
+            Operation(
+                operation_id=1_000 * account + number,
+                session_token=b"%d" % account,
+                independent=True,
+                get_folder=GetFolderRequest(),
+            )
+            for number in range(count)
+        ]
+        self._requests.put_nowait(ExecuteRequest(operations=operations))
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def answered(self) -> list[OperationResult]:
+        return list((await anext(self.answers)).results)
+
+    async def end(self) -> None:
+        self._feeding.cancel()
+        self.execution.abandon()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+async def test_operations_of_an_account_are_bounded_over_all_its_streams_until_it_takes_the_answers() -> None:
+    dispatcher = Dispatcher(Limits(account_operations=5))
+    allowances: Allowances = dispatcher.core.allowances
+    one, other = Stream(dispatcher), Stream(dispatcher)
+    await one.send(1, 3)
+    await other.send(1, 4)
+    await other.send(2, 1)
+    assert dispatcher.running == 6
+    refused = await other.answered()
+    assert [errors.from_status(result.status).reason for result in refused] == ["TOO_MANY_OPERATIONS"] * 2
+    assert errors.from_status(refused[0].status).retry_seconds
+    dispatcher.go_on.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert dispatcher.running == 0
+    assert allowances.held(ALICE, Resource.OPERATIONS) == 5  # done, and nobody has taken the answers
+    await one.send(1, 1)
+    assert any(result.HasField("status") for result in await one.answered())
+    assert allowances.held(ALICE, Resource.OPERATIONS) == 2
+    await other.answered()
+    await one.send(1, 5)
+    assert not any(result.HasField("status") for result in await one.answered())
+    for stream in (one, other):
+        await stream.end()
+    assert allowances.parties == 0
+
+
+async def test_a_client_that_goes_away_leaves_nothing_counted() -> None:
+    dispatcher = Dispatcher(Limits(account_operations=5))
+    stream = Stream(dispatcher)
+    await stream.send(1, 5)
+    assert dispatcher.core.allowances.held(ALICE, Resource.OPERATIONS) == 5
+    await stream.end()
+    assert dispatcher.core.allowances.parties == 0
+    done = Stream(dispatcher)
+    dispatcher.go_on.set()
+    await done.send(1, 5)
+    await done.end()  # with its answers not taken
+    assert dispatcher.core.allowances.parties == 0
+
+
+async def test_unary_calls_count_too(core: Served) -> None:
+    alice, bob = await core.session("alice"), await core.session("bob")
+    allowances: Allowances = core.core.allowances
+    party = Party(f"account:{alice.account_id}")
+    allowances.take(party, Resource.OPERATIONS, allowances.limits[Resource.OPERATIONS])
+    with pytest.raises(errors.TooManyOperations):
+        await core.call("FolderService/ListFolders", ListFoldersRequest(), token=alice.session_token)
+    await core.call("FolderService/ListFolders", ListFoldersRequest(), token=bob.session_token)
+    allowances.give_back(party, Resource.OPERATIONS, allowances.limits[Resource.OPERATIONS])
+    await core.call("FolderService/ListFolders", ListFoldersRequest(), token=alice.session_token)
+
+
+# --- Streams --------------------------------------------------------------------------------------------------------
+
+
+async def follow(core: Served, token: bytes) -> Any:
+    """A follower that has begun. Raises why not."""
+    call = core.stub("SyncService/SyncMailbox", core.channel())(
+        SyncMailboxRequest(follow=True), metadata=token_metadata(token)
+    )
+    try:
+        await call.read()
+    except grpc.aio.AioRpcError as error:
+        raise errors.from_rpc_error(error) from None
+    return call
+
+
+async def test_streams_of_an_account_are_bounded_over_all_its_sessions_and_kinds(core: Served) -> None:
+    sessions = [await core.session("alice") for _ in range(2)]
+    first = await follow(core, sessions[0].session_token)
+    await follow(core, sessions[1].session_token)
+    watching = core.stub("SyncService/WatchMailboxes", core.channel())(
+        WatchMailboxesRequest(subscriptions=[Subscription(subscription_id=1)]),
+        metadata=token_metadata(sessions[0].session_token),
+    )
+    await watching.read()
+    with pytest.raises(errors.AccountLimitReached) as refused:
+        await follow(core, sessions[1].session_token)
+    assert refused.value.metadata == {"resource": "streams", "limit": "3"}
+    await follow(core, (await core.session("bob")).session_token)
+    first.cancel()
+    async with asyncio.timeout(10):
+        while core.core.allowances.held(Party(f"account:{sessions[0].account_id}"), Resource.STREAMS) > 2:
+            await asyncio.sleep(0.01)
+    await follow(core, sessions[1].session_token)
+    for channel in core._channels:  # with all that is open
+        await channel.close()
+
+
+# --- Watch ----------------------------------------------------------------------------------------------------------
+
+
+async def watcher_of(core: Served, token: bytes = b"", identity: str = "") -> watch.Watcher:
+    """A Watch stream whose client takes nothing until the test does."""
+    caller = Caller(identity=identity, encrypted=True)
+    if token:
+        caller = await core.core.authenticator.session(token, caller)
+    return watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+
+
+def told(watcher: watch.Watcher, kind: str) -> dict[int, WatchResponse]:
+    """{subscription: its latest notice of this kind that waits}"""
+    return {
+        queued.notice.subscription_id: queued.notice
+        for queued in watcher._queue
+        if queued.notice.WhichOneof("notice") == kind
+    }
+
+
+async def test_subscriptions_of_an_account_are_bounded_over_all_its_streams(core: Served) -> None:
+    alice = await core.session("alice", Scope.SCOPE_IMAP, identity="imap")
+    bob = await core.session("bob", Scope.SCOPE_IMAP, identity="imap")
+    gateways = [await watcher_of(core, identity="imap") for _ in range(2)]
+    for number, gateway in enumerate(gateways):
+        for folder_id in range(1, 4):
+            await gateway.subscribe(
+                Subscription(subscription_id=folder_id, folder_id=folder_id, session_token=alice.session_token)
+            )
+        refused = {n: errors.from_status(notice.rejected) for n, notice in told(gateway, "rejected").items()}
+        assert {n: (error.reason, error.metadata) for n, error in refused.items()} == (
+            {}
+            if number == 0
+            else {n: ("ACCOUNT_LIMIT_REACHED", {"resource": "subscriptions", "limit": "4"}) for n in (2, 3)}
+        )
+    await gateways[1].subscribe(Subscription(subscription_id=9, folder_id=1, session_token=bob.session_token))
+    assert 9 in told(gateways[1], "subscribed")
+    gateways[0].close()
+    await gateways[1].subscribe(Subscription(subscription_id=2, folder_id=2, session_token=alice.session_token))
+    assert 2 in told(gateways[1], "subscribed")
+    gateways[1].close()
+    assert core.core.allowances.held(Party(f"account:{alice.account_id}"), Resource.SUBSCRIPTIONS) == 0
+
+
+async def test_subscriptions_to_one_folder_are_counted_each(core: Served) -> None:
+    alice = await core.session("alice")
+    watcher = await watcher_of(core, alice.session_token)
+    for number in range(1, 7):
+        await watcher.subscribe(Subscription(subscription_id=number, folder_id=1))
+    assert set(told(watcher, "subscribed")) == {1, 2, 3, 4}
+    await watcher.subscribe(Subscription(subscription_id=4, folder_id=1))  # in the place of the one before
+    assert 4 not in told(watcher, "rejected")
+    watcher.close()
+
+
+async def test_who_does_not_read_is_reset_alone_and_holds_no_more_than_the_account_may(core: Served) -> None:
+    """Notices of one account on two streams count together; others on the same stream go on."""
+    allowances: Allowances = core.core.allowances
+    allowances.limits[Resource.QUEUED_OCTETS] = 5_000
+    alice = await core.session("alice", Scope.SCOPE_IMAP, identity="imap")
+    bob = await core.session("bob", Scope.SCOPE_IMAP, identity="imap")
+    party = Party(f"account:{alice.account_id}")
+    gateways = [await watcher_of(core, identity="imap") for _ in range(2)]
+    for gateway in gateways:
+        for number, session in enumerate((alice, bob), 1):
+            await gateway.subscribe(Subscription(subscription_id=number, session_token=session.session_token))
+    large = MailboxChanged(folder_ids=range(1, 400))
+    while not told(gateways[1], "reset_reason"):
+        for gateway in gateways:
+            gateway._tell(WatchResponse(subscription_id=1, mailbox=large))
+            assert allowances.held(party, Resource.QUEUED_OCTETS) <= 5_000
+    assert told(gateways[1], "reset_reason")[1].reset_reason == RESET_REASON_TOO_SLOW
+    for gateway in gateways:
+        assert 2 in gateway._subscriptions
+        assert 2 in told(gateway, "subscribed")
+        gateway.close()
+    assert allowances.held(party, Resource.QUEUED_OCTETS) == 0
