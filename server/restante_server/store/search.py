@@ -74,7 +74,7 @@ class Watch(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made of each candidate, and freezing costs more than the rest
 class Look:
     """A message that matches if a look into it says so."""
 
