@@ -29,10 +29,11 @@ _MOST_TARGETS: Final = 100  # names kept
 class CoreCalls:
     """The part of a session that speaks to the core."""
 
-    __slots__ = ("_link", "connection", "followed", "identity")
+    __slots__ = ("_link", "_over", "connection", "followed", "identity")
 
     def __init__(self, link: CoreLink, connection: Connection) -> None:
         self._link, self.connection = link, connection
+        self._over: str | None = None  # why the session must end, for the client
         self.identity: Identity | None = None  # whose session it is, after login
         self.followed: Followed | None = None  # the selected folder, as answers to the command under way tell of it
 
@@ -62,7 +63,9 @@ class CoreCalls:
     async def long_call(
         self, method: Method[Request, Response], request: Request, *, seconds: float, sign: bytes
     ) -> Response:
-        """One operation that may take its time, cancelled as soon as the client is gone. Raises ConnectionLost.
+        """One operation that may take its time, cancelled as soon as the client is gone or the session over.
+
+        Raises ConnectionLost, SessionRevoked.
 
         `sign` is a response that says that the call goes on. A client that sends no more may still listen; only what
         is written to it shows whether it does.
@@ -74,6 +77,8 @@ class CoreCalls:
             while not (await asyncio.wait([working], timeout=_GLANCE_SECONDS))[0]:
                 if connection.lost:
                     raise ConnectionLost
+                if self._over is not None:
+                    raise errors.SessionRevoked
                 probing = connection.ended and probes > 0
                 if probing or loop.time() >= sign_at:
                     connection.write(sign)

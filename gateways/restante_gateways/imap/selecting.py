@@ -39,7 +39,7 @@ class SessionOver(Interruption):
 class Selecting(CoreCalls):
     """The part of a session that has a folder selected."""
 
-    __slots__ = ("_folders", "_opened", "_over", "_pushing", "_pushing_task", "_view", "condstore", "state")
+    __slots__ = ("_folders", "_opened", "_pushing", "_pushing_task", "_view", "condstore", "state")
 
     def __init__(self, link: CoreLink, connection: Connection, folders: OpenFolders) -> None:
         super().__init__(link, connection)
@@ -50,7 +50,6 @@ class Selecting(CoreCalls):
         self._view: SessionView | None = None
         self._pushing = False
         self._pushing_task: asyncio.Task[None] | None = None
-        self._over: str | None = None  # why the session must end
 
     def write(self, octets: bytes) -> None:
         """Queue octets; small answers need no more."""

@@ -251,6 +251,19 @@ async def test_a_search_is_given_up_when_its_client_leaves(running: Running, how
         await searches.cancelled.wait()
 
 
+async def test_a_search_is_given_up_when_its_session_is_over(running: Running) -> None:
+    deliver(running, 2)
+    searches = SlowSearches(running)
+    client = await Client.open(running, "INBOX")
+    client.writer.write(b'a SEARCH TEXT "message"\r\n')
+    async with asyncio.timeout(5):
+        await searches.began.wait()
+    running.core.end_sessions(ALICE)
+    assert (await client.line()).startswith(b"a NO [EXPIRED]")
+    assert searches.cancelled.is_set()
+    assert (await client.line()).startswith(b"* BYE")
+
+
 async def test_a_client_that_only_sends_no_more_is_answered_however_long_its_search_takes(running: Running) -> None:
     deliver(running, 2)
     searches = SlowSearches(running)
