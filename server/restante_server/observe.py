@@ -79,13 +79,22 @@ class MailFigures(Figures):
             registry=registry,
         )
 
+        self._of_kind: dict[str, Histogram] = {}  # `labels()` costs more than the count
+        self._of_state: dict[State, Counter] = {}
+
     def taken(self, kind: str, seconds: float) -> None:
         """See Figures."""
-        self._taken.labels(kind).observe(seconds)
+        histogram = self._of_kind.get(kind)
+        if histogram is None:
+            histogram = self._of_kind[kind] = self._taken.labels(kind)
+        histogram.observe(seconds)
 
     def settled(self, state: State, recipients: int) -> None:
         """See Figures."""
-        self._recipients.labels(OUTCOMES.get(state, state.name.lower())).inc(recipients)
+        counter = self._of_state.get(state)
+        if counter is None:
+            counter = self._of_state[state] = self._recipients.labels(OUTCOMES.get(state, state.name.lower()))
+        counter.inc(recipients)
 
     def delivered(self, recipients: int, seconds: float) -> None:
         """See Figures."""

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import click
+import structlog
 
 from restante import config, errors
 from restante.cli import certificates, demo, directories, health, ports
@@ -20,6 +22,7 @@ from restante.cli.running import described
 from restante.cli.supervisor import EXTRA_SECONDS, Child, Supervisor
 from restante.options import read_config
 from restante.reload import Reload
+from restante_process import logs
 
 PORTS = {"mx": 25, "pop3": 110, "imap": 143, "submissions": 465, "submission": 587, "imaps": 993, "pop3s": 995}
 GATEWAYS = ("smtp", "imap", "pop3", "relay")
@@ -139,7 +142,7 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
     ended = _asked_to_end()
     file = str(settings.directory / "restante.toml")
     core_ready = partial(health.ready, settings.health.host, settings.health.core)
-    supervisor = Supervisor(lambda line: click.echo(line, err=True), settings.core.drain_seconds, core_ready)
+    supervisor = Supervisor(teller(settings.logging), settings.core.drain_seconds, core_ready)
     _on_hangup(settings, supervisor, ended)
     async with health.served(settings, supervisor):
         try:
@@ -158,6 +161,19 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
             click.echo("Ending: commands under way are finished first.", err=True)
         finally:
             await supervisor.stop()
+
+
+def teller(logging: config.Logging) -> Callable[[str], None]:
+    """How a line about the children is told: in the form of the children's own logs."""
+    if logging.format == "console":
+        return lambda line: click.echo(line, err=True)
+    logs.configure("up", form=logging.format, level=logging.level)
+    log = structlog.get_logger("up")
+
+    def tell(line: str) -> None:
+        log.warning(line)
+
+    return tell
 
 
 def _asked_to_end() -> asyncio.Event:

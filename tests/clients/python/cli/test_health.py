@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
+import pytest
+import structlog
 from prometheus_client import Counter, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from restante import config
 from restante.cli.health import merged
+from restante.cli.up import teller
+from restante_process import logs
 from restante_process.metrics import new_registry
+
+
+def test_lines_about_children_have_the_form_of_their_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        teller(config.Logging(format="json"))("imap ended with status 1")
+        line = json.loads(capsys.readouterr().err)
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for name in logs.OURS:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+    assert (line["process"], line["level"], line["event"]) == ("up", "warning", "imap ended with status 1")
+    teller(config.Logging(format="console"))("imap ended with status 1")
+    assert capsys.readouterr().err == "imap ended with status 1\n"
 
 
 def test_every_sample_names_its_process_and_every_family_stands_once() -> None:
