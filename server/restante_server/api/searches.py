@@ -14,9 +14,11 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 from restante.errors import DeadlineExceeded, TooManyOperations
+from restante_server.db.threads import on_thread
 
 R = TypeVar("R")
 
@@ -177,17 +179,10 @@ class Searches:
         When the caller is cancelled the work is stopped, and the turn lasts until its thread has let go.
         """
         turn = Turn(self._baton, deadline)
-        running = asyncio.get_running_loop().run_in_executor(self._threads, turn.run, work)
         try:
-            return await asyncio.shield(running)
+            return await on_thread(self._threads, partial(turn.run, work), stop=turn.stop)
         except Stopped:
             raise DeadlineExceeded from None
-        except asyncio.CancelledError:
-            turn.stop()
-            await asyncio.wait([running])
-            if not running.cancelled():
-                running.exception()  # it is of no interest to anyone
-            raise
 
     def _grant(self) -> None:
         """Give the free turns to the accounts that have waited longest for one."""
@@ -197,6 +192,10 @@ class Searches:
             if account_id in self._running:
                 continue
             queue = self._waiting.pop(account_id)
+            while queue and queue[0].cancelled():  # its task has not run since
+                queue.popleft()
+            if not queue:
+                continue
             queue.popleft().set_result(None)
             if queue:
                 self._waiting[account_id] = queue  # behind the others
@@ -209,7 +208,9 @@ class Searches:
         self._grant()
 
     def _withdraw(self, account_id: int, granted: asyncio.Future[None]) -> None:
-        queue = self._waiting[account_id]
+        queue = self._waiting.get(account_id)
+        if queue is None or granted not in queue:
+            return  # passed over already
         queue.remove(granted)
         if not queue:
             del self._waiting[account_id]

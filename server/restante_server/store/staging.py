@@ -6,7 +6,6 @@ by the operation that names it.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import mmap
 import os
@@ -26,6 +25,7 @@ from sqlalchemy import Connection
 from restante.errors import InvalidContent, MessageTooLarge, StoreFull
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call
+from restante_server.db.threads import on_thread
 from restante_server.mime import parts
 from restante_server.mime.canonical import Canonicaliser, NulFound, line_ends
 from restante_server.mime.facts import Facts, scan
@@ -129,12 +129,7 @@ class Contents:
 
     async def on_thread(self, work: Callable[[], R]) -> R:
         """Run it on a thread of ours; when cancelled, only once the thread has let go of its file."""
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            raise
+        return await on_thread(self._threads, work)
 
     def close(self) -> None:
         """Lets the threads go; what they have begun is finished."""

@@ -127,6 +127,24 @@ async def test_a_turn_that_is_given_up_goes_to_the_next(searches: Searches) -> N
     assert searches.running == 0
 
 
+async def test_a_turn_comes_free_in_the_moment_when_the_next_one_gives_up(searches: Searches) -> None:
+    async def wait(account_id: int) -> int:
+        async with searches.turn(account_id):
+            return account_id
+
+    async with searches.turn(1):
+        given_up, behind = (asyncio.create_task(wait(1)) for _ in range(2))
+        await asyncio.sleep(0)
+        given_up.cancel()  # its task has not heard of it when the turn is over
+    assert await behind == 1
+    async with searches.turn(1):
+        alone = asyncio.create_task(wait(1))
+        await asyncio.sleep(0)
+        alone.cancel()
+    assert sorted(await asyncio.gather(wait(1), wait(2))) == [1, 2]
+    assert given_up.cancelled() and alone.cancelled() and searches.running == 0
+
+
 async def test_the_searches_of_an_account_are_bounded(searches: Searches) -> None:
     with contextlib.ExitStack() as held:
         for _ in range(MOST_OF_ACCOUNT):
@@ -194,6 +212,30 @@ async def test_a_look_that_is_given_up_lets_go_of_its_thread(searches: Searches)
         await working
     assert time.monotonic() - began < 0.5 and searches.running == 0
     assert await searches.look(lambda _: threading.current_thread().name, FOREVER)
+
+
+@pytest.mark.parametrize("who", ["search", "staging"])
+async def test_a_thread_is_waited_for_however_often_its_caller_is_cancelled(
+    box: Box, searches: Searches, tmp_path: Path, who: str
+) -> None:
+    contents = Contents(box.database, ContentSettings(tmp_path, reserve_octets=0))
+    began, let_go = threading.Event(), threading.Event()
+
+    def work(*_: object) -> None:
+        began.set()
+        let_go.wait(10)
+
+    waiting = searches.look(work, FOREVER) if who == "search" else contents.on_thread(work)
+    caller = asyncio.create_task(waiting)
+    await until(began.is_set)
+    for _ in range(3):
+        caller.cancel()
+        await asyncio.sleep(0.01)
+    assert not caller.done()  # the thread has its file still
+    let_go.set()
+    await asyncio.wait([caller], timeout=5)
+    assert caller.cancelled()
+    contents.close()
 
 
 async def test_a_look_ends_at_its_deadline_though_the_loop_is_late(searches: Searches) -> None:
