@@ -107,10 +107,11 @@ class _Session:
 
 
 async def _if_told(number: asyncio.Future[int]) -> int:
-    """0 when the store could not tell: that is no failure of the operation that it came with."""
+    """0 when it could not be told: that is no failure of the operation that it came with. A fault of ours is logged."""
     try:
         return await number
-    except RestanteError:
+    except Exception as error:  # noqa: BLE001 - the operation may have been done, and its own answer counts
+        translate(error, "the number of a followed folder")
         return 0
 
 

@@ -85,8 +85,9 @@ class ChangeNumbers:
 
     def _remember(self, table: dict[Place, int], place: Place, number: int) -> int:
         """A table that was forgotten meanwhile is filled in vain."""
-        if not number:
+        number = max(number, table.get(place, 0))
+        if number:
+            table[place] = number
+        else:
             table.pop(place, None)
-            return 0
-        table[place] = number = max(number, table.get(place, 0))
         return number

@@ -289,6 +289,20 @@ async def test_an_operation_tells_the_folder_that_it_follows_whatever_becomes_of
     assert await follow("FolderService/GetFolder", there, followed_folder_id=999) == (0, False)
 
 
+async def test_a_number_that_cannot_be_read_does_not_undo_the_answer_that_it_comes_with(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_tx: Any, places: set[changes.Place]) -> dict[changes.Place, int]:
+        raise ValueError(f"a fault while {places} is read")
+
+    monkeypatch.setattr(changes, "of_folders", fails)
+    wanted = message_pb2.AppendMessageRequest(folder_id=INBOX, content=MESSAGE, request_id=request_id())
+    followed = operation("MessageService/AppendMessage", wanted, token=house.token, followed_folder_id=2)
+    (result,) = await house.core.operate(followed)
+    assert result.append_message.commit.change_number and not result.followed_change_number
+    assert "a fault while" in caplog.text
+
+
 async def test_an_append_tells_what_number_the_folder_had_before(house: House) -> None:
     first = await house.append()
     await house.append(folder_id=2)
@@ -350,6 +364,22 @@ async def test_what_is_committed_while_a_folder_is_read_is_not_lost() -> None:
     numbers.note({1: Touched(12, {7: 11, 8: 12})})  # each folder has its own number
     numbers.note({1: Touched(10, {7: 10})})  # told late
     assert numbers.of((1, 7)) == 11
+
+
+async def test_what_is_committed_while_two_reads_of_a_new_folder_are_under_way_is_not_lost() -> None:
+    reading = Reading()
+    numbers = ChangeNumbers(reading.begin, alone=True)
+    before = numbers.of((1, 7))
+    (read, early) = reading.made[0]
+    read()
+    after = numbers.of((1, 7))  # by a second read, which begins when the folder is there
+    numbers.note({1: Touched(5, {7: 5})})
+    early.set_result({})
+    await asyncio.sleep(0)
+    numbers.note({1: Touched(6, {7: 6})})
+    await reading.answer({(1, 7): 5})
+    assert not isinstance(before, int) and not isinstance(after, int)
+    assert (await after, numbers.of((1, 7))) == (6, 6)
 
 
 async def test_a_read_that_was_under_way_at_a_commit_in_doubt_is_not_kept() -> None:
