@@ -1,19 +1,32 @@
 """Address lists: RFC 5322 3.4 with the obsolete forms of 4.4, and whatever else is sent as one. *Pure.*
 
 Input is header text with one octet a character (latin-1), so that 8-bit and encoded words come out as they came. Every
-octet is looked at a bounded number of times; nothing raises.
+octet is looked at a bounded number of times; nothing raises. What is not written as usual costs about a microsecond a
+token, so `Tokens` bounds how much of it is read.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from restante_server.mime.comments import comment_end
+from restante_server.mime.limits import DEFAULT_LIMITS
 from restante_server.mime.words import decode_text
 
-__all__ = ["Address", "GroupEnd", "GroupStart", "ListItem", "Mailbox", "addresses", "parse_address_list", "shown"]
+__all__ = [
+    "Address",
+    "GroupEnd",
+    "GroupStart",
+    "ListItem",
+    "Mailbox",
+    "Tokens",
+    "addresses",
+    "parse_address_list",
+    "shown",
+]
 
 
 class Mailbox(NamedTuple):
@@ -55,30 +68,48 @@ _USUAL = re.compile(
     r"|([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)@([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++))[ \t\r\n]*+(?:,|$)"
 )
 _TOKEN = re.compile(
-    r'([ \t\r\n]++)|"((?:[^"\\]|\\.)*+)(?:"|\\?$)|(\[(?:[^\[\]\\]|\\.)*+\]?)|([^\x00-\x20"(),.:;<>@\[\\\]\x7f]++)|(.)',
+    r'([ \t\r\n]++)|"((?:[^"\\]|\\.)*+)(?:"|\\?$)|(\[(?:[^\[\]\\]|\\.)*+\]?)|([^\x00-\x20"(),.:;<>@\[\\\]\x7f]++)'
+    r"|([^\x09\x0a\x0d\x20-\x5b\x5d-\xff]++|.)",  # a run of what may stand nowhere, or one special
     re.DOTALL,
 )
+_NOBODY = re.compile(r"[ \t\r\n,]*+")
+_NOBODY_IN_NO_GROUP = re.compile(r"[ \t\r\n,;]*+")
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _LINE_END = re.compile(r"[\r\n]+")
 _DOT_ATOM = re.compile(r"[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+(?:\.[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+)*")
 _MUST_ESCAPE = re.compile(r'(["\\])')
 
 
-def parse_address_list(raw: str, limit: int = 10_000) -> list[ListItem]:
+@dataclass(slots=True)
+class Tokens:
+    """How many tokens may still be read, by all who share this."""
+
+    left: int = DEFAULT_LIMITS.address_tokens
+
+
+def parse_address_list(raw: str, limit: int = 10_000, tokens: Tokens | None = None) -> list[ListItem]:
     """The mailboxes of a field in order, groups marked by a GroupStart and a GroupEnd; at most `limit` items.
 
-    What is no address at all (an empty place between commas, a lone comment) gives nothing.
+    What is no address at all (an empty place between commas, a lone comment) gives nothing. Where no token is left the
+    list ends.
     """
+    tokens = tokens or Tokens()
     items: list[ListItem] = []
     at, end = 0, len(raw)
     usual = _USUAL.match
     while at < end and len(items) < limit:
         found = usual(raw, at)
         if found is None:
-            reader = _Reader(raw, at, limit - len(items))
+            nobody = _NOBODY_IN_NO_GROUP.match(raw, at)
+            if nobody is not None and nobody.end() > at:
+                at = nobody.end()
+                continue
+            reader = _Reader(raw, at, limit - len(items), tokens)
             reader.run()
             items += reader.items
             at = reader.at
+            if tokens.left <= 0:
+                break
             continue
         quoted, plain, local, domain, bare_local, bare_domain = found.groups()
         if bare_local is not None:
@@ -97,11 +128,11 @@ class _Reader:
     becomes a part of another.
     """
 
-    def __init__(self, raw: str, at: int, limit: int) -> None:
+    def __init__(self, raw: str, at: int, limit: int, tokens: Tokens) -> None:
         self.items: list[ListItem] = []
         self.at = at
         self._raw = raw
-        self._limit = limit
+        self._limit, self._tokens = limit, tokens
         self._in_group = False
         self._clear()
 
@@ -113,14 +144,15 @@ class _Reader:
         self._closed = False
         self._domain: list[str] | None = None
         self._after: list[str] = []  # words behind an address: a name that came last, or the next address
-        self._route = ""
+        self._route: list[str] = []
         self._space = False
         self._abbreviated = False  # the last token is a dot at the end of a word, as in "J. Smith"
 
     def run(self) -> None:
         """Read one list element; a group that is never closed ends with the list."""
-        raw, end = self._raw, len(self._raw)
-        while self.at < end and len(self.items) < self._limit:
+        raw, end, tokens = self._raw, len(self._raw), self._tokens
+        while self.at < end and len(self.items) < self._limit and tokens.left > 0:
+            tokens.left -= 1
             if raw[self.at] == "(":
                 self._comments.append(self._comment())
                 self._space = True
@@ -136,7 +168,8 @@ class _Reader:
                     return
             else:
                 self._word(_unquoted(match[2]) if kind == 2 else match[0])
-        self._flush()
+        if self.at == end:
+            self._flush()  # else it is half of an element
         if self._in_group:
             self.items.append(GroupEnd())
 
@@ -188,6 +221,7 @@ class _Reader:
             self._route_step(":")
         elif char == ",":
             self._flush()
+            self._pass_over_nobody()
             return True
         elif char == ":" and not self._in_group and (self._domain is None or self._after):
             if self._after:
@@ -200,7 +234,7 @@ class _Reader:
             if self._in_group:
                 self.items.append(GroupEnd())
                 self._in_group = False
-                self._eat_comma()
+                self._pass_over_nobody()
             return True
         elif char not in "<>":
             self._word_glued(char)
@@ -239,7 +273,7 @@ class _Reader:
     def _route_step(self, char: str) -> None:
         """One @domain of the obsolete route (RFC 5322 4.4), ended by a comma, or by the colon before the address."""
         if self._domain:
-            self._route += ("," if self._route else "") + "@" + "".join(self._domain)
+            self._route.append("@" + "".join(self._domain))
         self._domain = None
         if char == ":":
             self._angle = []
@@ -258,9 +292,11 @@ class _Reader:
             self._append(self._words, char, spaced)
             self._abbreviated = char == "." and not spaced and len(self._words) > 1
 
-    def _eat_comma(self) -> None:
-        while self.at < len(self._raw) and self._raw[self.at] in " \t\r\n,":
-            self.at += 1
+    def _pass_over_nobody(self) -> None:
+        """Empty places between commas."""
+        nobody = _NOBODY.match(self._raw, self.at)
+        assert nobody is not None  # it may be empty
+        self.at = nobody.end()
 
     def _flush(self) -> None:
         """End of an element: what was gathered becomes a mailbox, or nothing."""
@@ -270,7 +306,7 @@ class _Reader:
         if self._angle is not None:
             local = "".join(self._angle)
             if local or domain or self._words:
-                self.items.append(Mailbox("".join(self._words) or said, self._route, local, domain))
+                self.items.append(Mailbox("".join(self._words) or said, ",".join(self._route), local, domain))
         elif domain:
             name = "".join(self._words[: self._local_from]).strip()
             local = "".join(word for word in self._words[self._local_from :] if word != " ")

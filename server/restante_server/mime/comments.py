@@ -6,26 +6,21 @@ import re
 
 __all__ = ["comment_end", "without_comments"]
 
-_STEP = re.compile(r"(?:[^()\\]|\\.)*+", re.DOTALL)
+_MARK = re.compile(r"[()]|\\.?", re.DOTALL)
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"|[^("]++|"', re.DOTALL)
 
 
 def comment_end(text: str, start: int) -> int:
     """Behind the comment that begins at `start`, nested ones included; the end of the text when it is never closed."""
-    depth, at, end = 0, start, len(text)
-    while at < end:
-        if text[at] == "(":
+    depth = 0
+    for mark in _MARK.finditer(text, start):
+        if mark[0] == "(":
             depth += 1
-        elif text[at] == ")":
+        elif mark[0] == ")":
             depth -= 1
-        at += 1
-        if depth == 0:
-            return at
-        step = _STEP.match(text, at)
-        at = step.end() if step else at
-        if at < end and text[at] == "\\":  # a backslash as the very last octet
-            return end
-    return end
+            if depth == 0:
+                return mark.end()
+    return len(text)
 
 
 def without_comments(text: str) -> str:

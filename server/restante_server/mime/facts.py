@@ -46,6 +46,6 @@ def scan(content: Buffer, limits: Limits = DEFAULT_LIMITS) -> Facts:
         body=body,
         preview=preview(content, tree),
         attachments=[]
-        if simple and "disposition" not in tree.content and "name" not in tree.content.get("type", "")
+        if simple and "disposition" not in tree.content and "name" not in tree.content.get("type", "").lower()
         else attachments(content, tree),
     )

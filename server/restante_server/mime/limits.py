@@ -18,6 +18,7 @@ class Limits:
     content_field_octets: int = 65_536  # of one Content-* field
     structure_octets: int = 1 << 20  # of all Content-* fields together
     addresses: int = 10_000  # of one header
+    address_tokens: int = 300_000  # of all address lists that are read token by token; lists beyond end there
     false_delimiters: int = 100_000  # lines that begin like a boundary and are none
     scanned_octets: int = 64 << 20  # read in search of delimiters, or 16 times the content where that is more
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from restante_server.mime.addresses import Tokens
 from restante_server.mime.headers import content_value
 from restante_server.mime.limits import DEFAULT_LIMITS, Limits
 from restante_server.mime.octets import Buffer, take
@@ -24,12 +25,13 @@ def structures(buffer: Buffer, tree: Part, limits: Limits = DEFAULT_LIMITS) -> S
 def _render(buffer: Buffer, tree: Part, limits: Limits) -> tuple[str, str]:
     """Children before parents, without recursion."""
     done: dict[int, tuple[str, str]] = {}
+    tokens = Tokens(limits.address_tokens)
     for part in reversed(list(tree.walk())):
         below = [done.pop(id(child)) for child in part.children]
         if part.is_multipart and below:
             done[id(part)] = _multipart(part, below)
         elif part.is_message and below:
-            done[id(part)] = _message(buffer, part, below[0], limits)
+            done[id(part)] = _message(buffer, part, below[0], limits, tokens)
         else:
             done[id(part)] = _leaf(part)
     return done[id(tree)]
@@ -42,11 +44,11 @@ def _multipart(part: Part, below: list[tuple[str, str]]) -> tuple[str, str]:
     return f"({inside} {subtype} {extension})", f"({''.join(short for _full, short in below)} {subtype})"
 
 
-def _message(buffer: Buffer, part: Part, below: tuple[str, str], limits: Limits) -> tuple[str, str]:
+def _message(buffer: Buffer, part: Part, below: tuple[str, str], limits: Limits, tokens: Tokens) -> tuple[str, str]:
     """A message carries its ENVELOPE, body structure and lines after the octets."""
     inner = part.children[0]
     end = min(inner.body_start, inner.header_start + limits.header_octets)
-    summary = envelope(read_header(take(buffer, inner.header_start, end), limits)).decode("latin-1")
+    summary = envelope(read_header(take(buffer, inner.header_start, end), limits, tokens)).decode("latin-1")
     basic = _basic(part)
     full = f"({basic} {summary} {below[0]} {part.lines} {_leaf_extension(part)})"
     return full, f"({basic} {summary} {below[1]} {part.lines})"

@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from restante_server.mime.addresses import Address, GroupStart, ListItem, Mailbox, addresses, parse_address_list
+from restante_server.mime.addresses import (
+    Address,
+    GroupStart,
+    ListItem,
+    Mailbox,
+    Tokens,
+    addresses,
+    parse_address_list,
+)
 from restante_server.mime.dates import MailDate, parse_date
 from restante_server.mime.headers import message_ids, raw_fields, wanted
 from restante_server.mime.limits import DEFAULT_LIMITS, Limits
@@ -48,9 +56,11 @@ class Header:
     lists: dict[str, list[ListItem]]  # by field name; empty lists are left out
 
 
-def read_header(block: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
+def read_header(block: bytes, limits: Limits = DEFAULT_LIMITS, tokens: Tokens | None = None) -> Header:
     """Read a header block. Of repeated fields the first counts, but To, Cc and Bcc are taken together:
-    RFC 5322 3.6 allows one of each, and mail with several is common enough."""
+    RFC 5322 3.6 allows one of each, and mail with several is common enough. `tokens` is what all headers of a content
+    share; without it this header has as many as a content."""
+    tokens = tokens or Tokens(limits.address_tokens)
     if len(block) > limits.header_octets:
         block = block[: limits.header_octets]
         block = block[: block.rfind(b"\n") + 1]
@@ -66,7 +76,7 @@ def read_header(block: bytes, limits: Limits = DEFAULT_LIMITS) -> Header:
     for name in _LISTS:
         value = raw.get(name, "")
         if value and left > 0:
-            items = parse_address_list(value, left)
+            items = parse_address_list(value, left, tokens)
             left -= len(items)
             if items:
                 lists[name] = items

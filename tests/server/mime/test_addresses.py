@@ -15,6 +15,7 @@ from restante_server.mime.addresses import (
     GroupStart,
     ListItem,
     Mailbox,
+    Tokens,
     addresses,
     parse_address_list,
     shown,
@@ -149,6 +150,32 @@ def test_a_list_is_read_to_its_limit_only() -> None:
     assert len(parse_address_list("(c) a@b," * 50, limit=7)) == 7
 
 
+def test_what_is_read_token_by_token_ends_with_the_tokens() -> None:
+    tokens = Tokens(100)
+    assert 0 < len(parse_address_list("(c) a@b," * 50, tokens=tokens)) < 50
+    assert tokens.left == 0
+    assert parse_address_list("(c) a@b", tokens=tokens) == []
+    assert parse_address_list("a@b", tokens=tokens) == [Mailbox("", "", "a", "b")]
+
+
+@pytest.mark.parametrize("count", range(1, 16))
+def test_a_list_that_ends_with_the_tokens_has_nothing_by_halves(count: int) -> None:
+    raw = "x: (c) a@b.example, c@d.example;"
+    whole = [GroupStart("x"), mailbox("c", "a", "b.example"), mailbox("", "c", "d.example"), GroupEnd()]
+    read = parse_address_list(raw, tokens=Tokens(count))
+    assert read == ([*whole[: len(read) - 1], GroupEnd()] if read else [])
+
+
+def test_empty_places_and_octets_that_stand_nowhere_are_passed_over_at_once() -> None:
+    tokens = Tokens(20)
+    empty = ", ,;" * 10_000
+    raw = f"a@b{empty}x: c@d{',, ' * 10_000};{empty}{chr(92) * 10_000}"
+    *found, odd = parse_address_list(raw, tokens=tokens)
+    assert found == [Mailbox("", "", "a", "b"), GroupStart("x"), Mailbox("", "", "c", "d"), GroupEnd()]
+    assert odd == Mailbox("", "", chr(92) * 10_000, "")
+    assert tokens.left > 0
+
+
 @given(st.text(alphabet='a@b.c <>()[]",;:\\\t\xe9\r\n=?', max_size=80))
 def test_nothing_raises_and_groups_are_closed(raw: str) -> None:
     opened = 0
@@ -175,6 +202,8 @@ def test_nothing_raises_and_groups_are_closed(raw: str) -> None:
         "[",
         "a ",
         "<a@b",
+        "<@a,",
+        ",",
         "a@b ",
         "a@b c ",
         "<a@b c@d> ",

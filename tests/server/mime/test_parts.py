@@ -358,6 +358,11 @@ TRAPS: dict[str, Callable[[int], bytes]] = {
     "many fields": lambda n: b"A: b\r\n" * (n // 6) + b"\r\n",
     "many folds": lambda n: b"To: a@b" + b",\r\n c@d" * (n // 7) + b"\r\n\r\n",
     "many addresses": lambda n: b"To: " + b"a@b," * (n // 4) + b"\r\n\r\n",
+    "routes": lambda n: b"To: " + b"<@a," * (n // 4) + b"\r\n\r\n",
+    "empty addresses": lambda n: b"To: " + b"," * n + b"\r\n\r\n",
+    "brackets of embedded messages": lambda n: mixed(
+        ("--b\nContent-Type: message/rfc822\n\nTo: " + "<" * 10_000 + "\n\n\n") * (n // 10_000)
+    ),
     "comments": lambda n: b"From: " + b"(" * n + b"\r\n\r\n",
     "comments in a date": lambda n: b"Date: " + b"(" * n + b"\r\n\r\n",
     "comments in a type": lambda n: b"Content-Type: " + b"(" * n + b"\r\n\r\n",

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante_server.mime.facts import scan
+from restante_server.mime.limits import Limits
 from restante_server.mime.summary import nstring
 from tests.server.mime.material import crlf
 
@@ -243,3 +244,11 @@ def test_renderings_are_balanced_whatever_comes(lines: list[str]) -> None:
     assert balanced(facts.envelope)
     assert balanced(facts.body_structure)
     assert balanced(facts.body)
+
+
+def test_embedded_messages_share_what_is_spent_on_address_lists() -> None:
+    embedded = "--b\nContent-Type: message/rfc822\n\nTo: " + "(c) a@b," * 50 + "\n\nx\n"
+    content = crlf("Content-Type: multipart/mixed; boundary=b\n\n" + embedded * 3 + "--b--\n")
+    address = b'("c" NIL "a" "b")'
+    assert scan(content).body_structure.count(address) == 150
+    assert 0 < scan(content, Limits(address_tokens=300)).body_structure.count(address) < 75

@@ -84,6 +84,7 @@ def test_previews(content: str, expected: str) -> None:
     [
         ("", []),
         ("Content-Type: text/plain; name=a.txt", ["a.txt"]),
+        ("Content-Type: text/plain; NAME=a.txt", ["a.txt"]),
         ("Content-Disposition: inline", []),
         ("Content-Disposition: attachment", [""]),
         ("Content-Disposition: inline; filename*=utf-8''%C3%BC.txt", ["ü.txt"]),
