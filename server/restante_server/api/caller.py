@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
+from restante_process.addresses import limit_key
 from restante_server.api import access
 from restante_server.db.turns import Party
 
@@ -54,12 +55,12 @@ class Caller:
     @property
     def party(self) -> Party:
         """Whose work the call is, for turns and bounds: the account's over all its sessions, the process's, or, for
-        those who have not logged on, their address's."""
+        those who have not logged on, their address's, of IPv6 the /64's, since hosts own that much."""
         if self.account_id:
             return Party(f"account:{self.account_id}")
         if self.identity:
             return Party(f"gateway:{self.identity}", many=True)
-        return Party(NOBODY + self.client_address)
+        return Party(NOBODY + (limit_key(self.client_address) if self.client_address else ""))
 
 
 @dataclass(frozen=True, slots=True)

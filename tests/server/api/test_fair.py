@@ -76,6 +76,10 @@ def test_work_counts_for_the_account_of_its_session_however_it_comes() -> None:
     assert replace(session, identity="imap", session_id=2).party == session.party == Party("account:7")
     assert Caller(identity="smtp").party == Party("gateway:smtp", many=True)
     assert Caller(client_address="192.0.2.1").party != Caller(client_address="192.0.2.2").party
+    texts = ("2001:db8::1", "2001:db8::f:1", "2001:db8:0:7::1")
+    one, same, other = (Caller(client_address=text).party for text in texts)
+    assert one == same != other  # a host of IPv6 has a whole /64
+    assert Caller().party == Caller(client_address="").party  # by the Unix socket, without an identity
 
 
 # --- Operations -----------------------------------------------------------------------------------------------------
