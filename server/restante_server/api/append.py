@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from restante.errors import FolderNotFound, InvalidArgument, UploadNotFound
@@ -21,6 +23,8 @@ from restante_server.store.folders import Role
 from restante_server.store.listing import listing_of
 from restante_server.store.messages import NewMessage
 from restante_server.store.staging import Form, Staged
+
+R = TypeVar("R", bound=Message)
 
 INLINE_OCTETS = 512 << 10
 ROWS = 6  # content, octets, message, listing, folder, mailbox
@@ -45,14 +49,7 @@ async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.App
         new = NewMessage(staged.insert(tx, call.now), staged.size_octets, facts, **_given(call, request))
         return _appended(tx, call, request, new, staged.line_ends_changed)
 
-    return await call.write(
-        request,
-        run,
-        mailboxes=_own(call, request.mailbox_id),
-        rows=ROWS,
-        octets=_octets(staged),
-        contents=_held(staged),
-    )
+    return await _place(call, request, staged, run, _own(call, request.mailbox_id))
 
 
 async def _append_upload(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
@@ -148,9 +145,28 @@ async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateD
             commit=convert.commit_token(call, mailbox_id, placed.change_number),
         )
 
-    return await call.write(
-        request, run, mailboxes=frozenset({mailbox_id}), rows=ROWS, octets=_octets(staged), contents=_held(staged)
-    )
+    return await _place(call, request, staged, run, frozenset({mailbox_id}))
+
+
+async def _place(
+    call: Call, request: Message, staged: Staged, run: Callable[[Connection], R], mailboxes: frozenset[int]
+) -> R:
+    """The write that names a staged content; where it does not, refused or done before, the content is forgotten."""
+    ran = placed = False
+
+    def place(tx: Connection) -> R:
+        nonlocal ran
+        ran = True
+        return run(tx)
+
+    octets, held = _octets(staged), _held(staged)
+    try:
+        response = await call.write(request, place, mailboxes=mailboxes, rows=ROWS, octets=octets, contents=held)
+        placed = ran
+    finally:
+        if not placed:
+            call.core.contents.forget(staged)
+    return response
 
 
 def _own(call: Call, mailbox_id: int) -> frozenset[int]:

@@ -75,7 +75,11 @@ async def upload_content(call: Call, requests: AsyncIterator[UploadContentReques
             uploads.begin(tx, upload_id, call.caller.account_id, first.kind, call.now)
             return uploads.finish(tx, upload_id, coming.octets, staged, call.now)
 
-        await call.core.db.write(Write(run, rows=3, octets=staged.size_octets), deadline=call.deadline)
+        try:
+            await call.core.db.write(Write(run, rows=3, octets=staged.size_octets), deadline=call.deadline)
+        except BaseException:
+            call.core.contents.forget(staged)
+            raise
     return UploadContentResponse(
         upload_id=upload_id, size_octets=staged.size_octets, line_ends_changed=staged.line_ends_changed
     )
@@ -181,7 +185,11 @@ async def _make_content(call: Call, found: uploads.Upload) -> None:
     except BaseException:
         writer.abandon()
         raise
-    await call.core.db.write(Write(partial(_finish, call, found.upload_id, offset, staged), rows=4))
+    try:
+        await call.core.db.write(Write(partial(_finish, call, found.upload_id, offset, staged), rows=4))
+    except BaseException:
+        call.core.contents.forget(staged)
+        raise
 
 
 def _finish(call: Call, upload_id: bytes, received: int, staged: Staged, tx: Connection) -> None:

@@ -50,7 +50,7 @@ from restante_server.store.requests import Key
 from restante_server.transport import delivery, route
 from restante_server.transport.delivery import Inbox
 from restante_server.transport.intake import Arrived, Intake
-from restante_server.transport.records import Incoming, Recipient
+from restante_server.transport.records import Incoming, Planned, Recipient
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
 from restante_server.transport.take import TakeMail
 
@@ -405,8 +405,8 @@ async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:
     return resolutions
 
 
-async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Arrived) -> int:
-    transport = call.core.transport
+async def _plan(call: Call, envelope: _Envelope, arrived: Arrived) -> tuple[Planned, ...]:
+    """Where it goes. Raises RecipientNotFound, MailLoop: it goes nowhere."""
     paths = [recipient.forward_path for recipient in envelope.recipients]
     resolutions = await _resolve(call, paths)
     if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
@@ -414,6 +414,16 @@ async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Ar
     planned = route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had)
     if route.goes_round(planned):
         raise MailLoop(problem="every recipient has had this message before")
+    return planned
+
+
+async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Arrived) -> int:
+    transport = call.core.transport
+    try:
+        planned = await _plan(call, envelope, arrived)
+    except BaseException:
+        call.core.contents.forget(arrived.staged)
+        raise
     facts = arrived.staged.facts
     assert facts is not None  # it is a message
     moment = time.time_ns() // 1_000

@@ -6,7 +6,9 @@ by the operation that names it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import mmap
 import os
 import secrets
@@ -22,7 +24,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from restante.errors import InvalidContent, MessageTooLarge, StoreFull
+from restante.errors import Draining, InvalidContent, MessageTooLarge, StoreBusy, StoreFull
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call
 from restante_server.db.threads import on_thread
@@ -33,6 +35,8 @@ from restante_server.store import contents, garbage
 from restante_server.store.contents import NewContent, Place, Stored
 
 R = TypeVar("R")
+
+log = logging.getLogger(__name__)
 
 HOUR = 3_600_000_000  # microseconds
 FLUSH_OCTETS = 1 << 20  # octets held before they go to a file
@@ -93,6 +97,7 @@ class Contents:
         self.db, self.settings = db, settings
         self._looked_at, self._room = 0.0, True
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="restante-staging")
+        self._forgetting: set[asyncio.Task[None]] = set()
 
     @property
     def directory(self) -> Path:
@@ -130,6 +135,23 @@ class Contents:
     async def on_thread(self, work: Callable[[], R]) -> R:
         """Run it on a thread of ours; when cancelled, only once the thread has let go of its file."""
         return await on_thread(self._threads, work)
+
+    def forget(self, *staged: Staged | None) -> None:
+        """Nothing has named these contents: their files go soon, and not only when their pins lapse in an hour.
+
+        Whoever is refused again and again would fill the disk otherwise. Harmless where one has been named after all.
+        """
+        for one in staged:
+            if one is not None and one.new is None:
+                forgetting = asyncio.create_task(self._forget(one), name="forget a content")
+                self._forgetting.add(forgetting)
+                forgetting.add_done_callback(self._forgetting.discard)
+
+    async def _forget(self, staged: Staged) -> None:
+        try:
+            await self.db.write(Call(partial(staged.forget, now=time.time_ns() // 1_000), rows=2))
+        except (StoreBusy, StoreFull, Draining) as error:
+            log.info("a content that nothing names stays until its pin lapses: %s", error.detail)
 
     def close(self) -> None:
         """Lets the threads go; what they have begun is finished."""

@@ -57,7 +57,21 @@ class Transport:
         return cls(TransportSettings.of(settings), db, contents, changed, figures or Figures())
 
     async def take(self, mail: TakeMail) -> Taken:
-        """Take responsibility for a message; returns once that is durable. Raises what the store raises."""
+        """Take responsibility for a message; returns once that is durable. Raises what the store raises.
+
+        Contents that nothing names then, since it is refused or was taken before, are forgotten.
+        """
+        new = False
+        try:
+            taken, new = await self._take(mail)
+        finally:
+            if not new:
+                sent = mail.incoming.sent
+                self.contents.forget(mail.incoming.staged, sent.staged if sent is not None else None)
+        return taken
+
+    async def _take(self, mail: TakeMail) -> tuple[Taken, bool]:
+        """With whether it was taken now, and not before."""
         began = time.perf_counter()
         for trial in range(RACES + 1):
             try:
@@ -68,7 +82,7 @@ class Transport:
             else:
                 if outcome.new:
                     self._count(mail.incoming, time.perf_counter() - began)
-                return outcome.taken
+                return outcome.taken, outcome.new
         raise AssertionError("unreachable")
 
     def _count(self, incoming: Incoming, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -37,6 +38,7 @@ from restante_server.api import messages as _messages  # noqa: F401 - registers 
 from restante_server.api.caller import Caller
 from restante_server.api.registry import STREAMS
 from restante_server.store.check import check
+from restante_server.store.garbage import Collector
 from restante_server.store.staging import Contents, ContentSettings
 from tests.server.api.people import Bench
 
@@ -460,3 +462,28 @@ async def test_neighbours_with_equal_ids_are_out_of_reach(bob: Mail, carol: Mail
     own = await carol.call(methods.BATCH_GET_MESSAGES, messages=MessageSet(message_ids=[added.message_id]))
     assert not own.rows.message_ids
     assert (await bob.call(methods.GET_MAILBOX)).mailbox.message_count == 1
+
+
+# --- Contents that nothing names ------------------------------------------------------------------------------------
+
+
+async def test_the_files_of_what_is_refused_or_done_before_go_soon(bench: Bench, bob: Mail, tmp_path: Path) -> None:
+    """Each would take room for an hour, and no account would be charged for it."""
+    large = LETTER + b"x" * 70 + b"\n" + b"far more than the database keeps\n" * 1_000
+    inbox = (await bob.folder("Inbox")).folder_id
+    again = secrets.token_bytes(16)
+    first = await bob.append(inbox, large, request_id=again)
+    assert (await bob.append(inbox, large, request_id=again)).message_id == first.message_id
+    with pytest.raises(FolderNotFound):
+        await bob.append(999, large)
+    collector = Collector(bench.core.db, tmp_path)
+
+    def files() -> int:
+        return sum(path.is_file() for path in tmp_path.glob("??/*"))
+
+    assert files() == 3
+    async with asyncio.timeout(10):
+        while files() > 1:
+            await collector.collect(time.time_ns() // 1_000)
+            await asyncio.sleep(0.01)
+    assert await collector.collect(time.time_ns() // 1_000) == 0 and files() == 1  # the one that is named
