@@ -80,7 +80,7 @@ class Maildrop:
         """`arrived_at`: when the core's answer with `user` came, by the loop's clock."""
         self._core, self._user, self._client_address = core, user, client_address
         self._lease, self._on_end = lease.lease, on_end
-        self.snapshot = Snapshot(lease.uid_validity, lease.uids, lease.size_octets)
+        self.snapshot = Snapshot(lease.uid_validity, lease.uids, lease.message_ids, lease.size_octets)
         self.retriever = Retriever(self._open_stream, lease.folder_id, self.snapshot)
         self._loop = asyncio.get_running_loop()
         self._token_renewal = Renewal.of(user, arrived_at, random.random())
@@ -124,9 +124,10 @@ class Maildrop:
         if ended:
             self._end(errors.SessionRevoked())
 
-    async def quit(self) -> None:
-        """Deletes what is marked, all or nothing, and gives the lease back.
+    async def quit(self) -> int | None:
+        """Deletes what is marked and still in the Inbox, all or nothing, and gives the lease back.
 
+        Returns how many messages were deleted; None when the core was asked again and its first answer is lost.
         Raises LeaseLost, having deleted nothing; another RestanteError when it is not known to have worked.
         """
         until = self._loop.time() + RELEASE_PATIENCE_SECONDS
@@ -134,15 +135,18 @@ class Maildrop:
         request.deleted_uids.extend(_ranges(self.snapshot.deleted_uids()))
         request.seen_uids.extend(_ranges(self.snapshot.seen_uids()))
         await self._stop()
+        repeated = False
         while True:
             try:
-                await self._execute(methods.RELEASE_MAILDROP, request, RELEASE_PATIENCE_SECONDS)
+                done = await self._execute(methods.RELEASE_MAILDROP, request, RELEASE_PATIENCE_SECONDS)
             except errors.RestanteError as error:
                 if not is_away(error) or self._loop.time() >= until:
                     raise
-                await asyncio.sleep(PAUSE_SECONDS)  # harmless to repeat
+                await asyncio.sleep(PAUSE_SECONDS)
+                repeated = True  # which is harmless
                 continue
-            return
+            certain = not repeated or done.deleted_count == self.snapshot.deleted_count
+            return done.deleted_count if certain else None
 
     async def abandon(self) -> None:
         """Gives the lease back without deleting anything (RFC 1939 6); where that fails, it lapses."""

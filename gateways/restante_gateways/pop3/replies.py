@@ -24,7 +24,10 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.AccountLimitReached: negative("this account does too much at once, try again later", "SYS/TEMP"),
     errors.MaildropInUse: negative("the maildrop is open in another session", "IN-USE"),  # RFC 2449 8.1.1
     errors.LeaseLost: negative("the maildrop was given to another session; nothing was deleted", "IN-USE"),
-    errors.MessageNotFound: negative("the message is gone"),
+    # Without a code: SYS tells of a fault of the system (RFC 3206 4), and here another session removed the message.
+    errors.MessageNotFound: negative(
+        "another session removed this message over an hour ago, and it cannot be read now"
+    ),
 }
 TEXTS: refusals.Texts = {errors.InvalidArgument: ("{field}: {problem}",)}
 OTHERWISE = negative(

@@ -1,10 +1,16 @@
-"""Octets of messages: one server stream over the messages to come, as long as the client walks on in order."""
+"""Octets of messages: one server stream over the messages to come, as long as the client walks on in order.
+
+The stream names messages by their UIDs in the Inbox, in a few runs. A message that another session has moved or removed
+since login does not come with it. It is then read by its id, which works for an hour at least, wherever it is now: a
+number stands for the same message for the whole session (RFC 1939 3).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,6 +45,10 @@ class Want(NamedTuple):
 
     kind: SectionKind.ValueType
     length: int = 0
+
+    def section(self) -> Section:
+        """The same for the core."""
+        return Section(kind=self.kind, length_octets=self.length or None)
 
 
 WHOLE = Want(SECTION_KIND_WHOLE)
@@ -82,6 +92,15 @@ class Walk:
             self._ahead = asyncio.ensure_future(self._read())
         return response
 
+    async def first(self) -> tuple[bytes, int] | None:
+        """First octets and length of the first message; None when none comes."""
+        response = await self._next()
+        if response is None:
+            return None
+        self._take(response)
+        self._position = 1
+        return (self._cells[0], self._totals[0]) if self._cells else None
+
     async def seek(self, uid: int) -> tuple[bytes, int] | None:
         """First octets and length of the message `uid`, passing over earlier ones; None when it does not come."""
         while True:
@@ -106,7 +125,7 @@ class Walk:
         self._position = 0
 
     async def rest(self, missing: int) -> AsyncIterator[bytes]:
-        """The `missing` octets of the message that `seek` found last, the last one of its batch."""
+        """The `missing` octets of the message that `seek` or `first` found last, the last one of its batch."""
         while missing > 0:
             response = await self._next()
             if response is None or not response.HasField("rest"):
@@ -128,7 +147,8 @@ class Retriever:
 
     def __init__(self, open_stream: OpenStream, folder_id: int, snapshot: Snapshot) -> None:
         self._open_stream, self._folder_id, self._snapshot = open_stream, folder_id, snapshot
-        self._walk: Walk | None = None
+        self._walk: Walk | None = None  # over the messages to come
+        self._single: Walk | None = None  # of the message found last, where it was read by its id
         self._want = WHOLE
         self._next_number = 0  # where the walk goes on
         self._last_number = 0  # what the walk was opened for, at most
@@ -140,7 +160,7 @@ class Retriever:
     async def find(self, number: int, want: Want = WHOLE) -> Cell:
         """The first octets of a message. Waits a while for a core that is away.
 
-        Raises MessageNotFound when it was deleted elsewhere, and any RestanteError.
+        Raises MessageNotFound when another session removed it so long ago that it is erased, and any RestanteError.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + PATIENCE_SECONDS
@@ -154,10 +174,14 @@ class Retriever:
         loop = asyncio.get_running_loop()
         while True:
             try:
+                if self._single is not None:
+                    await self._close_single()
                 if not self._on_the_way(number, want):
                     await self._begin(number, want)
                 assert self._walk is not None
                 found = await self._walk.seek(self._snapshot.uid(number))
+                if found is None:
+                    found = await self._open_single(number, want.section())
             except errors.RestanteError as error:
                 await self.close()
                 if not is_away(error) or loop.time() >= until:
@@ -169,6 +193,18 @@ class Retriever:
                 raise errors.MessageNotFound
             return Cell(number, *found)
 
+    async def _open_single(self, number: int, section: Section) -> tuple[bytes, int] | None:
+        """First octets and length of one message by its id, wherever it is; None when it is erased."""
+        messages = MessageSet(message_ids=[self._snapshot.message_id(number)])
+        request = StreamMessagesRequest(messages=messages, sections=[section], include_removed=True)
+        self._single = Walk(self._open_stream(request))
+        return await self._single.first()
+
+    async def _close_single(self) -> None:
+        single, self._single = self._single, None
+        if single is not None:
+            await single.close()
+
     async def rest(self, cell: Cell) -> AsyncIterator[bytes]:
         """The octets of `cell` that are still missing, with `find` the last call before.
 
@@ -179,12 +215,13 @@ class Retriever:
         self._used_at = math.inf  # however slowly the client takes it
         while held < cell.total:
             try:
-                if self._walk is None:
-                    cell = await self._resume(cell, held)
-                    held += len(cell.octets)
-                    yield cell.octets
-                assert self._walk is not None
-                async for octets in self._walk.rest(cell.total - held):
+                walk = self._single or self._walk
+                if walk is None:
+                    octets = await self._resume(cell, held)
+                    held += len(octets)
+                    yield octets
+                    continue
+                async for octets in walk.rest(cell.total - held):
                     held += len(octets)
                     until = loop.time() + PATIENCE_SECONDS
                     yield octets
@@ -195,15 +232,13 @@ class Retriever:
                 await asyncio.sleep(PAUSE_SECONDS)
         self._used_at = loop.time()
 
-    async def _resume(self, cell: Cell, held: int) -> Cell:
-        """Opens a stream for what is missing of one message behind its first `held` octets."""
+    async def _resume(self, cell: Cell, held: int) -> bytes:
+        """Opens a stream for what is missing of one message behind its first `held` octets; returns the next octets."""
         section = Section(kind=self._want.kind, offset_octets=held, length_octets=cell.total - held)
-        self._walk = Walk(self._open_stream(self._request([self._run(cell.number)], section)))
-        self._last_number = 0  # nothing lies behind it
-        found = await self._walk.seek(self._snapshot.uid(cell.number))
+        found = await self._open_single(cell.number, section)
         if found is None or found[1] != cell.total - held:
             raise errors.MessageNotFound
-        return Cell(cell.number, found[0], cell.total)
+        return found[0]
 
     async def top(self, number: int, lines: int) -> AsyncIterator[bytes]:
         """The header, and `lines` lines of the body (RFC 1939 7). Raises as `find`, before the first octets."""
@@ -221,27 +256,30 @@ class Retriever:
             yield cutter.feed(octets)
         if cell.total < length:
             return
-        async for octets in self._behind(number, length):
-            if cutter.done:
-                break
-            yield cutter.feed(octets)
+        async with aclosing(self._behind(number, length)) as behind:
+            async for octets in behind:
+                if cutter.done:
+                    break
+                yield cutter.feed(octets)
 
-    async def _behind(self, number: int, offset: int) -> AsyncIterator[bytes]:
+    async def _behind(self, number: int, offset: int) -> AsyncGenerator[bytes]:
         """The octets of a message from `offset` on."""
         await self.close()
         section = Section(kind=SECTION_KIND_WHOLE, offset_octets=offset)
-        walk = Walk(self._open_stream(self._request([self._run(number)], section)))
+        found = await self._open_single(number, section)
+        if found is None:
+            raise errors.MessageNotFound
+        assert self._single is not None
         try:
-            found = await walk.seek(self._snapshot.uid(number))
-            if found is not None:
-                yield found[0]
-                async for octets in walk.rest(found[1] - len(found[0])):
-                    yield octets
+            yield found[0]
+            async for octets in self._single.rest(found[1] - len(found[0])):
+                yield octets
         finally:
-            await walk.close()
+            await self._close_single()
 
     async def close(self) -> None:
-        """Ends the walk, if there is one."""
+        """Ends what is being read, if there is anything."""
+        await self._close_single()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -265,11 +303,10 @@ class Retriever:
         await self.close()
         self._want = want
         window = WINDOWS[self._stride]
-        section = Section(kind=want.kind)
-        if want.length:
-            section.length_octets = want.length
         runs = [IdRange(first=first, last=last) for first, last in self._snapshot.following(number, window)]
-        self._walk = Walk(self._open_stream(self._request(runs, section)))
+        messages = MessageSet(folder_id=self._folder_id, uids=runs)
+        request = StreamMessagesRequest(messages=messages, sections=[want.section()])
+        self._walk = Walk(self._open_stream(request))
         self._next_number, self._last_number = number, number + window - 1
         self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._check_idle)
 
@@ -286,10 +323,3 @@ class Retriever:
         task = loop.create_task(walk.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-    def _run(self, number: int) -> IdRange:
-        uid = self._snapshot.uid(number)
-        return IdRange(first=uid, last=uid)
-
-    def _request(self, runs: list[IdRange], section: Section) -> StreamMessagesRequest:
-        return StreamMessagesRequest(messages=MessageSet(folder_id=self._folder_id, uids=runs), sections=[section])

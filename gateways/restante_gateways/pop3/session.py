@@ -252,10 +252,15 @@ class Session:
         self._gateway.logged_out(maildrop)
         wanted = maildrop.snapshot.deleted_count
         try:
-            await maildrop.quit()
+            deleted = await maildrop.quit()
         except errors.RestanteError as error:
             return response_to(error) if ends_session(error) or not wanted else NOT_DELETED
-        return positive(f"bye, {wanted} messages deleted" if wanted else "bye")
+        if not wanted:
+            return positive("bye")
+        if deleted is None:
+            return positive("bye, none of the marked messages is left in the maildrop")
+        text = f"bye, {deleted} messages deleted"
+        return positive(text if deleted == wanted else f"{text}, {wanted - deleted} had left the maildrop before")
 
     # -- for commands: login and TLS
 

@@ -13,12 +13,25 @@ class NoSuchMessage(LookupError):
 class Snapshot:
     """Messages are numbered from 1 and keep their numbers; what arrives later has none (RFC 1939 5)."""
 
-    __slots__ = ("_deleted", "_seen", "_sizes", "_uids", "_validity", "deleted_count", "deleted_octets", "octets")
+    __slots__ = (
+        "_deleted",
+        "_ids",
+        "_seen",
+        "_sizes",
+        "_uids",
+        "_validity",
+        "deleted_count",
+        "deleted_octets",
+        "octets",
+    )
 
-    def __init__(self, uid_validity: int, uids: Iterable[int], size_octets: Iterable[int]) -> None:
+    def __init__(
+        self, uid_validity: int, uids: Iterable[int], message_ids: Iterable[int], size_octets: Iterable[int]
+    ) -> None:
+        """Columns in UID order."""
         self._validity = uid_validity
-        self._uids, self._sizes = array("L", uids), array("Q", size_octets)
-        if len(self._uids) != len(self._sizes):
+        self._uids, self._ids, self._sizes = array("L", uids), array("q", message_ids), array("Q", size_octets)
+        if not len(self._uids) == len(self._ids) == len(self._sizes):
             raise ValueError("columns of unequal length")
         self._deleted, self._seen = bytearray(len(self._uids)), bytearray(len(self._uids))
         self.octets = sum(self._sizes)  # of all messages
@@ -43,8 +56,12 @@ class Snapshot:
             raise NoSuchMessage
 
     def uid(self, number: int) -> int:
-        """The UID of a message in the Inbox."""
+        """The UID that a message had in the Inbox at login."""
         return self._uids[number - 1]
+
+    def message_id(self, number: int) -> int:
+        """The id of a message, which it keeps wherever another session moves it."""
+        return self._ids[number - 1]
 
     def size(self, number: int) -> int:
         """Octets of the message (RFC 1939 11), without the line end that RETR adds where the last line has none."""

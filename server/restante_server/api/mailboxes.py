@@ -40,7 +40,7 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
     def run(tx: Connection) -> v1.AcquireMaildropResponse:
         expires_at = mailboxes.acquire_maildrop(tx, mailbox_id, lease)
         facts = folders.get(tx, mailbox_id, folders.inbox(tx, mailbox_id))
-        uids, sizes = rows.maildrop(tx, mailbox_id, facts.folder_id)
+        uids, message_ids, sizes = rows.maildrop(tx, mailbox_id, facts.folder_id)
         return v1.AcquireMaildropResponse(
             lease=lease,
             expires_at=convert.timestamp(expires_at),
@@ -49,6 +49,7 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
             change_number=facts.change_number,
             uids=uids,
             size_octets=sizes,
+            message_ids=message_ids,
         )
 
     return await call.write(request, run, mailboxes=frozenset({mailbox_id}))

@@ -99,10 +99,11 @@ def folder_page(tx: Connection, mailbox_id: int, folder_id: int, after_uid: int,
     return delta, len(rows) < most
 
 
-def maildrop(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[list[int], list[int]]:
-    """UIDs and sizes of all messages of a folder, in UID order."""
-    uids, sizes = columns_of(prepared.rows(tx, _sizes, {"mailbox": mailbox_id, "folder": folder_id}), 2)
-    return uids, sizes
+def maildrop(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[list[int], list[int], list[int]]:
+    """UIDs, message ids and sizes (octets) of all messages of a folder, in UID order."""
+    found = prepared.rows(tx, _maildrop, {"mailbox": mailbox_id, "folder": folder_id})
+    uids, message_ids, sizes = columns_of(found, 3)
+    return uids, message_ids, sizes
 
 
 def fetch(result: CursorResult[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
@@ -128,7 +129,7 @@ _whole = (
     .order_by(message.c.uid)
     .limit(bindparam("most"))
 )
-_sizes = select(message.c.uid, message.c.size_octets).where(_folder).order_by(message.c.uid)
+_maildrop = select(message.c.uid, message.c.message_id, message.c.size_octets).where(_folder).order_by(message.c.uid)
 
 
 @cache

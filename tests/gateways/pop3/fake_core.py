@@ -15,6 +15,7 @@ from restante.methods import Response as ResponseType
 from restante.v1 import mailbox_pb2, message_pb2, methods, session_pb2
 
 FOLDER_ID = 7
+FIRST_ID = 1000  # message ids are not UIDs
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Account:
     address: str
     password: str
     messages: dict[int, bytes] = field(default_factory=dict)  # by UID
+    departed: dict[int, bytes] = field(default_factory=dict)  # no more in the Inbox, by message id
     seen: set[int] = field(default_factory=set)
     next_uid: int = 1
     uid_validity: int = 1234
@@ -35,6 +37,26 @@ class Account:
         uid, self.next_uid = self.next_uid, self.next_uid + 1
         self.messages[uid] = message
         return uid
+
+    def leave(self, *uids: int) -> None:
+        """Another session moves or removes messages."""
+        for uid in uids:
+            self.departed[FIRST_ID + uid] = self.messages.pop(uid)
+
+    def chosen(self, request: message_pb2.StreamMessagesRequest) -> Iterator[tuple[int, int, bytes]]:
+        """Message id, UID (0 for none) and octets of the messages that a request names."""
+        if request.messages.message_ids:
+            assert not request.messages.folder_id
+            for message_id in sorted(request.messages.message_ids):
+                if message_id - FIRST_ID in self.messages:
+                    yield message_id, message_id - FIRST_ID, self.messages[message_id - FIRST_ID]
+                elif request.include_removed and message_id in self.departed:
+                    yield message_id, 0, self.departed[message_id]
+            return
+        assert request.messages.folder_id == FOLDER_ID
+        for run in request.messages.uids:
+            for uid in [uid for uid in self.messages if run.first <= uid <= run.last]:
+                yield FIRST_ID + uid, uid, self.messages[uid]
 
 
 class FakeCore:
@@ -95,7 +117,6 @@ class FakeCore:
         self.open_streams += 1
         try:
             account = self._owner(session)
-            assert request.messages.folder_id == FOLDER_ID
             for sent, response in enumerate(self._batches(account, request)):
                 await asyncio.sleep(0)
                 if self.away or sent == self.break_after:
@@ -151,6 +172,7 @@ class FakeCore:
             folder_id=FOLDER_ID,
             uid_validity=account.uid_validity,
             uids=list(account.messages),
+            message_ids=[FIRST_ID + uid for uid in account.messages],
             size_octets=[len(message) for message in account.messages.values()],
         )
 
@@ -184,27 +206,27 @@ class FakeCore:
         """Batches as the contract has them: only the last message of one may be cut."""
         (section,) = request.sections
         batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
-        for run in request.messages.uids:
-            for uid in [uid for uid in account.messages if run.first <= uid <= run.last]:
-                octets = cut(account.messages[uid], section)
-                if room < len(octets) and batch.rows.uids:
-                    yield batch
-                    batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
-                if not batch.rows.sections:
-                    batch.rows.sections.add()
-                batch.rows.uids.append(uid)
-                batch.rows.sections[0].octets.append(octets[:room])
-                batch.rows.sections[0].total_octets.append(len(octets))
-                sent = min(room, len(octets))
-                room -= sent
-                if sent < len(octets):
-                    yield batch
-                    for at in range(sent, len(octets), self._batch_octets):
-                        rest = message_pb2.SectionRest(
-                            uid=uid, offset_octets=at, octets=octets[at : at + self._batch_octets]
-                        )
-                        yield message_pb2.StreamMessagesResponse(rest=rest)
-                    batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
+        for message_id, uid, message in account.chosen(request):
+            octets = cut(message, section)
+            if room < len(octets) and batch.rows.uids:
+                yield batch
+                batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
+            if not batch.rows.sections:
+                batch.rows.sections.add()
+            batch.rows.message_ids.append(message_id)
+            batch.rows.uids.append(uid)
+            batch.rows.sections[0].octets.append(octets[:room])
+            batch.rows.sections[0].total_octets.append(len(octets))
+            sent = min(room, len(octets))
+            room -= sent
+            if sent < len(octets):
+                yield batch
+                for at in range(sent, len(octets), self._batch_octets):
+                    rest = message_pb2.SectionRest(
+                        uid=uid, offset_octets=at, octets=octets[at : at + self._batch_octets]
+                    )
+                    yield message_pb2.StreamMessagesResponse(rest=rest)
+                batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
         if batch.rows.uids:
             yield batch
 

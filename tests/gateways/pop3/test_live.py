@@ -8,13 +8,19 @@ import secrets
 import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from restante.link import CoreLink
+from restante.methods import Method
+from restante.methods import Request as RequestType
+from restante.methods import Response as ResponseType
 from restante.v1 import folder_pb2, message_pb2, methods, session_pb2
 from restante.v1.admin_pb2 import SetPasswordRequest
+from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.gateway import Pop3Settings, run
 from restante_gateways.sasl import AuthenticationPolicy
@@ -28,12 +34,34 @@ from .test_session import Client
 pytestmark = pytest.mark.end_to_end
 
 
+@dataclass
+class Other:
+    """Another session of an account."""
+
+    link: CoreLink
+    token: bytes
+    inbox: int
+
+    async def call(self, method: Method[RequestType, ResponseType], request: RequestType) -> ResponseType:
+        if "request_id" in request.DESCRIPTOR.fields_by_name:
+            request.request_id = secrets.token_bytes(16)  # type: ignore[attr-defined]
+        return await self.link.execute(method, request, session=self.token)
+
+
 class Core(CoreProcess):
     """A core process with mail in it."""
 
     async def fill(self, address: str, password: str, messages: list[bytes]) -> None:
         """Put messages into the Inbox of an account made anew."""
         await self.account(address, password, fresh=True)
+        async with self.session(address, password) as other:
+            for message in messages:
+                append = message_pb2.AppendMessageRequest(folder_id=other.inbox, content=message)
+                await other.call(methods.APPEND_MESSAGE, append)
+
+    @asynccontextmanager
+    async def session(self, address: str, password: str) -> AsyncIterator[Other]:
+        """A session as the IMAP gateway has it."""
         link = await self.link("imap")
         try:
             client = session_pb2.ClientContext(client_address="127.0.0.1", listener="imap", loopback=True)
@@ -46,11 +74,7 @@ class Core(CoreProcess):
             token = (await link.execute(methods.AUTHENTICATE, request)).session.session_token
             folders = await link.execute(methods.LIST_FOLDERS, folder_pb2.ListFoldersRequest(), session=token)
             (inbox,) = [f.folder_id for f in folders.folders if f.role == folder_pb2.FOLDER_ROLE_INBOX]
-            for message in messages:
-                append = message_pb2.AppendMessageRequest(
-                    folder_id=inbox, content=message, request_id=secrets.token_bytes(16)
-                )
-                await link.execute(methods.APPEND_MESSAGE, append, session=token)
+            yield Other(link, token, inbox)
         finally:
             await link.close()
 
@@ -160,6 +184,57 @@ async def test_a_session_outlives_the_core(served: Served, how: signal.Signals) 
         line.split()[1] for line in ids.split(b"\r\n")[1:3]
     ]
     await client.ask("QUIT")
+
+
+async def test_what_other_sessions_move_and_remove_stays_for_the_session(served: Served) -> None:
+    """RFC 1939 3, 5, 6: numbers, unique ids and messages stay; QUIT takes from the Inbox alone."""
+    large = b"Subject: large\r\n\r\n" + b"large\r\n" * 60_000  # more than one batch holds
+    messages = [MESSAGES["plain"], MESSAGES["dots"], MESSAGES["short"], large, MESSAGES["plain"], MESSAGES["dots"]]
+    client = await served.open(messages)
+    await client.ask("UIDL")
+    ids = await client.rest()
+    await client.ask("LIST")
+    sizes = await client.rest()
+    async with served.core.session("alice@example.test", "alice-demo") as other:
+        folders = (await other.call(methods.LIST_FOLDERS, folder_pb2.ListFoldersRequest())).folders
+        (archive,) = [f.folder_id for f in folders if f.role == folder_pb2.FOLDER_ROLE_ARCHIVE]
+
+        def at(uid: int) -> MessageSet:
+            return MessageSet(folder_id=other.inbox, uids=[IdRange(first=uid, last=uid)])
+
+        move = message_pb2.MoveMessagesRequest(messages=at(1), target_folder_id=archive)
+        await other.call(methods.MOVE_MESSAGES, move)
+        for uid, mode in (
+            (2, message_pb2.DELETE_MODE_SOFT),
+            (3, message_pb2.DELETE_MODE_SOFT),
+            (4, message_pb2.DELETE_MODE_HARD),
+            (5, message_pb2.DELETE_MODE_TO_TRASH),
+        ):
+            await other.call(methods.DELETE_MESSAGES, message_pb2.DeleteMessagesRequest(messages=at(uid), mode=mode))
+        lost = await other.call(methods.LIST_RECOVERABLE_MESSAGES, message_pb2.ListRecoverableMessagesRequest())
+        (third,) = [m.message_id for m in lost.messages if m.size_octets == len(MESSAGES["short"])]
+        purge = message_pb2.PurgeRecoverableMessagesRequest(message_ids=[third])
+        assert (await other.call(methods.PURGE_RECOVERABLE_MESSAGES, purge)).purged_count == 1
+
+        for number, message in enumerate(messages, 1):
+            sent = message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+            assert await client.ask(f"RETR {number}") == f"+OK {len(message)} octets\r\n"
+            assert await client.rest() == sent
+            assert (await client.ask(f"TOP {number} 100000")).startswith("+OK")
+            assert await client.rest() == sent
+        await client.ask("UIDL")
+        assert await client.rest() == ids
+        await client.ask("LIST")
+        assert await client.rest() == sizes
+        for number in range(1, 7):
+            assert await client.ask(f"DELE {number}") == "+OK marked\r\n"
+        assert await client.ask("QUIT") == "+OK bye, 1 messages deleted, 5 had left the maildrop before\r\n"
+
+        folders = (await other.call(methods.LIST_FOLDERS, folder_pb2.ListFoldersRequest())).folders
+        counts = {f.role: f.message_count for f in folders}
+        assert counts[folder_pb2.FOLDER_ROLE_INBOX] == 0
+        assert counts[folder_pb2.FOLDER_ROLE_ARCHIVE] == 1  # the moved message stays where it is
+        assert counts[folder_pb2.FOLDER_ROLE_TRASH] == 1
 
 
 async def test_a_new_password_ends_the_sessions_under_the_old_one(served: Served) -> None:

@@ -15,7 +15,7 @@ from restante_gateways.pop3 import retrieval
 from restante_gateways.pop3.retrieval import Cell, Retriever
 from restante_gateways.pop3.snapshot import Snapshot
 
-from .fake_core import FOLDER_ID, Account, FakeCore
+from .fake_core import FIRST_ID, FOLDER_ID, Account, FakeCore
 
 
 class Drop:
@@ -28,7 +28,7 @@ class Drop:
             self.account.add(message)
         self.token = self.core._session(self.account).session_token
         uids = list(self.account.messages)
-        self.snapshot = Snapshot(1, uids, [len(message) for message in messages])
+        self.snapshot = Snapshot(1, uids, [FIRST_ID + uid for uid in uids], [len(message) for message in messages])
         self.retriever = Retriever(
             lambda request: self.core.stream_messages(request, session=self.token), FOLDER_ID, self.snapshot
         )
@@ -81,7 +81,47 @@ async def test_marked_messages_are_not_asked_for() -> None:
     await drop.close()
 
 
-async def test_a_message_deleted_elsewhere_is_gone_and_the_walk_goes_on() -> None:
+@pytest.mark.parametrize("batch_octets", [1, 50, 256 << 10])
+async def test_messages_that_leave_the_inbox_are_read_by_their_ids_and_the_walk_goes_on(batch_octets: int) -> None:
+    messages = some_messages(60)
+    drop = Drop(messages, batch_octets)
+    read = [await drop.read(n) for n in (1, 2)]
+    drop.account.leave(1, *range(4, 61, 3))
+    read += [await drop.read(n) for n in range(3, 61)]
+    assert read == messages
+    assert await drop.read(1) == messages[0]
+    asked_by_id = [r.messages.message_ids for r in drop.core.streamed if r.messages.message_ids]
+    assert sum(map(len, asked_by_id)) == 20  # only of those
+    assert len(drop.core.streamed) <= 20 + 4
+    await drop.close()
+
+
+async def test_top_of_a_message_that_left_the_inbox() -> None:
+    message = b"A: b\r\n\r\n" + b"".join(b"line %d\r\n" % n for n in range(20_000))
+    drop = Drop([message], 5000)
+    drop.account.leave(1)
+    assert await drop.top(1, 0) == b"A: b\r\n\r\n"
+    assert await drop.top(1, 1) == b"A: b\r\n\r\nline 0\r\n"
+    assert await drop.top(1, 2**31 - 1) == message
+    await drop.close()
+
+
+@pytest.mark.parametrize("break_after", [1, 3])
+async def test_a_message_that_leaves_while_its_stream_breaks_comes_whole(
+    break_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "PAUSE_SECONDS", 0.01)
+    message = b"A: b\r\n\r\n" + b"x" * 5000 + b"\r\n"
+    drop = Drop([message], 1000)
+    drop.core.break_after = break_after
+    cell = await drop.retriever.find(1)
+    drop.account.leave(1)
+    assert cell.octets + b"".join([octets async for octets in drop.retriever.rest(cell)]) == message
+    assert drop.core.breaks == 1
+    await drop.close()
+
+
+async def test_a_message_that_is_erased_is_gone_and_the_walk_goes_on() -> None:
     messages = some_messages(5)
     drop = Drop(messages)
     del drop.account.messages[2]

@@ -225,6 +225,54 @@ async def test_a_revoked_session_cannot_retrieve(running: Running) -> None:
         assert await client.line() == ""
 
 
+async def test_a_message_that_left_the_inbox_stays_for_the_session(running: Running) -> None:  # RFC 1939 3, 5, 6
+    account = running.core.account("alice")
+    for name in ("plain", "dots", "short"):
+        account.add(MESSAGES[name])
+    async with dial(running) as client:
+        await client.log_in()
+        account.leave(1, 2)
+        for command in ("RETR 1", "TOP 1 1000"):
+            assert (await client.ask(command)).startswith("+OK")
+            assert await client.rest() == MESSAGES["plain"] + b".\r\n"
+        account.departed.clear()  # an hour later
+        for command in ("RETR 2", "TOP 2 0"):
+            assert await client.ask(command) == (
+                "-ERR another session removed this message over an hour ago, and it cannot be read now\r\n"
+            )
+        assert await client.ask("UIDL 2") == "+OK 2 1234.2\r\n"
+        assert await client.ask("DELE 2") == "+OK marked\r\n"
+        assert await client.ask("DELE 3") == "+OK marked\r\n"
+        assert await client.ask("QUIT") == "+OK bye, 1 messages deleted, 1 had left the maildrop before\r\n"
+    assert not account.messages
+
+
+async def test_a_quit_whose_first_answer_is_lost_promises_no_number(running: Running) -> None:
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    async with dial(running) as client:
+        await client.log_in()
+        await client.ask("DELE 1")
+        account.leave(1)
+        running.core.away = True
+        asyncio.get_running_loop().call_later(0.05, setattr, running.core, "away", False)
+        assert await client.ask("QUIT") == "+OK bye, none of the marked messages is left in the maildrop\r\n"
+
+
+async def test_a_revoked_session_cannot_retrieve_what_left_the_inbox(running: Running) -> None:
+    account = running.core.account("alice")
+    account.add(MESSAGES["plain"])
+    account.add(MESSAGES["dots"])
+    async with dial(running) as client:
+        await client.log_in()
+        account.leave(1)
+        assert (await client.ask("RETR 1")).startswith("+OK")
+        await client.rest()
+        account.version = 2
+        assert (await client.ask("RETR 1")).startswith("-ERR [AUTH]")
+        assert await client.line() == ""
+
+
 async def test_mail_that_arrives_inside_a_session_is_not_shown(running: Running) -> None:  # behaviour 72
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])

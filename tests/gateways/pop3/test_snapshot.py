@@ -14,12 +14,13 @@ def uids_of(runs: list[tuple[int, int]]) -> list[int]:
 
 
 def test_deleted_messages_keep_their_numbers_and_leave_the_sums() -> None:  # behaviours 67 and 68
-    drop = Snapshot(9, [3, 5, 6], [100, 20, 3])
+    drop = Snapshot(9, [3, 5, 6], [31, 11, 61], [100, 20, 3])
     assert (len(drop), drop.left_count, drop.left_octets) == (3, 3, 123)
     drop.delete(2)
     assert (len(drop), drop.left_count, drop.left_octets) == (3, 2, 103)
     assert list(drop.sizes()) == [b"1 100", b"3 3"]
     assert list(drop.unique_ids()) == [b"1 9.3", b"3 9.6"]
+    assert [drop.message_id(n) for n in (1, 2, 3)] == [31, 11, 61]
     with pytest.raises(NoSuchMessage):
         drop.delete(2)
     drop.reset()
@@ -30,11 +31,11 @@ def test_deleted_messages_keep_their_numbers_and_leave_the_sums() -> None:  # be
 @pytest.mark.parametrize("number", [0, -1, 4, 10**9])
 def test_numbers_outside_are_no_messages(number: int) -> None:
     with pytest.raises(NoSuchMessage):
-        Snapshot(9, [3, 5, 6], [1, 1, 1]).check(number)
+        Snapshot(9, [3, 5, 6], [31, 11, 61], [1, 1, 1]).check(number)
 
 
 def test_unique_ids_fit_the_grammar() -> None:  # behaviour 70
-    drop = Snapshot(2**32 - 1, [1, 2**32 - 1], [0, 0])
+    drop = Snapshot(2**32 - 1, [1, 2**32 - 1], [1, 2**63 - 1], [0, 0])
     for unique_id in (drop.unique_id(1), drop.unique_id(2)):
         assert 1 <= len(unique_id) <= 70
         assert all(0x21 <= octet <= 0x7E for octet in unique_id)
@@ -43,7 +44,7 @@ def test_unique_ids_fit_the_grammar() -> None:  # behaviour 70
 @given(st.sets(st.integers(1, 60)), st.data())
 def test_runs_name_exactly_what_was_marked(uids: set[int], data: st.DataObject) -> None:
     ordered = sorted(uids)
-    drop = Snapshot(1, ordered, [1] * len(ordered))
+    drop = Snapshot(1, ordered, ordered, [1] * len(ordered))
     marked = [n for n in range(1, len(ordered) + 1) if data.draw(st.booleans())]
     seen = [n for n in range(1, len(ordered) + 1) if data.draw(st.booleans())]
     for n in seen:

@@ -413,10 +413,10 @@ async def test_folders_are_made_moved_listed_and_deleted(bob: Mail) -> None:
 
 async def test_the_maildrop_is_leased_and_given_back(bob: Mail) -> None:
     inbox = (await bob.folder("inbox")).folder_id
-    for _ in range(3):
-        await bob.append(inbox)
+    ids = [(await bob.append(inbox)).message_id for _ in range(3)]
     drop = await bob.call(methods.ACQUIRE_MAILDROP)
-    assert (list(drop.uids), list(drop.size_octets)) == ([1, 2, 3], [len(STORED)] * 3)
+    assert (list(drop.uids), list(drop.message_ids)) == ([1, 2, 3], ids)
+    assert list(drop.size_octets) == [len(STORED)] * 3
     with pytest.raises(MaildropInUse):
         await bob.call(methods.ACQUIRE_MAILDROP)
     await bob.call(methods.RENEW_MAILDROP, lease=drop.lease)

@@ -400,6 +400,7 @@ type AcquireMaildropResponse struct {
 	ChangeNumber  int64                  `protobuf:"varint,5,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`  // The snapshot's change number.
 	Uids          []int64                `protobuf:"varint,6,rep,packed,name=uids,proto3" json:"uids,omitempty"`                               // Column: UID, ascending.
 	SizeOctets    []int64                `protobuf:"varint,7,rep,packed,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"` // Column: octets of head and content.
+	MessageIds    []int64                `protobuf:"varint,8,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // Column: message id.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +480,13 @@ func (x *AcquireMaildropResponse) GetUids() []int64 {
 func (x *AcquireMaildropResponse) GetSizeOctets() []int64 {
 	if x != nil {
 		return x.SizeOctets
+	}
+	return nil
+}
+
+func (x *AcquireMaildropResponse) GetMessageIds() []int64 {
+	if x != nil {
+		return x.MessageIds
 	}
 	return nil
 }
@@ -653,7 +661,7 @@ func (x *ReleaseMaildropRequest) GetSeenUids() []*IdRange {
 // ReleaseMaildropResponse tells what was done.
 type ReleaseMaildropResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeletedCount  int64                  `protobuf:"varint,1,opt,name=deleted_count,json=deletedCount,proto3" json:"deleted_count,omitempty"` // Messages deleted; one that was gone already counts not.
+	DeletedCount  int64                  `protobuf:"varint,1,opt,name=deleted_count,json=deletedCount,proto3" json:"deleted_count,omitempty"` // Messages deleted; one that had left the Inbox counts not.
 	Commit        *CommitToken           `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`                                  // The commit.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -739,7 +747,7 @@ const file_restante_v1_mailbox_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n" +
 	"\x16AcquireMaildropRequest\x12!\n" +
 	"\n" +
-	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\"\x90\x02\n" +
+	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\"\xb1\x02\n" +
 	"\x17AcquireMaildropResponse\x12\x14\n" +
 	"\x05lease\x18\x01 \x01(\fR\x05lease\x129\n" +
 	"\n" +
@@ -749,7 +757,9 @@ const file_restante_v1_mailbox_proto_rawDesc = "" +
 	"\rchange_number\x18\x05 \x01(\x03B\x020\x01R\fchangeNumber\x12\x12\n" +
 	"\x04uids\x18\x06 \x03(\x03R\x04uids\x12\x1f\n" +
 	"\vsize_octets\x18\a \x03(\x03R\n" +
-	"sizeOctets\"O\n" +
+	"sizeOctets\x12\x1f\n" +
+	"\vmessage_ids\x18\b \x03(\x03R\n" +
+	"messageIds\"O\n" +
 	"\x14RenewMaildropRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x14\n" +

@@ -39,11 +39,13 @@ type MailboxServiceClient interface {
 	// Lists the mailboxes that the session may open.
 	ListMailboxes(ctx context.Context, in *ListMailboxesRequest, opts ...grpc.CallOption) (*ListMailboxesResponse, error)
 	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-	// facts of its messages at this moment, in UID order. Errors: MAILDROP_IN_USE.
+	// facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
+	// read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
 	AcquireMaildrop(ctx context.Context, in *AcquireMaildropRequest, opts ...grpc.CallOption) (*AcquireMaildropResponse, error)
 	// Keeps the lease for 60 more seconds. Errors: LEASE_LOST.
 	RenewMaildrop(ctx context.Context, in *RenewMaildropRequest, opts ...grpc.CallOption) (*RenewMaildropResponse, error)
-	// Deletes the messages named, all or none, and gives the lease back (RFC 1939 6). Harmless to repeat.
+	// Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
+	// message that was moved to another folder stays there. Harmless to repeat.
 	// Errors: LEASE_LOST, having deleted nothing.
 	ReleaseMaildrop(ctx context.Context, in *ReleaseMaildropRequest, opts ...grpc.CallOption) (*ReleaseMaildropResponse, error)
 }
@@ -117,11 +119,13 @@ type MailboxServiceServer interface {
 	// Lists the mailboxes that the session may open.
 	ListMailboxes(context.Context, *ListMailboxesRequest) (*ListMailboxesResponse, error)
 	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-	// facts of its messages at this moment, in UID order. Errors: MAILDROP_IN_USE.
+	// facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
+	// read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
 	AcquireMaildrop(context.Context, *AcquireMaildropRequest) (*AcquireMaildropResponse, error)
 	// Keeps the lease for 60 more seconds. Errors: LEASE_LOST.
 	RenewMaildrop(context.Context, *RenewMaildropRequest) (*RenewMaildropResponse, error)
-	// Deletes the messages named, all or none, and gives the lease back (RFC 1939 6). Harmless to repeat.
+	// Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
+	// message that was moved to another folder stays there. Harmless to repeat.
 	// Errors: LEASE_LOST, having deleted nothing.
 	ReleaseMaildrop(context.Context, *ReleaseMaildropRequest) (*ReleaseMaildropResponse, error)
 	mustEmbedUnimplementedMailboxServiceServer()

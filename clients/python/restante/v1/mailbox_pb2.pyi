@@ -221,6 +221,7 @@ class AcquireMaildropResponse(_message.Message):
     CHANGE_NUMBER_FIELD_NUMBER: _builtins.int
     UIDS_FIELD_NUMBER: _builtins.int
     SIZE_OCTETS_FIELD_NUMBER: _builtins.int
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     lease: _builtins.bytes
     """To name in RenewMaildrop and ReleaseMaildrop; 16 octets."""
     folder_id: _builtins.int
@@ -241,6 +242,10 @@ class AcquireMaildropResponse(_message.Message):
     def size_octets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Column: octets of head and content."""
 
+    @_builtins.property
+    def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Column: message id."""
+
     def __init__(
         self,
         *,
@@ -251,10 +256,11 @@ class AcquireMaildropResponse(_message.Message):
         change_number: _builtins.int = ...,
         uids: _abc.Iterable[_builtins.int] | None = ...,
         size_octets: _abc.Iterable[_builtins.int] | None = ...,
+        message_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "expires_at", b"expires_at", "folder_id", b"folder_id", "lease", b"lease", "size_octets", b"size_octets", "uid_validity", b"uid_validity", "uids", b"uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_number", b"change_number", "expires_at", b"expires_at", "folder_id", b"folder_id", "lease", b"lease", "message_ids", b"message_ids", "size_octets", b"size_octets", "uid_validity", b"uid_validity", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -357,7 +363,7 @@ class ReleaseMaildropResponse(_message.Message):
     DELETED_COUNT_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     deleted_count: _builtins.int
-    """Messages deleted; one that was gone already counts not."""
+    """Messages deleted; one that had left the Inbox counts not."""
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
         """The commit."""

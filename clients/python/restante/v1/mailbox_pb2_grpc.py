@@ -82,7 +82,8 @@ class MailboxServiceServicer:
 
     def AcquireMaildrop(self, request, context):
         """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-        facts of its messages at this moment, in UID order. Errors: MAILDROP_IN_USE.
+        facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
+        read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,7 +97,8 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseMaildrop(self, request, context):
-        """Deletes the messages named, all or none, and gives the lease back (RFC 1939 6). Harmless to repeat.
+        """Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
+        message that was moved to another folder stays there. Harmless to repeat.
         Errors: LEASE_LOST, having deleted nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

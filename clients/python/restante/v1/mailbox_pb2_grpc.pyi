@@ -39,12 +39,14 @@ class MailboxServiceStub:
     """Lists the mailboxes that the session may open."""
     AcquireMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.AcquireMaildropRequest, _mailbox_pb2.AcquireMaildropResponse]
     """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-    facts of its messages at this moment, in UID order. Errors: MAILDROP_IN_USE.
+    facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
+    read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
     """
     RenewMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.RenewMaildropRequest, _mailbox_pb2.RenewMaildropResponse]
     """Keeps the lease for 60 more seconds. Errors: LEASE_LOST."""
     ReleaseMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ReleaseMaildropRequest, _mailbox_pb2.ReleaseMaildropResponse]
-    """Deletes the messages named, all or none, and gives the lease back (RFC 1939 6). Harmless to repeat.
+    """Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
+    message that was moved to another folder stays there. Harmless to repeat.
     Errors: LEASE_LOST, having deleted nothing.
     """
 
@@ -59,12 +61,14 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     """Lists the mailboxes that the session may open."""
     AcquireMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.AcquireMaildropRequest, _mailbox_pb2.AcquireMaildropResponse]  # type: ignore[assignment]
     """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-    facts of its messages at this moment, in UID order. Errors: MAILDROP_IN_USE.
+    facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
+    read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
     """
     RenewMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.RenewMaildropRequest, _mailbox_pb2.RenewMaildropResponse]  # type: ignore[assignment]
     """Keeps the lease for 60 more seconds. Errors: LEASE_LOST."""
     ReleaseMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ReleaseMaildropRequest, _mailbox_pb2.ReleaseMaildropResponse]  # type: ignore[assignment]
-    """Deletes the messages named, all or none, and gives the lease back (RFC 1939 6). Harmless to repeat.
+    """Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
+    message that was moved to another folder stays there. Harmless to repeat.
     Errors: LEASE_LOST, having deleted nothing.
     """
 
@@ -94,7 +98,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.AcquireMaildropResponse, _abc.Awaitable[_mailbox_pb2.AcquireMaildropResponse]]:
         """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-        facts of its messages at this moment, in UID order. Errors: MAILDROP_IN_USE.
+        facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
+        read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
         """
 
     @_abc_1.abstractmethod
@@ -111,7 +116,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.ReleaseMaildropRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.ReleaseMaildropResponse, _abc.Awaitable[_mailbox_pb2.ReleaseMaildropResponse]]:
-        """Deletes the messages named, all or none, and gives the lease back (RFC 1939 6). Harmless to repeat.
+        """Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
+        message that was moved to another folder stays there. Harmless to repeat.
         Errors: LEASE_LOST, having deleted nothing.
         """
 
