@@ -484,10 +484,16 @@ type MessageRows struct {
 	Bodies                [][]byte               `protobuf:"bytes,13,rep,name=bodies,proto3" json:"bodies,omitempty"`                                                                     // Column: IMAP BODY without extension data, finished octets.
 	Summaries             []*MessageSummary      `protobuf:"bytes,14,rep,name=summaries,proto3" json:"summaries,omitempty"`                                                               // Column: the parsed header.
 	Previews              []string               `protobuf:"bytes,15,rep,name=previews,proto3" json:"previews,omitempty"`                                                                 // Column: the first 200 characters of text.
-	AttachmentCounts      []int32                `protobuf:"varint,16,rep,packed,name=attachment_counts,json=attachmentCounts,proto3" json:"attachment_counts,omitempty"`                 // Column: number of attachments.
-	Sections              []*SectionCells        `protobuf:"bytes,17,rep,name=sections,proto3" json:"sections,omitempty"`                                                                 // One for each section asked for, in that order.
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// Column: number of attachments. Every part that is no multipart is one, an embedded message as a whole, but for
+	// three kinds. Signatures: application/pgp-signature, pkcs7-signature and x-pkcs7-signature. Without a file name and
+	// without `Content-Disposition: attachment`: text/plain and text/html, and message/delivery-status,
+	// disposition-notification, feedback-report, external-body and partial. What HTML shows: images, audio, video, fonts
+	// and text/css that have a Content-ID and stand in a multipart/related with HTML, unless their Content-Disposition is
+	// attachment.
+	AttachmentCounts []int32         `protobuf:"varint,16,rep,packed,name=attachment_counts,json=attachmentCounts,proto3" json:"attachment_counts,omitempty"`
+	Sections         []*SectionCells `protobuf:"bytes,17,rep,name=sections,proto3" json:"sections,omitempty"` // One for each section asked for, in that order.
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *MessageRows) Reset() {

@@ -374,7 +374,13 @@ class MessageRows(_message.Message):
 
     @_builtins.property
     def attachment_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Column: number of attachments."""
+        """Column: number of attachments. Every part that is no multipart is one, an embedded message as a whole, but for
+        three kinds. Signatures: application/pgp-signature, pkcs7-signature and x-pkcs7-signature. Without a file name and
+        without `Content-Disposition: attachment`: text/plain and text/html, and message/delivery-status,
+        disposition-notification, feedback-report, external-body and partial. What HTML shows: images, audio, video, fonts
+        and text/css that have a Content-ID and stand in a multipart/related with HTML, unless their Content-Disposition is
+        attachment.
+        """
 
     @_builtins.property
     def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___SectionCells]:

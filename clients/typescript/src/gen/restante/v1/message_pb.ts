@@ -252,7 +252,12 @@ export type MessageRows = Message<"restante.v1.MessageRows"> & {
   previews: string[];
 
   /**
-   * Column: number of attachments.
+   * Column: number of attachments. Every part that is no multipart is one, an embedded message as a whole, but for
+   * three kinds. Signatures: application/pgp-signature, pkcs7-signature and x-pkcs7-signature. Without a file name and
+   * without `Content-Disposition: attachment`: text/plain and text/html, and message/delivery-status,
+   * disposition-notification, feedback-report, external-body and partial. What HTML shows: images, audio, video, fonts
+   * and text/css that have a Content-ID and stand in a multipart/related with HTML, unless their Content-Disposition is
+   * attachment.
    *
    * @generated from field: repeated int32 attachment_counts = 16;
    */
