@@ -22,7 +22,7 @@ from restante.v1 import folder_pb2, message_pb2
 from restante.v1.batch_pb2 import ExecuteRequest, Operation
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_server.api.caller import Caller
-from restante_server.api.execute import Execution
+from restante_server.api.execute import Batch, Execution
 from tests.server.api.served import Served, request_id, served
 
 MESSAGES = 500
@@ -62,14 +62,13 @@ class Stream:
 
     def __init__(self, core: Any, token: bytes) -> None:
         caller = Caller(identity="", encrypted=True)
-        identify = lambda token, address: core.authenticator.session(token, caller, address)  # noqa: E731
-        self._execution = Execution(core.dispatcher, identify)
-        self._requests: asyncio.Queue[ExecuteRequest] = asyncio.Queue()
+        self._execution = Execution(core.dispatcher, core.authenticator, caller)
+        self._requests: asyncio.Queue[Batch] = asyncio.Queue()
         self._token, self._ids = token, itertools.count(1)
         self._feeding = asyncio.create_task(self._execution.feed(self._taken()))
         self._answers = self._execution.answers()
 
-    async def _taken(self) -> AsyncIterator[ExecuteRequest]:
+    async def _taken(self) -> AsyncIterator[Batch]:
         while True:
             yield await self._requests.get()
 
@@ -77,7 +76,7 @@ class Stream:
         """All at once, until all are answered."""
         for operation in operations:
             operation.operation_id, operation.session_token, operation.independent = next(self._ids), self._token, True
-        self._requests.put_nowait(ExecuteRequest(operations=operations))
+        self._requests.put_nowait(Batch(ExecuteRequest(operations=operations), octets=0))
         left = len(operations)
         while left:
             for result in (await anext(self._answers)).results:

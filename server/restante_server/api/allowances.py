@@ -6,6 +6,7 @@ for many and have no bound here: what a gateway does for a session counts for th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from enum import Enum
@@ -31,6 +32,16 @@ class Resource(Enum):
     UPLOAD_OCTETS = "upload_octets"  # of uploads on their way, before they are in the store
 
 
+class _Line(dict[asyncio.Future[None], int]):
+    """The streams of one party that are not read for now, the next one first, with the room that each waits for."""
+
+    __slots__ = ("looking", "timer")
+
+    def __init__(self) -> None:
+        self.looking = False  # at the room that there is: once in a turn of the loop
+        self.timer: asyncio.TimerHandle | None = None
+
+
 class Allowances:
     """Belongs to the event loop. What is taken must be given back; a party that holds nothing takes no memory."""
 
@@ -43,6 +54,8 @@ class Allowances:
             Resource.UPLOAD_OCTETS: limits.account_upload_octets,
         }
         self._held: dict[Resource, dict[Party, int]] = {resource: {} for resource in Resource}
+        self._lines: dict[Party, _Line] = {}
+        self.begun: Final[dict[Party, int]] = {}  # operations in this turn of the loop, by native clients' streams
 
     def held(self, party: Party, resource: Resource) -> int:
         """How much a party has of something."""
@@ -50,8 +63,8 @@ class Allowances:
 
     @property
     def parties(self) -> int:
-        """How many hold anything at all."""
-        return len({party for held in self._held.values() for party in held})
+        """How many hold anything at all, or wait."""
+        return len(set(self._lines).union(*self._held.values()))
 
     def may_take(self, party: Party, resource: Resource, amount: int = 1) -> bool:
         """Whether `take` would not refuse."""
@@ -89,6 +102,56 @@ class Allowances:
             held[party] = left
         else:
             held.pop(party, None)
+        if self._lines and resource is Resource.OPERATIONS and (line := self._lines.get(party)) and not line.looking:
+            line.looking = True
+            asyncio.get_running_loop().call_soon(self._look, party, line)
+
+    async def room(self, party: Party, amount: int) -> None:
+        """Wait, in line with all others of a party that was refused, before more operations of it are read.
+
+        The first in line goes on as soon as there is room for `amount` operations; and one goes on every RETRY_SECONDS
+        however that stands, so that what is no new operation is read, too. A party is refused no more operations by
+        this than it brings in one request each time, however many streams it has.
+        """
+        line = self._lines.get(party)
+        if line is None:
+            line = self._lines[party] = _Line()
+            self._set_timer(party, line)
+        turn = asyncio.get_running_loop().create_future()
+        line[turn] = min(amount, self._limit(party, Resource.OPERATIONS))
+        try:
+            await turn
+        finally:
+            line.pop(turn, None)
+            if not line and self._lines.get(party) is line:
+                del self._lines[party]
+                if line.timer is not None:
+                    line.timer.cancel()
+
+    def _set_timer(self, party: Party, line: _Line) -> None:
+        seconds = RETRY_SECONDS[Resource.OPERATIONS.value]
+        line.timer = asyncio.get_running_loop().call_later(seconds, self._pass, party, line)
+
+    def _pass(self, party: Party, line: _Line) -> None:
+        """The first in line goes on."""
+        if self._lines.get(party) is line:
+            self._set_timer(party, line)
+            _go_on(line)
+
+    def _look(self, party: Party, line: _Line) -> None:
+        """The first in line goes on if there is room for it."""
+        line.looking = False
+        if line and self.may_take(party, Resource.OPERATIONS, next(iter(line.values()))):
+            _go_on(line)
+
+
+def _go_on(line: _Line) -> None:
+    while line:
+        turn = next(iter(line))
+        del line[turn]
+        if not turn.done():  # it was not cancelled meanwhile
+            turn.set_result(None)
+            return
 
 
 def _refusal(resource: Resource, limit: int) -> RestanteError:

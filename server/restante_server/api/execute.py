@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from google.rpc import status_pb2
 
@@ -38,7 +38,10 @@ MAX_ANSWER_OCTETS = 256 << 10
 MAX_RESULT_OCTETS = 64 << 10
 MAX_IN_FLIGHT = 1_024  # operations that the client has no answer to yet
 MAX_UNREAD_OCTETS = 4 << 20  # answers that the client has not taken
+MAX_REQUEST_OCTETS = 4 << 20  # of requests that hold an operation without an answer, on a native client's stream
+MAX_GATEWAY_REQUEST_OCTETS = 64 << 20  # the same on a gateway's, which brings the messages of many
 MAX_SESSION_IN_FLIGHT = 64
+MAX_BEGUN_IN_TURN = 32  # operations of one account in one turn of the loop, over all streams of native clients
 RETRY_SECONDS = 0.1
 
 STREAMING_TWIN = {
@@ -48,21 +51,31 @@ STREAMING_TWIN = {
 }
 """The streaming RPC that has no limit, for operations whose result may be too large."""
 
-Identify = Callable[[bytes, str], Awaitable[Caller]]
-"""The caller of a session token ("" for the stream's own) at a client address; raises RestanteError."""
+
+class Authenticator(Protocol):
+    """The caller of a session token (b"" for the stream's own) at a client address; raises RestanteError."""
+
+    def known(self, token: bytes, stream: Caller, client_address: str = "") -> Caller | None:
+        """From memory alone; None when `session` has to look."""
+
+    async def session(self, token: bytes, stream: Caller, client_address: str = "") -> Caller:
+        """From the store where need be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Oversize:
-    """A request with more than MAX_BATCH_OCTETS: its operations are refused, its cancellations are heard."""
+@dataclass(eq=False, slots=True)
+class Batch:
+    """A request as it came."""
 
     request: ExecuteRequest
+    octets: int  # held until all of its operations are answered: they share its memory
+    oversize: bool = False  # more than MAX_BATCH_OCTETS: its operations are refused, its cancellations are heard
+    in_flight: int = 0  # operations
 
 
-def parse(data: bytes) -> ExecuteRequest | Oversize:
+def parse(data: bytes) -> Batch:
     """A request as it came. Only one that may be too large is measured: to measure costs as much as to encode."""
     request = ExecuteRequest.FromString(data)
-    return Oversize(request) if len(data) > MAX_BATCH_OCTETS and is_oversize(request.operations) else request
+    return Batch(request, len(data), len(data) > MAX_BATCH_OCTETS and is_oversize(request.operations))
 
 
 def is_oversize(operations: Iterable[Operation]) -> bool:
@@ -86,6 +99,7 @@ class _Flight:
     client_address: str
     deadline: float
     independent: bool
+    batch: Batch
     followed_mailbox_id: int
     followed_folder_id: int
     followed_change_number: int = 0
@@ -118,11 +132,18 @@ async def _if_told(number: asyncio.Future[int]) -> int:
 class Execution:
     """One Execute stream. `feed` takes requests, `answers` gives responses; neither knows of gRPC."""
 
-    def __init__(self, dispatcher: Dispatcher, identify: Identify) -> None:
-        self._dispatcher, self._identify = dispatcher, identify
+    def __init__(self, dispatcher: Dispatcher, authenticator: Authenticator, stream: Caller) -> None:
+        """`stream` is the caller of the stream itself."""
+        self._dispatcher, self._authenticator, self._stream = dispatcher, authenticator, stream
+        self._allowances = dispatcher.core.allowances
+        self._native = not stream.identity
+        self._max_request_octets = MAX_REQUEST_OCTETS if self._native else MAX_GATEWAY_REQUEST_OCTETS
         self._sessions: dict[bytes, _Session] = {}
         self._flights: dict[int, _Flight] = {}
         self._in_flight = 0
+        self._request_octets = 0  # of the batches in flight
+        self._party = stream.party  # of the latest operation that was begun
+        self._refused: list[Party] = []  # whose operations of the present request were beyond a bound
         self._results: deque[tuple[OperationResult, int, Party | None]] = deque()  # with octets, and who holds it
         self._abandoned = False
         self._unread_octets = 0  # of the results
@@ -132,28 +153,43 @@ class Execution:
         self._ended = False
         self._announce_draining = False
 
-    async def feed(self, requests: AsyncIterator[ExecuteRequest | Oversize]) -> None:
+    async def feed(self, batches: AsyncIterator[Batch]) -> None:
         """Take requests until the client has no more. Raises InvalidArgument for a batch of too many operations."""
         try:
-            async for taken in requests:
-                request = taken.request if isinstance(taken, Oversize) else taken
-                if len(request.operations) > MAX_BATCH_OPERATIONS:
-                    raise InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
-                for operation_id in request.cancel_operation_ids:
-                    self._cancel(operation_id)
-                if isinstance(taken, Oversize):
-                    for operation in request.operations:
-                        self._answer(operation.operation_id, to_status(too_large()))
-                else:
-                    arrived = time.monotonic()
-                    for operation in request.operations:
-                        self._arrive(operation, arrived)
+            async for batch in batches:
+                await self._take(batch)
+                if self._refused:
+                    await self._pause()
                 while self._full():
                     self._room.clear()
                     await self._room.wait()
         finally:
             self._ended = True
             self._wake.set()
+
+    async def _take(self, batch: Batch) -> None:
+        request = batch.request
+        if len(request.operations) > MAX_BATCH_OPERATIONS:
+            raise InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
+        for operation_id in request.cancel_operation_ids:
+            self._cancel(operation_id)
+        if batch.oversize:
+            for operation in request.operations:
+                self._answer(operation.operation_id, to_status(too_large()))
+            return
+        arrived = time.monotonic()
+        for operation in request.operations:
+            while self._native and self._allowances.begun.get(self._party, 0) >= MAX_BEGUN_IN_TURN:  # noqa: ASYNC110
+                await asyncio.sleep(0)  # the next turn of the loop is all that it waits for
+            self._arrive(operation, batch, arrived)
+
+    async def _pause(self) -> None:
+        """Nothing more is read of a native client whose account has all that it may have: a client that heeds no retry
+        delay would keep the core busy with refusals. A gateway's stream is for many and is read on."""
+        party, amount = self._refused[-1], len(self._refused)
+        self._refused.clear()
+        if self._native:
+            await self._allowances.room(party, amount)
 
     async def answers(self) -> AsyncIterator[ExecuteResponse]:
         """Whatever is ready, as soon as the stream is free, until all that was taken has been answered."""
@@ -195,13 +231,17 @@ class Execution:
 
     def _full(self) -> bool:
         """Answers count until the client takes them: one that only sends must not fill our memory."""
-        return self._in_flight + len(self._results) >= MAX_IN_FLIGHT or self._unread_octets >= MAX_UNREAD_OCTETS
+        return (
+            self._in_flight + len(self._results) >= MAX_IN_FLIGHT
+            or self._unread_octets >= MAX_UNREAD_OCTETS
+            or self._request_octets >= self._max_request_octets
+        )
 
     def _make_room(self) -> None:
         if not self._full():
             self._room.set()
 
-    def _arrive(self, operation: Operation, arrived: float) -> None:
+    def _arrive(self, operation: Operation, batch: Batch, arrived: float) -> None:
         name = operation.WhichOneof("request")
         seconds = operation.timeout_milliseconds / 1_000 or DEFAULT_TIMEOUT_SECONDS
         flight = _Flight(
@@ -212,6 +252,7 @@ class Execution:
             client_address=operation.client_address,
             deadline=arrived + min(max(seconds, 0.0), MAX_TIMEOUT_SECONDS),
             independent=operation.independent,
+            batch=batch,
             followed_mailbox_id=operation.followed_mailbox_id,
             followed_folder_id=operation.followed_folder_id,
         )
@@ -224,6 +265,9 @@ class Execution:
         self._flights[flight.operation_id] = flight
         self._in_flight += 1
         session.in_flight += 1
+        if not batch.in_flight:
+            self._request_octets += batch.octets
+        batch.in_flight += 1
         if flight.independent or (session.running is None and not session.waiting):
             self._begin(flight, session)
         else:
@@ -236,22 +280,47 @@ class Execution:
             return InvalidArgument(field="operation_id", problem="in flight already")
         # The stream's own identity speaks for many: only sessions are bounded one by one.
         if flight.token and session.in_flight >= MAX_SESSION_IN_FLIGHT:
+            self._refused.append(self._party)
             return TooManyOperations(limit=MAX_SESSION_IN_FLIGHT, retry_seconds=RETRY_SECONDS)
         return None
 
     def _begin(self, flight: _Flight, session: _Session) -> None:
+        """Begin an operation, or answer why not: what is refused by what is known in memory costs no task."""
+        try:
+            caller = self._authenticator.known(flight.token, self._stream, flight.client_address)
+            if caller is not None:
+                self._admit(flight, caller)
+        except RestanteError as error:
+            self._answer(flight.operation_id, to_status(error))
+            self._settle(flight, session)
+            return
         if not flight.independent and flight.token:
             session.running = flight
         handler = UNARY[flight.field]
-        flight.task = asyncio.create_task(self._run(handler, flight))
+        flight.task = asyncio.create_task(self._run(handler, flight, caller))
         flight.task.add_done_callback(lambda task: self._done(flight, session, task))
 
-    async def _run(self, handler: Handler, flight: _Flight) -> OperationResult:
+    def _admit(self, flight: _Flight, caller: Caller) -> None:
+        party = caller.party
+        try:
+            self._allowances.take(party, Resource.OPERATIONS)
+        except RestanteError:
+            self._refused.append(party)
+            raise
+        flight.party = party
+        if self._native:
+            self._party = party
+            begun = self._allowances.begun
+            if not begun:
+                asyncio.get_running_loop().call_soon(begun.clear)
+            begun[party] = begun.get(party, 0) + 1
+
+    async def _run(self, handler: Handler, flight: _Flight, caller: Caller | None) -> OperationResult:
         if time.monotonic() >= flight.deadline:
             raise DeadlineExceeded
-        caller = await self._identify(flight.token, flight.client_address)
-        self._dispatcher.core.allowances.take(caller.party, Resource.OPERATIONS)
-        flight.party = caller.party
+        if caller is None:
+            caller = await self._authenticator.session(flight.token, self._stream, flight.client_address)
+            self._admit(flight, caller)
         if not flight.followed_folder_id:
             response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
         else:
@@ -288,14 +357,17 @@ class Execution:
                 self._settle(following, session)
             else:
                 self._begin(following, session)
-        if not session.in_flight:
-            self._sessions.pop(flight.token, None)
         self._wake.set()
 
     def _settle(self, flight: _Flight, session: _Session) -> None:
         del self._flights[flight.operation_id]
         session.in_flight -= 1
+        if not session.in_flight:
+            self._sessions.pop(flight.token, None)
         self._in_flight -= 1
+        flight.batch.in_flight -= 1
+        if not flight.batch.in_flight:
+            self._request_octets -= flight.batch.octets
         self._make_room()
 
     def _cancel(self, operation_id: int) -> None:
@@ -329,4 +401,4 @@ class Execution:
 
     def _let_go(self, party: Party | None) -> None:
         if party is not None:
-            self._dispatcher.core.allowances.give_back(party, Resource.OPERATIONS)
+            self._allowances.give_back(party, Resource.OPERATIONS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from restante.errors import InvalidSession
 from restante_server.api.caller import Caller
-from restante_server.directory.sessions import Sessions
+from restante_server.directory.sessions import OpenSession, Sessions
 
 IDENTITIES = ("admin", "imap", "pop3", "smtp", "relay")
 CERTIFICATE_PREFIX = "restante-"  # the common name of a gateway's certificate: restante-imap
@@ -72,28 +72,43 @@ class Authenticator:
         Either session is looked at anew: it may have ended since the stream began. `client_address` counts only from a
         process with an identity: others cannot speak for somebody else.
         """
+        known = self.known(token, stream, client_address)
+        if known is not None:
+            return known
+        session = await self._sessions.open(token or stream.token, time.time_ns() // 1_000)
+        return _caller(session, token or stream.token, stream, client_address)
+
+    def known(self, token: bytes, stream: Caller, client_address: str = "") -> Caller | None:
+        """The same from memory alone; None when `session` has to look."""
         token = token or stream.token
-        address = client_address if stream.identity and client_address else stream.client_address
         if not token:
+            address = _address(stream, client_address)
             return replace(stream, client_address=address) if address != stream.client_address else stream
-        now = time.time_ns() // 1_000
-        session = self._sessions.known(token, now) or await self._sessions.open(token, now)
-        if session.token.identity != stream.identity:
-            raise InvalidSession("The session token was issued to another kind of client.")
-        return Caller(
-            identity=stream.identity,
-            account_id=session.state.account_id,
-            mailbox_id=session.state.mailbox_id,
-            scope=session.token.scope,
-            session_id=session.token.session_id,
-            credential_version=session.token.credential_version,
-            administrator=session.state.administrator,
-            address=session.state.address,
-            client_address=address,
-            encrypted=stream.encrypted,
-            token=token,
-            expires_at=session.token.expires_at,
-        )
+        session = self._sessions.known(token, time.time_ns() // 1_000)
+        return None if session is None else _caller(session, token, stream, client_address)
+
+
+def _address(stream: Caller, client_address: str) -> str:
+    return client_address if stream.identity and client_address else stream.client_address
+
+
+def _caller(session: OpenSession, token: bytes, stream: Caller, client_address: str) -> Caller:
+    if session.token.identity != stream.identity:
+        raise InvalidSession("The session token was issued to another kind of client.")
+    return Caller(
+        identity=stream.identity,
+        account_id=session.state.account_id,
+        mailbox_id=session.state.mailbox_id,
+        scope=session.token.scope,
+        session_id=session.token.session_id,
+        credential_version=session.token.credential_version,
+        administrator=session.state.administrator,
+        address=session.state.address,
+        client_address=_address(stream, client_address),
+        encrypted=stream.encrypted,
+        token=token,
+        expires_at=session.token.expires_at,
+    )
 
 
 def bearer_token(authorization: str) -> bytes:

@@ -35,7 +35,7 @@ from restante_server.api import reflect
 from restante_server.api.allowances import Resource
 from restante_server.api.caller import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS, Caller
 from restante_server.api.dispatch import Dispatcher, translate
-from restante_server.api.execute import MAX_BATCH_OPERATIONS, Execution, is_oversize, parse, too_large
+from restante_server.api.execute import MAX_BATCH_OPERATIONS, Batch, Execution, is_oversize, parse, too_large
 from restante_server.api.grpc_options import KEEPALIVE, Keepalive, handshake_options, server_options
 from restante_server.api.identity import LOCAL, Authenticator, Channel
 from restante_server.api.registry import STREAMS, UNARY, Handler, Streaming
@@ -199,7 +199,7 @@ class ApiServer:
                 allowances.take(stream.party, Resource.STREAMS)
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await _abort(context, translate(error, "Execute"))
-            execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
+            execution = Execution(self._dispatcher, self._authenticator, stream)
             self._executions.add(execution)
             feeding = asyncio.create_task(execution.feed(requests))
             age = asyncio.get_running_loop().call_later(
@@ -224,14 +224,15 @@ class ApiServer:
     def _execute_once(self, listener: Listener) -> Callable[..., Any]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async def batch() -> AsyncIterator[Any]:
-                yield batch_pb2.ExecuteRequest(operations=request.operations)
+                yield Batch(batch_pb2.ExecuteRequest(operations=request.operations), request.ByteSize())
 
+            stream = Caller()
             try:
                 stream = await self._caller(context, listener)
                 _require_batch(request)
             except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
                 await _abort(context, translate(error, "ExecuteOnce"))
-            execution = Execution(self._dispatcher, lambda token, address: self._session(token, stream, address))
+            execution = Execution(self._dispatcher, self._authenticator, stream)
             feeding = asyncio.create_task(execution.feed(batch()))
             results: dict[int, batch_pb2.OperationResult] = {}
             try:
@@ -244,9 +245,6 @@ class ApiServer:
             return batch_pb2.ExecuteOnceResponse(results=ordered)
 
         return serve
-
-    async def _session(self, token: bytes, stream: Caller, client_address: str) -> Caller:
-        return await self._authenticator.session(token, stream, client_address)
 
     async def _caller(self, context: grpc.aio.ServicerContext[Any, Any], listener: Listener) -> Caller:
         metadata: dict[str, str | bytes] = dict(context.invocation_metadata() or ())

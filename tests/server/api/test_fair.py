@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,9 @@ from restante.v1.sync_pb2 import (
     WatchResponse,
 )
 from restante_server.api import watch
-from restante_server.api.allowances import ADDRESS_SHARE, Allowances, Resource
+from restante_server.api.allowances import ADDRESS_SHARE, RETRY_SECONDS, Allowances, Resource
 from restante_server.api.caller import Caller
-from restante_server.api.execute import Execution
+from restante_server.api.execute import MAX_BATCH_OCTETS, MAX_BEGUN_IN_TURN, MAX_SESSION_IN_FLIGHT, Batch, Execution
 from restante_server.db.turns import CORE, Party
 from tests.server.api.served import Served, served, token_metadata
 
@@ -92,9 +93,11 @@ class Dispatcher:
         self.core = SimpleNamespace(allowances=Allowances(limits))
         self.go_on = asyncio.Event()
         self.running = 0
+        self.began: list[int] = []  # accounts
 
     async def run(self, handler: Any, caller: Caller, request: Any, deadline: float) -> Any:
         self.running += 1
+        self.began.append(caller.account_id)
         try:
             await self.go_on.wait()
         finally:
@@ -102,35 +105,51 @@ class Dispatcher:
         return handler.method.response()
 
 
+class Authenticator:
+    """The token is the number of the account, whose session is in memory."""
+
+    def known(self, token: bytes, stream: Caller, client_address: str = "") -> Caller | None:
+        return Caller(account_id=int(token))
+
+    async def session(self, token: bytes, stream: Caller, client_address: str = "") -> Caller:
+        return Caller(account_id=int(token))
+
+
 class Stream:
     """One Execute stream; the session token is the number of the account."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self.execution = Execution(dispatcher, self._identify)  # type: ignore[arg-type]
-        self._requests: asyncio.Queue[ExecuteRequest] = asyncio.Queue()
+    def __init__(self, dispatcher: Dispatcher, identity: str = "") -> None:
+        self.execution = Execution(dispatcher, Authenticator(), Caller(identity=identity))  # type: ignore[arg-type]
+        self._requests: asyncio.Queue[Batch] = asyncio.Queue()
         self._feeding = asyncio.create_task(self.execution.feed(self._take()))
+        self._numbers = itertools.count(1)
         self.answers = self.execution.answers()
 
-    async def _identify(self, token: bytes, address: str) -> Caller:
-        return Caller(account_id=int(token))
-
-    async def _take(self) -> AsyncIterator[ExecuteRequest]:
+    async def _take(self) -> AsyncIterator[Batch]:
         while True:
             yield await self._requests.get()
 
-    async def send(self, account: int, count: int) -> None:
+    @property
+    def unread(self) -> int:
+        """Requests that wait to be read."""
+        return self._requests.qsize()
+
+    async def send(self, account: int, count: int, *, octets: int = 0) -> None:
+        self.put(account, count, octets=octets)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def put(self, account: int, count: int, *, octets: int = 0) -> None:
         operations = [
             Operation(
-                operation_id=1_000 * account + number,
+                operation_id=next(self._numbers),
                 session_token=b"%d" % account,
                 independent=True,
                 get_folder=GetFolderRequest(),
             )
             for number in range(count)
         ]
-        self._requests.put_nowait(ExecuteRequest(operations=operations))
-        for _ in range(10):
-            await asyncio.sleep(0)
+        self._requests.put_nowait(Batch(ExecuteRequest(operations=operations), octets))
 
     async def answered(self) -> list[OperationResult]:
         return list((await anext(self.answers)).results)
@@ -145,10 +164,10 @@ class Stream:
 async def test_operations_of_an_account_are_bounded_over_all_its_streams_until_it_takes_the_answers() -> None:
     dispatcher = Dispatcher(Limits(account_operations=5))
     allowances: Allowances = dispatcher.core.allowances
-    one, other = Stream(dispatcher), Stream(dispatcher)
+    one, other, bobs = Stream(dispatcher), Stream(dispatcher), Stream(dispatcher)
     await one.send(1, 3)
     await other.send(1, 4)
-    await other.send(2, 1)
+    await bobs.send(2, 1)
     assert dispatcher.running == 6
     refused = await other.answered()
     assert [errors.from_status(result.status).reason for result in refused] == ["TOO_MANY_OPERATIONS"] * 2
@@ -164,9 +183,141 @@ async def test_operations_of_an_account_are_bounded_over_all_its_streams_until_i
     await other.answered()
     await one.send(1, 5)
     assert not any(result.HasField("status") for result in await one.answered())
-    for stream in (one, other):
+    for stream in (one, other, bobs):
         await stream.end()
     assert allowances.parties == 0
+
+
+@pytest.fixture
+def no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The retry delay never passes."""
+    monkeypatch.setitem(RETRY_SECONDS, "operations", 3_600.0)
+
+
+@pytest.mark.usefixtures("no_retry")
+async def test_a_native_stream_is_not_read_while_its_account_has_all_that_it_may_have() -> None:
+    dispatcher = Dispatcher(Limits(account_operations=4))
+    greedy, second, bobs = Stream(dispatcher), Stream(dispatcher), Stream(dispatcher)
+    await greedy.send(1, 6)
+    await second.send(1, 4)
+    assert dispatcher.running == 4
+    for stream in (greedy, second):
+        await stream.send(1, 2)
+        assert stream.unread == 1
+    await bobs.send(2, 1)
+    assert dispatcher.running == 5
+    assert len(await greedy.answered()) == 2  # both refused
+    dispatcher.go_on.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (greedy.unread, second.unread) == (1, 1)  # answered, and nobody has taken the answers
+    assert len(await greedy.answered()) == 4
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (greedy.unread, second.unread) == (0, 1)  # the first that waited, and no more at once
+    for stream in (greedy, second, bobs):
+        await stream.end()
+    assert dispatcher.core.allowances.parties == 0
+
+
+@pytest.mark.usefixtures("no_retry")
+async def test_a_native_stream_is_not_read_while_its_session_has_all_that_it_may_have() -> None:
+    dispatcher = Dispatcher(Limits())
+    stream = Stream(dispatcher)
+    await stream.send(1, MAX_SESSION_IN_FLIGHT + 1)
+    await stream.send(1, 1)
+    assert stream.unread == 1
+    dispatcher.go_on.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await stream.answered()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert stream.unread == 0
+    await stream.end()
+    assert dispatcher.core.allowances.parties == 0
+
+
+async def test_a_native_stream_is_read_when_the_retry_delay_has_passed_one_stream_at_a_time() -> None:
+    dispatcher = Dispatcher(Limits(account_operations=4))
+    streams = [Stream(dispatcher) for _ in range(3)]
+    for stream in streams:
+        await stream.send(1, 5)
+        await stream.send(1, 1)
+    assert [stream.unread for stream in streams] == [1, 1, 1]
+    order: list[int] = []
+    async with asyncio.timeout(10):
+        while len(order) < len(streams):
+            await asyncio.sleep(0.001)
+            order += [number for number, stream in enumerate(streams) if not stream.unread and number not in order]
+    assert order == [0, 1, 2]
+    for stream in streams:
+        await stream.end()
+    assert dispatcher.core.allowances.parties == 0
+
+
+@pytest.mark.usefixtures("no_retry")
+async def test_a_gateways_stream_is_read_on_whatever_one_account_does() -> None:
+    dispatcher = Dispatcher(Limits(account_operations=4))
+    gateway = Stream(dispatcher, "imap")
+    await gateway.send(1, 60)
+    await gateway.send(1, 1)
+    await gateway.send(2, 1)
+    assert gateway.unread == 0
+    assert dispatcher.began == [1, 1, 1, 1, 2]
+    await gateway.end()
+
+
+@pytest.mark.usefixtures("no_retry")
+async def test_a_refused_operation_costs_no_task() -> None:
+    dispatcher = Dispatcher(Limits(account_operations=4))
+    stream = Stream(dispatcher)
+    await stream.send(1, 4)
+    made: list[Any] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **others: Any) -> asyncio.Task[Any]:
+        made.append(work)
+        return asyncio.Task(work, loop=loop, **others)
+
+    asyncio.get_running_loop().set_task_factory(factory)
+    await stream.send(1, 50)
+    asyncio.get_running_loop().set_task_factory(None)
+    assert made == []
+    assert len(await stream.answered()) == 50
+    await stream.end()
+
+
+async def test_an_operation_is_begun_after_few_of_another_account_however_many_came_before() -> None:
+    dispatcher = Dispatcher(Limits(account_operations=1_000))
+    greedy = [Stream(dispatcher) for _ in range(8)]
+    bobs = Stream(dispatcher)
+    for stream in greedy:
+        stream.put(1, MAX_SESSION_IN_FLIGHT)
+    await bobs.send(2, 1)
+    async with asyncio.timeout(10):
+        while dispatcher.running < 8 * MAX_SESSION_IN_FLIGHT + 1:
+            await asyncio.sleep(0.001)
+    assert dispatcher.began.index(2) <= 2 * MAX_BEGUN_IN_TURN
+    for stream in (*greedy, bobs):
+        await stream.end()
+
+
+async def test_requests_of_a_native_stream_are_bounded_by_their_octets_together() -> None:
+    dispatcher = Dispatcher(Limits())
+    native, gateway = Stream(dispatcher), Stream(dispatcher, "smtp")
+    for stream in (native, gateway):
+        for _ in range(6):
+            await stream.send(1, 2, octets=MAX_BATCH_OCTETS)
+    assert (native.unread, gateway.unread) == (2, 0)
+    dispatcher.go_on.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert native.unread == 0
+    for _ in range(20):  # nothing is left of what was counted
+        await native.send(1, 2, octets=MAX_BATCH_OCTETS)
+    assert native.unread == 0
+    for stream in (native, gateway):
+        await stream.end()
 
 
 async def test_a_client_that_goes_away_leaves_nothing_counted() -> None:

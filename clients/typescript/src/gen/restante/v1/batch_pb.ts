@@ -1285,10 +1285,14 @@ export const BatchService: GenService<{
    * sum of the encoded operations without the framing around each: above, each of them is answered INVALID_ARGUMENT
    * with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream without a
    * reason (see ErrorReason). An answer is at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names the
-   * streaming RPC). With 1024 operations in flight the server stops reading; a session above 64 gets
+   * streaming RPC). With 1024 operations in flight the server stops reading, and with requests of 4 MiB in flight (64 MiB
+   * on a gateway's stream), a request counting until all of its operations are answered; a session above 64 gets
    * TOO_MANY_OPERATIONS, and so does an account above 256 that have begun, unary calls included, over all its sessions
-   * and streams, unless the server is set otherwise; an operation counts until its answer is taken. Reads and writes of
-   * different accounts are done in turns. An operation that this server does not know is answered UNKNOWN_OPERATION.
+   * and streams, unless the server is set otherwise; an operation counts until its answer is taken. After it has refused
+   * an operation so, the server reads nothing more of that stream, cancellations included, until an answer of the
+   * account is taken that leaves room for as many, or its turn has come: one stream of the account every 0.1 s. A gateway's stream is read
+   * on. Reads and writes of different accounts are done in turns. An operation that this server does not know is
+   * answered UNKNOWN_OPERATION.
    * When the client closes its side, what has begun is finished and answered. Errors: ACCOUNT_LIMIT_REACHED
    * {resource, limit}: an account has at most 128 `streams` of all kinds, and an address that sends no session with its
    * calls 16 times as many, unless the server is set otherwise.
