@@ -13,6 +13,7 @@ from restante.cli.groups import Group, Root
 from restante.cli.supervisor import hold_leash
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on standard error say what our errors say better
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # nothing of ours forks without starting a program
 # gRPC's event engine hands each message from thread to thread, where its older poller stays on one. Measured, a message
 # there and back on the Unix socket: 0.43 ms of CPU with the engine, 0.22 without. What it does not know it passes over.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")

@@ -17,6 +17,11 @@ STEADY_SECONDS = 2.0  # a child that ran so long is not failing to start: it is 
 EXTRA_SECONDS = 5.0  # beyond a child's own time to drain
 HEAD_START_SECONDS = 3.0  # for the first child, before others that died beside it are started and take its processor
 
+IGNORING_HANGUP = ("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+"""Runs a program that begins with SIGHUP ignored: the signal would end a child that has just begun, and which reads its
+configuration anyway. A function of Python's that runs in the child would make Python fork, and gRPC's own handlers of a
+fork can abort the child (grpc issue 43055)."""
+
 LEASH = "RESTANTE_LEASH"
 """In a child's environment: seconds to end in, once its standard input, a pipe from the parent, has ended."""
 
@@ -88,13 +93,13 @@ class Supervisor:
         # A session of its own: Ctrl-C at the terminal reaches only the supervisor, which ends them in order.
         # The pipe is its leash: it ends when this process does, however that comes.
         return await asyncio.create_subprocess_exec(
+            *IGNORING_HANGUP,
             sys.executable,
             "-m",
             "restante",
             *child.arguments,
             stdin=asyncio.subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_ignore_hangup,  # which would end a child that has just begun and reads it all anyway
             env={**os.environ, LEASH: str(self._drain_seconds + EXTRA_SECONDS)},
         )
 
@@ -138,10 +143,6 @@ class Supervisor:
         except TimeoutError:
             return False
         return True
-
-
-def _ignore_hangup() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _ended(status: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from restante.cli import supervisor as module
-from restante.cli.supervisor import LEASH, Supervisor
+from restante.cli.supervisor import IGNORING_HANGUP, LEASH, Supervisor
 
 CHILD = """
 import os, signal, sys, time
@@ -44,8 +45,10 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     program.write_text(CHILD)
     spawn = asyncio.create_subprocess_exec
 
-    async def own(executable: str, _m: str, _restante: str, *arguments: str, **others: Any) -> Any:
-        return await spawn(executable, str(program), *arguments, **others)
+    async def own(*command: str, **others: Any) -> Any:
+        at = command.index("restante")
+        assert command[at - 1] == "-m"
+        return await spawn(*command[: at - 1], str(program), *command[at + 1 :], **others)
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", own)
     monkeypatch.setattr(module, "EXTRA_SECONDS", 1.0)
@@ -175,3 +178,10 @@ async def test_a_first_child_that_does_not_come_holds_nobody_up_for_long(
     supervisor.children[1].process.kill()
     await said(log, "imap starts", 2)
     await supervisor.stop()
+
+
+def test_a_child_begins_with_sighup_ignored_and_keeps_its_arguments() -> None:
+    program = "import signal, sys; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, *sys.argv[1:])"
+    command = [*IGNORING_HANGUP, sys.executable, "-c", program, "--data", "a b", "$HOME"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "True --data a b $HOME\n"
