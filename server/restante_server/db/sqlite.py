@@ -159,8 +159,9 @@ def _engine(url: URL, settings: SqliteSettings, reads: bool) -> Engine:
         driver.isolation_level = None  # the driver's own BEGIN is deferred and comes too late
         execute = driver.execute
         execute(f"PRAGMA busy_timeout={settings.busy_milliseconds:d}")
-        execute(f"PRAGMA page_size={PAGE_OCTETS:d}")  # has a meaning only while the file is empty
-        execute(f"PRAGMA auto_vacuum={INCREMENTAL:d}")  # so has this: a file made without it keeps its size
+        if not execute("PRAGMA page_count").fetchone()[0]:  # both have a meaning only while the file is empty
+            execute(f"PRAGMA page_size={PAGE_OCTETS:d}")
+            execute(f"PRAGMA auto_vacuum={INCREMENTAL:d}")  # takes the write lock; a file made without keeps its size
         execute("PRAGMA journal_mode=WAL")
         execute("PRAGMA synchronous=FULL")  # a commit survives power loss
         execute("PRAGMA foreign_keys=ON")

@@ -15,6 +15,12 @@ OLD = config.Config()
 NEW = replace(OLD, core=replace(OLD.core, api_port=1), logging=replace(OLD.logging, level="debug"), data="/elsewhere")
 
 
+@pytest.fixture(autouse=True)
+def _heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Commands that ran before in this process have silenced the client's log."""
+    caplog.set_level(logging.WARNING, reload.__name__)
+
+
 def test_keys_that_differ_are_named() -> None:
     assert config.changed(OLD, OLD) == []
     assert config.changed(OLD, NEW) == ["data", "core.api_port", "logging.level"]

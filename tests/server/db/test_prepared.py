@@ -29,7 +29,8 @@ _secrets = select(sealing_key.c.secret)
 
 
 def made(tx: Connection, *names: str) -> None:
-    prepared.run_many(tx, _insert, [{"ascii_name": name, "name": name, "created_at": 5} for name in names])
+    rows = [{"ascii_name": name, "name": name, "resending": 1, "created_at": 5} for name in names]
+    prepared.run_many(tx, _insert, rows)
 
 
 async def test_rows_are_inserted_read_and_changed(database: Database) -> None:
@@ -79,8 +80,8 @@ async def test_octets_and_truth_values_are_what_they_were(database: Database) ->
 async def test_the_columns_of_an_insert_are_those_of_its_rows(database: Database) -> None:
     def run(tx: Connection) -> None:
         made(tx, "example.org")
-        row = {"ascii_name": "example.com", "name": "n", "created_at": 5, "catch_all": "alice@example.com"}
-        prepared.run_many(tx, _insert, [row])
+        row = {"ascii_name": "example.com", "name": "n", "resending": 1, "created_at": 5}
+        prepared.run_many(tx, _insert, [{**row, "catch_all": "alice@example.com"}])
         assert prepared.rows(tx, _all, {}) == [("example.org", None), ("example.com", "alice@example.com")]
 
     await database.write(Call(run))
