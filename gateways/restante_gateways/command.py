@@ -16,8 +16,8 @@ from restante.link import CoreLink
 from restante.options import configured, reading
 from restante.reload import Reload
 from restante.target import ProcessIdentity, Target
+from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Runtime, RuntimeSettings
-from restante_gateways.sasl import AuthenticationPolicy
 from restante_process import logs
 from restante_process.limits import ConnectionLimits
 from restante_process.tls import CertificateError, CertificateFiles

@@ -17,7 +17,7 @@ from restante.v1.folder_pb2 import GetFolderRequest
 from restante.v1.message_pb2 import AppendMessageRequest, CopyMessagesRequest, SearchMessagesRequest
 from restante.v1.search_pb2 import TEXT_FIELD_ANY, Restriction, TextRestriction
 from restante.v1.types_pb2 import IdRange, MessageSet
-from restante_gateways.sasl import AuthenticationPolicy
+from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
 from tests.gateways.imap.stage import Stage
 from tests.server.api.served import Served, request_id, served

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from restante import errors
-from restante_gateways import refusals
+from restante_gateways.core import refusals
 from restante_gateways.imap.responses import NO, Status
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from restante import errors
 from restante.v1 import methods, session_pb2
-from restante_gateways import sasl
+from restante_gateways.core import sasl
 from restante_gateways.imap import authenticating, framing, table
 from restante_gateways.imap.appending import append, append_of
 from restante_gateways.imap.authenticating import client_context
@@ -21,6 +21,7 @@ from restante_gateways.imap.parser import ParseError, Parser, Refused
 from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation
 from restante_gateways.imap.selecting import Selecting, SessionOver
 from restante_gateways.imap.table import BadCommand, Declined, Entry, MissingTag, State
+from restante_gateways.net.authentication import authentication_allowed
 from restante_gateways.net.connection import (
     Connection,
     ConnectionLost,
@@ -278,9 +279,7 @@ class Session(Selecting):
     def may_authenticate(self) -> bool:
         """Whether credentials may cross this connection as it is."""
         peer = self.connection.peer
-        return sasl.authentication_allowed(
-            self._gateway.authentication, tls=peer.tls is not None, loopback=peer.loopback
-        )
+        return authentication_allowed(self._gateway.authentication, tls=peer.tls is not None, loopback=peer.loopback)
 
     async def authenticate(self, mechanism: str, initial: sasl.Secret | None) -> Status:
         """AUTHENTICATE, from its first step to its end."""

@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal
 import structlog
 
 from restante.config import Listener as ConfiguredListener
+from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_process import logs, sockets
 from restante_process.addresses import Endpoint, parse_networks
 from restante_process.http import HttpServer
@@ -22,7 +23,6 @@ from restante_process.metrics import CertificateMetrics, new_registry
 from restante_process.readiness import Readiness, pages
 from restante_process.tls import CertificateFiles, Certificates
 
-from ..sasl import AuthenticationPolicy
 from .connection import ConnectionBounds
 from .listener import Listener, ListenerSettings, ProtocolFactory, ProtocolListener, StreamListener, StreamSession
 from .logging import CommandLog

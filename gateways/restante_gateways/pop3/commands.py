@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from restante_gateways import sasl
+from restante_gateways.core import sasl
 
 from .protocol import (
     DotStuffer,

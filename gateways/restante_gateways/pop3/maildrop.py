@@ -13,8 +13,8 @@ from restante.methods import Request as RequestType
 from restante.methods import Response as ResponseType
 from restante.renewal import Renewal
 from restante.v1 import mailbox_pb2, message_pb2, methods, session_pb2, sync_pb2, types_pb2
+from restante_gateways.core.sasl import Response as SaslResponse
 from restante_gateways.net.addresses import Peer
-from restante_gateways.sasl import Response as SaslResponse
 
 from .replies import ends_session, is_away
 from .retrieval import Retriever

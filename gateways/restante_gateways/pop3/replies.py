@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 
 from restante import errors
-from restante_gateways import refusals
+from restante_gateways.core import refusals
 from restante_process.limits import Refusal
 
 from .protocol import Response, negative

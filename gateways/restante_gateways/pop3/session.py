@@ -9,7 +9,8 @@ from typing import Protocol
 
 from restante import errors
 from restante.v1 import session_pb2
-from restante_gateways import sasl
+from restante_gateways.core import sasl
+from restante_gateways.net.authentication import AuthenticationPolicy, authentication_allowed
 from restante_gateways.net.connection import (
     Connection,
     ConnectionLost,
@@ -67,7 +68,7 @@ class Gateway(Protocol):
     """What a session needs of the process around it."""
 
     core: Core
-    policy: sasl.AuthenticationPolicy
+    policy: AuthenticationPolicy
     metrics: GatewayMetrics
 
     @property
@@ -268,7 +269,7 @@ class Session:
     def authentication_allowed(self) -> bool:
         """Whether credentials may cross this connection."""
         peer = self.connection.peer
-        return sasl.authentication_allowed(self._gateway.policy, tls=peer.tls is not None, loopback=peer.loopback)
+        return authentication_allowed(self._gateway.policy, tls=peer.tls is not None, loopback=peer.loopback)
 
     @property
     def may_start_tls(self) -> bool:

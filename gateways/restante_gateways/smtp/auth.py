@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from restante import errors
-from restante_gateways import sasl
+from restante_gateways.core import sasl
 from restante_gateways.smtp import replies
 from restante_gateways.smtp.core import Challenge, Identity
 from restante_gateways.smtp.errors import reply_to

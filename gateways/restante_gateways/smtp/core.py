@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from restante.errors import RestanteError
+from restante_gateways.core.sasl import Response
 from restante_gateways.net.addresses import Peer
-from restante_gateways.sasl import Response
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 

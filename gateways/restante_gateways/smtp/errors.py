@@ -6,7 +6,7 @@ import dataclasses
 from typing import Final
 
 from restante import errors
-from restante_gateways import refusals
+from restante_gateways.core import refusals
 from restante_gateways.smtp import replies
 from restante_gateways.smtp.replies import OTHERWISE, Reply
 

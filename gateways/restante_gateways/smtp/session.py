@@ -20,10 +20,10 @@ import structlog
 
 from restante import errors
 from restante_gateways.net.addresses import Peer
+from restante_gateways.net.authentication import authentication_allowed
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.net.tls_stream import facts
-from restante_gateways.sasl import authentication_allowed
 from restante_gateways.smtp import replies
 from restante_gateways.smtp.core import Core, Identity
 from restante_gateways.smtp.errors import reply_to

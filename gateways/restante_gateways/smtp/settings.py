@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from restante_gateways.sasl import AuthenticationPolicy
+from restante_gateways.net.authentication import AuthenticationPolicy
 
 
 class Role(enum.Enum):

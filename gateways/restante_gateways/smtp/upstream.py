@@ -10,7 +10,7 @@ from restante import errors
 from restante.errors import RestanteError
 from restante.renewal import Renewal
 from restante.v1 import methods, session_pb2, sync_pb2, transport_pb2
-from restante_gateways import sasl
+from restante_gateways.core import sasl
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp import envelopes
 from restante_gateways.smtp.acceptances import Link, MxAcceptance, UserSubmission

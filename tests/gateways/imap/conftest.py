@@ -13,9 +13,9 @@ import pytest
 from restante.link import CoreLink
 from restante_gateways.imap import gateway as imap_gateway
 from restante_gateways.imap.gateway import ImapGateway, ImapSettings
+from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
-from restante_gateways.sasl import AuthenticationPolicy
 from tests.gateways.imap.memory_core import MemoryCore
 from tests.gateways.imap.stage import NAME, PASSWORD, Stage
 from tests.harness.certificates import pair_maker

@@ -14,7 +14,7 @@ import pytest
 from restante.link import CoreLink
 from restante.v1.submission_pb2 import EnvelopeRecipient
 from restante.v1.transport_pb2 import AcceptBegin
-from restante_gateways.sasl import AuthenticationPolicy
+from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
 from tests.gateways.imap.stage import NAME, PASSWORD, Client, Stage, message
 from tests.harness.core_process import CoreProcess, running_core

@@ -13,7 +13,7 @@ import pytest
 from restante.v1 import folder_pb2, message_pb2, methods, session_pb2
 from restante.v1.admin_pb2 import SetPasswordRequest
 from restante.v1.types_pb2 import IdRange, MessageSet
-from restante_gateways.sasl import AuthenticationPolicy
+from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
 from tests.gateways.imap.stage import NAME, PASSWORD, Client, Stage, message
 from tests.harness.core_process import CoreProcess

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.gateway import Pop3Gateway
 from restante_gateways.pop3.replies import REFUSALS
-from restante_gateways.sasl import AuthenticationPolicy
 from restante_process.limits import ConnectionLimits
 from tests.harness.certificates import pair_maker
 

@@ -21,9 +21,9 @@ from restante.methods import Response as ResponseType
 from restante.v1 import folder_pb2, message_pb2, methods, session_pb2
 from restante.v1.admin_pb2 import SetPasswordRequest
 from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.gateway import Pop3Settings, run
-from restante_gateways.sasl import AuthenticationPolicy
 from tests.harness.certificates import pair_maker
 from tests.harness.core_process import CoreProcess
 from tests.harness.player import Endpoint, Play, Player, each_transcript

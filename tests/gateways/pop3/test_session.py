@@ -11,11 +11,11 @@ import pytest
 
 from restante import errors
 from restante.v1.sync_pb2 import SessionsEnded
+from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.pop3 import maildrop as maildrop_module
 from restante_gateways.pop3 import retrieval
 from restante_gateways.pop3 import session as session_module
-from restante_gateways.sasl import AuthenticationPolicy
 
 from .conftest import Running
 from .messages import MESSAGES

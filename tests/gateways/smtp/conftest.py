@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
-from restante_gateways.sasl import AuthenticationPolicy
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_process.tls import CertificateFiles

@@ -7,9 +7,9 @@ import poplib
 import ssl
 
 from restante.link import CoreLink
+from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3 import gateway as pop3
-from restante_gateways.sasl import AuthenticationPolicy
 from restante_gateways.smtp import gateway as smtp
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_process.tls import CertificateFiles

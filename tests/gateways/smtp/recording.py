@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from restante import errors
 from restante.errors import RestanteError
+from restante_gateways.core.sasl import Response
 from restante_gateways.net.addresses import Peer
-from restante_gateways.sasl import Response
 from restante_gateways.smtp.core import Challenge, Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 

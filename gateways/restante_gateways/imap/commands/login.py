@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from restante_gateways import sasl
+from restante_gateways.core import sasl
 from restante_gateways.imap.parser import Parser
 from restante_gateways.imap.responses import BAD, NO, OK, Status
 from restante_gateways.imap.table import NOT_AUTHENTICATED, command, offer

@@ -7,7 +7,6 @@ standardised, so its two prompts are asked here and the core sees PLAIN, as for 
 from __future__ import annotations
 
 import binascii
-import enum
 from dataclasses import dataclass
 
 MAX_LINE_OCTETS = 12_288  # base64 of one response, RFC 4954 4
@@ -118,15 +117,3 @@ def decode_initial(text: bytes) -> bytes:
     if not text:
         raise MalformedResponse("empty initial response")
     return decode(text)
-
-
-class AuthenticationPolicy(enum.Enum):
-    """`tls.authentication`: whether credentials may cross a connection without TLS."""
-
-    REQUIRED = "required"
-    EXCEPT_LOOPBACK = "except-loopback"
-
-
-def authentication_allowed(policy: AuthenticationPolicy, *, tls: bool, loopback: bool) -> bool:
-    """Whether a connection may authenticate. `loopback` is judged by the socket, never by a PROXY header."""
-    return tls or (policy is AuthenticationPolicy.EXCEPT_LOOPBACK and loopback)

@@ -10,16 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_gateways.sasl import (
+from restante_gateways.core.sasl import (
     MAX_LINE_OCTETS,
-    AuthenticationPolicy,
     Cancelled,
     Challenge,
     Exchange,
     MalformedResponse,
     Response,
     Secret,
-    authentication_allowed,
     decode,
     decode_initial,
     encode,
@@ -114,19 +112,3 @@ def test_a_secret_shows_itself_nowhere() -> None:
         pickle.dumps(secret)
     with pytest.raises(TypeError):
         copy.copy(secret)
-
-
-@pytest.mark.parametrize(
-    ("policy", "tls", "loopback", "allowed"),
-    [
-        ("required", False, True, False),
-        ("required", True, False, True),
-        ("except-loopback", False, True, True),
-        ("except-loopback", False, False, False),
-        ("except-loopback", True, False, True),
-    ],
-)
-def test_authentication_needs_tls_except_on_loopback_where_told(
-    policy: str, tls: bool, loopback: bool, allowed: bool
-) -> None:
-    assert authentication_allowed(AuthenticationPolicy(policy), tls=tls, loopback=loopback) is allowed
