@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from restante_server.mime.canonical import canonicalise
-from restante_server.mime.facts import scan
-from restante_server.mime.parts import encode
+from restante_mail.canonical import canonicalise
+from restante_mail.mime.facts import scan
+from restante_mail.mime.parts import encode
 
 CORPUS = Path(__file__).parents[2] / ".." / "shared" / "corpus"  # beside the repository
 

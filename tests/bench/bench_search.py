@@ -17,10 +17,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from restante_mail.mime import parts
+from restante_mail.mime.facts import scan
 from restante_server.db import schema
 from restante_server.db.engine import Database, open_database
-from restante_server.mime import parts
-from restante_server.mime.facts import scan
 from restante_server.store import contents, search
 from restante_server.store.contents import NewContent
 from restante_server.store.messages import NewMessage, add

@@ -17,16 +17,16 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from restante_mail.idset import IdSet
+from restante_mail.mime import parts
+from restante_mail.mime.facts import scan
 from restante_server.db import schema
 from restante_server.db.engine import Database, open_database
 from restante_server.db.group import Locks
 from restante_server.db.rowlocks import lock_rows
-from restante_server.mime import parts
-from restante_server.mime.facts import scan
 from restante_server.store import changes, contents, flags, messages, removal, rows, transfer
 from restante_server.store.contents import NewContent
 from restante_server.store.flags import FlagChange
-from restante_server.store.idset import IdSet
 from restante_server.store.listing import listing_of
 from restante_server.store.messages import NewMessage
 from restante_server.store.removal import Mode

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "common", ROOT / "server", ROOT / "gateways", ROOT / "clients/python"]
 
 PURE = [
-    "restante_server.mime",
-    "restante_server.mime.*",
+    "restante_mail",
+    "restante_mail.*",
     "restante_server.directory.names",
     "restante_server.transport.dsn",
     "restante_server.transport.schedule",
@@ -189,7 +189,7 @@ def _is_package(path: Path) -> bool:
 )
 def test_a_module_is_pure_when_it_says_so(docstring: str, pure: bool) -> None:
     assert is_pure("restante_gateways.smtp.somewhere", f'"""{docstring}"""\n') is pure
-    assert is_pure("restante_server.mime.somewhere", f'"""{docstring}"""\n')
+    assert is_pure("restante_mail.somewhere", f'"""{docstring}"""\n')
 
 
 def test_the_server_takes_only_the_contract_from_restante() -> None:

@@ -12,13 +12,13 @@ from restante.v1.folder_pb2 import Folder, FolderRole
 from restante.v1.mailbox_pb2 import Mailbox
 from restante.v1.message_pb2 import Section, SectionKind
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
+from restante_mail.idset import IdSet
+from restante_mail.mime.sections import Kind
 from restante_server.api.caller import Call
-from restante_server.mime.sections import Kind
 from restante_server.store import keywords
 from restante_server.store.changes import FolderDelta
 from restante_server.store.contents import Wanted
 from restante_server.store.folders import HIGHEST_UID, FolderFacts
-from restante_server.store.idset import IdSet
 from restante_server.store.mailboxes import MailboxFacts
 from restante_server.store.selection import Selection
 

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from restante.errors import InvalidAddress, InvalidArgument, MessageTooLarge
 from restante.v1.message_pb2 import Attachment, Draft
 from restante.v1.types_pb2 import MailAddress
+from restante_mail.header.addresses import Address
+from restante_mail.mime.compose import Attached, ComposeError, Outgoing, compose
 from restante_server.api.caller import Call
-from restante_server.mime.addresses import Address
-from restante_server.mime.compose import Attached, ComposeError, Outgoing, compose
 from restante_server.store import contents, garbage, uploads
 
 INLINE_OCTETS = 512 << 10  # of attachments in one request

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from restante.errors import InvalidArgument, TooComplex
 from restante.v1 import message_pb2 as v1
 from restante.v1.types_pb2 import MessageSummary
+from restante_mail.mime.sections import Kind
 from restante_server.api import convert
-from restante_server.mime.sections import Kind
 from restante_server.store import contents, messages, rows
 from restante_server.store.contents import Cut, Wanted
 from restante_server.store.selection import Selection

@@ -9,8 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from restante.errors import InvalidArgument, TooComplex
 from restante.v1 import search_pb2 as v1
 from restante.v1.types_pb2 import MessageSet
+from restante_mail.text.fold import fold
 from restante_server.api import convert
-from restante_server.mime.fold import fold
 from restante_server.store.restriction import (
     DEEPEST,
     EVERYTHING,

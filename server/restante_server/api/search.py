@@ -23,6 +23,7 @@ from restante.v1.message_pb2 import (
     SearchMessagesRequest,
     SearchMessagesResponse,
 )
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.api import access, convert, pages
 from restante_server.api.caller import Call
 from restante_server.api.message_rows import Ask, message_rows
@@ -30,7 +31,6 @@ from restante_server.api.registry import direct
 from restante_server.api.restrictions import restriction
 from restante_server.api.sealed import seal, unseal
 from restante_server.store import folders, rows, search
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.restriction import asks_for_text
 from restante_server.store.search import Key, Query, Step
 from restante_server.store.selection import Selection

@@ -35,6 +35,9 @@ from restante.v1.submission_pb2 import (
     SubmitMessageRequest,
     SubmitMessageResponse,
 )
+from restante_mail.canonical import NulFound, canonicalise
+from restante_mail.limits import DEFAULT_LIMITS
+from restante_mail.mime.sections import Kind as SectionKind
 from restante_server.api import convert, drafts, pages
 from restante_server.api.access import API_SESSION, SUBMIT_SESSION
 from restante_server.api.caller import Call
@@ -50,9 +53,6 @@ from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Call as Write
 from restante_server.directory import accounts, addresses
 from restante_server.directory.lookup import Kind, Resolution, resolve_many
-from restante_server.mime.canonical import NulFound, canonicalise
-from restante_server.mime.limits import DEFAULT_LIMITS
-from restante_server.mime.sections import Kind as SectionKind
 from restante_server.store import contents, folders, messages, requests, uploads
 from restante_server.store.contents import Wanted
 from restante_server.store.folders import Role

@@ -16,6 +16,7 @@ from restante.errors import CursorInvalid, FolderNotFound
 from restante.v1 import sync_pb2 as v1
 from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import ResetReason
+from restante_mail.idset import IdSet
 from restante_server.api import access, convert, message_rows
 from restante_server.api.caller import Call
 from restante_server.api.message_rows import Ask, Batch
@@ -24,7 +25,6 @@ from restante_server.api.registry import stream
 from restante_server.api.sealed import seal, unseal
 from restante_server.store import sync
 from restante_server.store.changes import Removal, Tombstone
-from restante_server.store.idset import IdSet
 from restante_server.store.selection import Selection
 from restante_server.store.sync import FolderState, Position, Round
 

@@ -2,7 +2,7 @@
 
 Mailbox data: the primary key begins with `mailbox_id`, and every statement names it (ids are unique within a mailbox
 only). Times are microseconds since 1970-01-01 UTC in BIGINT columns named `..._at`: they compare and sort alike on
-every database. Sets of ids are packed runs (`store.idset`), never long lists.
+every database. Sets of ids are packed runs (`restante_mail.idset`), never long lists.
 """
 
 from sqlalchemy import (

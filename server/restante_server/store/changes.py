@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, ResultTooLarge
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import folder, mailbox, message, store, tombstone
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 MOST_CHANGED = 50_000  # messages in one FolderDelta

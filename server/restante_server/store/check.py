@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, case, exists, func, or_, select
 
+from restante_mail.idset import IdSet
 from restante_server.db.schema import (
     content,
     content_garbage,
@@ -24,7 +25,6 @@ from restante_server.db.schema import (
 )
 from restante_server.store.contents import Place, State
 from restante_server.store.folders import Role
-from restante_server.store.idset import IdSet
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN
 

@@ -31,8 +31,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from restante_mail.idset import IdSet
 from restante_server.db.schema import keyword, listing, message
-from restante_server.store.idset import IdSet
 from restante_server.store.restriction import (
     MICROSECONDS_PER_MINUTE,
     AllOf,

@@ -19,12 +19,12 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from restante.errors import StoreBusy
+from restante_mail.header.fields import header_fields
+from restante_mail.mime import parts
+from restante_mail.mime.sections import Kind, pieces
 from restante_server.db import prepared
 from restante_server.db.numbered import insert_numbered
 from restante_server.db.schema import content, content_octets, content_pin
-from restante_server.mime import parts
-from restante_server.mime.headers import header_fields
-from restante_server.mime.sections import Kind, pieces
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 AT_ONCE = 256  # ids in one list

@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Delete, Insert, and_, bindparam, delete, insert, select
 
+from restante_mail.idset import IdSet
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import listing, message, recoverable, removed
 from restante_server.store import garbage
-from restante_server.store.idset import IdSet
 from restante_server.store.runs import JsonRows, among, encode_runs, join_from
 from restante_server.store.selection import Kind, Selection, chosen
 

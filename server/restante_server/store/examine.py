@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from typing import Final
 
-from restante_server.mime import parts
-from restante_server.mime.addresses import shown
-from restante_server.mime.fold import fold, occurs
-from restante_server.mime.limits import DEFAULT_LIMITS
-from restante_server.mime.octets import Buffer, take
-from restante_server.mime.parts import Part
-from restante_server.mime.summary import Summary, read_header, summary
-from restante_server.mime.text import field_values, header_text, text_chunks
+from restante_mail.header.addresses import shown
+from restante_mail.header.summary import Summary, read_header, summary
+from restante_mail.limits import DEFAULT_LIMITS
+from restante_mail.mime import parts
+from restante_mail.mime.parts import Part
+from restante_mail.mime.text import field_values, header_text, text_chunks
+from restante_mail.octets import Buffer, take
+from restante_mail.text.fold import fold, occurs
 from restante_server.store.restriction import HasHeader, HasText, TextField
 
 LOOK_OCTETS: Final = 4 << 20  # of the text parts of one message, as they are encoded; text behind that is not found

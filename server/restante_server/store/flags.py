@@ -22,11 +22,11 @@ from sqlalchemy import (
     update,
 )
 
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import message
 from restante_server.store import changes, folders, keywords
 from restante_server.store.folders import Tally
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, key_of, members
 

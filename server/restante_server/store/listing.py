@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from restante.v1.types_pb2 import MailAddress, MessageSummary
-from restante_server.mime.addresses import Address, shown
-from restante_server.mime.facts import Facts
-from restante_server.mime.fold import fold
+from restante_mail.header.addresses import Address, shown
+from restante_mail.mime.facts import Facts
+from restante_mail.text.fold import fold
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_ADDRESSES = 1_000  # of one field in a summary and in the folded keys

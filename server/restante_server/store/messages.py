@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, bindparam, exists, insert, or_, select, update
 
 from restante.errors import FolderNotFound, LimitExceeded, MessageNotFound
+from restante_mail.idset import EMPTY
+from restante_mail.mime.facts import Facts
 from restante_server.db import prepared
 from restante_server.db.schema import folder, listing, mailbox, message, recoverable
-from restante_server.mime.facts import Facts
 from restante_server.store import changes, keywords
 from restante_server.store.folders import HIGHEST_UID
-from restante_server.store.idset import EMPTY
 from restante_server.store.listing import Listing, listing_of
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_rows, join_from

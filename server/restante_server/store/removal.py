@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from restante.errors import FolderHasChildren, FolderIsSpecial
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.db.schema import (
     folder,
     keyword,
@@ -37,7 +38,6 @@ from restante_server.db.schema import (
 from restante_server.store import changes, erasure, folders, transfer
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import Role, Tally
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_runs, join_from
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, members

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from restante_server.store.idset import IdSet
+from restante_mail.idset import IdSet
 
 DEEPEST: Final = 16
 MOST_NODES: Final = 256

@@ -13,11 +13,11 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, CursorResult, FromClause, Select, and_, bindparam, select
 
 from restante.errors import FolderNotFound
+from restante_mail.idset import EMPTY
 from restante_server.db import prepared
 from restante_server.db.schema import folder, listing, message
 from restante_server.store.changes import FolderDelta
 from restante_server.store.folders import HIGHEST_UID
-from restante_server.store.idset import EMPTY
 from restante_server.store.runs import join_from
 from restante_server.store.selection import Kind, Selection, chosen, key_of
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from restante_server.store.idset import IdSet
+from restante_mail.idset import IdSet
 
 __all__ = ["JsonRows", "among", "encode_rows", "encode_runs", "join_from"]
 

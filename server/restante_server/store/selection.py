@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, FromClause, and_, bindparam, select, true
 from sqlalchemy.sql.selectable import NamedFromClause
 
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.db.schema import message
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.runs import JsonRows, among, encode_runs, join_from
 
 FLAG_SEEN = 1

@@ -25,12 +25,12 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from restante.errors import Draining, InvalidContent, MessageTooLarge, StoreBusy, StoreFull
+from restante_mail.canonical import Canonicaliser, NulFound, line_ends
+from restante_mail.mime import parts
+from restante_mail.mime.facts import Facts, scan
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call
 from restante_server.db.threads import on_thread
-from restante_server.mime import parts
-from restante_server.mime.canonical import Canonicaliser, NulFound, line_ends
-from restante_server.mime.facts import Facts, scan
 from restante_server.store import contents, garbage
 from restante_server.store.contents import NewContent, Place, Stored
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.db.schema import folder, mailbox, message
 from restante_server.store import changes
 from restante_server.store.changes import Tombstone
 from restante_server.store.folders import HIGHEST_UID
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.selection import Selection
 
 NOTHING = -1  # before change number 0, which is that of a new mailbox's folders

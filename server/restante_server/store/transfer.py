@@ -26,12 +26,12 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from restante.errors import MessageNotFound
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import listing, mailbox, message
 from restante_server.store import changes, folders, rows
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import HIGHEST_UID, Reserved, Tally
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, key_of

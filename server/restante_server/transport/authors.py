@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from restante.errors import InvalidContent
-from restante_server.mime.edits import header_end
-from restante_server.mime.limits import DEFAULT_LIMITS
-from restante_server.mime.words import decode_words
+from restante_mail.header.edits import header_end
+from restante_mail.header.words import decode_words
+from restante_mail.limits import DEFAULT_LIMITS
 
 ONCE = frozenset(
     b"from sender reply-to subject date message-id content-type content-transfer-encoding content-disposition".split()

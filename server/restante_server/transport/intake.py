@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 
 from restante.errors import InvalidAddress, InvalidContent, MailLoop
+from restante_mail.header.edits import header_end, received_edit
+from restante_mail.header.fields import fields, unfold
+from restante_mail.limits import DEFAULT_LIMITS
 from restante_server.directory import addresses
-from restante_server.mime.edits import header_end, received_edit
-from restante_server.mime.headers import fields, unfold
-from restante_server.mime.limits import DEFAULT_LIMITS
 from restante_server.store.staging import Contents, Form, Staged
 from restante_server.transport.settings import TransportSettings
 

@@ -13,11 +13,11 @@ from email.utils import format_datetime
 from itertools import chain
 
 from restante.errors import InvalidAddress, MailLoop, NoRecipients
+from restante_mail.header.addresses import Mailbox, parse_address_list, spelled
+from restante_mail.header.edits import header_end, received_edit, submission_edit
+from restante_mail.header.fields import fields, raw_fields, wanted
+from restante_mail.limits import DEFAULT_LIMITS
 from restante_server.directory import addresses
-from restante_server.mime.addresses import Mailbox, parse_address_list, spelled
-from restante_server.mime.edits import header_end, received_edit, submission_edit
-from restante_server.mime.headers import fields, raw_fields, wanted
-from restante_server.mime.limits import DEFAULT_LIMITS
 from restante_server.store import contents
 from restante_server.store.contents import Stored
 from restante_server.store.staging import Contents, Form, Staged

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from restante_mail.mime import parts
+from restante_mail.mime.facts import scan
+from restante_mail.mime.sections import Kind
 from restante_server.db import prepared
 from restante_server.directory.lookup import resolve_many
-from restante_server.mime import parts
-from restante_server.mime.facts import scan
-from restante_server.mime.sections import Kind
 from restante_server.store import contents, garbage
 from restante_server.store.contents import NewContent, Wanted
 from restante_server.store.listing import EPOCH, listing_of

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select
 
 from restante.errors import RequestIdReused, RestanteError, StoreBusy, UploadNotFound
+from restante_mail.idset import IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import request
 from restante_server.directory.upsert import insert_into
 from restante_server.store import changes, contents, garbage, messages, removal, requests, uploads
 from restante_server.store.changes import Touched
-from restante_server.store.idset import IdSet
 from restante_server.store.messages import NewMessage, Placed, Placement
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection

@@ -18,8 +18,9 @@ from restante.v1 import content_pb2, folder_pb2, mailbox_pb2, message_pb2, searc
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
 from restante.watch import OnNotice, TokenSource
 from restante_gateways.imap.sets import compress
-from restante_server.mime import canonical, facts, sections
-from restante_server.mime.headers import header_fields
+from restante_mail import canonical
+from restante_mail.header.fields import header_fields
+from restante_mail.mime import facts, sections
 
 EPOCH = 3
 BATCH_MESSAGES = 3  # small, so that answers come in several batches

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from restante_gateways.imap.parser import Parser
-from restante_server.mime.canonical import canonicalise
+from restante_mail.canonical import canonicalise
 from tests.gateways.imap.stage import Client, Stage
 from tests.harness.requirements import missing
 

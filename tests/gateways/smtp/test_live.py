@@ -15,7 +15,7 @@ from tests.gateways.smtp.conftest import Client
 from tests.gateways.smtp.live import MAX_MESSAGE_OCTETS, Platform
 from tests.harness.core_process import CoreProcess, running_core
 from tests.harness.player import Play, each_transcript
-from tests.server.mime.material import cpython_corpus, shared_corpus
+from tests.mail.material import cpython_corpus, shared_corpus
 
 pytestmark = pytest.mark.end_to_end
 

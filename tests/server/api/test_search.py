@@ -14,15 +14,15 @@ from restante.v1 import message_pb2 as m1
 from restante.v1 import search_pb2 as v1
 from restante.v1.message_pb2 import QueryMessagesRequest, SearchMessagesRequest
 from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_mail.idset import IdSet
+from restante_mail.text.fold import fold
 from restante_server.api import search as api
 from restante_server.api.caller import Call, Caller
 from restante_server.api.restrictions import restriction
 from restante_server.api.searches import Searches
 from restante_server.directory import keys
 from restante_server.directory.keys import KeyRing
-from restante_server.mime.fold import fold
 from restante_server.store import folders, removal, search
-from restante_server.store.idset import IdSet
 from restante_server.store.listing import base_subject, microseconds
 from restante_server.store.removal import Mode
 from restante_server.store.restriction import (

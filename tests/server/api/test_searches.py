@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from restante.errors import DeadlineExceeded, TooManyOperations
+from restante_mail.mime import parts
+from restante_mail.mime.facts import scan
 from restante_server.api import searches as module
 from restante_server.api.searches import MOST_OF_ACCOUNT, RUNNING, THREADS, Searches, Stopped, Turn
-from restante_server.mime import parts
-from restante_server.mime.facts import scan
 from restante_server.store import examine, staging
 from restante_server.store.examine import Examined
 from restante_server.store.restriction import HasText, TextField

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, select
 from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, RestanteError
 from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import ResetReason, SyncMailboxRequest, SyncMailboxResponse
+from restante_mail.idset import IdSet
 from restante_server.api import message_rows, sync
 from restante_server.api.caller import Call, Caller
 from restante_server.api.notify import Notifier
@@ -24,7 +25,6 @@ from restante_server.directory.keys import KeyRing
 from restante_server.store import changes, flags, folders, mailboxes, removal, transfer
 from restante_server.store.flags import FlagChange
 from restante_server.store.folders import Role
-from restante_server.store.idset import IdSet
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
 from tests.server.store.conftest import box, other

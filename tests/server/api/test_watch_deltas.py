@@ -21,9 +21,9 @@ from restante.v1.message_pb2 import (
     UpdateMessagesRequest,
 )
 from restante.v1.types_pb2 import FolderChanges, IdRange, MessageSet
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.store import changes
 from restante_server.store.changes import FolderDelta
-from restante_server.store.idset import EMPTY, IdSet
 from tests.server.api.served import Served, request_id, served
 from tests.server.api.test_watch import INBOX, NEW_MAILBOX, Watcher, append, token_of
 

@@ -8,15 +8,15 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, func, insert, select
 
+from restante_mail.idset import IdSet
+from restante_mail.mime import parts
+from restante_mail.mime.facts import scan
 from restante_server.db import schema
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call
-from restante_server.mime import parts
-from restante_server.mime.facts import scan
 from restante_server.store import contents, erasure, folders, mailboxes, messages, removal
 from restante_server.store.contents import NewContent
 from restante_server.store.folders import Role
-from restante_server.store.idset import IdSet
 from restante_server.store.listing import Listing, listing_of
 from restante_server.store.messages import NewMessage, Placed
 from restante_server.store.removal import Mode

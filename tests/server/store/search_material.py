@@ -11,14 +11,14 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from restante_server.mime import parts
-from restante_server.mime.addresses import shown
-from restante_server.mime.facts import Facts, scan
-from restante_server.mime.fold import fold
-from restante_server.mime.text import field_values, header_text, text_chunks
+from restante_mail.header.addresses import shown
+from restante_mail.idset import IdSet
+from restante_mail.mime import parts
+from restante_mail.mime.facts import Facts, scan
+from restante_mail.mime.text import field_values, header_text, text_chunks
+from restante_mail.text.fold import fold
 from restante_server.store import contents, messages
 from restante_server.store.contents import NewContent
-from restante_server.store.idset import IdSet
 from restante_server.store.listing import microseconds
 from restante_server.store.messages import NewMessage, Placed
 from restante_server.store.restriction import (

@@ -11,6 +11,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, create_engine, make_url, select, update
 
+from restante_mail.idset import IdSet
 from restante_server.app import create_store
 from restante_server.db import migrate, schema
 from restante_server.db.clock import now_microseconds
@@ -19,7 +20,6 @@ from restante_server.db.operation import Call
 from restante_server.store import backup, contents, digests, folders, garbage, mailboxes, messages
 from restante_server.store.check import check
 from restante_server.store.garbage import Collector
-from restante_server.store.idset import IdSet
 from restante_server.store.messages import NewMessage, Placement
 from restante_server.store.selection import Selection
 from restante_server.store.staging import Contents, ContentSettings, Form

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from restante.errors import CursorInvalid, FolderNotFound, ResultTooLarge
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.store import changes, flags, mailboxes, removal, rows
 from restante_server.store.flags import FlagChange
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.removal import Mode
 from tests.server.store.material import NOW, Box, uids
 

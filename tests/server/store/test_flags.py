@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from restante.errors import FolderNotFound, InvalidArgument, LimitExceeded
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.store import changes, flags, folders, keywords
 from restante_server.store.flags import FlagChange, Updated
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.selection import Selection
 from tests.server.store.material import Box, ids, uids
 

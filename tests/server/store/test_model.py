@@ -22,13 +22,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from restante_mail.idset import IdSet
 from restante_server.db import schema
 from restante_server.db.engine import open_database
 from restante_server.store import changes, erasure, flags, folders, mailboxes, removal, rows, transfer
 from restante_server.store.changes import FolderDelta
 from restante_server.store.check import check
 from restante_server.store.flags import FlagChange
-from restante_server.store.idset import IdSet
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
 from tests.server.store.material import NOW, Box, make_box

@@ -9,11 +9,11 @@ from sqlalchemy import Connection, func, select
 
 from restante.config import Store
 from restante.errors import FolderHasChildren, FolderIsSpecial, FolderNotFound, MessageNotFound, QuotaExceeded
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import content_garbage, message
 from restante_server.store import changes, erasure, folders, mailboxes, messages, removal, rows, upkeep
 from restante_server.store.changes import Removal
-from restante_server.store.idset import EMPTY, IdSet
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
 from tests.server.store.material import NOW, SIMPLE, Box, ids, uids

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from restante.errors import FolderNotFound, QuotaExceeded
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.store import changes, folders, mailboxes, transfer
 from restante_server.store.changes import Removal
-from restante_server.store.idset import EMPTY, IdSet
 from tests.server.store.material import NOW, SIMPLE, Box, ids, uids
 
 SIZE = len(SIMPLE) + 17

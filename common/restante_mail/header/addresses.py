@@ -1,0 +1,369 @@
+"""Address lists: RFC 5322 3.4 with the obsolete forms of 4.4, and whatever else is sent as one. *Pure.*
+
+Input is header text with one octet a character (latin-1), so that 8-bit and encoded words come out as they came. Every
+octet is looked at a bounded number of times; nothing raises. What is not written as usual costs about a microsecond a
+token, so `Tokens` bounds how much of it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from restante_mail.header.comments import comment_end
+from restante_mail.header.words import decode_text
+from restante_mail.limits import DEFAULT_LIMITS
+
+__all__ = [
+    "Address",
+    "GroupEnd",
+    "GroupStart",
+    "ListItem",
+    "Mailbox",
+    "Tokens",
+    "addresses",
+    "parse_address_list",
+    "shown",
+]
+
+
+class Mailbox(NamedTuple):
+    """One mailbox as it stands: raw `name`, RFC 5322 quoting removed. `local` or `domain` may be empty when missing."""
+
+    name: str  # "" without one
+    route: str  # "@a,@b" of the obsolete <@a,@b:local@domain>, else ""
+    local: str
+    domain: str
+
+
+class GroupStart(NamedTuple):
+    name: str
+
+
+class GroupEnd(NamedTuple):
+    pass
+
+
+ListItem = Mailbox | GroupStart | GroupEnd
+
+
+class Address(NamedTuple):
+    """One mailbox for people and programs: `name` decoded text, `address` as local@domain, quoted where it must be.
+
+    `group` is the decoded name of the group it stands in, else empty. A group of nobody is one without an address.
+    """
+
+    name: str
+    address: str
+    group: str = ""
+
+
+# What nearly every mailbox looks like; the rest takes the long way. Neither alternative can match a part of something
+# longer: both end at a comma or at the end of the list.
+_USUAL = re.compile(
+    r'[ \t\r\n]*+(?:(?:"([^"\\\r\n]*+)"|([^\x00-\x1f"(),:;<>@\[\\\]\x7f]*+))[ \t\r\n]*+'
+    r"<([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)@([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)>"
+    r"|([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)@([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++))[ \t\r\n]*+(?:,|$)"
+)
+_TOKEN = re.compile(
+    r'([ \t\r\n]++)|"((?:[^"\\]|\\.)*+)(?:"|\\?$)|(\[(?:[^\[\]\\]|\\.)*+\]?)|([^\x00-\x20"(),.:;<>@\[\\\]\x7f]++)'
+    r"|([^\x09\x0a\x0d\x20-\x5b\x5d-\xff]++|.)",  # a run of what may stand nowhere, or one special
+    re.DOTALL,
+)
+_NOBODY = re.compile(r"[ \t\r\n,]*+")
+_NOBODY_IN_NO_GROUP = re.compile(r"[ \t\r\n,;]*+")
+_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_LINE_END = re.compile(r"[\r\n]+")
+_DOT_ATOM = re.compile(r"[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+(?:\.[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+)*")
+_MUST_ESCAPE = re.compile(r'(["\\])')
+
+
+@dataclass(slots=True)
+class Tokens:
+    """How many tokens may still be read, by all who share this."""
+
+    left: int = DEFAULT_LIMITS.address_tokens
+
+
+def parse_address_list(raw: str, limit: int = 10_000, tokens: Tokens | None = None) -> list[ListItem]:
+    """The mailboxes of a field in order, groups marked by a GroupStart and a GroupEnd; at most `limit` items.
+
+    What is no address at all (an empty place between commas, a lone comment) gives nothing. Where no token is left the
+    list ends.
+    """
+    tokens = tokens or Tokens()
+    items: list[ListItem] = []
+    at, end = 0, len(raw)
+    usual = _USUAL.match
+    while at < end and len(items) < limit:
+        found = usual(raw, at)
+        if found is None:
+            nobody = _NOBODY_IN_NO_GROUP.match(raw, at)
+            if nobody is not None and nobody.end() > at:
+                at = nobody.end()
+                continue
+            reader = _Reader(raw, at, limit - len(items), tokens)
+            reader.run()
+            items += reader.items
+            at = reader.at
+            if tokens.left <= 0:
+                break
+            continue
+        quoted, plain, local, domain, bare_local, bare_domain = found.groups()
+        if bare_local is not None:
+            items.append(Mailbox("", "", bare_local, bare_domain))
+        else:
+            name = quoted if quoted is not None else plain
+            items.append(Mailbox(name.strip(), "", local, domain))
+        at = found.end()
+    return items
+
+
+class _Reader:
+    """The long way, one list element at a time: reads tokens to the comma that ends it, a group to its semicolon.
+
+    Elements without a comma between them, as some programs write, are elements all the same: nothing of one address
+    becomes a part of another.
+    """
+
+    def __init__(self, raw: str, at: int, limit: int, tokens: Tokens) -> None:
+        self.items: list[ListItem] = []
+        self.at = at
+        self._raw = raw
+        self._limit, self._tokens = limit, tokens
+        self._in_group = False
+        self._clear()
+
+    def _clear(self) -> None:
+        self._words: list[str] = []  # the phrase, spaces included, and at its end what may be a local part
+        self._local_from = 0  # where in it that begins
+        self._comments: list[str] = []
+        self._angle: list[str] | None = None
+        self._closed = False
+        self._domain: list[str] | None = None
+        self._after: list[str] = []  # words behind an address: a name that came last, or the next address
+        self._route: list[str] = []
+        self._space = False
+        self._abbreviated = False  # the last token is a dot at the end of a word, as in "J. Smith"
+
+    def run(self) -> None:
+        """Read one list element; a group that is never closed ends with the list."""
+        raw, end, tokens = self._raw, len(self._raw), self._tokens
+        while self.at < end and len(self.items) < self._limit and tokens.left > 0:
+            tokens.left -= 1
+            if raw[self.at] == "(":
+                self._comments.append(self._comment())
+                self._space = True
+                continue
+            match = _TOKEN.match(raw, self.at)
+            assert match is not None  # the last alternative takes any one character
+            self.at = match.end()
+            kind = match.lastindex
+            if kind == 1:
+                self._space = True
+            elif kind == 5:
+                if self._special(match[5]) and not self._in_group:
+                    return
+            else:
+                self._word(_unquoted(match[2]) if kind == 2 else match[0])
+        if self.at == end:
+            self._flush()  # else it is half of an element
+        if self._in_group:
+            self.items.append(GroupEnd())
+
+    def _comment(self) -> str:
+        """The inside of the comment at `at`."""
+        start, self.at = self.at, comment_end(self._raw, self.at)
+        inner = self._raw[start + 1 : self.at]
+        return _unquoted(inner.removesuffix(")")).strip()
+
+    def _word(self, word: str) -> None:
+        spaced, self._space = self._space, False
+        if self._closed or self._after:
+            self._append(self._after, word, spaced)
+        elif self._domain is not None:
+            if not spaced or not self._domain or self._domain[-1] == "." or word.startswith("["):
+                self._domain.append(word)
+            else:  # local@domain and then words
+                self._after.append(word)
+        elif self._angle is not None:
+            self._append(self._angle, word, spaced and self._angle[-1:] != ["."])
+        else:
+            if spaced and (self._abbreviated or self._words[-1:] != ["."]):
+                self._local_from = len(self._words) + 1 if self._words else 0
+            self._append(self._words, word, spaced)
+        self._abbreviated = False
+
+    @staticmethod
+    def _append(words: list[str], word: str, spaced: bool) -> None:
+        if spaced and words:
+            words.append(" ")
+        words.append(word)
+
+    def _special(self, char: str) -> bool:
+        """Take one special; True when it ended the element."""
+        if char == "<" and (self._closed or self._after):
+            self._next_element()
+            self._angle = []
+        elif char == "<" and self._angle is None:
+            if self._domain is not None:  # a@b <c@d>: the first is the name
+                self._words, self._domain = [*self._words, "@", *self._domain], None
+            self._angle = []
+        elif char == ">" and self._angle is not None:
+            self._closed, self._after = True, []
+        elif char == "@":
+            self._at_sign()
+        elif char == "," and self._angle is not None and not self._closed and self._is_route():
+            self._route_step(",")
+        elif char == ":" and self._angle is not None and not self._closed:
+            self._route_step(":")
+        elif char == ",":
+            self._flush()
+            self._pass_over_nobody()
+            return True
+        elif char == ":" and not self._in_group and (self._domain is None or self._after):
+            if self._after:
+                self._next_element()
+            self.items.append(GroupStart("".join(self._words)))
+            self._clear()
+            self._in_group = True
+        elif char == ";":
+            self._flush()
+            if self._in_group:
+                self.items.append(GroupEnd())
+                self._in_group = False
+                self._pass_over_nobody()
+            return True
+        elif char not in "<>":
+            self._word_glued(char)
+        return False
+
+    def _at_sign(self) -> None:
+        if self._after and self._angle is not None and not self._closed:
+            return  # <a@b c@d>: the first counts
+        if self._after:
+            self._next_element()
+        elif self._closed:
+            return
+        if self._domain is not None:  # a@b@c: the last @ parts the domain
+            target = self._words if self._angle is None else self._angle
+            target += ["@", *self._domain]
+        self._domain = []
+        self._space = False
+
+    def _next_element(self) -> None:
+        """A comma is missing: the words behind an address are the beginning of another one."""
+        words, self._after = self._after, []
+        spaced = self._space
+        self._flush()
+        for word in words:
+            if word == " ":
+                self._space = True
+            elif word == ".":
+                self._word_glued(word)
+            else:
+                self._word(word)
+        self._space = spaced
+
+    def _is_route(self) -> bool:
+        return self._domain is not None and not self._angle
+
+    def _route_step(self, char: str) -> None:
+        """One @domain of the obsolete route (RFC 5322 4.4), ended by a comma, or by the colon before the address."""
+        if self._domain:
+            self._route.append("@" + "".join(self._domain))
+        self._domain = None
+        if char == ":":
+            self._angle = []
+
+    def _word_glued(self, char: str) -> None:
+        """A dot, or a special where none may stand: kept as it is, gluing the words beside it."""
+        spaced, self._space = self._space, False
+        if self._closed or self._after:
+            if self._after:
+                self._append(self._after, char, spaced)
+        elif self._domain is not None:
+            self._domain.append(char)
+        elif self._angle is not None:
+            self._angle.append(char)
+        else:
+            self._append(self._words, char, spaced)
+            self._abbreviated = char == "." and not spaced and len(self._words) > 1
+
+    def _pass_over_nobody(self) -> None:
+        """Empty places between commas."""
+        nobody = _NOBODY.match(self._raw, self.at)
+        assert nobody is not None  # it may be empty
+        self.at = nobody.end()
+
+    def _flush(self) -> None:
+        """End of an element: what was gathered becomes a mailbox, or nothing."""
+        domain = "".join(self._domain or ())
+        behind = "".join(self._after) if self._closed or self._angle is None else ""
+        said = behind or " ".join(filter(None, self._comments))
+        if self._angle is not None:
+            local = "".join(self._angle)
+            if local or domain or self._words:
+                self.items.append(Mailbox("".join(self._words) or said, ",".join(self._route), local, domain))
+        elif domain:
+            name = "".join(self._words[: self._local_from]).strip()
+            local = "".join(word for word in self._words[self._local_from :] if word != " ")
+            self.items.append(Mailbox(name or said, "", local, domain))
+        elif self._words:
+            self.items.append(Mailbox(said, "", "".join(self._words), ""))
+        self._clear()
+
+
+def _unquoted(text: str) -> str:
+    """The inside of a quoted string or comment without its backslashes and folds."""
+    if "\\" in text:
+        text = _PAIR.sub(r"\1", text)
+    return _LINE_END.sub("", text) if "\r" in text or "\n" in text else text
+
+
+def spelled(local: str, domain: str) -> str:
+    """local@domain as text, the local part quoted where RFC 5321 4.1.2 wants it."""
+    if local and _DOT_ATOM.fullmatch(local) is None:
+        local = '"' + _MUST_ESCAPE.sub(r"\\\1", local) + '"'
+    return f"{local}@{domain}" if domain else local
+
+
+def addresses(items: list[ListItem]) -> tuple[Address, ...]:
+    """The mailboxes of a parsed list as typed facts, each with the group it stands in."""
+    found: list[Address] = []
+    group, empty = "", False
+    for item in items:
+        if isinstance(item, GroupStart):
+            group, empty = _text(item.name), True
+        elif isinstance(item, GroupEnd):
+            if empty and group:
+                found.append(Address("", "", group))
+            group, empty = "", False
+        elif item.local or item.domain:
+            empty = False
+            address = f"{item.local}@{item.domain}"
+            if not item.domain or not address.isascii() or _DOT_ATOM.fullmatch(item.local) is None:
+                address = decode_text(spelled(item.local, item.domain))
+            found.append(Address(_text(item.name), address, group))
+    return tuple(found)
+
+
+def shown(people: Iterable[Address]) -> str:
+    """Names and addresses in the form of the field, groups included, so that what a person copies from it is found."""
+    pieces: list[str] = []
+    group = ""
+    for person in people:
+        text = f"{person.name} <{person.address}>" if person.name else person.address
+        if person.group != group:
+            if group and pieces:
+                pieces[-1] += ";"
+            text = f"{person.group}: {text}" if person.group else text
+            group = person.group
+        pieces.append(text)
+    return ", ".join(pieces) + (";" if group else "")
+
+
+def _text(name: str) -> str:
+    return decode_text(name) if name and ("=?" in name or not name.isascii() or not name.isprintable()) else name

@@ -1,0 +1,186 @@
+"""Header blocks: fields with offsets, structured values, and choosing fields (RFC 5322 2.2, RFC 2045 5). *Pure.*
+
+Values travel as `str` with one octet a character (latin-1): nothing is lost, and `words.py` makes text of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from restante_mail.header.comments import comment_end, without_comments
+
+__all__ = [
+    "Field",
+    "content_value",
+    "fields",
+    "header_fields",
+    "message_ids",
+    "raw_fields",
+    "transfer_encoding",
+    "unfold",
+]
+
+
+class Field(NamedTuple):
+    """One field of a block: `name` as spelled, octets [start, end) with its folds and last CRLF, its value from
+    `value_start`."""
+
+    name: bytes
+    start: int
+    value_start: int
+    end: int
+
+
+# A field begins a line: a name of printable ASCII, white space (obsolete), a colon; folds follow. RFC 5322 2.2, 4.5.
+_FIELD = re.compile(rb"\n([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)")
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
+_MESSAGE_ID = re.compile(r"<([^<>\x00-\x20\x7f]{1,998})>")
+_BARE_ID = re.compile(r"[^<>\s,;()\x00-\x20\x7f]{1,998}")
+_TYPE = re.compile(r"\s*+([^\s;,=\"()<>@\[\]\\/]++)\s*+(?:/\s*+([^\s;,=\"()<>@\[\]\\/]++))?")
+_PARAMETER = re.compile(
+    r";\s*+([^\s;=\"(),<>@\[\]\\/:?]++)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)(?:\"[^;]*+|\\?$)|([^;]*+))", re.DOTALL
+)
+# Behind a type: what makes the word before it, or the next word, the name of a parameter.
+_FIRST_PARAMETER = re.compile(r"\s*+(=)|\s++[^\s;=\"(),<>@\[\\\]/:?]++\s*+=")
+_NAME_PIECE = re.compile(r"(?:;|\A)\s*+(?:file)?name[^=;\s]*+\s*+=\s*+[^\s\"(;][^;]*+", re.IGNORECASE)
+_PIECE = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)|[^(";]++|[";]', re.DOTALL)
+_ENCODINGS = {"7bit": "7bit", "8bit": "8bit", "binary": "binary", "base64": "base64"}
+_ENCODINGS["quotedprintable"] = "quoted-printable"
+_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_SHORT_VALUE = 256  # characters: what the values kept may hold
+
+
+def fields(block: bytes) -> Iterator[Field]:
+    """The fields of a header block in order. Lines that are no field (an mbox `From `, junk) are passed over."""
+    if block:
+        for match in _FIELD.finditer(b"\n" + block):  # offsets shift by the one octet put in front
+            end = match.end()
+            yield Field(match[1], match.start(), match.start(2) - 1, min(end, len(block)))
+
+
+def raw_fields(block: bytes, names: re.Pattern[bytes], longest: int) -> dict[str, list[str]]:
+    """{lower-case name: raw unfolded values in order} of the fields that `names` (see `wanted`) picks out, those
+    of more than `longest` octets left out."""
+    found: dict[str, list[str]] = {}
+    for name, value in names.findall(b"\n" + block):
+        if len(value) <= longest:
+            found.setdefault(name.decode("ascii").lower(), []).append(unfold(value))
+    return found
+
+
+def wanted(names: str) -> re.Pattern[bytes]:
+    """A pattern for `raw_fields`: names parted by spaces, in any letter case. What is not asked for costs nothing."""
+    alternatives = "|".join(re.escape(name) for name in names.split())
+    return re.compile(
+        rb"\n(" + alternatives.encode() + rb")[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE
+    )
+
+
+def unfold(value: bytes) -> str:
+    """A raw value in one line (RFC 5322 2.2.3), one octet a character, without the white space around it."""
+    text = value.decode("latin-1")
+    if "\n" in text:
+        text = _FOLD.sub("", text)
+    return text.strip(" \t\r\n")
+
+
+class StructuredValue(NamedTuple):
+    """`kind[/subkind]; name=value...`, letter case as it stands; parameters in order, quoting removed."""
+
+    kind: str
+    subkind: str
+    parameters: tuple[tuple[str, str], ...]
+
+
+def content_value(raw: str) -> StructuredValue:
+    """Content-Type, Content-Disposition and their like (RFC 2045 5.1, RFC 2183 2), read as kindly as can be:
+    comments, doubled semicolons, unquoted values with spaces and missing closing quotes all occur."""
+    return _known_value(raw) if len(raw) <= _SHORT_VALUE else _value(raw)
+
+
+def _value(raw: str) -> StructuredValue:
+    if "(" in raw:
+        raw = _without_comments(raw)
+    head = _TYPE.match(raw)
+    kind, subkind, at = (head[1], head[2] or "", head.end()) if head else ("", "", 0)
+    following = _FIRST_PARAMETER.match(raw, at)
+    if following is not None and following[1] == "=":  # no type at all: the word names a parameter
+        kind, subkind, raw, at = "", "", ";" + raw, 0
+    elif following is not None:  # a semicolon is missing
+        raw = raw[:at] + ";" + raw[at:]
+    else:
+        at = raw.find(";")
+    if at < 0:
+        return StructuredValue(kind, subkind, ())
+    parameters: list[tuple[str, str]] = []
+    for match in _PARAMETER.finditer(raw, at):
+        name, quoted, plain = match.groups()
+        if quoted is not None:
+            value = _PAIR.sub(r"\1", quoted) if "\\" in quoted else quoted
+        else:
+            value = plain.strip()
+        parameters.append((name, value))
+    return StructuredValue(kind, subkind, tuple(parameters))
+
+
+def _without_comments(raw: str) -> str:
+    """`raw` less its comments. A bracket in a quoted string is none, nor is one in a file name that should have been
+    quoted: name=a (1).txt."""
+    out: list[str] = []
+    at = 0
+    while at < len(raw):
+        piece = _NAME_PIECE.match(raw, at) or _PIECE.match(raw, at)
+        if piece is not None:
+            out.append(piece[0])
+            at = piece.end()
+        else:
+            at = comment_end(raw, at)
+            out.append(" ")
+    return "".join(out)
+
+
+def transfer_encoding(raw: str) -> str:
+    """Content-Transfer-Encoding in lower case, "7bit" when there is none (RFC 2045 6.1); spelled as `8 bit` or with
+    something behind it, too."""
+    words = without_comments(raw).partition(";")[0].lower().replace('"', " ").split()
+    together = _ENCODINGS.get("".join(words).replace("-", ""))
+    return together or _ENCODINGS.get(words[0].replace("-", ""), words[0]) if words else "7bit"
+
+
+# The same few values are in all mail, and are asked for several times of each part.
+_known_value = lru_cache(maxsize=4_096)(_value)
+
+
+def message_ids(raw: str, limit: int = 1_000) -> tuple[str, ...]:
+    """The ids of Message-ID, In-Reply-To or References in order, without angle brackets, at most the last `limit`.
+
+    RFC 5322 3.6.4. Without any bracket the words themselves are taken: some programs forget the brackets.
+    """
+    found = _MESSAGE_ID.findall(raw)
+    if not found and "<" not in raw:
+        found = [word for word in _BARE_ID.findall(raw) if "@" in word]
+    return tuple(found[-limit:])
+
+
+def header_fields(block: bytes, names: Collection[str], exclude: bool = False) -> bytes:
+    """The fields named (or all others), octet for octet in order, with the blank line that ends a header.
+
+    RFC 3501 6.4.5, HEADER.FIELDS and HEADER.FIELDS.NOT: folding is kept, letter case of names does not matter.
+    """
+    chosen = {name.encode("latin-1", "replace").lower() for name in names}
+    parts = [
+        block[field.start : field.end]
+        for field in fields(_without_blank(block))
+        if (field.name.lower() in chosen) != exclude
+    ]
+    ended = [part if part.endswith(b"\n") else part + b"\r\n" for part in parts]
+    return b"".join(ended) + b"\r\n"
+
+
+def _without_blank(block: bytes) -> bytes:
+    if block.startswith(b"\r\n"):
+        return b""
+    return block[:-2] if block.endswith(b"\r\n\r\n") else block

@@ -1,0 +1,51 @@
+"""Everything that is made once, when octets arrive (DESIGN section 5). *Pure.*"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from restante_mail.header.summary import Summary, envelope, read_header, summary
+from restante_mail.limits import DEFAULT_LIMITS, Limits
+from restante_mail.mime.parts import Part
+from restante_mail.mime.scanner import parse
+from restante_mail.mime.structure import structures
+from restante_mail.mime.text import Attachment, attachments, preview
+from restante_mail.octets import Buffer, count_lines, take
+
+__all__ = ["Facts", "scan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a listing needs of one content, so that none ever parses again."""
+
+    octets: int
+    lines: int  # line ends of the whole content
+    tree: Part
+    summary: Summary
+    envelope: bytes  # RFC 9051 ENVELOPE, finished
+    body_structure: bytes  # RFC 9051 BODYSTRUCTURE, finished
+    body: bytes  # the same without extension data
+    preview: str  # at most 200 characters of visible text, in one line
+    attachments: list[Attachment]
+
+
+def scan(content: Buffer, limits: Limits = DEFAULT_LIMITS) -> Facts:
+    """The facts of a canonical content. Never raises; copies headers and the beginning of a text, never a body."""
+    tree = parse(content, limits)
+    header = read_header(take(content, 0, min(tree.body_start, limits.header_octets + 1)), limits)
+    body_structure, body = structures(content, tree, limits)
+    simple = not tree.children and (not tree.content or tree.media_type in ("text/plain", "text/html"))
+    return Facts(
+        octets=len(content),
+        lines=tree.lines + count_lines(content, 0, tree.body_start),
+        tree=tree,
+        summary=summary(header),
+        envelope=envelope(header),
+        body_structure=body_structure,
+        body=body,
+        preview=preview(content, tree),
+        attachments=[]
+        if simple and "disposition" not in tree.content and "name" not in tree.content.get("type", "").lower()
+        else attachments(content, tree),
+    )

@@ -1,0 +1,128 @@
+"""The tree of the parts of a content, with offsets, and its stored form (RFC 2045, RFC 2046). *Pure.*"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from restante_mail.header.fields import StructuredValue, content_value, transfer_encoding
+from restante_mail.header.words import decode_parameters
+
+__all__ = ["Part", "decode", "encode"]
+
+_VERSION = 1  # of the stored form
+
+
+@dataclass(slots=True)
+class Part:
+    """One entity. Offsets count octets from the start of the content: header [header_start, body_start) with its blank
+    line, body [body_start, body_end).
+
+    `media_type` is lower case and says how the part was read: what is nested too deep is application/octet-stream.
+    `content` holds the raw Content-* fields by lower-case name without that prefix ("type", "transfer-encoding"...),
+    unfolded, one octet a character. The embedded message of a message/rfc822 is its only child.
+    """
+
+    header_start: int
+    body_start: int
+    body_end: int
+    lines: int = 0  # line ends in the body
+    media_type: str = "text/plain"
+    content: dict[str, str] = field(default_factory=dict)
+    children: list[Part] = field(default_factory=list)
+
+    @property
+    def octets(self) -> int:
+        """Of the body, as encoded."""
+        return self.body_end - self.body_start
+
+    @property
+    def is_multipart(self) -> bool:
+        return self.media_type.startswith("multipart/")
+
+    @property
+    def is_message(self) -> bool:
+        """An embedded message, whose only child is its root part. RFC 2046 5.2.1, RFC 6532 3.7."""
+        return self.media_type in ("message/rfc822", "message/global")
+
+    @property
+    def type_value(self) -> StructuredValue:
+        """Content-Type as it stands; an empty one when there is none."""
+        return content_value(self.content.get("type", ""))
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Content-Type parameters as text, by lower-case name. RFC 2231."""
+        return decode_parameters(self.type_value.parameters)
+
+    @property
+    def charset(self) -> str:
+        """As declared, or empty."""
+        raw = self.content.get("type", "")
+        return self.parameters.get("charset", "") if "charset" in raw.lower() else ""
+
+    @property
+    def encoding(self) -> str:
+        """See `headers.transfer_encoding`."""
+        raw = self.content.get("transfer-encoding")
+        return transfer_encoding(raw) if raw else "7bit"
+
+    @property
+    def disposition(self) -> str:
+        """inline, attachment or another word, in lower case; empty when there is none. A file name without one
+        is that of an attachment, as where the type is not known (RFC 2183 2.8)."""
+        raw = self.content.get("disposition", "")
+        if not raw:
+            return ""
+        kind, _, parameters = content_value(raw)
+        named = not kind and any(name.lower().startswith("filename") for name, _value in parameters)
+        return "attachment" if named else kind.lower()
+
+    @property
+    def disposition_parameters(self) -> dict[str, str]:
+        return decode_parameters(content_value(self.content.get("disposition", "")).parameters)
+
+    @property
+    def filename(self) -> str:
+        """From Content-Disposition, else the name of Content-Type; as sent, so never a path to open. May be empty."""
+        if "name" not in self.content.get("disposition", "").lower() + self.content.get("type", "").lower():
+            return ""
+        return self.disposition_parameters.get("filename") or self.parameters.get("name") or ""
+
+    @property
+    def content_id(self) -> str:
+        """Without angle brackets; empty when there is none."""
+        return self.content.get("id", "").strip("<> \t")
+
+    def walk(self) -> Iterator[Part]:
+        """This part and all below, in the order of the octets."""
+        waiting = [self]
+        while waiting:
+            part = waiting.pop()
+            yield part
+            waiting.extend(reversed(part.children))
+
+
+def encode(tree: Part) -> bytes:
+    """The stored form of a tree: compact JSON. `decode` gives the same tree back."""
+    return json.dumps([_VERSION, _packed(tree)], separators=(",", ":"), check_circular=False).encode("ascii")
+
+
+def _packed(part: Part) -> list[Any]:
+    row = [part.header_start, part.body_start, part.body_end, part.lines, part.media_type, part.content]
+    return [*row, [_packed(child) for child in part.children]] if part.children else row
+
+
+def decode(stored: bytes) -> Part:
+    """The tree that `encode` stored. Raises ValueError for a version that this release does not know."""
+    version, row = json.loads(stored)
+    if version != _VERSION:
+        raise ValueError(f"a stored part tree of version {version}, not {_VERSION}")
+    return _unpacked(row)
+
+
+def _unpacked(row: list[Any]) -> Part:
+    children = [_unpacked(child) for child in row[6]] if len(row) > 6 else []
+    return Part(row[0], row[1], row[2], row[3], row[4], row[5], children)

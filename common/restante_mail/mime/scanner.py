@@ -1,0 +1,300 @@
+"""Octets to a tree of parts with offsets (RFC 2045, RFC 2046). *Pure.*
+
+The octets are canonical (`canonical.py`). Nothing raises and nothing is copied but header blocks. One pass goes from
+delimiter to delimiter: a delimiter line belongs to the innermost open multipart with its boundary and ends whatever is
+open inside of that, a header that is being read included. For each boundary the octets are searched at the speed of
+`find`, and only up to the next delimiter of an enclosing one; `Limits` bounds the sum of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from restante_mail.header.fields import content_value, raw_fields, wanted
+from restante_mail.limits import DEFAULT_LIMITS, Limits
+from restante_mail.mime.parts import Part
+from restante_mail.octets import Buffer, find, line_counts, take
+
+__all__ = ["parse"]
+
+_WANTED = wanted(
+    "content-type content-transfer-encoding content-id content-description content-disposition content-language "
+    "content-location content-md5"
+)
+_PADDING = re.compile(rb"[ \t]*+")
+# What stands behind a closing delimiter does not matter, as long as it cannot be more of a boundary (RFC 2046 5.1.1).
+_END_OF_CLOSING = re.compile(rb"[ \t]*+(?:\r\n|\Z|[^0-9A-Za-z'()+_,\-./:=? \t\r\n][^\r\n]*+(?:\r\n|\Z))")
+
+
+def parse(buffer: Buffer, limits: Limits = DEFAULT_LIMITS) -> Part:
+    """The tree of a whole content. Never raises, whatever the octets."""
+    return _Scan(buffer, limits).root()
+
+
+_Delimiter = tuple[int, int, bool]
+"""The line [start, end) that parts, and whether it closes. A plain tuple: many are made."""
+
+
+@dataclass(slots=True)
+class _Boundary:
+    """A boundary of open multiparts, and how far it has been looked for."""
+
+    needle: bytes  # with the line end before it
+    owners: list[int]  # places of these multiparts in the stack, the innermost last
+    found: _Delimiter | None = None
+    searched: int = 0  # no delimiter begins before this offset, but for `found`
+
+
+_Found = tuple[_Boundary, _Delimiter]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A part whose end has not been seen."""
+
+    part: Part
+    boundary: _Boundary | None = None
+    first: int = -1  # of a multipart: what follows its first delimiter, when that does not close it
+
+    @property
+    def default(self) -> str:
+        """The type of a part in it that names none (RFC 2046 5.1.5)."""
+        return "message/rfc822" if self.part.media_type == "multipart/digest" else "text/plain"
+
+
+class _Scan:
+    """One run over one content, with what is left of its budgets."""
+
+    def __init__(self, buffer: Buffer, limits: Limits) -> None:
+        self._buffer, self._size, self._limits = buffer, len(buffer), limits
+        self._stack: list[_Open] = []  # from the root to the part that is being read
+        self._boundaries: list[_Boundary] = []  # the outermost first
+        self._parts: list[Part] = []
+        self._parts_left = limits.parts
+        self._false_left = limits.false_delimiters
+        self._structure_left = limits.structure_octets
+        self._scan_left = max(limits.scanned_octets, 16 * self._size)
+
+    def root(self) -> Part:
+        found = self._begin(0, "text/plain")
+        root = self._stack[0]
+        while found is not None:
+            boundary, (line, after, closing) = found
+            owner = boundary.owners[-1]
+            self._end_inside(owner, line)
+            multipart = self._stack[owner]
+            if closing:
+                self._forget(multipart)
+            elif self._parts_left > 0:
+                if multipart.first < 0:
+                    multipart.first = after
+                found = self._begin(after, multipart.default)
+                continue
+            found = self._next(after)
+        root.part.body_end = max(root.part.body_start, self._size)
+        self._end_inside(0, self._size + 2)
+        self._finish(root)
+        self._count_lines()
+        return root.part
+
+    def _begin(self, start: int, default: str) -> _Found | None:
+        """Read the header at `start`, and the headers of the messages that begin with its body. Returns the delimiter
+        that comes next."""
+        stack = self._stack
+        while True:
+            self._parts_left -= 1
+            following = self._next(start) if self._boundaries else None
+            part = self._entity(start, following[1][0] if following else self._size, default)
+            if stack:
+                stack[-1].part.children.append(part)
+            self._parts.append(part)
+            stack.append(_Open(part))
+            is_multipart = part.is_multipart
+            if not is_multipart and not part.is_message:
+                return following
+            if len(stack) > self._limits.depth or self._parts_left <= 0:
+                part.media_type = "application/octet-stream"
+                return following
+            if is_multipart:
+                self._expect(_boundary(part))
+                return self._next(part.body_start)
+            start, default = part.body_start, "text/plain"
+
+    def _expect(self, boundary: bytes) -> None:
+        """Look for this boundary from now on, for the part at the end of the stack."""
+        multipart, place = self._stack[-1], len(self._stack) - 1
+        if not boundary or not multipart.part.body_start:
+            return
+        needle = b"\n--" + boundary
+        for known in self._boundaries:
+            if known.needle == needle:
+                known.owners.append(place)
+                break
+        else:
+            known = _Boundary(needle, [place])
+            self._boundaries.append(known)
+        multipart.boundary = known
+
+    def _forget(self, multipart: _Open) -> None:
+        """The multipart is closed, or ends with another one."""
+        boundary, multipart.boundary = multipart.boundary, None
+        if boundary is not None:
+            boundary.owners.pop()
+            if not boundary.owners:
+                self._boundaries.remove(boundary)
+
+    def _end_inside(self, owner: int, line: int) -> None:
+        """A delimiter at `line` ends all parts inside of the one at this place of the stack. The CRLF before it belongs
+        to it, but to a part that ends with its header it is the header's last line end as well."""
+        ended = self._stack[owner + 1 :]
+        if not ended:
+            return
+        del self._stack[owner + 1 :]
+        first = ended[0].part
+        first.body_end = end = max(first.body_start, line - 2)
+        for inner in ended[1:]:
+            part = inner.part
+            part.header_start, part.body_start = min(part.header_start, end), min(part.body_start, end)
+            part.body_end = end
+        for inner in reversed(ended):
+            self._forget(inner)
+            self._finish(inner)
+        if first.header_start == line:  # a line repeated: each delimiter has a CRLF of its own (RFC 2046 5.1.1)
+            self._stack[owner].part.children.pop()
+
+    def _finish(self, multipart: _Open) -> None:
+        """A multipart without any part is read as a single text part without header, its whole body: nothing a person
+        wrote is hidden, and every body structure has its part."""
+        part = multipart.part
+        if part.children or not part.is_multipart:
+            return
+        if multipart.first < 0:
+            only = Part(part.body_start, part.body_start, part.body_end)
+        else:  # nothing but delimiters
+            at = min(multipart.first, part.body_end)
+            only = Part(at, at, at, media_type=multipart.default)
+            if only.is_message:
+                only.children.append(Part(at, at, at))
+        part.children.append(only)
+        self._parts += only.walk()
+        self._parts_left -= 1
+
+    def _count_lines(self) -> None:
+        if len(self._parts) == 1:
+            counts = line_counts(self._buffer, (self._parts[0].body_start, self._parts[0].body_end))
+        else:
+            counts = line_counts(self._buffer, [at for part in self._parts for at in (part.body_start, part.body_end)])
+        for part in self._parts:
+            part.lines = counts[part.body_end] - counts[part.body_start]
+
+    # Headers ----------------------------------------------------------------------------------------------------------
+
+    def _entity(self, start: int, end: int, default: str) -> Part:
+        """Read the header of what lies in [start, end)."""
+        buffer = self._buffer
+        if take(buffer, start, min(start + 2, end)) == b"\r\n":
+            return Part(start, start + 2, start + 2, media_type=default)
+        self._scan_left -= min(end - start, self._limits.header_octets)
+        blank = find(buffer, b"\r\n\r\n", start, end)
+        body_start = end if blank < 0 else blank + 4
+        part = Part(start, body_start, body_start, media_type=default)
+        limit = min(body_start, start + self._limits.header_octets)
+        block = take(buffer, start, limit)
+        self._read_content_fields(part, block, cut=limit < body_start)
+        if part.is_multipart and b"\n--" in block:
+            self._end_at_own_delimiter(part, block, default)
+        return part
+
+    def _end_at_own_delimiter(self, part: Part, block: bytes, default: str) -> None:
+        """A header without a blank line ends where the first delimiter of its own boundary stands."""
+        boundary = _boundary(part)
+        needle = b"\n--" + boundary
+        at = block.find(needle) if boundary else -1
+        if at < 0 or self._delimiter(part.header_start + at, needle) is None:
+            return
+        body_start = part.header_start + at + 1
+        shorter = Part(part.header_start, body_start, body_start, media_type=default)
+        self._read_content_fields(shorter, block[: at + 1], cut=False)
+        if shorter.is_multipart and _boundary(shorter) == boundary:
+            part.media_type, part.content = shorter.media_type, shorter.content
+            part.body_start = part.body_end = body_start
+
+    def _read_content_fields(self, part: Part, block: bytes, cut: bool) -> None:
+        if self._structure_left <= 0:
+            return
+        if cut:  # the last field may be half of one
+            block = block[: block.rfind(b"\n") + 1]
+        content = part.content
+        for name, values in raw_fields(block, _WANTED, self._limits.content_field_octets).items():
+            content[name[8:]] = values[0]
+            self._structure_left -= len(values[0])
+        raw = content.get("type")
+        if raw:
+            value = content_value(raw)
+            if value.subkind:  # "text" alone is no type: RFC 2045 5.2 says how to read it
+                part.media_type = f"{value.kind}/{value.subkind}".lower()
+
+    # Delimiters -------------------------------------------------------------------------------------------------------
+
+    def _next(self, at: int) -> _Found | None:
+        """The first delimiter of an open multipart that begins at `at` or behind it; of two at one place the outer."""
+        first: _Found | None = None
+        before = self._size + 1
+        for boundary in self._boundaries:
+            delimiter = self._next_of(boundary, at, before)
+            if delimiter is not None:
+                first, before = (boundary, delimiter), delimiter[0]
+        return first
+
+    def _next_of(self, boundary: _Boundary, at: int, before: int) -> _Delimiter | None:
+        """The first delimiter of one boundary whose line begins in [at, before)."""
+        found = boundary.found
+        if found is not None and found[0] >= at:
+            return found if found[0] < before else None
+        needle = boundary.needle
+        position, end = max(at, boundary.searched) - 1, min(before - 2 + len(needle), self._size)
+        if end - position > self._scan_left:
+            return None
+        while (found_at := find(self._buffer, needle, position, end)) >= 0:
+            self._scan_left -= found_at - position
+            position = found_at + 1
+            delimiter = self._delimiter(found_at, needle)
+            if delimiter is not None:
+                boundary.found, boundary.searched = delimiter, position + 1
+                return delimiter
+            self._false_left -= 1
+            if self._false_left < 0:
+                self._scan_left = 0
+                return None
+        self._scan_left -= max(end - position, 0)
+        boundary.searched = max(boundary.searched, end - len(needle) + 2)
+        return None
+
+    def _delimiter(self, line_end: int, needle: bytes) -> _Delimiter | None:
+        """The delimiter behind the line end here. RFC 2046 5.1.1: a line of its own, white space may follow; a longer
+        boundary that begins alike is another one."""
+        buffer, size = self._buffer, self._size
+        tail = line_end + len(needle)
+        following = take(buffer, tail, min(tail + 2, size))
+        if following == b"\r\n":
+            return line_end + 1, tail + 2, False
+        if following == b"--":
+            closing = _END_OF_CLOSING.match(buffer, tail + 2)
+            if closing is not None:
+                return line_end + 1, closing.end(), True
+        padding = _PADDING.match(buffer, tail)
+        assert padding is not None  # it may be empty
+        rest = padding.end()
+        if rest >= size or take(buffer, rest, min(rest + 2, size)) == b"\r\n":
+            return line_end + 1, min(rest + 2, size), False
+        return None
+
+
+def _boundary(part: Part) -> bytes:
+    for name, value in part.type_value.parameters:
+        if name.lower() == "boundary":
+            return value.rstrip(" \t").encode("latin-1", "replace")
+    if "boundary*" in part.content.get("type", "").lower():  # RFC 2231, though nobody needs it here
+        return part.parameters.get("boundary", "").rstrip(" \t").encode("utf-8", "replace")
+    return b""

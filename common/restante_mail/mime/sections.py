@@ -1,0 +1,102 @@
+"""Sections of a stored message by part number: where their octets lie, without reading any (RFC 3501 6.4.5). *Pure.*
+
+A message is a head (what we added at delivery) followed by a content; offsets of a tree count within the content.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from restante_mail.mime.parts import Part
+
+__all__ = ["Kind", "Piece", "find_part", "parse_section", "pieces", "section"]
+
+
+class Kind(enum.Enum):
+    """Which octets of a part: BODY[1], BODY[1.HEADER], BODY[1.TEXT], BODY[1.MIME]."""
+
+    WHOLE = ""
+    HEADER = "HEADER"
+    TEXT = "TEXT"
+    MIME = "MIME"
+
+
+class Piece(NamedTuple):
+    """`length` octets from `offset` of the head or of the content."""
+
+    source: Literal["head", "content"]
+    offset: int
+    length: int
+
+
+_SECTION = re.compile(r"((?:[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9}){0,999})?)\.?(HEADER|TEXT|MIME|)", re.IGNORECASE)
+
+
+def parse_section(text: str) -> tuple[tuple[int, ...], Kind] | None:
+    """("1.2", "TEXT"...) of a section without fields, such as "", "HEADER" or "1.2.MIME"; None when malformed."""
+    match = _SECTION.fullmatch(text)
+    if match is None or text.startswith(".") or text.endswith("."):
+        return None
+    path = tuple(int(number) for number in match[1].split(".")) if match[1] else ()
+    kind = Kind(match[2].upper())
+    if path and kind is not Kind.WHOLE and "." + match[2] != text[len(match[1]) :]:
+        return None
+    return None if kind is Kind.MIME and not path else (path, kind)
+
+
+def find_part(tree: Part, path: Sequence[int]) -> Part | None:
+    """The part with this number; () is the root. The text of a message that is no multipart is its part 1."""
+    part, inside = tree, tree  # `inside`: where the next number counts
+    for depth, number in enumerate(path):
+        if depth:
+            if part.is_message and part.children:
+                inside = part.children[0]
+            elif part.is_multipart and part is not inside:
+                inside = part
+            else:
+                return None
+        if inside.is_multipart:
+            if not 1 <= number <= len(inside.children):
+                return None
+            part = inside.children[number - 1]
+        elif number == 1:
+            part = inside
+        else:
+            return None
+    return part
+
+
+def section(tree: Part, path: Sequence[int], kind: Kind = Kind.WHOLE) -> tuple[int, int] | None:
+    """(offset, length) in the content, or None when there is no such section. RFC 3501 6.4.5."""
+    part = find_part(tree, path)
+    if part is None:
+        return None
+    if path:
+        if kind is Kind.MIME:
+            return part.header_start, part.body_start - part.header_start
+        if kind is Kind.WHOLE:
+            return part.body_start, part.octets
+        if not (part.is_message and part.children):  # HEADER and TEXT of a part are those of the message in it
+            return None
+        part = part.children[0]
+    if kind is Kind.WHOLE:
+        return part.header_start, part.body_end - part.header_start
+    if kind is Kind.HEADER:
+        return part.header_start, part.body_start - part.header_start
+    if kind is Kind.TEXT:
+        return part.body_start, part.octets
+    return None
+
+
+def pieces(head_octets: int, tree: Part, path: Sequence[int] = (), kind: Kind = Kind.WHOLE) -> list[Piece] | None:
+    """Where a section of a delivered message lies, in order; None when there is no such section. The head counts to the
+    whole message and to its header; everything else is of the content alone."""
+    found = section(tree, path, kind)
+    if found is None:
+        return None
+    offset, length = found
+    with_head = not path and kind in (Kind.WHOLE, Kind.HEADER) and head_octets > 0
+    return [*([Piece("head", 0, head_octets)] if with_head else []), Piece("content", offset, length)]

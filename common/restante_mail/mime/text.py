@@ -1,0 +1,242 @@
+"""Text of a content: transfer decoding in pieces, preview, text for search, attachments. *Pure.*
+
+Only text parts are ever decoded; an attachment costs nothing here, however large.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from restante_mail.header.fields import fields, raw_fields, unfold, wanted
+from restante_mail.header.words import decode_text
+from restante_mail.mime.parts import Part
+from restante_mail.octets import Buffer, take
+from restante_mail.text.charsets import TextDecoder
+from restante_mail.text.html import TextOfHtml
+
+__all__ = ["Attachment", "attachments", "decoded", "field_values", "header_text", "part_text", "preview", "text_chunks"]
+
+_CHUNK = 1 << 16  # octets read at a time
+_PREVIEW_CHUNK = 1_024
+_PREVIEW_OCTETS = 1 << 16  # read of one part for a preview, at most
+_LONGEST_TAIL = 1_000  # of an unfinished quoted-printable line
+_HEADER_TEXT_OCTETS = 1 << 20
+_NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+_SUBJECT = wanted("subject")
+_SIGNATURES = frozenset(("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"))
+_SHOWN = frozenset(("text/plain", "text/html"))
+_SHOWN_BY_HTML = frozenset(("image", "audio", "video", "font"))
+_REPORTS = frozenset(("delivery-status", "disposition-notification", "external-body", "partial", "feedback-report"))
+_INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060\ufeff]")  # mail programs pad previews with these
+
+
+class Attachment(NamedTuple):
+    """What a person would call an attachment. `octets` as encoded; `path` is its part number."""
+
+    path: tuple[int, ...]
+    name: str  # as sent, may be empty
+    media_type: str
+    octets: int
+
+
+def decoded(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[bytes]:
+    """The body of a leaf with its transfer encoding undone, in pieces; at most `limit` encoded octets are read.
+
+    Damaged encodings give what can be read (RFC 2045 6.7 and 6.8); an unknown one gives the octets as they are.
+    """
+    end = part.body_end if limit is None else min(part.body_end, part.body_start + limit)
+    raw = (take(buffer, at, min(at + chunk, end)) for at in range(part.body_start, end, chunk))
+    encoding = part.encoding
+    if encoding == "base64":
+        return _from_base64(raw)
+    return _from_quoted_printable(raw) if encoding == "quoted-printable" else raw
+
+
+def _from_base64(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    held = b""
+    for chunk in chunks:
+        held += chunk.translate(None, _NOT_BASE64)
+        padding = held.find(b"=")
+        if padding >= 0:
+            held = held[:padding]
+            break
+        whole = len(held) & ~3
+        yield binascii.a2b_base64(held[:whole])
+        held = held[whole:]
+    whole = len(held) & ~3
+    rest = held[whole:]
+    if len(rest) > 1:  # one digit alone is no octet
+        yield binascii.a2b_base64(held[:whole] + rest + b"=" * (4 - len(rest)))
+    elif whole:
+        yield binascii.a2b_base64(held[:whole])
+
+
+def _from_quoted_printable(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    held = b""
+    for chunk in chunks:
+        held += chunk
+        cut = held.rfind(b"\n") + 1 or _certain(held)
+        if cut:
+            yield _quoted_printable(held[:cut])
+            held = held[cut:]
+    if held:
+        yield _quoted_printable(held)
+
+
+def _certain(line: bytes) -> int:
+    """How much of an unfinished line can be decoded without the rest: not half an escape, nor white space that a line
+    end may follow."""
+    escape = line.find(b"=", max(0, len(line) - 2))
+    kept = line[:escape] if escape >= 0 else line
+    kept = kept.rstrip(b" \t\r")
+    if kept.endswith(b"="):
+        kept = kept[:-1]
+    return len(kept) if len(line) - len(kept) < _LONGEST_TAIL else len(line)
+
+
+def _quoted_printable(octets: bytes) -> bytes:
+    if (
+        b" \r\n" in octets or b"\t\r\n" in octets
+    ):  # white space at the end of a line was added underway: RFC 2045 6.7 (3)
+        octets = b"\r\n".join([line.rstrip(b" \t") for line in octets.split(b"\r\n")])
+    return binascii.a2b_qp(octets)
+
+
+def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[str]:
+    """The visible text of one text part, in pieces: decoded, and without markup when it is HTML."""
+    decoder = TextDecoder(part.charset)
+    markup = TextOfHtml() if part.media_type == "text/html" else None
+    for octets in decoded(buffer, part, limit, chunk):
+        text = decoder.feed(octets)
+        yield markup.feed(text) if markup else text
+    text = decoder.feed(b"", final=True)
+    yield markup.feed(text, final=True) if markup else text
+
+
+def text_chunks(buffer: Buffer, tree: Part, limit: int | None = None) -> Iterator[str]:
+    """The text of a body for search: all text parts, and the headers of embedded messages, a line end between.
+
+    At most `limit` octets are read, as they are encoded; the text ends there.
+    """
+    left = limit
+    for part in tree.walk():
+        if left is not None and left <= 0:
+            return
+        if part.media_type.startswith("text/"):
+            yield from part_text(buffer, part, left)
+            yield "\n"
+            read = part.octets
+        elif part.is_message and part.children:
+            inner = part.children[0]
+            most = _HEADER_TEXT_OCTETS if left is None else min(left, _HEADER_TEXT_OCTETS)
+            block = take(buffer, inner.header_start, min(inner.body_start, inner.header_start + most))
+            yield header_text(block)
+            read = len(block)
+        else:
+            continue
+        left = None if left is None else left - read
+
+
+def header_text(block: bytes) -> str:
+    """A header block as text, one line a field, encoded words resolved."""
+    return "".join(
+        f"{field.name.decode('ascii')}: {decode_text(unfold(block[field.value_start : field.end]))}\n"
+        for field in fields(block)
+    )
+
+
+def field_values(block: bytes, name: str) -> list[str]:
+    """The values of the fields with this name, as text, in order."""
+    lowered = name.encode("latin-1", "replace").lower()
+    return [
+        decode_text(unfold(block[field.value_start : field.end]))
+        for field in fields(block)
+        if field.name.lower() == lowered
+    ]
+
+
+def preview(buffer: Buffer, tree: Part, characters: int = 200) -> str:
+    """The first visible text in one line: of the first text/plain that has any, else of the first text/html."""
+    plain = html = None
+    for part in _shown(tree):
+        if part.media_type == "text/plain":
+            plain = plain or part
+        elif part.media_type == "text/html":
+            html = html or part
+        if plain:
+            break
+    text = _beginning(buffer, plain, characters) if plain else ""
+    if not text and plain and not html:
+        html = next((part for part in _shown(tree) if part.media_type == "text/html"), None)
+    return text or (_beginning(buffer, html, characters) if html else "")
+
+
+def _shown(tree: Part) -> Iterator[Part]:
+    """Leaves that are shown with the message: neither attachments nor parts of embedded messages."""
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if part.is_multipart:
+            waiting.extend(reversed(part.children))
+        elif not part.is_message and not (part.content and part.disposition == "attachment"):
+            yield part
+
+
+def _beginning(buffer: Buffer, part: Part, characters: int) -> str:
+    text = ""
+    for piece in part_text(buffer, part, _PREVIEW_OCTETS, _PREVIEW_CHUNK):
+        if not piece.isascii():
+            piece = _INVISIBLE.sub("", piece)
+        text = " ".join((text + piece).split()) + (" " if piece[-1:].isspace() else "")
+        if len(text) > characters:
+            break
+    return text[:characters].strip()
+
+
+def attachments(buffer: Buffer, tree: Part) -> list[Attachment]:
+    """The attachments in order. Those inside embedded messages belong to these messages, which count as one each."""
+    found: list[Attachment] = []
+    waiting: list[tuple[tuple[int, ...], Part, bool]] = [((), tree, False)]
+    while waiting:
+        path, part, in_html = waiting.pop()
+        if part.is_multipart:
+            below = part.media_type == "multipart/related" and _has_html(part)
+            waiting.extend(reversed([((*path, at), child, below) for at, child in enumerate(part.children, 1)]))
+        elif _is_attachment(part, in_html):
+            found.append(Attachment(path or (1,), _name(buffer, part), part.media_type, part.octets))
+    return found
+
+
+def _has_html(related: Part) -> bool:
+    """Whether HTML is what the others of a multipart/related belong to, alone or as one of several forms."""
+    forms = [form for child in related.children for form in (child, *child.children)]
+    return any(form.media_type == "text/html" for form in forms)
+
+
+def _is_attachment(part: Part, in_html: bool) -> bool:
+    """All that is not the text shown: a plain or HTML text without a name, and what the HTML beside it shows
+    (`in_html`). Signatures and the machine's half of a report belong to the message itself."""
+    media_type = part.media_type
+    if not part.content:
+        return media_type not in _SHOWN
+    if media_type in _SIGNATURES:
+        return False
+    if part.disposition == "attachment":
+        return True
+    kind, _, subkind = media_type.partition("/")
+    if media_type in _SHOWN or (kind == "message" and subkind in _REPORTS):
+        return bool(part.filename)
+    return not (in_html and part.content_id and (kind in _SHOWN_BY_HTML or media_type == "text/css"))
+
+
+def _name(buffer: Buffer, part: Part) -> str:
+    name = part.filename
+    if not name and part.is_message and part.children:  # an embedded message is known by its subject
+        inner = part.children[0]
+        block = take(buffer, inner.header_start, min(inner.body_start, inner.header_start + 65_536))
+        subjects = raw_fields(block, _SUBJECT, 8_192).get("subject", [""])
+        name = decode_text(subjects[0])
+    return name

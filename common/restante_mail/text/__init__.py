@@ -1,0 +1,1 @@
+"""Octets as text, text as it is compared, and the text of HTML. Pure."""
