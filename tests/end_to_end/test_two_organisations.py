@@ -117,7 +117,7 @@ def report_fields(report: EmailMessage) -> tuple[dict[str, str], dict[str, str]]
     return whole, recipient
 
 
-async def test_mail_crosses_and_the_answer_comes_back(two: Two) -> None:  # behaviour 99
+async def test_mail_crosses_and_the_answer_comes_back(two: Two) -> None:  # RFC 5321 5.1
     title = subject()
     first = message(ALICE, BOB, title, "Dear Bob,\n.\n..two dots\nFrom here\n")
     await asyncio.to_thread(send, two.ours, first, [BOB])
@@ -135,7 +135,7 @@ async def test_mail_crosses_and_the_answer_comes_back(two: Two) -> None:  # beha
     assert ("example.net", "MX") in two.dns.asked and ("example.test", "MX") in two.dns.asked
 
 
-async def test_an_unknown_user_comes_back_as_a_report(two: Two) -> None:  # behaviours 103, 104, RFC 3464
+async def test_an_unknown_user_comes_back_as_a_report(two: Two) -> None:  # RFC 3464 2, RFC 5321 6.1
     mail = message(ALICE, "nobody@example.net", subject())
     await asyncio.to_thread(send, two.ours, mail, ["nobody@example.net"])
     await ended(two.ours, mail, "nobody@example.net", "failed")
@@ -155,7 +155,7 @@ async def test_an_unknown_user_comes_back_as_a_report(two: Two) -> None:  # beha
     assert str(mail["Subject"]) in returned.as_string()
 
 
-async def test_each_recipient_has_an_outcome_of_its_own(two: Two) -> None:  # behaviour 101
+async def test_each_recipient_has_an_outcome_of_its_own(two: Two) -> None:  # RFC 5321 4.2.1
     title = subject()
     mail = message(ALICE, BOB, title)
     others = ["nobody@example.net", "someone@quiet.example", "someone@ring.example", "someone@nowhere.example"]
@@ -163,12 +163,12 @@ async def test_each_recipient_has_an_outcome_of_its_own(two: Two) -> None:  # be
     assert "mx.example.net" in (await ended(two.ours, mail, BOB, "relayed"))["detail"]
     assert "5.1.1" in (await ended(two.ours, mail, "nobody@example.net", "failed"))["detail"]
     assert "5.1.10" in (await ended(two.ours, mail, "someone@quiet.example", "failed"))["detail"]  # RFC 7505
-    assert "5.4.6" in (await ended(two.ours, mail, "someone@ring.example", "failed"))["detail"]  # behaviour 100
+    assert "5.4.6" in (await ended(two.ours, mail, "someone@ring.example", "failed"))["detail"]  # RFC 5321 5.1
     assert "5.1.2" in (await ended(two.ours, mail, "someone@nowhere.example", "failed"))["detail"]
     assert len(await eventually(lambda: two.theirs.mail("bob", title))) == 1
 
 
-async def test_success_is_reported_by_who_delivers(two: Two) -> None:  # behaviour 105, RFC 3461
+async def test_success_is_reported_by_who_delivers(two: Two) -> None:  # RFC 3461 5.2.3.3
     title = subject()
     mail = message(ALICE, BOB, title)
     options = ["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;B+2BB@example.net"]
@@ -183,7 +183,7 @@ async def test_success_is_reported_by_who_delivers(two: Two) -> None:  # behavio
     assert recipient["Original-Recipient"] == "rfc822; B+B@example.net"
 
 
-async def test_never_is_silent(two: Two) -> None:  # behaviour 105
+async def test_never_is_silent(two: Two) -> None:  # RFC 3461 4.1
     mail = message(ALICE, "nobody@example.net", subject())
     await asyncio.to_thread(send, two.ours, mail, ["nobody@example.net"], [], ["NOTIFY=NEVER"])
     await ended(two.ours, mail, "nobody@example.net", "failed")
@@ -197,7 +197,7 @@ async def no_report_about(where: Organisation, mail: EmailMessage) -> None:
     assert f"report on {about['id']}" not in {one["source"] for one in sent}
 
 
-async def test_a_report_that_fails_makes_no_report(two: Two) -> None:  # behaviours 86, 103, RFC 5321 6.1
+async def test_a_report_that_fails_makes_no_report(two: Two) -> None:  # RFC 5321 4.5.5, 6.1
     alias = CreateAliasRequest(
         address="forward@example.net", targets=["nobody@example.test"], request_id=secrets.token_bytes(16)
     )
@@ -219,7 +219,7 @@ async def test_a_report_that_fails_makes_no_report(two: Two) -> None:  # behavio
         await two.theirs.admin("trace", str(about["id"] + 1))  # the next message, had there been one
 
 
-async def test_who_is_away_gets_the_mail_later_and_once(two: Two) -> None:  # behaviours 101, 102
+async def test_who_is_away_gets_the_mail_later_and_once(two: Two) -> None:  # RFC 5321 4.2.1, 4.5.4.1
     title = subject()
     mail = message(ALICE, BOB, title)
     await two.theirs.stop()

@@ -32,7 +32,7 @@ async def by_sasl(s: Session, mechanism: str, initial: sasl.Secret | None) -> se
                 return answer.session
             step, sealed = sasl.Challenge(answer.challenge), answer.exchange
     except sasl.Cancelled:
-        return BAD("Authentication given up.")  # behaviour 47
+        return BAD("Authentication given up.")  # RFC 3501 6.2.2
     except sasl.MalformedResponse as error:
         return BAD(f"Authentication failed: {error}.")
 

@@ -130,7 +130,7 @@ class CoreCalls:
         return (await self.call(methods.GET_FOLDER, request)).folder
 
     async def target_folder(self, name: str) -> int:
-        """The id of the folder that something is put into. Raises Refusal with TRYCREATE (behaviour 23)."""
+        """The id of the folder that something is put into. Raises Refusal with TRYCREATE (RFC 3501 7.1)."""
         assert self.identity is not None
         if name == "INBOX" and self.identity.inbox_id:
             return self.identity.inbox_id

@@ -49,7 +49,7 @@ def flag_list(flags: Iterable[str]) -> bytes:
 
 
 def date_time(at: datetime, offset_minutes: int) -> bytes:
-    """`" 1-Jan-2024 09:05:00 +0100"`, quotes included: the day is two characters (behaviour 24).
+    """`" 1-Jan-2024 09:05:00 +0100"`, quotes included: the day is two characters (RFC 3501 9).
 
     `at` is any aware time; `offset_minutes` is the zone it is told in.
     """

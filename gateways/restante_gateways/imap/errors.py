@@ -103,7 +103,7 @@ NOT_HERE: Final = frozenset(  # reasons that no request of this gateway can have
         errors.EntryNotFound,
     )
 )
-TRY_CREATE: Final = NO("No such folder; it can be created.", b"TRYCREATE")  # RFC 3501 7.1 (behaviour 23)
+TRY_CREATE: Final = NO("No such folder; it can be created.", b"TRYCREATE")  # RFC 3501 7.1
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ _TEXTS: Final = {text.value: text for text in SectionText if text.value}
 
 
 def fetch_items(p: Parser) -> tuple[FetchItem, ...]:
-    """A macro, one item, or a list of items; each item once, in the order asked (behaviour 63)."""
+    """A macro, one item, or a list of items; each item once, in the order asked (RFC 3501 6.4.5)."""
     if not p.accept(b"("):
         name = p.match(_ITEM, "fetch item")[0].upper()
         return MACROS[name] if name in MACROS else (_item(p, name),)

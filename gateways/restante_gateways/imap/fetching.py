@@ -100,7 +100,7 @@ async def _fetch_from_view(s: Session, spans: list[Span], items: tuple[FetchItem
 
 
 async def _mark_seen(s: Session, spans: list[Span]) -> list[Range]:
-    """Mark what is unread as read, and say what that was: its FETCH bears the new FLAGS (behaviour 9)."""
+    """Mark what is unread as read, and say what that was: its FETCH bears the new FLAGS (RFC 3501 6.4.5)."""
     view = s.view
     before, unseen = view.folder.change_number, view.without_flag(SystemFlag.SEEN, view.still_there(spans))
     if not unseen:

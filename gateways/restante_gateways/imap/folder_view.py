@@ -28,7 +28,7 @@ class Gap(Exception):
 class PendingStore:
     """A STORE under way: tells what it explains of the changes that arrive, and collects what it does not.
 
-    A client that said .SILENT is still to be told what others did to the same messages (behaviour 21), even when
+    A client that said .SILENT is still to be told what others did to the same messages (RFC 3501 6.4.6), even when
     their change and its own arrive as one.
     """
 

@@ -113,7 +113,7 @@ def _covered(name: str, patterns: Iterable[str]) -> bool:
 
 
 def list_subscriptions(subscriptions: Iterable[str], pattern: str) -> list[Listed]:
-    """What LSUB answers: subscribed names; for `%` also parents of subscribed ones, as \\Noselect (behaviour 35)."""
+    """What LSUB answers: subscribed names; for `%` also parents of subscribed ones, as \\Noselect (RFC 3501 6.3.9)."""
     names = set(subscriptions)
     listed = {name: Listed(name, ()) for name in names if covers(pattern, name)}
     if pattern.endswith("%"):

@@ -236,7 +236,7 @@ class Parser:
         return _date(found[2], found[3], found[4])
 
     def date_time(self) -> datetime.datetime:
-        """`" 1-Jan-2024 09:05:00 +0100"` as an aware time in that very zone (behaviour 24).
+        """`" 1-Jan-2024 09:05:00 +0100"` as an aware time in that very zone (RFC 3501 2.3.3).
 
         Also, as clients write them: a day of one digit without the space before it, and a zone by its name.
         """
@@ -263,7 +263,7 @@ class Parser:
 
 
 def canonical_name(name: str) -> str:
-    """The name with INBOX, as a whole or as the first level, in capitals (behaviour 33)."""
+    """The name with INBOX, as a whole or as the first level, in capitals (RFC 3501 5.1)."""
     if name[:5].upper() == "INBOX" and (len(name) == 5 or name[5] == "/"):
         return "INBOX" + name[5:]
     return name

@@ -61,7 +61,7 @@ def continuation(text: bytes = b"") -> bytes:
 
 
 def permanent_flags(flags: Iterable[str]) -> bytes:
-    """The code that tells which flags can be kept; `\\*` among them means that new keywords can (behaviour 22)."""
+    """The code that tells which flags can be kept; `\\*` among them means that new keywords can (RFC 3501 7.1)."""
     return b"PERMANENTFLAGS " + encoder.flag_list(flags)
 
 
@@ -76,7 +76,7 @@ def append_uid(uid_validity: int, uids: Iterable[Range]) -> bytes:
 
 
 def copy_uid(uid_validity: int, sources: Iterable[Range], targets: Iterable[Range]) -> bytes:
-    """Where copied messages went; the two sets match in order (RFC 4315 3, behaviour 26)."""
+    """Where copied messages went; the two sets match in order (RFC 4315 3)."""
     return b"COPYUID %d %b %b" % (uid_validity, encode_ranges(sources), encode_ranges(targets))
 
 

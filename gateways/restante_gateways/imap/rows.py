@@ -24,7 +24,7 @@ class BrokenRows(Exception):
 
 
 def internal_date(seconds: int, offset_minutes: int) -> bytes:
-    """INTERNALDATE of a time since 1970 UTC, in its own zone (behaviour 24)."""
+    """INTERNALDATE of a time since 1970 UTC, in its own zone (RFC 3501 2.3.3)."""
     day, second = divmod(seconds + offset_minutes * 60, _DAY_SECONDS)
     date = _days.get(day)
     if date is None:
@@ -238,7 +238,7 @@ class RowWriter:
 
 
 def _cell(octets: bytes, total: int) -> bytes:
-    """A section's octets: NIL when there is no such part, a quoted empty string for an empty range (behaviour 11)."""
+    """A section's octets: NIL when there is no such part, a quoted empty string for an empty range (RFC 3501 6.4.5)."""
     if total < 0:
         return b"NIL"
     return b"{%d}\r\n%b" % (total, octets) if total else b'""'

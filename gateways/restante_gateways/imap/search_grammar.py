@@ -52,7 +52,7 @@ _HEADER_KEYS: Final = (b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO")
 
 
 class BadCharset(Refused):
-    """The CHARSET of a SEARCH is unknown (RFC 3501 6.4.4, behaviour 39)."""
+    """The CHARSET of a SEARCH is unknown (RFC 3501 6.4.4)."""
 
     code = b"BADCHARSET (US-ASCII UTF-8)"
 
@@ -226,7 +226,7 @@ def encode_key(key: SearchKey) -> bytes:
 
 
 def uses_change_numbers(key: SearchKey) -> bool:
-    """Whether a MODSEQ key is in the tree: the answer then names the highest (behaviour 49)."""
+    """Whether a MODSEQ key is in the tree: the answer then names the highest (RFC 7162 3.1.5)."""
     match key:
         case SearchModSeq():
             return True

@@ -200,7 +200,7 @@ def _compare(
 
 
 def _time(key: SearchDate) -> search_pb2.TimeRestriction:
-    """A day as it is written, without time and zone (behaviour 40)."""
+    """A day as it is written, without time and zone (RFC 3501 6.4.4)."""
     sent = key.kind is DateKind.SENT
     wanted = search_pb2.TimeRestriction(
         property=search_pb2.TIME_PROPERTY_SENT_AT if sent else search_pb2.TIME_PROPERTY_RECEIVED_AT, local_date=True

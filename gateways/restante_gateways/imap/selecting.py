@@ -97,7 +97,7 @@ class Selecting(CoreCalls):
             self.state = State.AUTHENTICATED
 
     def enable_condstore(self) -> None:
-        """From now on every answer about flags bears the change number (behaviour 48).
+        """From now on every answer about flags bears the change number (RFC 7162 3.1).
 
         With a folder selected the client learns from where on it is told of changes (RFC 7162 3.1.2.1).
         """

@@ -40,7 +40,7 @@ _YIELD_BLOCKS: Final = 8  # blocks of a local answer before others get their tur
 
 
 class Session(Selecting):
-    """One connection. Its commands run one after the other, so that none sees another's half state (behaviour 1)."""
+    """One connection. Its commands run one after the other, so that none sees another's half state (RFC 3501 5.5)."""
 
     __slots__ = (
         "_bad_in_a_row",
@@ -248,7 +248,7 @@ class Session(Selecting):
 
     async def _start_tls(self) -> None:
         self._starting_tls = False
-        self.reader.reset()  # nothing that came in clear is taken as sent under TLS (behaviour 46)
+        self.reader.reset()  # nothing that came in clear is taken as sent under TLS (RFC 3501 6.2.1)
         await self.connection.start_tls(self._gateway.tls_context())
         self.mechanisms = await self._gateway.mechanisms(self.connection.peer)
 

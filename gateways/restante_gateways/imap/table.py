@@ -47,7 +47,7 @@ class Entry:
     name: str  # in capitals, `UID ` before those that take UIDs
     parse: Callable[[Parser], Command]
     states: State
-    holds_numbers: bool  # no EXPUNGE may be told in answer to it (RFC 3501 7.4.1, behaviour 2)
+    holds_numbers: bool  # no EXPUNGE may be told in answer to it (RFC 3501 7.4.1)
     tells: bool  # changes of the selected folder are told before its tagged answer
     opens: bool  # when it fails, no folder is selected any more (RFC 3501 6.3.1)
 
@@ -110,7 +110,7 @@ def entries() -> list[Entry]:
 
 
 class MissingTag(ParseError):
-    """The line has no tag: the answer is `* BAD` (behaviour 42)."""
+    """The line has no tag: the answer is `* BAD` (RFC 3501 7.1.3)."""
 
 
 class BadCommand(ParseError):

@@ -114,11 +114,11 @@ class FetchSection:
 
     @property
     def sets_seen(self) -> bool:
-        """Reading it marks the message \\Seen (RFC 3501 6.4.5; RFC822.HEADER does not: behaviour 63)."""
+        """Reading it marks the message \\Seen (RFC 3501 6.4.5; RFC822.HEADER does not)."""
         return not self.peek and self.legacy is not Legacy.RFC822_HEADER
 
     def label(self) -> bytes:
-        """The name of the item in the response: without PEEK, and of a partial only the offset (behaviour 11)."""
+        """The name of the item in the response: without PEEK, and of a partial only the offset (RFC 3501 6.4.5)."""
         if self.legacy is not None:
             return self.legacy.value
         origin = b"<%d>" % self.partial.offset if self.partial else b""
@@ -150,7 +150,7 @@ def encode_fetch_item(item: FetchItem) -> bytes:
 
 
 class DateKind(enum.Enum):
-    """Which day a date key looks at: the day of arrival, or the one in the Date field (behaviour 40)."""
+    """Which day a date key looks at: the day of arrival, or the one in the Date field (RFC 3501 6.4.4)."""
 
     INTERNAL = ""
     SENT = "SENT"
@@ -232,7 +232,7 @@ class SearchSize:
 
 @dataclass(frozen=True, slots=True)
 class SearchHeader:
-    """A header field, decoded, holds the text; without text: the field exists (behaviour 38)."""
+    """A header field, decoded, holds the text; without text: the field exists (RFC 3501 6.4.4)."""
 
     field: str
     text: str

@@ -68,7 +68,7 @@ class SessionView:
         return self.uids is self.folder.uids
 
     def spans(self, messages: SequenceSet, uid: bool) -> list[Span] | None:
-        """Where the messages of a set are, ascending. None: a sequence number that does not exist (behaviour 7)."""
+        """Where the messages of a set are, ascending. None: a sequence number that does not exist (RFC 3501 6.4.8)."""
         return self.known_spans(messages, uid) if uid or messages.all_within(self.count) else None
 
     def known_spans(self, messages: SequenceSet, uid: bool) -> list[Span]:
@@ -210,8 +210,8 @@ class SessionView:
     def tell(self, may_expunge: bool, with_uid: bool = False) -> list[bytes]:
         """What the client may now be told, as finished responses; afterwards it has been told.
 
-        EXPUNGE comes first, from the highest number down so that each is right when it is read (behaviour 3); new
-        messages wait until all removals are told, so that a number never means two messages (behaviour 4).
+        EXPUNGE comes first, from the highest number down so that each is right when it is read (RFC 3501 7.4.1); new
+        messages wait until all removals are told, so that a number never means two messages (RFC 3501 7.3.1).
         """
         folder = self.folder
         if self.aligned and self.count == len(folder.uids) and self.told_change_number == folder.change_number:

@@ -22,7 +22,7 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.SessionRevoked: negative("the session was ended, log in again", "AUTH"),
     errors.TooManyAttempts: negative("too many failed logins, wait a while", "SYS/TEMP"),
     errors.AccountLimitReached: negative("this account does too much at once, try again later", "SYS/TEMP"),
-    errors.MaildropInUse: negative("the maildrop is open in another session", "IN-USE"),  # RFC 2449 8.1.1
+    errors.MaildropInUse: negative("the maildrop is open in another session", "IN-USE"),  # RFC 2449 8.1.2
     errors.LeaseLost: negative("the maildrop was given to another session; nothing was deleted", "IN-USE"),
     # Without a code: SYS tells of a fault of the system (RFC 3206 4), and here another session removed the message.
     errors.MessageNotFound: negative(

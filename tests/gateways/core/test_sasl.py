@@ -42,7 +42,7 @@ def test_plain_without_one_asks_with_an_empty_challenge() -> None:
     assert carried(exchange.answer(base64.b64encode(b"\0alice\0x"))) == ("PLAIN", b"\0alice\0x")
 
 
-def test_equals_sign_is_the_empty_initial_response() -> None:  # behaviours 47 and 75, RFC 4954 4
+def test_equals_sign_is_the_empty_initial_response() -> None:  # RFC 4954 4, RFC 4959 3, RFC 5034 4
     assert carried(Exchange("EXTERNAL").begin(b"=")) == ("EXTERNAL", b"")
     with pytest.raises(MalformedResponse):
         decode(b"=")  # but not a later one
@@ -71,7 +71,7 @@ def test_a_nul_cannot_shift_the_fields_of_plain() -> None:
         plain(b"alice", b"a\0b")
 
 
-def test_a_star_cancels() -> None:  # behaviours 47 and 75
+def test_a_star_cancels() -> None:  # RFC 3501 6.2.2, RFC 5034 4
     exchange = Exchange("PLAIN")
     exchange.begin(None)
     with pytest.raises(Cancelled):

@@ -1,4 +1,4 @@
-"""Every command's grammar: octets to a value, or BAD (behaviour 42)."""
+"""Every command's grammar: octets to a value, or BAD (RFC 3501 7.1.3)."""
 
 from __future__ import annotations
 
@@ -112,9 +112,9 @@ COMMANDS: list[tuple[bytes, object]] = [
         Store(ONE, True, message_pb2.FLAG_OPERATION_REPLACE, True, Flags(), 0),
     ),
     (b"a FETCH 1 FAST", Fetch(ONE, False, MACROS[b"FAST"])),
-    (b"a UID FETCH 1 FLAGS", Fetch(ONE, True, (FetchFact.UID, FetchFact.FLAGS))),  # behaviour 8
-    (b"a FETCH 1 (FLAGS FLAGS)", Fetch(ONE, False, (FetchFact.FLAGS,))),  # behaviour 63
-    (b"a FETCH 1 FLAGS (CHANGEDSINCE 9)", Fetch(ONE, False, (FetchFact.FLAGS, FetchFact.MODSEQ), 9)),  # behaviour 49
+    (b"a UID FETCH 1 FLAGS", Fetch(ONE, True, (FetchFact.UID, FetchFact.FLAGS))),  # RFC 3501 6.4.8
+    (b"a FETCH 1 (FLAGS FLAGS)", Fetch(ONE, False, (FetchFact.FLAGS,))),  # RFC 3501 6.4.5
+    (b"a FETCH 1 FLAGS (CHANGEDSINCE 9)", Fetch(ONE, False, (FetchFact.FLAGS, FetchFact.MODSEQ), 9)),  # RFC 7162 3.1.4
     (b"a SEARCH ALL", Search(SearchAnd(), uid=False)),
     (
         b"a UID SEARCH RETURN () UNSEEN 1",
@@ -135,7 +135,7 @@ def test_commands(octets: bytes, value: object) -> None:
         assert found == value
 
 
-def test_an_initial_response_may_be_empty() -> None:  # behaviour 47
+def test_an_initial_response_may_be_empty() -> None:  # RFC 4959 3
     found = read(b"a AUTHENTICATE plain =")
     assert isinstance(found, Authenticate) and found.mechanism == "PLAIN"
     assert found.initial is not None and found.initial.reveal() == b"="
@@ -208,19 +208,19 @@ def test_an_initial_response_may_be_empty() -> None:  # behaviour 47
         b"a EXPUNGE 1",
     ],
 )
-def test_what_is_malformed_is_bad(octets: bytes) -> None:  # behaviour 42
+def test_what_is_malformed_is_bad(octets: bytes) -> None:  # RFC 3501 7.1.3
     with pytest.raises(ParseError) as caught:
         read(octets)
     assert not isinstance(caught.value, MissingTag) or octets == b"a"
 
 
 @pytest.mark.parametrize("octets", [b"", b" NOOP", b"+ NOOP", b'"a" NOOP', b"(", b"\xff NOOP", b"a"])
-def test_without_a_tag_there_is_nothing_to_answer_with(octets: bytes) -> None:  # behaviour 42
+def test_without_a_tag_there_is_nothing_to_answer_with(octets: bytes) -> None:  # RFC 3501 7.1.3
     with pytest.raises(MissingTag):
         read(octets)
 
 
-def test_an_unknown_charset_is_no_syntax_error() -> None:  # behaviour 39
+def test_an_unknown_charset_is_no_syntax_error() -> None:  # RFC 3501 6.4.4
     with pytest.raises(BadCharset):
         read(b"a SEARCH CHARSET KLINGON ALL")
 
@@ -249,7 +249,7 @@ def test_the_charset_says_what_strings_mean() -> None:
                 (SearchFlag(SystemFlag.SEEN), SearchAnd((SearchFlag(SystemFlag.DELETED), SearchMessages(ONE, False))))
             ),
         ),
-        (b'HEADER X-Foo ""', SearchHeader("X-Foo", "")),  # behaviour 38
+        (b'HEADER X-Foo ""', SearchHeader("X-Foo", "")),  # RFC 3501 6.4.4
         (b"SENTBEFORE 1-Feb-2024", SearchDate(DateKind.SENT, Comparison.BEFORE, datetime.date(2024, 2, 1))),
         (b'SINCE "01-Feb-2024"', SearchDate(DateKind.INTERNAL, Comparison.SINCE, datetime.date(2024, 2, 1))),
         (b"LARGER 100", SearchSize(larger=True, octets=100)),
@@ -323,17 +323,17 @@ def test_fetch_items_are_read_as_they_are_spelled(wanted: list[FetchItem]) -> No
 @pytest.mark.parametrize(
     ("text", "label", "sets_seen"),
     [
-        (b"BODY[]", b"BODY[]", True),  # behaviour 9
+        (b"BODY[]", b"BODY[]", True),  # RFC 3501 6.4.5
         (b"body.peek[]", b"BODY[]", False),
-        (b"BODY[]<10.20>", b"BODY[]<10>", True),  # behaviour 11
+        (b"BODY[]<10.20>", b"BODY[]<10>", True),  # RFC 3501 6.4.5
         (
             b'BODY.PEEK[1.2.HEADER.FIELDS.NOT (to "c c")]',
             b'BODY[1.2.HEADER.FIELDS.NOT (to "c c")]',
             False,
-        ),  # behaviour 13
-        (b"BODY[2.HEADER]", b"BODY[2.HEADER]", True),  # behaviour 12
+        ),  # RFC 3501 6.4.5
+        (b"BODY[2.HEADER]", b"BODY[2.HEADER]", True),  # RFC 3501 6.4.5
         (b"BODY[1.MIME]", b"BODY[1.MIME]", True),
-        (b"RFC822", b"RFC822", True),  # behaviour 63
+        (b"RFC822", b"RFC822", True),  # RFC 3501 6.4.5
         (b"RFC822.HEADER", b"RFC822.HEADER", False),
         (b"RFC822.TEXT", b"RFC822.TEXT", True),
     ],
@@ -416,6 +416,6 @@ def test_capabilities_follow_from_what_is_registered() -> None:
     assert "SASL-IR" in table.capabilities(table.State.NOT_AUTHENTICATED)
 
 
-def test_numbers_shift_under_no_fetch_store_or_search() -> None:  # behaviour 2
+def test_numbers_shift_under_no_fetch_store_or_search() -> None:  # RFC 3501 7.4.1
     held = {entry.name for entry in table.entries() if entry.holds_numbers}
     assert held == {"FETCH", "STORE", "SEARCH"}

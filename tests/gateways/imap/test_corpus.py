@@ -1,4 +1,4 @@
-"""Real and hard mail goes in by APPEND and comes out as it is, its renderings too (behaviours 10, 12 to 19, 65)."""
+"""Real and hard mail goes in by APPEND and comes out as it is, its renderings too (RFC 3501 6.4.5, 7.4.2)."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_a_large_attachment_round_trips(stage: Stage) -> None:
     assert items == {b"BODY[]<100000>": content[100_000:100_030], b"BODY[1]<0>": b"01234"}
 
 
-async def test_parts_are_found_by_number(stage: Stage) -> None:  # behaviour 12
+async def test_parts_are_found_by_number(stage: Stage) -> None:  # RFC 3501 6.4.5
     client = await Client.open(stage, "INBOX")
     await append(client, MULTIPART)
     sections = {
@@ -139,7 +139,7 @@ async def test_parts_are_found_by_number(stage: Stage) -> None:  # behaviour 12
     assert await fetch(client, b"FETCH 1 (" + asked + b")") == sections
 
 
-async def test_nul_is_refused(stage: Stage) -> None:  # behaviour 65
+async def test_nul_is_refused(stage: Stage) -> None:  # RFC 3501 4.3.1
     client = await Client.open(stage, "INBOX")
     for content in (b"a\0b\r\n", b"a\0b\r\n" + b"x" * 550_000):
         assert (await client.status(b"APPEND INBOX {%d+}\r\n%b" % (len(content), content))).startswith(b"NO [CANNOT]")

@@ -48,7 +48,7 @@ def test_only_crlf_ends_a_line() -> None:
     assert events(CommandReader(), b"a\nb\rc\r\n") == [Command(b"a\nb\rc")]
 
 
-def test_a_literal_is_part_of_its_command() -> None:  # behaviour 47: LOGIN with literal name and password
+def test_a_literal_is_part_of_its_command() -> None:  # RFC 3501 6.2.3: LOGIN with literal name and password
     found = events(CommandReader(), b"a LOGIN {3}\r\n", b"al", b"e {2}\r\n", b"pw\r\n")
     assert found == [
         LiteralStart(b"a LOGIN {3}", 3, synchronising=True, keepable=True),
@@ -62,7 +62,7 @@ def test_a_literal_may_hold_what_looks_like_commands() -> None:
     assert commands(found) == [b"a X {13+}\r\nb NOOP\r\nc {1}", b"d NOOP"]
 
 
-def test_non_synchronising_literals_are_told_apart() -> None:  # behaviour 41
+def test_non_synchronising_literals_are_told_apart() -> None:  # RFC 7888 4
     (start, _) = events(CommandReader(), b"a X {2+}\r\nhi\r\n")
     assert isinstance(start, LiteralStart) and not start.synchronising
 
@@ -144,7 +144,7 @@ def test_a_refused_synchronising_literal_is_never_sent() -> None:
     assert reader.next_event() == Command(b"b NOOP")
 
 
-def test_a_refused_non_synchronising_literal_is_consumed_with_its_command() -> None:  # behaviour 41
+def test_a_refused_non_synchronising_literal_is_consumed_with_its_command() -> None:  # RFC 7888 4
     reader = CommandReader(LIMITS)
     reader.feed(b"a APPEND x {100+}\r\n" + b"x" * 100 + b" {5+}\r\ny NOOP\r\nb NOOP\r\n")
     reader.next_event()
@@ -152,7 +152,7 @@ def test_a_refused_non_synchronising_literal_is_consumed_with_its_command() -> N
     assert reader.next_event() == Command(b"b NOOP")
 
 
-def test_a_literal_too_large_for_anything_is_consumed_or_ends_the_connection() -> None:  # behaviour 41
+def test_a_literal_too_large_for_anything_is_consumed_or_ends_the_connection() -> None:  # RFC 7888 4
     found = events(CommandReader(LIMITS), b"a1 X {1500+}\r\n", b"x" * 1500, b"\r\nb NOOP\r\n")
     assert found == [TooLong(b"a1", literal=True, fatal=False), Command(b"b NOOP")]
     reader = CommandReader(LIMITS)
@@ -197,7 +197,7 @@ def test_memory_stays_bounded_whatever_is_thrown_away() -> None:
         assert len(reader._buffer) < 200
 
 
-def test_reset_forgets_what_was_sent_in_clear() -> None:  # behaviour 46
+def test_reset_forgets_what_was_sent_in_clear() -> None:  # RFC 3501 6.2.1
     reader = CommandReader()
     reader.feed(b"a STARTTLS\r\nb LOGIN alice secret\r\nc X {3}\r\n")
     assert reader.next_event() == Command(b"a STARTTLS")

@@ -33,7 +33,7 @@ def names(found: list[Listed]) -> list[str]:
     return [entry.name for entry in found]
 
 
-def test_percent_stops_at_the_separator_and_star_does_not() -> None:  # behaviour 34
+def test_percent_stops_at_the_separator_and_star_does_not() -> None:  # RFC 3501 6.3.8
     tree = ("INBOX", "a", "a/b", "a/b/c", "Sent")
     assert names(listed("%", *tree)) == ["INBOX", "Sent", "a"]
     assert names(listed("*", *tree)) == ["INBOX", "Sent", "a", "a/b", "a/b/c"]
@@ -42,7 +42,7 @@ def test_percent_stops_at_the_separator_and_star_does_not() -> None:  # behaviou
     assert names(listed("missing", *tree)) == []
 
 
-def test_the_inbox_is_told_as_inbox() -> None:  # behaviour 33
+def test_the_inbox_is_told_as_inbox() -> None:  # RFC 3501 5.1
     assert (
         full_name(["Inbox"]) == "INBOX"
         and full_name(["inbox", "x"]) == "INBOX/x"
@@ -61,7 +61,7 @@ def test_children_and_special_use_are_attributes() -> None:
     assert names(listed("*", "INBOX", "a", "Sent", select=b"SPECIAL-USE")) == ["Sent"]
 
 
-def test_subscribed_names_that_are_gone_are_told_as_such() -> None:  # behaviour 55
+def test_subscribed_names_that_are_gone_are_told_as_such() -> None:  # RFC 5258 3
     found = listed("*", "a", "b", subscribed=("a", "gone"), select=b"SUBSCRIBED")
     assert [(entry.name, entry.attributes) for entry in found] == [
         ("a", (b"\\HasNoChildren", b"\\Subscribed")),
@@ -109,7 +109,7 @@ def test_returning_subscriptions_selects_nothing() -> None:
     assert [b"\\Subscribed" in entry.attributes for entry in found] == [True, False]
 
 
-def test_lsub_names_what_is_gone_and_parents_for_percent() -> None:  # behaviour 35
+def test_lsub_names_what_is_gone_and_parents_for_percent() -> None:  # RFC 3501 6.3.9
     found = list_subscriptions(["a/b", "gone", "c"], "%")
     assert [(entry.name, entry.attributes) for entry in found] == [("a", (b"\\Noselect",)), ("c", ()), ("gone", ())]
     assert names(list_subscriptions(["a/b", "gone"], "*")) == ["a/b", "gone"]

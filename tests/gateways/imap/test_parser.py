@@ -68,7 +68,7 @@ def test_strings_are_read_as_they_are_spelled(octets: bytes) -> None:
         p.end()
 
 
-def test_quoted_strings_hold_no_8bit_and_no_line_ends() -> None:  # behaviour 16
+def test_quoted_strings_hold_no_8bit_and_no_line_ends() -> None:  # RFC 3501 4.3
     assert encoder.string(b'a "b" \\') == b'"a \\"b\\" \\\\"'
     assert encoder.string("é".encode()) == b"{2}\r\n\xc3\xa9"
     assert encoder.string(b"a\r\nb") == b"{4}\r\na\r\nb"
@@ -80,10 +80,10 @@ def test_quoted_strings_hold_no_8bit_and_no_line_ends() -> None:  # behaviour 16
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        (b"inbox", "INBOX"),  # behaviour 33
+        (b"inbox", "INBOX"),  # RFC 3501 5.1
         (b'"InBoX/x"', "INBOX/x"),
         (b"Inboxes", "Inboxes"),
-        (b"Entw&APw-rfe", "Entwürfe"),  # behaviour 36: as an atom, quoted, as a literal
+        (b"Entw&APw-rfe", "Entwürfe"),  # RFC 3501 5.1.3: as an atom, quoted, as a literal
         (b'"Entw&APw-rfe"', "Entwürfe"),
         (b"{12}\r\nEntw&APw-rfe", "Entwürfe"),
         (b"R&-D", "R&D"),
@@ -110,7 +110,7 @@ def test_list_patterns_keep_their_wildcards() -> None:
     [
         (b"()", Flags()),
         (b"(\\Seen)", Flags(SystemFlag.SEEN)),
-        (b"(\\sEEn \\DELETED $Work)", Flags(SystemFlag.SEEN | SystemFlag.DELETED, ("$Work",))),  # behaviour 20
+        (b"(\\sEEn \\DELETED $Work)", Flags(SystemFlag.SEEN | SystemFlag.DELETED, ("$Work",))),  # RFC 3501 2.3.2
         (b"(a A b)", Flags(keywords=("a", "b"))),
     ],
 )
@@ -122,7 +122,7 @@ def test_flag_lists(text: bytes, flags: Flags) -> None:
     "text",
     [b"(\\Recent)", b"(\\Foo)", b"(a", b"( a)", b"(a )", b"(a  b)", b"(\\)", b"(a]b)", b"(" + b"k" * 256 + b")", b"a"],
 )
-def test_flags_that_cannot_be_set_are_refused(text: bytes) -> None:  # behaviour 20
+def test_flags_that_cannot_be_set_are_refused(text: bytes) -> None:  # RFC 3501 2.3.2
     with pytest.raises(ParseError):
         Parser(text).flag_list()
 
@@ -133,7 +133,7 @@ def test_flags_are_read_as_they_are_spelled() -> None:
 
 
 @given(st.dates(datetime.date(1, 1, 3), datetime.date(9999, 12, 28)), st.times(), st.integers(-23 * 60, 23 * 60))
-def test_date_times_keep_their_zone(day: datetime.date, time: datetime.time, offset: int) -> None:  # behaviour 24
+def test_date_times_keep_their_zone(day: datetime.date, time: datetime.time, offset: int) -> None:  # RFC 3501 2.3.3
     at = datetime.datetime.combine(day, time.replace(microsecond=0), tzinfo=datetime.UTC)
     spelled = encoder.date_time(at, offset)
     read = Parser(spelled).date_time()
@@ -141,7 +141,7 @@ def test_date_times_keep_their_zone(day: datetime.date, time: datetime.time, off
     assert read.utcoffset() == datetime.timedelta(minutes=offset)
 
 
-def test_a_day_has_two_characters() -> None:  # behaviour 24
+def test_a_day_has_two_characters() -> None:  # RFC 3501 9
     at = datetime.datetime(2024, 1, 1, 8, 5, 0, tzinfo=datetime.UTC)
     assert encoder.date_time(at, 90) == b'" 1-Jan-2024 09:35:00 +0130"'
     assert Parser(b'"01-Jan-2024 09:35:00 +0130"').date_time() == at

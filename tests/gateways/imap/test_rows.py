@@ -54,21 +54,21 @@ def test_facts_are_told_with_the_sessions_own_numbers() -> None:
     )
 
 
-def test_sections_are_literals_and_absent_ones_nil() -> None:  # behaviour 11
+def test_sections_are_literals_and_absent_ones_nil() -> None:  # RFC 3501 6.4.5
     rows = MessageRows(uids=[5], sections=[cells(b"ab\r\n"), cells(b"", totals=(-1,)), cells(b"")])
     assert writer(session(5), b"(BODY[] BODY[7] BODY[]<99.1>)").batch(rows) == (
         b'* 1 FETCH (BODY[] {4}\r\nab\r\n BODY[7] NIL BODY[]<99> "")\r\n'
     )
 
 
-def test_flags_that_reading_changed_are_in_the_same_response() -> None:  # behaviour 9
+def test_flags_that_reading_changed_are_in_the_same_response() -> None:  # RFC 3501 6.4.5
     rows = MessageRows(uids=[5, 6], sections=[cells(b"x", b"y")])
     assert writer(session(5, 6), b"BODY[]", ((6, 6),), condstore=True).batch(rows) == (
         b"* 1 FETCH (BODY[] {1}\r\nx)\r\n* 2 FETCH (BODY[] {1}\r\ny FLAGS (\\Seen) MODSEQ (50))\r\n"
     )
 
 
-def test_a_message_the_client_does_not_know_is_left_out() -> None:  # behaviour 62
+def test_a_message_the_client_does_not_know_is_left_out() -> None:  # RFC 2180 4.1
     rows = MessageRows(uids=[5, 6, 7], size_octets=[1, 2, 3])
     assert writer(session(5, 7), b"RFC822.SIZE").batch(rows) == (
         b"* 1 FETCH (RFC822.SIZE 1)\r\n* 2 FETCH (RFC822.SIZE 3)\r\n"
@@ -153,5 +153,5 @@ def test_a_keyword_that_came_amid_a_message_is_not_used_in_it() -> None:  # noth
 
 
 @given(st.integers(-2_000_000_000, 5_000_000_000), st.integers(-720, 840))
-def test_internal_dates_are_date_times(seconds: int, offset: int) -> None:  # behaviour 24
+def test_internal_dates_are_date_times(seconds: int, offset: int) -> None:  # RFC 3501 2.3.3
     assert internal_date(seconds, offset) == date_time(datetime.fromtimestamp(seconds, UTC), offset)

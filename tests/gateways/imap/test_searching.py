@@ -43,7 +43,7 @@ def numbers(text: bytes) -> list[int]:
         (b"ALL", [1, 2, 3, 4, 5, 6]),
         (b"SEEN", [2, 4]),
         (b"UNSEEN", [1, 3, 5, 6]),
-        (b"SEEN DELETED", [4]),  # behaviour 38
+        (b"SEEN DELETED", [4]),  # RFC 3501 6.4.4
         (b"OR SEEN DELETED", [2, 3, 4]),
         (b"NOT (OR SEEN DELETED)", [1, 5, 6]),
         (b"KEYWORD work", [2, 4]),
@@ -54,7 +54,7 @@ def numbers(text: bytes) -> list[int]:
         (b"RECENT", [5, 6]),
         (b"NEW", [5, 6]),
         (b"OLD FLAGGED", []),
-        (b"MODSEQ 54", [5, 6]),  # behaviour 49
+        (b"MODSEQ 54", [5, 6]),  # RFC 7162 3.1.5
     ],
 )
 def test_the_view_tells_what_it_knows(text: bytes, expected: list[int]) -> None:
@@ -93,7 +93,7 @@ def translated(text: bytes) -> search_pb2.Restriction:
     return restriction(session(), search_keys(Parser(text)))
 
 
-def test_days_have_no_time_and_no_zone() -> None:  # behaviour 40
+def test_days_have_no_time_and_no_zone() -> None:  # RFC 3501 6.4.4
     on = translated(b"SENTON 1-Feb-2024").time
     assert on.property == search_pb2.TIME_PROPERTY_SENT_AT and on.local_date
     assert on.not_before.ToJsonString() == "2024-02-01T00:00:00Z"
@@ -104,7 +104,7 @@ def test_days_have_no_time_and_no_zone() -> None:  # behaviour 40
     assert not translated(b"ON 31-Dec-9999").time.HasField("before")
 
 
-def test_headers_with_and_without_a_text() -> None:  # behaviour 38
+def test_headers_with_and_without_a_text() -> None:  # RFC 3501 6.4.4
     assert translated(b"HEADER Subject x").text.field == search_pb2.TEXT_FIELD_SUBJECT
     assert translated(b'HEADER Subject ""').header == search_pb2.HeaderRestriction(name="Subject", value="")
     assert translated(b"HEADER X-Foo bar").header.value == "bar"

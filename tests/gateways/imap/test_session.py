@@ -156,7 +156,7 @@ async def test_a_stream_of_many_and_large_messages_arrives_whole(running: Runnin
 
 
 @pytest.mark.parametrize("size", [0, 2, 5_000, 512 << 10, (512 << 10) + 1, 600_000])
-async def test_messages_of_any_size_are_appended_octet_for_octet(running: Running, size: int) -> None:  # behaviour 65
+async def test_messages_of_any_size_are_appended_octet_for_octet(running: Running, size: int) -> None:  # RFC 3501 4.3
     content = (b"0123456789abcdef\r\n" * (size // 18 + 1))[: max(0, size - 2)] + (b"\r\n" if size else b"")
     client = await Client.open(running, "INBOX")
     client.writer.write(b"a APPEND INBOX {%d+}\r\n" % len(content))
@@ -297,7 +297,7 @@ async def test_a_search_that_cannot_be_finished_says_so(running: Running, reason
 # --- two who change the same ---
 
 
-async def test_what_another_changed_within_a_silent_store_is_told(running: Running) -> None:  # behaviour 21
+async def test_what_another_changed_within_a_silent_store_is_told(running: Running) -> None:  # RFC 3501 6.4.6
     deliver(running, 2)
     client = await Client.open(running, "INBOX")
     folder = running.core.find(running.core.accounts[ALICE], ["Inbox"])
@@ -490,7 +490,7 @@ async def test_a_core_that_is_away_is_a_temporary_error(running: Running) -> Non
     assert b"* 1 EXISTS" in await client.ok("SELECT INBOX")
 
 
-async def test_a_full_mailbox_says_so(running: Running) -> None:  # behaviour 57
+async def test_a_full_mailbox_says_so(running: Running) -> None:  # RFC 9208 4.3.1
     running.core.accounts[ALICE].quota_octets = 2048
     client = await Client.open(running)
     assert (await client.status(b"APPEND INBOX {3000+}\r\n" + b"x" * 3000)).startswith(b"NO [OVERQUOTA]")
@@ -589,7 +589,7 @@ async def test_a_wrong_name_is_not_logged(running: Running) -> None:
     assert b"mallory" not in running.log.getvalue()
 
 
-async def test_what_is_octets_out_is_what_came_in(running: Running) -> None:  # behaviours 16, 65
+async def test_what_is_octets_out_is_what_came_in(running: Running) -> None:  # RFC 3501 4.3
     hard = [
         b"Subject: \xff\xfe 8-bit\r\n\r\nbody\r\n",
         b"no header at all\r\n",

@@ -1,4 +1,4 @@
-"""Sets of numbers stay ranges, however many numbers they span (behaviour 64)."""
+"""Sets of numbers stay ranges, however many numbers they span (RFC 3501 9)."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def half_open(values: set[int]) -> list[tuple[int, int]]:
         (b"*", 7, [(7, 7)]),
         (b"*:5", 7, [(5, 7)]),
         (b"5:*", 3, [(3, 5)]),
-        (b"999999:*", 10, [(10, 999999)]),  # behaviour 6
+        (b"999999:*", 10, [(10, 999999)]),  # RFC 3501 6.4.8
         (b"*:*", 4, [(4, 4)]),
-        (b"*", 0, []),  # behaviour 5
+        (b"*", 0, []),  # RFC 3501 9
         (b"4,2:3,9", 9, [(2, 4), (9, 9)]),
     ],
 )
@@ -54,10 +54,10 @@ def test_stars_and_order(text: bytes, largest: int, expected: list[tuple[int, in
     ("text", "count", "all_exist", "expected"),
     [
         (b"1:3", 3, True, [(1, 3)]),
-        (b"4", 3, False, []),  # behaviour 7
+        (b"4", 3, False, []),  # RFC 3501 6.4.8
         (b"2,4:9", 3, False, [(2, 2)]),
         (b"1:4294967295", 3, False, [(1, 3)]),
-        (b"*", 0, False, []),  # behaviour 5
+        (b"*", 0, False, []),  # RFC 3501 9
         (b"1:*", 0, False, []),
         (b"4", 0, False, []),
         (b"2:*", 3, True, [(2, 3)]),

@@ -53,7 +53,7 @@ async def idling(stage: Stage) -> Client:
     return client
 
 
-async def test_changes_cross_from_one_gateway_to_the_other(stage: Stage, other: Stage) -> None:  # behaviours 45, 61
+async def test_changes_cross_from_one_gateway_to_the_other(stage: Stage, other: Stage) -> None:  # RFC 2177 3
     here, there = await Client.open(stage, "INBOX"), await idling(other)
     await append(here, 1)
     assert b"* 1 EXISTS" in await told(there, b" RECENT")
@@ -76,7 +76,7 @@ async def test_many_changes_at_once_cross_too(stage: Stage, other: Stage) -> Non
     assert [line for line in lines if line.endswith(b"EXPUNGE")] == [b"* 4 EXPUNGE", b"* 3 EXPUNGE", b"* 2 EXPUNGE"]
 
 
-async def test_both_gateways_agree_on_every_uid(stage: Stage, other: Stage) -> None:  # behaviour 61
+async def test_both_gateways_agree_on_every_uid(stage: Stage, other: Stage) -> None:  # RFC 3501 5.2
     clients = [await Client.open(place, "INBOX") for place in (stage, other, stage, other)]
 
     async def work(client: Client, first: int) -> None:

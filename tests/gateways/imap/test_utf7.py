@@ -11,7 +11,7 @@ from restante_gateways.imap import utf7
 SPELLINGS = [
     ("INBOX", b"INBOX"),
     ("", b""),
-    ("R&D", b"R&-D"),  # behaviour 36
+    ("R&D", b"R&-D"),  # RFC 3501 5.1.3
     ("Entwürfe", b"Entw&APw-rfe"),
     ("台北", b"&U,BTFw-"),
     ("~peter/mail/台北/日本語", b"~peter/mail/&U,BTFw-/&ZeVnLIqe-"),  # RFC 3501 5.1.3

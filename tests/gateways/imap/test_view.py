@@ -248,7 +248,7 @@ def test_removing_many_is_one_pass() -> None:
 # --- telling ---
 
 
-def test_expunges_are_told_from_the_highest_down() -> None:  # behaviour 3
+def test_expunges_are_told_from_the_highest_down() -> None:  # RFC 3501 7.4.1
     view = folder(1, 2, 3, 4, 5)
     session = SessionView(view, read_only=False)
     view.apply(changes(view, gone=[1, 2, 4]))
@@ -256,7 +256,7 @@ def test_expunges_are_told_from_the_highest_down() -> None:  # behaviour 3
     assert fetched(session) == [b"* 1 FETCH (UID 3 FLAGS ())", b"* 2 FETCH (UID 5 FLAGS ())"]
 
 
-def test_numbers_stand_until_an_expunge_may_be_told() -> None:  # behaviours 2, 61, 62
+def test_numbers_stand_until_an_expunge_may_be_told() -> None:  # RFC 3501 5.2, 7.4.1, RFC 2180 4.1
     view = folder(1, 2, 3)
     session = SessionView(view, read_only=False)
     view.apply(changes(view, [(3, SEEN)], gone=[2]))
@@ -271,7 +271,7 @@ def test_numbers_stand_until_an_expunge_may_be_told() -> None:  # behaviours 2, 
     assert not session.gone([(0, 2)])
 
 
-def test_new_messages_wait_for_removals_to_be_told() -> None:  # behaviour 4
+def test_new_messages_wait_for_removals_to_be_told() -> None:  # RFC 3501 7.3.1
     view = folder(1, 2)
     session = SessionView(view, read_only=False)
     view.apply(changes(view, [(3, 0)], gone=[1]))
@@ -280,7 +280,7 @@ def test_new_messages_wait_for_removals_to_be_told() -> None:  # behaviour 4
     assert told(session) == [b"* 1 EXPUNGE", b"* 2 EXISTS", b"* 1 RECENT"]
 
 
-def test_exists_comes_before_anything_about_the_new_message() -> None:  # behaviour 4
+def test_exists_comes_before_anything_about_the_new_message() -> None:  # RFC 3501 7.3.1
     view = folder(1)
     session = SessionView(view, read_only=False)
     view.apply(changes(view, [(2, 0)]))
@@ -296,7 +296,7 @@ def test_a_message_that_came_and_went_was_never_there() -> None:
     assert told(session) == []
 
 
-def test_flag_changes_are_told_once() -> None:  # behaviour 61
+def test_flag_changes_are_told_once() -> None:  # RFC 3501 5.2
     view = folder(1, 2)
     sessions = [SessionView(view, read_only=False) for _ in range(2)]
     view.apply(changes(view, [(2, DELETED)]))
@@ -305,7 +305,7 @@ def test_flag_changes_are_told_once() -> None:  # behaviour 61
         assert told(session) == []
 
 
-def test_with_condstore_the_change_number_is_told() -> None:  # behaviour 48
+def test_with_condstore_the_change_number_is_told() -> None:  # RFC 7162 3.1
     view = folder(1)
     session = SessionView(view, read_only=False)
     session.with_change_numbers = True
@@ -313,7 +313,7 @@ def test_with_condstore_the_change_number_is_told() -> None:  # behaviour 48
     assert told(session, with_uid=True) == [b"* 1 FETCH (UID 1 FLAGS (\\Seen) MODSEQ (101))"]
 
 
-def test_own_changes_are_not_told_again() -> None:  # behaviour 21
+def test_own_changes_are_not_told_again() -> None:  # RFC 3501 6.4.6
     view = folder(1, 2)
     mine, other = SessionView(view, False), SessionView(view, False)
     view.apply(changes(view, [(1, SEEN)]))
@@ -346,7 +346,7 @@ def test_a_change_of_ours_that_changed_nothing_hides_none_of_others(monkeypatch:
         assert told(session) == [b"* 3 FETCH (FLAGS (\\Seen))"]
 
 
-def test_what_another_did_within_a_silent_store_is_told() -> None:  # behaviour 21
+def test_what_another_did_within_a_silent_store_is_told() -> None:  # RFC 3501 6.4.6
     view = folder(1, 2)
     session = SessionView(view, False)
     pending = PendingStore([(1, 2)], view.table.changed(lambda flags: Flags(flags.system | SystemFlag.SEEN)))
@@ -453,14 +453,14 @@ def test_recent_messages_among_others_are_told_apart() -> None:
 # --- numbers ---
 
 
-def test_sets_over_nothing() -> None:  # behaviour 5
+def test_sets_over_nothing() -> None:  # RFC 3501 9
     session = SessionView(folder(), False)
     star = SequenceSet(((STAR, STAR),))
     assert session.spans(star, uid=True) == []
     assert session.spans(star, uid=False) is None
 
 
-def test_unknown_uids_are_passed_over_and_unknown_numbers_are_not() -> None:  # behaviours 6, 7, 64
+def test_unknown_uids_are_passed_over_and_unknown_numbers_are_not() -> None:  # RFC 3501 6.4.8, 9
     session = SessionView(folder(3, 5, 9), False)
     assert session.spans(SequenceSet(((4, 4),)), uid=True) == []
     assert session.spans(SequenceSet(((4, 4),)), uid=False) is None

@@ -323,7 +323,7 @@ def test_connections_above_the_limit_get_the_protocols_line(run: Run) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_start_tls_forgets_what_was_sent_in_clear(run: Run, make_pair: MakePair, version: ssl.TLSVersion) -> None:
-    """behaviours 46, 74 and 82"""
+    """RFC 3501 6.2.1, RFC 2595 4 and RFC 3207 4.2 ask for it."""
     certificates = Certificates([make_pair("server", "localhost")])
     peers: list[Peer] = []
 

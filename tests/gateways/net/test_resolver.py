@@ -51,7 +51,7 @@ async def hosts(resolver: Resolver, domain: str) -> list[tuple[int, str]]:
     return [(found.preference, found.host) for found in await resolver.servers(domain)]
 
 
-async def test_mx_are_tried_by_preference_equal_ones_shuffled(resolver: Resolver) -> None:  # behaviour 99, RFC 5321 5.1
+async def test_mx_are_tried_by_preference_equal_ones_shuffled(resolver: Resolver) -> None:  # RFC 5321 5.1
     orders = set()
     for _ in range(60):
         found = await hosts(resolver, "example.net")
@@ -66,24 +66,24 @@ async def test_answers_are_cached(resolver: Resolver, server: DnsServer) -> None
     assert server.asked.count(("example.net", "MX")) == 1
 
 
-async def test_a_domain_without_mx_is_its_own_server(resolver: Resolver) -> None:  # behaviour 99
+async def test_a_domain_without_mx_is_its_own_server(resolver: Resolver) -> None:  # RFC 5321 5.1
     assert await hosts(resolver, "plain.example") == [(0, "plain.example")]
     assert await resolver.addresses("plain.example") == ["192.0.2.7"]
 
 
-async def test_cnames_are_followed(resolver: Resolver) -> None:  # behaviour 99
+async def test_cnames_are_followed(resolver: Resolver) -> None:  # RFC 5321 5.1
     assert len(await hosts(resolver, "alias.example")) == 3
     assert await resolver.addresses("backup.example.net") == ["192.0.2.9"]
 
 
-async def test_a_null_mx_takes_no_mail(resolver: Resolver) -> None:  # behaviour 99, RFC 7505
+async def test_a_null_mx_takes_no_mail(resolver: Resolver) -> None:  # RFC 7505 3
     with pytest.raises(TakesNoMail):
         await resolver.servers("quiet.example")
     assert await hosts(resolver, "odd.example") == [(5, "mx1.example.net")]
 
 
 @pytest.mark.parametrize("name", ["nowhere.example", "x" * 64 + ".example", "a..b", ".".join(["label"] * 60)])
-async def test_what_does_not_exist_never_will(resolver: Resolver, name: str) -> None:  # behaviour 99
+async def test_what_does_not_exist_never_will(resolver: Resolver, name: str) -> None:  # RFC 5321 5.1
     with pytest.raises(NoSuchDomain):
         await resolver.servers(name)
 
@@ -95,7 +95,7 @@ async def test_a_name_without_addresses_has_none(resolver: Resolver) -> None:
 
 
 async def test_a_server_that_fails_or_is_silent_is_asked_later(resolver: Resolver, server: DnsServer) -> None:
-    # behaviour 99
+    # RFC 5321 5.1
     server.servfail |= {"example.net", "mx1.example.net"}
     server.silent.add("plain.example")
     for name in ("example.net", "plain.example"):
@@ -119,7 +119,7 @@ async def test_ipv6_and_ipv4_go_by_turns(resolver: Resolver) -> None:
     )
 
 
-async def test_this_server_and_what_is_no_better_are_left_out(resolver: Resolver) -> None:  # behaviour 100
+async def test_this_server_and_what_is_no_better_are_left_out(resolver: Resolver) -> None:  # RFC 5321 5.1
     assert await hosts(resolver, "ours.example") == [(10, "better.example")]
     for name in ("loop.example", "mx.example.test"):
         with pytest.raises((LoopsBack, NoSuchDomain)):
@@ -128,7 +128,7 @@ async def test_this_server_and_what_is_no_better_are_left_out(resolver: Resolver
         await resolver.servers("loop.example")
 
 
-async def test_an_implicit_mx_that_is_this_server_loops(server: DnsServer) -> None:  # behaviour 100
+async def test_an_implicit_mx_that_is_this_server_loops(server: DnsServer) -> None:  # RFC 5321 5.1
     with pytest.raises(LoopsBack):
         await Resolver([server.address], ["plain.example"]).servers("plain.example")
 

@@ -162,7 +162,7 @@ async def test_a_walk_over_many_messages_brings_each_whole(served: Served) -> No
 @pytest.mark.faults
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_session_outlives_the_core(served: Served, how: signal.Signals) -> None:
-    """The gateway recovers by itself, the unique ids stay, and QUIT deletes: DESIGN 8 (4), behaviours 69 and 70."""
+    """The gateway recovers by itself, the unique ids stay, and QUIT deletes: DESIGN 8 (4), RFC 1939 6, 7."""
     client = await served.open([MESSAGES["plain"], MESSAGES["dots"], MESSAGES["short"]])
     await client.ask("UIDL")
     ids = await client.rest()

@@ -61,7 +61,7 @@ def some_command(dice: random.Random, count: int) -> tuple[str, *tuple[int, ...]
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_every_command_gets_its_answer(running: Running, seed: int) -> None:
-    """behaviours 66 to 71"""
+    """Any order of commands leaves the maildrop as RFC 1939 5 and 6 say."""
     dice = random.Random(seed)
     running.core._batch_octets = dice.choice([64, 1000, 256 << 10])
     messages = []

@@ -43,7 +43,7 @@ def unstuffed(answer: bytes) -> bytes:
 
 
 @given(MESSAGES, st.lists(st.integers(0, 6)))
-def test_any_message_in_any_chunks_arrives_whole(message: bytes, sizes: list[int]) -> None:  # behaviour 66
+def test_any_message_in_any_chunks_arrives_whole(message: bytes, sizes: list[int]) -> None:  # RFC 1939 3
     stuffer = DotStuffer()
     answer = b"".join(stuffer.feed(chunk) for chunk in cut(message, sizes)) + stuffer.finish()
     whole = message if message.endswith(b"\r\n") or not message else message + b"\r\n"
@@ -68,7 +68,7 @@ def test_a_dot_that_begins_a_line_is_doubled(message: bytes, answer: bytes) -> N
 
 @given(MESSAGES, st.lists(st.integers(0, 6)), st.integers(0, 5))
 def test_top_is_header_blank_line_and_the_lines_asked_for(message: bytes, sizes: list[int], lines: int) -> None:
-    """behaviour 71"""
+    """TOP, RFC 1939 7."""
     cutter = TopCutter(lines)
     answer = b"".join(cutter.feed(chunk) for chunk in cut(message, sizes))
     if message.startswith(b"\r\n"):
@@ -112,7 +112,7 @@ def test_bare_cr_and_lf_end_no_line() -> None:
     assert reader.next_line() is None
 
 
-def test_cleared_octets_are_gone() -> None:  # behaviour 74
+def test_cleared_octets_are_gone() -> None:  # RFC 2595 4
     reader = LineReader()
     reader.feed(b"STLS\r\nUSER mallory\r\nPA")
     assert reader.next_line() == b"STLS"
@@ -135,7 +135,7 @@ def test_a_listing_is_its_lines_and_a_dot(count: int) -> None:
 
 
 def test_verbs_are_told_from_arguments() -> None:
-    assert split_command(b"pass  my  pass word ") == ("PASS", b" my  pass word ")  # behaviour 73
+    assert split_command(b"pass  my  pass word ") == ("PASS", b" my  pass word ")  # RFC 1939 7
     assert split_command(b"Stat") == ("STAT", b"")
     assert split_command(b"\xff\xfe x")[1] == b"x"
 

@@ -132,7 +132,7 @@ async def test_a_message_that_is_erased_is_gone_and_the_walk_goes_on() -> None:
     await drop.close()
 
 
-async def test_top_of_messages_of_all_sizes() -> None:  # behaviour 71
+async def test_top_of_messages_of_all_sizes() -> None:  # RFC 1939 7
     body = b"".join(b"line %d\r\n" % n for n in range(20_000))
     messages = [b"A: b\r\n\r\n" + body, b"A: b\r\n\r\n", b"A: b\r\n", b"\r\nbody\r\n"]
     drop = Drop(messages, 5000)

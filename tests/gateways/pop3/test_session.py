@@ -115,7 +115,7 @@ async def test_half_a_message_never_looks_whole(running: Running) -> None:
         assert not rest.endswith(b"\r\n.\r\n")
 
 
-async def test_quit_that_cannot_delete_says_so(running: Running) -> None:  # behaviour 69
+async def test_quit_that_cannot_delete_says_so(running: Running) -> None:  # RFC 1939 6
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])
     async with dial(running) as client:
@@ -142,7 +142,7 @@ async def test_quit_tries_again_while_the_core_comes_back(running: Running) -> N
 # -- lease and session
 
 
-async def test_quit_after_the_lease_was_lost_deletes_nothing_and_says_so(running: Running) -> None:  # behaviour 69
+async def test_quit_after_the_lease_was_lost_deletes_nothing_and_says_so(running: Running) -> None:  # RFC 1939 6
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])
     async with dial(running) as client:
@@ -273,7 +273,7 @@ async def test_a_revoked_session_cannot_retrieve_what_left_the_inbox(running: Ru
         assert await client.line() == ""
 
 
-async def test_mail_that_arrives_inside_a_session_is_not_shown(running: Running) -> None:  # behaviour 72
+async def test_mail_that_arrives_inside_a_session_is_not_shown(running: Running) -> None:  # RFC 1939 4, RFC 2449 8.1.2
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])
     async with dial(running) as client:
@@ -285,7 +285,7 @@ async def test_mail_that_arrives_inside_a_session_is_not_shown(running: Running)
     assert list(account.messages.values()) == [MESSAGES["dots"]]
 
 
-async def test_a_dropped_connection_deletes_nothing_and_frees_the_maildrop(running: Running) -> None:  # behaviour 69
+async def test_a_dropped_connection_deletes_nothing_and_frees_the_maildrop(running: Running) -> None:  # RFC 1939 6
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])
     async with dial(running) as client:
@@ -305,7 +305,7 @@ async def test_what_was_retrieved_and_kept_is_marked_as_read_at_quit(running: Ru
         account.add(MESSAGES[name])
     async with dial(running) as client:
         await client.log_in()
-        for command in ("RETR 1", "TOP 3 0", "RETR 2"):  # TOP reads nothing, behaviour 71
+        for command in ("RETR 1", "TOP 3 0", "RETR 2"):  # TOP marks nothing as read
             assert (await client.ask(command)).startswith("+OK")
             await client.rest()
         await client.ask("DELE 2")
@@ -316,7 +316,7 @@ async def test_what_was_retrieved_and_kept_is_marked_as_read_at_quit(running: Ru
 # -- time
 
 
-async def test_autologout_says_nothing_and_deletes_nothing(running: Running) -> None:  # behaviour 76
+async def test_autologout_says_nothing_and_deletes_nothing(running: Running) -> None:  # RFC 1939 3
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])
     async with dial(running) as client:
@@ -331,7 +331,7 @@ async def test_autologout_says_nothing_and_deletes_nothing(running: Running) -> 
     assert len(account.messages) == 1
 
 
-def test_the_configured_idle_time_is_at_least_ten_minutes() -> None:  # behaviour 76, RFC 1939 3
+def test_the_configured_idle_time_is_at_least_ten_minutes() -> None:  # RFC 1939 3
     from restante.config import load
     from restante_gateways.pop3.gateway import Pop3Settings
 

@@ -13,7 +13,7 @@ def uids_of(runs: list[tuple[int, int]]) -> list[int]:
     return [uid for first, last in runs for uid in range(first, last + 1)]
 
 
-def test_deleted_messages_keep_their_numbers_and_leave_the_sums() -> None:  # behaviours 67 and 68
+def test_deleted_messages_keep_their_numbers_and_leave_the_sums() -> None:  # RFC 1939 5, 11
     drop = Snapshot(9, [3, 5, 6], [31, 11, 61], [100, 20, 3])
     assert (len(drop), drop.left_count, drop.left_octets) == (3, 3, 123)
     drop.delete(2)
@@ -34,7 +34,7 @@ def test_numbers_outside_are_no_messages(number: int) -> None:
         Snapshot(9, [3, 5, 6], [31, 11, 61], [1, 1, 1]).check(number)
 
 
-def test_unique_ids_fit_the_grammar() -> None:  # behaviour 70
+def test_unique_ids_fit_the_grammar() -> None:  # RFC 1939 7
     drop = Snapshot(2**32 - 1, [1, 2**32 - 1], [1, 2**63 - 1], [0, 0])
     for unique_id in (drop.unique_id(1), drop.unique_id(2)):
         assert 1 <= len(unique_id) <= 70

@@ -62,13 +62,13 @@ def test_stray_dots_go_on_in_quotes(path: str, written: str) -> None:  # RFC 532
     ("sent", "offer", "line"),
     [
         (parcel(), Offer(), b"MAIL FROM:<alice@example.test>"),
-        (parcel(reverse_path=""), Offer(), b"MAIL FROM:<>"),  # behaviour 103, RFC 3464 2
+        (parcel(reverse_path=""), Offer(), b"MAIL FROM:<>"),  # RFC 3464 2, RFC 5321 6.1
         (parcel(), ALL, b"MAIL FROM:<alice@example.test> SIZE=25"),
         (parcel(PLAIN[:-2]), ALL, b"MAIL FROM:<alice@example.test> SIZE=25"),  # the wire ends its last line
         (parcel(EIGHT), ALL, b"MAIL FROM:<alice@example.test> SIZE=26 BODY=8BITMIME"),
         (parcel(EIGHT, body_8bit=True), ALL, b"MAIL FROM:<alice@example.test> SIZE=26 BODY=8BITMIME"),
         (
-            parcel(dsn_return=DsnReturn.DSN_RETURN_FULL, envelope_id="QQ+2B314"),  # behaviour 105, RFC 3461 5.2.1
+            parcel(dsn_return=DsnReturn.DSN_RETURN_FULL, envelope_id="QQ+2B314"),  # RFC 3461 5.2.1
             Offer(dsn=True),
             b"MAIL FROM:<alice@example.test> RET=FULL ENVID=QQ+2B314",
         ),
@@ -116,7 +116,7 @@ def test_an_international_recipient_asks_for_smtputf8() -> None:
     ],
 )
 def test_rcpt_carries_dsn_parameters_as_they_came(recipient: EnvelopeRecipient, offer: Offer, line: bytes) -> None:
-    # behaviour 105, RFC 3461 5.2.1
+    # RFC 3461 5.2.1
     assert b" ".join(rcpt(recipient, offer)) == line
 
 
@@ -124,9 +124,9 @@ def test_rcpt_carries_dsn_parameters_as_they_came(recipient: EnvelopeRecipient, 
     ("sent", "offer", "status"),
     [
         (parcel(), Offer(), ""),
-        (parcel(EIGHT), Offer(), "5.6.3"),  # behaviour 91, RFC 6152 3
+        (parcel(EIGHT), Offer(), "5.6.3"),  # RFC 6152 3
         (parcel(PLAIN, body_8bit=True), Offer(), ""),  # declared, but there is none
-        (parcel(HEADER8, smtputf8=True), Offer(eight_bit=True), "5.6.7"),  # behaviour 90, RFC 6531 3.5
+        (parcel(HEADER8, smtputf8=True), Offer(eight_bit=True), "5.6.7"),  # RFC 6531 3.5
         (parcel(HEADER8), Offer(eight_bit=True), ""),  # an old 8-bit header goes as it came
         (parcel(HEADER8), Offer(), ""),  # to any server
         (parcel(reverse_path="älice@example.test"), Offer(eight_bit=True), "5.6.7"),
@@ -180,7 +180,7 @@ def test_an_orcpt_that_is_more_than_a_parameter_never_goes(orcpt: str) -> None:
     assert refusal is not None and refusal.final and refusal.status == "5.5.4"
 
 
-def test_an_international_recipient_is_not_mangled_for_a_server_that_lacks_smtputf8() -> None:  # behaviour 90
+def test_an_international_recipient_is_not_mangled_for_a_server_that_lacks_smtputf8() -> None:  # RFC 6531 3.2
     refusal = recipient_problem(bob("böb@example.net"), Offer(), "mx.example.net")
     assert refusal is not None and (refusal.status, refusal.final, refusal.remote_host) == ("5.6.7", True, "")
     assert "mx.example.net" in refusal.diagnostic

@@ -35,7 +35,7 @@ from restante_gateways.relay.outcomes import (
 )
 def test_the_code_decides_and_the_enhanced_code_tells_more(
     code: int, text: str, relayed: bool, final: bool, status: str
-) -> None:  # behaviour 101, RFC 5321 4.2.1, RFC 2034 4
+) -> None:  # RFC 5321 4.2.1, RFC 2034 4
     outcome = from_reply(code, text, "mx.example.net")
     assert (outcome.relayed, outcome.final, outcome.status) == (relayed, final, status)
     assert outcome.deferred is not (relayed or final)

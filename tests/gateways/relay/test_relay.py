@@ -38,11 +38,11 @@ async def test_a_message_is_handed_over_octet_for_octet() -> None:
         (got,) = peer.messages
     assert got.content == content
     assert got.mail == f"<alice@example.test> SIZE={len(content)} BODY=8BITMIME RET=FULL ENVID=QQ+2B1"
-    assert got.recipients == [f"<{BOB}> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b+2Bb@example.org"]  # behaviour 105
+    assert got.recipients == [f"<{BOB}> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b+2Bb@example.org"]  # RFC 3461 5.2.1.1
     assert core.reports[lease][0].dsn_passed_on and core.reports[lease][0].remote_host == "127.0.0.1"
 
 
-async def test_dsn_is_not_passed_on_where_it_is_not_known() -> None:  # behaviour 105, RFC 3461 5.2.2
+async def test_dsn_is_not_passed_on_where_it_is_not_known() -> None:  # RFC 3461 5.2.2
     core = FakeCore()
     async with smtp_peer(extensions=("SIZE",)) as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         lease = core.put(BOB)
@@ -50,7 +50,7 @@ async def test_dsn_is_not_passed_on_where_it_is_not_known() -> None:  # behaviou
     assert not core.reports[lease][0].dsn_passed_on
 
 
-async def test_each_recipient_has_its_own_outcome() -> None:  # behaviour 101
+async def test_each_recipient_has_its_own_outcome() -> None:  # RFC 5321 4.2.1
     core = FakeCore()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.replies |= {
@@ -153,7 +153,7 @@ async def test_a_server_full_of_recipients_gets_the_others_in_another_transactio
         assert peer.connections == 1
 
 
-async def test_servers_that_are_down_are_passed_over() -> None:  # behaviour 99
+async def test_servers_that_are_down_are_passed_over() -> None:  # RFC 5321 5.1
     core = FakeCore()
     async with dns_server() as dns, smtp_peer("127.0.0.3") as good, smtp_peer("127.0.0.2", good.port) as bad:
         dns.load(
@@ -175,9 +175,9 @@ async def test_servers_that_are_down_are_passed_over() -> None:  # behaviour 99
 @pytest.mark.parametrize(
     ("destination", "outcome"),
     [
-        ("nowhere.example", ("failed", "5.1.2")),  # behaviour 99
+        ("nowhere.example", ("failed", "5.1.2")),  # RFC 5321 5.1
         ("quiet.example", ("failed", "5.1.10")),
-        ("loop.example", ("failed", "5.4.6")),  # behaviour 100
+        ("loop.example", ("failed", "5.4.6")),  # RFC 5321 5.1
         ("inner.example", ("failed", "5.4.4")),
         ("ghost.example", ("failed", "5.4.4")),
         ("broken.example", ("deferred", "4.4.3")),
@@ -216,7 +216,7 @@ async def test_tls_is_used_where_it_is_offered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["454 4.7.0 not now", "220 go DROP", DROP, HANG])
-async def test_tls_that_does_not_work_is_done_without(tmp_path: Path, answer: str | bytes) -> None:  # behaviour 108
+async def test_tls_that_does_not_work_is_done_without(tmp_path: Path, answer: str | bytes) -> None:  # RFC 7435
     core = FakeCore()
     async with smtp_peer(tls=tls(tmp_path)) as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
         peer.replies["STARTTLS"] = answer

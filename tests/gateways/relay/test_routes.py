@@ -103,7 +103,7 @@ async def test_a_route_without_address_is_tried_later(server: DnsServer) -> None
 @pytest.mark.parametrize(
     ("destination", "error"),
     [
-        ("nowhere.example", NoSuchDomain),  # behaviour 99
+        ("nowhere.example", NoSuchDomain),  # RFC 5321 5.1
         ("text.example", NoSuchDomain),
         ("quiet.example", TakesNoMail),
         ("ghost.example", NoServer),  # RFC 5321 5.1: MX records of which none is usable are an error
@@ -126,7 +126,7 @@ async def test_one_host_whose_name_fails_leaves_the_others_and_a_later_attempt(s
         await anext(found)
 
 
-async def test_ourselves_by_address_ends_the_list(server: DnsServer) -> None:  # behaviour 100
+async def test_ourselves_by_address_ends_the_list(server: DnsServer) -> None:  # RFC 5321 5.1
     ours = Ourselves((("127.0.0.9", 25),))
     found = await hops(router(server, "127.0.0.0/8", ours=ours), "ring.example")
     assert [hop.host for hop in found] == ["mx.example.net"]

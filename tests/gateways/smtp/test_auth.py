@@ -41,7 +41,7 @@ async def test_auth_is_offered_on_465_and_starttls_is_not(gateway: Gateway) -> N
 
 
 async def test_offers_change_with_starttls(gateway: Gateway) -> None:
-    client = await gateway.connect("submission")  # behaviour 82
+    client = await gateway.connect("submission")  # RFC 4954 4
     offers = await client.ask("EHLO c")
     assert "STARTTLS" in offers
     assert "AUTH" not in offers
@@ -59,7 +59,7 @@ async def test_offers_change_with_starttls(gateway: Gateway) -> None:
 
 
 async def test_octets_sent_in_clear_behind_starttls_are_dropped(gateway: Gateway) -> None:
-    client = await gateway.connect("mx")  # behaviour 82, CVE-2024-34083
+    client = await gateway.connect("mx")  # RFC 3207 4.2, CVE-2024-34083
     await client.ask("EHLO c")
     await client.send(b"STARTTLS\r\nEHLO injected\r\nMAIL FROM:<mallory@example.net>\r\n")
     assert (await client.reply()).startswith("220")
@@ -105,7 +105,7 @@ async def test_mail_submitted_names_its_user_and_protocol(gateway: Gateway) -> N
     assert await client.codes(4) == [250, 250, 354, 250]
     envelope = gateway.core.accepted[0].envelope
     assert envelope.identity is gateway.core.identities[0]
-    assert b" with ESMTPSA id " in envelope.trace_field  # behaviour 89
+    assert b" with ESMTPSA id " in envelope.trace_field  # RFC 3848 1
     assert gateway.core.peers[0].tls is not None
 
 
@@ -135,7 +135,7 @@ async def test_the_challenge_of_plain_is_a_blank(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("lines", "last"),
     [
-        ([b"AUTH PLAIN", b"*"], "501 5.7.0"),  # behaviour 93
+        ([b"AUTH PLAIN", b"*"], "501 5.7.0"),  # RFC 4954 4
         ([b"AUTH LOGIN", b64(b"alice"), b"*"], "501 5.7.0"),
         ([b"AUTH PLAIN ="], "535 5.7.8"),  # an empty response, which is no PLAIN message
         ([b"AUTH PLAIN " + b64(b"\0alice@example.test\0wrong")], "535 5.7.8"),
@@ -175,7 +175,7 @@ async def test_order_of_auth(gateway: Gateway) -> None:
     assert (await client.ask(b"AUTH PLAIN " + PLAIN)).startswith("503")
     await client.ask("EHLO c")
     assert (await client.ask(b"AUTH PLAIN " + PLAIN)).startswith("235")
-    assert (await client.ask(b"AUTH PLAIN " + PLAIN)).startswith("503")  # behaviour 93: only once
+    assert (await client.ask(b"AUTH PLAIN " + PLAIN)).startswith("503")  # RFC 4954 4: only once
     assert (await client.ask(MAIL)).startswith("250")
     assert (await client.ask(b"AUTH PLAIN " + PLAIN)).startswith("503")
 

@@ -27,7 +27,7 @@ def scan(octets: bytes, size: int, max_octets: int = 1 << 20, max_line_octets: i
         (b"\r\n.\r\n", b"\r\n", b""),
         (b"a\r\n.\r\n", b"a\r\n", b""),
         (b"a\r\n.\r\nQUIT\r\n", b"a\r\n", b"QUIT\r\n"),
-        (b"..\r\n.\r\n", b".\r\n", b""),  # behaviour 78: exactly one dot goes
+        (b"..\r\n.\r\n", b".\r\n", b""),  # RFC 5321 4.5.2: exactly one dot goes
         (b"...\r\n.\r\n", b"..\r\n", b""),
         (b".a\r\n.\r\n", b"a\r\n", b""),  # RFC 5321 4.5.2: the first is deleted, whatever follows
         (b"a\r\n..b\r\n...c\r\n.\r\n", b"a\r\n.b\r\n..c\r\n", b""),
@@ -63,7 +63,7 @@ SMUGGLED = b"MAIL FROM:<mallory@example.net>\r\n"
     ],
 )
 def test_a_false_end_is_data_and_the_whole_is_refused(false_end: bytes) -> None:
-    octets = b"Subject: x\r\n\r\nhello" + false_end + SMUGGLED + b"\r\n.\r\nQUIT\r\n"  # behaviour 77
+    octets = b"Subject: x\r\n\r\nhello" + false_end + SMUGGLED + b"\r\n.\r\nQUIT\r\n"  # RFC 5321 2.3.8, 4.1.1.4
     for size in range(1, len(octets) + 1):
         _, scanner = scan(octets, size)
         assert scanner.finished
@@ -95,7 +95,7 @@ def test_size_limit_counts_what_size_counts(size: int) -> None:
     octets = b"..345678\r\n" * 10 + b".\r\n"  # 9 octets a line once the dot is gone (RFC 1870 5)
     assert scan(octets, size, max_octets=90)[1].fault is None
     _, scanner = scan(octets, size, max_octets=89)
-    assert scanner.fault is DataFault.TOO_BIG  # behaviour 83
+    assert scanner.fault is DataFault.TOO_BIG  # RFC 1870 6.3
     assert scanner.finished
 
 

@@ -30,23 +30,23 @@ def rcpt(argument: str, *, extended: bool = True, smtputf8: bool = False) -> Rcp
     ("argument", "path", "address"),
     [
         ("TO:<alice@example.test>", Path("alice", "example.test"), "alice@example.test"),
-        ("to:<Alice@Example.TEST>", Path("Alice", "Example.TEST"), "Alice@Example.TEST"),  # behaviour 85: case is kept
-        ("TO: <alice@example.test>", Path("alice", "example.test"), "alice@example.test"),  # behaviour 87
+        ("to:<Alice@Example.TEST>", Path("Alice", "Example.TEST"), "Alice@Example.TEST"),  # RFC 5321 2.4: case is kept
+        ("TO: <alice@example.test>", Path("alice", "example.test"), "alice@example.test"),  # RFC 5321 3.3
         ("TO:<alice@example.test> ", Path("alice", "example.test"), "alice@example.test"),
-        ('TO:<"a b"@example.test>', Path("a b", "example.test"), '"a b"@example.test'),  # behaviour 85
+        ('TO:<"a b"@example.test>', Path("a b", "example.test"), '"a b"@example.test'),  # RFC 5321 4.1.2
         ('TO:<"alice"@example.test>', Path("alice", "example.test"), "alice@example.test"),  # RFC 5321 4.1.2
         (r'TO:<"a\"b\\c"@example.test>', Path('a"b\\c', "example.test"), r'"a\"b\\c"@example.test'),
         ('TO:<""@example.test>', Path("", "example.test"), '""@example.test'),
-        ('TO:<"x@other"@example.test>', Path("x@other", "example.test"), '"x@other"@example.test'),  # behaviour 95
+        ('TO:<"x@other"@example.test>', Path("x@other", "example.test"), '"x@other"@example.test'),  # RFC 5321 4.1.2
         ('TO:<">"@example.test>', Path(">", "example.test"), '">"@example.test'),
         ("TO:<@a.example,@b.example:bob@example.test>", Path("bob", "example.test"), "bob@example.test"),
         ("TO:<@[192.0.2.1]:bob@example.test>", Path("bob", "example.test"), "bob@example.test"),
-        ("TO:<user%other.example@example.test>", Path("user%other.example", "example.test"), None),  # behaviour 95
+        ("TO:<user%other.example@example.test>", Path("user%other.example", "example.test"), None),  # RFC 5321 3.6.2
         ("TO:<other.example!user@example.test>", Path("other.example!user", "example.test"), None),
         ("TO:<Postmaster>", Path("Postmaster", ""), "Postmaster"),  # RFC 5321 4.5.1
         ("TO:<postmaster>", Path("postmaster", ""), "postmaster"),
         ("TO:<postmaster@example.test>", Path("postmaster", "example.test"), None),
-        ("TO:<alice@[127.0.0.1]>", Path("alice", "[127.0.0.1]"), "alice@[127.0.0.1]"),  # behaviour 88
+        ("TO:<alice@[127.0.0.1]>", Path("alice", "[127.0.0.1]"), "alice@[127.0.0.1]"),  # RFC 5321 4.1.3
         ("TO:<alice@[IPv6:::1]>", Path("alice", "[IPv6:::1]"), "alice@[IPv6:::1]"),
         ("TO:<alice@[ipv6:2001:db8::1]>", Path("alice", "[ipv6:2001:db8::1]"), None),
         ("TO:<alice+news@example.test>", Path("alice+news", "example.test"), None),
@@ -109,7 +109,7 @@ def test_forward_paths(argument: str, path: Path, address: str | None) -> None:
         "TO:<alice@example-.test>",
         "TO:<alice@exam*ple.test>",
         "TO:<alice@example.test> ORCPT=rfc822;älice",
-        "TO:<alice@example.test@other.example>",  # behaviour 95: never two readings
+        "TO:<alice@example.test@other.example>",  # never two readings
         "TO:<alice@other.example,bob@example.test>",
         'TO:<"alice@example.test>',
         'TO:<"a"b@example.test>',
@@ -151,12 +151,12 @@ def test_bad_rcpt_is_501_and_never_misread(argument: str) -> None:
 
 def test_null_forward_path_is_refused() -> None:
     with pytest.raises(Refused) as refused:
-        rcpt("TO:<>")  # behaviour 86
+        rcpt("TO:<>")  # RFC 5321 4.1.1.3
     assert refused.value.reply.code == 553
 
 
 def test_null_reverse_path_is_always_accepted() -> None:
-    assert mail("FROM:<>").reverse_path is None  # behaviour 86
+    assert mail("FROM:<>").reverse_path is None  # RFC 5321 4.5.5
     assert mail("FROM: <> BODY=8BITMIME").body == "8BITMIME"
     assert mail("FROM:< >").reverse_path is None
 
@@ -180,7 +180,7 @@ def test_mail_parameters_keep_the_case_of_their_values() -> None:
         body="8BITMIME",
         ret="HDRS",
         envid="Qq+2BzZ",  # aiosmtpd would have made it QQ+2BZZ
-        auth="e+3Dmc2@example.com",  # behaviour 93
+        auth="e+3Dmc2@example.com",  # RFC 4954 5
     )
     assert decode_xtext(arguments.envid) == "Qq+zZ"
 
@@ -213,7 +213,7 @@ def test_bad_mail_parameters_are_501(parameters: str) -> None:
 @pytest.mark.parametrize("parameters", ["FOO", "FOO=bar", "SIZE=1 X-Y=1", "NOTIFY=NEVER", "BY=120;R", "REQUIRETLS"])
 def test_unknown_mail_parameter_is_555(parameters: str) -> None:
     with pytest.raises(Refused) as refused:
-        mail(f"FROM:<alice@example.test> {parameters}")  # behaviour 87
+        mail(f"FROM:<alice@example.test> {parameters}")  # RFC 5321 4.1.1.11
     assert refused.value.reply.code == 555
 
 

@@ -43,7 +43,7 @@ def test_lines_come_one_at_a_time_and_the_rest_can_be_taken() -> None:
     ],
 )
 def test_only_crlf_ends_a_line_wherever_the_chunks_are_cut(octets: bytes, expected: list[bytes | BadLine]) -> None:
-    for size in (1, 2, 3, len(octets)):  # behaviour 77, for commands
+    for size in (1, 2, 3, len(octets)):  # RFC 5321 2.3.8
         reader = LineReader(max_line_octets=20)
         found: list[bytes | BadLine] = []
         for start in range(0, len(octets), size):

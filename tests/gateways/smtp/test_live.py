@@ -61,7 +61,7 @@ async def platform(core: CoreProcess, certificate: CertificateFiles) -> AsyncIte
 def without_head(message: bytes) -> bytes:
     """What came, less the fields that delivery puts in front of it."""
     received = rb"Received: [^\r]*\r\n(?:[ \t][^\r]*\r\n)*"
-    head = re.match(rb"Return-Path: [^\r]*\r\nDelivered-To: [^\r]*\r\n" + received, message)  # behaviour 89
+    head = re.match(rb"Return-Path: [^\r]*\r\nDelivered-To: [^\r]*\r\n" + received, message)  # RFC 5321 4.4
     assert head is not None, message[:200]
     assert b" for " not in head[0]
     return message[head.end() :]
@@ -134,11 +134,11 @@ async def test_a_submission_is_completed_and_its_bcc_removed(platform: Platform)
     )
     assert await client.codes(5) == [250, 250, 250, 354, 250]
     (message,) = await platform.take_all("bob")
-    assert b"\r\nDate: " in message  # behaviour 94
+    assert b"\r\nDate: " in message  # RFC 6409 8
     assert b"\r\nMessage-ID: <" in message
     assert b"Bcc" not in message
     assert b"erin" not in message
-    assert b" with ESMTPSA id " in message  # behaviour 89
+    assert b" with ESMTPSA id " in message  # RFC 3848 1
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ async def test_nobody_writes_as_somebody_else(platform: Platform, reverse_path: 
     await client.send(f"MAIL FROM:<{reverse_path}>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n".encode())
     assert await client.codes(3) == [250, 250, 354]
     await client.send(fields + b"To: bob@example.test\r\n\r\nHi.\r\n.\r\n")
-    assert (await client.reply()).startswith("550 5.7.1")  # behaviour 94
+    assert (await client.reply()).startswith("550 5.7.1")  # RFC 6409 6.1
 
 
 async def test_two_from_fields_are_refused(platform: Platform) -> None:
@@ -224,7 +224,7 @@ async def test_a_core_killed_before_the_final_dot_delays_and_loses_nothing(platf
     restarting = asyncio.create_task(asyncio.to_thread(platform.core.start))
     reply = await client.reply()
     await restarting
-    assert reply.startswith("250 2.6.0")  # behaviour 98
+    assert reply.startswith("250 2.6.0")  # RFC 5321 6.1
     (message,) = await platform.take_all("alice")
     assert without_head(message) == CONTENTS["plain"]
 
@@ -237,7 +237,7 @@ async def test_acknowledged_mail_survives_the_core(platform: Platform) -> None:
     assert (await deliver(client, CONTENTS["plain"])).startswith("250 2.6.0")
     platform.core.kill()
     await asyncio.to_thread(platform.core.start)
-    (message,) = await platform.take_all("alice")  # behaviour 98
+    (message,) = await platform.take_all("alice")  # RFC 5321 6.1
     assert without_head(message) == CONTENTS["plain"]
 
 

@@ -28,7 +28,7 @@ def test_several_lines_are_hyphenated_and_each_carries_the_code() -> None:
 @given(st.text(max_size=2000))
 def test_no_text_breaks_the_line_or_the_limit(text: str) -> None:
     for line in Reply(450, "4.2.1", text).encode().split(b"\r\n")[:-1]:
-        assert len(line) + 2 <= 512  # behaviour 84
+        assert len(line) + 2 <= 512  # RFC 5321 4.5.3.1.5.5
         assert line.startswith((b"450-4.2.1 ", b"450 4.2.1 "))
         assert not set(line) & {*range(9), *range(10, 32), 127}
 

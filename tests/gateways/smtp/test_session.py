@@ -49,7 +49,7 @@ async def test_pipelined_commands_are_answered_in_order_and_verified_together(ga
         (f"{MAIL}\r\nRCPT TO:<nobody@example.test>\r\n{RCPT}\r\nRCPT TO:<>\r\n"
          "RCPT TO:<bob@example.test>\r\nDATA\r\n").encode()
     )  # fmt: skip
-    assert await client.codes(6) == [250, 550, 250, 553, 250, 354]  # behaviour 81
+    assert await client.codes(6) == [250, 550, 250, 553, 250, 354]  # RFC 2920 3.1
     assert gateway.core.verified == [["nobody@example.test", "alice@example.test", "bob@example.test"]]
     await client.send(MESSAGE + b".\r\nNOOP\r\n")
     assert await client.codes(2) == [250, 250]
@@ -88,7 +88,7 @@ async def test_chunks_of_any_size_make_the_same_conversation(gateway: Gateway, s
 
 
 async def test_smuggled_mail_is_data_and_the_whole_is_refused(gateway: Gateway) -> None:
-    for false_end in (b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n"):  # behaviour 77
+    for false_end in (b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n"):  # RFC 5321 2.3.8, 4.1.1.4
         client = await gateway.connect()
         await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
         assert await client.codes(4) == [250, 250, 250, 354]
@@ -112,7 +112,7 @@ async def test_too_big_content_is_consumed_and_refused(gateway: Gateway) -> None
     await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode() + b"x" * 98 + b"\r\n")
     assert await client.codes(4) == [250, 250, 250, 354]
     await client.send((b"x" * 98 + b"\r\n") * 1500 + b".\r\nNOOP\r\n")
-    assert (await client.reply()).startswith("552 5.3.4")  # behaviour 83
+    assert (await client.reply()).startswith("552 5.3.4")  # RFC 1870 6.3
     assert (await client.reply()).startswith("250")
 
 
@@ -142,7 +142,7 @@ async def test_loops_are_detected_by_their_hops(gateway: Gateway) -> None:
     await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
     await client.codes(4)
     await client.send(b"Received: from a by b; now\r\n" * 101 + MESSAGE + b".\r\n")
-    assert (await client.reply()).startswith("554 5.4.6")  # behaviour 106, at receipt
+    assert (await client.reply()).startswith("554 5.4.6")  # RFC 5321 6.3, at receipt
     await client.send(f"{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode() + b"Received: from a by b; now\r\n" * 100 + MESSAGE)
     await client.send(b".\r\n")
     assert await client.codes(4) == [250, 250, 354, 250]
@@ -151,13 +151,13 @@ async def test_loops_are_detected_by_their_hops(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("commands", "codes"),
     [
-        (["MAIL FROM:<a@example.net>"], [503]),  # behaviour 79
+        (["MAIL FROM:<a@example.net>"], [503]),  # RFC 5321 4.1.4
         (["EHLO c", "RCPT TO:<alice@example.test>"], [250, 503]),
         (["EHLO c", "DATA"], [250, 503]),
         (["EHLO c", MAIL, "DATA"], [250, 250, 503]),
-        (["EHLO c", MAIL, "RCPT TO:<nobody@example.test>", "DATA"], [250, 250, 550, 554]),  # behaviour 81
+        (["EHLO c", MAIL, "RCPT TO:<nobody@example.test>", "DATA"], [250, 250, 550, 554]),  # RFC 2920 3.1
         (["EHLO c", MAIL, MAIL], [250, 250, 503]),
-        (["EHLO c", MAIL, RCPT, "RSET", "DATA"], [250, 250, 250, 250, 503]),  # behaviour 80
+        (["EHLO c", MAIL, RCPT, "RSET", "DATA"], [250, 250, 250, 250, 503]),  # RFC 5321 4.1.1.5
         (["EHLO c", MAIL, "EHLO c", RCPT], [250, 250, 250, 503]),
         (["EHLO c", MAIL, "NOOP", "HELP", "VRFY alice", RCPT], [250, 250, 250, 214, 252, 250]),
         (["EHLO c", "DATA x"], [250, 501]),
@@ -167,16 +167,16 @@ async def test_loops_are_detected_by_their_hops(gateway: Gateway) -> None:
         (
             ["EHLO c", "VRFY", "VRFY alice@example.test", "VRFY nobody@example.test"],
             [250, 501, 252, 252],
-        ),  # behaviour 96
+        ),  # RFC 5321 7.3
         (["EHLO c", "EXPN staff"], [250, 502]),
         (["FROB", "", "MAILFROM:<a@b>"], [500, 500, 500]),
         (["HELO c", MAIL + " SIZE=1"], [250, 501]),
-        (["EHLO c", MAIL + " SIZE=100001"], [250, 552]),  # behaviour 83
+        (["EHLO c", MAIL + " SIZE=100001"], [250, 552]),  # RFC 1870 6.1
         (["EHLO c", MAIL + " SIZE=100000"], [250, 250]),
-        (["EHLO c", "MAIL FROM:<> BODY=7BIT", RCPT], [250, 250, 250]),  # behaviour 86
-        (["EHLO c", MAIL, "RCPT TO:<Postmaster>"], [250, 250, 250]),  # behaviour 85
+        (["EHLO c", "MAIL FROM:<> BODY=7BIT", RCPT], [250, 250, 250]),  # RFC 5321 4.5.5
+        (["EHLO c", MAIL, "RCPT TO:<Postmaster>"], [250, 250, 250]),  # RFC 5321 4.1.1.3
         (["EHLO c", MAIL, "RCPT TO:<full@example.test>"], [250, 250, 452]),
-        (["EHLO c", MAIL, "RCPT TO:<alice@[127.0.0.1]>"], [250, 250, 550]),  # behaviour 88: not one of our domains
+        (["EHLO c", MAIL, "RCPT TO:<alice@[127.0.0.1]>"], [250, 250, 550]),  # RFC 5321 4.1.3: not one of our domains
         (["EHLO c", "AUTH PLAIN AGEAYg=="], [250, 502]),  # no AUTH on the mx listener
         (["helo c", "mail from:<a@example.net>", "rCpT tO:<alice@example.test>"], [250, 250, 250]),
         (["EHLO c", "BDAT 10 LAST"], [250, 500]),
@@ -222,7 +222,7 @@ async def test_recipients_are_bounded_with_452(make_gateway: MakeGateway) -> Non
         await client.codes(2)
         await client.send("".join(f"RCPT TO:<alice+{n}@example.test>\r\n" for n in range(101)).encode())
         replies = [await client.reply() for _ in range(101)]
-        assert all(reply.startswith("250 2.1.5") for reply in replies[:100])  # behaviour 84
+        assert all(reply.startswith("250 2.1.5") for reply in replies[:100])  # RFC 5321 4.5.3.1.8.8
         assert replies[100].startswith("452 4.5.3")
         await client.send(b"DATA\r\n" + MESSAGE + b".\r\n")
         assert await client.codes(2) == [354, 250]
@@ -237,7 +237,7 @@ async def test_too_many_errors_end_the_session(gateway: Gateway) -> None:
     while reply := await client.reply():
         replies.append(reply)
     assert replies[20].startswith("550")
-    assert replies[-1].startswith("421 4.7.0")  # behaviour 97
+    assert replies[-1].startswith("421 4.7.0")  # RFC 5321 3.8
     assert gateway.core.accepted == []
 
 
@@ -302,7 +302,7 @@ async def test_250_comes_after_the_core_has_committed_and_not_before(gateway: Ga
     gateway.core.gate.clear()
     await client.send(MESSAGE + b".\r\n")
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(client.reader.read(1), 0.2)  # behaviour 98
+        await asyncio.wait_for(client.reader.read(1), 0.2)  # RFC 5321 6.1
     gateway.core.gate.set()
     assert (await client.reply()).startswith("250 2.6.0")
     assert gateway.core.accepted[0].state == "committed"
@@ -472,7 +472,7 @@ async def test_draining_says_421_to_the_idle_and_finishes_the_busy(gateway: Gate
     await busy.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode() + MESSAGE)
     await busy.codes(4)
     draining = asyncio.create_task(gateway.runtime.drain())
-    assert (await idle.reply()).startswith("421 4.3.2")  # behaviour 97
+    assert (await idle.reply()).startswith("421 4.3.2")  # RFC 5321 3.8
     await busy.send(b".\r\nNOOP\r\n")
     assert (await busy.reply()).startswith("250 2.6.0")
     assert (await busy.reply()).startswith("421 4.3.2")

@@ -37,7 +37,7 @@ def test_received_states_the_hop_and_no_recipient() -> None:
         (True, False, False, False, "ESMTP"),
         (True, True, False, False, "ESMTPS"),
         (True, False, True, False, "ESMTPA"),
-        (True, True, True, False, "ESMTPSA"),  # behaviour 89
+        (True, True, True, False, "ESMTPSA"),  # RFC 3848 1
         (True, False, False, True, "UTF8SMTP"),  # RFC 6531 4.3
         (True, True, True, True, "UTF8SMTPSA"),
     ],

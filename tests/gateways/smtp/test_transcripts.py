@@ -24,4 +24,4 @@ async def test_dots_arrive_as_they_were_meant(play: Play, gateway: Gateway) -> N
     path = Path(__file__).parents[2] / "transcripts" / "smtp" / "dots.txt"
     await play(path, {"smtp": Endpoint("127.0.0.1", gateway.port("mx"))})
     content = bytes(gateway.core.accepted[0].content)
-    assert content == b"Subject: dots\r\n\r\n.\r\n..\r\nhidden\r\na.\r\n .\r\n"  # behaviour 78
+    assert content == b"Subject: dots\r\n\r\n.\r\n..\r\nhidden\r\na.\r\n .\r\n"  # RFC 5321 4.5.2

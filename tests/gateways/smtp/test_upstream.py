@@ -309,7 +309,7 @@ async def test_a_sender_who_is_not_permitted(socket: Path, certificate: Certific
     core.refuse_submit = errors.SenderNotPermitted(address="bob@example.test", field="From")
     async with serving(core, socket), running(socket, certificate) as system:
         client = await system.login()
-        assert await deliver(client) == "550 5.7.1 You may not send as bob@example.test (From)"  # behaviour 94
+        assert await deliver(client) == "550 5.7.1 You may not send as bob@example.test (From)"  # RFC 6409 6.1
 
 
 async def test_a_lost_answer_to_a_submission_is_settled(socket: Path, certificate: CertificateFiles) -> None:

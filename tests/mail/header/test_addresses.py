@@ -41,15 +41,15 @@ TABLE: list[tuple[str, list[ListItem]]] = [
     ("alice@example.test,,bob@example.test,", [ALICE, mailbox("", "bob")]),
     (r'"A \"q\" \\ B" <alice@example.test>', [mailbox(r'A "q" \ B', "alice")]),
     ("alice@example.test (Alice E.)", [mailbox("Alice E.", "alice")]),
-    ("alice (x(y\\)z)) @ example . test", [mailbox("x(y)z)", "alice")]),  # behaviour 116
+    ("alice (x(y\\)z)) @ example . test", [mailbox("x(y)z)", "alice")]),  # RFC 5322 4.4
     ("Alice (the first) <alice@example.test>", [mailbox("Alice", "alice")]),
     ('"a b"@example.test', [mailbox("", "a b")]),
     ('"a\\"b" @ example.test', [mailbox("", 'a"b')]),
-    ("<@a.test,@b.test:alice@example.test>", [mailbox("", "alice", route="@a.test,@b.test")]),  # behaviour 116
+    ("<@a.test,@b.test:alice@example.test>", [mailbox("", "alice", route="@a.test,@b.test")]),  # RFC 5322 4.4
     ("<@a.test:alice@example.test>", [mailbox("", "alice", route="@a.test")]),
     ("alice@[192.0.2.1]", [mailbox("", "alice", "[192.0.2.1]")]),
     ("alice@[IPv6:2001:db8::1]", [mailbox("", "alice", "[IPv6:2001:db8::1]")]),
-    ("undisclosed-recipients:;", [GroupStart("undisclosed-recipients"), GroupEnd()]),  # behaviour 116
+    ("undisclosed-recipients:;", [GroupStart("undisclosed-recipients"), GroupEnd()]),  # RFC 5322 3.4
     ("A Group: alice@example.test, Bob <bob@example.test>;", [
         GroupStart("A Group"), ALICE, mailbox("Bob", "bob"), GroupEnd(),
     ]),

@@ -1,4 +1,4 @@
-"""Header edits, RFC 6409 8, RFC 5321 4.4, RFC 8601 5; behaviours 89, 94 and 111."""
+"""Header edits, RFC 6409 8, RFC 5321 4.4 and RFC 8601 5."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def submitted(content: bytes) -> bytes:
     return submission_edit(content, NOW, "new@example.test", "alice@example.test").apply(content)
 
 
-def test_what_is_missing_is_added_and_blind_copies_are_removed() -> None:  # behaviour 94
+def test_what_is_missing_is_added_and_blind_copies_are_removed() -> None:  # RFC 6409 8
     content = crlf("From: a@x\nBCC: b@x,\n c@x\nSubject: s\nresent-bcc: d@x\nX: y\n\nBcc: body\n")
     assert submitted(content) == ADDED + crlf("From: a@x\nSubject: s\nX: y\n\nBcc: body\n")
 
@@ -44,7 +44,7 @@ def test_contents_without_a_whole_header(content: bytes, expected: bytes) -> Non
     assert submitted(content) == expected
 
 
-def test_forged_trace_is_stripped() -> None:  # behaviours 89 and 111
+def test_forged_trace_is_stripped() -> None:  # RFC 5321 4.4, RFC 8601 5
     content = crlf(
         "Return-Path: <x@y>\nDelivered-To: a@x\nAuthentication-Results: MX.example.test; spf=pass\n"
         "Authentication-Results: other.example; spf=pass\n"

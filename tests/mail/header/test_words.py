@@ -17,10 +17,10 @@ TEXTS = [
         "=?ISO-8859-1?B?SWYgeW91IGNhbiByZWFkIHRoaXMgeW8=?= =?ISO-8859-2?B?dSB1bmRlcnN0YW5kIHRoZSBleGFtcGxlLg==?=",
         "If you can read this you understand the example.",
     ),
-    ("=?utf-8?q?a?=   =?utf-8?q?b?=", "ab"),  # RFC 2047 6.2, behaviour 112
+    ("=?utf-8?q?a?=   =?utf-8?q?b?=", "ab"),  # RFC 2047 6.2
     ("=?utf-8?q?a?= x =?utf-8?q?b?=", "a x b"),
     ("=?utf-8?q?a?=\r\n =?utf-8?q?b?=", "ab"),
-    ("=?utf-8?q?Gr=C3?= =?utf-8?q?=BC=C3=9Fe?=", "Grüße"),  # a character split between words, behaviour 112
+    ("=?utf-8?q?Gr=C3?= =?utf-8?q?=BC=C3=9Fe?=", "Grüße"),  # a character split between words, RFC 2047 6.2
     ("=?utf-8?B?w7w=?==?utf-8?B?w7w=?=", "üü"),
     ("=?utf-8?b?w7w?=", "ü"),  # padding forgotten
     ("=?utf-8?b?!?=", ""),
@@ -63,7 +63,7 @@ PARAMETERS = [
     ("x/y; a=1; a=2", {"a": "1"}),
     ("x/y; filename*=utf-8''%e2%82%ac.txt", {"filename": "€.txt"}),
     ("x/y; filename*=utf-8'en'%e2%82%ac.txt; filename=plain.txt", {"filename": "€.txt"}),
-    ("x/y; filename*0*=utf-8''%e2%82; filename*1*=%ac; filename*2=.txt", {"filename": "€.txt"}),  # behaviour 112
+    ("x/y; filename*0*=utf-8''%e2%82; filename*1*=%ac; filename*2=.txt", {"filename": "€.txt"}),  # RFC 2231 4.1
     ("x/y; filename*1=b; filename*0=a; filename*3=d", {"filename": "ab"}),  # up to the gap
     ("x/y; filename*1=b", {}),
     ("x/y; filename*=no-quotes", {"filename": "no-quotes"}),

@@ -1,4 +1,4 @@
-"""The tree of parts, RFC 2045 and 2046; behaviours 12, 17, 19, 113 and 114."""
+"""The tree of parts, RFC 2045 6.4 and RFC 2046 5.1, numbered as in RFC 3501 6.4.5."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ TABLE: dict[str, tuple[bytes, object]] = {
         mixed("--b\n" + inner("", "c").rstrip("\n") + "\n--c\n\none\n--c--\n--b\n\ntwo\n--b--\n"),
         ["multipart/mixed", ["multipart/mixed", "one"], "two"],
     ),
-    "encoding of a multipart means nothing": (  # behaviour 114
+    "encoding of a multipart means nothing": (  # RFC 2045 6.4
         crlf("Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: base64\n\n--b\n\none\n--b--\n"),
         ["multipart/mixed", "one"],
     ),

@@ -1,4 +1,4 @@
-"""Sections, RFC 3501 6.4.5; behaviours 11 to 13."""
+"""Sections, RFC 3501 6.4.5."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ TREE = decode(encode(parse(MESSAGE)))
 TABLE: list[tuple[str, str | None]] = [
     ("HEADER", "Subject: outer\r\nContent-Type: multipart/mixed; boundary=A\r\n\r\n"),
     ("1", "text 1"),
-    ("1.MIME", "X: 1\r\n\r\n"),  # behaviour 12
+    ("1.MIME", "X: 1\r\n\r\n"),  # RFC 3501 6.4.5
     ("1.HEADER", None),
     ("1.TEXT", None),
     ("1.1", None),
     ("2", "gif 2"),
     ("2.MIME", "Content-Type: image/gif\r\n\r\n"),
     ("3.MIME", "Content-Type: message/rfc822\r\n\r\n"),
-    ("3.HEADER", "Subject: third\r\nContent-Type: multipart/mixed; boundary=B\r\n\r\n"),  # behaviour 12
+    ("3.HEADER", "Subject: third\r\nContent-Type: multipart/mixed; boundary=B\r\n\r\n"),  # RFC 3501 6.4.5
     ("3.TEXT", "--B\r\n\r\ntext 3.1\r\n--B\r\nContent-Type: image/png\r\n\r\npng 3.2\r\n--B--"),
     ("3.1", "text 3.1"),
     ("3.1.MIME", "\r\n"),
@@ -91,7 +91,7 @@ def test_the_head_counts_to_the_whole_and_to_the_header_alone() -> None:
     assert pieces(0, TREE) == [Piece("content", 0, len(MESSAGE))]
 
 
-def test_part_1_of_a_message_that_is_no_multipart_is_its_text() -> None:  # behaviour 12
+def test_part_1_of_a_message_that_is_no_multipart_is_its_text() -> None:  # RFC 3501 6.4.5
     content = crlf("Subject: x\n\nbody\n")
     assert read(content, "1") == "body\r\n"
     assert read(content, "1.MIME") == "Subject: x\r\n\r\n"
@@ -124,7 +124,7 @@ BLOCK = b"Subject: one\r\nX-A: b\r\n\tfolded \r\nTo: a@x\r\njunk\r\nx-a: again\r
 @pytest.mark.parametrize(
     ("names", "exclude", "octets"),
     [
-        (["X-A"], False, b"X-A: b\r\n\tfolded \r\nx-a: again\r\n\r\n"),  # behaviour 13: folding and order
+        (["X-A"], False, b"X-A: b\r\n\tfolded \r\nx-a: again\r\n\r\n"),  # RFC 3501 6.4.5: folding and order
         (["to", "subject"], False, b"Subject: one\r\nTo: a@x\r\n\r\n"),
         (["nothing"], False, b"\r\n"),
         (["x-a"], True, b"Subject: one\r\nTo: a@x\r\n\r\n"),

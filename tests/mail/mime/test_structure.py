@@ -1,4 +1,4 @@
-"""ENVELOPE and BODYSTRUCTURE in finished octets, written out by hand; behaviours 14 to 18, 60 and 65."""
+"""ENVELOPE and BODYSTRUCTURE in finished octets, written out by hand; RFC 3501 4.3 and 7.4.2."""
 
 # ruff: noqa: E501 - a rendering is one line
 
@@ -30,11 +30,11 @@ ENVELOPES: dict[str, tuple[str, str]] = {
             '"<1@x>" "<2@x>")'
         ),
     ),
-    "sender and reply-to are the author where absent": (  # behaviour 14
+    "sender and reply-to are the author where absent": (  # RFC 3501 7.4.2
         "From: alice@example.test\n",
         f"(NIL NIL {ALICE} {ALICE} {ALICE} NIL NIL NIL NIL NIL)",
     ),
-    "sender and reply-to are the author where empty": (  # behaviour 14
+    "sender and reply-to are the author where empty": (  # RFC 3501 7.4.2
         "From: alice@example.test\nSender:\nReply-To: (nobody)\nTo: \nCc: ,\n",
         f"(NIL NIL {ALICE} {ALICE} {ALICE} NIL NIL NIL NIL NIL)",
     ),
@@ -42,18 +42,18 @@ ENVELOPES: dict[str, tuple[str, str]] = {
         "From: a@x, b@x\n",
         "(NIL NIL {0} {0} {0} NIL NIL NIL NIL NIL)".format('((NIL NIL "a" "x")(NIL NIL "b" "x"))'),
     ),
-    "groups": (  # behaviour 15
+    "groups": (  # RFC 3501 7.4.2
         "To: grp: a@x, B <b@x>;, c@x\nCc: undisclosed-recipients:;\n",
         (
             '(NIL NIL NIL NIL NIL ((NIL NIL "grp" NIL)(NIL NIL "a" "x")("B" NIL "b" "x")(NIL NIL NIL NIL)(NIL NIL "c" "x")) '
             '((NIL NIL "undisclosed-recipients" NIL)(NIL NIL NIL NIL)) NIL NIL NIL)'
         ),
     ),
-    "encoded words are not decoded": (  # behaviour 16
+    "encoded words are not decoded": (  # RFC 3501 4.3
         "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\nTo: =?utf-8?q?J=C3=B6rg?= <j@x>\n",
         '(NIL "=?utf-8?q?Gr=C3=BC=C3=9Fe?=" NIL NIL NIL (("=?utf-8?q?J=C3=B6rg?=" NIL "j" "x")) NIL NIL NIL NIL)',
     ),
-    "8-bit goes into a literal": (  # behaviours 16 and 60
+    "8-bit goes into a literal": (  # RFC 3501 4.3
         "Subject: Gr\xc3\xbc\xc3\x9fe\nTo: J\xf6rg <j@x>\n",
         '(NIL {7}\r\nGr\xc3\xbc\xc3\x9fe NIL NIL NIL (({4}\r\nJ\xf6rg NIL "j" "x")) NIL NIL NIL NIL)',
     ),
@@ -92,7 +92,7 @@ def test_envelopes(name: str) -> None:
 
 STRUCTURES: dict[str, tuple[str, str, str]] = {
     "nothing at all": ("\n", BARE, '("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0)'),
-    "text carries lines behind octets": (  # behaviour 17
+    "text carries lines behind octets": (  # RFC 3501 7.4.2
         "Content-Type: TEXT/HTML; Charset=UTF-8\nContent-Transfer-Encoding: 8BIT\n\none\ntwo\n",
         '("text" "html" ("charset" "UTF-8") NIL NIL "8bit" 10 2 NIL NIL NIL NIL)',
         '("text" "html" ("charset" "UTF-8") NIL NIL "8bit" 10 2)',
@@ -102,7 +102,7 @@ STRUCTURES: dict[str, tuple[str, str, str]] = {
         '("image" "png" NIL NIL NIL "base64" 6 NIL NIL NIL NIL)',
         '("image" "png" NIL NIL NIL "base64" 6)',
     ),
-    "extension data in order": (  # behaviour 18
+    "extension data in order": (  # RFC 3501 7.4.2
         (
             'Content-Type: application/pdf; name="a b.pdf"\nContent-ID: <1@x>\nContent-Description: a paper\n'
             'Content-MD5: Q2hlY2s=\nContent-Disposition: Attachment; FileName="a b.pdf"; size=4\n'
@@ -127,12 +127,12 @@ STRUCTURES: dict[str, tuple[str, str, str]] = {
         ),
         '(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 3 0)("text" "html" NIL NIL NIL "7bit" 3 0) "alternative")',
     ),
-    "multipart without parts": (  # behaviour 19
+    "multipart without parts": (  # RFC 2046 5.1.1
         "Content-Type: multipart/mixed; boundary=b\n\n",
         f'({BARE} "mixed" ("boundary" "b") NIL NIL NIL)',
         '(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0) "mixed")',
     ),
-    "embedded message": (  # behaviour 17
+    "embedded message": (  # RFC 3501 7.4.2
         "Content-Type: message/rfc822\n\nSubject: in\nFrom: alice@example.test\n\none\ntwo\n",
         (
             f'("message" "rfc822" NIL NIL NIL "7bit" 51 (NIL "in" {ALICE} {ALICE} {ALICE} NIL NIL NIL NIL NIL) '

@@ -13,7 +13,7 @@ from restante_server.directory import addresses
     [
         ("alice@example.test", "alice@example.test"),
         ("Alice@Example.TEST", "alice@example.test"),
-        ('"alice"@example.test', "alice@example.test"),  # behaviour 85, RFC 5321 4.1.2
+        ('"alice"@example.test', "alice@example.test"),  # RFC 5321 4.1.2
         ('"al\\ice"@example.test', "alice@example.test"),
         ('"a b"@example.test', "a b@example.test"),
         ('"a@b"@example.test', "a@b@example.test"),

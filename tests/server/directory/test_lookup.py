@@ -43,7 +43,7 @@ async def test_an_account_is_found_by_every_spelling_and_with_detail(people: Dat
         "+alice@example.test",
     ],
 )
-async def test_who_is_not_here_is_unknown(people: Database, address: str) -> None:  # behaviour 95
+async def test_who_is_not_here_is_unknown(people: Database, address: str) -> None:  # RFC 5321 3.6.2
     assert (await where(people, address)).kind is Kind.UNKNOWN
 
 
@@ -114,7 +114,7 @@ async def test_a_catch_all_gets_what_nobody_else_does(people: Database) -> None:
     assert (await where(people, "nobody@example.test")).kind is Kind.UNKNOWN
 
 
-async def test_postmaster_and_abuse_exist_in_every_domain(people: Database) -> None:  # RFC 5321 4.5.1, behaviour 85
+async def test_postmaster_and_abuse_exist_in_every_domain(people: Database) -> None:  # RFC 5321 4.5.1
     await people.write(Call(lambda tx: domains.create(tx, NOW, "example.org")))
     alice = await mailbox(people, "alice@example.test")
     for address in ("postmaster@example.test", "ABUSE@example.test", "postmaster@example.org", "Postmaster"):

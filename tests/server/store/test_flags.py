@@ -80,7 +80,7 @@ async def test_what_does_not_differ_keeps_its_change_number(box: Box) -> None:
     assert (await change(box, uids(box.inbox, (1, 2)), FlagChange.ADD, SEEN)) == Updated(None, 2, EMPTY)
 
 
-async def test_a_message_changed_meanwhile_is_left_and_named(box: Box) -> None:  # behaviour 48
+async def test_a_message_changed_meanwhile_is_left_and_named(box: Box) -> None:  # RFC 7162 3.1.3.3
     await box.fill(box.inbox, 4)
     since = (await box.read(folders.get, box.inbox)).change_number
     await change(box, uids(box.inbox, 2, 3), FlagChange.ADD, FLAGGED)
@@ -91,7 +91,7 @@ async def test_a_message_changed_meanwhile_is_left_and_named(box: Box) -> None: 
     assert (named.found, named.left) == (0, IdSet.of([1, 2, 3, 4]))
 
 
-async def test_keywords_keep_their_first_spelling_in_any_case(box: Box) -> None:  # behaviour 20
+async def test_keywords_keep_their_first_spelling_in_any_case(box: Box) -> None:  # RFC 3501 2.3.2
     await box.fill(box.inbox, 2)
     await change(box, uids(box.inbox, 1), FlagChange.ADD, 0, ["$Forwarded", "Work"])
     await change(box, uids(box.inbox, (1, 2)), FlagChange.ADD, SEEN, ["WORK", "apple"])

@@ -49,7 +49,7 @@ async def test_missing_parents_are_made_and_the_tree_shows_them_first(box: Box) 
 
 
 @pytest.mark.parametrize("name", ["INBOX", "inbox", "InBox"])
-async def test_inbox_is_found_in_any_case_at_the_top_alone(box: Box, name: str) -> None:  # behaviour 33
+async def test_inbox_is_found_in_any_case_at_the_top_alone(box: Box, name: str) -> None:  # RFC 3501 5.1
     assert await box.read(folders.find, [name]) == box.inbox
     with pytest.raises(FolderExists):
         await box.write(folders.create, [name], NOW)
@@ -73,7 +73,7 @@ async def test_names_are_kept_composed_and_told_apart_by_case(box: Box) -> None:
     assert await box.write(folders.create, ["gr\u00fc\u00dfe"], NOW) != made
 
 
-async def test_a_folder_moves_with_its_children_and_subscriptions(box: Box) -> None:  # behaviour 31
+async def test_a_folder_moves_with_its_children_and_subscriptions(box: Box) -> None:  # RFC 3501 6.3.5
     parent = await box.write(folders.create, ["a"], NOW)
     child = await box.write(folders.create, ["a", "b"], NOW)
     await box.write(folders.create, ["ab"], NOW)
@@ -138,7 +138,7 @@ async def test_changes_are_made_only_to_what_was_seen(box: Box) -> None:
             await change()  # type: ignore[misc]
 
 
-async def test_the_same_name_again_has_another_uidvalidity(box: Box) -> None:  # behaviour 29
+async def test_the_same_name_again_has_another_uidvalidity(box: Box) -> None:  # RFC 3501 2.3.1.1
     first = await box.write(folders.create, ["x"], NOW)
     before = await box.read(folders.get, first)
     await box.write(removal.delete_folder, first, NOW)
@@ -155,7 +155,7 @@ async def test_recent_messages_are_claimed_once(box: Box) -> None:
     assert await box.write(folders.claim_recent, box.inbox) == (3, 4)
 
 
-async def test_names_are_subscribed_whether_or_not_a_folder_is_there(box: Box) -> None:  # behaviour 35
+async def test_names_are_subscribed_whether_or_not_a_folder_is_there(box: Box) -> None:  # RFC 3501 6.3.9
     await box.write(subscriptions.add, ["nowhere", "yet"])
     await box.write(subscriptions.add, ["nowhere", "yet"])
     assert ("nowhere", "yet") in await box.read(subscriptions.paths)

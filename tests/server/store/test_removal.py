@@ -22,7 +22,7 @@ DELETED = 8
 SIZE = len(SIMPLE) + 17
 
 
-async def test_expunge_takes_only_flagged_messages_in_the_set(box: Box) -> None:  # behaviour 28
+async def test_expunge_takes_only_flagged_messages_in_the_set(box: Box) -> None:  # RFC 4315 2.1
     await box.fill(box.inbox, 2, flags=DELETED)
     await box.fill(box.inbox, 2)
     await box.fill(box.inbox, 1, flags=DELETED)
@@ -37,7 +37,7 @@ async def test_expunge_takes_only_flagged_messages_in_the_set(box: Box) -> None:
     assert (again.ids, again.change_number) == (EMPTY, None)
 
 
-async def test_uids_are_never_given_twice(box: Box) -> None:  # behaviour 29
+async def test_uids_are_never_given_twice(box: Box) -> None:  # RFC 3501 2.3.1.1
     await box.fill(box.inbox, 3)
     await box.write(removal.remove, uids(box.inbox, (1, 3)), Mode.HARD, NOW)
     assert [placed.uid for placed in await box.fill(box.inbox, 1)] == [4]
@@ -171,7 +171,7 @@ async def test_a_deleted_folder_leaves_its_messages_recoverable(box: Box) -> Non
     parent = await box.write(folders.create, ["a"], NOW)
     child = await box.write(folders.create, ["a", "b"], NOW)
     await box.fill(child, 2)
-    with pytest.raises(FolderHasChildren):  # behaviour 32
+    with pytest.raises(FolderHasChildren):  # RFC 3501 6.3.4
         await box.write(removal.delete_folder, parent, NOW)
     with pytest.raises(FolderIsSpecial):
         await box.write(removal.delete_folder, box.inbox, NOW)

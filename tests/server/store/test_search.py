@@ -90,7 +90,7 @@ async def test_a_message_without_a_date_is_sent_at_no_time(box: Box) -> None:
     assert await found(box, Not(ever)) == [2]
 
 
-async def test_a_day_is_the_one_that_was_written(box: Box) -> None:  # behaviour 40
+async def test_a_day_is_the_one_that_was_written(box: Box) -> None:  # RFC 3501 6.4.4
     midnight = NOW - NOW % 86_400_000_000
     await box.fill(box.inbox, 1, received_at=midnight + 1, received_offset_minutes=-60)  # 23:00 the day before
     for local, answer in ((True, []), (False, [1])):

@@ -13,7 +13,7 @@ from tests.server.store.material import NOW, SIMPLE, Box, ids, uids
 SIZE = len(SIMPLE) + 17
 
 
-async def test_copies_keep_flags_and_get_ascending_uids(box: Box) -> None:  # behaviours 25 and 26
+async def test_copies_keep_flags_and_get_ascending_uids(box: Box) -> None:  # RFC 3501 6.4.7, RFC 4315 3
     await box.fill(box.archive, 2)
     await box.fill(box.inbox, 5, flags=1, keywords=("x",), received_offset_minutes=120)
     done = await box.write(transfer.copy, uids(box.inbox, 1, (3, 4), 9), box.archive)
@@ -36,7 +36,7 @@ async def test_copies_within_a_folder_and_by_id(box: Box) -> None:
     assert (len(by_id.source), by_id.target_uids) == (2, IdSet.of([1, 2]))
 
 
-async def test_a_copy_beyond_the_quota_copies_nothing(box: Box) -> None:  # behaviour 25
+async def test_a_copy_beyond_the_quota_copies_nothing(box: Box) -> None:  # RFC 3501 6.4.7
     await box.fill(box.inbox, 3)
     await box.write(mailboxes.set_quota, 4 * SIZE)
     with pytest.raises(QuotaExceeded):

@@ -29,7 +29,7 @@ async def test_accepted_mail_is_in_the_inbox_with_its_head(world: World) -> None
     answer = await world.accept(["Alice@example.test"])
     assert answer.accepted
     (letter,) = await world.letters("alice")
-    # behaviour 89, RFC 5321 4.4
+    # RFC 5321 4.4
     head = b"Return-Path: <dave@example.org>\r\nDelivered-To: Alice@example.test\r\n" + TRACE.encode()
     assert letter.head == head
     assert letter.content == MESSAGE
@@ -107,7 +107,7 @@ async def test_what_waits_when_a_core_dies_is_delivered_once_by_the_next(world: 
 
 async def test_unknown_recipients_refuse_only_when_nobody_is_known(world: World) -> None:
     assert reason(await world.accept(["nobody@example.test"])) == "RECIPIENT_NOT_FOUND"
-    # behaviour 95: an mx gateway cannot relay, whatever it claims to have verified
+    # RFC 5321 3.6.2: an mx gateway cannot relay, whatever it claims to have verified
     assert reason(await world.accept(["eve@example.net"])) == "RECIPIENT_NOT_FOUND"
     answer = await world.accept(["alice@example.test", "nobody@example.test", "eve@example.net"])
     assert answer.accepted
@@ -179,7 +179,7 @@ async def test_aliases_are_expanded_and_loops_end(world: World) -> None:
     await world.add_alias("self@example.test", "self2@example.test")
     await world.add_alias("self2@example.test", "self@example.test")
     assert reason(await world.accept(["self@example.test"])) == "RECIPIENT_NOT_FOUND"
-    # behaviour 95 does not hold for what an alias of ours says
+    # an alias of ours may lead elsewhere: that is no open relay (RFC 5321 3.6.2)
     (lease,) = await world.lease()
     assert [one.recipient.forward_path for one in lease.recipients] == ["frank@example.net"]
     assert lease.recipients[0].recipient.original_recipient == "rfc822;all@example.test"
@@ -187,14 +187,14 @@ async def test_aliases_are_expanded_and_loops_end(world: World) -> None:
 
 
 async def test_mail_that_went_round_too_often_is_refused(world: World) -> None:
-    # behaviour 106
+    # RFC 5321 6.3
     hops = b"".join(b"Received: by h%d; Mon, 1 Jan 2029 10:00:00 +0000\r\n" % number for number in range(101))
     assert reason(await world.accept(["alice@example.test"], hops + MESSAGE)) == "MAIL_LOOP"
     assert (await world.accept(["alice@example.test"], hops.split(b"\r\n", 1)[1] + MESSAGE)).accepted
 
 
 async def test_an_address_that_has_had_the_message_fails_with_a_report(world: World) -> None:
-    # behaviour 106
+    # RFC 5321 6.3
     came_back = b"Delivered-To: ALICE@example.test\r\n" + MESSAGE
     answer = await world.accept(["alice@example.test", "bob@example.test"], came_back)
     assert await world.states(answer.transport_id) == [
@@ -247,7 +247,7 @@ async def test_forged_trace_fields_are_cut_whatever_the_chunks(world: World) -> 
     [b"Subject: x\r\n\r\na\nb\r\n", b"Subject: x\r\n\r\na\rb\r\n", b"Subject: x\r\n\r\na\0b\r\n", b"Subject: x\n\nb\n"],
 )
 async def test_what_is_not_canonical_is_refused(world: World, content: bytes) -> None:
-    # behaviour 77
+    # RFC 5321 2.3.8, 4.1.1.4
     assert reason(await world.accept(["alice@example.test"], content)) == "INVALID_CONTENT"
     assert await world.letters("alice") == []
 
@@ -417,7 +417,7 @@ async def test_a_smaller_quota_is_obeyed_at_once(world: World) -> None:
 
 
 async def test_success_is_reported_where_it_was_asked_for(world: World) -> None:
-    # behaviour 105
+    # RFC 3461 5.2.3
     wanted = EnvelopeRecipient(
         forward_path="bob@example.test",
         notify=[NotifyCondition.NOTIFY_CONDITION_SUCCESS],

@@ -27,7 +27,7 @@ CONDITIONS = [[], [NEVER], [SUCCESS], [SUCCESS, NotifyCondition.NOTIFY_CONDITION
 
 
 async def test_an_answer_lost_after_the_commit_is_found_by_asking_again(world: World, faults: DatabaseFaults) -> None:
-    # behaviour 98
+    # RFC 5321 6.1
     request_id = secrets.token_bytes(16)
     faults.after.append(raising(ConnectionError("the answer was lost")))
     first = await world.accept(["alice@example.test"], request_id=request_id)

@@ -80,7 +80,7 @@ async def test_two_relays_never_have_the_same_recipient(world: World) -> None:
 
 
 async def test_each_recipient_has_its_own_outcome(world: World) -> None:
-    # behaviour 101
+    # RFC 5321 4.2.1
     number = await send(world, "eve@example.net", "mallory@example.net", "trent@example.net", "peggy@example.net")
     (lease,) = await world.lease()
     outcomes = [
@@ -107,7 +107,7 @@ async def test_each_recipient_has_its_own_outcome(world: World) -> None:
 
 
 async def test_retries_are_spaced_and_end_with_a_report(world: World) -> None:
-    # behaviour 102, RFC 5321 4.5.4.1
+    # RFC 5321 4.5.4.1
     number = await send(world)
     waited, attempts = 0, 0
     while True:
@@ -199,7 +199,7 @@ async def test_only_the_relay_may_lease_and_report(world: World) -> None:
 
 
 async def test_a_bounce_is_never_bounced(world: World) -> None:
-    # behaviour 103, RFC 5321 6.1
+    # RFC 5321 6.1
     await world.add_alias("out@example.test", "eve@example.net")
     answer = await world.accept(["out@example.test", "nobody@example.test"], reverse_path="")
     (lease,) = await world.lease()
@@ -272,7 +272,7 @@ async def test_settled_mail_is_forgotten_after_its_time(world: World) -> None:
 
 
 async def test_a_parameter_travels_as_given(world: World) -> None:
-    # behaviour 105
+    # RFC 3461 5.2.1
     to_eve = EnvelopeRecipient(
         forward_path="eve@example.net",
         notify=[NotifyCondition.NOTIFY_CONDITION_SUCCESS, NotifyCondition.NOTIFY_CONDITION_FAILURE],

@@ -50,7 +50,7 @@ async def fail(world: World, options: EnvelopeOptions | None = None, **fields: o
 
 
 async def test_a_failure_is_reported_with_its_reason_and_the_header(world: World) -> None:
-    # behaviour 104
+    # RFC 3464 2
     await fail(world, EnvelopeOptions(envelope_id="a+2Db"))
     (letter,) = await world.letters("alice")
     assert letter.head.startswith(b"Return-Path: <>\r\nDelivered-To: alice@example.test\r\n")
@@ -123,7 +123,7 @@ async def test_reports_are_sent_as_notify_says(
     passed_on: bool,
     actions: list[str],
 ) -> None:
-    # behaviour 105, RFC 3461 5.2
+    # RFC 3461 4.1, 5.2
     await world.submit("alice", LETTER, recipients=[EnvelopeRecipient(forward_path="eve@example.net", notify=notify)])
     (lease,) = await world.lease()
     await world.report_all(lease, kind, "2.0.0" if kind == RELAYED else "5.0.0", dsn_passed_on=passed_on)

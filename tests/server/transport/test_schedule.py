@@ -14,7 +14,7 @@ NOW = 1_000 * DAY
     [(1, 15 * MINUTE), (2, 30 * MINUTE), (3, HOUR), (4, 2 * HOUR), (5, 4 * HOUR), (6, 4 * HOUR), (10_000, 4 * HOUR)],
 )
 def test_pauses_double_up_to_the_longest_and_are_spread(attempts: int, pause: int) -> None:
-    # behaviour 102
+    # RFC 5321 4.5.4.1
     schedule = Schedule()
     for jitter, factor in ((0.0, 0.8), (0.5, 1.0), (0.999, 1.2)):
         due_at = schedule.next_attempt(NOW, attempts, NOW, jitter)

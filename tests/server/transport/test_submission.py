@@ -52,7 +52,7 @@ WITHOUT_BCC = LETTER.replace(b"Bcc: carol@example.test,\r\n eve@example.net\r\n"
 
 @pytest.mark.parametrize("form", ["content", "upload"])
 async def test_bcc_is_removed_octet_for_octet_and_kept_by_the_sender(world: World, form: str) -> None:
-    # behaviour 94, RFC 6409 8
+    # RFC 6409 8
     if form == "content":
         response = await world.submit("alice", LETTER)
     else:
@@ -115,7 +115,7 @@ async def test_others_uploads_are_nobodys(world: World) -> None:
 
 
 async def test_a_missing_date_and_message_id_are_added(world: World) -> None:
-    # behaviour 94
+    # RFC 6409 8
     await world.submit("alice", b"From: alice@example.test\nTo: bob@example.test\n\nhi")
     (letter,) = await world.letters("bob")
     parsed = message_from_bytes(letter.content, policy=policy.default)

@@ -25,7 +25,7 @@ offer("LITERAL+", offered=ANY)
 class Append:
     """The head of an APPEND, up to the message's literal, whose octets are streamed to the core as they come.
 
-    A date keeps its zone (behaviour 24); without one the message arrives now.
+    A date keeps its zone (RFC 3501 6.3.11); without one the message arrives now.
     """
 
     name: str

@@ -29,7 +29,7 @@ def _count(spans: list[Span]) -> int:
 
 
 def _copy_uid(done: message_pb2.CopyMessagesResponse | message_pb2.MoveMessagesResponse) -> bytes | None:
-    """The code with both sets, absent when nothing was there to copy (behaviour 26)."""
+    """The code with both sets, absent when nothing was there to copy (RFC 4315 3)."""
     if not done.source_uids:
         return None
     return copy_uid(
@@ -42,7 +42,7 @@ def _copy_uid(done: message_pb2.CopyMessagesResponse | message_pb2.MoveMessagesR
 @command("COPY", "UID COPY", state=SELECTED)
 @dataclass(frozen=True)
 class Copy:
-    """Copy messages to another folder, keeping flags and dates, all or none. RFC 3501 6.4.7 (behaviour 25)."""
+    """Copy messages to another folder, keeping flags and dates, all or none. RFC 3501 6.4.7."""
 
     messages: SequenceSet
     uid: bool
@@ -80,7 +80,7 @@ class Copy:
 @command("MOVE", "UID MOVE", state=SELECTED, capability="MOVE")
 @dataclass(frozen=True)
 class Move:
-    """Move messages to another folder. RFC 6851 3; COPYUID comes before the EXPUNGEs (behaviour 27)."""
+    """Move messages to another folder. RFC 6851 3; COPYUID comes before the EXPUNGEs, 4.3."""
 
     messages: SequenceSet
     uid: bool

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @command("EXPUNGE", "UID EXPUNGE", state=SELECTED, capability="UIDPLUS")
 @dataclass(frozen=True)
 class Expunge:
-    """Remove what is marked deleted: everywhere, or among the UIDs given (behaviour 28)."""
+    """Remove what is marked deleted: everywhere, or among the UIDs given (RFC 4315 2.1)."""
 
     messages: SequenceSet | None
 

@@ -38,10 +38,10 @@ class Fetch:
             changed_since = p.sp().change_number()
             p.expect(b")")
             if FetchFact.MODSEQ not in items:
-                items += (FetchFact.MODSEQ,)  # RFC 7162 3.1.4.1 (behaviour 49)
+                items += (FetchFact.MODSEQ,)  # RFC 7162 3.1.4.1
         p.end()
         if p.uid and FetchFact.UID not in items:
-            items = (FetchFact.UID, *items)  # RFC 3501 6.4.8 (behaviour 8)
+            items = (FetchFact.UID, *items)  # RFC 3501 6.4.8
         return cls(messages, p.uid, items, changed_since)
 
     async def run(self, s: Session) -> Status:

@@ -44,7 +44,7 @@ class Create:
 @command("DELETE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Delete:
-    """Delete a folder that has none below it. RFC 3501 6.3.4 (behaviour 32)."""
+    """Delete a folder that has none below it. RFC 3501 6.3.4."""
 
     name: str
 
@@ -65,7 +65,7 @@ class Delete:
 @command("RENAME", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Rename:
-    """Rename or move a folder with all below it. RFC 3501 6.3.5 (behaviours 30, 31)."""
+    """Rename or move a folder with all below it. RFC 3501 6.3.5."""
 
     source: str
     target: str

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @command("IDLE", state=LOGGED_IN, capability="IDLE")
 @dataclass(frozen=True)
 class Idle:
-    """Push until the client says DONE. RFC 2177 3 (behaviour 45)."""
+    """Push until the client says DONE. RFC 2177 3."""
 
     @classmethod
     def parse(cls, p: Parser) -> Idle:

@@ -80,7 +80,7 @@ def _patterns(p: Parser) -> list[str | None]:
 @command("LIST", state=LOGGED_IN, capability=("LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "CHILDREN"))
 @dataclass(frozen=True)
 class List:
-    """List folders by pattern. RFC 3501 6.3.8 (behaviour 34); extended RFC 5258 (behaviour 55)."""
+    """List folders by pattern. RFC 3501 6.3.8; extended by RFC 5258 3."""
 
     reference: str
     patterns: tuple[str | None, ...]
@@ -129,7 +129,7 @@ class List:
 @command("LSUB", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Lsub:
-    """List subscribed names, also those that are no longer there. RFC 3501 6.3.9 (behaviour 35)."""
+    """List subscribed names, also those that are no longer there. RFC 3501 6.3.9."""
 
     reference: str
     pattern: str | None

@@ -18,7 +18,7 @@ _ROOT: Final = b""
 
 
 async def _quota(s: Session) -> bytes:
-    """Used and allowed, in units of 1,024 octets (behaviour 57); a mailbox without a limit has no resources to tell."""
+    """Used and allowed, in units of 1,024 octets (RFC 9208 5.1); a mailbox without a limit has no resources to tell."""
     mailbox = (await s.call(methods.GET_MAILBOX, mailbox_pb2.GetMailboxRequest())).mailbox
     resources = b""
     if mailbox.HasField("quota_octets"):

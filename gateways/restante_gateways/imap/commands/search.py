@@ -67,11 +67,11 @@ class Search:
             numbers = (b" %d" % uid for first, stop in spans for uid in uids[first:stop])
         else:
             numbers = (b" %d" % number for first, stop in spans for number in range(first + 1, stop + 1))
-        tail = b" (MODSEQ %d)" % highest if highest is not None else b""  # RFC 7162 3.1.5 (behaviour 49)
+        tail = b" (MODSEQ %d)" % highest if highest is not None else b""  # RFC 7162 3.1.5
         return b"* SEARCH" + b"".join(numbers) + tail + b"\r\n"
 
     def _extended(self, s: Session, spans: list[Span], returns: SearchReturn, highest: int | None) -> bytes:
-        """RFC 4731 3.1: without hits no MIN, MAX or ALL, but COUNT 0 (behaviour 51)."""
+        """RFC 4731 3.1: without hits no MIN, MAX or ALL, but COUNT 0."""
         uids = s.view.uids
         parts = [b"ESEARCH (TAG %b)" % encoder.string(s.tag)]
         if self.uid:

@@ -28,7 +28,7 @@ def _name_and_condstore(p: Parser) -> tuple[str, bool]:
 
 async def _open(s: Session, name: str, condstore: bool, read_only: bool) -> Status:
     """Answers as RFC 3501 6.3.1 lists it; without CONDSTORE asked for, HIGHESTMODSEQ is told all the same."""
-    s.deselect()  # a SELECT that fails leaves nothing selected (behaviour 43)
+    s.deselect()  # a SELECT that fails leaves nothing selected (RFC 3501 6.3.1)
     folder = await s.folder(name)
     if condstore:
         s.enable_condstore()
@@ -97,7 +97,7 @@ class Check:
 @command("CLOSE", state=SELECTED, tells=False)
 @dataclass(frozen=True)
 class Close:
-    """Remove what is marked deleted, silently, and close the folder. RFC 3501 6.4.2 (behaviour 44)."""
+    """Remove what is marked deleted, silently, and close the folder. RFC 3501 6.4.2."""
 
     @classmethod
     def parse(cls, p: Parser) -> Close:

@@ -50,7 +50,7 @@ async def status_line(s: Session, name: str, folder: folder_pb2.Folder, items: t
 
 
 async def _recent(s: Session, folder: folder_pb2.Folder) -> int:
-    """Messages that nobody has claimed; counting them does not claim them (behaviour 37)."""
+    """Messages that nobody has claimed; counting them does not claim them (RFC 3501 6.3.10)."""
     first = s.unclaimed_uid(folder)
     if first >= folder.uid_next:
         return 0

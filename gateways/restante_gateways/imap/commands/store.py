@@ -26,7 +26,7 @@ _OPERATIONS: Final = {
 @command("STORE", "UID STORE", state=SELECTED, holds_numbers=True)
 @dataclass(frozen=True)
 class Store:
-    """Change the flags of messages, and tell them unless .SILENT (behaviour 21).
+    """Change the flags of messages, and tell them unless .SILENT (RFC 3501 6.4.6).
 
     A message that was removed, though the client was not told yet, is left as it was, and the others are changed: a NO
     would be taken for a failure of the whole (RFC 2180 4.2 leaves the choice).
