@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 from restante.v1.message_pb2 import MessageRows, SectionCells
 from restante.v1.types_pb2 import FolderChanges, IdRange
-from restante_gateways.imap.fetch_grammar import fetch_items
-from restante_gateways.imap.folder_view import FolderView
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.rows import RowWriter
-from restante_gateways.imap.view import SessionView
+from restante_gateways.imap.grammar.fetch import fetch_items
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.view.folder import FolderView
+from restante_gateways.imap.view.rows import RowWriter
+from restante_gateways.imap.view.session import SessionView
 
 ROUNDS = 20
 LIST = b"(UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE)"

@@ -23,15 +23,15 @@ PURE = [
     "restante_server.directory.names",
     "restante_server.transport.dsn",
     "restante_server.transport.schedule",
-    "restante_gateways.imap.encoder",
-    "restante_gateways.imap.folder_view",
-    "restante_gateways.imap.framing",
-    "restante_gateways.imap.parser",
-    "restante_gateways.imap.responses",
-    "restante_gateways.imap.sets",
-    "restante_gateways.imap.utf7",
-    "restante_gateways.imap.values",
-    "restante_gateways.imap.view",
+    "restante_gateways.imap.grammar.encoder",
+    "restante_gateways.imap.view.folder",
+    "restante_gateways.imap.grammar.framing",
+    "restante_gateways.imap.grammar.parser",
+    "restante_gateways.imap.grammar.responses",
+    "restante_gateways.imap.grammar.sets",
+    "restante_gateways.imap.grammar.utf7",
+    "restante_gateways.imap.grammar.values",
+    "restante_gateways.imap.view.session",
     "restante_gateways.pop3.framing",
     "restante_gateways.pop3.grammar",
     "restante_gateways.smtp.grammar",
@@ -216,7 +216,7 @@ def test_the_gateways_never_import_the_command_line() -> None:
     ],
 )
 def test_the_checker_sees_impurity(text: str, expected: list[str]) -> None:
-    assert impurities(text, "restante_gateways.imap.parser") == expected
+    assert impurities(text, "restante_gateways.imap.grammar.parser") == expected
 
 
 @pytest.mark.parametrize(

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from restante import errors
 from restante.v1 import content_pb2, message_pb2, methods
 from restante.v1.content_pb2 import UploadContentResponse
 from restante_gateways.imap.commands.append import Append
 from restante_gateways.imap.errors import Refusal, missing_target
-from restante_gateways.imap.framing import CommandRest, LiteralChunk, LiteralStart, TooLong
-from restante_gateways.imap.parser import CutShort, ParseError, Parser, Refused
-from restante_gateways.imap.responses import BAD, OK, Status, append_uid, continuation
+from restante_gateways.imap.grammar.framing import CommandRest, LiteralChunk, LiteralStart, TooLong
+from restante_gateways.imap.grammar.parser import CutShort, ParseError, Parser, Refused
+from restante_gateways.imap.grammar.responses import BAD, OK, Status, append_uid, continuation
 from restante_gateways.imap.table import BadCommand, Declined, Entry
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-_INLINE_OCTETS: Final = 512 << 10  # what an operation may carry; more is uploaded
-_UNASKED_OCTETS: Final = 64 << 10  # of a client that waits for nothing, so little is taken before the folder is known
+_INLINE_OCTETS = 512 << 10  # what an operation may carry; more is uploaded
+_UNASKED_OCTETS = 64 << 10  # of a client that waits for nothing, so little is taken before the folder is known
 
 
 def append_of(tag: bytes, entry: Entry, p: Parser) -> Append | Declined | None:

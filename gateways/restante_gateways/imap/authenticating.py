@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from restante.v1 import session_pb2
 from restante_gateways.core import sasl
-from restante_gateways.imap.responses import BAD, Status, continuation
+from restante_gateways.imap.grammar.responses import BAD, Status, continuation
 from restante_gateways.net.addresses import Peer
 
 if TYPE_CHECKING:

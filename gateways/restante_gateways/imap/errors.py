@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Final
 
 from restante import errors
 from restante_gateways.core import refusals
-from restante_gateways.imap.responses import NO, Status
+from restante_gateways.imap.grammar.responses import NO, Status
 
 
 class Refusal(Exception):
@@ -20,11 +19,11 @@ class Refusal(Exception):
         self.status = status
 
 
-_UNAVAILABLE: Final = NO("The server is busy; try again later.", b"UNAVAILABLE")
-_GONE: Final = NO("The session has ended; log in again.", b"EXPIRED")
-_OURS: Final = NO("Something went wrong here; it has been noted.", b"SERVERBUG")
+_UNAVAILABLE = NO("The server is busy; try again later.", b"UNAVAILABLE")
+_GONE = NO("The session has ended; log in again.", b"EXPIRED")
+_OURS = NO("Something went wrong here; it has been noted.", b"SERVERBUG")
 
-REPLIES: Final[dict[type[errors.RestanteError], Status]] = {
+REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.AuthenticationFailed: NO("Wrong name or password.", b"AUTHENTICATIONFAILED"),
     errors.InvalidSession: _GONE,
     errors.SessionExpired: _GONE,
@@ -73,7 +72,7 @@ REPLIES: Final[dict[type[errors.RestanteError], Status]] = {
     errors.UnknownOperation: _OURS,
 }
 # What the core knows of the field and the reason is told in place of the row's text.
-TEXTS: Final[refusals.Texts] = {
+TEXTS: refusals.Texts = {
     errors.InvalidArgument: ("{field}: {problem}",),
     errors.InvalidContent: ("The message is refused: {problem}",),
     errors.FolderNameInvalid: ("That cannot be the name of a folder: {problem}",),
@@ -82,7 +81,7 @@ TEXTS: Final[refusals.Texts] = {
     errors.TooComplex: ("That is too complex, ask in smaller steps: {limit} {value}",),
     errors.MessageTooLarge: ("The message is larger than {limit_octets} octets.",),
 }
-NOT_HERE: Final = frozenset(  # reasons that no request of this gateway can have
+NOT_HERE = frozenset(  # reasons that no request of this gateway can have
     (
         errors.RecipientNotFound,
         errors.RelayDenied,
@@ -103,7 +102,7 @@ NOT_HERE: Final = frozenset(  # reasons that no request of this gateway can have
         errors.EntryNotFound,
     )
 )
-TRY_CREATE: Final = NO("No such folder; it can be created.", b"TRYCREATE")  # RFC 3501 7.1
+TRY_CREATE = NO("No such folder; it can be created.", b"TRYCREATE")  # RFC 3501 7.1
 
 
 @contextlib.contextmanager

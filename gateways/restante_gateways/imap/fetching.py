@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from restante import errors
 from restante.v1 import message_pb2, methods, types_pb2
-from restante_gateways.imap.departed import Lapsed
 from restante_gateways.imap.errors import Refusal
-from restante_gateways.imap.responses import NO
-from restante_gateways.imap.rows import BrokenRows, RowWriter
-from restante_gateways.imap.sets import Range, Span
-from restante_gateways.imap.values import FetchFact, FetchItem, FetchSection, SectionText, SystemFlag
+from restante_gateways.imap.grammar.responses import NO
+from restante_gateways.imap.grammar.sets import Range, Span
+from restante_gateways.imap.grammar.values import FetchFact, FetchItem, FetchSection, SectionText, SystemFlag
+from restante_gateways.imap.view.departed import Lapsed
+from restante_gateways.imap.view.rows import BrokenRows, RowWriter
 from restante_gateways.net.connection import ConnectionLost
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-VIEW_FACTS: Final = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
-_COLUMNS: Final = {
+VIEW_FACTS = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
+_COLUMNS = {
     FetchFact.INTERNALDATE: message_pb2.MESSAGE_COLUMN_RECEIVED_AT,
     FetchFact.SIZE: message_pb2.MESSAGE_COLUMN_SIZE,
     FetchFact.ENVELOPE: message_pb2.MESSAGE_COLUMN_ENVELOPE,
     FetchFact.BODY: message_pb2.MESSAGE_COLUMN_BODY,
     FetchFact.BODYSTRUCTURE: message_pb2.MESSAGE_COLUMN_BODY_STRUCTURE,
 }
-_KINDS: Final = {
+_KINDS = {
     SectionText.WHOLE: message_pb2.SECTION_KIND_WHOLE,
     SectionText.HEADER: message_pb2.SECTION_KIND_HEADER,
     SectionText.HEADER_FIELDS: message_pb2.SECTION_KIND_HEADER_FIELDS,
@@ -34,10 +34,10 @@ _KINDS: Final = {
     SectionText.TEXT: message_pb2.SECTION_KIND_TEXT,
     SectionText.MIME: message_pb2.SECTION_KIND_MIME,
 }
-_MAX_SECTIONS: Final = 32  # of one request
-_FEW_ROWS: Final = 50  # up to here one operation of a batch is cheaper than a stream of its own
-_FEW_CELLS: Final = 4
-_MOST_MESSAGE_IDS: Final = 1_000  # of one request
+_MAX_SECTIONS = 32  # of one request
+_FEW_ROWS = 50  # up to here one operation of a batch is cheaper than a stream of its own
+_FEW_CELLS = 4
+_MOST_MESSAGE_IDS = 1_000  # of one request
 
 
 async def fetch(s: Session, spans: list[Span], items: tuple[FetchItem, ...]) -> None:

@@ -9,7 +9,6 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 import structlog
 
@@ -20,10 +19,10 @@ from restante.v1 import methods, session_pb2
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.imap import commands  # noqa: F401 - fills the table
 from restante_gateways.imap.authenticating import client_context
-from restante_gateways.imap.framing import Limits
+from restante_gateways.imap.folders.opened import OpenFolders
+from restante_gateways.imap.grammar.framing import Limits
+from restante_gateways.imap.grammar.responses import BYE, Status
 from restante_gateways.imap.identity import Identity
-from restante_gateways.imap.opened import OpenFolders
-from restante_gateways.imap.responses import BYE, Status
 from restante_gateways.imap.session import Session
 from restante_gateways.net.addresses import Peer
 from restante_gateways.net.connection import Connection, ConnectionBounds
@@ -33,17 +32,17 @@ from restante_process.limits import Refusal
 
 log = structlog.get_logger("imap")
 
-REFUSALS: Final = {
+REFUSALS = {
     Refusal.TOO_MANY_CONNECTIONS: BYE("Too many connections; come back later.", b"UNAVAILABLE").encode(),
     Refusal.TOO_MANY_FROM_ADDRESS: BYE("Too many connections from your address.", b"LIMIT").encode(),
     Refusal.TOO_FAST: BYE("Too many new connections from your address.", b"LIMIT").encode(),
 }
-_MECHANISMS_SECONDS: Final = 60.0  # how long the core's list is taken to hold
-_MECHANISMS_TIMEOUT_SECONDS: Final = 2.0
-_STANDARD_MECHANISMS: Final = ("PLAIN", "LOGIN")
-_KEEP_ALIVE_SECONDS: Final = 120.0
-_LINE_OCTETS: Final = 65_536
-_KEPT_OCTETS: Final = 65_536
+_MECHANISMS_SECONDS = 60.0  # how long the core's list is taken to hold
+_MECHANISMS_TIMEOUT_SECONDS = 2.0
+_STANDARD_MECHANISMS = ("PLAIN", "LOGIN")
+_KEEP_ALIVE_SECONDS = 120.0
+_LINE_OCTETS = 65_536
+_KEPT_OCTETS = 65_536
 
 
 @dataclass(frozen=True)

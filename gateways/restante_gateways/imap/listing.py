@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from restante.v1.folder_pb2 import (
     FOLDER_ROLE_ARCHIVE,
@@ -15,15 +14,15 @@ from restante.v1.folder_pb2 import (
     Folder,
 )
 
-SEPARATOR: Final = "/"
-SPECIAL_USE: Final = {
+SEPARATOR = "/"
+SPECIAL_USE = {
     FOLDER_ROLE_ARCHIVE: b"\\Archive",
     FOLDER_ROLE_DRAFTS: b"\\Drafts",
     FOLDER_ROLE_JUNK: b"\\Junk",
     FOLDER_ROLE_SENT: b"\\Sent",
     FOLDER_ROLE_TRASH: b"\\Trash",
 }
-_CRITERIA: Final = frozenset((b"SUBSCRIBED", b"SPECIAL-USE"))  # the selection options that RECURSIVEMATCH looks for
+_CRITERIA = frozenset((b"SUBSCRIBED", b"SPECIAL-USE"))  # the selection options that RECURSIVEMATCH looks for
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from restante import errors
 from restante.v1 import message_pb2, methods, search_pb2, types_pb2
 from restante.v1.search_pb2 import Restriction
-from restante_gateways.imap import sets
 from restante_gateways.imap.errors import Refusal
-from restante_gateways.imap.responses import NO, OK
-from restante_gateways.imap.sets import Span
-from restante_gateways.imap.values import (
+from restante_gateways.imap.grammar import sets
+from restante_gateways.imap.grammar.responses import NO, OK
+from restante_gateways.imap.grammar.sets import Span
+from restante_gateways.imap.grammar.values import (
     Comparison,
     DateKind,
     SearchAnd,
@@ -32,7 +32,7 @@ from restante_gateways.imap.values import (
     SystemFlag,
     TextScope,
 )
-from restante_gateways.imap.view import SessionView
+from restante_gateways.imap.view.session import SessionView
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
@@ -44,8 +44,8 @@ _TEXT_FIELDS = {
     "CC": search_pb2.TEXT_FIELD_CC,
     "BCC": search_pb2.TEXT_FIELD_BCC,
 }
-_SECONDS: Final = 60.0  # a search may take in the core; mail programs wait about as long
-_GOES_ON: Final = OK("Still searching.").encode()
+_SECONDS = 60.0  # a search may take in the core; mail programs wait about as long
+_GOES_ON = OK("Still searching.").encode()
 _SCOPES = {TextScope.BODY: search_pb2.TEXT_FIELD_BODY, TextScope.TEXT: search_pb2.TEXT_FIELD_ANY}
 
 

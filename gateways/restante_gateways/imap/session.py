@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from restante import errors
 from restante.v1 import methods, session_pb2
 from restante_gateways.core import sasl
-from restante_gateways.imap import authenticating, framing, table
+from restante_gateways.imap import authenticating, table
 from restante_gateways.imap.appending import append, append_of
 from restante_gateways.imap.authenticating import client_context
-from restante_gateways.imap.departed import Lapsed
 from restante_gateways.imap.errors import Refusal, ends_session, is_temporary, status_of
-from restante_gateways.imap.framing import Command, CommandReader, LiteralStart, TooLong
+from restante_gateways.imap.grammar import framing
+from restante_gateways.imap.grammar.framing import Command, CommandReader, LiteralStart, TooLong
+from restante_gateways.imap.grammar.parser import ParseError, Parser, Refused
+from restante_gateways.imap.grammar.responses import BAD, BYE, NO, OK, Status, continuation
 from restante_gateways.imap.identity import Identity
-from restante_gateways.imap.parser import ParseError, Parser, Refused
-from restante_gateways.imap.responses import BAD, BYE, NO, OK, Status, continuation
-from restante_gateways.imap.selecting import Selecting, SessionOver
+from restante_gateways.imap.selected import Selecting, SessionOver
 from restante_gateways.imap.table import BadCommand, Declined, Entry, MissingTag, State
+from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.net.authentication import authentication_allowed
 from restante_gateways.net.connection import (
     Connection,
@@ -32,11 +33,11 @@ from restante_gateways.net.connection import (
 if TYPE_CHECKING:
     from restante_gateways.imap.gateway import ImapGateway
 
-_BEFORE_LOGIN_SECONDS: Final = 60.0
-_MAX_LOGIN_TRIES: Final = 3
-_MAX_BAD_IN_A_ROW: Final = 20
-_YIELD_COMMANDS: Final = 8  # commands before others get their turn
-_YIELD_BLOCKS: Final = 8  # blocks of a local answer before others get their turn
+_BEFORE_LOGIN_SECONDS = 60.0
+_MAX_LOGIN_TRIES = 3
+_MAX_BAD_IN_A_ROW = 20
+_YIELD_COMMANDS = 8  # commands before others get their turn
+_YIELD_BLOCKS = 8  # blocks of a local answer before others get their turn
 
 
 class Session(Selecting):

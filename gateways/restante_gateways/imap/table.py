@@ -6,16 +6,16 @@ import enum
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from restante_gateways.imap.parser import ParseError, Parser, Refused
-from restante_gateways.imap.responses import NO
+from restante_gateways.imap.grammar.parser import ParseError, Parser, Refused
+from restante_gateways.imap.grammar.responses import NO
 
 if TYPE_CHECKING:
-    from restante_gateways.imap.responses import Status
+    from restante_gateways.imap.grammar.responses import Status
     from restante_gateways.imap.session import Session
 
-_VERB: Final = re.compile(rb"[A-Za-z0-9\-]{1,32}")
+_VERB = re.compile(rb"[A-Za-z0-9\-]{1,32}")
 
 
 class State(enum.Flag):
@@ -26,10 +26,10 @@ class State(enum.Flag):
     SELECTED = enum.auto()
 
 
-NOT_AUTHENTICATED: Final = State.NOT_AUTHENTICATED
-LOGGED_IN: Final = State.AUTHENTICATED | State.SELECTED
-SELECTED: Final = State.SELECTED
-ANY: Final = State.NOT_AUTHENTICATED | State.AUTHENTICATED | State.SELECTED
+NOT_AUTHENTICATED = State.NOT_AUTHENTICATED
+LOGGED_IN = State.AUTHENTICATED | State.SELECTED
+SELECTED = State.SELECTED
+ANY = State.NOT_AUTHENTICATED | State.AUTHENTICATED | State.SELECTED
 
 
 class Command(Protocol):
@@ -65,8 +65,8 @@ class Declined:
         return NO(f"{self.reason}.", self.reason.code)
 
 
-_TABLE: Final[dict[bytes, Entry]] = {}
-_CAPABILITIES: Final[dict[str, State]] = {}
+_TABLE: dict[bytes, Entry] = {}
+_CAPABILITIES: dict[str, State] = {}
 _C = TypeVar("_C")
 
 

@@ -23,12 +23,11 @@ from restante_gateways.imap.commands.search import Search
 from restante_gateways.imap.commands.select import Select
 from restante_gateways.imap.commands.status import StatusOf
 from restante_gateways.imap.commands.store import Store
-from restante_gateways.imap.fetch_grammar import fetch_items
-from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.search_grammar import BadCharset, encode_key, search_keys
-from restante_gateways.imap.sets import STAR, SequenceSet
-from restante_gateways.imap.table import MissingTag
-from restante_gateways.imap.values import (
+from restante_gateways.imap.grammar.fetch import fetch_items
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.search import BadCharset, encode_key, search_keys
+from restante_gateways.imap.grammar.sets import STAR, SequenceSet
+from restante_gateways.imap.grammar.values import (
     MACROS,
     Comparison,
     DateKind,
@@ -58,6 +57,7 @@ from restante_gateways.imap.values import (
     TextScope,
     encode_fetch_item,
 )
+from restante_gateways.imap.table import MissingTag
 
 
 def read(octets: bytes) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from restante_gateways.imap.parser import Parser
+from restante_gateways.imap.grammar.parser import Parser
 from restante_mail.canonical import canonicalise
 from tests.gateways.imap.stage import Client, Stage
 from tests.harness.requirements import missing

@@ -10,7 +10,7 @@ import pytest
 
 from restante import errors
 from restante.v1.folder_pb2 import GetChangeNumbersRequest, GetChangeNumbersResponse, RefusedFolder
-from restante_gateways.imap.freshness import Freshness, Reached
+from restante_gateways.imap.folders.freshness import Freshness, Reached
 from tests.gateways.imap.conftest import Running
 from tests.gateways.imap.memory_core import Folder, Stored
 from tests.gateways.imap.stage import Client, message

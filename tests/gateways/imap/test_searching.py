@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from restante.v1 import search_pb2
 from restante.v1.types_pb2 import FolderChanges, KeywordSet
-from restante_gateways.imap.folder_view import FolderView
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.search_grammar import search_keys
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.search import search_keys
 from restante_gateways.imap.searching import evaluate, is_local, restriction
-from restante_gateways.imap.view import SessionView
+from restante_gateways.imap.view.folder import FolderView
+from restante_gateways.imap.view.session import SessionView
 
 FLAGS = [0, 1, 8, 9, 4, 0]
 WORK = [0, 1, 0, 1, 0, 0]

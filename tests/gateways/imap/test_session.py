@@ -10,7 +10,7 @@ import pytest
 
 from restante import errors
 from restante.v1 import methods, sync_pb2
-from restante_gateways.imap import opened
+from restante_gateways.imap.folders import opened
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import Running
 from tests.gateways.imap.stage import Client, message

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import BAD, Status
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import BAD, Status
+from restante_gateways.imap.grammar.values import Flags
 from restante_gateways.imap.table import ANY, LOGGED_IN, command, offer
-from restante_gateways.imap.values import Flags
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-_MESSAGE: Final = re.compile(rb"\{([0-9]{1,20})\+?\}\Z")
+_MESSAGE = re.compile(rb"\{([0-9]{1,20})\+?\}\Z")
 
 offer("LITERAL+", offered=ANY)
 

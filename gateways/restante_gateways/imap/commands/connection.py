@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from restante_gateways.imap import encoder
-from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.responses import BYE, OK, Status, untagged
+from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.responses import BYE, OK, Status, untagged
 from restante_gateways.imap.table import ANY, LOGGED_IN, command
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-_NIL: Final = re.compile(rb"(?i)NIL")
+_NIL = re.compile(rb"(?i)NIL")
 
 
 @command("CAPABILITY", state=ANY, tells=False)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from restante.v1 import message_pb2, methods
 from restante_gateways.imap.errors import missing_target
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import BAD, NO, OK, Status, copy_uid
-from restante_gateways.imap.sets import SequenceSet, Span
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status, copy_uid
+from restante_gateways.imap.grammar.sets import SequenceSet, Span
 from restante_gateways.imap.table import SELECTED, command
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from restante.v1 import message_pb2, methods
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import NO, OK, Status
-from restante_gateways.imap.sets import SequenceSet
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import NO, OK, Status
+from restante_gateways.imap.grammar.sets import SequenceSet
 from restante_gateways.imap.table import SELECTED, command
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from restante_gateways.imap.fetch_grammar import fetch_items
 from restante_gateways.imap.fetching import VIEW_FACTS, fetch
-from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.responses import BAD, OK, Status
-from restante_gateways.imap.sets import SequenceSet
+from restante_gateways.imap.grammar.fetch import fetch_items
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.responses import BAD, OK, Status
+from restante_gateways.imap.grammar.sets import SequenceSet
+from restante_gateways.imap.grammar.values import FetchFact, FetchItem
 from restante_gateways.imap.table import SELECTED, command
-from restante_gateways.imap.values import FetchFact, FetchItem
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session

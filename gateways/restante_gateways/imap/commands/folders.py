@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from restante import errors
 from restante.v1 import folder_pb2, message_pb2, methods, types_pb2
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import NO, OK, Status
-from restante_gateways.imap.sets import MAX_NUMBER
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import NO, OK, Status
+from restante_gateways.imap.grammar.sets import MAX_NUMBER
 from restante_gateways.imap.table import LOGGED_IN, command
 
 if TYPE_CHECKING:

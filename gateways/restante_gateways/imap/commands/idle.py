@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import BAD, OK, Status, continuation
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import BAD, OK, Status, continuation
 from restante_gateways.imap.table import LOGGED_IN, command
 
 if TYPE_CHECKING:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from restante_gateways.imap import encoder
 from restante_gateways.imap.commands.status import status_items, status_line
+from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar.parser import ParseError, Parser, canonical_name
+from restante_gateways.imap.grammar.responses import OK, Status, untagged
+from restante_gateways.imap.grammar.values import StatusItem
 from restante_gateways.imap.listing import Listed, list_folders, list_subscriptions
-from restante_gateways.imap.parser import ParseError, Parser, canonical_name
-from restante_gateways.imap.responses import OK, Status, untagged
 from restante_gateways.imap.table import LOGGED_IN, command
-from restante_gateways.imap.values import StatusItem
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-_SELECTIONS: Final = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
-_RETURNS: Final = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE"))
-_MAX_PATTERNS: Final = 32
+_SELECTIONS = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
+_RETURNS = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE"))
+_MAX_PATTERNS = 32
 
 
 def list_line(word: bytes, listed: Listed) -> bytes:

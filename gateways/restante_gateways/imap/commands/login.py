@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from restante_gateways.core import sasl
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import BAD, NO, OK, Status
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
 from restante_gateways.imap.table import NOT_AUTHENTICATED, command, offer
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-_MECHANISM: Final = re.compile(rb"[A-Za-z0-9_\-]{1,20}")
-_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]+")
+_MECHANISM = re.compile(rb"[A-Za-z0-9_\-]{1,20}")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=]+")
 
 offer("SASL-IR", offered=NOT_AUTHENTICATED)
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from restante.v1 import mailbox_pb2, methods
-from restante_gateways.imap import encoder
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import NO, OK, Status, untagged
+from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import NO, OK, Status, untagged
 from restante_gateways.imap.table import LOGGED_IN, command
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-_ROOT: Final = b""
+_ROOT = b""
 
 
 async def _quota(s: Session) -> bytes:

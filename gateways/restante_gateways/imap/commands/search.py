@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from restante_gateways.imap import encoder, searching, sets
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.responses import OK, Status, untagged
-from restante_gateways.imap.search_grammar import return_options, search_keys, uses_change_numbers
-from restante_gateways.imap.sets import Span
+from restante_gateways.imap import searching
+from restante_gateways.imap.grammar import encoder, sets
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import OK, Status, untagged
+from restante_gateways.imap.grammar.search import return_options, search_keys, uses_change_numbers
+from restante_gateways.imap.grammar.sets import Span
+from restante_gateways.imap.grammar.values import SearchKey, SearchReturn
 from restante_gateways.imap.table import SELECTED, command
-from restante_gateways.imap.values import SearchKey, SearchReturn
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session

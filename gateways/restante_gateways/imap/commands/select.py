@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from restante.v1 import message_pb2, methods, types_pb2
-from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.responses import OK, Status, highest_change_number, untagged
-from restante_gateways.imap.sets import MAX_NUMBER
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.responses import OK, Status, highest_change_number, untagged
+from restante_gateways.imap.grammar.sets import MAX_NUMBER
 from restante_gateways.imap.table import LOGGED_IN, SELECTED, command, offer
 
 if TYPE_CHECKING:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from restante.v1 import folder_pb2, message_pb2, methods, search_pb2, types_pb2
-from restante_gateways.imap import encoder
-from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.responses import OK, Status, untagged
-from restante_gateways.imap.sets import MAX_NUMBER
+from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.responses import OK, Status, untagged
+from restante_gateways.imap.grammar.sets import MAX_NUMBER
+from restante_gateways.imap.grammar.values import StatusItem
 from restante_gateways.imap.table import LOGGED_IN, command
-from restante_gateways.imap.values import StatusItem
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
 
-_FIGURES: Final[dict[StatusItem, Callable[[folder_pb2.Folder], int]]] = {
+_FIGURES: dict[StatusItem, Callable[[folder_pb2.Folder], int]] = {
     StatusItem.MESSAGES: lambda folder: folder.message_count,
     StatusItem.UIDNEXT: lambda folder: folder.uid_next,
     StatusItem.UIDVALIDITY: lambda folder: folder.uid_validity,

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from restante.v1 import message_pb2, methods
-from restante_gateways.imap.folder_view import PendingStore
-from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.responses import BAD, NO, OK, Status, modified
-from restante_gateways.imap.sets import SequenceSet, subtract
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status, modified
+from restante_gateways.imap.grammar.sets import SequenceSet, subtract
+from restante_gateways.imap.grammar.values import Flags
 from restante_gateways.imap.table import SELECTED, command
-from restante_gateways.imap.values import Flags
+from restante_gateways.imap.view.folder import PendingStore
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
 
-_OPERATIONS: Final = {
+_OPERATIONS = {
     b"FLAGS": message_pb2.FLAG_OPERATION_REPLACE,
     b"+FLAGS": message_pb2.FLAG_OPERATION_ADD,
     b"-FLAGS": message_pb2.FLAG_OPERATION_REMOVE,

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from restante.v1.message_pb2 import MessageRows, SectionRest
-from restante_gateways.imap import encoder, sets
-from restante_gateways.imap.sets import Range, Span
-from restante_gateways.imap.values import FetchFact, FetchItem, FetchSection
-from restante_gateways.imap.view import SessionView
+from restante_gateways.imap.grammar import encoder, sets
+from restante_gateways.imap.grammar.sets import Range, Span
+from restante_gateways.imap.grammar.values import FetchFact, FetchItem, FetchSection
+from restante_gateways.imap.view.session import SessionView
 
-_DAY_SECONDS: Final = 86_400
-_EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
-_MAX_DAYS: Final = 4_096  # spelled days that are kept
-_TWO_DIGITS: Final = [b"%02d" % number for number in range(60)]
+_DAY_SECONDS = 86_400
+_EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
+_MAX_DAYS = 4_096  # spelled days that are kept
+_TWO_DIGITS = [b"%02d" % number for number in range(60)]
 _days: dict[int, bytes] = {}
 
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from restante.v1.types_pb2 import FolderChanges
-from restante_gateways.imap.departed import Departed, Step
-from restante_gateways.imap.sets import Range, contains, merge, positions, subtract
-from restante_gateways.imap.states import StateTable
-from restante_gateways.imap.values import Flags, SystemFlag
+from restante_gateways.imap.grammar.sets import Range, contains, merge, positions, subtract
+from restante_gateways.imap.grammar.values import Flags, SystemFlag
+from restante_gateways.imap.view.departed import Departed, Step
+from restante_gateways.imap.view.states import StateTable
 
-_MAX_JOURNAL: Final = 8_192  # flag changes remembered one by one
+_MAX_JOURNAL = 8_192  # flag changes remembered one by one
 
 
 class Gap(Exception):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 _LITERAL_HEADER = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
-_MAX_LITERALS: Final = 256  # in one command: each one kept costs a copy of the command so far
-_HEADER_OCTETS: Final = 24  # the longest literal header we look for at the end of a line that is thrown away
+_MAX_LITERALS = 256  # in one command: each one kept costs a copy of the command so far
+_HEADER_OCTETS = 24  # the longest literal header we look for at the end of a line that is thrown away
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,256}(?= )")
 _ID = re.compile(_TAG.pattern + rb" (?i:ID) ")
 
@@ -29,7 +29,7 @@ class Limits:
     of_id: Limits | None = None  # of the ID command, where they are others
 
 
-BEFORE_LOGIN: Final = Limits(
+BEFORE_LOGIN = Limits(
     line=8_192,
     kept=4_096,
     of_id=Limits(line=65_536, kept=32_768),  # RFC 2971 3.3: 30 values of 1,024 octets, each perhaps escaped

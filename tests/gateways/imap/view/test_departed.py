@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.v1.types_pb2 import FolderChanges
-from restante_gateways.imap.departed import Departed, Lapsed, Step
-from restante_gateways.imap.folder_view import FolderView
-from restante_gateways.imap.values import SystemFlag
-from restante_gateways.imap.view import SessionView
-from tests.gateways.imap.test_view import changes, folder, told
+from restante_gateways.imap.grammar.values import SystemFlag
+from restante_gateways.imap.view.departed import Departed, Lapsed, Step
+from restante_gateways.imap.view.folder import FolderView
+from restante_gateways.imap.view.session import SessionView
+from tests.gateways.imap.view.test_view import changes, folder, told
 
 SEEN, FLAGGED = int(SystemFlag.SEEN), int(SystemFlag.FLAGGED)
 
@@ -115,7 +115,7 @@ def test_flags_are_taken_over_by_sessions_that_count_alike() -> None:
 
 
 def test_beyond_the_bound_nothing_is_told_rather_than_something_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("restante_gateways.imap.departed.MOST_KEPT", 2)
+    monkeypatch.setattr("restante_gateways.imap.view.departed.MOST_KEPT", 2)
     view = folder(1, 2, 3, 4, 5)
     slow = SessionView(view, False)
     for uid in (1, 2):

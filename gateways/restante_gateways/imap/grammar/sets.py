@@ -5,10 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-MAX_NUMBER: Final = 0xFFFF_FFFF
-STAR: Final = MAX_NUMBER + 1  # `*`, above every number there can be
+MAX_NUMBER = 0xFFFF_FFFF
+STAR = MAX_NUMBER + 1  # `*`, above every number there can be
 
 Range = tuple[int, int]  # lowest and highest, both included
 Span = tuple[int, int]  # half-open: positions in a session's numbering, which are message numbers first + 1 to stop

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final
 
 import structlog
 
@@ -12,20 +11,20 @@ from restante import errors
 from restante.execute import Followed
 from restante.link import CoreLink
 from restante.v1 import folder_pb2, message_pb2, types_pb2
-from restante_gateways.imap.core_calls import CoreCalls
+from restante_gateways.imap.core.calls import CoreCalls
 from restante_gateways.imap.errors import ends_session
-from restante_gateways.imap.opened import OpenFolder, OpenFolders
-from restante_gateways.imap.responses import OK, highest_change_number
+from restante_gateways.imap.folders.opened import OpenFolder, OpenFolders
+from restante_gateways.imap.grammar.responses import OK, highest_change_number
+from restante_gateways.imap.grammar.sets import Span
+from restante_gateways.imap.grammar.values import Flags, SystemFlag
 from restante_gateways.imap.searching import uid_set
-from restante_gateways.imap.sets import Span
 from restante_gateways.imap.table import State
-from restante_gateways.imap.values import Flags, SystemFlag
-from restante_gateways.imap.view import SessionView
+from restante_gateways.imap.view.session import SessionView
 from restante_gateways.net.connection import Connection, ConnectionLost, Interruption
 
 log = structlog.get_logger("imap")
 
-_MAX_CHANGES_IN_ANSWER: Final = 4_000  # messages: about what 64 KiB of columns hold
+_MAX_CHANGES_IN_ANSWER = 4_000  # messages: about what 64 KiB of columns hold
 
 
 class SessionOver(Interruption):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from typing import Final
 
 from restante import errors
 from restante.execute import Followed
@@ -13,17 +12,17 @@ from restante.link import CoreLink
 from restante.methods import Method, Request, Response
 from restante.v1 import content_pb2, folder_pb2, message_pb2, methods
 from restante_gateways.imap.errors import TRY_CREATE, Refusal
+from restante_gateways.imap.grammar.responses import NO
 from restante_gateways.imap.identity import Identity
 from restante_gateways.imap.listing import full_name
-from restante_gateways.imap.responses import NO
 from restante_gateways.net.connection import Connection, ConnectionLost
 
-_PAGE: Final = 1_000
-_CALL_SECONDS: Final = 30.0
-_GLANCE_SECONDS: Final = 0.1  # between two looks at whether the client of a long call is there
-_SIGN_OF_LIFE_SECONDS: Final = 10.0  # in a long call the client is told that it goes on
-_PROBES: Final = 5  # signs of life, one at each look, for a client that sends no more: a reset may come back
-_MOST_TARGETS: Final = 100  # names kept
+_PAGE = 1_000
+_CALL_SECONDS = 30.0
+_GLANCE_SECONDS = 0.1  # between two looks at whether the client of a long call is there
+_SIGN_OF_LIFE_SECONDS = 10.0  # in a long call the client is told that it goes on
+_PROBES = 5  # signs of life, one at each look, for a client that sends no more: a reset may come back
+_MOST_TARGETS = 100  # names kept
 
 
 class CoreCalls:

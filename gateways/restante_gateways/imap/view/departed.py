@@ -10,15 +10,15 @@ from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from restante_gateways.imap import sets
-from restante_gateways.imap.sets import Span
-from restante_gateways.imap.states import StateTable
-from restante_gateways.imap.values import Flags
+from restante_gateways.imap.grammar import sets
+from restante_gateways.imap.grammar.sets import Span
+from restante_gateways.imap.grammar.values import Flags
+from restante_gateways.imap.view.states import StateTable
 
-MOST_KEPT: Final = 65_536  # messages, about 2 MB: a session that lags behind more must end if it asks for one of them
-_MANY: Final = 16  # more than one in so many are added by sorting all anew
+MOST_KEPT = 65_536  # messages, about 2 MB: a session that lags behind more must end if it asks for one of them
+_MANY = 16  # more than one in so many are added by sorting all anew
 
 
 class Lapsed(Exception):

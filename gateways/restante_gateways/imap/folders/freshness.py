@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
 
 from restante import errors
 from restante.link import CoreLink
 from restante.v1 import methods
 from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest, GetChangeNumbersResponse
 
-_MOST_FOLDERS: Final = 256  # of one question
-_TIMEOUT_SECONDS: Final = 10.0
+_MOST_FOLDERS = 256  # of one question
+_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Final, Protocol
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
@@ -20,18 +20,18 @@ from restante.methods import Method, Request, Response
 from restante.v1 import folder_pb2, mailbox_pb2, message_pb2, methods, sync_pb2
 from restante.v1.types_pb2 import CommitToken, FolderChanges
 from restante.watch import Watching
-from restante_gateways.imap.folder_view import FolderView, Gap
-from restante_gateways.imap.freshness import Freshness
-from restante_gateways.imap.values import Flags
+from restante_gateways.imap.folders.freshness import Freshness
+from restante_gateways.imap.grammar.values import Flags
+from restante_gateways.imap.view.folder import FolderView, Gap
 
 log = structlog.get_logger("imap")
 
-_KEPT_MESSAGES: Final = 2_000_000  # in views that no session has open: about 50 MB
-_KEPT_VIEWS: Final = 2_000
-_LINGER_SECONDS: Final = 10.0  # a folder stays watched after its last session has closed it
-_CLAIM_SECONDS: Final = 3.0  # claims of recent messages are gathered for so long
-_RETRY_SECONDS: Final = 1.0  # between two attempts to catch up
-_PATIENCE_SECONDS: Final = 0.1  # for the watch to bring much that a command of ours has committed
+_KEPT_MESSAGES = 2_000_000  # in views that no session has open: about 50 MB
+_KEPT_VIEWS = 2_000
+_LINGER_SECONDS = 10.0  # a folder stays watched after its last session has closed it
+_CLAIM_SECONDS = 3.0  # claims of recent messages are gathered for so long
+_RETRY_SECONDS = 1.0  # between two attempts to catch up
+_PATIENCE_SECONDS = 0.1  # for the watch to bring much that a command of ours has committed
 
 
 class Caller(Protocol):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from typing import Final
 
-from restante_gateways.imap import encoder
-from restante_gateways.imap.parser import ParseError, Parser, Refused
-from restante_gateways.imap.values import (
+from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar.parser import ParseError, Parser, Refused
+from restante_gateways.imap.grammar.values import (
     Comparison,
     DateKind,
     SearchAnd,
@@ -28,9 +27,9 @@ from restante_gateways.imap.values import (
     TextScope,
 )
 
-_MAX_DEPTH: Final = 32  # of nested keys
-_MAX_KEYS: Final = 1_000  # in one search
-_CHARSETS: Final = {  # what clients name, and what their strings are then decoded by
+_MAX_DEPTH = 32  # of nested keys
+_MAX_KEYS = 1_000  # in one search
+_CHARSETS = {  # what clients name, and what their strings are then decoded by
     b"US-ASCII": "ascii",
     b"ASCII": "ascii",
     b"UTF-8": "utf-8",
@@ -39,16 +38,16 @@ _CHARSETS: Final = {  # what clients name, and what their strings are then decod
     b"ISO-8859-15": "iso8859-15",
     b"WINDOWS-1252": "cp1252",
 }
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_SET_START: Final = frozenset(b"0123456789*")
-_FLAG_KEYS: Final = {
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_SET_START = frozenset(b"0123456789*")
+_FLAG_KEYS = {
     b"ANSWERED": SystemFlag.ANSWERED,
     b"DELETED": SystemFlag.DELETED,
     b"DRAFT": SystemFlag.DRAFT,
     b"FLAGGED": SystemFlag.FLAGGED,
     b"SEEN": SystemFlag.SEEN,
 }
-_HEADER_KEYS: Final = (b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO")
+_HEADER_KEYS = (b"BCC", b"CC", b"FROM", b"SUBJECT", b"TO")
 
 
 class BadCharset(Refused):
@@ -176,7 +175,7 @@ class _Reader:
         return SearchModSeq(p.change_number())
 
 
-_OTHER_KEYS: Final[dict[bytes, Callable[[_Reader], SearchKey]]] = {
+_OTHER_KEYS: dict[bytes, Callable[[_Reader], SearchKey]] = {
     b"ALL": lambda _: SearchAnd(),
     b"NEW": lambda _: SearchAnd((SearchRecent(), SearchNot(SearchFlag(SystemFlag.SEEN)))),
     b"OLD": lambda _: SearchNot(SearchRecent()),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_gateways.imap.framing import (
+from restante_gateways.imap.grammar.framing import (
     BEFORE_LOGIN,
     Command,
     CommandReader,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
-from restante_gateways.imap.values import Flags, SystemFlag
+from restante_gateways.imap.grammar.values import Flags, SystemFlag
 
-_BASE: Final = 32  # the first states are the system flags alone: the index is their sum
+_BASE = 32  # the first states are the system flags alone: the index is their sum
 
 
 def _spell(flags: Flags, recent: bool) -> bytes:
@@ -15,9 +14,9 @@ def _spell(flags: Flags, recent: bool) -> bytes:
     return b"FLAGS (" + " ".join(names).encode("ascii") + b")"
 
 
-_BASE_FLAGS: Final = [Flags(SystemFlag(bits)) for bits in range(_BASE)]
-_BASE_TEXTS: Final = [_spell(flags, recent=False) for flags in _BASE_FLAGS]
-_BASE_RECENT_TEXTS: Final = [_spell(flags, recent=True) for flags in _BASE_FLAGS]
+_BASE_FLAGS = [Flags(SystemFlag(bits)) for bits in range(_BASE)]
+_BASE_TEXTS = [_spell(flags, recent=False) for flags in _BASE_FLAGS]
+_BASE_RECENT_TEXTS = [_spell(flags, recent=True) for flags in _BASE_FLAGS]
 
 
 class StateTable:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_gateways.imap import sets
-from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.sets import STAR, SequenceSet
+from restante_gateways.imap.grammar import sets
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.sets import STAR, SequenceSet
 
 numbers = st.integers(1, 30)
 small_sets = st.sets(st.integers(0, 40), max_size=20)

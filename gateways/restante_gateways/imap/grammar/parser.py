@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Final
 
-from restante_gateways.imap import utf7
-from restante_gateways.imap.sets import MAX_NUMBER, STAR, Range, SequenceSet
-from restante_gateways.imap.values import SYSTEM_FLAGS_BY_NAME, Flags, SystemFlag
+from restante_gateways.imap.grammar import utf7
+from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, Range, SequenceSet
+from restante_gateways.imap.grammar.values import SYSTEM_FLAGS_BY_NAME, Flags, SystemFlag
 
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _ASTRING_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
@@ -27,15 +26,15 @@ _DATE_TIME = re.compile(
     rb'"([ 0-9]?[0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) '
     rb'(?:([+-])([0-9]{2})([0-9]{2})|([A-Za-z]{1,5}))"'
 )
-_MONTHS: Final = {
+_MONTHS = {
     name: number
     for number, name in enumerate(
         (b"JAN", b"FEB", b"MAR", b"APR", b"MAY", b"JUN", b"JUL", b"AUG", b"SEP", b"OCT", b"NOV", b"DEC"), start=1
     )
 }
-_ZONE_HOURS: Final = {b"EDT": -4, b"EST": -5, b"CDT": -5, b"CST": -6, b"MDT": -6, b"MST": -7, b"PDT": -7, b"PST": -8}
-_MAX_KEYWORDS: Final = 128  # in one flag list
-_MAX_KEYWORD_OCTETS: Final = 255
+_ZONE_HOURS = {b"EDT": -4, b"EST": -5, b"CDT": -5, b"CST": -6, b"MDT": -6, b"MST": -7, b"PDT": -7, b"PST": -8}
+_MAX_KEYWORDS = 128  # in one flag list
+_MAX_KEYWORD_OCTETS = 255
 
 
 class ParseError(ValueError):

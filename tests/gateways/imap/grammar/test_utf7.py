@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_gateways.imap import utf7
+from restante_gateways.imap.grammar import utf7
 
 SPELLINGS = [
     ("INBOX", b"INBOX"),

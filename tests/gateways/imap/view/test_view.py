@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from restante.v1.types_pb2 import FolderChanges, IdRange, KeywordSet
-from restante_gateways.imap import departed, folder_view
-from restante_gateways.imap.departed import Lapsed
-from restante_gateways.imap.folder_view import FolderView, Gap, PendingStore
-from restante_gateways.imap.sets import MAX_NUMBER, STAR, SequenceSet, compress
-from restante_gateways.imap.values import Flags, SystemFlag
-from restante_gateways.imap.view import SessionView
+from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, SequenceSet, compress
+from restante_gateways.imap.grammar.values import Flags, SystemFlag
+from restante_gateways.imap.view import departed
+from restante_gateways.imap.view import folder as folder_view
+from restante_gateways.imap.view.departed import Lapsed
+from restante_gateways.imap.view.folder import FolderView, Gap, PendingStore
+from restante_gateways.imap.view.session import SessionView
 
 SEEN, DELETED = int(SystemFlag.SEEN), int(SystemFlag.DELETED)
 

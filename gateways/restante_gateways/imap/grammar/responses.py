@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
-from restante_gateways.imap import encoder
-from restante_gateways.imap.sets import Range, encode_ranges
+from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar.sets import Range, encode_ranges
 
-_MAX_TEXT: Final = 400  # characters of a status response's text
+_MAX_TEXT = 400  # characters of a status response's text
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Status:
         return tag + b" " + self.condition + b" " + code + text + b"\r\n"
 
 
-_NO_CONTROLS: Final = bytes(octet if 32 <= octet < 127 else 63 for octet in range(256))
+_NO_CONTROLS = bytes(octet if 32 <= octet < 127 else 63 for octet in range(256))
 
 
 def OK(text: str, code: bytes | None = None) -> Status:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import enum
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-from restante_gateways.imap.sets import SequenceSet
+from restante_gateways.imap.grammar.sets import SequenceSet
 
 
 class SystemFlag(enum.IntFlag):
@@ -20,14 +20,14 @@ class SystemFlag(enum.IntFlag):
     DRAFT = 16
 
 
-SYSTEM_FLAG_NAMES: Final[dict[SystemFlag, str]] = {
+SYSTEM_FLAG_NAMES: dict[SystemFlag, str] = {
     SystemFlag.ANSWERED: "\\Answered",
     SystemFlag.FLAGGED: "\\Flagged",
     SystemFlag.DELETED: "\\Deleted",
     SystemFlag.SEEN: "\\Seen",
     SystemFlag.DRAFT: "\\Draft",
 }
-SYSTEM_FLAGS_BY_NAME: Final[dict[str, SystemFlag]] = {name.lower(): flag for flag, name in SYSTEM_FLAG_NAMES.items()}
+SYSTEM_FLAGS_BY_NAME: dict[str, SystemFlag] = {name.lower(): flag for flag, name in SYSTEM_FLAG_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Section:
             pieces.append(self.text.value)
         spelled = b".".join(pieces)
         if self.text in (SectionText.HEADER_FIELDS, SectionText.HEADER_FIELDS_NOT):
-            from restante_gateways.imap import encoder
+            from restante_gateways.imap.grammar import encoder
 
             spelled += b" (" + b" ".join(map(encoder.astring, self.fields)) + b")"
         return b"[" + spelled + b"]"
@@ -134,7 +134,7 @@ class FetchSection:
 
 FetchItem: TypeAlias = FetchFact | FetchSection
 
-MACROS: Final[dict[bytes, tuple[FetchItem, ...]]] = {
+MACROS: dict[bytes, tuple[FetchItem, ...]] = {
     b"ALL": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE, FetchFact.ENVELOPE),
     b"FAST": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE),
     b"FULL": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE, FetchFact.ENVELOPE, FetchFact.BODY),

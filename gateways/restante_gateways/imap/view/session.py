@@ -12,17 +12,17 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Final
 
 from restante.v1.types_pb2 import FolderChanges
-from restante_gateways.imap import departed, encoder, sets
-from restante_gateways.imap.departed import Columns, Lag, Segment, Step
-from restante_gateways.imap.folder_view import FolderView
-from restante_gateways.imap.responses import OK, permanent_flags, untagged
-from restante_gateways.imap.sets import Range, SequenceSet, Span
-from restante_gateways.imap.values import SYSTEM_FLAG_NAMES, Flags, SystemFlag
+from restante_gateways.imap.grammar import encoder, sets
+from restante_gateways.imap.grammar.responses import OK, permanent_flags, untagged
+from restante_gateways.imap.grammar.sets import Range, SequenceSet, Span
+from restante_gateways.imap.grammar.values import SYSTEM_FLAG_NAMES, Flags, SystemFlag
+from restante_gateways.imap.view import departed
+from restante_gateways.imap.view.departed import Columns, Lag, Segment, Step
+from restante_gateways.imap.view.folder import FolderView
 
-_BLOCK: Final = 1_024  # messages rendered at a time
+_BLOCK = 1_024  # messages rendered at a time
 
 
 class SessionView:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from restante.v1.message_pb2 import MessageRows, SectionCells, SectionRest
 from restante.v1.types_pb2 import FolderChanges, KeywordSet
-from restante_gateways.imap.encoder import date_time
-from restante_gateways.imap.fetch_grammar import fetch_items
-from restante_gateways.imap.folder_view import FolderView
-from restante_gateways.imap.parser import Parser
-from restante_gateways.imap.rows import BrokenRows, RowWriter, internal_date
-from restante_gateways.imap.view import SessionView
+from restante_gateways.imap.grammar.encoder import date_time
+from restante_gateways.imap.grammar.fetch import fetch_items
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.view.folder import FolderView
+from restante_gateways.imap.view.rows import BrokenRows, RowWriter, internal_date
+from restante_gateways.imap.view.session import SessionView
 
 
 def session(*uids: int) -> SessionView:

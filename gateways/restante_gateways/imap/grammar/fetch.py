@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
-from restante_gateways.imap.parser import ParseError, Parser
-from restante_gateways.imap.values import (
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.values import (
     MACROS,
     FetchFact,
     FetchItem,
@@ -20,14 +19,14 @@ from restante_gateways.imap.values import (
 _ITEM = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
 _TEXT = re.compile(rb"[A-Za-z.]+")
-_MAX_PARTS: Final = 100  # levels of nesting a section may name
-_FACTS: Final = {fact.value: fact for fact in FetchFact}
-_LEGACY: Final = {
+_MAX_PARTS = 100  # levels of nesting a section may name
+_FACTS = {fact.value: fact for fact in FetchFact}
+_LEGACY = {
     Legacy.RFC822.value: FetchSection(Section(), legacy=Legacy.RFC822),
     Legacy.RFC822_HEADER.value: FetchSection(Section(text=SectionText.HEADER), legacy=Legacy.RFC822_HEADER),
     Legacy.RFC822_TEXT.value: FetchSection(Section(text=SectionText.TEXT), legacy=Legacy.RFC822_TEXT),
 }
-_TEXTS: Final = {text.value: text for text in SectionText if text.value}
+_TEXTS = {text.value: text for text in SectionText if text.value}
 
 
 def fetch_items(p: Parser) -> tuple[FetchItem, ...]:

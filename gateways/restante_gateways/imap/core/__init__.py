@@ -1,0 +1,1 @@
+"""The core as IMAP sees it."""

@@ -1,0 +1,1 @@
+"""IMAP as it is written: framing, parsing, encoding, and the values between. *Pure.*"""
