@@ -21,7 +21,7 @@ PURE = [
     "restante_mail",
     "restante_mail.*",
     "restante_server.directory.names",
-    "restante_server.transport.dsn",
+    "restante_server.transport.outbound.dsn",
     "restante_server.transport.schedule",
     "restante_gateways.imap.grammar.encoder",
     "restante_gateways.imap.view.folder",

@@ -32,9 +32,9 @@ from restante_server.api.registry import direct, stream
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Call as Write
 from restante_server.store import contents
-from restante_server.transport import queue
-from restante_server.transport.dsn import clean
-from restante_server.transport.queue import Lease, Outcome
+from restante_server.transport.outbound import queue
+from restante_server.transport.outbound.dsn import clean
+from restante_server.transport.outbound.queue import Lease, Outcome
 from restante_server.transport.states import State
 
 RELAY = access.identities("relay")

@@ -60,12 +60,13 @@ from restante_server.store.listing import listing_of
 from restante_server.store.requests import Key
 from restante_server.store.selection import FLAG_SEEN
 from restante_server.store.staging import Staged
-from restante_server.transport import outgoing, route, senders, submissions, take
-from restante_server.transport.outgoing import Source
-from restante_server.transport.recipients import Row
+from restante_server.transport import route, submission, take
+from restante_server.transport.outbound import outgoing, senders
+from restante_server.transport.outbound.outgoing import Source
+from restante_server.transport.outbound.recipients import Row
 from restante_server.transport.records import Incoming, Recipient, SentCopy, StoredMessage
 from restante_server.transport.schedule import DAY
-from restante_server.transport.submissions import Submission
+from restante_server.transport.submission import Submission
 from restante_server.transport.take import TakeMail, Taken
 
 METHOD = "SubmitMessageRequest"
@@ -250,7 +251,7 @@ def _international(path: str, given: Iterable[Recipient]) -> bool:
 
 async def _answer(call: Call, taken: Taken) -> SubmitMessageResponse:
     def look(tx: Connection) -> Submission:
-        return submissions.get(tx, call.caller.account_id, taken.transport_id)
+        return submission.get(tx, call.caller.account_id, taken.transport_id)
 
     response = SubmitMessageResponse(submission=record(await call.core.dispatcher.short_read(look)))
     if taken.sent is not None:
@@ -265,7 +266,7 @@ async def cancel_submission(call: Call, request: CancelSubmissionRequest) -> Can
     settings, account_id = call.core.transport.settings, call.caller.account_id
 
     def cancel(tx: Connection) -> Submission:
-        return submissions.cancel(tx, settings, account_id, request.submission_id, now_microseconds(tx))
+        return submission.cancel(tx, settings, account_id, request.submission_id, now_microseconds(tx))
 
     cancelled = await call.core.db.write(Write(cancel, rows=10), deadline=call.deadline)
     return CancelSubmissionResponse(submission=record(cancelled))
@@ -274,7 +275,7 @@ async def cancel_submission(call: Call, request: CancelSubmissionRequest) -> Can
 @read(methods.GET_SUBMISSION, rule=API_SESSION)
 def get_submission(tx: Connection, call: Call, request: GetSubmissionRequest) -> GetSubmissionResponse:
     """See SubmissionService.GetSubmission."""
-    return GetSubmissionResponse(submission=record(submissions.get(tx, call.caller.account_id, request.submission_id)))
+    return GetSubmissionResponse(submission=record(submission.get(tx, call.caller.account_id, request.submission_id)))
 
 
 @read(methods.LIST_SUBMISSIONS, rule=API_SESSION)
@@ -283,7 +284,7 @@ def list_submissions(tx: Connection, call: Call, request: ListSubmissionsRequest
     size = pages.size(request.page_size)
     (before,) = pages.key("submissions", request.page_token)
     start = pages.number(before) if before else NO_LIMIT
-    found = submissions.page(tx, call.caller.account_id, start, size + 1)
+    found = submission.page(tx, call.caller.account_id, start, size + 1)
     following = pages.token("submissions", str(found[size - 1].submission_id)) if len(found) > size else ""
     return ListSubmissionsResponse(submissions=map(record, found[:size]), next_page_token=following)
 

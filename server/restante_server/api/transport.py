@@ -47,9 +47,10 @@ from restante_server.directory.known import SECONDS
 from restante_server.directory.lookup import Kind, Resolution, resolve_many
 from restante_server.store.listing import listing_of
 from restante_server.store.requests import Key
-from restante_server.transport import delivery, route
-from restante_server.transport.delivery import Inbox
-from restante_server.transport.intake import Arrived, Intake
+from restante_server.transport import route
+from restante_server.transport.inbound import deliver
+from restante_server.transport.inbound.deliver import Inbox
+from restante_server.transport.inbound.intake import Arrived, Intake
 from restante_server.transport.records import Incoming, Planned, Recipient
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
 from restante_server.transport.take import TakeMail
@@ -107,7 +108,7 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
 
 def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[int, Inbox]]:
     resolutions = resolve_many(tx, paths)
-    return resolutions, delivery.inboxes(tx, (found.mailbox_id for found in resolutions if found.kind is Kind.LOCAL))
+    return resolutions, deliver.inboxes(tx, (found.mailbox_id for found in resolutions if found.kind is Kind.LOCAL))
 
 
 def _refused(problem: RestanteError) -> RecipientVerdict:

@@ -19,7 +19,7 @@ from restante_server.db.operation import Call
 from restante_server.store.changes import Touched
 from restante_server.store.listing import listing_of
 from restante_server.store.staging import Contents
-from restante_server.transport import upkeep, waiting
+from restante_server.transport import deadlines, waiting
 from restante_server.transport.hooks import Figures
 from restante_server.transport.records import Incoming
 from restante_server.transport.settings import TransportSettings
@@ -128,36 +128,36 @@ class Transport:
 
     async def tick(self) -> None:
         """Make scheduled mail due and take back lapsed leases."""
-        begun = await self._timely("begin", upkeep.begin)
-        if await self._timely("lapse", upkeep.lapse) or begun:
+        begun = await self._timely("begin", deadlines.begin)
+        if await self._timely("lapse", deadlines.lapse) or begun:
             self.wake()
 
     async def expire(self) -> None:
         """Give up what is too old, and warn the senders of what is late."""
-        given_up = await self._timely("expire", partial(_with_settings, upkeep.expire, self.settings))
-        if await self._timely("warn", partial(_with_settings, upkeep.warn, self.settings)) or given_up:
+        given_up = await self._timely("expire", partial(_with_settings, deadlines.expire, self.settings))
+        if await self._timely("warn", partial(_with_settings, deadlines.warn, self.settings)) or given_up:
             self.wake()
 
     async def purge(self) -> None:
         """Forget settled messages, and their trace, after their time."""
 
         def forget(tx: Connection) -> int:
-            return upkeep.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
+            return deadlines.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
 
-        while await self.db.write(Call(forget, rows=4 * upkeep.AT_ONCE)):
+        while await self.db.write(Call(forget, rows=4 * deadlines.AT_ONCE)):
             continue
 
     async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> bool:
         """Do one kind of upkeep wherever it is due; True when there was any."""
 
         def look(tx: Connection) -> list[int]:
-            return upkeep.due(tx, work, upkeep.moments(self.settings, now_microseconds(tx))[work])
+            return deadlines.due(tx, work, deadlines.moments(self.settings, now_microseconds(tx))[work])
 
         any_done = False
         while ids := await self.db.read(look):
             any_done = True
             await self.db.write(Call(lambda tx, ids=ids: run(tx, ids, now_microseconds(tx)), rows=3 * len(ids)))  # type: ignore[misc]
-            if len(ids) < upkeep.AT_ONCE:
+            if len(ids) < deadlines.AT_ONCE:
                 break
         return any_done
 

@@ -18,11 +18,13 @@ from restante_server.store.changes import Touched
 from restante_server.store.messages import NewMessage, Placed, Placement
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
-from restante_server.transport import delivery, reports, rows
-from restante_server.transport.delivery import Inbox
-from restante_server.transport.dsn import Action
+from restante_server.transport import rows
+from restante_server.transport.inbound import deliver
+from restante_server.transport.inbound.deliver import Inbox
+from restante_server.transport.outbound import reports
+from restante_server.transport.outbound.dsn import Action
+from restante_server.transport.outbound.reports import Notice
 from restante_server.transport.records import Incoming, Origin, Planned, SentCopy
-from restante_server.transport.reports import Notice
 from restante_server.transport.settings import DIRECT_DELIVERIES, TransportSettings
 from restante_server.transport.states import WAITING, State
 
@@ -272,7 +274,7 @@ def take(tx: Connection, items: Sequence[Incoming], settings: TransportSettings)
     now = items[0].accepted_at
     content_ids = _contents(tx, items, now)
     wanted = {planned.mailbox_id for item in items if item.send_at is None for planned in direct(item.recipients)}
-    found = delivery.inboxes(tx, wanted)
+    found = deliver.inboxes(tx, wanted)
     drafts = [_Draft(item, content_id, found) for item, content_id in zip(items, content_ids, strict=True)]
     held = [(draft.item, draft.content_id if draft.waits else None) for draft in drafts]
     for draft, transport_id in zip(drafts, rows.insert_messages(tx, held), strict=True):
@@ -287,7 +289,7 @@ def take(tx: Connection, items: Sequence[Incoming], settings: TransportSettings)
             for number, planned in enumerate(draft.rows, 1)
         ]
     prepared.run_many(tx, rows.insert_recipients, recipient_rows)
-    delivery.remember(tx, placed, now)
+    deliver.remember(tx, placed, now)
     for draft in drafts:
         reports.send(tx, settings, draft.origin, draft.content_id, draft.notices(), draft.item.accepted_at)
     # Where nothing was placed and nobody waits, the content is held by no one.
@@ -320,19 +322,19 @@ class _Draft:
     def _settle(self, number: int, planned: Planned, found: dict[int, Inbox], reached: set[int]) -> Planned:
         inbox = found.get(planned.mailbox_id)
         if inbox is None:
-            return _with(planned, *delivery.GONE)
+            return _with(planned, *deliver.GONE)
         if planned.mailbox_id in reached:
             self.also.append((number, planned.mailbox_id))
         else:
-            front = delivery.head(self.item.reverse_path, planned.forward_path, self.item.trace_field)
+            front = deliver.head(self.item.reverse_path, planned.forward_path, self.item.trace_field)
             octets = len(front) + self.item.staged.size_octets
             if planned.within_quota and not inbox.has_room(octets):
-                return _with(planned, *delivery.FULL)
+                return _with(planned, *deliver.FULL)
             reached.add(planned.mailbox_id)
             # Its neighbours of the set find that much less room.
             found[planned.mailbox_id] = inbox._replace(used_octets=inbox.used_octets + octets)
             self.deliveries.append((number, planned.mailbox_id, inbox, front))
-        return _with(planned, State.DELIVERED, delivery.DELIVERED_STATUS, "")
+        return _with(planned, State.DELIVERED, deliver.DELIVERED_STATUS, "")
 
     @property
     def origin(self) -> Origin:
@@ -354,7 +356,7 @@ class _Draft:
         """What goes into Inboxes."""
         item = self.item
         return [
-            delivery.placement(
+            deliver.placement(
                 mailbox_id,
                 inbox,
                 self.content_id,

@@ -18,9 +18,11 @@ from restante_server.store import changes, contents, messages
 from restante_server.store.changes import Touched
 from restante_server.store.contents import Stored
 from restante_server.store.listing import Listing
-from restante_server.transport import delivery, recipients, rows
-from restante_server.transport.dsn import Action
-from restante_server.transport.recipients import Postponement, Row, Settlement
+from restante_server.transport import rows
+from restante_server.transport.inbound import deliver
+from restante_server.transport.outbound import recipients
+from restante_server.transport.outbound.dsn import Action
+from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
 from restante_server.transport.records import Origin
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
@@ -113,8 +115,8 @@ class DeliverWaiting:
 
     def _deliver(self, tx: Connection, origin: Origin, waiting: list[Row], now: int) -> None:
         wanted = [row.mailbox_id for row in waiting if row.mailbox_id is not None]
-        inboxes = delivery.inboxes(tx, wanted)
-        reached = delivery.reached(tx, origin.transport_id, wanted)
+        inboxes = deliver.inboxes(tx, wanted)
+        reached = deliver.reached(tx, origin.transport_id, wanted)
         first: dict[int, Row] = {}
         for row in waiting:
             if row.mailbox_id is not None and row.mailbox_id in inboxes and row.mailbox_id not in reached:
@@ -122,13 +124,13 @@ class DeliverWaiting:
         placed = messages.place(
             tx,
             [
-                delivery.placement(
+                deliver.placement(
                     mailbox_id,
                     inboxes[mailbox_id],
                     self.work.stored.content_id,
                     self.work.stored.size_octets,
                     self.listing,
-                    delivery.head(origin.reverse_path, row.forward_path, origin.trace_field),
+                    deliver.head(origin.reverse_path, row.forward_path, origin.trace_field),
                     now,
                 )
                 for mailbox_id, row in first.items()
@@ -136,7 +138,7 @@ class DeliverWaiting:
             within_quota=False,
         )
         reached |= {mailbox_id: at.message_id for mailbox_id, at in zip(first, placed, strict=True)}
-        delivery.remember(tx, _keys(waiting, reached), now)
+        deliver.remember(tx, _keys(waiting, reached), now)
         recipients.settle(
             tx, self.settings, {origin.transport_id: origin}, [_end(row, reached) for row in waiting], now
         )
@@ -152,8 +154,8 @@ def _keys(waiting: Iterable[Row], reached: dict[int, int]) -> list[tuple[int, in
 
 def _end(row: Row, reached: dict[int, int]) -> Settlement:
     if row.mailbox_id in reached:
-        return Settlement(row, State.DELIVERED, delivery.DELIVERED_STATUS, "", Action.DELIVERED)
-    state, status, diagnostic = delivery.GONE
+        return Settlement(row, State.DELIVERED, deliver.DELIVERED_STATUS, "", Action.DELIVERED)
+    state, status, diagnostic = deliver.GONE
     return Settlement(row, state, status, diagnostic, Action.FAILED)
 
 

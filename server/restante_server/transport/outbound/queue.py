@@ -15,9 +15,10 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from restante.errors import LeaseLost
 from restante_server.db.schema import transport_message, transport_recipient
-from restante_server.transport import recipients, rows
-from restante_server.transport.dsn import Action
-from restante_server.transport.recipients import Postponement, Row, Settlement
+from restante_server.transport import rows
+from restante_server.transport.outbound import recipients
+from restante_server.transport.outbound.dsn import Action
+from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
 from restante_server.transport.records import Origin
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from restante.errors import InvalidContent
-from restante_server.transport.authors import authorship
+from restante_server.transport.outbound.authors import authorship
 
 ME = "alice@example.test"
 

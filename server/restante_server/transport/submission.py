@@ -9,8 +9,9 @@ from sqlalchemy import Connection, bindparam, select
 
 from restante.errors import SubmissionNotCancellable, SubmissionNotFound
 from restante_server.db.schema import transport_message
-from restante_server.transport import recipients, rows
-from restante_server.transport.recipients import Settlement
+from restante_server.transport import rows
+from restante_server.transport.outbound import recipients
+from restante_server.transport.outbound.recipients import Settlement
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, select, update
 
 from restante_server.db.schema import delivered, trace_event, transport_message, transport_recipient
-from restante_server.transport import recipients, reports, rows
-from restante_server.transport.dsn import Action
-from restante_server.transport.queue import EXPIRED
-from restante_server.transport.recipients import Postponement, Settlement
+from restante_server.transport import rows
+from restante_server.transport.outbound import recipients, reports
+from restante_server.transport.outbound.dsn import Action
+from restante_server.transport.outbound.queue import EXPIRED
+from restante_server.transport.outbound.recipients import Postponement, Settlement
 from restante_server.transport.schedule import MINUTE
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import WAITING, State

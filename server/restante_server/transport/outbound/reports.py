@@ -24,8 +24,9 @@ from restante_server.store import contents, garbage
 from restante_server.store.contents import NewContent, Wanted
 from restante_server.store.listing import EPOCH, listing_of
 from restante_server.store.staging import Staged
-from restante_server.transport import dsn, route, rows
-from restante_server.transport.dsn import Action
+from restante_server.transport import route, rows
+from restante_server.transport.outbound import dsn
+from restante_server.transport.outbound.dsn import Action
 from restante_server.transport.records import Incoming, Origin, Recipient
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import WAITING, Notify, Return, wants

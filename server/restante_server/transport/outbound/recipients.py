@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from restante_server.db.schema import transport_recipient as table
-from restante_server.transport import reports, rows
-from restante_server.transport.dsn import Action
+from restante_server.transport import rows
+from restante_server.transport.outbound import reports
+from restante_server.transport.outbound.dsn import Action
+from restante_server.transport.outbound.reports import Notice
 from restante_server.transport.records import Origin
-from restante_server.transport.reports import Notice
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
 

@@ -21,7 +21,7 @@ from restante_server.directory import addresses
 from restante_server.store import contents
 from restante_server.store.contents import Stored
 from restante_server.store.staging import Contents, Form, Staged
-from restante_server.transport.authors import Authorship, authorship
+from restante_server.transport.outbound.authors import Authorship, authorship
 from restante_server.transport.records import Recipient
 from restante_server.transport.settings import TransportSettings
 

@@ -1,0 +1,1 @@
+"""Mail that leaves: authorship checked, submissions completed, leases for relays, reports to senders."""
