@@ -8,8 +8,8 @@ import ssl
 from dataclasses import dataclass
 from typing import cast
 
-from .addresses import Peer
-from .tls_stream import TlsStream
+from restante_gateways.net.addresses import Peer
+from restante_gateways.net.tls_stream import TlsStream
 
 FLUSH_OCTETS = 65_536  # answers gathered beyond this leave at once
 

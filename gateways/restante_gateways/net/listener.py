@@ -12,14 +12,20 @@ from typing import Protocol, cast
 
 import structlog
 
+from restante_gateways.net.addresses import Peer
+from restante_gateways.net.connection import (
+    Connection,
+    ConnectionBounds,
+    ConnectionLost,
+    Draining,
+    Interruption,
+    TlsFailed,
+)
+from restante_gateways.net.metrics import GatewayMetrics
+from restante_gateways.net.proxy_protocol import MAX_V2_OCTETS, ProxyHeader, ProxyProtocolError, parse
 from restante_process.addresses import Endpoint, Network, endpoint, in_networks, is_loopback
 from restante_process.limits import ConnectionLimiter, Refusal
 from restante_process.tls import Certificates
-
-from .addresses import Peer
-from .connection import Connection, ConnectionBounds, ConnectionLost, Draining, Interruption, TlsFailed
-from .metrics import GatewayMetrics
-from .proxy_protocol import MAX_V2_OCTETS, ProxyHeader, ProxyProtocolError, parse
 
 ACCEPT_BURST = 64  # connections taken before others get their turn
 ACCEPT_PAUSE_SECONDS = 1.0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import BinaryIO, Literal
 
-from .addresses import Peer
+from restante_gateways.net.addresses import Peer
 
 FLUSH_SECONDS = 0.1
 FLUSH_OCTETS = 32_768

@@ -15,6 +15,17 @@ import structlog
 
 from restante.config import Listener as ConfiguredListener
 from restante_gateways.net.authentication import AuthenticationPolicy
+from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.listener import (
+    Listener,
+    ListenerSettings,
+    ProtocolFactory,
+    ProtocolListener,
+    StreamListener,
+    StreamSession,
+)
+from restante_gateways.net.logging import CommandLog
+from restante_gateways.net.metrics import GatewayMetrics
 from restante_process import logs, sockets
 from restante_process.addresses import Endpoint, parse_networks
 from restante_process.http import HttpServer
@@ -22,11 +33,6 @@ from restante_process.limits import ConnectionLimiter, ConnectionLimits, Refusal
 from restante_process.metrics import CertificateMetrics, new_registry
 from restante_process.readiness import Readiness, pages
 from restante_process.tls import CertificateFiles, Certificates
-
-from .connection import ConnectionBounds
-from .listener import Listener, ListenerSettings, ProtocolFactory, ProtocolListener, StreamListener, StreamSession
-from .logging import CommandLog
-from .metrics import GatewayMetrics
 
 log = structlog.get_logger("runtime")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 
-from .addresses import TlsFacts
+from restante_gateways.net.addresses import TlsFacts
 
 SLICE_OCTETS = 16_384  # a TLS record: memory buffers keep the largest size they ever had, so they get no more at once
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from restante_gateways.core import sasl
-
-from .protocol import (
+from restante_gateways.pop3.protocol import (
     DotStuffer,
     Malformed,
     Response,

@@ -11,11 +11,10 @@ from restante.link import CoreLink
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.net.connection import Connection, ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, ports
+from restante_gateways.pop3.maildrop import Core, Maildrop
+from restante_gateways.pop3.replies import REFUSALS
+from restante_gateways.pop3.session import Session
 from restante_process.tls import Certificates
-
-from .maildrop import Core, Maildrop
-from .replies import REFUSALS
-from .session import Session
 
 IDLE_SECONDS = 600.0  # RFC 1939 3 asks for at least ten minutes
 

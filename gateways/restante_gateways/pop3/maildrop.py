@@ -15,10 +15,9 @@ from restante.renewal import Renewal
 from restante.v1 import mailbox_pb2, message_pb2, methods, session_pb2, sync_pb2, types_pb2
 from restante_gateways.core.sasl import Response as SaslResponse
 from restante_gateways.net.addresses import Peer
-
-from .replies import ends_session, is_away
-from .retrieval import Retriever
-from .snapshot import Snapshot
+from restante_gateways.pop3.replies import ends_session, is_away
+from restante_gateways.pop3.retrieval import Retriever
+from restante_gateways.pop3.snapshot import Snapshot
 
 RENEW_LEASE_SECONDS = 20.0  # of the 60 that it lasts
 RELEASE_PATIENCE_SECONDS = 8.0  # at QUIT, for a core that is away

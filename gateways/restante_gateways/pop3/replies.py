@@ -6,9 +6,8 @@ import grpc
 
 from restante import errors
 from restante_gateways.core import refusals
+from restante_gateways.pop3.protocol import Response, negative
 from restante_process.limits import Refusal
-
-from .protocol import Response, negative
 
 REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.AuthenticationFailed: negative("authentication failed", "AUTH"),  # RFC 3206 4

@@ -24,10 +24,9 @@ from restante.v1.message_pb2 import (
     StreamMessagesResponse,
 )
 from restante.v1.types_pb2 import IdRange, MessageSet
-
-from .protocol import TopCutter
-from .replies import is_away
-from .snapshot import Snapshot
+from restante_gateways.pop3.protocol import TopCutter
+from restante_gateways.pop3.replies import is_away
+from restante_gateways.pop3.snapshot import Snapshot
 
 WINDOWS = (2, 32, 512, 1 << 30)  # messages asked for at once, more and more while the client walks on
 IDLE_SECONDS = 5.0  # after which a walk gives its batches back

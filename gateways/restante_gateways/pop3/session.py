@@ -20,11 +20,9 @@ from restante_gateways.net.connection import (
 )
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
-from restante_process.tls import Certificates
-
-from .commands import TABLE, State
-from .maildrop import Core, Maildrop, authenticate
-from .protocol import (
+from restante_gateways.pop3.commands import TABLE, State
+from restante_gateways.pop3.maildrop import Core, Maildrop, authenticate
+from restante_gateways.pop3.protocol import (
     MAX_LINE_OCTETS,
     DotStuffer,
     LineReader,
@@ -35,9 +33,10 @@ from .protocol import (
     positive,
     split_command,
 )
-from .replies import ends_session, response_to
-from .retrieval import Retriever
-from .snapshot import NoSuchMessage, Snapshot
+from restante_gateways.pop3.replies import ends_session, response_to
+from restante_gateways.pop3.retrieval import Retriever
+from restante_gateways.pop3.snapshot import NoSuchMessage, Snapshot
+from restante_process.tls import Certificates
 
 MECHANISMS = ("PLAIN", "LOGIN")
 LOGIN_SECONDS = 60.0  # from the greeting to the end of a successful login
