@@ -63,7 +63,8 @@ def becomes(port: int, status: int, *, reason: str = "") -> None:
 @contextlib.contextmanager
 def gateway(name: str, directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A gateway of the core in `directory`, with its health port; without TLS, on any free port."""
-    listeners = '{ plain = { host = "127.0.0.1", port = 0, tls = "none" } }'
+    role = ', role = "mx"' if name == "smtp" else ""
+    listeners = f'{{ plain = {{ host = "127.0.0.1", port = 0, tls = "none"{role} }} }}'
     command = [sys.executable, "-m", "restante", "gateway", name, "--data", str(directory)]
     command += ["--set", f"{name}.listeners={listeners}", "--set", f"health.{name}={port}"]
     process = subprocess.Popen(command, env=os.environ | SETTINGS, stderr=subprocess.DEVNULL)

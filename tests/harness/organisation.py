@@ -228,9 +228,9 @@ def _write_config(directory: Path, domain: str, mx: tuple[str, int], overrides: 
         "transport.first_retry_minutes": 0.02,
         "transport.longest_retry_minutes": 0.05,
         "smtp.listeners": {
-            "mx": {"host": mx[0], "port": mx[1]},
-            "submission": listener("submission", "starttls"),
-            "submissions": listener("submissions", "implicit"),
+            "mx": {"host": mx[0], "port": mx[1], "role": "mx"},
+            "submission": listener("submission", "starttls") | {"role": "submission"},
+            "submissions": listener("submissions", "implicit") | {"role": "submission"},
         },
         "imap.listeners": {"imap": listener("imap", "starttls"), "imaps": listener("imaps", "implicit")},
         "pop3.listeners": {"pop3": listener("pop3", "starttls"), "pop3s": listener("pop3s", "implicit")},

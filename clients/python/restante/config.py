@@ -124,6 +124,13 @@ class Listener:
     proxy_from: tuple[str, ...] = ()  # networks whose PROXY header is believed, and required
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpListener(Listener):
+    """One address that the SMTP gateway serves."""
+
+    role: Literal["mx", "submission"]  # takes mail from other servers, for us only; or from our users, who log on
+
+
 def _listeners(**ports: tuple[int, TlsMode]) -> Any:
     made = {name: Listener(port=port, tls=tls) for name, (port, tls) in ports.items()}
     return field(default_factory=lambda: types.MappingProxyType(made))
@@ -147,10 +154,16 @@ class Pop3:
 
 @dataclass(frozen=True, slots=True)
 class Smtp:
-    """[smtp]: listeners named mx take mail from anywhere, the others from those who log on."""
+    """[smtp]"""
 
-    listeners: Mapping[str, Listener] = _listeners(
-        mx=(25, "starttls"), submission=(587, "starttls"), submissions=(465, "implicit")
+    listeners: Mapping[str, SmtpListener] = field(
+        default_factory=lambda: types.MappingProxyType(
+            {
+                "mx": SmtpListener(port=25, role="mx"),
+                "submission": SmtpListener(port=587, role="submission"),
+                "submissions": SmtpListener(port=465, tls="implicit", role="submission"),
+            }
+        )
     )
     command_seconds: float = 300.0  # wait for a command or for data (RFC 5321 4.5.3.2)
     idle_seconds: float = 600.0  # wait for commands, all together, since the last message; a recipient taken adds one
@@ -340,6 +353,11 @@ def _make_section(kind: type, value: Any, where: str) -> Any:
     for key in value:
         if key not in kinds:
             raise ConfigError(f"{where + '.' if where else ''}{key}: there is no such key")
+    for each in dataclasses.fields(kind):
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and each.name not in value:
+            choices = " or ".join(map(repr, typing.get_args(kinds[each.name])))
+            raise ConfigError(f"{where}.{each.name}: this key is required{f', {choices}' if choices else ''}")
     made = {key: _make(kinds[key], item, f"{where}.{key}" if where else key) for key, item in value.items()}
     return kind(**made)
 

@@ -21,7 +21,7 @@ from restante_gateways.pop3.protocol import (
 )
 
 if TYPE_CHECKING:
-    from .session import Session
+    from restante_gateways.pop3.session import Session
 
 MAX_LINES = 2_147_483_647
 

@@ -15,7 +15,7 @@ from restante_gateways.relay.leases import Core, Leases
 from restante_gateways.relay.metrics import RelayMetrics
 from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.pool import Pool, Room
-from restante_gateways.relay.routes import Ourselves, Router, mx_listeners
+from restante_gateways.relay.routes import Ourselves, Router
 
 LEASES_PER_CONNECTION = 5  # so that a slow destination leaves work for the other connections
 MEMORY_OCTETS = 128 << 20  # of messages under way
@@ -42,7 +42,7 @@ class RelaySettings:
     def from_config(cls, config: Config) -> RelaySettings:
         """The settings that the configuration file gives."""
         relay = config.relay
-        listeners = {name: (listener.host, listener.port) for name, listener in config.smtp.listeners.items()}
+        listeners = config.smtp.listeners.values()
         return cls(
             own_name=config.transport.hostname,
             send=relay.send,
@@ -52,7 +52,7 @@ class RelaySettings:
             routes=tuple(relay.routes.items()),
             allow_private=relay.allow_private,
             port=relay.port,
-            ourselves=tuple(mx_listeners(listeners)),
+            ourselves=tuple((each.host, each.port) for each in listeners if each.role == "mx"),
             drain_seconds=config.core.drain_seconds,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -215,8 +215,3 @@ def _is_of_this_machine(address: str) -> bool:
         probe.bind((address, 0))
         return True
     return False
-
-
-def mx_listeners(listeners: Mapping[str, tuple[str, int]]) -> Iterable[tuple[str, int]]:
-    """Those of the SMTP listeners, by name, that take mail from other servers."""
-    return [where for name, where in listeners.items() if name.startswith("mx")]

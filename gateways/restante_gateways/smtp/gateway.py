@@ -47,7 +47,7 @@ class SmtpSettings:
         listeners = {
             name: SmtpListener(
                 Port(listener.host, listener.port, listener.tls, listener.proxy_from),
-                Role.MX if name.startswith("mx") else Role.SUBMISSION,
+                Role(listener.role),
             )
             for name, listener in smtp.listeners.items()
         }

@@ -74,7 +74,9 @@ def test_a_key_that_there_is_not_is_named(section: str) -> None:
     [
         ("[imap.listeners]\nimap = { port = 'x' }", "imap.listeners.imap.port"),
         ("[imap.listeners]\nimap = { ports = 1 }", "imap.listeners.imap.ports"),
-        ("[smtp.listeners.mx]\ntls = 'maybe'", "smtp.listeners.mx.tls"),
+        ("[smtp.listeners.mx]\nrole = 'mx'\ntls = 'maybe'", "smtp.listeners.mx.tls"),
+        ("[smtp.listeners.mx]\nport = 25", "smtp.listeners.mx.role: this key is required, 'mx' or 'submission'"),
+        ("[smtp.listeners.mx]\nrole = 'relay'", "smtp.listeners.mx.role: 'relay' is none of 'mx', 'submission'"),
         ("[[tls.certificates]]\ncertificate = 1", "tls.certificates[0].certificate"),
         ("[core]\napi_port = \n[tls]", "line 2"),
         ("core = 7", "core: a section is needed"),

@@ -400,9 +400,13 @@ def test_settings_come_from_the_configuration() -> None:
         "relay.routes": {"example.net": "127.0.0.1:2525"},
         "relay.allow_private": ["10.0.0.0/8"],
         "relay.port": 26,
-        "smtp.listeners": {"mx": {"host": "127.0.0.2", "port": 26}, "submission": {"port": 587}},
+        "smtp.listeners": {
+            "from others": {"host": "127.0.0.2", "port": 26, "role": "mx"},
+            "from others by IPv6": {"host": "::1", "port": 25, "role": "mx"},
+            "mx of our users": {"port": 587, "role": "submission"},
+        },
     }
     made = RelaySettings.from_config(load(None, {}, flags))
     assert made.own_name == "mx.example.test" and made.port == 26
     assert made.routes == (("example.net", "127.0.0.1:2525"),) and made.allow_private == ("10.0.0.0/8",)
-    assert made.ourselves == (("127.0.0.2", 26),)
+    assert made.ourselves == (("127.0.0.2", 26), ("::1", 25))  # only the ones that take mail from other servers

@@ -18,7 +18,6 @@ from restante_gateways.relay.routes import (
     Route,
     Router,
     is_public,
-    mx_listeners,
 )
 from tests.harness.dns_server import DnsServer, dns_server
 
@@ -143,13 +142,6 @@ def test_a_listener_on_all_addresses_is_every_address_of_this_machine() -> None:
     assert Hop("x", "127.0.0.1", 26) not in everywhere
     assert Hop("x", "8.8.8.8", 25) not in everywhere
     assert Hop("x", "127.0.0.1", 25) not in Ourselves()
-
-
-def test_only_mx_listeners_take_mail_from_others() -> None:
-    assert list(mx_listeners({"mx": ("", 25), "submission": ("", 587), "mx-two": ("::1", 25)})) == [
-        ("", 25),
-        ("::1", 25),
-    ]
 
 
 async def test_both_families_are_tried(server: DnsServer) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from restante.config import Config, Listener, Smtp
+from restante.config import Config, Smtp
+from restante.config import SmtpListener as Configured
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.smtp.gateway import REFUSALS, SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
@@ -16,9 +17,11 @@ def test_settings_come_from_the_configuration() -> None:
     config = Config(
         smtp=Smtp(
             listeners={
-                "mx": Listener("127.0.0.1", 2025),
-                "mx6": Listener("::1", 2025, "none"),
-                "submissions": Listener("127.0.0.1", 2465, "implicit", ("10.0.0.0/8",)),
+                "mx": Configured(host="127.0.0.1", port=2025, role="mx"),
+                "inside": Configured(host="::1", port=2025, tls="none", role="mx"),
+                "submissions": Configured(
+                    host="127.0.0.1", port=2465, tls="implicit", proxy_from=("10.0.0.0/8",), role="submission"
+                ),
             },
             command_seconds=60.0,
             max_hops=7,
@@ -30,7 +33,7 @@ def test_settings_come_from_the_configuration() -> None:
     )
     settings = SmtpSettings.from_config(config)
     assert {name: listener.role for name, listener in settings.listeners.items()} == {
-        "mx": Role.MX, "mx6": Role.MX, "submissions": Role.SUBMISSION,
+        "mx": Role.MX, "inside": Role.MX, "submissions": Role.SUBMISSION,
     }  # fmt: skip
     assert settings.listeners["submissions"].port == Port("127.0.0.1", 2465, "implicit", ("10.0.0.0/8",))
     assert settings.sessions.max_message_octets == config.limits.max_message_octets

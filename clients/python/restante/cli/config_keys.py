@@ -23,7 +23,7 @@ class Key:
     section: str
     name: str
     kind: str  # as people say it
-    default: str  # as TOML, empty for a section of its own
+    default: str  # as TOML, empty for a section of its own; of a required key, the first of its choices
     about: str
 
     @property
@@ -56,9 +56,8 @@ def _comments() -> dict[tuple[str, str], str]:
 
 def _of(section_class: Any, section: str, comments: Mapping[tuple[str, str], str]) -> Iterator[Key]:
     hints, below = typing.get_type_hints(section_class), []
-    defaults = section_class()
     for each in dataclasses.fields(section_class):
-        hint, default = hints[each.name], getattr(defaults, each.name)
+        hint, default = hints[each.name], _default(each)
         inner = _inner(hint)
         path = f"{section}.{each.name}" if section else each.name
         if dataclasses.is_dataclass(hint):
@@ -69,9 +68,24 @@ def _of(section_class: Any, section: str, comments: Mapping[tuple[str, str], str
             below.append((inner, path + mark))
             if not default:
                 continue
-        yield Key(section, each.name, _kind(hint), toml(default), comments.get((section_class.__name__, each.name), ""))
+        about = comments.get((_declared_in(section_class, each.name), each.name), "")
+        if default is dataclasses.MISSING:
+            choices = typing.get_args(hint)
+            yield Key(section, each.name, f"{_kind(hint)}, required", toml(choices[0]), about)
+        else:
+            yield Key(section, each.name, _kind(hint), toml(default), about)
     for inner, path in below:
         yield from _of(inner, path, comments)
+
+
+def _default(key: dataclasses.Field[Any]) -> Any:
+    """The default of a key, MISSING where it is required."""
+    return key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
+
+
+def _declared_in(section_class: type, name: str) -> str:
+    """The class that declares a key, which may be a base of its section's."""
+    return next(base.__name__ for base in section_class.__mro__ if name in base.__annotations__)
 
 
 def _inner(hint: Any) -> Any:

@@ -52,9 +52,10 @@ key = {key}
 hostname = {hostname}
 
 [smtp.listeners]
-mx = {{ port = 25 }}
-submission = {{ port = 587 }}
-submissions = {{ port = 465, tls = "implicit" }}
+# "mx" takes mail for your domains from other servers, "submission" takes mail from your users, who log on.
+mx = {{ port = 25, role = "mx" }}
+submission = {{ port = 587, role = "submission" }}
+submissions = {{ port = 465, tls = "implicit", role = "submission" }}
 
 [imap.listeners]
 imap = {{ port = 143 }}

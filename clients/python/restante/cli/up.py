@@ -56,9 +56,9 @@ format = "console"
 level = "warning"
 
 [smtp.listeners]
-mx = {{ host = "127.0.0.1", port = {mx} }}
-submission = {{ host = "127.0.0.1", port = {submission} }}
-submissions = {{ host = "127.0.0.1", port = {submissions}, tls = "implicit" }}
+mx = {{ host = "127.0.0.1", port = {mx}, role = "mx" }}
+submission = {{ host = "127.0.0.1", port = {submission}, role = "submission" }}
+submissions = {{ host = "127.0.0.1", port = {submissions}, tls = "implicit", role = "submission" }}
 
 [imap.listeners]
 imap = {{ host = "127.0.0.1", port = {imap} }}
