@@ -21,13 +21,13 @@ from restante.errors import DeadlineExceeded, Draining, StoreBusy
 from restante_process.metrics import CertificateMetrics, new_registry
 from restante_process.readiness import Readiness
 from restante_server import gauges
-from restante_server.api import handlers
-from restante_server.api.abroad import Abroad
-from restante_server.api.core import Core
-from restante_server.api.dispatch import Dispatcher
-from restante_server.api.identity import IDENTITIES, Authenticator
-from restante_server.api.notify import COMPARE_SECONDS, Notifier
-from restante_server.api.server import ApiServer, Listener
+from restante_server.api.engine.abroad import Abroad
+from restante_server.api.engine.core import Core
+from restante_server.api.engine.dispatch import Dispatcher
+from restante_server.api.engine.identity import IDENTITIES, Authenticator
+from restante_server.api.engine.notify import COMPARE_SECONDS, Notifier
+from restante_server.api.engine.server import ApiServer, Listener
+from restante_server.api.services import handlers
 from restante_server.db import migrate, schema
 from restante_server.db.engine import Database, Settings, open_database
 from restante_server.db.errors import NoStore
@@ -313,11 +313,11 @@ class CoreProcess:
         self.core.guards.revoked(refreshed.revoked)
 
     async def _tidy(self) -> None:
-        from restante_server.store import upkeep
+        from restante_server.upkeep import sweeps
 
         moment = now()
         await self.core.directory.tidy(moment)
-        await upkeep.tidy(self.core.db, self.settings.store, moment)
+        await sweeps.tidy(self.core.db, self.settings.store, moment)
 
     async def _sweep(self) -> None:
         """Once: a large store takes a while, and is served meanwhile."""

@@ -25,7 +25,7 @@ from restante_server.db import migrate
 from restante_server.db.engine import open_backend
 from restante_server.db.lock import StoreLock
 from restante_server.failures import told
-from restante_server.store import backup
+from restante_server.upkeep import backup
 
 
 async def serve(config: Config, read: Callable[[], Config]) -> None:

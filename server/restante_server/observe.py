@@ -13,7 +13,7 @@ from restante_server.transport.hooks import Figures
 from restante_server.transport.states import State
 
 if TYPE_CHECKING:
-    from restante_server.api.caller import Caller
+    from restante_server.api.engine.caller import Caller
     from restante_server.db.engine import Database
 
 log = structlog.get_logger("restante.core")

@@ -21,7 +21,7 @@ from typing import Any
 
 from restante.v1.submission_pb2 import EnvelopeRecipient
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest
-from restante_server.api import transport as transport_api
+from restante_server.api.services import transport as transport_api
 from restante_server.db import schema
 from restante_server.db.engine import open_database
 from restante_server.store.listing import listing_of

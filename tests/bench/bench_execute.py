@@ -21,8 +21,8 @@ import uvloop
 from restante.v1 import folder_pb2, message_pb2
 from restante.v1.batch_pb2 import ExecuteRequest, Operation
 from restante.v1.types_pb2 import IdRange, MessageSet
-from restante_server.api.caller import Caller
-from restante_server.api.execute import Batch, Execution
+from restante_server.api.engine.caller import Caller
+from restante_server.api.engine.execute import Batch, Execution
 from tests.server.api.served import Served, request_id, served
 
 MESSAGES = 500

@@ -231,7 +231,7 @@ def test_the_checker_sees_impurity(text: str, expected: list[str]) -> None:
     ],
 )
 def test_the_checker_sees_more_than_the_contract(text: str, expected: list[str]) -> None:
-    assert beyond_contract(text, "restante_server.api.folders") == expected
+    assert beyond_contract(text, "restante_server.api.services.folders") == expected
 
 
 def test_the_checker_tells_imports_for_types_from_others() -> None:

@@ -17,7 +17,8 @@ import restante_server
 from restante_server.app import create_store
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend
-from restante_server.store import backup, mailboxes
+from restante_server.store import mailboxes
+from restante_server.upkeep import backup
 from tests.harness.postgres import PostgresServer
 
 NOW = 1_700_000_000_000_000

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, delete
 
 from restante.errors import ExchangeInvalid
 from restante_server.db.schema import used_exchange
+from restante_server.db.upsert import insert_into
 from restante_server.directory.keys import KeyRing, NotSealed
-from restante_server.directory.upsert import insert_into
 
 PURPOSE = b"restante exchange 1"
 SECOND = 1_000_000  # microseconds

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, case, delete, select
 
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import account, account_change, revoked_session
-from restante_server.directory.upsert import insert_into
+from restante_server.db.upsert import insert_into
 
 SECOND = 1_000_000  # microseconds
 OVERLAP_SECONDS = 60  # how far a look reaches back behind the one before: a commit may come long after its time

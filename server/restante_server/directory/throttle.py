@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, case, delete, select
 
 from restante_server.db.schema import login_failure
+from restante_server.db.upsert import insert_into
 from restante_server.directory.keys import KeyRing
 from restante_server.directory.settings import ThrottleSettings
-from restante_server.directory.upsert import insert_into
 
 SECOND = 1_000_000  # microseconds
 PURPOSE = b"restante login failure 1"

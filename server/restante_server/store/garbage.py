@@ -31,7 +31,7 @@ from restante_server.db.schema import (
     transport_message,
     upload,
 )
-from restante_server.directory.upsert import insert_into
+from restante_server.db.upsert import insert_into
 from restante_server.store.contents import Place, State, mark_dead, pin, remove, unpin
 
 AT_ONCE = 200

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from restante.errors import RequestIdReused, StoreBusy
 from restante_server.db import prepared
 from restante_server.db.schema import request
-from restante_server.directory.upsert import insert_into
+from restante_server.db.upsert import insert_into
 
 
 class Key(NamedTuple):

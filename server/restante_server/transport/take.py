@@ -12,7 +12,7 @@ from restante.errors import RequestIdReused, RestanteError, StoreBusy, UploadNot
 from restante_mail.idset import IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import request
-from restante_server.directory.upsert import insert_into
+from restante_server.db.upsert import insert_into
 from restante_server.store import changes, contents, garbage, messages, removal, requests, uploads
 from restante_server.store.changes import Touched
 from restante_server.store.messages import NewMessage, Placed, Placement

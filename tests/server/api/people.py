@@ -14,13 +14,13 @@ from restante.methods import Method
 from restante.v1 import methods
 from restante.v1.session_pb2 import AuthenticateRequest, AuthenticateResponse, ClientContext, Scope, Session
 from restante.v1.sync_pb2 import SessionsEnded
-from restante_server.api import admin, directory, sessions  # registers the handlers
-from restante_server.api.caller import Caller
-from restante_server.api.core import Core
-from restante_server.api.dispatch import Dispatcher
-from restante_server.api.identity import Authenticator
-from restante_server.api.notify import Notifier
-from restante_server.api.registry import UNARY
+from restante_server.api.engine.caller import Caller
+from restante_server.api.engine.core import Core
+from restante_server.api.engine.dispatch import Dispatcher
+from restante_server.api.engine.identity import Authenticator
+from restante_server.api.engine.notify import Notifier
+from restante_server.api.engine.registry import UNARY
+from restante_server.api.services import admin, directory, sessions  # registers the handlers
 from restante_server.db.engine import Database
 from restante_server.directory.service import Directory
 from restante_server.directory.settings import AuthenticationSettings

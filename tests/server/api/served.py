@@ -28,9 +28,9 @@ from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
 from restante.v1.batch_pb2 import ExecuteOnceRequest, Operation, OperationResult
 from restante.v1.session_pb2 import AuthenticateRequest, ClientContext, Scope, Session
-from restante_server.api import handlers
-from restante_server.api.registry import STREAMS
-from restante_server.api.server import SERVICES
+from restante_server.api.engine.registry import STREAMS
+from restante_server.api.engine.server import SERVICES
+from restante_server.api.services import handlers
 from restante_server.app import CoreProcess
 from restante_server.db import migrate
 

@@ -12,10 +12,11 @@ from restante.errors import FolderHasChildren, FolderIsSpecial, FolderNotFound, 
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import content_garbage, message
-from restante_server.store import changes, erasure, folders, mailboxes, messages, removal, rows, upkeep
+from restante_server.store import changes, erasure, folders, mailboxes, messages, removal, rows
 from restante_server.store.changes import Removal
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
+from restante_server.upkeep import sweeps
 from tests.server.store.material import NOW, SIMPLE, Box, ids, uids
 
 DELETED = 8
@@ -65,9 +66,9 @@ async def test_hard_deletion_leaves_the_content_to_the_collector_when_the_lease_
         assert (facts.message_count, facts.used_octets) == (left, left * SIZE)
         assert (facts.recoverable_count, facts.recoverable_octets) == (0, 0)
         assert await mine.read(rows_and_garbage) == (3, 0)
-    assert await upkeep.erase_removed(box.database, NOW) == 0
+    assert await sweeps.erase_removed(box.database, NOW) == 0
     _lapse(monkeypatch)
-    assert await upkeep.erase_removed(box.database, NOW) == 2 * gone
+    assert await sweeps.erase_removed(box.database, NOW) == 2 * gone
     for mine in (box, other):
         assert await mine.read(rows_and_garbage) == (left, 2)
 
@@ -101,7 +102,7 @@ async def test_what_is_purged_soon_after_its_deletion_stays_for_a_while(
     found = await box.read(rows.page, replace(everything, removed=True), frozenset(), most=9)
     assert found.columns["message_id"] == numbers[1:]
     _lapse(monkeypatch)
-    await upkeep.tidy(box.database, Store(), NOW)
+    await sweeps.tidy(box.database, Store(), NOW)
     found = await box.read(rows.page, replace(everything, removed=True), frozenset(), most=9)
     assert found.columns["message_id"] == numbers[2:]
 

@@ -19,12 +19,12 @@ from restante.v1.folder_pb2 import ListFoldersRequest
 from restante.v1.message_pb2 import AppendMessageRequest, Attachment, Draft, ListRecoverableMessagesRequest
 from restante.v1.submission_pb2 import ListSubmissionsRequest
 from restante.v1.types_pb2 import MailAddress
-from restante_server.api import contents as _contents  # noqa: F401 - registers its handlers
-from restante_server.api import folders as _folders  # noqa: F401 - registers its handlers
-from restante_server.api import messages as _messages  # noqa: F401 - registers its handlers
-from restante_server.api import pages
-from restante_server.api import queue as _queue  # noqa: F401 - registers its handlers
-from restante_server.api.writes import KEPT
+from restante_server.api.engine.writes import KEPT
+from restante_server.api.services import contents as _contents  # noqa: F401 - registers its handlers
+from restante_server.api.services import folders as _folders  # noqa: F401 - registers its handlers
+from restante_server.api.services import messages as _messages  # noqa: F401 - registers its handlers
+from restante_server.api.services import pages
+from restante_server.api.services import queue as _queue  # noqa: F401 - registers its handlers
 from restante_server.store import messages
 from restante_server.transport import take
 from restante_server.transport.settings import TransportSettings

@@ -15,13 +15,14 @@ from sqlalchemy import func, select
 from restante import config
 from restante.errors import AccountLimitReached
 from restante.v1.content_pb2 import UploadChunkRequest, UploadContentRequest, UploadKind
-from restante_server.api import contents as contents_api
-from restante_server.api.allowances import Resource
-from restante_server.api.caller import Caller
+from restante_server.api.engine.allowances import Resource
+from restante_server.api.engine.caller import Caller
+from restante_server.api.services import contents as contents_api
 from restante_server.db import schema
 from restante_server.db.operation import Call as Write
-from restante_server.store import staging, upkeep, uploads
+from restante_server.store import staging, uploads
 from restante_server.store.staging import HOUR, Form
+from restante_server.upkeep import sweeps
 from tests.server.transport.world import World
 
 PIECE = b"x" * 1_000
@@ -101,7 +102,7 @@ async def test_what_is_past_its_time_goes_in_small_steps_and_the_room_is_back(
     assert await pieces_left(bounded) == 5  # one step, and there is more to do
     with pytest.raises(AccountLimitReached):  # what still takes room still counts
         await bounded.run(first(), greedy)
-    assert await upkeep.lapse_uploads(bounded.db, now) == 2
+    assert await sweeps.lapse_uploads(bounded.db, now) == 2
     assert await pieces_left(bounded) == 0
     left = select(func.count()).select_from(schema.upload).where(schema.upload.c.upload_id.in_([upload_id, unused]))
     assert await bounded.db.read(lambda tx: tx.execute(left).scalar_one()) == 0
@@ -167,7 +168,7 @@ async def test_pieces_of_a_finished_upload_go_though_its_core_ended_before(world
         uploads.finish(tx, upload_id, len(PIECE), staged, now)
 
     await world.db.write(Write(finished))
-    await upkeep.lapse_uploads(world.db, now)
+    await sweeps.lapse_uploads(world.db, now)
     assert await pieces_left(world) == 0
     assert (await world.db.read(uploads.get, upload_id, alice, now)).content_id is not None
 
@@ -198,7 +199,7 @@ async def test_unused_pages_of_the_database_count_as_room_and_are_given_back(
         await world.run(piece, alice)
         await checkpointed(world)
     large = file.stat().st_size
-    await upkeep.lapse_uploads(world.db, time.time_ns() // 1_000 + HOUR + 1)
+    await sweeps.lapse_uploads(world.db, time.time_ns() // 1_000 + HOUR + 1)
     await checkpointed(world)
     assert file.stat().st_size >= large
     async with asyncio.timeout(10):  # the file is as large, and has room, which is looked at once a second

@@ -25,8 +25,8 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeRequest,
     VerifyRecipientsRequest,
 )
-from restante_server.api.identity import Authenticator
-from restante_server.api.server import ApiServer, Listener
+from restante_server.api.engine.identity import Authenticator
+from restante_server.api.engine.server import ApiServer, Listener
 from restante_server.observe import CallObserver
 from tests.server.transport.world import MESSAGE, TRACE, World, reason
 

@@ -36,14 +36,14 @@ from restante.v1.transport_pb2 import (
     RecipientVerdict,
     ReportOutcomeRequest,
 )
-from restante_server.api import handlers, outbound
-from restante_server.api import transport as transport_api
-from restante_server.api.caller import Call, Caller
-from restante_server.api.core import Core
-from restante_server.api.dispatch import Dispatcher
-from restante_server.api.identity import Authenticator
-from restante_server.api.notify import Notifier
-from restante_server.api.registry import UNARY
+from restante_server.api.engine.caller import Call, Caller
+from restante_server.api.engine.core import Core
+from restante_server.api.engine.dispatch import Dispatcher
+from restante_server.api.engine.identity import Authenticator
+from restante_server.api.engine.notify import Notifier
+from restante_server.api.engine.registry import UNARY
+from restante_server.api.services import handlers, outbound
+from restante_server.api.services import transport as transport_api
 from restante_server.db import schema
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call as Write

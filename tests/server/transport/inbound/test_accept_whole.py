@@ -9,7 +9,7 @@ import pytest
 
 from restante.v1.submission_pb2 import EnvelopeRecipient
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
-from restante_server.api import transport as transport_api
+from restante_server.api.services import transport as transport_api
 from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World, reason
 
 

@@ -18,7 +18,7 @@ from restante.v1.transport_pb2 import (
     RenewLeaseRequest,
     ReportOutcomeRequest,
 )
-from restante_server.api import outbound
+from restante_server.api.services import outbound
 from restante_server.transport.outbound import queue
 from restante_server.transport.schedule import DAY, HOUR, MINUTE
 from restante_server.transport.states import State

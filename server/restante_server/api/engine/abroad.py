@@ -1,0 +1,110 @@
+"""Hints between the cores of one PostgreSQL store (DESIGN section 9).
+
+After a commit, on a connection of their own, at most a hundred times a second: inside the transaction NOTIFY would
+serialise all commits. A hint is a mailbox and its change number. It may be lost, late or doubled; whoever listens
+compares with the database after every reconnection and every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import psycopg
+from sqlalchemy import make_url
+
+from restante.errors import RestanteError
+from restante_server.api.engine.notify import Notifier
+from restante_server.store.changes import Touched
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "restante_changes"
+PAYLOAD_OCTETS = 7_900  # PostgreSQL takes less than 8000
+PAUSE_SECONDS = 0.01
+RECONNECT_SECONDS = 1.0
+
+
+def encode(origin: str, numbers: Mapping[int, int]) -> tuple[str, dict[int, int]]:
+    """A payload of who tells and as many (mailbox, change number) pairs as fit, and those that are left."""
+    words, octets, left = [origin], len(origin), dict(numbers)
+    for mailbox_id, change_number in numbers.items():
+        word = f"{mailbox_id}:{change_number}"
+        if octets + 1 + len(word) > PAYLOAD_OCTETS:
+            break
+        words.append(word)
+        octets += 1 + len(word)
+        del left[mailbox_id]
+    return " ".join(words), left
+
+
+def decode(payload: str) -> tuple[str, dict[int, int]]:
+    """Who tells, and the pairs. Raises ValueError for what no core of ours wrote."""
+    origin, *words = payload.split(" ")
+    return origin, {int(mailbox): int(number) for mailbox, _, number in (word.partition(":") for word in words)}
+
+
+class Abroad:
+    """Tells the other cores, and listens to them."""
+
+    def __init__(self, url: str, notifier: Notifier) -> None:
+        """`url` is the store's, as SQLAlchemy takes it."""
+        self._address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._notifier = notifier
+        self._origin = secrets.token_hex(8)
+        self._waiting: dict[int, int] = {}
+        self._wake = asyncio.Event()
+        notifier.on_commit(self.tell)
+
+    def tell(self, touched: Mapping[int, Touched]) -> None:
+        """Note what this core has committed; it is sent soon."""
+        for mailbox_id, what in touched.items():
+            # A commit in several lanes may be told after a later one.
+            self._waiting[mailbox_id] = max(what.change_number, self._waiting.get(mailbox_id, 0))
+        self._wake.set()
+
+    async def send(self) -> None:
+        """For ever: send what was noted, however many commits together."""
+        await self._steadily(self._send)
+
+    async def listen(self) -> None:
+        """For ever: pass on what others tell."""
+        await self._steadily(self._listen)
+
+    async def _steadily(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]) -> None:
+        said = False
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(self._address, autocommit=True) as connection:
+                    said = False
+                    await work(connection)
+            except (psycopg.Error, OSError, RestanteError) as error:  # the last: the store is busy
+                level = logging.DEBUG if said else logging.WARNING
+                log.log(level, "hints between cores are interrupted: %s", " ".join(str(error).split()))
+                said = True
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        while True:
+            if not self._waiting:  # what a lost connection left is sent first
+                await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                payload, left = encode(self._origin, self._waiting)
+                self._waiting = left
+                await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        await connection.execute(f"LISTEN {CHANNEL}")
+        await self._notifier.compare()  # what was told while nobody listened
+        async for notice in connection.notifies():
+            with contextlib.suppress(ValueError):
+                origin, numbers = decode(notice.payload)
+                if origin != self._origin:
+                    for mailbox_id, change_number in numbers.items():
+                        self._notifier.hint(mailbox_id, change_number)

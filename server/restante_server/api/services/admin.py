@@ -1,0 +1,257 @@
+"""AdminService: domains, accounts, aliases and statistics. Queue, trace, check and backup have modules of their own."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from sqlalchemy import Connection, func, select
+
+from restante.errors import InvalidArgument
+from restante.v1 import admin_pb2 as v1
+from restante.v1 import methods
+from restante_server.api.engine.access import administrators
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct, read, write
+from restante_server.api.services import pages
+from restante_server.db import schema
+from restante_server.db.operation import Call as Write
+from restante_server.directory import accounts, addresses, aliases, credentials, domains
+from restante_server.directory.secret import Secret
+
+NO_MAILBOX: frozenset[int] = frozenset()
+ACCOUNT_ROWS = 20  # an account with its mailbox and folders
+
+
+# --- Domains ------------------------------------------------------------------------------------------------------
+
+
+@write(methods.CREATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+def create_domain(tx: Connection, call: Call, request: v1.CreateDomainRequest) -> v1.CreateDomainResponse:
+    return v1.CreateDomainResponse(domain=_domain(domains.create(tx, call.now, request.name)))
+
+
+@read(methods.LIST_DOMAINS, rule=administrators)
+def list_domains(tx: Connection, call: Call, request: v1.ListDomainsRequest) -> v1.ListDomainsResponse:
+    size = pages.size(request.page_size)
+    (after,) = pages.key("domains", request.page_token)
+    found = domains.listing(tx, after, size + 1)
+    following = pages.token("domains", found[size - 1].ascii_name) if len(found) > size else ""
+    return v1.ListDomainsResponse(domains=map(_domain, found[:size]), next_page_token=following)
+
+
+@write(methods.UPDATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -> v1.UpdateDomainResponse:
+    found = domains.get(tx, request.name)
+    if request.HasField("catch_all"):
+        found = domains.set_catch_all(tx, request.name, request.catch_all)
+    if request.resending:
+        found = domains.set_resending(tx, request.name, _resending(request.resending))
+    return v1.UpdateDomainResponse(domain=_domain(found))
+
+
+@write(methods.DELETE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+def delete_domain(tx: Connection, call: Call, request: v1.DeleteDomainRequest) -> v1.DeleteDomainResponse:
+    domains.remove(tx, request.name)
+    return v1.DeleteDomainResponse()
+
+
+# --- Accounts -----------------------------------------------------------------------------------------------------
+
+
+@direct(methods.CREATE_ACCOUNT, rule=administrators)
+async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.CreateAccountResponse:
+    """Hash first, on a thread, then write."""
+    address = addresses.parse(request.address)
+    if bool(request.password) == bool(request.password_hash):
+        raise InvalidArgument(field="password", problem="either a password or a hash of one is needed")
+    directory = call.core.directory
+    if request.password_hash:
+        await directory.passwords.check_imported(request.password_hash)
+        verifier = request.password_hash
+    else:
+        password = Secret(request.password)
+        credentials.check_strength(password, *credentials.names_of(str(address), request.display_name))
+        verifier = await directory.passwords.hash(password)
+    new = accounts.NewAccount(
+        address=request.address,
+        verifier=verifier,
+        display_name=request.display_name,
+        quota_octets=request.quota_octets if request.HasField("quota_octets") else None,
+        sent_copy=request.sent_copy or v1.SentCopyPolicy.SENT_COPY_POLICY_API,
+        administrator=request.administrator,
+    )
+    # What is remembered of a request under its id is a plain digest: no password may be guessed from it.
+    remembered = v1.CreateAccountRequest()
+    remembered.CopyFrom(request)
+    remembered.ClearField("password")
+    remembered.ClearField("password_hash")
+    return await call.write(
+        remembered,
+        lambda tx: v1.CreateAccountResponse(account=_account(accounts.create(tx, call.now, new))),
+        mailboxes=NO_MAILBOX,
+        rows=ACCOUNT_ROWS,
+    )
+
+
+@read(methods.GET_ACCOUNT, rule=administrators)
+def get_account(tx: Connection, call: Call, request: v1.GetAccountRequest) -> v1.GetAccountResponse:
+    return v1.GetAccountResponse(account=_account(accounts.get(tx, request.address)))
+
+
+@read(methods.LIST_ACCOUNTS, rule=administrators)
+def list_accounts(tx: Connection, call: Call, request: v1.ListAccountsRequest) -> v1.ListAccountsResponse:
+    of, size = f"accounts {request.domain}", pages.size(request.page_size)
+    (after,) = pages.key(of, request.page_token)
+    found = accounts.listing(tx, request.domain, after, size + 1)
+    following = pages.token(of, found[size - 1].address_key) if len(found) > size else ""
+    return v1.ListAccountsResponse(accounts=map(_account, found[:size]), next_page_token=following)
+
+
+@direct(methods.UPDATE_ACCOUNT, rule=administrators)
+async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.UpdateAccountResponse:
+    """Change settings; sessions that the account loses end at once."""
+    edit = accounts.Edit(
+        display_name=request.display_name if request.HasField("display_name") else None,
+        enabled=request.enabled if request.HasField("enabled") else None,
+        administrator=request.administrator if request.HasField("administrator") else None,
+        sent_copy=request.sent_copy or None,
+        quota_octets=request.quota_octets if request.HasField("quota_octets") else None,
+    )
+
+    found = await call.core.db.write(
+        Write(
+            lambda tx: accounts.change(tx, request.address, edit),
+            rows=3,
+            after_commit=lambda changed: _ended(call, changed.account_id, changed.credential_version),
+        )
+    )
+    return v1.UpdateAccountResponse(account=_account(found))
+
+
+@direct(methods.SET_PASSWORD, rule=administrators)
+async def set_password(call: Call, request: v1.SetPasswordRequest) -> v1.SetPasswordResponse:
+    """Hash first, on a thread, then write; the account's sessions end."""
+    directory, password = call.core.directory, Secret(request.password)
+    found = await call.core.db.read(accounts.get, request.address)
+    credentials.check_strength(password, *credentials.names_of(found.address, found.display_name))
+    verifier = await directory.passwords.hash(password)
+    await call.core.db.write(
+        Write(
+            lambda tx: accounts.set_password(tx, found.account_id, verifier),
+            rows=3,
+            after_commit=lambda version: _ended(call, found.account_id, version),
+        )
+    )
+    return v1.SetPasswordResponse()
+
+
+@direct(methods.DELETE_ACCOUNT, rule=administrators)
+async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.DeleteAccountResponse:
+    """Addresses and sessions end at once; the mailbox is purged in the background."""
+    await call.core.db.write(
+        Write(
+            lambda tx: accounts.remove(tx, request.address),
+            rows=4,
+            after_commit=lambda gone: _ended(call, gone.account_id, gone.credential_version + 1),
+        )
+    )
+    return v1.DeleteAccountResponse()
+
+
+# --- Aliases ------------------------------------------------------------------------------------------------------
+
+
+@write(methods.CREATE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+def create_alias(tx: Connection, call: Call, request: v1.CreateAliasRequest) -> v1.CreateAliasResponse:
+    return v1.CreateAliasResponse(created=_alias(aliases.create(tx, call.now, request.address, request.targets)))
+
+
+@read(methods.LIST_ALIASES, rule=administrators)
+def list_aliases(tx: Connection, call: Call, request: v1.ListAliasesRequest) -> v1.ListAliasesResponse:
+    of, size = f"aliases {request.domain}", pages.size(request.page_size)
+    (after,) = pages.key(of, request.page_token)
+    found = aliases.listing(tx, request.domain, after, size + 1)
+    following = pages.token(of, found[size - 1].address_key) if len(found) > size else ""
+    return v1.ListAliasesResponse(aliases=map(_alias, found[:size]), next_page_token=following)
+
+
+@write(methods.DELETE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+def delete_alias(tx: Connection, call: Call, request: v1.DeleteAliasRequest) -> v1.DeleteAliasResponse:
+    aliases.remove(tx, request.address)
+    return v1.DeleteAliasResponse()
+
+
+# --- Statistics ---------------------------------------------------------------------------------------------------
+
+
+@read(methods.GET_STATISTICS, rule=administrators, slow=True)
+def get_statistics(tx: Connection, call: Call, request: v1.GetStatisticsRequest) -> v1.GetStatisticsResponse:
+    """Counts of the whole installation."""
+    mail = tx.execute(
+        select(
+            func.coalesce(func.sum(schema.mailbox.c.message_count), 0),
+            func.coalesce(func.sum(schema.mailbox.c.used_octets), 0),
+        )
+    ).one()
+    kept = tx.execute(
+        select(func.count(schema.content.c.content_id), func.coalesce(func.sum(schema.content.c.size_octets), 0))
+    ).one()
+    waiting = schema.transport_recipient.c.next_attempt_at.is_not(None)
+    return v1.GetStatisticsResponse(
+        domain_count=tx.execute(select(func.count()).select_from(schema.domain)).scalar_one(),
+        account_count=tx.execute(select(func.count()).select_from(schema.account)).scalar_one(),
+        message_count=int(mail[0]),
+        size_octets=int(mail[1]),
+        content_count=kept[0],
+        content_octets=int(kept[1]),
+        queued_recipient_count=tx.execute(
+            select(func.count()).select_from(schema.transport_recipient).where(waiting)
+        ).scalar_one(),
+        epoch=call.core.epoch,
+        version=version("restante"),
+        database=tx.dialect.name,
+    )
+
+
+def _ended(call: Call, account_id: int, credential_version: int) -> None:
+    call.core.directory.sessions.forget_account(account_id)
+    call.core.notifier.sessions_ended(account_id, credential_version)
+
+
+def _resending(given: int) -> domains.Resending:
+    try:
+        return domains.Resending(given)
+    except ValueError:
+        raise InvalidArgument(field="resending", problem="is no ResendingPolicy") from None
+
+
+def _domain(found: domains.Domain) -> v1.Domain:
+    return v1.Domain(
+        name=found.name,
+        ascii_name=found.ascii_name,
+        catch_all=found.catch_all,
+        account_count=found.account_count,
+        alias_count=found.alias_count,
+        resending=v1.ResendingPolicy.ValueType(found.resending),
+    )
+
+
+def _account(found: accounts.Account) -> v1.Account:
+    described = v1.Account(
+        account_id=found.account_id,
+        address=found.address,
+        display_name=found.display_name,
+        enabled=found.enabled,
+        administrator=found.administrator,
+        sent_copy=v1.SentCopyPolicy.ValueType(found.sent_copy),
+        mailbox_id=found.mailbox_id,
+        quota_octets=found.quota_octets,
+        used_octets=found.used_octets,
+        message_count=found.message_count,
+    )
+    described.created_at.FromMicroseconds(found.created_at)
+    return described
+
+
+def _alias(found: aliases.Alias) -> v1.Alias:
+    return v1.Alias(address=found.address, targets=found.targets)

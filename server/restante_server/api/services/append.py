@@ -1,0 +1,181 @@
+"""AppendMessage and CreateDraft: octets are staged first, then placed in one write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy import Connection
+
+from restante.errors import FolderNotFound, InvalidArgument, UploadNotFound
+from restante.v1 import message_pb2 as v1
+from restante.v1 import methods
+from restante.v1.content_pb2 import UploadKind
+from restante.v1.types_pb2 import Flag
+from restante_server.api.engine.access import API_SESSION, MAIL_SESSION
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct
+from restante_server.api.services import convert, drafts
+from restante_server.store import changes, contents, folders, messages, uploads
+from restante_server.store.contents import Stored
+from restante_server.store.folders import Role
+from restante_server.store.listing import listing_of
+from restante_server.store.messages import NewMessage
+from restante_server.store.staging import Form, Staged
+
+R = TypeVar("R", bound=Message)
+
+INLINE_OCTETS = 512 << 10
+ROWS = 6  # content, octets, message, listing, folder, mailbox
+DRAFT_FLAGS = Flag.FLAG_SEEN | Flag.FLAG_DRAFT
+
+
+@direct(methods.APPEND_MESSAGE, rule=MAIL_SESSION)
+async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
+    if bool(request.content) == bool(request.upload_id):
+        raise InvalidArgument(field="content", problem="either the content or an upload is given")
+    if len(request.content) > INLINE_OCTETS:
+        raise InvalidArgument(field="content", problem="more than 512 KiB: upload it")
+    convert.bounded_range(request.flags, 0, messages.ALL_FLAGS, "flags")
+    convert.bounded_range(request.received_offset_minutes, -1_439, 1_439, "received_offset_minutes")
+    if request.upload_id:
+        return await _append_upload(call, request)
+    staged = await call.core.contents.stage(request.content, Form.MAKE_CANONICAL)
+    assert staged.facts is not None  # it was staged as a message
+    facts = listing_of(staged.facts)
+
+    def run(tx: Connection) -> v1.AppendMessageResponse:
+        new = NewMessage(staged.insert(tx, call.now), staged.size_octets, facts, **_given(call, request))
+        return _appended(tx, call, request, new, staged.line_ends_changed)
+
+    return await _place(call, request, staged, run, _own(call, request.mailbox_id))
+
+
+async def _append_upload(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
+    """The upload is used up in the write. When it is gone before, the write still finds what a first call did."""
+    account_id = call.caller.account_id
+    try:
+        stored, changed = await call.core.db.read(_uploaded, request.upload_id, account_id, call.now)
+    except UploadNotFound as error:
+        gone = error
+
+        def refuse(tx: Connection) -> v1.AppendMessageResponse:
+            raise gone
+
+        return await call.write(request, refuse, mailboxes=_own(call, request.mailbox_id))
+    facts = listing_of(await call.core.contents.facts(stored))
+
+    def run(tx: Connection) -> v1.AppendMessageResponse:
+        content_id = uploads.take(tx, request.upload_id, account_id, call.now)
+        contents.require_live(tx, content_id)
+        new = NewMessage(content_id, stored.size_octets, facts, **_given(call, request))
+        return _appended(tx, call, request, new, changed)
+
+    held = frozenset({stored.content_id})
+    return await call.write(request, run, mailboxes=_own(call, request.mailbox_id), rows=ROWS, contents=held)
+
+
+def _uploaded(tx: Connection, upload_id: bytes, account_id: int, now: int) -> tuple[Stored, bool]:
+    upload = uploads.get(tx, upload_id, account_id, now)
+    if upload.content_id is None or upload.kind != UploadKind.UPLOAD_KIND_MESSAGE:
+        raise UploadNotFound
+    return contents.load(tx, [upload.content_id])[upload.content_id], upload.line_ends_changed
+
+
+def _given(call: Call, request: v1.AppendMessageRequest) -> dict[str, Any]:
+    received = convert.microseconds(request.received_at) if request.HasField("received_at") else call.now
+    return {
+        "flags": request.flags,
+        "keywords": tuple(request.keywords),
+        "received_at": received,
+        "received_offset_minutes": request.received_offset_minutes,
+    }
+
+
+def _appended(
+    tx: Connection, call: Call, request: v1.AppendMessageRequest, new: NewMessage, line_ends_changed: bool
+) -> v1.AppendMessageResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    folder_id = folders.named(tx, mailbox_id, request.folder_id, request.path)
+    (placed,) = messages.add(tx, mailbox_id, folder_id, [new])
+    changes.answer_tells(tx, mailbox_id)
+    return v1.AppendMessageResponse(
+        message_id=placed.message_id,
+        uid_validity=placed.uid_validity,
+        uid=placed.uid,
+        size_octets=new.size_octets,
+        line_ends_changed=line_ends_changed,
+        folder_id=folder_id,
+        commit=convert.commit_token(call, mailbox_id, placed.change_number),
+        since_change_number=placed.since,
+    )
+
+
+@direct(methods.CREATE_DRAFT, rule=API_SESSION)
+async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateDraftResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    try:
+        octets = await drafts.write_message(call, request.draft)
+    except UploadNotFound as error:
+        gone = error
+
+        def refuse(tx: Connection) -> v1.CreateDraftResponse:
+            raise gone
+
+        return await call.write(request, refuse, mailboxes=frozenset({mailbox_id}))
+    staged = await call.core.contents.stage(octets, Form.MAKE_CANONICAL)
+    assert staged.facts is not None  # it was staged as a message
+    facts = listing_of(staged.facts)
+
+    def run(tx: Connection) -> v1.CreateDraftResponse:
+        folder_id = request.folder_id or folders.with_role(tx, mailbox_id, Role.DRAFTS)
+        if not folder_id:
+            raise FolderNotFound
+        for upload_id in drafts.upload_ids(request.draft):
+            drafts.use_up(tx, upload_id, call)
+        content_id = staged.insert(tx, call.now)
+        new = NewMessage(content_id, staged.size_octets, facts, flags=DRAFT_FLAGS, received_at=call.now)
+        (placed,) = messages.add(tx, mailbox_id, folder_id, [new])
+        return v1.CreateDraftResponse(
+            message_id=placed.message_id,
+            uid_validity=placed.uid_validity,
+            uid=placed.uid,
+            size_octets=new.size_octets,
+            commit=convert.commit_token(call, mailbox_id, placed.change_number),
+        )
+
+    return await _place(call, request, staged, run, frozenset({mailbox_id}))
+
+
+async def _place(
+    call: Call, request: Message, staged: Staged, run: Callable[[Connection], R], mailboxes: frozenset[int]
+) -> R:
+    """The write that names a staged content; where it does not, refused or done before, the content is forgotten."""
+    ran = placed = False
+
+    def place(tx: Connection) -> R:
+        nonlocal ran
+        ran = True
+        return run(tx)
+
+    octets, held = _octets(staged), _held(staged)
+    try:
+        response = await call.write(request, place, mailboxes=mailboxes, rows=ROWS, octets=octets, contents=held)
+        placed = ran
+    finally:
+        if not placed:
+            call.core.contents.forget(staged)
+    return response
+
+
+def _own(call: Call, mailbox_id: int) -> frozenset[int]:
+    return frozenset({call.mailbox_id(mailbox_id)})
+
+
+def _octets(staged: Staged) -> int:
+    return staged.size_octets if staged.new is not None else 0
+
+
+def _held(staged: Staged) -> frozenset[int]:
+    return frozenset({staged.content_id}) if staged.content_id else frozenset()

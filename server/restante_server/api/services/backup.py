@@ -1,0 +1,101 @@
+"""AdminService, as far as it looks at and copies the whole store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from restante.errors import InvalidArgument
+from restante.v1.admin_pb2 import BackupStoreRequest, BackupStoreResponse, CheckStoreRequest, CheckStoreResponse
+from restante_server.api.engine.access import administrators
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import stream
+from restante_server.store import check
+from restante_server.transport import check as transport_check
+from restante_server.upkeep import backup, digests
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 200  # contents compared in one snapshot
+PROGRESS_SECONDS = 0.2
+
+
+@stream("AdminService", "CheckStore", rule=administrators)
+async def check_store(call: Call, request: CheckStoreRequest) -> AsyncIterator[CheckStoreResponse]:
+    """See AdminService.CheckStore."""
+    db, directory = call.core.db, call.core.contents.directory
+    done = 0
+    total = 2 + (await db.read(digests.live_contents) if request.digests else 0)
+    for look in (check.check, transport_check.check):
+        for finding in await db.read(look):
+            yield CheckStoreResponse(done=done, total=total, finding=finding)
+        done += 1
+        yield CheckStoreResponse(done=done, total=total)
+    last: int | None = 0 if request.digests else None
+    while last is not None:
+        last, wrong = await db.read(digests.compare, directory, last, AT_ONCE)
+        done = min(done + AT_ONCE, total)
+        for finding in wrong:
+            yield CheckStoreResponse(done=done, total=total, finding=finding)
+        yield CheckStoreResponse(done=done, total=total)
+    yield CheckStoreResponse(done=total, total=total, finished=True)
+
+
+def backup_target(call: Call, given: str) -> Path:
+    """Where a backup is to be written. Raises InvalidArgument.
+
+    The identity of the administrator's tool proves a user of this machine who could write there anyway. A session comes
+    from anywhere, and the core writes with the core's rights: it gets what lies below `store.backups`, and no more by
+    a symbolic link.
+    """
+    target = Path(given)
+    if not target.is_absolute():
+        raise InvalidArgument(field="directory", problem="an absolute path is needed")
+    if ".." in target.parts or "\0" in given:
+        raise InvalidArgument(field="directory", problem="a path without .. and NUL is needed")
+    if not call.caller.account_id:
+        return target
+    try:
+        root, target = call.core.settings.backups_directory.resolve(), target.resolve()
+    except (OSError, RuntimeError):  # a loop of symbolic links
+        raise InvalidArgument(field="directory", problem="cannot be followed to where it leads") from None
+    if root not in target.parents:
+        problem = "does not lie below the core's store.backups, where alone a session may have a backup written"
+        raise InvalidArgument(field="directory", problem=problem)
+    return target
+
+
+@stream("AdminService", "BackupStore", rule=administrators)
+async def backup_store(call: Call, request: BackupStoreRequest) -> AsyncIterator[BackupStoreResponse]:
+    """See AdminService.BackupStore."""
+    core, target = call.core, backup_target(call, request.directory)
+    progress = [0, 0]
+
+    def told(done: int, total: int) -> None:
+        progress[:] = [done, total]
+
+    async def write() -> None:
+        async with core.collector.resting():
+            arguments = (core.settings.store_url, core.contents.directory, target, call.now, told)
+            await asyncio.to_thread(backup.write, *arguments)
+
+    # A thread cannot be called back: where the stream ends before it the work goes on, and the collector rests.
+    work = core.spawn(write(), "backup")
+    work.add_done_callback(_note_failure)
+    while not (await asyncio.wait([work], timeout=PROGRESS_SECONDS))[0]:
+        yield BackupStoreResponse(done_octets=progress[0], total_octets=progress[1])
+    try:
+        work.result()
+    except backup.BackupFailed as problem:
+        raise InvalidArgument(field="directory", problem=str(problem)) from None
+    except OSError as problem:
+        raise InvalidArgument(field="directory", problem=problem.strerror or "cannot be written") from None
+    yield BackupStoreResponse(done_octets=progress[0], total_octets=progress[0], finished=True)
+
+
+def _note_failure(work: asyncio.Task[None]) -> None:
+    """The client may be gone that would have been told."""
+    if not work.cancelled() and (problem := work.exception()) is not None:
+        log.warning("a backup was not made: %s", problem)

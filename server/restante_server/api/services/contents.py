@@ -1,0 +1,244 @@
+"""ContentService: octets in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from restante.errors import DeadlineExceeded, InvalidArgument, InvalidSession, PartNotFound
+from restante.v1 import methods
+from restante.v1.content_pb2 import (
+    GetUploadRequest,
+    GetUploadResponse,
+    ReadContentRequest,
+    ReadContentResponse,
+    UploadChunkRequest,
+    UploadChunkResponse,
+    UploadContentRequest,
+    UploadContentResponse,
+    UploadKind,
+)
+from restante_server.api.engine import access
+from restante_server.api.engine.allowances import Resource
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct, read, stream
+from restante_server.api.services import convert
+from restante_server.db.operation import Call as Write
+from restante_server.store import contents, messages, uploads
+from restante_server.store.staging import Form, Staged
+
+CHUNK_OCTETS = 256 << 10
+MAX_PIECE_OCTETS = 512 << 10
+UPLOAD_SECONDS = 3_600.0  # of one stream; uploads by pieces lapse after as long
+SHED_OCTETS = 4 << 20  # about what one write of `uploads.shed` frees
+FORMS = {UploadKind.UPLOAD_KIND_MESSAGE: Form.MAKE_CANONICAL, UploadKind.UPLOAD_KIND_ATTACHMENT: Form.ANY}
+
+
+def form(kind: int) -> Form:
+    """What the octets of an upload must be. Raises InvalidArgument."""
+    known = FORMS.get(UploadKind.ValueType(kind))
+    if known is None:
+        raise InvalidArgument(field="kind", problem="message or attachment")
+    return known
+
+
+@stream("ContentService", "UploadContent", rule=access.UPLOAD_SESSION)
+async def upload_content(call: Call, requests: AsyncIterator[UploadContentRequest]) -> UploadContentResponse:
+    """See ContentService.UploadContent."""
+    first = await anext(aiter(requests), None)
+    if first is None:
+        raise InvalidArgument(field="kind", problem="the stream was empty")
+    writer = call.core.contents.writer(form(first.kind))
+    with _OnItsWay(call) as coming:
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                coming.add(len(first.octets))
+                await writer.feed(first.octets)
+                async for request in requests:
+                    coming.add(len(request.octets))
+                    await writer.feed(request.octets)
+                await call.read(coming.require)
+                staged = await writer.finish()
+        except TimeoutError:
+            writer.abandon()
+            raise DeadlineExceeded from None
+        except BaseException:
+            writer.abandon()
+            raise
+        upload_id = secrets.token_bytes(16)
+
+        def run(tx: Connection) -> int:
+            uploads.begin(tx, upload_id, call.caller.account_id, first.kind, call.now)
+            return uploads.finish(tx, upload_id, coming.octets, staged, call.now)
+
+        try:
+            await call.core.db.write(Write(run, rows=3, octets=staged.size_octets), deadline=call.deadline)
+        except BaseException:
+            call.core.contents.forget(staged)
+            raise
+    return UploadContentResponse(
+        upload_id=upload_id, size_octets=staged.size_octets, line_ends_changed=staged.line_ends_changed
+    )
+
+
+class _OnItsWay:
+    """The octets of an upload by stream, which count for the account before they are in the store."""
+
+    def __init__(self, call: Call) -> None:
+        self._call, self._party = call, call.caller.party
+        self.octets = 0
+
+    def __enter__(self) -> _OnItsWay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call.core.allowances.give_back(self._party, Resource.UPLOAD_OCTETS, self.octets)
+
+    def add(self, octets: int) -> None:
+        """Raises AccountLimitReached."""
+        self._call.core.allowances.take(self._party, Resource.UPLOAD_OCTETS, octets)
+        self.octets += octets
+
+    def require(self, tx: Connection) -> None:
+        """That it, with all that is on its way and in the store, is not too much. Raises AccountLimitReached.
+
+        Asked before the octets are staged: what is staged takes room for an hour.
+        """
+        coming = self._call.core.allowances.held(self._party, Resource.UPLOAD_OCTETS)
+        uploads.require(tx, self._call.caller.account_id, _limits(self._call), octets=coming, uploads=1)
+
+
+def _limits(call: Call) -> uploads.Limits:
+    limits = call.core.settings.limits
+    return uploads.Limits(limits.account_uploads, limits.account_upload_octets)
+
+
+@direct(methods.UPLOAD_CHUNK, rule=access.UPLOAD_SESSION)
+async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkResponse:
+    """See ContentService.UploadChunk."""
+    if len(request.octets) > MAX_PIECE_OCTETS:
+        raise InvalidArgument(field="octets", problem=f"more than {MAX_PIECE_OCTETS}")
+    call.core.contents.require_room()
+    account_id, limits = call.caller.account_id, _limits(call)
+    most = call.core.contents.settings.max_message_octets
+
+    def first_piece(tx: Connection) -> UploadChunkResponse:
+        upload_id = secrets.token_bytes(16)
+        uploads.require(tx, account_id, limits, octets=len(request.octets), uploads=1)
+        uploads.begin(tx, upload_id, account_id, request.kind, call.now)
+        return add(tx, uploads.get(tx, upload_id, account_id, call.now))
+
+    def later_piece(tx: Connection) -> UploadChunkResponse:
+        found = uploads.get(tx, request.upload_id, account_id, call.now)
+        if found.content_id is None:
+            return add(tx, found)
+        return UploadChunkResponse(upload_id=request.upload_id, received_octets=found.received_octets, finished=True)
+
+    def add(tx: Connection, found: uploads.Upload) -> UploadChunkResponse:
+        received = uploads.add_piece(tx, found, account_id, request.offset_octets, request.octets, most, limits)
+        return UploadChunkResponse(upload_id=found.upload_id, received_octets=received)
+
+    if request.upload_id:
+        write = Write(later_piece, octets=len(request.octets))
+        response = await call.core.db.write(write, deadline=call.deadline)
+    else:
+        form(request.kind)
+        response = await call.write(request, first_piece, mailboxes=frozenset(), octets=len(request.octets))
+    return await _assemble(call, response) if request.last else response
+
+
+async def _assemble(call: Call, response: UploadChunkResponse) -> UploadChunkResponse:
+    """The last piece is there: make one content of them all."""
+    upload_id, account_id = response.upload_id, call.caller.account_id
+    found = await call.core.db.read(uploads.get, upload_id, account_id, call.now)
+    if found.content_id is None:
+        with _OnItsWay(call) as copied:  # the octets are there twice for a while, each time the last piece is repeated
+            copied.add(found.received_octets)
+            await _make_content(call, found)
+        found = await call.core.db.read(uploads.get, upload_id, account_id, call.now)
+    while await call.core.db.write(Write(partial(uploads.shed, upload_id=upload_id), octets=SHED_OCTETS)):
+        continue
+    stored = await call.core.db.read(contents.load, [found.content_id or 0])
+    return UploadChunkResponse(
+        upload_id=upload_id,
+        received_octets=found.received_octets,
+        finished=True,
+        size_octets=sum(content.size_octets for content in stored.values()),
+        line_ends_changed=found.line_ends_changed,
+    )
+
+
+async def _make_content(call: Call, found: uploads.Upload) -> None:
+    writer = call.core.contents.writer(form(found.kind))
+    offset = 0
+    try:
+        while (piece := await call.core.db.read(uploads.next_piece, found.upload_id, offset)) is not None:
+            offset += len(piece)
+            await writer.feed(piece)
+            if not piece:
+                break
+        staged = await writer.finish()
+    except BaseException:
+        writer.abandon()
+        raise
+    try:
+        await call.core.db.write(Write(partial(_finish, call, found.upload_id, offset, staged), rows=4))
+    except BaseException:
+        call.core.contents.forget(staged)
+        raise
+
+
+def _finish(call: Call, upload_id: bytes, received: int, staged: Staged, tx: Connection) -> None:
+    if uploads.get(tx, upload_id, call.caller.account_id, call.now).content_id is None:
+        uploads.finish(tx, upload_id, received, staged, call.now)
+    else:
+        staged.forget(tx, call.now)  # the same last piece, sent twice at a time
+
+
+@read(methods.GET_UPLOAD, rule=access.UPLOAD_SESSION)
+def get_upload(tx: Connection, call: Call, request: GetUploadRequest) -> GetUploadResponse:
+    """See ContentService.GetUpload."""
+    if not call.caller.account_id:
+        raise InvalidSession
+    found = uploads.get(tx, request.upload_id, call.caller.account_id, call.now)
+    return GetUploadResponse(received_octets=found.received_octets, finished=found.content_id is not None)
+
+
+@stream("ContentService", "ReadContent", rule=access.READ_SESSION)
+async def read_content(call: Call, request: ReadContentRequest) -> AsyncIterator[ReadContentResponse]:
+    """See ContentService.ReadContent."""
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    wanted = convert.wanted(request.section)
+    done, total = 0, None
+    while total is None or done < total:
+        left = None if wanted.length is None else wanted.length - done
+        following = wanted._replace(offset=wanted.offset + done, length=left)
+        cut = await call.core.db.read(
+            _cut,
+            call.core.contents.directory,
+            mailbox_id,
+            request.message_id,
+            following,
+            deadline=None if call.deadline == float("inf") else call.deadline,
+        )
+        if cut.total < 0:
+            raise PartNotFound(part=".".join(map(str, request.section.part)))
+        if total is None:
+            total = cut.total
+            yield ReadContentResponse(total_octets=total, octets=cut.octets)
+        else:
+            yield ReadContentResponse(octets=cut.octets)
+        done += len(cut.octets)
+        if not cut.octets:
+            return
+
+
+def _cut(tx: Connection, directory: Path, mailbox_id: int, message_id: int, wanted: contents.Wanted) -> contents.Cut:
+    content_id, head = messages.content_of(tx, mailbox_id, message_id)
+    stored = contents.load(tx, [content_id])[content_id]
+    return contents.cut(tx, directory, stored, head, wanted, CHUNK_OCTETS)

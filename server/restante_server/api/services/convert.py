@@ -1,0 +1,190 @@
+"""Between the values of the store and the messages of the contract: rows and protobufs meet here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from restante.errors import InvalidArgument, TooComplex
+from restante.v1.folder_pb2 import Folder, FolderRole
+from restante.v1.mailbox_pb2 import Mailbox
+from restante.v1.message_pb2 import Section, SectionKind
+from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
+from restante_mail.idset import IdSet
+from restante_mail.mime.sections import Kind
+from restante_server.api.engine.caller import Call
+from restante_server.store import keywords
+from restante_server.store.changes import FolderDelta
+from restante_server.store.contents import Wanted
+from restante_server.store.folders import HIGHEST_UID, FolderFacts
+from restante_server.store.mailboxes import MailboxFacts
+from restante_server.store.selection import Selection
+
+MOST_RUNS: Final = 100_000  # in one request
+MOST_MESSAGE_IDS: Final = 1_000
+MOST_PART_NUMBERS: Final = 1_000
+FIRST_SECOND: Final = -62_135_596_800  # 0001-01-01
+LAST_SECOND: Final = 253_402_300_799  # 9999-12-31
+
+SECTION_KINDS: Final = {
+    SectionKind.SECTION_KIND_WHOLE: Kind.WHOLE,
+    SectionKind.SECTION_KIND_HEADER: Kind.HEADER,
+    SectionKind.SECTION_KIND_TEXT: Kind.TEXT,
+    SectionKind.SECTION_KIND_MIME: Kind.MIME,
+    SectionKind.SECTION_KIND_HEADER_FIELDS: Kind.HEADER,
+    SectionKind.SECTION_KIND_HEADER_FIELDS_NOT: Kind.HEADER,
+}
+
+
+def timestamp(microseconds: int) -> Timestamp:
+    """A moment of the tables."""
+    return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
+
+
+def microseconds(moment: Timestamp) -> int:
+    """A moment for the tables; what is finer than a microsecond is dropped.
+
+    Raises InvalidArgument for one that a Timestamp may not hold: outside of the years 1 to 9999.
+    """
+    if not FIRST_SECOND <= moment.seconds <= LAST_SECOND or not 0 <= moment.nanos < 1_000_000_000:
+        raise InvalidArgument(field="timestamp", problem="outside of the years 1 to 9999")
+    return moment.seconds * 1_000_000 + moment.nanos // 1_000
+
+
+def commit_token(call: Call, mailbox_id: int, change_number: int) -> CommitToken:
+    """Names a commit of this store."""
+    return CommitToken(mailbox_id=mailbox_id, change_number=change_number, epoch=call.core.epoch)
+
+
+def id_ranges(ids: IdSet) -> list[IdRange]:
+    """A set on the wire."""
+    return [IdRange(first=first, last=last) for first, last in ids.ranges()]
+
+
+def id_set(ranges: Sequence[IdRange], field: str) -> IdSet:
+    """A set from the wire. Raises InvalidArgument, TooComplex."""
+    if len(ranges) > MOST_RUNS:
+        raise TooComplex(limit=MOST_RUNS, value=len(ranges))
+    try:
+        return IdSet.from_runs((run.first, run.last) for run in ranges)
+    except ValueError as error:
+        raise InvalidArgument(field=field, problem="not ranges of ids from 1 on") from error
+
+
+def message_ids(given: Sequence[int], field: str = "message_ids") -> IdSet:
+    """Message ids from the wire. Raises InvalidArgument, TooComplex."""
+    if len(given) > MOST_MESSAGE_IDS:
+        raise TooComplex(limit=MOST_MESSAGE_IDS, value=len(given))
+    if any(number < 1 for number in given):
+        raise InvalidArgument(field=field, problem="not ids from 1 on")
+    return IdSet.of(given)
+
+
+def selection(messages: MessageSet, *, only_deleted: bool = False, removed: bool = False) -> Selection:
+    """The messages a request names. Raises InvalidArgument, TooComplex."""
+    if messages.message_ids:
+        if messages.uids or messages.folder_id:
+            raise InvalidArgument(field="messages", problem="both message ids and a place are given")
+        return Selection(None, message_ids(messages.message_ids, "messages.message_ids"), only_deleted, removed)
+    if removed:
+        raise InvalidArgument(field="include_removed", problem="goes with message ids")
+    if not messages.folder_id:
+        raise InvalidArgument(field="messages", problem="neither message ids nor a folder are given")
+    ids = id_set(messages.uids, "messages.uids")
+    if ids and ids.last > HIGHEST_UID:
+        ids = ids.intersect(IdSet(((1, HIGHEST_UID),)))
+    return Selection(messages.folder_id, ids, only_deleted)
+
+
+def wanted(section: Section) -> Wanted:
+    """The section a request names; one that says nothing is the whole message. Raises InvalidArgument."""
+    kind = section.kind or SectionKind.SECTION_KIND_WHOLE
+    if kind not in SECTION_KINDS:
+        raise InvalidArgument(field="section.kind", problem="not known")
+    if len(section.part) > MOST_PART_NUMBERS or any(number < 1 for number in section.part):
+        raise InvalidArgument(field="section.part", problem="not part numbers from 1 on")
+    by_field = kind in (SectionKind.SECTION_KIND_HEADER_FIELDS, SectionKind.SECTION_KIND_HEADER_FIELDS_NOT)
+    if by_field != bool(section.fields):
+        raise InvalidArgument(field="section.fields", problem="they belong to HEADER_FIELDS and HEADER_FIELDS_NOT")
+    if section.offset_octets < 0 or section.length_octets < 0:
+        raise InvalidArgument(field="section", problem="a negative range")
+    return Wanted(
+        path=tuple(section.part),
+        kind=SECTION_KINDS[kind],
+        fields=tuple(section.fields),
+        exclude=kind == SectionKind.SECTION_KIND_HEADER_FIELDS_NOT,
+        offset=section.offset_octets,
+        length=section.length_octets if section.HasField("length_octets") else None,
+    )
+
+
+def keyword_columns(stored: Iterable[str]) -> tuple[list[int], list[KeywordSet]]:
+    """The column of indexes and the table it points into, whose entry 0 is the empty set."""
+    index: dict[str, int] = {"": 0}
+    sets = [index.setdefault(text, len(index)) for text in stored]
+    return sets, [KeywordSet(keywords=keywords.names(text)) for text in index]
+
+
+def folder_changes(delta: FolderDelta) -> FolderChanges:
+    """See FolderChanges."""
+    sets, table = keyword_columns(delta.keywords) if any(delta.keywords) else ([], [KeywordSet()])
+    return FolderChanges(
+        folder_id=delta.folder_id,
+        since_change_number=delta.since,
+        change_number=delta.change_number,
+        uids=delta.uids,
+        message_ids=delta.message_ids,
+        flags=delta.flags,
+        keyword_sets=sets,
+        change_numbers=delta.change_numbers,
+        keyword_table=table,
+        vanished_uids=id_ranges(delta.vanished),
+        uid_next=delta.uid_next,
+        recent_uid=delta.recent_uid,
+    )
+
+
+def folder(facts: FolderFacts) -> Folder:
+    """See Folder."""
+    return Folder(
+        folder_id=facts.folder_id,
+        parent_folder_id=facts.parent_folder_id,
+        display_name=facts.display_name,
+        path=facts.path,
+        role=FolderRole.ValueType(facts.role),
+        change_number=facts.change_number,
+        uid_validity=facts.uid_validity,
+        uid_next=facts.uid_next,
+        recent_uid=facts.recent_uid,
+        message_count=facts.message_count,
+        unread_count=facts.unread_count,
+        size_octets=facts.size_octets,
+        subscribed=facts.subscribed,
+        created_at=timestamp(facts.created_at),
+        deleted_count=facts.deleted_count,
+    )
+
+
+def mailbox(facts: MailboxFacts, epoch: int) -> Mailbox:
+    """See Mailbox."""
+    return Mailbox(
+        mailbox_id=facts.mailbox_id,
+        owner_account_id=facts.account_id or 0,
+        address=facts.address,
+        display_name=facts.display_name,
+        change_number=facts.change_number,
+        epoch=epoch,
+        used_octets=facts.used_octets,
+        message_count=facts.message_count,
+        quota_octets=facts.quota_octets,
+        recoverable_octets=facts.recoverable_octets,
+    )
+
+
+def bounded_range(value: int, low: int, high: int, field: str) -> int:
+    """The value, when it lies within both ends. Raises InvalidArgument."""
+    if not low <= value <= high:
+        raise InvalidArgument(field=field, problem=f"not between {low} and {high}")
+    return value

@@ -1,0 +1,80 @@
+"""DirectoryService: the address book of the session's own domain."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from restante.errors import InvalidArgument
+from restante.v1 import methods
+from restante.v1.directory_pb2 import (
+    DirectoryEntry,
+    EntryKind,
+    GetEntryRequest,
+    GetEntryResponse,
+    ListEntriesRequest,
+    ListEntriesResponse,
+    Resolution,
+    ResolutionState,
+    ResolveNamesRequest,
+    ResolveNamesResponse,
+)
+from restante_server.api.engine.access import API_SESSION
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import read
+from restante_server.api.services import pages
+from restante_server.directory import entries
+from restante_server.directory.entries import Entry
+
+MAX_NAMES = 100
+MAX_NAME_CHARACTERS = 1_000
+DEFAULT_CANDIDATES = 20
+MAX_CANDIDATES = 100
+
+
+@read(methods.RESOLVE_NAMES, rule=API_SESSION, slow=True)
+def resolve_names(tx: Connection, call: Call, request: ResolveNamesRequest) -> ResolveNamesResponse:
+    """What each name could mean."""
+    if len(request.names) > MAX_NAMES:
+        raise InvalidArgument(field="names", problem=f"more than {MAX_NAMES}")
+    if any(len(name) > MAX_NAME_CHARACTERS for name in request.names):
+        raise InvalidArgument(field="names", problem=f"one of more than {MAX_NAME_CHARACTERS} characters")
+    if request.max_candidates < 0:
+        raise InvalidArgument(field="max_candidates", problem="is negative")
+    most = min(request.max_candidates or DEFAULT_CANDIDATES, MAX_CANDIDATES)
+    domain_id = entries.domain_of(tx, call.caller.account_id)
+    return ResolveNamesResponse(resolutions=[_resolution(tx, domain_id, name, most) for name in request.names])
+
+
+@read(methods.LIST_ENTRIES, rule=API_SESSION)
+def list_entries(tx: Connection, call: Call, request: ListEntriesRequest) -> ListEntriesResponse:
+    """One page, by display name."""
+    domain_id = entries.domain_of(tx, call.caller.account_id)
+    of, size = f"entries {domain_id}", pages.size(request.page_size)
+    name_key, address_key = pages.key(of, request.page_token, 2)
+    found = entries.listing(tx, domain_id, (name_key, address_key), size + 1)
+    page, more = found[:size], len(found) > size
+    following = pages.token(of, page[-1].name_key, page[-1].address_key) if more else ""
+    return ListEntriesResponse(entries=map(_entry, page), next_page_token=following)
+
+
+@read(methods.GET_ENTRY, rule=API_SESSION)
+def get_entry(tx: Connection, call: Call, request: GetEntryRequest) -> GetEntryResponse:
+    """The entry of an address."""
+    domain_id = entries.domain_of(tx, call.caller.account_id)
+    return GetEntryResponse(entry=_entry(entries.get(tx, domain_id, request.address)))
+
+
+def _resolution(tx: Connection, domain_id: int, name: str, most: int) -> Resolution:
+    found, resolved = entries.resolve(tx, domain_id, name, most)
+    if resolved:
+        state = ResolutionState.RESOLUTION_STATE_RESOLVED
+    elif found:
+        state = ResolutionState.RESOLUTION_STATE_AMBIGUOUS
+    else:
+        state = ResolutionState.RESOLUTION_STATE_UNRESOLVED
+    return Resolution(state=state, candidates=map(_entry, found))
+
+
+def _entry(entry: Entry) -> DirectoryEntry:
+    kind = EntryKind.ENTRY_KIND_ACCOUNT if entry.kind == entries.ACCOUNT else EntryKind.ENTRY_KIND_ALIAS
+    return DirectoryEntry(kind=kind, display_name=entry.display_name, address=entry.address)

@@ -1,0 +1,199 @@
+"""FolderService: see protos/restante/v1/folder.proto."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+from sqlalchemy import Connection
+
+from restante.errors import EpochChanged, FolderNotFound, InvalidArgument, RestanteError, to_status
+from restante.v1 import folder_pb2 as v1
+from restante.v1 import methods
+from restante.v1.session_pb2 import Scope
+from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION, identities
+from restante_server.api.engine.access import mailbox_id as mailbox_of
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct, read, stream, write
+from restante_server.api.services import convert, pages
+from restante_server.store import changes, folders, mailboxes, removal, rows, subscriptions
+from restante_server.store.changes import FolderDelta, Place
+from restante_server.store.folders import FolderFacts
+
+ROWS_AT_ONCE = 6_000  # of a snapshot: below 256 KiB however large the numbers are, keywords aside
+MOST_FOLLOWED = 256  # folders of one GetChangeNumbers: all refused they still fit a result
+FOLLOWERS = identities("imap", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))
+KEYWORD_OCTETS = 64 << 10  # of the keyword table of one message
+
+
+@read(methods.LIST_FOLDERS, rule=READ_SESSION)
+def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> v1.ListFoldersResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    size = pages.size(request.page_size)
+    skip = _skip("folders", request.page_token)
+    found = folders.tree(tx, mailbox_id)
+    shown = found[skip : skip + size]
+    following = pages.token("folders", str(skip + size)) if len(found) > skip + size else ""
+    return v1.ListFoldersResponse(folders=map(convert.folder, shown), next_page_token=following)
+
+
+@read(methods.GET_FOLDER, rule=READ_SESSION)
+def get_folder(tx: Connection, call: Call, request: v1.GetFolderRequest) -> v1.GetFolderResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    if bool(request.folder_id) + bool(request.path) + bool(request.role) != 1:
+        raise InvalidArgument(field="folder_id", problem="one of folder_id, path and role names the folder")
+    folder_id: int | None = request.folder_id
+    if request.path:
+        folder_id = folders.find(tx, mailbox_id, request.path)
+    elif request.role:
+        folder_id = folders.with_role(tx, mailbox_id, request.role)
+    if folder_id is None:
+        raise FolderNotFound
+    return v1.GetFolderResponse(folder=convert.folder(folders.get(tx, mailbox_id, folder_id)))
+
+
+@write(methods.CREATE_FOLDER, rule=MAIL_SESSION)
+def create_folder(tx: Connection, call: Call, request: v1.CreateFolderRequest) -> v1.CreateFolderResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    folder_id = folders.create(
+        tx, mailbox_id, request.path, call.now, parent=request.parent_folder_id, role=_role(request.role)
+    )
+    facts = folders.get(tx, mailbox_id, folder_id)
+    commit = convert.commit_token(call, mailbox_id, facts.change_number)
+    return v1.CreateFolderResponse(folder=convert.folder(facts), commit=commit)
+
+
+@write(methods.MOVE_FOLDER, rule=MAIL_SESSION)
+def move_folder(tx: Connection, call: Call, request: v1.MoveFolderRequest) -> v1.MoveFolderResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    folders.move(
+        tx,
+        mailbox_id,
+        request.folder_id,
+        request.path,
+        call.now,
+        parent=request.target_parent_folder_id,
+        if_change_number=request.if_change_number if request.HasField("if_change_number") else None,
+    )
+    facts = folders.get(tx, mailbox_id, request.folder_id)
+    commit = convert.commit_token(call, mailbox_id, facts.change_number)
+    return v1.MoveFolderResponse(folder=convert.folder(facts), commit=commit)
+
+
+@write(methods.UPDATE_FOLDER, rule=MAIL_SESSION)
+def update_folder(tx: Connection, call: Call, request: v1.UpdateFolderRequest) -> v1.UpdateFolderResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    unless = request.if_change_number if request.HasField("if_change_number") else None
+    folders.set_role(tx, mailbox_id, request.folder_id, _role(request.role), if_change_number=unless)
+    facts = folders.get(tx, mailbox_id, request.folder_id)
+    commit = convert.commit_token(call, mailbox_id, facts.change_number)
+    return v1.UpdateFolderResponse(folder=convert.folder(facts), commit=commit)
+
+
+@write(methods.DELETE_FOLDER, rule=MAIL_SESSION)
+def delete_folder(tx: Connection, call: Call, request: v1.DeleteFolderRequest) -> v1.DeleteFolderResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    gone, number = removal.delete_folder(tx, mailbox_id, request.folder_id, call.now)
+    return v1.DeleteFolderResponse(deleted_count=gone, commit=convert.commit_token(call, mailbox_id, number))
+
+
+@stream("FolderService", "OpenFolder", rule=MAIL_SESSION)
+async def open_folder(call: Call, request: v1.OpenFolderRequest) -> AsyncIterator[v1.OpenFolderResponse]:
+    """A folder that one read holds is one snapshot; of a larger one the last message carries what changed meanwhile."""
+    mailbox_id, folder_id = call.mailbox_id(request.mailbox_id), request.folder_id
+    if request.HasField("min_commit"):
+        await call.core.dispatcher.reach(call, request.min_commit)
+    facts, delta, ended = await call.core.db.read(_first_page, mailbox_id, folder_id)
+    since = delta.change_number
+    for part in delta.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
+        yield v1.OpenFolderResponse(folder=convert.folder(facts) if facts else None, rows=convert.folder_changes(part))
+        facts = None
+    while not ended:
+        delta, ended = await call.core.db.read(rows.folder_page, mailbox_id, folder_id, delta.uids[-1], ROWS_AT_ONCE)
+        for part in delta.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
+            yield v1.OpenFolderResponse(rows=convert.folder_changes(part))
+    if delta.change_number > since:
+        meanwhile = await call.core.db.read(partial(changes.folder_changes, most=1 << 31), mailbox_id, folder_id, since)
+        for part in meanwhile.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
+            yield v1.OpenFolderResponse(rows=convert.folder_changes(part))
+
+
+def _first_page(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[FolderFacts | None, FolderDelta, bool]:
+    facts = folders.get(tx, mailbox_id, folder_id)
+    delta, ended = rows.folder_page(tx, mailbox_id, folder_id, 0, ROWS_AT_ONCE)
+    return facts, delta, ended
+
+
+@read(methods.READ_FOLDER_CHANGES, rule=MAIL_SESSION)
+def read_folder_changes(
+    tx: Connection, call: Call, request: v1.ReadFolderChangesRequest
+) -> v1.ReadFolderChangesResponse:
+    if request.epoch not in (0, call.core.epoch):
+        raise EpochChanged(epoch=call.core.epoch)
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    delta = changes.folder_changes(tx, mailbox_id, request.folder_id, request.since_change_number)
+    return v1.ReadFolderChangesResponse(changes=convert.folder_changes(delta))
+
+
+@direct(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=True)
+async def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) -> v1.GetChangeNumbersResponse:
+    if len(request.folders) > MOST_FOLLOWED:
+        raise InvalidArgument(field="folders", problem=f"more than {MOST_FOLLOWED}")
+    answer = v1.GetChangeNumbersResponse(epoch=call.core.epoch)
+    places = [await _place(call, wanted) for wanted in request.folders]
+    numbers = [0 if isinstance(place, RestanteError) else call.core.numbers.of(place) for place in places]
+    for index, (place, number) in enumerate(zip(places, numbers, strict=True)):
+        told = number if isinstance(number, int) else await number
+        answer.change_numbers.append(told)
+        if not told:
+            why = place if isinstance(place, RestanteError) else FolderNotFound(folder_id=place[1])
+            answer.refused.append(v1.RefusedFolder(index=index, status=to_status(why)))
+    return answer
+
+
+async def _place(call: Call, wanted: v1.FollowedFolder) -> Place | RestanteError:
+    """Where a folder is, or why its session may not see it."""
+    try:
+        caller = await call.core.authenticator.session(wanted.session_token, call.caller)
+        MAIL_SESSION(caller)
+        return mailbox_of(caller, wanted.mailbox_id), wanted.folder_id
+    except RestanteError as error:
+        return error
+
+
+@write(methods.CLAIM_RECENT, rule=MAIL_SESSION)
+def claim_recent(tx: Connection, call: Call, request: v1.ClaimRecentRequest) -> v1.ClaimRecentResponse:
+    first, following = folders.claim_recent(tx, call.mailbox_id(request.mailbox_id), request.folder_id)
+    return v1.ClaimRecentResponse(recent_uid=first, uid_next=following)
+
+
+@write(methods.SET_SUBSCRIPTION, rule=MAIL_SESSION)
+def set_subscription(tx: Connection, call: Call, request: v1.SetSubscriptionRequest) -> v1.SetSubscriptionResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    change = subscriptions.add if request.subscribed else subscriptions.remove
+    change(tx, mailbox_id, request.path)
+    number = mailboxes.change_number(tx, mailbox_id)
+    return v1.SetSubscriptionResponse(commit=convert.commit_token(call, mailbox_id, number))
+
+
+@read(methods.LIST_SUBSCRIPTIONS, rule=READ_SESSION)
+def list_subscriptions(
+    tx: Connection, call: Call, request: v1.ListSubscriptionsRequest
+) -> v1.ListSubscriptionsResponse:
+    size = pages.size(request.page_size)
+    skip = _skip("subscriptions", request.page_token)
+    found = subscriptions.paths(tx, call.mailbox_id(request.mailbox_id))
+    shown = found[skip : skip + size]
+    following = pages.token("subscriptions", str(skip + size)) if len(found) > skip + size else ""
+    return v1.ListSubscriptionsResponse(
+        subscriptions=[v1.FolderPath(path=path) for path in shown], next_page_token=following
+    )
+
+
+def _skip(of: str, page_token: str) -> int:
+    (start,) = pages.key(of, page_token)
+    return pages.number(start) if start else 0
+
+
+def _role(role: int) -> int:
+    return convert.bounded_range(role, 0, max(v1.FolderRole.values()), "role")

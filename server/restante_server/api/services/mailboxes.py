@@ -1,0 +1,75 @@
+"""MailboxService: see protos/restante/v1/mailbox.proto."""
+
+from __future__ import annotations
+
+import secrets
+
+from sqlalchemy import Connection
+
+from restante.v1 import mailbox_pb2 as v1
+from restante.v1 import methods
+from restante_server.api.engine.access import ANY_SESSION, MAILDROP_SESSION
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct, read, write
+from restante_server.api.services import convert
+from restante_server.store import flags, folders, mailboxes, removal, rows
+from restante_server.store.flags import FlagChange
+from restante_server.store.mailboxes import LEASE_OCTETS
+from restante_server.store.removal import Mode
+from restante_server.store.selection import FLAG_SEEN, Selection
+
+
+@read(methods.GET_MAILBOX, rule=ANY_SESSION)
+def get_mailbox(tx: Connection, call: Call, request: v1.GetMailboxRequest) -> v1.GetMailboxResponse:
+    facts = mailboxes.get(tx, call.mailbox_id(request.mailbox_id))
+    return v1.GetMailboxResponse(mailbox=convert.mailbox(facts, call.core.epoch))
+
+
+@read(methods.LIST_MAILBOXES, rule=ANY_SESSION)
+def list_mailboxes(tx: Connection, call: Call, request: v1.ListMailboxesRequest) -> v1.ListMailboxesResponse:
+    """The session's own, until mailboxes can be shared."""
+    facts = mailboxes.get(tx, call.mailbox_id(0))
+    return v1.ListMailboxesResponse(mailboxes=[convert.mailbox(facts, call.core.epoch)])
+
+
+@direct(methods.ACQUIRE_MAILDROP, rule=MAILDROP_SESSION)
+async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1.AcquireMaildropResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    lease = secrets.token_bytes(LEASE_OCTETS)
+
+    def run(tx: Connection) -> v1.AcquireMaildropResponse:
+        expires_at = mailboxes.acquire_maildrop(tx, mailbox_id, lease)
+        facts = folders.get(tx, mailbox_id, folders.inbox(tx, mailbox_id))
+        uids, message_ids, sizes = rows.maildrop(tx, mailbox_id, facts.folder_id)
+        return v1.AcquireMaildropResponse(
+            lease=lease,
+            expires_at=convert.timestamp(expires_at),
+            folder_id=facts.folder_id,
+            uid_validity=facts.uid_validity,
+            change_number=facts.change_number,
+            uids=uids,
+            size_octets=sizes,
+            message_ids=message_ids,
+        )
+
+    return await call.write(request, run, mailboxes=frozenset({mailbox_id}))
+
+
+@write(methods.RENEW_MAILDROP, rule=MAILDROP_SESSION)
+def renew_maildrop(tx: Connection, call: Call, request: v1.RenewMaildropRequest) -> v1.RenewMaildropResponse:
+    expires_at = mailboxes.renew_maildrop(tx, call.mailbox_id(request.mailbox_id), request.lease)
+    return v1.RenewMaildropResponse(expires_at=convert.timestamp(expires_at))
+
+
+@write(methods.RELEASE_MAILDROP, rule=MAILDROP_SESSION)
+def release_maildrop(tx: Connection, call: Call, request: v1.ReleaseMaildropRequest) -> v1.ReleaseMaildropResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    seen = convert.id_set(request.seen_uids, "seen_uids")
+    unwanted = convert.id_set(request.deleted_uids, "deleted_uids")
+    deleted = 0
+    if mailboxes.release_maildrop(tx, mailbox_id, request.lease):
+        inbox = folders.inbox(tx, mailbox_id)
+        flags.change_flags(tx, mailbox_id, Selection(inbox, seen), FlagChange.ADD, FLAG_SEEN)
+        deleted = len(removal.remove(tx, mailbox_id, Selection(inbox, unwanted), Mode.SOFT, call.now).ids)
+    number = mailboxes.change_number(tx, mailbox_id)
+    return v1.ReleaseMaildropResponse(deleted_count=deleted, commit=convert.commit_token(call, mailbox_id, number))

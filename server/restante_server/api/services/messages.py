@@ -1,0 +1,250 @@
+"""MessageService: see protos/restante/v1/message.proto. Queries are in search.py, additions in append.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+
+from sqlalchemy import Connection
+
+from restante.errors import CursorInvalid, InvalidArgument, ResultTooLarge
+from restante.v1 import message_pb2 as v1
+from restante.v1 import methods
+from restante.v1.types_pb2 import FolderChanges, MessageSet, MessageSummary
+from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct, read, stream, write
+from restante_server.api.services import append as _append  # noqa: F401 - its handlers belong to this service
+from restante_server.api.services import convert, message_rows, pages
+from restante_server.api.services.message_rows import Ask, Batch, Rest
+from restante_server.store import changes, flags, folders, mailboxes, removal, transfer
+from restante_server.store.flags import FlagChange
+from restante_server.store.removal import Mode
+from restante_server.store.selection import FLAG_SEEN
+
+REST_OCTETS = 256 << 10  # of a cut cell in one message
+MOST_CHANGES = 5_000  # messages in the changes that an update answers with
+RESULT_OCTETS = 512 << 10  # of BatchGetMessages; Execute allows less
+DAY = 24 * 3600 * 1_000_000  # microseconds
+
+
+def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> Ask:
+    since = request.changed_since if request.HasField("changed_since") else None
+    selection = convert.selection(request.messages, removed=request.include_removed)
+    return Ask.of(call.mailbox_id(request.mailbox_id), selection, request.columns, request.sections, since)
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+
+@direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
+async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> v1.BatchGetMessagesResponse:
+    ask = _ask(call, request)
+    if request.mark_seen and request.include_removed:
+        raise InvalidArgument(field="include_removed", problem="does not go with mark_seen")
+    run = partial(_batch, call=call, ask=ask, mark_seen=request.mark_seen)
+    if request.mark_seen:
+        return await call.write(request, run, mailboxes=frozenset({ask.mailbox_id}), rows=_rows(request.messages))
+    return await call.core.dispatcher.short_read(run)
+
+
+def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.BatchGetMessagesResponse:
+    """All that was asked for, of what exists."""
+    if ask.selection.folder_id is not None:
+        folders.require(tx, ask.mailbox_id, ask.selection.folder_id)
+    if mark_seen:
+        flags.change_flags(tx, ask.mailbox_id, ask.selection, FlagChange.ADD, FLAG_SEEN)
+    found = v1.MessageRows()
+    after: int | None = 0
+    while after is not None:
+        batch = message_rows.read_batch(tx, call.core.contents.directory, ask, after)
+        message_rows.extend(found, batch.rows)
+        if batch.rests or found.ByteSize() > RESULT_OCTETS:
+            raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=RESULT_OCTETS)
+        after = batch.after
+    return v1.BatchGetMessagesResponse(rows=found)
+
+
+@stream("MessageService", "StreamMessages", rule=READ_SESSION)
+async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> AsyncIterator[v1.StreamMessagesResponse]:
+    """A series of short reads: none is open while the client takes its time."""
+    if request.HasField("min_commit"):
+        await call.core.dispatcher.reach(call, request.min_commit)
+    ask = _ask(call, request)
+    directory = call.core.contents.directory
+    if ask.selection.folder_id is not None:
+        await call.core.db.read(folders.require, ask.mailbox_id, ask.selection.folder_id)
+    after: int | None = 0
+    while after is not None:
+        batch: Batch = await call.core.db.read(message_rows.read_batch, directory, ask, after)
+        if batch.count:
+            yield v1.StreamMessagesResponse(rows=batch.rows)
+        for rest in batch.rests:
+            async for response in _remainder(call, ask, rest):
+                yield response
+        after = batch.after
+
+
+async def _remainder(call: Call, ask: Ask, rest: Rest) -> AsyncIterator[v1.StreamMessagesResponse]:
+    """What a cut cell still lacks, in order."""
+    while rest.done < rest.total:
+        octets = await call.core.db.read(message_rows.read_rest, call.core.contents.directory, ask, rest, REST_OCTETS)
+        if not octets:
+            return
+        yield v1.StreamMessagesResponse(
+            rest=v1.SectionRest(uid=rest.uid, section_index=rest.section, offset_octets=rest.done, octets=octets)
+        )
+        rest = replace(rest, done=rest.done + len(octets))
+
+
+# --- Changing -------------------------------------------------------------------------------------------------------
+
+
+def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool, since: int) -> FolderChanges | None:
+    """A folder's changes above a number, when asked for and small enough."""
+    if not asked:
+        return None
+    if not messages.folder_id:
+        raise InvalidArgument(field="changes_since", problem="goes with a folder")
+    try:
+        delta = changes.folder_changes(tx, mailbox_id, messages.folder_id, since, most=MOST_CHANGES)
+    except (ResultTooLarge, CursorInvalid):
+        return None
+    changes.note_delta(tx, mailbox_id, delta)
+    changes.answer_tells(tx, mailbox_id)
+    return convert.folder_changes(delta)
+
+
+@write(methods.UPDATE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
+def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesRequest) -> v1.UpdateMessagesResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    selection = convert.selection(request.messages)
+    try:
+        operation = FlagChange(request.operation)
+    except ValueError as error:
+        raise InvalidArgument(field="operation", problem="not known") from error
+    done = flags.change_flags(
+        tx,
+        mailbox_id,
+        selection,
+        operation,
+        convert.bounded_range(request.flags, 0, 31, "flags"),
+        list(request.keywords),
+        if_change_number=request.if_change_number if request.HasField("if_change_number") else None,
+    )
+    number = done.change_number or mailboxes.change_number(tx, mailbox_id)
+    return v1.UpdateMessagesResponse(
+        commit=convert.commit_token(call, mailbox_id, number),
+        modified_uids=convert.id_ranges(done.left),
+        changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
+        updated_count=done.found,
+    )
+
+
+def _expected(request: v1.CopyMessagesRequest | v1.MoveMessagesRequest) -> int | None:
+    return request.if_message_count if request.HasField("if_message_count") else None
+
+
+@write(methods.COPY_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
+def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -> v1.CopyMessagesResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
+    done = transfer.copy(tx, mailbox_id, convert.selection(request.messages), target, _expected(request))
+    return v1.CopyMessagesResponse(
+        source_uids=convert.id_ranges(done.source),
+        target_uids=convert.id_ranges(done.target_uids),
+        target_uid_validity=done.uid_validity,
+        commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
+        target_folder_id=target,
+    )
+
+
+@write(methods.MOVE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
+def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -> v1.MoveMessagesResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
+    done = transfer.move(tx, mailbox_id, convert.selection(request.messages), target, call.now, _expected(request))
+    return v1.MoveMessagesResponse(
+        source_uids=convert.id_ranges(done.source),
+        target_uids=convert.id_ranges(done.target_uids),
+        target_uid_validity=done.uid_validity,
+        commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
+        changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
+        target_folder_id=target,
+    )
+
+
+@write(methods.DELETE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
+def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesRequest) -> v1.DeleteMessagesResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    try:
+        mode = Mode(request.mode)
+    except ValueError as error:
+        raise InvalidArgument(field="mode", problem="not known") from error
+    selection = convert.selection(request.messages, only_deleted=request.only_flagged_deleted)
+    done = removal.remove(tx, mailbox_id, selection, mode, call.now)
+    return v1.DeleteMessagesResponse(
+        deleted_uids=convert.id_ranges(done.ids),
+        commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
+        changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
+    )
+
+
+def _rows(messages: MessageSet) -> int:
+    """About how many rows an operation on a set touches; sets of unknown extent count as bulk."""
+    if messages.message_ids:
+        return len(messages.message_ids)
+    return min(5_000, sum(max(0, run.last - run.first) + 1 for run in messages.uids[:1_000]))
+
+
+# --- Recoverable messages -------------------------------------------------------------------------------------------
+
+
+@read(methods.LIST_RECOVERABLE_MESSAGES, rule=MAIL_SESSION)
+def list_recoverable_messages(
+    tx: Connection, call: Call, request: v1.ListRecoverableMessagesRequest
+) -> v1.ListRecoverableMessagesResponse:
+    size = pages.size(request.page_size)
+    deleted_at, message_id = pages.key("recoverable", request.page_token, 2)
+    after = (pages.number(deleted_at), pages.number(message_id)) if deleted_at else None
+    found = removal.recoverable_page(tx, call.mailbox_id(request.mailbox_id), after, size + 1)
+    shown = found[:size]
+    kept = call.core.settings.store.recoverable_days * DAY
+    following = ""
+    if len(found) > size:
+        following = pages.token("recoverable", str(shown[-1].deleted_at), str(shown[-1].message_id))
+    return v1.ListRecoverableMessagesResponse(
+        messages=[
+            v1.RecoverableMessage(
+                message_id=item.message_id,
+                from_folder_id=item.from_folder_id,
+                deleted_at=convert.timestamp(item.deleted_at),
+                purged_after=convert.timestamp(item.deleted_at + kept),
+                size_octets=item.size_octets,
+                summary=MessageSummary.FromString(item.summary),
+            )
+            for item in shown
+        ],
+        next_page_token=following,
+    )
+
+
+@write(methods.RECOVER_MESSAGES, rule=MAIL_SESSION, rows=lambda request: len(request.message_ids))
+def recover_messages(tx: Connection, call: Call, request: v1.RecoverMessagesRequest) -> v1.RecoverMessagesResponse:
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    wanted = convert.message_ids(request.message_ids)
+    target = request.target_folder_id or None
+    recovered, number = removal.recover(tx, mailbox_id, wanted, call.now, target=target)
+    number = number or mailboxes.change_number(tx, mailbox_id)
+    commit = convert.commit_token(call, mailbox_id, number)
+    return v1.RecoverMessagesResponse(message_ids=recovered, commit=commit)
+
+
+@write(methods.PURGE_RECOVERABLE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 3 * len(request.message_ids))
+def purge_recoverable_messages(
+    tx: Connection, call: Call, request: v1.PurgeRecoverableMessagesRequest
+) -> v1.PurgeRecoverableMessagesResponse:
+    wanted = convert.message_ids(request.message_ids)
+    purged = removal.purge(tx, call.mailbox_id(request.mailbox_id), wanted, call.now)
+    return v1.PurgeRecoverableMessagesResponse(purged_count=purged)

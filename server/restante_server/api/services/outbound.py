@@ -1,0 +1,219 @@
+"""TransportService, the relay's half: work leased, read and reported."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import Connection
+
+from restante.errors import InvalidArgument
+from restante.v1 import methods
+from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
+from restante.v1.transport_pb2 import (
+    LeaseOutboundRequest,
+    LeaseOutboundResponse,
+    OutboundLease,
+    OutboundRecipient,
+    OutcomeKind,
+    ReadOutboundRequest,
+    ReadOutboundResponse,
+    RecipientOutcome,
+    RenewLeaseRequest,
+    RenewLeaseResponse,
+    ReportOutcomeRequest,
+    ReportOutcomeResponse,
+)
+from restante_server.api.engine import access
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct, stream
+from restante_server.db.clock import now_microseconds
+from restante_server.db.operation import Call as Write
+from restante_server.store import contents
+from restante_server.transport.outbound import queue
+from restante_server.transport.outbound.dsn import clean
+from restante_server.transport.outbound.queue import Lease, Outcome
+from restante_server.transport.states import State
+
+RELAY = access.identities("relay")
+CHUNK_OCTETS = 256 << 10
+MAX_LEASES = 1_000
+DEFAULT_LEASE_SECONDS = 300
+LOOK_SECONDS = 1.0  # how soon work is seen that became due elsewhere
+AGAIN_SECONDS = 0.05  # when another core held the rows that are due
+LEASES_AT_ONCE = 50  # in one message
+ROOM_SHARE = 4  # of max_leases, before more are chosen
+STATES = {
+    OutcomeKind.OUTCOME_KIND_RELAYED: State.RELAYED,
+    OutcomeKind.OUTCOME_KIND_DEFERRED: State.PENDING,
+    OutcomeKind.OUTCOME_KIND_FAILED: State.FAILED,
+}
+_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")  # RFC 3463 2
+USUAL_STATUS = {State.RELAYED: "2.0.0", State.PENDING: "4.0.0", State.FAILED: "5.0.0"}
+
+
+@stream("TransportService", "LeaseOutbound", rule=RELAY)
+async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIterator[LeaseOutboundResponse]:
+    """See TransportService.LeaseOutbound."""
+    if not 1 <= request.max_leases <= MAX_LEASES:
+        raise InvalidArgument(field="max_leases", problem=f"1 to {MAX_LEASES}")
+    seconds = lease_seconds(request.lease_seconds)
+    changed, draining = asyncio.Event(), asyncio.Event()
+
+    def drain() -> None:
+        draining.set()
+        changed.set()
+
+    stops = (call.core.transport.on_due(changed.set), call.core.on_drain(drain))
+    held: set[int] = set()
+    # Choosing what to lease looks at many rows: a full relay gets its next ones some at a time, or after a while.
+    some_room = max(1, request.max_leases // ROOM_SHARE)
+    clock = asyncio.get_running_loop().time
+    chosen_at = clock() - LOOK_SECONDS
+    try:
+        while not draining.is_set():
+            changed.clear()
+            least = 1 if clock() - chosen_at >= LOOK_SECONDS else some_room
+            leases, held, passed_over = await lease_now(call, held, request.max_leases, seconds, least)
+            if leases:
+                chosen_at = clock()
+            for start in range(0, len(leases), LEASES_AT_ONCE):
+                some = leases[start : start + LEASES_AT_ONCE]
+                yield LeaseOutboundResponse(leases=map(lease_of, some))
+            if not leases:
+                await _until(changed, AGAIN_SECONDS if passed_over else LOOK_SECONDS)
+        yield LeaseOutboundResponse(draining=True)
+    finally:
+        for stop in stops:
+            stop()
+
+
+async def _until(changed: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    except TimeoutError:
+        return
+
+
+async def lease_now(
+    call: Call, held: set[int], most: int, seconds: int, least: int = 1
+) -> tuple[list[Lease], set[int], bool]:
+    """(new leases, all that this stream has out now, whether another core was just at all the work that is due).
+
+    Writes only when there is something to lease, and room for at least `least`.
+    """
+
+    def look(tx: Connection) -> tuple[set[int], bool]:
+        return queue.standing(tx, held), queue.anything_due(tx, now_microseconds(tx))
+
+    standing, due = await call.core.db.read(look)
+    room = most - len(standing)
+    if room < least or not due:
+        return [], standing, False
+    write = Write(lambda tx: queue.lease(tx, now_microseconds(tx), room, seconds), rows=room)
+    leases = await call.core.db.write(write)
+    return leases, standing | {lease.lease_id for lease in leases}, not leases
+
+
+def lease_seconds(given: int) -> int:
+    """How long a lease is kept. Raises InvalidArgument."""
+    if given and not 30 <= given <= 3_600:
+        raise InvalidArgument(field="lease_seconds", problem="30 to 3600")
+    return given or DEFAULT_LEASE_SECONDS
+
+
+def lease_of(lease: Lease) -> OutboundLease:
+    origin = lease.origin
+    expires_at = Timestamp()
+    expires_at.FromMicroseconds(lease.expires_at)
+    return OutboundLease(
+        lease_id=lease.lease_id,
+        transport_id=origin.transport_id,
+        destination=lease.destination,
+        reverse_path=origin.reverse_path,
+        options=EnvelopeOptions(
+            dsn_return=DsnReturn.ValueType(origin.dsn_return),
+            envelope_id=origin.envelope_id,
+            smtputf8=lease.smtputf8,
+            body_8bit=lease.body_8bit,
+        ),
+        recipients=[
+            OutboundRecipient(
+                recipient_id=row.recipient_id,
+                recipient=EnvelopeRecipient(
+                    forward_path=row.forward_path,
+                    notify=[
+                        condition for condition in NotifyCondition.values() if condition and row.notify & 1 << condition
+                    ],
+                    original_recipient=row.original_recipient,
+                ),
+                attempt_count=row.attempt_count,
+            )
+            for row in lease.rows
+        ],
+        size_octets=origin.size_octets,
+        expires_at=expires_at,
+    )
+
+
+@stream("TransportService", "ReadOutbound", rule=RELAY)
+async def read_outbound(call: Call, request: ReadOutboundRequest) -> AsyncIterator[ReadOutboundResponse]:
+    """See TransportService.ReadOutbound."""
+    directory = call.core.contents.directory
+    offset, ended = 0, False
+    while not ended:
+
+        def chunk(tx: Connection, offset: int = offset) -> tuple[bytes, bytes, bool]:
+            trace_field, content_id = queue.outbound(tx, request.lease_id)
+            stored = contents.load(tx, [content_id])[content_id]
+            octets = contents.read_range(tx, directory, stored, offset, CHUNK_OCTETS)
+            return trace_field, octets, offset + len(octets) >= stored.size_octets
+
+        trace_field, octets, ended = await call.core.db.read(chunk)
+        if offset == 0 and trace_field:
+            yield ReadOutboundResponse(octets=trace_field)
+        if octets:
+            yield ReadOutboundResponse(octets=octets)
+        offset += len(octets)
+
+
+@direct(methods.RENEW_LEASE, rule=RELAY)
+async def renew_lease(call: Call, request: RenewLeaseRequest) -> RenewLeaseResponse:
+    """See TransportService.RenewLease."""
+    if len(request.lease_ids) > MAX_LEASES:
+        raise InvalidArgument(field="lease_ids", problem=f"more than {MAX_LEASES}")
+    seconds = lease_seconds(request.lease_seconds)
+
+    def renew(tx: Connection) -> list[int]:
+        return queue.renew(tx, now_microseconds(tx), list(request.lease_ids), seconds)
+
+    lost = await call.core.db.write(Write(renew, rows=len(request.lease_ids)), deadline=call.deadline)
+    return RenewLeaseResponse(lost_lease_ids=lost)
+
+
+@direct(methods.REPORT_OUTCOME, rule=RELAY)
+async def report_outcome(call: Call, request: ReportOutcomeRequest) -> ReportOutcomeResponse:
+    """See TransportService.ReportOutcome."""
+    transport = call.core.transport
+    outcomes = [_outcome(one) for one in request.outcomes]
+
+    def report(tx: Connection) -> None:
+        queue.report(tx, transport.settings, request.lease_id, outcomes, now_microseconds(tx))
+
+    write = Write(report, rows=3 * len(outcomes) + 3, after_commit=lambda _: transport.wake())
+    await call.core.db.write(write, deadline=call.deadline)
+    for outcome in outcomes:
+        transport.figures.settled(outcome.state, 1)
+    return ReportOutcomeResponse()
+
+
+def _outcome(given: RecipientOutcome) -> Outcome:
+    state = STATES.get(given.kind)
+    if state is None:
+        raise InvalidArgument(field="outcomes.kind", problem="relayed, deferred or failed")
+    status = given.status if _STATUS.fullmatch(given.status) else USUAL_STATUS[state]
+    diagnostic, remote_host = clean(given.diagnostic)[:512], clean(given.remote_host)[:255]
+    return Outcome(given.recipient_id, state, status, diagnostic, remote_host, given.dsn_passed_on)

@@ -1,0 +1,122 @@
+"""AdminService: the queue and the message trace."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from restante.errors import InvalidArgument
+from restante.v1 import admin_pb2 as v1
+from restante.v1 import methods
+from restante.v1.submission_pb2 import RecipientState
+from restante_server.api.engine.access import administrators
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct, read
+from restante_server.api.services import convert, pages
+from restante_server.api.services.submission import NO_LIMIT, recipient
+from restante_server.db.clock import now_microseconds
+from restante_server.db.operation import Call as Write
+from restante_server.directory import addresses
+from restante_server.transport import oversight
+from restante_server.transport.oversight import Event, History, Place, Waiting
+
+
+@read(methods.LIST_QUEUE, rule=administrators)
+def list_queue(tx: Connection, call: Call, request: v1.ListQueueRequest) -> v1.ListQueueResponse:
+    """See AdminService.ListQueue."""
+    size, of = pages.size(request.page_size), f"queue {request.destination}"
+    numbers = pages.key(of, request.page_token, 3)
+    after = Place(*map(pages.number, numbers)) if any(numbers) else None
+    destination = addresses.ascii_domain(request.destination, literal=True) if request.destination else ""
+    found = oversight.waiting(tx, destination, after, size + 1)
+    following = ""
+    if len(found) > size:
+        last = found[size - 1].row
+        following = pages.token(of, str(last.next_attempt_at), str(last.transport_id), str(last.recipient_id))
+    return v1.ListQueueResponse(entries=map(_entry, found[:size]), next_page_token=following)
+
+
+def _entry(waiting: Waiting) -> v1.QueueEntry:
+    return v1.QueueEntry(
+        transport_id=waiting.row.transport_id,
+        recipient_id=waiting.row.recipient_id,
+        reverse_path=waiting.reverse_path,
+        destination=waiting.row.destination,
+        size_octets=waiting.size_octets,
+        accepted_at=convert.timestamp(waiting.accepted_at),
+        recipient=recipient(waiting.row),
+    )
+
+
+@direct(methods.RETRY_QUEUED, rule=administrators)
+async def retry_queued(call: Call, request: v1.RetryQueuedRequest) -> v1.RetryQueuedResponse:
+    """See AdminService.RetryQueued."""
+    if request.transport_id:
+        await call.core.db.read(oversight.require, request.transport_id)
+        some = [request.transport_id]
+    else:
+        some = await call.core.db.read(oversight.some_pending, 0)
+    count = 0
+    while some:
+        ids = some
+
+        def retry(tx: Connection, ids: list[int] = ids) -> int:
+            return oversight.retry(tx, ids, now_microseconds(tx))
+
+        count += await call.core.db.write(Write(retry, rows=len(ids)), deadline=call.deadline)
+        some = [] if request.transport_id else await call.core.db.read(oversight.some_pending, ids[-1])
+    call.core.transport.wake()
+    return v1.RetryQueuedResponse(recipient_count=count)
+
+
+@direct(methods.REMOVE_QUEUED, rule=administrators)
+async def remove_queued(call: Call, request: v1.RemoveQueuedRequest) -> v1.RemoveQueuedResponse:
+    """See AdminService.RemoveQueued."""
+    transport = call.core.transport
+
+    def remove(tx: Connection) -> int:
+        return oversight.remove(tx, transport.settings, request.transport_id, request.silently, now_microseconds(tx))
+
+    write = Write(remove, rows=10, after_commit=lambda _: transport.wake())
+    return v1.RemoveQueuedResponse(recipient_count=await call.core.db.write(write, deadline=call.deadline))
+
+
+@read(methods.TRACE_MESSAGES, rule=administrators, slow=True)
+def trace_messages(tx: Connection, call: Call, request: v1.TraceMessagesRequest) -> v1.TraceMessagesResponse:
+    """See AdminService.TraceMessages."""
+    if sum(map(bool, (request.transport_id, request.internet_message_id, request.address))) > 1:
+        raise InvalidArgument(field="transport_id", problem="one of the three")
+    if request.transport_id:
+        return v1.TraceMessagesResponse(traces=map(_trace, oversight.by_id(tx, request.transport_id)))
+    size, of = pages.size(request.page_size), f"trace {request.internet_message_id} {request.address}"
+    (number,) = pages.key(of, request.page_token)
+    before = pages.number(number) if number else NO_LIMIT
+    if request.internet_message_id:
+        found = oversight.by_message_id(tx, request.internet_message_id, before, size + 1)
+    elif request.address:
+        found = oversight.by_address(tx, request.address, before, size + 1)
+    else:
+        found = oversight.latest(tx, before, size + 1)
+    following = pages.token(of, str(found[size - 1].transport_id)) if len(found) > size else ""
+    return v1.TraceMessagesResponse(traces=map(_trace, found[:size]), next_page_token=following)
+
+
+def _trace(history: History) -> v1.MessageTrace:
+    return v1.MessageTrace(
+        transport_id=history.transport_id,
+        accepted_at=convert.timestamp(history.accepted_at),
+        reverse_path=history.reverse_path,
+        internet_message_id=history.internet_message_id,
+        size_octets=history.size_octets,
+        source=history.source,
+        events=map(_event, history.events),
+    )
+
+
+def _event(event: Event) -> v1.TraceEvent:
+    return v1.TraceEvent(
+        happened_at=convert.timestamp(event.happened_at),
+        recipient_id=event.recipient_id,
+        forward_path=event.forward_path,
+        state=RecipientState.ValueType(int(event.state)),
+        detail=event.detail,
+    )

@@ -1,0 +1,127 @@
+"""The restriction tree from the wire (search.proto)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from restante.errors import InvalidArgument, TooComplex
+from restante.v1 import search_pb2 as v1
+from restante.v1.types_pb2 import MessageSet
+from restante_mail.text.fold import fold
+from restante_server.api.services import convert
+from restante_server.store.restriction import (
+    DEEPEST,
+    EVERYTHING,
+    MOST_NODES,
+    AllOf,
+    Among,
+    AnyOf,
+    Compare,
+    Comparison,
+    HasFlags,
+    HasHeader,
+    HasKeyword,
+    HasText,
+    Moment,
+    Not,
+    Property,
+    Restriction,
+    TextField,
+    Within,
+)
+
+_FURTHEST: Final = 1 << 60  # microseconds: no time of a message lies beyond
+
+
+class _Reader:
+    """One tree from the wire. Raises TooComplex, InvalidArgument."""
+
+    def __init__(self) -> None:
+        self._nodes = 0
+
+    def read(self, given: v1.Restriction, depth: int = 1) -> Restriction:
+        self._nodes += 1
+        if depth > DEEPEST or self._nodes > MOST_NODES:
+            raise TooComplex(limit=DEEPEST if depth > DEEPEST else MOST_NODES)
+        match given.WhichOneof("condition"):
+            case "all_of":
+                return AllOf(tuple(self.read(part, depth + 1) for part in given.all_of.restrictions))
+            case "any_of":
+                return AnyOf(tuple(self.read(part, depth + 1) for part in given.any_of.restrictions))
+            case "negation":
+                return Not(self.read(given.negation, depth + 1))
+            case "text":
+                return _text(given.text)
+            case "compare":
+                return _compare(given.compare)
+            case "time":
+                return _time(given.time)
+            case "flags":
+                return HasFlags(given.flags.mask, given.flags.value)
+            case "keyword":
+                return _keyword(given.keyword.keyword)
+            case "header":
+                return _header(given.header)
+            case "ids":
+                return _among(given.ids)
+            case _:
+                return EVERYTHING
+
+
+def restriction(given: v1.Restriction) -> Restriction:
+    """A condition from the wire; one that says nothing is true. Raises TooComplex, InvalidArgument."""
+    return _Reader().read(given)
+
+
+def _text(given: v1.TextRestriction) -> Restriction:
+    try:
+        field = TextField(given.field)
+    except ValueError:
+        raise InvalidArgument(field="restriction.text.field", problem="not known") from None
+    needle = fold(given.value)
+    return HasText(field, needle) if needle else EVERYTHING
+
+
+def _header(given: v1.HeaderRestriction) -> Restriction:
+    if not given.name:
+        raise InvalidArgument(field="restriction.header.name", problem="is empty")
+    return HasHeader(given.name.lower(), fold(given.value))
+
+
+def _keyword(name: str) -> Restriction:
+    return HasKeyword(name) if name and "\0" not in name else AnyOf()
+
+
+def _compare(given: v1.CompareRestriction) -> Restriction:
+    try:
+        return Compare(Property(given.property), Comparison(given.comparison), given.value)
+    except ValueError:
+        raise InvalidArgument(field="restriction.compare", problem="a property or comparison not known") from None
+
+
+def _time(given: v1.TimeRestriction) -> Restriction:
+    try:
+        moment = Moment(given.property)
+    except ValueError:
+        raise InvalidArgument(field="restriction.time.property", problem="not known") from None
+    return Within(
+        moment,
+        _bound(given.not_before) if given.HasField("not_before") else None,
+        _bound(given.before) if given.HasField("before") else None,
+        given.local_date,
+    )
+
+
+def _bound(moment: Timestamp) -> int:
+    """Rounded up: times here are whole microseconds, so what is at or after the bound stays so."""
+    exact = moment.seconds * 1_000_000 - (-moment.nanos // 1_000)
+    return max(-_FURTHEST, min(exact, _FURTHEST))
+
+
+def _among(given: MessageSet) -> Restriction:
+    if not given.message_ids and not given.folder_id:
+        raise InvalidArgument(field="restriction.ids", problem="neither message ids nor a folder are given")
+    selection = convert.selection(given)
+    return Among(selection.folder_id, selection.ids)

@@ -1,0 +1,22 @@
+"""Opaque octets that clients bring back: sealed by one core of the store, opened by any."""
+
+from __future__ import annotations
+
+from restante_server.api.engine.caller import Call
+from restante_server.directory import keys
+
+
+def seal(call: Call, purpose: bytes, plain: bytes) -> bytes:
+    """Sealed octets, `keys.OVERHEAD_OCTETS` longer than `plain`."""
+    return call.core.directory.keys.seal(purpose, plain)
+
+
+async def unseal(call: Call, purpose: bytes, sealed: bytes) -> bytes:
+    """What was sealed for this purpose, by a key that another core made meanwhile too.
+
+    Raises NotSealed, which is a ValueError.
+    """
+    ring = call.core.directory.keys
+    if not ring.knows(sealed):
+        ring.replace(await call.core.db.read(keys.load))
+    return ring.open(purpose, sealed)

@@ -1,0 +1,177 @@
+"""SearchMessages and QueryMessages: series of short reads, since no snapshot is held over a long scan."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from restante.errors import InvalidArgument, InvalidPageToken, ResultTooLarge, TooComplex
+from restante.v1 import methods
+from restante.v1 import search_pb2 as v1
+from restante.v1.message_pb2 import (
+    MessageRows,
+    QueryMessagesRequest,
+    QueryMessagesResponse,
+    SearchMessagesRequest,
+    SearchMessagesResponse,
+)
+from restante_mail.idset import EMPTY, IdSet
+from restante_server.api.engine import access
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.registry import direct
+from restante_server.api.services import convert, pages
+from restante_server.api.services.message_rows import Ask, message_rows
+from restante_server.api.services.restrictions import restriction
+from restante_server.api.services.sealed import seal, unseal
+from restante_server.store import folders, rows, search
+from restante_server.store.restriction import asks_for_text
+from restante_server.store.search import Key, Query, Step
+from restante_server.store.selection import Selection
+
+MOST_SORT_KEYS: Final = 4
+RESULT_OCTETS: Final = 2 << 20  # of one page
+LATEST_FIRST: Final = (("received_at", True),)
+PAGE_TOKEN: Final = b"page of messages"
+
+
+@direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=True)
+async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchMessagesResponse:
+    """See MessageService.SearchMessages. A long scan is a series of short steps within the call's deadline."""
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    query = Query(mailbox_id, request.folder_id, restriction(request.restriction))
+    directory = call.core.contents.directory
+
+    change_number = 0
+
+    def begin(tx: Connection) -> Step:
+        nonlocal change_number
+        change_number = folders.get(tx, mailbox_id, request.folder_id).change_number
+        return search.uids(tx, directory, query, None)
+
+    found: list[int] = []
+    highest = 0
+    read: Callable[[Connection], Step] = begin
+    with _under_way(call, query):
+        while True:
+            step = await _step(call, query, read)
+            found += [hit[0] for hit in step.hits]
+            highest = max(highest, *(hit[step.width + 1] for hit in step.hits), 0)
+            if step.after is None:
+                break
+            read = partial(search.uids, directory=directory, query=query, after=step.after)
+    return SearchMessagesResponse(
+        uids=convert.id_ranges(IdSet.from_ascending(found)),
+        change_number=change_number,
+        highest_match_change_number=highest,
+    )
+
+
+@contextlib.contextmanager
+def _under_way(call: Call, query: Query) -> Iterator[None]:
+    """A search that asks for text is one of a bounded number of its account. Raises TooManyOperations."""
+    if not asks_for_text(query.restriction):
+        yield
+        return
+    with call.core.searches.under_way(call.caller.account_id):
+        yield
+
+
+async def _step(call: Call, query: Query, read: Callable[[Connection], Step], most: int | None = None) -> Step:
+    """One step of a search, every hit of it certain; where text is asked for, in the account's turn."""
+    if not asks_for_text(query.restriction):
+        return await call.core.db.read(read, deadline=call.deadline)
+    searches = call.core.searches
+    async with searches.turn(call.caller.account_id):
+        step = await call.core.db.read(read, deadline=call.deadline)
+        if step.looks:
+            await searches.look(partial(step.confirm, most=most), call.deadline)
+    return step
+
+
+@direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
+async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMessagesResponse:
+    """See MessageService.QueryMessages. Pages go on behind the last message of the page before, whatever came since."""
+    mailbox_id = call.mailbox_id(request.mailbox_id)
+    query = Query(mailbox_id, request.folder_id or None, restriction(request.restriction), _sort(request.sort))
+    names = Ask.of(mailbox_id, Selection(None, EMPTY), request.columns, ()).names
+    size = pages.size(request.page_size)
+    mark = _mark(mailbox_id, request)
+    after = await _open_token(call, mark, request.page_token) if request.page_token else None
+    directory = call.core.contents.directory
+    if query.folder_id is not None:
+        await call.core.db.read(partial(folders.require, mailbox_id=mailbox_id, folder_id=query.folder_id))
+    hits: list[Sequence[Any]] = []
+    width = 0
+    with _under_way(call, query):
+        while True:
+            most = size + 1 - len(hits)
+            further = partial(search.page, directory=directory, query=query, after=after, most=most)
+            step = await _step(call, query, further, most)
+            hits += step.hits
+            width, after = step.width, step.after
+            if after is None or len(hits) > size:
+                break
+    shown = hits[:size]
+    found = await call.core.db.read(
+        partial(_rows, mailbox_id=mailbox_id, message_ids=[hit[width] for hit in shown], names=names),
+        deadline=call.deadline,
+    )
+    answer = QueryMessagesResponse(rows=found)
+    if len(hits) > size:
+        answer.next_page_token = _seal_token(call, mark, tuple(shown[-1][:width]))
+    if answer.ByteSize() > RESULT_OCTETS:
+        raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=RESULT_OCTETS)
+    return answer
+
+
+def _rows(tx: Connection, *, mailbox_id: int, message_ids: list[int], names: frozenset[str]) -> MessageRows:
+    """These messages in this order; one that has gone meanwhile is left out."""
+    selection = Selection(None, IdSet.of(message_ids))
+    columns: dict[str, list[Any]] = {name: [] for name in ("message_id", "uid", *names)}
+    after: int | None = 0
+    while after is not None:
+        page = rows.page(tx, mailbox_id, selection, names, after=after, most=len(message_ids) or 1)
+        for name, cells in columns.items():
+            cells += page.columns[name]
+        after = page.after
+    position = {message_id: at for at, message_id in enumerate(columns["message_id"])}
+    order = [position[message_id] for message_id in message_ids if message_id in position]
+    return message_rows({name: [cells[at] for at in order] for name, cells in columns.items()}, names)
+
+
+def _sort(keys: Sequence[v1.SortKey]) -> tuple[tuple[str, bool], ...]:
+    if len(keys) > MOST_SORT_KEYS:
+        raise TooComplex(limit=MOST_SORT_KEYS, value=len(keys))
+    names = {number: name.removeprefix("SORT_PROPERTY_").lower() for name, number in v1.SortProperty.items() if number}
+    if any(key.property not in names for key in keys):
+        raise InvalidArgument(field="sort", problem="a property not known")
+    return tuple((names[key.property], key.descending) for key in keys) or LATEST_FIRST
+
+
+def _mark(mailbox_id: int, request: QueryMessagesRequest) -> bytes:
+    """What a page token belongs to: the question without how much of the answer is shown."""
+    asked = QueryMessagesRequest(mailbox_id=mailbox_id, folder_id=request.folder_id, sort=request.sort)
+    asked.restriction.CopyFrom(request.restriction)
+    return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()[:16]
+
+
+def _seal_token(call: Call, mark: bytes, key: Key) -> str:
+    plain = json.dumps(key, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(seal(call, PAGE_TOKEN + mark, plain)).decode().rstrip("=")
+
+
+async def _open_token(call: Call, mark: bytes, token: str) -> Key:
+    """Raises InvalidPageToken for one of another question."""
+    try:
+        sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        return tuple(json.loads(await unseal(call, PAGE_TOKEN + mark, sealed)))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidPageToken from error

@@ -1,0 +1,199 @@
+"""SyncService.SyncMailbox: a copy of a mailbox or folder, brought up to date and kept so.
+
+Rounds (store.sync) follow each other; what a round tells is read only as the client takes it. Cursors hold no more
+than where the copy stands, sealed for its mailbox and folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+from restante.errors import CursorInvalid, FolderNotFound
+from restante.v1 import sync_pb2 as v1
+from restante.v1.message_pb2 import MessageColumn
+from restante.v1.sync_pb2 import ResetReason
+from restante_mail.idset import IdSet
+from restante_server.api.engine import access
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.notify import Deltas
+from restante_server.api.engine.registry import stream
+from restante_server.api.services import convert, message_rows
+from restante_server.api.services.message_rows import Ask, Batch
+from restante_server.api.services.sealed import seal, unseal
+from restante_server.store import sync
+from restante_server.store.changes import Removal, Tombstone
+from restante_server.store.selection import Selection
+from restante_server.store.sync import FolderState, Position, Round
+
+DAY: Final = 24 * 3_600 * 1_000_000  # microseconds
+QUIET_SECONDS: Final = 60.0  # a follower gets a checkpoint so often when nothing happens
+IDS_AT_ONCE: Final = 10_000  # of one removal in one response
+_CURSOR: Final = struct.Struct(">Iqqq")  # epoch, then the position
+
+
+class _Reset(Exception):
+    """The copy must begin anew."""
+
+    def __init__(self, reason: ResetReason.ValueType) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Hints:
+    """Says that there is something new for a follower."""
+
+    def __init__(self, call: Call, mailbox_id: int, folder_id: int) -> None:
+        self._call, self._folder_id = call, folder_id
+        self._new = asyncio.Event()
+        self._draining = False
+        self.quiet = False  # the last wait ended without anything new
+        self._watched = call.core.notifier.watch(mailbox_id, self._hint)
+        self._stop_draining = call.core.on_drain(self._drain)
+
+    async def wait(self, seconds: float) -> bool:
+        """Until there is something new, or so long. False: the core is going away."""
+        self.quiet = False
+        try:
+            async with asyncio.timeout(seconds):
+                await self._new.wait()
+        except TimeoutError:
+            self.quiet = True  # the round that follows finds nothing and tells so
+        return not self._draining
+
+    def taken(self) -> None:
+        """What comes from now on is new."""
+        if not self._draining:
+            self._new.clear()
+
+    def close(self) -> None:
+        self._stop_draining()
+        self._call.core.notifier.forget(self._watched)
+
+    def _hint(self, _change_number: int, folder_ids: frozenset[int], _answered: bool, _deltas: Deltas) -> None:
+        if not self._folder_id or not folder_ids or self._folder_id in folder_ids:
+            self._new.set()
+
+    def _drain(self) -> None:
+        self._draining = True
+        self._new.set()
+
+
+@stream("SyncService", "SyncMailbox", rule=access.MAIL_SESSION, ends_with_token=True)
+async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncIterator[v1.SyncMailboxResponse]:
+    """See SyncService.SyncMailbox. When the core drains, the stream ends after a checkpoint."""
+    mailbox_id, folder_id = call.mailbox_id(request.mailbox_id), request.folder_id
+    columns = sorted({*request.columns, *(() if folder_id else (MessageColumn.MESSAGE_COLUMN_FOLDER,))})
+    asked = Ask.of(mailbox_id, Selection(None, IdSet(())), columns, ())
+    hints = _Hints(call, mailbox_id, folder_id)
+    try:
+        position = await _position(call, mailbox_id, folder_id, request.cursor)
+        followed = False
+        while True:
+            hints.taken()
+            told = await _begin(call, mailbox_id, folder_id, position)
+            for change in _changes(told, folder_id):
+                yield change
+            async for change, key in _rows(call, told, asked):
+                yield change
+                if key:
+                    yield _checkpoint(call, mailbox_id, folder_id, told.at(key))
+            moved, position = told.ended != position or not followed, told.ended
+            if moved or hints.quiet:  # a hint may be of what the round before has told
+                yield _checkpoint(call, mailbox_id, folder_id, position)
+            followed = True
+            if not request.follow or not await hints.wait(QUIET_SECONDS):
+                return
+    except _Reset as needed:
+        yield v1.SyncMailboxResponse(reset_reason=needed.reason)
+    finally:
+        hints.close()
+
+
+async def _begin(call: Call, mailbox_id: int, folder_id: int, position: Position | None) -> Round:
+    try:
+        return await call.core.db.read(sync.begin, mailbox_id, folder_id or None, position)
+    except CursorInvalid:
+        raise _Reset(ResetReason.RESET_REASON_HISTORY_GONE) from None
+    except FolderNotFound:
+        if position is None:
+            raise
+        raise _Reset(ResetReason.RESET_REASON_FOLDER_GONE) from None
+
+
+def _changes(told: Round, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
+    """Folders and removals. Names are unique again when all of them have been told."""
+    for state in told.folders:
+        yield v1.SyncMailboxResponse(folder=_folder(state))
+    for grave in told.removals:
+        yield from _removal(grave, folder_id)
+
+
+def _folder(state: FolderState) -> v1.FolderUpsert:
+    values = state._asdict()
+    values.pop("change_number")
+    return v1.FolderUpsert(**values)
+
+
+def _removal(grave: Tombstone, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
+    """What left a folder. A message that stayed where it was, with a new UID, is told as changed alone."""
+    if grave.kind is Removal.MOVED and grave.target_folder_id == grave.folder_id:
+        return
+    ids = list(grave.message_ids)
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        some = ids[start : start + IDS_AT_ONCE]
+        if grave.kind is Removal.MOVED:
+            moved = v1.MessagesMoved(
+                from_folder_id=grave.folder_id, to_folder_id=grave.target_folder_id, message_ids=some
+            )
+            yield v1.SyncMailboxResponse(moved=moved)
+        else:
+            recoverable = grave.kind is not Removal.HARD
+            deleted = v1.MessagesDeleted(folder_id=grave.folder_id, message_ids=some, recoverable=recoverable)
+            yield v1.SyncMailboxResponse(deleted=deleted)
+    if grave.kind is Removal.FOLDER and not folder_id:
+        yield v1.SyncMailboxResponse(deleted_folder_id=grave.folder_id)
+
+
+async def _rows(call: Call, told: Round, asked: Ask) -> AsyncIterator[tuple[v1.SyncMailboxResponse, int]]:
+    """The rows of a round in batches, each with the key up to which all are told; 0 with the last."""
+    if not told.messages.ids:
+        return
+    ask = Ask(asked.mailbox_id, told.messages, asked.names, (), None)
+    after: int | None = 0
+    while after is not None:
+        batch: Batch = await call.core.db.read(message_rows.read_batch, call.core.contents.directory, ask, after)
+        after = batch.after
+        if batch.count:
+            yield v1.SyncMailboxResponse(messages=batch.rows), after or 0
+
+
+def _checkpoint(call: Call, mailbox_id: int, folder_id: int, position: Position) -> v1.SyncMailboxResponse:
+    plain = _CURSOR.pack(call.core.epoch, *position)
+    checkpoint = v1.Checkpoint(
+        cursor=seal(call, _purpose(mailbox_id, folder_id), plain),
+        change_number=max(position.told, 0),
+        expires_at=convert.timestamp(time.time_ns() // 1_000 + call.core.settings.store.history_days * DAY),
+    )
+    return v1.SyncMailboxResponse(checkpoint=checkpoint)
+
+
+async def _position(call: Call, mailbox_id: int, folder_id: int, cursor: bytes) -> Position | None:
+    """Where a copy stands. Raises CursorInvalid for a cursor of another copy, _Reset for one of another epoch."""
+    if not cursor:
+        return None
+    try:
+        plain = await unseal(call, _purpose(mailbox_id, folder_id), cursor)
+        epoch, *position = _CURSOR.unpack(plain)
+    except (ValueError, struct.error):
+        raise CursorInvalid from None
+    if epoch != call.core.epoch:
+        raise _Reset(ResetReason.RESET_REASON_EPOCH_CHANGED)
+    return Position(*position)
+
+
+def _purpose(mailbox_id: int, folder_id: int) -> bytes:
+    return b"sync cursor" + struct.pack(">qq", mailbox_id, folder_id)

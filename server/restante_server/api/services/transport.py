@@ -1,0 +1,454 @@
+"""TransportService: recipients verified, mail accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from restante.errors import (
+    InvalidAddress,
+    InvalidArgument,
+    MailLoop,
+    QuotaExceeded,
+    RecipientNotFound,
+    RelayDenied,
+    RequestIdRequired,
+    RestanteError,
+    StoreBusy,
+    StoreFull,
+    TooManyRecipients,
+    to_status,
+)
+from restante.v1 import methods
+from restante.v1.session_pb2 import Scope
+from restante.v1.submission_pb2 import EnvelopeOptions, EnvelopeRecipient, NotifyCondition
+from restante.v1.transport_pb2 import (
+    AcceptBegin,
+    AcceptRequest,
+    AcceptResponse,
+    RecipientVerdict,
+    VerifyRecipientsRequest,
+    VerifyRecipientsResponse,
+)
+from restante_server.api.engine import access
+from restante_server.api.engine.caller import Call
+from restante_server.api.engine.dispatch import translate
+from restante_server.api.engine.registry import direct, stream
+from restante_server.api.engine.writes import DAY, REQUEST_ID_OCTETS, fingerprint
+from restante_server.directory import addresses
+from restante_server.directory.known import SECONDS
+from restante_server.directory.lookup import Kind, Resolution, resolve_many
+from restante_server.store.listing import listing_of
+from restante_server.store.requests import Key
+from restante_server.transport import route
+from restante_server.transport.inbound import deliver
+from restante_server.transport.inbound.deliver import Inbox
+from restante_server.transport.inbound.intake import Arrived, Intake
+from restante_server.transport.records import Incoming, Planned, Recipient
+from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
+from restante_server.transport.take import TakeMail
+
+MAX_VERIFIED = 100
+MAX_TRACE_FIELD_OCTETS = 2 << 10
+MAX_CHUNK_OCTETS = 256 << 10
+FIRST_GRANT_OCTETS = 1 << 20
+GRANT_OCTETS = 256 << 10  # given back in pieces of at least this
+MAX_STREAM_AGE_SECONDS = 600.0  # then the gateway is asked to move on (DESIGN section 6)
+MAX_OPEN = 1_000  # acceptances of one stream
+MAX_HELD_OCTETS = 128 << 20  # of one stream, counting at most HELD_OCTETS for each acceptance
+HELD_OCTETS = 2 << 20  # what an acceptance may hold: a grant that waits, and what the writer has not flushed
+NOTIFY_CONDITIONS = frozenset(NotifyCondition.values()) - {NotifyCondition.NOTIFY_CONDITION_UNSPECIFIED}
+OPEN = RecipientVerdict(accepted=True, good_for_milliseconds=int(SECONDS * 1_000))
+POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3: without a domain
+
+GATEWAY_OR_SENDER = access.identities("smtp", or_sessions=(Scope.SCOPE_SMTP_SUBMIT, Scope.SCOPE_API))
+
+
+@direct(methods.VERIFY_RECIPIENTS, rule=GATEWAY_OR_SENDER, reads=True)
+async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> VerifyRecipientsResponse:
+    """See TransportService.VerifyRecipients."""
+    if len(request.forward_paths) > MAX_VERIFIED:
+        raise InvalidArgument(field="forward_paths", problem=f"more than {MAX_VERIFIED}")
+    try:
+        call.core.contents.require_room()
+    except StoreFull:
+        return VerifyRecipientsResponse(verdicts=[_refused(StoreFull()) for _ in request.forward_paths])
+    recipients, paths = call.core.recipients, list(request.forward_paths)
+    if all(recipients.is_open(path) for path in paths):
+        return VerifyRecipientsResponse(verdicts=[OPEN] * len(paths))
+    generation = recipients.generation
+    resolutions, inboxes = await call.core.dispatcher.short_read(partial(_look, paths=paths))
+    for found in resolutions:
+        inbox = inboxes.get(found.mailbox_id)
+        recipients.keep(
+            generation, found, open=found.kind is Kind.ALIAS or (inbox is not None and inbox.quota_octets is None)
+        )
+    verdicts = []
+    for path, found in zip(request.forward_paths, resolutions, strict=True):
+        problem: RestanteError | None = _address_problem(path)
+        if problem is not None:
+            pass
+        elif found.kind is Kind.FOREIGN and not call.caller.account_id:
+            problem = RelayDenied(address=path)
+        elif found.kind is Kind.UNKNOWN or (found.kind is Kind.LOCAL and found.mailbox_id not in inboxes):
+            problem = RecipientNotFound(address=path)
+        elif found.kind is Kind.LOCAL and not inboxes[found.mailbox_id].has_room(max(request.size_octets, 1)):
+            problem = QuotaExceeded()
+        taken = OPEN if recipients.is_open(path) else RecipientVerdict(accepted=True)
+        verdicts.append(_refused(problem) if problem is not None else taken)
+    return VerifyRecipientsResponse(verdicts=verdicts)
+
+
+def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[int, Inbox]]:
+    resolutions = resolve_many(tx, paths)
+    return resolutions, deliver.inboxes(tx, (found.mailbox_id for found in resolutions if found.kind is Kind.LOCAL))
+
+
+def _refused(problem: RestanteError) -> RecipientVerdict:
+    return RecipientVerdict(accepted=False, status=to_status(problem))
+
+
+def _address_problem(path: str) -> InvalidAddress | None:
+    if path.casefold() == POSTMASTER:
+        return None
+    try:
+        addresses.parse(path)
+    except InvalidAddress as problem:
+        return problem
+    return None
+
+
+def envelope_recipients(given: Iterable[EnvelopeRecipient]) -> list[Recipient]:
+    """Recipients of the contract as values. Raises InvalidArgument."""
+    return [
+        Recipient(
+            one.forward_path, _conditions(one.notify), _parameter("original_recipient", one.original_recipient, 500)
+        )
+        for one in given
+    ]
+
+
+def _conditions(given: Sequence[int]) -> int:
+    if not given:
+        return 0
+    named = set(given)
+    if NotifyCondition.NOTIFY_CONDITION_NEVER in named:
+        named = {NotifyCondition.NOTIFY_CONDITION_NEVER}
+    return sum(1 << condition for condition in named if condition in NOTIFY_CONDITIONS)
+
+
+def _parameter(field: str, value: str, longest: int) -> str:
+    """A parameter of MAIL or RCPT, which will stand on a command line again (RFC 3461 4.2, 4.4)."""
+    if value and (len(value) > longest or not all("!" <= character <= "~" for character in value)):
+        raise InvalidArgument(field=field, problem="not a parameter")
+    return value
+
+
+def envelope_id(options: EnvelopeOptions) -> str:
+    """ENVID as given. Raises InvalidArgument."""
+    return _parameter("envelope_id", options.envelope_id, 100)
+
+
+def reverse_path(given: str) -> str:
+    """A reverse-path as it is kept; "" is the null path. Raises InvalidAddress."""
+    return str(addresses.parse(given)) if given else ""
+
+
+@stream("TransportService", "Accept", rule=access.identities("smtp"))
+async def accept(call: Call, requests: AsyncIterator[AcceptRequest]) -> AsyncIterator[AcceptResponse]:
+    """See TransportService.Accept."""
+    acceptances = Acceptances(call)
+    feeding = asyncio.create_task(acceptances.feed(requests))
+    stop = call.core.on_drain(acceptances.announce_draining)
+    age = MAX_STREAM_AGE_SECONDS * random.uniform(0.8, 1.0)
+    ageing = asyncio.get_running_loop().call_later(age, acceptances.announce_draining)
+    try:
+        async for response in acceptances.answers():
+            yield response
+        if not feeding.cancelled() and (problem := feeding.exception()) is not None:
+            raise problem
+    finally:
+        stop()
+        ageing.cancel()
+        feeding.cancel()
+        acceptances.abandon()
+
+
+class Acceptances:
+    """All that one Accept stream carries. Acceptances never wait for each other."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self._open: dict[int, _Acceptance] = {}
+        self._running: set[_Acceptance] = set()
+        self._held = 0
+        self._answers: asyncio.Queue[AcceptResponse | None] = asyncio.Queue()
+        self._at_end = False
+
+    async def feed(self, requests: AsyncIterator[AcceptRequest]) -> None:
+        """Take the stream's requests until it ends."""
+        try:
+            async for request in requests:
+                self._step(request)
+        finally:
+            self._at_end = True
+            for acceptance in list(self._open.values()):
+                acceptance.abandon()
+            self._end_if_done()
+
+    async def answers(self) -> AsyncIterator[AcceptResponse]:
+        """Until the client has ended its side and every commit is answered."""
+        while (response := await self._answers.get()) is not None:
+            yield response
+
+    def announce_draining(self) -> None:
+        """The core is going away."""
+        self._answers.put_nowait(AcceptResponse(draining=True))
+
+    def abandon(self) -> None:
+        """The stream is over: what was not committed is forgotten, what is being committed goes on."""
+        for acceptance in list(self._open.values()):
+            acceptance.abandon()
+
+    def answer(self, response: AcceptResponse) -> None:
+        """To the client."""
+        self._answers.put_nowait(response)
+
+    def hold(self, octets: int) -> None:
+        """Count octets in memory; negative ones are let go."""
+        self._held += octets
+
+    def closed(self, acceptance: _Acceptance) -> None:
+        """No more steps will come for it."""
+        if self._open.get(acceptance.acceptance_id) is acceptance:
+            del self._open[acceptance.acceptance_id]
+
+    def finished(self, acceptance: _Acceptance) -> None:
+        """Its task is over."""
+        self.closed(acceptance)
+        self._running.discard(acceptance)
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._at_end and not self._running:
+            self._answers.put_nowait(None)
+
+    def _step(self, request: AcceptRequest) -> None:
+        step = request.WhichOneof("step")
+        if step == "start":
+            self._start(request.acceptance_id, request.start)
+            return
+        acceptance = self._open.get(request.acceptance_id)
+        if acceptance is None:
+            return  # ended early: the client has not read that yet
+        if step == "chunk":
+            acceptance.add(request.chunk)
+        elif step == "commit":
+            acceptance.commit()
+        else:
+            acceptance.abandon()
+
+    def _start(self, acceptance_id: int, begin: AcceptBegin) -> None:
+        if acceptance_id == 0 or acceptance_id in self._open:
+            raise InvalidArgument(field="acceptance_id", problem="0 or in use")
+        if len(self._running) >= MAX_OPEN or self._held >= MAX_HELD_OCTETS:
+            self.answer(AcceptResponse(acceptance_id=acceptance_id, status=to_status(StoreBusy())))
+            return
+        content, whole = begin.content, begin.whole
+        begin.ClearField("content")  # a repeated request_id is the same request however its content is cut
+        begin.ClearField("whole")
+        acceptance = _Acceptance(self, acceptance_id, begin)
+        self._open[acceptance_id] = acceptance
+        self._running.add(acceptance)
+        self.call.core.spawn(acceptance.run(), f"acceptance {acceptance_id}")
+        if content:
+            acceptance.add(content)
+        if whole:
+            acceptance.commit()
+
+
+class _Acceptance:
+    """One message of an Accept stream."""
+
+    def __init__(self, stream: Acceptances, acceptance_id: int, begin: AcceptBegin) -> None:
+        self.acceptance_id = acceptance_id
+        self._stream, self._begin = stream, begin
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()  # None: commit
+        self._granted, self._to_grant = FIRST_GRANT_OCTETS, 0
+        self._held = 0
+        self._abandoned = asyncio.Event()
+        self._committed = False
+
+    def add(self, chunk: bytes) -> None:
+        """Octets came."""
+        self._granted -= len(chunk)
+        if len(chunk) > MAX_CHUNK_OCTETS or self._granted < 0:
+            self._stream.closed(self)
+            self._abandoned.set()
+            self._chunks.put_nowait(None)
+            problem = InvalidArgument(field="chunk", problem="more octets than were granted")
+            self._stream.answer(AcceptResponse(acceptance_id=self.acceptance_id, status=to_status(problem)))
+            return
+        more = min(HELD_OCTETS - self._held, len(chunk))
+        self._held += more
+        self._stream.hold(more)
+        self._chunks.put_nowait(chunk)
+
+    def commit(self) -> None:
+        """That was all."""
+        self._stream.closed(self)
+        self._committed = True
+        self._chunks.put_nowait(None)
+
+    def abandon(self) -> None:
+        """Forget it, unless it is being committed."""
+        if not self._committed:
+            self._stream.closed(self)
+            self._abandoned.set()
+            self._chunks.put_nowait(None)
+
+    async def run(self) -> None:
+        """From the first octet to the answer."""
+        response: AcceptResponse | None = None
+        try:
+            envelope = envelope_of(self._begin, self._stream.call)
+            arrived = await self._receive()
+            if arrived is not None:
+                transport_id = await _take(self._stream.call, self._begin, envelope, arrived)
+                response = AcceptResponse(acceptance_id=self.acceptance_id, accepted=True, transport_id=transport_id)
+        except Exception as error:  # noqa: BLE001 - it is this acceptance's answer
+            known = translate(error, "/restante.v1.TransportService/Accept")
+            response = AcceptResponse(acceptance_id=self.acceptance_id, status=to_status(known))
+        finally:
+            self._stream.hold(-self._held)
+            if response is not None and not self._abandoned.is_set():
+                self._stream.answer(response)
+            self._stream.finished(self)
+
+    async def _receive(self) -> Arrived | None:
+        intake = Intake(self._stream.call.core.contents, self._stream.call.core.transport.settings)
+        try:
+            while (chunk := await self._chunks.get()) is not None:
+                await intake.feed(chunk)
+                self._grant(len(chunk))
+            if self._abandoned.is_set():
+                intake.abandon()
+                return None
+            return await intake.finish()
+        except BaseException:
+            intake.abandon()
+            raise
+
+    def _grant(self, octets: int) -> None:
+        """What was consumed may be sent anew."""
+        self._to_grant += octets
+        if self._to_grant >= GRANT_OCTETS and not self._committed:
+            self._granted += self._to_grant
+            self._stream.answer(AcceptResponse(acceptance_id=self.acceptance_id, granted_octets=self._to_grant))
+            self._to_grant = 0
+
+
+class _Envelope(NamedTuple):
+    """The beginning of an acceptance, judged."""
+
+    reverse_path: str
+    recipients: list[Recipient]
+    envelope_id: str
+
+
+def envelope_of(begin: AcceptBegin, call: Call) -> _Envelope:
+    """Raises what is wrong with an acceptance from its beginning."""
+    if len(begin.request_id) != REQUEST_ID_OCTETS:
+        raise RequestIdRequired
+    limit = min(MAX_ACCEPT_RECIPIENTS, call.core.transport.settings.max_recipients)
+    if len(begin.recipients) > limit:
+        raise TooManyRecipients(limit=limit)
+    if not begin.recipients:
+        raise RecipientNotFound
+    require_trace_field(begin.trace_field)
+    return _Envelope(
+        reverse_path(begin.reverse_path), envelope_recipients(begin.recipients), envelope_id(begin.options)
+    )
+
+
+def require_trace_field(trace_field: str) -> None:
+    """Raises InvalidArgument when it is not one field, folded as it may be, with its CRLF."""
+    lines = trace_field.split("\r\n")
+    right = (
+        len(trace_field) <= MAX_TRACE_FIELD_OCTETS
+        and trace_field.isascii()
+        and lines[-1] == ""
+        and lines[0].startswith("Received:")
+        and all(line[:1] in (" ", "\t") and line.strip() for line in lines[1:-1])
+        and not any(character in line for line in lines for character in "\r\n\0")
+    )
+    if not right:
+        raise InvalidArgument(field="trace_field", problem="not one Received field")
+
+
+async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:
+    """Where mail for these goes now: what was found for RCPT a moment ago is there still, unless it has changed."""
+    recipients = call.core.recipients
+    known = [recipients.get(path) for path in paths]
+    if None not in known:
+        return [found.resolution for found in known if found is not None]
+    generation = recipients.generation
+    resolutions: list[Resolution] = await call.core.dispatcher.short_read(partial(resolve_many, wanted=paths))
+    for found in resolutions:
+        recipients.keep(generation, found)
+    return resolutions
+
+
+async def _plan(call: Call, envelope: _Envelope, arrived: Arrived) -> tuple[Planned, ...]:
+    """Where it goes. Raises RecipientNotFound, MailLoop: it goes nowhere."""
+    paths = [recipient.forward_path for recipient in envelope.recipients]
+    resolutions = await _resolve(call, paths)
+    if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
+        raise RecipientNotFound(address=paths[0])
+    planned = route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had)
+    if route.goes_round(planned):
+        raise MailLoop(problem="every recipient has had this message before")
+    return planned
+
+
+async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Arrived) -> int:
+    transport = call.core.transport
+    try:
+        planned = await _plan(call, envelope, arrived)
+    except BaseException:
+        call.core.contents.forget(arrived.staged)
+        raise
+    facts = arrived.staged.facts
+    assert facts is not None  # it is a message
+    moment = time.time_ns() // 1_000
+    incoming = Incoming(
+        reverse_path=envelope.reverse_path,
+        staged=arrived.staged,
+        listing=listing_of(facts),
+        recipients=planned,
+        accepted_at=moment,
+        trace_field=begin.trace_field.encode("ascii"),
+        source=begin.client_address,
+        dsn_return=begin.options.dsn_return,
+        envelope_id=envelope.envelope_id,
+        smtputf8=begin.options.smtputf8,
+        body_8bit=begin.options.body_8bit,
+        internet_message_id=f"<{facts.summary.message_id}>" if facts.summary.message_id else "",
+    )
+    mail = TakeMail(
+        settings=transport.settings,
+        incoming=incoming,
+        key=Key(0, call.caller.actor, begin.request_id),
+        method="AcceptBegin",
+        fingerprint=hashlib.sha256(fingerprint(begin) + str(arrived.staged.size_octets).encode()).digest(),
+        remembered_until=moment + DAY,
+        told=transport.told,
+    )
+    return (await transport.take(mail)).transport_id

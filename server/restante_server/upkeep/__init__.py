@@ -1,0 +1,1 @@
+"""What the store needs now and then: checks, backups, sweeps."""

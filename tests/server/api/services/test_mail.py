@@ -1,0 +1,489 @@
+"""Mailboxes, folders and messages through the dispatcher, as a gateway calls them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restante import errors
+from restante.config import Config
+from restante.errors import (
+    FolderExists,
+    FolderNotFound,
+    InvalidArgument,
+    LeaseLost,
+    MailboxNotFound,
+    MaildropInUse,
+    MessageNotFound,
+    RequestIdRequired,
+    ResultTooLarge,
+    UploadNotFound,
+)
+from restante.methods import Method
+from restante.v1 import content_pb2 as c1
+from restante.v1 import folder_pb2 as f1
+from restante.v1 import message_pb2 as v1
+from restante.v1 import methods
+from restante.v1.types_pb2 import IdRange, MailAddress, MessageSet
+from restante_server.api.engine.caller import Caller
+from restante_server.api.engine.registry import STREAMS
+from restante_server.api.services import contents as _contents  # noqa: F401 - registers its handlers
+from restante_server.api.services import folders as _folders  # noqa: F401 - registers its handlers
+from restante_server.api.services import mailboxes as _mailboxes  # noqa: F401 - registers its handlers
+from restante_server.api.services import messages as _messages  # noqa: F401 - registers its handlers
+from restante_server.store.check import check
+from restante_server.store.garbage import Collector
+from restante_server.store.staging import Contents, ContentSettings
+from tests.server.api.people import Bench
+
+LETTER = b"From: bob@example.test\nSubject: Hello\nDate: Mon, 21 Sep 2026 12:00:00 +0000\n\nHow are you?\n"
+STORED = LETTER.replace(b"\n", b"\r\n")
+
+
+class Mail:
+    """One person's session, with short ways to call."""
+
+    def __init__(self, bench: Bench, caller: Caller) -> None:
+        self.bench, self.caller = bench, caller
+
+    async def call(self, method: Method[Any, Any], **fields: Any) -> Any:
+        if "request_id" in method.request.DESCRIPTOR.fields_by_name:
+            fields.setdefault("request_id", secrets.token_bytes(16))
+        return await self.bench.run(method, method.request(**fields), self.caller)
+
+    async def stream(self, service: str, name: str, request: Any) -> list[Any]:
+        call = self.bench.dispatcher.call(self.caller, time.monotonic() + 20)
+        return [response async for response in STREAMS[service, name].run(call, request)]
+
+    async def folder(self, *path: str) -> f1.Folder:
+        found: f1.Folder = (await self.call(methods.GET_FOLDER, path=path)).folder
+        return found
+
+    async def append(self, folder_id: int, content: bytes = LETTER, **fields: Any) -> Any:
+        return await self.call(methods.APPEND_MESSAGE, folder_id=folder_id, content=content, **fields)
+
+
+@pytest.fixture
+async def bench(bench: Bench, tmp_path: Path) -> AsyncIterator[Bench]:
+    """With contents, and a sound store at the end."""
+    settings = ContentSettings(tmp_path, inline_octets=8 << 10, reserve_octets=0)
+    bench.core.settings = Config(data=str(tmp_path))
+    bench.core.contents = Contents(bench.core.db, settings)
+    yield bench
+    assert await bench.core.db.read(check) == []
+
+
+@pytest.fixture
+async def bob(bench: Bench) -> Mail:
+    return Mail(bench, await bench.caller(await bench.login("bob@example.test", "bob-demo")))
+
+
+@pytest.fixture
+async def carol(bench: Bench) -> Mail:
+    return Mail(bench, await bench.caller(await bench.login("carol@example.test", "carol-demo")))
+
+
+def messages(folder_id: int, *uids: int) -> MessageSet:
+    return MessageSet(folder_id=folder_id, uids=[IdRange(first=uid, last=uid) for uid in uids])
+
+
+async def test_a_message_is_appended_and_read_back_canonical(bob: Mail) -> None:
+    inbox = await bob.folder("inbox")
+    added = await bob.append(inbox.folder_id, flags=4, keywords=["work"], received_offset_minutes=-90)
+    assert (added.uid, added.uid_validity, added.size_octets) == (1, inbox.uid_validity, len(STORED))
+    assert added.line_ends_changed
+    columns = [column for column in v1.MessageColumn.values() if column]
+    got = await bob.call(
+        methods.BATCH_GET_MESSAGES,
+        messages=messages(inbox.folder_id, 1, 5),
+        columns=columns,
+        sections=[
+            v1.Section(),
+            v1.Section(kind=v1.SECTION_KIND_HEADER_FIELDS, fields=["subject"]),
+            v1.Section(kind=v1.SECTION_KIND_TEXT, offset_octets=4, length_octets=3),
+            v1.Section(part=[7]),
+        ],
+        min_commit=added.commit,
+    )
+    rows = got.rows
+    assert (list(rows.uids), list(rows.flags), list(rows.size_octets)) == ([1], [4], [len(STORED)])
+    assert list(rows.keyword_table[rows.keyword_sets[0]].keywords) == ["work"]
+    assert list(rows.received_offset_minutes) == [-90]
+    assert rows.summaries[0].subject == "Hello"
+    assert list(rows.previews) == ["How are you?"]
+    assert rows.envelopes[0].startswith(b'("Mon, 21 Sep 2026 12:00:00 +0000" "Hello"')
+    whole, subject, text, missing = rows.sections
+    assert list(whole.octets) == [STORED]
+    assert list(subject.octets) == [b"Subject: Hello\r\n\r\n"]
+    assert (list(text.octets), list(text.total_octets)) == ([b"are"], [3])
+    assert (list(missing.octets), list(missing.total_octets)) == ([b""], [-1])
+
+
+async def test_a_target_may_be_named_by_its_path(bob: Mail) -> None:
+    inbox, archive = await bob.folder("Inbox"), await bob.folder("Archive")
+    first = await bob.append(0, path=["inbox"])
+    assert (first.folder_id, first.uid) == (inbox.folder_id, 1)
+    assert (await bob.append(inbox.folder_id)).folder_id == inbox.folder_id
+    copied = await bob.call(methods.COPY_MESSAGES, messages=messages(inbox.folder_id, 1), target_path=["Archive"])
+    assert (copied.target_folder_id, len(copied.target_uids)) == (archive.folder_id, 1)
+    moved = await bob.call(methods.MOVE_MESSAGES, messages=messages(inbox.folder_id, 2), target_path=["Archive"])
+    assert (moved.target_folder_id, len(moved.target_uids)) == (archive.folder_id, 1)
+    assert (await bob.folder("Archive")).message_count == 2
+
+
+async def test_a_path_that_leads_nowhere_is_told_without_an_id(bob: Mail) -> None:
+    inbox = await bob.folder("Inbox")
+    await bob.append(inbox.folder_id)
+    for method in (methods.COPY_MESSAGES, methods.MOVE_MESSAGES):
+        with pytest.raises(errors.FolderNotFound) as missing:
+            await bob.call(method, messages=messages(inbox.folder_id, 1), target_path=["Nowhere", "Else"])
+        assert "folder_id" not in missing.value.metadata
+        with pytest.raises(errors.FolderNotFound) as missing:
+            await bob.call(method, messages=messages(99, 1), target_path=["Inbox"])
+        assert missing.value.metadata["folder_id"] == "99"
+    with pytest.raises(errors.FolderNotFound):
+        await bob.append(0, path=["Nowhere"])
+    with pytest.raises(errors.InvalidArgument):
+        await bob.append(inbox.folder_id, path=["Inbox"])
+
+
+async def test_a_repeated_append_is_done_once(bob: Mail) -> None:
+    inbox = await bob.folder("INBOX")
+    name = secrets.token_bytes(16)
+    first = await bob.append(inbox.folder_id, request_id=name)
+    assert await bob.append(inbox.folder_id, request_id=name) == first
+    assert (await bob.folder("Inbox")).message_count == 1
+    with pytest.raises(RequestIdRequired):
+        await bob.append(inbox.folder_id, request_id=b"")
+
+
+async def test_an_upload_is_used_up_by_one_append(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    large = LETTER + b"word " * 100_000
+    first = await bob.call(methods.UPLOAD_CHUNK, kind=c1.UPLOAD_KIND_MESSAGE, octets=large[:300_000])
+    done = await bob.call(
+        methods.UPLOAD_CHUNK, upload_id=first.upload_id, offset_octets=300_000, octets=large[300_000:], last=True
+    )
+    assert done.finished
+    name = secrets.token_bytes(16)
+    request = {"folder_id": inbox, "upload_id": first.upload_id}
+    added = await bob.call(methods.APPEND_MESSAGE, request_id=name, **request)
+    assert added.line_ends_changed
+    assert await bob.call(methods.APPEND_MESSAGE, request_id=name, **request) == added
+    with pytest.raises(UploadNotFound):
+        await bob.call(methods.APPEND_MESSAGE, **request)
+    # What no operation can answer with is streamed, its cells continued where a batch ends.
+    asked: dict[str, Any] = {
+        "messages": messages(inbox, 1),
+        "sections": [v1.Section(), v1.Section(kind=v1.SECTION_KIND_TEXT)],
+    }
+    with pytest.raises(ResultTooLarge):
+        await bob.call(methods.BATCH_GET_MESSAGES, **asked)
+    batches = await bob.stream("MessageService", "StreamMessages", v1.StreamMessagesRequest(**asked))
+    assert all(batch.ByteSize() < 300 << 10 for batch in batches)
+    cells = [bytearray(cell.octets[0]) for cell in batches[0].rows.sections]
+    totals = [cell.total_octets[0] for cell in batches[0].rows.sections]
+    for batch in batches[1:]:
+        assert batch.rest.offset_octets == len(cells[batch.rest.section_index])
+        cells[batch.rest.section_index] += batch.rest.octets
+    stored = large.replace(b"\n", b"\r\n")
+    assert [bytes(cell) for cell in cells] == [stored, stored.partition(b"\r\n\r\n")[2]]
+    assert totals == [len(cell) for cell in cells]
+
+
+async def test_many_messages_are_streamed_in_batches_in_order(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    body = LETTER + b"line of text\n" * 400
+    for _ in range(60):
+        await bob.append(inbox, body)
+    request = v1.StreamMessagesRequest(
+        messages=MessageSet(folder_id=inbox, uids=[IdRange(first=1, last=1 << 31)]),
+        columns=[v1.MESSAGE_COLUMN_FLAGS],
+        sections=[v1.Section()],
+    )
+    batches = await bob.stream("MessageService", "StreamMessages", request)
+    assert len(batches) > 1
+    assert all(batch.ByteSize() <= 256 << 10 for batch in batches)
+    assert [uid for batch in batches for uid in batch.rows.uids] == list(range(1, 61))
+    assert all(len(batch.rows.sections[0].octets) == len(batch.rows.uids) for batch in batches)
+    with pytest.raises(FolderNotFound):
+        await bob.stream("MessageService", "StreamMessages", v1.StreamMessagesRequest(messages=messages(999, 1)))
+
+
+async def test_single_messages_in_many_runs_are_one_answer(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    for number in range(6):
+        await bob.append(inbox, keywords=[f"k{number}"])
+    wanted = messages(inbox, *range(1, 1_401, 2))
+    got = await bob.call(methods.BATCH_GET_MESSAGES, messages=wanted, columns=[v1.MESSAGE_COLUMN_FLAGS])
+    rows = got.rows
+    assert list(rows.uids) == [1, 3, 5]
+    assert [rows.keyword_table[at].keywords[0] for at in rows.keyword_sets] == ["k0", "k2", "k4"]
+
+
+async def test_reading_may_mark_as_seen(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    await bob.append(inbox)
+    asked = {"messages": messages(inbox, 1), "columns": [v1.MESSAGE_COLUMN_FLAGS]}
+    assert list((await bob.call(methods.BATCH_GET_MESSAGES, **asked)).rows.flags) == [0]
+    assert list((await bob.call(methods.BATCH_GET_MESSAGES, mark_seen=True, **asked)).rows.flags) == [1]
+    assert (await bob.folder("inbox")).unread_count == 0
+
+
+async def test_flags_copies_moves_and_deletions_tell_what_changed(bob: Mail) -> None:
+    inbox, archive = await bob.folder("inbox"), await bob.folder("Archive")
+    for _ in range(3):
+        await bob.append(inbox.folder_id)
+    since = (await bob.append(inbox.folder_id)).commit.change_number
+    updated = await bob.call(
+        methods.UPDATE_MESSAGES,
+        messages=messages(inbox.folder_id, 1, 2, 9),
+        operation=1,
+        flags=8,
+        keywords=["x"],
+        changes_since=since,
+        if_change_number=since - 3,
+    )
+    assert [(run.first, run.last) for run in updated.modified_uids] == [(2, 2)]
+    assert (updated.updated_count, list(updated.changes.uids), list(updated.changes.flags)) == (1, [1], [8])
+    copied = await bob.call(
+        methods.COPY_MESSAGES, messages=messages(inbox.folder_id, 1, 3), target_folder_id=archive.folder_id
+    )
+    assert [(run.first, run.last) for run in copied.target_uids] == [(1, 2)]
+    assert copied.target_uid_validity == archive.uid_validity
+    since = copied.commit.change_number
+    moved = await bob.call(
+        methods.MOVE_MESSAGES,
+        messages=messages(inbox.folder_id, 4),
+        target_folder_id=archive.folder_id,
+        changes_since=since,
+    )
+    assert [run.first for run in moved.changes.vanished_uids] == [4]
+    expunged = await bob.call(
+        methods.DELETE_MESSAGES,
+        messages=MessageSet(folder_id=inbox.folder_id, uids=[IdRange(first=1, last=99)]),
+        mode=v1.DELETE_MODE_SOFT,
+        only_flagged_deleted=True,
+    )
+    assert [(run.first, run.last) for run in expunged.deleted_uids] == [(1, 1)]
+    nothing = await bob.call(
+        methods.COPY_MESSAGES, messages=messages(inbox.folder_id, 77), target_folder_id=archive.folder_id
+    )
+    assert not nothing.HasField("commit")
+
+
+async def test_messages_are_copied_and_moved_only_when_all_are_there_if_asked(bob: Mail) -> None:
+    inbox, archive = await bob.folder("inbox"), await bob.folder("Archive")
+    for _ in range(3):
+        await bob.append(inbox.folder_id)
+    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox.folder_id, 2), mode=v1.DELETE_MODE_SOFT)
+    wanted = {"messages": messages(inbox.folder_id, 1, 2, 3), "target_folder_id": archive.folder_id}
+    for method in (methods.COPY_MESSAGES, methods.MOVE_MESSAGES):
+        with pytest.raises(MessageNotFound):
+            await bob.call(method, **wanted, if_message_count=3)
+    assert (await bob.folder("Archive")).uid_next == archive.uid_next
+    await bob.call(methods.COPY_MESSAGES, **wanted, if_message_count=2)
+    await bob.call(methods.MOVE_MESSAGES, **wanted)
+    assert (await bob.folder("Archive")).message_count == 4
+
+
+async def test_what_left_its_folder_is_read_by_message_id_if_asked(bob: Mail, carol: Mail) -> None:
+    inbox, archive = (await bob.folder("inbox")).folder_id, (await bob.folder("Archive")).folder_id
+    ids = [(await bob.append(inbox, LETTER + b"%d\n" % number)).message_id for number in range(5)]
+    await bob.call(methods.MOVE_MESSAGES, messages=messages(inbox, 1), target_folder_id=archive)
+    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 2, 4), mode=v1.DELETE_MODE_SOFT)
+    await bob.call(methods.PURGE_RECOVERABLE_MESSAGES, message_ids=ids[3:4])
+    await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 5), mode=v1.DELETE_MODE_HARD)
+    asked: dict[str, Any] = {
+        "messages": MessageSet(message_ids=ids),
+        "columns": [v1.MESSAGE_COLUMN_FOLDER, v1.MESSAGE_COLUMN_SIZE, v1.MESSAGE_COLUMN_ENVELOPE],
+        "sections": [v1.Section()],
+    }
+    usual = (await bob.call(methods.BATCH_GET_MESSAGES, **asked)).rows
+    assert list(usual.message_ids) == [ids[0], ids[2]]
+    rows = (await bob.call(methods.BATCH_GET_MESSAGES, **asked, include_removed=True)).rows
+    streamed = await bob.stream(
+        "MessageService", "StreamMessages", v1.StreamMessagesRequest(**asked, include_removed=True)
+    )
+    assert [response.rows for response in streamed] == [rows]
+    assert (list(rows.message_ids), list(rows.uids), list(rows.folder_ids)) == (
+        ids,
+        [1, 0, 3, 0, 0],
+        [archive, 0, inbox, 0, 0],
+    )
+    assert list(rows.sections[0].octets) == [STORED + b"%d\r\n" % number for number in range(5)]
+    assert all(envelope.startswith(b"(") for envelope in rows.envelopes)
+    for message_id in ids[3:]:
+        with pytest.raises(MessageNotFound):
+            await bob.stream("ContentService", "ReadContent", c1.ReadContentRequest(message_id=message_id))
+    assert await bob.stream("ContentService", "ReadContent", c1.ReadContentRequest(message_id=ids[1]))
+    neighbour = (await carol.call(methods.BATCH_GET_MESSAGES, **asked, include_removed=True)).rows
+    assert not neighbour.message_ids
+    for wrong in ({"mark_seen": True}, {"messages": messages(inbox, 1)}):
+        with pytest.raises(InvalidArgument):
+            await bob.call(methods.BATCH_GET_MESSAGES, **asked | wrong, include_removed=True)
+
+
+async def test_deleted_messages_are_listed_recovered_and_purged(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    for _ in range(3):
+        await bob.append(inbox)
+    everything = MessageSet(folder_id=inbox, uids=[IdRange(first=1, last=9)])
+    await bob.call(methods.DELETE_MESSAGES, messages=everything, mode=v1.DELETE_MODE_SOFT)
+    page = await bob.call(methods.LIST_RECOVERABLE_MESSAGES, page_size=2)
+    rest = await bob.call(methods.LIST_RECOVERABLE_MESSAGES, page_size=2, page_token=page.next_page_token)
+    found = [*page.messages, *rest.messages]
+    assert (len(found), rest.next_page_token, found[0].summary.subject) == (3, "", "Hello")
+    one, two, three = (message.message_id for message in found)
+    recovered = await bob.call(methods.RECOVER_MESSAGES, message_ids=[one])
+    assert list(recovered.message_ids) == [one]
+    assert (await bob.call(methods.PURGE_RECOVERABLE_MESSAGES, message_ids=[two, three, one])).purged_count == 2
+
+
+async def test_a_folder_is_opened_and_followed(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    for number in range(3):
+        await bob.append(inbox, keywords=["odd"] if number % 2 else [])
+    parts = await bob.stream("FolderService", "OpenFolder", f1.OpenFolderRequest(folder_id=inbox))
+    assert parts[0].folder.message_count == 3
+    rows = parts[0].rows
+    assert (list(rows.uids), list(rows.keyword_sets), rows.uid_next) == ([1, 2, 3], [0, 1, 0], 4)
+    await bob.append(inbox)
+    since = rows.change_number
+    later = await bob.call(methods.READ_FOLDER_CHANGES, folder_id=inbox, since_change_number=since)
+    assert list(later.changes.uids) == [4]
+    claimed = await bob.call(methods.CLAIM_RECENT, folder_id=inbox)
+    assert (claimed.recent_uid, claimed.uid_next) == (1, 5)
+
+
+async def test_a_folder_larger_than_a_read_is_one_consistent_snapshot(
+    bob: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from restante_server.api.services import folders
+
+    monkeypatch.setattr(folders, "ROWS_AT_ONCE", 2)
+    inbox = (await bob.folder("inbox")).folder_id
+    for _ in range(5):
+        await bob.append(inbox)
+    call = bob.bench.dispatcher.call(bob.caller, time.monotonic() + 20)
+    copy: dict[int, int] = {}
+    first = True
+    async for part in STREAMS["FolderService", "OpenFolder"].run(call, f1.OpenFolderRequest(folder_id=inbox)):
+        for run in part.rows.vanished_uids:
+            for uid in range(run.first, run.last + 1):
+                copy.pop(uid, None)
+        copy.update(zip(part.rows.uids, part.rows.flags, strict=True))
+        if first:  # what was told already changes before the rest is read
+            await bob.call(methods.UPDATE_MESSAGES, messages=messages(inbox, 1), operation=1, flags=4)
+            await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 2), mode=v1.DELETE_MODE_SOFT)
+            first = False
+    assert copy == {1: 4, 3: 0, 4: 0, 5: 0}
+
+
+async def test_folders_are_made_moved_listed_and_deleted(bob: Mail) -> None:
+    made = (await bob.call(methods.CREATE_FOLDER, path=["Work", "2026"])).folder
+    assert list(made.path) == ["Work", "2026"]
+    with pytest.raises(FolderExists):
+        await bob.call(methods.CREATE_FOLDER, path=["Work"])
+    moved = (await bob.call(methods.MOVE_FOLDER, folder_id=made.folder_id, path=["Old"])).folder
+    assert (list(moved.path), moved.change_number > made.change_number) == (["Old"], True)
+    names, token = [], ""
+    while True:
+        page = await bob.call(methods.LIST_FOLDERS, page_size=3, page_token=token)
+        names += ["/".join(folder.path) for folder in page.folders]
+        token = page.next_page_token
+        if not token:
+            break
+    assert names == ["Inbox", "Sent", "Drafts", "Trash", "Junk", "Archive", "Work", "Old"]
+    assert (await bob.call(methods.DELETE_FOLDER, folder_id=made.folder_id)).deleted_count == 0
+    with pytest.raises(FolderNotFound):
+        await bob.folder("Old")
+    with pytest.raises(InvalidArgument):
+        await bob.call(methods.GET_FOLDER)
+    await bob.call(methods.SET_SUBSCRIPTION, path=["no", "where"], subscribed=True)
+    listed = await bob.call(methods.LIST_SUBSCRIPTIONS)
+    assert ["no", "where"] in [list(entry.path) for entry in listed.subscriptions]
+
+
+async def test_the_maildrop_is_leased_and_given_back(bob: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    ids = [(await bob.append(inbox)).message_id for _ in range(3)]
+    drop = await bob.call(methods.ACQUIRE_MAILDROP)
+    assert (list(drop.uids), list(drop.message_ids)) == ([1, 2, 3], ids)
+    assert list(drop.size_octets) == [len(STORED)] * 3
+    with pytest.raises(MaildropInUse):
+        await bob.call(methods.ACQUIRE_MAILDROP)
+    await bob.call(methods.RENEW_MAILDROP, lease=drop.lease)
+    done = {"lease": drop.lease, "deleted_uids": [IdRange(first=1, last=2)], "seen_uids": [IdRange(first=3, last=3)]}
+    assert (await bob.call(methods.RELEASE_MAILDROP, **done)).deleted_count == 2
+    assert (await bob.call(methods.RELEASE_MAILDROP, **done)).deleted_count == 0
+    with pytest.raises(LeaseLost):
+        await bob.call(methods.RENEW_MAILDROP, lease=drop.lease)
+    folder = await bob.folder("inbox")
+    assert (folder.message_count, folder.unread_count) == (1, 0)
+
+
+async def test_a_draft_is_written_from_its_parts(bob: Mail) -> None:
+    draft = v1.Draft(
+        to=[MailAddress(display_name="Carol", address="carol@example.test")],
+        subject="Plans",
+        text="See you.",
+        attachments=[v1.Attachment(file_name="a.txt", media_type="text/plain", content=b"notes")],
+    )
+    made = await bob.call(methods.CREATE_DRAFT, draft=draft)
+    drafts = (await bob.call(methods.GET_FOLDER, role=f1.FOLDER_ROLE_DRAFTS)).folder
+    columns = [v1.MESSAGE_COLUMN_FLAGS, v1.MESSAGE_COLUMN_SUMMARY, v1.MESSAGE_COLUMN_PREVIEW]
+    got = await bob.call(methods.BATCH_GET_MESSAGES, messages=messages(drafts.folder_id, made.uid), columns=columns)
+    assert list(got.rows.flags) == [17]
+    assert got.rows.summaries[0].authors[0].address == "bob@example.test"
+    assert (got.rows.summaries[0].subject, list(got.rows.attachment_counts)) == ("Plans", [1])
+
+
+async def test_neighbours_with_equal_ids_are_out_of_reach(bob: Mail, carol: Mail) -> None:
+    inbox = (await bob.folder("inbox")).folder_id
+    assert inbox == (await carol.folder("inbox")).folder_id
+    added = await bob.append(inbox)
+    theirs = bob.caller.mailbox_id
+    for method, fields in (
+        (methods.GET_MAILBOX, {}),
+        (methods.LIST_FOLDERS, {}),
+        (methods.BATCH_GET_MESSAGES, {"messages": messages(inbox, 1)}),
+        (methods.DELETE_MESSAGES, {"messages": messages(inbox, 1), "mode": v1.DELETE_MODE_HARD}),
+        (methods.ACQUIRE_MAILDROP, {}),
+    ):
+        with pytest.raises(MailboxNotFound):
+            await carol.call(method, mailbox_id=theirs, **fields)
+    own = await carol.call(methods.BATCH_GET_MESSAGES, messages=MessageSet(message_ids=[added.message_id]))
+    assert not own.rows.message_ids
+    assert (await bob.call(methods.GET_MAILBOX)).mailbox.message_count == 1
+
+
+# --- Contents that nothing names ------------------------------------------------------------------------------------
+
+
+async def test_the_files_of_what_is_refused_or_done_before_go_soon(bench: Bench, bob: Mail, tmp_path: Path) -> None:
+    """Each would take room for an hour, and no account would be charged for it."""
+    large = LETTER + b"x" * 70 + b"\n" + b"far more than the database keeps\n" * 1_000
+    inbox = (await bob.folder("Inbox")).folder_id
+    again = secrets.token_bytes(16)
+    first = await bob.append(inbox, large, request_id=again)
+    assert (await bob.append(inbox, large, request_id=again)).message_id == first.message_id
+    with pytest.raises(FolderNotFound):
+        await bob.append(999, large)
+    collector = Collector(bench.core.db, tmp_path)
+
+    def files() -> int:
+        return sum(path.is_file() for path in tmp_path.glob("??/*"))
+
+    assert files() == 3
+    async with asyncio.timeout(10):
+        while files() > 1:
+            await collector.collect(time.time_ns() // 1_000)
+            await asyncio.sleep(0.01)
+    assert await collector.collect(time.time_ns() // 1_000) == 0 and files() == 1  # the one that is named

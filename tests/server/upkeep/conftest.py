@@ -1,0 +1,7 @@
+"""Upkeep works on the store: the same box, and the same proofs at the end of each test."""
+
+from __future__ import annotations
+
+from tests.server.store.conftest import _tenancy, box, other
+
+__all__ = ["_tenancy", "box", "other"]

@@ -1,0 +1,278 @@
+"""A backup of a store that is written to meanwhile, and what comes back from it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import Connection, create_engine, make_url, select, update
+
+from restante_mail.idset import IdSet
+from restante_server.app import create_store
+from restante_server.db import migrate, schema
+from restante_server.db.clock import now_microseconds
+from restante_server.db.engine import Database, open_backend, open_database
+from restante_server.db.operation import Call
+from restante_server.store import contents, folders, garbage, mailboxes, messages
+from restante_server.store.check import check
+from restante_server.store.garbage import Collector
+from restante_server.store.messages import NewMessage, Placement
+from restante_server.store.selection import Selection
+from restante_server.store.staging import Contents, ContentSettings, Form
+from restante_server.upkeep import backup, digests
+from tests.harness.postgres import PostgresServer
+from tests.server.store.material import erase
+
+NOW = 1_700_000_000_000_000
+INLINE_OCTETS = 500
+
+
+@pytest.fixture
+def database_url(database_url: str) -> str:
+    """A store, which says what step its schema is at."""
+    backend = open_backend(database_url)
+    with backend.writer() as tx, tx.begin():
+        command.stamp(migrate.config(tx), "head")
+    backend.close()
+    return database_url
+
+
+@pytest.fixture
+def staging(database: Database, tmp_path: Path) -> Contents:
+    directory = tmp_path / "contents"
+    directory.mkdir()
+    return Contents(database, ContentSettings(directory, inline_octets=INLINE_OCTETS, reserve_octets=0))
+
+
+async def fill(database: Database, staging: Contents, count: int) -> int:
+    """A mailbox with messages, every second one in a file; returns its id."""
+
+    def make(tx: Connection) -> int:
+        create_store(tx, NOW)
+        return mailboxes.create(tx, NOW)
+
+    mailbox_id: int = await database.write(Call(make))
+    for number in range(count):
+        await add(database, staging, mailbox_id, number)
+    return mailbox_id
+
+
+async def add(database: Database, staging: Contents, mailbox_id: int, number: int) -> None:
+    body = b"x" * (10 if number % 2 else 2 * INLINE_OCTETS)
+    staged = await staging.stage(b"Subject: %d\r\n\r\n" % number + body + b"\r\n", Form.MAKE_CANONICAL)
+    assert staged.facts is not None
+    facts = staged.facts
+
+    def run(tx: Connection) -> None:
+        content_id = staged.insert(tx, NOW)
+        new = NewMessage(content_id, staged.size_octets, facts, b"", 0, (), NOW, 0)
+        messages.place(tx, [Placement(mailbox_id, folders.inbox(tx, mailbox_id), new)])
+
+    await database.write(Call(run, mailboxes=frozenset({mailbox_id})))
+
+
+@pytest.fixture
+def elsewhere(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where to restore to: a database without any table."""
+    if dialect == "sqlite":
+        yield f"sqlite:///{tmp_path / 'restored' / 'store.db'}"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database() as url:
+            yield url
+
+
+def facts_of(url: str) -> tuple[int, int, set[int], int]:
+    """Epoch, messages, UIDVALIDITYs and the next of them."""
+    engine = create_engine(make_url(url))
+    try:
+        with engine.connect() as tx:
+            every = {"across_mailboxes": True}
+            validities = set(tx.scalars(select(schema.folder.c.uid_validity).execution_options(**every)))
+            count = len(tx.scalars(select(schema.message.c.message_id).execution_options(**every)).all())
+            store = tx.execute(select(schema.store.c.epoch, schema.store.c.uid_validity_next)).one()
+            return store.epoch, count, validities, store.uid_validity_next
+    finally:
+        engine.dispose()
+
+
+async def test_what_was_there_comes_back_and_clients_begin_anew(
+    database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
+) -> None:
+    mailbox_id = await fill(database, staging, 6)
+    epoch, _, validities, _ = facts_of(database_url)
+    target = tmp_path / "backup"
+    told: list[tuple[int, int]] = []
+    writing = asyncio.create_task(
+        asyncio.to_thread(backup.write, database_url, staging.directory, target, NOW, lambda *a: told.append(a))
+    )
+    for number in range(6, 12):  # while it runs
+        await add(database, staging, mailbox_id, number)
+    await writing
+    assert told
+    found = await asyncio.to_thread(backup.restore, target, elsewhere, tmp_path / "restored contents")
+    assert found == []
+    restored_epoch, count, restored_validities, following = facts_of(elsewhere)
+    assert 6 <= count <= 12
+    assert restored_epoch == epoch + 1
+    assert min(restored_validities) > max(validities) + backup.SKIPPED  # the store went on after the backup
+    assert following > max(restored_validities)
+
+
+async def test_ids_given_out_after_the_backup_are_not_given_again(
+    database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    target = tmp_path / "backup"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    later: list[int] = [await database.write(Call(lambda tx: mailboxes.create(tx, NOW))) for _ in range(3)]
+    assert backup.restore(target, elsewhere, tmp_path / "restored contents") == []
+    restored = open_database(elsewhere)
+    assert await restored.write(Call(lambda tx: mailboxes.create(tx, NOW))) > max(later)
+    await restored.close()
+
+
+async def test_a_restoration_that_fails_leaves_no_store_and_can_be_repeated(
+    database: Database,
+    database_url: str,
+    staging: Contents,
+    elsewhere: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await fill(database, staging, 4)
+    target, restored = tmp_path / "backup", tmp_path / "restored contents"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    with monkeypatch.context() as broken:
+        broken.setattr(backup, "begin_again", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            backup.restore(target, elsewhere, restored)
+    url = make_url(elsewhere)
+    if url.get_backend_name() == "sqlite":
+        assert not Path(str(url.database)).exists()
+    else:
+        engine = create_engine(url)
+        with engine.connect() as tx:
+            assert tx.execute(select(schema.store.c.epoch)).first() is None
+        engine.dispose()
+    assert not any(restored.iterdir())
+    assert backup.restore(target, elsewhere, restored) == []
+    assert facts_of(elsewhere)[1] == 4
+
+
+async def test_a_damaged_database_is_not_restored(
+    database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    target = tmp_path / "backup"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    path = next(path for path in (target / "store.db", target / "tables/message.copy") if path.exists())
+    octets = bytearray(path.read_bytes())
+    octets[-1] ^= 1
+    path.write_bytes(octets)
+    with pytest.raises(backup.BackupFailed, match="damaged"):
+        backup.restore(target, elsewhere, tmp_path / "restored contents")
+
+
+async def test_a_backup_that_fails_leaves_its_directory_empty(
+    database: Database, database_url: str, staging: Contents, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    target = tmp_path / "backup"
+    for path in staging.directory.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(FileNotFoundError):
+        backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    assert not any(target.iterdir())
+
+
+async def test_no_collector_of_the_store_removes_anything_while_one_rests(
+    database: Database, staging: Contents, database_url: str, tmp_path: Path
+) -> None:
+    mailbox_id = await fill(database, staging, 1)
+    files = [path for path in staging.directory.rglob("*") if path.is_file()]
+    everything = Selection(None, IdSet(((1, 1),)))
+    ours, theirs = Collector(database, staging.directory), Collector(database, staging.directory)
+    async with ours.resting():
+        gone = Call(lambda tx: erase(tx, mailbox_id, everything))
+        await database.write(gone)
+        assert await theirs.collect(NOW) == await ours.collect(NOW) == 0
+        backup.write(database_url, staging.directory, tmp_path / "backup", NOW, lambda *_: None)
+        assert all(path.exists() for path in files)
+        assert await database.read(check) == []
+    assert await theirs.collect(NOW) == 1
+    assert not any(path.exists() for path in files)
+
+
+async def test_a_rest_ends_with_its_time_when_nobody_ends_it(database: Database, staging: Contents) -> None:
+    mailbox_id = await fill(database, staging, 1)
+    await database.write(Call(lambda tx: garbage.rest(tx, 7)))
+    everything = Selection(None, IdSet(((1, 1),)))
+    await database.write(Call(lambda tx: erase(tx, mailbox_id, everything)))
+    collector = Collector(database, staging.directory)
+    assert await collector.collect(NOW) == 0
+    later = await database.read(now_microseconds) + garbage.REST_MICROSECONDS
+    assert await collector.collect(later) == 1
+    assert await database.read(check) == []
+
+
+async def test_damage_is_found(
+    database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
+) -> None:
+    await fill(database, staging, 4)
+    target = tmp_path / "backup"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    damaged, missing = sorted(path for path in (target / "contents").rglob("*") if path.is_file())
+    damaged.write_bytes(damaged.read_bytes().replace(b"x", b"y", 1))
+    missing.unlink()
+    found = backup.restore(target, elsewhere, tmp_path / "restored contents")
+    assert len(found) == 2
+    assert any("not those that were stored" in finding for finding in found)
+    assert any("cannot be read" in finding for finding in found)
+
+
+async def test_damage_in_the_database_is_found(database: Database, staging: Contents) -> None:
+    await fill(database, staging, 2)
+
+    def damage(tx: Connection) -> None:
+        tx.execute(update(schema.content_octets).values(octets=b"something else"))
+
+    await database.write(Call(damage))
+    last, found = await database.read(digests.compare, staging.directory, 0, 100)
+    assert last == 2
+    assert len(found) == 1
+    assert await database.read(digests.live_contents) == 2
+    assert await database.read(digests.compare, staging.directory, last, 100) == (None, [])
+    assert len(await database.read(contents.load, [1, 2])) == 2
+
+
+async def test_a_backup_that_is_not_whole_or_of_another_kind_is_refused(
+    database: Database, database_url: str, staging: Contents, elsewhere: str, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    target = tmp_path / "backup"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    with pytest.raises(backup.BackupFailed, match="not empty"):
+        backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    manifest = json.loads((target / "manifest.json").read_text())
+    (target / "manifest.json").write_text(json.dumps(manifest | {"schema": "9999"}))
+    with pytest.raises(backup.BackupFailed, match="schema 9999"):
+        backup.restore(target, elsewhere, tmp_path / "restored contents")
+    (target / "manifest.json").unlink()
+    with pytest.raises(backup.BackupFailed, match="no whole backup"):
+        backup.restore(target, elsewhere, tmp_path / "restored contents")
+
+
+async def test_a_store_that_is_there_is_never_overwritten(
+    database: Database, database_url: str, staging: Contents, tmp_path: Path
+) -> None:
+    await fill(database, staging, 1)
+    target = tmp_path / "backup"
+    backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
+    with pytest.raises(backup.BackupFailed):
+        await asyncio.to_thread(backup.restore, target, database_url, tmp_path / "other contents")
