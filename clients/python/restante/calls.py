@@ -15,8 +15,8 @@ from google.protobuf.message import Message
 from restante import errors
 from restante.link import CoreLink
 from restante.methods import Method, Request, Response
+from restante.retry import is_repeatable, is_temporary
 from restante.session import UserSession
-from restante.v1 import methods
 from restante.v1.types_pb2 import CommitToken
 
 T = TypeVar("T")
@@ -192,16 +192,5 @@ class Calls:
 
 
 def _may_repeat(method: Method[Any, Any], request: Any, error: errors.RestanteError) -> bool:
-    """What passes by itself, and is safe: a call that must not happen twice carries a request_id.
-
-    Only a later step of a SASL exchange is good once.
-    """
-    if method is methods.AUTHENTICATE and request.exchange:
-        return False
-    return is_temporary(error) or isinstance(error, errors.TooManyOperations)
-
-
-def is_temporary(error: errors.RestanteError) -> bool:
-    """Whether the same call may succeed a little later, on another connection."""
-    code = error.status_code if isinstance(error, errors.UnknownReason) else error.code
-    return code.name == "UNAVAILABLE"
+    """Whether the failure passes by itself, and a repetition is safe."""
+    return is_repeatable(method, request) and (is_temporary(error) or isinstance(error, errors.TooManyOperations))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import grpc
 
 from restante import errors, rows
-from restante.calls import is_temporary
 from restante.folder_calls import FolderCalls, FolderName
+from restante.retry import is_temporary
 from restante.v1.folder_pb2 import OpenFolderRequest, OpenFolderResponse
 from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import SyncMailboxRequest, SyncMailboxResponse, WatchResponse

@@ -17,12 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 import grpc.aio
 
 from restante import errors, streams
 from restante.methods import Method, Request, Response
-from restante.v1 import methods
+from restante.retry import is_repeatable, is_temporary
 from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, OperationResult
 
 MAX_BATCH_OPERATIONS = 256
@@ -90,6 +89,11 @@ class _Waiting:
     future: asyncio.Future[OperationResult]
     stream: _Stream | None = None  # that it was sent on
     give_up_at: float = 0.0  # set when a stream was lost: it is not sent again after this
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent again when its answer was lost."""
+        return is_repeatable(self.method, getattr(self.operation, self.method.field))
 
     def is_patient(self, now: float, patience_seconds: float) -> bool:
         """Whether it waits for another stream."""
@@ -306,13 +310,13 @@ class Multiplexer:
         self._streams.discard(stream)
         stream.retired = True
         stream.wake.set()
-        now, again = time.monotonic(), not self._closed and _is_loss(cause)
+        now, again = time.monotonic(), not self._closed and is_temporary(cause)
         for waiting in sorted(stream.flying.values(), key=lambda each: -each.operation.operation_id):
             lane = waiting.lane
             lane.settled(waiting)
             if waiting.future.done():
                 pass  # nobody waits for it
-            elif again and _may_repeat(waiting) and waiting.is_patient(now, self._patience_seconds):
+            elif again and waiting.is_repeatable and waiting.is_patient(now, self._patience_seconds):
                 lane.pending.appendleft(waiting)  # from the last on, each before what is there
             else:
                 waiting.fail(cause)
@@ -376,20 +380,3 @@ class Multiplexer:
         elif waiting in waiting.lane.pending:
             waiting.lane.pending.remove(waiting)
             self._tidy(waiting.lane)
-
-
-def _may_repeat(waiting: _Waiting) -> bool:
-    """A later step of a SASL exchange is good once; everything else is idempotent (DESIGN section 4)."""
-    return not (waiting.method is methods.AUTHENTICATE and waiting.operation.authenticate.exchange)
-
-
-def _is_loss(cause: errors.RestanteError) -> bool:
-    """Whether a stream ended in a way that another may not."""
-    if isinstance(cause, errors.UnknownReason):
-        return cause.status_code in (
-            grpc.StatusCode.UNAVAILABLE,
-            grpc.StatusCode.CANCELLED,
-            grpc.StatusCode.UNKNOWN,
-            grpc.StatusCode.INTERNAL,  # what gRPC says of a connection that broke in the middle
-        )
-    return cause.code is grpc.StatusCode.UNAVAILABLE

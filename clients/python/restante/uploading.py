@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from restante import errors
-from restante.calls import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Calls, is_temporary
+from restante.calls import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Calls
+from restante.retry import is_temporary
 from restante.v1.content_pb2 import UploadContentResponse, UploadKind
 
 CHUNK_OCTETS = 256 << 10

@@ -23,6 +23,7 @@ TokenSource = Callable[[], bytes]
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
+RESUMED_SECONDS = 1.0  # a stream that has stood so long is taken to have reached the server
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +61,11 @@ class WatchStream:
         self._watching: dict[int, Watching] = {}
         self._requests: asyncio.Queue[WatchRequest] = asyncio.Queue()
         self._listeners: set[Callable[[SessionsEnded], None]] = set()
+        self._resumed: set[Callable[[], None]] = set()
+        self._call: grpc.aio.StreamStreamCall[WatchRequest, WatchResponse] | None = None
+        self._streams = 0  # opened so far
         self._task: asyncio.Task[None] | None = None
+        self._pause = FIRST_PAUSE_SECONDS
         self.connected = False
         self.drained = False  # the last stream ended because the server asked for another connection
 
@@ -84,6 +89,17 @@ class WatchStream:
         self._listeners.add(listener)
         self.start()
 
+    def on_resumed(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each gap between two streams. Folders are resumed without a loss; an announcement of
+        ended sessions may have been missed."""
+        self._resumed.add(listener)
+
+    def reopen(self) -> None:
+        """Go on by another stream now, from what each subscription has seen."""
+        self._pause = FIRST_PAUSE_SECONDS
+        if self._call is not None:
+            self._call.cancel()
+
     def start(self) -> None:
         """Open the stream now."""
         if self._task is None:
@@ -102,11 +118,10 @@ class WatchStream:
             self._requests.put_nowait(WatchRequest(unsubscribe=subscription_id))
 
     async def _run(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
         while True:
             try:
                 if await self._once():
-                    pause = FIRST_PAUSE_SECONDS
+                    self._pause = FIRST_PAUSE_SECONDS
             except errors.RestanteError as error:
                 log.debug("the watch stream broke: %s", error)
                 if error.code is grpc.StatusCode.UNAUTHENTICATED and self._of_session():
@@ -114,8 +129,8 @@ class WatchStream:
                     self._refuse(error)
                     return
             self.connected = False
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
 
     def _refuse(self, error: errors.RestanteError) -> None:
         status = errors.to_status(error)
@@ -124,7 +139,11 @@ class WatchStream:
 
     async def _once(self) -> bool:
         """One stream from beginning to end; returns whether it ever worked."""
-        call = self._open_stream()
+        call = self._call = self._open_stream()
+        self._streams += 1
+        resuming = None
+        if self._streams > 1:
+            resuming = asyncio.get_running_loop().call_later(RESUMED_SECONDS, self._tell_resumed)
         self.drained = False
         self._requests = asyncio.Queue()
         for watching in self._watching.values():
@@ -146,7 +165,9 @@ class WatchStream:
                 except Exception:  # one watcher's fault; the others go on
                     log.exception("a watcher failed")
         finally:
-            self.connected = False
+            self.connected, self._call = False, None
+            if resuming is not None:
+                resuming.cancel()
             writing.cancel()
             call.cancel()
             await asyncio.gather(writing, return_exceptions=True)
@@ -156,6 +177,10 @@ class WatchStream:
     ) -> None:
         while True:
             await call.write(await requests.get())
+
+    def _tell_resumed(self) -> None:
+        for listener in tuple(self._resumed):
+            listener()
 
     def _receive(self, response: WatchResponse) -> None:
         kind = response.WhichOneof("notice")

@@ -253,7 +253,7 @@ async def test_a_folder_that_is_gone_ends_the_watch(core: Core, client: Client) 
 async def test_a_session_that_ends_ends_the_watch(core: Core, client: Client) -> None:
     following = asyncio.ensure_future(anext(client.watch(5)))
     await until(lambda: core.requests and core.requests[-1])
-    client.session._end(errors.SessionRevoked())
+    client.session._keeper.end(errors.SessionRevoked())
     with pytest.raises(errors.SessionRevoked):
         await asyncio.wait_for(following, 5)
 

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from restante import errors
-from restante.calls import is_temporary
 from restante.cli.groups import Failure
+from restante.retry import is_temporary
 from restante.unreachable import ServerUnreachable
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from restante.cli.running import (
     run,
 )
 from restante.client import Client
-from restante.session import is_over
+from restante.retry import is_over
 
 
 @click.command()
