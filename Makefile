@@ -43,7 +43,7 @@ protos: setup ## generate clients/python/restante/v1 from protos/
 
 docs: setup ## write docs/api from the comments in protos/, and docs/restante.1 from the commands' help
 	$(BIN)/python -m protos.reference
-	$(BIN)/python -m restante.cli.manual docs/restante.1
+	$(BIN)/python -m restante_cli.manual docs/restante.1
 
 sdk: setup ## generate the contract's half of every SDK that has a generator, and clients in other languages
 	@set -e; for generate in clients/*/generate.sh; do echo "$$generate"; "$$generate"; done

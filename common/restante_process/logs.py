@@ -14,7 +14,7 @@ from typing import Any, Literal
 import structlog
 
 FIRST = ("timestamp", "level", "process", "event")
-OURS = ("restante", "restante_gateways", "restante_process", "restante_server")
+OURS = ("restante", "restante_cli", "restante_gateways", "restante_process", "restante_server")
 """Packages that log at the configured level. Libraries log from `warning` on: below it they show mail and names."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

@@ -11,15 +11,15 @@ from pathlib import Path
 import click
 import uvloop
 
-from restante.config import Config, ConfigError
 from restante.link import CoreLink
-from restante.options import configured, reading
-from restante.reload import Reload
 from restante.target import ProcessIdentity, Target
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Runtime, RuntimeSettings
 from restante_process import logs
+from restante_process.config import Config, ConfigError
 from restante_process.limits import ConnectionLimits
+from restante_process.options import configured, reading
+from restante_process.reload import Reload
 from restante_process.tls import CertificateError, CertificateFiles
 
 CORE_CHECK_SECONDS = 2.0  # a core that does not say within this time that it serves is taken not to

@@ -16,8 +16,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, insert, make_url, select
 
-from restante import config
 from restante.errors import DeadlineExceeded, Draining, StoreBusy
+from restante_process import config
 from restante_process.metrics import CertificateMetrics, new_registry
 from restante_process.readiness import Readiness
 from restante_server import gauges

@@ -14,12 +14,12 @@ import click
 import structlog
 import uvloop
 
-from restante.config import Config
-from restante.options import configured, reading
-from restante.reload import Reload
 from restante_process import logs
+from restante_process.config import Config
 from restante_process.http import HttpServer
+from restante_process.options import configured, reading
 from restante_process.readiness import pages
+from restante_process.reload import Reload
 from restante_server.app import CoreProcess, require_store
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend

@@ -12,8 +12,8 @@ import psycopg
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from restante.config import Config, ConfigError
 from restante.errors import RestanteError
+from restante_process.config import Config, ConfigError
 from restante_server.db.errors import DatabaseError, NoStore, UnknownSchema
 
 ADVICE: tuple[tuple[str, str], ...] = (

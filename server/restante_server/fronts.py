@@ -10,8 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from restante import config
-from restante_process import sockets
+from restante_process import config, sockets
 from restante_process.certificates import Expiry
 from restante_process.limits import ConnectionLimits
 from restante_process.tls import CertificateError, CertificateFiles, Certificates

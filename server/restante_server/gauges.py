@@ -10,7 +10,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Gauge
 from sqlalchemy import Connection, bindparam, func, make_url, select
 
-from restante.config import Config
+from restante_process.config import Config
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import mailbox, transport_message, transport_recipient
 from restante_server.transport.states import WAITING, State

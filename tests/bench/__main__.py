@@ -29,10 +29,10 @@ from pathlib import Path
 import psutil
 
 from restante import errors
-from restante.cli.connect import admin_link
-from restante.options import read_config
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
+from restante_cli.connect import admin_link
+from restante_process.options import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 LOAD_GENERATOR = ROOT.parent / "shared" / "bench"
@@ -56,7 +56,7 @@ server_pids = [{pids}]
 @contextlib.contextmanager
 def platform(directory: Path, base: int, store: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """`restante up` with its demo in a directory, ready; ended when left. `store`: URL of another database."""
-    command = [sys.executable, "-m", "restante", "up", "--demo", "--data", str(directory), "--base-port", str(base)]
+    command = [sys.executable, "-m", "restante_cli", "up", "--demo", "--data", str(directory), "--base-port", str(base)]
     environment = os.environ | ({"RESTANTE_STORE__URL": store} if store else {})
     with open(directory.parent / "restante.log", "wb") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)

@@ -75,7 +75,7 @@ async def measure(messages: int) -> dict[str, object]:
                 queued = time.monotonic() - began
                 await theirs.start()
                 before = {"ours": cpu_seconds(ours), "theirs": cpu_seconds(theirs)}
-                retry = [sys.executable, "-m", "restante", "admin", "--config"]
+                retry = [sys.executable, "-m", "restante_cli", "admin", "--config"]
                 retry += [str(ours.settings.directory / "restante.toml"), "queue", "retry", "--all"]
                 began = time.monotonic()
                 process = await asyncio.create_subprocess_exec(*retry, stdout=asyncio.subprocess.DEVNULL)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from restante.cli.admin import admin
-from restante.cli.main import main
+from restante_cli.admin import admin
+from restante_cli.main import main
 from tests.harness.demo import Demo
 
 pytestmark = pytest.mark.end_to_end
@@ -150,7 +150,7 @@ def test_a_directory_without_a_core_is_told(tmp_path: Path) -> None:
 def init(directory: Path, *more: str, stdin: str = "a good password\n") -> subprocess.CompletedProcess[str]:
     arguments = ["init", "--data", str(directory), "--hostname", "mail.example.org", "--domain", "example.org"]
     arguments += ["--account", "admin@example.org", "--password-stdin", *more]
-    command = [sys.executable, "-m", "restante", *arguments]
+    command = [sys.executable, "-m", "restante_cli", *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=90, check=False)
 
 

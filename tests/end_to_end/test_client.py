@@ -15,7 +15,7 @@ import pytest
 
 from restante import errors, query
 from restante.client import Client
-from restante.submission_calls import OutgoingFile
+from restante.submissions import OutgoingFile
 from restante.sync_client import SyncClient
 from restante.v1 import methods
 from restante.v1.folder_pb2 import FolderRole, GetFolderRequest

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from restante.cli.mail import mail
-from restante.cli.main import main
+from restante_cli.mail import mail
+from restante_cli.main import main
 from tests.harness.demo import Demo
 
 pytestmark = pytest.mark.end_to_end
@@ -292,7 +292,7 @@ def test_raw_is_what_smtp_brought(demo: Demo, bob: Mail, subject: str, tmp_path:
 @pytest.fixture
 def watching(bob: Mail) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "restante", "mail", "watch", "--count", "2", "--output", "table"],
+        [sys.executable, "-m", "restante_cli", "mail", "watch", "--count", "2", "--output", "table"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

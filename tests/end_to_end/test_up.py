@@ -23,7 +23,7 @@ pytestmark = pytest.mark.end_to_end
 
 def restante(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "restante", *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "restante_cli", *arguments], capture_output=True, text=True, timeout=60, check=False
     )
 
 

@@ -34,9 +34,9 @@ from typing import Literal
 
 import psutil
 
-from restante.cli.connect import admin_link
-from restante.options import read_config
 from restante.v1.admin_pb2 import CheckStoreRequest
+from restante_cli.connect import admin_link
+from restante_process.options import read_config
 from tests.bench.__main__ import free_base, platform
 from tests.harness.postgres import PostgresServer, running_cluster
 

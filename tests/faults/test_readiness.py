@@ -65,7 +65,7 @@ def gateway(name: str, directory: Path, port: int) -> Iterator[subprocess.Popen[
     """A gateway of the core in `directory`, with its health port; without TLS, on any free port."""
     role = ', role = "mx"' if name == "smtp" else ""
     listeners = f'{{ plain = {{ host = "127.0.0.1", port = 0, tls = "none"{role} }} }}'
-    command = [sys.executable, "-m", "restante", "gateway", name, "--data", str(directory)]
+    command = [sys.executable, "-m", "restante_cli", "gateway", name, "--data", str(directory)]
     command += ["--set", f"{name}.listeners={listeners}", "--set", f"health.{name}={port}"]
     process = subprocess.Popen(command, env=os.environ | SETTINGS, stderr=subprocess.DEVNULL)
     try:
@@ -81,7 +81,7 @@ def gateway(name: str, directory: Path, port: int) -> Iterator[subprocess.Popen[
 
 def told_at_once(directory: Path, said: str) -> None:
     """The administrator's command fails with one line, long before its deadline."""
-    command = [sys.executable, "-m", "restante", "admin", "--data", str(directory), "stats"]
+    command = [sys.executable, "-m", "restante_cli", "admin", "--data", str(directory), "stats"]
     failed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert failed.returncode == 1
     assert failed.stderr.count("\n") == 1

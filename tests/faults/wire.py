@@ -17,9 +17,9 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
-from restante.cli.connect import admin_link
 from restante.link import CoreLink
-from restante.options import read_config
+from restante_cli.connect import admin_link
+from restante_process.options import read_config
 from tests.bench.__main__ import free_base, platform
 from tests.faults.kill_rounds import processes, wait_until_back
 

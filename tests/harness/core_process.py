@@ -42,7 +42,7 @@ class CoreProcess:
 
     def start(self) -> None:
         """Start it and wait until it serves."""
-        command = [sys.executable, "-m", "restante", "core", "--migrate", "--data", str(self.directory)]
+        command = [sys.executable, "-m", "restante_cli", "core", "--migrate", "--data", str(self.directory)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, env=os.environ | SETTINGS | self._environment, stdout=log, stderr=log

@@ -106,9 +106,9 @@ class Demo:
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.Error):
                 arguments = child.cmdline()
-                if "restante" not in arguments:
+                if "restante_cli" not in arguments:
                     continue  # on its way in or out
-                words = arguments[arguments.index("restante") + 1 :]
+                words = arguments[arguments.index("restante_cli") + 1 :]
                 found[words[1] if words[0] == "gateway" else words[0]] = child
         return found
 
@@ -122,7 +122,7 @@ class Demo:
 
     def start(self) -> None:
         """Start it and wait until it is ready. Raises RuntimeError with what it said when it does not come up."""
-        command = [sys.executable, "-m", "restante", "up", "--demo", "--data", str(self.directory)]
+        command = [sys.executable, "-m", "restante_cli", "up", "--demo", "--data", str(self.directory)]
         command += ["--base-port", str(self.base), *self.options]
         log = (self.directory.parent / f"{self.directory.name}.log").open("ab")
         with log:

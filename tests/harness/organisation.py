@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from restante import errors
-from restante.cli import certificates
-from restante.cli.connect import admin_link
-from restante.config import Config, load
 from restante.methods import Method, Request, Response
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
+from restante_cli import certificates
+from restante_cli.connect import admin_link
+from restante_process.config import Config, load
 
 PORTS = range(10_000, 20_000)
 START_SECONDS = 60.0
@@ -132,7 +132,7 @@ class Organisation:
         """What `restante admin ...` prints, as JSON. AssertionError with its words where it fails."""
         file = str(self.settings.directory / "restante.toml")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "restante", "admin", "--config", file, *arguments, "--output", "json",
+            sys.executable, "-m", "restante_cli", "admin", "--config", file, *arguments, "--output", "json",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, err = await process.communicate()
@@ -165,7 +165,7 @@ class Organisation:
         directory = self.settings.directory
         with (directory / "up.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "restante", "up", "--data", str(directory), stdout=log, stderr=log
+                sys.executable, "-m", "restante_cli", "up", "--data", str(directory), stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_SECONDS
         health = self.settings.health

@@ -68,7 +68,7 @@ def data(tmp_path: Path) -> Path:
 
 def run(data: Path, url: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "restante", "store", "migrate", "--backup", "--data", str(data)],
+        [sys.executable, "-m", "restante_cli", "store", "migrate", "--backup", "--data", str(data)],
         env=os.environ | {"RESTANTE_STORE__URL": url} | (environment or {}),
         capture_output=True,
         text=True,

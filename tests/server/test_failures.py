@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from restante.config import Config, Store
+from restante_process.config import Config, Store
 from restante_server.db import migrate
 from restante_server.db.lock import StoreLock
 from restante_server.failures import described
@@ -23,7 +23,7 @@ from tests.harness.postgres import own_cluster
 def restante(*arguments: str) -> str:
     """The one line that a command fails with."""
     made = subprocess.run(
-        [sys.executable, "-m", "restante", *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "restante_cli", *arguments], capture_output=True, text=True, timeout=60, check=False
     )
     assert made.returncode == 1, made
     (line,) = made.stderr.splitlines()

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from restante.change_calls import FolderEvent, MailboxEvent
+    from restante.changes import FolderEvent, MailboxEvent
     from restante.client import Client
     from restante.errors import RestanteError
-    from restante.message_calls import OpenedMessage
+    from restante.messages import OpenedMessage
     from restante.rows import Message
     from restante.structure import Part
-    from restante.submission_calls import OutgoingFile
+    from restante.submissions import OutgoingFile
     from restante.sync_client import SyncClient
     from restante.target import Target
     from restante.unreachable import ServerUnreachable
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from restante.v1.types_pb2 import MailAddress
 
 _HOMES = {
-    "restante.change_calls": ("FolderEvent", "MailboxEvent"),
+    "restante.changes": ("FolderEvent", "MailboxEvent"),
     "restante.client": ("Client",),
     "restante.errors": ("RestanteError",),
-    "restante.message_calls": ("OpenedMessage",),
+    "restante.messages": ("OpenedMessage",),
     "restante.rows": ("Message",),
     "restante.structure": ("Part",),
-    "restante.submission_calls": ("OutgoingFile",),
+    "restante.submissions": ("OutgoingFile",),
     "restante.sync_client": ("SyncClient",),
     "restante.target": ("Target",),
     "restante.unreachable": ("ServerUnreachable",),

@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 import grpc
 
 from restante import errors
-from restante.account_calls import AccountCalls
-from restante.change_calls import ChangeCalls
+from restante.accounts import AccountCalls
+from restante.changes import ChangeCalls
 from restante.link import CoreLink
 from restante.session import UserSession
-from restante.submission_calls import SubmissionCalls
+from restante.submissions import SubmissionCalls
 from restante.target import Target
 from restante.unreachable import ServerUnreachable, explained, trouble
 

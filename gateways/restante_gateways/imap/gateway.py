@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from restante import errors
-from restante.config import Config
 from restante.link import CoreLink
 from restante.v1 import methods, session_pb2
 from restante.v1.sync_pb2 import SessionsEnded
@@ -28,6 +27,7 @@ from restante_gateways.net.addresses import Peer
 from restante_gateways.net.connection import Connection, ConnectionBounds
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.runtime import Port, Runtime
+from restante_process.config import Config
 from restante_process.limits import Refusal
 
 log = structlog.get_logger("imap")

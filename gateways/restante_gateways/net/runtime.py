@@ -13,7 +13,6 @@ from typing import BinaryIO, Literal
 
 import structlog
 
-from restante.config import Listener as ConfiguredListener
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.listener import (
@@ -28,6 +27,7 @@ from restante_gateways.net.logging import CommandLog
 from restante_gateways.net.metrics import GatewayMetrics
 from restante_process import logs, sockets
 from restante_process.addresses import Endpoint, parse_networks
+from restante_process.config import Listener as ConfiguredListener
 from restante_process.http import HttpServer
 from restante_process.limits import ConnectionLimiter, ConnectionLimits, Refusal
 from restante_process.metrics import CertificateMetrics, new_registry

@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from restante.config import Config
 from restante.link import CoreLink
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.net.connection import Connection, ConnectionBounds
@@ -14,6 +13,7 @@ from restante_gateways.net.runtime import Port, Runtime, ports
 from restante_gateways.pop3.maildrop import Core, Maildrop
 from restante_gateways.pop3.replies import REFUSALS
 from restante_gateways.pop3.session import Session
+from restante_process.config import Config
 from restante_process.tls import Certificates
 
 IDLE_SECONDS = 600.0  # RFC 1939 3 asks for at least ten minutes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from restante.config import Config
 from restante.link import CoreLink
 from restante_gateways.net.resolver import Resolver
 from restante_gateways.net.runtime import Runtime
@@ -16,6 +15,7 @@ from restante_gateways.relay.metrics import RelayMetrics
 from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.pool import Pool, Room
 from restante_gateways.relay.routes import Ourselves, Router
+from restante_process.config import Config
 
 LEASES_PER_CONNECTION = 5  # so that a slow destination leaves work for the other connections
 MEMORY_OCTETS = 128 << 20  # of messages under way
@@ -23,7 +23,7 @@ MEMORY_OCTETS = 128 << 20  # of messages under way
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """Settings of the relay. See `restante.config.Relay`."""
+    """Settings of the relay. See `restante_process.config.Relay`."""
 
     own_name: str
     send: bool = True

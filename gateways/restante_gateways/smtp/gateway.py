@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from restante.config import Config
 from restante.link import CoreLink
 from restante_gateways.net.addresses import Peer
 from restante_gateways.net.connection import ConnectionBounds
@@ -17,6 +16,7 @@ from restante_gateways.smtp.replies import Reply
 from restante_gateways.smtp.session import SmtpSession
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_gateways.smtp.upstream import Upstream
+from restante_process.config import Config
 from restante_process.limits import Refusal
 
 REFUSALS = {

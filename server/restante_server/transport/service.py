@@ -11,8 +11,8 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from restante.config import Config
 from restante.errors import DeadlineExceeded, Draining, RestanteError, StoreBusy, StoreFull
+from restante_process.config import Config
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call

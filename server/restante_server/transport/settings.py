@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from restante.config import Config
+from restante_process.config import Config
 from restante_server.transport.schedule import DAY, HOUR, MINUTE, Schedule
 
 DIRECT_DELIVERIES = 100  # recipients that are delivered in the transaction that takes the message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from restante.config import Store
+from restante_process.config import Store
 from restante_server.db.engine import Database
 from restante_server.db.operation import Call
 from restante_server.store import changes, erasure, removal, requests, uploads

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from restante import change_calls, errors
+from restante import changes, errors
 from restante.client import Client
 from restante.session import UserSession
 from restante.v1 import (
@@ -230,7 +230,7 @@ async def test_after_a_reset_the_folder_is_read_anew_as_a_whole(core: Core, clie
 async def test_a_reader_that_is_too_slow_reads_anew(
     core: Core, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change_calls, "MAX_NOTICES", 5)
+    monkeypatch.setattr(changes, "MAX_NOTICES", 5)
     async with aclosing(client.watch(5)) as events:  # type: ignore[type-var]
         following = asyncio.ensure_future(anext(events))
         await until(lambda: core.requests and core.requests[-1])

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante import query, rows, transfer
-from restante.cli.html_text import html_text
 from restante.structure import Part, parse_structure
 from restante.v1.message_pb2 import MessageRows
 from restante.v1.search_pb2 import FlagRestriction, Restriction
 from restante.v1.types_pb2 import KeywordSet, MessageSummary
+from restante_cli.html_text import html_text
 
 PLAIN = b'("text" "plain" ("charset" "utf-8") NIL NIL "quoted-printable" 120 4 NIL NIL NIL NIL)'
 HTML = b'("text" "html" ("charset" "utf-8") NIL NIL "7bit" 60 2 NIL NIL NIL NIL)'

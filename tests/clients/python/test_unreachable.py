@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from restante import Client, ServerUnreachable, SyncClient, Target
-from restante.cli import certificates
+from restante_cli import certificates
 
 SECONDS = 0.5  # of patience, so that the tests need not wait for five
 

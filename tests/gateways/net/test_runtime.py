@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from restante.config import load
 from restante_gateways.net.connection import Connection, ConnectionBounds, Draining
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings, ports
+from restante_process.config import load
 from tests.harness.certificates import MakePair
 
 

@@ -10,12 +10,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from restante.cli import certificates
-from restante.config import load
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
+from restante_cli import certificates
 from restante_gateways.relay import leases, pool
 from restante_gateways.relay.gateway import Relay, RelaySettings
 from restante_gateways.relay.metrics import RelayMetrics
+from restante_process.config import load
 from tests.gateways.relay.conftest import CONTENT, FakeCore, running
 from tests.harness.dns_server import dns_server
 from tests.harness.smtp_peer import DROP, HANG, smtp_peer

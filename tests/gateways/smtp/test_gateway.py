@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from restante.config import Config, Smtp
-from restante.config import SmtpListener as Configured
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.smtp.gateway import REFUSALS, SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
+from restante_process.config import Config, Smtp
+from restante_process.config import SmtpListener as Configured
 from restante_process.limits import ConnectionLimits
 from tests.gateways.smtp.recording import RecordingCore
 

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
-from restante import config
 from restante.methods import Method
 from restante.v1 import methods
 from restante.v1.session_pb2 import AuthenticateRequest, AuthenticateResponse, ClientContext, Scope, Session
 from restante.v1.sync_pb2 import SessionsEnded
+from restante_process import config
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.dispatch import Dispatcher

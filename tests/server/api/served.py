@@ -21,13 +21,14 @@ from cryptography.x509.oid import NameOID
 from google.protobuf import symbol_database
 from google.protobuf.descriptor import MethodDescriptor
 
-from restante import config, errors
+from restante import errors
 from restante.link import CoreLink
 from restante.target import ProcessIdentity, Target
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, UpdateAccountRequest
 from restante.v1.batch_pb2 import ExecuteOnceRequest, Operation, OperationResult
 from restante.v1.session_pb2 import AuthenticateRequest, ClientContext, Scope, Session
+from restante_process import config
 from restante_server.api.engine.registry import STREAMS
 from restante_server.api.engine.server import SERVICES
 from restante_server.api.services import handlers

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Connection, func, select
 
-from restante.config import Store
 from restante.errors import FolderHasChildren, FolderIsSpecial, FolderNotFound, MessageNotFound, QuotaExceeded
 from restante_mail.idset import EMPTY, IdSet
+from restante_process.config import Store
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import content_garbage, message
 from restante_server.store import changes, erasure, folders, mailboxes, messages, removal, rows

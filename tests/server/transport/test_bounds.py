@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from restante import config
 from restante.errors import Internal, InvalidArgument, InvalidPageToken, LimitExceeded, MessageTooLarge
 from restante.v1.admin_pb2 import ListQueueRequest, TraceMessagesRequest
 from restante.v1.content_pb2 import UploadChunkRequest, UploadKind
@@ -19,6 +18,7 @@ from restante.v1.folder_pb2 import ListFoldersRequest
 from restante.v1.message_pb2 import AppendMessageRequest, Attachment, Draft, ListRecoverableMessagesRequest
 from restante.v1.submission_pb2 import ListSubmissionsRequest
 from restante.v1.types_pb2 import MailAddress
+from restante_process import config
 from restante_server.api.engine.writes import KEPT
 from restante_server.api.services import contents as _contents  # noqa: F401 - registers its handlers
 from restante_server.api.services import folders as _folders  # noqa: F401 - registers its handlers

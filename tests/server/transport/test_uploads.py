@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from restante import config
 from restante.errors import AccountLimitReached
 from restante.v1.content_pb2 import UploadChunkRequest, UploadContentRequest, UploadKind
+from restante_process import config
 from restante_server.api.engine.allowances import Resource
 from restante_server.api.engine.caller import Caller
 from restante_server.api.services import contents as contents_api

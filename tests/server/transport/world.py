@@ -16,7 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, select
 
-from restante import config, errors
+from restante import errors
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.session_pb2 import Scope
 from restante.v1.submission_pb2 import (
@@ -36,6 +36,7 @@ from restante.v1.transport_pb2 import (
     RecipientVerdict,
     ReportOutcomeRequest,
 )
+from restante_process import config
 from restante_server.api.engine.caller import Call, Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.dispatch import Dispatcher

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select
 
-from restante.config import Store
+from restante_process.config import Store
 from restante_server.db import schema
 from restante_server.db.engine import open_database
 from restante_server.db.group import Locks

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-from restante.config import Limits
 from restante.errors import AccountLimitReached, RestanteError, TooManyOperations
+from restante_process.config import Limits
 from restante_server.api.engine.caller import NOBODY
 from restante_server.db.turns import Party
 

@@ -18,7 +18,7 @@ from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipie
 from restante_server.store.garbage import Collector
 
 if TYPE_CHECKING:
-    from restante.config import Config
+    from restante_process.config import Config
     from restante_server.api.engine.dispatch import Dispatcher
     from restante_server.api.engine.identity import Authenticator
     from restante_server.api.engine.notify import Notifier

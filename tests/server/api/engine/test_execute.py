@@ -11,12 +11,12 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
-from restante.config import Limits
 from restante.errors import FolderNotFound, InvalidArgument, from_status
 from restante.v1 import methods
 from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult
 from restante.v1.folder_pb2 import GetFolderRequest, ReadFolderChangesResponse
 from restante.v1.types_pb2 import FolderChanges
+from restante_process.config import Limits
 from restante_server.api.engine import execute
 from restante_server.api.engine.access import anyone
 from restante_server.api.engine.allowances import Allowances

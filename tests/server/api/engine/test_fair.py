@@ -14,7 +14,6 @@ import grpc
 import pytest
 
 from restante import errors
-from restante.config import Limits
 from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult
 from restante.v1.folder_pb2 import GetFolderRequest, ListFoldersRequest
 from restante.v1.session_pb2 import Scope
@@ -26,6 +25,7 @@ from restante.v1.sync_pb2 import (
     WatchMailboxesRequest,
     WatchResponse,
 )
+from restante_process.config import Limits
 from restante_server.api.engine.allowances import ADDRESS_SHARE, RETRY_SECONDS, Allowances, Resource
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.execute import (

@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from restante.client import Client
-from restante.config import Config
 from restante.errors import AuthenticationFailed
 from restante.v1.admin_pb2 import CreateDomainRequest
 from restante.v1.session_pb2 import Scope
 from restante.v1.submission_pb2 import EnvelopeRecipient
 from restante.v1.transport_pb2 import AcceptBegin
+from restante_process.config import Config
 from restante_server import gauges
 from restante_server.observe import CallObserver, MailFigures, StoreObserver
 from restante_server.security_log import SecurityLog

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from restante import errors
-from restante.config import Config
 from restante.errors import (
     FolderExists,
     FolderNotFound,
@@ -31,6 +30,7 @@ from restante.v1 import folder_pb2 as f1
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.types_pb2 import IdRange, MailAddress, MessageSet
+from restante_process.config import Config
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.registry import STREAMS
 from restante_server.api.services import contents as _contents  # noqa: F401 - registers its handlers

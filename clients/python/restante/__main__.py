@@ -1,5 +1,0 @@
-"""`python -m restante` is `restante`."""
-
-from restante.cli.main import main
-
-main()

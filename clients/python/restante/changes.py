@@ -1,0 +1,187 @@
+"""Changes as they happen, for as long as they are wanted: broken streams are resumed, resets read anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import grpc
+
+from restante import errors, rows
+from restante.folders import FolderCalls, FolderName
+from restante.retry import is_temporary
+from restante.v1.folder_pb2 import OpenFolderRequest, OpenFolderResponse
+from restante.v1.message_pb2 import MessageColumn
+from restante.v1.sync_pb2 import SyncMailboxRequest, SyncMailboxResponse, WatchResponse
+from restante.v1.types_pb2 import FolderChanges
+from restante.watch import Watching
+
+MAX_NOTICES = 10_000  # that the reader has not taken: beyond, it reads anew
+PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class FolderEvent:
+    """What happened in a folder. With `fresh`, all that was known before is void, and `changes` begin a new copy."""
+
+    changes: FolderChanges
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxEvent:
+    """A mailbox has a new change number. With `fresh`, changes may have been missed: compare everything."""
+
+    change_number: int
+    folder_ids: list[int] = field(default_factory=list)  # known to be touched; may be incomplete
+    fresh: bool = False
+
+
+class _Notices:
+    """A bounded queue between the Watch stream and its reader."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[WatchResponse | None] = asyncio.Queue()
+        self._late = False
+
+    def put(self, notice: WatchResponse | None) -> None:
+        if self._queue.qsize() < MAX_NOTICES:
+            self._queue.put_nowait(notice)
+        else:
+            self._late = True
+
+    async def get(self) -> WatchResponse | None:
+        """The next notice; None when the copy must be read anew."""
+        return None if self._late else await self._queue.get()
+
+
+class ChangeCalls(FolderCalls):
+    """Leave each of these iterators to end it."""
+
+    async def watch(
+        self, folder: FolderName, *, since: int | None = None, snapshot: bool = False, mailbox_id: int = 0
+    ) -> AsyncIterator[FolderEvent]:
+        """Changes of a folder from now on, or above the change number `since`; with `snapshot`, first what it holds.
+
+        After a reset the folder is read anew and the first event is `fresh`. Raises FolderNotFound when it is gone,
+        SessionExpired or SessionRevoked when the session has ended.
+        """
+        folder_id = await self.folder_id(folder, mailbox_id=mailbox_id)
+        mailbox = await self.mailbox(mailbox_id)
+        epoch = mailbox.epoch
+        if since is None:
+            since = (await self.folder(folder_id, mailbox_id=mailbox_id)).change_number
+        while True:
+            if snapshot:
+                first = True
+                async for piece in self._snapshot(mailbox_id, folder_id):
+                    since = piece.folder.change_number if piece.HasField("folder") else since
+                    yield FolderEvent(piece.rows, fresh=first)
+                    first = False
+            async with aclosing(self._notices(mailbox_id, folder_id, since, epoch)) as notices:
+                async for notice in notices:
+                    if notice.HasField("folder"):
+                        yield FolderEvent(notice.folder)
+            epoch, snapshot = (await self.mailbox(mailbox_id)).epoch, True
+
+    async def watch_mailbox(self, *, mailbox_id: int = 0) -> AsyncIterator[MailboxEvent]:
+        """Each new change number of a mailbox from now on. Raises SessionExpired, SessionRevoked."""
+        while True:
+            mailbox = await self.mailbox(mailbox_id)
+            async with aclosing(self._notices(mailbox_id, 0, mailbox.change_number, mailbox.epoch)) as notices:
+                async for notice in notices:
+                    if notice.HasField("mailbox"):
+                        yield MailboxEvent(notice.mailbox.change_number, list(notice.mailbox.folder_ids))
+            yield MailboxEvent((await self.mailbox(mailbox_id)).change_number, fresh=True)
+
+    async def sync(
+        self,
+        *,
+        folder: FolderName | None = None,
+        cursor: bytes = b"",
+        columns: Sequence[MessageColumn.ValueType] = rows.LISTING,
+        follow: bool = True,
+        mailbox_id: int = 0,
+    ) -> AsyncIterator[SyncMailboxResponse]:
+        """All that is there or has changed since a cursor and, with `follow`, what comes then.
+
+        Keep the cursor of each checkpoint to go on later. What comes after the last checkpoint may come again when the
+        stream breaks. After a `reset_reason` throw the copy away: all follows anew. Raises CursorInvalid.
+        """
+        folder_id = await self.folder_id(folder, mailbox_id=mailbox_id) if folder is not None else 0
+
+        def opened() -> AsyncIterator[SyncMailboxResponse]:
+            request = SyncMailboxRequest(
+                mailbox_id=mailbox_id, folder_id=folder_id, cursor=cursor, columns=columns, follow=follow
+            )
+            return self.link.sync_mailbox(request, session=self.token)
+
+        again = True
+        while again:
+            again = follow
+            async with aclosing(self.resumed(opened)) as changes:
+                async for change in changes:
+                    yield change
+                    if change.HasField("checkpoint"):
+                        cursor = change.checkpoint.cursor
+                    elif change.HasField("reset_reason"):
+                        cursor, again = b"", True
+
+    async def _snapshot(self, mailbox_id: int, folder_id: int) -> AsyncIterator[OpenFolderResponse]:
+        """What a folder holds. A break begins it anew, so it is only told once it is whole."""
+        while True:
+            request = OpenFolderRequest(mailbox_id=mailbox_id, folder_id=folder_id)
+            try:
+                pieces = [piece async for piece in self.link.open_folder(request, session=self.token)]
+            except errors.RestanteError as error:
+                if not is_temporary(error):
+                    raise
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            for piece in pieces:
+                yield piece
+            return
+
+    async def _notices(
+        self, mailbox_id: int, folder_id: int, since: int, epoch: int
+    ) -> AsyncGenerator[WatchResponse, None]:
+        """Notices of one subscription until it is reset. Raises what rejects it, and what ended the session."""
+        notices, session, renewed = _Notices(), self.session, False
+
+        def subscribed(since: int) -> tuple[Watching, bytes]:
+            of_session = session.token
+            watching = self.link.watch.subscribe(
+                mailbox_id, folder_id, since, epoch, lambda: session.token, notices.put
+            )
+            return watching, of_session
+
+        watching, token = subscribed(since)
+        ending = asyncio.create_task(_tell_end(session.ended, notices))
+        try:
+            while True:
+                notice = await notices.get()
+                if session.ended.is_set():
+                    raise session.end_reason or errors.SessionRevoked
+                if notice is None or notice.HasField("reset_reason"):
+                    return
+                if notice.HasField("rejected"):
+                    error = errors.from_status(notice.rejected)
+                    if error.code is not grpc.StatusCode.UNAUTHENTICATED or renewed:
+                        raise error
+                    if session.token == token:  # otherwise it was replaced, by this client's own doing
+                        await session.renew()
+                    renewed = True
+                    watching, token = subscribed(watching.since)
+                    continue
+                renewed = False
+                yield notice
+        finally:
+            ending.cancel()
+            watching.close()
+
+
+async def _tell_end(ended: asyncio.Event, notices: _Notices) -> None:
+    await ended.wait()
+    notices.put(None)

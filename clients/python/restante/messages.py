@@ -1,0 +1,346 @@
+"""Messages: listed, read, added, marked, moved, deleted, recovered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+from restante import errors, rows, transfer
+from restante.bulk import WholeBatches, behind
+from restante.folders import FolderCalls, FolderName
+from restante.rows import FLAGS, Message
+from restante.structure import Part, parse_structure
+from restante.uploads import UploadCalls
+from restante.v1 import methods
+from restante.v1.content_pb2 import ReadContentRequest, ReadContentResponse, UploadKind
+from restante.v1.message_pb2 import (
+    AppendMessageRequest,
+    AppendMessageResponse,
+    BatchGetMessagesRequest,
+    CopyMessagesRequest,
+    DeleteMessagesRequest,
+    DeleteMode,
+    FlagOperation,
+    ListRecoverableMessagesRequest,
+    MessageColumn,
+    MessageRows,
+    MoveMessagesRequest,
+    PurgeRecoverableMessagesRequest,
+    QueryMessagesRequest,
+    RecoverableMessage,
+    RecoverMessagesRequest,
+    Section,
+    SectionKind,
+    StreamMessagesRequest,
+    StreamMessagesResponse,
+    UpdateMessagesRequest,
+)
+from restante.v1.search_pb2 import Restriction, SortKey
+from restante.v1.types_pb2 import IdRange, MessageSet
+
+MAX_IDS = 1_000
+INLINE_OCTETS = 256 << 10  # of a message within a call; larger ones are uploaded
+PAGE_SIZE = 100
+
+Messages = int | Iterable[int] | MessageSet
+"""Messages: one id, ids, or a set that also takes a folder with UIDs."""
+
+Progress = Callable[[int, int], None]
+"""Called with octets done and octets in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedMessage:
+    """A message with its parts, none of them read yet."""
+
+    facts: Message
+    header: bytes  # with its blank line
+    structure: Part
+
+
+def message_sets(messages: Messages) -> Iterator[MessageSet]:
+    """The sets of one call each."""
+    if isinstance(messages, MessageSet):
+        yield messages
+        return
+    ids = iter([messages] if isinstance(messages, int) else messages)
+    while batch := list(islice(ids, MAX_IDS)):
+        yield MessageSet(message_ids=batch)
+
+
+def count(ranges: Iterable[IdRange]) -> int:
+    """How many ids there are in ranges."""
+    return sum(run.last - run.first + 1 for run in ranges)
+
+
+class MessageCalls(UploadCalls, FolderCalls):
+    """Message ids stay the same through moves and flag changes."""
+
+    async def messages(
+        self,
+        folder: FolderName | None = None,
+        restriction: Restriction | None = None,
+        *,
+        sort: Sequence[SortKey] = (),
+        columns: Sequence[MessageColumn.ValueType] = rows.LISTING,
+        page_size: int = PAGE_SIZE,
+        mailbox_id: int = 0,
+    ) -> AsyncIterator[Message]:
+        """Messages of a folder, or of all, latest first unless `sort` says otherwise; read on as they are taken."""
+        request = QueryMessagesRequest(
+            mailbox_id=mailbox_id,
+            folder_id=await self.folder_id(folder, mailbox_id=mailbox_id) if folder is not None else 0,
+            restriction=restriction,
+            sort=sort,
+            columns=columns,
+            page_size=page_size,
+        )
+        async for page in self.pages(methods.QUERY_MESSAGES, request):
+            for message in rows.messages(page.rows):
+                yield message
+
+    async def message(
+        self,
+        message_id: int,
+        *,
+        columns: Sequence[MessageColumn.ValueType] = rows.LISTING,
+        mark_seen: bool = False,
+        mailbox_id: int = 0,
+    ) -> Message:
+        """Facts of one message. Raises MessageNotFound."""
+        request = BatchGetMessagesRequest(
+            mailbox_id=mailbox_id,
+            messages=MessageSet(message_ids=[message_id]),
+            columns=columns,
+            mark_seen=mark_seen,
+        )
+        answer = await self.execute(methods.BATCH_GET_MESSAGES, request)
+        for found in rows.messages(answer.rows):
+            return found
+        raise errors.MessageNotFound(message_id=message_id)
+
+    async def open_message(self, message_id: int, *, mark_seen: bool = False, mailbox_id: int = 0) -> OpenedMessage:
+        """Facts, header and part tree of a message: what to show first. Raises MessageNotFound."""
+        columns = (*rows.LISTING, MessageColumn.MESSAGE_COLUMN_BODY_STRUCTURE)
+        facts = await self.message(message_id, columns=columns, mark_seen=mark_seen, mailbox_id=mailbox_id)
+        header = await self.read(message_id, Section(kind=SectionKind.SECTION_KIND_HEADER), mailbox_id=mailbox_id)
+        return OpenedMessage(facts, header, parse_structure(facts.body_structure))
+
+    async def stream_messages(
+        self,
+        messages: Messages,
+        *,
+        columns: Sequence[MessageColumn.ValueType] = rows.LISTING,
+        sections: Sequence[Section] = (),
+        mailbox_id: int = 0,
+    ) -> AsyncIterator[MessageRows]:
+        """Columns and octets of any number of messages, in batches, each message whole; read on as they are taken.
+
+        `restante.rows.messages` makes one object of each. Messages that are not there are passed over. Goes on by
+        itself after a break. Raises FolderNotFound.
+        """
+        for wanted in message_sets(messages):
+            request = StreamMessagesRequest(
+                mailbox_id=mailbox_id,
+                messages=wanted,
+                columns=columns,
+                sections=sections,
+                min_commit=self.min_commit(mailbox_id),
+            )
+            async with aclosing(self._batches(request)) as batches:
+                async for batch in batches:
+                    yield batch
+
+    async def _batches(self, request: StreamMessagesRequest) -> AsyncGenerator[MessageRows, None]:
+        """Batches of one call and, after breaks, of further ones for those that have not come."""
+        whole = WholeBatches()
+
+        async def opened() -> AsyncGenerator[StreamMessagesResponse, None]:
+            nonlocal whole
+            whole = WholeBatches()
+            if request.messages.uids or request.messages.message_ids:
+                async with aclosing(self.link.stream_messages(request, session=self.token)) as stream:  # type: ignore[type-var]
+                    async for response in stream:
+                        yield response
+
+        async with aclosing(self.resumed(opened)) as responses:
+            async for response in responses:
+                for batch in whole.add(response):
+                    request.messages.CopyFrom(behind(request.messages, batch))
+                    yield batch
+        for batch in whole.end():
+            yield batch
+
+    async def read_stream(
+        self,
+        message_id: int,
+        section: Section | None = None,
+        *,
+        on_progress: Progress | None = None,
+        mailbox_id: int = 0,
+    ) -> AsyncIterator[bytes]:
+        """Octets of a message or of a section of it, as stored; goes on by itself after a break.
+
+        Raises MessageNotFound, PartNotFound.
+        """
+        wanted = Section(kind=SectionKind.SECTION_KIND_WHOLE)
+        if section is not None:
+            wanted.CopyFrom(section)
+        start, length = wanted.offset_octets, wanted.length_octets if wanted.HasField("length_octets") else None
+        done = total = 0
+
+        def opened() -> AsyncIterator[ReadContentResponse]:
+            wanted.offset_octets = start + done
+            if length is not None:
+                wanted.length_octets = length - done
+            request = ReadContentRequest(mailbox_id=mailbox_id, message_id=message_id, section=wanted)
+            return self.link.read_content(request, session=self.token)
+
+        async with aclosing(self.resumed(opened)) as chunks:
+            async for chunk in chunks:
+                if chunk.total_octets and not total:
+                    total = chunk.total_octets
+                done += len(chunk.octets)
+                if on_progress is not None:
+                    on_progress(done, total)
+                if chunk.octets:
+                    yield chunk.octets
+
+    async def read(self, message_id: int, section: Section | None = None, *, mailbox_id: int = 0) -> bytes:
+        """All the octets of a message or section. Raises MessageNotFound, PartNotFound."""
+        return b"".join([octets async for octets in self.read_stream(message_id, section, mailbox_id=mailbox_id)])
+
+    async def part_stream(
+        self, message_id: int, part: Part, *, on_progress: Progress | None = None, mailbox_id: int = 0
+    ) -> AsyncIterator[bytes]:
+        """Octets of a part, its transfer encoding undone. Progress counts encoded octets."""
+        decoder = transfer.Decoder(part.encoding)
+        section = Section(part=part.number, kind=SectionKind.SECTION_KIND_WHOLE)
+        async for octets in self.read_stream(message_id, section, on_progress=on_progress, mailbox_id=mailbox_id):
+            if plain := decoder.feed(octets):
+                yield plain
+        if plain := decoder.finish():
+            yield plain
+
+    async def part_text(self, message_id: int, part: Part, *, mailbox_id: int = 0) -> str:
+        """The text of a text part, decoded; line ends are LF."""
+        octets = b"".join([piece async for piece in self.part_stream(message_id, part, mailbox_id=mailbox_id)])
+        return transfer.text(octets, part.parameters.get("charset", "us-ascii"))
+
+    async def append(
+        self,
+        folder: FolderName,
+        content: bytes | Path,
+        *,
+        flags: Iterable[str] = (),
+        keywords: Iterable[str] = (),
+        received_at: datetime | None = None,
+        on_progress: Progress | None = None,
+        mailbox_id: int = 0,
+    ) -> AppendMessageResponse:
+        """Add a message (RFC 5322 octets, or a file of them); `received_at` is an aware time, default now.
+
+        Raises FolderNotFound, QuotaExceeded, MessageTooLarge, InvalidContent, StoreFull.
+        """
+        request = AppendMessageRequest(
+            mailbox_id=mailbox_id,
+            folder_id=await self.folder_id(folder, mailbox_id=mailbox_id),
+            flags=sum({FLAGS[name] for name in flags}),
+            keywords=keywords,
+        )
+        if received_at is not None:
+            request.received_at.FromDatetime(received_at)
+            offset = received_at.utcoffset()
+            request.received_offset_minutes = int(offset.total_seconds() // 60) if offset is not None else 0
+        if isinstance(content, bytes) and len(content) <= INLINE_OCTETS:
+            request.content = content
+        else:
+            kind = UploadKind.UPLOAD_KIND_MESSAGE
+            request.upload_id = (await self.upload(kind, content, on_progress=on_progress)).upload_id
+        return await self.execute(methods.APPEND_MESSAGE, request)
+
+    async def set_flags(
+        self,
+        messages: Messages,
+        flags: Iterable[str] = (),
+        *,
+        keywords: Iterable[str] = (),
+        operation: FlagOperation.ValueType = FlagOperation.FLAG_OPERATION_ADD,
+        if_change_number: int | None = None,
+        mailbox_id: int = 0,
+    ) -> int:
+        """Add flags (names of `rows.FLAGS`) and keywords, or remove or replace; how many messages there were."""
+        bits, words, updated = sum({FLAGS[name] for name in flags}), list(keywords), 0
+        for wanted in message_sets(messages):
+            request = UpdateMessagesRequest(
+                mailbox_id=mailbox_id,
+                messages=wanted,
+                operation=operation,
+                flags=bits,
+                keywords=words,
+                if_change_number=if_change_number,
+            )
+            updated += (await self.execute(methods.UPDATE_MESSAGES, request)).updated_count
+        return updated
+
+    async def move(self, messages: Messages, folder: FolderName, *, mailbox_id: int = 0) -> int:
+        """Move messages to a folder; how many. Raises FolderNotFound."""
+        target, moved = await self.folder_id(folder, mailbox_id=mailbox_id), 0
+        for wanted in message_sets(messages):
+            request = MoveMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
+            moved += count((await self.execute(methods.MOVE_MESSAGES, request)).source_uids)
+        return moved
+
+    async def copy(self, messages: Messages, folder: FolderName, *, mailbox_id: int = 0) -> int:
+        """Copy messages to a folder; how many. Raises FolderNotFound, QuotaExceeded."""
+        target, copied = await self.folder_id(folder, mailbox_id=mailbox_id), 0
+        for wanted in message_sets(messages):
+            request = CopyMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
+            copied += count((await self.execute(methods.COPY_MESSAGES, request)).source_uids)
+        return copied
+
+    async def delete(
+        self,
+        messages: Messages,
+        mode: DeleteMode.ValueType = DeleteMode.DELETE_MODE_TO_TRASH,
+        *,
+        mailbox_id: int = 0,
+    ) -> int:
+        """Delete messages; how many went. By default to the Trash."""
+        deleted = 0
+        for wanted in message_sets(messages):
+            request = DeleteMessagesRequest(mailbox_id=mailbox_id, messages=wanted, mode=mode)
+            deleted += count((await self.execute(methods.DELETE_MESSAGES, request)).deleted_uids)
+        return deleted
+
+    async def recoverable(self, *, mailbox_id: int = 0) -> AsyncIterator[RecoverableMessage]:
+        """Deleted messages that can still be recovered, latest first."""
+        request = ListRecoverableMessagesRequest(mailbox_id=mailbox_id, page_size=PAGE_SIZE)
+        async for page in self.pages(methods.LIST_RECOVERABLE_MESSAGES, request):
+            for message in page.messages:
+                yield message
+
+    async def recover(
+        self, message_ids: Iterable[int], *, folder: FolderName | None = None, mailbox_id: int = 0
+    ) -> list[int]:
+        """Put deleted messages back where they were, or into a folder; the ids of those that came back."""
+        target = await self.folder_id(folder, mailbox_id=mailbox_id) if folder is not None else 0
+        recovered: list[int] = []
+        for wanted in message_sets(message_ids):
+            request = RecoverMessagesRequest(
+                mailbox_id=mailbox_id, message_ids=wanted.message_ids, target_folder_id=target
+            )
+            recovered.extend((await self.execute(methods.RECOVER_MESSAGES, request)).message_ids)
+        return recovered
+
+    async def purge(self, message_ids: Iterable[int], *, mailbox_id: int = 0) -> int:
+        """Remove recoverable messages for good; how many."""
+        purged = 0
+        for wanted in message_sets(message_ids):
+            request = PurgeRecoverableMessagesRequest(mailbox_id=mailbox_id, message_ids=wanted.message_ids)
+            purged += (await self.execute(methods.PURGE_RECOVERABLE_MESSAGES, request)).purged_count
+        return purged

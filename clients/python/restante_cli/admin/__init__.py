@@ -1,0 +1,65 @@
+"""`restante admin`: the whole installation on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from restante_cli.admin import accounts, aliases, domains, queue, store
+from restante_cli.admin.context import Admin
+from restante_cli.main import Commands
+
+__all__ = ["admin"]
+
+GROUP = "restante.admin"
+
+
+class AdminCommands(Commands):
+    """What the server installs besides, such as commands that open the store themselves, is found like other parts."""
+
+    entry_point_group = GROUP
+
+
+@click.group("admin", cls=AdminCommands)
+@click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="TOML file.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
+@click.option("--server", metavar="HOST:PORT", default="", help="Elsewhere: the API, with --user.")
+@click.option("--server-name", default="", help="Name in the server's certificate, where it is not HOST.")
+@click.option("--ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file of the authority.")
+@click.option("--user", metavar="ADDRESS", default="", help="An account that is an administrator.")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Read that account's password from this file's first line.",
+)
+@click.pass_context
+def admin(
+    context: click.Context,
+    config: Path | None,
+    data: Path | None,
+    server: str,
+    server_name: str,
+    ca: Path | None,
+    user: str,
+    password_file: Path | None,
+) -> None:
+    """Domains, accounts, aliases, quotas, the queue and the store.
+
+    On the core's own machine --data or --config is enough, for whoever may read the data directory; default:
+    /etc/restante/restante.toml. Exit codes: 0 done, 1 not done (one line on standard error says why), 2 wrong usage.
+    """
+    context.obj = Admin(config, data, server, server_name, ca, user, password_file)
+
+
+_COMMANDS: tuple[click.Command, ...] = (
+    domains.domain,
+    accounts.account,
+    aliases.alias,
+    accounts.quota,
+    queue.queue,
+    *queue.COMMANDS,
+    *store.COMMANDS,
+)
+for _command in _COMMANDS:
+    admin.add_command(_command)

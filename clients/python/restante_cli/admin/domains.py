@@ -1,0 +1,112 @@
+"""`restante admin domain`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from restante.v1 import methods
+from restante.v1.admin_pb2 import (
+    CreateDomainRequest,
+    DeleteDomainRequest,
+    Domain,
+    ListDomainsRequest,
+    ResendingPolicy,
+    UpdateDomainRequest,
+)
+from restante_cli.admin.context import Admin
+from restante_cli.groups import Group
+from restante_cli.output import output_option, say, show
+from restante_cli.running import run
+
+COLUMNS = ("name", "accounts", "aliases", "catch_all", "resending")
+RESENDING = {
+    "never": ResendingPolicy.RESENDING_POLICY_NEVER,
+    "within-domain": ResendingPolicy.RESENDING_POLICY_WITHIN_DOMAIN,
+    "anywhere": ResendingPolicy.RESENDING_POLICY_ANYWHERE,
+}
+
+
+@click.group(cls=Group)
+def domain() -> None:
+    """Domains whose mail ends here."""
+
+
+def _described(found: Domain) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "ascii_name": found.ascii_name,
+        "accounts": found.account_count,
+        "aliases": found.alias_count,
+        "catch_all": found.catch_all,
+        "resending": next((name for name, policy in RESENDING.items() if policy == found.resending), ""),
+    }
+
+
+@domain.command()
+@click.argument("name")
+@output_option
+@click.pass_obj
+def create(admin: Admin, name: str, form: str) -> None:
+    """Add the domain NAME."""
+    run(_create(admin, name, form))
+
+
+async def _create(admin: Admin, name: str, form: str) -> None:
+    async with admin.calls() as calls:
+        made = (await calls.execute(methods.CREATE_DOMAIN, CreateDomainRequest(name=name))).domain
+    show(form, COLUMNS, [_described(made)])
+
+
+@domain.command("list")
+@output_option
+@click.pass_obj
+def list_domains(admin: Admin, form: str) -> None:
+    """All domains."""
+    run(_list(admin, form))
+
+
+async def _list(admin: Admin, form: str) -> None:
+    async with admin.calls() as calls:
+        request = ListDomainsRequest(page_size=500)
+        rows = [_described(each) async for page in calls.pages(methods.LIST_DOMAINS, request) for each in page.domains]
+    show(form, COLUMNS, rows, right=("accounts", "aliases"))
+
+
+@domain.command()
+@click.argument("name")
+@click.option("--catch-all", metavar="ADDRESS", help="Gets mail for unknown recipients; none: nobody.")
+@click.option("--resending", type=click.Choice(tuple(RESENDING)), help="Who may get mail of others that people resend.")
+@output_option
+@click.pass_obj
+def update(admin: Admin, name: str, catch_all: str | None, resending: str | None, form: str) -> None:
+    """Change settings of the domain NAME."""
+    if catch_all is None and resending is None:
+        raise click.UsageError("Nothing to change: give --catch-all or --resending.")
+    request = UpdateDomainRequest(name=name)
+    if catch_all is not None:
+        request.catch_all = "" if catch_all.lower() == "none" else catch_all
+    if resending is not None:
+        request.resending = RESENDING[resending]
+    run(_update(admin, request, form))
+
+
+async def _update(admin: Admin, request: UpdateDomainRequest, form: str) -> None:
+    async with admin.calls() as calls:
+        changed = (await calls.execute(methods.UPDATE_DOMAIN, request)).domain
+    show(form, COLUMNS, [_described(changed)])
+
+
+@domain.command()
+@click.argument("name")
+@click.pass_obj
+def delete(admin: Admin, name: str) -> None:
+    """Remove the domain NAME, which has no accounts or aliases left."""
+    run(_delete(admin, name))
+    say(f"{name} is removed.")
+
+
+async def _delete(admin: Admin, name: str) -> None:
+    async with admin.calls() as calls:
+        await calls.execute(methods.DELETE_DOMAIN, DeleteDomainRequest(name=name))

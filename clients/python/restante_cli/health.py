@@ -1,0 +1,125 @@
+"""Readiness of the children of `restante up`, and their metrics all together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from restante_cli.supervisor import Supervisor
+from restante_process.config import Config
+from restante_process.http import HttpServer, Page, Pages, fetch
+
+PROCESSES = ("core", "imap", "pop3", "smtp", "relay")
+ANSWER_SECONDS = 5.0
+POLL_SECONDS = 0.05
+
+
+async def problem(host: str, port: int) -> str:
+    """What stands against a process serving clients now; empty when nothing does."""
+    try:
+        page = await fetch(host, port, "/readyz", seconds=ANSWER_SECONDS)
+    except TimeoutError:
+        return f"it did not answer within {ANSWER_SECONDS:.0f} s"
+    except OSError as error:
+        return f"port {port} of {host}: {error.strerror or error}"
+    if page.status == HTTPStatus.OK:
+        return ""
+    return "; ".join(page.body.decode("utf-8", "replace").split("\n")).strip("; ")
+
+
+async def ready(host: str, port: int) -> bool:
+    """Whether a process can serve clients now."""
+    return not await problem(host, port)
+
+
+async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio.Event) -> str:
+    """Wait for a process; what stood against it when it was not ready in time, or one of `ended` came first."""
+    found = "it was not asked"
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not any(event.is_set() for event in ended):
+                found = await problem(host, port)
+                if not found:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def served(settings: Config, supervisor: Supervisor) -> AsyncIterator[None]:
+    """While entered: /metrics of all children, /healthz, and /readyz that is true when every child is ready."""
+    if settings.health.up < 0:
+        yield
+        return
+    server = HttpServer(_pages(settings, supervisor))
+    await server.start(settings.health.host, settings.health.up)
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
+def _pages(settings: Config, supervisor: Supervisor) -> Pages:
+    host = settings.health.host
+    ports: dict[str, int] = {name: port for name in PROCESSES if (port := getattr(settings.health, name)) >= 0}
+
+    async def healthz() -> Page:
+        return Page(b"ok\n")
+
+    async def readyz() -> Page:
+        found = await asyncio.gather(*(problem(host, port) for port in ports.values()))
+        lines = [f"{name}: {each}\n" for name, each in zip(ports, found, strict=True) if each]
+        return Page("".join(lines).encode(), HTTPStatus.SERVICE_UNAVAILABLE) if lines else Page(b"ready\n")
+
+    async def metrics() -> Page:
+        found = await asyncio.gather(
+            *(fetch(host, port, "/metrics", seconds=ANSWER_SECONDS) for port in ports.values()), return_exceptions=True
+        )
+        texts = {
+            name: page.body.decode() if isinstance(page, Page) and page.status == HTTPStatus.OK else ""
+            for name, page in zip(ports, found, strict=True)
+        }
+        restarts = {child.name: child.restarts for child in supervisor.children}
+        return Page(merged(texts, restarts), content_type=CONTENT_TYPE_LATEST)
+
+    return {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+
+def merged(texts: Mapping[str, str], restarts: Mapping[str, int]) -> bytes:
+    """The metrics of several processes as one text: every sample with the label `process`, each family once.
+
+    `texts` holds what each process answered, empty for one that did not.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Merged(texts, restarts))
+    return generate_latest(registry)
+
+
+class _Merged(Collector):
+    def __init__(self, texts: Mapping[str, str], restarts: Mapping[str, int]) -> None:
+        self._texts, self._restarts = texts, restarts
+
+    def collect(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily("restante_process_up", "Whether a process answered when asked.", labels=["process"])
+        started = CounterMetricFamily(
+            "restante_process_restarts", "How often a process was started again.", labels=["process"]
+        )
+        families: dict[str, Metric] = {}
+        for process, text in self._texts.items():
+            up.add_metric([process], 1.0 if text else 0.0)
+            for family in text_string_to_metric_families(text):
+                known = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                known.samples.extend(
+                    sample._replace(labels={"process": process} | sample.labels) for sample in family.samples
+                )
+        for process, count in self._restarts.items():
+            started.add_metric([process], float(count))
+        yield from (up, started, *families.values())

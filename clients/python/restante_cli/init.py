@@ -1,0 +1,315 @@
+"""`restante init`: a first real installation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from restante import errors
+from restante.calls import Calls
+from restante.v1 import methods
+from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, GetStatisticsRequest
+from restante_cli import certificates, directories
+from restante_cli.connect import admin_link
+from restante_cli.running import described, password_file_option, password_stdin_option, read_password, run
+from restante_cli.supervisor import LEASH
+from restante_cli.up import migrate
+from restante_process.config import Config
+from restante_process.options import read_config
+
+START_SECONDS = 30.0
+QUIET = ("core.api_port=-1", "core.gateway_port=-1", "health.core=-1")  # while it is being set up, only its socket
+
+CONFIG = """\
+# Written by `restante init`. `restante config` prints every key with its default, and with --check checks this file.
+data = {data}
+
+[core]
+# Native clients, by TLS. Other machines reach it when this is an address of yours, or "*" for all of them.
+api_host = "localhost"
+api_port = 50051
+
+[[tls.certificates]]
+# Read again when they change. More such sections serve more host names.
+certificate = {certificate}
+key = {key}
+
+[transport]
+# The name that other servers see. Its address must resolve back to it.
+hostname = {hostname}
+
+[smtp.listeners]
+# "mx" takes mail for your domains from other servers, "submission" takes mail from your users, who log on.
+mx = {{ port = 25, role = "mx" }}
+submission = {{ port = 587, role = "submission" }}
+submissions = {{ port = 465, tls = "implicit", role = "submission" }}
+
+[imap.listeners]
+imap = {{ port = 143 }}
+imaps = {{ port = 993, tls = "implicit" }}
+
+[pop3.listeners]
+pop3 = {{ port = 110 }}
+pop3s = {{ port = 995, tls = "implicit" }}
+"""
+
+
+_LABEL = re.compile(r"[^\W_](?:[\w-]*[^\W_])?", re.UNICODE)
+UNITS = Path("share/restante/systemd")  # below the prefix that the wheel was installed to
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the installation is to be."""
+
+    directory: Path
+    hostname: str
+    domain: str
+    address: str
+    name: str
+    password: str = field(repr=False)
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@click.command("init")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/var/lib/restante"),
+    show_default=True,
+    help="The data directory, new or empty.",
+)
+@click.option("--hostname", help="The full name of this machine in the DNS.")
+@click.option("--domain", help="The first domain whose mail ends here.")
+@click.option("--account", metavar="ADDRESS", help="The first account, an administrator.")
+@click.option("--name", default="", help="Its name, shown to others.")
+@click.option(
+    "--certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file, the chain."
+)
+@click.option("--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file, the private key.")
+@click.option("--local-ca", is_flag=True, help="Make an authority and a certificate that only you will trust.")
+@password_stdin_option
+@password_file_option
+def init(
+    data: Path,
+    hostname: str | None,
+    domain: str | None,
+    account: str | None,
+    name: str,
+    certificate: Path | None,
+    key: Path | None,
+    local_ca: bool,
+    password_stdin: bool,
+    password_file: Path | None,
+) -> None:
+    """Make a first installation: configuration, keys, store, domain and account. Asks for what is not given."""
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--certificate and --key belong together.")
+    if certificate is not None and local_ca:
+        raise click.UsageError("--local-ca and --certificate exclude each other.")
+    hostname = hostname or _asked("Full name of this machine", "--hostname", socket.getfqdn())
+    _check_name("--hostname", hostname)
+    domain = domain or _asked("First domain", "--domain", hostname.partition(".")[2])
+    _check_name("--domain", domain)
+    account = account or _asked("First account, an administrator", "--account", f"admin@{domain}")
+    _check_address(account, domain)
+    directories.require_free(data.absolute())
+    if certificate is None and not local_ca:
+        certificate, key = _asked_certificate()
+    if certificate is not None and key is not None:
+        _check_pair(certificate, key)
+    password = read_password(f"Password for {account}", from_stdin=password_stdin, file=password_file, confirm=True)
+    wanted = Wanted(
+        directory=data.absolute(),
+        hostname=hostname,
+        domain=domain,
+        address=account,
+        name=name,
+        password=password,
+        certificate=certificate.absolute() if certificate is not None else None,
+        key=key.absolute() if key is not None else None,
+    )
+    with _claimed(wanted.directory):
+        _install(wanted)
+    click.echo(what_next(wanted))
+
+
+def _asked(question: str, option: str, default: str) -> str:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{option} is needed: there is no terminal to ask.")
+    answer: str = click.prompt(question, default=default or None, err=True)
+    return answer.strip()
+
+
+def _check_name(option: str, name: str) -> None:
+    """Raises click.UsageError for what is no name in the DNS; the core looks closer."""
+    if not name or any(not label or len(label) > 63 or not _LABEL.fullmatch(label) for label in name.split(".")):
+        raise click.UsageError(f"{option}: {name!r} is no name in the DNS such as mail.example.org.")
+
+
+def _check_address(address: str, domain: str) -> None:
+    """Raises click.UsageError for what is no address in the domain; the core looks closer."""
+    local, at, of = address.rpartition("@")
+    if not at or not local or any(letter.isspace() for letter in address):
+        raise click.UsageError(f"--account: {address!r} is no address such as admin@{domain}.")
+    if of.lower() != domain.lower():
+        raise click.UsageError(f"--account: {address} is not in the domain {domain}.")
+
+
+def _asked_certificate() -> tuple[Path | None, Path | None]:
+    if not sys.stdin.isatty():
+        raise click.UsageError("--certificate and --key, or --local-ca, are needed: there is no terminal to ask.")
+    chain: str = click.prompt("Certificate, a PEM file (empty: make a local one)", default="", err=True)
+    if not chain:
+        return None, None
+    key: str = click.prompt("Its private key, a PEM file", err=True)
+    return Path(chain), Path(key)
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    """Raises click.ClickException when they cannot be used together."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise click.ClickException(f"{certificate} and {key} are no usable pair: {problem}") from None
+
+
+@contextmanager
+def _claimed(directory: Path) -> Iterator[None]:
+    """A directory that was new or empty, and is so again when what is done in it fails."""
+    existed = directory.exists()
+    if not directories.claim(directory, "installation"):
+        raise click.ClickException(f"{directory} holds an installation already: it is left alone")
+    try:
+        yield
+    except BaseException:
+        for path in directory.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not existed:
+            directory.rmdir()
+        raise
+
+
+def _install(wanted: Wanted) -> None:
+    directory = wanted.directory
+    if wanted.certificate is None:
+        certificates.make(directory, [wanted.hostname, "localhost", "127.0.0.1", "::1"])
+    text = CONFIG.format(
+        data=json.dumps(str(directory), ensure_ascii=False),
+        certificate=json.dumps(str(wanted.certificate or directory / "tls" / "cert.pem"), ensure_ascii=False),
+        key=json.dumps(str(wanted.key or directory / "tls" / "key.pem"), ensure_ascii=False),
+        hostname=json.dumps(wanted.hostname),
+    )
+    descriptor = os.open(directory / "restante.toml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    settings = read_config(directory / "restante.toml", None, ())
+    migrate(directory)
+    with _core(settings) as process:
+        run(_populate(wanted, settings, process))
+
+
+@contextmanager
+def _core(settings: Config) -> Iterator[subprocess.Popen[bytes]]:
+    """A core that only its owner can reach, for as long as this is entered."""
+    arguments = ["core", "--config", str(settings.directory / "restante.toml")]
+    for key in QUIET:
+        arguments += ["--set", key]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "restante_cli", *arguments],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, LEASH: str(START_SECONDS)},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=START_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+async def _populate(wanted: Wanted, settings: Config, process: subprocess.Popen[bytes]) -> None:
+    """The first domain and account. Raises RestanteError, click.ClickException."""
+    secret = settings.directory / "secrets" / "admin.secret"
+    for _ in range(int(START_SECONDS / 0.1)):
+        if secret.exists() or process.poll() is not None:
+            break
+        await asyncio.sleep(0.1)
+    link = await admin_link(settings)
+    try:
+        calls = Calls(link, timeout_seconds=START_SECONDS)
+        try:
+            await calls.execute(methods.GET_STATISTICS, GetStatisticsRequest())
+        except errors.RestanteError as error:
+            raise click.ClickException(f"the core did not start: {described(error)}") from None
+        await calls.execute(methods.CREATE_DOMAIN, CreateDomainRequest(name=wanted.domain))
+        await calls.execute(
+            methods.CREATE_ACCOUNT,
+            CreateAccountRequest(
+                address=wanted.address, display_name=wanted.name, password=wanted.password, administrator=True
+            ),
+        )
+    finally:
+        await link.close()
+
+
+def _units() -> Path:
+    """Where the systemd units lie: with the installed program, or in its source tree."""
+    installed = Path(sys.prefix) / UNITS
+    return installed if installed.is_dir() else Path("packaging/systemd")
+
+
+def what_next(wanted: Wanted) -> str:
+    """What to tell the person who installed it."""
+    host, domain = wanted.hostname.rstrip("."), wanted.domain.rstrip(".")
+    warning, trust = "", f"--server-name {host}"
+    if wanted.certificate is None:
+        trust = f"--ca {wanted.directory / 'ca.pem'}"
+        warning = f"""
+The certificate is your own: mail programs trust it once they are given
+{wanted.directory / "ca.pem"}
+Put one from a public authority into restante.toml before others use this server.
+"""
+    return f"""
+Restante is set up in {wanted.directory}.
+{warning}
+Start it as a user that owns the directory and may serve low ports:
+
+  restante up --data {wanted.directory}
+  or the systemd units in {_units()}, one for each process
+
+These records belong into the DNS:
+
+  {host}.  A / AAAA  the address of this machine, whose PTR names {host}
+  {domain}.  MX   10 {host}.
+  {domain}.  TXT  "v=spf1 mx -all"
+  _dmarc.{domain}.  TXT  "v=DMARC1; p=none; rua=mailto:postmaster@{domain}"
+  _submissions._tcp.{domain}.  SRV  0 1 465 {host}.
+  _imaps._tcp.{domain}.  SRV  0 1 993 {host}.
+  _pop3s._tcp.{domain}.  SRV  0 1 995 {host}.
+
+{wanted.address} is an administrator and can log in by every protocol; mail for postmaster@{domain} and
+abuse@{domain} arrives there too. More:
+
+  restante admin --data {wanted.directory} account create ADDRESS
+  restante mail login --server localhost:50051 {trust} --user {wanted.address}
+"""

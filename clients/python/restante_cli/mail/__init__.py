@@ -1,0 +1,39 @@
+"""`restante mail`: one's own mail on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from restante_cli.groups import Group
+from restante_cli.mail import account, changing, kept, listing, reading, sending
+from restante_cli.mail.context import Mail
+
+__all__ = ["mail"]
+
+
+@click.group("mail", cls=Group)
+@click.option(
+    "--session",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the session is kept, for several accounts ($RESTANTE_MAIL_SESSION).",
+)
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="After `login --ask`: read the password from this file's first line.",
+)
+@click.pass_context
+def mail(context: click.Context, session: Path | None, password_file: Path | None) -> None:
+    """Your own mail, over Restante's API.
+
+    Messages are named by the ids that `list` shows; they stay the same through moves. Exit codes: 0 done, 1 not done
+    (one line on standard error says why), 2 wrong usage.
+    """
+    context.obj = Mail(session or kept.default_path(), password_file)
+
+
+for _module in (account, listing, reading, sending, changing):
+    for _command in _module.COMMANDS:
+        mail.add_command(_command)

@@ -1,0 +1,149 @@
+"""`restante mail login`, `logout`, `whoami`, `change-password`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from restante import errors
+from restante.client import Client
+from restante.retry import is_over
+from restante_cli.mail import kept
+from restante_cli.mail.context import TIMEOUT_SECONDS, Mail
+from restante_cli.mail.kept import Kept
+from restante_cli.output import output_option, print_json, say, size
+from restante_cli.running import (
+    password_file_option,
+    password_stdin_option,
+    read_certificates,
+    read_password,
+    run,
+)
+
+
+@click.command()
+@click.option("--server", metavar="HOST:PORT", help="The API; default: the one of the last login.")
+@click.option("--ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file of the authority.")
+@click.option("--server-name", default="", help="Name in the server's certificate, where it is not HOST.")
+@click.option("--user", metavar="ADDRESS", help="Your address; default: the one of the last login.")
+@click.option("--ask", is_flag=True, help="Keep no session: every command asks for the password.")
+@password_stdin_option
+@password_file_option
+@click.pass_obj
+def login(
+    mail: Mail,
+    server: str | None,
+    ca: Path | None,
+    server_name: str,
+    user: str | None,
+    ask: bool,
+    password_stdin: bool,
+    password_file: Path | None,
+) -> None:
+    """Log in, and keep the session (never the password) for the other commands.
+
+    A session lapses 15 minutes after the last command, and 24 hours after the login.
+    """
+    before = kept.load(mail.path)
+    server, user = server or (before.server if before else None), user or (before.user if before else None)
+    if not server or not user:
+        raise click.UsageError("--server and --user are needed the first time")
+    if before is not None and before.server == server and ca is None:
+        certificates, server_name = before.root_certificates, server_name or before.server_name
+    else:
+        certificates = (read_certificates(ca) or b"").decode("ascii", "replace")
+    password = read_password(f"Password of {user}", from_stdin=password_stdin, file=password_file)
+    run(_login(mail, Kept(server, user, certificates, server_name), password, ask))
+
+
+async def _login(mail: Mail, fresh: Kept, password: str, ask: bool) -> None:
+    async with Client.connect(
+        fresh.server,
+        user=fresh.user,
+        password=password,
+        root_certificates=fresh.root_certificates.encode() or None,
+        server_name=fresh.server_name,
+        keep_password=False,
+        timeout_seconds=TIMEOUT_SECONDS,
+    ) as client:
+        session = client.session
+        if ask:
+            await client.log_off()
+            kept.save(mail.path, fresh)
+        else:
+            kept.save(mail.path, fresh.with_token(session.token))
+        say(f"Logged in as {session.info.address} at {fresh.server}.")
+
+
+@click.command()
+@click.pass_obj
+def logout(mail: Mail) -> None:
+    """End the session here and at the server."""
+    found = kept.load(mail.path)
+    if found is not None and found.token:
+        try:
+            run(_log_off(mail))
+        finally:
+            kept.forget(mail.path)
+    kept.forget(mail.path)
+    say("Logged out." if found is not None else "You were not logged in.")
+
+
+async def _log_off(mail: Mail) -> None:
+    try:
+        async with mail.client() as client:
+            client.session.on_change = None
+            await client.log_off()
+    except errors.RestanteError as error:
+        if not is_over(error):  # otherwise it had ended before
+            raise
+
+
+@click.command()
+@output_option
+@click.pass_obj
+def whoami(mail: Mail, form: str) -> None:
+    """Who is logged in, and how full the mailbox is."""
+    run(_whoami(mail, form))
+
+
+async def _whoami(mail: Mail, form: str) -> None:
+    async with mail.client() as client:
+        session, mailbox = client.session.info, await client.mailbox()
+    quota = mailbox.quota_octets if mailbox.HasField("quota_octets") else None
+    if form == "json":
+        print_json(
+            {
+                "address": session.address,
+                "name": session.display_name,
+                "messages": mailbox.message_count,
+                "used_octets": mailbox.used_octets,
+                "quota_octets": quota,
+                "recoverable_octets": mailbox.recoverable_octets,
+            }
+        )
+        return
+    name = f" ({session.display_name})" if session.display_name else ""
+    limit = f" of {size(quota)}" if quota is not None else ""
+    say(f"{session.address}{name}: {mailbox.message_count} messages, {size(mailbox.used_octets)}{limit}")
+
+
+@click.command("change-password")
+@click.option("--passwords-stdin", is_flag=True, help="Read the old and the new password from two lines of input.")
+@click.pass_obj
+def change_password(mail: Mail, passwords_stdin: bool) -> None:
+    """Set a new password; your other sessions end."""
+    mail.kept()
+    old = read_password("Old password", from_stdin=passwords_stdin)
+    new = read_password("New password", from_stdin=passwords_stdin, confirm=True)
+    run(_change_password(mail, old, new))
+    say("The password is changed; other sessions end within seconds.")
+
+
+async def _change_password(mail: Mail, old: str, new: str) -> None:
+    async with mail.client() as client:
+        await client.change_password(old, new)
+
+
+COMMANDS = (login, logout, whoami, change_password)

@@ -1,0 +1,143 @@
+"""`restante mail move`, `copy`, `flag`, `delete`, `recover`."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+import click
+
+from restante import errors
+from restante.rows import FLAGS
+from restante.v1.message_pb2 import DeleteMode, FlagOperation
+from restante_cli.mail.context import Mail, MessageIds, flat, ids_argument, written
+from restante_cli.output import output_option, print_json, say, show, size
+from restante_cli.running import run
+
+
+def _told(form: str, what: str, count: int, asked: int) -> None:
+    """How many messages were changed. Raises MessageNotFound when none was there."""
+    if not count:
+        raise errors.MessageNotFound("None of these messages is there.")
+    if form == "json":
+        print_json({what: count})
+    else:
+        missing = f"; {asked - count} not there" if count < asked else ""
+        say(f"{count} {'message' if count == 1 else 'messages'} {what}{missing}.")
+
+
+@click.command()
+@ids_argument
+@click.option("--to", "folder", required=True, metavar="FOLDER", help="Where to.")
+@output_option
+@click.pass_obj
+def move(mail: Mail, ids: tuple[list[int], ...], folder: str, form: str) -> None:
+    """Move messages to another folder."""
+    run(_move(mail, flat(ids), folder, form))
+
+
+async def _move(mail: Mail, ids: list[int], folder: str, form: str) -> None:
+    async with mail.client() as client:
+        _told(form, "moved", await client.move(ids, folder), len(ids))
+
+
+@click.command()
+@ids_argument
+@click.option("--to", "folder", required=True, metavar="FOLDER", help="Where to.")
+@output_option
+@click.pass_obj
+def copy(mail: Mail, ids: tuple[list[int], ...], folder: str, form: str) -> None:
+    """Copy messages to another folder."""
+    run(_copy(mail, flat(ids), folder, form))
+
+
+async def _copy(mail: Mail, ids: list[int], folder: str, form: str) -> None:
+    async with mail.client() as client:
+        _told(form, "copied", await client.copy(ids, folder), len(ids))
+
+
+@click.command()
+@ids_argument
+@click.option("--add", multiple=True, metavar="FLAG", help=f"Set: {', '.join(FLAGS)}, or a keyword of your own.")
+@click.option("--remove", multiple=True, metavar="FLAG", help="Take away.")
+@output_option
+@click.pass_obj
+def flag(mail: Mail, ids: tuple[list[int], ...], add: tuple[str, ...], remove: tuple[str, ...], form: str) -> None:
+    """Set or take away flags and keywords."""
+    if not add and not remove:
+        raise click.UsageError("Say what to change: --add FLAG or --remove FLAG.")
+    run(_flag(mail, flat(ids), add, remove, form))
+
+
+async def _flag(mail: Mail, ids: list[int], add: tuple[str, ...], remove: tuple[str, ...], form: str) -> None:
+    updated = 0
+    async with mail.client() as client:
+        for names, operation in (
+            (add, FlagOperation.FLAG_OPERATION_ADD),
+            (remove, FlagOperation.FLAG_OPERATION_REMOVE),
+        ):
+            if names:
+                flags = [name.lower() for name in names if name.lower() in FLAGS]
+                keywords = [name for name in names if name.lower() not in FLAGS]
+                updated = await client.set_flags(ids, flags, keywords=keywords, operation=operation)
+    _told(form, "updated", updated, len(ids))
+
+
+@click.command()
+@ids_argument
+@click.option("--soft", is_flag=True, help="Past the Trash; `recover` brings it back for some days.")
+@click.option("--hard", is_flag=True, help="For good: nothing brings it back.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_option
+@click.pass_obj
+def delete(mail: Mail, ids: tuple[list[int], ...], soft: bool, hard: bool, yes: bool, form: str) -> None:
+    """Delete messages: to the Trash, or out of it."""
+    if soft and hard:
+        raise click.UsageError("--soft and --hard exclude each other.")
+    wanted = flat(ids)
+    if hard and not yes:
+        click.confirm(f"Delete {len(wanted)} for good?", abort=True, err=True)
+    mode = DeleteMode.DELETE_MODE_TO_TRASH
+    if soft or hard:
+        mode = DeleteMode.DELETE_MODE_HARD if hard else DeleteMode.DELETE_MODE_SOFT
+    run(_delete(mail, wanted, mode, form))
+
+
+async def _delete(mail: Mail, ids: list[int], mode: DeleteMode.ValueType, form: str) -> None:
+    async with mail.client() as client:
+        _told(form, "deleted", await client.delete(ids, mode), len(ids))
+
+
+@click.command()
+@click.argument("ids", nargs=-1, type=MessageIds())
+@click.option("--to", "folder", metavar="FOLDER", help="Where to; default: where it was.")
+@output_option
+@click.pass_obj
+def recover(mail: Mail, ids: tuple[list[int], ...], folder: str | None, form: str) -> None:
+    """Bring deleted messages back; without IDS, list those that can be."""
+    run(_recover(mail, flat(ids), folder, form) if ids else _list(mail, form))
+
+
+async def _recover(mail: Mail, ids: list[int], folder: str | None, form: str) -> None:
+    async with mail.client() as client:
+        _told(form, "recovered", len(await client.recover(ids, folder=folder)), len(ids))
+
+
+async def _list(mail: Mail, form: str) -> None:
+    async with mail.client() as client:
+        rows: list[dict[str, Any]] = [
+            {
+                "id": message.message_id,
+                "from": [written(author) for author in message.summary.authors],
+                "subject": message.summary.subject,
+                "deleted_at": message.deleted_at.ToDatetime(UTC),
+                "purged_after": message.purged_after.ToDatetime(UTC),
+                "size": size(message.size_octets),
+                "size_octets": message.size_octets,
+            }
+            async for message in client.recoverable()
+        ]
+    show(form, ("id", "from", "subject", "deleted_at", "purged_after", "size"), rows, right=("id", "size"))
+
+
+COMMANDS = (move, copy, flag, delete, recover)

@@ -1,0 +1,149 @@
+"""What the commands of `restante mail` share: the kept session and a client on it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from restante import errors
+from restante.client import Client
+from restante.rows import Message
+from restante.v1.types_pb2 import MailAddress
+from restante_cli.groups import Failure
+from restante_cli.mail import kept
+from restante_cli.mail.kept import Kept
+from restante_cli.running import described, read_password
+
+RENEW_BELOW_SECONDS = 720.0
+TIMEOUT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """The command's context object."""
+
+    path: Path
+    password_file: Path | None = None
+
+    def kept(self) -> Kept:
+        """What login kept. Raises click.ClickException when there is nothing."""
+        found = kept.load(self.path)
+        if found is None:
+            raise click.ClickException(
+                "you are not logged in: `restante mail login --server HOST:PORT --user ADDRESS` comes first"
+            )
+        return found
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """A client on the kept session, renewed; or on a new one where none is kept."""
+        found = self.kept()
+        password = "" if found.token else read_password(f"Password of {found.user}", file=self.password_file)
+        async with Client.connect(
+            found.server,
+            user=found.user,
+            password=password,
+            token=found.token_octets,
+            root_certificates=found.root_certificates.encode() or None,
+            server_name=found.server_name,
+            timeout_seconds=TIMEOUT_SECONDS,
+        ) as client:
+            session = client.session
+            if found.token:
+                session.on_change = lambda fresh: kept.save(self.path, found.with_token(fresh.session_token))
+                if session.left_seconds < RENEW_BELOW_SECONDS:
+                    await session.renew()
+            try:
+                yield client
+            except errors.FolderNotFound as error:
+                raise await _no_folder(client, error) from None
+            if not found.token and not session.ended.is_set():
+                await client.log_off()  # it was for this command alone
+
+
+async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.ClickException:
+    """What to say of a folder that is not there: its name as it was given, and the nearest that is."""
+    context = click.get_current_context(silent=True)
+    wanted = context.params.get("folder") if context is not None else None
+    if not wanted:
+        return Failure(described(error), error.reason)
+    names = ["/".join(folder.path) async for folder in client.folders()]
+    by_key = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(wanted.lower(), by_key, 1)
+    hint = f'did you mean "{by_key[near[0]]}"?' if near else "`restante mail folders` lists those there are"
+    return Failure(f'no folder "{wanted}"; {hint} [{error.reason}]', error.reason)
+
+
+class MessageIds(click.ParamType[list[int]]):
+    """Message ids as `list` shows them: 17 or 20-25."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """The ids; a range is written out."""
+        if isinstance(value, list):
+            return value
+        found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", value)
+        if found is None:
+            self.fail(f"{value!r} is no message id such as 17, and no range such as 20-25", param, ctx)
+        first, last = int(found[1]), int(found[2] or found[1])
+        if not 1 <= first <= last or last - first >= 100_000:
+            self.fail(f"{value!r} is no range of message ids", param, ctx)
+        return list(range(first, last + 1))
+
+
+class Number(click.ParamType[int]):
+    """One number that a listing shows, such as 17. `where` names the listing."""
+
+    name = "id"
+
+    def __init__(self, what: str, where: str) -> None:
+        self._what, self._where = what, where
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        if not re.fullmatch(r"[1-9]\d{0,17}", value):
+            self.fail(f"{value!r} is no {self._what} such as 17; `{self._where}` shows them", param, ctx)
+        return int(value)
+
+
+def flat(ids: Iterable[list[int]]) -> list[int]:
+    """One list without repetitions, in the order given."""
+    return list(dict.fromkeys(each for some in ids for each in some))
+
+
+ids_argument = click.argument("ids", nargs=-1, required=True, type=MessageIds())
+
+
+def written(address: MailAddress) -> str:
+    """An address as people write it; a group of nobody as in the field."""
+    if not address.address and address.group_name:
+        return f"{address.group_name}:;"
+    return f"{address.display_name} <{address.address}>" if address.display_name else address.address
+
+
+def listed(message: Message, folder: str = "") -> dict[str, Any]:
+    """A message for tables and JSON."""
+    summary = message.summary
+    return {
+        "id": message.message_id,
+        "folder": folder,
+        "flags": list(message.flag_names),
+        "from": [written(author) for author in summary.authors],
+        "to": [written(recipient) for recipient in summary.to],
+        "subject": summary.subject,
+        "received_at": message.received_at,
+        "size_octets": message.size_octets,
+        "attachments": message.attachment_count,
+        "preview": message.preview,
+        "message_id_field": summary.internet_message_id,
+    }

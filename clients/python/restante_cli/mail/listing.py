@@ -1,0 +1,214 @@
+"""`restante mail folders`, `list`, `search`, `submissions`, `watch`."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from restante import query
+from restante.client import Client
+from restante.v1.folder_pb2 import FolderRole
+from restante.v1.search_pb2 import Restriction
+from restante.v1.submission_pb2 import RecipientState
+from restante_cli.mail.context import Mail, listed
+from restante_cli.output import cell, one_line, output_option, print_json_line, say, show, size
+from restante_cli.running import run
+
+COLUMNS = ("id", "read", "from", "subject", "received_at", "size")
+DAYS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")
+
+
+def moment(_context: click.Context, _option: click.Parameter, value: datetime | None) -> datetime | None:
+    """A time without a zone is local."""
+    return value.astimezone() if value is not None else None
+
+
+limit_option = click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+
+
+@click.command()
+@output_option
+@click.pass_obj
+def folders(mail: Mail, form: str) -> None:
+    """Your folders."""
+    run(_folders(mail, form))
+
+
+async def _folders(mail: Mail, form: str) -> None:
+    async with mail.client() as client:
+        rows = [
+            {
+                "id": folder.folder_id,
+                "folder": "/".join(folder.path),
+                "role": FolderRole.Name(folder.role).removeprefix("FOLDER_ROLE_").lower() if folder.role else "",
+                "messages": folder.message_count,
+                "unread": folder.unread_count,
+                "size": size(folder.size_octets),
+                "size_octets": folder.size_octets,
+                "subscribed": folder.subscribed,
+            }
+            async for folder in client.folders()
+        ]
+    show(form, ("folder", "role", "messages", "unread", "size"), rows, right=("messages", "unread", "size"))
+
+
+@click.command("list")
+@click.argument("folder", default="INBOX")
+@click.option("--unread", is_flag=True, help="Only what has not been read.")
+@limit_option
+@output_option
+@click.pass_obj
+def list_messages(mail: Mail, folder: str, unread: bool, limit: int, form: str) -> None:
+    """Messages of FOLDER (default: INBOX), latest first."""
+    run(_list(mail, folder, query.unread() if unread else None, limit, form))
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option("--folder", help="Only in this folder.")
+@click.option("--from", "sender", help="Name or address in From.")
+@click.option("--to", help="Name or address in To.")
+@click.option("--subject", help="Text of the subject.")
+@click.option("--since", type=click.DateTime(DAYS), callback=moment, help="Received on this day or later.")
+@click.option("--before", type=click.DateTime(DAYS), callback=moment, help="Received before this day.")
+@click.option("--unread", is_flag=True, help="Only what has not been read.")
+@click.option("--flagged", is_flag=True, help="Only what is marked.")
+@click.option("--larger", type=click.IntRange(0), metavar="OCTETS", help="Only messages above this size.")
+@limit_option
+@output_option
+@click.pass_obj
+def search(
+    mail: Mail,
+    words: tuple[str, ...],
+    folder: str | None,
+    sender: str | None,
+    to: str | None,
+    subject: str | None,
+    since: datetime | None,
+    before: datetime | None,
+    unread: bool,
+    flagged: bool,
+    larger: int | None,
+    limit: int,
+    form: str,
+) -> None:
+    """Messages with all the WORDS in header or text, and all that the options ask for."""
+    wanted = [query.text("any", word) for word in words]
+    wanted += [
+        query.text(field, value) for field, value in (("from", sender), ("to", to), ("subject", subject)) if value
+    ]
+    if since is not None or before is not None:
+        wanted.append(query.received(since=since, before=before))
+    if unread:
+        wanted.append(query.unread())
+    if flagged:
+        wanted.append(query.flag("flagged"))
+    if larger is not None:
+        wanted.append(query.larger(larger))
+    if not wanted:
+        raise click.UsageError("Say what to search for: words, or an option such as --from.")
+    run(_list(mail, folder, query.all_of(*wanted), limit, form))
+
+
+async def _list(mail: Mail, folder: str | None, restriction: Restriction | None, limit: int, form: str) -> None:
+    async with mail.client() as client:
+        names = {each.folder_id: "/".join(each.path) async for each in client.folders()}
+        rows: list[dict[str, Any]] = []
+        more = False
+        found = client.messages(folder, restriction, page_size=min(limit + 1, 200))
+        async with aclosing(found) as messages:  # type: ignore[type-var]
+            async for message in messages:
+                if len(rows) == limit:
+                    more = True
+                    break
+                rows.append(listed(message, names.get(message.folder_id, "")))
+    if form == "table":
+        for row in rows:
+            row.update(read="seen" in row["flags"], size=size(row["size_octets"]))
+    columns = COLUMNS if folder is not None else ("id", "folder", *COLUMNS[1:])
+    show(form, columns, rows, right=("id", "size", "received_at"))
+    if more:
+        click.echo(f"There are more than these {limit}: --limit shows them.", err=True)
+
+
+@click.command()
+@limit_option
+@output_option
+@click.pass_obj
+def submissions(mail: Mail, limit: int, form: str) -> None:
+    """What you have sent, and what became of it for each recipient."""
+    run(_submissions(mail, limit, form))
+
+
+async def _submissions(mail: Mail, limit: int, form: str) -> None:
+    rows: list[dict[str, Any]] = []
+    async with mail.client() as client, aclosing(client.submissions()) as found:  # type: ignore[type-var]
+        async for submission in found:
+            for recipient in submission.recipients:
+                state = RecipientState.Name(recipient.state).removeprefix("RECIPIENT_STATE_").lower()
+                rows.append(
+                    {
+                        "id": submission.submission_id,
+                        "submitted_at": submission.submitted_at.ToDatetime(UTC),
+                        "subject": submission.subject,
+                        "recipient": recipient.forward_path,
+                        "state": state,
+                        "status": recipient.status,
+                        "diagnostic": recipient.diagnostic,
+                    }
+                )
+            limit -= 1
+            if not limit:
+                break
+    show(form, ("id", "submitted_at", "subject", "recipient", "state", "status", "diagnostic"), rows, right=("id",))
+
+
+@click.command()
+@click.argument("folder", default="INBOX")
+@click.option("--count", type=click.IntRange(1), help="End after so many messages.")
+@output_option
+@click.pass_obj
+def watch(mail: Mail, folder: str, count: int | None, form: str) -> None:
+    """Show messages of FOLDER (default: INBOX) as they come, one line each, until Ctrl-C."""
+    run(_watch(mail, folder, count, form))
+
+
+async def _watch(mail: Mail, folder: str, count: int | None, form: str) -> None:
+    async with mail.client() as client:
+        found = await client.folder(folder)
+        next_uid = found.uid_next
+        if form == "table":
+            say(f"Watching {'/'.join(found.path)} ({found.message_count} messages). Ctrl-C ends it.")
+        async with aclosing(client.watch(found)) as events:  # type: ignore[type-var]
+            async for event in events:
+                fresh = [
+                    message_id
+                    for uid, message_id in zip(event.changes.uids, event.changes.message_ids, strict=True)
+                    if uid >= next_uid
+                ]
+                next_uid = max([next_uid, event.changes.uid_next, *(uid + 1 for uid in event.changes.uids)])
+                for row in await _arrived(client, fresh, "/".join(found.path)):
+                    if form == "json":
+                        print_json_line(row)
+                    else:
+                        when, sender = cell(row["received_at"]), cell(row["from"])
+                        say(f"{row['id']:>8}  {when}  {sender}: {one_line(row['subject'])}")
+                    if count is not None and (count := count - 1) == 0:
+                        return
+
+
+async def _arrived(client: Client, message_ids: list[int], folder: str) -> list[dict[str, Any]]:
+    """Facts of messages, those that are gone again left out."""
+    if not message_ids:
+        return []
+    rows = []
+    for start in range(0, len(message_ids), 100):
+        chosen = query.ids(message_ids[start : start + 100])
+        rows += [listed(message, folder) async for message in client.messages(None, chosen)]
+    return sorted(rows, key=lambda row: row["id"])
+
+
+COMMANDS = (folders, list_messages, search, submissions, watch)

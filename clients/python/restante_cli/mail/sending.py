@@ -1,0 +1,138 @@
+"""`restante mail send` and `cancel`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from restante.v1.submission_pb2 import RecipientState, SubmissionRecord
+from restante_cli.html_text import html_text
+from restante_cli.mail.context import Mail, Number
+from restante_cli.mail.listing import DAYS, moment
+from restante_cli.output import output_option, print_json, say, transfer_progress
+from restante_cli.running import run
+
+
+@click.command()
+@click.argument("text", required=False)
+@click.option("--to", multiple=True, metavar="ADDRESS", help="Recipient; may be repeated.")
+@click.option("--cc", multiple=True, metavar="ADDRESS", help="Recipient of a copy.")
+@click.option("--bcc", multiple=True, metavar="ADDRESS", help="Recipient that the others do not see.")
+@click.option("--from", "author", metavar="ADDRESS", help="Your own address, where you have several.")
+@click.option("--subject", default="", help="The subject.")
+@click.option("--html", is_flag=True, help="TEXT is HTML; a plain form is added.")
+@click.option(
+    "--attach",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file to attach; may be repeated.",
+)
+@click.option("--at", "send_at", type=click.DateTime(DAYS), callback=moment, help="Send at this time, not now.")
+@click.option("--draft", is_flag=True, help="Put it into Drafts instead of sending it.")
+@output_option
+@click.pass_obj
+def send(
+    mail: Mail,
+    text: str | None,
+    to: tuple[str, ...],
+    cc: tuple[str, ...],
+    bcc: tuple[str, ...],
+    author: str | None,
+    subject: str,
+    html: bool,
+    attach: tuple[Path, ...],
+    send_at: datetime | None,
+    draft: bool,
+    form: str,
+) -> None:
+    """Send a message. TEXT is given here, or on standard input."""
+    if not (to or cc or bcc or draft):
+        raise click.UsageError("A message needs a recipient: --to, --cc or --bcc.")
+    if send_at is not None and send_at <= datetime.now(UTC):
+        raise click.BadParameter(f"{send_at:%Y-%m-%d %H:%M %z} is in the past", param_hint="--at")
+    if text is None:
+        if sys.stdin.isatty():
+            click.echo("Write the text; Ctrl-D ends it.", err=True)
+        text = sys.stdin.read()
+    run(_send(mail, text, to, cc, bcc, author, subject, html, attach, send_at, draft, form))
+
+
+async def _send(
+    mail: Mail,
+    text: str,
+    to: tuple[str, ...],
+    cc: tuple[str, ...],
+    bcc: tuple[str, ...],
+    author: str | None,
+    subject: str,
+    html: bool,
+    attach: tuple[Path, ...],
+    send_at: datetime | None,
+    draft: bool,
+    form: str,
+) -> None:
+    async with mail.client() as client:
+        with transfer_progress("Attachments") as told:
+            composed = await client.compose(
+                to=to,
+                cc=cc,
+                bcc=bcc,
+                author=author,
+                subject=subject,
+                text=html_text(text) if html else text,
+                html=text if html else "",
+                attachments=attach,
+                on_progress=told,
+            )
+        if draft:
+            saved = await client.save_draft(composed)
+            if form == "json":
+                print_json({"id": saved.message_id, "size_octets": saved.size_octets})
+            else:
+                say(f"Saved as draft {saved.message_id}.")
+            return
+        sent = await client.submit(composed, send_at=send_at)
+    report(sent.submission, form, sent_message_id=sent.sent_message_id)
+
+
+def report(submission: SubmissionRecord, form: str, *, sent_message_id: int = 0) -> None:
+    """Where each recipient stands."""
+    recipients = [
+        {
+            "recipient": recipient.forward_path,
+            "state": RecipientState.Name(recipient.state).removeprefix("RECIPIENT_STATE_").lower(),
+            "status": recipient.status,
+            "diagnostic": recipient.diagnostic,
+        }
+        for recipient in submission.recipients
+    ]
+    if form == "json":
+        print_json(
+            {"id": submission.submission_id, "sent_message_id": sent_message_id or None, "recipients": recipients}
+        )
+        return
+    for entry in recipients:
+        detail = f" ({entry['diagnostic']})" if entry["diagnostic"] else ""
+        say(f"{entry['recipient']}: {entry['state']}{detail}")
+
+
+@click.command()
+@click.argument("submission_id", metavar="ID", type=Number("submission number", "restante mail submissions"))
+@output_option
+@click.pass_obj
+def cancel(mail: Mail, submission_id: int, form: str) -> None:
+    """Take back what has not gone yet, of a submission that `submissions` lists."""
+    run(_cancel(mail, submission_id, form))
+
+
+async def _cancel(mail: Mail, submission_id: int, form: str) -> None:
+    async with mail.client() as client:
+        submission = await client.cancel_submission(submission_id)
+    report(submission, form)
+
+
+COMMANDS = (send, cancel)

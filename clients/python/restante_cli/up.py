@@ -1,0 +1,258 @@
+"""`restante up`: the core and all gateways as child processes; with --demo, people and mail to try it with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+import structlog
+
+from restante import errors
+from restante_cli import certificates, demo, directories, health, ports
+from restante_cli.running import described
+from restante_cli.supervisor import EXTRA_SECONDS, Child, Supervisor
+from restante_process import config, logs
+from restante_process.options import read_config
+from restante_process.reload import Reload
+
+PORTS = {"mx": 25, "pop3": 110, "imap": 143, "submissions": 465, "submission": 587, "imaps": 993, "pop3s": 995}
+GATEWAYS = ("smtp", "imap", "pop3", "relay")
+HOSTS = ("localhost", "127.0.0.1", "::1", "mx.example.test")
+START_SECONDS = 60.0
+HIGHEST_BASE = 65_535 - max(PORTS.values())
+
+DEMO_CONFIG = """\
+# Written by `restante up --demo` at each start. Everything here stays on this machine.
+data = {data}
+
+[core]
+api_host = "localhost"
+api_port = {api}
+
+[tls]
+authentication = "except-loopback"
+certificates = [{{ certificate = {certificate}, key = {key} }}]
+
+[transport]
+hostname = "mx.example.test"
+
+[relay]
+send = {send}
+
+[store]
+reserve_octets = 104857600
+
+[logging]
+format = "console"
+level = "warning"
+
+[smtp.listeners]
+mx = {{ host = "127.0.0.1", port = {mx}, role = "mx" }}
+submission = {{ host = "127.0.0.1", port = {submission}, role = "submission" }}
+submissions = {{ host = "127.0.0.1", port = {submissions}, tls = "implicit", role = "submission" }}
+
+[imap.listeners]
+imap = {{ host = "127.0.0.1", port = {imap} }}
+imaps = {{ host = "127.0.0.1", port = {imaps}, tls = "implicit" }}
+
+[pop3.listeners]
+pop3 = {{ host = "127.0.0.1", port = {pop3} }}
+pop3s = {{ host = "127.0.0.1", port = {pop3s}, tls = "implicit" }}
+
+[health]
+up = {up}
+core = {core}
+imap = {imap_health}
+pop3 = {pop3_health}
+smtp = {smtp_health}
+relay = {relay_health}
+"""
+
+
+def prepare_demo(directory: Path, base: int, send: bool) -> None:
+    """Make a demo directory, or take the one made before. Raises click.ClickException for any other directory."""
+    directory = directory.absolute()
+    directories.claim(directory, "demo")
+    if not (directory / "ca.pem").exists():
+        certificates.make(directory, HOSTS)
+    offset = base or 9_000
+    numbers = {name: base + port for name, port in PORTS.items()} | {
+        "api": base + 51 if base else 50_051,
+        "up": offset + 90,
+        "core": offset + 91,
+        "imap_health": offset + 92,
+        "pop3_health": offset + 93,
+        "smtp_health": offset + 94,
+        "relay_health": offset + 95,
+    }
+    text = DEMO_CONFIG.format(
+        data=_text(directory),
+        certificate=_text(directory / "tls" / "cert.pem"),
+        key=_text(directory / "tls" / "key.pem"),
+        send=str(send).lower(),
+        **numbers,
+    )
+    (directory / "restante.toml").write_text(text, encoding="utf-8")
+
+
+def _text(path: Path) -> str:
+    """A TOML string: JSON's escapes are TOML's too."""
+    return json.dumps(str(path), ensure_ascii=False)
+
+
+def migrate(directory: Path) -> None:
+    """Bring the store up to date in a process of its own, which copies it first where there is something to change.
+
+    Says where the copy lies. Raises click.ClickException; where the copy failed, nothing was changed.
+    """
+    file = directory / "restante.toml"
+    migrated = subprocess.run(
+        [sys.executable, "-m", "restante_cli", "store", "migrate", "--backup", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if migrated.returncode:
+        lines = migrated.stderr.strip().splitlines() or [f"it ended with status {migrated.returncode}"]
+        raise click.ClickException(f"the store cannot be opened: {lines[-1].removeprefix('Error: ')}")
+    for line in migrated.stdout.splitlines()[:-1]:  # the last one tells the schema's number
+        click.echo(line)
+
+
+def require_ports(settings: config.Config, patience_seconds: float, advice: str) -> None:
+    """Raises click.ClickException that names each port which cannot be served, after waiting a while for them."""
+    until = time.monotonic() + patience_seconds
+    while found := ports.problems(settings):
+        if time.monotonic() >= until:
+            raise click.ClickException("\n  ".join(["these ports cannot be served:", *found]) + f"\n{advice}")
+        time.sleep(0.2)
+
+
+async def run(settings: config.Config, *, with_demo: bool) -> None:
+    """Start everything, and end it on SIGTERM or Ctrl-C. Raises click.ClickException when it cannot start."""
+    ended = _asked_to_end()
+    file = str(settings.directory / "restante.toml")
+    core_ready = partial(health.ready, settings.health.host, settings.health.core)
+    supervisor = Supervisor(teller(settings.logging), settings.core.drain_seconds, core_ready)
+    _on_hangup(settings, supervisor, ended)
+    async with health.served(settings, supervisor):
+        try:
+            core = await supervisor.start("core", ["core", "--config", file])
+            await _ready(settings, core, ended)
+            if with_demo and not ended.is_set():
+                await demo.populate(settings)
+            if not ended.is_set():
+                for name in GATEWAYS:
+                    await supervisor.start(name, ["gateway", name, "--config", file])
+            for child in supervisor.children[1:]:
+                await _ready(settings, child, ended)
+            if not ended.is_set():
+                click.echo(demo.how_to_connect(settings) if with_demo else "Restante is running.")
+            await ended.wait()
+            click.echo("Ending: commands under way are finished first.", err=True)
+        finally:
+            await supervisor.stop()
+
+
+def teller(logging: config.Logging) -> Callable[[str], None]:
+    """How a line about the children is told: in the form of the children's own logs."""
+    if logging.format == "console":
+        return lambda line: click.echo(line, err=True)
+    logs.configure("up", form=logging.format, level=logging.level)
+    log = structlog.get_logger("up")
+
+    def tell(line: str) -> None:
+        log.warning(line)
+
+    return tell
+
+
+def _asked_to_end() -> asyncio.Event:
+    """Set by SIGTERM or Ctrl-C, of which any number may come: none of them cuts the end short."""
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end(_number: int, _frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+            loop.call_soon_threadsafe(ended.set)
+
+    # Not the loop's own handlers, which a loop that closes takes with it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    return ended
+
+
+def _on_hangup(settings: config.Config, supervisor: Supervisor, ended: asyncio.Event) -> None:
+    """SIGHUP is passed on, and ends us when it says that the terminal has gone."""
+    loop, file = asyncio.get_running_loop(), settings.directory / "restante.toml"
+    hung_up = Reload(settings, lambda: read_config(file, None, ()), lambda _: supervisor.reload(), ended.set)
+
+    def pass_on(_number: int, _frame: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+            loop.call_soon_threadsafe(hung_up)
+
+    signal.signal(signal.SIGHUP, pass_on)
+
+
+async def _ready(settings: config.Config, child: Child, ended: asyncio.Event) -> None:
+    """Wait until a child serves, or the end is wanted. Raises click.ClickException when it does not come up."""
+    port: int = getattr(settings.health, child.name)
+    problem = await health.wait_until_ready(settings.health.host, port, START_SECONDS, ended, child.died)
+    if not problem or ended.is_set():
+        return
+    if child.died.is_set():
+        raise click.ClickException(
+            f"{child.name} could not start (status {child.last_status}); the lines above say why"
+        )
+    raise click.ClickException(f"{child.name} was not ready within {START_SECONDS:.0f} s: {problem}")
+
+
+@click.command("up")
+@click.option("--demo", "with_demo", is_flag=True, help="With people and mail to try it with, on this machine only.")
+@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
+@click.option(
+    "--base-port",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(0, HIGHEST_BASE),
+    help="Each port of the demo is this plus the well-known one.",
+)
+@click.option("--send", is_flag=True, help="Let the demo's relay talk to other servers.")
+@click.pass_context
+def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send: bool) -> None:
+    """Run the core and all gateways."""
+    if not with_demo:
+        if send or context.get_parameter_source("base_port") is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError("--base-port and --send go with --demo; otherwise restante.toml says it.")
+        if not (data / "restante.toml").exists():
+            raise click.ClickException(f"{data} has no restante.toml: make one with `restante init`, or use --demo")
+    else:
+        directories.claim(data.absolute(), "demo")
+    with directories.supervised(data) as broken_off:
+        if with_demo:
+            prepare_demo(data, base_port, send)
+        settings = read_config(None, data, ())
+        for name in ("core", *GATEWAYS):
+            if getattr(settings.health, name) <= 0:
+                raise click.ClickException(f"health.{name}: `up` needs a port here to know when the process is ready")
+        # Children of a supervisor that was killed are still finishing what they have.
+        advice = "Choose others with --base-port." if with_demo else f"Choose others in {data / 'restante.toml'}."
+        require_ports(settings, settings.core.drain_seconds + EXTRA_SECONDS if broken_off else 0.0, advice)
+        migrate(data)
+        try:
+            asyncio.run(run(settings, with_demo=with_demo))
+        except errors.RestanteError as error:
+            raise click.ClickException(described(error)) from None
+        except OSError as error:
+            raise click.ClickException(f"{error.strerror or error}") from None
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)  # all is done: a late one must not change the exit code

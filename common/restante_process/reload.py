@@ -1,0 +1,54 @@
+"""What SIGHUP does to a process: read the configuration again, use what can be used at once, name what cannot."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+import click
+
+from restante_process import config
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = ("tls.certificates", "logging.level", "logging.format")
+"""Keys whose new value is used without a restart. The files of certificates are read again whatever their names."""
+
+
+class Reload:
+    """To be called on SIGHUP. `use` is given a configuration that is right: the new one, or else the one in use."""
+
+    def __init__(
+        self,
+        settings: config.Config,
+        read: Callable[[], config.Config],
+        use: Callable[[config.Config], None],
+        end: Callable[[], None],
+    ) -> None:
+        """`read` raises click.ClickException. `end` is called when the signal means that the terminal has gone."""
+        self._settings, self._read, self._use, self._end = settings, read, use, end
+        self._has_terminal = _is_terminal()
+
+    def __call__(self) -> None:
+        if self._has_terminal and not _is_terminal():
+            self._end()
+            return
+        new = self._settings
+        try:
+            new = self._read()
+        except click.ClickException as problem:
+            log.error("the configuration was not read again, and the old one stays: %s", problem.message)
+        late = [key for key in config.changed(self._settings, new) if key not in AT_ONCE]
+        if late:
+            log.warning("a restart is needed before these keys have their new values: %s", ", ".join(late))
+        self._use(new)
+
+
+def _is_terminal() -> bool:
+    """Whether standard input is a terminal that is still there."""
+    try:
+        return os.isatty(sys.stdin.fileno())
+    except (AttributeError, OSError, ValueError):  # there is no standard input
+        return False

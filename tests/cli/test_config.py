@@ -1,0 +1,130 @@
+"""The configuration: every key has a default and documentation, and every mistake is named."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from restante_cli import config_keys
+from restante_cli.main import main
+from restante_process import config
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "restante.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+KEYS = list(config_keys.all_keys())
+PLAIN = [key for key in KEYS if "[]" not in key.section and "NAME" not in key.section]
+WRONG: dict[str, tuple[Any, ...]] = {
+    "text": (7, True, ["x"]),
+    "whole number": ("7", 1.5, True),
+    "number": ("7", True),
+    "true or false": (1, "true"),
+    "list of texts": ("x", [1]),
+    "table": ("x", []),
+}
+
+
+def wrong_values(key: config_keys.Key) -> tuple[Any, ...]:
+    return WRONG.get(key.kind, ("no such choice", 7))
+
+
+def test_every_key_is_documented() -> None:
+    assert [key.path for key in KEYS if not key.about and key.name != "listeners"] == []
+    assert len({key.path for key in KEYS}) == len(KEYS) > 50
+
+
+@pytest.mark.parametrize("key", PLAIN, ids=lambda key: key.path)
+def test_the_default_that_is_documented_is_the_one_that_holds(key: config_keys.Key) -> None:
+    made = config.load(None, environment={}, flags={key.path: tomllib.loads(f"x = {key.default}")["x"]})
+    if "listeners" not in key.path:
+        assert made == config.load(None, environment={})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [(key.path, value) for key in PLAIN for value in wrong_values(key)], ids=str
+)
+def test_a_wrong_value_is_named_with_its_key(path: str, value: Any) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(None, environment={}, flags={path: value})
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize("section", sorted({key.section for key in PLAIN}))
+def test_a_key_that_there_is_not_is_named(section: str) -> None:
+    path = f"{section}.no_such_key" if section else "no_such_key"
+    with pytest.raises(config.ConfigError, match=path.replace(".", r"\.")):
+        config.load(None, environment={}, flags={path: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[imap.listeners]\nimap = { port = 'x' }", "imap.listeners.imap.port"),
+        ("[imap.listeners]\nimap = { ports = 1 }", "imap.listeners.imap.ports"),
+        ("[smtp.listeners.mx]\nrole = 'mx'\ntls = 'maybe'", "smtp.listeners.mx.tls"),
+        ("[smtp.listeners.mx]\nport = 25", "smtp.listeners.mx.role: this key is required, 'mx' or 'submission'"),
+        ("[smtp.listeners.mx]\nrole = 'relay'", "smtp.listeners.mx.role: 'relay' is none of 'mx', 'submission'"),
+        ("[[tls.certificates]]\ncertificate = 1", "tls.certificates[0].certificate"),
+        ("[core]\napi_port = \n[tls]", "line 2"),
+        ("core = 7", "core: a section is needed"),
+        ("[core]\napi_port = 1\napi_port = 2\n[tls]", "line 3"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(file: Callable[[str], Path], text: str, problem: str) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(file(text), environment={})
+    assert problem in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(config.ConfigError, match=r"nothing\.toml"):
+        config.load(tmp_path / "nothing.toml", environment={})
+
+
+def test_environment_goes_before_the_file_and_flags_before_both(file: Callable[[str], Path]) -> None:
+    path = file("[core]\napi_port = 1\ngateway_port = 1\napi_host = 'file'")
+    environment = {"RESTANTE_CORE__API_PORT": "2", "RESTANTE_CORE__GATEWAY_PORT": "2", "RESTANTE_CORE__API_HOST": "::1"}
+    made = config.load(path, environment=environment, flags={"core.gateway_port": 3})
+    assert (made.core.api_port, made.core.gateway_port, made.core.api_host) == (2, 3, "::1")
+
+
+def test_the_environment_takes_lists_and_says_what_is_wrong() -> None:
+    made = config.load(None, environment={"RESTANTE_RELAY__NAMESERVERS": '["192.0.2.1:53"]'})
+    assert made.relay.nameservers == ("192.0.2.1:53",)
+    with pytest.raises(config.ConfigError, match=r"core\.api_prot"):
+        config.load(None, environment={"RESTANTE_CORE__API_PROT": "2"})
+    assert config.load(None, environment={"RESTANTE_NO_SKIP": "1", "RESTANTE_MAIL_SESSION": "x"}) == config.load(
+        None, environment={}
+    )
+
+
+def test_what_restante_config_prints_is_a_file_with_all_defaults(file: Callable[[str], Path]) -> None:
+    printed = CliRunner().invoke(main, ["config"])
+    assert printed.exit_code == 0
+    assert config.load(file(printed.stdout), environment={}) == config.load(None, environment={})
+    uncommented = "\n".join(
+        line.removeprefix("# ") if line.startswith("# ") and " = " in line and not line.endswith(")") else line
+        for line in printed.stdout.split("# [[")[0].splitlines()
+    )
+    assert "data" in tomllib.loads(uncommented)
+
+
+def test_a_file_can_be_checked(file: Callable[[str], Path]) -> None:
+    good = CliRunner().invoke(main, ["config", "--check", str(file("[core]\napi_port = 1"))])
+    assert good.exit_code == 0
+    bad = CliRunner().invoke(main, ["config", "--check", str(file("[core]\napi_prot = 1"))])
+    assert bad.exit_code == 1
+    assert "core.api_prot: there is no such key" in bad.stderr
