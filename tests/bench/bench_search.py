@@ -1,4 +1,4 @@
-"""What searching a folder costs on SQLite (DESIGN section 10): `python tests/bench/bench_search.py [MESSAGES]`.
+"""What searching a folder costs on SQLite: `python tests/bench/bench_search.py [MESSAGES]`.
 
 Prints one line of JSON: milliseconds of the best and the middle run of each kind of search, as the store answers it.
 """

@@ -1,4 +1,4 @@
-"""One user's data never reaches another (DESIGN section 8, promise 6).
+"""One user's data never reaches another (docs/design.md "Promises").
 
 Bob plays every RPC of the contract, directly, as an operation and as a stream, against what is alice's: her mailbox by
 its id, and her folder, message, upload, submission and lease ids, which exist in his own mailbox too. Nothing that is

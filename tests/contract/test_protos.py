@@ -1,4 +1,4 @@
-"""The rules of the contract (DESIGN section 4; protos/README.md) that keep it comfortable in every language.
+"""The rules of the contract (protos/README.md) that keep it comfortable in every language.
 
 Each rule is a function from one compiled file to its findings. It is held over protos/restante/v1, and shown to find
 what it is for in a small proto that breaks it.

@@ -1,4 +1,4 @@
-"""A message of 50 MB passes through every process in bounded memory (DESIGN section 8, promise 5)."""
+"""A message of 50 MB passes through every process in bounded memory (docs/design.md "Promises")."""
 
 from __future__ import annotations
 

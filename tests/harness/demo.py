@@ -35,7 +35,7 @@ OFFSETS = {
     "imaps": 993,
     "pop3s": 995,
 }
-"""Each port above the base (DESIGN section 3)."""
+"""Each port above the base."""
 
 DOMAIN = "example.test"
 START_SECONDS = 90.0

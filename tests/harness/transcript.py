@@ -9,9 +9,9 @@ r"""Transcripts: conversations with a server, written as they appear on the wire
     B S: * 3 FETCH (UID $last)
     B S: b1 OK ...
 
-**Header.** Comments first, which must name an `RFC` with section, or `DESIGN`. Then, as often as needed:
-`given: text` is handed to the test as it stands, to prepare mailboxes and sessions; `sessions: A imap, B smtp` says
-what each session speaks, where that is not the folder's name (tests/transcripts/imap/...: all speak imap).
+**Header.** Comments first, which must name an `RFC` with section, or a section of `docs/design.md`. Then, as often as
+needed: `given: text` is handed to the test as it stands, to prepare mailboxes and sessions; `sessions: A imap, B smtp`
+says what each session speaks, where that is not the folder's name (tests/transcripts/imap/...: all speak imap).
 
 **Lines.** `A C: text` the client of session A sends; `A S: text` the server answers. A lone session needs no letter.
 CRLF is added and taken away. A session connects at its first line; what the server says first (its greeting) is
@@ -148,7 +148,7 @@ def parse(path: Path) -> Transcript:
         elif line.strip():
             _add(found, line, number)
     found.given = "\n".join(given)
-    if not re.search(r"RFC \d+|DESIGN", "\n".join(header)):
+    if not re.search(r"RFC \d+|docs/design\.md", "\n".join(header)):
         raise TranscriptError(f"{path}:1: the header names no RFC")
     if not any(isinstance(step, Expect | Do) for step in found.steps):
         raise TranscriptError(f"{path}:1: nothing is expected")

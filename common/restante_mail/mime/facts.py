@@ -1,4 +1,4 @@
-"""Everything that is made once, when octets arrive (DESIGN section 5). *Pure.*"""
+"""Everything that is made once, when octets arrive (docs/design.md "Parsed once"). *Pure.*"""
 
 from __future__ import annotations
 

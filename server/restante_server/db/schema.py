@@ -41,7 +41,7 @@ store = Table(
     Column("store_id", Integer, primary_key=True, autoincrement=False),  # always 1
     Column("store_uuid", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),  # raised by restore and by promoting an incomplete standby
-    Column("uid_validity_next", BigInteger, nullable=False),  # from here, never from the clock (DESIGN section 4)
+    Column("uid_validity_next", BigInteger, nullable=False),  # from here, never from the clock (docs/design.md "Epoch")
     Column("created_at", BigInteger, nullable=False),
     CheckConstraint("store_id = 1", name="single"),
     comment="One row: facts of the whole store.",

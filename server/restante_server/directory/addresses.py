@@ -1,7 +1,7 @@
 """Addresses as the directory compares them. *Pure*.
 
 An address is kept as it was spelled; what is compared is its key: local part unquoted, case-folded, NFC; domain in
-A-labels, lower case. Two spellings of one address have one key (DESIGN section 7, "Lookup").
+A-labels, lower case. Two spellings of one address have one key (docs/design.md "Lookup").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Change numbers, what they touched, and what a copy needs to come up to date (DESIGN section 4).
+"""Change numbers, what they touched, and what a copy needs to come up to date (docs/design.md "Change numbers").
 
 Every operation that changes a mailbox takes one number from the mailbox's counter, in its transaction. Messages and
 folders remember the last number that changed them; removals leave tombstones.

@@ -1,4 +1,4 @@
-"""Contents: the octets that messages name, in the database or in files (DESIGN section 5, "Contents").
+"""Contents: the octets that messages name, in the database or in files (docs/design.md "Contents").
 
 A content is written once and never changed. Small ones lie in the database, in the transaction that names them. Large
 ones lie in files, written and fsynced before their row is inserted, with a pin that keeps them until a message

@@ -1,4 +1,4 @@
-"""The collector of contents (DESIGN section 5): nothing is removed that a message, an upload, the queue or a pin holds.
+"""The collector of contents (docs/design.md "Contents"): it removes nothing that a message, an upload or a pin holds.
 
 What lets go of a content notices it here. The collector locks the row, looks again, marks it dead and commits; only
 then are the octets of a file removed, and last the row. A writer that names a content locks the same row and must

@@ -1,4 +1,4 @@
-"""Request ids: what was done under them, in the transaction that did it (DESIGN section 4, "Idempotent")."""
+"""Request ids: what was done under them, in the transaction that did it (docs/design.md "Idempotence")."""
 
 from __future__ import annotations
 

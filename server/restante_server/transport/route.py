@@ -1,4 +1,4 @@
-"""From an envelope to recipient rows: where each goes, what aliases stand for, what cannot be (DESIGN section 7).
+"""From an envelope to recipient rows: where each goes, what aliases stand for, what cannot be.
 
 A mailbox and a foreign address get one message of one acceptance, however many recipients lead there.
 """

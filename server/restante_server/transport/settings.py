@@ -12,7 +12,7 @@ DIRECT_DELIVERIES = 100  # recipients that are delivered in the transaction that
 MAX_ACCEPT_RECIPIENTS = 1_000
 
 
-LEAST_TRACE_DAYS = 8  # a repeated submission is answered from the rows for 7 days (DESIGN section 4)
+LEAST_TRACE_DAYS = 8  # a repeated submission is answered from the rows for 7 days (docs/design.md "Idempotence")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Taking responsibility: messages, their recipients and their deliveries, set at a time (DESIGN sections 5 and 7)."""
+"""Taking responsibility: messages, recipients and deliveries, set at a time (docs/design.md "Inbound mail")."""
 
 from __future__ import annotations
 

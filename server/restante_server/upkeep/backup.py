@@ -1,4 +1,4 @@
-"""Backup of a running store, and its restoration (DESIGN section 5, "Backup and upgrade").
+"""Backup of a running store, and its restoration (docs/design.md "Backup and upgrade").
 
     DIRECTORY/manifest.json    what it is; written last, so that a backup without it is not whole
     DIRECTORY/store.db         SQLite: the database, as of one moment

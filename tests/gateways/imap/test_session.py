@@ -35,7 +35,7 @@ def asked(running: Running) -> list[str]:
 # --- what commands cost ---
 
 
-async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # DESIGN section 6
+async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # docs/design.md "RPC budget"
     deliver(running, 5)
     client = await Client.open(running, "INBOX")
     asked(running)
@@ -461,7 +461,7 @@ async def test_a_watch_that_was_reset_is_begun_again(running: Running, reason: s
     assert await client.ok("NOOP") == [b"* 2 EXISTS", b"* 1 RECENT"]
 
 
-async def test_a_restored_store_ends_sessions_and_serves_new_ones(running: Running) -> None:  # DESIGN section 4
+async def test_a_restored_store_ends_sessions_and_serves_new_ones(running: Running) -> None:  # docs/design.md "Epoch"
     deliver(running, 2)
     client = await Client.open(running, "INBOX")
     running.core.restore(ALICE)
@@ -497,7 +497,7 @@ async def test_a_full_mailbox_says_so(running: Running) -> None:  # RFC 9208 4.3
     assert await client.ok('GETQUOTA ""') == [b'* QUOTA "" (STORAGE 0 2)']
 
 
-async def test_a_session_that_is_over_ends_its_idle(running: Running) -> None:  # DESIGN section 1
+async def test_a_session_that_is_over_ends_its_idle(running: Running) -> None:  # docs/design.md "Session tokens"
     client = await Client.open(running, "INBOX")
     client.writer.write(b"a IDLE\r\n")
     assert (await client.line()).startswith(b"+")

@@ -159,7 +159,7 @@ async def test_a_new_password_ends_the_reading_of_what_was_removed(
     assert answer.startswith((b"* BYE", b"x NO")), answer
 
 
-async def test_a_new_password_ends_sessions_within_seconds(live: CoreProcess, stage: Stage) -> None:  # DESIGN section 1
+async def test_a_new_password_ends_sessions_within_seconds(live: CoreProcess, stage: Stage) -> None:
     client = await idling(stage)
     admin = await live.link("admin")
     request = SetPasswordRequest(address=NAME, password=f"new {secrets.token_hex(8)}")

@@ -162,7 +162,7 @@ async def test_a_walk_over_many_messages_brings_each_whole(served: Served) -> No
 @pytest.mark.faults
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_session_outlives_the_core(served: Served, how: signal.Signals) -> None:
-    """The gateway recovers by itself, the unique ids stay, and QUIT deletes: DESIGN 8 (4), RFC 1939 6, 7."""
+    """The gateway recovers by itself, the unique ids stay, and QUIT deletes (RFC 1939 6, 7)."""
     client = await served.open([MESSAGES["plain"], MESSAGES["dots"], MESSAGES["short"]])
     await client.ask("UIDL")
     ids = await client.rest()
@@ -238,7 +238,7 @@ async def test_what_other_sessions_move_and_remove_stays_for_the_session(served:
 
 
 async def test_a_new_password_ends_the_sessions_under_the_old_one(served: Served) -> None:
-    """within 5 s: DESIGN 1"""
+    """Within 5 seconds (docs/design.md "Session tokens")."""
     client = await served.open([MESSAGES["plain"]])
     admin = await served.core.link("admin")
     try:

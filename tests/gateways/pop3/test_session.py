@@ -79,7 +79,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- the core is away
 
 
-async def test_a_core_that_is_away_is_a_temporary_error_at_login(running: Running) -> None:  # DESIGN 6
+async def test_a_core_that_is_away_is_a_temporary_error_at_login(running: Running) -> None:
     async with dial(running) as client:
         running.core.away = True
         assert (await client.log_in()).startswith("-ERR [SYS/TEMP]")
@@ -189,7 +189,7 @@ async def test_a_lease_that_was_lost_ends_the_session(running: Running, monkeypa
     await until(lambda: not running.gateway._maildrops)
 
 
-async def test_a_changed_password_ends_the_session_at_once(running: Running) -> None:  # DESIGN 1
+async def test_a_changed_password_ends_the_session_at_once(running: Running) -> None:  # docs/design.md "Session tokens"
     account = running.core.account("alice")
     async with dial(running) as client, dial(running) as other:
         await client.log_in()
@@ -397,7 +397,7 @@ async def test_the_core_is_told_where_the_client_stands(running: Running) -> Non
     )
 
 
-async def test_neither_secrets_nor_unknown_names_are_logged(running: Running) -> None:  # DESIGN 3
+async def test_neither_secrets_nor_unknown_names_are_logged(running: Running) -> None:  # docs/design.md "Logs"
     async with dial(running) as client:
         await client.ask("USER mallory")
         await client.ask("PASS guessed-secret")

@@ -265,7 +265,7 @@ async def test_real_mail_comes_out_as_it_went_in(platform: Platform, corpus: Cal
 
 
 def without_forged_head(content: bytes) -> bytes:
-    """DESIGN section 5: forged copies of what only delivery may write are stripped on receipt."""
+    """Forged copies of fields that only delivery may write are cut on receipt (docs/design.md "Heads")."""
     header, blank, body = content.partition(b"\r\n\r\n")
     fields = re.findall(rb"[^\r]*(?:\r\n[ \t][^\r]*)*(?:\r\n|$)", header)
     kept = [field for field in fields if not re.match(rb"(?i)(?:return-path|delivered-to)[ \t]*:", field)]

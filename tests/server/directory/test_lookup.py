@@ -1,4 +1,4 @@
-"""Where mail for an address goes (DESIGN section 7, "Lookup")."""
+"""Where mail for an address goes (docs/design.md "Lookup")."""
 
 from __future__ import annotations
 

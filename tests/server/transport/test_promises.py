@@ -1,4 +1,4 @@
-"""Promise 3 (DESIGN section 8): nothing is lost, nothing is doubled, and every recipient has exactly one end."""
+"""Nothing is lost, nothing is doubled, every recipient has exactly one end (docs/design.md "Promises")."""
 
 from __future__ import annotations
 

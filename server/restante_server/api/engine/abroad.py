@@ -1,4 +1,4 @@
-"""Hints between the cores of one PostgreSQL store (DESIGN section 9).
+"""Hints between the cores of one PostgreSQL store (docs/design.md "Hints between cores").
 
 After a commit, on a connection of their own, at most a hundred times a second: inside the transaction NOTIFY would
 serialise all commits. A hint is a mailbox and its change number. It may be lost, late or doubled; whoever listens

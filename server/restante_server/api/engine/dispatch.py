@@ -118,7 +118,7 @@ class Dispatcher:
             raise DeadlineExceeded from None
 
     async def reach(self, call: Call, token: Any) -> None:
-        """Wait until the commit of a token can be seen (DESIGN section 4, "Read your writes")."""
+        """Wait until the commit of a token can be seen (docs/design.md "Read your writes")."""
         if token.epoch != self.core.epoch:
             raise EpochChanged(epoch=self.core.epoch)
         mailbox_id = call.mailbox_id(token.mailbox_id)

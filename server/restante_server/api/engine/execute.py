@@ -1,4 +1,4 @@
-"""The Execute stream: batches of operations, bounded and fair (DESIGN section 4, "Execute, our ROP buffer").
+"""The Execute stream: batches of operations, bounded and fair (docs/design.md "Operations and batches").
 
 Operations of one session begin in the order sent, each after the one before has answered, unless marked independent;
 sessions never wait for each other. Reading stops while as many operations are in flight as may be.

@@ -1,4 +1,4 @@
-"""After a commit, wake those who watch (DESIGN sections 4 and 9).
+"""After a commit, wake those who watch (docs/design.md "Change numbers").
 
 A hint is (mailbox, change number) with the folders touched. Hints may be lost or doubled: a watcher reads what lies
 above its own number, and `compare` makes good what was missed.

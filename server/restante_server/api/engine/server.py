@@ -58,7 +58,7 @@ FILES = (
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
 )
-MAX_STREAM_AGE_SECONDS = 600.0  # then the client is asked to move on (DESIGN section 6)
+MAX_STREAM_AGE_SECONDS = 600.0  # then the client is asked to move on (docs/design.md "Operations and batches")
 MAX_DISCARDED_OCTETS = 64 << 20  # read of an upload that is refused
 DISCARD_SECONDS = 5.0
 

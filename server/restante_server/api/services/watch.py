@@ -1,4 +1,4 @@
-"""Watch: one stream for a client process, told of changes as they are committed (DESIGN sections 4, 6 and 9).
+"""Watch: one stream for a client process, which brings changes as they are committed (docs/design.md "Change numbers").
 
 A subscription to a folder is given the changes themselves: those that the commit has handed over, or those that are
 read; one to a mailbox is given its change number. A watcher that does not keep up gets Reset, never silence.

@@ -1,4 +1,4 @@
-"""The outbound queue: work is leased by destination, and each recipient's outcome is reported (DESIGN section 7).
+"""The outbound queue: work is leased by destination, and each recipient's outcome is reported.
 
 A lease lends recipients of one message and one destination to a relay. It is named by a random number on their rows,
 which stays there when it has been reported, so that a repeated report is known from a lost lease.

@@ -1,4 +1,4 @@
-"""Hints between cores (DESIGN section 9)."""
+"""Hints between cores."""
 
 from __future__ import annotations
 

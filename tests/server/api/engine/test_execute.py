@@ -1,4 +1,7 @@
-"""One Execute stream: order within a session, independence between sessions, bounds (DESIGN section 4)."""
+"""One Execute stream: order within a session, independence between sessions, bounds.
+
+See docs/design.md "Operations and batches".
+"""
 
 from __future__ import annotations
 

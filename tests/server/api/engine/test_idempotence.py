@@ -1,4 +1,4 @@
-"""A repeated request gets the first answer and has one effect (DESIGN section 4, "Idempotent")."""
+"""A repeated request gets the first answer and has one effect (docs/design.md "Idempotence")."""
 
 from __future__ import annotations
 

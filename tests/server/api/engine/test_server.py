@@ -1,4 +1,4 @@
-"""The API as clients meet it: over a Unix socket, TLS and mutual TLS (DESIGN sections 1 and 4)."""
+"""The API as clients meet it: over a Unix socket, TLS and mutual TLS (docs/design.md "Trust and identities")."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def whoami(core: Served, channel: grpc.aio.Channel, *metadata: tuple[str, 
     return None
 
 
-# --- Who is at the other end (DESIGN section 1) ---------------------------------------------------------------------
+# --- Who is at the other end ------------------------------------------------------------------------------------------
 
 
 @together
@@ -221,7 +221,7 @@ async def test_an_exception_is_answered_with_a_number_and_nothing_else(
     assert info.metadata["incident"] in caplog.text and "secrets" in caplog.text
 
 
-# --- Deadlines and cancellation reach the SQL (DESIGN section 4) ------------------------------------------------------
+# --- Deadlines and cancellation reach the SQL -------------------------------------------------------------------------
 
 
 @pytest.fixture

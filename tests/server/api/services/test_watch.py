@@ -402,7 +402,7 @@ async def test_subscriptions_are_bounded(core: Served, monkeypatch: pytest.Monke
     assert isinstance(errors.from_rpc_error(caught.value), errors.InvalidArgument)
 
 
-# --- Sessions that end (DESIGN section 1: within 5 seconds) ----------------------------------------------------------
+# --- Sessions that end, within 5 seconds -----------------------------------------------------------------------------
 
 
 async def end_by_password(core: Served, token: bytes) -> None:
