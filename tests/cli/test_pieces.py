@@ -16,7 +16,7 @@ from restante import errors
 from restante_cli import directories, output, ports
 from restante_cli.admin import importing
 from restante_cli.admin.context import octets
-from restante_cli.mail import kept, mail
+from restante_cli.mail import kept, mail, reading
 from restante_cli.mail.context import MessageIds, flat
 from restante_cli.mail.kept import Kept
 from restante_cli.main import main
@@ -311,3 +311,16 @@ def test_a_directory_has_one_supervisor(tmp_path: Path) -> None:
 def test_wrong_usage_is_exit_code_2(tmp_path: Path, command: list[str]) -> None:
     done = CliRunner().invoke(mail, command, env={kept.ENVIRONMENT: str(tmp_path / "none")})
     assert done.exit_code == 2
+
+
+def test_the_fields_of_a_message_are_shown_as_the_core_reads_them() -> None:
+    header = (
+        b"From: =?iso-8859-1?q?Gr=FC=DFe=80?= <alice@example.org>\r\nTo: undisclosed-recipients:;\r\n"
+        b'Cc: "Doe, J" <j@example.org>,\r\n b@example.org\r\nSubject: =?utf-8?q?x?=\r\n =?utf-8?q?y?=\r\n\r\n'
+    )
+    assert reading._fields(header) == [
+        "From: Grüße€ <alice@example.org>",
+        "To: undisclosed-recipients: ;",
+        "Cc: Doe, J <j@example.org>, b@example.org",
+        "Subject: xy",
+    ]

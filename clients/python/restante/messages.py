@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from restante import errors, rows, transfer
+from restante import errors, rows
 from restante.bulk import WholeBatches, behind
 from restante.folders import FolderCalls, FolderName
 from restante.rows import FLAGS, Message
@@ -218,7 +218,7 @@ class MessageCalls(UploadCalls, FolderCalls):
         self, message_id: int, part: Part, *, on_progress: Progress | None = None, mailbox_id: int = 0
     ) -> AsyncIterator[bytes]:
         """Octets of a part, its transfer encoding undone. Progress counts encoded octets."""
-        decoder = transfer.Decoder(part.encoding)
+        decoder = part.decoder()
         section = Section(part=part.number, kind=SectionKind.SECTION_KIND_WHOLE)
         async for octets in self.read_stream(message_id, section, on_progress=on_progress, mailbox_id=mailbox_id):
             if plain := decoder.feed(octets):
@@ -229,7 +229,7 @@ class MessageCalls(UploadCalls, FolderCalls):
     async def part_text(self, message_id: int, part: Part, *, mailbox_id: int = 0) -> str:
         """The text of a text part, decoded; line ends are LF."""
         octets = b"".join([piece async for piece in self.part_stream(message_id, part, mailbox_id=mailbox_id)])
-        return transfer.text(octets, part.parameters.get("charset", "us-ascii"))
+        return part.text(octets)
 
     async def append(
         self,

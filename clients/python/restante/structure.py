@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
-from email.utils import decode_params, quote, unquote
+
+from restante_mail.header.words import decode_parameters, decode_text
+from restante_mail.mime.transfer import TransferDecoder, transfer_decoder
+from restante_mail.text.charsets import decode
 
 MAX_DEPTH = 200
 
@@ -41,6 +42,17 @@ class Part:
         if self.disposition == "attachment" or self.file_name:
             return True
         return self.media_type not in ("text/plain", "text/html")
+
+    def decoder(self) -> TransferDecoder:
+        """Undoes its transfer encoding piece by piece."""
+        return transfer_decoder(self.encoding)
+
+    def text(self, octets: bytes) -> str:
+        """Octets of a text part, decoded already, in its charset as the core reads it for search; line ends are LF.
+
+        An octet that is no character becomes U+FFFD.
+        """
+        return decode(octets, self.parameters.get("charset", "")).replace("\r\n", "\n")
 
     def walk(self) -> Iterator[Part]:
         """This part and all below, in order; parts of attached messages too."""
@@ -85,7 +97,7 @@ class _Text:
 
 
 def _tokens(octets: bytes) -> Iterator[str | _Text]:
-    """Parentheses and atoms as they are; strings as _Text."""
+    """Parentheses and atoms as they are; strings as _Text, one octet a character (latin-1)."""
     position = 0
     while position < len(octets):
         found = _TOKEN.match(octets, position)
@@ -98,15 +110,15 @@ def _tokens(octets: bytes) -> Iterator[str | _Text]:
         if paren is not None:
             yield paren.decode()
         elif quoted is not None:
-            yield _Text(re.sub(rb"\\(.)", rb"\1", quoted, flags=re.DOTALL).decode("utf-8", "replace"))
+            yield _Text(re.sub(rb"\\(.)", rb"\1", quoted, flags=re.DOTALL).decode("latin-1"))
         elif length is not None:
             end = position + int(length)
             if end > len(octets):
                 raise ValueError("a literal is cut short")
-            yield _Text(octets[position:end].decode("utf-8", "replace"))
+            yield _Text(octets[position:end].decode("latin-1"))
             position = end
         else:
-            yield atom.decode("utf-8", "replace")
+            yield atom.decode("latin-1")
 
 
 def _list(tokens: Iterator[str | _Text], depth: int) -> list[Value]:
@@ -152,7 +164,7 @@ def _part(values: list[Value], number: tuple[int, ...], *, top: bool = False) ->
         size_octets=values[6] if isinstance(values[6], int) else 0,
         disposition=kind,
         file_name=details.get("filename") or parameters.get("name", ""),
-        content_id=_text(values[3]).strip("<>"),
+        content_id=decode_text(_text(values[3])).strip("<>"),
         children=children,
     )
 
@@ -183,36 +195,8 @@ def _text(value: Value) -> str:
 
 
 def _parameters(value: Value) -> dict[str, str]:
-    """Names in lower case, values decoded (RFC 2231, and RFC 2047 as many programs misuse it here)."""
+    """{lower-case name: decoded value}, read as the core reads them (RFC 2231, and RFC 2047 as programs misuse it)."""
     if not isinstance(value, list):
         return {}
     texts = [_text(item) for item in value]
-    pairs = [(texts[i].lower(), texts[i + 1]) for i in range(0, len(texts) - 1, 2)]
-    found = {}
-    try:
-        decoded = decode_params([("", ""), *((name, f'"{quote(text)}"') for name, text in pairs)])[1:]
-    except (ValueError, IndexError):
-        decoded = [(name, f'"{quote(text)}"') for name, text in pairs]  # shown as it came
-    for name, text in decoded:
-        found[name] = _decoded(text)
-    return found
-
-
-def _decoded(text: str | tuple[str | None, str | None, str]) -> str:
-    if isinstance(text, tuple):
-        charset, _language, value = text
-        return _with_charset(unquote(value).encode("latin-1", "replace"), charset or "utf-8")
-    plain = unquote(text)
-    if "=?" not in plain:
-        return plain
-    try:
-        return str(make_header(decode_header(plain)))
-    except (HeaderParseError, LookupError, UnicodeError, ValueError):
-        return plain
-
-
-def _with_charset(octets: bytes, charset: str) -> str:
-    try:
-        return octets.decode(charset, "replace")
-    except LookupError:
-        return octets.decode("utf-8", "replace")
+    return decode_parameters([(texts[i], texts[i + 1]) for i in range(0, len(texts) - 1, 2)])

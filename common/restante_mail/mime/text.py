@@ -1,17 +1,17 @@
-"""Text of a content: transfer decoding in pieces, preview, text for search, attachments. *Pure.*
+"""Text of a content in pieces: preview, text for search, attachments. *Pure.*
 
 Only text parts are ever decoded; an attachment costs nothing here, however large.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from restante_mail.header.fields import fields, raw_fields, unfold, wanted
 from restante_mail.header.words import decode_text
+from restante_mail.mime import transfer
 from restante_mail.mime.parts import Part
 from restante_mail.octets import Buffer, take
 from restante_mail.text.charsets import TextDecoder
@@ -22,9 +22,7 @@ __all__ = ["Attachment", "attachments", "decoded", "field_values", "header_text"
 _CHUNK = 1 << 16  # octets read at a time
 _PREVIEW_CHUNK = 1_024
 _PREVIEW_OCTETS = 1 << 16  # read of one part for a preview, at most
-_LONGEST_TAIL = 1_000  # of an unfinished quoted-printable line
 _HEADER_TEXT_OCTETS = 1 << 20
-_NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _SUBJECT = wanted("subject")
 _SIGNATURES = frozenset(("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"))
 _SHOWN = frozenset(("text/plain", "text/html"))
@@ -49,60 +47,7 @@ def decoded(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _
     """
     end = part.body_end if limit is None else min(part.body_end, part.body_start + limit)
     raw = (take(buffer, at, min(at + chunk, end)) for at in range(part.body_start, end, chunk))
-    encoding = part.encoding
-    if encoding == "base64":
-        return _from_base64(raw)
-    return _from_quoted_printable(raw) if encoding == "quoted-printable" else raw
-
-
-def _from_base64(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    held = b""
-    for chunk in chunks:
-        held += chunk.translate(None, _NOT_BASE64)
-        padding = held.find(b"=")
-        if padding >= 0:
-            held = held[:padding]
-            break
-        whole = len(held) & ~3
-        yield binascii.a2b_base64(held[:whole])
-        held = held[whole:]
-    whole = len(held) & ~3
-    rest = held[whole:]
-    if len(rest) > 1:  # one digit alone is no octet
-        yield binascii.a2b_base64(held[:whole] + rest + b"=" * (4 - len(rest)))
-    elif whole:
-        yield binascii.a2b_base64(held[:whole])
-
-
-def _from_quoted_printable(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    held = b""
-    for chunk in chunks:
-        held += chunk
-        cut = held.rfind(b"\n") + 1 or _certain(held)
-        if cut:
-            yield _quoted_printable(held[:cut])
-            held = held[cut:]
-    if held:
-        yield _quoted_printable(held)
-
-
-def _certain(line: bytes) -> int:
-    """How much of an unfinished line can be decoded without the rest: not half an escape, nor white space that a line
-    end may follow."""
-    escape = line.find(b"=", max(0, len(line) - 2))
-    kept = line[:escape] if escape >= 0 else line
-    kept = kept.rstrip(b" \t\r")
-    if kept.endswith(b"="):
-        kept = kept[:-1]
-    return len(kept) if len(line) - len(kept) < _LONGEST_TAIL else len(line)
-
-
-def _quoted_printable(octets: bytes) -> bytes:
-    if (
-        b" \r\n" in octets or b"\t\r\n" in octets
-    ):  # white space at the end of a line was added underway: RFC 2045 6.7 (3)
-        octets = b"\r\n".join([line.rstrip(b" \t") for line in octets.split(b"\r\n")])
-    return binascii.a2b_qp(octets)
+    return transfer.decoded(part.encoding, raw)
 
 
 def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""Visible text of HTML, tolerantly, in pieces, in linear time and whatever the nesting. *Pure.*
+"""Visible text of HTML, read tolerantly, in pieces, in linear time for any nesting. *Pure.*
 
-This finds words for previews and search. It is no sanitiser: nothing it returns is ever shown as HTML. Elements are not
-matched with their ends, so depth costs nothing. Whole runs of text and tags are read by one regular expression each;
-their quantifiers give nothing back, so that no character is looked at more than a few times.
+`TextOfHtml` gives words, for previews and search; `LinesOfHtml` gives lines with links, for terminals. Neither is a
+sanitiser: their results must never be shown as HTML. Elements are not matched with their ends, so depth costs nothing.
+One regular expression reads a whole run of text and tags; its quantifiers give nothing back, so that each character is
+looked at a few times at most.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import re
 from html import unescape
 from html.entities import html5
 
-__all__ = ["TextOfHtml", "text_of_html"]
+__all__ = ["LinesOfHtml", "TextOfHtml", "lines_of_html", "text_of_html"]
 
-_HIDDEN = ("script", "style", "title", "template", "noscript", "svg", "math")  # their text is not shown
-# These lie inside a word ("<b>rest</b>aurant"); all other tags part words.
+_HIDDEN = ("script", "style", "title", "template", "noscript", "svg", "math")  # elements without visible text
+# Tags inside of words ("<b>rest</b>aurant"); all others part words.
 _INLINE = "a abbr b bdi bdo big cite code em font i ins mark q s small span strike strong sub sup tt u wbr".split()
 _LINES = ("br", "p", "div", "tr", "li")
-_NOTHING = "\0"  # stands for what leaves no trace until entities are resolved: "&am<b>p;" is no entity
+_BLOCKS = (
+    "address article blockquote br dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr li main nav"
+    " ol p pre section table td th tr ul"
+).split()
+_NOTHING = "\0"  # in the place of an inline tag until entities are resolved: "&am<b>p;" is no entity
 
 _LONGEST_TAG = 4_096  # characters of a tag in which quotes are believed; a longer one ends at its first ">"
 _LONGEST_QUOTED = 2_000  # of one value
@@ -28,14 +33,13 @@ _IN_TAG = rf"[^>\"']*+(?:{_QUOTED}[^>\"']*+)*+>"
 _LENIENT = re.compile(rf"</?[A-Za-z](?:[^>\"']++|{_QUOTED}|[\"'])*+>")  # a quote that is never closed is none
 _IN_COMMENT = r"(?=--)(?:[^-]++|-(?!->))*+-->"  # behind the "!": <!--> is one, too
 _SHOWN = rf"(?!(?ai:{'|'.join(_HIDDEN)})(?![^\s/>]))"
-# Text and whole tags, comments and declarations; a "<" with no letter behind it is text.
+# A run: text, whole tags, comments and declarations; a "<" with no letter behind it is text.
 _RUN = re.compile(
     rf"(?:[^<]++|<+(?=[^A-Za-z/!?])|<(?:/?+{_SHOWN}[A-Za-z]{_IN_TAG}|!{_IN_COMMENT}|(?:!(?!--)|\?|/(?![A-Za-z]))[^>]*+>))*+"
 )
-# The markup of such a run, each with what follows its "<"; a tag that is repeated at once counts once.
-_SPLIT = re.compile(
-    rf"<(/?[A-Za-z][^\s/>\"'!?]*+|[!?/])(?:(?<![!?/]){_IN_TAG}|(?<=!){_IN_COMMENT}|[^>]*+>)(?:<\1(?=[\s/>]){_IN_TAG})*+"
-)
+_MARKUP = rf"<(/?[A-Za-z][^\s/>\"'!?]*+|[!?/])(?:(?<![!?/]){_IN_TAG}|(?<=!){_IN_COMMENT}|[^>]*+>)"
+_EACH_MARKUP = re.compile(_MARKUP)  # the markup of a run, each with the name or mark behind its "<"
+_SPLIT = re.compile(rf"{_MARKUP}(?:<\1(?=[\s/>]){_IN_TAG})*+")  # the same; a tag that is repeated at once counts once
 _ANY_MARKUP = re.compile("<[A-Za-z!?/]")
 _WHOLE_TAG = re.compile(rf"</?[A-Za-z]{_IN_TAG}")
 _TAG_START = re.compile("</?[A-Za-z]")
@@ -44,6 +48,8 @@ _ENTITY = re.compile(r"&(?:#(?:[0-9]{1,10}+|[xX][0-9A-Fa-f]{1,8}+)|[A-Za-z][A-Za
 _UNFINISHED_ENTITY = re.compile(r"&(?:#(?:[0-9]{0,10}|[xX][0-9A-Fa-f]{0,8})|[A-Za-z][A-Za-z0-9]{0,30})?\Z")
 _CHARACTERS = {"&" + name: text for name, text in html5.items() if name.endswith(";")}
 _UNDECIDED = frozenset(("<", "</", "<!", "<!-"))
+_SPACE = re.compile(r"\s+")
+_LINK = re.compile(r"\shref\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s>\"']++))", re.IGNORECASE)
 
 _TAG_END = (re.compile(">"), 0)
 _COMMENT_END = (re.compile("-->"), 2)
@@ -51,7 +57,7 @@ _ENDS = {name: (re.compile(f"(?ai)(?=</{name})"), len(name) + 1) for name in _HI
 
 
 class _Traces(dict[str, str]):
-    """{what follows the "<", in lower case: what stands in the place of the tag}."""
+    """{name behind the "<", in lower case: text in the place of the tag}; a space for tags that are not named."""
 
     def __missing__(self, name: str) -> str:
         return " "
@@ -63,12 +69,12 @@ _TRACES.update(dict.fromkeys("/!?", _NOTHING))
 
 
 class TextOfHtml:
-    """Feed markup, get text; holds at most one tag of `_LONGEST_TAG` between pieces. Whatever the pieces, the words are
-    the same, as long as no tag is longer."""
+    """Words of markup that is fed in pieces. Holds at most one tag of `_LONGEST_TAG` between pieces; while no tag is
+    longer, the words do not depend on the pieces."""
 
     def __init__(self) -> None:
         self._held = ""
-        # Inside of something that is not shown: what ends it, and how many characters may be the beginning of that.
+        # Inside of a hidden element or a comment: its end, and how many characters may be the beginning of that end.
         self._until: tuple[re.Pattern[str], int] | None = None
 
     def feed(self, markup: str, final: bool = False) -> str:
@@ -92,12 +98,12 @@ class TextOfHtml:
                 unfinished = _UNFINISHED_ENTITY.search(text, max(at, end - _LONGEST_ENTITY))
                 if unfinished is not None:
                     end, self._held = unfinished.start(), unfinished[0]
-            out.append(_visible(text[at:end]))
+            out.append(self._visible(text[at:end]))
             at = run.end()
         return "".join(out)
 
     def _skipped(self, text: str, at: int, final: bool) -> int:
-        """Where to go on behind what is not shown."""
+        """The offset behind the hidden element or comment that is open."""
         assert self._until is not None
         ending, kept = self._until
         found = ending.search(text, at)
@@ -109,7 +115,7 @@ class TextOfHtml:
         return found.end()
 
     def _markup(self, text: str, at: int, final: bool, out: list[str]) -> int:
-        """Pass over what begins at the "<" at `at`, as far as it is there."""
+        """The offset behind the markup that begins at the "<" at `at`, as far as it has come."""
         beginning = text[at : at + 4]
         if beginning in _UNDECIDED and len(text) - at < 4:
             if not final:
@@ -129,7 +135,7 @@ class TextOfHtml:
         found = _NAME.match(text, at, limit)
         assert found is not None  # a letter follows
         name = found[0][1:].lower()
-        out.append(_TRACES[name].replace(_NOTHING, ""))
+        out.append(self._trace(name, tag[0] if tag is not None else ""))
         if tag is None:
             self._until = _TAG_END
             return min(limit, len(text))
@@ -137,16 +143,57 @@ class TextOfHtml:
             self._until = _ENDS[name]
         return tag.end()
 
+    def _visible(self, run: str) -> str:
+        """The text of a run of text and whole tags."""
+        if _ANY_MARKUP.search(run):
+            pieces = _SPLIT.split(run)
+            pieces[1::2] = map(_TRACES.__getitem__, map(str.lower, pieces[1::2]))
+            run = "".join(pieces)
+        run = _resolved(run)
+        return run.replace(_NOTHING, "") if _NOTHING in run else run
 
-def _visible(run: str) -> str:
-    """The text of a run of text and whole tags."""
-    if _ANY_MARKUP.search(run):
-        pieces = _SPLIT.split(run)
-        pieces[1::2] = map(_TRACES.__getitem__, map(str.lower, pieces[1::2]))
-        run = "".join(pieces)
-    if "&" in run:
-        run = _ENTITY.sub(_character, run)
-    return run.replace(_NOTHING, "") if _NOTHING in run else run
+    def _trace(self, name: str, tag: str) -> str:
+        """The text in the place of one tag; `tag` is empty when it never ends."""
+        return _TRACES[name].replace(_NOTHING, "")
+
+
+class LinesOfHtml(TextOfHtml):
+    """Text of markup in lines: one for each block, `* ` before an item of a list, the target of a link behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._link = self._last_text = ""
+
+    def _visible(self, run: str) -> str:
+        out, at = [], 0
+        for found in _EACH_MARKUP.finditer(run):
+            out += [self._text(run[at : found.start()]), self._trace(found[1].lower(), found[0])]
+            at = found.end()
+        return "".join([*out, self._text(run[at:])])
+
+    def _text(self, piece: str) -> str:
+        text = _SPACE.sub(" ", _resolved(piece))
+        self._last_text = text or self._last_text
+        return text
+
+    def _trace(self, name: str, tag: str) -> str:
+        match name:
+            case "a":
+                link = _LINK.search(tag)
+                self._link = _resolved(link[1] or link[2] or link[3] or "").strip() if link is not None else ""
+                return ""
+            case "/a":
+                link_target, self._link = self._link, ""
+                known = not link_target or link_target.startswith("#") or link_target == self._last_text
+                return "" if known else f" <{link_target}>"
+            case "li":
+                return "\n* "
+        return "\n" if name.removeprefix("/") in _BLOCKS else super()._trace(name, tag)
+
+
+def _resolved(text: str) -> str:
+    """`text` with characters in the place of entities."""
+    return _ENTITY.sub(_character, text) if "&" in text else text
 
 
 def _character(entity: re.Match[str]) -> str:
@@ -154,5 +201,12 @@ def _character(entity: re.Match[str]) -> str:
 
 
 def text_of_html(markup: str) -> str:
-    """The visible text of a whole piece of HTML."""
+    """The words of a whole piece of HTML."""
     return TextOfHtml().feed(markup, final=True)
+
+
+def lines_of_html(markup: str) -> str:
+    """The text of a whole page in lines, each ended by LF, with at most one empty line between two others."""
+    text = LinesOfHtml().feed(markup, final=True)
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import email.parser
-import email.policy
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,16 +12,22 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from restante import errors, transfer
+from restante import errors
 from restante.client import Client
 from restante.messages import OpenedMessage
 from restante.structure import Part
-from restante_cli.html_text import html_text
 from restante_cli.mail.context import Mail, Number, listed
 from restante_cli.output import console, one_line, print_json, say, size, transfer_progress
 from restante_cli.running import run
+from restante_mail.header.addresses import addresses, parse_address_list, shown
+from restante_mail.header.fields import raw_fields, wanted
+from restante_mail.header.words import decode_text
+from restante_mail.limits import DEFAULT_LIMITS
+from restante_mail.text.charsets import decode
+from restante_mail.text.html import lines_of_html
 
 SHOWN_FIELDS = ("From", "To", "Cc", "Bcc", "Reply-To", "Subject", "Date")
+TEXT_FIELDS = ("Subject", "Date")  # the others hold addresses
 FORMS = ("table", "json")
 MAX_TEXT_OCTETS = 1 << 20  # of encoded text that is shown
 
@@ -61,7 +65,7 @@ async def _show(mail: Mail, message_id: int, whole_header: bool, form: str, mark
     if form == "json":
         print_json(_as_json(opened, "/".join(folder.path), text))
         return
-    header = transfer.text(opened.header, "utf-8")
+    header = _text_of(opened.header)
     say(header.rstrip("\n") if whole_header else "\n".join(_fields(opened.header)))
     click.echo()
     say(text.rstrip("\n"))
@@ -85,18 +89,28 @@ async def _text(client: Client, opened: OpenedMessage) -> str:
         if part.size_octets > MAX_TEXT_OCTETS:
             return f"(The text has {size(part.size_octets)}: read it with --part {part.label}.)"
         text = await client.part_text(opened.facts.message_id, part)
-        return html_text(text) if media_type == "text/html" else text
+        return lines_of_html(text) if media_type == "text/html" else text
     return "(There is no text.)"
 
 
 def _fields(header: bytes) -> list[str]:
-    parsed = email.parser.BytesHeaderParser(policy=email.policy.default).parsebytes(header)
-    return [f"{name}: {one_line(str(value))}" for name in SHOWN_FIELDS for value in parsed.get_all(name, ())]
+    """The shown fields, decoded as the core decodes them for `restante mail list`."""
+    found = raw_fields(header, wanted(" ".join(SHOWN_FIELDS)), DEFAULT_LIMITS.field_octets)
+    return [f"{name}: {one_line(_value(name, raw))}" for name in SHOWN_FIELDS for raw in found.get(name.lower(), ())]
+
+
+def _value(name: str, raw: str) -> str:
+    return decode_text(raw) if name in TEXT_FIELDS else shown(addresses(parse_address_list(raw)))
+
+
+def _text_of(header: bytes) -> str:
+    """A whole header block as it stands, line ends as LF."""
+    return decode(header, "utf-8").replace("\r\n", "\n")
 
 
 def _as_json(opened: OpenedMessage, folder: str, text: str) -> dict[str, Any]:
     value = listed(opened.facts, folder)
-    value["header"] = transfer.text(opened.header, "utf-8")
+    value["header"] = _text_of(opened.header)
     value["text"] = text
     value["parts"] = [
         {

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from restante.v1.submission_pb2 import RecipientState, SubmissionRecord
-from restante_cli.html_text import html_text
 from restante_cli.mail.context import Mail, Number
 from restante_cli.mail.listing import DAYS, moment
 from restante_cli.output import output_option, print_json, say, transfer_progress
 from restante_cli.running import run
+from restante_mail.text.html import lines_of_html
 
 
 @click.command()
@@ -83,7 +83,7 @@ async def _send(
                 bcc=bcc,
                 author=author,
                 subject=subject,
-                text=html_text(text) if html else text,
+                text=lines_of_html(text) if html else text,
                 html=text if html else "",
                 attachments=attach,
                 on_progress=told,

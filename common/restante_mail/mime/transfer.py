@@ -1,0 +1,167 @@
+"""Content transfer encodings undone in pieces (RFC 2045 6). *Pure.*
+
+Damage is passed over, as mail programs do, and nothing raises. An unknown encoding leaves the octets as they are.
+"""
+
+from __future__ import annotations
+
+import binascii
+import enum
+import re
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+__all__ = ["TransferDecoder", "decoded", "transfer_decoder"]
+
+_BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64 = bytes(set(range(256)) - set(_BASE64_ALPHABET))
+_NO_DIGITS = re.compile(rb"[^A-Za-z0-9+/]*+")
+_LINE_OF_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?[ \t\r]*+")
+_LONGEST_LINE = 1_000  # octets held until their line ends (RFC 5322 2.1.1 allows 998); a multiple of four
+
+
+class TransferDecoder(Protocol):
+    """Undoes one encoding; whatever the pieces, their results joined are the result for the whole."""
+
+    def feed(self, octets: bytes) -> bytes:
+        """The octets that are certain so far."""
+
+    def finish(self) -> bytes:
+        """The octets that were held back. The encoded text is complete."""
+
+
+def transfer_decoder(encoding: str) -> TransferDecoder:
+    """A decoder for a Content-Transfer-Encoding, spelled in any letter case."""
+    match encoding.strip().lower():
+        case "base64":
+            return _Base64()
+        case "quoted-printable":
+            return _QuotedPrintable()
+    return _Identity()
+
+
+def decoded(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces with the encoding undone; empty ones are left out."""
+    decoder = transfer_decoder(encoding)
+    for piece in pieces:
+        if octets := decoder.feed(piece):
+            yield octets
+    if octets := decoder.finish():
+        yield octets
+
+
+class _Identity:
+    """7bit, 8bit, binary, and every unknown encoding."""
+
+    def feed(self, octets: bytes) -> bytes:
+        return octets
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class _State(enum.Enum):
+    RUN = enum.auto()  # in base64
+    REST_OF_LINE = enum.auto()  # behind padding, up to the next line
+    BETWEEN = enum.auto()  # at the beginning of a line that may begin another run
+    ENDED = enum.auto()
+
+
+class _Base64:
+    """Characters beyond the alphabet are passed over (RFC 2045 6.8). Padding ends a run of base64 and its line.
+
+    Some programs join encoded pieces, so the lines below are another run if the first of them with a digit in it is
+    base64. Otherwise they are a footer that a mailing list added in plain text, and the data has ended.
+    """
+
+    def __init__(self) -> None:
+        self._state = _State.RUN
+        self._held = b""  # digits of an unfinished quantum in a run; an unfinished line between runs
+
+    def feed(self, octets: bytes) -> bytes:
+        return self._decode(octets, final=False)
+
+    def finish(self) -> bytes:
+        return self._decode(b"", final=True)
+
+    def _decode(self, octets: bytes, final: bool) -> bytes:
+        out = []
+        while True:
+            match self._state:
+                case _State.RUN:
+                    padding = octets.find(b"=")
+                    out.append(self._run(octets if padding < 0 else octets[:padding], ended=final or padding >= 0))
+                    octets = octets[padding + 1 :] if padding >= 0 else b""
+                    if padding >= 0:
+                        self._state = _State.REST_OF_LINE
+                case _State.REST_OF_LINE:
+                    line_end = octets.find(b"\n")
+                    octets = octets[line_end + 1 :] if line_end >= 0 else b""
+                    if line_end >= 0:
+                        self._state = _State.BETWEEN
+                case _State.BETWEEN:
+                    octets = self._between(self._held + octets, final)
+                case _State.ENDED:
+                    octets = b""
+            if not octets:
+                return out[0] if len(out) == 1 else b"".join(out)
+
+    def _run(self, octets: bytes, ended: bool) -> bytes:
+        """The octets of a piece of a run."""
+        digits = self._held + octets.translate(None, _NOT_BASE64)
+        if ended:  # padding that was forgotten is added; one digit alone is no octet
+            self._held = b""
+            digits = digits[:-1] if len(digits) % 4 == 1 else digits + b"=" * (-len(digits) % 4)
+        else:
+            whole = len(digits) & ~3
+            digits, self._held = digits[:whole], digits[whole:]
+        return binascii.a2b_base64(digits)
+
+    def _between(self, text: bytes, final: bool) -> bytes:
+        """The text still to read, in the state that the first line of `text` decides."""
+        self._held = b""
+        line_end = text.find(b"\n")
+        if line_end < 0 and len(text) < _LONGEST_LINE and not final:
+            self._held = text
+            return b""
+        line = text[: min(line_end, _LONGEST_LINE) if line_end >= 0 else _LONGEST_LINE]
+        if _NO_DIGITS.fullmatch(line):
+            self._state = _State.REST_OF_LINE
+        else:
+            self._state = _State.RUN if _LINE_OF_BASE64.fullmatch(line) else _State.ENDED
+        return text
+
+
+class _QuotedPrintable:
+    """Decodes whole lines, and of a line above `_LONGEST_LINE` what its rest cannot change."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, octets: bytes) -> bytes:
+        held = self._held + octets
+        cut = held.rfind(b"\n") + 1 or _certain(held)
+        self._held = held[cut:]
+        return _quoted_printable(held[:cut]) if cut else b""
+
+    def finish(self) -> bytes:
+        held, self._held = self._held, b""
+        return _quoted_printable(held)
+
+
+def _certain(line: bytes) -> int:
+    """The length of the part of an unfinished line that can be decoded without the rest: half an escape cannot, nor
+    white space that a line end may follow."""
+    escape = line.find(b"=", max(0, len(line) - 2))
+    kept = line[:escape] if escape >= 0 else line
+    kept = kept.rstrip(b" \t\r")
+    if kept.endswith(b"="):
+        kept = kept[:-1]
+    return len(kept) if len(line) - len(kept) < _LONGEST_LINE else len(line)
+
+
+def _quoted_printable(octets: bytes) -> bytes:
+    # White space at the end of a line was added underway: RFC 2045 6.7 (3).
+    if b" \r\n" in octets or b"\t\r\n" in octets:
+        octets = b"\r\n".join([line.rstrip(b" \t") for line in octets.split(b"\r\n")])
+    return binascii.a2b_qp(octets)
