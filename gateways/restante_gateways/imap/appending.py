@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from restante import errors
-from restante.v1 import content_pb2, message_pb2, methods
-from restante.v1.content_pb2 import UploadContentResponse
+from restante.v1 import message_pb2, methods
 from restante_gateways.imap.commands.append import Append
 from restante_gateways.imap.errors import Refusal, missing_target
 from restante_gateways.imap.grammar.framing import CommandRest, LiteralChunk, LiteralStart, TooLong
@@ -95,35 +93,19 @@ async def _chunks(s: Session) -> AsyncIterator[bytes]:
 
 async def _upload(s: Session) -> bytes:
     """Stream the literal to the core. If that fails, what is left of it is still read, before the error goes on."""
-    pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=2)  # TCP holds the client back when these wait
-
-    async def take() -> AsyncIterator[bytes]:
-        while (piece := await pieces.get()) is not None:
-            yield piece
-
-    uploading = asyncio.ensure_future(s.upload(content_pb2.UPLOAD_KIND_MESSAGE, take()))
+    upload, failure = s.upload(), None
     try:
         async for chunk in _chunks(s):
-            await _put(pieces, chunk, uploading)
-        await _put(pieces, None, uploading)
-        return (await uploading).upload_id
+            if failure is None:
+                try:
+                    await upload.feed(chunk)
+                except errors.RestanteError as error:
+                    failure = error
+        if failure is not None:
+            raise failure
+        return await upload.finish()
     finally:
-        uploading.cancel()
-
-
-async def _put(
-    pieces: asyncio.Queue[bytes | None], piece: bytes | None, uploading: asyncio.Future[UploadContentResponse]
-) -> None:
-    """Hand a piece over, unless nobody takes it any more."""
-    if uploading.done():
-        return
-    if not pieces.full():
-        pieces.put_nowait(piece)
-        return
-    putting = asyncio.ensure_future(pieces.put(piece))
-    waited: set[asyncio.Future[Any]] = {putting, uploading}
-    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-    putting.cancel()
+        await upload.abandon()
 
 
 async def _rest(s: Session) -> CommandRest:

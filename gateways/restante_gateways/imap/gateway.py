@@ -15,9 +15,9 @@ import structlog
 from restante import errors
 from restante.link import CoreLink
 from restante.v1 import methods, session_pb2
-from restante.v1.sync_pb2 import SessionsEnded
+from restante_gateways.core.login import client_context
+from restante_gateways.core.sessions import AccountSessions
 from restante_gateways.imap import commands  # noqa: F401 - fills the table
-from restante_gateways.imap.authenticating import client_context
 from restante_gateways.imap.folders.opened import OpenFolders
 from restante_gateways.imap.grammar.framing import Limits
 from restante_gateways.imap.grammar.responses import BYE, Status
@@ -77,7 +77,8 @@ class ImapGateway:
         self._sessions: defaultdict[int, set[Session]] = defaultdict(set)  # by account
         self._names = itertools.count(1)
         self._mechanisms: dict[tuple[str, bool, bool], tuple[float, tuple[str, ...]]] = {}
-        link.watch.on_sessions_ended(self._sessions_ended)
+        self.accounts = AccountSessions(link)
+        self.accounts.follow(link.watch)
 
     async def serve(self, connection: Connection) -> None:
         """One connection, from its greeting to its end."""
@@ -125,19 +126,6 @@ class ImapGateway:
         sessions.discard(session)
         if not sessions:
             del self._sessions[identity.account_id]
-
-    def _sessions_ended(self, ended: SessionsEnded) -> None:
-        """A password was changed, an account disabled, a session logged off: end those it concerns."""
-        for session in tuple(self._sessions.get(ended.account_id, ())):
-            identity = session.identity
-            if identity is None:
-                continue
-            if (
-                identity.token == ended.session_token
-                if ended.session_token
-                else (identity.credential_version < ended.credential_version)
-            ):
-                session.end("Your session is over; please log in again.")
 
     async def keep_alive(self) -> None:
         """Says a word on idling connections now and then."""

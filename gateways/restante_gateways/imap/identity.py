@@ -1,88 +1,57 @@
-"""Whose connection it is: the session the core gave at login, and its token kept fresh."""
+"""Whose connection it is: the session the core gave at login, and what is known of its mailbox."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable
 
-from restante import errors
-from restante.link import CoreLink
-from restante.renewal import Renewal
-from restante.v1 import methods, session_pb2
+from restante.v1 import session_pb2
+from restante_gateways.core.sessions import AccountSessions
 
 
 class Identity:
-    """A proven session. Its token is renewed by one timer, so that a connection in IDLE keeps it for a day."""
+    """A proven session, kept until `close` or its end, so that a connection in IDLE keeps it for a day."""
 
-    __slots__ = (
-        "_link", "_on_over", "_renewal_times", "_session", "_task", "_timer", "client_address", "inbox_id", "targets",
-    )  # fmt: skip
+    __slots__ = ("_kept", "inbox_id", "targets")
 
     def __init__(
-        self, link: CoreLink, session: session_pb2.Session, client_address: str, on_over: Callable[[str], None]
+        self,
+        accounts: AccountSessions,
+        session: session_pb2.Session,
+        client_address: str,
+        on_over: Callable[[str], None],
     ) -> None:
-        """`on_over` is told, once, when the session cannot be kept."""
-        self._link, self._session, self._on_over = link, session, on_over
-        self.client_address = client_address
+        """`on_over` is called once, with a text for the client, when the session is over before it is closed."""
+        self._kept = accounts.keep(
+            session, client_address, lambda _: on_over("Your session is over; please log in again.")
+        )
         self.inbox_id = 0  # the Inbox's folder, once it is known
         self.targets: set[str] = set()  # names of folders that were there when something was put into them
-        self._task: asyncio.Task[None] | None = None
-        self._timer = self._schedule(session)
 
     @property
     def token(self) -> bytes:
         """The token of this moment."""
-        return self._session.session_token
+        return self._kept.token
+
+    @property
+    def client_address(self) -> str:
+        """The client's address."""
+        return self._kept.client_address
 
     @property
     def mailbox_id(self) -> int:
         """The account's own mailbox."""
-        return self._session.mailbox_id
+        return self._kept.mailbox_id
 
     @property
     def account_id(self) -> int:
         """The account."""
-        return self._session.account_id
-
-    @property
-    def credential_version(self) -> int:
-        """Sessions below the account's present version are over."""
-        return self._session.credential_version
+        return self._kept.account_id
 
     @property
     def address(self) -> str:
         """The account's address."""
-        return self._session.address
+        return self._kept.address
 
     def close(self) -> None:
         """Keep it no longer. The token lapses by itself."""
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    def _schedule(self, session: session_pb2.Session) -> asyncio.TimerHandle:
-        loop = asyncio.get_running_loop()
-        self._renewal_times = Renewal.of(session, loop.time(), random.random())
-        return loop.call_at(self._renewal_times.due_at, self._renew)
-
-    def _renew(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._renewal())
-
-    async def _renewal(self) -> None:
-        try:
-            answer = await self._link.execute(
-                methods.RENEW_SESSION,
-                session_pb2.RenewSessionRequest(),
-                session=self.token,
-                client_address=self.client_address,
-                independent=True,
-            )
-        except (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked):
-            self._on_over("Your session is over; please log in again.")
-        except errors.RestanteError:  # the core is away: the token may last until it is back
-            pause = self._renewal_times.pause_seconds
-            self._timer = asyncio.get_running_loop().call_later(pause, self._renew)
-        else:
-            self._session = answer.session
-            self._timer = self._schedule(answer.session)
+        self._kept.close()

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING
 
 from restante import errors
-from restante.v1 import methods, session_pb2
+from restante.v1 import session_pb2
 from restante_gateways.core import sasl
-from restante_gateways.imap import authenticating, table
+from restante_gateways.core.login import Verify, by_exchange, by_password, verifier
+from restante_gateways.imap import table
 from restante_gateways.imap.appending import append, append_of
-from restante_gateways.imap.authenticating import client_context
 from restante_gateways.imap.errors import Refusal, ends_session, is_temporary, status_of
 from restante_gateways.imap.grammar import framing
 from restante_gateways.imap.grammar.framing import Command, CommandReader, LiteralStart, TooLong
@@ -283,17 +283,28 @@ class Session(Selecting):
         return authentication_allowed(self._gateway.authentication, tls=peer.tls is not None, loopback=peer.loopback)
 
     async def authenticate(self, mechanism: str, initial: sasl.Secret | None) -> Status:
-        """AUTHENTICATE, from its first step to its end."""
-        return await self._log_in(authenticating.by_sasl(self, mechanism, initial))
+        """AUTHENTICATE, from its first step to its end (RFC 3501 6.2.2)."""
+        response = None if initial is None else initial.reveal()
+        try:
+            return await self._log_in(by_exchange(self._verify, mechanism, response, self._ask))
+        except sasl.Cancelled:
+            return BAD("Authentication given up.")
+        except sasl.MalformedResponse as error:
+            return BAD(f"Authentication failed: {error}.")
 
     async def login(self, credentials: sasl.Secret) -> Status:
         """LOGIN, which the core sees as PLAIN."""
-        return await self._log_in(self._login_step(credentials))
+        return await self._log_in(by_password(self._verify, credentials))
 
-    async def _login_step(self, credentials: sasl.Secret) -> session_pb2.Session | Status:
-        return (await self.authenticate_step("PLAIN", credentials, b"")).session
+    @property
+    def _verify(self) -> Verify:
+        return verifier(self._link, self.connection.peer, session_pb2.SCOPE_IMAP)
 
-    async def _log_in(self, proof: Awaitable[session_pb2.Session | Status]) -> Status:
+    async def _ask(self, challenge: bytes) -> bytes:
+        self.write(continuation(challenge))
+        return await self.next_line()
+
+    async def _log_in(self, proof: Awaitable[session_pb2.Session]) -> Status:
         try:
             session = await proof
         except errors.AuthenticationFailed:
@@ -301,10 +312,8 @@ class Session(Selecting):
             if self._login_tries >= _MAX_LOGIN_TRIES:
                 self._over = "Too many failed logins."
             raise
-        if isinstance(session, Status):
-            return session
         client_address = self.connection.peer.client.host
-        self.identity = Identity(self._link, session, client_address, self.end)
+        self.identity = Identity(self._gateway.accounts, session, client_address, self.end)
         self.state = State.AUTHENTICATED
         self.reader.limits = self._gateway.limits_after_login
         self.connection.set_deadline(None)
@@ -312,16 +321,3 @@ class Session(Selecting):
         self._log.authenticated(session.address)
         self._gateway.joined(self, self.identity)
         return OK("Logged in.", b"CAPABILITY " + self.capability_text())
-
-    async def authenticate_step(
-        self, mechanism: str, response: sasl.Secret, exchange: bytes
-    ) -> session_pb2.AuthenticateResponse:
-        """One step, put to the core with what is known of the client."""
-        request = session_pb2.AuthenticateRequest(
-            mechanism=mechanism,
-            response=response.reveal(),
-            exchange=exchange,
-            scope=session_pb2.SCOPE_IMAP,
-            client=client_context(self.connection.peer),
-        )
-        return await self._link.execute(methods.AUTHENTICATE, request, client_address=self.connection.peer.client.host)

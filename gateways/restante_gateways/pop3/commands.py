@@ -151,7 +151,7 @@ class Password:
             message = sasl.plain(name, self.password.reveal())
         except sasl.MalformedResponse:
             return s.login_failed(negative("authentication failed", "AUTH"))
-        return await s.log_in(sasl.Response("PLAIN", message))
+        return await s.log_in(message)
 
 
 @command("AUTH", AUTHORIZATION)

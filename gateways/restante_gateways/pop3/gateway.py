@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from restante.link import CoreLink
-from restante.v1.sync_pb2 import SessionsEnded
+from restante_gateways.core.sessions import AccountSessions
 from restante_gateways.net.connection import Connection, ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, ports
-from restante_gateways.pop3.maildrop import Core, Maildrop
+from restante_gateways.pop3.maildrop import Core
 from restante_gateways.pop3.replies import REFUSALS
 from restante_gateways.pop3.session import Session
 from restante_process.config import Config
@@ -39,7 +39,7 @@ class Pop3Gateway:
     def __init__(self, core: Core, runtime: Runtime) -> None:
         self.core, self.policy, self.metrics = core, runtime.settings.authentication, runtime.metrics
         self._runtime = runtime
-        self._maildrops: dict[int, set[Maildrop]] = {}
+        self.sessions = AccountSessions(core)
 
     @property
     def certificates(self) -> Certificates | None:
@@ -51,27 +51,11 @@ class Pop3Gateway:
         log = self._runtime.commands.session(connection.peer, secrets.token_hex(4))
         await Session(connection, self, log).run()
 
-    def logged_in(self, maildrop: Maildrop) -> None:
-        """From now on `maildrop` is told of sessions that end."""
-        self._maildrops.setdefault(maildrop.account_id, set()).add(maildrop)
-
-    def logged_out(self, maildrop: Maildrop) -> None:
-        """Ends what `logged_in` began."""
-        held = self._maildrops.get(maildrop.account_id, set())
-        held.discard(maildrop)
-        if not held:
-            self._maildrops.pop(maildrop.account_id, None)
-
-    def sessions_ended(self, notice: SessionsEnded) -> None:
-        """Tells the sessions of the account concerned."""
-        for maildrop in tuple(self._maildrops.get(notice.account_id, ())):
-            maildrop.session_ended(notice)
-
 
 async def run(settings: Pop3Settings, core: CoreLink, runtime: Runtime) -> None:
     """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
     gateway = Pop3Gateway(core, runtime)
-    core.watch.on_sessions_ended(gateway.sessions_ended)
+    gateway.sessions.follow(core.watch)
     runtime.listen_streams(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
     runtime.started()
     await runtime.draining.wait()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import grpc
-
 from restante import errors
 from restante_gateways.core import refusals
 from restante_gateways.pop3.protocol import Response, negative
@@ -34,19 +32,11 @@ OTHERWISE = negative(
 )  # our own bug must lose nobody's mail
 REFUSALS = {refusal: bytes(negative(f"{refusal.value}, try again later", "SYS/TEMP")) for refusal in Refusal}
 
-_AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
-
 
 def response_to(error: errors.RestanteError) -> Response:
     """The response that tells the client of `error`."""
     text = refusals.text_of(error, TEXTS)
     return REPLIES.get(type(error), OTHERWISE) if text is None else negative(text, "SYS/PERM")
-
-
-def is_away(error: errors.RestanteError) -> bool:
-    """Whether the core may well answer the same question in a moment."""
-    code = error.status_code if isinstance(error, errors.UnknownReason) else error.code
-    return code in _AWAY
 
 
 def ends_session(error: errors.RestanteError) -> bool:

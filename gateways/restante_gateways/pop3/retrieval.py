@@ -24,8 +24,8 @@ from restante.v1.message_pb2 import (
     StreamMessagesResponse,
 )
 from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_gateways.core.retry import is_temporary
 from restante_gateways.pop3.protocol import TopCutter
-from restante_gateways.pop3.replies import is_away
 from restante_gateways.pop3.snapshot import Snapshot
 
 WINDOWS = (2, 32, 512, 1 << 30)  # messages asked for at once, more and more while the client walks on
@@ -183,7 +183,7 @@ class Retriever:
                     found = await self._open_single(number, want.section())
             except errors.RestanteError as error:
                 await self.close()
-                if not is_away(error) or loop.time() >= until:
+                if not is_temporary(error) or loop.time() >= until:
                     raise
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
@@ -226,7 +226,7 @@ class Retriever:
                     yield octets
             except errors.RestanteError as error:
                 await self.close()
-                if not is_away(error) or loop.time() >= until:
+                if not is_temporary(error) or loop.time() >= until:
                     raise
                 await asyncio.sleep(PAUSE_SECONDS)
         self._used_at = loop.time()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Protocol
 
 from restante import errors
 from restante.v1 import session_pb2
-from restante_gateways.core import sasl
+from restante_gateways.core import login, sasl
+from restante_gateways.core.sessions import AccountSessions
 from restante_gateways.net.authentication import AuthenticationPolicy, authentication_allowed
 from restante_gateways.net.connection import (
     Connection,
@@ -21,7 +22,7 @@ from restante_gateways.net.connection import (
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.pop3.commands import TABLE, State
-from restante_gateways.pop3.maildrop import Core, Maildrop, authenticate
+from restante_gateways.pop3.maildrop import Core, Maildrop
 from restante_gateways.pop3.protocol import (
     MAX_LINE_OCTETS,
     DotStuffer,
@@ -67,18 +68,13 @@ class Gateway(Protocol):
     """What a session needs of the process around it."""
 
     core: Core
+    sessions: AccountSessions
     policy: AuthenticationPolicy
     metrics: GatewayMetrics
 
     @property
     def certificates(self) -> Certificates | None:
         """For STLS."""
-
-    def logged_in(self, maildrop: Maildrop) -> None:
-        """From now on `maildrop` is told of sessions that end."""
-
-    def logged_out(self, maildrop: Maildrop) -> None:
-        """Ends what `logged_in` began."""
 
 
 class Session:
@@ -186,7 +182,6 @@ class Session:
     async def _leave(self) -> None:
         maildrop, self._maildrop = self._maildrop, None
         if maildrop is not None:
-            self._gateway.logged_out(maildrop)
             await maildrop.abandon()
         self._log.event("session ended", retrieved=self.retrieved, octets_out=self.connection.octets_out)
 
@@ -249,7 +244,6 @@ class Session:
         maildrop, self._maildrop = self._maildrop, None
         if maildrop is None:
             return positive("bye")
-        self._gateway.logged_out(maildrop)
         wanted = maildrop.snapshot.deleted_count
         try:
             deleted = await maildrop.quit()
@@ -301,10 +295,9 @@ class Session:
 
     async def exchange(self, mechanism: str, initial: bytes | None) -> Response:
         """A SASL exchange with the client (RFC 5034 4). Raises RestanteError."""
-        exchange = sasl.Exchange(mechanism)
         self._lines.max_octets = sasl.MAX_LINE_OCTETS + 2
         try:
-            return await self._carry(exchange, exchange.begin(initial))
+            return await self._log_in(login.by_exchange(self._verify, mechanism, initial, self._ask))
         except sasl.Cancelled:
             return negative("authentication cancelled")
         except sasl.MalformedResponse:
@@ -312,24 +305,24 @@ class Session:
         finally:
             self._lines.max_octets = MAX_LINE_OCTETS
 
-    async def log_in(self, step: sasl.Response) -> Response:
-        """Logs in with a single response. Raises RestanteError."""
-        return await self._carry(sasl.Exchange(step.mechanism), step)
+    async def log_in(self, credentials: sasl.Secret) -> Response:
+        """Logs in with name and password. Raises RestanteError."""
+        return await self._log_in(login.by_password(self._verify, credentials))
 
-    async def _carry(self, exchange: sasl.Exchange, step: sasl.Challenge | sasl.Response) -> Response:
-        sealed = b""
-        while True:
-            if isinstance(step, sasl.Challenge):
-                self.write(b"+ %b\r\n" % sasl.encode(step.octets))
-                step = exchange.answer(await self._next_line())
-                continue
-            try:
-                answer = await authenticate(self._gateway.core, self.connection.peer, step, sealed)
-            except (errors.AuthenticationFailed, errors.PermissionDenied, errors.ExchangeInvalid) as error:
-                return self.login_failed(response_to(error))
-            if answer.HasField("session"):
-                return await self._enter(answer.session)
-            sealed, step = answer.exchange, sasl.Challenge(answer.challenge)
+    async def _log_in(self, proof: Awaitable[session_pb2.Session]) -> Response:
+        try:
+            user = await proof
+        except (errors.AuthenticationFailed, errors.PermissionDenied, errors.ExchangeInvalid) as error:
+            return self.login_failed(response_to(error))
+        return await self._enter(user)
+
+    @property
+    def _verify(self) -> login.Verify:
+        return login.verifier(self._gateway.core, self.connection.peer, session_pb2.SCOPE_POP3)
+
+    async def _ask(self, challenge: bytes) -> bytes:
+        self.write(b"+ %b\r\n" % challenge)
+        return await self._next_line()
 
     def login_failed(self, response: Response) -> Response:
         """Counts a failed login; after three the connection ends."""
@@ -340,12 +333,12 @@ class Session:
     async def _enter(self, user: session_pb2.Session) -> Response:
         maildrop = await Maildrop.open(
             self._gateway.core,
+            self._gateway.sessions,
             user,
             self.connection.peer.client.host,
             lambda error: self.connection.interrupt(Ended(error)),
         )
         self._maildrop = maildrop
-        self._gateway.logged_in(maildrop)
         self._log.authenticated(maildrop.account)
         self.state = State.TRANSACTION
         self.connection.set_deadline(None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from restante import errors
 from restante_gateways.core import sasl
 from restante_gateways.smtp import replies
-from restante_gateways.smtp.core import Challenge, Identity
 from restante_gateways.smtp.errors import reply_to
 from restante_gateways.smtp.lines import BadLine
 from restante_gateways.smtp.replies import Refused, Reply, refuse
@@ -34,7 +34,8 @@ async def authenticate(session: SmtpSession, argument: bytes) -> Reply:
     if mechanism not in session.settings.mechanisms:
         return replies.UNKNOWN_MECHANISM
     try:
-        identity = await _exchange(session, sasl.Exchange(mechanism), words[1] if len(words) == 2 else None)
+        initial = words[1] if len(words) == 2 else None
+        identity = await session.core.log_in(session.peer, mechanism, initial, partial(_ask, session))
     except sasl.Cancelled:
         return replies.AUTHENTICATION_CANCELLED
     except sasl.MalformedResponse:
@@ -45,23 +46,15 @@ async def authenticate(session: SmtpSession, argument: bytes) -> Reply:
     return replies.AUTHENTICATED
 
 
-async def _exchange(session: SmtpSession, exchange: sasl.Exchange, initial: bytes | None) -> Identity:
-    """Carries responses in and challenges out until the core knows who it is."""
-    step, sealed = exchange.begin(initial), b""
-    while True:
-        if isinstance(step, sasl.Response):
-            answer = await session.core.authenticate(session.peer, step, sealed)
-            if not isinstance(answer, Challenge):
-                return answer
-            step, sealed = sasl.Challenge(answer.octets), answer.exchange
-            continue
-        session.say_octets(b"334 " + sasl.encode(step.octets) + b"\r\n")  # the blank stays when there is no challenge
-        line = await session.next_line()
-        if line is BadLine.TOO_LONG:
-            raise Refused(replies.AUTHENTICATION_TOO_LONG)
-        if isinstance(line, BadLine):
-            raise Refused(replies.BAD_BASE64)
-        step = exchange.answer(line)
+async def _ask(session: SmtpSession, challenge: bytes) -> bytes:
+    """Send a challenge, and read the client's response. The blank stays when the challenge is empty (RFC 4954 4)."""
+    session.say_octets(b"334 " + challenge + b"\r\n")
+    line = await session.next_line()
+    if line is BadLine.TOO_LONG:
+        raise Refused(replies.AUTHENTICATION_TOO_LONG)
+    if isinstance(line, BadLine):
+        raise Refused(replies.BAD_BASE64)
+    return line
 
 
 def _failure(session: SmtpSession, error: errors.RestanteError) -> Reply:

@@ -7,24 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from restante.errors import RestanteError
-from restante_gateways.core.sasl import Response
+from restante_gateways.core.login import Ask
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """The core wants another response: `octets` for the client, `exchange` to come back with the answer."""
-
-    octets: bytes
-    exchange: bytes
-
-
-class OutcomeUnknown(Exception):
-    """The core was lost between a commit and its answer, and did not come back: the message may have been taken.
-
-    The client must hear nothing then, neither 250 nor a refusal (RFC 5321 6.1): it will send again.
-    """
 
 
 class Identity(Protocol):
@@ -62,7 +47,8 @@ class Acceptance(Protocol):
     async def commit(self) -> str:
         """That was all. Returns the message's name in queue and trace once the core has it durably.
 
-        Raises OutcomeUnknown beside RestanteError.
+        Raises OutcomeUnknown beside RestanteError. The client must hear nothing then, neither 250 nor a refusal
+        (RFC 5321 6.1): it will send again.
         """
 
     async def abandon(self) -> None:
@@ -72,8 +58,8 @@ class Acceptance(Protocol):
 class Core(Protocol):
     """The core, as far as SMTP needs it. Every method raises RestanteError where the core refuses or is away."""
 
-    async def authenticate(self, peer: Peer, response: Response, exchange: bytes) -> Challenge | Identity:
-        """One step of a SASL exchange."""
+    async def log_in(self, peer: Peer, mechanism: str, initial: bytes | None, ask: Ask) -> Identity:
+        """The user at the end of a SASL exchange. See `core.login.by_exchange`."""
 
     async def verify(
         self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]

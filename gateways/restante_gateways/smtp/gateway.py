@@ -70,7 +70,7 @@ class SmtpSettings:
 async def run(settings: SmtpSettings, core: CoreLink, runtime: Runtime) -> None:
     """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
     upstream = Upstream(core)
-    core.watch.on_sessions_ended(upstream.sessions_ended)
+    upstream.sessions.follow(core.watch)
     listen(settings, upstream, runtime)
     runtime.started()
     await runtime.draining.wait()

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from restante import errors
+from restante_gateways.core.retry import OutcomeUnknown
 from restante_gateways.smtp import replies
-from restante_gateways.smtp.core import Acceptance, Envelope, OutcomeUnknown
+from restante_gateways.smtp.core import Acceptance, Envelope
 from restante_gateways.smtp.data import DataFault, DataScanner
 from restante_gateways.smtp.errors import REPLIES
 from restante_gateways.smtp.replies import ConnectionClosed, Reply, refuse

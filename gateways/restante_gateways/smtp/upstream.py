@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 
 from restante import errors
 from restante.errors import RestanteError
-from restante.renewal import Renewal
-from restante.v1 import methods, session_pb2, sync_pb2, transport_pb2
-from restante_gateways.core import sasl
+from restante.v1 import methods, session_pb2, transport_pb2
+from restante_gateways.core import login
+from restante_gateways.core.sessions import AccountSession, AccountSessions
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp import envelopes
 from restante_gateways.smtp.acceptances import Link, MxAcceptance, UserSubmission
-from restante_gateways.smtp.core import Challenge, Envelope, Identity
+from restante_gateways.smtp.core import Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 MAX_VERIFIED_TOGETHER = 100  # of one VerifyRecipients
@@ -22,20 +21,12 @@ MAX_KNOWN = 20_000  # verdicts that are good for a while
 
 
 class UserIdentity:
-    """A user's session with the core. Its token is renewed by a timer as long as it is watched, so that it is good at
-    the end of a message however long that took to come."""
+    """A user's session with the core. Its token is kept good as long as it is watched, so that it is good at the end
+    of a message however long that took to come."""
 
-    def __init__(self, upstream: Upstream, session: session_pb2.Session, client_address: str) -> None:
-        self._upstream, self._client_address = upstream, client_address
-        self._ended: Callable[[], None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._renewing: asyncio.Task[None] | None = None
-        self._take(session)
-
-    def _take(self, session: session_pb2.Session) -> None:
-        self._session = session
-        self._renewal = Renewal.of(session, self._loop.time(), random.random())
+    def __init__(self, sessions: AccountSessions, session: session_pb2.Session, client_address: str) -> None:
+        self._sessions, self._session, self._client_address = sessions, session, client_address
+        self._kept: AccountSession | None = None
 
     @property
     def account(self) -> str:
@@ -43,66 +34,18 @@ class UserIdentity:
         return self._session.address
 
     @property
-    def account_id(self) -> int:
-        """The account."""
-        return self._session.account_id
-
-    @property
     def token(self) -> bytes:
         """The token of this moment."""
-        return self._session.session_token
+        return self._session.session_token if self._kept is None else self._kept.token
 
     def watch(self, ended: Callable[[], None]) -> None:
         """See Identity."""
-        self._ended = ended
-        self._upstream.identities.setdefault(self.account_id, set()).add(self)
-        self._timer = self._loop.call_at(self._renewal.due_at, self._renew)
+        self._kept = self._sessions.keep(self._session, self._client_address, lambda _: ended())
 
     def close(self) -> None:
-        """See Identity. The token is told to nobody and lapses by itself."""
-        self._ended = None
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._renewing is not None:
-            self._renewing.cancel()
-        held = self._upstream.identities.get(self.account_id, set())
-        held.discard(self)
-        if not held:
-            self._upstream.identities.pop(self.account_id, None)
-
-    def notice(self, ended: sync_pb2.SessionsEnded) -> None:
-        """The core has ended sessions of this account: perhaps this one."""
-        if ended.session_token:
-            over = ended.session_token == self._session.session_token
-        else:
-            over = self._session.credential_version < ended.credential_version
-        if over:
-            self._end()
-
-    def _end(self) -> None:
-        if self._ended is not None:
-            tell, self._ended = self._ended, None
-            tell()
-
-    def _renew(self) -> None:
-        self._renewing = self._loop.create_task(self._renewed(), name="session renewal")
-
-    async def _renewed(self) -> None:
-        try:
-            answer = await self._upstream.link.execute(
-                methods.RENEW_SESSION,
-                session_pb2.RenewSessionRequest(),
-                session=self.token,
-                client_address=self._client_address,
-                independent=True,
-            )
-        except (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked):
-            self._end()
-        except errors.RestanteError:  # the core is away: the token may last until it is back
-            self._timer = self._loop.call_later(self._renewal.pause_seconds, self._renew)
-        else:
-            self._take(answer.session)
-            self._timer = self._loop.call_at(self._renewal.due_at, self._renew)
+        """See Identity."""
+        if self._kept is not None:
+            self._kept.close()
 
 
 class Upstream:
@@ -110,32 +53,14 @@ class Upstream:
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        self.identities: dict[int, set[UserIdentity]] = {}
+        self.sessions = AccountSessions(link)
         self._known: dict[str, float] = {}  # forward-path: until when, by the loop's clock, the core would accept it
 
-    def sessions_ended(self, ended: sync_pb2.SessionsEnded) -> None:
-        """For the Watch stream."""
-        for identity in tuple(self.identities.get(ended.account_id, ())):
-            identity.notice(ended)
-
-    async def authenticate(self, peer: Peer, response: sasl.Response, exchange: bytes) -> Challenge | Identity:
+    async def log_in(self, peer: Peer, mechanism: str, initial: bytes | None, ask: login.Ask) -> Identity:
         """See Core."""
-        request = session_pb2.AuthenticateRequest(
-            mechanism=response.mechanism,
-            response=response.octets.reveal(),
-            exchange=exchange,
-            scope=session_pb2.SCOPE_SMTP_SUBMIT,
-            client=session_pb2.ClientContext(
-                client_address=peer.client.host,
-                listener=peer.listener,
-                tls=peer.tls is not None,
-                loopback=peer.loopback,
-            ),
-        )
-        answer = await self.link.execute(methods.AUTHENTICATE, request, client_address=peer.client.host)
-        if answer.HasField("session"):
-            return UserIdentity(self, answer.session, peer.client.host)
-        return Challenge(answer.challenge, answer.exchange)
+        verify = login.verifier(self.link, peer, session_pb2.SCOPE_SMTP_SUBMIT)
+        session = await login.by_exchange(verify, mechanism, initial, ask)
+        return UserIdentity(self.sessions, session, peer.client.host)
 
     async def verify(
         self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]

@@ -221,6 +221,9 @@ class MemoryCore:
     def on_sessions_ended(self, listener: Callable[[sync_pb2.SessionsEnded], None]) -> None:
         self.ended_listeners.append(listener)
 
+    def on_resumed(self, listener: Callable[[], None]) -> None:
+        """This watch never has a gap."""
+
     def subscribe(
         self, mailbox_id: int, folder_id: int, since: int, epoch: int, token: TokenSource, on_notice: OnNotice
     ) -> Watching:

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from restante import errors
+from restante import errors, renewal
+from restante.v1 import methods
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
@@ -186,7 +187,29 @@ async def test_a_lease_that_was_lost_ends_the_session(running: Running, monkeypa
         account.lease = b"another's"
         assert (await client.line()).startswith("-ERR [IN-USE]")
         assert await client.line() == ""
-    await until(lambda: not running.gateway._maildrops)
+    await until(lambda: not list(running.gateway.sessions))
+
+
+async def test_a_token_that_cannot_be_renewed_now_does_not_postpone_the_renewal_of_the_lease(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.1)
+    monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
+    running.core.token_seconds = 60.0
+
+    def busy(name: str) -> None:
+        if name == methods.RENEW_SESSION.name:
+            raise errors.StoreBusy
+
+    running.core.before = busy
+    async with dial(running) as client:
+        await client.log_in()
+        for session in running.gateway.sessions:
+            session.check_within(0.0)
+        await asyncio.sleep(0.5)
+        assert running.core.calls.count(methods.RENEW_MAILDROP.name) >= 3
+        assert running.core.calls.count(methods.RENEW_SESSION.name) >= 1
+        assert await client.ask("NOOP") == "+OK nothing done\r\n"
 
 
 async def test_a_changed_password_ends_the_session_at_once(running: Running) -> None:  # docs/design.md "Session tokens"
@@ -194,10 +217,10 @@ async def test_a_changed_password_ends_the_session_at_once(running: Running) -> 
     async with dial(running) as client, dial(running) as other:
         await client.log_in()
         await other.log_in("bob")
-        running.gateway.sessions_ended(SessionsEnded(account_id=account.account_id, credential_version=1))
+        running.gateway.sessions.ended(SessionsEnded(account_id=account.account_id, credential_version=1))
         assert await client.ask("NOOP") == "+OK nothing done\r\n"  # this one is of version 1 itself
         account.version = 2
-        running.gateway.sessions_ended(SessionsEnded(account_id=account.account_id, credential_version=2))
+        running.gateway.sessions.ended(SessionsEnded(account_id=account.account_id, credential_version=2))
         assert await client.line() == "-ERR [AUTH] the session was ended, log in again\r\n"
         assert await client.line() == ""
         assert await other.ask("NOOP") == "+OK nothing done\r\n"
@@ -208,10 +231,10 @@ async def test_a_single_session_can_be_ended(running: Running) -> None:
         await client.log_in()
         account = running.core.account("alice")
         notice = SessionsEnded(account_id=account.account_id, credential_version=9, session_token=b"another")
-        running.gateway.sessions_ended(notice)
+        running.gateway.sessions.ended(notice)
         assert await client.ask("NOOP") == "+OK nothing done\r\n"
         notice.session_token = next(iter(running.core.tokens))
-        running.gateway.sessions_ended(notice)
+        running.gateway.sessions.ended(notice)
         assert (await client.line()).startswith("-ERR [AUTH]")
 
 

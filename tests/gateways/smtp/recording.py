@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 
 from restante import errors
 from restante.errors import RestanteError
+from restante.v1.session_pb2 import AuthenticateResponse, Session
+from restante_gateways.core.login import Ask, by_exchange
 from restante_gateways.core.sasl import Response
 from restante_gateways.net.addresses import Peer
-from restante_gateways.smtp.core import Challenge, Envelope, Identity
+from restante_gateways.smtp.core import Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 DOMAINS = {"example.test", ""}
@@ -79,7 +81,15 @@ class RecordingCore:
         if step in self.failures:
             raise self.failures[step]
 
-    async def authenticate(self, peer: Peer, response: Response, exchange: bytes) -> Challenge | Identity:
+    async def log_in(self, peer: Peer, mechanism: str, initial: bytes | None, ask: Ask) -> Identity:
+        async def verify(response: Response, exchange: bytes) -> AuthenticateResponse:
+            return await self._verify(peer, response, exchange)
+
+        session = await by_exchange(verify, mechanism, initial, ask)
+        self.identities.append(RecordedIdentity(session.address))
+        return self.identities[-1]
+
+    async def _verify(self, peer: Peer, response: Response, exchange: bytes) -> AuthenticateResponse:
         await self.gate.wait()
         self.raise_failure("authenticate")
         self.peers.append(peer)
@@ -92,18 +102,14 @@ class RecordingCore:
         name = parts[1].decode()
         if not name.endswith("@example.test") or parts[2].decode() != f"{name.partition('@')[0]}-demo":
             raise errors.AuthenticationFailed
-        return self._identity(name)
+        return AuthenticateResponse(session=Session(address=name))
 
-    def _second_step(self, response: Response, exchange: bytes) -> Challenge | Identity:
+    def _second_step(self, response: Response, exchange: bytes) -> AuthenticateResponse:
         if not exchange:
-            return Challenge(b"how are you?", b"sealed:" + response.octets.reveal())
+            return AuthenticateResponse(challenge=b"how are you?", exchange=b"sealed:" + response.octets.reveal())
         if exchange != b"sealed:hello" or response.octets.reveal() != b"well":
             raise errors.AuthenticationFailed
-        return self._identity("alice@example.test")
-
-    def _identity(self, name: str) -> RecordedIdentity:
-        self.identities.append(RecordedIdentity(name))
-        return self.identities[-1]
+        return AuthenticateResponse(session=Session(address="alice@example.test"))
 
     async def verify(
         self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]

@@ -10,7 +10,8 @@ from restante import errors
 from restante.execute import Followed
 from restante.link import CoreLink
 from restante.methods import Method, Request, Response
-from restante.v1 import content_pb2, folder_pb2, message_pb2, methods
+from restante.v1 import folder_pb2, message_pb2, methods
+from restante_gateways.core.upload import Upload
 from restante_gateways.imap.errors import TRY_CREATE, Refusal
 from restante_gateways.imap.grammar.responses import NO
 from restante_gateways.imap.identity import Identity
@@ -102,13 +103,9 @@ class CoreCalls:
             request, session=self.token(), client_address=self.connection.peer.client.host
         )
 
-    async def upload(
-        self, kind: content_pb2.UploadKind.ValueType, chunks: AsyncIterator[bytes]
-    ) -> content_pb2.UploadContentResponse:
-        """A content that is too large for an operation."""
-        return await self._link.upload(
-            kind, chunks, session=self.token(), client_address=self.connection.peer.client.host
-        )
+    def upload(self) -> Upload:
+        """A message that is too large for an operation, on its way."""
+        return Upload(self._link, self.token, self.connection.peer.client.host)
 
     @staticmethod
     def request_id() -> bytes:
