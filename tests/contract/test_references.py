@@ -1,4 +1,4 @@
-"""The RFCs that the code cites and the list of those that are obeyed agree, both ways."""
+"""References lead somewhere: to sections, files and links that are there, and to RFCs that stand in the index."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.contract.references import DESIGN, Tree, complaints
 
 ROOT = Path(__file__).resolve().parents[2]
 INDEX = ROOT / "tests" / "rfc" / "index.txt"
@@ -73,3 +75,58 @@ def test_the_checks_can_fail(tmp_path: Path) -> None:
     assert cited(tmp_path) == {9999}
     with pytest.raises(ValueError, match="unpack"):
         entries("1 | two | three\n")
+
+
+# --- What leads nowhere -----------------------------------------------------------------------------------------------
+
+TREE = Tree.of(ROOT)
+
+
+def test_no_reference_leads_nowhere() -> None:
+    assert list(complaints(TREE)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("server/x.py", "x = 1  # behaviour 42\n", "“behaviour 42” stands in no text of this repository"),
+        ("server/x.py", "# as\n# behaviours\n# 2, 3 say\n", "“behaviours 2” stands in no text of this repository"),
+        ("server/x.py", '"""Nothing is lost (promise 3)."""\n', "“promise 3” stands in no text of this repository"),
+        ("server/x.py", '"""See DESIGN."""\n', "“DESIGN” stands in no text of this repository"),
+        ("protos/x.proto", "int64 x = 1; // See issue 12.\n", "“issue 12” stands in no text of this repository"),
+        ("clients/x.go", "// As finding 4 says.\n", "“finding 4” stands in no text of this repository"),
+        ("tests/transcripts/x.txt", "# Smaller before login.   section 6\n", "“section 6” of which RFC?"),
+        ("server/x.py", 'x = 1\n"""As docs/design.md "Speed" says."""\n', f"{DESIGN} has no section “Speed”"),
+        ("server/x.py", '# docs/design.md "Reads" and "Speed"\n', f"{DESIGN} has no section “Speed”"),
+        (
+            "server/x.py",
+            'class A:\n    def b(self):\n        """See api/nobody.py."""\n',
+            "there is no file api/nobody.py",
+        ),
+        ("docs/x.md", "`nobody.py` has the rules.\n", "there is no file nobody.py"),
+        ("docs/x.md", "Look into `store/nobody`.\n", "there is no store/nobody"),
+        ("server/x.py", "# restante_server.store.nobody does it\n", "there is no restante_server.store.nobody"),
+        ("server/x.py", "# restante_server.store.runs.Nobody\n", "there is no restante_server.store.runs.Nobody"),
+        ("server/x.py", "# sets travel as `store.runs.Nobody`\n", "there is no store.runs.Nobody"),
+        ("docs/x.md", "[this](nobody.md)\n", "the link nobody.md leads to no file"),
+        ("docs/x.md", "[this](design.md#nobody)\n", "the link design.md#nobody leads to no heading"),
+        ("docs/x.md", "# One\n\n[this](#two)\n", "the link #two leads to no heading"),
+    ],
+)
+def test_the_check_sees_what_leads_nowhere(name: str, text: str, complaint: str) -> None:
+    tree = Tree(ROOT, TREE.files | {name}, {name: text})
+    assert f"{name}: {complaint}" in list(complaints(tree, [name]))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("server/x.py", "behaviour = 42  # as sections 3 and 4 of RFC 9051 say\nx = 'behaviour 42, DESIGN'\n"),
+        ("server/x.py", '"""See docs/design.md "Read your writes", store/runs.py and `store.runs.JsonRows`."""\n'),
+        ("server/x.py", "# restante_server.store.runs.JsonRows, restante_server.store, runs.py\n"),
+        ("docs/x.md", "# One two\n\n[a](#one-two) [b](design.md#reads) [c](../protos) [d](https://example.org/x.md)\n"),
+    ],
+)
+def test_the_check_lets_pass_what_is_there(name: str, text: str) -> None:
+    tree = Tree(ROOT, TREE.files | {name}, {name: text})
+    assert list(complaints(tree, [name])) == []

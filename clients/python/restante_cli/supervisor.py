@@ -20,7 +20,7 @@ HEAD_START_SECONDS = 3.0  # for the first child, before others that died beside 
 IGNORING_HANGUP = ("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh")
 """Runs a program that begins with SIGHUP ignored: the signal would end a child that has just begun, and which reads its
 configuration anyway. A function of Python's that runs in the child would make Python fork, and gRPC's own handlers of a
-fork can abort the child (grpc issue 43055)."""
+fork can abort the child (grpc/grpc#43055)."""
 
 LEASH = "RESTANTE_LEASH"
 """In a child's environment: seconds to end in, once its standard input, a pipe from the parent, has ended."""

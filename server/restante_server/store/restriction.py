@@ -1,6 +1,6 @@
 """A condition on messages as plain values, independent of how it is asked and of how it is answered. *Pure.*
 
-Needles are folded already (`mime.fold.fold`); times are microseconds since 1970-01-01 UTC.
+Needles are folded already (`restante_mail.text.fold.fold`); times are microseconds since 1970-01-01 UTC.
 """
 
 from __future__ import annotations

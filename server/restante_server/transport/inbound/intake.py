@@ -19,7 +19,7 @@ from restante_server.transport.settings import TransportSettings
 
 MAX_HEADER_OCTETS = DEFAULT_LIMITS.header_octets  # fields beyond would be read by nobody here, but by others
 MAX_LOOKED_AT = 1_000  # Delivered-To fields
-# As `mime.headers.fields` finds names; the first line of a header begins after no line end.
+# As `restante_mail.header.fields` finds names; the first line of a header begins after no line end.
 _RECEIVED = re.compile(rb"(?:^|\n)received[ \t]*:", re.IGNORECASE)
 _TO_CUT = re.compile(rb"(?:^|\n)(?:return-path|delivered-to|authentication-results)[ \t]*:", re.IGNORECASE)
 
