@@ -4,7 +4,7 @@ import faulthandler
 
 import pytest
 
-pytest_plugins = ["tests.harness.requirements", "tests.harness.postgres", "tests.harness.player"]
+pytest_plugins = ["tests.harness.requirements", "tests.harness.postgres", "tests.harness.player", "tests.harness.loops"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -32,8 +32,6 @@ PURE = [
     "restante_gateways.imap.grammar.utf7",
     "restante_gateways.imap.grammar.values",
     "restante_gateways.imap.view.session",
-    "restante_gateways.pop3.framing",
-    "restante_gateways.pop3.grammar",
     "restante_gateways.smtp.grammar",
     "restante_gateways.smtp.replies",
 ]
@@ -153,6 +151,12 @@ def pure_modules() -> dict[str, Path]:
 
 
 EXISTING = pure_modules()
+
+
+@pytest.mark.parametrize("pattern", [*PURE, *CONTRACT_HALF])
+def test_every_name_in_the_lists_is_that_of_a_module(pattern: str) -> None:
+    names = (module_name(path, source) for source in SOURCES for path in source.rglob("*.py"))
+    assert any(fnmatchcase(name, pattern) for name in names), f"no module is called {pattern}"
 
 
 @pytest.mark.parametrize("name", EXISTING)

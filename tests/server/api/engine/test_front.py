@@ -24,6 +24,7 @@ from restante.v1.message_pb2 import SECTION_KIND_WHOLE, AppendMessageRequest, Se
 from restante.v1.session_pb2 import GetMechanismsRequest
 from restante.v1.sync_pb2 import SyncMailboxRequest
 from restante_server.api.engine.identity import Channel
+from tests.harness.requirements import missing
 from tests.server.api import http2
 from tests.server.api.served import Authority, Served, request_id, served, token_metadata
 
@@ -160,7 +161,7 @@ async def test_a_client_reaches_either_address_of_localhost_and_is_known_by_it(
     core: Served, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if host == "::1" and not _has_ipv6():
-        pytest.skip("this machine has no IPv6")
+        missing("this machine has no IPv6")
     seen: list[Channel] = []
     whole = core.core.authenticator.caller
 

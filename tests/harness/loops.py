@@ -1,4 +1,7 @@
-"""Event loops and certificates for the tests of what every process needs."""
+"""Fixtures for what serves sockets by itself: both kinds of event loop, and certificates made for the test.
+
+This module is a pytest plugin, loaded by tests/conftest.py.
+"""
 
 from __future__ import annotations
 
