@@ -34,7 +34,7 @@ from restante_server.db.errors import NoStore
 from restante_server.db.group import Locks
 from restante_server.db.hooks import Observer
 from restante_server.db.lock import StoreLock
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.postgresql import PostgresSettings
 from restante_server.db.rowlocks import lock_rows
 from restante_server.directory import keys
@@ -169,7 +169,7 @@ class CoreProcess:
     @classmethod
     async def _assemble(cls, settings: config.Config, db: Database, registry: CollectorRegistry) -> CoreProcess:
         await db.read(migrate.require_current)
-        await db.write(Call(partial(create_store, moment=now())))
+        await db.write(Write(partial(create_store, moment=now())))
         settings.contents_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         contents = Contents(
             db,

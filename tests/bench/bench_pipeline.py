@@ -42,7 +42,7 @@ from typing_extensions import override
 from restante_server.db.engine import Database, open_database
 from restante_server.db.group import Locks
 from restante_server.db.hooks import Observer
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.rowlocks import lock_rows
 from tests.harness.postgres import running_cluster
 
@@ -293,7 +293,7 @@ async def bench(url: str, seconds: float) -> None:
         at_once=1,
         step=lambda c, t: db.read_many([partial(point, 1 + n) for n in range(20)]),
     )
-    await db.write(Call(lambda _tx: None))
+    await db.write(Write(lambda _tx: None))
     await db.close()
 
 

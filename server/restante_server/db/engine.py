@@ -19,7 +19,7 @@ from restante_server.db.group import Bounds, Locks
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import FaultHooks, Observer
 from restante_server.db.marks import Marks
-from restante_server.db.operation import Call, Operation
+from restante_server.db.operation import Operation, Write
 from restante_server.db.pipeline import Pipeline, QueueLimits
 from restante_server.db.postgresql import PostgresBackend, PostgresSettings
 from restante_server.db.reads import ReadPool
@@ -103,7 +103,7 @@ class Database:
     async def give_back(self, keep_octets: int, most_octets: int) -> bool:
         """One short write that gives back what SQLite's file does not use; False when that is at most `keep_octets`."""
         return await self.write(
-            Call(lambda tx: self._backend.give_back(tx, keep_octets, most_octets), octets=most_octets)
+            Write(lambda tx: self._backend.give_back(tx, keep_octets, most_octets), octets=most_octets)
         )
 
     @property

@@ -80,7 +80,7 @@ class Mergeable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
+class Write(Generic[R]):
     """A function of the transaction as an operation, for writes too rare to deserve a class."""
 
     run: Callable[[Connection], R]

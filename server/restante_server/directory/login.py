@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from restante.errors import AuthenticationFailed, InvalidAddress, TooManyAttempts
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.directory import addresses, credentials, throttle
 from restante_server.directory.credentials import Passwords, StoredPassword
 from restante_server.directory.keys import KeyRing
@@ -57,7 +57,7 @@ class Logins:
         stored = found.stored
         if not right or stored is None or not stored.state.enabled or not stored.scopes >> scope & 1:
             self._throttle.failed(keys, found.failures, now)
-            await self._db.write(Call(lambda tx: throttle.record(tx, keys, now, self._settings), rows=2))
+            await self._db.write(Write(lambda tx: throttle.record(tx, keys, now, self._settings), rows=2))
             raise AuthenticationFailed
         self._throttle.succeeded(keys)
         await self._after_success(stored, password, keys.account if keys.account in found.failures else None)
@@ -74,7 +74,7 @@ class Logins:
             if verifier is not None:
                 credentials.refresh_verifier(tx, stored, verifier)
 
-        await self._db.write(Call(write, rows=2))
+        await self._db.write(Write(write, rows=2))
 
 
 def _name_key(name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.directory import exchanges, keys, states, throttle
 from restante_server.directory.credentials import Passwords
 from restante_server.directory.keys import KeyRing
@@ -46,7 +46,7 @@ class Directory:
             exchanges.forget(tx, now)
             throttle.forget(tx, now, self.settings.throttle)
 
-        await self.db.write(Call(write))
+        await self.db.write(Write(write))
 
     def close(self) -> None:
         """Let the threads end."""

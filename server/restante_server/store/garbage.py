@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, or_, select
 from restante.errors import StoreBusy
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.schema import (
     content,
     content_garbage,
@@ -157,29 +157,29 @@ class Collector:
     async def resting(self) -> AsyncIterator[None]:
         """While entered no collector of the store, of this core or another, removes anything: a backup copies files."""
         pin_id = secrets.randbits(62)
-        await self._db.write(Call(partial(rest, pin_id=pin_id)))
+        await self._db.write(Write(partial(rest, pin_id=pin_id)))
         renewing = asyncio.create_task(self._go_on_resting(pin_id), name="collectors rest")
         try:
             yield
         finally:
             renewing.cancel()
-            await asyncio.shield(self._db.write(Call(partial(end_rest, pin_id=pin_id))))
+            await asyncio.shield(self._db.write(Write(partial(end_rest, pin_id=pin_id))))
 
     async def _go_on_resting(self, pin_id: int) -> None:
         while True:
             await asyncio.sleep(REST_MICROSECONDS / 1_000_000 / 4)
             with contextlib.suppress(StoreBusy):  # there is time for three more
-                await self._db.write(Call(partial(rest, pin_id=pin_id)))
+                await self._db.write(Write(partial(rest, pin_id=pin_id)))
 
     async def collect(self, now: int) -> int:
         """One round; returns how many contents went. To be called again while it is not 0."""
-        await self._db.write(Call(lambda tx: lapse_pins(tx, now)))
-        buried = await self._db.write(Call(bury, rows=4 * AT_ONCE))
+        await self._db.write(Write(lambda tx: lapse_pins(tx, now)))
+        buried = await self._db.write(Write(bury, rows=4 * AT_ONCE))
         files = await self._db.read(dead_files)
         for file_name in files.values():
             (self._directory / file_name).unlink(missing_ok=True)
         if files:
-            await self._db.write(Call(lambda tx: remove(tx, list(files)), rows=len(files)))
+            await self._db.write(Write(lambda tx: remove(tx, list(files)), rows=len(files)))
         return len(buried)
 
     async def sweep(self) -> int:

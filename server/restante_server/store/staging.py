@@ -29,7 +29,7 @@ from restante_mail.canonical import Canonicaliser, NulFound, line_ends
 from restante_mail.mime import parts
 from restante_mail.mime.facts import Facts, scan
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.threads import on_thread
 from restante_server.store import contents, garbage
 from restante_server.store.contents import NewContent, Place, Stored
@@ -149,7 +149,7 @@ class Contents:
 
     async def _forget(self, staged: Staged) -> None:
         try:
-            await self.db.write(Call(partial(staged.forget, now=time.time_ns() // 1_000), rows=2))
+            await self.db.write(Write(partial(staged.forget, now=time.time_ns() // 1_000), rows=2))
         except (StoreBusy, StoreFull, Draining) as error:
             log.info("a content that nothing names stays until its pin lapses: %s", error.detail)
 
@@ -292,7 +292,7 @@ class Writer:
             return content_id
 
         self._registering = True
-        content_id = await self._contents.db.write(Call(run, rows=2))
+        content_id = await self._contents.db.write(Write(run, rows=2))
         return Staged(self._size, facts, changed, None, content_id, pin_id)
 
 

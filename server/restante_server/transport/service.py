@@ -15,7 +15,7 @@ from restante.errors import DeadlineExceeded, Draining, RestanteError, StoreBusy
 from restante_process.config import Config
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.store.changes import Touched
 from restante_server.store.listing import listing_of
 from restante_server.store.staging import Contents
@@ -144,7 +144,7 @@ class Transport:
         def forget(tx: Connection) -> int:
             return deadlines.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
 
-        while await self.db.write(Call(forget, rows=4 * deadlines.AT_ONCE)):
+        while await self.db.write(Write(forget, rows=4 * deadlines.AT_ONCE)):
             continue
 
     async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> bool:
@@ -156,7 +156,7 @@ class Transport:
         any_done = False
         while ids := await self.db.read(look):
             any_done = True
-            await self.db.write(Call(lambda tx, ids=ids: run(tx, ids, now_microseconds(tx)), rows=3 * len(ids)))  # type: ignore[misc]
+            await self.db.write(Write(lambda tx, ids=ids: run(tx, ids, now_microseconds(tx)), rows=3 * len(ids)))  # type: ignore[misc]
             if len(ids) < deadlines.AT_ONCE:
                 break
         return any_done

@@ -7,7 +7,7 @@ from typing import Final
 
 from restante_process.config import Store
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.store import changes, erasure, removal, requests, uploads
 
 DAY: Final = 24 * 3600 * 1_000_000  # microseconds
@@ -24,7 +24,7 @@ async def tidy(db: Database, settings: Store, now: int) -> None:
     await trim_deleted(db, settings.recoverable_octets, now)
     await erase_removed(db, now)
     await forget_removals(db, now - settings.history_days * DAY)
-    while await db.write(Call(partial(requests.forget_expired, now=now, most=AT_ONCE), rows=AT_ONCE)):
+    while await db.write(Write(partial(requests.forget_expired, now=now, most=AT_ONCE), rows=AT_ONCE)):
         continue
     await lapse_uploads(db, now)
     await purge_ownerless(db, now)
@@ -42,7 +42,7 @@ async def purge_deleted(db: Database, before: int, now: int) -> int:
             break
         for mailbox_id, ids in due.items():
             run = partial(removal.purge, mailbox_id=mailbox_id, message_ids=ids, now=now)
-            purged += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
+            purged += await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
     return purged
 
 
@@ -55,7 +55,7 @@ async def trim_deleted(db: Database, limit_octets: int, now: int) -> int:
             break
         for mailbox_id in mailbox_ids:
             run = partial(removal.trim, mailbox_id=mailbox_id, limit_octets=limit_octets, most=AT_ONCE, now=now)
-            purged += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE))
+            purged += await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE))
     return purged
 
 
@@ -68,7 +68,7 @@ async def erase_removed(db: Database, now: int) -> int:
             break
         for mailbox_id, ids in lapsed.items():
             run = partial(erasure.end_leases, mailbox_id=mailbox_id, message_ids=ids, now=now)
-            erased += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
+            erased += await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
     return erased
 
 
@@ -78,7 +78,7 @@ async def lapse_uploads(db: Database, now: int) -> int:
     for _ in range(ROUNDS):
         past = await db.read(uploads.past, now)
         for upload_id in past:
-            while await db.write(Call(partial(uploads.lapse, upload_id=upload_id, now=now), octets=LAPSE_OCTETS)):
+            while await db.write(Write(partial(uploads.lapse, upload_id=upload_id, now=now), octets=LAPSE_OCTETS)):
                 continue
         lapsed += len(past)
         if not past:
@@ -91,7 +91,7 @@ async def purge_ownerless(db: Database, now: int) -> int:
     purged = 0
     for mailbox_id in await db.read(removal.ownerless, AT_ONCE):
         run = partial(removal.dismantle, mailbox_id=mailbox_id, most=AT_ONCE, now=now)
-        while not await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE)):
+        while not await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE)):
             continue
         purged += 1
     return purged
@@ -106,5 +106,5 @@ async def forget_removals(db: Database, before: int) -> int:
             break
         for mailbox_id in mailbox_ids:
             run = partial(changes.forget_history, mailbox_id=mailbox_id, before=before)
-            forgotten += await db.write(Call(run, mailboxes=frozenset({mailbox_id}), rows=AT_ONCE))
+            forgotten += await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=AT_ONCE))
     return forgotten

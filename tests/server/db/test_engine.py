@@ -12,7 +12,7 @@ from sqlalchemy import Connection, make_url
 from restante_server.db import clock
 from restante_server.db.engine import Database, open_database
 from restante_server.db.errors import UnsupportedDatabase
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.sqlite import SqliteSettings
 from tests.server.db.conftest import Add, Figures, Opener
 from tests.server.db.test_faults import only_postgres, only_sqlite
@@ -34,7 +34,7 @@ def pragmas(tx: Connection) -> dict[str, object]:
 
 @only_sqlite
 async def test_sqlite_is_durable_and_checked_on_every_connection(db: Database) -> None:
-    assert await db.write(Call(pragmas)) == PRAGMAS
+    assert await db.write(Write(pragmas)) == PRAGMAS
     assert await db.read(pragmas) == PRAGMAS
     assert db.features.fts5
     assert db.features.trigram
@@ -48,7 +48,7 @@ def isolation(tx: Connection) -> tuple[object, ...]:
 
 @only_postgres
 async def test_postgresql_reads_in_read_only_snapshots_and_writes_durably(db: Database) -> None:
-    assert await db.write(Call(isolation)) == ("read committed", "off", "on", "UTC")
+    assert await db.write(Write(isolation)) == ("read committed", "off", "on", "UTC")
     assert await db.read(isolation) == ("repeatable read", "on", "on", "UTC")
     assert db.features.version >= (13, 0, 0)
     assert db.dialect == "postgresql"
@@ -65,13 +65,13 @@ async def test_the_clock_is_the_databases_and_near_ours(db: Database) -> None:
     told = await db.read(clock.now)
     assert told.tzinfo is UTC
     assert before - timedelta(seconds=2) < told < datetime.now(UTC) + timedelta(seconds=2)
-    assert isinstance(await db.write(Call(clock.now_microseconds)), int)
+    assert isinstance(await db.write(Write(clock.now_microseconds)), int)
 
 
 async def test_a_test_may_give_reads_and_writes_another_clock(empty_database_url: str) -> None:
     noon = int(datetime(2026, 7, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000
     db = open_database(empty_database_url, clock=lambda _tx: noon)
-    assert await db.write(Call(clock.now_microseconds)) == noon
+    assert await db.write(Write(clock.now_microseconds)) == noon
     assert await db.read(clock.now) == datetime(2026, 7, 1, 12, tzinfo=UTC)
     await db.close()
 

@@ -20,7 +20,7 @@ from restante.errors import StoreBusy, StoreFull
 from restante_server.db.engine import Database, Settings, open_database
 from restante_server.db.errors import CommitFailed
 from restante_server.db.marks import IN_DOUBT, mark
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.postgresql import PostgresSettings
 from tests.harness.faults import DatabaseFaults, Fault, fill_disk, free_disk, raising, write_lock
 from tests.server.db.conftest import QUICK, Add, Figures, Opener, box, next_number, words
@@ -194,7 +194,7 @@ async def test_a_full_disk_refuses_what_needs_room_and_lets_the_rest_through(
     assert isinstance(outcomes[0], StoreFull)
     assert isinstance(outcomes[2], StoreFull)
     assert [word for word in await db.read(words) if word != "b"] == ["a"]
-    shrink = Call(lambda tx: tx.execute(update(box).values(counter=100)).rowcount, mailboxes=frozenset({1}))
+    shrink = Write(lambda tx: tx.execute(update(box).values(counter=100)).rowcount, mailboxes=frozenset({1}))
     assert await db.write(shrink) == 8  # needs no room
     faults.at_begin = [free_disk]
     assert await db.write(Add(1, large)) == 101
@@ -221,7 +221,7 @@ async def test_a_statement_that_ends_the_whole_transaction_harms_its_own_operati
     with faults.lanes_stopped():
         tasks = [asyncio.ensure_future(db.write(Add(1, "first")))]
         await asyncio.to_thread(faults.reached.wait, 10)
-        operations: list[Any] = [Add(1, "a"), Call(rolls_back, mailboxes=frozenset({1})), Add(1, "b")]
+        operations: list[Any] = [Add(1, "a"), Write(rolls_back, mailboxes=frozenset({1})), Add(1, "b")]
         tasks += [asyncio.ensure_future(db.write(operation)) for operation in operations]
         await asyncio.sleep(0)
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, delete, select
 
 from restante_server.db.engine import Database
 from restante_server.db.numbered import insert_numbered
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.schema import content
 
 
@@ -26,7 +26,7 @@ async def test_ids_are_in_the_order_of_the_rows_and_never_come_twice(database: D
         found = {row[0]: row[1] for row in tx.execute(select(content.c.content_id, content.c.size_octets))}
         return first, second, found
 
-    first, second, found = await database.write(Call(run))
+    first, second, found = await database.write(Write(run))
     assert first == sorted(first)
     assert second[0] > first[-1]
     assert found == {first[0]: 30, first[1]: 10, second[0]: 40}
@@ -40,9 +40,9 @@ async def test_ids_of_an_undone_transaction_may_come_again_but_never_clash(datab
     def run(tx: Connection) -> list[int]:
         return insert_numbered(tx, content.c.content_id, rows(3))
 
-    before = await database.write(Call(run))
+    before = await database.write(Write(run))
     try:
-        await database.write(Call(fails))
+        await database.write(Write(fails))
     except ValueError:
         pass
-    assert (await database.write(Call(run)))[0] > before[0]
+    assert (await database.write(Write(run)))[0] > before[0]

@@ -15,7 +15,7 @@ from restante.errors import DeadlineExceeded, Draining
 from restante_server.db.engine import Database
 from restante_server.db.errors import CommitFailed, DatabaseError
 from restante_server.db.group import Bounds, Locks
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.pipeline import QueueLimits
 from restante_server.db.postgresql import PostgresSettings
 from tests.harness.faults import DatabaseFaults, raising
@@ -86,14 +86,14 @@ async def test_an_error_of_the_operation_itself_comes_back_as_it_was_raised(
         next_number(tx, 1)
         raise own
 
-    outcomes = await held(db, faults, Call(fails), Add(1, "b"))
+    outcomes = await held(db, faults, Write(fails), Add(1, "b"))
     assert outcomes[0] is own
     assert outcomes[1] == 2
 
 
 async def test_an_operation_that_ends_by_stop_iteration_is_answered(db: Database) -> None:
     with pytest.raises(DatabaseError, match="StopIteration"):
-        await db.write(Call(lambda _tx: next(iter(()))))
+        await db.write(Write(lambda _tx: next(iter(()))))
 
 
 async def test_an_operation_that_swallows_a_database_error_does_not_spoil_its_neighbours(
@@ -106,13 +106,13 @@ async def test_an_operation_that_swallows_a_database_error_does_not_spoil_its_ne
             return "all is well"
         return "nothing happened"
 
-    outcomes = await held(db, faults, Add(1, "a"), Call(swallows), Add(1, "b"))
+    outcomes = await held(db, faults, Add(1, "a"), Write(swallows), Add(1, "b"))
     if dialect == "postgresql":  # its transaction is aborted by then: it must not pass for a success
         assert isinstance(outcomes[1], DatabaseError)
     else:
         assert outcomes[1] == "all is well"
     assert await db.read(words) == ["first", "a", "b"]
-    (alone,) = await asyncio.gather(db.write(Call(swallows)), return_exceptions=True)  # where there is no savepoint
+    (alone,) = await asyncio.gather(db.write(Write(swallows)), return_exceptions=True)  # where there is no savepoint
     assert type(alone) is type(outcomes[1])
     assert await db.write(Add(1, "c")) == 4
 
@@ -193,7 +193,7 @@ async def test_effects_are_told_in_commit_order_after_the_commit_and_before_the_
 async def test_an_effect_that_fails_is_reported_and_the_write_stands(db: Database) -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
-    failing = Call(lambda tx: next_number(tx, 1), mailboxes=frozenset({1}), after_commit=lambda _number: 1 // 0)
+    failing = Write(lambda tx: next_number(tx, 1), mailboxes=frozenset({1}), after_commit=lambda _number: 1 // 0)
     assert await db.write(failing) == 1
     assert isinstance(reported[0]["exception"], ZeroDivisionError)
     assert await db.write(Add(1)) == 2
@@ -334,8 +334,8 @@ async def test_a_group_locks_all_its_mailboxes_then_all_its_contents_each_ascend
     )
     db = open_small(locks=locks, postgres=PostgresSettings(write_lanes=1))
 
-    def naming(mailboxes: set[int], contents: set[int]) -> Call[None]:
-        return Call(lambda _tx: None, mailboxes=frozenset(mailboxes), contents=frozenset(contents))
+    def naming(mailboxes: set[int], contents: set[int]) -> Write[None]:
+        return Write(lambda _tx: None, mailboxes=frozenset(mailboxes), contents=frozenset(contents))
 
     await held(db, faults, naming({7, 3}, {900}), naming(set(), {20, 5}), naming({5}, set()))
     assert locked == [("mailboxes", [1]), ("mailboxes", [3, 5, 7]), ("contents", [5, 20, 900])]
@@ -348,10 +348,10 @@ async def test_a_lane_and_the_process_outlive_whatever_an_operation_raises(
     def raises(_tx: Connection) -> None:
         raise fault
 
-    outcomes = await held(db, faults, Add(1), Call(raises), Add(1))
+    outcomes = await held(db, faults, Add(1), Write(raises), Add(1))
     assert isinstance(outcomes[1], (MemoryError, DatabaseError))
     assert [outcomes[0], outcomes[2]] == [2, 3]
-    (alone, read) = await asyncio.gather(db.write(Call(raises)), db.read(raises), return_exceptions=True)
+    (alone, read) = await asyncio.gather(db.write(Write(raises)), db.read(raises), return_exceptions=True)
     assert isinstance(alone, (MemoryError, DatabaseError))
     assert isinstance(read, (MemoryError, DatabaseError))
     assert await db.write(Add(1)) == 4

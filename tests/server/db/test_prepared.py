@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from restante_server.db import prepared
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.schema import account, domain, sealing_key
 
 _insert = insert(domain)
@@ -46,7 +46,7 @@ async def test_rows_are_inserted_read_and_changed(database: Database) -> None:
         assert found[1] == "Example.ORG"
         assert prepared.first(tx, _named, {"name": "example.edu"}) is None
 
-    await database.write(Call(run))
+    await database.write(Write(run))
 
 
 async def test_values_within_a_statement_count_and_parameters_it_does_not_know_are_ignored(database: Database) -> None:
@@ -56,7 +56,7 @@ async def test_values_within_a_statement_count_and_parameters_it_does_not_know_a
         assert prepared.rows(tx, _raise, {"old": "example.org", "more": 2}) == [(7,)]
         assert prepared.rows(tx, _without_catch_all, {"name": "example.org"}) == []
 
-    await database.write(Call(run))
+    await database.write(Write(run))
 
 
 async def test_octets_and_truth_values_are_what_they_were(database: Database) -> None:
@@ -74,7 +74,7 @@ async def test_octets_and_truth_values_are_what_they_were(database: Database) ->
         assert (found[0] is True, found[1] is False) == (True, True)
         assert list(map(tuple, tx.execute(_truths))) == [(True, False)]
 
-    await database.write(Call(run))
+    await database.write(Write(run))
 
 
 async def test_the_columns_of_an_insert_are_those_of_its_rows(database: Database) -> None:
@@ -84,7 +84,7 @@ async def test_the_columns_of_an_insert_are_those_of_its_rows(database: Database
         prepared.run_many(tx, _insert, [{**row, "catch_all": "alice@example.com"}])
         assert prepared.rows(tx, _all, {}) == [("example.org", None), ("example.com", "alice@example.com")]
 
-    await database.write(Call(run))
+    await database.write(Write(run))
 
 
 async def test_a_list_that_expands_and_a_missing_parameter_are_refused(database: Database) -> None:
@@ -95,4 +95,4 @@ async def test_a_list_that_expands_and_a_missing_parameter_are_refused(database:
             with pytest.raises(KeyError):
                 prepared.rows(tx, _named, {})
 
-    await database.write(Call(run))
+    await database.write(Write(run))

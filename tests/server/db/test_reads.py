@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from restante.errors import DeadlineExceeded, StoreBusy
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from tests.harness.faults import DatabaseFaults
 from tests.server.db.conftest import Add, Figures, Opener, entry, numbers, words
 
@@ -179,5 +179,5 @@ async def test_close_waits_for_reads_under_way(open_small: Opener) -> None:
 
 async def test_reads_and_writes_of_one_caller_see_each_other_in_turn(db: Database) -> None:
     for number in range(1, 30):
-        assert await db.write(Call(lambda tx: Add(1).run(tx), mailboxes=frozenset({1}))) == number
+        assert await db.write(Write(lambda tx: Add(1).run(tx), mailboxes=frozenset({1}))) == number
         assert len(await db.read(numbers, 1)) == number

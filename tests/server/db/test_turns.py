@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from restante_server.db import reader, turns
 from restante_server.db.engine import Database
 from restante_server.db.group import Bounds
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.db.pipeline import QueueLimits
 from restante_server.db.turns import Party, Turns
 from tests.harness.faults import DatabaseFaults
@@ -189,8 +189,8 @@ async def test_a_write_waits_for_one_write_of_each_other_party(open_small: Opene
     assert max(served.index("bob"), served.index("carol")) < 5 + 3
 
 
-def _note(served: list[str], name: str) -> Call[None]:
-    return Call(lambda _tx: served.append(name), mailboxes=frozenset({1}))
+def _note(served: list[str], name: str) -> Write[None]:
+    return Write(lambda _tx: served.append(name), mailboxes=frozenset({1}))
 
 
 async def test_deliveries_taken_in_turns_with_others_still_run_as_one_set(

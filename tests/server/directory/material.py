@@ -6,7 +6,7 @@ from sqlalchemy import Connection, insert
 
 from restante_server.db import schema
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, domains, keys
 from restante_server.directory.credentials import Passwords
 from restante_server.directory.secret import Secret
@@ -26,7 +26,7 @@ def create_store(tx: Connection) -> None:
 
 
 async def make_store(database: Database) -> None:
-    await database.write(Call(create_store))
+    await database.write(Write(create_store))
 
 
 async def make_account(
@@ -37,4 +37,4 @@ async def make_account(
     verifier = await passwords.hash(Secret(password or f"{address.partition('@')[0]}-demo"))
     passwords.close()
     new = accounts.NewAccount(address, verifier, display_name=display_name, administrator=administrator)
-    return await database.write(Call(lambda tx: accounts.create(tx, NOW, new), rows=20))
+    return await database.write(Write(lambda tx: accounts.create(tx, NOW, new), rows=20))

@@ -10,7 +10,7 @@ import pytest
 from restante.errors import AuthenticationFailed, InvalidArgument, StoreBusy, TooManyAttempts, WeakPassword
 from restante.v1.session_pb2 import Scope
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, credentials
 from restante_server.directory.credentials import Passwords
 from restante_server.directory.secret import Secret
@@ -50,7 +50,7 @@ async def test_an_unknown_name_costs_and_answers_like_a_wrong_password(directory
 async def test_a_disabled_account_costs_and_answers_like_a_wrong_password(directory: Directory) -> None:
     wrong = await refusal(directory, "alice@example.test", "not it at all")
     edit = accounts.Edit(enabled=False)
-    await directory.db.write(Call(lambda tx: accounts.change(tx, "bob@example.test", edit)))
+    await directory.db.write(Write(lambda tx: accounts.change(tx, "bob@example.test", edit)))
     assert await refusal(directory, "bob@example.test", "bob-demo") == wrong
 
 
@@ -75,7 +75,7 @@ async def test_a_proven_password_is_remembered_and_a_wrong_one_is_not(directory:
 async def test_a_changed_password_is_not_remembered(directory: Directory) -> None:
     account_id = await login(directory, "alice@example.test", "alice-demo")
     verifier = await directory.passwords.hash(Secret("another word"))
-    await directory.db.write(Call(lambda tx: accounts.set_password(tx, account_id, verifier)))
+    await directory.db.write(Write(lambda tx: accounts.set_password(tx, account_id, verifier)))
     with pytest.raises(AuthenticationFailed):
         await login(directory, "alice@example.test", "alice-demo")
     assert await login(directory, "alice@example.test", "another word") == account_id

@@ -7,14 +7,14 @@ import pytest
 from restante.errors import InvalidAddress
 from restante_server.db.engine import Database
 from restante_server.db.marks import DIRECTORY
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, aliases, domains, lookup
 from restante_server.directory.lookup import Kind, Resolution
 from tests.server.directory.material import NOW, make_account
 
 
 async def alias(database: Database, address: str, *targets: str) -> None:
-    await database.write(Call(lambda tx: aliases.create(tx, NOW, address, targets)))
+    await database.write(Write(lambda tx: aliases.create(tx, NOW, address, targets)))
 
 
 async def where(database: Database, address: str) -> Resolution:
@@ -105,22 +105,22 @@ async def test_aliases_have_a_depth_and_a_number_of_recipients(people: Database)
 
 
 async def test_a_catch_all_gets_what_nobody_else_does(people: Database) -> None:
-    await people.write(Call(lambda tx: domains.set_catch_all(tx, "example.test", "carol@example.test")))
+    await people.write(Write(lambda tx: domains.set_catch_all(tx, "example.test", "carol@example.test")))
     assert (await where(people, "nobody@example.test")).mailbox_id == await mailbox(people, "carol@example.test")
     assert (await where(people, "bob+x@example.test")).mailbox_id == await mailbox(people, "bob@example.test")
     await alias(people, "dead@example.test", "nobody@example.test")
     assert (await where(people, "dead@example.test")).targets[0].kind is Kind.LOCAL
-    await people.write(Call(lambda tx: accounts.remove(tx, "carol@example.test")))
+    await people.write(Write(lambda tx: accounts.remove(tx, "carol@example.test")))
     assert (await where(people, "nobody@example.test")).kind is Kind.UNKNOWN
 
 
 async def test_postmaster_and_abuse_exist_in_every_domain(people: Database) -> None:  # RFC 5321 4.5.1
-    await people.write(Call(lambda tx: domains.create(tx, NOW, "example.org")))
+    await people.write(Write(lambda tx: domains.create(tx, NOW, "example.org")))
     alice = await mailbox(people, "alice@example.test")
     for address in ("postmaster@example.test", "ABUSE@example.test", "postmaster@example.org", "Postmaster"):
         assert (await where(people, address)).mailbox_id == alice  # the oldest account
     edit = accounts.Edit(administrator=True)
-    await people.write(Call(lambda tx: accounts.change(tx, "bob@example.test", edit)))
+    await people.write(Write(lambda tx: accounts.change(tx, "bob@example.test", edit)))
     for address in ("postmaster@example.test", "postmaster@example.org", "postmaster"):
         assert (await where(people, address)).mailbox_id == await mailbox(people, "bob@example.test")
     dave = await make_account(people, "dave@example.org")
@@ -148,5 +148,5 @@ async def test_a_change_of_an_account_that_may_lead_mail_elsewhere_is_told(
     """Who remembers where addresses lead must forget it: `postmaster` is who is enabled, administrators first."""
     told: list[str] = []
     people.when_committed(DIRECTORY, lambda: told.append(DIRECTORY))
-    await people.write(Call(lambda tx: accounts.change(tx, "alice@example.test", edit)))
+    await people.write(Write(lambda tx: accounts.change(tx, "alice@example.test", edit)))
     assert told == [DIRECTORY]

@@ -9,7 +9,7 @@ import pytest
 from restante.errors import ExchangeInvalid, InvalidSession, SessionExpired, SessionRevoked
 from restante.v1.session_pb2 import Scope
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, exchanges, keys, states
 from restante_server.directory.keys import KeyRing, NotSealed
 from restante_server.directory.service import Directory
@@ -58,7 +58,7 @@ async def test_every_changed_octet_makes_a_token_worthless(directory: Directory)
 async def test_a_version_noted_late_takes_nothing_back(directory: Directory) -> None:
     """Two cores change one account: who looked first may note last."""
     for version in (5, 3):
-        await directory.db.write(Call(lambda tx, version=version: states.note_change(tx, 1, version)))  # type: ignore[misc]
+        await directory.db.write(Write(lambda tx, version=version: states.note_change(tx, 1, version)))  # type: ignore[misc]
     changes = await directory.db.read(states.look, 0, SETTINGS.sessions.token_seconds)
     assert [ended.credential_version for ended in changes.ended if ended.account_id == 1] == [5]
 
@@ -87,7 +87,7 @@ async def test_renewal_ends_24_hours_after_the_login(directory: Directory) -> No
 @pytest.mark.parametrize("change", ["password", "disabled", "administrator", "deleted"])
 async def test_what_an_account_loses_ends_its_sessions_on_every_core(directory: Directory, change: str) -> None:
     await directory.db.write(
-        Call(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(administrator=True)))
+        Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(administrator=True)))
     )
     other = await Directory.open(directory.db, SETTINGS)
     alice, bob = await begin(directory), await begin(directory, "bob@example.test")
@@ -95,16 +95,16 @@ async def test_what_an_account_loses_ends_its_sessions_on_every_core(directory: 
         for issued in (alice, bob):
             await core.sessions.open(issued.session_token, NOW)
     account_id = alice.session.state.account_id
-    write: Call[Any]
+    write: Write[Any]
     match change:
         case "password":
-            write = Call(lambda tx: accounts.set_password(tx, account_id, "$argon2id$"))
+            write = Write(lambda tx: accounts.set_password(tx, account_id, "$argon2id$"))
         case "disabled":
-            write = Call(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(enabled=False)))
+            write = Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(enabled=False)))
         case "administrator":
-            write = Call(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(administrator=False)))
+            write = Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(administrator=False)))
         case _:
-            write = Call(lambda tx: accounts.remove(tx, "alice@example.test"))
+            write = Write(lambda tx: accounts.remove(tx, "alice@example.test"))
     await directory.db.write(write)
     directory.sessions.forget_account(account_id)
     ended = (await other.sessions.refresh()).ended
@@ -122,7 +122,7 @@ async def test_a_new_right_is_seen_without_ending_sessions(directory: Directory)
     token = (await begin(directory)).session_token
     assert not (await directory.sessions.open(token, NOW)).state.administrator
     edit = accounts.Edit(administrator=True)
-    await directory.db.write(Call(lambda tx: accounts.change(tx, "alice@example.test", edit)))
+    await directory.db.write(Write(lambda tx: accounts.change(tx, "alice@example.test", edit)))
     await directory.sessions.refresh()
     assert (await directory.sessions.open(token, NOW)).state.administrator
 
@@ -132,7 +132,7 @@ async def test_a_session_that_was_logged_off_is_over_everywhere_and_others_go_on
     gone, stays = await begin(directory), await begin(directory)
     await other.sessions.open(gone.session_token, NOW)
     session_id = gone.session.token.session_id
-    await directory.db.write(Call(lambda tx: states.revoke(tx, session_id, SETTINGS.sessions.token_seconds)))
+    await directory.db.write(Write(lambda tx: states.revoke(tx, session_id, SETTINGS.sessions.token_seconds)))
     await other.sessions.refresh()
     late = await Directory.open(directory.db, SETTINGS)  # a core that starts afterwards
     for core in (other, late):
@@ -148,7 +148,7 @@ async def test_the_id_of_a_deleted_account_is_never_given_again(directory: Direc
     from tests.server.directory.material import make_account
 
     carol = await directory.db.read(accounts.get, "carol@example.test")
-    await directory.db.write(Call(lambda tx: accounts.remove(tx, "carol@example.test")))
+    await directory.db.write(Write(lambda tx: accounts.remove(tx, "carol@example.test")))
     again = await make_account(directory.db, "carol@example.test")
     assert again.account_id > carol.account_id
     assert again.mailbox_id > carol.mailbox_id
@@ -158,14 +158,14 @@ async def test_keys_rotate_with_overlap(directory: Directory) -> None:
     old = await begin(directory)
     other = await Directory.open(directory.db, SETTINGS)
     days = SETTINGS.sessions.key_days
-    assert not await directory.db.write(Call(lambda tx: keys.rotate(tx, NOW + 29 * DAY, days)))
-    assert await directory.db.write(Call(lambda tx: keys.rotate(tx, NOW + 30 * DAY, days)))
+    assert not await directory.db.write(Write(lambda tx: keys.rotate(tx, NOW + 29 * DAY, days)))
+    assert await directory.db.write(Write(lambda tx: keys.rotate(tx, NOW + 30 * DAY, days)))
     await directory.sessions.refresh()
     new = await begin(directory)
     assert old.session_token[0] != new.session_token[0]
     for issued in (old, new):  # `other` has not looked since: it does when it meets the key
         assert await other.sessions.open(issued.session_token, NOW) == issued.session
-    assert await directory.db.write(Call(lambda tx: keys.rotate(tx, NOW + 61 * DAY, days)))
+    assert await directory.db.write(Write(lambda tx: keys.rotate(tx, NOW + 61 * DAY, days)))
     assert len(await directory.db.read(keys.load)) == 2
     other.close()
 
@@ -182,13 +182,13 @@ async def test_an_exchange_is_good_once_for_five_minutes_and_for_its_own_login(s
     sealed = exchanges.seal(ring, b"LOGIN:imap:2", b"state", NOW + 300 * SECOND)
     exchange_id, expires_at, state = exchanges.unseal(ring, b"LOGIN:imap:2", sealed, NOW)
     assert state == b"state"
-    await store.write(Call(lambda tx: exchanges.use(tx, exchange_id, expires_at)))
+    await store.write(Write(lambda tx: exchanges.use(tx, exchange_id, expires_at)))
     with pytest.raises(ExchangeInvalid):
-        await store.write(Call(lambda tx: exchanges.use(tx, exchange_id, expires_at)))
+        await store.write(Write(lambda tx: exchanges.use(tx, exchange_id, expires_at)))
     with pytest.raises(ExchangeInvalid):
         exchanges.unseal(ring, b"LOGIN:imap:2", sealed, NOW + 300 * SECOND)
     for binding in (b"PLAIN:imap:2", b"LOGIN:pop3:2"):
         with pytest.raises(ExchangeInvalid):
             exchanges.unseal(ring, binding, sealed, NOW)
-    await store.write(Call(lambda tx: exchanges.forget(tx, NOW + 301 * SECOND)))
-    await store.write(Call(lambda tx: exchanges.use(tx, exchange_id, expires_at)))
+    await store.write(Write(lambda tx: exchanges.forget(tx, NOW + 301 * SECOND)))
+    await store.write(Write(lambda tx: exchanges.use(tx, exchange_id, expires_at)))

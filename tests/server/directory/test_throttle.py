@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.directory import throttle
 from restante_server.directory.keys import KeyRing
 from restante_server.directory.settings import ThrottleSettings
@@ -69,11 +69,11 @@ def test_memory_stays_bounded() -> None:
 async def test_rows_count_for_every_core_and_start_afresh_when_forgotten(database: Database) -> None:
     keys = throttle.keys(RING, "192.0.2.1", "alice@example.test")
     for _ in range(3):
-        await database.write(Call(lambda tx: throttle.record(tx, keys, NOW, SETTINGS)))
+        await database.write(Write(lambda tx: throttle.record(tx, keys, NOW, SETTINGS)))
     rows = await database.read(throttle.failures, keys)
     assert rows[keys.account] == Failures(3, NOW) and rows[keys.address] == Failures(3, NOW)
     later = NOW + (SETTINGS.forget_seconds + 1) * SECOND
-    await database.write(Call(lambda tx: throttle.record(tx, keys, later, SETTINGS)))
+    await database.write(Write(lambda tx: throttle.record(tx, keys, later, SETTINGS)))
     assert (await database.read(throttle.failures, keys))[keys.account] == Failures(1, later)
-    await database.write(Call(lambda tx: throttle.forget(tx, later + 3_601 * SECOND, SETTINGS)))
+    await database.write(Write(lambda tx: throttle.forget(tx, later + 3_601 * SECOND, SETTINGS)))
     assert await database.read(throttle.failures, keys) == {}

@@ -13,7 +13,7 @@ from restante_mail.mime import parts
 from restante_mail.mime.facts import scan
 from restante_server.db import schema
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.store import contents, erasure, folders, mailboxes, messages, removal
 from restante_server.store.contents import NewContent
 from restante_server.store.folders import Role
@@ -64,7 +64,7 @@ class Box:
     async def write(self, function: Callable[..., R], *args: object, **named: object) -> R:
         """Run `function(tx, mailbox_id, ...)` as one operation."""
         return await self.database.write(
-            Call(lambda tx: function(tx, self.id, *args, **named), mailboxes=frozenset({self.id}))
+            Write(lambda tx: function(tx, self.id, *args, **named), mailboxes=frozenset({self.id}))
         )
 
     async def read(self, function: Callable[..., R], *args: object, **named: object) -> R:
@@ -88,7 +88,7 @@ async def make_box(database: Database, quota_octets: int | None = None) -> Box:
         mailbox_id = mailboxes.create(tx, NOW, quota_octets=quota_octets, account_id=1)  # one without is purged
         return mailbox_id, {Role(facts.role): facts.folder_id for facts in folders.tree(tx, mailbox_id)}
 
-    return Box(database, *await database.write(Call(run)))
+    return Box(database, *await database.write(Write(run)))
 
 
 def erase(tx: Connection, mailbox_id: int, selection: Selection) -> None:

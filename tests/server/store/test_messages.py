@@ -41,9 +41,9 @@ async def test_one_set_reaches_many_mailboxes_and_folders(box: Box, other: Box) 
         assert touched[other.id].folders.keys() == {other.inbox}
         return placed
 
-    from restante_server.db.operation import Call
+    from restante_server.db.operation import Write
 
-    first, second, third = await box.database.write(Call(run, mailboxes=frozenset({box.id, other.id})))
+    first, second, third = await box.database.write(Write(run, mailboxes=frozenset({box.id, other.id})))
     assert (first.uid, second.uid, third.uid) == (1, 1, 1)
     assert first.change_number == third.change_number
     assert third.message_id == first.message_id + 1

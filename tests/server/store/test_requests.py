@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from restante.errors import StoreBusy
 from restante_server.db.engine import open_database
 from restante_server.db.group import Locks
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.store import requests
 
 KEY = requests.Key(0, "gateway:admin", b"r" * 16)
@@ -32,9 +32,9 @@ async def test_the_second_of_two_cores_is_asked_to_try_again_and_finds_the_answe
 
     cores = [open_database(database_url, locks=locks) for _ in range(2)]
     try:
-        outcomes = await asyncio.gather(*(core.write(Call(create)) for core in cores), return_exceptions=True)
+        outcomes = await asyncio.gather(*(core.write(Write(create)) for core in cores), return_exceptions=True)
         assert sorted(type(outcome).__name__ for outcome in outcomes) == sorted(["bytes", StoreBusy.__name__])
-        assert await asyncio.gather(*(core.write(Call(create)) for core in cores)) == [b"answer"] * 2
+        assert await asyncio.gather(*(core.write(Write(create)) for core in cores)) == [b"answer"] * 2
     finally:
         for core in cores:
             await core.close()

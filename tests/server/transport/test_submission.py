@@ -33,7 +33,7 @@ from restante.v1.submission_pb2 import (
     SubmitMessageRequest,
 )
 from restante.v1.types_pb2 import MailAddress
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, domains
 from restante_server.directory.domains import Resending
 from restante_server.store import folders

@@ -19,7 +19,7 @@ from restante_server.api.engine.allowances import Resource
 from restante_server.api.engine.caller import Caller
 from restante_server.api.services import contents as contents_api
 from restante_server.db import schema
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.store import staging, uploads
 from restante_server.store.staging import HOUR, Form
 from restante_server.upkeep import sweeps

@@ -47,7 +47,7 @@ from restante_server.api.services import handlers, outbound
 from restante_server.api.services import transport as transport_api
 from restante_server.db import schema
 from restante_server.db.engine import Database
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, aliases, domains
 from restante_server.observe import CallObserver
 from restante_server.store import check as store_check

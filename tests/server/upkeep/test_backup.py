@@ -16,7 +16,7 @@ from restante_server.app import create_store
 from restante_server.db import migrate, schema
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database, open_backend, open_database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.store import contents, folders, garbage, mailboxes, messages
 from restante_server.store.check import check
 from restante_server.store.garbage import Collector
@@ -55,7 +55,7 @@ async def fill(database: Database, staging: Contents, count: int) -> int:
         create_store(tx, NOW)
         return mailboxes.create(tx, NOW)
 
-    mailbox_id: int = await database.write(Call(make))
+    mailbox_id: int = await database.write(Write(make))
     for number in range(count):
         await add(database, staging, mailbox_id, number)
     return mailbox_id
@@ -72,7 +72,7 @@ async def add(database: Database, staging: Contents, mailbox_id: int, number: in
         new = NewMessage(content_id, staged.size_octets, facts, b"", 0, (), NOW, 0)
         messages.place(tx, [Placement(mailbox_id, folders.inbox(tx, mailbox_id), new)])
 
-    await database.write(Call(run, mailboxes=frozenset({mailbox_id})))
+    await database.write(Write(run, mailboxes=frozenset({mailbox_id})))
 
 
 @pytest.fixture
@@ -129,10 +129,10 @@ async def test_ids_given_out_after_the_backup_are_not_given_again(
     await fill(database, staging, 1)
     target = tmp_path / "backup"
     backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
-    later: list[int] = [await database.write(Call(lambda tx: mailboxes.create(tx, NOW))) for _ in range(3)]
+    later: list[int] = [await database.write(Write(lambda tx: mailboxes.create(tx, NOW))) for _ in range(3)]
     assert backup.restore(target, elsewhere, tmp_path / "restored contents") == []
     restored = open_database(elsewhere)
-    assert await restored.write(Call(lambda tx: mailboxes.create(tx, NOW))) > max(later)
+    assert await restored.write(Write(lambda tx: mailboxes.create(tx, NOW))) > max(later)
     await restored.close()
 
 
@@ -199,7 +199,7 @@ async def test_no_collector_of_the_store_removes_anything_while_one_rests(
     everything = Selection(None, IdSet(((1, 1),)))
     ours, theirs = Collector(database, staging.directory), Collector(database, staging.directory)
     async with ours.resting():
-        gone = Call(lambda tx: erase(tx, mailbox_id, everything))
+        gone = Write(lambda tx: erase(tx, mailbox_id, everything))
         await database.write(gone)
         assert await theirs.collect(NOW) == await ours.collect(NOW) == 0
         backup.write(database_url, staging.directory, tmp_path / "backup", NOW, lambda *_: None)
@@ -211,9 +211,9 @@ async def test_no_collector_of_the_store_removes_anything_while_one_rests(
 
 async def test_a_rest_ends_with_its_time_when_nobody_ends_it(database: Database, staging: Contents) -> None:
     mailbox_id = await fill(database, staging, 1)
-    await database.write(Call(lambda tx: garbage.rest(tx, 7)))
+    await database.write(Write(lambda tx: garbage.rest(tx, 7)))
     everything = Selection(None, IdSet(((1, 1),)))
-    await database.write(Call(lambda tx: erase(tx, mailbox_id, everything)))
+    await database.write(Write(lambda tx: erase(tx, mailbox_id, everything)))
     collector = Collector(database, staging.directory)
     assert await collector.collect(NOW) == 0
     later = await database.read(now_microseconds) + garbage.REST_MICROSECONDS
@@ -242,7 +242,7 @@ async def test_damage_in_the_database_is_found(database: Database, staging: Cont
     def damage(tx: Connection) -> None:
         tx.execute(update(schema.content_octets).values(octets=b"something else"))
 
-    await database.write(Call(damage))
+    await database.write(Write(damage))
     last, found = await database.read(digests.compare, staging.directory, 0, 100)
     assert last == 2
     assert len(found) == 1

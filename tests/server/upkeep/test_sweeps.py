@@ -13,7 +13,7 @@ from restante_process.config import Store
 from restante_server.db import schema
 from restante_server.db.engine import open_database
 from restante_server.db.group import Locks
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.store import changes, garbage, mailboxes, removal, requests
 from restante_server.store.garbage import Collector
 from restante_server.store.removal import Mode
@@ -95,7 +95,7 @@ async def test_many_expired_request_ids_go_a_bounded_number_at_a_time(box: Box) 
             requests.remember(tx, key, "Method", b"f", b"answer", NOW + number // 2)
 
     await box.write(remember)
-    assert await box.database.write(Call(lambda tx: requests.forget_expired(tx, NOW + 600, 500))) in (501, 502)
+    assert await box.database.write(Write(lambda tx: requests.forget_expired(tx, NOW + 600, 500))) in (501, 502)
     await sweeps.tidy(box.database, Store(), NOW + 600)
     left = select(func.count()).where(schema.request.c.mailbox_id == 0)
     assert await box.database.read(lambda tx: tx.execute(left).scalar_one()) == 100
@@ -117,7 +117,7 @@ async def test_a_content_let_go_of_while_the_collector_looks_is_collected_later(
         assert may_commit.wait(10)
 
     elsewhere = open_database(database_url, locks=locks)  # another core
-    removing = asyncio.create_task(elsewhere.write(Call(last, mailboxes=frozenset({box.id}))))
+    removing = asyncio.create_task(elsewhere.write(Write(last, mailboxes=frozenset({box.id}))))
     try:
         await asyncio.to_thread(let_go.wait, 10)
         collector = Collector(box.database, tmp_path)

@@ -14,7 +14,7 @@ from restante_server.api.engine.caller import Call
 from restante_server.api.engine.registry import direct, read, write
 from restante_server.api.services import pages
 from restante_server.db import schema
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, addresses, aliases, credentials, domains
 from restante_server.directory.secret import Secret
 

@@ -28,7 +28,7 @@ from restante_server.api.engine.allowances import Resource
 from restante_server.api.engine.caller import Call
 from restante_server.api.engine.registry import direct, read, stream
 from restante_server.api.services import convert
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.store import contents, messages, uploads
 from restante_server.store.staging import Form, Staged
 

@@ -30,7 +30,7 @@ from restante_server.api.engine import access
 from restante_server.api.engine.caller import Call
 from restante_server.api.engine.registry import direct, stream
 from restante_server.db.clock import now_microseconds
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.store import contents
 from restante_server.transport.outbound import queue
 from restante_server.transport.outbound.dsn import clean

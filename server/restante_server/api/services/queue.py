@@ -14,7 +14,7 @@ from restante_server.api.engine.registry import direct, read
 from restante_server.api.services import convert, pages
 from restante_server.api.services.submission import NO_LIMIT, recipient
 from restante_server.db.clock import now_microseconds
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.directory import addresses
 from restante_server.transport import oversight
 from restante_server.transport.oversight import Event, History, Place, Waiting

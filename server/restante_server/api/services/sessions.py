@@ -37,7 +37,7 @@ from restante_server.api.engine import access
 from restante_server.api.engine.access import ANY_SESSION, API_SESSION
 from restante_server.api.engine.caller import Call
 from restante_server.api.engine.registry import direct
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, credentials, exchanges, sasl, states
 from restante_server.directory.sasl import Challenge
 from restante_server.directory.secret import Secret

@@ -50,7 +50,7 @@ from restante_server.api.services.transport import (
     reverse_path,
 )
 from restante_server.db.clock import now_microseconds
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, addresses
 from restante_server.directory.lookup import Kind, Resolution, resolve_many
 from restante_server.store import contents, folders, messages, requests, uploads

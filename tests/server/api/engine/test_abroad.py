@@ -17,7 +17,7 @@ from restante_server.api.engine.abroad import CHANNEL, PAYLOAD_OCTETS, Abroad, d
 from restante_server.api.engine.notify import Notifier
 from restante_server.app import create_store
 from restante_server.db.engine import Database, open_database
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.store import changes, mailboxes
 from restante_server.store.changes import Touched
 
@@ -132,7 +132,7 @@ async def test_comparing_makes_good_what_no_hint_told(database: Database) -> Non
         create_store(tx, NOW)
         return mailboxes.create(tx, NOW)
 
-    mailbox_id = await database.write(Call(make))
+    mailbox_id = await database.write(Write(make))
     notifier = Notifier(database)
     heard: list[int] = []
     notifier.watch(mailbox_id, lambda number, *_: heard.append(number))
@@ -141,7 +141,7 @@ async def test_comparing_makes_good_what_no_hint_told(database: Database) -> Non
     await notifier.compare()
     told = await database.read(mailboxes.change_number, mailbox_id)
     assert heard == [told], "once, and what the database says"
-    change = Call(partial(changes.next_number, mailbox_id=mailbox_id), mailboxes=frozenset({mailbox_id}))
+    change = Write(partial(changes.next_number, mailbox_id=mailbox_id), mailboxes=frozenset({mailbox_id}))
     await database.write(change)
     await notifier.compare()
     assert heard == [told, told + 1]

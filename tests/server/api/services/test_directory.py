@@ -8,7 +8,7 @@ from restante.errors import EntryNotFound, InvalidArgument, InvalidPageToken, Pe
 from restante.v1 import directory_pb2 as v1
 from restante.v1 import methods
 from restante.v1.session_pb2 import Scope
-from restante_server.db.operation import Call
+from restante_server.db.operation import Write
 from restante_server.directory import aliases, domains
 from tests.server.api.people import Bench
 from tests.server.directory.material import NOW, make_account
@@ -18,12 +18,12 @@ from tests.server.directory.material import NOW, make_account
 async def book(bench: Bench) -> Bench:
     """A second domain, an alias, and names that are hard to tell apart or to quote."""
     db = bench.core.db
-    await db.write(Call(lambda tx: domains.create(tx, NOW, "example.org")))
+    await db.write(Write(lambda tx: domains.create(tx, NOW, "example.org")))
     await make_account(db, "dave@example.org", display_name="Dave Alice")
     await make_account(db, "jorg@example.test", display_name="Jörg Müller")
     await make_account(db, "percent@example.test", display_name="100% Sure_Thing")
     await make_account(db, "alison@example.test", display_name="Alison Liddell")
-    await db.write(Call(lambda tx: aliases.create(tx, NOW, "team@example.test", ["bob@example.test"])))
+    await db.write(Write(lambda tx: aliases.create(tx, NOW, "team@example.test", ["bob@example.test"])))
     return bench
 
 

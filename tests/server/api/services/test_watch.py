@@ -46,7 +46,7 @@ from restante_server.api.engine import notify
 from restante_server.api.engine.caller import Caller
 from restante_server.api.services import watch
 from restante_server.db.errors import DatabaseError
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.directory import states
 from restante_server.store import changes
 from tests.server.api.served import Served, request_id, served, token_metadata

@@ -18,7 +18,7 @@ from restante.v1.transport_pb2 import (
     VerifyRecipientsRequest,
 )
 from restante_server.api.services import transport as transport_api
-from restante_server.db.operation import Call as Write
+from restante_server.db.operation import Write
 from restante_server.directory import accounts, aliases, domains
 from restante_server.store import mailboxes
 from restante_server.transport.states import State
