@@ -26,8 +26,11 @@ from restante_server.api.engine.core import Core
 from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.identity import IDENTITIES, Authenticator
 from restante_server.api.engine.notify import COMPARE_SECONDS, Notifier
-from restante_server.api.engine.server import ApiServer, Listener
-from restante_server.api.services import handlers
+from restante_server.api.engine.observe import CallObserver
+from restante_server.api.engine.registry import Registry
+from restante_server.api.engine.rpc import Listener
+from restante_server.api.engine.server import ApiServer
+from restante_server.api.services.catalogue import SERVICES
 from restante_server.db import migrate, schema
 from restante_server.db.engine import Database, Settings, open_database
 from restante_server.db.errors import NoStore
@@ -46,7 +49,7 @@ from restante_server.directory.settings import (
     TlsRule,
 )
 from restante_server.fronts import Fronts
-from restante_server.observe import CallObserver, MailFigures, StoreObserver
+from restante_server.observe import MailFigures, StoreObserver
 from restante_server.security_log import SecurityLog
 from restante_server.store.staging import Contents, ContentSettings
 from restante_server.transport.service import Transport
@@ -195,9 +198,7 @@ class CoreProcess:
             authenticator=Authenticator(process_secrets(settings.directory / "secrets"), directory.sessions),
             logins=SecurityLog(registry, settings.security_file),
         )
-        core.dispatcher = Dispatcher(core, observer)
-        handlers.load()
-        server = ApiServer(core.dispatcher, core.authenticator, observer)
+        server = ApiServer(core, Registry(SERVICES), Dispatcher(core, observer), observer)
         return cls(settings, core, server, Fronts.open(settings), registry)
 
     async def _start(self) -> None:
@@ -234,7 +235,7 @@ class CoreProcess:
         seconds = self.settings.core.drain_seconds
         until = time.monotonic() + seconds
         self.readiness.set("core", "draining")
-        self.core.announce_drain()
+        self.core.tasks.announce_drain()
         await self.fronts.stop_accepting()
         await self.server.stop(seconds)
         await self.fronts.close()
@@ -245,7 +246,7 @@ class CoreProcess:
         for task in ended:
             if not task.cancelled() and (problem := task.exception()) is not None:
                 log.error("background work ended: %s", task.get_name(), exc_info=problem)
-        await self.core.drain(max(0.0, until - time.monotonic()))
+        await self.core.tasks.drain(max(0.0, until - time.monotonic()))
         self.core.searches.close()
         self.core.contents.close()
         self.core.directory.close()

@@ -15,7 +15,7 @@ from restante_process.certificates import Expiry
 from restante_process.limits import ConnectionLimits
 from restante_process.tls import CertificateError, CertificateFiles, Certificates
 from restante_server.api.engine.front import PROTOCOL, Front, FrontSettings, FrontThread
-from restante_server.api.engine.server import Listener
+from restante_server.api.engine.rpc import Listener
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter
 
 from restante_process.logs import timestamp
-from restante_server.api.engine.core import LoginObserver
+from restante_server.directory.hooks import LoginObserver
 
 FILE_OCTETS = 10 << 20  # then a new file is begun
 OLD_FILES = 9

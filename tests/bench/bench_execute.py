@@ -14,15 +14,15 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from restante.v1 import folder_pb2, message_pb2
 from restante.v1.batch_pb2 import ExecuteRequest, Operation
 from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_server.api.engine.batch import Batch
 from restante_server.api.engine.caller import Caller
-from restante_server.api.engine.execute import Batch, Execution
+from restante_server.api.engine.execute import Execution, Executor
 from tests.server.api.served import Served, request_id, served
 
 MESSAGES = 500
@@ -60,9 +60,9 @@ def append(number: int) -> Operation:
 class Stream:
     """One Execute stream, as its client sees it."""
 
-    def __init__(self, core: Any, token: bytes) -> None:
+    def __init__(self, executor: Executor, token: bytes) -> None:
         caller = Caller(identity="", encrypted=True)
-        self._execution = Execution(core.dispatcher, core.authenticator, caller)
+        self._execution = Execution(executor, caller)
         self._requests: asyncio.Queue[Batch] = asyncio.Queue()
         self._token, self._ids = token, itertools.count(1)
         self._feeding = asyncio.create_task(self._execution.feed(self._taken()))
@@ -107,7 +107,7 @@ async def run() -> dict[str, dict[int, float]]:
 
 
 async def _measured(box: Served) -> dict[str, dict[int, float]]:
-    stream = Stream(box.core, (await box.session("bob")).session_token)
+    stream = Stream(box.process.server.executor, (await box.session("bob")).session_token)
     for start in range(0, MESSAGES, 50):
         await stream.run([append(number) for number in range(start, start + 50)])
     found = {}

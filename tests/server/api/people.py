@@ -19,16 +19,16 @@ from restante_server.api.engine.core import Core
 from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.identity import Authenticator
 from restante_server.api.engine.notify import Notifier
-from restante_server.api.engine.registry import UNARY
-from restante_server.api.services import admin, directory, sessions  # registers the handlers
+from restante_server.api.engine.observe import CallObserver
+from restante_server.api.engine.registry import Registry
+from restante_server.api.services.catalogue import SERVICES
 from restante_server.db.engine import Database
 from restante_server.directory.service import Directory
 from restante_server.directory.settings import AuthenticationSettings
-from restante_server.observe import CallObserver
 from restante_server.store.staging import Contents, ContentSettings
 from tests.server.directory.material import SETTINGS, make_account, make_store
 
-HANDLERS = (admin, directory, sessions)
+RPCS = Registry(SERVICES)
 NATIVE = Caller(client_address="192.0.2.1", encrypted=True)
 ADMIN = Caller(identity="admin", encrypted=True)
 
@@ -44,7 +44,7 @@ class Bench:
 
     async def run(self, method: Method[Any, Any], request: Any, caller: Caller = NATIVE) -> Any:
         """One call through the dispatcher."""
-        return await self.dispatcher.run(UNARY[method.field], caller, request, time.monotonic() + 20)
+        return await self.dispatcher.run(RPCS.unary[method.field], caller, request, time.monotonic() + 20)
 
     async def login(
         self, name: str, password: str, *, scope: int = 0, caller: Caller = NATIVE, client: ClientContext | None = None
@@ -85,8 +85,7 @@ async def open_bench(database: Database, settings: AuthenticationSettings = SETT
         notifier=notifier,
         authenticator=authenticator,
     )
-    core.dispatcher = Dispatcher(core, CallObserver(CollectorRegistry(), quiet=True))
-    bench = Bench(core, core.dispatcher, authenticator)
+    bench = Bench(core, Dispatcher(core, CallObserver(CollectorRegistry(), quiet=True)), authenticator)
     notifier.on_sessions_ended(bench.ended.append)
     return bench
 

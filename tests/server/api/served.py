@@ -29,9 +29,10 @@ from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, Upd
 from restante.v1.batch_pb2 import ExecuteOnceRequest, Operation, OperationResult
 from restante.v1.session_pb2 import AuthenticateRequest, ClientContext, Scope, Session
 from restante_process import config
-from restante_server.api.engine.registry import STREAMS
+from restante_server.api.engine.dispatch import Dispatcher
+from restante_server.api.engine.registry import Registry
 from restante_server.api.engine.server import SERVICES
-from restante_server.api.services import handlers
+from restante_server.api.services.catalogue import SERVICES as HANDLERS
 from restante_server.app import CoreProcess
 from restante_server.db import migrate
 
@@ -39,8 +40,7 @@ PEOPLE = ("alice", "bob", "carol")
 DOMAIN = "example.test"
 CONTRACT = {f"{service.name}/{method.name}": method for service in SERVICES for method in service.methods}
 UNARY_FIELDS = {f"{known.service}/{known.name}": known.field for known in methods.ALL}
-handlers.load()
-STREAMING = {f"{service}/{name}" for service, name in STREAMS}  # those that are served
+STREAMING = {f"{service}/{name}" for service, name in Registry(HANDLERS).streams}  # those that are served
 _SYMBOLS = symbol_database.Default()
 
 
@@ -69,6 +69,10 @@ class Served:
     @property
     def core(self) -> Any:
         return self.process.core
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        return self.process.server.dispatcher
 
     @property
     def unix(self) -> str:

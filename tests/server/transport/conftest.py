@@ -32,5 +32,5 @@ async def world(database: Database, clock: Clock, tmp_path: Path) -> AsyncIterat
     """alice, bob and carol at example.test. Every test ends with the checks of store and transport."""
     opened = await open_world(database, tmp_path / "contents", clock)
     yield opened
-    await opened.core.drain(5)
+    await opened.core.tasks.drain(5)
     assert await opened.problems() == []

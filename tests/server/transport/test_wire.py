@@ -25,9 +25,12 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeRequest,
     VerifyRecipientsRequest,
 )
+from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.identity import Authenticator
-from restante_server.api.engine.server import ApiServer, Listener
-from restante_server.observe import CallObserver
+from restante_server.api.engine.observe import CallObserver
+from restante_server.api.engine.rpc import Listener
+from restante_server.api.engine.server import ApiServer
+from tests.server.api.people import RPCS
 from tests.server.transport.world import MESSAGE, TRACE, World, reason
 
 SECRETS = {"smtp": "5e", "relay": "4e"}
@@ -55,9 +58,9 @@ class Wire:
 @pytest.fixture
 async def wire(world: World, tmp_path: Path) -> AsyncIterator[Wire]:
     sessions: Any = None  # nobody logs on
-    server = ApiServer(
-        world.core.dispatcher, Authenticator(SECRETS, sessions), CallObserver(CollectorRegistry(), quiet=True)
-    )
+    world.core.authenticator = Authenticator(SECRETS, sessions)
+    observer = CallObserver(CollectorRegistry(), quiet=True)
+    server = ApiServer(world.core, RPCS, Dispatcher(world.core, observer), observer)
     address = f"unix:{tmp_path / 'core.sock'}"
     await server.start([Listener(address)])
     made = Wire(world, server, address)
@@ -139,7 +142,7 @@ async def test_a_stream_that_breaks_keeps_what_was_committed_and_forgets_the_res
     await half.feed(MESSAGE)
     await done.commit()
     await link.close()
-    await wire.world.core.drain(5)
+    await wire.world.core.tasks.drain(5)
     assert len(await wire.world.letters("alice")) == 1
     assert await wire.world.letters("bob") == []
 
@@ -149,7 +152,7 @@ async def test_a_draining_core_finishes_what_has_begun(wire: Wire) -> None:
     acceptance = link.accept.start(begin("alice@example.test"))
     await acceptance.feed(MESSAGE)
     await asyncio.sleep(0.1)
-    wire.world.core.announce_drain()
+    wire.world.core.tasks.announce_drain()
     await asyncio.sleep(0.1)
     assert await acceptance.commit() > 0
     assert len(await wire.world.letters("alice")) == 1

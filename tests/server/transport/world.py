@@ -37,19 +37,19 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeRequest,
 )
 from restante_process import config
-from restante_server.api.engine.caller import Call, Caller
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.identity import Authenticator
 from restante_server.api.engine.notify import Notifier
-from restante_server.api.engine.registry import UNARY
-from restante_server.api.services import handlers, outbound
+from restante_server.api.engine.observe import CallObserver
+from restante_server.api.services import outbound
 from restante_server.api.services import transport as transport_api
 from restante_server.db import schema
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, aliases, domains
-from restante_server.observe import CallObserver
 from restante_server.store import check as store_check
 from restante_server.store import contents as store_contents
 from restante_server.store import uploads
@@ -58,8 +58,7 @@ from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.transport import check as transport_check
 from restante_server.transport.service import Transport
 from restante_server.transport.states import State
-
-handlers.load()
+from tests.server.api.people import RPCS
 
 
 def reason(answer: AcceptResponse | RecipientVerdict) -> str:
@@ -109,6 +108,7 @@ class World:
     """The parts under test."""
 
     core: Core
+    dispatcher: Dispatcher
     clock: Clock
     people: dict[str, accounts.Account] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -140,8 +140,8 @@ class World:
 
     async def run(self, request: Any, caller: Caller) -> Any:
         """A unary call through the dispatcher."""
-        handler = next(handler for handler in UNARY.values() if handler.method.request is type(request))
-        return await self.core.dispatcher.run(handler, caller, request, time.monotonic() + 30)
+        handler = next(handler for handler in RPCS.unary.values() if handler.method.request is type(request))
+        return await self.dispatcher.run(handler, caller, request, time.monotonic() + 30)
 
     async def add_account(self, address: str, quota_octets: int | None = None) -> accounts.Account:
         new = accounts.NewAccount(address, VERIFIER, quota_octets=quota_octets)
@@ -311,9 +311,8 @@ async def open_world(db: Database, directory: Path, clock: Clock) -> World:
         notifier=notifier,
         authenticator=Authenticator({}, None),  # type: ignore[arg-type]
     )
-    core.dispatcher = Dispatcher(core, CallObserver(CollectorRegistry(), quiet=True))
     await db.write(Write(_begin))
-    world = World(core, clock)
+    world = World(core, Dispatcher(core, CallObserver(CollectorRegistry(), quiet=True)), clock)
     for name in ("alice", "bob", "carol"):
         await world.add_account(f"{name}@example.test")
     return world

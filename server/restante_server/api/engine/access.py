@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from restante.errors import InvalidSession, MailboxNotFound, PermissionDenied
 from restante.v1.session_pb2 import Scope
+from restante_server.api.engine.caller import Caller
 
-if TYPE_CHECKING:
-    from restante_server.api.engine.caller import Caller
-
-Rule = Callable[["Caller"], None]
+Rule = Callable[[Caller], None]
 """Raises InvalidSession or PermissionDenied when the caller may not make the call at all."""
 
 

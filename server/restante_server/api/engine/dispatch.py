@@ -1,42 +1,30 @@
-"""The one dispatcher: unary calls and the operations of a batch go the same way.
+"""The one dispatcher of unary calls and of the operations of a batch.
 
-Rights, request ids, min_commit, deadlines and errors are looked after here; a handler only does its work.
+It looks after rights, request ids, min_commit, deadlines and errors; a handler only does its work.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from restante.errors import (
-    CommitNotReached,
-    DeadlineExceeded,
-    EpochChanged,
-    Internal,
-    RestanteError,
-)
+from restante.errors import DeadlineExceeded, RestanteError
 from restante_server.api.engine import access
-from restante_server.api.engine.caller import DEFAULT_TIMEOUT_SECONDS, Call, Caller
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
+from restante_server.api.engine.faults import translate
+from restante_server.api.engine.observe import CallObserver
 from restante_server.api.engine.registry import Handler, Kind
 from restante_server.api.engine.writes import HandlerWrite
 from restante_server.db import turns
-from restante_server.observe import CallObserver
-from restante_server.store import mailboxes
 
-log = logging.getLogger(__name__)
-
-R = TypeVar("R")
-
-MIN_COMMIT_PAUSE_SECONDS = 0.02
 SHARED_SECONDS = 5.0  # a read with less time than this does not share a thread hop
 
 
@@ -44,11 +32,11 @@ class Dispatcher:
     """Runs handlers. Every method raises RestanteError and nothing else, save CancelledError."""
 
     def __init__(self, core: Core, observer: CallObserver) -> None:
-        self.core, self._observer = core, observer
+        self._core, self._observer = core, observer
 
     def call(self, caller: Caller, deadline: float) -> Call:
-        """What a handler is given."""
-        return Call(self.core, caller, time.time_ns() // 1_000, deadline)
+        """A call that begins now; `deadline` is a moment of `time.monotonic()`."""
+        return Call(self._core, caller, time.time_ns() // 1_000, deadline)
 
     async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float) -> Message:
         """The response of a unary handler, within its deadline (a moment of `time.monotonic()`)."""
@@ -60,7 +48,7 @@ class Dispatcher:
             if call.seconds_left <= 0:
                 raise DeadlineExceeded
             if handler.has_min_commit and request.HasField("min_commit"):
-                await self.reach(call, request.min_commit)
+                await call.reach(request.min_commit)
             response: Message = await self._run(handler, call, request)
             outcome = "OK"
         except Exception as error:
@@ -71,14 +59,6 @@ class Dispatcher:
             self._observer.finished(handler.method.path, caller, outcome, began)
         return response
 
-    async def short_read(self, function: Callable[[Connection], R]) -> R:
-        """A read of the core's own accord that shares a thread hop with whatever else is ready."""
-        return await self.core.db.read_short(function, deadline=time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
-
-    def begin_read(self, function: Callable[[], Callable[[Connection], Any]]) -> asyncio.Future[Any]:
-        """The same for a read that is made, by `function`, when all of this turn of the loop are together."""
-        return self.core.db.begin_read(function, deadline=time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
-
     def followed(self, caller: Caller, mailbox_id: int, folder_id: int) -> int | asyncio.Future[int]:
         """The change number of a folder that a client keeps a view of; 0 when the caller may not see it."""
         try:
@@ -86,60 +66,38 @@ class Dispatcher:
             place = access.mailbox_id(caller, mailbox_id), folder_id
         except RestanteError:
             return 0
-        return self.core.numbers.of(place)
+        return self._core.numbers.of(place)
 
     async def _run(self, handler: Handler, call: Call, request: Any) -> Any:
+        db = self._core.db
         match handler.kind:
             case Kind.READ if call.seconds_left > SHARED_SECONDS:
-                run = partial(_read, handler, call, request)
-                return await self.core.db.read_short(run, deadline=call.deadline)
-            case Kind.READ:  # in such haste that its deadline must be its own
-                return await call.read(partial(_read, handler, call, request))
-            case Kind.SLOW_READ:
-                return await call.read(partial(_read, handler, call, request))
+                return await db.read_short(partial(_in_transaction, handler, call, request), deadline=call.deadline)
+            case Kind.READ | Kind.SLOW_READ:  # a short read whose deadline is near gets a thread hop of its own
+                return await call.read(partial(_in_transaction, handler, call, request))
             case Kind.WRITE:
                 write: HandlerWrite[Any] = HandlerWrite(
-                    call=call,
+                    actor=call.caller.actor,
+                    now=call.now,
+                    changed=self._core.notifier.changed,
                     request=request,
-                    function=partial(_read, handler, call, request),
+                    function=partial(_in_transaction, handler, call, request),
                     mailboxes=handler.mailboxes(call, request),
                     rows=handler.rows(request),
                     octets=handler.octets(request),
                 )
-                return (await self.core.db.write(write, deadline=call.deadline)).response
+                return (await db.write(write, deadline=call.deadline)).response
             case Kind.DIRECT:
-                return await self._within(call, handler.run(call, request))
-
-    async def _within(self, call: Call, work: Any) -> Any:
-        try:
-            async with asyncio.timeout(max(0.0, call.seconds_left)):
-                return await work
-        except TimeoutError:
-            raise DeadlineExceeded from None
-
-    async def reach(self, call: Call, token: Any) -> None:
-        """Wait until the commit of a token can be seen (docs/design.md "Read your writes")."""
-        if token.epoch != self.core.epoch:
-            raise EpochChanged(epoch=self.core.epoch)
-        mailbox_id = call.mailbox_id(token.mailbox_id)
-        look = partial(mailboxes.change_number, mailbox_id=mailbox_id)
-        try:
-            while await call.read(look) < token.change_number:
-                if call.seconds_left <= MIN_COMMIT_PAUSE_SECONDS:
-                    raise CommitNotReached(change_number=token.change_number)
-                await asyncio.sleep(MIN_COMMIT_PAUSE_SECONDS)
-        except DeadlineExceeded:  # in the midst of a look
-            raise CommitNotReached(change_number=token.change_number) from None
+                return await _within(call, handler.run(call, request))
 
 
-def _read(handler: Handler, call: Call, request: Any, tx: Connection) -> Any:
+def _in_transaction(handler: Handler, call: Call, request: Any, tx: Connection) -> Any:
     return handler.run(tx, call, request)
 
 
-def translate(error: Exception, path: str) -> RestanteError:
-    """The error to answer with. A fault of ours is logged with the number that the caller is given."""
-    if isinstance(error, RestanteError):
-        return error
-    incident = secrets.token_hex(6)
-    log.error("a fault in %s, incident %s", path, incident, exc_info=error)
-    return Internal(incident=incident)
+async def _within(call: Call, work: Awaitable[Any]) -> Any:
+    try:
+        async with asyncio.timeout(max(0.0, call.seconds_left)):
+            return await work
+    except TimeoutError:
+        raise DeadlineExceeded from None

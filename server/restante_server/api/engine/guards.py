@@ -10,14 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from restante.errors import RestanteError, SessionExpired, SessionRevoked
 from restante.v1.sync_pb2 import SessionsEnded
-
-if TYPE_CHECKING:
-    from restante_server.api.engine.caller import Caller
-    from restante_server.directory.sessions import Sessions
+from restante_server.api.engine.caller import Caller
+from restante_server.directory.sessions import Sessions
 
 SECOND = 1_000_000  # microseconds
 LONGEST_SECONDS = 86_400.0

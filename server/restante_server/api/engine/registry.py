@@ -1,8 +1,11 @@
-"""The table of RPCs. A handler is a plain function with a decorator; the dispatcher knows no RPC by name."""
+"""The table of RPCs. A handler is a plain function with a decorator of its module's `Handlers`.
+
+Nothing registers by being imported: `app` hands the `Handlers` of every service to the `Registry` of its core.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -13,14 +16,16 @@ from sqlalchemy import Connection
 from restante.methods import Method
 from restante.v1 import methods
 from restante_server.api.engine.access import Rule
-from restante_server.api.engine.caller import Call
+from restante_server.api.engine.call import Call
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+Streamer = TypeVar("Streamer", bound=Callable[..., AsyncIterator[Any] | Awaitable[Any]])
 
 Mailboxes = Callable[[Call, Any], frozenset[int]]
 Estimate = Callable[[Any], int]
-
+InTransaction = Callable[[Connection, Call, Request], Response]
+OnLoop = Callable[[Call, Request], Awaitable[Response]]
 
 _WITH_MIN_COMMIT = frozenset(known for known in methods.ALL if "min_commit" in known.request.DESCRIPTOR.fields_by_name)
 
@@ -45,16 +50,16 @@ class Handler:
     mailboxes: Mailboxes
     rows: Estimate
     octets: Estimate
-    reads: bool = False  # a coroutine that changes nothing that matters when it is given up or repeated
+    reads: bool = False  # a coroutine without effects: it may be cancelled or repeated
 
     @property
     def only_reads(self) -> bool:
-        """It may be given up at any moment, and its answer withheld."""
+        """It may be cancelled at any moment, and its response withheld."""
         return self.reads or self.kind in (Kind.READ, Kind.SLOW_READ)
 
     @property
     def has_min_commit(self) -> bool:
-        """The request may ask to see a commit."""
+        """The request has the field min_commit."""
         return self.method in _WITH_MIN_COMMIT
 
 
@@ -71,10 +76,6 @@ class Streaming:
     ends_with_token: bool = False  # it does not go on when the session is renewed
 
 
-UNARY: dict[str, Handler] = {}  # by field of Operation.request
-STREAMS: dict[tuple[str, str], Streaming] = {}  # by service and name
-
-
 def _own_mailbox(call: Call, request: Any) -> frozenset[int]:
     return frozenset({call.mailbox_id(request.mailbox_id)})
 
@@ -87,85 +88,86 @@ def _nothing(_: Any) -> int:
     return 0
 
 
-def _register(handler: Handler) -> None:
-    if handler.method.field in UNARY:
-        raise ValueError(f"{handler.method.path} has two handlers")
-    UNARY[handler.method.field] = handler
+class Handlers:
+    """The handlers of one module."""
+
+    def __init__(self) -> None:
+        self.unary: list[Handler] = []
+        self.streams: list[Streaming] = []
+
+    def read(
+        self, method: Method[Request, Response], *, rule: Rule, slow: bool = False
+    ) -> Callable[[InTransaction[Request, Response]], InTransaction[Request, Response]]:
+        """A handler that only reads; `slow`: not with the short reads, which share a thread hop and a snapshot."""
+
+        def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
+            kind = Kind.SLOW_READ if slow else Kind.READ
+            self.unary.append(Handler(method, kind, rule, run, _own_mailbox, _small, _nothing))
+            return run
+
+        return decorate
+
+    def write(
+        self,
+        method: Method[Request, Response],
+        *,
+        rule: Rule,
+        mailboxes: Callable[[Call, Request], frozenset[int]] = _own_mailbox,
+        rows: Callable[[Request], int] = _small,
+        octets: Callable[[Request], int] = _nothing,
+    ) -> Callable[[InTransaction[Request, Response]], InTransaction[Request, Response]]:
+        """A handler that writes: one operation of the pipeline, which may run again.
+
+        `mailboxes` names every mailbox it may write, by default the request's; `rows` and `octets` say about how much.
+        """
+
+        def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
+            self.unary.append(Handler(method, Kind.WRITE, rule, run, mailboxes, rows, octets))
+            return run
+
+        return decorate
+
+    def direct(
+        self, method: Method[Request, Response], *, rule: Rule, reads: bool = False
+    ) -> Callable[[OnLoop[Request, Response]], OnLoop[Request, Response]]:
+        """A coroutine on the event loop, which reads and writes by `call.read` and `call.write`.
+
+        `reads`: it has no effects, and may be cancelled halfway.
+        """
+
+        def decorate(run: OnLoop[Request, Response]) -> OnLoop[Request, Response]:
+            self.unary.append(Handler(method, Kind.DIRECT, rule, run, _own_mailbox, _small, _nothing, reads))
+            return run
+
+        return decorate
+
+    def stream(
+        self, service: str, name: str, *, rule: Rule, own_end: bool = False, ends_with_token: bool = False
+    ) -> Callable[[Streamer], Streamer]:
+        """A streaming RPC, such as `stream("FolderService", "OpenFolder", rule=...)`.
+
+        The stream ends with the session of its caller, by SESSION_REVOKED or SESSION_EXPIRED; `own_end`: the handler
+        ends it itself. `ends_with_token`: it ends with the token that began it, even if the session is renewed.
+        """
+
+        def decorate(run: Streamer) -> Streamer:
+            self.streams.append(Streaming(service, name, rule, run, own_end, ends_with_token))
+            return run
+
+        return decorate
 
 
-def read(
-    method: Method[Request, Response], *, rule: Rule, slow: bool = False
-) -> Callable[
-    [Callable[[Connection, Call, Request], Response]],
-    Callable[[Connection, Call, Request], Response],
-]:
-    """A handler that only reads. `slow` keeps it apart from short reads, which share a thread hop and a snapshot."""
+class Registry:
+    """Every RPC that a core serves."""
 
-    def decorate(
-        run: Callable[[Connection, Call, Request], Response],
-    ) -> Callable[[Connection, Call, Request], Response]:
-        _register(Handler(method, Kind.SLOW_READ if slow else Kind.READ, rule, run, _own_mailbox, _small, _nothing))
-        return run
-
-    return decorate
-
-
-def write(
-    method: Method[Request, Response],
-    *,
-    rule: Rule,
-    mailboxes: Callable[[Call, Request], frozenset[int]] = _own_mailbox,
-    rows: Callable[[Request], int] = _small,
-    octets: Callable[[Request], int] = _nothing,
-) -> Callable[
-    [Callable[[Connection, Call, Request], Response]],
-    Callable[[Connection, Call, Request], Response],
-]:
-    """A handler that writes: one operation of the pipeline, which may run again.
-
-    `mailboxes` names every mailbox it may write, by default the request's; `rows` and `octets` say about how much.
-    """
-
-    def decorate(
-        run: Callable[[Connection, Call, Request], Response],
-    ) -> Callable[[Connection, Call, Request], Response]:
-        _register(Handler(method, Kind.WRITE, rule, run, mailboxes, rows, octets))
-        return run
-
-    return decorate
-
-
-def direct(
-    method: Method[Request, Response], *, rule: Rule, reads: bool = False
-) -> Callable[[Callable[[Call, Request], Awaitable[Response]]], Callable[[Call, Request], Awaitable[Response]]]:
-    """A coroutine on the event loop, which reads and writes by `call.read` and `call.write`.
-
-    `reads`: it is a read, if one in several steps, and may be given up halfway.
-    """
-
-    def decorate(run: Callable[[Call, Request], Awaitable[Response]]) -> Callable[[Call, Request], Awaitable[Response]]:
-        _register(Handler(method, Kind.DIRECT, rule, run, _own_mailbox, _small, _nothing, reads))
-        return run
-
-    return decorate
-
-
-Streamer = TypeVar("Streamer", bound=Callable[..., AsyncIterator[Any] | Awaitable[Any]])
-
-
-def stream(
-    service: str, name: str, *, rule: Rule, own_end: bool = False, ends_with_token: bool = False
-) -> Callable[[Streamer], Streamer]:
-    """A streaming RPC, such as `stream("FolderService", "OpenFolder", rule=...)`.
-
-    When the session of its caller ends the stream does too, with SESSION_REVOKED or SESSION_EXPIRED; `own_end`: it sees
-    to that itself. `ends_with_token`: also when the session has been renewed before its token was past its time.
-    """
-
-    def decorate(run: Streamer) -> Streamer:
-        if (service, name) in STREAMS:
-            raise ValueError(f"{service}/{name} has two handlers")
-        STREAMS[service, name] = Streaming(service, name, rule, run, own_end, ends_with_token)
-        return run
-
-    return decorate
+    def __init__(self, services: Iterable[Handlers]) -> None:
+        """Raises ValueError when an RPC has two handlers."""
+        self.unary: dict[str, Handler] = {}  # by field of Operation.request
+        self.streams: dict[tuple[str, str], Streaming] = {}  # by service and name
+        for handlers in services:
+            for handler in handlers.unary:
+                if self.unary.setdefault(handler.method.field, handler) is not handler:
+                    raise ValueError(f"{handler.method.path} has two handlers")
+            for streaming in handlers.streams:
+                if self.streams.setdefault((streaming.service, streaming.name), streaming) is not streaming:
+                    raise ValueError(f"{streaming.service}/{streaming.name} has two handlers")

@@ -1,4 +1,4 @@
-"""A handler's write as an operation of the pipeline: once per request_id, and watchers told after the commit."""
+"""A handler's write as an operation of the pipeline: it runs once for each request_id and wakes watchers afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 
 from restante.errors import RequestIdRequired
 from restante.v1 import methods
-from restante_server.api.engine.caller import Call
 from restante_server.store import changes, requests
 
 Response = TypeVar("Response", bound=Message)
@@ -43,7 +42,7 @@ def fingerprint(request: Message) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[Response]):
-    """What a write left behind."""
+    """The outcome of a write."""
 
     response: Response
     touched: dict[int, changes.Touched]  # by mailbox
@@ -53,7 +52,9 @@ class Written(Generic[Response]):
 class HandlerWrite(Generic[Response]):
     """One write of one call. See db.operation.Operation."""
 
-    call: Call
+    actor: str  # the caller's name in request ids
+    now: int  # microseconds since 1970-01-01 UTC, when the call came
+    changed: Callable[[dict[int, changes.Touched]], object]  # called after a commit that changed mailboxes
     request: Message
     function: Callable[[Connection], Response]
     mailboxes: frozenset[int]
@@ -68,18 +69,18 @@ class HandlerWrite(Generic[Response]):
         if not identity:
             response = self.function(tx)
             return Written(response, changes.take_touched(tx))
-        key = requests.Key(min(self.mailboxes, default=0), self.call.caller.actor, identity)
+        key = requests.Key(min(self.mailboxes, default=0), self.actor, identity)
         method = self.request.DESCRIPTOR.name
         digest = fingerprint(self.request)
         remembered = requests.find(tx, key, method, digest)
         if remembered is not None:
             return Written(RESPONSES[method].FromString(remembered), {})
         response = self.function(tx)
-        expires_at = self.call.now + KEPT.get(method, DAY)
+        expires_at = self.now + KEPT.get(method, DAY)
         requests.remember(tx, key, method, digest, response.SerializeToString(), expires_at)
         return Written(response, changes.take_touched(tx))
 
     def after_commit(self, written: Written[Response]) -> None:
-        """Tell the watchers."""
+        """Wake the watchers."""
         if written.touched:
-            self.call.core.notifier.changed(written.touched)
+            self.changed(written.touched)

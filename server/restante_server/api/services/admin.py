@@ -10,13 +10,15 @@ from restante.errors import InvalidArgument
 from restante.v1 import admin_pb2 as v1
 from restante.v1 import methods
 from restante_server.api.engine.access import administrators
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct, read, write
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import pages
 from restante_server.db import schema
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, addresses, aliases, credentials, domains
 from restante_server.directory.secret import Secret
+
+handlers = Handlers()
 
 NO_MAILBOX: frozenset[int] = frozenset()
 ACCOUNT_ROWS = 20  # an account with its mailbox and folders
@@ -25,12 +27,12 @@ ACCOUNT_ROWS = 20  # an account with its mailbox and folders
 # --- Domains ------------------------------------------------------------------------------------------------------
 
 
-@write(methods.CREATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.CREATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
 def create_domain(tx: Connection, call: Call, request: v1.CreateDomainRequest) -> v1.CreateDomainResponse:
     return v1.CreateDomainResponse(domain=_domain(domains.create(tx, call.now, request.name)))
 
 
-@read(methods.LIST_DOMAINS, rule=administrators)
+@handlers.read(methods.LIST_DOMAINS, rule=administrators)
 def list_domains(tx: Connection, call: Call, request: v1.ListDomainsRequest) -> v1.ListDomainsResponse:
     size = pages.size(request.page_size)
     (after,) = pages.key("domains", request.page_token)
@@ -39,7 +41,7 @@ def list_domains(tx: Connection, call: Call, request: v1.ListDomainsRequest) -> 
     return v1.ListDomainsResponse(domains=map(_domain, found[:size]), next_page_token=following)
 
 
-@write(methods.UPDATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.UPDATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
 def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -> v1.UpdateDomainResponse:
     found = domains.get(tx, request.name)
     if request.HasField("catch_all"):
@@ -49,7 +51,7 @@ def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -
     return v1.UpdateDomainResponse(domain=_domain(found))
 
 
-@write(methods.DELETE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.DELETE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
 def delete_domain(tx: Connection, call: Call, request: v1.DeleteDomainRequest) -> v1.DeleteDomainResponse:
     domains.remove(tx, request.name)
     return v1.DeleteDomainResponse()
@@ -58,7 +60,7 @@ def delete_domain(tx: Connection, call: Call, request: v1.DeleteDomainRequest) -
 # --- Accounts -----------------------------------------------------------------------------------------------------
 
 
-@direct(methods.CREATE_ACCOUNT, rule=administrators)
+@handlers.direct(methods.CREATE_ACCOUNT, rule=administrators)
 async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.CreateAccountResponse:
     """Hash first, on a thread, then write."""
     address = addresses.parse(request.address)
@@ -93,12 +95,12 @@ async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.Cre
     )
 
 
-@read(methods.GET_ACCOUNT, rule=administrators)
+@handlers.read(methods.GET_ACCOUNT, rule=administrators)
 def get_account(tx: Connection, call: Call, request: v1.GetAccountRequest) -> v1.GetAccountResponse:
     return v1.GetAccountResponse(account=_account(accounts.get(tx, request.address)))
 
 
-@read(methods.LIST_ACCOUNTS, rule=administrators)
+@handlers.read(methods.LIST_ACCOUNTS, rule=administrators)
 def list_accounts(tx: Connection, call: Call, request: v1.ListAccountsRequest) -> v1.ListAccountsResponse:
     of, size = f"accounts {request.domain}", pages.size(request.page_size)
     (after,) = pages.key(of, request.page_token)
@@ -107,7 +109,7 @@ def list_accounts(tx: Connection, call: Call, request: v1.ListAccountsRequest) -
     return v1.ListAccountsResponse(accounts=map(_account, found[:size]), next_page_token=following)
 
 
-@direct(methods.UPDATE_ACCOUNT, rule=administrators)
+@handlers.direct(methods.UPDATE_ACCOUNT, rule=administrators)
 async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.UpdateAccountResponse:
     """Change settings; sessions that the account loses end at once."""
     edit = accounts.Edit(
@@ -128,7 +130,7 @@ async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.Upd
     return v1.UpdateAccountResponse(account=_account(found))
 
 
-@direct(methods.SET_PASSWORD, rule=administrators)
+@handlers.direct(methods.SET_PASSWORD, rule=administrators)
 async def set_password(call: Call, request: v1.SetPasswordRequest) -> v1.SetPasswordResponse:
     """Hash first, on a thread, then write; the account's sessions end."""
     directory, password = call.core.directory, Secret(request.password)
@@ -145,7 +147,7 @@ async def set_password(call: Call, request: v1.SetPasswordRequest) -> v1.SetPass
     return v1.SetPasswordResponse()
 
 
-@direct(methods.DELETE_ACCOUNT, rule=administrators)
+@handlers.direct(methods.DELETE_ACCOUNT, rule=administrators)
 async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.DeleteAccountResponse:
     """Addresses and sessions end at once; the mailbox is purged in the background."""
     await call.core.db.write(
@@ -161,12 +163,12 @@ async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.Del
 # --- Aliases ------------------------------------------------------------------------------------------------------
 
 
-@write(methods.CREATE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.CREATE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
 def create_alias(tx: Connection, call: Call, request: v1.CreateAliasRequest) -> v1.CreateAliasResponse:
     return v1.CreateAliasResponse(created=_alias(aliases.create(tx, call.now, request.address, request.targets)))
 
 
-@read(methods.LIST_ALIASES, rule=administrators)
+@handlers.read(methods.LIST_ALIASES, rule=administrators)
 def list_aliases(tx: Connection, call: Call, request: v1.ListAliasesRequest) -> v1.ListAliasesResponse:
     of, size = f"aliases {request.domain}", pages.size(request.page_size)
     (after,) = pages.key(of, request.page_token)
@@ -175,7 +177,7 @@ def list_aliases(tx: Connection, call: Call, request: v1.ListAliasesRequest) -> 
     return v1.ListAliasesResponse(aliases=map(_alias, found[:size]), next_page_token=following)
 
 
-@write(methods.DELETE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.DELETE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
 def delete_alias(tx: Connection, call: Call, request: v1.DeleteAliasRequest) -> v1.DeleteAliasResponse:
     aliases.remove(tx, request.address)
     return v1.DeleteAliasResponse()
@@ -184,7 +186,7 @@ def delete_alias(tx: Connection, call: Call, request: v1.DeleteAliasRequest) -> 
 # --- Statistics ---------------------------------------------------------------------------------------------------
 
 
-@read(methods.GET_STATISTICS, rule=administrators, slow=True)
+@handlers.read(methods.GET_STATISTICS, rule=administrators, slow=True)
 def get_statistics(tx: Connection, call: Call, request: v1.GetStatisticsRequest) -> v1.GetStatisticsResponse:
     """Counts of the whole installation."""
     mail = tx.execute(

@@ -14,8 +14,8 @@ from restante.v1 import methods
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.types_pb2 import Flag
 from restante_server.api.engine.access import API_SESSION, MAIL_SESSION
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, drafts
 from restante_server.store import changes, contents, folders, messages, uploads
 from restante_server.store.contents import Stored
@@ -24,6 +24,8 @@ from restante_server.store.listing import listing_of
 from restante_server.store.messages import NewMessage
 from restante_server.store.staging import Form, Staged
 
+handlers = Handlers()
+
 R = TypeVar("R", bound=Message)
 
 INLINE_OCTETS = 512 << 10
@@ -31,7 +33,7 @@ ROWS = 6  # content, octets, message, listing, folder, mailbox
 DRAFT_FLAGS = Flag.FLAG_SEEN | Flag.FLAG_DRAFT
 
 
-@direct(methods.APPEND_MESSAGE, rule=MAIL_SESSION)
+@handlers.direct(methods.APPEND_MESSAGE, rule=MAIL_SESSION)
 async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
     if bool(request.content) == bool(request.upload_id):
         raise InvalidArgument(field="content", problem="either the content or an upload is given")
@@ -112,7 +114,7 @@ def _appended(
     )
 
 
-@direct(methods.CREATE_DRAFT, rule=API_SESSION)
+@handlers.direct(methods.CREATE_DRAFT, rule=API_SESSION)
 async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateDraftResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     try:

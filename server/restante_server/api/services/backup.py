@@ -10,11 +10,13 @@ from pathlib import Path
 from restante.errors import InvalidArgument
 from restante.v1.admin_pb2 import BackupStoreRequest, BackupStoreResponse, CheckStoreRequest, CheckStoreResponse
 from restante_server.api.engine.access import administrators
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import stream
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.store import check
 from restante_server.transport import check as transport_check
 from restante_server.upkeep import backup, digests
+
+handlers = Handlers()
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ AT_ONCE = 200  # contents compared in one snapshot
 PROGRESS_SECONDS = 0.2
 
 
-@stream("AdminService", "CheckStore", rule=administrators)
+@handlers.stream("AdminService", "CheckStore", rule=administrators)
 async def check_store(call: Call, request: CheckStoreRequest) -> AsyncIterator[CheckStoreResponse]:
     """See AdminService.CheckStore."""
     db, directory = call.core.db, call.core.contents.directory
@@ -67,7 +69,7 @@ def backup_target(call: Call, given: str) -> Path:
     return target
 
 
-@stream("AdminService", "BackupStore", rule=administrators)
+@handlers.stream("AdminService", "BackupStore", rule=administrators)
 async def backup_store(call: Call, request: BackupStoreRequest) -> AsyncIterator[BackupStoreResponse]:
     """See AdminService.BackupStore."""
     core, target = call.core, backup_target(call, request.directory)
@@ -82,7 +84,7 @@ async def backup_store(call: Call, request: BackupStoreRequest) -> AsyncIterator
             await asyncio.to_thread(backup.write, *arguments)
 
     # A thread cannot be called back: where the stream ends before it the work goes on, and the collector rests.
-    work = core.spawn(write(), "backup")
+    work = core.tasks.spawn(write(), "backup")
     work.add_done_callback(_note_failure)
     while not (await asyncio.wait([work], timeout=PROGRESS_SECONDS))[0]:
         yield BackupStoreResponse(done_octets=progress[0], total_octets=progress[1])

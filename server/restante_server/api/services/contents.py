@@ -25,12 +25,14 @@ from restante.v1.content_pb2 import (
 )
 from restante_server.api.engine import access
 from restante_server.api.engine.allowances import Resource
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct, read, stream
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert
 from restante_server.db.operation import Write
 from restante_server.store import contents, messages, uploads
 from restante_server.store.staging import Form, Staged
+
+handlers = Handlers()
 
 CHUNK_OCTETS = 256 << 10
 MAX_PIECE_OCTETS = 512 << 10
@@ -47,7 +49,7 @@ def form(kind: int) -> Form:
     return known
 
 
-@stream("ContentService", "UploadContent", rule=access.UPLOAD_SESSION)
+@handlers.stream("ContentService", "UploadContent", rule=access.UPLOAD_SESSION)
 async def upload_content(call: Call, requests: AsyncIterator[UploadContentRequest]) -> UploadContentResponse:
     """See ContentService.UploadContent."""
     first = await anext(aiter(requests), None)
@@ -118,7 +120,7 @@ def _limits(call: Call) -> uploads.Limits:
     return uploads.Limits(limits.account_uploads, limits.account_upload_octets)
 
 
-@direct(methods.UPLOAD_CHUNK, rule=access.UPLOAD_SESSION)
+@handlers.direct(methods.UPLOAD_CHUNK, rule=access.UPLOAD_SESSION)
 async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkResponse:
     """See ContentService.UploadChunk."""
     if len(request.octets) > MAX_PIECE_OCTETS:
@@ -200,7 +202,7 @@ def _finish(call: Call, upload_id: bytes, received: int, staged: Staged, tx: Con
         staged.forget(tx, call.now)  # the same last piece, sent twice at a time
 
 
-@read(methods.GET_UPLOAD, rule=access.UPLOAD_SESSION)
+@handlers.read(methods.GET_UPLOAD, rule=access.UPLOAD_SESSION)
 def get_upload(tx: Connection, call: Call, request: GetUploadRequest) -> GetUploadResponse:
     """See ContentService.GetUpload."""
     if not call.caller.account_id:
@@ -209,7 +211,7 @@ def get_upload(tx: Connection, call: Call, request: GetUploadRequest) -> GetUplo
     return GetUploadResponse(received_octets=found.received_octets, finished=found.content_id is not None)
 
 
-@stream("ContentService", "ReadContent", rule=access.READ_SESSION)
+@handlers.stream("ContentService", "ReadContent", rule=access.READ_SESSION)
 async def read_content(call: Call, request: ReadContentRequest) -> AsyncIterator[ReadContentResponse]:
     """See ContentService.ReadContent."""
     mailbox_id = call.mailbox_id(request.mailbox_id)

@@ -14,7 +14,7 @@ from restante.v1.message_pb2 import Section, SectionKind
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
 from restante_mail.idset import IdSet
 from restante_mail.mime.sections import Kind
-from restante_server.api.engine.caller import Call
+from restante_server.api.engine.call import Call
 from restante_server.store import keywords
 from restante_server.store.changes import FolderDelta
 from restante_server.store.contents import Wanted

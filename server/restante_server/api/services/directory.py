@@ -19,11 +19,13 @@ from restante.v1.directory_pb2 import (
     ResolveNamesResponse,
 )
 from restante_server.api.engine.access import API_SESSION
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import read
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import pages
 from restante_server.directory import entries
 from restante_server.directory.entries import Entry
+
+handlers = Handlers()
 
 MAX_NAMES = 100
 MAX_NAME_CHARACTERS = 1_000
@@ -31,7 +33,7 @@ DEFAULT_CANDIDATES = 20
 MAX_CANDIDATES = 100
 
 
-@read(methods.RESOLVE_NAMES, rule=API_SESSION, slow=True)
+@handlers.read(methods.RESOLVE_NAMES, rule=API_SESSION, slow=True)
 def resolve_names(tx: Connection, call: Call, request: ResolveNamesRequest) -> ResolveNamesResponse:
     """What each name could mean."""
     if len(request.names) > MAX_NAMES:
@@ -45,7 +47,7 @@ def resolve_names(tx: Connection, call: Call, request: ResolveNamesRequest) -> R
     return ResolveNamesResponse(resolutions=[_resolution(tx, domain_id, name, most) for name in request.names])
 
 
-@read(methods.LIST_ENTRIES, rule=API_SESSION)
+@handlers.read(methods.LIST_ENTRIES, rule=API_SESSION)
 def list_entries(tx: Connection, call: Call, request: ListEntriesRequest) -> ListEntriesResponse:
     """One page, by display name."""
     domain_id = entries.domain_of(tx, call.caller.account_id)
@@ -57,7 +59,7 @@ def list_entries(tx: Connection, call: Call, request: ListEntriesRequest) -> Lis
     return ListEntriesResponse(entries=map(_entry, page), next_page_token=following)
 
 
-@read(methods.GET_ENTRY, rule=API_SESSION)
+@handlers.read(methods.GET_ENTRY, rule=API_SESSION)
 def get_entry(tx: Connection, call: Call, request: GetEntryRequest) -> GetEntryResponse:
     """The entry of an address."""
     domain_id = entries.domain_of(tx, call.caller.account_id)

@@ -13,7 +13,7 @@ from restante.v1.message_pb2 import Attachment, Draft
 from restante.v1.types_pb2 import MailAddress
 from restante_mail.header.addresses import Address
 from restante_mail.mime.compose import Attached, ComposeError, Outgoing, compose
-from restante_server.api.engine.caller import Call
+from restante_server.api.engine.call import Call
 from restante_server.store import contents, garbage, uploads
 
 INLINE_OCTETS = 512 << 10  # of attachments in one request

@@ -13,12 +13,14 @@ from restante.v1 import methods
 from restante.v1.session_pb2 import Scope
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION, identities
 from restante_server.api.engine.access import mailbox_id as mailbox_of
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct, read, stream, write
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, pages
 from restante_server.store import changes, folders, mailboxes, removal, rows, subscriptions
 from restante_server.store.changes import FolderDelta, Place
 from restante_server.store.folders import FolderFacts
+
+handlers = Handlers()
 
 ROWS_AT_ONCE = 6_000  # of a snapshot: below 256 KiB however large the numbers are, keywords aside
 MOST_FOLLOWED = 256  # folders of one GetChangeNumbers: all refused they still fit a result
@@ -26,7 +28,7 @@ FOLLOWERS = identities("imap", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))
 KEYWORD_OCTETS = 64 << 10  # of the keyword table of one message
 
 
-@read(methods.LIST_FOLDERS, rule=READ_SESSION)
+@handlers.read(methods.LIST_FOLDERS, rule=READ_SESSION)
 def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> v1.ListFoldersResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     size = pages.size(request.page_size)
@@ -37,7 +39,7 @@ def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> 
     return v1.ListFoldersResponse(folders=map(convert.folder, shown), next_page_token=following)
 
 
-@read(methods.GET_FOLDER, rule=READ_SESSION)
+@handlers.read(methods.GET_FOLDER, rule=READ_SESSION)
 def get_folder(tx: Connection, call: Call, request: v1.GetFolderRequest) -> v1.GetFolderResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     if bool(request.folder_id) + bool(request.path) + bool(request.role) != 1:
@@ -52,7 +54,7 @@ def get_folder(tx: Connection, call: Call, request: v1.GetFolderRequest) -> v1.G
     return v1.GetFolderResponse(folder=convert.folder(folders.get(tx, mailbox_id, folder_id)))
 
 
-@write(methods.CREATE_FOLDER, rule=MAIL_SESSION)
+@handlers.write(methods.CREATE_FOLDER, rule=MAIL_SESSION)
 def create_folder(tx: Connection, call: Call, request: v1.CreateFolderRequest) -> v1.CreateFolderResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     folder_id = folders.create(
@@ -63,7 +65,7 @@ def create_folder(tx: Connection, call: Call, request: v1.CreateFolderRequest) -
     return v1.CreateFolderResponse(folder=convert.folder(facts), commit=commit)
 
 
-@write(methods.MOVE_FOLDER, rule=MAIL_SESSION)
+@handlers.write(methods.MOVE_FOLDER, rule=MAIL_SESSION)
 def move_folder(tx: Connection, call: Call, request: v1.MoveFolderRequest) -> v1.MoveFolderResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     folders.move(
@@ -80,7 +82,7 @@ def move_folder(tx: Connection, call: Call, request: v1.MoveFolderRequest) -> v1
     return v1.MoveFolderResponse(folder=convert.folder(facts), commit=commit)
 
 
-@write(methods.UPDATE_FOLDER, rule=MAIL_SESSION)
+@handlers.write(methods.UPDATE_FOLDER, rule=MAIL_SESSION)
 def update_folder(tx: Connection, call: Call, request: v1.UpdateFolderRequest) -> v1.UpdateFolderResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     unless = request.if_change_number if request.HasField("if_change_number") else None
@@ -90,19 +92,19 @@ def update_folder(tx: Connection, call: Call, request: v1.UpdateFolderRequest) -
     return v1.UpdateFolderResponse(folder=convert.folder(facts), commit=commit)
 
 
-@write(methods.DELETE_FOLDER, rule=MAIL_SESSION)
+@handlers.write(methods.DELETE_FOLDER, rule=MAIL_SESSION)
 def delete_folder(tx: Connection, call: Call, request: v1.DeleteFolderRequest) -> v1.DeleteFolderResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     gone, number = removal.delete_folder(tx, mailbox_id, request.folder_id, call.now)
     return v1.DeleteFolderResponse(deleted_count=gone, commit=convert.commit_token(call, mailbox_id, number))
 
 
-@stream("FolderService", "OpenFolder", rule=MAIL_SESSION)
+@handlers.stream("FolderService", "OpenFolder", rule=MAIL_SESSION)
 async def open_folder(call: Call, request: v1.OpenFolderRequest) -> AsyncIterator[v1.OpenFolderResponse]:
     """A folder that one read holds is one snapshot; of a larger one the last message carries what changed meanwhile."""
     mailbox_id, folder_id = call.mailbox_id(request.mailbox_id), request.folder_id
     if request.HasField("min_commit"):
-        await call.core.dispatcher.reach(call, request.min_commit)
+        await call.reach(request.min_commit)
     facts, delta, ended = await call.core.db.read(_first_page, mailbox_id, folder_id)
     since = delta.change_number
     for part in delta.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
@@ -124,7 +126,7 @@ def _first_page(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[Folder
     return facts, delta, ended
 
 
-@read(methods.READ_FOLDER_CHANGES, rule=MAIL_SESSION)
+@handlers.read(methods.READ_FOLDER_CHANGES, rule=MAIL_SESSION)
 def read_folder_changes(
     tx: Connection, call: Call, request: v1.ReadFolderChangesRequest
 ) -> v1.ReadFolderChangesResponse:
@@ -135,7 +137,7 @@ def read_folder_changes(
     return v1.ReadFolderChangesResponse(changes=convert.folder_changes(delta))
 
 
-@direct(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=True)
+@handlers.direct(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=True)
 async def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) -> v1.GetChangeNumbersResponse:
     if len(request.folders) > MOST_FOLLOWED:
         raise InvalidArgument(field="folders", problem=f"more than {MOST_FOLLOWED}")
@@ -161,13 +163,13 @@ async def _place(call: Call, wanted: v1.FollowedFolder) -> Place | RestanteError
         return error
 
 
-@write(methods.CLAIM_RECENT, rule=MAIL_SESSION)
+@handlers.write(methods.CLAIM_RECENT, rule=MAIL_SESSION)
 def claim_recent(tx: Connection, call: Call, request: v1.ClaimRecentRequest) -> v1.ClaimRecentResponse:
     first, following = folders.claim_recent(tx, call.mailbox_id(request.mailbox_id), request.folder_id)
     return v1.ClaimRecentResponse(recent_uid=first, uid_next=following)
 
 
-@write(methods.SET_SUBSCRIPTION, rule=MAIL_SESSION)
+@handlers.write(methods.SET_SUBSCRIPTION, rule=MAIL_SESSION)
 def set_subscription(tx: Connection, call: Call, request: v1.SetSubscriptionRequest) -> v1.SetSubscriptionResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     change = subscriptions.add if request.subscribed else subscriptions.remove
@@ -176,7 +178,7 @@ def set_subscription(tx: Connection, call: Call, request: v1.SetSubscriptionRequ
     return v1.SetSubscriptionResponse(commit=convert.commit_token(call, mailbox_id, number))
 
 
-@read(methods.LIST_SUBSCRIPTIONS, rule=READ_SESSION)
+@handlers.read(methods.LIST_SUBSCRIPTIONS, rule=READ_SESSION)
 def list_subscriptions(
     tx: Connection, call: Call, request: v1.ListSubscriptionsRequest
 ) -> v1.ListSubscriptionsResponse:

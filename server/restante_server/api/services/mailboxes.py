@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from restante.v1 import mailbox_pb2 as v1
 from restante.v1 import methods
 from restante_server.api.engine.access import ANY_SESSION, MAILDROP_SESSION
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct, read, write
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert
 from restante_server.store import flags, folders, mailboxes, removal, rows
 from restante_server.store.flags import FlagChange
@@ -18,21 +18,23 @@ from restante_server.store.mailboxes import LEASE_OCTETS
 from restante_server.store.removal import Mode
 from restante_server.store.selection import FLAG_SEEN, Selection
 
+handlers = Handlers()
 
-@read(methods.GET_MAILBOX, rule=ANY_SESSION)
+
+@handlers.read(methods.GET_MAILBOX, rule=ANY_SESSION)
 def get_mailbox(tx: Connection, call: Call, request: v1.GetMailboxRequest) -> v1.GetMailboxResponse:
     facts = mailboxes.get(tx, call.mailbox_id(request.mailbox_id))
     return v1.GetMailboxResponse(mailbox=convert.mailbox(facts, call.core.epoch))
 
 
-@read(methods.LIST_MAILBOXES, rule=ANY_SESSION)
+@handlers.read(methods.LIST_MAILBOXES, rule=ANY_SESSION)
 def list_mailboxes(tx: Connection, call: Call, request: v1.ListMailboxesRequest) -> v1.ListMailboxesResponse:
     """The session's own, until mailboxes can be shared."""
     facts = mailboxes.get(tx, call.mailbox_id(0))
     return v1.ListMailboxesResponse(mailboxes=[convert.mailbox(facts, call.core.epoch)])
 
 
-@direct(methods.ACQUIRE_MAILDROP, rule=MAILDROP_SESSION)
+@handlers.direct(methods.ACQUIRE_MAILDROP, rule=MAILDROP_SESSION)
 async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1.AcquireMaildropResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     lease = secrets.token_bytes(LEASE_OCTETS)
@@ -55,13 +57,13 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
     return await call.write(request, run, mailboxes=frozenset({mailbox_id}))
 
 
-@write(methods.RENEW_MAILDROP, rule=MAILDROP_SESSION)
+@handlers.write(methods.RENEW_MAILDROP, rule=MAILDROP_SESSION)
 def renew_maildrop(tx: Connection, call: Call, request: v1.RenewMaildropRequest) -> v1.RenewMaildropResponse:
     expires_at = mailboxes.renew_maildrop(tx, call.mailbox_id(request.mailbox_id), request.lease)
     return v1.RenewMaildropResponse(expires_at=convert.timestamp(expires_at))
 
 
-@write(methods.RELEASE_MAILDROP, rule=MAILDROP_SESSION)
+@handlers.write(methods.RELEASE_MAILDROP, rule=MAILDROP_SESSION)
 def release_maildrop(tx: Connection, call: Call, request: v1.ReleaseMaildropRequest) -> v1.ReleaseMaildropResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     seen = convert.id_set(request.seen_uids, "seen_uids")

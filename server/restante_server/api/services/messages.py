@@ -13,15 +13,16 @@ from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.types_pb2 import FolderChanges, MessageSet, MessageSummary
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct, read, stream, write
-from restante_server.api.services import append as _append  # noqa: F401 - its handlers belong to this service
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, message_rows, pages
 from restante_server.api.services.message_rows import Ask, Batch, Rest
 from restante_server.store import changes, flags, folders, mailboxes, removal, transfer
 from restante_server.store.flags import FlagChange
 from restante_server.store.removal import Mode
 from restante_server.store.selection import FLAG_SEEN
+
+handlers = Handlers()
 
 REST_OCTETS = 256 << 10  # of a cut cell in one message
 MOST_CHANGES = 5_000  # messages in the changes that an update answers with
@@ -38,7 +39,7 @@ def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequ
 # --- Reading --------------------------------------------------------------------------------------------------------
 
 
-@direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
+@handlers.direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
 async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> v1.BatchGetMessagesResponse:
     ask = _ask(call, request)
     if request.mark_seen and request.include_removed:
@@ -46,7 +47,7 @@ async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) ->
     run = partial(_batch, call=call, ask=ask, mark_seen=request.mark_seen)
     if request.mark_seen:
         return await call.write(request, run, mailboxes=frozenset({ask.mailbox_id}), rows=_rows(request.messages))
-    return await call.core.dispatcher.short_read(run)
+    return await call.core.short_read(run)
 
 
 def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.BatchGetMessagesResponse:
@@ -66,11 +67,11 @@ def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.Batch
     return v1.BatchGetMessagesResponse(rows=found)
 
 
-@stream("MessageService", "StreamMessages", rule=READ_SESSION)
+@handlers.stream("MessageService", "StreamMessages", rule=READ_SESSION)
 async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> AsyncIterator[v1.StreamMessagesResponse]:
     """A series of short reads: none is open while the client takes its time."""
     if request.HasField("min_commit"):
-        await call.core.dispatcher.reach(call, request.min_commit)
+        await call.reach(request.min_commit)
     ask = _ask(call, request)
     directory = call.core.contents.directory
     if ask.selection.folder_id is not None:
@@ -116,7 +117,7 @@ def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool,
     return convert.folder_changes(delta)
 
 
-@write(methods.UPDATE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
+@handlers.write(methods.UPDATE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
 def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesRequest) -> v1.UpdateMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     selection = convert.selection(request.messages)
@@ -146,7 +147,7 @@ def _expected(request: v1.CopyMessagesRequest | v1.MoveMessagesRequest) -> int |
     return request.if_message_count if request.HasField("if_message_count") else None
 
 
-@write(methods.COPY_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
+@handlers.write(methods.COPY_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
 def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -> v1.CopyMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
@@ -160,7 +161,7 @@ def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -
     )
 
 
-@write(methods.MOVE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
+@handlers.write(methods.MOVE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
 def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -> v1.MoveMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
@@ -175,7 +176,7 @@ def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -
     )
 
 
-@write(methods.DELETE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
+@handlers.write(methods.DELETE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
 def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesRequest) -> v1.DeleteMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     try:
@@ -201,7 +202,7 @@ def _rows(messages: MessageSet) -> int:
 # --- Recoverable messages -------------------------------------------------------------------------------------------
 
 
-@read(methods.LIST_RECOVERABLE_MESSAGES, rule=MAIL_SESSION)
+@handlers.read(methods.LIST_RECOVERABLE_MESSAGES, rule=MAIL_SESSION)
 def list_recoverable_messages(
     tx: Connection, call: Call, request: v1.ListRecoverableMessagesRequest
 ) -> v1.ListRecoverableMessagesResponse:
@@ -230,7 +231,7 @@ def list_recoverable_messages(
     )
 
 
-@write(methods.RECOVER_MESSAGES, rule=MAIL_SESSION, rows=lambda request: len(request.message_ids))
+@handlers.write(methods.RECOVER_MESSAGES, rule=MAIL_SESSION, rows=lambda request: len(request.message_ids))
 def recover_messages(tx: Connection, call: Call, request: v1.RecoverMessagesRequest) -> v1.RecoverMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     wanted = convert.message_ids(request.message_ids)
@@ -241,7 +242,9 @@ def recover_messages(tx: Connection, call: Call, request: v1.RecoverMessagesRequ
     return v1.RecoverMessagesResponse(message_ids=recovered, commit=commit)
 
 
-@write(methods.PURGE_RECOVERABLE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 3 * len(request.message_ids))
+@handlers.write(
+    methods.PURGE_RECOVERABLE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 3 * len(request.message_ids)
+)
 def purge_recoverable_messages(
     tx: Connection, call: Call, request: v1.PurgeRecoverableMessagesRequest
 ) -> v1.PurgeRecoverableMessagesResponse:

@@ -27,8 +27,8 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeResponse,
 )
 from restante_server.api.engine import access
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct, stream
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
 from restante_server.store import contents
@@ -36,6 +36,8 @@ from restante_server.transport.outbound import queue
 from restante_server.transport.outbound.dsn import clean
 from restante_server.transport.outbound.queue import Lease, Outcome
 from restante_server.transport.states import State
+
+handlers = Handlers()
 
 RELAY = access.identities("relay")
 CHUNK_OCTETS = 256 << 10
@@ -54,7 +56,7 @@ _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")  # RFC 3463 2
 USUAL_STATUS = {State.RELAYED: "2.0.0", State.PENDING: "4.0.0", State.FAILED: "5.0.0"}
 
 
-@stream("TransportService", "LeaseOutbound", rule=RELAY)
+@handlers.stream("TransportService", "LeaseOutbound", rule=RELAY)
 async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIterator[LeaseOutboundResponse]:
     """See TransportService.LeaseOutbound."""
     if not 1 <= request.max_leases <= MAX_LEASES:
@@ -66,7 +68,7 @@ async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIter
         draining.set()
         changed.set()
 
-    stops = (call.core.transport.on_due(changed.set), call.core.on_drain(drain))
+    stops = (call.core.transport.on_due(changed.set), call.core.tasks.on_drain(drain))
     held: set[int] = set()
     # Choosing what to lease looks at many rows: a full relay gets its next ones some at a time, or after a while.
     some_room = max(1, request.max_leases // ROOM_SHARE)
@@ -159,7 +161,7 @@ def lease_of(lease: Lease) -> OutboundLease:
     )
 
 
-@stream("TransportService", "ReadOutbound", rule=RELAY)
+@handlers.stream("TransportService", "ReadOutbound", rule=RELAY)
 async def read_outbound(call: Call, request: ReadOutboundRequest) -> AsyncIterator[ReadOutboundResponse]:
     """See TransportService.ReadOutbound."""
     directory = call.core.contents.directory
@@ -180,7 +182,7 @@ async def read_outbound(call: Call, request: ReadOutboundRequest) -> AsyncIterat
         offset += len(octets)
 
 
-@direct(methods.RENEW_LEASE, rule=RELAY)
+@handlers.direct(methods.RENEW_LEASE, rule=RELAY)
 async def renew_lease(call: Call, request: RenewLeaseRequest) -> RenewLeaseResponse:
     """See TransportService.RenewLease."""
     if len(request.lease_ids) > MAX_LEASES:
@@ -194,7 +196,7 @@ async def renew_lease(call: Call, request: RenewLeaseRequest) -> RenewLeaseRespo
     return RenewLeaseResponse(lost_lease_ids=lost)
 
 
-@direct(methods.REPORT_OUTCOME, rule=RELAY)
+@handlers.direct(methods.REPORT_OUTCOME, rule=RELAY)
 async def report_outcome(call: Call, request: ReportOutcomeRequest) -> ReportOutcomeResponse:
     """See TransportService.ReportOutcome."""
     transport = call.core.transport

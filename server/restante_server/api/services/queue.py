@@ -9,8 +9,8 @@ from restante.v1 import admin_pb2 as v1
 from restante.v1 import methods
 from restante.v1.submission_pb2 import RecipientState
 from restante_server.api.engine.access import administrators
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct, read
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, pages
 from restante_server.api.services.submission import NO_LIMIT, recipient
 from restante_server.db.clock import now_microseconds
@@ -19,8 +19,10 @@ from restante_server.directory import addresses
 from restante_server.transport import oversight
 from restante_server.transport.oversight import Event, History, Place, Waiting
 
+handlers = Handlers()
 
-@read(methods.LIST_QUEUE, rule=administrators)
+
+@handlers.read(methods.LIST_QUEUE, rule=administrators)
 def list_queue(tx: Connection, call: Call, request: v1.ListQueueRequest) -> v1.ListQueueResponse:
     """See AdminService.ListQueue."""
     size, of = pages.size(request.page_size), f"queue {request.destination}"
@@ -47,7 +49,7 @@ def _entry(waiting: Waiting) -> v1.QueueEntry:
     )
 
 
-@direct(methods.RETRY_QUEUED, rule=administrators)
+@handlers.direct(methods.RETRY_QUEUED, rule=administrators)
 async def retry_queued(call: Call, request: v1.RetryQueuedRequest) -> v1.RetryQueuedResponse:
     """See AdminService.RetryQueued."""
     if request.transport_id:
@@ -68,7 +70,7 @@ async def retry_queued(call: Call, request: v1.RetryQueuedRequest) -> v1.RetryQu
     return v1.RetryQueuedResponse(recipient_count=count)
 
 
-@direct(methods.REMOVE_QUEUED, rule=administrators)
+@handlers.direct(methods.REMOVE_QUEUED, rule=administrators)
 async def remove_queued(call: Call, request: v1.RemoveQueuedRequest) -> v1.RemoveQueuedResponse:
     """See AdminService.RemoveQueued."""
     transport = call.core.transport
@@ -80,7 +82,7 @@ async def remove_queued(call: Call, request: v1.RemoveQueuedRequest) -> v1.Remov
     return v1.RemoveQueuedResponse(recipient_count=await call.core.db.write(write, deadline=call.deadline))
 
 
-@read(methods.TRACE_MESSAGES, rule=administrators, slow=True)
+@handlers.read(methods.TRACE_MESSAGES, rule=administrators, slow=True)
 def trace_messages(tx: Connection, call: Call, request: v1.TraceMessagesRequest) -> v1.TraceMessagesResponse:
     """See AdminService.TraceMessages."""
     if sum(map(bool, (request.transport_id, request.internet_message_id, request.address))) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from restante_server.api.engine.caller import Call
+from restante_server.api.engine.call import Call
 from restante_server.directory import keys
 
 

@@ -25,8 +25,8 @@ from restante.v1.message_pb2 import (
 )
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.api.engine import access
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, pages
 from restante_server.api.services.message_rows import Ask, message_rows
 from restante_server.api.services.restrictions import restriction
@@ -36,13 +36,15 @@ from restante_server.store.restriction import asks_for_text
 from restante_server.store.search import Key, Query, Step
 from restante_server.store.selection import Selection
 
+handlers = Handlers()
+
 MOST_SORT_KEYS: Final = 4
 RESULT_OCTETS: Final = 2 << 20  # of one page
 LATEST_FIRST: Final = (("received_at", True),)
 PAGE_TOKEN: Final = b"page of messages"
 
 
-@direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=True)
+@handlers.direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=True)
 async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchMessagesResponse:
     """See MessageService.SearchMessages. A long scan is a series of short steps within the call's deadline."""
     mailbox_id = call.mailbox_id(request.mailbox_id)
@@ -96,7 +98,7 @@ async def _step(call: Call, query: Query, read: Callable[[Connection], Step], mo
     return step
 
 
-@direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
+@handlers.direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
 async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMessagesResponse:
     """See MessageService.QueryMessages. Pages go on behind the last message of the page before, whatever came since."""
     mailbox_id = call.mailbox_id(request.mailbox_id)

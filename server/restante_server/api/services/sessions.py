@@ -35,14 +35,16 @@ from restante.v1.session_pb2 import (
 )
 from restante_server.api.engine import access
 from restante_server.api.engine.access import ANY_SESSION, API_SESSION
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, credentials, exchanges, sasl, states
 from restante_server.directory.sasl import Challenge
 from restante_server.directory.secret import Secret
 from restante_server.directory.sessions import Issued, OpenSession
 from restante_server.directory.settings import TlsRule
+
+handlers = Handlers()
 
 SECOND = 1_000_000  # microseconds
 
@@ -55,7 +57,7 @@ class _Client(NamedTuple):
     loopback: bool
 
 
-@direct(methods.AUTHENTICATE, rule=access.may_authenticate)
+@handlers.direct(methods.AUTHENTICATE, rule=access.may_authenticate)
 async def authenticate(call: Call, request: AuthenticateRequest) -> AuthenticateResponse:
     """One SASL step."""
     directory, identity = call.core.directory, call.caller.identity
@@ -83,14 +85,14 @@ async def authenticate(call: Call, request: AuthenticateRequest) -> Authenticate
     return AuthenticateResponse(session=_issued(issued, call.now))
 
 
-@direct(methods.GET_MECHANISMS, rule=access.may_authenticate)
+@handlers.direct(methods.GET_MECHANISMS, rule=access.may_authenticate)
 async def get_mechanisms(call: Call, request: GetMechanismsRequest) -> GetMechanismsResponse:
     """The mechanisms, or none before TLS."""
     client = _client(call, request.client if request.HasField("client") else None)
     return GetMechanismsResponse(mechanisms=sasl.MECHANISMS if _may_send_password(call, client) else ())
 
 
-@direct(methods.RENEW_SESSION, rule=ANY_SESSION)
+@handlers.direct(methods.RENEW_SESSION, rule=ANY_SESSION)
 async def renew_session(call: Call, request: RenewSessionRequest) -> RenewSessionResponse:
     """A fresh token, everything checked again."""
     sessions = call.core.directory.sessions
@@ -99,7 +101,7 @@ async def renew_session(call: Call, request: RenewSessionRequest) -> RenewSessio
     return RenewSessionResponse(session=_issued(issued, call.now))
 
 
-@direct(methods.LOGOFF, rule=ANY_SESSION)
+@handlers.direct(methods.LOGOFF, rule=ANY_SESSION)
 async def logoff(call: Call, request: LogoffRequest) -> LogoffResponse:
     """End the session everywhere."""
     directory, caller = call.core.directory, call.caller
@@ -113,7 +115,7 @@ async def logoff(call: Call, request: LogoffRequest) -> LogoffResponse:
     return LogoffResponse()
 
 
-@direct(methods.GET_SESSION, rule=ANY_SESSION)
+@handlers.direct(methods.GET_SESSION, rule=ANY_SESSION)
 async def get_session(call: Call, request: GetSessionRequest) -> GetSessionResponse:
     """Whose session it is; without its token."""
     session = await _own_session(call)
@@ -121,7 +123,7 @@ async def get_session(call: Call, request: GetSessionRequest) -> GetSessionRespo
     return GetSessionResponse(session=_described(session, *times, call.now))
 
 
-@direct(methods.CHANGE_PASSWORD, rule=API_SESSION)
+@handlers.direct(methods.CHANGE_PASSWORD, rule=API_SESSION)
 async def change_password(call: Call, request: ChangePasswordRequest) -> ChangePasswordResponse:
     """Prove the old password, set the new one, end every session, begin a new one."""
     directory, caller = call.core.directory, call.caller

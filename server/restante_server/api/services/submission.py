@@ -39,8 +39,8 @@ from restante_mail.canonical import NulFound, canonicalise
 from restante_mail.limits import DEFAULT_LIMITS
 from restante_mail.mime.sections import Kind as SectionKind
 from restante_server.api.engine.access import API_SESSION, SUBMIT_SESSION
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.registry import direct, read
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import KEPT, fingerprint, request_id
 from restante_server.api.services import convert, drafts, pages
 from restante_server.api.services.transport import (
@@ -69,6 +69,8 @@ from restante_server.transport.schedule import DAY
 from restante_server.transport.submission import Submission
 from restante_server.transport.take import TakeMail, Taken
 
+handlers = Handlers()
+
 METHOD = "SubmitMessageRequest"
 MAX_CONTENT_OCTETS = 512 << 10
 MAX_SUBJECT = 500  # characters of a submission's subject that are kept
@@ -84,7 +86,7 @@ class _Sender(NamedTuple):
     sent_folder_id: int | None
 
 
-@direct(methods.SUBMIT_MESSAGE, rule=SUBMIT_SESSION)
+@handlers.direct(methods.SUBMIT_MESSAGE, rule=SUBMIT_SESSION)
 async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMessageResponse:
     """See SubmissionService.SubmitMessage."""
     key = Key(call.caller.mailbox_id, call.caller.actor, request_id(request))
@@ -108,7 +110,7 @@ async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMes
             senders.require_resending(tx, call.caller.account_id, written.originals, to)
         return _look(tx, call, request, given)
 
-    sender = await call.core.dispatcher.short_read(look)
+    sender = await call.core.short_read(look)
     incoming = await _prepare(call, request, source, sender, given, path, send_at)
     mail = TakeMail(
         settings=settings,
@@ -253,14 +255,14 @@ async def _answer(call: Call, taken: Taken) -> SubmitMessageResponse:
     def look(tx: Connection) -> Submission:
         return submission.get(tx, call.caller.account_id, taken.transport_id)
 
-    response = SubmitMessageResponse(submission=record(await call.core.dispatcher.short_read(look)))
+    response = SubmitMessageResponse(submission=record(await call.core.short_read(look)))
     if taken.sent is not None:
         response.sent_message_id = taken.sent.message_id
         response.commit.CopyFrom(convert.commit_token(call, call.caller.mailbox_id, taken.sent.change_number))
     return response
 
 
-@direct(methods.CANCEL_SUBMISSION, rule=API_SESSION)
+@handlers.direct(methods.CANCEL_SUBMISSION, rule=API_SESSION)
 async def cancel_submission(call: Call, request: CancelSubmissionRequest) -> CancelSubmissionResponse:
     """See SubmissionService.CancelSubmission."""
     settings, account_id = call.core.transport.settings, call.caller.account_id
@@ -272,13 +274,13 @@ async def cancel_submission(call: Call, request: CancelSubmissionRequest) -> Can
     return CancelSubmissionResponse(submission=record(cancelled))
 
 
-@read(methods.GET_SUBMISSION, rule=API_SESSION)
+@handlers.read(methods.GET_SUBMISSION, rule=API_SESSION)
 def get_submission(tx: Connection, call: Call, request: GetSubmissionRequest) -> GetSubmissionResponse:
     """See SubmissionService.GetSubmission."""
     return GetSubmissionResponse(submission=record(submission.get(tx, call.caller.account_id, request.submission_id)))
 
 
-@read(methods.LIST_SUBMISSIONS, rule=API_SESSION)
+@handlers.read(methods.LIST_SUBMISSIONS, rule=API_SESSION)
 def list_submissions(tx: Connection, call: Call, request: ListSubmissionsRequest) -> ListSubmissionsResponse:
     """See SubmissionService.ListSubmissions."""
     size = pages.size(request.page_size)

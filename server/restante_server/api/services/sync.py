@@ -18,9 +18,9 @@ from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import ResetReason
 from restante_mail.idset import IdSet
 from restante_server.api.engine import access
-from restante_server.api.engine.caller import Call
+from restante_server.api.engine.call import Call
 from restante_server.api.engine.notify import Deltas
-from restante_server.api.engine.registry import stream
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, message_rows
 from restante_server.api.services.message_rows import Ask, Batch
 from restante_server.api.services.sealed import seal, unseal
@@ -28,6 +28,8 @@ from restante_server.store import sync
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.selection import Selection
 from restante_server.store.sync import FolderState, Position, Round
+
+handlers = Handlers()
 
 DAY: Final = 24 * 3_600 * 1_000_000  # microseconds
 QUIET_SECONDS: Final = 60.0  # a follower gets a checkpoint so often when nothing happens
@@ -52,7 +54,7 @@ class _Hints:
         self._draining = False
         self.quiet = False  # the last wait ended without anything new
         self._watched = call.core.notifier.watch(mailbox_id, self._hint)
-        self._stop_draining = call.core.on_drain(self._drain)
+        self._stop_draining = call.core.tasks.on_drain(self._drain)
 
     async def wait(self, seconds: float) -> bool:
         """Until there is something new, or so long. False: the core is going away."""
@@ -82,7 +84,7 @@ class _Hints:
         self._new.set()
 
 
-@stream("SyncService", "SyncMailbox", rule=access.MAIL_SESSION, ends_with_token=True)
+@handlers.stream("SyncService", "SyncMailbox", rule=access.MAIL_SESSION, ends_with_token=True)
 async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncIterator[v1.SyncMailboxResponse]:
     """See SyncService.SyncMailbox. When the core drains, the stream ends after a checkpoint."""
     mailbox_id, folder_id = call.mailbox_id(request.mailbox_id), request.folder_id

@@ -38,9 +38,9 @@ from restante.v1.transport_pb2 import (
     VerifyRecipientsResponse,
 )
 from restante_server.api.engine import access
-from restante_server.api.engine.caller import Call
-from restante_server.api.engine.dispatch import translate
-from restante_server.api.engine.registry import direct, stream
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.faults import translate
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import DAY, REQUEST_ID_OCTETS, fingerprint
 from restante_server.directory import addresses
 from restante_server.directory.known import SECONDS
@@ -54,6 +54,8 @@ from restante_server.transport.inbound.intake import Arrived, Intake
 from restante_server.transport.records import Incoming, Planned, Recipient
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
 from restante_server.transport.take import TakeMail
+
+handlers = Handlers()
 
 MAX_VERIFIED = 100
 MAX_TRACE_FIELD_OCTETS = 2 << 10
@@ -71,7 +73,7 @@ POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3: without a domain
 GATEWAY_OR_SENDER = access.identities("smtp", or_sessions=(Scope.SCOPE_SMTP_SUBMIT, Scope.SCOPE_API))
 
 
-@direct(methods.VERIFY_RECIPIENTS, rule=GATEWAY_OR_SENDER, reads=True)
+@handlers.direct(methods.VERIFY_RECIPIENTS, rule=GATEWAY_OR_SENDER, reads=True)
 async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> VerifyRecipientsResponse:
     """See TransportService.VerifyRecipients."""
     if len(request.forward_paths) > MAX_VERIFIED:
@@ -84,7 +86,7 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     if all(recipients.is_open(path) for path in paths):
         return VerifyRecipientsResponse(verdicts=[OPEN] * len(paths))
     generation = recipients.generation
-    resolutions, inboxes = await call.core.dispatcher.short_read(partial(_look, paths=paths))
+    resolutions, inboxes = await call.core.short_read(partial(_look, paths=paths))
     for found in resolutions:
         inbox = inboxes.get(found.mailbox_id)
         recipients.keep(
@@ -161,12 +163,12 @@ def reverse_path(given: str) -> str:
     return str(addresses.parse(given)) if given else ""
 
 
-@stream("TransportService", "Accept", rule=access.identities("smtp"))
+@handlers.stream("TransportService", "Accept", rule=access.identities("smtp"))
 async def accept(call: Call, requests: AsyncIterator[AcceptRequest]) -> AsyncIterator[AcceptResponse]:
     """See TransportService.Accept."""
     acceptances = Acceptances(call)
     feeding = asyncio.create_task(acceptances.feed(requests))
-    stop = call.core.on_drain(acceptances.announce_draining)
+    stop = call.core.tasks.on_drain(acceptances.announce_draining)
     age = MAX_STREAM_AGE_SECONDS * random.uniform(0.8, 1.0)
     ageing = asyncio.get_running_loop().call_later(age, acceptances.announce_draining)
     try:
@@ -267,7 +269,7 @@ class Acceptances:
         acceptance = _Acceptance(self, acceptance_id, begin)
         self._open[acceptance_id] = acceptance
         self._running.add(acceptance)
-        self.call.core.spawn(acceptance.run(), f"acceptance {acceptance_id}")
+        self.call.core.tasks.spawn(acceptance.run(), f"acceptance {acceptance_id}")
         if content:
             acceptance.add(content)
         if whole:
@@ -400,7 +402,7 @@ async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:
     if None not in known:
         return [found.resolution for found in known if found is not None]
     generation = recipients.generation
-    resolutions: list[Resolution] = await call.core.dispatcher.short_read(partial(resolve_many, wanted=paths))
+    resolutions: list[Resolution] = await call.core.short_read(partial(resolve_many, wanted=paths))
     for found in resolutions:
         recipients.keep(generation, found)
     return resolutions

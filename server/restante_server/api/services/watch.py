@@ -34,15 +34,18 @@ from restante.v1.sync_pb2 import (
 )
 from restante_server.api.engine import access
 from restante_server.api.engine.allowances import Resource
-from restante_server.api.engine.caller import Call, Caller
-from restante_server.api.engine.dispatch import translate
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.caller import Caller
+from restante_server.api.engine.faults import translate
 from restante_server.api.engine.notify import NO_DELTAS, Deltas, Watched
-from restante_server.api.engine.registry import stream
+from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert
 from restante_server.db import turns
 from restante_server.db.turns import Party
 from restante_server.store import changes, folders, mailboxes
 from restante_server.store.changes import FolderDelta
+
+handlers = Handlers()
 
 QUIET_SECONDS = 0.05  # what the answer to its maker tells already is told to others together with what follows
 MAX_QUEUED = 4_096  # notices of one stream that the client has not taken
@@ -126,9 +129,7 @@ class Watcher:
                 self._tell(WatchResponse(subscription_id=wanted.subscription_id, reset_reason=reason))
                 return
             if wanted.folder_id:
-                await core.dispatcher.short_read(
-                    partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id)
-                )
+                await core.short_read(partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id))
             self._drop(wanted.subscription_id)
             if self._ended:
                 return  # while this was looked into
@@ -237,14 +238,14 @@ class Watcher:
     def _read(self, subscription: _Subscription) -> None:
         subscription.reading = True
         tell = self._tell_changes if subscription.folder_id else self._tell_number
-        self._call.core.spawn(tell(subscription), "watch")
+        self._call.core.tasks.spawn(tell(subscription), "watch")
 
     async def _tell_number(self, subscription: _Subscription) -> None:
         """A mailbox may have moved on before it was watched, and nobody hints at that."""
         turns.party.set(subscription.caller.party)  # not that of the commit which hinted
         read = partial(mailboxes.change_number, mailbox_id=subscription.mailbox_id)
         try:
-            number = await self._call.core.dispatcher.short_read(read)
+            number = await self._call.core.short_read(read)
         except Exception as error:  # noqa: BLE001 - the client is told; the fault is logged
             self._reset(subscription, translate(error, "Watch"))
             return
@@ -261,7 +262,7 @@ class Watcher:
             since=subscription.since,
         )
         try:
-            found = await self._call.core.dispatcher.short_read(read)
+            found = await self._call.core.short_read(read)
         except RestanteError as error:
             self._reset(subscription, error)
             return
@@ -376,14 +377,14 @@ class Watcher:
 WATCHERS = access.identities("imap", "pop3", "smtp", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))
 
 
-@stream("SyncService", "Watch", rule=WATCHERS, own_end=True)
+@handlers.stream("SyncService", "Watch", rule=WATCHERS, own_end=True)
 async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncIterator[WatchResponse]:
     """See SyncService.Watch."""
     watcher = Watcher(call)
     core = call.core
-    taking = core.spawn(watcher.take(requests), "watch requests")
+    taking = core.tasks.spawn(watcher.take(requests), "watch requests")
     taking.add_done_callback(watcher.taken)
-    stop_draining = core.on_drain(watcher.drain)
+    stop_draining = core.tasks.on_drain(watcher.drain)
     try:
         async for notice in watcher.notices():
             yield notice
@@ -393,13 +394,13 @@ async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncItera
         watcher.close()
 
 
-@stream("SyncService", "WatchMailboxes", rule=WATCHERS, own_end=True)
+@handlers.stream("SyncService", "WatchMailboxes", rule=WATCHERS, own_end=True)
 async def watch_mailboxes(call: Call, request: WatchMailboxesRequest) -> AsyncIterator[WatchMailboxesResponse]:
     """See SyncService.WatchMailboxes."""
     if len(request.subscriptions) > MAX_SUBSCRIPTIONS:
         raise InvalidArgument(field="subscriptions", problem=f"more than {MAX_SUBSCRIPTIONS}")
     watcher = Watcher(call)
-    stop_draining = call.core.on_drain(watcher.drain)
+    stop_draining = call.core.tasks.on_drain(watcher.drain)
     try:
         for wanted in request.subscriptions:
             await watcher.subscribe(wanted)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,20 +19,18 @@ from restante.v1.batch_pb2 import ExecuteRequest, Operation, OperationResult
 from restante.v1.folder_pb2 import GetFolderRequest, ReadFolderChangesResponse
 from restante.v1.types_pb2 import FolderChanges
 from restante_process.config import Limits
-from restante_server.api.engine import execute
 from restante_server.api.engine.access import anyone
 from restante_server.api.engine.allowances import Allowances
+from restante_server.api.engine.batch import MAX_BATCH_OCTETS, MAX_BATCH_OPERATIONS, Batch, parse
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.execute import (
-    MAX_BATCH_OCTETS,
-    MAX_BATCH_OPERATIONS,
     MAX_IN_FLIGHT,
     MAX_SESSION_IN_FLIGHT,
-    Batch,
     Execution,
-    parse,
+    Executor,
 )
 from restante_server.api.engine.registry import Handler, Kind
+from restante_server.api.engine.results import MAX_RESPONSE_OCTETS
 
 Work = Callable[[Any], Any]
 
@@ -46,7 +43,6 @@ class FakeDispatcher:
         self.work: dict[int, Work] = {}
         self.running = 0
         self.most_running = 0
-        self.core = SimpleNamespace(allowances=Allowances(Limits(account_operations=100_000)))
 
     async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float) -> Any:
         self.began.append(request.folder_id)
@@ -62,17 +58,15 @@ class FakeDispatcher:
             self.running -= 1
 
 
-@pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    def handler(method: Any, kind: Kind) -> Handler:
-        return Handler(method, kind, anyone, lambda *_: None, lambda *_: frozenset(), lambda _: 1, lambda _: 0)
+def handler(method: Any, kind: Kind) -> Handler:
+    return Handler(method, kind, anyone, lambda *_: None, lambda *_: frozenset(), lambda _: 1, lambda _: 0)
 
-    table = {
-        "get_folder": handler(methods.GET_FOLDER, Kind.READ),
-        "read_folder_changes": handler(methods.READ_FOLDER_CHANGES, Kind.READ),
-        "delete_folder": handler(methods.DELETE_FOLDER, Kind.WRITE),
-    }
-    monkeypatch.setattr(execute, "UNARY", table)
+
+HANDLERS = {
+    "get_folder": handler(methods.GET_FOLDER, Kind.READ),
+    "read_folder_changes": handler(methods.READ_FOLDER_CHANGES, Kind.READ),
+    "delete_folder": handler(methods.DELETE_FOLDER, Kind.WRITE),
+}
 
 
 class FakeAuthenticator:
@@ -90,7 +84,9 @@ class Harness:
 
     def __init__(self, identity: str = "imap") -> None:
         self.dispatcher = FakeDispatcher()
-        self.execution = Execution(self.dispatcher, FakeAuthenticator(), Caller(identity=identity))  # type: ignore[arg-type]
+        self.allowances = Allowances(Limits(account_operations=100_000))
+        executor = Executor(HANDLERS, self.dispatcher, FakeAuthenticator(), self.allowances)  # type: ignore[arg-type]
+        self.execution = Execution(executor, Caller(identity=identity))
         self._requests: asyncio.Queue[Batch | None] = asyncio.Queue()
         self.results: dict[int, OperationResult] = {}
         self.order: list[int] = []
@@ -228,7 +224,7 @@ async def test_answers_are_cut_into_messages() -> None:
     )
     await harness.finish()
     assert len(harness.results) == 40
-    assert max(harness.messages) <= execute.MAX_ANSWER_OCTETS
+    assert max(harness.messages) <= MAX_RESPONSE_OCTETS
 
 
 async def test_a_session_with_too_many_in_flight_is_told_to_wait() -> None:

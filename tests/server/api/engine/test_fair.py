@@ -7,7 +7,6 @@ import itertools
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -27,16 +26,17 @@ from restante.v1.sync_pb2 import (
 )
 from restante_process.config import Limits
 from restante_server.api.engine.allowances import ADDRESS_SHARE, RETRY_SECONDS, Allowances, Resource
+from restante_server.api.engine.batch import MAX_BATCH_OCTETS, Batch
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.execute import (
-    MAX_BATCH_OCTETS,
     MAX_BEGUN_IN_TURN,
     MAX_SESSION_IN_FLIGHT,
-    Batch,
     Execution,
+    Executor,
 )
 from restante_server.api.services import watch
 from restante_server.db.turns import CORE, Party
+from tests.server.api.people import RPCS
 from tests.server.api.served import Served, served, token_metadata
 
 ALICE, BOB = Party("account:1"), Party("account:2")
@@ -96,7 +96,7 @@ class Dispatcher:
     """Every operation waits until the test lets all go on."""
 
     def __init__(self, limits: Limits) -> None:
-        self.core = SimpleNamespace(allowances=Allowances(limits))
+        self.allowances = Allowances(limits)
         self.go_on = asyncio.Event()
         self.running = 0
         self.began: list[int] = []  # accounts
@@ -125,7 +125,8 @@ class Stream:
     """One Execute stream; the session token is the number of the account."""
 
     def __init__(self, dispatcher: Dispatcher, identity: str = "") -> None:
-        self.execution = Execution(dispatcher, Authenticator(), Caller(identity=identity))  # type: ignore[arg-type]
+        executor = Executor(RPCS.unary, dispatcher, Authenticator(), dispatcher.allowances)  # type: ignore[arg-type]
+        self.execution = Execution(executor, Caller(identity=identity))
         self._requests: asyncio.Queue[Batch] = asyncio.Queue()
         self._feeding = asyncio.create_task(self.execution.feed(self._take()))
         self._numbers = itertools.count(1)
@@ -169,7 +170,7 @@ class Stream:
 
 async def test_operations_of_an_account_are_bounded_over_all_its_streams_until_it_takes_the_answers() -> None:
     dispatcher = Dispatcher(Limits(account_operations=5))
-    allowances: Allowances = dispatcher.core.allowances
+    allowances: Allowances = dispatcher.allowances
     one, other, bobs = Stream(dispatcher), Stream(dispatcher), Stream(dispatcher)
     await one.send(1, 3)
     await other.send(1, 4)
@@ -223,7 +224,7 @@ async def test_a_native_stream_is_not_read_while_its_account_has_all_that_it_may
     assert (greedy.unread, second.unread) == (0, 1)  # the first that waited, and no more at once
     for stream in (greedy, second, bobs):
         await stream.end()
-    assert dispatcher.core.allowances.parties == 0
+    assert dispatcher.allowances.parties == 0
 
 
 @pytest.mark.usefixtures("no_retry")
@@ -241,7 +242,7 @@ async def test_a_native_stream_is_not_read_while_its_session_has_all_that_it_may
         await asyncio.sleep(0)
     assert stream.unread == 0
     await stream.end()
-    assert dispatcher.core.allowances.parties == 0
+    assert dispatcher.allowances.parties == 0
 
 
 async def test_a_native_stream_is_read_when_the_retry_delay_has_passed_one_stream_at_a_time() -> None:
@@ -259,7 +260,7 @@ async def test_a_native_stream_is_read_when_the_retry_delay_has_passed_one_strea
     assert order == [0, 1, 2]
     for stream in streams:
         await stream.end()
-    assert dispatcher.core.allowances.parties == 0
+    assert dispatcher.allowances.parties == 0
 
 
 @pytest.mark.usefixtures("no_retry")
@@ -330,14 +331,14 @@ async def test_a_client_that_goes_away_leaves_nothing_counted() -> None:
     dispatcher = Dispatcher(Limits(account_operations=5))
     stream = Stream(dispatcher)
     await stream.send(1, 5)
-    assert dispatcher.core.allowances.held(ALICE, Resource.OPERATIONS) == 5
+    assert dispatcher.allowances.held(ALICE, Resource.OPERATIONS) == 5
     await stream.end()
-    assert dispatcher.core.allowances.parties == 0
+    assert dispatcher.allowances.parties == 0
     done = Stream(dispatcher)
     dispatcher.go_on.set()
     await done.send(1, 5)
     await done.end()  # with its answers not taken
-    assert dispatcher.core.allowances.parties == 0
+    assert dispatcher.allowances.parties == 0
 
 
 async def test_unary_calls_count_too(core: Served) -> None:
@@ -397,7 +398,7 @@ async def watcher_of(core: Served, token: bytes = b"", identity: str = "") -> wa
     caller = Caller(identity=identity, encrypted=True)
     if token:
         caller = await core.core.authenticator.session(token, caller)
-    return watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    return watch.Watcher(core.dispatcher.call(caller, float("inf")))
 
 
 def told(watcher: watch.Watcher, kind: str) -> dict[int, WatchResponse]:

@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from restante_server.api.engine.grpc_options import KEEPALIVE, Keepalive
-from restante_server.api.engine.server import ApiServer, Listener
-from restante_server.observe import CallObserver
+from restante_server.api.engine.observe import CallObserver
+from restante_server.api.engine.rpc import Listener
+from restante_server.api.engine.server import ApiServer
 from tests.server.api import http2
 from tests.server.api.served import Served, served
 
@@ -28,7 +29,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Served]:
 async def quiet_stream(core: Served, socket: Path, keepalive: Keepalive) -> list[bytes]:
     """What the server says when it sends a client away that has a quiet Watch and pings; empty: it does not."""
     observer = CallObserver(CollectorRegistry(), quiet=True)
-    server = ApiServer(core.core.dispatcher, core.core.authenticator, observer, keepalive)
+    server = ApiServer(core.core, core.process.server.registry, core.dispatcher, observer, keepalive)
     await server.start([Listener(f"unix:{socket}")])
     try:
         reader, writer = await asyncio.open_unix_connection(socket)

@@ -19,12 +19,13 @@ from restante.v1.submission_pb2 import EnvelopeRecipient
 from restante.v1.transport_pb2 import AcceptBegin
 from restante_process.config import Config
 from restante_server import gauges
-from restante_server.observe import CallObserver, MailFigures, StoreObserver
+from restante_server.api.engine.observe import CallObserver
+from restante_server.observe import MailFigures, StoreObserver
 from restante_server.security_log import SecurityLog
 from tests.server.api.served import Served, request_id, served
 
 MAIL = b"From: carol@example.net\r\nSubject: x\r\n\r\nhello\r\n"
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "metrics.md"
 
 
 def value(core: Served, name: str, **labels: str) -> float:

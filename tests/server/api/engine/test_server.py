@@ -36,9 +36,9 @@ from restante.v1.message_pb2 import (
 from restante.v1.session_pb2 import GetSessionRequest, Scope
 from restante.v1.types_pb2 import CommitToken, MessageSet
 from restante_server.api.engine import server as api_server
-from restante_server.api.engine.caller import Call
+from restante_server.api.engine.call import Call
 from restante_server.api.engine.identity import bearer_token
-from restante_server.api.engine.registry import UNARY, Kind
+from restante_server.api.engine.registry import Kind
 from restante_server.api.engine.server import SERVICES
 from tests.server.api.served import Served, operation, request_id, served, token_metadata
 
@@ -213,7 +213,8 @@ async def test_an_exception_is_answered_with_a_number_and_nothing_else(
     def fail(*_: Any) -> Any:
         raise RuntimeError("SELECT secrets FROM somewhere")
 
-    monkeypatch.setitem(UNARY, "get_folder", replace(UNARY["get_folder"], run=fail))
+    handlers = core.process.server.registry.unary
+    monkeypatch.setitem(handlers, "get_folder", replace(handlers["get_folder"], run=fail))
     token = (await core.session("bob")).session_token
     (result,) = await core.operate(operation("FolderService/GetFolder", GetFolderRequest(folder_id=1), token=token))
     info = error_info(result.status)
@@ -225,14 +226,15 @@ async def test_an_exception_is_answered_with_a_number_and_nothing_else(
 
 
 @pytest.fixture
-def endless(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Kind], None]:
+def endless(core: Served, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Kind], None]:
     """Makes an RPC one that never ends by itself."""
 
     def statistics(tx: Connection, call: Call, request: Any) -> GetStatisticsResponse:
         return GetStatisticsResponse(domain_count=tx.execute(ENDLESS).scalar_one())
 
     def put(field: str, kind: Kind) -> None:
-        monkeypatch.setitem(UNARY, field, replace(UNARY[field], run=statistics, kind=kind))
+        handlers = core.process.server.registry.unary
+        monkeypatch.setitem(handlers, field, replace(handlers[field], run=statistics, kind=kind))
 
     return put
 
@@ -420,7 +422,7 @@ async def test_a_client_that_only_sends_is_held_back(core: Served) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(2):
             await flood()
-    (execution,) = core.process.server._executions
+    (execution,) = core.process.server._batches._executions
     assert len(execution._results) <= 1_024 + 256
     assert len(execution._sessions) <= 1  # a session that never ran an operation leaves nothing
     stream.cancel()
@@ -479,7 +481,7 @@ async def test_a_core_that_goes_away_says_so_and_answers_what_it_has(tmp_path: P
         watch = core.stub("SyncService/Watch")(metadata=token_metadata(token))
         await watch.wait_for_connection()
         await asyncio.sleep(0.1)
-        core.core.announce_drain()
+        core.core.tasks.announce_drain()
         stopping = asyncio.create_task(core.process.server.stop(2.0))
         assert (await execute.read()).draining
         assert (await watch.read()).draining

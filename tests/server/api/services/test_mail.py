@@ -32,7 +32,6 @@ from restante.v1 import methods
 from restante.v1.types_pb2 import IdRange, MailAddress, MessageSet
 from restante_process.config import Config
 from restante_server.api.engine.caller import Caller
-from restante_server.api.engine.registry import STREAMS
 from restante_server.api.services import contents as _contents  # noqa: F401 - registers its handlers
 from restante_server.api.services import folders as _folders  # noqa: F401 - registers its handlers
 from restante_server.api.services import mailboxes as _mailboxes  # noqa: F401 - registers its handlers
@@ -40,7 +39,7 @@ from restante_server.api.services import messages as _messages  # noqa: F401 - r
 from restante_server.store.check import check
 from restante_server.store.garbage import Collector
 from restante_server.store.staging import Contents, ContentSettings
-from tests.server.api.people import Bench
+from tests.server.api.people import RPCS, Bench
 
 LETTER = b"From: bob@example.test\nSubject: Hello\nDate: Mon, 21 Sep 2026 12:00:00 +0000\n\nHow are you?\n"
 STORED = LETTER.replace(b"\n", b"\r\n")
@@ -59,7 +58,7 @@ class Mail:
 
     async def stream(self, service: str, name: str, request: Any) -> list[Any]:
         call = self.bench.dispatcher.call(self.caller, time.monotonic() + 20)
-        return [response async for response in STREAMS[service, name].run(call, request)]
+        return [response async for response in RPCS.streams[service, name].run(call, request)]
 
     async def folder(self, *path: str) -> f1.Folder:
         found: f1.Folder = (await self.call(methods.GET_FOLDER, path=path)).folder
@@ -374,7 +373,7 @@ async def test_a_folder_larger_than_a_read_is_one_consistent_snapshot(
     call = bob.bench.dispatcher.call(bob.caller, time.monotonic() + 20)
     copy: dict[int, int] = {}
     first = True
-    async for part in STREAMS["FolderService", "OpenFolder"].run(call, f1.OpenFolderRequest(folder_id=inbox)):
+    async for part in RPCS.streams["FolderService", "OpenFolder"].run(call, f1.OpenFolderRequest(folder_id=inbox)):
         for run in part.rows.vanished_uids:
             for uid in range(run.first, run.last + 1):
                 copy.pop(uid, None)

@@ -16,8 +16,9 @@ from restante.v1.message_pb2 import QueryMessagesRequest, SearchMessagesRequest
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_mail.idset import IdSet
 from restante_mail.text.fold import fold
-from restante_server.api.engine.caller import Call, Caller
-from restante_server.api.engine.searches import Searches
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.caller import Caller
+from restante_server.api.engine.search_threads import Searches
 from restante_server.api.services import search as api
 from restante_server.api.services.restrictions import restriction
 from restante_server.directory import keys

@@ -14,8 +14,8 @@ import pytest
 from restante.errors import DeadlineExceeded, TooManyOperations
 from restante_mail.mime import parts
 from restante_mail.mime.facts import scan
-from restante_server.api.engine import searches as module
-from restante_server.api.engine.searches import MOST_OF_ACCOUNT, RUNNING, THREADS, Searches, Stopped, Turn
+from restante_server.api.engine import search_threads as module
+from restante_server.api.engine.search_threads import MOST_OF_ACCOUNT, RUNNING, THREADS, Searches, Stopped, Turn
 from restante_server.store import examine, staging
 from restante_server.store.examine import Examined
 from restante_server.store.restriction import HasText, TextField
@@ -292,9 +292,9 @@ def test_a_look_reads_so_many_octets_of_a_message_and_finds_nothing_behind_them(
 
 
 def test_the_octets_looked_at_are_those_that_the_contract_tells() -> None:
-    told = (Path(__file__).parents[3] / "protos/restante/v1/search.proto").read_text()
+    told = (Path(__file__).parents[4] / "protos/restante/v1/search.proto").read_text()
     assert f"({examine.LOOK_OCTETS} octets)" in told.replace("\n// ", " ")
-    told = (Path(__file__).parents[3] / "protos/restante/v1/message.proto").read_text()
+    told = (Path(__file__).parents[4] / "protos/restante/v1/message.proto").read_text()
     assert f"(more than {MOST_OF_ACCOUNT} searches" in told
 
 

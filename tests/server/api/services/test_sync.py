@@ -17,7 +17,8 @@ from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, Rest
 from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import ResetReason, SyncMailboxRequest, SyncMailboxResponse
 from restante_mail.idset import IdSet
-from restante_server.api.engine.caller import Call, Caller
+from restante_server.api.engine.call import Call
+from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.notify import Notifier
 from restante_server.api.services import message_rows, sync
 from restante_server.db import schema

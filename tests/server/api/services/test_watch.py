@@ -323,7 +323,7 @@ async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served, monke
     monkeypatch.setattr(watch, "MAX_QUEUED", 50)
     token = await token_of(core)
     caller = await core.core.authenticator.session(token, core_caller())
-    lagging = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    lagging = watch.Watcher(core.dispatcher.call(caller, float("inf")))
     await lagging.subscribe(Subscription(subscription_id=7, folder_id=INBOX))
     await append(core, token)
     number = 0
@@ -350,7 +350,7 @@ async def test_the_last_word_to_a_subscription_outlives_the_reset_of_the_others(
     monkeypatch.setattr(watch, "MAX_QUEUED", 6)
     token = await token_of(core)
     caller = await core.core.authenticator.session(token, core_caller())
-    lagging = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    lagging = watch.Watcher(core.dispatcher.call(caller, float("inf")))
     await lagging.subscribe(Subscription(subscription_id=1, folder_id=999))  # there is none
     await lagging.subscribe(Subscription(subscription_id=2))
     await lagging.subscribe(Subscription(subscription_id=3, folder_id=INBOX))
@@ -366,12 +366,12 @@ async def test_the_last_word_to_a_subscription_outlives_the_reset_of_the_others(
 
 async def test_a_mailbox_whose_number_cannot_be_read_is_reset(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     caller = await core.core.authenticator.session(await token_of(core), core_caller())
-    watcher = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    watcher = watch.Watcher(core.dispatcher.call(caller, float("inf")))
 
     async def broken(read: object) -> int:
         raise DatabaseError("a fault of ours")
 
-    monkeypatch.setattr(core.core.dispatcher, "short_read", broken)
+    monkeypatch.setattr(core.core, "short_read", broken)
     await watcher.subscribe(Subscription(subscription_id=5))
     async with aclosing(watcher.notices()) as notices, asyncio.timeout(5):  # type: ignore[type-var]
         assert (await anext(notices)).HasField("subscribed")
@@ -381,7 +381,7 @@ async def test_a_mailbox_whose_number_cannot_be_read_is_reset(core: Served, monk
 async def test_octets_are_bounded_as_well_as_notices(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "MAX_QUEUED_OCTETS", 10_000)
     caller = await core.core.authenticator.session(await token_of(core), core_caller())
-    lagging = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    lagging = watch.Watcher(core.dispatcher.call(caller, float("inf")))
     await lagging.subscribe(Subscription(subscription_id=1, folder_id=INBOX))
     for _ in range(100):
         lagging._tell(WatchResponse(subscription_id=1, rejected=Status(message="x" * 1_000)))
@@ -535,7 +535,7 @@ async def test_what_its_maker_was_told_with_the_answer_is_told_to_others_togethe
     token = await token_of(core)
     await append(core, token)
     caller = await core.core.authenticator.session(token, core_caller())
-    watcher = watch.Watcher(core.core.dispatcher.call(caller, float("inf")))
+    watcher = watch.Watcher(core.dispatcher.call(caller, float("inf")))
     await watcher.subscribe(Subscription(subscription_id=7, folder_id=INBOX))
     for number in range(20):
         flag = UpdateMessagesRequest(

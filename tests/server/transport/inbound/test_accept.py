@@ -125,7 +125,7 @@ async def test_an_account_that_vanishes_after_rcpt_is_a_failure_and_reported(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, removed = asyncio.Event(), asyncio.Event()
-    resolve: Any = world.core.dispatcher.short_read
+    resolve: Any = world.core.short_read
 
     async def slowly(function: Any) -> Any:
         found = await resolve(function)
@@ -133,7 +133,7 @@ async def test_an_account_that_vanishes_after_rcpt_is_a_failure_and_reported(
         await removed.wait()
         return found
 
-    monkeypatch.setattr(world.core.dispatcher, "short_read", slowly)
+    monkeypatch.setattr(world.core, "short_read", slowly)
     accepting = asyncio.create_task(world.accept(["alice@example.test", "bob@example.test"]))
     await entered.wait()
     await world.db.write(Write(lambda tx: accounts.remove(tx, "alice@example.test")))
@@ -362,7 +362,7 @@ async def verdict(world: World, path: str) -> str:
 
 async def test_a_known_recipient_is_asked_for_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await verdict(world, "alice@example.test") == "ACCEPTED"
-    monkeypatch.setattr(world.core.dispatcher, "short_read", None)  # nothing may be read any more
+    monkeypatch.setattr(world.core, "short_read", None)  # nothing may be read any more
     assert await verdict(world, "alice@example.test") == "ACCEPTED"
     assert (await world.accept(["alice@example.test"])).accepted
     assert len(await world.letters("alice")) == 1

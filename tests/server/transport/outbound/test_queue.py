@@ -178,7 +178,7 @@ async def test_a_stream_has_only_so_many_leases_out(world: World) -> None:
     assert len(second.leases) == 1
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
-    world.core.announce_drain()
+    world.core.tasks.announce_drain()
     async with asyncio.timeout(0.9):
         assert (await waiting).draining
 

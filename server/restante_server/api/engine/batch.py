@@ -1,0 +1,52 @@
+"""One request of an Execute stream, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from restante.errors import InvalidArgument
+from restante.v1.batch_pb2 import ExecuteOnceRequest, ExecuteRequest, Operation
+
+MAX_BATCH_OPERATIONS = 256
+MAX_BATCH_OCTETS = 1 << 20  # of the operations of one request, without the framing around each
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """A request as it came."""
+
+    request: ExecuteRequest
+    octets: int  # held until all of its operations are answered: they share its memory
+    oversize: bool = False  # more than MAX_BATCH_OCTETS: its operations are refused, its cancellations are heard
+    in_flight: int = 0  # operations
+
+
+def parse(data: bytes) -> Batch:
+    """A request as it came. Only one that may be too large is measured: to measure costs as much as to encode."""
+    request = ExecuteRequest.FromString(data)
+    return Batch(request, len(data), len(data) > MAX_BATCH_OCTETS and _is_oversize(request.operations))
+
+
+def require_sound(request: ExecuteOnceRequest) -> None:
+    """Raises InvalidArgument for too many operations, too large ones, and an operation_id that is given twice."""
+    if len(request.operations) > MAX_BATCH_OPERATIONS:
+        raise too_many()
+    if len({operation.operation_id for operation in request.operations}) < len(request.operations):
+        raise InvalidArgument(field="operations.operation_id", problem="given twice")
+    if _is_oversize(request.operations):
+        raise too_large()
+
+
+def too_many() -> InvalidArgument:
+    """The refusal of a request with more than MAX_BATCH_OPERATIONS."""
+    return InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
+
+
+def too_large() -> InvalidArgument:
+    """The refusal of operations of more than MAX_BATCH_OCTETS."""
+    return InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OCTETS} octets in one request")
+
+
+def _is_oversize(operations: Iterable[Operation]) -> bool:
+    return sum(operation.ByteSize() for operation in operations) > MAX_BATCH_OCTETS

@@ -1,0 +1,91 @@
+"""BatchService: Execute and ExecuteOnce in front of an Execution."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from restante.errors import InvalidArgument
+from restante.v1.batch_pb2 import ExecuteOnceResponse, ExecuteRequest, OperationResult
+from restante_server.api.engine.allowances import Resource
+from restante_server.api.engine.batch import Batch, require_sound
+from restante_server.api.engine.caller import Caller
+from restante_server.api.engine.execute import Execution, Executor
+from restante_server.api.engine.faults import translate
+from restante_server.api.engine.rpc import Context, Listener, abort, caller_of
+
+MAX_STREAM_AGE_SECONDS = 600.0  # then the client is asked to open another (docs/design.md "Operations and batches")
+
+
+class Batches:
+    """Every batch of one server."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._executions: set[Execution] = set()
+
+    def announce_draining(self) -> None:
+        """Ask every client to send new operations elsewhere."""
+        for execution in list(self._executions):
+            execution.announce_draining()
+
+    def execute(self, listener: Listener) -> Callable[..., Any]:
+        """What gRPC calls for Execute."""
+        executor = self._executor
+
+        async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
+            stream = Caller()
+            try:
+                stream = await caller_of(context, executor.authenticator, listener)
+                executor.allowances.take(stream.party, Resource.STREAMS)
+            except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
+                await abort(context, translate(error, "Execute"))
+            execution = Execution(executor, stream)
+            self._executions.add(execution)
+            feeding = asyncio.create_task(execution.feed(requests))
+            age = asyncio.get_running_loop().call_later(
+                MAX_STREAM_AGE_SECONDS * random.uniform(0.8, 1.0), execution.announce_draining
+            )
+            try:
+                async for response in execution.answers():
+                    yield response
+                if (problem := feeding.exception()) is not None:
+                    known = translate(problem, "Execute") if isinstance(problem, Exception) else InvalidArgument()
+                    await abort(context, known)
+            finally:
+                executor.allowances.give_back(stream.party, Resource.STREAMS)
+                age.cancel()
+                feeding.cancel()
+                execution.abandon()
+                self._executions.discard(execution)
+
+        return serve
+
+    def execute_once(self, listener: Listener) -> Callable[..., Any]:
+        """What gRPC calls for ExecuteOnce."""
+
+        async def serve(request: Any, context: Context) -> Any:
+            async def batch() -> AsyncIterator[Batch]:
+                yield Batch(ExecuteRequest(operations=request.operations), request.ByteSize())
+
+            stream = Caller()
+            try:
+                stream = await caller_of(context, self._executor.authenticator, listener)
+                require_sound(request)
+            except Exception as error:  # noqa: BLE001 - every failure gets a status with a reason
+                await abort(context, translate(error, "ExecuteOnce"))
+            execution = Execution(self._executor, stream)
+            feeding = asyncio.create_task(execution.feed(batch()))
+            results: dict[int, OperationResult] = {}
+            try:
+                async for response in execution.answers():
+                    results.update((result.operation_id, result) for result in response.results)
+            finally:
+                feeding.cancel()
+                execution.abandon()
+            ordered = [results[operation.operation_id] for operation in request.operations]
+            return ExecuteOnceResponse(results=ordered)
+
+        return serve

@@ -1,0 +1,92 @@
+"""One call of the API: what a handler is given with the request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy import Connection
+
+from restante.errors import CommitNotReached, DeadlineExceeded, EpochChanged
+from restante.v1.types_pb2 import CommitToken
+from restante_server.api.engine import access
+from restante_server.api.engine.caller import Caller
+from restante_server.api.engine.core import Core
+from restante_server.api.engine.writes import HandlerWrite
+from restante_server.store import mailboxes as store_mailboxes
+
+MIN_COMMIT_PAUSE_SECONDS = 0.02
+
+R = TypeVar("R")
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of one caller."""
+
+    core: Core
+    caller: Caller
+    now: int  # microseconds since 1970-01-01 UTC, when the call came
+    deadline: float  # a moment of time.monotonic()
+
+    def mailbox_id(self, requested: int) -> int:
+        """The mailbox of a request; 0 stands for the caller's own. See access.mailbox_id."""
+        return access.mailbox_id(self.caller, requested)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline; negative when it has passed."""
+        return self.deadline - time.monotonic()
+
+    async def read(self, function: Callable[[Connection], R]) -> R:
+        """Run one function of a read snapshot on a worker thread, within the call's deadline."""
+        return await self.core.db.read(function, deadline=self.deadline)
+
+    async def write(
+        self,
+        request: Message,
+        function: Callable[[Connection], Response],
+        *,
+        mailboxes: frozenset[int],
+        rows: int = 1,
+        octets: int = 0,
+        contents: frozenset[int] = frozenset(),
+    ) -> Response:
+        """Run a handler's write in the pipeline: once for each request_id; watchers hear of it after the commit.
+
+        `function` may run again, like any operation. A request without a request_id just runs.
+        """
+        operation: HandlerWrite[Response] = HandlerWrite(
+            actor=self.caller.actor,
+            now=self.now,
+            changed=self.core.notifier.changed,
+            request=request,
+            function=function,
+            mailboxes=mailboxes,
+            rows=rows,
+            octets=octets,
+            contents=contents,
+        )
+        return (await self.core.db.write(operation, deadline=self.deadline)).response
+
+    async def reach(self, token: CommitToken) -> None:
+        """Wait until the commit of a token can be read (docs/design.md "Read your writes").
+
+        Raises CommitNotReached, EpochChanged, MailboxNotFound.
+        """
+        if token.epoch != self.core.epoch:
+            raise EpochChanged(epoch=self.core.epoch)
+        look = partial(store_mailboxes.change_number, mailbox_id=self.mailbox_id(token.mailbox_id))
+        try:
+            while await self.read(look) < token.change_number:
+                if self.seconds_left <= MIN_COMMIT_PAUSE_SECONDS:
+                    raise CommitNotReached(change_number=token.change_number)
+                await asyncio.sleep(MIN_COMMIT_PAUSE_SECONDS)
+        except DeadlineExceeded:  # in the midst of a look
+            raise CommitNotReached(change_number=token.change_number) from None

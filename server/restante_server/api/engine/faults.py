@@ -1,0 +1,19 @@
+"""Faults of this program: the caller gets an incident number, the log gets the rest."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from restante.errors import Internal, RestanteError
+
+log = logging.getLogger(__name__)
+
+
+def translate(error: Exception, path: str) -> RestanteError:
+    """The error to answer with. Anything but a RestanteError is logged with the incident number of the answer."""
+    if isinstance(error, RestanteError):
+        return error
+    incident = secrets.token_hex(6)
+    log.error("a fault in %s, incident %s", path, incident, exc_info=error)
+    return Internal(incident=incident)

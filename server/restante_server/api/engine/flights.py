@@ -1,0 +1,65 @@
+"""The operations of an Execute stream that have no answer yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from restante.v1.batch_pb2 import Operation, OperationResult
+from restante_server.api.engine.batch import Batch
+from restante_server.api.engine.deadlines import DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
+from restante_server.db.turns import Party
+
+
+@dataclass(eq=False, slots=True)
+class Flight:
+    """One operation from its arrival to its answer."""
+
+    operation_id: int
+    field: str
+    request: Any
+    token: bytes
+    client_address: str
+    deadline: float
+    independent: bool
+    batch: Batch
+    followed_mailbox_id: int
+    followed_folder_id: int
+    followed_change_number: int = 0
+    party: Party | None = (
+        None  # its allowance counts the operation from the beginning until the client takes the answer
+    )
+    task: asyncio.Task[OperationResult] | None = None
+    cancelled: bool = False
+
+    @classmethod
+    def of(cls, operation: Operation, batch: Batch, arrived: float) -> Flight:
+        """`arrived` is a moment of `time.monotonic()`."""
+        name = operation.WhichOneof("request")
+        seconds = operation.timeout_milliseconds / 1_000 or DEFAULT_TIMEOUT_SECONDS
+        return cls(
+            operation_id=operation.operation_id,
+            field=name or "",
+            request=getattr(operation, name) if name else None,
+            token=operation.session_token,
+            client_address=operation.client_address,
+            deadline=arrived + min(max(seconds, 0.0), MAX_TIMEOUT_SECONDS),
+            independent=operation.independent,
+            batch=batch,
+            followed_mailbox_id=operation.followed_mailbox_id,
+            followed_folder_id=operation.followed_folder_id,
+        )
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """The operations of one session on the stream: at most one ordered operation runs at a time.
+
+    Operations of the stream's own identity (no token) are for many clients, so they are all independent.
+    """
+
+    waiting: deque[Flight] = field(default_factory=deque)
+    running: Flight | None = None
+    in_flight: int = 0

@@ -1,0 +1,44 @@
+"""Every service of the API: `app` hands these to the registry of its core."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from restante_server.api.engine.registry import Handlers
+from restante_server.api.services import (
+    admin,
+    append,
+    backup,
+    contents,
+    directory,
+    folders,
+    mailboxes,
+    messages,
+    outbound,
+    queue,
+    search,
+    sessions,
+    submission,
+    sync,
+    transport,
+    watch,
+)
+
+SERVICES: Final[tuple[Handlers, ...]] = (
+    admin.handlers,
+    append.handlers,
+    backup.handlers,
+    contents.handlers,
+    directory.handlers,
+    folders.handlers,
+    mailboxes.handlers,
+    messages.handlers,
+    outbound.handlers,
+    queue.handlers,
+    search.handlers,
+    sessions.handlers,
+    submission.handlers,
+    sync.handlers,
+    transport.handlers,
+    watch.handlers,
+)
