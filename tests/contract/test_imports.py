@@ -30,7 +30,6 @@ PURE = [
     "restante_gateways.imap.grammar.responses",
     "restante_gateways.imap.grammar.sets",
     "restante_gateways.imap.grammar.utf7",
-    "restante_gateways.imap.grammar.values",
     "restante_gateways.imap.view.session",
     "restante_gateways.smtp.grammar",
     "restante_gateways.smtp.replies",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from restante import errors
 from restante.v1 import message_pb2, methods, types_pb2
 from restante_gateways.imap.errors import Refusal
+from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, FetchSection, SectionText
+from restante_gateways.imap.grammar.flags import SystemFlag
 from restante_gateways.imap.grammar.responses import NO
 from restante_gateways.imap.grammar.sets import Range, Span
-from restante_gateways.imap.grammar.values import FetchFact, FetchItem, FetchSection, SectionText, SystemFlag
 from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.imap.view.rows import BrokenRows, RowWriter
 from restante_gateways.net.connection import ConnectionLost

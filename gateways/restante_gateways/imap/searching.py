@@ -12,9 +12,9 @@ from restante.v1 import message_pb2, methods, search_pb2, types_pb2
 from restante.v1.search_pb2 import Restriction
 from restante_gateways.imap.errors import Refusal
 from restante_gateways.imap.grammar import sets
+from restante_gateways.imap.grammar.flags import SystemFlag
 from restante_gateways.imap.grammar.responses import NO, OK
-from restante_gateways.imap.grammar.sets import Span
-from restante_gateways.imap.grammar.values import (
+from restante_gateways.imap.grammar.search_keys import (
     Comparison,
     DateKind,
     SearchAnd,
@@ -29,9 +29,9 @@ from restante_gateways.imap.grammar.values import (
     SearchRecent,
     SearchSize,
     SearchText,
-    SystemFlag,
     TextScope,
 )
+from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.view.session import SessionView
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from restante.v1 import folder_pb2, message_pb2, types_pb2
 from restante_gateways.imap.core.calls import CoreCalls
 from restante_gateways.imap.errors import ends_session
 from restante_gateways.imap.folders.opened import OpenFolder, OpenFolders
+from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.responses import OK, highest_change_number
 from restante_gateways.imap.grammar.sets import Span
-from restante_gateways.imap.grammar.values import Flags, SystemFlag
 from restante_gateways.imap.searching import uid_set
 from restante_gateways.imap.table import State
 from restante_gateways.imap.view.session import SessionView

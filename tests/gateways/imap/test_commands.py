@@ -21,22 +21,26 @@ from restante_gateways.imap.commands.list import List, Lsub
 from restante_gateways.imap.commands.login import Authenticate, Login
 from restante_gateways.imap.commands.search import Search
 from restante_gateways.imap.commands.select import Select
-from restante_gateways.imap.commands.status import StatusOf
+from restante_gateways.imap.commands.status import StatusItem, StatusOf
 from restante_gateways.imap.commands.store import Store
-from restante_gateways.imap.grammar.fetch import fetch_items
-from restante_gateways.imap.grammar.parser import ParseError, Parser
-from restante_gateways.imap.grammar.search import BadCharset, encode_key, search_keys
-from restante_gateways.imap.grammar.sets import STAR, SequenceSet
-from restante_gateways.imap.grammar.values import (
+from restante_gateways.imap.grammar.fetch import (
     MACROS,
-    Comparison,
-    DateKind,
     FetchFact,
     FetchItem,
     FetchSection,
-    Flags,
     Legacy,
     Partial,
+    Section,
+    SectionText,
+    encode_fetch_item,
+    fetch_items,
+)
+from restante_gateways.imap.grammar.flags import Flags, SystemFlag
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.search import BadCharset, encode_key, search_keys
+from restante_gateways.imap.grammar.search_keys import (
+    Comparison,
+    DateKind,
     SearchAnd,
     SearchDate,
     SearchFlag,
@@ -50,13 +54,9 @@ from restante_gateways.imap.grammar.values import (
     SearchReturn,
     SearchSize,
     SearchText,
-    Section,
-    SectionText,
-    StatusItem,
-    SystemFlag,
     TextScope,
-    encode_fetch_item,
 )
+from restante_gateways.imap.grammar.sets import STAR, SequenceSet
 from restante_gateways.imap.table import MissingTag
 
 

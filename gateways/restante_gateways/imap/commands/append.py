@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import BAD, Status
-from restante_gateways.imap.grammar.values import Flags
 from restante_gateways.imap.table import ANY, LOGGED_IN, command, offer
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from restante_gateways.imap.fetching import VIEW_FACTS, fetch
-from restante_gateways.imap.grammar.fetch import fetch_items
+from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, fetch_items
 from restante_gateways.imap.grammar.parser import ParseError, Parser
 from restante_gateways.imap.grammar.responses import BAD, OK, Status
 from restante_gateways.imap.grammar.sets import SequenceSet
-from restante_gateways.imap.grammar.values import FetchFact, FetchItem
 from restante_gateways.imap.table import SELECTED, command
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from restante_gateways.imap.commands.status import status_items, status_line
+from restante_gateways.imap.commands.status import StatusItem, status_items, status_line
 from restante_gateways.imap.grammar import encoder
 from restante_gateways.imap.grammar.parser import ParseError, Parser, canonical_name
 from restante_gateways.imap.grammar.responses import OK, Status, untagged
-from restante_gateways.imap.grammar.values import StatusItem
 from restante_gateways.imap.listing import Listed, list_folders, list_subscriptions
 from restante_gateways.imap.table import LOGGED_IN, command
 

@@ -10,8 +10,8 @@ from restante_gateways.imap.grammar import encoder, sets
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import OK, Status, untagged
 from restante_gateways.imap.grammar.search import return_options, search_keys, uses_change_numbers
+from restante_gateways.imap.grammar.search_keys import SearchKey, SearchReturn
 from restante_gateways.imap.grammar.sets import Span
-from restante_gateways.imap.grammar.values import SearchKey, SearchReturn
 from restante_gateways.imap.table import SELECTED, command
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,11 +12,21 @@ from restante_gateways.imap.grammar import encoder
 from restante_gateways.imap.grammar.parser import ParseError, Parser
 from restante_gateways.imap.grammar.responses import OK, Status, untagged
 from restante_gateways.imap.grammar.sets import MAX_NUMBER
-from restante_gateways.imap.grammar.values import StatusItem
 from restante_gateways.imap.table import LOGGED_IN, command
 
 if TYPE_CHECKING:
     from restante_gateways.imap.session import Session
+
+
+class StatusItem(enum.Enum):
+    """Items of STATUS (RFC 3501 6.3.10, RFC 7162 3.1.7)."""
+
+    MESSAGES = b"MESSAGES"
+    RECENT = b"RECENT"
+    UIDNEXT = b"UIDNEXT"
+    UIDVALIDITY = b"UIDVALIDITY"
+    UNSEEN = b"UNSEEN"
+    HIGHESTMODSEQ = b"HIGHESTMODSEQ"
 
 
 _FIGURES: dict[StatusItem, Callable[[folder_pb2.Folder], int]] = {

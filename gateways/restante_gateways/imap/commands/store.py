@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from restante.v1 import message_pb2, methods
+from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.parser import ParseError, Parser
 from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status, modified
 from restante_gateways.imap.grammar.sets import SequenceSet, subtract
-from restante_gateways.imap.grammar.values import Flags
 from restante_gateways.imap.table import SELECTED, command
 from restante_gateways.imap.view.folder import PendingStore
 

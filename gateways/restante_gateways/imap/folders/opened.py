@@ -21,7 +21,7 @@ from restante.v1 import folder_pb2, mailbox_pb2, message_pb2, methods, sync_pb2
 from restante.v1.types_pb2 import CommitToken, FolderChanges
 from restante.watch import Watching
 from restante_gateways.imap.folders.freshness import Freshness
-from restante_gateways.imap.grammar.values import Flags
+from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.view.folder import FolderView, Gap
 
 log = structlog.get_logger("imap")

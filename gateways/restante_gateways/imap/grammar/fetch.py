@@ -1,20 +1,117 @@
-"""What FETCH asks for: items, sections, partials (RFC 3501 6.4.5, 9 `fetch-att`). *Pure.*"""
+"""FETCH items, as values and as a client writes them: facts, sections, partials (RFC 3501 6.4.5, 9). *Pure.*"""
 
 from __future__ import annotations
 
+import enum
 import re
+from dataclasses import dataclass
+from typing import TypeAlias
 
+from restante_gateways.imap.grammar import encoder
 from restante_gateways.imap.grammar.parser import ParseError, Parser
-from restante_gateways.imap.grammar.values import (
-    MACROS,
-    FetchFact,
-    FetchItem,
-    FetchSection,
-    Legacy,
-    Partial,
-    Section,
-    SectionText,
-)
+
+
+class SectionText(enum.Enum):
+    """What of a part a section names (RFC 3501 6.4.5 `section-text`)."""
+
+    WHOLE = b""
+    HEADER = b"HEADER"
+    HEADER_FIELDS = b"HEADER.FIELDS"
+    HEADER_FIELDS_NOT = b"HEADER.FIELDS.NOT"
+    TEXT = b"TEXT"
+    MIME = b"MIME"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """`[1.2.HEADER.FIELDS (TO CC)]`: a part by its numbers (none: the message itself) and what of it."""
+
+    part: tuple[int, ...] = ()
+    text: SectionText = SectionText.WHOLE
+    fields: tuple[bytes, ...] = ()
+
+    def encode(self) -> bytes:
+        """The section with its brackets, as the FETCH response repeats it."""
+        pieces = [b"%d" % number for number in self.part]
+        if self.text is not SectionText.WHOLE:
+            pieces.append(self.text.value)
+        spelled = b".".join(pieces)
+        if self.text in (SectionText.HEADER_FIELDS, SectionText.HEADER_FIELDS_NOT):
+            spelled += b" (" + b" ".join(map(encoder.astring, self.fields)) + b")"
+        return b"[" + spelled + b"]"
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """`<offset.count>`: octets of a section."""
+
+    offset: int
+    count: int
+
+
+class FetchFact(enum.Enum):
+    """Fetch items that are facts beside the message."""
+
+    FLAGS = b"FLAGS"
+    UID = b"UID"
+    INTERNALDATE = b"INTERNALDATE"
+    SIZE = b"RFC822.SIZE"
+    ENVELOPE = b"ENVELOPE"
+    BODY = b"BODY"
+    BODYSTRUCTURE = b"BODYSTRUCTURE"
+    MODSEQ = b"MODSEQ"
+
+
+class Legacy(enum.Enum):
+    """The old names of three sections; the response bears the name that was asked."""
+
+    RFC822 = b"RFC822"
+    RFC822_HEADER = b"RFC822.HEADER"
+    RFC822_TEXT = b"RFC822.TEXT"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSection:
+    """Octets of a message: BODY[...], BODY.PEEK[...] and the RFC822 names."""
+
+    section: Section
+    partial: Partial | None = None
+    peek: bool = False
+    legacy: Legacy | None = None
+
+    @property
+    def sets_seen(self) -> bool:
+        """Reading it marks the message \\Seen (RFC 3501 6.4.5; RFC822.HEADER does not)."""
+        return not self.peek and self.legacy is not Legacy.RFC822_HEADER
+
+    def label(self) -> bytes:
+        """The name of the item in the response: without PEEK, and of a partial only the offset (RFC 3501 6.4.5)."""
+        if self.legacy is not None:
+            return self.legacy.value
+        origin = b"<%d>" % self.partial.offset if self.partial else b""
+        return b"BODY" + self.section.encode() + origin
+
+    def encode(self) -> bytes:
+        """The item as a client asks for it."""
+        if self.legacy is not None:
+            return self.legacy.value
+        partial = b"<%d.%d>" % (self.partial.offset, self.partial.count) if self.partial else b""
+        return (b"BODY.PEEK" if self.peek else b"BODY") + self.section.encode() + partial
+
+
+FetchItem: TypeAlias = FetchFact | FetchSection
+
+MACROS: dict[bytes, tuple[FetchItem, ...]] = {
+    b"ALL": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE, FetchFact.ENVELOPE),
+    b"FAST": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE),
+    b"FULL": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE, FetchFact.ENVELOPE, FetchFact.BODY),
+}
+
+
+def encode_fetch_item(item: FetchItem) -> bytes:
+    """The item as a client asks for it."""
+    return item.value if isinstance(item, FetchFact) else item.encode()
+
 
 _ITEM = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")

@@ -6,8 +6,8 @@ import datetime
 import re
 
 from restante_gateways.imap.grammar import utf7
+from restante_gateways.imap.grammar.flags import SYSTEM_FLAGS_BY_NAME, Flags, SystemFlag
 from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, Range, SequenceSet
-from restante_gateways.imap.grammar.values import SYSTEM_FLAGS_BY_NAME, Flags, SystemFlag
 
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _ASTRING_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")

@@ -6,8 +6,9 @@ import codecs
 from collections.abc import Callable
 
 from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar.flags import SystemFlag
 from restante_gateways.imap.grammar.parser import ParseError, Parser, Refused
-from restante_gateways.imap.grammar.values import (
+from restante_gateways.imap.grammar.search_keys import (
     Comparison,
     DateKind,
     SearchAnd,
@@ -23,7 +24,6 @@ from restante_gateways.imap.grammar.values import (
     SearchReturn,
     SearchSize,
     SearchText,
-    SystemFlag,
     TextScope,
 )
 

@@ -13,8 +13,8 @@ from itertools import chain
 from typing import NamedTuple, Protocol
 
 from restante_gateways.imap.grammar import sets
+from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.sets import Span
-from restante_gateways.imap.grammar.values import Flags
 from restante_gateways.imap.view.states import StateTable
 
 MOST_KEPT = 65_536  # messages, about 2 MB: a session that lags behind more must end if it asks for one of them

@@ -12,8 +12,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 from restante.v1.types_pb2 import FolderChanges
+from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.sets import Range, contains, merge, positions, subtract
-from restante_gateways.imap.grammar.values import Flags, SystemFlag
 from restante_gateways.imap.view.departed import Departed, Step
 from restante_gateways.imap.view.states import StateTable
 

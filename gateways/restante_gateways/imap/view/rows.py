@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from restante.v1.message_pb2 import MessageRows, SectionRest
 from restante_gateways.imap.grammar import encoder, sets
+from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, FetchSection
 from restante_gateways.imap.grammar.sets import Range, Span
-from restante_gateways.imap.grammar.values import FetchFact, FetchItem, FetchSection
 from restante_gateways.imap.view.session import SessionView
 
 _DAY_SECONDS = 86_400

@@ -15,9 +15,9 @@ from functools import cache
 
 from restante.v1.types_pb2 import FolderChanges
 from restante_gateways.imap.grammar import encoder, sets
+from restante_gateways.imap.grammar.flags import SYSTEM_FLAG_NAMES, Flags, SystemFlag
 from restante_gateways.imap.grammar.responses import OK, permanent_flags, untagged
 from restante_gateways.imap.grammar.sets import Range, SequenceSet, Span
-from restante_gateways.imap.grammar.values import SYSTEM_FLAG_NAMES, Flags, SystemFlag
 from restante_gateways.imap.view import departed
 from restante_gateways.imap.view.departed import Columns, Lag, Segment, Step
 from restante_gateways.imap.view.folder import FolderView

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from restante_gateways.imap.grammar.values import Flags, SystemFlag
+from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 
 _BASE = 32  # the first states are the system flags alone: the index is their sum
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.parser import ParseError, Parser, Refused
-from restante_gateways.imap.grammar.values import Flags, SystemFlag
 
 
 @pytest.mark.parametrize(

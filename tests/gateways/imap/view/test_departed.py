@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.v1.types_pb2 import FolderChanges
-from restante_gateways.imap.grammar.values import SystemFlag
+from restante_gateways.imap.grammar.flags import SystemFlag
 from restante_gateways.imap.view.departed import Departed, Lapsed, Step
 from restante_gateways.imap.view.folder import FolderView
 from restante_gateways.imap.view.session import SessionView

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from restante.v1.types_pb2 import FolderChanges, IdRange, KeywordSet
+from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, SequenceSet, compress
-from restante_gateways.imap.grammar.values import Flags, SystemFlag
 from restante_gateways.imap.view import departed
 from restante_gateways.imap.view import folder as folder_view
 from restante_gateways.imap.view.departed import Lapsed
