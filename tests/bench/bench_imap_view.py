@@ -11,10 +11,9 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
-from restante.v1.message_pb2 import MessageRows, SectionCells
-from restante.v1.types_pb2 import FolderChanges, IdRange
 from restante_gateways.imap.grammar.fetch import fetch_items
 from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.values import Cells, Changes, Rows
 from restante_gateways.imap.view.folder import FolderView
 from restante_gateways.imap.view.rows import RowWriter
 from restante_gateways.imap.view.session import SessionView
@@ -28,8 +27,8 @@ ENVELOPE = (
 )
 
 
-def snapshot(count: int) -> FolderChanges:
-    return FolderChanges(
+def snapshot(count: int) -> Changes:
+    return Changes(
         uids=range(1, count + 1),
         message_ids=range(count),
         flags=[at % 8 for at in range(count)],
@@ -38,7 +37,7 @@ def snapshot(count: int) -> FolderChanges:
 
 
 def view_of(count: int) -> FolderView:
-    view = FolderView(1, 1, 1)
+    view = FolderView(1, 1)
     view.load(snapshot(count))
     return view
 
@@ -56,18 +55,16 @@ def best(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 def rendering(count: int) -> dict[str, float]:
     session = SessionView(view_of(count), read_only=True)
     whole = [(0, count)]
-    rows = MessageRows(
+    rows = Rows(
         uids=range(1, 257),
         received_at_seconds=range(256),
         received_offset_minutes=[60] * 256,
         size_octets=[2000] * 256,
         envelopes=[ENVELOPE] * 256,
     )
-    full = MessageRows(
-        uids=range(1, 129), sections=[SectionCells(octets=[b"x" * 2000] * 128, total_octets=[2000] * 128)]
-    )
+    full = Rows(uids=range(1, 129), sections=[Cells(octets=[b"x" * 2000] * 128, total_octets=[2000] * 128)])
 
-    def write(items: bytes, batch: MessageRows) -> None:
+    def write(items: bytes, batch: Rows) -> None:
         RowWriter(session, fetch_items(Parser(items)), (), False).batch(batch)
 
     return {
@@ -84,27 +81,22 @@ def changing(count: int) -> dict[str, float]:
     view = view_of(count)
     store = snapshot(count)
     store.since_change_number, store.change_number = 1, 2
-    del store.change_numbers[:]
-    store.change_numbers.extend([2] * count)
+    store.change_numbers = [2] * count
     began = time.perf_counter()
     view.apply(store)
     found["store_all_per_second"] = count / (time.perf_counter() - began)
     session = SessionView(view, read_only=False)
-    gone = [IdRange(first=uid, last=uid) for uid in range(1, count, 2)]
+    gone = [(uid, uid) for uid in range(1, count, 2)]
     began = time.perf_counter()
-    view.apply(FolderChanges(since_change_number=2, change_number=3, vanished_uids=gone))
+    view.apply(Changes(since_change_number=2, change_number=3, vanished=gone))
     found["remove_every_other_per_second"] = len(gone) / (time.perf_counter() - began)
     began = time.perf_counter()
     session.tell(may_expunge=True)
     found["tell_expunges_per_second"] = len(gone) / (time.perf_counter() - began)
-    one = FolderChanges(uids=[count], message_ids=[0], flags=[1], since_change_number=3, change_numbers=[0])
-    steps = []
-    for number in range(4, 1004):
-        step = FolderChanges()
-        step.CopyFrom(one)
-        step.change_number = step.change_numbers[0] = number
-        step.since_change_number = number - 1
-        steps.append(step)
+    steps = [
+        Changes(number - 1, number, uids=[count], message_ids=[0], flags=[1], change_numbers=[number])
+        for number in range(4, 1004)
+    ]
     began = time.perf_counter()
     for step in steps:
         view.apply(step)

@@ -1,4 +1,4 @@
-"""How the core's error reasons are told to an IMAP client (response codes RFC 5530, RFC 3501 7.1)."""
+"""The core's reasons as responses to an IMAP client: one row for each (response codes RFC 5530, RFC 3501 7.1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class Refusal(Exception):
         self.status = status
 
 
-_UNAVAILABLE = NO("The server is busy; try again later.", b"UNAVAILABLE")
+SESSION_IS_OVER = "Your session is over; please log in again."  # said in a BYE
+
+OTHERWISE = NO("The server is busy; try again later.", b"UNAVAILABLE")  # also for reasons of a newer core
 _GONE = NO("The session has ended; log in again.", b"EXPIRED")
 _OURS = NO("Something went wrong here; it has been noted.", b"SERVERBUG")
 
@@ -41,7 +43,7 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.ResultTooLarge: NO("The answer would be too large.", b"LIMIT"),
     errors.TooComplex: NO("That is too complex; ask in smaller steps.", b"LIMIT"),
     errors.LimitExceeded: NO("The mailbox holds as many as it may.", b"LIMIT"),
-    errors.TooManyOperations: _UNAVAILABLE,
+    errors.TooManyOperations: OTHERWISE,
     errors.ChangeConflict: NO("It was changed meanwhile; try again.", b"INUSE"),
     errors.EpochChanged: NO("The store was restored; select the folder again.", b"UNAVAILABLE"),
     errors.CursorInvalid: _OURS,
@@ -50,7 +52,7 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.FolderNotFound: NO("No such folder.", b"NONEXISTENT"),
     errors.MessageNotFound: NO("The message is gone.", b"EXPUNGEISSUED"),
     errors.PartNotFound: NO("No such part.", b"NONEXISTENT"),
-    errors.UploadNotFound: _UNAVAILABLE,
+    errors.UploadNotFound: OTHERWISE,
     errors.UploadOffsetMismatch: _OURS,
     errors.FolderExists: NO("A folder of that name is there already.", b"ALREADYEXISTS"),
     errors.FolderNameInvalid: NO("That cannot be the name of a folder.", b"CANNOT"),
@@ -62,16 +64,34 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.MessageTooLarge: NO("The message is too large.", b"TOOBIG"),
     errors.InvalidContent: NO("The message is refused.", b"CANNOT"),
     errors.MaildropInUse: NO("Another session holds it.", b"INUSE"),
-    errors.LeaseLost: _UNAVAILABLE,
-    errors.DeadlineExceeded: _UNAVAILABLE,
-    errors.Cancelled: _UNAVAILABLE,
-    errors.Draining: _UNAVAILABLE,
-    errors.StoreBusy: _UNAVAILABLE,
-    errors.CommitNotReached: _UNAVAILABLE,
+    errors.LeaseLost: OTHERWISE,
+    errors.DeadlineExceeded: OTHERWISE,
+    errors.Cancelled: OTHERWISE,
+    errors.Draining: OTHERWISE,
+    errors.StoreBusy: OTHERWISE,
+    errors.CommitNotReached: OTHERWISE,
     errors.Internal: _OURS,
     errors.UnknownOperation: _OURS,
+    # no request of this gateway can have these reasons
+    errors.RecipientNotFound: _OURS,
+    errors.RelayDenied: _OURS,
+    errors.SenderNotPermitted: _OURS,
+    errors.InvalidAddress: _OURS,
+    errors.NoRecipients: _OURS,
+    errors.TooManyRecipients: _OURS,
+    errors.MailLoop: _OURS,
+    errors.SubmissionNotFound: _OURS,
+    errors.SubmissionNotCancellable: _OURS,
+    errors.AccountNotFound: _OURS,
+    errors.DomainNotFound: _OURS,
+    errors.DomainExists: _OURS,
+    errors.DomainNotEmpty: _OURS,
+    errors.AddressExists: _OURS,
+    errors.AliasNotFound: _OURS,
+    errors.TransportMessageNotFound: _OURS,
+    errors.EntryNotFound: _OURS,
 }
-# What the core knows of the field and the reason is told in place of the row's text.
+# A refusal that names the field and its fault is told in these words instead.
 TEXTS: refusals.Texts = {
     errors.InvalidArgument: ("{field}: {problem}",),
     errors.InvalidContent: ("The message is refused: {problem}",),
@@ -81,33 +101,12 @@ TEXTS: refusals.Texts = {
     errors.TooComplex: ("That is too complex, ask in smaller steps: {limit} {value}",),
     errors.MessageTooLarge: ("The message is larger than {limit_octets} octets.",),
 }
-NOT_HERE = frozenset(  # reasons that no request of this gateway can have
-    (
-        errors.RecipientNotFound,
-        errors.RelayDenied,
-        errors.SenderNotPermitted,
-        errors.InvalidAddress,
-        errors.NoRecipients,
-        errors.TooManyRecipients,
-        errors.MailLoop,
-        errors.SubmissionNotFound,
-        errors.SubmissionNotCancellable,
-        errors.AccountNotFound,
-        errors.DomainNotFound,
-        errors.DomainExists,
-        errors.DomainNotEmpty,
-        errors.AddressExists,
-        errors.AliasNotFound,
-        errors.TransportMessageNotFound,
-        errors.EntryNotFound,
-    )
-)
 TRY_CREATE = NO("No such folder; it can be created.", b"TRYCREATE")  # RFC 3501 7.1
 
 
 @contextlib.contextmanager
 def missing_target() -> Iterator[None]:
-    """Around a call that names its target by path: one that leads nowhere becomes Refusal with TRYCREATE."""
+    """Around a call that names its target by path: a path that leads nowhere becomes Refusal with TRYCREATE."""
     try:
         yield
     except errors.FolderNotFound as error:
@@ -117,16 +116,14 @@ def missing_target() -> Iterator[None]:
 
 
 def status_of(error: errors.RestanteError) -> Status:
-    """What to answer. What a newer core says that we do not know is taken as temporary: nothing is lost by it."""
-    if type(error) in REPLIES:
-        status, text = REPLIES[type(error)], refusals.text_of(error, TEXTS)
-        return status if text is None else dataclasses.replace(status, text=text)
-    return _OURS if type(error) in NOT_HERE else _UNAVAILABLE
+    """The answer to a command that the core has refused."""
+    status, text = REPLIES.get(type(error), OTHERWISE), refusals.text_of(error, TEXTS)
+    return status if text is None else dataclasses.replace(status, text=text)
 
 
 def is_temporary(error: errors.RestanteError) -> bool:
     """Whether the core is away or busy, so that the same may succeed later."""
-    return status_of(error) is _UNAVAILABLE
+    return status_of(error) is OTHERWISE
 
 
 def ends_session(error: errors.RestanteError) -> bool:

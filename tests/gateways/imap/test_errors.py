@@ -5,12 +5,11 @@ from __future__ import annotations
 import grpc
 
 from restante import errors
-from restante_gateways.imap.errors import NOT_HERE, REPLIES, status_of
+from restante_gateways.imap.errors import REPLIES, status_of
 
 
 def test_every_reason_has_a_row() -> None:
-    assert set(errors.BY_REASON.values()) == set(REPLIES) | NOT_HERE
-    assert not set(REPLIES) & NOT_HERE
+    assert set(errors.BY_REASON.values()) == set(REPLIES)
 
 
 def test_no_reply_is_more_than_a_line_of_ascii() -> None:

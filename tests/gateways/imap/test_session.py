@@ -10,7 +10,7 @@ import pytest
 
 from restante import errors
 from restante.v1 import methods, sync_pb2
-from restante_gateways.imap.folders import opened
+from restante_gateways.imap.folders import claims, opened
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import Running
 from tests.gateways.imap.stage import Client, message
@@ -90,7 +90,7 @@ async def test_a_folder_stays_watched_for_a_while(running: Running) -> None:
 async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened, "_LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(opened, "LINGER_SECONDS", 0.01)
     deliver(running, 3)
     client = await Client.open(running, "INBOX")
     await client.ok("UNSELECT")
@@ -104,7 +104,7 @@ async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(
 
 
 async def test_sessions_on_one_folder_share_one_watch(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "_LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(opened, "LINGER_SECONDS", 0.01)
     deliver(running, 1)
     clients = [await Client.open(running, "INBOX") for _ in range(4)]
     assert len(running.core.watchers) == 1
@@ -117,20 +117,20 @@ async def test_sessions_on_one_folder_share_one_watch(running: Running, monkeypa
 async def test_what_was_told_as_recent_is_claimed_once_for_all(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # RFC 3501 2.3.2
-    monkeypatch.setattr(opened, "_CLAIM_SECONDS", 0.05)
+    monkeypatch.setattr(claims, "GATHER_SECONDS", 0.4)
     running.core.deliver(ALICE, message(1))
     clients = [await Client.open(running, "INBOX") for _ in range(3)]
     assert [b"\\Recent" in (await client.ok("FETCH 1 FLAGS"))[0] for client in clients] == [True, False, False]
     inbox = running.core.find(running.core.accounts[ALICE], ["Inbox"])
     assert inbox.recent_uid == 1
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.6)
     assert inbox.recent_uid == 2
     running.core.deliver(ALICE, message(2))
     await asyncio.sleep(0.01)
     assert b"* 1 RECENT" in await clients[1].ok("NOOP")
     for client in clients:
         await client.ok("UNSELECT")
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.6)
     assert inbox.recent_uid == 3 and running.core.calls.count("ClaimRecent") == 2
 
 
@@ -424,7 +424,7 @@ async def test_a_gap_in_what_the_watch_tells_is_filled(running: Running) -> None
 async def test_a_gap_is_filled_though_the_core_is_away_at_first(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opened, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(opened, "RETRY_SECONDS", 0.02)
     deliver(running, 2)
     client = await Client.open(running, "INBOX")
     client.writer.write(b"i IDLE\r\n")

@@ -1,6 +1,7 @@
 """Commands: one small class each. Importing this package fills the table."""
 
 import restante_gateways.imap.commands.append
+import restante_gateways.imap.commands.condstore
 import restante_gateways.imap.commands.connection
 import restante_gateways.imap.commands.copy
 import restante_gateways.imap.commands.expunge

@@ -1,37 +1,38 @@
-"""APPEND: add a message to a folder (RFC 3501 6.3.11; APPENDUID RFC 4315 3)."""
+"""APPEND: add a message to a folder (RFC 3501 6.3.11; APPENDUID RFC 4315 3).
+
+The message goes to the core as it comes, in bounded memory.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING
 
+from restante import errors
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import ANY, LOGGED_IN, command, extension
+from restante_gateways.imap.core.messages import INLINE_OCTETS
+from restante_gateways.imap.errors import Refusal, missing_target
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.parser import Parser
-from restante_gateways.imap.grammar.responses import BAD, Status
-from restante_gateways.imap.table import ANY, LOGGED_IN, command, offer
+from restante_gateways.imap.grammar.responses import BAD, OK, Status, append_uid
+from restante_gateways.imap.values import FolderPath, NewMessage, Target
 
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+_MESSAGE = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
+_UNASKED_OCTETS = 64 << 10  # of a client that waits for nothing, so little is taken before the folder is known
 
-_MESSAGE = re.compile(rb"\{([0-9]{1,20})\+?\}\Z")
-
-offer("LITERAL+", offered=ANY)
+extension("LITERAL+", offered=ANY)  # RFC 7888
 
 
-@command("APPEND", state=LOGGED_IN)
+@command("APPEND", state=LOGGED_IN, takes_literal=True)
 @dataclass(frozen=True)
 class Append:
-    """The head of an APPEND, up to the message's literal, whose octets are streamed to the core as they come.
-
-    A date keeps its zone (RFC 3501 6.3.11); without one the message arrives now.
-    """
+    """An APPEND up to its message, a literal. A date keeps its zone; without one the message arrives now."""
 
     name: str
-    flags: Flags
-    received_at: datetime | None
+    message: NewMessage
     size_octets: int
+    synchronising: bool  # the client waits to be asked for the message (RFC 3501 4.3)
 
     @classmethod
     def parse(cls, p: Parser) -> Append:
@@ -45,7 +46,53 @@ class Append:
         if p.sees(b'"'):
             received_at = p.date_time()
             p.sp()
-        return cls(name, flags, received_at, int(p.match(_MESSAGE, "literal")[1]))
+        literal = p.match(_MESSAGE, "literal")
+        return cls(name, NewMessage(flags, received_at), int(literal[1]), not literal[2])
 
     async def run(self, s: Session) -> Status:
-        return BAD("A message comes as a literal.")  # with one, the session carries it out while it is read
+        """Whatever happens, the literal is read or refused whole."""
+        try:
+            target = await self._target(s)
+        except (Refusal, errors.RestanteError):
+            s.client.refuse_literal()
+            raise
+        s.client.take_literal()
+        content, upload_id = b"", b""
+        if self.size_octets <= INLINE_OCTETS:
+            content = b"".join([octets async for octets in s.client.literal()])
+        else:
+            upload_id = await _upload(s)
+        if await s.client.rest_of_command():
+            return BAD("One message at a time.")  # MULTIAPPEND is not offered
+        with missing_target():
+            added = await s.account.messages.append(target, self.message, content, upload_id)
+        if s.selected is not None:
+            await s.selected.note_append(added, self.message.flags)
+        return OK("Appended.", append_uid(added.uid_validity, [(added.uid, added.uid)]))
+
+    async def _target(self, s: Session) -> Target:
+        """The folder. It must exist before the client sends a message in vain, where that is large or not sent yet."""
+        target = s.account.target(self.name)
+        if isinstance(target, FolderPath) and (self.synchronising or self.size_octets > _UNASKED_OCTETS):
+            await s.account.expect_target(self.name)
+        return target
+
+
+async def _upload(s: Session) -> bytes:
+    """Stream the literal to the core. Whatever becomes of it, the rest of the command is read as well."""
+    upload, failure = s.account.messages.upload(), None
+    try:
+        async for octets in s.client.literal():
+            if failure is None:
+                try:
+                    await upload.feed(octets)
+                except errors.RestanteError as error:
+                    failure = error
+        if failure is None:
+            return await upload.finish()
+    except errors.RestanteError as error:
+        failure = error
+    finally:
+        await upload.abandon()
+    await s.client.rest_of_command()
+    raise failure

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import ANY, LOGGED_IN, command, extension, extensions
 from restante_gateways.imap.grammar import encoder
 from restante_gateways.imap.grammar.parser import ParseError, Parser
 from restante_gateways.imap.grammar.responses import BYE, OK, Status, untagged
-from restante_gateways.imap.table import ANY, LOGGED_IN, command
-
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
 
 _NIL = re.compile(rb"(?i)NIL")
 
@@ -28,7 +25,7 @@ class Capability:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        s.write(untagged(b"CAPABILITY " + s.capability_text()))
+        s.client.write(untagged(b"CAPABILITY " + s.capability_text()))
         return OK("Here is what I offer.")
 
 
@@ -57,12 +54,15 @@ class Logout:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        s.write(BYE("Until next time.").encode())
+        s.client.write(BYE("Until next time.").encode())
         s.close_after_answer()
         return OK("Logged out.")
 
 
-@command("ID", state=ANY, capability="ID", offered=ANY)
+extension("ID", offered=ANY)
+
+
+@command("ID", state=ANY)
 @dataclass(frozen=True)
 class Id:
     """Exchange names of client and server. RFC 2971 3.1. The reader's limits bound what a client says of itself."""
@@ -87,11 +87,14 @@ class Id:
 
     async def run(self, s: Session) -> Status:
         # no version: nobody who has not logged in need know it
-        s.write(untagged(b"ID (" + encoder.string(b"name") + b" " + encoder.string(b"Restante") + b")"))
+        s.client.write(untagged(b"ID (" + encoder.string(b"name") + b" " + encoder.string(b"Restante") + b")"))
         return OK("Pleased to meet you.")
 
 
-@command("ENABLE", state=LOGGED_IN, capability="ENABLE")
+extension("ENABLE")
+
+
+@command("ENABLE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Enable:
     """Switch extensions on; those that are unknown are passed over. RFC 5161 3.1."""
@@ -109,8 +112,9 @@ class Enable:
 
     async def run(self, s: Session) -> Status:
         enabled = []
-        if b"CONDSTORE" in self.words and not s.condstore:
-            s.enable_condstore()
-            enabled.append(b"CONDSTORE")
-        s.write(untagged(b" ".join([b"ENABLED", *enabled])))
+        for word in dict.fromkeys(self.words):
+            known = extensions().get(word.decode("ascii"))
+            if known is not None and known.enable is not None and known.enable(s):
+                enabled.append(word)
+        s.client.write(untagged(b" ".join([b"ENABLED", *enabled])))
         return OK("Enabled.")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from restante.v1 import message_pb2, methods
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import SELECTED, command, extension
 from restante_gateways.imap.errors import missing_target
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status, copy_uid
 from restante_gateways.imap.grammar.sets import SequenceSet, Span
-from restante_gateways.imap.table import SELECTED, command
-
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+from restante_gateways.imap.values import Copied
 
 
 def _set_and_target(p: Parser) -> tuple[SequenceSet, bool, str]:
@@ -28,15 +25,11 @@ def _count(spans: list[Span]) -> int:
     return sum(stop - first for first, stop in spans)
 
 
-def _copy_uid(done: message_pb2.CopyMessagesResponse | message_pb2.MoveMessagesResponse) -> bytes | None:
+def _copy_uid(done: Copied) -> bytes | None:
     """The code with both sets, absent when nothing was there to copy (RFC 4315 3)."""
     if not done.source_uids:
         return None
-    return copy_uid(
-        done.target_uid_validity,
-        [(run.first, run.last) for run in done.source_uids],
-        [(run.first, run.last) for run in done.target_uids],
-    )
+    return copy_uid(done.uid_validity, done.source_uids, done.target_uids)
 
 
 @command("COPY", "UID COPY", state=SELECTED)
@@ -53,31 +46,28 @@ class Copy:
         return cls(*_set_and_target(p))
 
     async def run(self, s: Session) -> Status:
-        spans = s.view.spans(self.messages, self.uid)
+        folder = s.folder
+        spans = folder.view.spans(self.messages, self.uid)
         if spans is None:
             return BAD("No such message.")
-        if not self.uid and s.view.gone(spans):
+        if not self.uid and folder.view.gone(spans):
             return NO("Some of the messages are gone.", b"EXPUNGEISSUED")  # all or none
         if not spans:
-            await s.target_folder(self.target)
+            await s.account.target_place(self.target)
             return OK("Nothing to copy.")
-        target, path = s.target(self.target)
+        target = s.account.target(self.target)
         with missing_target():
-            copied = await s.call(
-                methods.COPY_MESSAGES,
-                message_pb2.CopyMessagesRequest(
-                    messages=s.message_set(spans),
-                    target_folder_id=target,
-                    target_path=path,
-                    request_id=s.request_id(),
-                    if_message_count=None if self.uid else _count(spans),
-                ),
+            copied = await s.account.messages.copy(
+                folder.messages(spans), target, count=None if self.uid else _count(spans)
             )
-        await s.reached(copied.target_folder_id, copied.commit.change_number)
+        await folder.note_commit(copied.target, copied.commit)
         return OK("Copied.", _copy_uid(copied))
 
 
-@command("MOVE", "UID MOVE", state=SELECTED, capability="MOVE")
+extension("MOVE")
+
+
+@command("MOVE", "UID MOVE", state=SELECTED)
 @dataclass(frozen=True)
 class Move:
     """Move messages to another folder. RFC 6851 3; COPYUID comes before the EXPUNGEs, 4.3."""
@@ -91,32 +81,26 @@ class Move:
         return cls(*_set_and_target(p))
 
     async def run(self, s: Session) -> Status:
-        view = s.view
-        spans = view.spans(self.messages, self.uid)
+        folder = s.folder
+        spans = folder.view.spans(self.messages, self.uid)
         if spans is None:
             return BAD("No such message.")
-        if view.read_only:
+        if folder.view.read_only:
             return NO("The folder is open to read only.", b"CANNOT")
-        if not self.uid and view.gone(spans):
+        if not self.uid and folder.view.gone(spans):
             return NO("Some of the messages are gone.", b"EXPUNGEISSUED")
         if not spans:
-            await s.target_folder(self.target)
+            await s.account.target_place(self.target)
             return OK("Nothing to move.")
-        target, path = s.target(self.target)
+        target = s.account.target(self.target)
         with missing_target():
-            moved = await s.call(
-                methods.MOVE_MESSAGES,
-                message_pb2.MoveMessagesRequest(
-                    messages=s.message_set(spans),
-                    target_folder_id=target,
-                    target_path=path,
-                    request_id=s.request_id(),
-                    changes_since=s.changes_since(spans),
-                    if_message_count=None if self.uid else _count(spans),
-                ),
-                follow=False,
+            moved = await s.account.messages.move(
+                folder.messages(spans),
+                target,
+                count=None if self.uid else _count(spans),
+                changes_since=folder.changes_since(spans),
             )
         if (code := _copy_uid(moved)) is not None:
-            s.write(OK("Moved.", code).encode())
-        await s.absorb(moved.changes, moved.commit)
+            s.client.write(OK("Moved.", code).encode())
+        await folder.absorb(moved)
         return OK("Moved.")

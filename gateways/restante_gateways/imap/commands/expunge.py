@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from restante.v1 import message_pb2, methods
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import SELECTED, command, extension
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import NO, OK, Status
 from restante_gateways.imap.grammar.sets import SequenceSet
-from restante_gateways.imap.table import SELECTED, command
 
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+extension("UIDPLUS")
 
 
-@command("EXPUNGE", "UID EXPUNGE", state=SELECTED, capability="UIDPLUS")
+@command("EXPUNGE", "UID EXPUNGE", state=SELECTED)
 @dataclass(frozen=True)
 class Expunge:
     """Remove what is marked deleted: everywhere, or among the UIDs given (RFC 4315 2.1)."""
@@ -29,21 +27,11 @@ class Expunge:
         return cls(messages)
 
     async def run(self, s: Session) -> Status:
-        view = s.view
+        folder, view = s.folder, s.folder.view
         if view.read_only:
             return NO("The folder is open to read only.", b"CANNOT")
         spans = [(0, view.count)] if self.messages is None else view.spans(self.messages, uid=True)
-        if not spans or not view.count or not await s.any_deleted():
+        if not spans or not view.count or not await folder.any_deleted():
             return OK("Nothing to remove.")
-        deleted = await s.call(
-            methods.DELETE_MESSAGES,
-            message_pb2.DeleteMessagesRequest(
-                messages=s.message_set(spans),
-                mode=message_pb2.DELETE_MODE_SOFT,
-                only_flagged_deleted=True,
-                changes_since=s.changes_since(spans),
-            ),
-            follow=False,
-        )
-        await s.absorb(deleted.changes, deleted.commit)
+        await folder.absorb(await s.account.messages.delete_marked(folder.messages(spans), folder.changes_since(spans)))
         return OK("Removed.")

@@ -1,25 +1,37 @@
-"""FETCH (RFC 3501 6.4.5; CHANGEDSINCE RFC 7162 3.1.4)."""
+"""FETCH (RFC 3501 6.4.5; CHANGEDSINCE RFC 7162 3.1.4).
+
+The view answers for FLAGS, UID and MODSEQ; rows of the core for everything else, written as they come.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from restante_gateways.imap.fetching import VIEW_FACTS, fetch
-from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, fetch_items
-from restante_gateways.imap.grammar.parser import ParseError, Parser
-from restante_gateways.imap.grammar.responses import BAD, OK, Status
-from restante_gateways.imap.grammar.sets import SequenceSet
-from restante_gateways.imap.table import SELECTED, command
+from restante import errors
+from restante_gateways.imap.commands.condstore import enable as enable_condstore
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import SELECTED, command
+from restante_gateways.imap.errors import Refusal
+from restante_gateways.imap.grammar import condstore
+from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, FetchSection, fetch_items
+from restante_gateways.imap.grammar.flags import Flags, SystemFlag
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
+from restante_gateways.imap.grammar.sets import Range, SequenceSet, Span
+from restante_gateways.imap.values import FlagOperation, Messages, RemovedMessages, Rest
+from restante_gateways.imap.view.departed import Lapsed
+from restante_gateways.imap.view.rows import BrokenRows, RowWriter
 
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+_VIEW_FACTS = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
+_MAX_SECTIONS = 32  # of one request
+_MOST_MESSAGE_IDS = 1_000  # of one request
 
 
 @command("FETCH", "UID FETCH", state=SELECTED, holds_numbers=True)
 @dataclass(frozen=True)
 class Fetch:
-    """Read facts and octets of messages. What the view knows costs no call to the core; the rest is streamed."""
+    """Read facts and octets of messages."""
 
     messages: SequenceSet
     uid: bool
@@ -30,30 +42,82 @@ class Fetch:
     def parse(cls, p: Parser) -> Fetch:
         messages = p.sp().sequence_set()
         items = fetch_items(p.sp())
-        changed_since = None
-        if not p.at_end:
-            if p.sp().expect(b"(").word() != b"CHANGEDSINCE":
-                raise ParseError("CHANGEDSINCE expected")
-            changed_since = p.sp().change_number()
-            p.expect(b")")
-            if FetchFact.MODSEQ not in items:
-                items += (FetchFact.MODSEQ,)  # RFC 7162 3.1.4.1
+        changed_since = condstore.changed_since(p)
         p.end()
+        if changed_since is not None and FetchFact.MODSEQ not in items:
+            items += (FetchFact.MODSEQ,)  # RFC 7162 3.1.4.1
         if p.uid and FetchFact.UID not in items:
             items = (FetchFact.UID, *items)  # RFC 3501 6.4.8
         return cls(messages, p.uid, items, changed_since)
 
     async def run(self, s: Session) -> Status:
-        view = s.view
-        if self.changed_since is not None or VIEW_FACTS.issuperset(self.items):
-            await s.catch_up()  # what the view knows is what is told
+        view = s.folder.view
+        by_view = _VIEW_FACTS.issuperset(self.items)
+        if by_view or self.changed_since is not None:
+            await s.folder.catch_up()
         spans = view.spans(self.messages, self.uid)
         if spans is None:
             return BAD("No such message.")
         if FetchFact.MODSEQ in self.items:
-            s.enable_condstore()
+            enable_condstore(s)
         if self.changed_since is not None:
             spans = view.changed_since(spans, self.changed_since)
-        if spans:
-            await fetch(s, spans, self.items)
+        if not spans:
+            pass
+        elif by_view:
+            await s.client.write_blocks(view.fact_responses(spans, self.items))
+        else:
+            await self._from_core(s, spans)
         return OK("Fetched.")
+
+    async def _from_core(self, s: Session, spans: Sequence[Span]) -> None:
+        """Write a response for each message at these positions.
+
+        A message that was removed, though the client was not told yet, is read by its message id, wherever it is now
+        (RFC 2180 4.1.2). Raises Lapsed when the core has nothing of it any more.
+        """
+        view = s.folder.view
+        if sum(isinstance(item, FetchSection) for item in self.items) > _MAX_SECTIONS:
+            raise Refusal(NO("Too many sections at once.", b"LIMIT"))
+        seen_now = await self._mark_seen(s, spans)
+        writer = RowWriter(view, self.items, seen_now, s.announcements.with_change_numbers)
+        try:
+            if there := view.still_there(spans):
+                count = sum(stop - first for first, stop in there)
+                await self._write_rows(s, writer, s.folder.messages(there), count)
+            removed = list(view.message_ids(writer.missing(spans)).items())
+            for start in range(0, len(removed), _MOST_MESSAGE_IDS):
+                some = dict(removed[start : start + _MOST_MESSAGE_IDS])
+                writer.expect(some)
+                named = RemovedMessages(s.folder.place.mailbox_id, list(some))
+                await self._write_rows(s, writer, named, len(some))
+        except (errors.RestanteError, BrokenRows):
+            if not writer.unfinished:
+                raise
+            s.client.abort()
+        if writer.missing(spans):
+            raise Lapsed
+
+    async def _write_rows(
+        self, s: Session, writer: RowWriter, messages: Messages | RemovedMessages, count: int
+    ) -> None:
+        async for answer in s.account.messages.rows(messages, count, writer.facts, writer.sections):
+            s.client.write(writer.continued(answer) if isinstance(answer, Rest) else writer.batch(answer))
+            await s.client.flow()
+        writer.finish()
+
+    async def _mark_seen(self, s: Session, spans: Sequence[Span]) -> Sequence[Range]:
+        """Mark unread messages as read, where an item does so. Their FETCH responses, by these UIDs, bear new FLAGS."""
+        folder, view = s.folder, s.folder.view
+        if view.read_only or not any(isinstance(item, FetchSection) and item.sets_seen for item in self.items):
+            return ()
+        unseen = view.without_flag(SystemFlag.SEEN, view.still_there(spans))
+        if not unseen:
+            return ()
+        before, marked = view.folder.change_number, view.uid_ranges(unseen)
+        done = await s.account.messages.store(
+            folder.messages(unseen), FlagOperation.ADD, Flags(SystemFlag.SEEN), folder.changes_since(unseen)
+        )
+        await folder.absorb(done)
+        view.note_own_change(before, done.commit.change_number, marked)
+        return marked

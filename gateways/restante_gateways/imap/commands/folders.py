@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from restante import errors
-from restante.v1 import folder_pb2, message_pb2, methods, types_pb2
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import LOGGED_IN, command
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import NO, OK, Status
-from restante_gateways.imap.grammar.sets import MAX_NUMBER
-from restante_gateways.imap.table import LOGGED_IN, command
-
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+from restante_gateways.imap.values import FolderPath, Messages, Place
 
 
 def _one_name(p: Parser) -> str:
@@ -34,10 +30,10 @@ class Create:
         return cls(_one_name(p))
 
     async def run(self, s: Session) -> Status:
-        path = s.path(self.name.removesuffix("/"))  # a last separator only says that folders will be made below
-        if path == ["INBOX"]:
+        named = s.account.path(self.name.removesuffix("/"))  # a last separator only announces folders below
+        if named.path == ("INBOX",):
             return NO("INBOX is always there.", b"ALREADYEXISTS")
-        await s.call(methods.CREATE_FOLDER, folder_pb2.CreateFolderRequest(path=path, request_id=s.request_id()))
+        await s.account.folders.create(named)
         return OK("Created.")
 
 
@@ -55,10 +51,10 @@ class Delete:
     async def run(self, s: Session) -> Status:
         if self.name == "INBOX":
             return NO("INBOX stays.", b"CANNOT")
-        folder = await s.folder(self.name)
-        if s.has_selected(folder.folder_id):
+        place = (await s.account.folder(self.name)).place
+        if s.selected is not None and s.selected.place == place:
             s.deselect()
-        await s.call(methods.DELETE_FOLDER, folder_pb2.DeleteFolderRequest(folder_id=folder.folder_id))
+        await s.account.folders.delete(place)
         return OK("Deleted.")
 
 
@@ -78,36 +74,27 @@ class Rename:
         return cls(source, target)
 
     async def run(self, s: Session) -> Status:
-        path = s.path(self.target.removesuffix("/"))
-        if path == ["INBOX"]:
+        named = s.account.path(self.target.removesuffix("/"))
+        if named.path == ("INBOX",):
             return NO("INBOX is there already.", b"ALREADYEXISTS")
-        folder = await s.folder(self.source)
+        place = (await s.account.folder(self.source)).place
         if self.source == "INBOX":
-            await self._move_out_of_inbox(s, folder.folder_id, path)
+            await self._move_out_of_inbox(s, place, named)
         else:
-            request = folder_pb2.MoveFolderRequest(folder_id=folder.folder_id, path=path)
-            await s.call(methods.MOVE_FOLDER, request)
+            await s.account.folders.move(place, named.path)
         return OK("Renamed.")
 
     @staticmethod
-    async def _move_out_of_inbox(s: Session, inbox_id: int, path: list[str]) -> None:
+    async def _move_out_of_inbox(s: Session, inbox: Place, named: FolderPath) -> None:
         """Renaming INBOX moves its messages into a new folder and leaves the folders below where they are."""
-        created = await s.call(
-            methods.CREATE_FOLDER, folder_pb2.CreateFolderRequest(path=path, request_id=s.request_id())
-        )
-        everything = types_pb2.MessageSet(folder_id=inbox_id, uids=[types_pb2.IdRange(first=1, last=MAX_NUMBER)])
-        moved = await s.call(
-            methods.MOVE_MESSAGES,
-            message_pb2.MoveMessagesRequest(
-                messages=everything, target_folder_id=created.folder.folder_id, request_id=s.request_id()
-            ),
-        )
-        await s.reached(inbox_id, moved.commit.change_number)
+        created = await s.account.folders.create(named)
+        moved = await s.account.messages.move(Messages.all_of(inbox), created, count=None)
+        if s.selected is not None:
+            await s.selected.note_commit(inbox, moved.commit)
 
 
 async def _subscribe(s: Session, name: str, subscribed: bool) -> None:
-    request = folder_pb2.SetSubscriptionRequest(path=s.path(name.removesuffix("/")), subscribed=subscribed)
-    await s.call(methods.SET_SUBSCRIPTION, request)
+    await s.account.folders.subscribe(s.account.path(name.removesuffix("/")), subscribed)
 
 
 @command("SUBSCRIBE", state=LOGGED_IN)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import LOGGED_IN, command, extension
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import BAD, OK, Status, continuation
-from restante_gateways.imap.table import LOGGED_IN, command
 
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+extension("IDLE")
 
 
-@command("IDLE", state=LOGGED_IN, capability="IDLE")
+@command("IDLE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Idle:
     """Push until the client says DONE. RFC 2177 3."""
@@ -24,11 +23,14 @@ class Idle:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        await s.catch_up_if_possible()
-        s.write(continuation(b"idling"))
-        s.begin_pushing()
+        if s.selected is not None:
+            await s.selected.catch_up_if_possible()
+        s.client.write(continuation(b"idling"))
+        s.announcements.begin_idle()
         try:
-            line = await s.next_line()
+            line = await s.client.next_line()
         finally:
-            s.end_pushing()
+            s.announcements.end_idle()
+        if s.selected is not None:
+            s.selected.follow()  # what is announced before the tagged answer is as of now
         return OK("Idle no more.") if line.upper() == b"DONE" else BAD("DONE expected.")

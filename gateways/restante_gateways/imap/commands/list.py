@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from restante_gateways.imap.commands.listing import Listed, list_folders, list_subscriptions
+from restante_gateways.imap.commands.session import Session
 from restante_gateways.imap.commands.status import StatusItem, status_items, status_line
+from restante_gateways.imap.commands.table import LOGGED_IN, command, extension
 from restante_gateways.imap.grammar import encoder
 from restante_gateways.imap.grammar.parser import ParseError, Parser, canonical_name
 from restante_gateways.imap.grammar.responses import OK, Status, untagged
-from restante_gateways.imap.listing import Listed, list_folders, list_subscriptions
-from restante_gateways.imap.table import LOGGED_IN, command
-
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
 
 _SELECTIONS = frozenset((b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE"))
 _RETURNS = frozenset((b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE"))
@@ -76,7 +73,13 @@ def _patterns(p: Parser) -> list[str | None]:
     return patterns
 
 
-@command("LIST", state=LOGGED_IN, capability=("LIST-EXTENDED", "LIST-STATUS", "SPECIAL-USE", "CHILDREN"))
+extension("LIST-EXTENDED")
+extension("LIST-STATUS")
+extension("SPECIAL-USE")
+extension("CHILDREN")
+
+
+@command("LIST", state=LOGGED_IN)
 @dataclass(frozen=True)
 class List:
     """List folders by pattern. RFC 3501 6.3.8; extended by RFC 5258 3."""
@@ -109,19 +112,20 @@ class List:
 
     async def run(self, s: Session) -> Status:
         if self.patterns == ("",) and not self.extended:
-            s.write(untagged(b'LIST (\\Noselect) "/" ""'))
+            s.client.write(untagged(b'LIST (\\Noselect) "/" ""'))
             return OK("Listed.")
-        folders = await s.all_folders()
+        mailbox_id = s.account.mailbox_id
+        folders = await s.account.folders.all(mailbox_id)
         wanted_names = self.selections & {b"SUBSCRIBED"} or self.returns & {b"SUBSCRIBED"}
-        subscriptions = await s.subscriptions() if wanted_names else frozenset()
+        subscriptions = await s.account.folders.subscriptions(mailbox_id) if wanted_names else frozenset()
         listed = list_folders(
             folders, subscriptions, _full_patterns(self.reference, self.patterns), self.selections, self.returns
         )
         for entry in listed:
-            s.write(list_line(b"LIST", entry))
+            s.client.write(list_line(b"LIST", entry))
             if self.status and entry.folder is not None:
-                s.write(await status_line(s, entry.name, entry.folder, self.status))
-            await s.flow()
+                s.client.write(await status_line(s, entry.name, entry.folder, self.status))
+            await s.client.flow()
         return OK("Listed.")
 
 
@@ -142,15 +146,19 @@ class Lsub:
 
     async def run(self, s: Session) -> Status:
         if self.pattern == "":
-            s.write(untagged(b'LSUB (\\Noselect) "/" ""'))
+            s.client.write(untagged(b'LSUB (\\Noselect) "/" ""'))
             return OK("Listed.")
         for pattern in _full_patterns(self.reference, [self.pattern]):
-            for entry in list_subscriptions(await s.subscriptions(), pattern):
-                s.write(list_line(b"LSUB", entry))
+            subscriptions = await s.account.folders.subscriptions(s.account.mailbox_id)
+            for entry in list_subscriptions(subscriptions, pattern):
+                s.client.write(list_line(b"LSUB", entry))
         return OK("Listed.")
 
 
-@command("NAMESPACE", state=LOGGED_IN, capability="NAMESPACE")
+extension("NAMESPACE")
+
+
+@command("NAMESPACE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Namespace:
     """Tell where the user's own folders begin: at the top. RFC 2342 5."""
@@ -161,5 +169,5 @@ class Namespace:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        s.write(untagged(b'NAMESPACE (("" "/")) NIL NIL'))
+        s.client.write(untagged(b'NAMESPACE (("" "/")) NIL NIL'))
         return OK("Told.")

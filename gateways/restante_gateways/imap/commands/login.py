@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from restante import errors
 from restante_gateways.core import sasl
+from restante_gateways.core.login import by_exchange, by_password
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import NOT_AUTHENTICATED, command, extension
+from restante_gateways.imap.core.login import NewSession
 from restante_gateways.imap.grammar.parser import Parser
-from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
-from restante_gateways.imap.table import NOT_AUTHENTICATED, command, offer
-
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status, continuation
 
 _MECHANISM = re.compile(rb"[A-Za-z0-9_\-]{1,20}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]+")
 
-offer("SASL-IR", offered=NOT_AUTHENTICATED)
+extension("SASL-IR", offered=NOT_AUTHENTICATED)
 
 
 @command("STARTTLS", state=NOT_AUTHENTICATED, tells=False)
@@ -32,7 +33,7 @@ class StartTls:
 
     async def run(self, s: Session) -> Status:
         if not s.may_start_tls:
-            return BAD("TLS is not to be had here.")
+            return BAD("TLS not available.")
         s.start_tls_after_answer()
         return OK("Begin TLS now.")
 
@@ -59,7 +60,13 @@ class Authenticate:
             return NO("Begin TLS first.", b"PRIVACYREQUIRED")
         if self.mechanism not in s.mechanisms:
             return NO("That mechanism is not offered.", b"CANNOT")
-        return await s.authenticate(self.mechanism, self.initial)
+        initial = None if self.initial is None else self.initial.reveal()
+
+        async def ask(challenge: bytes) -> bytes:
+            s.client.write(continuation(challenge))
+            return await s.client.next_line()
+
+        return await _log_in(s, by_exchange(s.verify, self.mechanism, initial, ask))
 
 
 @command("LOGIN", state=NOT_AUTHENTICATED, tells=False)
@@ -80,4 +87,19 @@ class Login:
     async def run(self, s: Session) -> Status:
         if not s.may_authenticate:
             return NO("Begin TLS first.", b"PRIVACYREQUIRED")  # LOGINDISABLED says so, RFC 3501 6.2.3
-        return await s.login(sasl.plain(self.name, self.password.reveal()))
+        return await _log_in(s, by_password(s.verify, sasl.plain(self.name, self.password.reveal())))
+
+
+async def _log_in(s: Session, proof: Awaitable[NewSession]) -> Status:
+    """The core alone decides. Raises restante.errors."""
+    try:
+        session = await proof
+    except errors.AuthenticationFailed:
+        s.login_failed()
+        raise
+    except sasl.Cancelled:
+        return BAD("Authentication given up.")  # RFC 3501 6.2.2
+    except sasl.MalformedResponse as error:
+        return BAD(f"Authentication failed: {error}.")
+    s.logged_in(session)
+    return OK("Logged in.", b"CAPABILITY " + s.capability_text())

@@ -1,27 +1,36 @@
-"""SEARCH (RFC 3501 6.4.4; ESEARCH RFC 4731; MODSEQ RFC 7162 3.1.5)."""
+"""SEARCH (RFC 3501 6.4.4; ESEARCH RFC 4731; MODSEQ RFC 7162 3.1.5).
+
+The view evaluates the keys that it can; the others are one operation of the core, on the messages that are left.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from restante_gateways.imap import searching
-from restante_gateways.imap.grammar import encoder, sets
+from restante import errors
+from restante_gateways.imap.commands.condstore import enable as enable_condstore
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import SELECTED, command, extension
+from restante_gateways.imap.errors import Refusal
+from restante_gateways.imap.grammar import condstore, encoder, sets
 from restante_gateways.imap.grammar.parser import Parser
-from restante_gateways.imap.grammar.responses import OK, Status, untagged
-from restante_gateways.imap.grammar.search import return_options, search_keys, uses_change_numbers
-from restante_gateways.imap.grammar.search_keys import SearchKey, SearchReturn
-from restante_gateways.imap.grammar.sets import Span
-from restante_gateways.imap.table import SELECTED, command
+from restante_gateways.imap.grammar.responses import NO, OK, Status, untagged
+from restante_gateways.imap.grammar.search import return_options, search_keys
+from restante_gateways.imap.grammar.search_keys import SearchAnd, SearchKey, SearchReturn
+from restante_gateways.imap.grammar.sets import Range, Span
+from restante_gateways.imap.view.search import by_uid, evaluate, everything, is_local, may_change
 
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+_SECONDS = 60.0  # a search may take in the core; mail programs wait about as long
+_GOES_ON = OK("Still searching.").encode()
+
+extension("ESEARCH")
 
 
-@command("SEARCH", "UID SEARCH", state=SELECTED, holds_numbers=True, capability="ESEARCH")
+@command("SEARCH", "UID SEARCH", state=SELECTED, holds_numbers=True)
 @dataclass(frozen=True)
 class Search:
-    """Find messages. What the view can tell costs no call to the core."""
+    """Find messages."""
 
     key: SearchKey
     uid: bool
@@ -38,17 +47,44 @@ class Search:
         return cls(search_keys(p), p.uid, returns)
 
     async def run(self, s: Session) -> Status:
-        if uses_change_numbers(self.key):
-            s.enable_condstore()
-        spans = await searching.search(s, self.key)
+        with_change_number = condstore.is_in(self.key)
+        if with_change_number:
+            enable_condstore(s)
+        spans = await self._find(s)
         highest = None
-        if spans and uses_change_numbers(self.key):
-            highest = s.view.highest_change_number(self._told(spans))
+        if spans and with_change_number:
+            highest = s.folder.view.highest_change_number(self._told(spans))
         if self.returns is None:
-            s.write(self._plain(s, spans, highest))
+            s.client.write(self._plain(s, spans, highest))
         else:
-            s.write(self._extended(s, spans, self.returns, highest))
+            s.client.write(self._extended(s, spans, self.returns, highest))
         return OK("Searched.")
+
+    async def _find(self, s: Session) -> list[Span]:
+        """Positions of the messages that match, ascending, by flags as of now."""
+        keys = self.key.keys if isinstance(self.key, SearchAnd) else (self.key,)
+        local = [key for key in keys if is_local(key)]
+        remote = [key for key in keys if not is_local(key)]
+        if not remote:
+            await s.folder.catch_up()
+        known = s.folder.view.folder.change_number
+        found = await self._match(s, local, remote)
+        if remote and any(map(may_change, local)):
+            await s.folder.catch_up()
+            if s.folder.was_behind(known):
+                found = await self._match(s, local, remote)
+        return found
+
+    async def _match(self, s: Session, local: Sequence[SearchKey], remote: Sequence[SearchKey]) -> list[Span]:
+        """Ask the core about the messages that match the local keys."""
+        view = s.folder.view
+        found = whole = everything(view)
+        for key in local:
+            found = sets.intersect(found, evaluate(view, key))
+        if not remote or not found:
+            return found
+        uids = await _ask(s, [by_uid(view, key) for key in remote], None if found == whole else view.uid_ranges(found))
+        return sets.intersect(found, sets.positions(view.uids, view.count, uids))
 
     def _told(self, spans: list[Span]) -> list[Span]:
         """The messages whose highest change number is told: those that MIN and MAX name, if nothing else is asked for.
@@ -63,7 +99,7 @@ class Search:
         return [(at, at + 1) for at in named]
 
     def _plain(self, s: Session, spans: list[Span], highest: int | None) -> bytes:
-        uids = s.view.uids
+        uids = s.folder.view.uids
         if self.uid:
             numbers = (b" %d" % uid for first, stop in spans for uid in uids[first:stop])
         else:
@@ -73,7 +109,7 @@ class Search:
 
     def _extended(self, s: Session, spans: list[Span], returns: SearchReturn, highest: int | None) -> bytes:
         """RFC 4731 3.1: without hits no MIN, MAX or ALL, but COUNT 0."""
-        uids = s.view.uids
+        uids = s.folder.view.uids
         parts = [b"ESEARCH (TAG %b)" % encoder.string(s.tag)]
         if self.uid:
             parts.append(b"UID")
@@ -94,3 +130,15 @@ class Search:
         if highest is not None:
             parts.append(b"MODSEQ %d" % highest)
         return untagged(b" ".join(parts))
+
+
+async def _ask(s: Session, keys: Sequence[SearchKey], within: Sequence[Range] | None) -> list[Range]:
+    """UIDs that the core finds. Raises Refusal for a search that takes too long, or is one too many of the account."""
+    search = s.account.messages.search(s.folder.place, keys, within, _SECONDS)
+    try:
+        return await s.client.wait_for(search, _GOES_ON)
+    except errors.DeadlineExceeded:
+        text = f"The search was stopped after {_SECONDS:.0f} seconds; search fewer messages, or for less."
+        raise Refusal(NO(text, b"LIMIT")) from None
+    except errors.TooManyOperations:
+        raise Refusal(NO("Too many searches of this account are under way; try again later.", b"LIMIT")) from None

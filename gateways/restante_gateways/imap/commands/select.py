@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from restante.v1 import message_pb2, methods, types_pb2
-from restante_gateways.imap.grammar.parser import ParseError, Parser
-from restante_gateways.imap.grammar.responses import OK, Status, highest_change_number, untagged
-from restante_gateways.imap.grammar.sets import MAX_NUMBER
-from restante_gateways.imap.table import LOGGED_IN, SELECTED, command, offer
-
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
-
-offer("CONDSTORE")
+from restante_gateways.imap.commands.condstore import enable as enable_condstore
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import LOGGED_IN, SELECTED, command, extension
+from restante_gateways.imap.grammar import condstore
+from restante_gateways.imap.grammar.parser import Parser
+from restante_gateways.imap.grammar.responses import OK, Status, untagged
+from restante_gateways.imap.values import Messages
 
 
 def _name_and_condstore(p: Parser) -> tuple[str, bool]:
     name = p.sp().mailbox_name()
-    words = [] if p.at_end else p.sp().parenthesised_words()
+    with_condstore = condstore.select_parameter(p)
     p.end()
-    if set(words) - {b"CONDSTORE"}:
-        raise ParseError("no such parameter")
-    return name, bool(words)
+    return name, with_condstore
 
 
-async def _open(s: Session, name: str, condstore: bool, read_only: bool) -> Status:
+async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) -> Status:
     """Answers as RFC 3501 6.3.1 lists it; without CONDSTORE asked for, HIGHESTMODSEQ is told all the same."""
     s.deselect()  # a SELECT that fails leaves nothing selected (RFC 3501 6.3.1)
-    folder = await s.folder(name)
-    if condstore:
-        s.enable_condstore()
-    view = await s.select(folder, read_only)
+    folder = await s.account.folder(name)
+    if with_condstore:
+        enable_condstore(s)
+    view = (await s.select(folder, read_only)).view
     unseen = view.folder.first_unseen()
     answers = [
         view.flags_in_use(),
@@ -40,11 +34,11 @@ async def _open(s: Session, name: str, condstore: bool, read_only: bool) -> Stat
         untagged(b"%d RECENT" % view.recent_count()),
         OK("UIDs are valid.", b"UIDVALIDITY %d" % view.folder.uid_validity).encode(),
         OK("Next UID.", b"UIDNEXT %d" % view.folder.uid_next).encode(),
-        highest_change_number(view.told_change_number).encode(),
+        condstore.highest(view.told_change_number).encode(),
     ]
     if unseen is not None:
         answers.append(OK("First unseen.", b"UNSEEN %d" % (unseen + 1)).encode())
-    s.write(b"".join(answers))
+    s.client.write(b"".join(answers))
     return OK("Examined.", b"READ-ONLY") if read_only else OK("Selected.", b"READ-WRITE")
 
 
@@ -105,21 +99,16 @@ class Close:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        if not s.view.read_only and await s.any_deleted():
-            everything = types_pb2.MessageSet(
-                folder_id=s.view.folder.folder_id, uids=[types_pb2.IdRange(first=1, last=MAX_NUMBER)]
-            )
-            await s.call(
-                methods.DELETE_MESSAGES,
-                message_pb2.DeleteMessagesRequest(
-                    messages=everything, mode=message_pb2.DELETE_MODE_SOFT, only_flagged_deleted=True
-                ),
-            )
+        if not s.folder.view.read_only and await s.folder.any_deleted():
+            await s.account.messages.delete_marked(Messages.all_of(s.folder.place), changes_since=None)
         s.deselect()
         return OK("Closed.")
 
 
-@command("UNSELECT", state=SELECTED, tells=False, capability="UNSELECT")
+extension("UNSELECT")
+
+
+@command("UNSELECT", state=SELECTED, tells=False)
 @dataclass(frozen=True)
 class Unselect:
     """Close the folder and remove nothing. RFC 3691 2."""

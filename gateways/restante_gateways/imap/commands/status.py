@@ -5,17 +5,16 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from restante.v1 import folder_pb2, message_pb2, methods, search_pb2, types_pb2
+from restante_gateways.imap.commands.condstore import enable as enable_condstore
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import LOGGED_IN, command
 from restante_gateways.imap.grammar import encoder
 from restante_gateways.imap.grammar.parser import ParseError, Parser
 from restante_gateways.imap.grammar.responses import OK, Status, untagged
+from restante_gateways.imap.grammar.search_keys import SearchUids
 from restante_gateways.imap.grammar.sets import MAX_NUMBER
-from restante_gateways.imap.table import LOGGED_IN, command
-
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
+from restante_gateways.imap.values import Folder
 
 
 class StatusItem(enum.Enum):
@@ -29,7 +28,7 @@ class StatusItem(enum.Enum):
     HIGHESTMODSEQ = b"HIGHESTMODSEQ"
 
 
-_FIGURES: dict[StatusItem, Callable[[folder_pb2.Folder], int]] = {
+_FIGURES: dict[StatusItem, Callable[[Folder], int]] = {
     StatusItem.MESSAGES: lambda folder: folder.message_count,
     StatusItem.UIDNEXT: lambda folder: folder.uid_next,
     StatusItem.UIDVALIDITY: lambda folder: folder.uid_validity,
@@ -51,7 +50,7 @@ def status_items(p: Parser) -> tuple[StatusItem, ...]:
     return tuple(items)
 
 
-async def status_line(s: Session, name: str, folder: folder_pb2.Folder, items: tuple[StatusItem, ...]) -> bytes:
+async def status_line(s: Session, name: str, folder: Folder, items: tuple[StatusItem, ...]) -> bytes:
     """The STATUS response of a folder."""
     figures = []
     for item in items:
@@ -60,19 +59,13 @@ async def status_line(s: Session, name: str, folder: folder_pb2.Folder, items: t
     return untagged(b"STATUS %b (%b)" % (encoder.mailbox_name(name), b" ".join(figures)))
 
 
-async def _recent(s: Session, folder: folder_pb2.Folder) -> int:
+async def _recent(s: Session, folder: Folder) -> int:
     """Messages that nobody has claimed; counting them does not claim them (RFC 3501 6.3.10)."""
     first = s.unclaimed_uid(folder)
     if first >= folder.uid_next:
         return 0
-    unclaimed = types_pb2.MessageSet(folder_id=folder.folder_id, uids=[types_pb2.IdRange(first=first, last=MAX_NUMBER)])
-    found = await s.call(
-        methods.SEARCH_MESSAGES,
-        message_pb2.SearchMessagesRequest(
-            folder_id=folder.folder_id, restriction=search_pb2.Restriction(ids=unclaimed)
-        ),
-    )
-    return sum(run.last - run.first + 1 for run in found.uids)
+    found = await s.account.messages.search(folder.place, [SearchUids(((first, MAX_NUMBER),))])
+    return sum(last - lowest + 1 for lowest, last in found)
 
 
 @command("STATUS", state=LOGGED_IN)
@@ -91,8 +84,8 @@ class StatusOf:
         return cls(name, items)
 
     async def run(self, s: Session) -> Status:
-        folder = await s.folder(self.name)
+        folder = await s.account.folder(self.name)
         if StatusItem.HIGHESTMODSEQ in self.items:
-            s.enable_condstore()
-        s.write(await status_line(s, self.name, folder, self.items))
+            enable_condstore(s)
+        s.client.write(await status_line(s, self.name, folder, self.items))
         return OK("Told.")

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from restante.v1 import message_pb2, methods
+from restante_gateways.imap.commands.condstore import enable as enable_condstore
+from restante_gateways.imap.commands.session import Session
+from restante_gateways.imap.commands.table import SELECTED, command
+from restante_gateways.imap.grammar import condstore
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.parser import ParseError, Parser
-from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status, modified
-from restante_gateways.imap.grammar.sets import SequenceSet, subtract
-from restante_gateways.imap.table import SELECTED, command
+from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
+from restante_gateways.imap.grammar.sets import Range, SequenceSet, subtract
+from restante_gateways.imap.values import FlagOperation
 from restante_gateways.imap.view.folder import PendingStore
 
-if TYPE_CHECKING:
-    from restante_gateways.imap.session import Session
-
 _OPERATIONS = {
-    b"FLAGS": message_pb2.FLAG_OPERATION_REPLACE,
-    b"+FLAGS": message_pb2.FLAG_OPERATION_ADD,
-    b"-FLAGS": message_pb2.FLAG_OPERATION_REMOVE,
+    b"FLAGS": FlagOperation.REPLACE,
+    b"+FLAGS": FlagOperation.ADD,
+    b"-FLAGS": FlagOperation.REMOVE,
 }
 
 
@@ -34,7 +34,7 @@ class Store:
 
     messages: SequenceSet
     uid: bool
-    operation: message_pb2.FlagOperation.ValueType
+    operation: FlagOperation
     silent: bool
     flags: Flags
     unchanged_since: int | None = None
@@ -42,12 +42,7 @@ class Store:
     @classmethod
     def parse(cls, p: Parser) -> Store:
         messages = p.sp().sequence_set()
-        unchanged_since = None
-        if p.sp().accept(b"("):
-            if p.word() != b"UNCHANGEDSINCE":
-                raise ParseError("UNCHANGEDSINCE expected")
-            unchanged_since = p.sp().change_number()
-            p.expect(b")").sp()
+        unchanged_since = condstore.unchanged_since(p.sp())
         word = p.word()
         name = word.removesuffix(b".SILENT")
         if name not in _OPERATIONS:
@@ -57,49 +52,39 @@ class Store:
         return cls(messages, p.uid, _OPERATIONS[name], name != word, flags, unchanged_since)
 
     async def run(self, s: Session) -> Status:
-        view = s.view
+        folder, view = s.folder, s.folder.view
         spans = view.spans(self.messages, self.uid)
         if spans is None:
             return BAD("No such message.")
         if view.read_only:
             return NO("The folder is open to read only.", b"CANNOT")
         if self.unchanged_since is not None:
-            s.enable_condstore()
+            enable_condstore(s)
         if not spans:
             return OK("Nothing to change.")
         asked, before = view.uid_ranges(spans), view.folder.change_number
         pending = PendingStore(asked, view.folder.table.changed(self.applied))
         view.folder.pending.append(pending)
         try:
-            response = await s.call(
-                methods.UPDATE_MESSAGES,
-                message_pb2.UpdateMessagesRequest(
-                    messages=s.message_set(spans),
-                    operation=self.operation,
-                    flags=int(self.flags.system),
-                    keywords=self.flags.keywords,
-                    if_change_number=self.unchanged_since,
-                    changes_since=s.changes_since(spans),
-                ),
-                follow=False,
+            done = await s.account.messages.store(
+                folder.messages(spans), self.operation, self.flags, folder.changes_since(spans), self.unchanged_since
             )
-            await s.absorb(response.changes, response.commit)
+            await folder.absorb(done)
         finally:
             view.folder.pending.remove(pending)
-        left_alone = [(run.first, run.last) for run in response.modified_uids]
-        changed = subtract(asked, left_alone)
-        view.note_own_change(before, response.commit.change_number, changed)
+        changed = subtract(asked, done.modified)
+        view.note_own_change(before, done.commit.change_number, changed)
         view.surprises |= pending.surprises
-        return await self._answer(s, changed, left_alone)
+        return await self._answer(s, changed, done.modified)
 
-    async def _answer(self, s: Session, changed: list[tuple[int, int]], left_alone: list[tuple[int, int]]) -> Status:
-        view = s.view
+    async def _answer(self, s: Session, changed: Sequence[Range], left_alone: Sequence[Range]) -> Status:
+        view = s.folder.view
         conditional = self.unchanged_since is not None
         if not self.silent or conditional:  # RFC 7162 3.1.3: MODSEQ is told even of a silent conditional STORE
             spans = [(first - 1, last) for first, last in view.numbers(changed)]
-            await s.write_blocks(view.flag_responses(spans, self.uid, s.condstore))
+            await s.client.write_blocks(view.flag_responses(spans, self.uid, s.announcements.with_change_numbers))
         if left_alone:
-            code = modified(left_alone if self.uid else view.numbers(left_alone))
+            code = condstore.modified(left_alone if self.uid else view.numbers(left_alone))
             return OK("Some were changed meanwhile and left as they are.", code)
         return OK("Changed.")
 
@@ -108,9 +93,9 @@ class Store:
         mine = {keyword.lower() for keyword in self.flags.keywords}
         others = tuple(keyword for keyword in before.keywords if keyword.lower() not in mine)
         match self.operation:
-            case message_pb2.FLAG_OPERATION_ADD:
+            case FlagOperation.ADD:
                 return Flags(before.system | self.flags.system, others + self.flags.keywords)
-            case message_pb2.FLAG_OPERATION_REMOVE:
+            case FlagOperation.REMOVE:
                 return Flags(before.system & ~self.flags.system, others)
             case _:
                 return self.flags

@@ -91,13 +91,6 @@ class FetchSection:
         origin = b"<%d>" % self.partial.offset if self.partial else b""
         return b"BODY" + self.section.encode() + origin
 
-    def encode(self) -> bytes:
-        """The item as a client asks for it."""
-        if self.legacy is not None:
-            return self.legacy.value
-        partial = b"<%d.%d>" % (self.partial.offset, self.partial.count) if self.partial else b""
-        return (b"BODY.PEEK" if self.peek else b"BODY") + self.section.encode() + partial
-
 
 FetchItem: TypeAlias = FetchFact | FetchSection
 
@@ -106,12 +99,6 @@ MACROS: dict[bytes, tuple[FetchItem, ...]] = {
     b"FAST": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE),
     b"FULL": (FetchFact.FLAGS, FetchFact.INTERNALDATE, FetchFact.SIZE, FetchFact.ENVELOPE, FetchFact.BODY),
 }
-
-
-def encode_fetch_item(item: FetchItem) -> bytes:
-    """The item as a client asks for it."""
-    return item.value if isinstance(item, FetchFact) else item.encode()
-
 
 _ITEM = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")

@@ -127,10 +127,6 @@ class Parser:
             raise ParseError("number above zero expected")
         return number
 
-    def change_number(self) -> int:
-        """A mod-sequence value, 63 bits, zero included (RFC 7162 7)."""
-        return self.number(highest=(1 << 63) - 1)
-
     # --- strings ---
 
     def string(self) -> bytes:

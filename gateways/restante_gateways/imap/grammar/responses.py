@@ -64,11 +64,6 @@ def permanent_flags(flags: Iterable[str]) -> bytes:
     return b"PERMANENTFLAGS " + encoder.flag_list(flags)
 
 
-def highest_change_number(number: int) -> Status:
-    """All changes of the selected folder up to this number have been told (RFC 7162 3.1.2.1); it is never 0."""
-    return OK("Highest.", b"HIGHESTMODSEQ %d" % max(1, number))
-
-
 def append_uid(uid_validity: int, uids: Iterable[Range]) -> bytes:
     """Where an appended message went (RFC 4315 3)."""
     return b"APPENDUID %d %b" % (uid_validity, encode_ranges(uids))
@@ -77,8 +72,3 @@ def append_uid(uid_validity: int, uids: Iterable[Range]) -> bytes:
 def copy_uid(uid_validity: int, sources: Iterable[Range], targets: Iterable[Range]) -> bytes:
     """Where copied messages went; the two sets match in order (RFC 4315 3)."""
     return b"COPYUID %d %b %b" % (uid_validity, encode_ranges(sources), encode_ranges(targets))
-
-
-def modified(messages: Iterable[Range]) -> bytes:
-    """Messages that a conditional STORE left alone (RFC 7162 3.1.3)."""
-    return b"MODIFIED " + encode_ranges(messages)

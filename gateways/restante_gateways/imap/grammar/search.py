@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable
 
-from restante_gateways.imap.grammar import encoder
+from restante_gateways.imap.grammar import condstore
 from restante_gateways.imap.grammar.flags import SystemFlag
 from restante_gateways.imap.grammar.parser import ParseError, Parser, Refused
 from restante_gateways.imap.grammar.search_keys import (
@@ -17,7 +17,6 @@ from restante_gateways.imap.grammar.search_keys import (
     SearchHeader,
     SearchKey,
     SearchMessages,
-    SearchModSeq,
     SearchNot,
     SearchOr,
     SearchRecent,
@@ -83,20 +82,20 @@ class _Reader:
     """Reads the keys of one search, counting them."""
 
     def __init__(self, p: Parser, codec: str) -> None:
-        self._p, self._decode, self._read = p, codecs.getdecoder(codec), 0
+        self.parser, self._decode, self._read = p, codecs.getdecoder(codec), 0
 
     def keys_to(self, closing: bytes | None, depth: int) -> SearchKey:
         keys = [self.key(depth)]
-        while not (self._p.at_end if closing is None else self._p.accept(closing)):
+        while not (self.parser.at_end if closing is None else self.parser.accept(closing)):
             keys.append(self.key_after_space(depth))
         return keys[0] if len(keys) == 1 else SearchAnd(tuple(keys))
 
     def key_after_space(self, depth: int) -> SearchKey:
-        self._p.sp()
+        self.parser.sp()
         return self.key(depth)
 
     def key(self, depth: int) -> SearchKey:
-        p = self._p
+        p = self.parser
         self._read += 1
         if depth > _MAX_DEPTH or self._read > _MAX_KEYS:
             raise ParseError("search too complex")
@@ -123,11 +122,11 @@ class _Reader:
         for kind in DateKind:
             for comparison in Comparison:
                 if word == (kind.value + comparison.value).encode("ascii"):
-                    return SearchDate(kind, comparison, self._p.sp().date())
+                    return SearchDate(kind, comparison, self.parser.sp().date())
         raise ParseError("no such search key")
 
     def _text(self) -> str:
-        octets = self._p.sp().astring()
+        octets = self.parser.sp().astring()
         try:
             return self._decode(octets, "strict")[0]
         except UnicodeDecodeError:
@@ -139,13 +138,13 @@ class _Reader:
             raise ParseError("a string is not in the charset named") from None
 
     def header(self) -> SearchKey:
-        field = self._p.sp().astring()
+        field = self.parser.sp().astring()
         if not field or not all(33 <= octet < 127 and octet != 58 for octet in field):
             raise ParseError("no such header field")
         return SearchHeader(field.decode("ascii"), self._text())
 
     def keyword(self) -> SearchKey:
-        name = self._p.sp().flag()
+        name = self.parser.sp().flag()
         if name.startswith("\\"):
             raise ParseError("keyword expected")
         return SearchFlag(name)
@@ -157,22 +156,13 @@ class _Reader:
         return SearchText(TextScope.TEXT, self._text())
 
     def larger(self) -> SearchKey:
-        return SearchSize(larger=True, octets=self._p.sp().number())
+        return SearchSize(larger=True, octets=self.parser.sp().number())
 
     def smaller(self) -> SearchKey:
-        return SearchSize(larger=False, octets=self._p.sp().number())
+        return SearchSize(larger=False, octets=self.parser.sp().number())
 
     def uid(self) -> SearchKey:
-        return SearchMessages(self._p.sp().sequence_set(), uid=True)
-
-    def mod_sequence(self) -> SearchKey:
-        p = self._p.sp()
-        if p.sees(b'"'):  # which flag's change is meant: we keep one number a message (RFC 7162 3.1.5)
-            p.string()
-            if p.sp().word() not in (b"PRIV", b"SHARED", b"ALL"):
-                raise ParseError("entry type expected")
-            p.sp()
-        return SearchModSeq(p.change_number())
+        return SearchMessages(self.parser.sp().sequence_set(), uid=True)
 
 
 _OTHER_KEYS: dict[bytes, Callable[[_Reader], SearchKey]] = {
@@ -188,51 +178,5 @@ _OTHER_KEYS: dict[bytes, Callable[[_Reader], SearchKey]] = {
     b"LARGER": _Reader.larger,
     b"SMALLER": _Reader.smaller,
     b"UID": _Reader.uid,
-    b"MODSEQ": _Reader.mod_sequence,
+    b"MODSEQ": lambda reader: condstore.search_key(reader.parser),
 }
-
-
-def encode_key(key: SearchKey) -> bytes:
-    """The key as a client could have asked for it, to be read under CHARSET UTF-8."""
-    match key:
-        case SearchAnd(()):
-            return b"ALL"
-        case SearchAnd(keys):
-            return b"(" + b" ".join(map(encode_key, keys)) + b")"
-        case SearchOr(first, second):
-            return b"OR " + encode_key(first) + b" " + encode_key(second)
-        case SearchNot(inner):
-            return b"NOT " + encode_key(inner)
-        case SearchMessages(messages, uid):
-            return (b"UID " if uid else b"") + messages.encode()
-        case SearchFlag(str(keyword)):
-            return b"KEYWORD " + keyword.encode("ascii")
-        case SearchFlag(flag):
-            return next(name for name, bit in _FLAG_KEYS.items() if bit == flag)
-        case SearchRecent():
-            return b"RECENT"
-        case SearchDate(kind, comparison, day):
-            spelled = f"{kind.value}{comparison.value} {day.day}-{_MONTHS[day.month - 1]}-{day.year:04d}"
-            return spelled.encode("ascii")
-        case SearchSize(larger, octets):
-            return (b"LARGER %d" if larger else b"SMALLER %d") % octets
-        case SearchHeader(field, text):
-            return b"HEADER " + encoder.astring(field.encode("ascii")) + b" " + encoder.string(text.encode("utf-8"))
-        case SearchText(scope, text):
-            return scope.value + b" " + encoder.string(text.encode("utf-8"))
-        case SearchModSeq(change_number):
-            return b"MODSEQ %d" % change_number
-
-
-def uses_change_numbers(key: SearchKey) -> bool:
-    """Whether a MODSEQ key is in the tree: the answer then names the highest (RFC 7162 3.1.5)."""
-    match key:
-        case SearchModSeq():
-            return True
-        case SearchAnd(keys):
-            return any(map(uses_change_numbers, keys))
-        case SearchOr(first, second):
-            return uses_change_numbers(first) or uses_change_numbers(second)
-        case SearchNot(inner):
-            return uses_change_numbers(inner)
-    return False

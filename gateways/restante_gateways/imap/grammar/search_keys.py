@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from restante_gateways.imap.grammar.flags import SystemFlag
-from restante_gateways.imap.grammar.sets import SequenceSet
+from restante_gateways.imap.grammar.sets import Range, SequenceSet
 
 
 class DateKind(enum.Enum):
@@ -61,6 +61,13 @@ class SearchMessages:
 
     messages: SequenceSet
     uid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchUids:
+    """The UID of the message is in these ascending ranges. No client writes it: a view puts it in place of others."""
+
+    uids: tuple[Range, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,7 @@ SearchKey: TypeAlias = (
     | SearchOr
     | SearchNot
     | SearchMessages
+    | SearchUids
     | SearchFlag
     | SearchRecent
     | SearchDate

@@ -11,9 +11,9 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
-from restante.v1.types_pb2 import FolderChanges
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
-from restante_gateways.imap.grammar.sets import Range, contains, merge, positions, subtract
+from restante_gateways.imap.grammar.sets import MAX_NUMBER, Range, contains, merge, positions, subtract
+from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view.departed import Departed, Step
 from restante_gateways.imap.view.states import StateTable
 
@@ -54,7 +54,6 @@ class FolderView:
         "change_number",
         "change_numbers",
         "claimed_uid",
-        "folder_id",
         "message_ids",
         "pending",
         "recent_uid",
@@ -66,8 +65,8 @@ class FolderView:
         "uids",
     )
 
-    def __init__(self, folder_id: int, uid_validity: int, change_number: int) -> None:
-        self.folder_id, self.uid_validity = folder_id, uid_validity
+    def __init__(self, uid_validity: int, change_number: int) -> None:
+        self.uid_validity = uid_validity
         self.change_number = change_number  # all changes of the folder up to here are in
         self.uid_next = 1
         self.recent_uid = 1  # UIDs from here on are claimed by no session of any process
@@ -87,7 +86,7 @@ class FolderView:
     def __len__(self) -> int:
         return len(self.uids)
 
-    def load(self, rows: FolderChanges) -> None:
+    def load(self, rows: Changes) -> None:
         """Add a batch of the first snapshot; batches come in ascending UID order.
 
         A large folder is read in pieces: the last batches, which begin above a change number, tell what changed since
@@ -101,7 +100,7 @@ class FolderView:
             self._add_new(rows, 0, self._state_reader(rows))
         self._note_marks(rows)
 
-    def apply(self, changes: FolderChanges) -> bool:
+    def apply(self, changes: Changes) -> bool:
         """Bring the view up to `changes.change_number`; False if it was there already.
 
         Harmless to repeat; raises Gap, with nothing changed, when earlier changes are missing.
@@ -110,14 +109,14 @@ class FolderView:
             return False
         if changes.since_change_number > self.change_number:
             raise Gap
-        if changes.vanished_uids:
+        if changes.vanished:
             self._remove(_vanished(changes))
         self._merge_rows(changes)
         self.change_number = changes.change_number
         self._note_marks(changes)
         return True
 
-    def _merge_rows(self, changes: FolderChanges) -> None:
+    def _merge_rows(self, changes: Changes) -> None:
         state_of = self._state_reader(changes)
         known = bisect_right(changes.uids, self.uids[-1]) if self.uids else 0
         if known:
@@ -125,7 +124,7 @@ class FolderView:
         if known < len(changes.uids):
             self._add_new(changes, known, state_of)
 
-    def apply_snapshot(self, batches: Sequence[FolderChanges], change_number: int) -> bool:
+    def apply_snapshot(self, batches: Sequence[Changes], change_number: int) -> bool:
         """Bring the view to a snapshot of the whole folder; False if it is no newer than the view."""
         if change_number <= self.change_number:
             return False
@@ -164,7 +163,7 @@ class FolderView:
 
     def note_folder(self, uid_next: int, recent_uid: int) -> None:
         """What the folder's own row said of new messages at the moment of the snapshot."""
-        self._note_marks(FolderChanges(uid_next=uid_next, recent_uid=recent_uid))
+        self._note_marks(Changes(uid_next=uid_next, recent_uid=recent_uid))
 
     def note_claim(self, uid: int) -> None:
         """This process has claimed what is recent below a UID.
@@ -206,16 +205,16 @@ class FolderView:
         first = bisect_right(self._journal, change_number, key=lambda entry: entry[0])
         return self._journal[first:]
 
-    def _note_marks(self, changes: FolderChanges) -> None:
+    def _note_marks(self, changes: Changes) -> None:
         last = self.uids[-1] + 1 if self.uids else 1
         self.uid_next = max(self.uid_next, changes.uid_next, last)
         self.recent_uid = max(self.recent_uid, changes.recent_uid)
         self.claimed_uid = max(self.claimed_uid, self.recent_uid)
 
-    def _state_reader(self, rows: FolderChanges) -> Callable[[int], int]:
+    def _state_reader(self, rows: Changes) -> Callable[[int], int]:
         """The state of the n-th message of a batch, looked up once for each distinct one."""
         flags, sets, table = rows.flags, rows.keyword_sets, self.table
-        keyword_sets = [tuple(entry.keywords) for entry in rows.keyword_table]
+        keyword_sets = rows.keywords
         known: dict[tuple[int, int], int] = {}
 
         def read(at: int) -> int:
@@ -227,13 +226,13 @@ class FolderView:
 
         return read
 
-    def _add_new(self, rows: FolderChanges, first: int, state_of: Callable[[int], int]) -> None:
+    def _add_new(self, rows: Changes, first: int, state_of: Callable[[int], int]) -> None:
         self.uids.extend(rows.uids[first:])
         self.message_ids.extend(rows.message_ids[first:])
         self.change_numbers.extend(rows.change_numbers[first:])
         self.states.extend(map(state_of, range(first, len(rows.uids))))
 
-    def _update_known(self, changes: FolderChanges, count: int, state_of: Callable[[int], int]) -> None:
+    def _update_known(self, changes: Changes, count: int, state_of: Callable[[int], int]) -> None:
         uids, states, numbers, pending = self.uids, self.states, self.change_numbers, self.pending
         total, at = len(uids), 0
         changed: dict[int, list[int]] = {}
@@ -287,8 +286,8 @@ class FolderView:
         self.states = array("I", map(moved.__getitem__, self.states))
 
 
-def _vanished(changes: FolderChanges) -> list[Range]:
-    return merge((gone.first, min(gone.last, 0xFFFF_FFFF)) for gone in changes.vanished_uids)
+def _vanished(changes: Changes) -> list[Range]:
+    return merge((first, min(last, MAX_NUMBER)) for first, last in changes.vanished)
 
 
 def _without(column: array[int], cuts: Sequence[Range]) -> array[int]:

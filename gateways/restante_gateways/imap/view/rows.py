@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 
-from restante.v1.message_pb2 import MessageRows, SectionRest
 from restante_gateways.imap.grammar import encoder, sets
 from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, FetchSection
 from restante_gateways.imap.grammar.sets import Range, Span
+from restante_gateways.imap.values import Rest, Rows
 from restante_gateways.imap.view.session import SessionView
 
 _DAY_SECONDS = 86_400
@@ -56,14 +56,14 @@ class RowWriter:
     ) -> None:
         self._view, self._seen_now = view, seen_now
         facts = [item for item in items if isinstance(item, FetchFact)]
-        self._facts = [fact for fact in FetchFact if fact in facts]
-        self._sections = [item for item in items if isinstance(item, FetchSection)]
-        self._labels = [section.label() for section in self._sections]
+        self.facts = [fact for fact in FetchFact if fact in facts]
+        self.sections = [item for item in items if isinstance(item, FetchSection)]
+        self._labels = [section.label() for section in self.sections]
         self._condstore = condstore
         self._next_position = 0
         self._by_message_id: Mapping[int, int] | None = None
         self._answered: list[Span] = []
-        self._open: MessageRows | None = None  # the batch whose last message has a cell that goes on
+        self._open: Rows | None = None  # the batch whose last message has a cell that goes on
         self._open_section = 0
         self._open_seen = b""  # its FLAGS, of the moment when it was begun: keywords of later ones are not announced
         self._missing = 0  # octets to come of it
@@ -73,14 +73,14 @@ class RowWriter:
         """Whether the client is in the middle of a literal: nothing but its octets may follow."""
         return self._missing > 0
 
-    def batch(self, rows: MessageRows) -> bytes:
+    def batch(self, rows: Rows) -> bytes:
         """The responses of a batch; the last may be unfinished."""
         if self._missing:
             raise BrokenRows("a cell was left unfinished")
         count = len(rows.uids)
         if not count:
             return b""
-        tells_flags = FetchFact.FLAGS in self._facts or self._seen_now
+        tells_flags = FetchFact.FLAGS in self.facts or self._seen_now
         keywords = self._view.tell_keywords() if tells_flags else b""  # in the same step as the flags are rendered
         positions = self._positions(rows)
         cut = any(len(cells.octets[-1]) < cells.total_octets[-1] for cells in rows.sections)
@@ -97,7 +97,7 @@ class RowWriter:
         lines.append(self._open_cells())
         return keywords + b"".join(lines)
 
-    def continued(self, rest: SectionRest) -> bytes:
+    def continued(self, rest: Rest) -> bytes:
         """More octets of the cell that is unfinished, and what follows when that makes it whole."""
         if self._open is None or rest.section_index != self._open_section or len(rest.octets) > self._missing:
             raise BrokenRows("octets that belong to no unfinished cell")
@@ -116,7 +116,7 @@ class RowWriter:
         """Sections of the unfinished message from the present one on, up to the next that is cut."""
         rows, pieces = self._open, list[bytes]()
         assert rows is not None
-        while self._open_section < len(self._sections):
+        while self._open_section < len(self.sections):
             cells = rows.sections[self._open_section]
             octets, total = cells.octets[-1], cells.total_octets[-1]
             separator = b" " if self._open_section else b""
@@ -139,7 +139,7 @@ class RowWriter:
         """Which of these positions no row has come for."""
         return sets.without(spans, sets.unite(self._answered, ()))
 
-    def _positions(self, rows: MessageRows) -> list[int | None]:
+    def _positions(self, rows: Rows) -> list[int | None]:
         """Positions in the session's numbering, of rows by message id, or else in ascending order of UIDs."""
         if self._by_message_id is None:
             positions = self._positions_of_uids(rows.uids)
@@ -168,11 +168,11 @@ class RowWriter:
         self._next_position = at
         return positions
 
-    def _lines(self, rows: MessageRows, positions: Sequence[int | None], count: int) -> list[bytes]:
+    def _lines(self, rows: Rows, positions: Sequence[int | None], count: int) -> list[bytes]:
         """The responses of the first `count` rows: one template, filled from columns."""
         columns: list[Iterable[object]] = [(at + 1 if at is not None else 0 for at in positions[:count])]
         pieces = []
-        for fact in self._facts:
+        for fact in self.facts:
             piece, column = self._fact_column(fact, rows, positions, count)
             pieces.append(piece)
             columns.append(column)
@@ -180,7 +180,7 @@ class RowWriter:
             pieces.append(label.replace(b"%", b"%%") + b" %b")
             columns.append(map(_cell, cells.octets[:count], cells.total_octets))
         template = b"* %d FETCH (" + b" ".join(pieces) + b"%b)\r\n"
-        if self._seen_now and FetchFact.FLAGS not in self._facts:
+        if self._seen_now and FetchFact.FLAGS not in self.facts:
             columns.append(map(self._seen_cell, positions[:count]))
         else:
             columns.append((b"",) * count)
@@ -190,7 +190,7 @@ class RowWriter:
         return filled
 
     def _fact_column(
-        self, fact: FetchFact, rows: MessageRows, positions: Sequence[int | None], count: int
+        self, fact: FetchFact, rows: Rows, positions: Sequence[int | None], count: int
     ) -> tuple[bytes, Iterable[object]]:
         """The piece of the template for a fact, and its column."""
         match fact:
@@ -212,10 +212,10 @@ class RowWriter:
             case FetchFact.BODYSTRUCTURE:
                 return b"BODYSTRUCTURE %b", rows.body_structures
 
-    def _fact_cells(self, rows: MessageRows, row: int, at: int) -> list[bytes]:
+    def _fact_cells(self, rows: Rows, row: int, at: int) -> list[bytes]:
         """The facts of one row, finished."""
         cells = []
-        for fact in self._facts:
+        for fact in self.facts:
             piece, column = self._fact_column(fact, rows, (at,) * (row + 1), row + 1)
             cells.append(piece % (list(column)[row],))
         return cells
@@ -228,7 +228,7 @@ class RowWriter:
 
     def _seen_cell(self, position: int | None) -> bytes:
         """FLAGS of a message that this FETCH marked \\Seen, where they were not asked for anyway."""
-        if position is None or FetchFact.FLAGS in self._facts:
+        if position is None or FetchFact.FLAGS in self.facts:
             return b""
         if not sets.contains(self._seen_now, self._view.uids[position]):
             return b""

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 
-from restante.v1.types_pb2 import FolderChanges
 from restante_gateways.imap.grammar import encoder, sets
+from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem
 from restante_gateways.imap.grammar.flags import SYSTEM_FLAG_NAMES, Flags, SystemFlag
 from restante_gateways.imap.grammar.responses import OK, permanent_flags, untagged
 from restante_gateways.imap.grammar.sets import Range, SequenceSet, Span
+from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view import departed
 from restante_gateways.imap.view.departed import Columns, Lag, Segment, Step
 from restante_gateways.imap.view.folder import FolderView
@@ -117,11 +118,11 @@ class SessionView:
         self._lag.follow(folder.step, keep=self._step is not None)
         return self._lag
 
-    def amend(self, changes: FolderChanges) -> None:
+    def amend(self, changes: Changes) -> None:
         """Take flags over that removed messages had, where the change became known later than the removal."""
         if self.aligned or self._step is None:
             return
-        lag, table = self._lagging(), [tuple(entry.keywords) for entry in changes.keyword_table]
+        lag, table = self._lagging(), changes.keywords
         for row, (uid, number) in enumerate(zip(changes.uids, changes.change_numbers, strict=False)):
             keywords = table[changes.keyword_sets[row]] if changes.keyword_sets else ()
             flags = Flags(SystemFlag(changes.flags[row]), keywords)
@@ -322,6 +323,13 @@ class SessionView:
         return sum(stop - first for first, stop in sets.positions(self.uids, self.count, self.recent))
 
     # --- rendering ---
+
+    def fact_responses(self, spans: Sequence[Span], facts: Collection[FetchItem]) -> Iterator[bytes]:
+        """FETCH responses with FLAGS, UID and MODSEQ, as far as they are asked for, in blocks."""
+        with_uid, with_change_number = FetchFact.UID in facts, FetchFact.MODSEQ in facts
+        if FetchFact.FLAGS in facts:
+            return self.flag_responses(spans, with_uid, with_change_number)
+        return self.number_responses(spans, with_uid, with_change_number)
 
     def flag_responses(self, spans: Sequence[Span], with_uid: bool, with_change_number: bool) -> Iterator[bytes]:
         """FETCH responses with FLAGS for the messages at these positions, in blocks."""

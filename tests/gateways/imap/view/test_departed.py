@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.v1.types_pb2 import FolderChanges
 from restante_gateways.imap.grammar.flags import SystemFlag
+from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view.departed import Departed, Lapsed, Step
 from restante_gateways.imap.view.folder import FolderView
 from restante_gateways.imap.view.session import SessionView
@@ -93,7 +93,7 @@ def test_what_every_session_was_told_of_is_forgotten() -> None:
 
 def test_a_long_chain_is_forgotten_without_harm() -> None:
     first = step = Step()
-    view = FolderView(1, 7, 100)
+    view = FolderView(7, 100)
     view.load(changes(view, [(1, 0)], number=100))
     for _ in range(200_000):
         step = step.leave(Departed.of(view, [(0, 1)]))
@@ -132,7 +132,7 @@ def test_beyond_the_bound_nothing_is_told_rather_than_something_wrong(monkeypatc
         ask(2)
     with pytest.raises(Lapsed):
         slow.message_ids([(0, 5)])
-    slow.amend(FolderChanges(uids=[1], change_numbers=[300], flags=[SEEN]))
+    slow.amend(Changes(uids=[1], change_numbers=[300], flags=[SEEN]))
     assert slow.gone([(3, 4)]) and slow.still_there([(0, 5)]) == [(2, 3), (4, 5)]
     assert len(lines(prompt)) == 3
     assert told(slow) == [b"* 4 EXPUNGE", b"* 2 EXPUNGE", b"* 1 EXPUNGE", b"* 2 FETCH (FLAGS (\\Seen))"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tracemalloc
 from collections.abc import Iterable
@@ -11,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from restante.v1.types_pb2 import FolderChanges, IdRange, KeywordSet
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, SequenceSet, compress
+from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view import departed
 from restante_gateways.imap.view import folder as folder_view
 from restante_gateways.imap.view.departed import Lapsed
@@ -29,29 +30,28 @@ def changes(
     gone: Iterable[int] = (),
     number: int | None = None,
     since: int | None = None,
-) -> FolderChanges:
+) -> Changes:
     """Changes from the view's number to the next: (uid, flags[, keywords]) and UIDs that went."""
     number = view.change_number + 1 if number is None else number
-    made = FolderChanges(
-        folder_id=1, since_change_number=view.change_number if since is None else since, change_number=number
+    rows = [(uid, flags, rest[0] if rest else ()) for uid, flags, *rest in sorted(upserts)]
+    table: list[tuple[str, ...]] = [(), *(keywords for _, _, keywords in rows if keywords)]
+    places = itertools.count(1)
+    return Changes(
+        since_change_number=view.change_number if since is None else since,
+        change_number=number,
+        uids=[uid for uid, _, _ in rows],
+        message_ids=[uid * 10 for uid, _, _ in rows],
+        flags=[flags for _, flags, _ in rows],
+        change_numbers=[number] * len(rows),
+        keyword_sets=[next(places) if keywords else 0 for _, _, keywords in rows],
+        keywords=table,
+        vanished=compress(sorted(gone)),
+        uid_next=max([view.uid_next, *(uid + 1 for uid, _, _ in rows)]),
     )
-    made.keyword_table.append(KeywordSet())
-    for uid, flags, *rest in sorted(upserts):
-        keywords = rest[0] if rest else ()
-        made.uids.append(uid)
-        made.message_ids.append(uid * 10)
-        made.flags.append(flags)
-        made.change_numbers.append(number)
-        made.keyword_sets.append(len(made.keyword_table) if keywords else 0)
-        if keywords:
-            made.keyword_table.append(KeywordSet(keywords=keywords))
-    made.vanished_uids.extend(IdRange(first=low, last=high) for low, high in compress(sorted(gone)))
-    made.uid_next = max([view.uid_next, *(uid + 1 for uid in made.uids)])
-    return made
 
 
 def folder(*uids: int, flags: int = 0) -> FolderView:
-    view = FolderView(1, 7, 100)
+    view = FolderView(7, 100)
     view.load(changes(view, [(uid, flags) for uid in uids], number=100))
     view.note_folder(max(uids, default=0) + 1, max(uids, default=0) + 1)
     return view
@@ -83,7 +83,7 @@ def test_changes_that_overlap_what_is_known_do_no_harm() -> None:
     view.apply(changes(view, [(1, SEEN | DELETED)], number=105, since=100))
     assert view.flags_of(0).system == SystemFlag.SEEN | SystemFlag.DELETED
     late = changes(view, [(1, 0)], number=106)
-    late.change_numbers[0] = 103  # an old state of a message that has a newer one here
+    late.change_numbers = [103]  # an old state of a message that has a newer one here
     view.apply(late)
     assert view.flags_of(0).system == SystemFlag.SEEN | SystemFlag.DELETED
 
@@ -128,8 +128,7 @@ def test_an_own_message_that_nothing_lies_before_makes_the_view_current() -> Non
 def test_vanished_uids_may_be_any() -> None:
     view = folder(5, 6, 9)
     step = changes(view)
-    step.vanished_uids.append(IdRange(first=1, last=6))
-    step.vanished_uids.append(IdRange(first=8, last=1 << 40))
+    step.vanished = [(1, 6), (8, 1 << 40)]
     view.apply(step)
     assert list(view.uids) == []
 
@@ -149,7 +148,7 @@ def test_a_snapshot_replaces_what_is_known() -> None:
     ]
 
 
-def pieces_of_a_large_folder(view: FolderView) -> list[FolderChanges]:
+def pieces_of_a_large_folder(view: FolderView) -> list[Changes]:
     """As the core streams them: each as of its own moment, then what changed since the first, in pieces too."""
     rows = [
         changes(view, [(1, 0), (2, 0), (3, 0)], number=100, since=0),
@@ -158,13 +157,13 @@ def pieces_of_a_large_folder(view: FolderView) -> list[FolderChanges]:
         changes(view, [(1, SEEN), (4, SEEN)], gone=[2], number=104, since=100),
         changes(view, [(7, 0), (8, SEEN)], number=104, since=100),
     ]
-    rows[1].change_numbers[:] = [101, 100, 100]
-    rows[3].change_numbers[:] = [103, 104]
+    rows[1].change_numbers = [101, 100, 100]
+    rows[3].change_numbers = [103, 104]
     return rows
 
 
 def test_a_snapshot_read_in_pieces_ends_with_what_changed_meanwhile() -> None:
-    view = FolderView(1, 7, 100)
+    view = FolderView(7, 100)
     for rows in pieces_of_a_large_folder(view):
         view.load(rows)
     assert list(view.uids) == [1, 3, 4, 5, 6, 7, 8]

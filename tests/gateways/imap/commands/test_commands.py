@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import restante_gateways.imap.gateway  # noqa: F401 - fills the table
-from restante.v1 import message_pb2
-from restante_gateways.imap import table
+from restante_gateways.imap.commands import table
 from restante_gateways.imap.commands.append import Append
 from restante_gateways.imap.commands.connection import Enable, Id
 from restante_gateways.imap.commands.copy import Copy
@@ -21,8 +19,10 @@ from restante_gateways.imap.commands.list import List, Lsub
 from restante_gateways.imap.commands.login import Authenticate, Login
 from restante_gateways.imap.commands.search import Search
 from restante_gateways.imap.commands.select import Select
+from restante_gateways.imap.commands.session import State
 from restante_gateways.imap.commands.status import StatusItem, StatusOf
 from restante_gateways.imap.commands.store import Store
+from restante_gateways.imap.commands.table import MissingTag
 from restante_gateways.imap.grammar.fetch import (
     MACROS,
     FetchFact,
@@ -32,12 +32,11 @@ from restante_gateways.imap.grammar.fetch import (
     Partial,
     Section,
     SectionText,
-    encode_fetch_item,
     fetch_items,
 )
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.parser import ParseError, Parser
-from restante_gateways.imap.grammar.search import BadCharset, encode_key, search_keys
+from restante_gateways.imap.grammar.search import BadCharset, search_keys
 from restante_gateways.imap.grammar.search_keys import (
     Comparison,
     DateKind,
@@ -57,7 +56,8 @@ from restante_gateways.imap.grammar.search_keys import (
     TextScope,
 )
 from restante_gateways.imap.grammar.sets import STAR, SequenceSet
-from restante_gateways.imap.table import MissingTag
+from restante_gateways.imap.values import FlagOperation, NewMessage
+from tests.gateways.imap.commands.spelling import encode_fetch_item, encode_key
 
 
 def read(octets: bytes) -> Any:
@@ -93,23 +93,26 @@ COMMANDS: list[tuple[bytes, object]] = [
             extended=True,
         ),
     ),
-    (b"a APPEND x {10}", Append("x", Flags(), None, 10)),
+    (b"a APPEND x {10}", Append("x", NewMessage(Flags(), None), 10, synchronising=True)),
     (
         b'a APPEND x (\\Seen k) " 1-Jan-2024 09:05:00 +0100" {10+}',
         Append(
             "x",
-            Flags(SystemFlag.SEEN, ("k",)),
-            datetime.datetime(2024, 1, 1, 9, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+            NewMessage(
+                Flags(SystemFlag.SEEN, ("k",)),
+                datetime.datetime(2024, 1, 1, 9, 5, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+            ),
             10,
+            synchronising=False,
         ),
     ),
     (
         b"a STORE 1 +FLAGS \\Seen \\Deleted",
-        Store(ONE, False, message_pb2.FLAG_OPERATION_ADD, False, Flags(SystemFlag.SEEN | SystemFlag.DELETED)),
+        Store(ONE, False, FlagOperation.ADD, False, Flags(SystemFlag.SEEN | SystemFlag.DELETED)),
     ),
     (
         b"a UID STORE 1 (UNCHANGEDSINCE 0) FLAGS.SILENT ()",
-        Store(ONE, True, message_pb2.FLAG_OPERATION_REPLACE, True, Flags(), 0),
+        Store(ONE, True, FlagOperation.REPLACE, True, Flags(), 0),
     ),
     (b"a FETCH 1 FAST", Fetch(ONE, False, MACROS[b"FAST"])),
     (b"a UID FETCH 1 FLAGS", Fetch(ONE, True, (FetchFact.UID, FetchFact.FLAGS))),  # RFC 3501 6.4.8
@@ -407,13 +410,13 @@ def test_every_command_of_imap4rev1_is_registered() -> None:
 
 
 def test_capabilities_follow_from_what_is_registered() -> None:
-    offered = table.capabilities(table.State.SELECTED)
+    offered = table.capabilities(State.SELECTED)
     assert offered[0] == "IMAP4rev1" and len(set(offered)) == len(offered)
     assert set(offered) >= set(
         "IDLE UIDPLUS MOVE SPECIAL-USE NAMESPACE ID ENABLE UNSELECT CHILDREN LIST-EXTENDED LIST-STATUS LITERAL+ ESEARCH"
         " CONDSTORE QUOTA".split()
     )
-    assert "SASL-IR" in table.capabilities(table.State.NOT_AUTHENTICATED)
+    assert "SASL-IR" in table.capabilities(State.NOT_AUTHENTICATED)
 
 
 def test_numbers_shift_under_no_fetch_store_or_search() -> None:  # RFC 3501 7.4.1

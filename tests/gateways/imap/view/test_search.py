@@ -1,4 +1,4 @@
-"""Search keys on the view, and as the core's restriction."""
+"""Search keys on the view, and those for the core as its restriction."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restante.v1 import search_pb2
-from restante.v1.types_pb2 import FolderChanges, KeywordSet
+from restante_gateways.imap.core.restrictions import restriction
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.search import search_keys
-from restante_gateways.imap.searching import evaluate, is_local, restriction
+from restante_gateways.imap.values import Changes, Place
 from restante_gateways.imap.view.folder import FolderView
+from restante_gateways.imap.view.search import by_uid, evaluate, is_local
 from restante_gateways.imap.view.session import SessionView
 
 FLAGS = [0, 1, 8, 9, 4, 0]
@@ -19,15 +20,15 @@ WORK = [0, 1, 0, 1, 0, 0]
 
 
 def session() -> SessionView:
-    view = FolderView(1, 7, 100)
+    view = FolderView(7, 100)
     view.load(
-        FolderChanges(
+        Changes(
             uids=range(10, 16),
             message_ids=range(6),
             flags=FLAGS,
             change_numbers=range(50, 56),
             keyword_sets=WORK,
-            keyword_table=[KeywordSet(), KeywordSet(keywords=["Work"])],
+            keywords=[(), ("Work",)],
         )
     )
     return SessionView(view, read_only=False, recent=[(14, 15)])
@@ -75,12 +76,12 @@ def test_the_view_tells_what_it_knows(text: bytes, expected: list[int]) -> None:
 )
 def test_a_number_that_does_not_exist_matches_nothing(text: bytes, expected: list[int]) -> None:  # RFC 9051 6.4.4
     assert numbers(text) == expected
-    restriction(session(), search_keys(Parser(text)))
+    translated(text)
 
 
 @pytest.mark.parametrize("text", [b"*", b"1:*", b"5", b"UID *", b"NOT 1:*"])
 def test_nothing_is_found_in_an_empty_folder(text: bytes) -> None:
-    empty = SessionView(FolderView(1, 7, 100), read_only=False)
+    empty = SessionView(FolderView(7, 100), read_only=False)
     assert evaluate(empty, search_keys(Parser(text))) == []
 
 
@@ -90,7 +91,7 @@ def test_the_rest_is_for_the_core(text: bytes) -> None:
 
 
 def translated(text: bytes) -> search_pb2.Restriction:
-    return restriction(session(), search_keys(Parser(text)))
+    return restriction(Place(9, 1), by_uid(session(), search_keys(Parser(text))))
 
 
 def test_days_have_no_time_and_no_zone() -> None:  # RFC 3501 6.4.4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import re
 import time
@@ -10,15 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.v1.folder_pb2 import FOLDER_ROLE_INBOX, FOLDER_ROLE_SENT, FOLDER_ROLE_UNSPECIFIED, Folder, FolderRole
-from restante_gateways.imap.listing import Listed, covers, full_name, list_folders, list_subscriptions
+from restante_gateways.imap.commands.listing import Listed, covers, list_folders, list_subscriptions
+from restante_gateways.imap.values import Folder, Place, Role, full_name
 
 NOTHING: frozenset[bytes] = frozenset()
 
 
 def folders(*names: str) -> list[Folder]:
-    roles: dict[str, FolderRole.ValueType] = {"INBOX": FOLDER_ROLE_INBOX, "Sent": FOLDER_ROLE_SENT}
-    return [Folder(path=name.split("/"), role=roles.get(name, FOLDER_ROLE_UNSPECIFIED)) for name in names]
+    roles = {"INBOX": Role.INBOX, "Sent": Role.SENT}
+    return [
+        Folder(Place(1, number), tuple(name.split("/")), roles.get(name)) for number, name in enumerate(names, start=1)
+    ]
 
 
 def listed(
@@ -98,7 +101,7 @@ def test_recursive_match_tells_of_no_child_that_a_pattern_lists() -> None:  # RF
 
 def test_recursive_match_tells_of_children_by_each_criterion() -> None:  # RFC 6154 3
     both = folders("a", "a/b", "c", "c/d")
-    both[1].role = FOLDER_ROLE_SENT
+    both[1] = dataclasses.replace(both[1], role=Role.SENT)
     wanted = frozenset((b"SPECIAL-USE", b"SUBSCRIBED", b"RECURSIVEMATCH"))
     found = list_folders(both, frozenset(("a/b", "c/d")), ["%"], wanted, NOTHING)
     assert [(entry.name, entry.child_info) for entry in found] == [("a", (b"SPECIAL-USE", b"SUBSCRIBED"))]

@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from restante.v1.folder_pb2 import (
-    FOLDER_ROLE_ARCHIVE,
-    FOLDER_ROLE_DRAFTS,
-    FOLDER_ROLE_JUNK,
-    FOLDER_ROLE_SENT,
-    FOLDER_ROLE_TRASH,
-    Folder,
-)
+from restante_gateways.imap.values import SEPARATOR, Folder, Role, full_name
 
-SEPARATOR = "/"
 SPECIAL_USE = {
-    FOLDER_ROLE_ARCHIVE: b"\\Archive",
-    FOLDER_ROLE_DRAFTS: b"\\Drafts",
-    FOLDER_ROLE_JUNK: b"\\Junk",
-    FOLDER_ROLE_SENT: b"\\Sent",
-    FOLDER_ROLE_TRASH: b"\\Trash",
+    Role.ARCHIVE: b"\\Archive",
+    Role.DRAFTS: b"\\Drafts",
+    Role.JUNK: b"\\Junk",
+    Role.SENT: b"\\Sent",
+    Role.TRASH: b"\\Trash",
 }
 _CRITERIA = frozenset((b"SUBSCRIBED", b"SPECIAL-USE"))  # the selection options that RECURSIVEMATCH looks for
 
@@ -65,12 +57,6 @@ def _closure(reached: set[int], pattern: str) -> set[int]:
             reached.add(at + 1)
             pending.append(at + 1)
     return reached
-
-
-def full_name(path: Iterable[str]) -> str:
-    """A folder's path as one name; the Inbox is INBOX."""
-    name = SEPARATOR.join(path)
-    return "INBOX" + name[5:] if name[:5].upper() == "INBOX" and name[5:6] in ("", SEPARATOR) else name
 
 
 def list_folders(

@@ -1,7 +1,7 @@
-"""How far the views must be: the core is asked once for all sessions that want to know in the same turn of the loop.
+"""The change numbers that views must have: one question for all sessions that ask in the same turn of the loop.
 
-An answer counts only for those who asked before its question left: one that is under way may have been given before
-what a client has just been acknowledged elsewhere.
+An answer counts only for sessions that asked before its question left. A question under way may have been answered
+before a change that the core has just acknowledged to another client.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from restante import errors
 from restante.link import CoreLink
 from restante.v1 import methods
 from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest, GetChangeNumbersResponse
+from restante_gateways.imap.values import Place
 
 _MOST_FOLDERS = 256  # of one question
 _TIMEOUT_SECONDS = 10.0
@@ -20,10 +21,10 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Where a folder is."""
+    """The state of a folder."""
 
     change_number: int
-    epoch: int  # the store's
+    epoch: int  # of the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +34,28 @@ class _Question:
 
 
 class Freshness:
-    """Asks for all sessions of the process, by the process's own identity; each folder by its session's token."""
+    """Asks for all sessions of the process, with the process's own identity; each folder with its session's token."""
 
     def __init__(self, link: CoreLink) -> None:
         self._link = link
         self._waiting: list[_Question] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, session_token: bytes, mailbox_id: int, folder_id: int) -> Reached:
-        """Where a folder is, with all that was acknowledged to anyone before this was called.
+    async def ask(self, session_token: bytes, place: Place) -> Reached:
+        """The state of a folder that has all changes acknowledged to anyone before this call.
 
-        Raises what the session is refused for, and what a core that is away is answered with.
+        Raises the core's refusal of the session, and the failure of a core that is away.
         """
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._send)
-        folder = FollowedFolder(session_token=session_token, mailbox_id=mailbox_id, folder_id=folder_id)
+        folder = FollowedFolder(session_token=session_token, mailbox_id=place.mailbox_id, folder_id=place.folder_id)
         question = _Question(folder, loop.create_future())
         self._waiting.append(question)
         return await question.answer
 
     def _send(self) -> None:
-        """What is asked from here on goes with the next question."""
+        """Send the questions that wait; later ones go with the next message."""
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), _MOST_FOLDERS):
             task = asyncio.get_running_loop().create_task(self._ask(waiting[start : start + _MOST_FOLDERS]))
@@ -71,7 +72,7 @@ class Freshness:
             failure = error
         finally:
             for question in questions:
-                if not question.answer.done():  # a session must not wait for what will not come
+                if not question.answer.done():  # no answer will come: a session must not wait for it
                     question.answer.set_exception(failure)
 
     @staticmethod

@@ -1,0 +1,137 @@
+"""The contract's messages to values, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from restante.v1 import folder_pb2, message_pb2
+from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, MessageSet
+from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection, SectionText
+from restante_gateways.imap.grammar.sets import Range
+from restante_gateways.imap.values import (
+    Cells,
+    Changes,
+    Commit,
+    Folder,
+    Messages,
+    Place,
+    RemovedMessages,
+    Role,
+    Rows,
+)
+
+_ROLES = {
+    folder_pb2.FOLDER_ROLE_INBOX: Role.INBOX,
+    folder_pb2.FOLDER_ROLE_ARCHIVE: Role.ARCHIVE,
+    folder_pb2.FOLDER_ROLE_DRAFTS: Role.DRAFTS,
+    folder_pb2.FOLDER_ROLE_JUNK: Role.JUNK,
+    folder_pb2.FOLDER_ROLE_SENT: Role.SENT,
+    folder_pb2.FOLDER_ROLE_TRASH: Role.TRASH,
+}
+_COLUMNS = {
+    FetchFact.INTERNALDATE: message_pb2.MESSAGE_COLUMN_RECEIVED_AT,
+    FetchFact.SIZE: message_pb2.MESSAGE_COLUMN_SIZE,
+    FetchFact.ENVELOPE: message_pb2.MESSAGE_COLUMN_ENVELOPE,
+    FetchFact.BODY: message_pb2.MESSAGE_COLUMN_BODY,
+    FetchFact.BODYSTRUCTURE: message_pb2.MESSAGE_COLUMN_BODY_STRUCTURE,
+}
+_SECTION_KINDS = {
+    SectionText.WHOLE: message_pb2.SECTION_KIND_WHOLE,
+    SectionText.HEADER: message_pb2.SECTION_KIND_HEADER,
+    SectionText.HEADER_FIELDS: message_pb2.SECTION_KIND_HEADER_FIELDS,
+    SectionText.HEADER_FIELDS_NOT: message_pb2.SECTION_KIND_HEADER_FIELDS_NOT,
+    SectionText.TEXT: message_pb2.SECTION_KIND_TEXT,
+    SectionText.MIME: message_pb2.SECTION_KIND_MIME,
+}
+
+
+def ranges(runs: Iterable[IdRange]) -> list[Range]:
+    """Ranges of UIDs."""
+    return [(run.first, run.last) for run in runs]
+
+
+def message_set(messages: Messages | RemovedMessages) -> MessageSet:
+    """Messages, for a request that names the mailbox beside them."""
+    if isinstance(messages, RemovedMessages):
+        return MessageSet(message_ids=messages.message_ids)
+    runs = [IdRange(first=first, last=last) for first, last in messages.uids]
+    return MessageSet(folder_id=messages.place.folder_id, uids=runs)
+
+
+def mailbox_id(messages: Messages | RemovedMessages) -> int:
+    """The mailbox of the messages."""
+    return messages.mailbox_id if isinstance(messages, RemovedMessages) else messages.place.mailbox_id
+
+
+def folder(mailbox: int, told: folder_pb2.Folder) -> Folder:
+    """A folder of a mailbox."""
+    return Folder(
+        Place(mailbox, told.folder_id),
+        tuple(told.path),
+        _ROLES.get(told.role),
+        told.change_number,
+        told.uid_validity,
+        told.uid_next,
+        told.recent_uid,
+        told.message_count,
+        told.unread_count,
+    )
+
+
+def changes(told: FolderChanges) -> Changes:
+    """Changes of a folder, whose columns are not copied."""
+    return Changes(
+        told.since_change_number,
+        told.change_number,
+        told.uids,
+        told.message_ids,
+        told.flags,
+        told.change_numbers,
+        told.keyword_sets,
+        [tuple(entry.keywords) for entry in told.keyword_table],
+        ranges(told.vanished_uids),
+        told.uid_next,
+        told.recent_uid,
+    )
+
+
+def answered_changes(told: FolderChanges) -> Changes | None:
+    """Changes that came with the answer to a change; None where they did not."""
+    return changes(told) if told.folder_id else None
+
+
+def commit(told: CommitToken) -> Commit:
+    """A commit; the empty one where nothing was changed."""
+    return Commit(told.change_number, told.epoch)
+
+
+def rows(told: message_pb2.MessageRows) -> Rows:
+    """Rows of messages, whose columns are not copied."""
+    return Rows(
+        told.uids,
+        told.message_ids,
+        told.received_at_seconds,
+        told.received_offset_minutes,
+        told.size_octets,
+        told.envelopes,
+        told.bodies,
+        told.body_structures,
+        [Cells(cells.octets, cells.total_octets) for cells in told.sections],
+    )
+
+
+def columns(facts: Sequence[FetchFact]) -> list[message_pb2.MessageColumn.ValueType]:
+    """The columns that hold these facts; the view knows the others."""
+    return [_COLUMNS[fact] for fact in facts if fact in _COLUMNS]
+
+
+def section(item: FetchSection) -> message_pb2.Section:
+    """Octets of a message."""
+    asked = message_pb2.Section(
+        part=item.section.part,
+        kind=_SECTION_KINDS[item.section.text],
+        fields=[name.decode("ascii", "replace") for name in item.section.fields],
+    )
+    if item.partial is not None:
+        asked.offset_octets, asked.length_octets = item.partial.offset, item.partial.count
+    return asked

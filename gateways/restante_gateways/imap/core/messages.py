@@ -1,0 +1,237 @@
+"""Calls about messages."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+from restante import errors
+from restante.v1 import message_pb2, methods, search_pb2
+from restante_gateways.core.upload import Upload
+from restante_gateways.imap.core import convert
+from restante_gateways.imap.core.operations import CALL_SECONDS, Operations
+from restante_gateways.imap.core.restrictions import restriction
+from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection
+from restante_gateways.imap.grammar.flags import Flags
+from restante_gateways.imap.grammar.search_keys import SearchKey
+from restante_gateways.imap.grammar.sets import Range
+from restante_gateways.imap.values import (
+    Appended,
+    Changed,
+    Copied,
+    FlagOperation,
+    Messages,
+    Moved,
+    NewMessage,
+    Place,
+    RemovedMessages,
+    Rest,
+    Rows,
+    Stored,
+    Target,
+)
+
+INLINE_OCTETS = 512 << 10  # of a message in an operation; a larger one is uploaded first
+_FEW_ROWS = 50  # up to here one operation of a batch is cheaper than a stream of its own
+_FEW_CELLS = 4
+_FLAG_OPERATIONS = {
+    FlagOperation.ADD: message_pb2.FLAG_OPERATION_ADD,
+    FlagOperation.REMOVE: message_pb2.FLAG_OPERATION_REMOVE,
+    FlagOperation.REPLACE: message_pb2.FLAG_OPERATION_REPLACE,
+}
+
+
+class MessageCalls:
+    """Messages as one account may use them. Every call raises restante.errors.
+
+    `changes_since` asks for the folder's changes above that number, to come with the answer; None where they would be
+    too many.
+    """
+
+    __slots__ = ("operations",)
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    async def rows(
+        self,
+        messages: Messages | RemovedMessages,
+        count: int,
+        facts: Sequence[FetchFact],
+        sections: Sequence[FetchSection],
+    ) -> AsyncIterator[Rows | Rest]:
+        """Batches of rows, and the octets that go on with the last cells of each; for `count` messages at most.
+
+        A little comes by one operation, much by a stream.
+        """
+        removed = isinstance(messages, RemovedMessages)
+        wanted = message_pb2.StreamMessagesRequest(
+            mailbox_id=convert.mailbox_id(messages),
+            messages=convert.message_set(messages),
+            columns=convert.columns(facts),
+            sections=map(convert.section, sections),
+            include_removed=removed,
+        )
+        if count <= _FEW_ROWS and count * len(sections) <= _FEW_CELLS:
+            request = message_pb2.BatchGetMessagesRequest(
+                mailbox_id=wanted.mailbox_id,
+                messages=wanted.messages,
+                columns=wanted.columns,
+                sections=wanted.sections,
+                include_removed=removed,
+            )
+            try:
+                yield convert.rows((await self.operations.run(methods.BATCH_GET_MESSAGES, request)).rows)
+                return
+            except errors.ResultTooLarge:
+                pass  # the stream has no such limit
+        async for answer in self.operations.stream_messages(wanted):
+            if answer.HasField("rest"):
+                yield Rest(answer.rest.section_index, answer.rest.octets)
+            else:
+                yield convert.rows(answer.rows)
+
+    async def search(
+        self,
+        place: Place,
+        keys: Sequence[SearchKey],
+        within: Sequence[Range] | None = None,
+        seconds: float = CALL_SECONDS,
+    ) -> list[Range]:
+        """UIDs of the messages that satisfy every key, among all of the folder or those given.
+
+        The keys name messages by UID only. Raises DeadlineExceeded after so many seconds.
+        """
+        parts = [restriction(place, key) for key in keys]
+        if within is not None:
+            parts.insert(0, search_pb2.Restriction(ids=convert.message_set(Messages(place, within))))
+        whole = parts[0]
+        if len(parts) > 1:
+            whole = search_pb2.Restriction(all_of=search_pb2.RestrictionList(restrictions=parts))
+        request = message_pb2.SearchMessagesRequest(
+            mailbox_id=place.mailbox_id, folder_id=place.folder_id, restriction=whole
+        )
+        return convert.ranges((await self.operations.run(methods.SEARCH_MESSAGES, request, seconds=seconds)).uids)
+
+    async def append(self, target: Target, message: NewMessage, content: bytes, upload_id: bytes = b"") -> Appended:
+        """Add a message, from its octets (at most INLINE_OCTETS) or from an upload. Raises FolderNotFound."""
+        request = message_pb2.AppendMessageRequest(
+            mailbox_id=target.mailbox_id,
+            content=content,
+            upload_id=upload_id,
+            flags=int(message.flags.system),
+            keywords=message.flags.keywords,
+            request_id=secrets.token_bytes(16),
+        )
+        if isinstance(target, Place):
+            request.folder_id = target.folder_id
+        else:
+            request.path.extend(target.path)
+        if message.received_at is not None:
+            request.received_at.FromDatetime(message.received_at)
+            offset = message.received_at.utcoffset()
+            assert offset is not None
+            request.received_offset_minutes = int(offset.total_seconds()) // 60
+        added = await self.operations.run(methods.APPEND_MESSAGE, request)
+        return Appended(
+            Place(target.mailbox_id, added.folder_id),
+            added.uid_validity,
+            added.uid,
+            added.message_id,
+            convert.commit(added.commit),
+            added.since_change_number,
+        )
+
+    def upload(self) -> Upload:
+        """A message that is too large for an operation: its octets are fed, and `append` takes its id."""
+        return self.operations.upload()
+
+    async def store(
+        self,
+        messages: Messages,
+        operation: FlagOperation,
+        flags: Flags,
+        changes_since: int | None,
+        unchanged_since: int | None = None,
+    ) -> Stored:
+        """Change flags, of those alone whose change number is not above `unchanged_since` where that is given."""
+        request = message_pb2.UpdateMessagesRequest(
+            mailbox_id=messages.place.mailbox_id,
+            messages=convert.message_set(messages),
+            operation=_FLAG_OPERATIONS[operation],
+            flags=int(flags.system),
+            keywords=flags.keywords,
+            if_change_number=unchanged_since,
+            changes_since=changes_since,
+        )
+        answer = await self.operations.run(methods.UPDATE_MESSAGES, request, follow=changes_since is None)
+        return Stored(
+            convert.commit(answer.commit),
+            convert.answered_changes(answer.changes),
+            convert.ranges(answer.modified_uids),
+        )
+
+    async def copy(self, messages: Messages, target: Target, count: int | None) -> Copied:
+        """Copy messages, keeping flags and dates, all or none. Raises MessageNotFound where not `count` are there.
+
+        Source and target are in one mailbox.
+        """
+        folder_id, path = _target(messages, target)
+        request = message_pb2.CopyMessagesRequest(
+            mailbox_id=messages.place.mailbox_id,
+            messages=convert.message_set(messages),
+            target_folder_id=folder_id,
+            target_path=path,
+            request_id=secrets.token_bytes(16),
+            if_message_count=count,
+        )
+        copied = await self.operations.run(methods.COPY_MESSAGES, request)
+        return Copied(
+            Place(target.mailbox_id, copied.target_folder_id),
+            copied.target_uid_validity,
+            convert.ranges(copied.source_uids),
+            convert.ranges(copied.target_uids),
+            convert.commit(copied.commit),
+        )
+
+    async def move(
+        self, messages: Messages, target: Target, count: int | None, changes_since: int | None = None
+    ) -> Moved:
+        """Move messages, as `copy`."""
+        folder_id, path = _target(messages, target)
+        request = message_pb2.MoveMessagesRequest(
+            mailbox_id=messages.place.mailbox_id,
+            messages=convert.message_set(messages),
+            target_folder_id=folder_id,
+            target_path=path,
+            request_id=secrets.token_bytes(16),
+            changes_since=changes_since,
+            if_message_count=count,
+        )
+        moved = await self.operations.run(methods.MOVE_MESSAGES, request, follow=changes_since is None)
+        return Moved(
+            Place(target.mailbox_id, moved.target_folder_id),
+            moved.target_uid_validity,
+            convert.ranges(moved.source_uids),
+            convert.ranges(moved.target_uids),
+            convert.commit(moved.commit),
+            convert.answered_changes(moved.changes),
+        )
+
+    async def delete_marked(self, messages: Messages, changes_since: int | None) -> Changed:
+        """Remove those of the messages that are marked \\Deleted; they stay recoverable for the retention time."""
+        request = message_pb2.DeleteMessagesRequest(
+            mailbox_id=messages.place.mailbox_id,
+            messages=convert.message_set(messages),
+            mode=message_pb2.DELETE_MODE_SOFT,
+            only_flagged_deleted=True,
+            changes_since=changes_since,
+        )
+        answer = await self.operations.run(methods.DELETE_MESSAGES, request, follow=changes_since is None)
+        return Changed(convert.commit(answer.commit), convert.answered_changes(answer.changes))
+
+
+def _target(messages: Messages, target: Target) -> tuple[int, Sequence[str]]:
+    """The target as the contract takes it, by id or by path."""
+    assert target.mailbox_id == messages.place.mailbox_id, "the contract has one mailbox in a copy"
+    return (target.folder_id, ()) if isinstance(target, Place) else (0, target.path)

@@ -1,0 +1,62 @@
+"""The process's Watch stream, folder by folder."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+import structlog
+
+from restante import errors
+from restante.link import CoreLink
+from restante.v1 import sync_pb2
+from restante.watch import Watching
+from restante_gateways.imap.core import convert
+from restante_gateways.imap.values import Changes, Place
+
+log = structlog.get_logger("imap")
+
+
+class WatchEnd(enum.Enum):
+    """The reason why no more changes of a folder will be told."""
+
+    FOLDER_GONE = enum.auto()
+    STORE_RESTORED = enum.auto()
+    INTERRUPTED = enum.auto()  # read what was missed, then watch again
+
+
+def watch_folder(
+    link: CoreLink,
+    place: Place,
+    since_change_number: int,
+    epoch: int,
+    token: Callable[[], bytes],
+    on_changes: Callable[[Changes], None],
+    on_end: Callable[[WatchEnd], None],
+) -> Watching:
+    """Watch a folder from a change number on, until closed or `on_end`. The callbacks must not wait.
+
+    `token` gives the token of a session that may see the folder, at the moment of each subscription.
+    """
+
+    def notice(told: sync_pb2.WatchResponse) -> None:
+        match told.WhichOneof("notice"):
+            case "folder":
+                on_changes(convert.changes(told.folder))
+            case "reset_reason":
+                on_end(_END_OF_RESET.get(told.reset_reason, WatchEnd.INTERRUPTED))
+            case "rejected":
+                refusal = errors.from_status(told.rejected)
+                expired = isinstance(refusal, errors.SessionExpired)  # as is usual: the session has a newer token
+                (log.debug if expired else log.warning)("watch rejected", reason=refusal.reason)
+                on_end(WatchEnd.INTERRUPTED)
+            case _:
+                pass  # the subscription stands
+
+    return link.watch.subscribe(place.mailbox_id, place.folder_id, since_change_number, epoch, token, notice)
+
+
+_END_OF_RESET = {
+    sync_pb2.RESET_REASON_FOLDER_GONE: WatchEnd.FOLDER_GONE,
+    sync_pb2.RESET_REASON_EPOCH_CHANGED: WatchEnd.STORE_RESTORED,
+}

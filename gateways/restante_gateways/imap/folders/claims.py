@@ -1,0 +1,42 @@
+"""Claims of recent messages: one call for all that the sessions of this process were told (RFC 3501 2.3.2)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from restante import errors
+from restante_gateways.imap.core.folders import FolderCalls
+from restante_gateways.imap.values import Place
+from restante_gateways.imap.view.folder import FolderView
+
+log = structlog.get_logger("imap")
+
+GATHER_SECONDS = 3.0
+
+
+class RecentClaims:
+    """Claims in one folder. Within this process no message is recent twice; in others it may be until the claim."""
+
+    def __init__(self, place: Place, view: FolderView) -> None:
+        self._place, self._view = place, view
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def claim_soon(self, calls: FolderCalls) -> None:
+        """Claim what was told as recent, a little later."""
+        if self._timer is None and self._view.claimed_uid > self._view.recent_uid:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._begin, calls)
+
+    def _begin(self, calls: FolderCalls) -> None:
+        self._timer = None
+        self._task = asyncio.get_running_loop().create_task(self._claim(calls))
+
+    async def _claim(self, calls: FolderCalls) -> None:
+        try:
+            uid_next = await calls.claim_recent(self._place)
+        except errors.RestanteError as error:
+            log.debug("recent messages not claimed", reason=error.reason or "unknown")
+        else:
+            self._view.note_claim(uid_next)

@@ -1,0 +1,89 @@
+"""All open and kept folders of the process.
+
+A view whose last session has gone is kept for the next one, without a subscription after a while, and brought up to
+date by change number when it is opened again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from weakref import WeakValueDictionary
+
+from restante.link import CoreLink
+from restante_gateways.imap.core.folders import FolderCalls
+from restante_gateways.imap.core.freshness import Freshness
+from restante_gateways.imap.folders.member import Member
+from restante_gateways.imap.folders.opened import OpenFolder
+from restante_gateways.imap.values import Folder, Place
+from restante_gateways.imap.view.folder import FolderView
+
+_KEPT_MESSAGES = 2_000_000  # in views that no session has open: about 50 MB
+_KEPT_VIEWS = 2_000
+
+
+class OpenFolders:
+    """The folders that sessions have open, and the views that are kept."""
+
+    def __init__(self, link: CoreLink) -> None:
+        self._link, self._freshness = link, Freshness(link)
+        self._folders: dict[Place, OpenFolder] = {}
+        self._kept: OrderedDict[Place, int] = OrderedDict()  # folders that no session has open, and their messages
+        self._kept_messages = 0
+        self._opening: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
+        self.epoch = 0  # the store's, as last told; 0: not known yet
+
+    def note_epoch(self, epoch: int) -> None:
+        """Learn the epoch from an answer; 0 says nothing."""
+        if epoch:
+            self.epoch = epoch
+
+    async def open(self, calls: FolderCalls, folder: Folder) -> OpenFolder:
+        """The folder with a view at least as current as `folder`. The caller attaches itself before it waits again.
+
+        Raises restante.errors.
+        """
+        place = folder.place
+        lock = self._opening.get(place)
+        if lock is None:
+            lock = self._opening[place] = asyncio.Lock()
+        async with lock:
+            opened = self._folders.get(place)
+            if opened is None or opened.view.uid_validity != folder.uid_validity:
+                opened = await self._load(calls, place)
+            elif opened.view.change_number < folder.change_number:
+                await opened.refresh(calls, at_least=folder.change_number)
+            self._folders[place] = opened
+            self._kept_messages -= self._kept.pop(place, 0)
+            return opened
+
+    def close(self, opened: OpenFolder, member: Member) -> None:
+        """A session has closed the folder. Its view is kept, as long as there is room for it."""
+        opened.detach(member)
+        if opened.members or self._folders.get(opened.place) is not opened:
+            return
+        self._kept[opened.place] = len(opened.view)
+        self._kept_messages += len(opened.view)
+        while self._kept_messages > _KEPT_MESSAGES or len(self._kept) > _KEPT_VIEWS:
+            place, messages = self._kept.popitem(last=False)
+            self._kept_messages -= messages
+            del self._folders[place]
+
+    def unclaimed_uid(self, folder: Folder) -> int:
+        """Lowest UID not yet reported as \\Recent, as far as this process knows."""
+        opened = self._folders.get(folder.place)
+        return folder.recent_uid if opened is None else max(folder.recent_uid, opened.view.claimed_uid)
+
+    async def _load(self, calls: FolderCalls, place: Place) -> OpenFolder:
+        if not self.epoch:
+            self.epoch = await calls.epoch(place.mailbox_id)
+        epoch = self.epoch
+        folder, batches = await calls.snapshot(place)
+        view = FolderView(folder.uid_validity, folder.change_number)
+        for rows in batches:
+            view.load(rows)
+        view.note_folder(folder.uid_next, folder.recent_uid)
+        return OpenFolder(self._link, self._freshness, place, view, epoch, self._forget_epoch)
+
+    def _forget_epoch(self) -> None:
+        self.epoch = 0

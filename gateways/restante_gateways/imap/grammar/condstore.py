@@ -1,0 +1,86 @@
+"""CONDSTORE in commands and responses (RFC 7162 3.1, 7). *Pure.*
+
+A mod-sequence is the message's change number. `commands/condstore.py` offers the extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from restante_gateways.imap.grammar.parser import ParseError, Parser
+from restante_gateways.imap.grammar.responses import OK, Status
+from restante_gateways.imap.grammar.search_keys import SearchAnd, SearchKey, SearchModSeq, SearchNot, SearchOr
+from restante_gateways.imap.grammar.sets import Range, encode_ranges
+
+CAPABILITY = "CONDSTORE"
+_MAX_CHANGE_NUMBER = (1 << 63) - 1
+
+
+def change_number(p: Parser) -> int:
+    """A mod-sequence value, 63 bits, zero included (RFC 7162 7)."""
+    return p.number(highest=_MAX_CHANGE_NUMBER)
+
+
+def select_parameter(p: Parser) -> bool:
+    """` (CONDSTORE)` at the end of SELECT and EXAMINE (RFC 7162 3.1.8), if it is there."""
+    words = [] if p.at_end else p.sp().parenthesised_words()
+    if set(words) - {b"CONDSTORE"}:
+        raise ParseError("no such parameter")
+    return bool(words)
+
+
+def changed_since(p: Parser) -> int | None:
+    """` (CHANGEDSINCE 7)` at the end of FETCH (RFC 7162 3.1.4.1), if it is there."""
+    return None if p.at_end else _modifier(p.sp().expect(b"("), b"CHANGEDSINCE")
+
+
+def unchanged_since(p: Parser) -> int | None:
+    """`(UNCHANGEDSINCE 7) ` before the flags of STORE (RFC 7162 3.1.3), if it is there."""
+    if not p.accept(b"("):
+        return None
+    number = _modifier(p, b"UNCHANGEDSINCE")
+    p.sp()
+    return number
+
+
+def _modifier(p: Parser, name: bytes) -> int:
+    """`CHANGEDSINCE 7)`, from behind its parenthesis on."""
+    if p.word() != name:
+        raise ParseError(f"{name.decode('ascii')} expected")
+    number = change_number(p.sp())
+    p.expect(b")")
+    return number
+
+
+def search_key(p: Parser) -> SearchModSeq:
+    """The rest of a MODSEQ key (RFC 7162 3.1.5). The entry may name one flag: a message has one number for all."""
+    if p.sp().sees(b'"'):
+        p.string()
+        if p.sp().word() not in (b"PRIV", b"SHARED", b"ALL"):
+            raise ParseError("entry type expected")
+        p.sp()
+    return SearchModSeq(change_number(p))
+
+
+def is_in(key: SearchKey) -> bool:
+    """Whether a MODSEQ key is in the tree: the answer then names the highest number (RFC 7162 3.1.5)."""
+    match key:
+        case SearchModSeq():
+            return True
+        case SearchAnd(keys):
+            return any(map(is_in, keys))
+        case SearchOr(first, second):
+            return is_in(first) or is_in(second)
+        case SearchNot(inner):
+            return is_in(inner)
+    return False
+
+
+def highest(number: int) -> Status:
+    """The client knows all changes of the selected folder up to this number (RFC 7162 3.1.2.1), which is never 0."""
+    return OK("Highest.", b"HIGHESTMODSEQ %d" % max(1, number))
+
+
+def modified(messages: Iterable[Range]) -> bytes:
+    """The code that names the messages that a conditional STORE left alone (RFC 7162 3.1.3)."""
+    return b"MODIFIED " + encode_ranges(messages)
