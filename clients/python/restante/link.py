@@ -8,7 +8,8 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.wrappers_pb2 import Int32Value
 
 from restante import streams
 from restante.accept import AcceptStream
@@ -33,6 +34,7 @@ from restante.v1 import (
 from restante.watch import WatchStream
 
 LAST_WORDS_SECONDS = 0.02
+SERVING = 1  # of grpc.health.v1.HealthCheckResponse.ServingStatus
 RETIRED_SECONDS = 600.0  # how long an old connection may finish what it has
 
 
@@ -85,14 +87,19 @@ class CoreLink:
 
         It never waits for a core that is away, and at most `timeout` seconds for one that does not answer.
         """
-        stub = health_pb2_grpc.HealthStub(self._channel)
+        # The messages have these shapes on the wire; the package that has them by name is not worth a dependency.
+        check = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=Empty.SerializeToString,  # HealthCheckRequest of the whole server
+            response_deserializer=Int32Value.FromString,  # HealthCheckResponse: an enum in field 1
+        )
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
+            answer = await check(Empty(), timeout=timeout)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return f"the core at {self.target.address} did not answer within {timeout:.0f} s"
             return f"the core at {self.target.address} cannot be reached"
-        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        if answer.value == SERVING:
             return ""
         return f"the core at {self.target.address} is not ready: its database does not answer, or it is ending"
 
