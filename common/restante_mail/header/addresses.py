@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from restante_mail.envelope.paths import quoted_local_part
 from restante_mail.header.comments import comment_end
 from restante_mail.header.words import decode_text
 from restante_mail.limits import DEFAULT_LIMITS
@@ -77,7 +78,6 @@ _NOBODY_IN_NO_GROUP = re.compile(r"[ \t\r\n,;]*+")
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _LINE_END = re.compile(r"[\r\n]+")
 _DOT_ATOM = re.compile(r"[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+(?:\.[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+)*")
-_MUST_ESCAPE = re.compile(r'(["\\])')
 
 
 @dataclass(slots=True)
@@ -325,8 +325,7 @@ def _unquoted(text: str) -> str:
 
 def spelled(local: str, domain: str) -> str:
     """local@domain as text, the local part quoted where RFC 5321 4.1.2 wants it."""
-    if local and _DOT_ATOM.fullmatch(local) is None:
-        local = '"' + _MUST_ESCAPE.sub(r"\\\1", local) + '"'
+    local = quoted_local_part(local) if local else ""
     return f"{local}@{domain}" if domain else local
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante_gateways.relay.outcomes import Outcome, failed
+from restante_mail.envelope.paths import BadPath, parse_path
 
 CHUNK_OCTETS = 64 << 10
 CONDITIONS = {
@@ -20,13 +21,6 @@ CONDITIONS = {
     NotifyCondition.NOTIFY_CONDITION_DELAY: "DELAY",
 }
 RETURNS = {DsnReturn.DSN_RETURN_FULL: "RET=FULL", DsnReturn.DSN_RETURN_HEADERS: "RET=HDRS"}
-# RFC 5321 4.1.2, RFC 6531 3.3: atoms or a quoted string, "@", a domain or a literal. Whether the address makes sense is
-# the core's to judge; here only that nothing in it can end the path or the line.
-_PATH = re.compile(
-    r'(?:"(?:[ !#-\[\]-~\u00a0-\U0010ffff]|\\[ -~])*"|[^\x00-\x20\x7f-\x9f<>"\\@]+)@'
-    r'(?:\[[0-9A-Za-z.:-]+\]|[^\x00-\x20\x7f-\x9f<>"\\@\[\]]+)'
-)
-_STRAY_DOT = re.compile(r"^\.|\.\.|\.$")
 _PARAMETER = re.compile(r"[!-<>-~\u00a0-\U0010ffff]{1,500}")  # RFC 5321 4.1.2 esmtp-value
 
 
@@ -78,7 +72,7 @@ class Parcel:
 
 def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
     """Why the message cannot be offered to this server at all."""
-    if parcel.reverse_path and not _PATH.fullmatch(parcel.reverse_path):
+    if parcel.reverse_path and not _is_path(parcel.reverse_path):
         return failed("5.1.7", "the reverse-path is no address")
     if parcel.options.envelope_id and not _PARAMETER.fullmatch(parcel.options.envelope_id.replace("=", "")):
         return failed("5.5.4", "the ENVID parameter is malformed")
@@ -93,7 +87,7 @@ def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
 
 def recipient_problem(recipient: EnvelopeRecipient, offer: Offer, host: str) -> Outcome | None:
     """Why one recipient cannot be offered to this server."""
-    if not _PATH.fullmatch(recipient.forward_path):
+    if not _is_path(recipient.forward_path):
         return failed("5.1.3", "the forward-path is no address")
     original = recipient.original_recipient
     if original and not _PARAMETER.fullmatch(original.replace("=", "")):
@@ -136,10 +130,17 @@ def _octets_sent(content: bytes) -> int:
     return len(content) + (0 if content.endswith(b"\r\n") else 2)
 
 
+def _is_path(text: str) -> bool:
+    try:
+        parse_path(text)
+    except BadPath:
+        return False
+    return True
+
+
 def _spelled(path: str) -> str:
-    """A path as RFC 5321 4.1.2 writes it: a local part with dots where atoms cannot have them goes in quotes."""
-    local, at, domain = path.rpartition("@")
-    return f'"{local}"{at}{domain}' if local[:1] != '"' and _STRAY_DOT.search(local) else path
+    """A path as RFC 5321 4.1.2 writes it, quoted where it must be; "" is the null path. Raises BadPath."""
+    return parse_path(path).address if path else ""
 
 
 def stuffed(content: bytes) -> Iterator[bytes]:

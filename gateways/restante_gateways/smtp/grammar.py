@@ -5,60 +5,29 @@ Spelling is kept: letter case of local parts and of parameter values (ENVID, ORC
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from restante_gateways.smtp.replies import NULL_PATH_REFUSED, Refused, Reply, refuse
+from restante_gateways.smtp.replies import NULL_PATH_REFUSED, Refused, refuse
+from restante_mail.envelope.paths import BadPath, Path, parse_path
+from restante_mail.envelope.xtext import is_xtext
 
-MAX_LOCAL_PART_OCTETS = 255  # more than the 64 of RFC 5321 4.5.3.1.1: variable envelope return paths need it
-MAX_DOMAIN_OCTETS = 255  # RFC 5321 4.5.3.1.2
 MAX_ENVID_OCTETS = 100  # RFC 3461 4.4
 MAX_ORCPT_OCTETS = 500  # RFC 3461 4.2
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff"
-_DOT_STRING = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
-_DOTS_ANYWHERE = re.compile(rf"[{_ATEXT}.]+")  # providers have given out a..b@ and a.@; written on, they are quoted
-_QUOTED = re.compile(r'"((?:[ !#-\[\]-~\u0080-\U0010ffff]|\\[ -~])*)"')
-_LDH = r"A-Za-z0-9_\u0080-\U0010ffff"  # "_" is in no host name, but mail goes there
-_LABEL = rf"[{_LDH}](?:[{_LDH}\-]*[{_LDH}])?"
-_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_LITERAL = re.compile(r"\[[!-Z^-~]*\]")
-_SOURCE_ROUTE = re.compile(
-    rf"@(?:{_DOMAIN.pattern}|{_LITERAL.pattern})(?:,@(?:{_DOMAIN.pattern}|{_LITERAL.pattern}))*:"
-)
+# Where a path ends; `parse_path` judges what is in it.
+_MAILBOX = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^ "<>@]+)@(?:\[[^ \[\]<>]*\]|[^ <>@]+)')
+_SOURCE_ROUTE = re.compile(r"@(?:\[[^ \[\]<>@]*\]|[^ ,:<>@]+)(?:,@(?:\[[^ \[\]<>@]*\]|[^ ,:<>@]+))*:")
 _OPENING, _CLOSING, _NO_BRACKET = re.compile(r"< *"), re.compile(r" *>"), re.compile(r"(?= |$)")
 _NULL_PATH = re.compile(r"< *>")
 _POSTMASTER = re.compile(r"< *(postmaster) *>|(postmaster)(?= |$)", re.IGNORECASE)  # RFC 5321 4.5.1
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")  # RFC 3461 4
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Neither a space, bracket, quote or backslash, nor "=" or "?" of an encoded word: RFC 5322 3.2.3 atext but for those.
 _UNSAFE_IN_HELLO = re.compile(r"[^A-Za-z0-9.!#$%&'*+/^_`{|}~-]")
 _UNSAFE_IN_LITERAL = re.compile(r"[^A-Za-z0-9.:%_-]")
 MAX_HELLO_CHARACTERS = 255
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """A mailbox of the transport envelope. `local_part` is unquoted; `domain` is empty for <Postmaster> alone."""
-
-    local_part: str
-    domain: str
-
-    @property
-    def address(self) -> str:
-        """The one canonical spelling: quoted only where it must be (RFC 5321 4.1.2)."""
-        local = self.local_part
-        if not _DOT_STRING.fullmatch(local):
-            local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
-        return f"{local}@{self.domain}" if self.domain else local
-
-    @property
-    def needs_smtputf8(self) -> bool:
-        """Whether the path cannot be written in ASCII (RFC 6531 3.2)."""
-        return not (self.local_part.isascii() and self.domain.isascii())
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +107,6 @@ def parse_rcpt(argument: bytes, *, extended: bool, smtputf8: bool) -> RcptArgume
     return arguments
 
 
-def decode_xtext(text: str) -> str:
-    """The characters that xtext stands for (RFC 3461 4): "+2B" is "+". The text must be xtext."""
-    return re.sub(r"\+([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), text)
-
-
 def _decode(argument: bytes) -> str:
     try:
         text = argument.decode("utf-8")
@@ -164,49 +128,22 @@ def _after_keyword(argument: bytes, keyword: str, usage: str) -> str:
 
 
 def _path(text: str, enhanced: str, role: str) -> tuple[Path, str]:
-    """The path at the beginning of the text, without its source route (RFC 5321 app. F.2), and what follows it.
+    """The path at the beginning of the text, without its source route (RFC 5321 app. F.2), and the text behind it.
 
     Devices leave out the angle brackets, or put spaces inside them: both have one reading, and are taken.
     """
-    bad = Refused(Reply(501, enhanced, f"Bad {role} address syntax"))
     opening = _OPENING.match(text)
     start = opening.end() if opening else 0
     if opening and (route := _SOURCE_ROUTE.match(text, start)):
         start = route.end()
-    if quoted := _QUOTED.match(text, start):
-        local, at = re.sub(r"\\(.)", r"\1", quoted[1]), quoted.end()
-    elif dotted := _DOTS_ANYWHERE.match(text, start):
-        local, at = dotted[0], dotted.end()
-    else:
-        raise bad
-    if text[at : at + 1] != "@":
-        raise bad
-    literal = _LITERAL.match(text, at + 1)
-    domain = literal or _DOMAIN.match(text, at + 1)
-    closing = (_CLOSING if opening else _NO_BRACKET).match(text, domain.end()) if domain else None
-    if domain is None or closing is None:
-        raise bad
-    name = _address_literal(domain[0]) if literal else domain[0]
-    if len(local.encode()) > MAX_LOCAL_PART_OCTETS or len(name.encode()) > MAX_DOMAIN_OCTETS:
-        raise bad
-    if any(len(label.encode()) > 63 for label in name.split(".")) and name.isascii():  # RFC 1035 2.3.4
-        raise bad
-    return Path(local, name), text[closing.end() :]
-
-
-def _address_literal(text: str) -> str:
-    """A checked `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3), as written."""
-    inner = text[1:-1] if text.endswith("]") else ""
+    mailbox = _MAILBOX.match(text, start)
+    closing = (_CLOSING if opening else _NO_BRACKET).match(text, mailbox.end()) if mailbox else None
+    if mailbox is None or closing is None:
+        raise refuse(501, enhanced, f"Bad {role} address syntax")
     try:
-        if inner[:5].upper() == "IPV6:":
-            ipaddress.IPv6Address(inner[5:])
-        else:
-            ipaddress.IPv4Address(inner)
-    except ValueError:
-        raise refuse(501, "5.5.4", "Bad address literal") from None
-    if "%" in inner:  # Python takes a zone, the RFC does not
-        raise refuse(501, "5.5.4", "Bad address literal")
-    return text
+        return parse_path(mailbox[0]), text[closing.end() :]
+    except BadPath as bad:
+        raise refuse(501, enhanced, f"Bad {role} address: it {bad.problem}") from None
 
 
 def _parameters(text: str, extended: bool) -> dict[str, str | None]:
@@ -270,7 +207,7 @@ def _xtext(values: dict[str, str | None], keyword: str, max_octets: int) -> str 
     value = _value(values, keyword)
     if value is None:
         return None
-    if len(value) > max_octets or not _XTEXT.fullmatch(value):
+    if len(value) > max_octets or not is_xtext(value):
         raise refuse(501, "5.5.4", f"{keyword} takes xtext of at most {max_octets} octets")
     return value
 
@@ -291,7 +228,7 @@ def _orcpt(value: str | None) -> str:
     kind, semicolon, address = value.partition(";")
     if kind.upper() == "UTF-8":  # beyond ASCII only here, and there is a spelling within it: RFC 6533 3
         address = "".join(c if c.isascii() else f"\\x{{{ord(c):X}}}" for c in address)
-    elif not _XTEXT.fullmatch(address):
+    elif not is_xtext(address):
         address = ""
     orcpt = f"{kind};{address}"
     if len(orcpt) > MAX_ORCPT_OCTETS or not semicolon or not address or not re.fullmatch(r"[A-Za-z0-9\-]+", kind):

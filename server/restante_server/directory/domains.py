@@ -16,6 +16,7 @@ from restante.errors import (
     InvalidArgument,
     RecipientNotFound,
 )
+from restante_mail.envelope.paths import Path
 from restante_server.db.marks import DIRECTORY, mark
 from restante_server.db.schema import account, alias, domain
 from restante_server.directory import addresses
@@ -147,7 +148,7 @@ def is_taken(tx: Connection, key: str) -> bool:
     return tx.execute(taken.union_all(select(alias.c.alias_id).where(alias.c.address_key == key))).first() is not None
 
 
-def claim(tx: Connection, address: addresses.Address) -> int:
+def claim(tx: Connection, address: Path) -> int:
     """Make sure that an address can be made here; returns its domain's id, locked.
 
     Raises DomainNotFound, AddressExists.

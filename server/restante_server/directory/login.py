@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from restante.errors import AuthenticationFailed, InvalidAddress, TooManyAttempts
+from restante_mail.envelope.paths import MAX_PATH_OCTETS
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.directory import addresses, credentials, throttle
@@ -81,4 +82,4 @@ def _name_key(name: str) -> str:
     try:
         return addresses.key(name)
     except InvalidAddress:
-        return "?" + name[: addresses.MAX_ADDRESS_OCTETS]  # no address has this key: a name like any unknown one
+        return "?" + name[:MAX_PATH_OCTETS]  # no address has this key: a name like any unknown one

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from restante.errors import InvalidAddress
+from restante_mail.envelope.xtext import encode_xtext
 from restante_server.directory import addresses
 from restante_server.directory.lookup import Kind, Resolution
 from restante_server.transport.records import Planned, Recipient
@@ -82,7 +83,7 @@ class _Plan:
         )
         # Behind several targets the sender hears "expanded" once, and no further success. RFC 3461 5.2.7.3
         notify = _without_success(who.notify) if several else who.notify
-        original = who.original_recipient or f"rfc822;{xtext(path)}"
+        original = who.original_recipient or f"rfc822;{encode_xtext(path)}"
         for target in targets:
             self.add(target, Recipient(target.address, notify, original), expanded=True)
         return None
@@ -150,8 +151,3 @@ def _spelled(address: str) -> tuple[str, str]:
 def _without_success(notify: int) -> int:
     left = notify & ~(1 << Notify.SUCCESS)
     return left if left or not notify else 1 << Notify.NEVER
-
-
-def xtext(text: str) -> str:
-    """Text as xtext. RFC 3461 4."""
-    return "".join(c if "!" <= c <= "~" and c not in "+=" else "".join(f"+{o:02X}" for o in c.encode()) for c in text)

@@ -9,6 +9,8 @@ from datetime import datetime
 from email.utils import format_datetime
 from enum import Enum
 
+from restante_mail.envelope.xtext import decode_xtext
+
 LINE = 76  # octets of a folded field's line
 
 
@@ -126,7 +128,7 @@ def _text(report: Report) -> str:
 def _status(report: Report, international: bool) -> str:
     blocks = [
         [
-            *([f"Original-Envelope-Id: {_decoded(report.envelope_id)}"] if report.envelope_id else []),
+            *([f"Original-Envelope-Id: {clean(decode_xtext(report.envelope_id))}"] if report.envelope_id else []),
             f"Reporting-MTA: dns; {report.reporting_mta}",
             f"Arrival-Date: {format_datetime(report.arrived_at)}",
         ]
@@ -136,7 +138,7 @@ def _status(report: Report, international: bool) -> str:
         block = []
         if item.original_recipient:
             kind, _, address = item.original_recipient.partition(";")
-            block.append(f"Original-Recipient: {kind}; {_decoded(address)}")
+            block.append(f"Original-Recipient: {kind}; {clean(decode_xtext(address))}")
         block += [
             f"Final-Recipient: {address_type}; {clean(item.final_recipient)}",
             f"Action: {item.action.value}",
@@ -156,16 +158,6 @@ def _status(report: Report, international: bool) -> str:
 def clean(text: str) -> str:
     """Text from elsewhere without control characters, so that it stays within its line."""
     return _UNSAFE.sub(" ", text).strip()
-
-
-def _decoded(xtext: str) -> str:
-    """xtext (RFC 3461 4) decoded; a code that stands for a control character is left as it is."""
-
-    def character(match: re.Match[str]) -> str:
-        found = chr(int(match[1], 16))
-        return found if found.isprintable() else match[0]
-
-    return clean(re.sub(r"\+([0-9A-F]{2})", character, xtext))
 
 
 def _fold(field: str) -> str:

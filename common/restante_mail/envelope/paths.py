@@ -1,0 +1,154 @@
+"""Paths of the transport envelope: RFC 5321 4.1.2 `Mailbox`, with RFC 6531 3.3 beyond ASCII. *Pure.*
+
+A path keeps its spelling, with its letter case, in NFC; quotes that a local part does not need are dropped. This
+grammar is wider than the RFC in three places, because such mail exists: local parts may have up to 255 octets (return
+paths of mailing lists), dots may stand anywhere in them (providers gave out a..b@ and a.@; they are written in quotes),
+and domains may contain "_".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import idna
+
+__all__ = ["MAX_PATH_OCTETS", "BadPath", "Path", "ascii_domain", "parse_path", "quoted_local_part"]
+
+MAX_LOCAL_PART_OCTETS = 255  # RFC 5321 4.5.3.1.1 asks for at least 64, and for no limit where possible
+MAX_DOMAIN_OCTETS = 255  # RFC 5321 4.5.3.1.2
+MAX_PATH_OCTETS = MAX_LOCAL_PART_OCTETS + 1 + MAX_DOMAIN_OCTETS
+
+# RFC 5322 3.2.3 atext, and beyond ASCII the characters that RFC 6531 3.3 adds.
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-"
+_DOT_STRING = re.compile(rf"[{_ATEXT}]+(\.[{_ATEXT}]+)*")
+_DOTS_ANYWHERE = re.compile(rf"[{_ATEXT}.]+")
+# RFC 5321 4.1.2: qtextSMTP and quoted-pairSMTP.
+_QUOTED_STRING = re.compile(r'"((?:[ !#-\[\]-~\u00a0-\U0010ffff]|\\[ -~])*)"')
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_MUST_ESCAPE = re.compile(r'(["\\])')
+_ASCII_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")  # at most 63 octets (RFC 1035 2.3.4)
+_FORBIDDEN = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, surrogates, private, unassigned, separators
+
+
+class BadPath(ValueError):
+    """A text that is no path. `problem` is a predicate, such as "has no domain"."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A mailbox of the transport envelope."""
+
+    local_part: str  # unquoted
+    domain: str  # as spelled, or an address literal in its brackets; empty for <Postmaster> alone (RFC 5321 4.5.1)
+
+    @property
+    def address(self) -> str:
+        """The canonical spelling, quoted only where RFC 5321 4.1.2 needs it."""
+        local = quoted_local_part(self.local_part)
+        return f"{local}@{self.domain}" if self.domain else local
+
+    def __str__(self) -> str:
+        return self.address
+
+    @property
+    def ascii_domain(self) -> str:
+        """The domain in lower case and A-labels; an address literal in lower case."""
+        return self.domain.lower() if self.domain.isascii() else _a_labels(self.domain)
+
+    @property
+    def key(self) -> str:
+        """The text under which paths are compared: spellings of one mailbox have one key. It divides at its last "@".
+
+        Letter case does not count, in the local part either, although RFC 5321 2.4 would allow it to.
+        """
+        local_part = self.local_part
+        # Case folding can undo NFC.
+        folded = local_part.lower() if local_part.isascii() else unicodedata.normalize("NFC", local_part.casefold())
+        return f"{folded}@{self.ascii_domain}"
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether ASCII cannot spell the path (RFC 6531 3.2)."""
+        return not (self.local_part.isascii() and self.domain.isascii())
+
+
+def parse_path(text: str) -> Path:
+    """A path without its angle brackets, source route and parameters; comments are not allowed. Raises BadPath."""
+    if not text:
+        raise BadPath("is empty")
+    if len(text) > MAX_PATH_OCTETS or len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_OCTETS:
+        raise BadPath(f"is longer than {MAX_PATH_OCTETS} octets")
+    if not text.isascii():
+        if any(unicodedata.category(character) in _FORBIDDEN for character in text):
+            raise BadPath("has characters that addresses cannot have")
+        text = unicodedata.normalize("NFC", text)
+    local_part, at, domain = text.rpartition("@")  # a domain has no "@", a quoted local part may
+    if not at:
+        raise BadPath("has no domain")
+    path = Path(_local_part(local_part), domain)
+    ascii_domain(domain, literal=True)
+    return path
+
+
+def ascii_domain(name: str, *, literal: bool = False) -> str:
+    """A domain in A-labels, lower case (UTS 46, not transitional); with `literal`, also an address literal.
+
+    Raises BadPath.
+    """
+    if literal and name.startswith("["):
+        return _address_literal(name)
+    lowered = name.lower() if name.isascii() else _a_labels(name)
+    if not lowered or len(lowered) > MAX_DOMAIN_OCTETS:
+        raise BadPath(f"needs a domain of 1 to {MAX_DOMAIN_OCTETS} octets")
+    if not all(_ASCII_LABEL.fullmatch(label) for label in lowered.split(".")):
+        raise BadPath("has a domain that cannot be one")
+    return lowered
+
+
+def quoted_local_part(local_part: str) -> str:
+    """A local part as it is written: a dot-string where possible, else a quoted string (RFC 5321 4.1.2)."""
+    if _DOT_STRING.fullmatch(local_part):
+        return local_part
+    return '"' + _MUST_ESCAPE.sub(r"\\\1", local_part) + '"'
+
+
+def _a_labels(name: str) -> str:
+    if len(name) > MAX_DOMAIN_OCTETS:
+        raise BadPath(f"needs a domain of 1 to {MAX_DOMAIN_OCTETS} octets")
+    try:
+        return idna.encode(name, uts46=True, std3_rules=True, transitional=False).decode("ascii").lower()
+    except idna.IDNAError as error:
+        raise BadPath("has a domain that is no internationalised one") from error
+
+
+def _address_literal(text: str) -> str:
+    """`[192.0.2.1]` or `[IPv6:2001:db8::1]` in lower case (RFC 5321 4.1.3). General literals are not taken."""
+    inner = text[1:-1].lower() if text.endswith("]") else ""
+    try:
+        if "%" in inner:  # ipaddress takes a zone, the RFC does not
+            raise ValueError("zone")
+        if inner.startswith("ipv6:"):
+            ipaddress.IPv6Address(inner[5:])
+        else:
+            ipaddress.IPv4Address(inner)
+    except ValueError:
+        raise BadPath("has a malformed address literal") from None
+    return f"[{inner}]"
+
+
+def _local_part(spelled: str) -> str:
+    if len(spelled.encode("utf-8", "surrogatepass")) > MAX_LOCAL_PART_OCTETS:
+        raise BadPath(f"has a local part above {MAX_LOCAL_PART_OCTETS} octets")
+    if _DOTS_ANYWHERE.fullmatch(spelled):
+        return spelled
+    inner = _QUOTED_STRING.fullmatch(spelled)
+    if inner is None:
+        raise BadPath("has a local part that is neither a dot-string nor quoted")
+    return _QUOTED_PAIR.sub(r"\1", inner[1])
