@@ -25,7 +25,7 @@ from restante_server.api.services import transport as transport_api
 from restante_server.db import schema
 from restante_server.db.engine import open_database
 from restante_server.store.listing import listing_of
-from restante_server.store.requests import Key
+from restante_server.store.requests import Key, Request
 from restante_server.store.staging import Form
 from restante_server.transport.records import Incoming, Planned
 from restante_server.transport.take import TakeMail
@@ -101,10 +101,8 @@ async def prepared(world: World, messages: int, recipients: int) -> list[TakeMai
             TRACE.encode(),
             "192.0.2.1",
         )
-        key = Key(0, "gateway:smtp", secrets.token_bytes(16))
-        made.append(
-            TakeMail(world.transport.settings, incoming, key, "AcceptBegin", b"", 1 << 60, world.transport.told)
-        )
+        request = Request(Key(0, "gateway:smtp", secrets.token_bytes(16)), "AcceptBegin", b"", 1 << 60)
+        made.append(TakeMail(world.transport.settings, incoming, request, world.transport.told))
     return made
 
 

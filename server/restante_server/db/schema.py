@@ -422,6 +422,7 @@ transport_recipient = Table(
     Column("state", Integer, nullable=False),  # RecipientState
     Column("mailbox_id", BigInteger),  # local recipients
     Column("destination", Text, nullable=False),  # "" for local ones
+    Column("promised", Boolean, nullable=False),  # accepted at RCPT: delivered even beyond the quota
     Column("next_attempt_at", BigInteger),  # NULL in final states
     Column("attempt_count", Integer, nullable=False),
     Column("warned", Boolean, nullable=False),  # the delay warning has been sent

@@ -1,70 +1,159 @@
-"""Request ids: what was done under them, in the transaction that did it (docs/design.md "Idempotence")."""
+"""Request ids: each request is done once, and a repeat gets the first answer (docs/design.md "Idempotence").
+
+The answer is kept in the transaction that did the work, so a request whose answer is known was done, and one that
+failed left nothing behind. Every write with a request id comes here: unary calls one by one, mail in sets.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from restante.errors import RequestIdReused, StoreBusy
 from restante_server.db import prepared
-from restante_server.db.schema import request
+from restante_server.db.schema import request as table
 from restante_server.db.upsert import insert_into
+from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 
 class Key(NamedTuple):
-    """Where a request id is unique."""
+    """The scope in which a request id is unique."""
 
     mailbox_id: int  # 0: not of one mailbox
     actor: str
     request_id: bytes
 
 
-_find = select(request.c.method, request.c.fingerprint, request.c.response).where(
-    request.c.mailbox_id == bindparam("mailbox"),
-    request.c.actor == bindparam("who"),
-    request.c.request_id == bindparam("id"),
+class Request(NamedTuple):
+    """One call to be done once."""
+
+    key: Key
+    method: str  # name of the request message
+    fingerprint: bytes  # digest of all that it asks for
+    kept_until: int  # microseconds
+
+
+class RequestRaced(StoreBusy):
+    """Another core did the same request at this moment: asked again, its answer is there."""
+
+
+class Sorted(NamedTuple):
+    """The requests of one set, by position."""
+
+    known: dict[int, bytes | RequestIdReused]  # done before: the answer; or the id stands for another request
+    repeats: dict[int, int]  # asked twice in the set: the position of the first
+    fresh: list[int]  # to be done now
+
+
+_COLUMNS = (
+    table.c.mailbox_id,
+    table.c.actor,
+    table.c.request_id,
+    table.c.method,
+    table.c.fingerprint,
+    table.c.response,
 )
-_insert = insert(request)
+_mailboxes = JsonRows("mailboxes")
+_find_one = select(*_COLUMNS).where(
+    table.c.mailbox_id == bindparam("mailbox_id"),
+    table.c.actor == bindparam("actor"),
+    table.c.request_id == bindparam("request_id"),
+)
+_find_many = (
+    select(*_COLUMNS)
+    .select_from(join_from(_mailboxes.rows, table, table.c.mailbox_id == _mailboxes.item(0)))
+    .where(
+        table.c.actor.in_(bindparam("actors", expanding=True)),
+        table.c.request_id.in_(bindparam("ids", expanding=True)),
+    )
+)
+_insert = insert(table)
 # Upkeep, of all mailboxes.
 _last_expired = (
-    select(request.c.expires_at)
-    .where(request.c.expires_at < bindparam("before"))
-    .order_by(request.c.expires_at)
+    select(table.c.expires_at)
+    .where(table.c.expires_at < bindparam("before"))
+    .order_by(table.c.expires_at)
     .offset(bindparam("most"))
     .limit(1)
     .execution_options(across_mailboxes=True)
 )
-_expired = delete(request).where(request.c.expires_at <= bindparam("last")).execution_options(across_mailboxes=True)
+_expired = delete(table).where(table.c.expires_at <= bindparam("last")).execution_options(across_mailboxes=True)
 
 
-def find(tx: Connection, key: Key, method: str, fingerprint: bytes) -> bytes | None:
-    """What was answered under this key, serialised, or None when the key is new.
+def find(tx: Connection, request: Request) -> bytes | None:
+    """The answer that was kept for this request, or None when its key is new.
 
-    Raises RequestIdReused when it stands for another request.
+    Raises RequestIdReused when the key stands for another request.
     """
-    row = prepared.first(tx, _find, {"mailbox": key.mailbox_id, "who": key.actor, "id": key.request_id})
+    row = prepared.first(tx, _find_one, request.key._asdict())
     if row is None:
         return None
-    if (row[0], row[1]) != (method, fingerprint):
+    if (row[3], bytes(row[4])) != (request.method, request.fingerprint):
         raise RequestIdReused
-    return bytes(row[2])
+    return bytes(row[5])
 
 
-def remember(tx: Connection, key: Key, method: str, fingerprint: bytes, response: bytes, expires_at: int) -> None:
-    """Keep an answer until `expires_at`, microseconds. Answers hold ids and numbers, never contents.
+def sort(tx: Connection, requests: Sequence[Request]) -> Sorted:
+    """Tell the requests of a set that were done before, or stand twice in it, from those to be done."""
+    rows = {Key(row[0], row[1], bytes(row[2])): row for row in _rows(tx, [request.key for request in requests])}
+    made = Sorted({}, {}, [])
+    first: dict[Key, int] = {}
+    for at, request in enumerate(requests):
+        row = rows.get(request.key)
+        earlier = first.setdefault(request.key, at)
+        if row is not None:
+            same = (row[3], bytes(row[4])) == (request.method, request.fingerprint)
+            made.known[at] = bytes(row[5]) if same else RequestIdReused()
+        elif earlier == at:
+            made.fresh.append(at)
+        elif requests[earlier][1:3] == request[1:3]:
+            made.repeats[at] = earlier
+        else:
+            made.known[at] = RequestIdReused()
+    return made
 
-    Raises StoreBusy when another core has done the same at this moment: asked again, its answer is there.
+
+def keep(tx: Connection, answered: Iterable[tuple[Request, bytes]], *, is_locked: bool) -> None:
+    """Keep answers: ids and numbers, never contents. Raises RequestRaced, which must undo the set.
+
+    `is_locked`: the transaction has locked the keys' mailboxes, so no other core can be first.
     """
-    values = {"method": method, "fingerprint": fingerprint, "response": response, "expires_at": expires_at}
-    row = {**key._asdict(), **values}
-    if tx.dialect.name == "sqlite" or key.mailbox_id:  # one writer, or the mailbox is locked: nobody can be first
-        prepared.run_many(tx, _insert, [row])
-    elif tx.execute(insert_into(tx, request).on_conflict_do_nothing().returning(request.c.method), row).first() is None:
-        raise StoreBusy("The same request is being done at this moment.")
+    rows: list[dict[str, Any]] = [
+        {
+            **request.key._asdict(),
+            "method": request.method,
+            "fingerprint": request.fingerprint,
+            "response": answer,
+            "expires_at": request.kept_until,
+        }
+        for request, answer in answered
+    ]
+    if not rows:
+        return
+    if is_locked or tx.dialect.name == "sqlite":  # SQLite has one writer
+        prepared.run_many(tx, _insert, rows)
+        return
+    statement = insert_into(tx, table).on_conflict_do_nothing().returning(table.c.request_id)
+    if len(tx.execute(statement, rows).all()) != len(rows):
+        raise RequestRaced("The same request is being done at this moment.")
 
 
 def forget_expired(tx: Connection, now: int, most: int) -> int:
     """Remove what is past its time, in every mailbox, about `most` at a time; returns how many."""
     last = tx.execute(_last_expired, {"before": now, "most": most}).scalar()
     return tx.execute(_expired, {"last": now - 1 if last is None else last}).rowcount
+
+
+def _rows(tx: Connection, keys: Sequence[Key]) -> Iterable[Sequence[Any]]:
+    """The rows of these keys and perhaps of others."""
+    if len(keys) == 1 or tx.dialect.name == "sqlite":  # in the same process, a look for each costs less
+        looks = (prepared.first(tx, _find_one, key._asdict()) for key in keys)
+        return [row for row in looks if row is not None]
+    where = {
+        "mailboxes": encode_rows((mailbox_id,) for mailbox_id in sorted({key.mailbox_id for key in keys})),
+        "actors": sorted({key.actor for key in keys}),
+        "ids": sorted({key.request_id for key in keys}),
+    }
+    return tx.execute(_find_many, where).all()

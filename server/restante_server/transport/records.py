@@ -18,8 +18,7 @@ class Recipient(NamedTuple):
     original_recipient: str = ""  # ORCPT as given
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """One recipient row to be: PENDING with a mailbox or a destination, or settled already (EXPANDED, FAILED)."""
 
     forward_path: str
@@ -30,8 +29,8 @@ class Planned:
     destination: str = ""  # foreign ones: domain in A-labels, or an address literal
     status: str = ""
     diagnostic: str = ""
-    within_quota: bool = False  # nobody has promised the sender a place: a full mailbox is a failure
-    reported: bool = False  # settled already, and the sender may have to hear of it
+    promised: bool = False  # accepted at RCPT: a full mailbox is no reason to fail
+    reported: bool = False  # an expansion to several: the sender may want a report
 
 
 @dataclass(frozen=True, slots=True)

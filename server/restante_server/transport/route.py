@@ -55,7 +55,7 @@ class _Plan:
                 original_recipient=who.original_recipient,
                 mailbox_id=mailbox_id,
                 destination=destination,
-                within_quota=expanded or not self.promised,
+                promised=self.promised and not expanded,
             )
         )
         return None
@@ -97,7 +97,6 @@ class _Plan:
                 who.original_recipient,
                 status=status,
                 diagnostic=diagnostic,
-                reported=True,
             )
         )
 
@@ -113,8 +112,9 @@ def plan(
 ) -> tuple[Planned, ...]:
     """The rows of a message's recipients, in order, each alias before its targets.
 
-    `promised`: whoever is named has been told that there is room. `had` are the keys of addresses that the message has
-    been delivered to before. A foreign recipient without `may_relay` fails, but the targets of an alias of ours do not.
+    `promised`: every recipient named here was accepted at RCPT, when there was room for it. `had` are the keys of
+    addresses that the message has been delivered to before. A foreign recipient without `may_relay` fails, but the
+    targets of an alias of ours do not.
     """
     made = _Plan(limit, may_relay, promised, had)
     named: set[str] = set()

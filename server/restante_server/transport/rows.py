@@ -16,11 +16,12 @@ from restante_server.db.numbered import insert_numbered
 from restante_server.db.schema import trace_event, transport_message, transport_recipient
 from restante_server.store import garbage
 from restante_server.transport.records import Incoming, Origin, Planned
+from restante_server.transport.schedule import Schedule
 from restante_server.transport.states import WAITING, State
 
 LONGEST_DIAGNOSTIC = 512  # characters kept
 
-insert_recipients = insert(transport_recipient)
+_insert_recipients = insert(transport_recipient)
 _insert_events = insert(trace_event)
 ORIGIN = (
     transport_message.c.transport_id,
@@ -79,10 +80,24 @@ def insert_messages(tx: Connection, items: Sequence[tuple[Incoming, int | None]]
     return insert_numbered(tx, transport_message.c.transport_id, rows)
 
 
-def recipient_row(
+def insert_recipients(
+    tx: Connection, messages: Iterable[tuple[int, Incoming, Sequence[Planned]]], schedule: Schedule
+) -> None:
+    """Insert the recipients of messages, each as it stands; they are numbered from 1, and waiting ones are due."""
+    made: list[dict[str, Any]] = []
+    for transport_id, item, recipients in messages:
+        due_at = item.send_at or item.accepted_at
+        expires_at = schedule.expires_at(due_at)
+        made += [
+            _recipient_row(transport_id, number, planned, due_at, expires_at)
+            for number, planned in enumerate(recipients, 1)
+        ]
+    prepared.run_many(tx, _insert_recipients, made)
+
+
+def _recipient_row(
     transport_id: int, recipient_id: int, planned: Planned, due_at: int, expires_at: int
 ) -> dict[str, Any]:
-    """A row from a plan; waiting ones are due at `due_at`."""
     waits = planned.state in WAITING
     return {
         "transport_id": transport_id,
@@ -93,6 +108,7 @@ def recipient_row(
         "state": int(planned.state),
         "mailbox_id": planned.mailbox_id or None,
         "destination": planned.destination,
+        "promised": planned.promised,
         "next_attempt_at": due_at if waits else None,
         "attempt_count": 0,
         "warned": False,
@@ -102,6 +118,22 @@ def recipient_row(
         "diagnostic": planned.diagnostic[:LONGEST_DIAGNOSTIC],
         "expires_at": expires_at,
     }
+
+
+def origin(item: Incoming, transport_id: int, content_id: int) -> Origin:
+    """A message that was inserted just now."""
+    return Origin(
+        transport_id,
+        item.reverse_path,
+        content_id,
+        item.trace_field,
+        item.size_octets,
+        item.dsn_return,
+        item.envelope_id,
+        item.accepted_at,
+        item.send_at,
+        item.account_id,
+    )
 
 
 def lock(tx: Connection, transport_ids: Iterable[int]) -> dict[int, Origin]:

@@ -18,12 +18,14 @@ from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.store.changes import Touched
 from restante_server.store.listing import listing_of
+from restante_server.store.requests import RequestRaced
 from restante_server.store.staging import Contents
 from restante_server.transport import deadlines, waiting
+from restante_server.transport.enqueue import Taken, direct
 from restante_server.transport.hooks import Figures
 from restante_server.transport.records import Incoming
 from restante_server.transport.settings import TransportSettings
-from restante_server.transport.take import RequestRaced, TakeMail, Taken, direct
+from restante_server.transport.take import TakeMail
 from restante_server.transport.waiting import DeliverWaiting, Due, Postpone
 
 log = logging.getLogger(__name__)
@@ -87,7 +89,7 @@ class Transport:
 
     def _count(self, incoming: Incoming, seconds: float) -> None:
         self.figures.taken("acceptance" if incoming.account_id is None else "submission", seconds)
-        here = len(direct(incoming.recipients)) if incoming.send_at is None else 0
+        here = len(direct(incoming, self.settings.direct_deliveries))
         if here:
             self.figures.delivered(here, seconds)
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from restante_process.config import Config
 from restante_server.transport.schedule import DAY, HOUR, MINUTE, Schedule
 
-DIRECT_DELIVERIES = 100  # recipients that are delivered in the transaction that takes the message
 MAX_ACCEPT_RECIPIENTS = 1_000
-
 
 LEAST_TRACE_DAYS = 8  # a repeated submission is answered from the rows for 7 days (docs/design.md "Idempotence")
 
@@ -23,6 +21,7 @@ class TransportSettings:
     hostname: str = "localhost"  # our name in Received, Message-ID and reports
     schedule: Schedule = field(default_factory=Schedule)
     max_recipients: int = 1_000
+    direct_deliveries: int = 100  # recipients that are delivered in the transaction that takes the message
     max_message_octets: int = 50 << 20
     max_hops: int = 100  # Received fields, beyond: a loop (RFC 5321 6.3)
     trace_microseconds: int = 30 * DAY

@@ -6,7 +6,7 @@ the lock of the transport message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,12 +14,13 @@ from sqlalchemy import Connection, bindparam, select
 
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import transport_message, transport_recipient
-from restante_server.store import changes, contents, messages
+from restante_server.store import changes, contents
 from restante_server.store.changes import Touched
 from restante_server.store.contents import Stored
 from restante_server.store.listing import Listing
 from restante_server.transport import rows
-from restante_server.transport.inbound import deliver
+from restante_server.transport.inbound.deliver import Addressee, Letter, deliver, reached
+from restante_server.transport.inbound.dispose import GONE, Disposition
 from restante_server.transport.outbound import recipients
 from restante_server.transport.outbound.dsn import Action
 from restante_server.transport.outbound.recipients import Postponement, Row, Settlement
@@ -114,49 +115,30 @@ class DeliverWaiting:
         self.told(touched)
 
     def _deliver(self, tx: Connection, origin: Origin, waiting: list[Row], now: int) -> None:
-        wanted = [row.mailbox_id for row in waiting if row.mailbox_id is not None]
-        inboxes = deliver.inboxes(tx, wanted)
-        reached = deliver.reached(tx, origin.transport_id, wanted)
-        first: dict[int, Row] = {}
-        for row in waiting:
-            if row.mailbox_id is not None and row.mailbox_id in inboxes and row.mailbox_id not in reached:
-                first.setdefault(row.mailbox_id, row)
-        placed = messages.place(
-            tx,
-            [
-                deliver.placement(
-                    mailbox_id,
-                    inboxes[mailbox_id],
-                    self.work.stored.content_id,
-                    self.work.stored.size_octets,
-                    self.listing,
-                    deliver.head(origin.reverse_path, row.forward_path, origin.trace_field),
-                    now,
-                )
-                for mailbox_id, row in first.items()
-            ],
-            within_quota=False,
+        addressees = [
+            Addressee(row.recipient_id, row.mailbox_id, row.forward_path, row.promised)
+            for row in waiting
+            if row.mailbox_id is not None
+        ]
+        letter = Letter(
+            origin.transport_id,
+            origin.reverse_path,
+            origin.trace_field,
+            self.work.stored.content_id,
+            self.work.stored.size_octets,
+            self.listing,
+            addressees,
+            now,
+            reached=reached(tx, origin.transport_id, self.work.mailbox_ids),
         )
-        reached |= {mailbox_id: at.message_id for mailbox_id, at in zip(first, placed, strict=True)}
-        deliver.remember(tx, _keys(waiting, reached), now)
-        recipients.settle(
-            tx, self.settings, {origin.transport_id: origin}, [_end(row, reached) for row in waiting], now
-        )
+        (delivery,) = deliver(tx, [letter])
+        ends = [_settlement(row, delivery.dispositions.get(row.recipient_id, GONE)) for row in waiting]
+        recipients.settle(tx, self.settings, {origin.transport_id: origin}, ends, now)
 
 
-def _keys(waiting: Iterable[Row], reached: dict[int, int]) -> list[tuple[int, int, int, int]]:
-    return [
-        (row.mailbox_id, row.transport_id, row.recipient_id, reached[row.mailbox_id])
-        for row in waiting
-        if row.mailbox_id is not None and row.mailbox_id in reached
-    ]
-
-
-def _end(row: Row, reached: dict[int, int]) -> Settlement:
-    if row.mailbox_id in reached:
-        return Settlement(row, State.DELIVERED, deliver.DELIVERED_STATUS, "", Action.DELIVERED)
-    state, status, diagnostic = deliver.GONE
-    return Settlement(row, state, status, diagnostic, Action.FAILED)
+def _settlement(row: Row, end: Disposition) -> Settlement:
+    action = Action.DELIVERED if end.state is State.DELIVERED else Action.FAILED
+    return Settlement(row, end.state, end.status, end.reason, action)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from restante_server.api.services import messages as _messages  # noqa: F401 - r
 from restante_server.api.services import pages
 from restante_server.api.services import queue as _queue  # noqa: F401 - registers its handlers
 from restante_server.store import messages
-from restante_server.transport import take
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
 from tests.server.transport.world import MESSAGE, World
@@ -100,7 +99,7 @@ async def test_one_mailbox_that_takes_no_more_does_not_hold_up_the_deliveries_of
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An Inbox out of UIDs, say: its own mail waits, and is tried again."""
-    monkeypatch.setattr(take, "DIRECT_DELIVERIES", 0)  # everybody waits
+    world.transport.settings = replace(world.transport.settings, direct_deliveries=0)  # everybody waits
     stuck = (await world.accept(["carol@example.test"])).transport_id
     others = (await world.accept(["bob@example.test"])).transport_id
     full = world.people["carol"].mailbox_id

@@ -21,7 +21,7 @@ from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.upkeep import sweeps
 from tests.server.store.material import NOW, Box, erase, uids
 
-KEY = requests.Key(0, "account:1", b"r" * 16)
+REQUEST = requests.Request(requests.Key(0, "account:1", b"r" * 16), "Method", b"f", NOW)
 
 
 async def test_old_deletions_and_removals_are_forgotten(box: Box, other: Box) -> None:
@@ -79,20 +79,21 @@ async def test_the_mailbox_of_a_deleted_account_goes_with_its_contents(box: Box,
 
 async def test_request_ids_are_forgotten_when_they_expire(box: Box) -> None:
     def remember(tx, mailbox_id):  # type: ignore[no-untyped-def]
-        requests.remember(tx, KEY, "Method", b"f", b"answer", NOW)
+        requests.keep(tx, [(REQUEST, b"answer")], is_locked=True)
 
     await box.write(remember)
     await sweeps.tidy(box.database, Store(), NOW)
-    assert await box.database.read(requests.find, KEY, "Method", b"f") == b"answer"
+    assert await box.database.read(requests.find, REQUEST) == b"answer"
     await sweeps.tidy(box.database, Store(), NOW + 1)
-    assert await box.database.read(requests.find, KEY, "Method", b"f") is None
+    assert await box.database.read(requests.find, REQUEST) is None
 
 
 async def test_many_expired_request_ids_go_a_bounded_number_at_a_time(box: Box) -> None:
     def remember(tx: Connection, mailbox_id: int) -> None:
         for number in range(1_300):
             key = requests.Key(0, "account:1", number.to_bytes(16))
-            requests.remember(tx, key, "Method", b"f", b"answer", NOW + number // 2)
+            once = requests.Request(key, "Method", b"f", NOW + number // 2)
+            requests.keep(tx, [(once, b"answer")], is_locked=True)
 
     await box.write(remember)
     assert await box.database.write(Write(lambda tx: requests.forget_expired(tx, NOW + 600, 500))) in (501, 502)

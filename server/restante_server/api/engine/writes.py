@@ -40,6 +40,16 @@ def fingerprint(request: Message) -> bytes:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
+def once_only(request: Message, actor: str, mailbox_id: int, now: int) -> requests.Request:
+    """A request that has an id, as it is done once: by this actor, for this mailbox (0: for none).
+
+    Raises RequestIdRequired.
+    """
+    method = request.DESCRIPTOR.name
+    key = requests.Key(mailbox_id, actor, request_id(request))
+    return requests.Request(key, method, fingerprint(request), now + KEPT.get(method, DAY))
+
+
 @dataclass(frozen=True, slots=True)
 class Written(Generic[Response]):
     """The outcome of a write."""
@@ -65,19 +75,15 @@ class HandlerWrite(Generic[Response]):
     def run(self, tx: Connection) -> Written[Response]:
         """The response of `function`, or the one remembered under the same request id."""
         changes.forget_touched(tx)
-        identity = request_id(self.request)
-        if not identity:
+        if not request_id(self.request):
             response = self.function(tx)
             return Written(response, changes.take_touched(tx))
-        key = requests.Key(min(self.mailboxes, default=0), self.actor, identity)
-        method = self.request.DESCRIPTOR.name
-        digest = fingerprint(self.request)
-        remembered = requests.find(tx, key, method, digest)
-        if remembered is not None:
-            return Written(RESPONSES[method].FromString(remembered), {})
+        once = once_only(self.request, self.actor, min(self.mailboxes, default=0), self.now)
+        answer = requests.find(tx, once)
+        if answer is not None:
+            return Written(RESPONSES[once.method].FromString(answer), {})
         response = self.function(tx)
-        expires_at = self.now + KEPT.get(method, DAY)
-        requests.remember(tx, key, method, digest, response.SerializeToString(), expires_at)
+        requests.keep(tx, [(once, response.SerializeToString())], is_locked=once.key.mailbox_id != 0)
         return Written(response, changes.take_touched(tx))
 
     def after_commit(self, written: Written[Response]) -> None:

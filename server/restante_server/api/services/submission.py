@@ -41,7 +41,7 @@ from restante_mail.mime.sections import Kind as SectionKind
 from restante_server.api.engine.access import API_SESSION, SUBMIT_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.engine.writes import KEPT, fingerprint, request_id
+from restante_server.api.engine.writes import once_only
 from restante_server.api.services import convert, drafts, pages
 from restante_server.api.services.transport import (
     envelope_id,
@@ -57,21 +57,20 @@ from restante_server.store import contents, folders, messages, requests, uploads
 from restante_server.store.contents import Wanted
 from restante_server.store.folders import Role
 from restante_server.store.listing import listing_of
-from restante_server.store.requests import Key
 from restante_server.store.selection import FLAG_SEEN
 from restante_server.store.staging import Staged
 from restante_server.transport import route, submission, take
+from restante_server.transport.enqueue import Taken
 from restante_server.transport.outbound import outgoing, senders
 from restante_server.transport.outbound.outgoing import Source
 from restante_server.transport.outbound.recipients import Row
 from restante_server.transport.records import Incoming, Recipient, SentCopy, StoredMessage
 from restante_server.transport.schedule import DAY
 from restante_server.transport.submission import Submission
-from restante_server.transport.take import TakeMail, Taken
+from restante_server.transport.take import TakeMail
 
 handlers = Handlers()
 
-METHOD = "SubmitMessageRequest"
 MAX_CONTENT_OCTETS = 512 << 10
 MAX_SUBJECT = 500  # characters of a submission's subject that are kept
 LATEST_SEND = 30 * DAY
@@ -89,9 +88,9 @@ class _Sender(NamedTuple):
 @handlers.direct(methods.SUBMIT_MESSAGE, rule=SUBMIT_SESSION)
 async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMessageResponse:
     """See SubmissionService.SubmitMessage."""
-    key = Key(call.caller.mailbox_id, call.caller.actor, request_id(request))
+    once = once_only(request, call.caller.actor, call.caller.mailbox_id, call.now)
     send_at = _check(call, request)
-    remembered = await call.core.db.read(requests.find, key, METHOD, fingerprint(request))
+    remembered = await call.core.db.read(requests.find, once)
     if remembered is not None:
         return await _answer(call, take.decode(remembered))
     source = await _source(call, request)
@@ -112,15 +111,7 @@ async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMes
 
     sender = await call.core.short_read(look)
     incoming = await _prepare(call, request, source, sender, given, path, send_at)
-    mail = TakeMail(
-        settings=settings,
-        incoming=incoming,
-        key=key,
-        method=METHOD,
-        fingerprint=fingerprint(request),
-        remembered_until=call.now + KEPT[METHOD],
-        told=call.core.transport.told,
-    )
+    mail = TakeMail(settings, incoming, once, call.core.transport.told)
     try:
         taken = await call.core.transport.take(mail)
     except FolderNotFound:  # the Sent folder went at this moment: a copy is never a reason not to send

@@ -41,15 +41,14 @@ from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.engine.writes import DAY, REQUEST_ID_OCTETS, fingerprint
+from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
 from restante_server.directory import addresses
 from restante_server.directory.known import SECONDS
 from restante_server.directory.lookup import Kind, Resolution, resolve_many
 from restante_server.store.listing import listing_of
-from restante_server.store.requests import Key
 from restante_server.transport import route
 from restante_server.transport.inbound import deliver
-from restante_server.transport.inbound.deliver import Inbox
+from restante_server.transport.inbound.dispose import Inbox
 from restante_server.transport.inbound.intake import Arrived, Intake
 from restante_server.transport.records import Incoming, Planned, Recipient
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
@@ -90,7 +89,7 @@ async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> Ver
     for found in resolutions:
         inbox = inboxes.get(found.mailbox_id)
         recipients.keep(
-            generation, found, open=found.kind is Kind.ALIAS or (inbox is not None and inbox.quota_octets is None)
+            generation, found, open=found.kind is Kind.ALIAS or (inbox is not None and inbox.room_octets is None)
         )
     verdicts = []
     for path, found in zip(request.forward_paths, resolutions, strict=True):
@@ -444,13 +443,7 @@ async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Ar
         body_8bit=begin.options.body_8bit,
         internet_message_id=f"<{facts.summary.message_id}>" if facts.summary.message_id else "",
     )
-    mail = TakeMail(
-        settings=transport.settings,
-        incoming=incoming,
-        key=Key(0, call.caller.actor, begin.request_id),
-        method="AcceptBegin",
-        fingerprint=hashlib.sha256(fingerprint(begin) + str(arrived.staged.size_octets).encode()).digest(),
-        remembered_until=moment + DAY,
-        told=transport.told,
-    )
+    once = once_only(begin, call.caller.actor, 0, moment)
+    digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
+    mail = TakeMail(transport.settings, incoming, once._replace(fingerprint=digest), transport.told)
     return (await transport.take(mail)).transport_id

@@ -1,35 +1,73 @@
-"""Into mailboxes: where the Inbox is, what is put before the content, and the key that makes it once."""
+"""The only way into a mailbox for mail that comes by transport, a set of messages at a time.
+
+`deliver` asks `dispose` about each recipient, places the messages, and writes the key of each delivery beside them:
+one acceptance reaches a mailbox once, however many recipients lead there and however often a delivery is tried.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, insert, select
 
 from restante_server.db import prepared
 from restante_server.db.schema import account, delivered, folder, mailbox
+from restante_server.store import messages
 from restante_server.store.folders import Role
 from restante_server.store.listing import Listing
-from restante_server.store.messages import NewMessage, Placement
+from restante_server.store.messages import NewMessage, Placed, Placement
 from restante_server.store.runs import JsonRows, encode_rows, join_from
+from restante_server.transport.inbound.dispose import PRESENT, Disposition, Inbox, dispose
 from restante_server.transport.states import State
 
 MAX_HEAD_OCTETS = 8 << 10
-GONE = (State.FAILED, "5.1.1", "no such recipient any more")
-FULL = (State.FAILED, "5.2.2", "the mailbox is full")
-DELIVERED_STATUS = "2.1.5"
 
 
-class Inbox(NamedTuple):
-    """Where a mailbox takes mail, and how full it is."""
+class Addressee(NamedTuple):
+    """One local recipient of a letter."""
 
+    recipient_id: int
+    mailbox_id: int
+    forward_path: str
+    promised: bool  # accepted at RCPT
+
+
+class Copy(NamedTuple):
+    """The copy that the sender keeps. A quota never holds it up: it is no reason not to send."""
+
+    mailbox_id: int
     folder_id: int
-    quota_octets: int | None
-    used_octets: int
+    message: NewMessage
 
-    def has_room(self, octets: int) -> bool:
-        return self.quota_octets is None or self.used_octets + octets <= self.quota_octets
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message for mailboxes, each locked by the transaction. Its content is in the store."""
+
+    transport_id: int
+    reverse_path: str  # "": the null path
+    trace_field: bytes
+    content_id: int
+    content_octets: int
+    listing: Listing
+    addressees: Sequence[Addressee]
+    now: int  # moment of the delivery, microseconds
+    copy: Copy | None = None
+    reached: Mapping[int, int] = field(default_factory=dict)  # {mailbox: message} of earlier transactions
+
+
+class Delivery(NamedTuple):
+    """The result for one letter."""
+
+    dispositions: dict[int, Disposition]  # by recipient
+    copy: Placed | None
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether a mailbox of a recipient holds the content now."""
+        return any(one.state is State.DELIVERED for one in self.dispositions.values())
 
 
 _wanted = JsonRows("mailboxes")
@@ -45,8 +83,10 @@ _inboxes = select(mailbox.c.mailbox_id, folder.c.folder_id, mailbox.c.quota_octe
     )
 )
 _insert_delivered = insert(delivered)
-_reached = select(delivered.c.mailbox_id, delivered.c.message_id).where(
-    delivered.c.mailbox_id.in_(bindparam("mailboxes", expanding=True)), delivered.c.transport_id == bindparam("id")
+_reached = (
+    select(delivered.c.mailbox_id, delivered.c.message_id)
+    .select_from(join_from(_wanted.rows, delivered, delivered.c.mailbox_id == _wanted.item(0)))
+    .where(delivered.c.transport_id == bindparam("id"))
 )
 
 
@@ -56,39 +96,79 @@ def inboxes(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, Inbox]:
     if not ids:
         return {}
     rows = prepared.rows(tx, _inboxes, {"mailboxes": encode_rows((mailbox_id,) for mailbox_id in ids)})
-    return {row[0]: Inbox(row[1], row[2], row[3]) for row in rows}
-
-
-def head(reverse_path: str, address: str, trace_field: bytes) -> bytes:
-    """What is put before the content at delivery (RFC 5321 4.4): Return-Path, Delivered-To, Received."""
-    made = f"Return-Path: <{reverse_path}>\r\nDelivered-To: {address}\r\n".encode() + trace_field
-    return made if len(made) <= MAX_HEAD_OCTETS else made[: len(made) - len(trace_field)]
-
-
-def placement(
-    mailbox_id: int, inbox: Inbox, content_id: int, content_size: int, listing: Listing, front: bytes, now: int
-) -> Placement:
-    """One message for an Inbox."""
-    message = NewMessage(content_id, content_size, listing, head=front, received_at=now)
-    return Placement(mailbox_id, inbox.folder_id, message)
+    return {row[0]: Inbox(row[1], None if row[2] is None else row[2] - row[3]) for row in rows}
 
 
 def reached(tx: Connection, transport_id: int, mailbox_ids: Iterable[int]) -> dict[int, int]:
-    """{mailbox: message} of the mailboxes that this acceptance has reached before."""
-    ids = sorted(set(mailbox_ids))
-    return {row[0]: row[1] for row in tx.execute(_reached, {"mailboxes": ids, "id": transport_id})} if ids else {}
+    """{mailbox: message} of the mailboxes that earlier transactions have delivered this message to."""
+    wanted = encode_rows((mailbox_id,) for mailbox_id in sorted(set(mailbox_ids)))
+    return {row[0]: row[1] for row in prepared.rows(tx, _reached, {"mailboxes": wanted, "id": transport_id})}
 
 
-def remember(tx: Connection, keys: Sequence[tuple[int, int, int, int]], now: int) -> None:
-    """Write the key of each delivery: (mailbox, transport id, recipient id, message)."""
-    rows: list[dict[str, Any]] = [
-        {
-            "mailbox_id": mailbox_id,
-            "transport_id": transport_id,
-            "recipient_id": recipient_id,
-            "message_id": message_id,
-            "created_at": now,
-        }
-        for mailbox_id, transport_id, recipient_id, message_id in keys
-    ]
-    prepared.run_many(tx, _insert_delivered, rows)
+def deliver(tx: Connection, letters: Sequence[Letter]) -> list[Delivery]:
+    """Deliver letters, one statement a table however many there are; returns their results in order.
+
+    Each member of the set finds the room that the earlier ones have left. Raises what `messages.place` raises for
+    reasons other than a quota, FolderNotFound of a copy's folder among them; nothing is written then.
+    """
+    found = inboxes(tx, (one.mailbox_id for letter in letters for one in letter.addressees))
+    sorted_out = [_Sorting(letter, found) for letter in letters]
+    placements = [placement for sorting in sorted_out for placement in sorting.placements]
+    placed = iter(messages.place(tx, placements, within_quota=False))
+    keys: list[dict[str, Any]] = []
+    results: list[Delivery] = []
+    for letter, sorting in zip(letters, sorted_out, strict=True):
+        at = dict(letter.reached)
+        for mailbox_id in sorting.new:
+            at[mailbox_id] = next(placed).message_id
+        keys += [
+            {
+                "mailbox_id": one.mailbox_id,
+                "transport_id": letter.transport_id,
+                "recipient_id": one.recipient_id,
+                "message_id": at[one.mailbox_id],
+                "created_at": letter.now,
+            }
+            for one in letter.addressees
+            if sorting.dispositions[one.recipient_id].state is State.DELIVERED
+        ]
+        results.append(Delivery(sorting.dispositions, next(placed) if letter.copy is not None else None))
+    prepared.run_many(tx, _insert_delivered, keys)
+    return results
+
+
+class _Sorting:
+    """What becomes of one letter. Takes the room that it uses out of `found`."""
+
+    __slots__ = ("dispositions", "new", "placements")
+
+    def __init__(self, letter: Letter, found: dict[int, Inbox]) -> None:
+        self.dispositions: dict[int, Disposition] = {}
+        self.new: list[int] = []  # mailboxes, in order of the placements
+        self.placements: list[Placement] = []
+        there = set(letter.reached)
+        for recipient_id, mailbox_id, forward_path, promised in letter.addressees:
+            if mailbox_id in there:
+                self.dispositions[recipient_id] = PRESENT
+                continue
+            front = head(letter.reverse_path, forward_path, letter.trace_field)
+            octets = len(front) + letter.content_octets
+            inbox = found.get(mailbox_id)
+            end = self.dispositions[recipient_id] = dispose(octets, inbox, promised=promised)
+            if end.state is not State.DELIVERED or inbox is None:
+                continue
+            there.add(mailbox_id)
+            found[mailbox_id] = inbox.after(octets)
+            self.new.append(mailbox_id)
+            message = NewMessage(
+                letter.content_id, letter.content_octets, letter.listing, head=front, received_at=letter.now
+            )
+            self.placements.append(Placement(mailbox_id, end.folder_id, message))
+        if letter.copy is not None:
+            self.placements.append(Placement(*letter.copy))
+
+
+def head(reverse_path: str, address: str, trace_field: bytes) -> bytes:
+    """The fields before the content that delivery adds: Return-Path, Delivered-To, Received (RFC 5321 4.4)."""
+    made = f"Return-Path: <{reverse_path}>\r\nDelivered-To: {address}\r\n".encode() + trace_field
+    return made if len(made) <= MAX_HEAD_OCTETS else made[: len(made) - len(trace_field)]

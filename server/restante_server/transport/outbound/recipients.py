@@ -28,6 +28,7 @@ class Row(NamedTuple):
     state: int
     mailbox_id: int | None
     destination: str
+    promised: bool
     next_attempt_at: int | None
     attempt_count: int
     lease_id: int | None

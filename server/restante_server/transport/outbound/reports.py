@@ -18,7 +18,6 @@ from sqlalchemy import Connection
 from restante_mail.mime import parts
 from restante_mail.mime.facts import scan
 from restante_mail.mime.sections import Kind
-from restante_server.db import prepared
 from restante_server.directory.lookup import resolve_many
 from restante_server.store import contents, garbage
 from restante_server.store.contents import NewContent, Wanted
@@ -114,7 +113,7 @@ def _send(
         reverse_path="",
         staged=Staged(len(octets), facts, False, new),
         listing=listing_of(facts),
-        recipients=route.plan(resolve_many(tx, [origin.reverse_path]), [who], may_relay=True, promised=True),
+        recipients=route.plan(resolve_many(tx, [origin.reverse_path]), [who], may_relay=True, promised=False),
         accepted_at=now,
         source=f"report on {origin.transport_id}",
         smtputf8=not origin.reverse_path.isascii() or any(not notice.forward_path.isascii() for notice in notices),
@@ -126,12 +125,7 @@ def _send(
     (transport_id,) = rows.insert_messages(tx, [(report, report_content if waits else None)])
     if not waits:
         garbage.notice(tx, [report_content], now)
-    expires_at = settings.schedule.expires_at(now)
-    made = [
-        rows.recipient_row(transport_id, number, planned, now, expires_at)
-        for number, planned in enumerate(report.recipients, 1)
-    ]
-    prepared.run_many(tx, rows.insert_recipients, made)
+    rows.insert_recipients(tx, [(transport_id, report, report.recipients)], settings.schedule)
 
 
 def _reported(notice: Notice) -> dsn.Reported:
@@ -140,7 +134,7 @@ def _reported(notice: Notice) -> dsn.Reported:
         original_recipient=notice.original_recipient,
         action=notice.action,
         status=notice.status,
-        diagnostic=notice.diagnostic,
+        diagnostic="" if notice.action is Action.DELIVERED else notice.diagnostic,
         remote_host=notice.remote_host,
         will_retry_until=_moment(notice.retried_until) if notice.retried_until is not None else None,
     )

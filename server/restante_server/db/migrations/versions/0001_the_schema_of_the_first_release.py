@@ -330,6 +330,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Integer(), nullable=False),
         sa.Column("mailbox_id", sa.BigInteger(), nullable=True),
         sa.Column("destination", sa.Text(), nullable=False),
+        sa.Column("promised", sa.Boolean(), nullable=False),
         sa.Column("next_attempt_at", sa.BigInteger(), nullable=True),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
         sa.Column("warned", sa.Boolean(), nullable=False),

@@ -1,0 +1,55 @@
+"""The decision at delivery: from the message and the state of the recipient's mailbox to one `Disposition`. *Pure.*
+
+Every local recipient passes here once, whether the message came from another server, was submitted, waited, or is a
+report. Nothing else decides about an Inbox or a quota.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from restante_server.transport.states import State
+
+
+class Inbox(NamedTuple):
+    """The mailbox of a recipient as the delivery finds it."""
+
+    folder_id: int
+    room_octets: int | None  # left beside earlier members of the set, negative when overdrawn; None: no quota
+
+    def has_room(self, octets: int) -> bool:
+        """Whether a message of this size fits."""
+        return self.room_octets is None or octets <= self.room_octets
+
+    def after(self, octets: int) -> Inbox:
+        """The same mailbox with one more message of this size."""
+        return self if self.room_octets is None else Inbox(self.folder_id, self.room_octets - octets)
+
+
+class Disposition(NamedTuple):
+    """The end of one recipient's delivery."""
+
+    state: State  # DELIVERED or FAILED
+    status: str  # enhanced status code (RFC 3463)
+    reason: str = ""  # one line for the trace, and for the report of a failure; "": the status says all
+    folder_id: int = 0  # target of a delivery
+
+
+GONE = Disposition(State.FAILED, "5.1.1", "no such recipient any more")
+FULL = Disposition(State.FAILED, "5.2.2", "the mailbox is full")
+PRESENT = Disposition(State.DELIVERED, "2.1.5", "with the copy of another recipient of this mailbox")
+OVERDRAWN = "beyond the quota: the recipient was accepted while there was room"
+
+
+def dispose(size_octets: int, inbox: Inbox | None, *, promised: bool) -> Disposition:
+    """Decide about a message of this size, its head included. `inbox` is None where the mailbox is gone.
+
+    `promised` recipients were accepted at RCPT, when there was room: a message that overruns the quota is delivered.
+    """
+    if inbox is None:
+        return GONE
+    if inbox.has_room(size_octets):
+        return Disposition(State.DELIVERED, "2.1.5", "", inbox.folder_id)
+    if promised:
+        return Disposition(State.DELIVERED, "2.1.5", OVERDRAWN, inbox.folder_id)
+    return FULL
