@@ -1,4 +1,4 @@
-"""What the IMAP view costs: rendering, changes, telling, memory. Prints one JSON object.
+"""Costs of the IMAP view: rendering, changes as they come from the core, telling, memory. Prints one JSON object.
 
 python -m tests.bench.bench_imap_view [--messages 10000]
 """
@@ -11,9 +11,11 @@ import time
 import tracemalloc
 from collections.abc import Callable
 
+from restante.v1.types_pb2 import FolderChanges, IdRange
+from restante_gateways.imap.core import convert
 from restante_gateways.imap.grammar.fetch import fetch_items
 from restante_gateways.imap.grammar.parser import Parser
-from restante_gateways.imap.values import Cells, Changes, Rows
+from restante_gateways.imap.values import Cells, Rows
 from restante_gateways.imap.view.folder import FolderView
 from restante_gateways.imap.view.rows import RowWriter
 from restante_gateways.imap.view.session import SessionView
@@ -27,8 +29,8 @@ ENVELOPE = (
 )
 
 
-def snapshot(count: int) -> Changes:
-    return Changes(
+def snapshot(count: int) -> FolderChanges:
+    return FolderChanges(
         uids=range(1, count + 1),
         message_ids=range(count),
         flags=[at % 8 for at in range(count)],
@@ -38,7 +40,7 @@ def snapshot(count: int) -> Changes:
 
 def view_of(count: int) -> FolderView:
     view = FolderView(1, 1)
-    view.load(snapshot(count))
+    view.load(convert.changes(snapshot(count)))
     return view
 
 
@@ -81,25 +83,33 @@ def changing(count: int) -> dict[str, float]:
     view = view_of(count)
     store = snapshot(count)
     store.since_change_number, store.change_number = 1, 2
-    store.change_numbers = [2] * count
+    del store.change_numbers[:]
+    store.change_numbers.extend([2] * count)
     began = time.perf_counter()
-    view.apply(store)
+    view.apply(convert.changes(store))
     found["store_all_per_second"] = count / (time.perf_counter() - began)
     session = SessionView(view, read_only=False)
-    gone = [(uid, uid) for uid in range(1, count, 2)]
+    gone = [IdRange(first=uid, last=uid) for uid in range(1, count, 2)]
     began = time.perf_counter()
-    view.apply(Changes(since_change_number=2, change_number=3, vanished=gone))
+    view.apply(convert.changes(FolderChanges(since_change_number=2, change_number=3, vanished_uids=gone)))
     found["remove_every_other_per_second"] = len(gone) / (time.perf_counter() - began)
     began = time.perf_counter()
     session.tell(may_expunge=True)
     found["tell_expunges_per_second"] = len(gone) / (time.perf_counter() - began)
     steps = [
-        Changes(number - 1, number, uids=[count], message_ids=[0], flags=[1], change_numbers=[number])
+        FolderChanges(
+            since_change_number=number - 1,
+            change_number=number,
+            uids=[count],
+            message_ids=[0],
+            flags=[1],
+            change_numbers=[number],
+        )
         for number in range(4, 1004)
     ]
     began = time.perf_counter()
     for step in steps:
-        view.apply(step)
+        view.apply(convert.changes(step))
         session.tell(may_expunge=True)
     found["one_flag_change_and_telling_microseconds"] = (time.perf_counter() - began) / len(steps) * 1e6
     return found

@@ -14,7 +14,7 @@ from restante_gateways.imap.grammar.parser import ParseError, Parser
 from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
 from restante_gateways.imap.grammar.sets import Range, SequenceSet, subtract
 from restante_gateways.imap.values import FlagOperation
-from restante_gateways.imap.view.folder import PendingStore
+from restante_gateways.imap.view.pending import PendingStore
 
 _OPERATIONS = {
     b"FLAGS": FlagOperation.REPLACE,

@@ -12,48 +12,27 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
-from restante_gateways.imap.grammar.sets import MAX_NUMBER, Range, contains, merge, positions, subtract
+from restante_gateways.imap.grammar.sets import MAX_NUMBER, Range, merge, positions, subtract
 from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view.departed import Departed, Step
+from restante_gateways.imap.view.journal import Journal
+from restante_gateways.imap.view.pending import PendingStore
 from restante_gateways.imap.view.states import StateTable
-
-_MAX_JOURNAL = 8_192  # flag changes remembered one by one
 
 
 class Gap(Exception):
     """The changes begin above what the view holds: those between must be read first."""
 
 
-class PendingStore:
-    """A STORE under way: tells what it explains of the changes that arrive, and collects what it does not.
-
-    A client that said .SILENT is still to be told what others did to the same messages (RFC 3501 6.4.6), even when
-    their change and its own arrive as one.
-    """
-
-    __slots__ = ("expected", "ranges", "surprises")
-
-    def __init__(self, ranges: Sequence[Range], expected: Callable[[int], int]) -> None:
-        self.ranges, self.expected = ranges, expected
-        self.surprises: set[int] = set()  # UIDs
-
-    def check(self, uid: int, before: int, after: int) -> None:
-        """Notes the message if this STORE alone cannot have made `after` from `before`."""
-        if contains(self.ranges, uid) and self.expected(before) != after:
-            self.surprises.add(uid)
-
-
 class FolderView:
     """Columns of one folder in ascending UID order: 24 octets a message, for any number of sessions."""
 
     __slots__ = (
-        "_journal",
-        "_journal_floor",
-        "_journal_size",
         "_unseen",
         "change_number",
         "change_numbers",
         "claimed_uid",
+        "journal",
         "message_ids",
         "pending",
         "recent_uid",
@@ -78,9 +57,7 @@ class FolderView:
         self.table = StateTable()
         self.step = Step()  # the present moment in the chain of removals
         self.pending: list[PendingStore] = []
-        self._journal: list[tuple[int, array[int]]] = []  # change numbers and the UIDs whose flags they changed
-        self._journal_size = 0  # UIDs in it
-        self._journal_floor = change_number  # changes up to here are not in the journal
+        self.journal = Journal(change_number)
         self._unseen: tuple[int, int | None] = (-1, None)  # change number and the first message without \\Seen then
 
     def __len__(self) -> int:
@@ -195,16 +172,6 @@ class FolderView:
         states = self.table.matching(wanted)
         return any(state in states for state in self.states)
 
-    def flag_changes_since(self, change_number: int) -> list[tuple[int, array[int]]] | None:
-        """Changes of flags above a change number, oldest first: each with its number and UIDs.
-
-        None when they reach too far back: then the change numbers of all messages must be looked at.
-        """
-        if change_number < self._journal_floor:
-            return None
-        first = bisect_right(self._journal, change_number, key=lambda entry: entry[0])
-        return self._journal[first:]
-
     def _note_marks(self, changes: Changes) -> None:
         last = self.uids[-1] + 1 if self.uids else 1
         self.uid_next = max(self.uid_next, changes.uid_next, last)
@@ -250,17 +217,7 @@ class FolderView:
             changed.setdefault(number, []).append(uid)
             at += 1
         for number in sorted(changed):
-            self._write_journal(number, array("I", changed[number]))
-
-    def _write_journal(self, number: int, uids: array[int]) -> None:
-        self._journal.append((number, uids))
-        self._journal_size += len(uids)
-        drop = 0
-        while self._journal_size > _MAX_JOURNAL:
-            self._journal_floor, dropped = self._journal[drop]
-            self._journal_size -= len(dropped)
-            drop += 1
-        del self._journal[:drop]
+            self.journal.write(number, array("I", changed[number]))
 
     def _remove(self, gone: list[Range]) -> None:
         """Take messages out, in one pass over the columns however many they are."""

@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, SequenceSet, compress
 from restante_gateways.imap.values import Changes
-from restante_gateways.imap.view import departed
-from restante_gateways.imap.view import folder as folder_view
+from restante_gateways.imap.view import departed, journal
 from restante_gateways.imap.view.departed import Lapsed
-from restante_gateways.imap.view.folder import FolderView, Gap, PendingStore
+from restante_gateways.imap.view.folder import FolderView, Gap
+from restante_gateways.imap.view.pending import PendingStore
 from restante_gateways.imap.view.session import SessionView
 
 SEEN, DELETED = int(SystemFlag.SEEN), int(SystemFlag.DELETED)
@@ -334,8 +334,8 @@ def test_an_own_change_that_is_still_to_come_is_not_told_either() -> None:
 
 
 def test_a_change_of_ours_that_changed_nothing_hides_none_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    for journal in (8_192, 0):
-        monkeypatch.setattr(folder_view, "_MAX_JOURNAL", journal)
+    for most in (8_192, 0):
+        monkeypatch.setattr(journal, "MAX_UIDS", most)
         view = folder(1, 2, 3)
         session = SessionView(view, False)
         view.apply(changes(view, [(1, DELETED)]))
@@ -390,12 +390,12 @@ def test_a_keyword_that_comes_amid_a_long_fetch_is_told_before_it_is_used() -> N
 
 
 def test_what_the_journal_has_forgotten_is_found_by_change_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder_view, "_MAX_JOURNAL", 2)
+    monkeypatch.setattr(journal, "MAX_UIDS", 2)
     view = folder(1, 2, 3, 4)
     session = SessionView(view, False)
     for uid in (1, 2, 4):
         view.apply(changes(view, [(uid, SEEN)]))
-    assert view.flag_changes_since(100) is None
+    assert view.journal.since(100) is None
     assert [line.split()[1] for line in told(session)] == [b"1", b"2", b"4"]
 
 

@@ -1,0 +1,191 @@
+"""Sequence numbers of one session in one folder, which lag behind the folder. *Pure.*
+
+A session counts in an array of UIDs that it shares with the folder's view, until a message is removed that it has not
+been told of. From then to the telling it keeps the older array, and a removed message is still there for it, with the
+flags that it had. So a session costs a few hundred octets, whatever the folder holds, and numbers never shift under it
+(RFC 3501 5.5, 7.4.1; RFC 2180).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+
+from restante_gateways.imap.grammar import sets
+from restante_gateways.imap.grammar.flags import Flags, SystemFlag
+from restante_gateways.imap.grammar.sets import Range, SequenceSet, Span
+from restante_gateways.imap.values import Changes
+from restante_gateways.imap.view import departed
+from restante_gateways.imap.view.departed import Columns, Lag, Segment, Step
+from restante_gateways.imap.view.folder import FolderView
+
+
+class Numbering:
+    """The messages that a client knows of. A span is of positions among them: numbers first + 1 to stop.
+
+    Everything that reads facts of messages raises Lapsed at a removed message of which nothing is kept any more.
+    """
+
+    __slots__ = ("_lag", "_step", "count", "folder", "uids")
+
+    def __init__(self, folder: FolderView) -> None:
+        self.folder = folder
+        self.uids: array[int] = folder.uids
+        self.count = len(folder.uids)  # messages the client knows of
+        self._step: Step | None = folder.step  # the last removal told; None: too much has left since to be kept
+        self._lag: Lag | None = None  # once it is asked for
+
+    # --- numbers ---
+
+    @property
+    def aligned(self) -> bool:
+        """Whether positions here are positions in the folder's columns."""
+        return self.uids is self.folder.uids
+
+    def spans(self, messages: SequenceSet, uid: bool) -> list[Span] | None:
+        """Where the messages of a set are, ascending. None: a sequence number that does not exist (RFC 3501 6.4.8)."""
+        return self.known_spans(messages, uid) if uid or messages.all_within(self.count) else None
+
+    def known_spans(self, messages: SequenceSet, uid: bool) -> list[Span]:
+        """Where those messages of a set are that the client knows of, ascending."""
+        if uid:
+            largest = self.uids[self.count - 1] if self.count else 0
+            return sets.positions(self.uids, self.count, messages.resolve(largest))
+        return [(low - 1, high) for low, high in messages.numbers_within(self.count)]
+
+    def uid_ranges(self, spans: Iterable[Span]) -> list[Range]:
+        """The UIDs at these positions: one range a span, since no other message known here lies between."""
+        return [(self.uids[first], self.uids[stop - 1]) for first, stop in spans]
+
+    def position(self, uid: int, at_least: int = 0) -> int | None:
+        """The position of a UID in the session's numbering, None when the client does not know it."""
+        at = bisect_left(self.uids, uid, at_least, self.count)
+        return at if at < self.count and self.uids[at] == uid else None
+
+    def numbers(self, uid_ranges: Iterable[Range]) -> list[Range]:
+        """Ranges of sequence numbers for ascending UID ranges; UIDs the client does not know are left out."""
+        return [(first + 1, stop) for first, stop in sets.positions(self.uids, self.count, uid_ranges)]
+
+    def gone(self, spans: Sequence[Span]) -> bool:
+        """Whether one of these messages was removed, though the client was not told yet."""
+        return self.still_there(spans) != list(spans)
+
+    def still_there(self, spans: Sequence[Span]) -> list[Span]:
+        """These positions without those of messages that were removed, though the client was not told yet."""
+        if self.aligned:
+            return list(spans)
+        lag = self._lagging()
+        return [span for first, stop in spans for span in lag.there(first, stop)]
+
+    def limit_lag(self) -> None:
+        """Let go of what left the folder where that has become too much to be kept for a session that lags."""
+        since = self._step or (self._lag.step if self._lag is not None else self.folder.step)
+        if self.folder.step.before - since.before > departed.MOST_KEPT:
+            self._step = self._lag = None
+
+    def _lagging(self) -> Lag:
+        """Where the messages of this numbering are, while it lags."""
+        folder = self.folder
+        if self._lag is None:
+            known = folder, self.uids, self.count
+            self._lag = Lag.lapsed(*known, folder.step) if self._step is None else Lag(*known, self._step)
+        self._lag.follow(folder.step, keep=self._step is not None)
+        return self._lag
+
+    def amend(self, changes: Changes) -> None:
+        """Take flags over that removed messages had, where the change became known later than the removal."""
+        if self.aligned or self._step is None:
+            return
+        lag, table = self._lagging(), changes.keywords
+        for row, (uid, number) in enumerate(zip(changes.uids, changes.change_numbers, strict=False)):
+            keywords = table[changes.keyword_sets[row]] if changes.keyword_sets else ()
+            flags = Flags(SystemFlag(changes.flags[row]), keywords)
+            if lag.amend(uid, number, flags):
+                for part in self._step.until(lag.step):
+                    part.amend(uid, number, flags)
+
+    def forget_removed(self) -> list[Span]:
+        """The client is told of all removals: their positions, by which its numbers shift now."""
+        if self.aligned:
+            return []
+        removed = self._lagging().runs()
+        self.count -= sum(stop - first for first, stop in removed)
+        self.uids, self._step, self._lag = self.folder.uids, self.folder.step, None
+        return removed
+
+    # --- facts ---
+
+    def segments(self, spans: Iterable[Span]) -> Iterator[Segment]:
+        """Where the messages at these positions are, in order."""
+        for first, stop in spans:
+            if self.aligned:
+                yield Segment(first, stop - first, self.folder, first)
+            else:
+                yield from self._lagging().segments(first, stop)
+
+    def place(self, position: int) -> tuple[Columns, int]:
+        """The columns and the position in them of the message at a position."""
+        if self.aligned:
+            return self.folder, position
+        segment = next(self._lagging().segments(position, position + 1))
+        return segment.columns, segment.at
+
+    def message_ids(self, spans: Iterable[Span]) -> dict[int, int]:
+        """The positions of these messages by message id."""
+        return {
+            message_id: first + at
+            for first, count, columns, start in self.segments(spans)
+            for at, message_id in enumerate(columns.message_ids[start : start + count])
+        }
+
+    def with_states(self, wanted: Callable[[Flags], bool], spans: Iterable[Span]) -> list[Span]:
+        """Which of the messages at these positions have flags that satisfy `wanted`."""
+        matching = cache(lambda table: table.matching(wanted))
+
+        def found() -> Iterator[int]:
+            for first, count, columns, start in self.segments(spans):
+                states: set[int] = matching(columns.table)
+                for at, state in enumerate(columns.states[start : start + count], start=first):
+                    if state in states:
+                        yield at
+
+        return spans_of(found())
+
+    def with_flag(self, flag: SystemFlag | str, spans: Iterable[Span]) -> list[Span]:
+        """Which of the messages at these positions have a system flag or a keyword."""
+        if isinstance(flag, SystemFlag):
+            return self.with_states(lambda flags: flag in flags.system, spans)
+        name = flag.lower()
+        return self.with_states(lambda flags: any(name == known.lower() for known in flags.keywords), spans)
+
+    def without_flag(self, flag: SystemFlag, spans: Iterable[Span]) -> list[Span]:
+        """Which of the messages at these positions lack a system flag."""
+        return self.with_states(lambda flags: flag not in flags.system, spans)
+
+    def changed_since(self, spans: Iterable[Span], change_number: int) -> list[Span]:
+        """Which of the messages at these positions have a higher change number."""
+        return spans_of(
+            at
+            for first, count, columns, start in self.segments(spans)
+            for at, number in enumerate(columns.change_numbers[start : start + count], start=first)
+            if number > change_number
+        )
+
+    def highest_change_number(self, spans: Iterable[Span]) -> int:
+        """The highest change number at these positions."""
+        return max(
+            (max(columns.change_numbers[at : at + count]) for _, count, columns, at in self.segments(spans)),
+            default=1,
+        )
+
+    def change_number_at(self, position: int) -> int:
+        """The change number of the message at a position."""
+        columns, at = self.place(position)
+        return columns.change_numbers[at]
+
+
+def spans_of(ascending: Iterable[int]) -> list[Span]:
+    """Ascending positions as spans."""
+    return [(first, last + 1) for first, last in sets.compress(ascending)]

@@ -1,0 +1,26 @@
+"""STOREs under way. *Pure.*"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from restante_gateways.imap.grammar.sets import Range, contains
+
+
+class PendingStore:
+    """A STORE under way: tells what it explains of the changes that arrive, and collects what it does not.
+
+    A client that said .SILENT is still to be told what others did to the same messages (RFC 3501 6.4.6), even when
+    their change and its own arrive as one.
+    """
+
+    __slots__ = ("expected", "ranges", "surprises")
+
+    def __init__(self, ranges: Sequence[Range], expected: Callable[[int], int]) -> None:
+        self.ranges, self.expected = ranges, expected
+        self.surprises: set[int] = set()  # UIDs
+
+    def check(self, uid: int, before: int, after: int) -> None:
+        """Notes the message if this STORE alone cannot have made `after` from `before`."""
+        if contains(self.ranges, uid) and self.expected(before) != after:
+            self.surprises.add(uid)
