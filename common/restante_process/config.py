@@ -213,7 +213,7 @@ class Config:
     """All of it."""
 
     data: str = "/var/lib/restante"  # the data directory
-    core_address: str = ""  # where gateways find the core: "HOST:PORT" for mutual TLS; empty: its socket
+    core_addresses: tuple[str, ...] = ()  # for gateways: "HOST:PORT", "dns:NAME:PORT", "unix:/PATH"; none: own socket
     tls: Tls = field(default_factory=Tls)
     core: Core = field(default_factory=Core)
     store: Store = field(default_factory=Store)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 import click
 import uvloop
 
 from restante.link import CoreLink
-from restante.target import ProcessIdentity, Target
+from restante_gateways.core.cores import show_moves, targets
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Runtime, RuntimeSettings
 from restante_process import logs
@@ -21,8 +20,6 @@ from restante_process.limits import ConnectionLimits
 from restante_process.options import configured, reading
 from restante_process.reload import Reload
 from restante_process.tls import CertificateError, CertificateFiles
-
-CORE_CHECK_SECONDS = 2.0  # a core that does not say within this time that it serves is taken not to
 
 Run = Callable[[Config, CoreLink, Runtime], Awaitable[None]]
 
@@ -54,36 +51,6 @@ async def _relay(config: Config, core: CoreLink, runtime: Runtime) -> None:
 GATEWAYS: dict[str, Run] = {"imap": _imap, "pop3": _pop3, "smtp": _smtp, "relay": _relay}
 
 
-def target(config: Config, name: str) -> Target:
-    """The core of a configuration, and how the gateway `name` proves itself to it. Raises ConfigError."""
-    if config.core_address:
-        if not (config.tls.certificates and config.tls.client_ca):
-            raise ConfigError("tls: a gateway on another machine needs tls.certificates and tls.client_ca")
-        own = config.tls.certificates[0]
-        return Target(
-            config.core_address,
-            root_certificates=Path(config.tls.client_ca).read_bytes(),
-            certificate_chain=Path(own.certificate).read_bytes(),
-            private_key=Path(own.key).read_bytes(),
-        )
-    directory = config.directory
-    try:
-        secret = (directory / "secrets" / f"{name}.secret").read_text().strip()
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"there is no secret of the {name} gateway at {error.filename}. The core makes it when it starts: "
-            "start it first, or name another directory by --data or --config."
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"the secret of the {name} gateway cannot be read: {error.filename}: {error.strerror}. "
-            f"Run this as the user that owns {directory}."
-        ) from None
-    elsewhere = directory / "core.address"
-    socket = elsewhere.read_text().strip() if elsewhere.exists() else str((directory / "core.sock").absolute())
-    return Target(f"unix:{socket}", ProcessIdentity(name, secret))
-
-
 def runtime_settings(config: Config, name: str) -> RuntimeSettings:
     """What every gateway process takes from the configuration."""
     port: int = getattr(config.health, name)
@@ -112,10 +79,10 @@ def certificate_files(config: Config) -> tuple[CertificateFiles, ...]:
 
 async def serve(config: Config, name: str, read: Callable[[], Config]) -> None:
     """Run one gateway until it is told to end. Raises ConfigError, CertificateError, OSError."""
-    core = await CoreLink.connect(target(config, name))
+    core = await CoreLink.connect(targets(config, name))
     try:
         async with Runtime.open(runtime_settings(config, name)) as runtime:
-            check = partial(core.why_not_serving, CORE_CHECK_SECONDS)
+            show_moves(core, name, runtime.metrics.registry)
 
             def use(new: Config) -> None:
                 logs.configure(name, form=new.logging.format, level=new.logging.level)
@@ -123,7 +90,7 @@ async def serve(config: Config, name: str, read: Callable[[], Config]) -> None:
 
             hung_up = Reload(config, read, use, runtime.end)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
-            watching = asyncio.create_task(runtime.readiness.keep("core", check), name="core readiness")
+            watching = asyncio.create_task(runtime.readiness.keep("core", core.why_not_serving), name="core readiness")
             try:
                 await GATEWAYS[name](config, core, runtime)
             finally:

@@ -102,6 +102,12 @@ class _Stream:
     def forget(self, acceptance_id: int) -> None:
         self._acceptances.pop(acceptance_id, None)
 
+    def retire(self) -> None:
+        """Take nothing new, and end after the last acceptance."""
+        self.usable = False
+        if not self._acceptances:
+            self._lose(errors.Draining("The connection was replaced."))
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -170,6 +176,13 @@ class AcceptStream:
             self._retiring = {stream for stream in self._retiring if stream._acceptances}
             self._stream = _Stream(self._open_stream())
         return self._stream.start(next(self._ids), begin)
+
+    def replace(self) -> None:
+        """Begin what comes on another stream; the present one finishes what it has."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.retire()
+            self._retiring.add(stream)
 
     async def take(self, begin: AcceptBegin, content: bytes) -> int:
         """`start`, `feed` and `commit` in one, for a content of at most 256 KiB: a third of the cost. See `commit`."""

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -37,7 +37,7 @@ class Client(SubmissionCalls, ChangeCalls, AccountCalls):
     @asynccontextmanager
     async def connect(
         cls,
-        target: str | Target,
+        target: str | Target | Sequence[str | Target],
         *,
         user: str = "",
         password: str = "",
@@ -49,16 +49,20 @@ class Client(SubmissionCalls, ChangeCalls, AccountCalls):
     ) -> AsyncIterator[Client]:
         """Log on with a password, or go on with a session token that was kept.
 
-        `target` is "HOST:PORT" (TLS; `root_certificates`, PEM, replaces the system's roots) or a Target. The session
-        is renewed while this is entered; after its day the password, where it is kept, begins the next. Leaving closes
-        the connection and leaves the session as it is: `log_off` ends it.
+        `target` is "HOST:PORT" (TLS; `root_certificates`, PEM, replaces the system's roots), "dns:NAME:PORT" for all
+        addresses of a name, or a Target. Of several, one is used, and another when it is away (see CoreLink).
+
+        The session is renewed while this is entered; after its day the password, where it is kept, begins the next.
+        Leaving closes the connection and leaves the session as it is: `log_off` ends it.
 
         Raises AuthenticationFailed, TooManyAttempts, SessionExpired, SessionRevoked, and ServerUnreachable, which names
         the address and the cause, after 5 seconds.
         """
-        if isinstance(target, str):
-            target = Target(target, root_certificates=root_certificates, server_name=server_name)
-        link = await CoreLink.connect(target, patience_seconds=min(5.0, timeout_seconds))
+        targets = [
+            each if isinstance(each, Target) else Target(each, None, root_certificates, server_name=server_name)
+            for each in ([target] if isinstance(target, str | Target) else target)
+        ]
+        link = await CoreLink.connect(targets, patience_seconds=min(5.0, timeout_seconds))
         try:
             session = await cls._begun(link, user, password, token, keep_password, timeout_seconds)
             link.session = lambda: session.token

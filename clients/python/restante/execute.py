@@ -249,6 +249,18 @@ class Multiplexer:
             for waiting in lane.pending:
                 waiting.fail(errors.Draining("The connection was closed."))
 
+    def replace(self) -> None:
+        """Send what comes by another stream, now; the present one finishes what it has."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.retired = True
+            stream.wake.set()
+        self._pause = FIRST_PAUSE_SECONDS
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        self._kick()
+
     def collect(self, stream: _Stream) -> ExecuteRequest | None:
         """What one message may carry; None when there is nothing to send."""
         request, octets, now = ExecuteRequest(), 0, time.monotonic()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.wrappers_pb2 import Int32Value
 
 from restante import streams
 from restante.accept import AcceptStream
 from restante.execute import Followed, Multiplexer
+from restante.failover import Failover, Health, Move, ask_health
 from restante.methods import Method, Request, Response
 from restante.target import Target
 from restante.v1 import (
@@ -34,8 +33,8 @@ from restante.v1 import (
 from restante.watch import WatchStream
 
 LAST_WORDS_SECONDS = 0.02
-SERVING = 1  # of grpc.health.v1.HealthCheckResponse.ServingStatus
 RETIRED_SECONDS = 600.0  # how long an old connection may finish what it has
+LEFT_SECONDS = 30.0  # the same, to a core that is not ready any more
 
 
 def _nobody() -> bytes:
@@ -49,27 +48,39 @@ class CoreLink:
     found again by itself.
     """
 
-    def __init__(self, target: Target, *, patience_seconds: float = 5.0) -> None:
+    def __init__(self, target: Target | Sequence[Target], *, patience_seconds: float = 5.0) -> None:
         """`patience_seconds`: how long an operation waits for a core that is away.
+
+        Of several targets one is used at a time, the first at the beginning. When it cannot be reached, drains or is
+        not ready, the link moves to another that is: operations without an answer are sent again there, in order;
+        subscriptions go on from what they have seen; every server stream breaks as Draining, and may be opened again.
+        Session tokens are good at every core of a store.
 
         A process with one session, and no identity of its own, sets `session` to a function that gives its token.
         """
-        self.target = target
-        self._channel = target.open_channel()
+        targets = (target,) if isinstance(target, Target) else tuple(target)
+        self.target = targets[0]  # the core that is used
+        self._channel = self.target.open_channel()
         self._retired: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         self._watched_on = self._accepted_on = self._channel
         self.session: Callable[[], bytes] = _nobody
         self._operations = Multiplexer(self._open_execute, patience_seconds=patience_seconds)
         self.watch = WatchStream(self._open_watch, lambda: bool(self.session()))
         self.accept = AcceptStream(self._open_accept)
+        self._failover: Failover | None = None
+        if len(targets) > 1 or self.target.is_name:
+            self._failover = Failover(self, targets)
+            self._failover.start()
 
     @classmethod
-    async def connect(cls, target: Target, *, patience_seconds: float = 5.0) -> CoreLink:
+    async def connect(cls, target: Target | Sequence[Target], *, patience_seconds: float = 5.0) -> CoreLink:
         """A link on the running event loop."""
         return cls(target, patience_seconds=patience_seconds)
 
     async def close(self) -> None:
         """End all streams and connections."""
+        if self._failover is not None:
+            await self._failover.close()
         await self._operations.close()
         await self.watch.close()
         await self.accept.close()
@@ -82,26 +93,33 @@ class CoreLink:
         # What gRPC still has to say of cancelled calls goes to this loop, which may end right after this.
         await asyncio.sleep(LAST_WORDS_SECONDS)
 
-    async def why_not_serving(self, timeout: float) -> str:
-        """What stands against using the core now, as it says by grpc.health.v1; empty when nothing does.
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The present connection."""
+        return self._channel
 
-        It never waits for a core that is away, and at most `timeout` seconds for one that does not answer.
+    def on_move(self, listener: Callable[[Move], None]) -> None:
+        """Call `listener` whenever the link has gone from one core to another."""
+        if self._failover is not None:
+            self._failover.on_move.append(listener)
+
+    async def why_not_serving(self) -> str:
+        """The reason why no core can be used now, as they say by grpc.health.v1; empty when one can.
+
+        It never waits for a core that is away, and some seconds at most for one that does not answer.
         """
-        # The messages have these shapes on the wire; the package that has them by name is not worth a dependency.
-        check = self._channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=Empty.SerializeToString,  # HealthCheckRequest of the whole server
-            response_deserializer=Int32Value.FromString,  # HealthCheckResponse: an enum in field 1
-        )
-        try:
-            answer = await check(Empty(), timeout=timeout)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                return f"the core at {self.target.address} did not answer within {timeout:.0f} s"
-            return f"the core at {self.target.address} cannot be reached"
-        if answer.value == SERVING:
-            return ""
-        return f"the core at {self.target.address} is not ready: its database does not answer, or it is ending"
+        if self._failover is not None:
+            return await self._failover.examine()
+        health = await ask_health(self._channel)
+        return "" if health is Health.READY else f"the core at {self.target.address} {health.value}"
+
+    def move(self, target: Target, channel: grpc.aio.Channel, *, abandon: bool) -> None:
+        """Use another core from now on. `abandon`: the old one is not waited for."""
+        old, self._channel, self.target = self._channel, channel, target
+        self._operations.replace()
+        self.accept.replace()
+        self._retire(old, 0.0 if abandon else LEFT_SECONDS)
+        self.watch.reopen()
 
     async def execute(
         self,
@@ -200,22 +218,33 @@ class CoreLink:
     def _renew(self) -> grpc.aio.Channel:
         """A fresh connection for a stream that follows one which drained; the old one may finish what it has."""
         old, self._channel = self._channel, self.target.open_channel()
-        closing = asyncio.create_task(old.close(RETIRED_SECONDS), name="retired connection")
-        self._retired[closing] = old
-        closing.add_done_callback(lambda done: self._retired.pop(done, None))
+        self._retire(old, RETIRED_SECONDS)
         return self._channel
 
+    def _retire(self, channel: grpc.aio.Channel, grace_seconds: float) -> None:
+        closing = asyncio.create_task(channel.close(grace_seconds), name="retired connection")
+        self._retired[closing] = channel
+        closing.add_done_callback(lambda done: self._retired.pop(done, None))
+
     def _open_execute(self, fresh: bool) -> Any:
+        self._look_for_a_core()
         stub = batch_pb2_grpc.BatchServiceStub(self._renew() if fresh else self._channel)
         return stub.Execute(metadata=self._metadata())
 
     def _open_watch(self) -> Any:
+        self._look_for_a_core()
         # Another stream may have found a fresh connection already.
         fresh = self.watch.drained and self._watched_on is self._channel
         self._watched_on = self._renew() if fresh else self._channel
         return sync_pb2_grpc.SyncServiceStub(self._watched_on).Watch(metadata=self._metadata(self.session()))
 
     def _open_accept(self) -> Any:
+        self._look_for_a_core()
         fresh = self.accept.drained and self._accepted_on is self._channel
         self._accepted_on = self._renew() if fresh else self._channel
         return transport_pb2_grpc.TransportServiceStub(self._accepted_on).Accept(metadata=self._metadata())
+
+    def _look_for_a_core(self) -> None:
+        """A stream is opened: the first, or one that follows a stream which broke or drained."""
+        if self._failover is not None:
+            self._failover.suspect()

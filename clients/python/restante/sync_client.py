@@ -11,7 +11,7 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -104,7 +104,7 @@ class SyncClient:
     @contextmanager
     def connect(
         cls,
-        target: str | Target,
+        target: str | Target | Sequence[str | Target],
         *,
         user: str = "",
         password: str = "",

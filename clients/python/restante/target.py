@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+import contextlib
+import socket
+from dataclasses import dataclass, field, replace
 
 import grpc
 import grpc.aio
 
 MAX_MESSAGE_OCTETS = 4 << 20
+RESOLVE_SECONDS = 2.0
 CONNECT_MILLISECONDS = 5_000  # an attempt may take so long: TCP, TLS and HTTP/2 are several round trips
 
 
@@ -28,9 +32,9 @@ class ProcessIdentity:
 class Target:
     """A core to talk to.
 
-    `address` is "unix:PATH" or "HOST:PORT". TCP is always TLS: `root_certificates` (PEM) replaces the system's roots;
-    `certificate_chain` and `private_key` (PEM) prove a gateway on the mTLS port. `server_name` is checked instead of
-    the host of the address when given.
+    `address` is "unix:PATH" or "HOST:PORT", or "dns:NAME:PORT" for a name each of whose addresses is a core. TCP is
+    always TLS: `root_certificates` (PEM) replaces the system's roots; `certificate_chain` and `private_key` (PEM) prove
+    a gateway on the mTLS port. `server_name` is checked instead of the host of the address when given.
     """
 
     address: str
@@ -44,6 +48,34 @@ class Target:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The entries that go with every call."""
         return self.identity.metadata if self.identity is not None else ()
+
+    @property
+    def is_name(self) -> bool:
+        """Whether this may stand for several cores."""
+        return self.address.startswith("dns:")
+
+    @property
+    def host_and_port(self) -> tuple[str, str]:
+        """Of TCP: the name or literal without its brackets, and the port. Either is empty where it is missing."""
+        host, _, port = self.address.removeprefix("dns:").lstrip("/").rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), port
+
+    async def resolved(self) -> tuple[Target, ...]:
+        """Each core by an address of its own, looked up now; none where the name has none."""
+        if not self.is_name:
+            return (self,)
+        host, port = self.host_and_port
+        found: list[str] = []
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                loop = asyncio.get_running_loop()
+                for _, _, _, _, place in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+                    address = place[0]
+                    if isinstance(address, str):  # a number stands for a protocol that this Python was built without
+                        found.append(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+        return tuple(
+            replace(self, address=address, server_name=self.server_name or host) for address in dict.fromkeys(found)
+        )
 
     def open_channel(self) -> grpc.aio.Channel:
         """A channel with connections of its own, so that a fresh one may reach another core."""

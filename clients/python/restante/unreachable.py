@@ -33,10 +33,9 @@ async def trouble(target: Target) -> str:
     """What fails on the way to a TLS connection, by trying one; empty where nothing does now."""
     if target.address.startswith("unix:"):
         return await _socket_trouble(target.address.removeprefix("unix:"))
-    host, _, port = target.address.removeprefix("dns:").lstrip("/").rpartition(":")
+    host, port = target.host_and_port
     if not host or not port.isdecimal():
         return "the address is not HOST:PORT"
-    host = host.removeprefix("[").removesuffix("]")
     context = ssl.create_default_context(
         cadata=None if target.root_certificates is None else target.root_certificates.decode("ascii", "replace")
     )

@@ -8,8 +8,6 @@ from restante.link import CoreLink
 from restante.target import ProcessIdentity, Target
 from restante_process.config import Config
 
-HEALTH_SECONDS = 5.0  # for the core to say that it serves
-
 
 def core_socket(settings: Config) -> str:
     """The address of the core's socket. Raises click.ClickException when the directory cannot be read."""
@@ -47,7 +45,7 @@ def unreadable(settings: Config, error: OSError) -> click.ClickException:
 
 async def require_serving(settings: Config, link: CoreLink) -> None:
     """Raises click.ClickException that says what to do, at once, when the core is away or not ready."""
-    problem = await link.why_not_serving(HEALTH_SECONDS)
+    problem = await link.why_not_serving()
     if not problem:
         return
     hint = f"Start it with `restante up --data {settings.directory}`, or as its service"

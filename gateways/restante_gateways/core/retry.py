@@ -9,7 +9,7 @@ from typing import TypeVar
 from restante import errors
 from restante.retry import answer_was_lost, is_over, is_temporary
 
-__all__ = ["OutcomeUnknown", "Pauses", "answer_was_lost", "is_over", "is_temporary", "settle"]
+__all__ = ["OutcomeUnknown", "Pauses", "answer_was_lost", "is_over", "is_temporary", "repeated", "settle"]
 
 T = TypeVar("T")
 
@@ -41,6 +41,17 @@ class Pauses:
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return True
+
+
+async def repeated(read: Callable[[], Awaitable[T]], patience_seconds: float = 5.0) -> T:
+    """A read that is begun again while the core is away. Raises the core's refusal, or the last failure."""
+    pauses = Pauses(patience_seconds)
+    while True:
+        try:
+            return await read()
+        except errors.RestanteError as error:
+            if not is_temporary(error) or not await pauses.wait():
+                raise
 
 
 async def settle(attempt: Callable[[], Awaitable[T]], patience_seconds: float = PATIENCE_SECONDS) -> T:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from restante.v1 import folder_pb2, mailbox_pb2, methods
+from restante_gateways.core.retry import repeated
 from restante_gateways.imap.core import convert
 from restante_gateways.imap.core.operations import Operations
 from restante_gateways.imap.values import Changes, Folder, FolderPath, Place, Usage, full_name
@@ -89,6 +90,9 @@ class FolderCalls:
 
     async def snapshot(self, place: Place) -> tuple[Folder, list[Changes]]:
         """A folder and all its messages at one moment. Raises FolderNotFound."""
+        return await repeated(lambda: self._snapshot(place))
+
+    async def _snapshot(self, place: Place) -> tuple[Folder, list[Changes]]:
         told, batches = folder_pb2.Folder(), list[Changes]()
         request = folder_pb2.OpenFolderRequest(mailbox_id=place.mailbox_id, folder_id=place.folder_id)
         async for piece in self.operations.open_folder(request):

@@ -8,6 +8,7 @@ from restante.execute import Followed
 from restante.link import CoreLink
 from restante.methods import Method, Request, Response
 from restante.v1 import folder_pb2, message_pb2
+from restante_gateways.core import streams
 from restante_gateways.core.sessions import AccountSession
 from restante_gateways.core.upload import Upload
 from restante_gateways.imap.values import Place
@@ -72,7 +73,12 @@ class Operations:
     def stream_messages(
         self, request: message_pb2.StreamMessagesRequest
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
-        """Rows of many messages; the core reads on only as they are taken."""
+        """Rows of many messages; the core reads on only as they are taken. A stream that breaks goes on."""
+        return streams.messages(self._open_messages, request)
+
+    def _open_messages(
+        self, request: message_pb2.StreamMessagesRequest
+    ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
         return self._link.stream_messages(
             request, session=self._session.token, client_address=self._session.client_address
         )

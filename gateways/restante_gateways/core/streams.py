@@ -1,0 +1,141 @@
+"""Server streams that go on when their connection breaks, at another core where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from restante import errors
+from restante.bulk import behind
+from restante.v1.message_pb2 import MessageRows, Section, SectionRest, StreamMessagesRequest, StreamMessagesResponse
+from restante.v1.types_pb2 import IdRange, MessageSet
+from restante_gateways.core.retry import Pauses, is_temporary
+
+PATIENCE_SECONDS = 5.0  # for a core that is away, since the last message came
+
+OpenMessages = Callable[[StreamMessagesRequest], AsyncIterator[StreamMessagesResponse]]
+
+
+async def messages(open_stream: OpenMessages, request: StreamMessagesRequest) -> AsyncIterator[StreamMessagesResponse]:
+    """StreamMessages, opened again behind the last octet that came. Contents never change, so that the octets fit.
+
+    Raises the core's refusal; and what broke the stream when no core answers in time, or the message that was cut is
+    gone.
+    """
+    progress, pauses = _Progress(request), Pauses(PATIENCE_SECONDS)
+    while True:
+        cut = progress.cut_request()
+        try:
+            async for response in open_stream(progress.request() if cut is None else cut):
+                pauses.begin_anew()
+                for told in progress.take(response) if cut is None else progress.take_cut(response):
+                    yield told
+            if cut is None:
+                return
+            if progress.cut_request() is not None:
+                raise errors.MessageNotFound
+            if not progress.is_left:
+                return
+        except errors.RestanteError as error:
+            if not progress.is_resumable or not is_temporary(error) or not await pauses.wait():
+                raise
+
+
+class _Progress:
+    """How far a stream has come (pure)."""
+
+    def __init__(self, request: StreamMessagesRequest) -> None:
+        self._request = request
+        self._last: MessageRows | None = None
+        self._missing: dict[int, int] = {}  # of the last message: octets of each section that have not come
+        self._sections: list[int] = []  # those that the stream of a cut message brings
+        self.is_resumable = True
+
+    @property
+    def _left(self) -> MessageSet:
+        """The messages behind the last one that came."""
+        return self._request.messages if self._last is None else behind(self._request.messages, self._last)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether there are any."""
+        left = self._left
+        return bool(left.uids or left.message_ids)
+
+    def request(self) -> StreamMessagesRequest:
+        """The request for what is left behind the last message."""
+        request = StreamMessagesRequest()
+        request.CopyFrom(self._request)
+        request.messages.CopyFrom(self._left)
+        return request
+
+    def cut_request(self) -> StreamMessagesRequest | None:
+        """The request for the missing octets of the last message; None when there are none."""
+        if not self._missing or self._last is None:
+            return None
+        self._sections = sorted(self._missing)
+        request = StreamMessagesRequest(
+            mailbox_id=self._request.mailbox_id,
+            messages=self._one(self._last),
+            columns=self._request.columns,
+            sections=[self._rest_of(index) for index in self._sections],
+            include_removed=self._request.include_removed,
+        )
+        return request
+
+    def take(self, response: StreamMessagesResponse) -> tuple[StreamMessagesResponse, ...]:
+        """Note a response to `request`, and pass it on."""
+        if response.HasField("rest"):
+            self._came(response.rest.section_index, len(response.rest.octets))
+        elif response.HasField("rows"):
+            rows = self._last = response.rows
+            self.is_resumable = bool(rows.uids if self._request.messages.folder_id else rows.message_ids)
+            self._missing = {
+                index: cells.total_octets[-1] - len(cells.octets[-1])
+                for index, cells in enumerate(rows.sections)
+                if cells.octets and len(cells.octets[-1]) < cells.total_octets[-1]
+            }
+        return (response,)
+
+    def take_cut(self, response: StreamMessagesResponse) -> list[StreamMessagesResponse]:
+        """Note a response to `cut_request`: its cells continue those of the last message."""
+        pieces = [(response.rest.section_index, response.rest.octets)] if response.HasField("rest") else []
+        if response.HasField("rows"):
+            pieces = [(at, cells.octets[-1]) for at, cells in enumerate(response.rows.sections) if cells.octets]
+        told = []
+        for at, octets in pieces:
+            index = self._sections[at]
+            if octets:
+                rest = SectionRest(uid=self._uid, section_index=index, offset_octets=self._offset(index), octets=octets)
+                self._came(index, len(octets))
+                told.append(StreamMessagesResponse(rest=rest))
+        return told
+
+    @property
+    def _uid(self) -> int:
+        return self._last.uids[-1] if self._last is not None and self._last.uids else 0
+
+    def _came(self, index: int, octets: int) -> None:
+        left = self._missing.get(index, 0) - octets
+        if left > 0:
+            self._missing[index] = left
+        else:
+            self._missing.pop(index, None)
+
+    def _offset(self, index: int) -> int:
+        """How many octets of a section have come."""
+        assert self._last is not None
+        return self._last.sections[index].total_octets[-1] - self._missing.get(index, 0)
+
+    def _rest_of(self, index: int) -> Section:
+        section = Section()
+        section.CopyFrom(self._request.sections[index])
+        section.offset_octets = self._request.sections[index].offset_octets + self._offset(index)
+        section.length_octets = self._missing[index]
+        return section
+
+    def _one(self, rows: MessageRows) -> MessageSet:
+        folder_id = self._request.messages.folder_id
+        if folder_id:
+            last = rows.uids[-1]
+            return MessageSet(folder_id=folder_id, uids=[IdRange(first=last, last=last)])
+        return MessageSet(message_ids=[rows.message_ids[-1]])
