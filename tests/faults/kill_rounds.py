@@ -122,7 +122,7 @@ class Load:
             raise
 
     def _append(self) -> None:
-        with contextlib.closing(_imap(self.base, "carol")) as client:
+        with contextlib.closing(imap_client(self.base, "carol")) as client:
             while not self.stop.is_set():
                 id_ = secrets.token_hex(8)
                 try:
@@ -139,7 +139,8 @@ class _Client(imaplib.IMAP4):
         self.shutdown()
 
 
-def _imap(base: int, name: str) -> _Client:
+def imap_client(base: int, name: str) -> imaplib.IMAP4:
+    """A session that is logged in; closing it is closing its socket."""
     client = _Client("127.0.0.1", base + 143, timeout=PATIENCE_SECONDS)
     client.login(f"{name}@{DOMAIN}", f"{name}-demo")
     return client
@@ -159,7 +160,7 @@ def _message(id_: str, sender: str) -> bytes:
 
 def found(base: int, name: str, folder: str) -> Counter[str]:
     """How often each id is in a folder, which is emptied."""
-    with contextlib.closing(_imap(base, name)) as client:
+    with contextlib.closing(imap_client(base, name)) as client:
         client.select(folder)
         _, answer = client.uid("FETCH", "1:*", f"(BODY.PEEK[HEADER.FIELDS ({HEADER})])")
         text = b"".join(part[1] for part in answer if isinstance(part, tuple))
@@ -222,7 +223,7 @@ def wait_until_back(base: int, seconds: float) -> float:
     began = time.monotonic()
     while True:
         try:
-            with contextlib.closing(_imap(base, "alice")) as client, contextlib.closing(_smtp(base + 25)) as smtp:
+            with contextlib.closing(imap_client(base, "alice")) as client, contextlib.closing(_smtp(base + 25)) as smtp:
                 client.select("INBOX", readonly=True)
                 smtp.mail("probe@example.org")
                 if smtp.rcpt(f"alice@{DOMAIN}")[0] == 250:
