@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from restante.v1.transport_pb2 import OutboundLease, ReadOutboundRequest, ReadOutboundResponse
+from restante_gateways.core.retry import repeated
 from restante_gateways.net.resolver import LookupFailed, LoopsBack, NoSuchDomain, TakesNoMail
 from restante_gateways.relay.commands import Parcel
 from restante_gateways.relay.connection import Connection, Unreachable
@@ -66,12 +67,17 @@ class Attempts:
 
     async def _over(self, connection: Connection, lease: OutboundLease) -> dict[int, Outcome]:
         async with self._room.taken(lease.size_octets):
-            content = bytearray()
-            async for piece in self._reader.read_outbound(ReadOutboundRequest(lease_id=lease.lease_id)):
-                content += piece.octets
-            parcel = Parcel.of(lease.reverse_path, lease.options, bytes(content))
+            content = await repeated(lambda: self._read(lease.lease_id))
+            parcel = Parcel.of(lease.reverse_path, lease.options, content)
             del content
             return await connection.transact(parcel, lease.recipients)
+
+    async def _read(self, lease_id: int) -> bytes:
+        """The octets of a leased message, whole."""
+        content = bytearray()
+        async for piece in self._reader.read_outbound(ReadOutboundRequest(lease_id=lease_id)):
+            content += piece.octets
+        return bytes(content)
 
 
 def _unroutable(error: Exception, destination: str) -> Outcome:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -21,6 +24,7 @@ from restante.v1.sync_pb2 import WatchRequest, WatchResponse
 from restante.v1.types_pb2 import FolderChanges
 from tests.clients.python.conftest import Batches, answer
 from tests.clients.python.test_watch import until
+from tests.harness.certificates import pair_maker
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]
@@ -64,8 +68,8 @@ class Watches(sync_pb2_grpc.SyncServiceServicer):
 class Core:
     """One core on a socket of its own; it answers with its name."""
 
-    def __init__(self, socket: Path, name: str) -> None:
-        self.target, self.name = Target(f"unix:{socket}"), name
+    def __init__(self, address: str, name: str, credentials: grpc.ServerCredentials | None = None) -> None:
+        self.target, self.name, self._credentials = Target(address), name, credentials
         self.silent = False
         self.batches, self.health = Batches(self._reply), Health()
         self.watches = Watches()  # type: ignore[abstract]
@@ -81,7 +85,10 @@ class Core:
         batch_pb2_grpc.add_BatchServiceServicer_to_server(self.batches, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         sync_pb2_grpc.add_SyncServiceServicer_to_server(self.watches, self._server)
-        self._server.add_insecure_port(self.target.address)
+        if self._credentials is None:
+            self._server.add_insecure_port(self.target.address)
+        else:
+            self._server.add_secure_port(self.target.address, self._credentials)
         await self._server.start()
         await self.set_ready(True)
 
@@ -112,7 +119,7 @@ class Pair:
 async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     monkeypatch.setattr(failover, "CHECK_SECONDS", 0.3)
     monkeypatch.setattr(failover, "ANSWER_SECONDS", 0.3)
-    first, second = Core(tmp_path / "1.sock", "first"), Core(tmp_path / "2.sock", "second")
+    first, second = Core(f"unix:{tmp_path}/1.sock", "first"), Core(f"unix:{tmp_path}/2.sock", "second")
     await first.start()
     await second.start()
     link = await CoreLink.connect([first.target, second.target])
@@ -158,7 +165,7 @@ async def test_a_core_that_was_left_is_not_returned_to_while_the_other_is_well(p
 
 
 async def test_a_core_that_is_away_at_the_beginning_is_passed_over(tmp_path: Path) -> None:
-    second = Core(tmp_path / "2.sock", "second")
+    second = Core(f"unix:{tmp_path}/2.sock", "second")
     await second.start()
     link = await CoreLink.connect([Target(f"unix:{tmp_path / '1.sock'}"), second.target])
     try:
@@ -278,3 +285,40 @@ async def test_a_name_stands_for_all_its_addresses() -> None:
     assert await Target("dns:no-such-name.invalid:2051").resolved() == ()
     plain = Target("localhost:2051")
     assert await plain.resolved() == (plain,)
+
+
+async def test_a_name_leads_from_one_of_its_addresses_to_another_by_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificate is checked for the name, whichever address is used."""
+    pair = pair_maker(tmp_path)("server", "cores.example.test")
+    credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.certificate.read_bytes())])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = ("127.0.0.1", "127.0.0.2")
+    real = socket.getaddrinfo
+
+    def lookup(host: str, *more: Any, **options: Any) -> list[Any]:
+        if host != "cores.example.test":
+            return real(host, *more, **options)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (place, port)) for place in places]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    cores = {place: Core(f"{place}:{port}", place, credentials) for place in places}
+    for core in cores.values():
+        await core.start()
+    name = Target(f"dns:cores.example.test:{port}", root_certificates=pair.certificate.read_bytes())
+    link = await CoreLink.connect(name)
+    try:
+        pair_of = Pair(cores[places[0]], cores[places[1]], link)
+        async with asyncio.timeout(10):
+            first = await pair_of.ask()
+            await cores[first].stop()
+            second = await pair_of.ask()
+        assert {first, second} == set(places)
+        assert link.target.server_name == "cores.example.test"
+    finally:
+        await link.close()
+        for core in cores.values():
+            await core.stop()

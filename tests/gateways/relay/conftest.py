@@ -58,6 +58,7 @@ class FakeCore:
         self.lost: set[int] = set()  # leases that another has
         self.away = 0  # so many reports fail
         self.reads = 0
+        self.breaks = 0  # so many reads break in their midst
         self.requests: list[LeaseOutboundRequest] = []
         self._ids = itertools.count(1)
         self._due: asyncio.Queue[OutboundLease] = asyncio.Queue()
@@ -109,6 +110,9 @@ class FakeCore:
         content = self.contents[request.lease_id]
         for start in range(0, len(content), 100_000):
             yield ReadOutboundResponse(octets=content[start : start + 100_000])
+            if self.breaks:
+                self.breaks -= 1
+                raise errors.Draining("The connection was lost.")
 
     async def execute(
         self, method: Method[Any, Any], request: Any, *, timeout: float = 30.0, independent: bool = False

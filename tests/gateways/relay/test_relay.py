@@ -410,3 +410,14 @@ def test_settings_come_from_the_configuration() -> None:
     assert made.own_name == "mx.example.test" and made.port == 26
     assert made.routes == (("example.net", "127.0.0.1:2525"),) and made.allow_private == ("10.0.0.0/8",)
     assert made.ourselves == (("127.0.0.2", 26), ("::1", 25))  # only the ones that take mail from other servers
+
+
+async def test_a_read_that_breaks_in_its_midst_is_begun_anew_and_the_attempt_goes_on() -> None:
+    core = FakeCore()
+    core.breaks = 2
+    content = CONTENT + b"x" * 300_000 + b"\r\n"
+    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
+        assert await core.outcomes(core.put(BOB, content=content)) == [("relayed", "2.0.0")]
+        (got,) = peer.messages
+    assert got.content == content
+    assert core.reads == 3
