@@ -7,15 +7,15 @@ import "google.golang.org/grpc/codes"
 // The reasons of the contract (protos/restante/v1/errors.proto).
 const (
 	// ReasonAuthenticationFailed:
-	// UNAUTHENTICATED. Wrong name or password, an account that is switched off, or a credential without the scope
-	// asked for; never told apart. Caused by clients.
+	// UNAUTHENTICATED. Wrong name or password, a disabled account, or a credential without the requested scope; the
+	// answer never says which. Caused by clients.
 	ReasonAuthenticationFailed Reason = "AUTHENTICATION_FAILED"
 	// ReasonInvalidSession:
-	// UNAUTHENTICATED. No session token or gateway identity came with the call, or one that was not issued here.
-	// Caused by clients.
+	// UNAUTHENTICATED. The call has no session token and no gateway identity, or one that was not issued here. Caused by
+	// clients.
 	ReasonInvalidSession Reason = "INVALID_SESSION"
 	// ReasonSessionExpired:
-	// UNAUTHENTICATED. The session token is past its time; renew in time or authenticate again. Caused by clients.
+	// UNAUTHENTICATED. The session token is past its time; renew earlier or authenticate again. Caused by clients.
 	ReasonSessionExpired Reason = "SESSION_EXPIRED"
 	// ReasonSessionRevoked:
 	// UNAUTHENTICATED. The session was ended: logged off, password changed, account disabled or credential
@@ -28,19 +28,19 @@ const (
 	// INVALID_ARGUMENT {mechanism}. The SASL mechanism is not offered. Caused by clients.
 	ReasonMechanismNotSupported Reason = "MECHANISM_NOT_SUPPORTED"
 	// ReasonTLSRequired:
-	// FAILED_PRECONDITION. Authentication is not allowed without TLS here. Caused by clients.
+	// FAILED_PRECONDITION. Authentication needs TLS on this connection. Caused by clients.
 	ReasonTLSRequired Reason = "TLS_REQUIRED"
 	// ReasonTooManyAttempts:
 	// RESOURCE_EXHAUSTED {retry_seconds}. Too many failed logins from this address; wait. Caused by clients.
 	ReasonTooManyAttempts Reason = "TOO_MANY_ATTEMPTS"
 	// ReasonPermissionDenied:
-	// PERMISSION_DENIED {permission}. The caller is known but has no right to this. Caused by clients.
+	// PERMISSION_DENIED {permission}. The caller is authenticated but has no right to this. Caused by clients.
 	ReasonPermissionDenied Reason = "PERMISSION_DENIED"
 	// ReasonWeakPassword:
-	// INVALID_ARGUMENT {problem}. The new password is too short or equal to the name. Caused by clients.
+	// INVALID_ARGUMENT {problem}. The new password is too short, too long or equal to the name. Caused by clients.
 	ReasonWeakPassword Reason = "WEAK_PASSWORD"
 	// ReasonInvalidArgument:
-	// INVALID_ARGUMENT {field, problem}. A field has a value that it cannot have. Caused by clients.
+	// INVALID_ARGUMENT {field, problem}. A field has a value that is not allowed. Caused by clients.
 	ReasonInvalidArgument Reason = "INVALID_ARGUMENT"
 	// ReasonInvalidPageToken:
 	// INVALID_ARGUMENT. The page token is not from an earlier answer to the same request. Caused by clients.
@@ -52,12 +52,12 @@ const (
 	// ALREADY_EXISTS. The request_id was used for another request. Caused by clients.
 	ReasonRequestIDReused Reason = "REQUEST_ID_REUSED"
 	// ReasonResultTooLarge:
-	// OUT_OF_RANGE {rpc, limit_octets}. The answer is too large for an operation; call the streaming RPC that is
-	// named. Caused by clients.
+	// OUT_OF_RANGE {rpc, limit_octets}. The response is too large for an operation; call the streaming RPC `rpc`. Caused
+	// by clients.
 	ReasonResultTooLarge Reason = "RESULT_TOO_LARGE"
 	// ReasonTooComplex:
-	// INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or dearer than allowed. Caused by
-	// clients.
+	// INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused
+	// by clients.
 	ReasonTooComplex Reason = "TOO_COMPLEX"
 	// ReasonLimitExceeded:
 	// FAILED_PRECONDITION {limit, value}. The mailbox holds as many as it may (folders, keywords, ...). Caused by
@@ -67,21 +67,21 @@ const (
 	// RESOURCE_EXHAUSTED {limit}. The session, or its account, has too many operations in flight. Caused by clients.
 	ReasonTooManyOperations Reason = "TOO_MANY_OPERATIONS"
 	// ReasonChangeConflict:
-	// ABORTED {change_number}. The thing was changed after the number given in if_change_number. Caused by clients.
+	// ABORTED {change_number}. The object has changed since if_change_number. Caused by clients.
 	ReasonChangeConflict Reason = "CHANGE_CONFLICT"
 	// ReasonEpochChanged:
-	// FAILED_PRECONDITION {epoch}. The commit token is from before a restore of the store. Caused by clients.
+	// FAILED_PRECONDITION {epoch}. The store was restored after the commit token was issued. Caused by clients.
 	ReasonEpochChanged Reason = "EPOCH_CHANGED"
 	// ReasonCursorInvalid:
 	// INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients.
 	ReasonCursorInvalid Reason = "CURSOR_INVALID"
 	// ReasonAccountLimitReached:
-	// RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+	// RESOURCE_EXHAUSTED {resource, limit}. The account has reached a limit over all its connections and sessions:
 	// `resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
 	// some, or try again after the retry delay. Caused by clients.
 	ReasonAccountLimitReached Reason = "ACCOUNT_LIMIT_REACHED"
 	// ReasonMailboxNotFound:
-	// NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may know of. Caused by clients.
+	// NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may open. Caused by clients.
 	ReasonMailboxNotFound Reason = "MAILBOX_NOT_FOUND"
 	// ReasonFolderNotFound:
 	// NOT_FOUND {folder_id}. No such folder. Caused by clients.
@@ -102,15 +102,15 @@ const (
 	// ALREADY_EXISTS {folder_id}. The parent has a folder of that name. Caused by clients.
 	ReasonFolderExists Reason = "FOLDER_EXISTS"
 	// ReasonFolderNameInvalid:
-	// INVALID_ARGUMENT {problem}. The name is empty, too long, or has characters that names cannot have. Caused by
+	// INVALID_ARGUMENT {problem}. The name is empty, too long, or has characters that are not allowed. Caused by
 	// clients.
 	ReasonFolderNameInvalid Reason = "FOLDER_NAME_INVALID"
 	// ReasonFolderHasChildren:
 	// FAILED_PRECONDITION {folder_id}. The folder has folders below it. Caused by clients.
 	ReasonFolderHasChildren Reason = "FOLDER_HAS_CHILDREN"
 	// ReasonFolderIsSpecial:
-	// FAILED_PRECONDITION {role}. The Inbox and other folders with a role cannot be deleted or moved so. Caused by
-	// clients.
+	// FAILED_PRECONDITION {role}. A folder with a role, such as the Inbox, cannot be deleted or moved in this way.
+	// Caused by clients.
 	ReasonFolderIsSpecial Reason = "FOLDER_IS_SPECIAL"
 	// ReasonFolderCycle:
 	// FAILED_PRECONDITION. A folder cannot be moved below itself. Caused by clients.
@@ -125,20 +125,20 @@ const (
 	// INVALID_ARGUMENT {limit_octets}. The message is larger than max_message_octets. Caused by clients.
 	ReasonMessageTooLarge Reason = "MESSAGE_TOO_LARGE"
 	// ReasonInvalidContent:
-	// INVALID_ARGUMENT {problem}. The content has NUL octets, or cannot be submitted as it is (two From fields, an
-	// address that two readers could understand differently): the problem names the field. Caused by clients.
+	// INVALID_ARGUMENT {problem}. The content has NUL octets, or a field that cannot be submitted (two From fields, an
+	// address that two programs could read differently); the problem names the field. Caused by clients.
 	ReasonInvalidContent Reason = "INVALID_CONTENT"
 	// ReasonMaildropInUse:
 	// FAILED_PRECONDITION. Another session holds the maildrop. Caused by clients.
 	ReasonMaildropInUse Reason = "MAILDROP_IN_USE"
 	// ReasonLeaseLost:
-	// FAILED_PRECONDITION. The lease has lapsed or was given to another. Caused by clients.
+	// FAILED_PRECONDITION. The lease has lapsed or has another holder. Caused by clients.
 	ReasonLeaseLost Reason = "LEASE_LOST"
 	// ReasonRecipientNotFound:
-	// NOT_FOUND {address}. The domain is ours but has no such recipient. Caused by clients.
+	// NOT_FOUND {address}. The domain is hosted here but has no such recipient. Caused by clients.
 	ReasonRecipientNotFound Reason = "RECIPIENT_NOT_FOUND"
 	// ReasonRelayDenied:
-	// PERMISSION_DENIED {address}. The recipient's domain is not ours, and the sender may not relay. Caused by
+	// PERMISSION_DENIED {address}. The recipient's domain is not hosted here, and the sender may not relay. Caused by
 	// clients.
 	ReasonRelayDenied Reason = "RELAY_DENIED"
 	// ReasonSenderNotPermitted:
@@ -155,14 +155,14 @@ const (
 	// INVALID_ARGUMENT {limit}. More recipients than one message may have. Caused by clients.
 	ReasonTooManyRecipients Reason = "TOO_MANY_RECIPIENTS"
 	// ReasonMailLoop:
-	// FAILED_PRECONDITION {hops, problem}. The message has been round in a loop (RFC 5321 6.3): it has too many Received
-	// fields, or every recipient has had it. Caused by clients.
+	// FAILED_PRECONDITION {hops, problem}. The message is in a loop (RFC 5321 6.3): it has too many Received fields, or
+	// every recipient has received it before. Caused by clients.
 	ReasonMailLoop Reason = "MAIL_LOOP"
 	// ReasonSubmissionNotFound:
 	// NOT_FOUND {submission_id}. No such submission of this account. Caused by clients.
 	ReasonSubmissionNotFound Reason = "SUBMISSION_NOT_FOUND"
 	// ReasonSubmissionNotCancellable:
-	// FAILED_PRECONDITION. The submission has gone too far to be taken back. Caused by clients.
+	// FAILED_PRECONDITION. No recipient of the submission can be cancelled any more. Caused by clients.
 	ReasonSubmissionNotCancellable Reason = "SUBMISSION_NOT_CANCELLABLE"
 	// ReasonAccountNotFound:
 	// NOT_FOUND {account}. No such account. Caused by clients.
@@ -171,7 +171,7 @@ const (
 	// NOT_FOUND {domain}. No such domain here. Caused by clients.
 	ReasonDomainNotFound Reason = "DOMAIN_NOT_FOUND"
 	// ReasonDomainExists:
-	// ALREADY_EXISTS {domain}. The domain is here already. Caused by clients.
+	// ALREADY_EXISTS {domain}. The domain exists already. Caused by clients.
 	ReasonDomainExists Reason = "DOMAIN_EXISTS"
 	// ReasonDomainNotEmpty:
 	// FAILED_PRECONDITION {domain}. The domain still has accounts or aliases. Caused by clients.
@@ -183,19 +183,20 @@ const (
 	// NOT_FOUND {address}. No such alias. Caused by clients.
 	ReasonAliasNotFound Reason = "ALIAS_NOT_FOUND"
 	// ReasonTransportMessageNotFound:
-	// NOT_FOUND {transport_id}. The queue and the trace know no such message. Caused by clients.
+	// NOT_FOUND {transport_id}. The queue and the trace have no such message. Caused by clients.
 	ReasonTransportMessageNotFound Reason = "TRANSPORT_MESSAGE_NOT_FOUND"
 	// ReasonEntryNotFound:
 	// NOT_FOUND {entry}. The directory has no such entry. Caused by clients.
 	ReasonEntryNotFound Reason = "ENTRY_NOT_FOUND"
 	// ReasonDeadlineExceeded:
-	// DEADLINE_EXCEEDED. The call's time ran out. A write that had not begun did not happen; one that had may have.
+	// DEADLINE_EXCEEDED. The call's deadline passed. A write that had not begun did not happen; one that had
+	// begun may have happened.
 	ReasonDeadlineExceeded Reason = "DEADLINE_EXCEEDED"
 	// ReasonCancelled:
 	// CANCELLED. The caller cancelled the operation before it began.
 	ReasonCancelled Reason = "CANCELLED"
 	// ReasonDraining:
-	// UNAVAILABLE. The server is going away; call again on a new connection.
+	// UNAVAILABLE. The server is shutting down; call again on a new connection.
 	ReasonDraining Reason = "DRAINING"
 	// ReasonStoreBusy:
 	// UNAVAILABLE. The database did not answer or is locked; call again.
@@ -207,7 +208,7 @@ const (
 	// INTERNAL {incident}. A fault of the server; the incident number is in its log.
 	ReasonInternal Reason = "INTERNAL"
 	// ReasonUnknownOperation:
-	// UNIMPLEMENTED {operation}. The operation is not known to this server; it is older than the client.
+	// UNIMPLEMENTED {operation}. The server does not know the operation: it is older than the client.
 	ReasonUnknownOperation Reason = "UNKNOWN_OPERATION"
 )
 

@@ -24,15 +24,15 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ResendingPolicy is who may get mail that people of a domain resend: their own Resent-From above another's From
-// (RFC 5322 3.6.6).
+// ResendingPolicy limits the recipients of mail that a domain's users resend: mail with their own Resent-From and another
+// author's From (RFC 5322 3.6.6).
 type ResendingPolicy int32
 
 const (
 	ResendingPolicy_RESENDING_POLICY_UNSPECIFIED   ResendingPolicy = 0 // Leave as it is; WITHIN_DOMAIN when new.
 	ResendingPolicy_RESENDING_POLICY_NEVER         ResendingPolicy = 1 // Nobody: every author must be the sender.
 	ResendingPolicy_RESENDING_POLICY_WITHIN_DOMAIN ResendingPolicy = 2 // Addresses of the same domain.
-	ResendingPolicy_RESENDING_POLICY_ANYWHERE      ResendingPolicy = 3 // Anybody. Other servers may refuse it, for its author's DMARC policy.
+	ResendingPolicy_RESENDING_POLICY_ANYWHERE      ResendingPolicy = 3 // Anybody. Other servers may refuse the mail because of its author's DMARC policy.
 )
 
 // Enum value maps for ResendingPolicy.
@@ -78,14 +78,14 @@ func (ResendingPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
-// SentCopyPolicy is when a copy goes to the Sent folder.
+// SentCopyPolicy says for which submissions the server stores a copy in the Sent folder.
 type SentCopyPolicy int32
 
 const (
 	SentCopyPolicy_SENT_COPY_POLICY_UNSPECIFIED SentCopyPolicy = 0 // Leave as it is; API when new.
-	SentCopyPolicy_SENT_COPY_POLICY_API         SentCopyPolicy = 1 // When submitted by API.
-	SentCopyPolicy_SENT_COPY_POLICY_ALWAYS      SentCopyPolicy = 2 // Also when submitted by SMTP.
-	SentCopyPolicy_SENT_COPY_POLICY_NEVER       SentCopyPolicy = 3 // Never.
+	SentCopyPolicy_SENT_COPY_POLICY_API         SentCopyPolicy = 1 // Submissions by the API.
+	SentCopyPolicy_SENT_COPY_POLICY_ALWAYS      SentCopyPolicy = 2 // Submissions by the API and by SMTP.
+	SentCopyPolicy_SENT_COPY_POLICY_NEVER       SentCopyPolicy = 3 // None.
 )
 
 // Enum value maps for SentCopyPolicy.
@@ -131,15 +131,15 @@ func (SentCopyPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{1}
 }
 
-// Domain is a domain whose mail ends here.
+// Domain is a domain whose mail is delivered here.
 type Domain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                             // In Unicode, as given.
 	AsciiName     string                 `protobuf:"bytes,2,opt,name=ascii_name,json=asciiName,proto3" json:"ascii_name,omitempty"`                  // In A-labels, lower case.
-	CatchAll      string                 `protobuf:"bytes,3,opt,name=catch_all,json=catchAll,proto3" json:"catch_all,omitempty"`                     // Address that gets mail for unknown recipients; empty: none.
+	CatchAll      string                 `protobuf:"bytes,3,opt,name=catch_all,json=catchAll,proto3" json:"catch_all,omitempty"`                     // Address that receives mail for unknown recipients; empty: none.
 	AccountCount  int64                  `protobuf:"varint,4,opt,name=account_count,json=accountCount,proto3" json:"account_count,omitempty"`        // Accounts in it.
 	AliasCount    int64                  `protobuf:"varint,5,opt,name=alias_count,json=aliasCount,proto3" json:"alias_count,omitempty"`              // Aliases in it.
-	Resending     ResendingPolicy        `protobuf:"varint,6,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Whether its people may resend mail that others wrote.
+	Resending     ResendingPolicy        `protobuf:"varint,6,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Recipients to whom its users may resend mail of other authors.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,20 +216,20 @@ func (x *Domain) GetResending() ResendingPolicy {
 	return ResendingPolicy_RESENDING_POLICY_UNSPECIFIED
 }
 
-// Account is somebody who can log on.
+// Account is an identity that can log in.
 type Account struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AccountId     int64                  `protobuf:"varint,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`                              // Assigned by the server.
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`                                                    // Its address and login name.
 	DisplayName   string                 `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`                         // Its name, may be empty.
-	Enabled       bool                   `protobuf:"varint,4,opt,name=enabled,proto3" json:"enabled,omitempty"`                                                   // It can log on.
+	Enabled       bool                   `protobuf:"varint,4,opt,name=enabled,proto3" json:"enabled,omitempty"`                                                   // It can log in.
 	Administrator bool                   `protobuf:"varint,5,opt,name=administrator,proto3" json:"administrator,omitempty"`                                       // It may call AdminService.
 	SentCopy      SentCopyPolicy         `protobuf:"varint,6,opt,name=sent_copy,json=sentCopy,proto3,enum=restante.v1.SentCopyPolicy" json:"sent_copy,omitempty"` // Sent copies.
 	MailboxId     int64                  `protobuf:"varint,7,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                              // Its mailbox.
-	QuotaOctets   *int64                 `protobuf:"varint,8,opt,name=quota_octets,json=quotaOctets,proto3,oneof" json:"quota_octets,omitempty"`                  // Most that the mailbox may use; absent: no limit.
-	UsedOctets    int64                  `protobuf:"varint,9,opt,name=used_octets,json=usedOctets,proto3" json:"used_octets,omitempty"`                           // What it uses.
-	MessageCount  int64                  `protobuf:"varint,10,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`                    // What it holds.
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`                              // When it was made.
+	QuotaOctets   *int64                 `protobuf:"varint,8,opt,name=quota_octets,json=quotaOctets,proto3,oneof" json:"quota_octets,omitempty"`                  // Limit of used_octets; absent: none.
+	UsedOctets    int64                  `protobuf:"varint,9,opt,name=used_octets,json=usedOctets,proto3" json:"used_octets,omitempty"`                           // Octets that its mailbox uses.
+	MessageCount  int64                  `protobuf:"varint,10,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`                    // Messages in its mailbox.
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`                              // Time of creation.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -549,8 +549,8 @@ func (x *ListDomainsResponse) GetNextPageToken() string {
 type UpdateDomainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                             // The domain.
-	CatchAll      *string                `protobuf:"bytes,2,opt,name=catch_all,json=catchAll,proto3,oneof" json:"catch_all,omitempty"`               // Absent: as it is; empty: none.
-	Resending     ResendingPolicy        `protobuf:"varint,3,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Whether its people may resend mail that others wrote.
+	CatchAll      *string                `protobuf:"bytes,2,opt,name=catch_all,json=catchAll,proto3,oneof" json:"catch_all,omitempty"`               // Absent: unchanged; empty: none.
+	Resending     ResendingPolicy        `protobuf:"varint,3,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Recipients to whom its users may resend mail of other authors.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -972,7 +972,7 @@ func (x *GetAccountResponse) GetAccount() *Account {
 // ListAccountsRequest pages.
 type ListAccountsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`                        // Of this domain alone; empty: of all.
+	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`                        // Only this domain; empty: all domains.
 	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`   // Default 100, at most 1000.
 	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"` // From the answer before.
 	unknownFields protoimpl.UnknownFields
@@ -1083,12 +1083,12 @@ func (x *ListAccountsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// UpdateAccountRequest names the account and what changes; what is absent stays.
+// UpdateAccountRequest names the account and its new settings; an absent one is unchanged.
 type UpdateAccountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`                                                    // Its address.
 	DisplayName   *string                `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3,oneof" json:"display_name,omitempty"`                   // Its name.
-	Enabled       *bool                  `protobuf:"varint,3,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`                                             // Switching off ends its sessions.
+	Enabled       *bool                  `protobuf:"varint,3,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`                                             // False disables the account and ends its sessions.
 	Administrator *bool                  `protobuf:"varint,4,opt,name=administrator,proto3,oneof" json:"administrator,omitempty"`                                 // It may call AdminService.
 	SentCopy      SentCopyPolicy         `protobuf:"varint,5,opt,name=sent_copy,json=sentCopy,proto3,enum=restante.v1.SentCopyPolicy" json:"sent_copy,omitempty"` // Sent copies.
 	QuotaOctets   *int64                 `protobuf:"varint,6,opt,name=quota_octets,json=quotaOctets,proto3,oneof" json:"quota_octets,omitempty"`                  // 0: no limit.
@@ -1385,11 +1385,11 @@ func (*DeleteAccountResponse) Descriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
-// Alias is another address for others.
+// Alias is an address that stands for others.
 type Alias struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // The alias.
-	Targets       []string               `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"` // Who gets its mail: addresses here or elsewhere.
+	Targets       []string               `protobuf:"bytes,2,rep,name=targets,proto3" json:"targets,omitempty"` // Recipients of its mail: addresses here or elsewhere.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1547,7 +1547,7 @@ func (x *CreateAliasResponse) GetCreated() *Alias {
 // ListAliasesRequest pages.
 type ListAliasesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`                        // Of this domain alone; empty: of all.
+	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`                        // Only this domain; empty: all domains.
 	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`   // Default 100, at most 1000.
 	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"` // From the answer before.
 	unknownFields protoimpl.UnknownFields
@@ -1740,16 +1740,16 @@ func (*DeleteAliasResponse) Descriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
-// QueueEntry is a recipient that waits.
+// QueueEntry is a waiting recipient.
 type QueueEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // The message.
 	RecipientId   int64                  `protobuf:"varint,2,opt,name=recipient_id,json=recipientId,proto3" json:"recipient_id,omitempty"` // The recipient within it.
 	ReversePath   string                 `protobuf:"bytes,3,opt,name=reverse_path,json=reversePath,proto3" json:"reverse_path,omitempty"`  // The reverse-path; empty: the null path.
-	Destination   string                 `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`                     // Domain it goes to.
+	Destination   string                 `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`                     // The recipient's domain.
 	SizeOctets    int64                  `protobuf:"varint,5,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`    // Of the message.
-	AcceptedAt    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`     // When the message was taken.
-	Recipient     *SubmissionRecipient   `protobuf:"bytes,7,opt,name=recipient,proto3" json:"recipient,omitempty"`                         // Where it stands and why.
+	AcceptedAt    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`     // Time of acceptance.
+	Recipient     *SubmissionRecipient   `protobuf:"bytes,7,opt,name=recipient,proto3" json:"recipient,omitempty"`                         // Its state and the last reply.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1838,7 +1838,7 @@ type ListQueueRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PageSize      int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`   // Default 100, at most 1000.
 	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"` // From the answer before.
-	Destination   string                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`              // To this domain alone; empty: to all.
+	Destination   string                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`              // Only this domain; empty: all.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1947,10 +1947,10 @@ func (x *ListQueueResponse) GetNextPageToken() string {
 	return ""
 }
 
-// RetryQueuedRequest names what to retry.
+// RetryQueuedRequest names the recipients to retry.
 type RetryQueuedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // One message; 0: all that waits.
+	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // Those of one message; 0: all that wait.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2041,7 +2041,7 @@ func (x *RetryQueuedResponse) GetRecipientCount() int64 {
 type RemoveQueuedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // The message.
-	Silently      bool                   `protobuf:"varint,2,opt,name=silently,proto3" json:"silently,omitempty"`                          // Discard, without a report to the sender.
+	Silently      bool                   `protobuf:"varint,2,opt,name=silently,proto3" json:"silently,omitempty"`                          // Discard them without a report to the sender.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2135,7 +2135,7 @@ func (x *RemoveQueuedResponse) GetRecipientCount() int64 {
 	return 0
 }
 
-// TraceMessagesRequest says what is looked for: one of these.
+// TraceMessagesRequest has one search term.
 type TraceMessagesRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	TransportId       int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"`                    // One message.
@@ -2215,10 +2215,10 @@ func (x *TraceMessagesRequest) GetPageToken() string {
 // TraceEvent is one step of one recipient.
 type TraceEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	HappenedAt    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=happened_at,json=happenedAt,proto3" json:"happened_at,omitempty"`      // When.
-	RecipientId   int64                  `protobuf:"varint,2,opt,name=recipient_id,json=recipientId,proto3" json:"recipient_id,omitempty"`  // Whose; 0: of the message.
+	HappenedAt    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=happened_at,json=happenedAt,proto3" json:"happened_at,omitempty"`      // Time of the step.
+	RecipientId   int64                  `protobuf:"varint,2,opt,name=recipient_id,json=recipientId,proto3" json:"recipient_id,omitempty"`  // The recipient; 0: the message.
 	ForwardPath   string                 `protobuf:"bytes,3,opt,name=forward_path,json=forwardPath,proto3" json:"forward_path,omitempty"`   // The recipient's path.
-	State         RecipientState         `protobuf:"varint,4,opt,name=state,proto3,enum=restante.v1.RecipientState" json:"state,omitempty"` // The state it came to.
+	State         RecipientState         `protobuf:"varint,4,opt,name=state,proto3,enum=restante.v1.RecipientState" json:"state,omitempty"` // The recipient's state after the step.
 	Detail        string                 `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`                                // Status code, reply, mailbox or reason.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2293,11 +2293,11 @@ func (x *TraceEvent) GetDetail() string {
 type MessageTrace struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	TransportId       int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"`                    // The message.
-	AcceptedAt        *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`                        // When it was taken.
+	AcceptedAt        *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`                        // Time of acceptance.
 	ReversePath       string                 `protobuf:"bytes,3,opt,name=reverse_path,json=reversePath,proto3" json:"reverse_path,omitempty"`                     // The reverse-path.
 	InternetMessageId string                 `protobuf:"bytes,4,opt,name=internet_message_id,json=internetMessageId,proto3" json:"internet_message_id,omitempty"` // Its Message-ID.
 	SizeOctets        int64                  `protobuf:"varint,5,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                       // Its size.
-	Source            string                 `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`                                                  // Who gave it: client address, or account.
+	Source            string                 `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`                                                  // The sender's client address, or the account.
 	Events            []*TraceEvent          `protobuf:"bytes,7,rep,name=events,proto3" json:"events,omitempty"`                                                  // In order of time.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -2435,10 +2435,10 @@ func (x *TraceMessagesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// CheckStoreRequest says how far to look.
+// CheckStoreRequest has the depth of the check.
 type CheckStoreRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digests       bool                   `protobuf:"varint,1,opt,name=digests,proto3" json:"digests,omitempty"` // Read every content and compare its digest.
+	Digests       bool                   `protobuf:"varint,1,opt,name=digests,proto3" json:"digests,omitempty"` // Also read every content and compare its digest.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2485,7 +2485,7 @@ type CheckStoreResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Done          int64                  `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`         // Checks made so far.
 	Total         int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`       // Checks to make.
-	Finding       string                 `protobuf:"bytes,3,opt,name=finding,proto3" json:"finding,omitempty"`    // An invariant that does not hold, and where; empty: none.
+	Finding       string                 `protobuf:"bytes,3,opt,name=finding,proto3" json:"finding,omitempty"`    // A violated invariant with its place; empty: none.
 	Finished      bool                   `protobuf:"varint,4,opt,name=finished,proto3" json:"finished,omitempty"` // In the last message.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2552,8 +2552,8 @@ func (x *CheckStoreResponse) GetFinished() bool {
 // BackupStoreRequest names the target.
 type BackupStoreRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Absolute path on the core's machine, without "..": absent or empty there. A session's lies below `store.backups` of
-	// the core's configuration, symbolic links followed.
+	// Absolute path on the core's machine, without ".."; the directory must be missing or empty. A session's must be below
+	// `store.backups` of the core's configuration, after symbolic links are followed.
 	Directory     string `protobuf:"bytes,1,opt,name=directory,proto3" json:"directory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2600,7 +2600,7 @@ func (x *BackupStoreRequest) GetDirectory() string {
 type BackupStoreResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DoneOctets    int64                  `protobuf:"varint,1,opt,name=done_octets,json=doneOctets,proto3" json:"done_octets,omitempty"`    // Octets written.
-	TotalOctets   int64                  `protobuf:"varint,2,opt,name=total_octets,json=totalOctets,proto3" json:"total_octets,omitempty"` // Octets to write, as far as is known.
+	TotalOctets   int64                  `protobuf:"varint,2,opt,name=total_octets,json=totalOctets,proto3" json:"total_octets,omitempty"` // Octets to write, as far as known.
 	Finished      bool                   `protobuf:"varint,3,opt,name=finished,proto3" json:"finished,omitempty"`                          // In the last message.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2700,9 +2700,9 @@ type GetStatisticsResponse struct {
 	DomainCount          int64                  `protobuf:"varint,1,opt,name=domain_count,json=domainCount,proto3" json:"domain_count,omitempty"`                              // Domains.
 	AccountCount         int64                  `protobuf:"varint,2,opt,name=account_count,json=accountCount,proto3" json:"account_count,omitempty"`                           // Accounts.
 	MessageCount         int64                  `protobuf:"varint,3,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`                           // Messages in all mailboxes.
-	SizeOctets           int64                  `protobuf:"varint,4,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                                 // Octets that all mailboxes use, each counting what it shares.
+	SizeOctets           int64                  `protobuf:"varint,4,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`                                 // Octets that all mailboxes use; a shared content counts in each.
 	ContentCount         int64                  `protobuf:"varint,5,opt,name=content_count,json=contentCount,proto3" json:"content_count,omitempty"`                           // Contents kept.
-	ContentOctets        int64                  `protobuf:"varint,6,opt,name=content_octets,json=contentOctets,proto3" json:"content_octets,omitempty"`                        // Octets that they take.
+	ContentOctets        int64                  `protobuf:"varint,6,opt,name=content_octets,json=contentOctets,proto3" json:"content_octets,omitempty"`                        // Octets of these contents.
 	QueuedRecipientCount int64                  `protobuf:"varint,7,opt,name=queued_recipient_count,json=queuedRecipientCount,proto3" json:"queued_recipient_count,omitempty"` // Recipients that wait in the queue.
 	Epoch                int64                  `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                             // The store's epoch.
 	Version              string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"`                                                          // Version of the core.

@@ -47,8 +47,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
-// account that has been made an administrator, in a session with the scope api.
+// AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+// and sessions with the scope api of an administrator's account.
 type AdminServiceClient interface {
 	// Adds a domain. Errors: DOMAIN_EXISTS, INVALID_ARGUMENT.
 	CreateDomain(ctx context.Context, in *CreateDomainRequest, opts ...grpc.CallOption) (*CreateDomainResponse, error)
@@ -84,13 +84,13 @@ type AdminServiceClient interface {
 	// Ends waiting recipients as failed, with a report, or discards them without one.
 	// Errors: TRANSPORT_MESSAGE_NOT_FOUND.
 	RemoveQueued(ctx context.Context, in *RemoveQueuedRequest, opts ...grpc.CallOption) (*RemoveQueuedResponse, error)
-	// Tells each step of messages, found by transport id, Message-ID or address, latest message first.
+	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	TraceMessages(ctx context.Context, in *TraceMessagesRequest, opts ...grpc.CallOption) (*TraceMessagesResponse, error)
 	// Checks every invariant of the store while it runs, streaming progress and findings.
 	CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckStoreResponse], error)
 	// Writes a backup of the running store into an empty directory of the core's machine, streaming progress.
 	BackupStore(ctx context.Context, in *BackupStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupStoreResponse], error)
-	// Tells counts and sizes of the installation.
+	// Gets counts and sizes of the installation.
 	GetStatistics(ctx context.Context, in *GetStatisticsRequest, opts ...grpc.CallOption) (*GetStatisticsResponse, error)
 }
 
@@ -324,8 +324,8 @@ func (c *adminServiceClient) GetStatistics(ctx context.Context, in *GetStatistic
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
-// AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
-// account that has been made an administrator, in a session with the scope api.
+// AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+// and sessions with the scope api of an administrator's account.
 type AdminServiceServer interface {
 	// Adds a domain. Errors: DOMAIN_EXISTS, INVALID_ARGUMENT.
 	CreateDomain(context.Context, *CreateDomainRequest) (*CreateDomainResponse, error)
@@ -361,13 +361,13 @@ type AdminServiceServer interface {
 	// Ends waiting recipients as failed, with a report, or discards them without one.
 	// Errors: TRANSPORT_MESSAGE_NOT_FOUND.
 	RemoveQueued(context.Context, *RemoveQueuedRequest) (*RemoveQueuedResponse, error)
-	// Tells each step of messages, found by transport id, Message-ID or address, latest message first.
+	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
 	TraceMessages(context.Context, *TraceMessagesRequest) (*TraceMessagesResponse, error)
 	// Checks every invariant of the store while it runs, streaming progress and findings.
 	CheckStore(*CheckStoreRequest, grpc.ServerStreamingServer[CheckStoreResponse]) error
 	// Writes a backup of the running store into an empty directory of the core's machine, streaming progress.
 	BackupStore(*BackupStoreRequest, grpc.ServerStreamingServer[BackupStoreResponse]) error
-	// Tells counts and sizes of the installation.
+	// Gets counts and sizes of the installation.
 	GetStatistics(context.Context, *GetStatisticsRequest) (*GetStatisticsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

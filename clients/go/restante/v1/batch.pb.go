@@ -28,11 +28,11 @@ const (
 type Operation struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
 	OperationId         int64                  `protobuf:"varint,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`                         // Chosen by the client, unique among those in flight on the stream.
-	SessionToken        []byte                 `protobuf:"bytes,2,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"`                       // Whose it is; empty: the call's own identity.
-	TimeoutMilliseconds int32                  `protobuf:"varint,3,opt,name=timeout_milliseconds,json=timeoutMilliseconds,proto3" json:"timeout_milliseconds,omitempty"` // Time it may take from its arrival; 0: 30 seconds. At most 10 minutes.
-	Independent         bool                   `protobuf:"varint,4,opt,name=independent,proto3" json:"independent,omitempty"`                                            // May begin before those sent earlier have answered.
+	SessionToken        []byte                 `protobuf:"bytes,2,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"`                       // The session's token; empty: the identity of the call.
+	TimeoutMilliseconds int32                  `protobuf:"varint,3,opt,name=timeout_milliseconds,json=timeoutMilliseconds,proto3" json:"timeout_milliseconds,omitempty"` // Deadline, counted from its arrival; 0: 30 seconds. At most 10 minutes.
+	Independent         bool                   `protobuf:"varint,4,opt,name=independent,proto3" json:"independent,omitempty"`                                            // May begin before the answers to operations sent earlier.
 	ClientAddress       string                 `protobuf:"bytes,5,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`                    // IP address of the client. Gateways only.
-	// A folder that the session keeps a view of: the answer tells its change number at no further cost. See
+	// A folder of which the session keeps a view: the result has its change number at no further cost. See
 	// FolderService.GetChangeNumbers; 0: none.
 	FollowedFolderId  int64 `protobuf:"varint,6,opt,name=followed_folder_id,json=followedFolderId,proto3" json:"followed_folder_id,omitempty"`
 	FollowedMailboxId int64 `protobuf:"varint,7,opt,name=followed_mailbox_id,json=followedMailboxId,proto3" json:"followed_mailbox_id,omitempty"` // The mailbox of followed_folder_id; 0: the session's own.
@@ -1163,12 +1163,12 @@ func (*Operation_GetChangeNumbers) isOperation_Request() {}
 type OperationResult struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	OperationId int64                  `protobuf:"varint,1,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"` // The operation.
-	Status      *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`                               // What went wrong; absent: nothing did.
-	// The change number of the operation's followed folder: not less than what was acknowledged to anyone before the
-	// operation came, nor more than the folder has when this is read. Told whatever became of the operation itself;
-	// 0: none was named, the session may not see it, or the store could not tell.
+	Status      *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`                               // The failure; absent on success.
+	// The change number of the operation's followed folder: at least the number of every change acknowledged to anyone
+	// before the operation arrived, at most the folder's number when the client reads this. It comes with a failed
+	// operation too. 0: no folder was named, the session may not see it, or the store did not answer.
 	FollowedChangeNumber int64 `protobuf:"varint,3,opt,name=followed_change_number,json=followedChangeNumber,proto3" json:"followed_change_number,omitempty"`
-	// The response, when nothing went wrong.
+	// The response, on success.
 	//
 	// Types that are valid to be assigned to Response:
 	//
@@ -2267,7 +2267,7 @@ func (*OperationResult_GetChangeNumbers) isOperationResult_Response() {}
 type ExecuteRequest struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Operations         []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`                                                     // To run.
-	CancelOperationIds []int64                `protobuf:"varint,2,rep,packed,name=cancel_operation_ids,json=cancelOperationIds,proto3" json:"cancel_operation_ids,omitempty"` // To give up: those not begun answer CANCELLED.
+	CancelOperationIds []int64                `protobuf:"varint,2,rep,packed,name=cancel_operation_ids,json=cancelOperationIds,proto3" json:"cancel_operation_ids,omitempty"` // Operations to cancel; those that have not begun are answered CANCELLED.
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -2319,8 +2319,8 @@ func (x *ExecuteRequest) GetCancelOperationIds() []int64 {
 // ExecuteResponse holds answers.
 type ExecuteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Results       []*OperationResult     `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`    // Answers, in the order they were done.
-	Draining      bool                   `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"` // The server is going away or this stream is old: send new operations on another stream.
+	Results       []*OperationResult     `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`    // Answers, in the order in which the operations ended.
+	Draining      bool                   `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"` // The server is shutting down or this stream is old: send new operations on another stream.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -23,12 +23,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// UploadKind is what an upload is for.
+// UploadKind is the purpose of an upload.
 type UploadKind int32
 
 const (
 	UploadKind_UPLOAD_KIND_UNSPECIFIED UploadKind = 0 // Not a kind.
-	UploadKind_UPLOAD_KIND_MESSAGE     UploadKind = 1 // A whole message: line ends are made canonical, NUL is refused.
+	UploadKind_UPLOAD_KIND_MESSAGE     UploadKind = 1 // A whole message: line ends become CRLF, NUL is refused.
 	UploadKind_UPLOAD_KIND_ATTACHMENT  UploadKind = 2 // Any octets.
 )
 
@@ -194,7 +194,7 @@ type UploadChunkRequest struct {
 	Kind          UploadKind             `protobuf:"varint,2,opt,name=kind,proto3,enum=restante.v1.UploadKind" json:"kind,omitempty"`         // In the first piece.
 	OffsetOctets  int64                  `protobuf:"varint,3,opt,name=offset_octets,json=offsetOctets,proto3" json:"offset_octets,omitempty"` // Octets sent before this piece.
 	Octets        []byte                 `protobuf:"bytes,4,opt,name=octets,proto3" json:"octets,omitempty"`                                  // At most 512 KiB.
-	Last          bool                   `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`                                     // Nothing follows: the upload is finished.
+	Last          bool                   `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`                                     // The last piece: the upload is finished.
 	RequestId     []byte                 `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`           // Required in the first piece: 16 random octets.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -272,7 +272,7 @@ func (x *UploadChunkRequest) GetRequestId() []byte {
 	return nil
 }
 
-// UploadChunkResponse tells how far it has come.
+// UploadChunkResponse has the progress.
 type UploadChunkResponse struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	UploadId        []byte                 `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`                         // For the next piece.
@@ -394,7 +394,7 @@ func (x *GetUploadRequest) GetUploadId() []byte {
 	return nil
 }
 
-// GetUploadResponse tells how far it has come.
+// GetUploadResponse has the progress.
 type GetUploadResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	ReceivedOctets int64                  `protobuf:"varint,1,opt,name=received_octets,json=receivedOctets,proto3" json:"received_octets,omitempty"` // Octets taken so far, as sent.
@@ -452,7 +452,7 @@ type ReadContentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"` // The mailbox; 0: the session's own.
 	MessageId     int64                  `protobuf:"varint,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"` // The message.
-	Section       *Section               `protobuf:"bytes,3,opt,name=section,proto3" json:"section,omitempty"`                       // What of it; absent: the whole.
+	Section       *Section               `protobuf:"bytes,3,opt,name=section,proto3" json:"section,omitempty"`                       // The section; absent: the whole message.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -511,7 +511,7 @@ func (x *ReadContentRequest) GetSection() *Section {
 // ReadContentResponse is a chunk.
 type ReadContentResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	TotalOctets   int64                  `protobuf:"varint,1,opt,name=total_octets,json=totalOctets,proto3" json:"total_octets,omitempty"` // In the first chunk: octets that will come.
+	TotalOctets   int64                  `protobuf:"varint,1,opt,name=total_octets,json=totalOctets,proto3" json:"total_octets,omitempty"` // In the first chunk: octets of all chunks together.
 	Octets        []byte                 `protobuf:"bytes,2,opt,name=octets,proto3" json:"octets,omitempty"`                               // The next octets.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -34,18 +34,18 @@ const (
 // ContentService carries octets that are too many for one call.
 type ContentServiceClient interface {
 	// Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
-	// stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
-	// message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
-	// set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+	// stream that takes longer than that ends with DEADLINE_EXCEEDED. An account has at most 1,000 uploads and 512 MiB over
+	// all its sessions, finished or not, that it has not used in a message yet, unless the server is configured
+	// otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
 	// ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
 	UploadContent(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadContentRequest, UploadContentResponse], error)
-	// Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-	// upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
-	// come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
-	// piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+	// Uploads piece by piece, for clients that cannot stream, and for uploads that resume. The first piece has an empty
+	// upload_id and offset 0. Repeating a piece is harmless. The limits of UploadContent hold for all pieces that have
+	// arrived: the server refuses a piece beyond them, and the upload stays where it was until it lapses, an hour after its
+	// first piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
 	// STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
 	UploadChunk(ctx context.Context, in *UploadChunkRequest, opts ...grpc.CallOption) (*UploadChunkResponse, error)
-	// Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND.
+	// Gets the progress of an upload. Errors: UPLOAD_NOT_FOUND.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*GetUploadResponse, error)
 	// Streams octets of one message in chunks of at most 256 KiB. Errors: MESSAGE_NOT_FOUND, PART_NOT_FOUND.
 	ReadContent(ctx context.Context, in *ReadContentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadContentResponse], error)
@@ -118,18 +118,18 @@ type ContentService_ReadContentClient = grpc.ServerStreamingClient[ReadContentRe
 // ContentService carries octets that are too many for one call.
 type ContentServiceServer interface {
 	// Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
-	// stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
-	// message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
-	// set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+	// stream that takes longer than that ends with DEADLINE_EXCEEDED. An account has at most 1,000 uploads and 512 MiB over
+	// all its sessions, finished or not, that it has not used in a message yet, unless the server is configured
+	// otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
 	// ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
 	UploadContent(grpc.ClientStreamingServer[UploadContentRequest, UploadContentResponse]) error
-	// Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-	// upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
-	// come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
-	// piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+	// Uploads piece by piece, for clients that cannot stream, and for uploads that resume. The first piece has an empty
+	// upload_id and offset 0. Repeating a piece is harmless. The limits of UploadContent hold for all pieces that have
+	// arrived: the server refuses a piece beyond them, and the upload stays where it was until it lapses, an hour after its
+	// first piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
 	// STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
 	UploadChunk(context.Context, *UploadChunkRequest) (*UploadChunkResponse, error)
-	// Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND.
+	// Gets the progress of an upload. Errors: UPLOAD_NOT_FOUND.
 	GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error)
 	// Streams octets of one message in chunks of at most 256 KiB. Errors: MESSAGE_NOT_FOUND, PART_NOT_FOUND.
 	ReadContent(*ReadContentRequest, grpc.ServerStreamingServer[ReadContentResponse]) error

@@ -25,17 +25,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// FolderRole is what a folder is for (RFC 6154). A mailbox has at most one folder of each role.
+// FolderRole is the purpose of a folder (RFC 6154). A mailbox has at most one folder of each role.
 type FolderRole int32
 
 const (
 	FolderRole_FOLDER_ROLE_UNSPECIFIED FolderRole = 0 // An ordinary folder.
-	FolderRole_FOLDER_ROLE_INBOX       FolderRole = 1 // Where mail arrives.
-	FolderRole_FOLDER_ROLE_SENT        FolderRole = 2 // Copies of what was sent.
+	FolderRole_FOLDER_ROLE_INBOX       FolderRole = 1 // Incoming mail.
+	FolderRole_FOLDER_ROLE_SENT        FolderRole = 2 // Copies of sent messages.
 	FolderRole_FOLDER_ROLE_DRAFTS      FolderRole = 3 // Unfinished messages.
 	FolderRole_FOLDER_ROLE_TRASH       FolderRole = 4 // Deleted messages.
 	FolderRole_FOLDER_ROLE_JUNK        FolderRole = 5 // Unwanted messages.
-	FolderRole_FOLDER_ROLE_ARCHIVE     FolderRole = 6 // Messages put away.
+	FolderRole_FOLDER_ROLE_ARCHIVE     FolderRole = 6 // Archived messages.
 )
 
 // Enum value maps for FolderRole.
@@ -94,16 +94,16 @@ type Folder struct {
 	ParentFolderId int64                  `protobuf:"varint,2,opt,name=parent_folder_id,json=parentFolderId,proto3" json:"parent_folder_id,omitempty"` // 0: at the top.
 	DisplayName    string                 `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`             // This level only: UTF-8 (NFC), 1 to 255 octets, no control characters, no "/".
 	Path           []string               `protobuf:"bytes,4,rep,name=path,proto3" json:"path,omitempty"`                                              // Names from the top down to this folder.
-	Role           FolderRole             `protobuf:"varint,5,opt,name=role,proto3,enum=restante.v1.FolderRole" json:"role,omitempty"`                 // What it is for.
-	ChangeNumber   int64                  `protobuf:"varint,6,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`         // Highest given to the folder or anything in it. Only grows.
-	UidValidity    int64                  `protobuf:"varint,7,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`            // 1 to 4294967295; when it changes, every known UID is void (RFC 3501 2.3.1.1).
-	UidNext        int64                  `protobuf:"varint,8,opt,name=uid_next,json=uidNext,proto3" json:"uid_next,omitempty"`                        // The UID that the next message will get, at least.
-	RecentUid      int64                  `protobuf:"varint,9,opt,name=recent_uid,json=recentUid,proto3" json:"recent_uid,omitempty"`                  // UIDs from here on have not been claimed as recent.
+	Role           FolderRole             `protobuf:"varint,5,opt,name=role,proto3,enum=restante.v1.FolderRole" json:"role,omitempty"`                 // Its purpose.
+	ChangeNumber   int64                  `protobuf:"varint,6,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`         // Highest change number of the folder and of everything in it. Only grows.
+	UidValidity    int64                  `protobuf:"varint,7,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`            // 1 to 4294967295; when it changes, all known UIDs are void (RFC 3501 2.3.1.1).
+	UidNext        int64                  `protobuf:"varint,8,opt,name=uid_next,json=uidNext,proto3" json:"uid_next,omitempty"`                        // The next message gets this UID or a higher one.
+	RecentUid      int64                  `protobuf:"varint,9,opt,name=recent_uid,json=recentUid,proto3" json:"recent_uid,omitempty"`                  // Lowest UID that no session has claimed as recent.
 	MessageCount   int64                  `protobuf:"varint,10,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`        // Messages in it.
 	UnreadCount    int64                  `protobuf:"varint,11,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`           // Messages without FLAG_SEEN.
 	SizeOctets     int64                  `protobuf:"varint,12,opt,name=size_octets,json=sizeOctets,proto3" json:"size_octets,omitempty"`              // Sum over messages, heads included, each counted with CRLF line ends.
 	Subscribed     bool                   `protobuf:"varint,13,opt,name=subscribed,proto3" json:"subscribed,omitempty"`                                // Its name is subscribed.
-	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`                  // When it was made.
+	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`                  // Time of creation.
 	DeletedCount   int64                  `protobuf:"varint,15,opt,name=deleted_count,json=deletedCount,proto3" json:"deleted_count,omitempty"`        // Messages with FLAG_DELETED.
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -492,9 +492,9 @@ func (x *GetFolderResponse) GetFolder() *Folder {
 type CreateFolderRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
-	ParentFolderId int64                  `protobuf:"varint,2,opt,name=parent_folder_id,json=parentFolderId,proto3" json:"parent_folder_id,omitempty"` // Where `path` starts; 0: at the top.
-	Path           []string               `protobuf:"bytes,3,rep,name=path,proto3" json:"path,omitempty"`                                              // Names below the parent; the last is created, those before it where they are missing.
-	Role           FolderRole             `protobuf:"varint,4,opt,name=role,proto3,enum=restante.v1.FolderRole" json:"role,omitempty"`                 // What it is for.
+	ParentFolderId int64                  `protobuf:"varint,2,opt,name=parent_folder_id,json=parentFolderId,proto3" json:"parent_folder_id,omitempty"` // The folder in which `path` starts; 0: the top.
+	Path           []string               `protobuf:"bytes,3,rep,name=path,proto3" json:"path,omitempty"`                                              // Names below the parent; the last is created, those before it if they are missing.
+	Role           FolderRole             `protobuf:"varint,4,opt,name=role,proto3,enum=restante.v1.FolderRole" json:"role,omitempty"`                 // Its purpose.
 	RequestId      []byte                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                   // Required: 16 random octets.
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -622,10 +622,10 @@ func (x *CreateFolderResponse) GetCommit() *CommitToken {
 type MoveFolderRequest struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId            int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                                      // The mailbox; 0: the session's own.
-	FolderId             int64                  `protobuf:"varint,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                                         // What to move or rename.
-	TargetParentFolderId int64                  `protobuf:"varint,3,opt,name=target_parent_folder_id,json=targetParentFolderId,proto3" json:"target_parent_folder_id,omitempty"` // Where `path` starts; 0: at the top.
-	Path                 []string               `protobuf:"bytes,4,rep,name=path,proto3" json:"path,omitempty"`                                                                  // Names below it; the last is the folder's new name.
-	IfChangeNumber       *int64                 `protobuf:"varint,5,opt,name=if_change_number,json=ifChangeNumber,proto3,oneof" json:"if_change_number,omitempty"`               // Only when the folder has not changed since.
+	FolderId             int64                  `protobuf:"varint,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                                         // The folder to move or rename.
+	TargetParentFolderId int64                  `protobuf:"varint,3,opt,name=target_parent_folder_id,json=targetParentFolderId,proto3" json:"target_parent_folder_id,omitempty"` // The folder in which `path` starts; 0: the top.
+	Path                 []string               `protobuf:"bytes,4,rep,name=path,proto3" json:"path,omitempty"`                                                                  // Names below the target parent; the last is the folder's new name.
+	IfChangeNumber       *int64                 `protobuf:"varint,5,opt,name=if_change_number,json=ifChangeNumber,proto3,oneof" json:"if_change_number,omitempty"`               // Fail with CHANGE_CONFLICT when the folder has changed since.
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -754,7 +754,7 @@ type UpdateFolderRequest struct {
 	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                        // The mailbox; 0: the session's own.
 	FolderId       int64                  `protobuf:"varint,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                           // The folder.
 	Role           FolderRole             `protobuf:"varint,3,opt,name=role,proto3,enum=restante.v1.FolderRole" json:"role,omitempty"`                       // The new role; unspecified: none.
-	IfChangeNumber *int64                 `protobuf:"varint,4,opt,name=if_change_number,json=ifChangeNumber,proto3,oneof" json:"if_change_number,omitempty"` // Only when the folder has not changed since.
+	IfChangeNumber *int64                 `protobuf:"varint,4,opt,name=if_change_number,json=ifChangeNumber,proto3,oneof" json:"if_change_number,omitempty"` // Fail with CHANGE_CONFLICT when the folder has changed since.
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -923,10 +923,10 @@ func (x *DeleteFolderRequest) GetFolderId() int64 {
 	return 0
 }
 
-// DeleteFolderResponse tells what was done.
+// DeleteFolderResponse counts the deleted messages.
 type DeleteFolderResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeletedCount  int64                  `protobuf:"varint,1,opt,name=deleted_count,json=deletedCount,proto3" json:"deleted_count,omitempty"` // Messages that went with it.
+	DeletedCount  int64                  `protobuf:"varint,1,opt,name=deleted_count,json=deletedCount,proto3" json:"deleted_count,omitempty"` // Messages deleted with the folder.
 	Commit        *CommitToken           `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`                                  // The commit.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1090,13 +1090,13 @@ func (x *OpenFolderResponse) GetRows() *FolderChanges {
 	return nil
 }
 
-// ReadFolderChangesRequest names the folder and what is known of it.
+// ReadFolderChangesRequest names the folder and the last change that the client knows.
 type ReadFolderChangesRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId         int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                           // The mailbox; 0: the session's own.
 	FolderId          int64                  `protobuf:"varint,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                              // The folder.
-	SinceChangeNumber int64                  `protobuf:"varint,3,opt,name=since_change_number,json=sinceChangeNumber,proto3" json:"since_change_number,omitempty"` // Changes above this one.
-	Epoch             int64                  `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                    // The epoch under which that number was learned; 0: not checked.
+	SinceChangeNumber int64                  `protobuf:"varint,3,opt,name=since_change_number,json=sinceChangeNumber,proto3" json:"since_change_number,omitempty"` // Read the changes above this number.
+	Epoch             int64                  `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                    // The epoch of that number; 0: not checked.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1162,7 +1162,7 @@ func (x *ReadFolderChangesRequest) GetEpoch() int64 {
 // ReadFolderChangesResponse holds the changes.
 type ReadFolderChangesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Changes       *FolderChanges         `protobuf:"bytes,1,opt,name=changes,proto3" json:"changes,omitempty"` // Up to the folder's present change number.
+	Changes       *FolderChanges         `protobuf:"bytes,1,opt,name=changes,proto3" json:"changes,omitempty"` // All changes up to the folder's current change number.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1204,10 +1204,10 @@ func (x *ReadFolderChangesResponse) GetChanges() *FolderChanges {
 	return nil
 }
 
-// FollowedFolder is a folder that a session keeps a view of.
+// FollowedFolder is a folder of which a session keeps a view.
 type FollowedFolder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	SessionToken  []byte                 `protobuf:"bytes,1,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"` // Whose view it is, on calls for many sessions; empty: the call's own session.
+	SessionToken  []byte                 `protobuf:"bytes,1,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"` // The session that has the view, on calls for many sessions; empty: the call's own session.
 	MailboxId     int64                  `protobuf:"varint,2,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`         // The mailbox; 0: the session's own.
 	FolderId      int64                  `protobuf:"varint,3,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`            // The folder.
 	unknownFields protoimpl.UnknownFields
@@ -1268,7 +1268,7 @@ func (x *FollowedFolder) GetFolderId() int64 {
 // GetChangeNumbersRequest names the folders.
 type GetChangeNumbersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Folders       []*FollowedFolder      `protobuf:"bytes,1,rep,name=folders,proto3" json:"folders,omitempty"` // At most 256; the same one may be named for several sessions.
+	Folders       []*FollowedFolder      `protobuf:"bytes,1,rep,name=folders,proto3" json:"folders,omitempty"` // At most 256; the same folder may be named for several sessions.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1310,11 +1310,11 @@ func (x *GetChangeNumbersRequest) GetFolders() []*FollowedFolder {
 	return nil
 }
 
-// RefusedFolder is a folder whose change number is not told.
+// RefusedFolder is a folder whose change number is refused.
 type RefusedFolder struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`  // Its place in the request, from 0 on.
-	Status        *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // Why, with ErrorInfo as a failed RPC has: FOLDER_NOT_FOUND, or what its session is refused for.
+	Index         int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`  // Its position in the request, from 0 on.
+	Status        *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // FOLDER_NOT_FOUND or the refusal of its session, with ErrorInfo as of a failed RPC.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1367,8 +1367,8 @@ func (x *RefusedFolder) GetStatus() *status.Status {
 type GetChangeNumbersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ChangeNumbers []int64                `protobuf:"varint,1,rep,packed,name=change_numbers,json=changeNumbers,proto3" json:"change_numbers,omitempty"` // Folder.change_number of each folder, in the order of the request; 0: refused.
-	Refused       []*RefusedFolder       `protobuf:"bytes,2,rep,name=refused,proto3" json:"refused,omitempty"`                                          // Those that are not told, in the order of the request.
-	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`                                             // The store's epoch: a view that was read under another one is void.
+	Refused       []*RefusedFolder       `protobuf:"bytes,2,rep,name=refused,proto3" json:"refused,omitempty"`                                          // The refused folders, in the order of the request.
+	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`                                             // The store's epoch: a view of another epoch is void.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1480,7 +1480,7 @@ func (x *ClaimRecentRequest) GetFolderId() int64 {
 // ClaimRecentResponse gives the claimed UIDs.
 type ClaimRecentResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	RecentUid     int64                  `protobuf:"varint,1,opt,name=recent_uid,json=recentUid,proto3" json:"recent_uid,omitempty"` // UIDs from here on,
+	RecentUid     int64                  `protobuf:"varint,1,opt,name=recent_uid,json=recentUid,proto3" json:"recent_uid,omitempty"` // UIDs from this one on,
 	UidNext       int64                  `protobuf:"varint,2,opt,name=uid_next,json=uidNext,proto3" json:"uid_next,omitempty"`       // and below this one, are recent to the caller alone.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1530,12 +1530,12 @@ func (x *ClaimRecentResponse) GetUidNext() int64 {
 	return 0
 }
 
-// SetSubscriptionRequest names a name.
+// SetSubscriptionRequest has a name and its new setting.
 type SetSubscriptionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"` // The mailbox; 0: the session's own.
 	Path          []string               `protobuf:"bytes,2,rep,name=path,proto3" json:"path,omitempty"`                             // Names from the top.
-	Subscribed    bool                   `protobuf:"varint,3,opt,name=subscribed,proto3" json:"subscribed,omitempty"`                // On or off.
+	Subscribed    bool                   `protobuf:"varint,3,opt,name=subscribed,proto3" json:"subscribed,omitempty"`                // Subscribe or unsubscribe.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1591,7 +1591,7 @@ func (x *SetSubscriptionRequest) GetSubscribed() bool {
 	return false
 }
 
-// SetSubscriptionResponse tells the commit.
+// SetSubscriptionResponse has the commit.
 type SetSubscriptionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Commit        *CommitToken           `protobuf:"bytes,1,opt,name=commit,proto3" json:"commit,omitempty"` // The commit.

@@ -45,11 +45,11 @@ type FolderServiceClient interface {
 	ListFolders(ctx context.Context, in *ListFoldersRequest, opts ...grpc.CallOption) (*ListFoldersResponse, error)
 	// Gets one folder with its counts, by id or by path. Errors: FOLDER_NOT_FOUND.
 	GetFolder(ctx context.Context, in *GetFolderRequest, opts ...grpc.CallOption) (*GetFolderResponse, error)
-	// Creates a folder, and those above it that are missing. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
+	// Creates a folder, and the missing folders above it. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
 	// FOLDER_NOT_FOUND (parent), LIMIT_EXCEEDED.
 	CreateFolder(ctx context.Context, in *CreateFolderRequest, opts ...grpc.CallOption) (*CreateFolderResponse, error)
-	// Gives a folder a new name or place, with all below it; parents that are missing are created. Subscriptions go
-	// with it. Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
+	// Renames or moves a folder with all folders below it, and creates missing parents. Subscriptions move with it.
+	// Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
 	// CHANGE_CONFLICT.
 	MoveFolder(ctx context.Context, in *MoveFolderRequest, opts ...grpc.CallOption) (*MoveFolderResponse, error)
 	// Sets the role of a folder. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the role is taken),
@@ -58,25 +58,25 @@ type FolderServiceClient interface {
 	// Deletes a folder; its messages stay recoverable. Errors: FOLDER_NOT_FOUND, FOLDER_HAS_CHILDREN,
 	// FOLDER_IS_SPECIAL (Inbox).
 	DeleteFolder(ctx context.Context, in *DeleteFolderRequest, opts ...grpc.CallOption) (*DeleteFolderResponse, error)
-	// Streams what a folder holds at one moment, in ascending UID order: the first message carries the folder, every
-	// message columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
+	// Streams the messages of a folder at one moment, in ascending UID order. The first response has the folder; each
+	// response has columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
 	OpenFolder(ctx context.Context, in *OpenFolderRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[OpenFolderResponse], error)
-	// Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
-	// folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+	// Reads the changes of a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
+	// folder again), EPOCH_CHANGED, and CURSOR_INVALID (removals that old are no longer kept).
 	ReadFolderChanges(ctx context.Context, in *ReadFolderChangesRequest, opts ...grpc.CallOption) (*ReadFolderChangesResponse, error)
-	// Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
-	// server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
-	// for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
-	// refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+	// Gets the change numbers of many folders at once, for a client that keeps views of them. Each number covers every
+	// change that any server of the store acknowledged to anyone before the call arrived. A view that has reached the
+	// number is current; another one needs ReadFolderChanges. The session named with a folder must be permitted to read
+	// it; a refusal concerns that folder alone. IMAP gateways may call this without a session of their own.
 	// Errors: INVALID_ARGUMENT (more than 256 folders).
 	GetChangeNumbers(ctx context.Context, in *GetChangeNumbersRequest, opts ...grpc.CallOption) (*GetChangeNumbersResponse, error)
-	// Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
-	// folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
+	// Claims the messages that no session has claimed as recent yet (RFC 3501 2.3.2): the boundary moves to the folder's
+	// UIDNEXT, and the response has its former value. Errors: FOLDER_NOT_FOUND.
 	ClaimRecent(ctx context.Context, in *ClaimRecentRequest, opts ...grpc.CallOption) (*ClaimRecentResponse, error)
-	// Subscribes to or unsubscribes from a name, whether or not a folder of that name is there (RFC 3501 6.3.6).
+	// Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
 	// Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
 	SetSubscription(ctx context.Context, in *SetSubscriptionRequest, opts ...grpc.CallOption) (*SetSubscriptionResponse, error)
-	// Lists the names that are subscribed, in ascending order.
+	// Lists the subscribed names, in ascending order.
 	ListSubscriptions(ctx context.Context, in *ListSubscriptionsRequest, opts ...grpc.CallOption) (*ListSubscriptionsResponse, error)
 }
 
@@ -227,11 +227,11 @@ type FolderServiceServer interface {
 	ListFolders(context.Context, *ListFoldersRequest) (*ListFoldersResponse, error)
 	// Gets one folder with its counts, by id or by path. Errors: FOLDER_NOT_FOUND.
 	GetFolder(context.Context, *GetFolderRequest) (*GetFolderResponse, error)
-	// Creates a folder, and those above it that are missing. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
+	// Creates a folder, and the missing folders above it. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
 	// FOLDER_NOT_FOUND (parent), LIMIT_EXCEEDED.
 	CreateFolder(context.Context, *CreateFolderRequest) (*CreateFolderResponse, error)
-	// Gives a folder a new name or place, with all below it; parents that are missing are created. Subscriptions go
-	// with it. Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
+	// Renames or moves a folder with all folders below it, and creates missing parents. Subscriptions move with it.
+	// Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
 	// CHANGE_CONFLICT.
 	MoveFolder(context.Context, *MoveFolderRequest) (*MoveFolderResponse, error)
 	// Sets the role of a folder. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the role is taken),
@@ -240,25 +240,25 @@ type FolderServiceServer interface {
 	// Deletes a folder; its messages stay recoverable. Errors: FOLDER_NOT_FOUND, FOLDER_HAS_CHILDREN,
 	// FOLDER_IS_SPECIAL (Inbox).
 	DeleteFolder(context.Context, *DeleteFolderRequest) (*DeleteFolderResponse, error)
-	// Streams what a folder holds at one moment, in ascending UID order: the first message carries the folder, every
-	// message columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
+	// Streams the messages of a folder at one moment, in ascending UID order. The first response has the folder; each
+	// response has columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
 	OpenFolder(*OpenFolderRequest, grpc.ServerStreamingServer[OpenFolderResponse]) error
-	// Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
-	// folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+	// Reads the changes of a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
+	// folder again), EPOCH_CHANGED, and CURSOR_INVALID (removals that old are no longer kept).
 	ReadFolderChanges(context.Context, *ReadFolderChangesRequest) (*ReadFolderChangesResponse, error)
-	// Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
-	// server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
-	// for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
-	// refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+	// Gets the change numbers of many folders at once, for a client that keeps views of them. Each number covers every
+	// change that any server of the store acknowledged to anyone before the call arrived. A view that has reached the
+	// number is current; another one needs ReadFolderChanges. The session named with a folder must be permitted to read
+	// it; a refusal concerns that folder alone. IMAP gateways may call this without a session of their own.
 	// Errors: INVALID_ARGUMENT (more than 256 folders).
 	GetChangeNumbers(context.Context, *GetChangeNumbersRequest) (*GetChangeNumbersResponse, error)
-	// Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
-	// folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
+	// Claims the messages that no session has claimed as recent yet (RFC 3501 2.3.2): the boundary moves to the folder's
+	// UIDNEXT, and the response has its former value. Errors: FOLDER_NOT_FOUND.
 	ClaimRecent(context.Context, *ClaimRecentRequest) (*ClaimRecentResponse, error)
-	// Subscribes to or unsubscribes from a name, whether or not a folder of that name is there (RFC 3501 6.3.6).
+	// Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
 	// Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
 	SetSubscription(context.Context, *SetSubscriptionRequest) (*SetSubscriptionResponse, error)
-	// Lists the names that are subscribed, in ascending order.
+	// Lists the subscribed names, in ascending order.
 	ListSubscriptions(context.Context, *ListSubscriptionsRequest) (*ListSubscriptionsResponse, error)
 	mustEmbedUnimplementedFolderServiceServer()
 }

@@ -28,14 +28,14 @@ const (
 type Mailbox struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId         int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                          // Assigned by the server.
-	OwnerAccountId    int64                  `protobuf:"varint,2,opt,name=owner_account_id,json=ownerAccountId,proto3" json:"owner_account_id,omitempty"`         // Whose it is.
+	OwnerAccountId    int64                  `protobuf:"varint,2,opt,name=owner_account_id,json=ownerAccountId,proto3" json:"owner_account_id,omitempty"`         // The owner's account.
 	Address           string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`                                                // The owner's address.
 	DisplayName       string                 `protobuf:"bytes,4,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`                     // The owner's name, may be empty.
-	ChangeNumber      int64                  `protobuf:"varint,5,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`                 // The highest given in this mailbox.
+	ChangeNumber      int64                  `protobuf:"varint,5,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`                 // The mailbox's highest change number.
 	Epoch             int64                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                   // The store's epoch.
 	UsedOctets        int64                  `protobuf:"varint,7,opt,name=used_octets,json=usedOctets,proto3" json:"used_octets,omitempty"`                       // Sum over messages, without recoverable ones.
 	MessageCount      int64                  `protobuf:"varint,8,opt,name=message_count,json=messageCount,proto3" json:"message_count,omitempty"`                 // Messages, without recoverable ones.
-	QuotaOctets       *int64                 `protobuf:"varint,9,opt,name=quota_octets,json=quotaOctets,proto3,oneof" json:"quota_octets,omitempty"`              // Most that may be used; absent: no limit.
+	QuotaOctets       *int64                 `protobuf:"varint,9,opt,name=quota_octets,json=quotaOctets,proto3,oneof" json:"quota_octets,omitempty"`              // Limit of used_octets; absent: none.
 	RecoverableOctets int64                  `protobuf:"varint,10,opt,name=recoverable_octets,json=recoverableOctets,proto3" json:"recoverable_octets,omitempty"` // Sum over deleted messages that can still be recovered.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -393,7 +393,7 @@ func (x *AcquireMaildropRequest) GetMailboxId() int64 {
 // AcquireMaildropResponse is the lease and a snapshot.
 type AcquireMaildropResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Lease         []byte                 `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`                                     // To name in RenewMaildrop and ReleaseMaildrop; 16 octets.
+	Lease         []byte                 `protobuf:"bytes,1,opt,name=lease,proto3" json:"lease,omitempty"`                                     // For RenewMaildrop and ReleaseMaildrop; 16 octets.
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`            // By the database's clock.
 	FolderId      int64                  `protobuf:"varint,3,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`              // The Inbox.
 	UidValidity   int64                  `protobuf:"varint,4,opt,name=uid_validity,json=uidValidity,proto3" json:"uid_validity,omitempty"`     // The Inbox's UIDVALIDITY; with the UID it makes the UIDL.
@@ -544,7 +544,7 @@ func (x *RenewMaildropRequest) GetLease() []byte {
 	return nil
 }
 
-// RenewMaildropResponse tells the new time.
+// RenewMaildropResponse has the lease's new end.
 type RenewMaildropResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // By the database's clock.
@@ -589,7 +589,7 @@ func (x *RenewMaildropResponse) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// ReleaseMaildropRequest names the lease and what to delete.
+// ReleaseMaildropRequest names the lease and the messages to delete.
 type ReleaseMaildropRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`      // The mailbox; 0: the session's own.
@@ -658,10 +658,10 @@ func (x *ReleaseMaildropRequest) GetSeenUids() []*IdRange {
 	return nil
 }
 
-// ReleaseMaildropResponse tells what was done.
+// ReleaseMaildropResponse counts the deleted messages.
 type ReleaseMaildropResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeletedCount  int64                  `protobuf:"varint,1,opt,name=deleted_count,json=deletedCount,proto3" json:"deleted_count,omitempty"` // Messages deleted; one that had left the Inbox counts not.
+	DeletedCount  int64                  `protobuf:"varint,1,opt,name=deleted_count,json=deletedCount,proto3" json:"deleted_count,omitempty"` // Messages deleted, without those that had left the Inbox.
 	Commit        *CommitToken           `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`                                  // The commit.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -32,21 +32,20 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3.
+// MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease.
 type MailboxServiceClient interface {
 	// Gets one mailbox with its quota. Errors: MAILBOX_NOT_FOUND.
 	GetMailbox(ctx context.Context, in *GetMailboxRequest, opts ...grpc.CallOption) (*GetMailboxResponse, error)
 	// Lists the mailboxes that the session may open.
 	ListMailboxes(ctx context.Context, in *ListMailboxesRequest, opts ...grpc.CallOption) (*ListMailboxesResponse, error)
-	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-	// facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
-	// read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
+	// at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
+	// (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
 	AcquireMaildrop(ctx context.Context, in *AcquireMaildropRequest, opts ...grpc.CallOption) (*AcquireMaildropResponse, error)
 	// Keeps the lease for 60 more seconds. Errors: LEASE_LOST.
 	RenewMaildrop(ctx context.Context, in *RenewMaildropRequest, opts ...grpc.CallOption) (*RenewMaildropResponse, error)
-	// Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
-	// message that was moved to another folder stays there. Harmless to repeat.
-	// Errors: LEASE_LOST, having deleted nothing.
+	// Deletes the given messages that are still in the Inbox, all or none, and ends the lease (RFC 1939 6). A message that
+	// was moved to another folder stays there. Harmless to repeat. Errors: LEASE_LOST (nothing was deleted).
 	ReleaseMaildrop(ctx context.Context, in *ReleaseMaildropRequest, opts ...grpc.CallOption) (*ReleaseMaildropResponse, error)
 }
 
@@ -112,21 +111,20 @@ func (c *mailboxServiceClient) ReleaseMaildrop(ctx context.Context, in *ReleaseM
 // All implementations must embed UnimplementedMailboxServiceServer
 // for forward compatibility.
 //
-// MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3.
+// MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease.
 type MailboxServiceServer interface {
 	// Gets one mailbox with its quota. Errors: MAILBOX_NOT_FOUND.
 	GetMailbox(context.Context, *GetMailboxRequest) (*GetMailboxResponse, error)
 	// Lists the mailboxes that the session may open.
 	ListMailboxes(context.Context, *ListMailboxesRequest) (*ListMailboxesResponse, error)
-	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-	// facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
-	// read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
+	// at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
+	// (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
 	AcquireMaildrop(context.Context, *AcquireMaildropRequest) (*AcquireMaildropResponse, error)
 	// Keeps the lease for 60 more seconds. Errors: LEASE_LOST.
 	RenewMaildrop(context.Context, *RenewMaildropRequest) (*RenewMaildropResponse, error)
-	// Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
-	// message that was moved to another folder stays there. Harmless to repeat.
-	// Errors: LEASE_LOST, having deleted nothing.
+	// Deletes the given messages that are still in the Inbox, all or none, and ends the lease (RFC 1939 6). A message that
+	// was moved to another folder stays there. Harmless to repeat. Errors: LEASE_LOST (nothing was deleted).
 	ReleaseMaildrop(context.Context, *ReleaseMaildropRequest) (*ReleaseMaildropResponse, error)
 	mustEmbedUnimplementedMailboxServiceServer()
 }

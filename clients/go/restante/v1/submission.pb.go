@@ -24,19 +24,19 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RecipientState is where a recipient of an accepted message stands. The last five are final.
+// RecipientState is the state of a recipient of an accepted message. The last five are final.
 type RecipientState int32
 
 const (
 	RecipientState_RECIPIENT_STATE_UNSPECIFIED RecipientState = 0 // Not a state.
 	RecipientState_RECIPIENT_STATE_SCHEDULED   RecipientState = 1 // Waits for its time (send_at).
 	RecipientState_RECIPIENT_STATE_PENDING     RecipientState = 2 // Waits to be delivered or relayed.
-	RecipientState_RECIPIENT_STATE_LEASED      RecipientState = 3 // A relay is at it.
-	RecipientState_RECIPIENT_STATE_DELIVERED   RecipientState = 4 // In a mailbox here.
-	RecipientState_RECIPIENT_STATE_RELAYED     RecipientState = 5 // Taken by another server.
+	RecipientState_RECIPIENT_STATE_LEASED      RecipientState = 3 // A relay holds a lease and makes an attempt.
+	RecipientState_RECIPIENT_STATE_DELIVERED   RecipientState = 4 // Delivered into a mailbox here.
+	RecipientState_RECIPIENT_STATE_RELAYED     RecipientState = 5 // Accepted by another server.
 	RecipientState_RECIPIENT_STATE_EXPANDED    RecipientState = 6 // Replaced by other recipients, each with a state of its own.
-	RecipientState_RECIPIENT_STATE_DISCARDED   RecipientState = 7 // Dropped because the sender or the owner said so.
-	RecipientState_RECIPIENT_STATE_FAILED      RecipientState = 8 // Not deliverable; reported where a report was wanted.
+	RecipientState_RECIPIENT_STATE_DISCARDED   RecipientState = 7 // Cancelled by the sender or an administrator.
+	RecipientState_RECIPIENT_STATE_FAILED      RecipientState = 8 // Not deliverable; reported where the sender wanted a report.
 )
 
 // Enum value maps for RecipientState.
@@ -92,12 +92,12 @@ func (RecipientState) EnumDescriptor() ([]byte, []int) {
 	return file_restante_v1_submission_proto_rawDescGZIP(), []int{0}
 }
 
-// NotifyCondition is when the sender wants a report (RFC 3461 4.1).
+// NotifyCondition is an event for which the sender wants a report (RFC 3461 4.1).
 type NotifyCondition int32
 
 const (
 	NotifyCondition_NOTIFY_CONDITION_UNSPECIFIED NotifyCondition = 0 // Not a condition.
-	NotifyCondition_NOTIFY_CONDITION_NEVER       NotifyCondition = 1 // Never; alone.
+	NotifyCondition_NOTIFY_CONDITION_NEVER       NotifyCondition = 1 // Never; excludes the others.
 	NotifyCondition_NOTIFY_CONDITION_SUCCESS     NotifyCondition = 2 // On delivery.
 	NotifyCondition_NOTIFY_CONDITION_FAILURE     NotifyCondition = 3 // On failure.
 	NotifyCondition_NOTIFY_CONDITION_DELAY       NotifyCondition = 4 // On delay.
@@ -148,7 +148,7 @@ func (NotifyCondition) EnumDescriptor() ([]byte, []int) {
 	return file_restante_v1_submission_proto_rawDescGZIP(), []int{1}
 }
 
-// DsnReturn is how much of the message a report returns (RFC 3461 4.3).
+// DsnReturn is the part of the message that a report returns (RFC 3461 4.3).
 type DsnReturn int32
 
 const (
@@ -201,7 +201,7 @@ func (DsnReturn) EnumDescriptor() ([]byte, []int) {
 // EnvelopeRecipient is one recipient with its DSN parameters.
 type EnvelopeRecipient struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
-	ForwardPath       string                 `protobuf:"bytes,1,opt,name=forward_path,json=forwardPath,proto3" json:"forward_path,omitempty"`                   // addr-spec in UTF-8; or "postmaster".
+	ForwardPath       string                 `protobuf:"bytes,1,opt,name=forward_path,json=forwardPath,proto3" json:"forward_path,omitempty"`                   // addr-spec in UTF-8, or "postmaster".
 	Notify            []NotifyCondition      `protobuf:"varint,2,rep,packed,name=notify,proto3,enum=restante.v1.NotifyCondition" json:"notify,omitempty"`       // Empty: failure and delay (RFC 3461 5.2.1).
 	OriginalRecipient string                 `protobuf:"bytes,3,opt,name=original_recipient,json=originalRecipient,proto3" json:"original_recipient,omitempty"` // ORCPT exactly as given: addr-type ";" xtext.
 	unknownFields     protoimpl.UnknownFields
@@ -345,7 +345,7 @@ type SubmitMessageRequest struct {
 	Recipients    []*EnvelopeRecipient          `protobuf:"bytes,7,rep,name=recipients,proto3" json:"recipients,omitempty"`                            // Empty: all in To, Cc and Bcc; of a resent message, in Resent-To and so on.
 	Options       *EnvelopeOptions              `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`                                  // DSN and other parameters.
 	SendAt        *timestamppb.Timestamp        `protobuf:"bytes,9,opt,name=send_at,json=sendAt,proto3" json:"send_at,omitempty"`                      // Not before this time, at most 30 days ahead; absent: at once.
-	ViaSmtp       bool                          `protobuf:"varint,10,opt,name=via_smtp,json=viaSmtp,proto3" json:"via_smtp,omitempty"`                 // Gateways only: the message came by SMTP submission, which decides about the Sent copy.
+	ViaSmtp       bool                          `protobuf:"varint,10,opt,name=via_smtp,json=viaSmtp,proto3" json:"via_smtp,omitempty"`                 // Gateways only: the message came by SMTP, which matters for SentCopyPolicy.
 	TraceField    string                        `protobuf:"bytes,11,opt,name=trace_field,json=traceField,proto3" json:"trace_field,omitempty"`         // Gateways only: the Received field for this hop, with its CRLF, without `for`.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -482,7 +482,7 @@ type SubmitMessageRequest_Content struct {
 }
 
 type SubmitMessageRequest_UploadId struct {
-	UploadId []byte `protobuf:"bytes,3,opt,name=upload_id,json=uploadId,proto3,oneof"` // A finished upload, which this uses up.
+	UploadId []byte `protobuf:"bytes,3,opt,name=upload_id,json=uploadId,proto3,oneof"` // A finished upload, which this call consumes.
 }
 
 type SubmitMessageRequest_Draft struct {
@@ -490,8 +490,8 @@ type SubmitMessageRequest_Draft struct {
 }
 
 type SubmitMessageRequest_MessageId struct {
-	// A message of the session's mailbox. One with FLAG_DRAFT leaves its folder in the same transaction, recoverable:
-	// the Sent copy takes its place. Cancelling does not bring it back.
+	// A message of the session's mailbox. One with FLAG_DRAFT is deleted (recoverable) in the same transaction; the Sent
+	// copy replaces it. Cancelling the submission does not restore it.
 	MessageId int64 `protobuf:"varint,5,opt,name=message_id,json=messageId,proto3,oneof"`
 }
 
@@ -507,11 +507,11 @@ func (*SubmitMessageRequest_MessageId) isSubmitMessageRequest_Source() {}
 type SubmissionRecipient struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ForwardPath   string                 `protobuf:"bytes,1,opt,name=forward_path,json=forwardPath,proto3" json:"forward_path,omitempty"`         // As given.
-	State         RecipientState         `protobuf:"varint,2,opt,name=state,proto3,enum=restante.v1.RecipientState" json:"state,omitempty"`       // Where it stands.
+	State         RecipientState         `protobuf:"varint,2,opt,name=state,proto3,enum=restante.v1.RecipientState" json:"state,omitempty"`       // Its state.
 	Status        string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`                                      // Last enhanced status code, such as 2.1.5 (RFC 3463).
-	Diagnostic    string                 `protobuf:"bytes,4,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`                              // Last reply of the other server, or why it failed.
+	Diagnostic    string                 `protobuf:"bytes,4,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`                              // Last reply of the other server, or the reason of the failure.
 	AttemptCount  int32                  `protobuf:"varint,5,opt,name=attempt_count,json=attemptCount,proto3" json:"attempt_count,omitempty"`     // Attempts to relay.
-	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"` // When it is tried again; absent in final states.
+	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"` // Time of the next attempt; absent in final states.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -592,8 +592,8 @@ func (x *SubmissionRecipient) GetNextAttemptAt() *timestamppb.Timestamp {
 type SubmissionRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SubmissionId  int64                  `protobuf:"varint,1,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"` // Also the transport id in queue and trace.
-	SubmittedAt   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`     // When it was taken.
-	SendAt        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=send_at,json=sendAt,proto3" json:"send_at,omitempty"`                    // When it may go.
+	SubmittedAt   *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`     // Time of the submission.
+	SendAt        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=send_at,json=sendAt,proto3" json:"send_at,omitempty"`                    // Earliest time of sending.
 	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`                                // Its subject.
 	ReversePath   string                 `protobuf:"bytes,5,opt,name=reverse_path,json=reversePath,proto3" json:"reverse_path,omitempty"`     // Its reverse-path.
 	Recipients    []*SubmissionRecipient `protobuf:"bytes,6,rep,name=recipients,proto3" json:"recipients,omitempty"`                          // Each recipient.
@@ -673,11 +673,11 @@ func (x *SubmissionRecord) GetRecipients() []*SubmissionRecipient {
 	return nil
 }
 
-// SubmitMessageResponse tells what was taken.
+// SubmitMessageResponse has the submission and the Sent copy.
 type SubmitMessageResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Submission    *SubmissionRecord      `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`                               // As it stands.
-	SentMessageId int64                  `protobuf:"varint,2,opt,name=sent_message_id,json=sentMessageId,proto3" json:"sent_message_id,omitempty"` // The Sent copy; 0: none was made.
+	Submission    *SubmissionRecord      `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`                               // Its current state.
+	SentMessageId int64                  `protobuf:"varint,2,opt,name=sent_message_id,json=sentMessageId,proto3" json:"sent_message_id,omitempty"` // The Sent copy; 0: none.
 	Commit        *CommitToken           `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`                                       // The commit in the session's mailbox, when there is a Sent copy.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -779,10 +779,10 @@ func (x *CancelSubmissionRequest) GetSubmissionId() int64 {
 	return 0
 }
 
-// CancelSubmissionResponse tells what was taken back.
+// CancelSubmissionResponse has the submission as it is now.
 type CancelSubmissionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Submission    *SubmissionRecord      `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"` // Recipients taken back are DISCARDED.
+	Submission    *SubmissionRecord      `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"` // Cancelled recipients are DISCARDED.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -872,7 +872,7 @@ func (x *GetSubmissionRequest) GetSubmissionId() int64 {
 // GetSubmissionResponse holds it.
 type GetSubmissionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Submission    *SubmissionRecord      `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"` // As it stands.
+	Submission    *SubmissionRecord      `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"` // Its current state.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -31,18 +31,17 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-// before it answers; an address that stands in the name before another one counts as one of them. Of a message with
-// Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
-// ResendingPolicy says who may get it.
+// SubmissionService sends mail. Before it answers it checks the right to the reverse-path, to every address in From and
+// to Sender; an address within a display name counts as one of them. For a message with Resent-From (RFC 5322 3.6.6) it
+// checks the right to the first Resent-From and Resent-Sender, and the domain's ResendingPolicy limits the recipients.
 type SubmissionServiceClient interface {
-	// Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-	// with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
-	// added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
-	// RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
-	// MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+	// Takes responsibility for a message. One transaction delivers to local recipients, queues the others, and stores the
+	// Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
+	// Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
+	// INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
+	// UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
 	SubmitMessage(ctx context.Context, in *SubmitMessageRequest, opts ...grpc.CallOption) (*SubmitMessageResponse, error)
-	// Takes back what has not been delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
+	// Cancels a submission for the recipients that are not delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
 	// SUBMISSION_NOT_CANCELLABLE.
 	CancelSubmission(ctx context.Context, in *CancelSubmissionRequest, opts ...grpc.CallOption) (*CancelSubmissionResponse, error)
 	// Gets one submission with the state of each recipient. Errors: SUBMISSION_NOT_FOUND.
@@ -103,18 +102,17 @@ func (c *submissionServiceClient) ListSubmissions(ctx context.Context, in *ListS
 // All implementations must embed UnimplementedSubmissionServiceServer
 // for forward compatibility.
 //
-// SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-// before it answers; an address that stands in the name before another one counts as one of them. Of a message with
-// Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
-// ResendingPolicy says who may get it.
+// SubmissionService sends mail. Before it answers it checks the right to the reverse-path, to every address in From and
+// to Sender; an address within a display name counts as one of them. For a message with Resent-From (RFC 5322 3.6.6) it
+// checks the right to the first Resent-From and Resent-Sender, and the domain's ResendingPolicy limits the recipients.
 type SubmissionServiceServer interface {
-	// Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-	// with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
-	// added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
-	// RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
-	// MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+	// Takes responsibility for a message. One transaction delivers to local recipients, queues the others, and stores the
+	// Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
+	// Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
+	// INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
+	// UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
 	SubmitMessage(context.Context, *SubmitMessageRequest) (*SubmitMessageResponse, error)
-	// Takes back what has not been delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
+	// Cancels a submission for the recipients that are not delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
 	// SUBMISSION_NOT_CANCELLABLE.
 	CancelSubmission(context.Context, *CancelSubmissionRequest) (*CancelSubmissionResponse, error)
 	// Gets one submission with the state of each recipient. Errors: SUBMISSION_NOT_FOUND.

@@ -25,12 +25,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ResetReason is why a copy cannot be brought up to date.
+// ResetReason says why a copy cannot be brought up to date.
 type ResetReason int32
 
 const (
 	ResetReason_RESET_REASON_UNSPECIFIED   ResetReason = 0 // Not a reason.
-	ResetReason_RESET_REASON_HISTORY_GONE  ResetReason = 1 // Removals that old are no longer known.
+	ResetReason_RESET_REASON_HISTORY_GONE  ResetReason = 1 // The server no longer keeps removals that old.
 	ResetReason_RESET_REASON_EPOCH_CHANGED ResetReason = 2 // The store was restored from a backup.
 	ResetReason_RESET_REASON_TOO_SLOW      ResetReason = 3 // The watcher did not keep up.
 	ResetReason_RESET_REASON_FOLDER_GONE   ResetReason = 4 // The folder was deleted.
@@ -87,8 +87,8 @@ type SyncMailboxRequest struct {
 	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                  // The mailbox; 0: the session's own.
 	FolderId      int64                  `protobuf:"varint,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                     // The folder; 0: all folders, and the folder tree.
 	Cursor        []byte                 `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`                                          // From a checkpoint; empty: from nothing.
-	Columns       []MessageColumn        `protobuf:"varint,4,rep,packed,name=columns,proto3,enum=restante.v1.MessageColumn" json:"columns,omitempty"` // Facts of new and changed messages.
-	Follow        bool                   `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`                                         // Stay and tell later changes.
+	Columns       []MessageColumn        `protobuf:"varint,4,rep,packed,name=columns,proto3,enum=restante.v1.MessageColumn" json:"columns,omitempty"` // Columns of new and changed messages.
+	Follow        bool                   `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`                                         // Keep the stream open for later changes.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,7 +158,7 @@ func (x *SyncMailboxRequest) GetFollow() bool {
 	return false
 }
 
-// FolderUpsert is a folder that is new or changed in itself or its counts.
+// FolderUpsert is a folder that is new, or changed in its properties or counts.
 type FolderUpsert struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	FolderId       int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                     // The folder.
@@ -243,12 +243,12 @@ func (x *FolderUpsert) GetUnreadCount() int64 {
 	return 0
 }
 
-// MessagesMoved tells of messages that went from one folder to another.
+// MessagesMoved lists messages that moved from one folder to another.
 type MessagesMoved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	FromFolderId  int64                  `protobuf:"varint,1,opt,name=from_folder_id,json=fromFolderId,proto3" json:"from_folder_id,omitempty"` // Where they were.
-	ToFolderId    int64                  `protobuf:"varint,2,opt,name=to_folder_id,json=toFolderId,proto3" json:"to_folder_id,omitempty"`       // Where they are.
-	MessageIds    []int64                `protobuf:"varint,3,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`  // Which.
+	FromFolderId  int64                  `protobuf:"varint,1,opt,name=from_folder_id,json=fromFolderId,proto3" json:"from_folder_id,omitempty"` // Their former folder.
+	ToFolderId    int64                  `protobuf:"varint,2,opt,name=to_folder_id,json=toFolderId,proto3" json:"to_folder_id,omitempty"`       // Their folder now.
+	MessageIds    []int64                `protobuf:"varint,3,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`  // The messages.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -304,11 +304,11 @@ func (x *MessagesMoved) GetMessageIds() []int64 {
 	return nil
 }
 
-// MessagesDeleted tells of messages that are gone.
+// MessagesDeleted lists messages that were deleted.
 type MessagesDeleted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	FolderId      int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`              // Where they were.
-	MessageIds    []int64                `protobuf:"varint,2,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // Which.
+	FolderId      int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`              // Their former folder.
+	MessageIds    []int64                `protobuf:"varint,2,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // The messages.
 	Recoverable   bool                   `protobuf:"varint,3,opt,name=recoverable,proto3" json:"recoverable,omitempty"`                        // They can be recovered.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -365,12 +365,12 @@ func (x *MessagesDeleted) GetRecoverable() bool {
 	return false
 }
 
-// Checkpoint marks a point to go on from.
+// Checkpoint marks a point from which a later call can continue.
 type Checkpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cursor        []byte                 `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`                                  // For SyncMailboxRequest; at most 64 octets.
-	ChangeNumber  int64                  `protobuf:"varint,2,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"` // All changes up to here have been told.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`           // Afterwards the cursor may answer with a ResetReason.
+	ChangeNumber  int64                  `protobuf:"varint,2,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"` // The stream has delivered all changes up to this number.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`           // After this time the cursor may lead to a ResetReason.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -429,7 +429,7 @@ func (x *Checkpoint) GetExpiresAt() *timestamppb.Timestamp {
 // SyncMailboxResponse is one step.
 type SyncMailboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What happened.
+	// The change.
 	//
 	// Types that are valid to be assigned to Change:
 	//
@@ -554,7 +554,7 @@ type SyncMailboxResponse_Folder struct {
 }
 
 type SyncMailboxResponse_DeletedFolderId struct {
-	DeletedFolderId int64 `protobuf:"varint,2,opt,name=deleted_folder_id,json=deletedFolderId,proto3,oneof"` // A folder is gone, with what was in it.
+	DeletedFolderId int64 `protobuf:"varint,2,opt,name=deleted_folder_id,json=deletedFolderId,proto3,oneof"` // A folder was deleted, with its messages.
 }
 
 type SyncMailboxResponse_Messages struct {
@@ -566,11 +566,11 @@ type SyncMailboxResponse_Moved struct {
 }
 
 type SyncMailboxResponse_Deleted struct {
-	Deleted *MessagesDeleted `protobuf:"bytes,5,opt,name=deleted,proto3,oneof"` // Messages are gone.
+	Deleted *MessagesDeleted `protobuf:"bytes,5,opt,name=deleted,proto3,oneof"` // Messages were deleted.
 }
 
 type SyncMailboxResponse_Checkpoint struct {
-	Checkpoint *Checkpoint `protobuf:"bytes,6,opt,name=checkpoint,proto3,oneof"` // All before is consistent.
+	Checkpoint *Checkpoint `protobuf:"bytes,6,opt,name=checkpoint,proto3,oneof"` // The copy is consistent here.
 }
 
 type SyncMailboxResponse_ResetReason struct {
@@ -598,8 +598,8 @@ type Subscription struct {
 	SessionToken      []byte                 `protobuf:"bytes,2,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"`                   // For streams that carry many sessions; empty: the call's own.
 	MailboxId         int64                  `protobuf:"varint,3,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                           // The mailbox; 0: the session's own.
 	FolderId          int64                  `protobuf:"varint,4,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                              // The folder, for FolderChanges; 0: the mailbox, for MailboxChanged.
-	SinceChangeNumber int64                  `protobuf:"varint,5,opt,name=since_change_number,json=sinceChangeNumber,proto3" json:"since_change_number,omitempty"` // Tell what is above this.
-	Epoch             int64                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                    // The epoch under which that number was learned; 0: not checked.
+	SinceChangeNumber int64                  `protobuf:"varint,5,opt,name=since_change_number,json=sinceChangeNumber,proto3" json:"since_change_number,omitempty"` // Report changes above this number.
+	Epoch             int64                  `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                    // The epoch of that number; 0: not checked.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -679,7 +679,7 @@ func (x *Subscription) GetEpoch() int64 {
 // WatchRequest changes the subscriptions of the stream.
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What to do.
+	// The change.
 	//
 	// Types that are valid to be assigned to Action:
 	//
@@ -761,11 +761,11 @@ func (*WatchRequest_Subscribe) isWatchRequest_Action() {}
 
 func (*WatchRequest_Unsubscribe) isWatchRequest_Action() {}
 
-// MailboxChanged tells that a mailbox has a new change number.
+// MailboxChanged reports a mailbox's new change number.
 type MailboxChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ChangeNumber  int64                  `protobuf:"varint,1,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"` // Its change number.
-	FolderIds     []int64                `protobuf:"varint,2,rep,packed,name=folder_ids,json=folderIds,proto3" json:"folder_ids,omitempty"`   // Folders known to be touched; may be incomplete.
+	FolderIds     []int64                `protobuf:"varint,2,rep,packed,name=folder_ids,json=folderIds,proto3" json:"folder_ids,omitempty"`   // Changed folders; may be incomplete.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,12 +814,12 @@ func (x *MailboxChanged) GetFolderIds() []int64 {
 	return nil
 }
 
-// SessionsEnded tells a gateway that sessions of an account are over.
+// SessionsEnded reports to a gateway that sessions of an account have ended.
 type SessionsEnded struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	AccountId         int64                  `protobuf:"varint,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`                         // The account.
-	CredentialVersion int64                  `protobuf:"varint,2,opt,name=credential_version,json=credentialVersion,proto3" json:"credential_version,omitempty"` // Sessions of a lower version are over.
-	SessionToken      []byte                 `protobuf:"bytes,3,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"`                 // When set: only the session of this token (it was logged off).
+	CredentialVersion int64                  `protobuf:"varint,2,opt,name=credential_version,json=credentialVersion,proto3" json:"credential_version,omitempty"` // Sessions of a lower version have ended.
+	SessionToken      []byte                 `protobuf:"bytes,3,opt,name=session_token,json=sessionToken,proto3" json:"session_token,omitempty"`                 // When set: only the session of this token, which was logged off.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -878,8 +878,8 @@ func (x *SessionsEnded) GetSessionToken() []byte {
 // WatchResponse is one event.
 type WatchResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	SubscriptionId int64                  `protobuf:"varint,1,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"` // The subscription it belongs to; 0: the stream.
-	// What happened.
+	SubscriptionId int64                  `protobuf:"varint,1,opt,name=subscription_id,json=subscriptionId,proto3" json:"subscription_id,omitempty"` // The event's subscription; 0: the stream.
+	// The event.
 	//
 	// Types that are valid to be assigned to Notice:
 	//
@@ -1015,7 +1015,7 @@ type WatchResponse_Folder struct {
 }
 
 type WatchResponse_ResetReason struct {
-	ResetReason ResetReason `protobuf:"varint,4,opt,name=reset_reason,json=resetReason,proto3,enum=restante.v1.ResetReason,oneof"` // Read anew; the subscription has ended.
+	ResetReason ResetReason `protobuf:"varint,4,opt,name=reset_reason,json=resetReason,proto3,enum=restante.v1.ResetReason,oneof"` // Read everything anew; the subscription has ended.
 }
 
 type WatchResponse_SessionsEnded struct {
@@ -1023,15 +1023,15 @@ type WatchResponse_SessionsEnded struct {
 }
 
 type WatchResponse_Draining struct {
-	Draining bool `protobuf:"varint,6,opt,name=draining,proto3,oneof"` // The server is going away: open a new stream elsewhere.
+	Draining bool `protobuf:"varint,6,opt,name=draining,proto3,oneof"` // The server is shutting down: open a new stream.
 }
 
 type WatchResponse_Rejected struct {
-	Rejected *status.Status `protobuf:"bytes,7,opt,name=rejected,proto3,oneof"` // The subscription was refused, or has ended: with ErrorInfo, as a failed RPC has.
+	Rejected *status.Status `protobuf:"bytes,7,opt,name=rejected,proto3,oneof"` // The subscription was refused or has ended; with ErrorInfo, as of a failed RPC.
 }
 
 type WatchResponse_Subscribed struct {
-	Subscribed int64 `protobuf:"varint,8,opt,name=subscribed,proto3,oneof"` // The subscription stands from this change number on.
+	Subscribed int64 `protobuf:"varint,8,opt,name=subscribed,proto3,oneof"` // The subscription has begun; it reports changes above this number.
 }
 
 func (*WatchResponse_Mailbox) isWatchResponse_Notice() {}

@@ -30,24 +30,24 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SyncService tells what changed, from any point on.
+// SyncService reports changes from any point on.
 type SyncServiceClient interface {
-	// Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-	// everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-	// be thrown away and the call made again without a cursor. With `follow`, the call ends with
-	// SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+	// Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so. Without a cursor it begins with
+	// everything that exists, then come changes. Each Checkpoint has a cursor for the next call. After a ResetReason the
+	// client discards its copy and calls again without a cursor. With `follow` the call ends with SESSION_EXPIRED when its
+	// token expires: call again with a renewed token. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
 	SyncMailbox(ctx context.Context, in *SyncMailboxRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SyncMailboxResponse], error)
 	// One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-	// sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-	// Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
-	// rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
-	// subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
+	// sessions. An event may repeat an earlier one. A watcher that lags too far gets a ResetReason, never silence. Gateways
+	// also get SessionsEnded. A subscription lives as long as its session token and is then rejected with SESSION_EXPIRED;
+	// so is the stream, for the call's own token. To go on, renew the session and subscribe again, before or after, from
+	// the last change number received; the same subscription_id replaces the former subscription.
 	//
-	// One stream holds 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's more). An account holds 2,000 over all its
-	// streams, gateways' included, those to the same mailbox or folder each counted, and is rejected with
-	// ACCOUNT_LIMIT_REACHED {resource: subscriptions}. Notices that clients have not taken may be 16 MiB for an account: beyond, its
-	// subscriptions on the stream that lags get RESET_REASON_TOO_SLOW, and those of others on the same stream go on. Both
-	// bounds hold unless the server is set otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
+	// A stream has at most 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's stream has more). An account has at most 2,000
+	// over all streams, gateways' included, and counts each one to the same mailbox or folder (ACCOUNT_LIMIT_REACHED
+	// {resource: subscriptions}). An account has at most 16 MiB of events that its clients have not taken. Beyond that, its
+	// subscriptions on the stream that lags get RESET_REASON_TOO_SLOW; those of other accounts on that stream go on. The
+	// two limits of an account may be configured otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
 	// Watch for clients that cannot stream requests: the subscriptions are fixed.
 	WatchMailboxes(ctx context.Context, in *WatchMailboxesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchMailboxesResponse], error)
@@ -116,24 +116,24 @@ type SyncService_WatchMailboxesClient = grpc.ServerStreamingClient[WatchMailboxe
 // All implementations must embed UnimplementedSyncServiceServer
 // for forward compatibility.
 //
-// SyncService tells what changed, from any point on.
+// SyncService reports changes from any point on.
 type SyncServiceServer interface {
-	// Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-	// everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-	// be thrown away and the call made again without a cursor. With `follow`, the call ends with
-	// SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+	// Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so. Without a cursor it begins with
+	// everything that exists, then come changes. Each Checkpoint has a cursor for the next call. After a ResetReason the
+	// client discards its copy and calls again without a cursor. With `follow` the call ends with SESSION_EXPIRED when its
+	// token expires: call again with a renewed token. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
 	SyncMailbox(*SyncMailboxRequest, grpc.ServerStreamingServer[SyncMailboxResponse]) error
 	// One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-	// sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-	// Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
-	// rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
-	// subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
+	// sessions. An event may repeat an earlier one. A watcher that lags too far gets a ResetReason, never silence. Gateways
+	// also get SessionsEnded. A subscription lives as long as its session token and is then rejected with SESSION_EXPIRED;
+	// so is the stream, for the call's own token. To go on, renew the session and subscribe again, before or after, from
+	// the last change number received; the same subscription_id replaces the former subscription.
 	//
-	// One stream holds 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's more). An account holds 2,000 over all its
-	// streams, gateways' included, those to the same mailbox or folder each counted, and is rejected with
-	// ACCOUNT_LIMIT_REACHED {resource: subscriptions}. Notices that clients have not taken may be 16 MiB for an account: beyond, its
-	// subscriptions on the stream that lags get RESET_REASON_TOO_SLOW, and those of others on the same stream go on. Both
-	// bounds hold unless the server is set otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
+	// A stream has at most 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's stream has more). An account has at most 2,000
+	// over all streams, gateways' included, and counts each one to the same mailbox or folder (ACCOUNT_LIMIT_REACHED
+	// {resource: subscriptions}). An account has at most 16 MiB of events that its clients have not taken. Beyond that, its
+	// subscriptions on the stream that lags get RESET_REASON_TOO_SLOW; those of other accounts on that stream go on. The
+	// two limits of an account may be configured otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
 	// Watch for clients that cannot stream requests: the subscriptions are fixed.
 	WatchMailboxes(*WatchMailboxesRequest, grpc.ServerStreamingServer[WatchMailboxesResponse]) error

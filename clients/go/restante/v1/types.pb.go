@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Flag holds the bits of a message's `flags`, which are their sum. A message is read when FLAG_SEEN is set.
+// Flag holds the bits of a message's `flags`, which is their sum. A message is read when FLAG_SEEN is set.
 type Flag int32
 
 const (
@@ -83,11 +83,11 @@ func (Flag) EnumDescriptor() ([]byte, []int) {
 	return file_restante_v1_types_proto_rawDescGZIP(), []int{0}
 }
 
-// CommitToken names a commit. A read that carries it as min_commit sees what that commit wrote.
+// CommitToken names a commit. A read that carries it as min_commit sees that commit's changes.
 type CommitToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`          // The mailbox that was changed.
-	ChangeNumber  int64                  `protobuf:"varint,2,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"` // The change number that the commit gave.
+	ChangeNumber  int64                  `protobuf:"varint,2,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"` // The commit's change number.
 	Epoch         int64                  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`                                   // The store's epoch, raised by a restore.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -201,9 +201,9 @@ func (x *IdRange) GetLast() int64 {
 type MailAddress struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	DisplayName string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"` // Decoded (RFC 2047), may be empty.
-	Address     string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`                            // addr-spec in UTF-8: local-part@domain. Empty for a group of nobody.
-	// In a summary: the group that the address stands in, decoded (RFC 5322 3.4), else empty. A group of nobody, such as
-	// undisclosed-recipients, is one entry without an address. A draft has no groups: there it is ignored.
+	Address     string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`                            // addr-spec in UTF-8: local-part@domain. Empty for an empty group.
+	// In a summary: the decoded name of the address's group (RFC 5322 3.4), empty outside a group. An empty group, such
+	// as undisclosed-recipients, is one entry without an address. A draft has no groups; the field is ignored there.
 	GroupName     string `protobuf:"bytes,3,opt,name=group_name,json=groupName,proto3" json:"group_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -305,22 +305,22 @@ func (x *KeywordSet) GetKeywords() []string {
 	return nil
 }
 
-// FolderChanges brings a copy of a folder up to date. Upserts may name messages that are there already: they are
-// replaced. The columns have one entry for each message, in ascending UID order.
+// FolderChanges brings a copy of a folder up to date. A message in the columns may be new or known; it replaces the
+// known one. The columns have one entry for each message, in ascending UID order.
 type FolderChanges struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	FolderId          int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                              // The folder.
-	SinceChangeNumber int64                  `protobuf:"varint,2,opt,name=since_change_number,json=sinceChangeNumber,proto3" json:"since_change_number,omitempty"` // Holds all changes above this one.
-	ChangeNumber      int64                  `protobuf:"varint,3,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`                  // And up to this one.
+	SinceChangeNumber int64                  `protobuf:"varint,2,opt,name=since_change_number,json=sinceChangeNumber,proto3" json:"since_change_number,omitempty"` // The changes begin above this number,
+	ChangeNumber      int64                  `protobuf:"varint,3,opt,name=change_number,json=changeNumber,proto3" json:"change_number,omitempty"`                  // and end with this one.
 	Uids              []int64                `protobuf:"varint,4,rep,packed,name=uids,proto3" json:"uids,omitempty"`                                               // Column: UID.
 	MessageIds        []int64                `protobuf:"varint,5,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`                 // Column: message id.
 	Flags             []int32                `protobuf:"varint,6,rep,packed,name=flags,proto3" json:"flags,omitempty"`                                             // Column: sum of Flag bits.
 	KeywordSets       []int32                `protobuf:"varint,7,rep,packed,name=keyword_sets,json=keywordSets,proto3" json:"keyword_sets,omitempty"`              // Column: index into keyword_table. Empty when no message has keywords.
 	ChangeNumbers     []int64                `protobuf:"varint,8,rep,packed,name=change_numbers,json=changeNumbers,proto3" json:"change_numbers,omitempty"`        // Column: change number of the message.
 	KeywordTable      []*KeywordSet          `protobuf:"bytes,9,rep,name=keyword_table,json=keywordTable,proto3" json:"keyword_table,omitempty"`                   // The distinct sets of keywords, entry 0 being the empty set.
-	VanishedUids      []*IdRange             `protobuf:"bytes,10,rep,name=vanished_uids,json=vanishedUids,proto3" json:"vanished_uids,omitempty"`                  // UIDs that are gone; may name some that the reader never had.
-	UidNext           int64                  `protobuf:"varint,11,opt,name=uid_next,json=uidNext,proto3" json:"uid_next,omitempty"`                                // The UID that the next message will get, at least.
-	RecentUid         int64                  `protobuf:"varint,12,opt,name=recent_uid,json=recentUid,proto3" json:"recent_uid,omitempty"`                          // UIDs from here on have not been claimed as recent.
+	VanishedUids      []*IdRange             `protobuf:"bytes,10,rep,name=vanished_uids,json=vanishedUids,proto3" json:"vanished_uids,omitempty"`                  // UIDs that were removed; may include some that the reader never had.
+	UidNext           int64                  `protobuf:"varint,11,opt,name=uid_next,json=uidNext,proto3" json:"uid_next,omitempty"`                                // The next message gets this UID or a higher one.
+	RecentUid         int64                  `protobuf:"varint,12,opt,name=recent_uid,json=recentUid,proto3" json:"recent_uid,omitempty"`                          // Lowest UID that no session has claimed as recent.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -446,7 +446,7 @@ type MessageSummary struct {
 	Authors           []*MailAddress         `protobuf:"bytes,2,rep,name=authors,proto3" json:"authors,omitempty"`                                                // The From field.
 	To                []*MailAddress         `protobuf:"bytes,3,rep,name=to,proto3" json:"to,omitempty"`                                                          // The To field.
 	Cc                []*MailAddress         `protobuf:"bytes,4,rep,name=cc,proto3" json:"cc,omitempty"`                                                          // The Cc field.
-	SentAt            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`                                    // The Date field; absent when there is none that can be read.
+	SentAt            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`                                    // The Date field; absent when there is none or none that can be parsed.
 	InternetMessageId string                 `protobuf:"bytes,6,opt,name=internet_message_id,json=internetMessageId,proto3" json:"internet_message_id,omitempty"` // The Message-ID field with its angle brackets; empty when there is none.
 	InReplyTo         string                 `protobuf:"bytes,7,opt,name=in_reply_to,json=inReplyTo,proto3" json:"in_reply_to,omitempty"`                         // The first id of In-Reply-To; empty when there is none.
 	unknownFields     protoimpl.UnknownFields
@@ -536,8 +536,8 @@ func (x *MessageSummary) GetInReplyTo() string {
 type MessageSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	FolderId      int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`              // The folder that the UIDs belong to; 0 when message_ids are given.
-	Uids          []*IdRange             `protobuf:"bytes,2,rep,name=uids,proto3" json:"uids,omitempty"`                                       // UIDs in ascending order; those that are not there are passed over.
-	MessageIds    []int64                `protobuf:"varint,3,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // Instead of folder and UIDs; at most 1000.
+	Uids          []*IdRange             `protobuf:"bytes,2,rep,name=uids,proto3" json:"uids,omitempty"`                                       // UIDs in ascending order; the server ignores those that do not exist.
+	MessageIds    []int64                `protobuf:"varint,3,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // Message ids instead of folder and UIDs; at most 1000.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

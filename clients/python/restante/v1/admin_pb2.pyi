@@ -34,11 +34,11 @@ class _ResendingPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resen
     RESENDING_POLICY_WITHIN_DOMAIN: _ResendingPolicy.ValueType  # 2
     """Addresses of the same domain."""
     RESENDING_POLICY_ANYWHERE: _ResendingPolicy.ValueType  # 3
-    """Anybody. Other servers may refuse it, for its author's DMARC policy."""
+    """Anybody. Other servers may refuse the mail because of its author's DMARC policy."""
 
 class ResendingPolicy(_ResendingPolicy, metaclass=_ResendingPolicyEnumTypeWrapper):
-    """ResendingPolicy is who may get mail that people of a domain resend: their own Resent-From above another's From
-    (RFC 5322 3.6.6).
+    """ResendingPolicy limits the recipients of mail that a domain's users resend: mail with their own Resent-From and another
+    author's From (RFC 5322 3.6.6).
     """
 
 RESENDING_POLICY_UNSPECIFIED: ResendingPolicy.ValueType  # 0
@@ -48,7 +48,7 @@ RESENDING_POLICY_NEVER: ResendingPolicy.ValueType  # 1
 RESENDING_POLICY_WITHIN_DOMAIN: ResendingPolicy.ValueType  # 2
 """Addresses of the same domain."""
 RESENDING_POLICY_ANYWHERE: ResendingPolicy.ValueType  # 3
-"""Anybody. Other servers may refuse it, for its author's DMARC policy."""
+"""Anybody. Other servers may refuse the mail because of its author's DMARC policy."""
 Global___ResendingPolicy: _TypeAlias = ResendingPolicy  # noqa: Y015
 
 class _SentCopyPolicy:
@@ -60,28 +60,28 @@ class _SentCopyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SentCo
     SENT_COPY_POLICY_UNSPECIFIED: _SentCopyPolicy.ValueType  # 0
     """Leave as it is; API when new."""
     SENT_COPY_POLICY_API: _SentCopyPolicy.ValueType  # 1
-    """When submitted by API."""
+    """Submissions by the API."""
     SENT_COPY_POLICY_ALWAYS: _SentCopyPolicy.ValueType  # 2
-    """Also when submitted by SMTP."""
+    """Submissions by the API and by SMTP."""
     SENT_COPY_POLICY_NEVER: _SentCopyPolicy.ValueType  # 3
-    """Never."""
+    """None."""
 
 class SentCopyPolicy(_SentCopyPolicy, metaclass=_SentCopyPolicyEnumTypeWrapper):
-    """SentCopyPolicy is when a copy goes to the Sent folder."""
+    """SentCopyPolicy says for which submissions the server stores a copy in the Sent folder."""
 
 SENT_COPY_POLICY_UNSPECIFIED: SentCopyPolicy.ValueType  # 0
 """Leave as it is; API when new."""
 SENT_COPY_POLICY_API: SentCopyPolicy.ValueType  # 1
-"""When submitted by API."""
+"""Submissions by the API."""
 SENT_COPY_POLICY_ALWAYS: SentCopyPolicy.ValueType  # 2
-"""Also when submitted by SMTP."""
+"""Submissions by the API and by SMTP."""
 SENT_COPY_POLICY_NEVER: SentCopyPolicy.ValueType  # 3
-"""Never."""
+"""None."""
 Global___SentCopyPolicy: _TypeAlias = SentCopyPolicy  # noqa: Y015
 
 @_typing.final
 class Domain(_message.Message):
-    """Domain is a domain whose mail ends here."""
+    """Domain is a domain whose mail is delivered here."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -96,13 +96,13 @@ class Domain(_message.Message):
     ascii_name: _builtins.str
     """In A-labels, lower case."""
     catch_all: _builtins.str
-    """Address that gets mail for unknown recipients; empty: none."""
+    """Address that receives mail for unknown recipients; empty: none."""
     account_count: _builtins.int
     """Accounts in it."""
     alias_count: _builtins.int
     """Aliases in it."""
     resending: Global___ResendingPolicy.ValueType
-    """Whether its people may resend mail that others wrote."""
+    """Recipients to whom its users may resend mail of other authors."""
     def __init__(
         self,
         *,
@@ -123,7 +123,7 @@ Global___Domain: _TypeAlias = Domain  # noqa: Y015
 
 @_typing.final
 class Account(_message.Message):
-    """Account is somebody who can log on."""
+    """Account is an identity that can log in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -145,7 +145,7 @@ class Account(_message.Message):
     display_name: _builtins.str
     """Its name, may be empty."""
     enabled: _builtins.bool
-    """It can log on."""
+    """It can log in."""
     administrator: _builtins.bool
     """It may call AdminService."""
     sent_copy: Global___SentCopyPolicy.ValueType
@@ -153,14 +153,14 @@ class Account(_message.Message):
     mailbox_id: _builtins.int
     """Its mailbox."""
     quota_octets: _builtins.int
-    """Most that the mailbox may use; absent: no limit."""
+    """Limit of used_octets; absent: none."""
     used_octets: _builtins.int
-    """What it uses."""
+    """Octets that its mailbox uses."""
     message_count: _builtins.int
-    """What it holds."""
+    """Messages in its mailbox."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """Time of creation."""
 
     def __init__(
         self,
@@ -303,9 +303,9 @@ class UpdateDomainRequest(_message.Message):
     name: _builtins.str
     """The domain."""
     catch_all: _builtins.str
-    """Absent: as it is; empty: none."""
+    """Absent: unchanged; empty: none."""
     resending: Global___ResendingPolicy.ValueType
-    """Whether its people may resend mail that others wrote."""
+    """Recipients to whom its users may resend mail of other authors."""
     def __init__(
         self,
         *,
@@ -518,7 +518,7 @@ class ListAccountsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
-    """Of this domain alone; empty: of all."""
+    """Only this domain; empty: all domains."""
     page_size: _builtins.int
     """Default 100, at most 1000."""
     page_token: _builtins.str
@@ -568,7 +568,7 @@ Global___ListAccountsResponse: _TypeAlias = ListAccountsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateAccountRequest(_message.Message):
-    """UpdateAccountRequest names the account and what changes; what is absent stays."""
+    """UpdateAccountRequest names the account and its new settings; an absent one is unchanged."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -583,7 +583,7 @@ class UpdateAccountRequest(_message.Message):
     display_name: _builtins.str
     """Its name."""
     enabled: _builtins.bool
-    """Switching off ends its sessions."""
+    """False disables the account and ends its sessions."""
     administrator: _builtins.bool
     """It may call AdminService."""
     sent_copy: Global___SentCopyPolicy.ValueType
@@ -731,7 +731,7 @@ Global___DeleteAccountResponse: _TypeAlias = DeleteAccountResponse  # noqa: Y015
 
 @_typing.final
 class Alias(_message.Message):
-    """Alias is another address for others."""
+    """Alias is an address that stands for others."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -741,7 +741,7 @@ class Alias(_message.Message):
     """The alias."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Who gets its mail: addresses here or elsewhere."""
+        """Recipients of its mail: addresses here or elsewhere."""
 
     def __init__(
         self,
@@ -823,7 +823,7 @@ class ListAliasesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
-    """Of this domain alone; empty: of all."""
+    """Only this domain; empty: all domains."""
     page_size: _builtins.int
     """Default 100, at most 1000."""
     page_token: _builtins.str
@@ -912,7 +912,7 @@ Global___DeleteAliasResponse: _TypeAlias = DeleteAliasResponse  # noqa: Y015
 
 @_typing.final
 class QueueEntry(_message.Message):
-    """QueueEntry is a recipient that waits."""
+    """QueueEntry is a waiting recipient."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -930,16 +930,16 @@ class QueueEntry(_message.Message):
     reverse_path: _builtins.str
     """The reverse-path; empty: the null path."""
     destination: _builtins.str
-    """Domain it goes to."""
+    """The recipient's domain."""
     size_octets: _builtins.int
     """Of the message."""
     @_builtins.property
     def accepted_at(self) -> _timestamp_pb2.Timestamp:
-        """When the message was taken."""
+        """Time of acceptance."""
 
     @_builtins.property
     def recipient(self) -> _submission_pb2.SubmissionRecipient:
-        """Where it stands and why."""
+        """Its state and the last reply."""
 
     def __init__(
         self,
@@ -974,7 +974,7 @@ class ListQueueRequest(_message.Message):
     page_token: _builtins.str
     """From the answer before."""
     destination: _builtins.str
-    """To this domain alone; empty: to all."""
+    """Only this domain; empty: all."""
     def __init__(
         self,
         *,
@@ -1020,13 +1020,13 @@ Global___ListQueueResponse: _TypeAlias = ListQueueResponse  # noqa: Y015
 
 @_typing.final
 class RetryQueuedRequest(_message.Message):
-    """RetryQueuedRequest names what to retry."""
+    """RetryQueuedRequest names the recipients to retry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TRANSPORT_ID_FIELD_NUMBER: _builtins.int
     transport_id: _builtins.int
-    """One message; 0: all that waits."""
+    """Those of one message; 0: all that wait."""
     def __init__(
         self,
         *,
@@ -1073,7 +1073,7 @@ class RemoveQueuedRequest(_message.Message):
     transport_id: _builtins.int
     """The message."""
     silently: _builtins.bool
-    """Discard, without a report to the sender."""
+    """Discard them without a report to the sender."""
     def __init__(
         self,
         *,
@@ -1112,7 +1112,7 @@ Global___RemoveQueuedResponse: _TypeAlias = RemoveQueuedResponse  # noqa: Y015
 
 @_typing.final
 class TraceMessagesRequest(_message.Message):
-    """TraceMessagesRequest says what is looked for: one of these."""
+    """TraceMessagesRequest has one search term."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1160,16 +1160,16 @@ class TraceEvent(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     recipient_id: _builtins.int
-    """Whose; 0: of the message."""
+    """The recipient; 0: the message."""
     forward_path: _builtins.str
     """The recipient's path."""
     state: _submission_pb2.RecipientState.ValueType
-    """The state it came to."""
+    """The recipient's state after the step."""
     detail: _builtins.str
     """Status code, reply, mailbox or reason."""
     @_builtins.property
     def happened_at(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """Time of the step."""
 
     def __init__(
         self,
@@ -1210,10 +1210,10 @@ class MessageTrace(_message.Message):
     size_octets: _builtins.int
     """Its size."""
     source: _builtins.str
-    """Who gave it: client address, or account."""
+    """The sender's client address, or the account."""
     @_builtins.property
     def accepted_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was taken."""
+        """Time of acceptance."""
 
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceEvent]:
@@ -1268,13 +1268,13 @@ Global___TraceMessagesResponse: _TypeAlias = TraceMessagesResponse  # noqa: Y015
 
 @_typing.final
 class CheckStoreRequest(_message.Message):
-    """CheckStoreRequest says how far to look."""
+    """CheckStoreRequest has the depth of the check."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DIGESTS_FIELD_NUMBER: _builtins.int
     digests: _builtins.bool
-    """Read every content and compare its digest."""
+    """Also read every content and compare its digest."""
     def __init__(
         self,
         *,
@@ -1303,7 +1303,7 @@ class CheckStoreResponse(_message.Message):
     total: _builtins.int
     """Checks to make."""
     finding: _builtins.str
-    """An invariant that does not hold, and where; empty: none."""
+    """A violated invariant with its place; empty: none."""
     finished: _builtins.bool
     """In the last message."""
     def __init__(
@@ -1330,8 +1330,8 @@ class BackupStoreRequest(_message.Message):
 
     DIRECTORY_FIELD_NUMBER: _builtins.int
     directory: _builtins.str
-    """Absolute path on the core's machine, without "..": absent or empty there. A session's lies below `store.backups` of
-    the core's configuration, symbolic links followed.
+    """Absolute path on the core's machine, without ".."; the directory must be missing or empty. A session's must be below
+    `store.backups` of the core's configuration, after symbolic links are followed.
     """
     def __init__(
         self,
@@ -1358,7 +1358,7 @@ class BackupStoreResponse(_message.Message):
     done_octets: _builtins.int
     """Octets written."""
     total_octets: _builtins.int
-    """Octets to write, as far as is known."""
+    """Octets to write, as far as known."""
     finished: _builtins.bool
     """In the last message."""
     def __init__(
@@ -1416,11 +1416,11 @@ class GetStatisticsResponse(_message.Message):
     message_count: _builtins.int
     """Messages in all mailboxes."""
     size_octets: _builtins.int
-    """Octets that all mailboxes use, each counting what it shares."""
+    """Octets that all mailboxes use; a shared content counts in each."""
     content_count: _builtins.int
     """Contents kept."""
     content_octets: _builtins.int
-    """Octets that they take."""
+    """Octets of these contents."""
     queued_recipient_count: _builtins.int
     """Recipients that wait in the queue."""
     epoch: _builtins.int

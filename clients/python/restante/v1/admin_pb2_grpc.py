@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
-    account that has been made an administrator, in a session with the scope api.
+    """AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+    and sessions with the scope api of an administrator's account.
     """
 
     def __init__(self, channel):
@@ -139,8 +139,8 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
-    account that has been made an administrator, in a session with the scope api.
+    """AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+    and sessions with the scope api of an administrator's account.
     """
 
     def CreateDomain(self, request, context):
@@ -258,7 +258,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TraceMessages(self, request, context):
-        """Tells each step of messages, found by transport id, Message-ID or address, latest message first.
+        """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -279,7 +279,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStatistics(self, request, context):
-        """Tells counts and sizes of the installation.
+        """Gets counts and sizes of the installation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -397,8 +397,8 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
-    account that has been made an administrator, in a session with the scope api.
+    """AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+    and sessions with the scope api of an administrator's account.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
-    account that has been made an administrator, in a session with the scope api.
+    """AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+    and sessions with the scope api of an administrator's account.
     """
 
     @_typing.overload
@@ -72,18 +72,18 @@ class AdminServiceStub:
     Errors: TRANSPORT_MESSAGE_NOT_FOUND.
     """
     TraceMessages: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TraceMessagesRequest, _admin_pb2.TraceMessagesResponse]
-    """Tells each step of messages, found by transport id, Message-ID or address, latest message first."""
+    """Lists the steps of messages, found by transport id, Message-ID or address, latest message first."""
     CheckStore: _grpc.UnaryStreamMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
     """Checks every invariant of the store while it runs, streaming progress and findings."""
     BackupStore: _grpc.UnaryStreamMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]
     """Writes a backup of the running store into an empty directory of the core's machine, streaming progress."""
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]
-    """Tells counts and sizes of the installation."""
+    """Gets counts and sizes of the installation."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
-    account that has been made an administrator, in a session with the scope api.
+    """AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+    and sessions with the scope api of an administrator's account.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,17 +124,17 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Errors: TRANSPORT_MESSAGE_NOT_FOUND.
     """
     TraceMessages: _aio.UnaryUnaryMultiCallable[_admin_pb2.TraceMessagesRequest, _admin_pb2.TraceMessagesResponse]  # type: ignore[assignment]
-    """Tells each step of messages, found by transport id, Message-ID or address, latest message first."""
+    """Lists the steps of messages, found by transport id, Message-ID or address, latest message first."""
     CheckStore: _aio.UnaryStreamMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
     """Checks every invariant of the store while it runs, streaming progress and findings."""
     BackupStore: _aio.UnaryStreamMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]  # type: ignore[assignment]
     """Writes a backup of the running store into an empty directory of the core's machine, streaming progress."""
     GetStatistics: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatisticsRequest, _admin_pb2.GetStatisticsResponse]  # type: ignore[assignment]
-    """Tells counts and sizes of the installation."""
+    """Gets counts and sizes of the installation."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
-    account that has been made an administrator, in a session with the scope api.
+    """AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+    and sessions with the scope api of an administrator's account.
     """
 
     @_abc_1.abstractmethod
@@ -275,7 +275,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.TraceMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.TraceMessagesResponse, _abc.Awaitable[_admin_pb2.TraceMessagesResponse]]:
-        """Tells each step of messages, found by transport id, Message-ID or address, latest message first."""
+        """Lists the steps of messages, found by transport id, Message-ID or address, latest message first."""
 
     @_abc_1.abstractmethod
     def CheckStore(
@@ -299,6 +299,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetStatisticsResponse, _abc.Awaitable[_admin_pb2.GetStatisticsResponse]]:
-        """Tells counts and sizes of the installation."""
+        """Gets counts and sizes of the installation."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

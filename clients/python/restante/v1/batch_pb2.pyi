@@ -108,15 +108,15 @@ class Operation(_message.Message):
     operation_id: _builtins.int
     """Chosen by the client, unique among those in flight on the stream."""
     session_token: _builtins.bytes
-    """Whose it is; empty: the call's own identity."""
+    """The session's token; empty: the identity of the call."""
     timeout_milliseconds: _builtins.int
-    """Time it may take from its arrival; 0: 30 seconds. At most 10 minutes."""
+    """Deadline, counted from its arrival; 0: 30 seconds. At most 10 minutes."""
     independent: _builtins.bool
-    """May begin before those sent earlier have answered."""
+    """May begin before the answers to operations sent earlier."""
     client_address: _builtins.str
     """IP address of the client. Gateways only."""
     followed_folder_id: _builtins.int
-    """A folder that the session keeps a view of: the answer tells its change number at no further cost. See
+    """A folder of which the session keeps a view: the result has its change number at no further cost. See
     FolderService.GetChangeNumbers; 0: none.
     """
     followed_mailbox_id: _builtins.int
@@ -538,13 +538,13 @@ class OperationResult(_message.Message):
     operation_id: _builtins.int
     """The operation."""
     followed_change_number: _builtins.int
-    """The change number of the operation's followed folder: not less than what was acknowledged to anyone before the
-    operation came, nor more than the folder has when this is read. Told whatever became of the operation itself;
-    0: none was named, the session may not see it, or the store could not tell.
+    """The change number of the operation's followed folder: at least the number of every change acknowledged to anyone
+    before the operation arrived, at most the folder's number when the client reads this. It comes with a failed
+    operation too. 0: no folder was named, the session may not see it, or the store did not answer.
     """
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """What went wrong; absent: nothing did."""
+        """The failure; absent on success."""
 
     @_builtins.property
     def authenticate(self) -> _session_pb2.AuthenticateResponse:
@@ -897,7 +897,7 @@ class ExecuteRequest(_message.Message):
 
     @_builtins.property
     def cancel_operation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """To give up: those not begun answer CANCELLED."""
+        """Operations to cancel; those that have not begun are answered CANCELLED."""
 
     def __init__(
         self,
@@ -922,10 +922,10 @@ class ExecuteResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
-    """The server is going away or this stream is old: send new operations on another stream."""
+    """The server is shutting down or this stream is old: send new operations on another stream."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationResult]:
-        """Answers, in the order they were done."""
+        """Answers, in the order in which the operations ended."""
 
     def __init__(
         self,

@@ -54,31 +54,36 @@ class BatchServiceServicer:
     """
 
     def Execute(self, request_iterator, context):
-        """Runs operations as they come and answers each by its id, in any order. Operations of one session begin in the
-        order sent, each after the one before has answered, unless marked independent; sessions never wait for each
-        other. A request holds at most 256 operations, more end the stream with INVALID_ARGUMENT; and at most 1 MiB, the
-        sum of the encoded operations without the framing around each: above, each of them is answered INVALID_ARGUMENT
-        with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream without a
-        reason (see ErrorReason). An answer is at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names the
-        streaming RPC). With 1024 operations in flight the server stops reading, and with requests of 4 MiB in flight (64 MiB
-        on a gateway's stream), a request counting until all of its operations are answered; a session above 64 gets
-        TOO_MANY_OPERATIONS, and so does an account above 256 that have begun, unary calls included, over all its sessions
-        and streams, unless the server is set otherwise; an operation counts until its answer is taken. After it has refused
-        an operation so, the server reads nothing more of that stream, cancellations included, until an answer of the
-        account is taken that leaves room for as many, or its turn has come: one stream of the account every 0.1 s. A gateway's stream is read
-        on. Reads and writes of different accounts are done in turns. An operation that this server does not know is
-        answered UNKNOWN_OPERATION.
-        When the client closes its side, what has begun is finished and answered. Errors: ACCOUNT_LIMIT_REACHED
-        {resource, limit}: an account has at most 128 `streams` of all kinds, and an address that sends no session with its
-        calls 16 times as many, unless the server is set otherwise.
+        """Runs operations as they arrive and answers each by its id, in any order. Operations of one session begin in the
+        order in which they were sent, each after the answer to the one before, unless it is marked independent. Sessions
+        never wait for each other. The server takes operations of different accounts in turn. It answers an operation that
+        it does not know with UNKNOWN_OPERATION. When the client closes its side, the server finishes and answers the
+        operations that have begun.
+
+        Sizes. A request has at most 256 operations; more end the stream with INVALID_ARGUMENT. It has at most 1 MiB, the
+        sum of the encoded operations without their framing; above that, each of its operations is answered
+        INVALID_ARGUMENT with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream
+        without a reason (see ErrorReason). A response has at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names
+        the streaming RPC).
+
+        Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
+        requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.
+        A session with more than 64 operations in flight gets TOO_MANY_OPERATIONS. So does an account with more than 256
+        that have begun, over all its sessions and streams and with its unary calls; an operation counts until the client
+        has taken its answer. After such a refusal the server reads nothing more of that stream, cancellations included,
+        until the client has taken an answer of the account that makes room for as many operations, or until the stream's
+        turn has come: one stream of the account every 0.1 s. It continues to read a gateway's stream.
+
+        Errors: ACCOUNT_LIMIT_REACHED {resource, limit}: an account has at most 128 `streams` of all kinds, and an address
+        that sends no session with its calls 16 times as many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExecuteOnce(self, request, context):
-        """Runs one batch and answers when all are done, for clients that cannot stream requests. A batch of more than 256
-        operations or 1 MiB is refused whole, with INVALID_ARGUMENT.
+        """Runs one batch and answers after its last operation, for clients that cannot stream requests. The server refuses a
+        whole batch of more than 256 operations or 1 MiB with INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

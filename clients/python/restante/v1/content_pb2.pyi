@@ -27,17 +27,17 @@ class _UploadKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadKind
     UPLOAD_KIND_UNSPECIFIED: _UploadKind.ValueType  # 0
     """Not a kind."""
     UPLOAD_KIND_MESSAGE: _UploadKind.ValueType  # 1
-    """A whole message: line ends are made canonical, NUL is refused."""
+    """A whole message: line ends become CRLF, NUL is refused."""
     UPLOAD_KIND_ATTACHMENT: _UploadKind.ValueType  # 2
     """Any octets."""
 
 class UploadKind(_UploadKind, metaclass=_UploadKindEnumTypeWrapper):
-    """UploadKind is what an upload is for."""
+    """UploadKind is the purpose of an upload."""
 
 UPLOAD_KIND_UNSPECIFIED: UploadKind.ValueType  # 0
 """Not a kind."""
 UPLOAD_KIND_MESSAGE: UploadKind.ValueType  # 1
-"""A whole message: line ends are made canonical, NUL is refused."""
+"""A whole message: line ends become CRLF, NUL is refused."""
 UPLOAD_KIND_ATTACHMENT: UploadKind.ValueType  # 2
 """Any octets."""
 Global___UploadKind: _TypeAlias = UploadKind  # noqa: Y015
@@ -119,7 +119,7 @@ class UploadChunkRequest(_message.Message):
     octets: _builtins.bytes
     """At most 512 KiB."""
     last: _builtins.bool
-    """Nothing follows: the upload is finished."""
+    """The last piece: the upload is finished."""
     request_id: _builtins.bytes
     """Required in the first piece: 16 random octets."""
     def __init__(
@@ -142,7 +142,7 @@ Global___UploadChunkRequest: _TypeAlias = UploadChunkRequest  # noqa: Y015
 
 @_typing.final
 class UploadChunkResponse(_message.Message):
-    """UploadChunkResponse tells how far it has come."""
+    """UploadChunkResponse has the progress."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -202,7 +202,7 @@ Global___GetUploadRequest: _TypeAlias = GetUploadRequest  # noqa: Y015
 
 @_typing.final
 class GetUploadResponse(_message.Message):
-    """GetUploadResponse tells how far it has come."""
+    """GetUploadResponse has the progress."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -241,7 +241,7 @@ class ReadContentRequest(_message.Message):
     """The message."""
     @_builtins.property
     def section(self) -> _message_pb2.Section:
-        """What of it; absent: the whole."""
+        """The section; absent: the whole message."""
 
     def __init__(
         self,
@@ -267,7 +267,7 @@ class ReadContentResponse(_message.Message):
     TOTAL_OCTETS_FIELD_NUMBER: _builtins.int
     OCTETS_FIELD_NUMBER: _builtins.int
     total_octets: _builtins.int
-    """In the first chunk: octets that will come."""
+    """In the first chunk: octets of all chunks together."""
     octets: _builtins.bytes
     """The next octets."""
     def __init__(

@@ -63,9 +63,9 @@ class ContentServiceServicer:
 
     def UploadContent(self, request_iterator, context):
         """Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
-        stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
-        message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
-        set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+        stream that takes longer than that ends with DEADLINE_EXCEEDED. An account has at most 1,000 uploads and 512 MiB over
+        all its sessions, finished or not, that it has not used in a message yet, unless the server is configured
+        otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
         ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -73,10 +73,10 @@ class ContentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadChunk(self, request, context):
-        """Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-        upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
-        come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
-        piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+        """Uploads piece by piece, for clients that cannot stream, and for uploads that resume. The first piece has an empty
+        upload_id and offset 0. Repeating a piece is harmless. The limits of UploadContent hold for all pieces that have
+        arrived: the server refuses a piece beyond them, and the upload stays where it was until it lapses, an hour after its
+        first piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
         STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -84,7 +84,7 @@ class ContentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND.
+        """Gets the progress of an upload. Errors: UPLOAD_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,20 +35,20 @@ class ContentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ContentServiceAsyncStub: ...
     UploadContent: _grpc.StreamUnaryMultiCallable[_content_pb2.UploadContentRequest, _content_pb2.UploadContentResponse]
     """Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
-    stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
-    message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
-    set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+    stream that takes longer than that ends with DEADLINE_EXCEEDED. An account has at most 1,000 uploads and 512 MiB over
+    all its sessions, finished or not, that it has not used in a message yet, unless the server is configured
+    otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
     ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
     """
     UploadChunk: _grpc.UnaryUnaryMultiCallable[_content_pb2.UploadChunkRequest, _content_pb2.UploadChunkResponse]
-    """Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-    upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
-    come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
-    piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+    """Uploads piece by piece, for clients that cannot stream, and for uploads that resume. The first piece has an empty
+    upload_id and offset 0. Repeating a piece is harmless. The limits of UploadContent hold for all pieces that have
+    arrived: the server refuses a piece beyond them, and the upload stays where it was until it lapses, an hour after its
+    first piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
     STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_content_pb2.GetUploadRequest, _content_pb2.GetUploadResponse]
-    """Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND."""
+    """Gets the progress of an upload. Errors: UPLOAD_NOT_FOUND."""
     ReadContent: _grpc.UnaryStreamMultiCallable[_content_pb2.ReadContentRequest, _content_pb2.ReadContentResponse]
     """Streams octets of one message in chunks of at most 256 KiB. Errors: MESSAGE_NOT_FOUND, PART_NOT_FOUND."""
 
@@ -59,20 +59,20 @@ class ContentServiceAsyncStub(ContentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadContent: _aio.StreamUnaryMultiCallable[_content_pb2.UploadContentRequest, _content_pb2.UploadContentResponse]  # type: ignore[assignment]
     """Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
-    stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
-    message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
-    set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+    stream that takes longer than that ends with DEADLINE_EXCEEDED. An account has at most 1,000 uploads and 512 MiB over
+    all its sessions, finished or not, that it has not used in a message yet, unless the server is configured
+    otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
     ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
     """
     UploadChunk: _aio.UnaryUnaryMultiCallable[_content_pb2.UploadChunkRequest, _content_pb2.UploadChunkResponse]  # type: ignore[assignment]
-    """Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-    upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
-    come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
-    piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+    """Uploads piece by piece, for clients that cannot stream, and for uploads that resume. The first piece has an empty
+    upload_id and offset 0. Repeating a piece is harmless. The limits of UploadContent hold for all pieces that have
+    arrived: the server refuses a piece beyond them, and the upload stays where it was until it lapses, an hour after its
+    first piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
     STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_content_pb2.GetUploadRequest, _content_pb2.GetUploadResponse]  # type: ignore[assignment]
-    """Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND."""
+    """Gets the progress of an upload. Errors: UPLOAD_NOT_FOUND."""
     ReadContent: _aio.UnaryStreamMultiCallable[_content_pb2.ReadContentRequest, _content_pb2.ReadContentResponse]  # type: ignore[assignment]
     """Streams octets of one message in chunks of at most 256 KiB. Errors: MESSAGE_NOT_FOUND, PART_NOT_FOUND."""
 
@@ -86,9 +86,9 @@ class ContentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_content_pb2.UploadContentResponse, _abc.Awaitable[_content_pb2.UploadContentResponse]]:
         """Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
-        stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
-        message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
-        set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+        stream that takes longer than that ends with DEADLINE_EXCEEDED. An account has at most 1,000 uploads and 512 MiB over
+        all its sessions, finished or not, that it has not used in a message yet, unless the server is configured
+        otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
         ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
         """
 
@@ -98,10 +98,10 @@ class ContentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _content_pb2.UploadChunkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_content_pb2.UploadChunkResponse, _abc.Awaitable[_content_pb2.UploadChunkResponse]]:
-        """Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-        upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
-        come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
-        piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+        """Uploads piece by piece, for clients that cannot stream, and for uploads that resume. The first piece has an empty
+        upload_id and offset 0. Repeating a piece is harmless. The limits of UploadContent hold for all pieces that have
+        arrived: the server refuses a piece beyond them, and the upload stays where it was until it lapses, an hour after its
+        first piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
         STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
         """
 
@@ -111,7 +111,7 @@ class ContentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _content_pb2.GetUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_content_pb2.GetUploadResponse, _abc.Awaitable[_content_pb2.GetUploadResponse]]:
-        """Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND."""
+        """Gets the progress of an upload. Errors: UPLOAD_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ReadContent(

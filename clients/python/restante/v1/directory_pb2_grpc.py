@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DirectoryServiceStub:
-    """DirectoryService is the address book of the domains that the session may see: its own.
+    """DirectoryService is the address book of the session's own domain.
     """
 
     def __init__(self, channel):
@@ -53,12 +53,12 @@ class DirectoryServiceStub:
 
 
 class DirectoryServiceServicer:
-    """DirectoryService is the address book of the domains that the session may see: its own.
+    """DirectoryService is the address book of the session's own domain.
     """
 
     def ResolveNames(self, request, context):
-        """Finds the entries that each name could mean (ambiguous name resolution): the beginning of a name, of one of its
-        words or of an address.
+        """Finds the entries that match each name (ambiguous name resolution): by the beginning of a display name, of one of
+        its words, or of an address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +105,7 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DirectoryService:
-    """DirectoryService is the address book of the domains that the session may see: its own.
+    """DirectoryService is the address book of the session's own domain.
     """
 
     @staticmethod

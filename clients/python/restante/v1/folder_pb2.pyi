@@ -31,9 +31,9 @@ class _FolderRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FolderRole
     FOLDER_ROLE_UNSPECIFIED: _FolderRole.ValueType  # 0
     """An ordinary folder."""
     FOLDER_ROLE_INBOX: _FolderRole.ValueType  # 1
-    """Where mail arrives."""
+    """Incoming mail."""
     FOLDER_ROLE_SENT: _FolderRole.ValueType  # 2
-    """Copies of what was sent."""
+    """Copies of sent messages."""
     FOLDER_ROLE_DRAFTS: _FolderRole.ValueType  # 3
     """Unfinished messages."""
     FOLDER_ROLE_TRASH: _FolderRole.ValueType  # 4
@@ -41,17 +41,17 @@ class _FolderRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FolderRole
     FOLDER_ROLE_JUNK: _FolderRole.ValueType  # 5
     """Unwanted messages."""
     FOLDER_ROLE_ARCHIVE: _FolderRole.ValueType  # 6
-    """Messages put away."""
+    """Archived messages."""
 
 class FolderRole(_FolderRole, metaclass=_FolderRoleEnumTypeWrapper):
-    """FolderRole is what a folder is for (RFC 6154). A mailbox has at most one folder of each role."""
+    """FolderRole is the purpose of a folder (RFC 6154). A mailbox has at most one folder of each role."""
 
 FOLDER_ROLE_UNSPECIFIED: FolderRole.ValueType  # 0
 """An ordinary folder."""
 FOLDER_ROLE_INBOX: FolderRole.ValueType  # 1
-"""Where mail arrives."""
+"""Incoming mail."""
 FOLDER_ROLE_SENT: FolderRole.ValueType  # 2
-"""Copies of what was sent."""
+"""Copies of sent messages."""
 FOLDER_ROLE_DRAFTS: FolderRole.ValueType  # 3
 """Unfinished messages."""
 FOLDER_ROLE_TRASH: FolderRole.ValueType  # 4
@@ -59,7 +59,7 @@ FOLDER_ROLE_TRASH: FolderRole.ValueType  # 4
 FOLDER_ROLE_JUNK: FolderRole.ValueType  # 5
 """Unwanted messages."""
 FOLDER_ROLE_ARCHIVE: FolderRole.ValueType  # 6
-"""Messages put away."""
+"""Archived messages."""
 Global___FolderRole: _TypeAlias = FolderRole  # noqa: Y015
 
 @_typing.final
@@ -90,15 +90,15 @@ class Folder(_message.Message):
     display_name: _builtins.str
     """This level only: UTF-8 (NFC), 1 to 255 octets, no control characters, no "/"."""
     role: Global___FolderRole.ValueType
-    """What it is for."""
+    """Its purpose."""
     change_number: _builtins.int
-    """Highest given to the folder or anything in it. Only grows."""
+    """Highest change number of the folder and of everything in it. Only grows."""
     uid_validity: _builtins.int
-    """1 to 4294967295; when it changes, every known UID is void (RFC 3501 2.3.1.1)."""
+    """1 to 4294967295; when it changes, all known UIDs are void (RFC 3501 2.3.1.1)."""
     uid_next: _builtins.int
-    """The UID that the next message will get, at least."""
+    """The next message gets this UID or a higher one."""
     recent_uid: _builtins.int
-    """UIDs from here on have not been claimed as recent."""
+    """Lowest UID that no session has claimed as recent."""
     message_count: _builtins.int
     """Messages in it."""
     unread_count: _builtins.int
@@ -115,7 +115,7 @@ class Folder(_message.Message):
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """Time of creation."""
 
     def __init__(
         self,
@@ -288,14 +288,14 @@ class CreateFolderRequest(_message.Message):
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     parent_folder_id: _builtins.int
-    """Where `path` starts; 0: at the top."""
+    """The folder in which `path` starts; 0: the top."""
     role: Global___FolderRole.ValueType
-    """What it is for."""
+    """Its purpose."""
     request_id: _builtins.bytes
     """Required: 16 random octets."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names below the parent; the last is created, those before it where they are missing."""
+        """Names below the parent; the last is created, those before it if they are missing."""
 
     def __init__(
         self,
@@ -358,14 +358,14 @@ class MoveFolderRequest(_message.Message):
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     folder_id: _builtins.int
-    """What to move or rename."""
+    """The folder to move or rename."""
     target_parent_folder_id: _builtins.int
-    """Where `path` starts; 0: at the top."""
+    """The folder in which `path` starts; 0: the top."""
     if_change_number: _builtins.int
-    """Only when the folder has not changed since."""
+    """Fail with CHANGE_CONFLICT when the folder has changed since."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names below it; the last is the folder's new name."""
+        """Names below the target parent; the last is the folder's new name."""
 
     def __init__(
         self,
@@ -433,7 +433,7 @@ class UpdateFolderRequest(_message.Message):
     role: Global___FolderRole.ValueType
     """The new role; unspecified: none."""
     if_change_number: _builtins.int
-    """Only when the folder has not changed since."""
+    """Fail with CHANGE_CONFLICT when the folder has changed since."""
     def __init__(
         self,
         *,
@@ -510,14 +510,14 @@ Global___DeleteFolderRequest: _TypeAlias = DeleteFolderRequest  # noqa: Y015
 
 @_typing.final
 class DeleteFolderResponse(_message.Message):
-    """DeleteFolderResponse tells what was done."""
+    """DeleteFolderResponse counts the deleted messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_COUNT_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     deleted_count: _builtins.int
-    """Messages that went with it."""
+    """Messages deleted with the folder."""
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
         """The commit."""
@@ -600,7 +600,7 @@ Global___OpenFolderResponse: _TypeAlias = OpenFolderResponse  # noqa: Y015
 
 @_typing.final
 class ReadFolderChangesRequest(_message.Message):
-    """ReadFolderChangesRequest names the folder and what is known of it."""
+    """ReadFolderChangesRequest names the folder and the last change that the client knows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -613,9 +613,9 @@ class ReadFolderChangesRequest(_message.Message):
     folder_id: _builtins.int
     """The folder."""
     since_change_number: _builtins.int
-    """Changes above this one."""
+    """Read the changes above this number."""
     epoch: _builtins.int
-    """The epoch under which that number was learned; 0: not checked."""
+    """The epoch of that number; 0: not checked."""
     def __init__(
         self,
         *,
@@ -641,7 +641,7 @@ class ReadFolderChangesResponse(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def changes(self) -> _types_pb2.FolderChanges:
-        """Up to the folder's present change number."""
+        """All changes up to the folder's current change number."""
 
     def __init__(
         self,
@@ -658,7 +658,7 @@ Global___ReadFolderChangesResponse: _TypeAlias = ReadFolderChangesResponse  # no
 
 @_typing.final
 class FollowedFolder(_message.Message):
-    """FollowedFolder is a folder that a session keeps a view of."""
+    """FollowedFolder is a folder of which a session keeps a view."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -666,7 +666,7 @@ class FollowedFolder(_message.Message):
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     FOLDER_ID_FIELD_NUMBER: _builtins.int
     session_token: _builtins.bytes
-    """Whose view it is, on calls for many sessions; empty: the call's own session."""
+    """The session that has the view, on calls for many sessions; empty: the call's own session."""
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     folder_id: _builtins.int
@@ -695,7 +695,7 @@ class GetChangeNumbersRequest(_message.Message):
     FOLDERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def folders(self) -> _containers.RepeatedCompositeFieldContainer[Global___FollowedFolder]:
-        """At most 256; the same one may be named for several sessions."""
+        """At most 256; the same folder may be named for several sessions."""
 
     def __init__(
         self,
@@ -712,17 +712,17 @@ Global___GetChangeNumbersRequest: _TypeAlias = GetChangeNumbersRequest  # noqa: 
 
 @_typing.final
 class RefusedFolder(_message.Message):
-    """RefusedFolder is a folder whose change number is not told."""
+    """RefusedFolder is a folder whose change number is refused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Its place in the request, from 0 on."""
+    """Its position in the request, from 0 on."""
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Why, with ErrorInfo as a failed RPC has: FOLDER_NOT_FOUND, or what its session is refused for."""
+        """FOLDER_NOT_FOUND or the refusal of its session, with ErrorInfo as of a failed RPC."""
 
     def __init__(
         self,
@@ -748,14 +748,14 @@ class GetChangeNumbersResponse(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
-    """The store's epoch: a view that was read under another one is void."""
+    """The store's epoch: a view of another epoch is void."""
     @_builtins.property
     def change_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Folder.change_number of each folder, in the order of the request; 0: refused."""
 
     @_builtins.property
     def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedFolder]:
-        """Those that are not told, in the order of the request."""
+        """The refused folders, in the order of the request."""
 
     def __init__(
         self,
@@ -807,7 +807,7 @@ class ClaimRecentResponse(_message.Message):
     RECENT_UID_FIELD_NUMBER: _builtins.int
     UID_NEXT_FIELD_NUMBER: _builtins.int
     recent_uid: _builtins.int
-    """UIDs from here on,"""
+    """UIDs from this one on,"""
     uid_next: _builtins.int
     """and below this one, are recent to the caller alone."""
     def __init__(
@@ -826,7 +826,7 @@ Global___ClaimRecentResponse: _TypeAlias = ClaimRecentResponse  # noqa: Y015
 
 @_typing.final
 class SetSubscriptionRequest(_message.Message):
-    """SetSubscriptionRequest names a name."""
+    """SetSubscriptionRequest has a name and its new setting."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -836,7 +836,7 @@ class SetSubscriptionRequest(_message.Message):
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     subscribed: _builtins.bool
-    """On or off."""
+    """Subscribe or unsubscribe."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names from the top."""
@@ -858,7 +858,7 @@ Global___SetSubscriptionRequest: _TypeAlias = SetSubscriptionRequest  # noqa: Y0
 
 @_typing.final
 class SetSubscriptionResponse(_message.Message):
-    """SetSubscriptionResponse tells the commit."""
+    """SetSubscriptionResponse has the commit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -116,7 +116,7 @@ class FolderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateFolder(self, request, context):
-        """Creates a folder, and those above it that are missing. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
+        """Creates a folder, and the missing folders above it. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
         FOLDER_NOT_FOUND (parent), LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -124,8 +124,8 @@ class FolderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MoveFolder(self, request, context):
-        """Gives a folder a new name or place, with all below it; parents that are missing are created. Subscriptions go
-        with it. Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
+        """Renames or moves a folder with all folders below it, and creates missing parents. Subscriptions move with it.
+        Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
         CHANGE_CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -149,26 +149,26 @@ class FolderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OpenFolder(self, request, context):
-        """Streams what a folder holds at one moment, in ascending UID order: the first message carries the folder, every
-        message columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
+        """Streams the messages of a folder at one moment, in ascending UID order. The first response has the folder; each
+        response has columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadFolderChanges(self, request, context):
-        """Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
-        folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+        """Reads the changes of a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
+        folder again), EPOCH_CHANGED, and CURSOR_INVALID (removals that old are no longer kept).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetChangeNumbers(self, request, context):
-        """Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
-        server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
-        for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
-        refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+        """Gets the change numbers of many folders at once, for a client that keeps views of them. Each number covers every
+        change that any server of the store acknowledged to anyone before the call arrived. A view that has reached the
+        number is current; another one needs ReadFolderChanges. The session named with a folder must be permitted to read
+        it; a refusal concerns that folder alone. IMAP gateways may call this without a session of their own.
         Errors: INVALID_ARGUMENT (more than 256 folders).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -176,15 +176,15 @@ class FolderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClaimRecent(self, request, context):
-        """Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
-        folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
+        """Claims the messages that no session has claimed as recent yet (RFC 3501 2.3.2): the boundary moves to the folder's
+        UIDNEXT, and the response has its former value. Errors: FOLDER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetSubscription(self, request, context):
-        """Subscribes to or unsubscribes from a name, whether or not a folder of that name is there (RFC 3501 6.3.6).
+        """Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
         Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -192,7 +192,7 @@ class FolderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSubscriptions(self, request, context):
-        """Lists the names that are subscribed, in ascending order.
+        """Lists the subscribed names, in ascending order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

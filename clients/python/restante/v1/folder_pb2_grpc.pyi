@@ -38,12 +38,12 @@ class FolderServiceStub:
     GetFolder: _grpc.UnaryUnaryMultiCallable[_folder_pb2.GetFolderRequest, _folder_pb2.GetFolderResponse]
     """Gets one folder with its counts, by id or by path. Errors: FOLDER_NOT_FOUND."""
     CreateFolder: _grpc.UnaryUnaryMultiCallable[_folder_pb2.CreateFolderRequest, _folder_pb2.CreateFolderResponse]
-    """Creates a folder, and those above it that are missing. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
+    """Creates a folder, and the missing folders above it. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
     FOLDER_NOT_FOUND (parent), LIMIT_EXCEEDED.
     """
     MoveFolder: _grpc.UnaryUnaryMultiCallable[_folder_pb2.MoveFolderRequest, _folder_pb2.MoveFolderResponse]
-    """Gives a folder a new name or place, with all below it; parents that are missing are created. Subscriptions go
-    with it. Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
+    """Renames or moves a folder with all folders below it, and creates missing parents. Subscriptions move with it.
+    Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
     CHANGE_CONFLICT.
     """
     UpdateFolder: _grpc.UnaryUnaryMultiCallable[_folder_pb2.UpdateFolderRequest, _folder_pb2.UpdateFolderResponse]
@@ -55,30 +55,30 @@ class FolderServiceStub:
     FOLDER_IS_SPECIAL (Inbox).
     """
     OpenFolder: _grpc.UnaryStreamMultiCallable[_folder_pb2.OpenFolderRequest, _folder_pb2.OpenFolderResponse]
-    """Streams what a folder holds at one moment, in ascending UID order: the first message carries the folder, every
-    message columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
+    """Streams the messages of a folder at one moment, in ascending UID order. The first response has the folder; each
+    response has columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
     """
     ReadFolderChanges: _grpc.UnaryUnaryMultiCallable[_folder_pb2.ReadFolderChangesRequest, _folder_pb2.ReadFolderChangesResponse]
-    """Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
-    folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+    """Reads the changes of a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
+    folder again), EPOCH_CHANGED, and CURSOR_INVALID (removals that old are no longer kept).
     """
     GetChangeNumbers: _grpc.UnaryUnaryMultiCallable[_folder_pb2.GetChangeNumbersRequest, _folder_pb2.GetChangeNumbersResponse]
-    """Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
-    server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
-    for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
-    refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+    """Gets the change numbers of many folders at once, for a client that keeps views of them. Each number covers every
+    change that any server of the store acknowledged to anyone before the call arrived. A view that has reached the
+    number is current; another one needs ReadFolderChanges. The session named with a folder must be permitted to read
+    it; a refusal concerns that folder alone. IMAP gateways may call this without a session of their own.
     Errors: INVALID_ARGUMENT (more than 256 folders).
     """
     ClaimRecent: _grpc.UnaryUnaryMultiCallable[_folder_pb2.ClaimRecentRequest, _folder_pb2.ClaimRecentResponse]
-    """Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
-    folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
+    """Claims the messages that no session has claimed as recent yet (RFC 3501 2.3.2): the boundary moves to the folder's
+    UIDNEXT, and the response has its former value. Errors: FOLDER_NOT_FOUND.
     """
     SetSubscription: _grpc.UnaryUnaryMultiCallable[_folder_pb2.SetSubscriptionRequest, _folder_pb2.SetSubscriptionResponse]
-    """Subscribes to or unsubscribes from a name, whether or not a folder of that name is there (RFC 3501 6.3.6).
+    """Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
     Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
     """
     ListSubscriptions: _grpc.UnaryUnaryMultiCallable[_folder_pb2.ListSubscriptionsRequest, _folder_pb2.ListSubscriptionsResponse]
-    """Lists the names that are subscribed, in ascending order."""
+    """Lists the subscribed names, in ascending order."""
 
 @_typing.type_check_only
 class FolderServiceAsyncStub(FolderServiceStub):
@@ -90,12 +90,12 @@ class FolderServiceAsyncStub(FolderServiceStub):
     GetFolder: _aio.UnaryUnaryMultiCallable[_folder_pb2.GetFolderRequest, _folder_pb2.GetFolderResponse]  # type: ignore[assignment]
     """Gets one folder with its counts, by id or by path. Errors: FOLDER_NOT_FOUND."""
     CreateFolder: _aio.UnaryUnaryMultiCallable[_folder_pb2.CreateFolderRequest, _folder_pb2.CreateFolderResponse]  # type: ignore[assignment]
-    """Creates a folder, and those above it that are missing. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
+    """Creates a folder, and the missing folders above it. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
     FOLDER_NOT_FOUND (parent), LIMIT_EXCEEDED.
     """
     MoveFolder: _aio.UnaryUnaryMultiCallable[_folder_pb2.MoveFolderRequest, _folder_pb2.MoveFolderResponse]  # type: ignore[assignment]
-    """Gives a folder a new name or place, with all below it; parents that are missing are created. Subscriptions go
-    with it. Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
+    """Renames or moves a folder with all folders below it, and creates missing parents. Subscriptions move with it.
+    Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
     CHANGE_CONFLICT.
     """
     UpdateFolder: _aio.UnaryUnaryMultiCallable[_folder_pb2.UpdateFolderRequest, _folder_pb2.UpdateFolderResponse]  # type: ignore[assignment]
@@ -107,30 +107,30 @@ class FolderServiceAsyncStub(FolderServiceStub):
     FOLDER_IS_SPECIAL (Inbox).
     """
     OpenFolder: _aio.UnaryStreamMultiCallable[_folder_pb2.OpenFolderRequest, _folder_pb2.OpenFolderResponse]  # type: ignore[assignment]
-    """Streams what a folder holds at one moment, in ascending UID order: the first message carries the folder, every
-    message columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
+    """Streams the messages of a folder at one moment, in ascending UID order. The first response has the folder; each
+    response has columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
     """
     ReadFolderChanges: _aio.UnaryUnaryMultiCallable[_folder_pb2.ReadFolderChangesRequest, _folder_pb2.ReadFolderChangesResponse]  # type: ignore[assignment]
-    """Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
-    folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+    """Reads the changes of a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
+    folder again), EPOCH_CHANGED, and CURSOR_INVALID (removals that old are no longer kept).
     """
     GetChangeNumbers: _aio.UnaryUnaryMultiCallable[_folder_pb2.GetChangeNumbersRequest, _folder_pb2.GetChangeNumbersResponse]  # type: ignore[assignment]
-    """Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
-    server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
-    for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
-    refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+    """Gets the change numbers of many folders at once, for a client that keeps views of them. Each number covers every
+    change that any server of the store acknowledged to anyone before the call arrived. A view that has reached the
+    number is current; another one needs ReadFolderChanges. The session named with a folder must be permitted to read
+    it; a refusal concerns that folder alone. IMAP gateways may call this without a session of their own.
     Errors: INVALID_ARGUMENT (more than 256 folders).
     """
     ClaimRecent: _aio.UnaryUnaryMultiCallable[_folder_pb2.ClaimRecentRequest, _folder_pb2.ClaimRecentResponse]  # type: ignore[assignment]
-    """Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
-    folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
+    """Claims the messages that no session has claimed as recent yet (RFC 3501 2.3.2): the boundary moves to the folder's
+    UIDNEXT, and the response has its former value. Errors: FOLDER_NOT_FOUND.
     """
     SetSubscription: _aio.UnaryUnaryMultiCallable[_folder_pb2.SetSubscriptionRequest, _folder_pb2.SetSubscriptionResponse]  # type: ignore[assignment]
-    """Subscribes to or unsubscribes from a name, whether or not a folder of that name is there (RFC 3501 6.3.6).
+    """Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
     Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
     """
     ListSubscriptions: _aio.UnaryUnaryMultiCallable[_folder_pb2.ListSubscriptionsRequest, _folder_pb2.ListSubscriptionsResponse]  # type: ignore[assignment]
-    """Lists the names that are subscribed, in ascending order."""
+    """Lists the subscribed names, in ascending order."""
 
 class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
     """FolderService keeps the folder tree and gives snapshots of folders."""
@@ -157,7 +157,7 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.CreateFolderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.CreateFolderResponse, _abc.Awaitable[_folder_pb2.CreateFolderResponse]]:
-        """Creates a folder, and those above it that are missing. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
+        """Creates a folder, and the missing folders above it. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
         FOLDER_NOT_FOUND (parent), LIMIT_EXCEEDED.
         """
 
@@ -167,8 +167,8 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.MoveFolderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.MoveFolderResponse, _abc.Awaitable[_folder_pb2.MoveFolderResponse]]:
-        """Gives a folder a new name or place, with all below it; parents that are missing are created. Subscriptions go
-        with it. Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
+        """Renames or moves a folder with all folders below it, and creates missing parents. Subscriptions move with it.
+        Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
         CHANGE_CONFLICT.
         """
 
@@ -198,8 +198,8 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.OpenFolderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_folder_pb2.OpenFolderResponse], _abc.AsyncIterator[_folder_pb2.OpenFolderResponse]]:
-        """Streams what a folder holds at one moment, in ascending UID order: the first message carries the folder, every
-        message columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
+        """Streams the messages of a folder at one moment, in ascending UID order. The first response has the folder; each
+        response has columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -208,8 +208,8 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.ReadFolderChangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.ReadFolderChangesResponse, _abc.Awaitable[_folder_pb2.ReadFolderChangesResponse]]:
-        """Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
-        folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+        """Reads the changes of a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
+        folder again), EPOCH_CHANGED, and CURSOR_INVALID (removals that old are no longer kept).
         """
 
     @_abc_1.abstractmethod
@@ -218,10 +218,10 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.GetChangeNumbersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.GetChangeNumbersResponse, _abc.Awaitable[_folder_pb2.GetChangeNumbersResponse]]:
-        """Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
-        server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
-        for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
-        refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+        """Gets the change numbers of many folders at once, for a client that keeps views of them. Each number covers every
+        change that any server of the store acknowledged to anyone before the call arrived. A view that has reached the
+        number is current; another one needs ReadFolderChanges. The session named with a folder must be permitted to read
+        it; a refusal concerns that folder alone. IMAP gateways may call this without a session of their own.
         Errors: INVALID_ARGUMENT (more than 256 folders).
         """
 
@@ -231,8 +231,8 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.ClaimRecentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.ClaimRecentResponse, _abc.Awaitable[_folder_pb2.ClaimRecentResponse]]:
-        """Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
-        folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
+        """Claims the messages that no session has claimed as recent yet (RFC 3501 2.3.2): the boundary moves to the folder's
+        UIDNEXT, and the response has its former value. Errors: FOLDER_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -241,7 +241,7 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.SetSubscriptionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.SetSubscriptionResponse, _abc.Awaitable[_folder_pb2.SetSubscriptionResponse]]:
-        """Subscribes to or unsubscribes from a name, whether or not a folder of that name is there (RFC 3501 6.3.6).
+        """Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
         Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
         """
 
@@ -251,6 +251,6 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.ListSubscriptionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.ListSubscriptionsResponse, _abc.Awaitable[_folder_pb2.ListSubscriptionsResponse]]:
-        """Lists the names that are subscribed, in ascending order."""
+        """Lists the subscribed names, in ascending order."""
 
 def add_FolderServiceServicer_to_server(servicer: FolderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -39,13 +39,13 @@ class Mailbox(_message.Message):
     mailbox_id: _builtins.int
     """Assigned by the server."""
     owner_account_id: _builtins.int
-    """Whose it is."""
+    """The owner's account."""
     address: _builtins.str
     """The owner's address."""
     display_name: _builtins.str
     """The owner's name, may be empty."""
     change_number: _builtins.int
-    """The highest given in this mailbox."""
+    """The mailbox's highest change number."""
     epoch: _builtins.int
     """The store's epoch."""
     used_octets: _builtins.int
@@ -53,7 +53,7 @@ class Mailbox(_message.Message):
     message_count: _builtins.int
     """Messages, without recoverable ones."""
     quota_octets: _builtins.int
-    """Most that may be used; absent: no limit."""
+    """Limit of used_octets; absent: none."""
     recoverable_octets: _builtins.int
     """Sum over deleted messages that can still be recovered."""
     def __init__(
@@ -223,7 +223,7 @@ class AcquireMaildropResponse(_message.Message):
     SIZE_OCTETS_FIELD_NUMBER: _builtins.int
     MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     lease: _builtins.bytes
-    """To name in RenewMaildrop and ReleaseMaildrop; 16 octets."""
+    """For RenewMaildrop and ReleaseMaildrop; 16 octets."""
     folder_id: _builtins.int
     """The Inbox."""
     uid_validity: _builtins.int
@@ -294,7 +294,7 @@ Global___RenewMaildropRequest: _TypeAlias = RenewMaildropRequest  # noqa: Y015
 
 @_typing.final
 class RenewMaildropResponse(_message.Message):
-    """RenewMaildropResponse tells the new time."""
+    """RenewMaildropResponse has the lease's new end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -318,7 +318,7 @@ Global___RenewMaildropResponse: _TypeAlias = RenewMaildropResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseMaildropRequest(_message.Message):
-    """ReleaseMaildropRequest names the lease and what to delete."""
+    """ReleaseMaildropRequest names the lease and the messages to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -356,14 +356,14 @@ Global___ReleaseMaildropRequest: _TypeAlias = ReleaseMaildropRequest  # noqa: Y0
 
 @_typing.final
 class ReleaseMaildropResponse(_message.Message):
-    """ReleaseMaildropResponse tells what was done."""
+    """ReleaseMaildropResponse counts the deleted messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_COUNT_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     deleted_count: _builtins.int
-    """Messages deleted; one that had left the Inbox counts not."""
+    """Messages deleted, without those that had left the Inbox."""
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
         """The commit."""

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MailboxServiceStub:
-    """MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3.
+    """MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease.
     """
 
     def __init__(self, channel):
@@ -63,7 +63,7 @@ class MailboxServiceStub:
 
 
 class MailboxServiceServicer:
-    """MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3.
+    """MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease.
     """
 
     def GetMailbox(self, request, context):
@@ -81,9 +81,9 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AcquireMaildrop(self, request, context):
-        """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-        facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
-        read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+        """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
+        at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
+        (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,9 +97,8 @@ class MailboxServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseMaildrop(self, request, context):
-        """Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
-        message that was moved to another folder stays there. Harmless to repeat.
-        Errors: LEASE_LOST, having deleted nothing.
+        """Deletes the given messages that are still in the Inbox, all or none, and ends the lease (RFC 1939 6). A message that
+        was moved to another folder stays there. Harmless to repeat. Errors: LEASE_LOST (nothing was deleted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +141,7 @@ def add_MailboxServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MailboxService:
-    """MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3.
+    """MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MailboxServiceStub:
-    """MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3."""
+    """MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,21 +38,20 @@ class MailboxServiceStub:
     ListMailboxes: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ListMailboxesRequest, _mailbox_pb2.ListMailboxesResponse]
     """Lists the mailboxes that the session may open."""
     AcquireMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.AcquireMaildropRequest, _mailbox_pb2.AcquireMaildropResponse]
-    """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-    facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
-    read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+    """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
+    at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
+    (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
     """
     RenewMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.RenewMaildropRequest, _mailbox_pb2.RenewMaildropResponse]
     """Keeps the lease for 60 more seconds. Errors: LEASE_LOST."""
     ReleaseMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.ReleaseMaildropRequest, _mailbox_pb2.ReleaseMaildropResponse]
-    """Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
-    message that was moved to another folder stays there. Harmless to repeat.
-    Errors: LEASE_LOST, having deleted nothing.
+    """Deletes the given messages that are still in the Inbox, all or none, and ends the lease (RFC 1939 6). A message that
+    was moved to another folder stays there. Harmless to repeat. Errors: LEASE_LOST (nothing was deleted).
     """
 
 @_typing.type_check_only
 class MailboxServiceAsyncStub(MailboxServiceStub):
-    """MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3."""
+    """MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMailbox: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.GetMailboxRequest, _mailbox_pb2.GetMailboxResponse]  # type: ignore[assignment]
@@ -60,20 +59,19 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     ListMailboxes: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ListMailboxesRequest, _mailbox_pb2.ListMailboxesResponse]  # type: ignore[assignment]
     """Lists the mailboxes that the session may open."""
     AcquireMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.AcquireMaildropRequest, _mailbox_pb2.AcquireMaildropResponse]  # type: ignore[assignment]
-    """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-    facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
-    read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+    """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
+    at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
+    (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
     """
     RenewMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.RenewMaildropRequest, _mailbox_pb2.RenewMaildropResponse]  # type: ignore[assignment]
     """Keeps the lease for 60 more seconds. Errors: LEASE_LOST."""
     ReleaseMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.ReleaseMaildropRequest, _mailbox_pb2.ReleaseMaildropResponse]  # type: ignore[assignment]
-    """Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
-    message that was moved to another folder stays there. Harmless to repeat.
-    Errors: LEASE_LOST, having deleted nothing.
+    """Deletes the given messages that are still in the Inbox, all or none, and ends the lease (RFC 1939 6). A message that
+    was moved to another folder stays there. Harmless to repeat. Errors: LEASE_LOST (nothing was deleted).
     """
 
 class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3."""
+    """MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease."""
 
     @_abc_1.abstractmethod
     def GetMailbox(
@@ -97,9 +95,9 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.AcquireMaildropRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.AcquireMaildropResponse, _abc.Awaitable[_mailbox_pb2.AcquireMaildropResponse]]:
-        """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-        facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
-        read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+        """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
+        at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
+        (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
         """
 
     @_abc_1.abstractmethod
@@ -116,9 +114,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mailbox_pb2.ReleaseMaildropRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mailbox_pb2.ReleaseMaildropResponse, _abc.Awaitable[_mailbox_pb2.ReleaseMaildropResponse]]:
-        """Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
-        message that was moved to another folder stays there. Harmless to repeat.
-        Errors: LEASE_LOST, having deleted nothing.
+        """Deletes the given messages that are still in the Inbox, all or none, and ends the lease (RFC 1939 6). A message that
+        was moved to another folder stays there. Harmless to repeat. Errors: LEASE_LOST (nothing was deleted).
         """
 
 def add_MailboxServiceServicer_to_server(servicer: MailboxServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

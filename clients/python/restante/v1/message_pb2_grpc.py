@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class MessageServiceStub:
     """MessageService reads and changes messages. A message keeps its id through moves and flag changes; its UID belongs
-    to its place in a folder and is never given twice there.
+    to its place in a folder and is never reused there.
     """
 
     def __init__(self, channel):
@@ -105,7 +105,7 @@ class MessageServiceStub:
 
 class MessageServiceServicer:
     """MessageService reads and changes messages. A message keeps its id through moves and flag changes; its UID belongs
-    to its place in a folder and is never given twice there.
+    to its place in a folder and is never reused there.
     """
 
     def QueryMessages(self, request, context):
@@ -117,19 +117,19 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchMessages(self, request, context):
-        """Finds messages of one folder and answers only with UIDs. Conditions on text make the server look into messages,
-        which takes its time: one search of an account does so at a time, in turns with those of other accounts, and the
-        others of the account wait. A search stops within a fraction of a second when it is cancelled, when its caller is
-        gone, and at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (ask for less, or for longer),
-        TOO_MANY_OPERATIONS {limit} with a retry delay (more than 32 searches for text of the account are under way).
+        """Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
+        takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
+        searches wait. A search stops within a fraction of a second when it is cancelled, when its caller disconnects, and
+        at its deadline. Errors: FOLDER_NOT_FOUND, TOO_COMPLEX, DEADLINE_EXCEEDED (narrow the condition or allow more time),
+        TOO_MANY_OPERATIONS {limit} with a retry delay (the account has more than 32 searches for text).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetMessages(self, request, context):
-        """Gets columns and sections of a few messages, in ascending UID or id order; messages that are not there are
-        left out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
+        """Gets columns and sections of a few messages, in ascending UID or id order; messages that do not exist are left
+        out. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (StreamMessages has no such limit).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,7 +137,7 @@ class MessageServiceServicer:
 
     def StreamMessages(self, request, context):
         """Streams columns and sections of any number of messages, in the same order, in batches of at most 256 KiB. The
-        server reads on only as the client takes. Errors: FOLDER_NOT_FOUND.
+        server reads only as fast as the client takes. Errors: FOLDER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +145,7 @@ class MessageServiceServicer:
 
     def AppendMessage(self, request, context):
         """Adds a message to a folder. Bare LF and CR become CRLF; a last line without an end stays so.
-        Errors: FOLDER_NOT_FOUND (without folder_id when the path leads nowhere), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
+        Errors: FOLDER_NOT_FOUND (without folder_id when no folder has the path), QUOTA_EXCEEDED, MESSAGE_TOO_LARGE,
         INVALID_CONTENT (NUL), UPLOAD_NOT_FOUND, STORE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -161,7 +161,7 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMessages(self, request, context):
-        """Changes flags and keywords. A message that changed after if_change_number is left as it is and listed.
+        """Changes flags and keywords. A message that changed after if_change_number stays as it is and is listed.
         Errors: FOLDER_NOT_FOUND, LIMIT_EXCEEDED (keywords).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -169,26 +169,27 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CopyMessages(self, request, context):
-        """Copies messages, all that exist or none, keeping flags and received time. A repeated request_id gets the first
-        answer. Errors: FOLDER_NOT_FOUND {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are
-        there than if_message_count), QUOTA_EXCEEDED {limit_octets}.
+        """Copies messages, all that exist or none, with flags and received time. A repeated request_id gets the first
+        response. Errors: FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND
+        (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveMessages(self, request, context):
-        """Moves messages, all that exist or none, keeping their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-        {folder_id} (none when target_path leads nowhere), MESSAGE_NOT_FOUND (fewer are there than if_message_count).
+        """Moves messages, all that exist or none, with their ids, flags and received time. Errors: FOLDER_NOT_FOUND
+        {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND (fewer messages exist than
+        if_message_count).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMessages(self, request, context):
-        """Deletes messages: to the Trash, to the recoverable items, or for good. What goes for good is at once in no folder,
-        list or quota; its octets are erased an hour later, so that a reader not yet told of the removal can finish
-        (include_removed). Errors: FOLDER_NOT_FOUND.
+        """Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
+        every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of
+        the removal can finish (include_removed). Errors: FOLDER_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,7 +203,7 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecoverMessages(self, request, context):
-        """Puts deleted messages back into the folder they came from, or into the one given, with new UIDs.
+        """Moves deleted messages back to their last folder, or to the given one, with new UIDs.
         Errors: FOLDER_NOT_FOUND, QUOTA_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -210,7 +211,7 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PurgeRecoverableMessages(self, request, context):
-        """Removes recoverable messages for good, before their time; erased as by DeleteMessages.
+        """Deletes recoverable messages for good before their retention time ends. Octets are erased as by DeleteMessages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -294,7 +295,7 @@ def add_MessageServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MessageService:
     """MessageService reads and changes messages. A message keeps its id through moves and flag changes; its UID belongs
-    to its place in a folder and is never given twice there.
+    to its place in a folder and is never reused there.
     """
 
     @staticmethod

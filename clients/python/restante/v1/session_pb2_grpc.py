@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SessionServiceStub:
-    """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
+    """SessionService verifies the caller's identity and issues session tokens. A token goes with each call in the metadata entry
     `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
     `session_token` of an operation.
     """
@@ -70,7 +70,7 @@ class SessionServiceStub:
 
 
 class SessionServiceServicer:
-    """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
+    """SessionService verifies the caller's identity and issues session tokens. A token goes with each call in the metadata entry
     `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
     `session_token` of an operation.
     """
@@ -93,14 +93,14 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Logoff(self, request, context):
-        """Ends the session: its tokens are refused from now on.
+        """Ends the session: the server refuses its tokens from now on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """Says whose session this is and what it may do.
+        """Describes the session: its account, its scope and its times.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,7 +163,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
-    """SessionService proves who calls and issues session tokens. A token goes with each call in the metadata entry
+    """SessionService verifies the caller's identity and issues session tokens. A token goes with each call in the metadata entry
     `authorization: Bearer TOKEN`, in base64 of either alphabet (RFC 4648 4 and 5), padded or not; or, as octets, in the
     `session_token` of an operation.
     """

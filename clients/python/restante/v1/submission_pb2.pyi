@@ -35,20 +35,20 @@ class _RecipientStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recipi
     RECIPIENT_STATE_PENDING: _RecipientState.ValueType  # 2
     """Waits to be delivered or relayed."""
     RECIPIENT_STATE_LEASED: _RecipientState.ValueType  # 3
-    """A relay is at it."""
+    """A relay holds a lease and makes an attempt."""
     RECIPIENT_STATE_DELIVERED: _RecipientState.ValueType  # 4
-    """In a mailbox here."""
+    """Delivered into a mailbox here."""
     RECIPIENT_STATE_RELAYED: _RecipientState.ValueType  # 5
-    """Taken by another server."""
+    """Accepted by another server."""
     RECIPIENT_STATE_EXPANDED: _RecipientState.ValueType  # 6
     """Replaced by other recipients, each with a state of its own."""
     RECIPIENT_STATE_DISCARDED: _RecipientState.ValueType  # 7
-    """Dropped because the sender or the owner said so."""
+    """Cancelled by the sender or an administrator."""
     RECIPIENT_STATE_FAILED: _RecipientState.ValueType  # 8
-    """Not deliverable; reported where a report was wanted."""
+    """Not deliverable; reported where the sender wanted a report."""
 
 class RecipientState(_RecipientState, metaclass=_RecipientStateEnumTypeWrapper):
-    """RecipientState is where a recipient of an accepted message stands. The last five are final."""
+    """RecipientState is the state of a recipient of an accepted message. The last five are final."""
 
 RECIPIENT_STATE_UNSPECIFIED: RecipientState.ValueType  # 0
 """Not a state."""
@@ -57,17 +57,17 @@ RECIPIENT_STATE_SCHEDULED: RecipientState.ValueType  # 1
 RECIPIENT_STATE_PENDING: RecipientState.ValueType  # 2
 """Waits to be delivered or relayed."""
 RECIPIENT_STATE_LEASED: RecipientState.ValueType  # 3
-"""A relay is at it."""
+"""A relay holds a lease and makes an attempt."""
 RECIPIENT_STATE_DELIVERED: RecipientState.ValueType  # 4
-"""In a mailbox here."""
+"""Delivered into a mailbox here."""
 RECIPIENT_STATE_RELAYED: RecipientState.ValueType  # 5
-"""Taken by another server."""
+"""Accepted by another server."""
 RECIPIENT_STATE_EXPANDED: RecipientState.ValueType  # 6
 """Replaced by other recipients, each with a state of its own."""
 RECIPIENT_STATE_DISCARDED: RecipientState.ValueType  # 7
-"""Dropped because the sender or the owner said so."""
+"""Cancelled by the sender or an administrator."""
 RECIPIENT_STATE_FAILED: RecipientState.ValueType  # 8
-"""Not deliverable; reported where a report was wanted."""
+"""Not deliverable; reported where the sender wanted a report."""
 Global___RecipientState: _TypeAlias = RecipientState  # noqa: Y015
 
 class _NotifyCondition:
@@ -79,7 +79,7 @@ class _NotifyConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Notif
     NOTIFY_CONDITION_UNSPECIFIED: _NotifyCondition.ValueType  # 0
     """Not a condition."""
     NOTIFY_CONDITION_NEVER: _NotifyCondition.ValueType  # 1
-    """Never; alone."""
+    """Never; excludes the others."""
     NOTIFY_CONDITION_SUCCESS: _NotifyCondition.ValueType  # 2
     """On delivery."""
     NOTIFY_CONDITION_FAILURE: _NotifyCondition.ValueType  # 3
@@ -88,12 +88,12 @@ class _NotifyConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Notif
     """On delay."""
 
 class NotifyCondition(_NotifyCondition, metaclass=_NotifyConditionEnumTypeWrapper):
-    """NotifyCondition is when the sender wants a report (RFC 3461 4.1)."""
+    """NotifyCondition is an event for which the sender wants a report (RFC 3461 4.1)."""
 
 NOTIFY_CONDITION_UNSPECIFIED: NotifyCondition.ValueType  # 0
 """Not a condition."""
 NOTIFY_CONDITION_NEVER: NotifyCondition.ValueType  # 1
-"""Never; alone."""
+"""Never; excludes the others."""
 NOTIFY_CONDITION_SUCCESS: NotifyCondition.ValueType  # 2
 """On delivery."""
 NOTIFY_CONDITION_FAILURE: NotifyCondition.ValueType  # 3
@@ -116,7 +116,7 @@ class _DsnReturnEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DsnReturn.V
     """Its header."""
 
 class DsnReturn(_DsnReturn, metaclass=_DsnReturnEnumTypeWrapper):
-    """DsnReturn is how much of the message a report returns (RFC 3461 4.3)."""
+    """DsnReturn is the part of the message that a report returns (RFC 3461 4.3)."""
 
 DSN_RETURN_UNSPECIFIED: DsnReturn.ValueType  # 0
 """The server's choice: headers."""
@@ -136,7 +136,7 @@ class EnvelopeRecipient(_message.Message):
     NOTIFY_FIELD_NUMBER: _builtins.int
     ORIGINAL_RECIPIENT_FIELD_NUMBER: _builtins.int
     forward_path: _builtins.str
-    """addr-spec in UTF-8; or "postmaster"."""
+    """addr-spec in UTF-8, or "postmaster"."""
     original_recipient: _builtins.str
     """ORCPT exactly as given: addr-type ";" xtext."""
     @_builtins.property
@@ -214,15 +214,15 @@ class SubmitMessageRequest(_message.Message):
     content: _builtins.bytes
     """RFC 5322 octets, at most 512 KiB."""
     upload_id: _builtins.bytes
-    """A finished upload, which this uses up."""
+    """A finished upload, which this call consumes."""
     message_id: _builtins.int
-    """A message of the session's mailbox. One with FLAG_DRAFT leaves its folder in the same transaction, recoverable:
-    the Sent copy takes its place. Cancelling does not bring it back.
+    """A message of the session's mailbox. One with FLAG_DRAFT is deleted (recoverable) in the same transaction; the Sent
+    copy replaces it. Cancelling the submission does not restore it.
     """
     reverse_path: _builtins.str
     """Absent: the account's address; empty: the null path, for reports only."""
     via_smtp: _builtins.bool
-    """Gateways only: the message came by SMTP submission, which decides about the Sent copy."""
+    """Gateways only: the message came by SMTP, which matters for SentCopyPolicy."""
     trace_field: _builtins.str
     """Gateways only: the Received field for this hop, with its CRLF, without `for`."""
     @_builtins.property
@@ -286,16 +286,16 @@ class SubmissionRecipient(_message.Message):
     forward_path: _builtins.str
     """As given."""
     state: Global___RecipientState.ValueType
-    """Where it stands."""
+    """Its state."""
     status: _builtins.str
     """Last enhanced status code, such as 2.1.5 (RFC 3463)."""
     diagnostic: _builtins.str
-    """Last reply of the other server, or why it failed."""
+    """Last reply of the other server, or the reason of the failure."""
     attempt_count: _builtins.int
     """Attempts to relay."""
     @_builtins.property
     def next_attempt_at(self) -> _timestamp_pb2.Timestamp:
-        """When it is tried again; absent in final states."""
+        """Time of the next attempt; absent in final states."""
 
     def __init__(
         self,
@@ -335,11 +335,11 @@ class SubmissionRecord(_message.Message):
     """Its reverse-path."""
     @_builtins.property
     def submitted_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was taken."""
+        """Time of the submission."""
 
     @_builtins.property
     def send_at(self) -> _timestamp_pb2.Timestamp:
-        """When it may go."""
+        """Earliest time of sending."""
 
     @_builtins.property
     def recipients(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmissionRecipient]:
@@ -365,7 +365,7 @@ Global___SubmissionRecord: _TypeAlias = SubmissionRecord  # noqa: Y015
 
 @_typing.final
 class SubmitMessageResponse(_message.Message):
-    """SubmitMessageResponse tells what was taken."""
+    """SubmitMessageResponse has the submission and the Sent copy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -373,10 +373,10 @@ class SubmitMessageResponse(_message.Message):
     SENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     sent_message_id: _builtins.int
-    """The Sent copy; 0: none was made."""
+    """The Sent copy; 0: none."""
     @_builtins.property
     def submission(self) -> Global___SubmissionRecord:
-        """As it stands."""
+        """Its current state."""
 
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
@@ -421,14 +421,14 @@ Global___CancelSubmissionRequest: _TypeAlias = CancelSubmissionRequest  # noqa: 
 
 @_typing.final
 class CancelSubmissionResponse(_message.Message):
-    """CancelSubmissionResponse tells what was taken back."""
+    """CancelSubmissionResponse has the submission as it is now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SUBMISSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def submission(self) -> Global___SubmissionRecord:
-        """Recipients taken back are DISCARDED."""
+        """Cancelled recipients are DISCARDED."""
 
     def __init__(
         self,
@@ -474,7 +474,7 @@ class GetSubmissionResponse(_message.Message):
     SUBMISSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def submission(self) -> Global___SubmissionRecord:
-        """As it stands."""
+        """Its current state."""
 
     def __init__(
         self,

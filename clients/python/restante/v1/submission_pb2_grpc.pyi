@@ -27,10 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SubmissionServiceStub:
-    """SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-    before it answers; an address that stands in the name before another one counts as one of them. Of a message with
-    Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
-    ResendingPolicy says who may get it.
+    """SubmissionService sends mail. Before it answers it checks the right to the reverse-path, to every address in From and
+    to Sender; an address within a display name counts as one of them. For a message with Resent-From (RFC 5322 3.6.6) it
+    checks the right to the first Resent-From and Resent-Sender, and the domain's ResendingPolicy limits the recipients.
     """
 
     @_typing.overload
@@ -38,14 +37,14 @@ class SubmissionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SubmissionServiceAsyncStub: ...
     SubmitMessage: _grpc.UnaryUnaryMultiCallable[_submission_pb2.SubmitMessageRequest, _submission_pb2.SubmitMessageResponse]
-    """Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-    with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
-    added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
-    RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
-    MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+    """Takes responsibility for a message. One transaction delivers to local recipients, queues the others, and stores the
+    Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
+    Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
+    INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
+    UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
     """
     CancelSubmission: _grpc.UnaryUnaryMultiCallable[_submission_pb2.CancelSubmissionRequest, _submission_pb2.CancelSubmissionResponse]
-    """Takes back what has not been delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
+    """Cancels a submission for the recipients that are not delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
     SUBMISSION_NOT_CANCELLABLE.
     """
     GetSubmission: _grpc.UnaryUnaryMultiCallable[_submission_pb2.GetSubmissionRequest, _submission_pb2.GetSubmissionResponse]
@@ -55,22 +54,21 @@ class SubmissionServiceStub:
 
 @_typing.type_check_only
 class SubmissionServiceAsyncStub(SubmissionServiceStub):
-    """SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-    before it answers; an address that stands in the name before another one counts as one of them. Of a message with
-    Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
-    ResendingPolicy says who may get it.
+    """SubmissionService sends mail. Before it answers it checks the right to the reverse-path, to every address in From and
+    to Sender; an address within a display name counts as one of them. For a message with Resent-From (RFC 5322 3.6.6) it
+    checks the right to the first Resent-From and Resent-Sender, and the domain's ResendingPolicy limits the recipients.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitMessage: _aio.UnaryUnaryMultiCallable[_submission_pb2.SubmitMessageRequest, _submission_pb2.SubmitMessageResponse]  # type: ignore[assignment]
-    """Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-    with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
-    added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
-    RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
-    MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+    """Takes responsibility for a message. One transaction delivers to local recipients, queues the others, and stores the
+    Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
+    Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
+    INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
+    UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
     """
     CancelSubmission: _aio.UnaryUnaryMultiCallable[_submission_pb2.CancelSubmissionRequest, _submission_pb2.CancelSubmissionResponse]  # type: ignore[assignment]
-    """Takes back what has not been delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
+    """Cancels a submission for the recipients that are not delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
     SUBMISSION_NOT_CANCELLABLE.
     """
     GetSubmission: _aio.UnaryUnaryMultiCallable[_submission_pb2.GetSubmissionRequest, _submission_pb2.GetSubmissionResponse]  # type: ignore[assignment]
@@ -79,10 +77,9 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
     """Lists the account's submissions, latest first."""
 
 class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
-    before it answers; an address that stands in the name before another one counts as one of them. Of a message with
-    Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
-    ResendingPolicy says who may get it.
+    """SubmissionService sends mail. Before it answers it checks the right to the reverse-path, to every address in From and
+    to Sender; an address within a display name counts as one of them. For a message with Resent-From (RFC 5322 3.6.6) it
+    checks the right to the first Resent-From and Resent-Sender, and the domain's ResendingPolicy limits the recipients.
     """
 
     @_abc_1.abstractmethod
@@ -91,11 +88,11 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _submission_pb2.SubmitMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_submission_pb2.SubmitMessageResponse, _abc.Awaitable[_submission_pb2.SubmitMessageResponse]]:
-        """Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-        with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
-        added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
-        RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
-        MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+        """Takes responsibility for a message. One transaction delivers to local recipients, queues the others, and stores the
+        Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
+        Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
+        INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
+        UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
         """
 
     @_abc_1.abstractmethod
@@ -104,7 +101,7 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _submission_pb2.CancelSubmissionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_submission_pb2.CancelSubmissionResponse, _abc.Awaitable[_submission_pb2.CancelSubmissionResponse]]:
-        """Takes back what has not been delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
+        """Cancels a submission for the recipients that are not delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
         SUBMISSION_NOT_CANCELLABLE.
         """
 

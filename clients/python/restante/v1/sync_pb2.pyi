@@ -32,7 +32,7 @@ class _ResetReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResetReas
     RESET_REASON_UNSPECIFIED: _ResetReason.ValueType  # 0
     """Not a reason."""
     RESET_REASON_HISTORY_GONE: _ResetReason.ValueType  # 1
-    """Removals that old are no longer known."""
+    """The server no longer keeps removals that old."""
     RESET_REASON_EPOCH_CHANGED: _ResetReason.ValueType  # 2
     """The store was restored from a backup."""
     RESET_REASON_TOO_SLOW: _ResetReason.ValueType  # 3
@@ -41,12 +41,12 @@ class _ResetReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResetReas
     """The folder was deleted."""
 
 class ResetReason(_ResetReason, metaclass=_ResetReasonEnumTypeWrapper):
-    """ResetReason is why a copy cannot be brought up to date."""
+    """ResetReason says why a copy cannot be brought up to date."""
 
 RESET_REASON_UNSPECIFIED: ResetReason.ValueType  # 0
 """Not a reason."""
 RESET_REASON_HISTORY_GONE: ResetReason.ValueType  # 1
-"""Removals that old are no longer known."""
+"""The server no longer keeps removals that old."""
 RESET_REASON_EPOCH_CHANGED: ResetReason.ValueType  # 2
 """The store was restored from a backup."""
 RESET_REASON_TOO_SLOW: ResetReason.ValueType  # 3
@@ -73,10 +73,10 @@ class SyncMailboxRequest(_message.Message):
     cursor: _builtins.bytes
     """From a checkpoint; empty: from nothing."""
     follow: _builtins.bool
-    """Stay and tell later changes."""
+    """Keep the stream open for later changes."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.MessageColumn.ValueType]:
-        """Facts of new and changed messages."""
+        """Columns of new and changed messages."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ Global___SyncMailboxRequest: _TypeAlias = SyncMailboxRequest  # noqa: Y015
 
 @_typing.final
 class FolderUpsert(_message.Message):
-    """FolderUpsert is a folder that is new or changed in itself or its counts."""
+    """FolderUpsert is a folder that is new, or changed in its properties or counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -139,7 +139,7 @@ Global___FolderUpsert: _TypeAlias = FolderUpsert  # noqa: Y015
 
 @_typing.final
 class MessagesMoved(_message.Message):
-    """MessagesMoved tells of messages that went from one folder to another."""
+    """MessagesMoved lists messages that moved from one folder to another."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -147,12 +147,12 @@ class MessagesMoved(_message.Message):
     TO_FOLDER_ID_FIELD_NUMBER: _builtins.int
     MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     from_folder_id: _builtins.int
-    """Where they were."""
+    """Their former folder."""
     to_folder_id: _builtins.int
-    """Where they are."""
+    """Their folder now."""
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Which."""
+        """The messages."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ Global___MessagesMoved: _TypeAlias = MessagesMoved  # noqa: Y015
 
 @_typing.final
 class MessagesDeleted(_message.Message):
-    """MessagesDeleted tells of messages that are gone."""
+    """MessagesDeleted lists messages that were deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -179,12 +179,12 @@ class MessagesDeleted(_message.Message):
     MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     RECOVERABLE_FIELD_NUMBER: _builtins.int
     folder_id: _builtins.int
-    """Where they were."""
+    """Their former folder."""
     recoverable: _builtins.bool
     """They can be recovered."""
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Which."""
+        """The messages."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ Global___MessagesDeleted: _TypeAlias = MessagesDeleted  # noqa: Y015
 
 @_typing.final
 class Checkpoint(_message.Message):
-    """Checkpoint marks a point to go on from."""
+    """Checkpoint marks a point from which a later call can continue."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -213,10 +213,10 @@ class Checkpoint(_message.Message):
     cursor: _builtins.bytes
     """For SyncMailboxRequest; at most 64 octets."""
     change_number: _builtins.int
-    """All changes up to here have been told."""
+    """The stream has delivered all changes up to this number."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Afterwards the cursor may answer with a ResetReason."""
+        """After this time the cursor may lead to a ResetReason."""
 
     def __init__(
         self,
@@ -247,7 +247,7 @@ class SyncMailboxResponse(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     RESET_REASON_FIELD_NUMBER: _builtins.int
     deleted_folder_id: _builtins.int
-    """A folder is gone, with what was in it."""
+    """A folder was deleted, with its messages."""
     reset_reason: Global___ResetReason.ValueType
     """Start again; the stream ends."""
     @_builtins.property
@@ -264,11 +264,11 @@ class SyncMailboxResponse(_message.Message):
 
     @_builtins.property
     def deleted(self) -> Global___MessagesDeleted:
-        """Messages are gone."""
+        """Messages were deleted."""
 
     @_builtins.property
     def checkpoint(self) -> Global___Checkpoint:
-        """All before is consistent."""
+        """The copy is consistent here."""
 
     def __init__(
         self,
@@ -312,9 +312,9 @@ class Subscription(_message.Message):
     folder_id: _builtins.int
     """The folder, for FolderChanges; 0: the mailbox, for MailboxChanged."""
     since_change_number: _builtins.int
-    """Tell what is above this."""
+    """Report changes above this number."""
     epoch: _builtins.int
-    """The epoch under which that number was learned; 0: not checked."""
+    """The epoch of that number; 0: not checked."""
     def __init__(
         self,
         *,
@@ -365,7 +365,7 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class MailboxChanged(_message.Message):
-    """MailboxChanged tells that a mailbox has a new change number."""
+    """MailboxChanged reports a mailbox's new change number."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -375,7 +375,7 @@ class MailboxChanged(_message.Message):
     """Its change number."""
     @_builtins.property
     def folder_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Folders known to be touched; may be incomplete."""
+        """Changed folders; may be incomplete."""
 
     def __init__(
         self,
@@ -393,7 +393,7 @@ Global___MailboxChanged: _TypeAlias = MailboxChanged  # noqa: Y015
 
 @_typing.final
 class SessionsEnded(_message.Message):
-    """SessionsEnded tells a gateway that sessions of an account are over."""
+    """SessionsEnded reports to a gateway that sessions of an account have ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -403,9 +403,9 @@ class SessionsEnded(_message.Message):
     account_id: _builtins.int
     """The account."""
     credential_version: _builtins.int
-    """Sessions of a lower version are over."""
+    """Sessions of a lower version have ended."""
     session_token: _builtins.bytes
-    """When set: only the session of this token (it was logged off)."""
+    """When set: only the session of this token, which was logged off."""
     def __init__(
         self,
         *,
@@ -436,13 +436,13 @@ class WatchResponse(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     SUBSCRIBED_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.int
-    """The subscription it belongs to; 0: the stream."""
+    """The event's subscription; 0: the stream."""
     reset_reason: Global___ResetReason.ValueType
-    """Read anew; the subscription has ended."""
+    """Read everything anew; the subscription has ended."""
     draining: _builtins.bool
-    """The server is going away: open a new stream elsewhere."""
+    """The server is shutting down: open a new stream."""
     subscribed: _builtins.int
-    """The subscription stands from this change number on."""
+    """The subscription has begun; it reports changes above this number."""
     @_builtins.property
     def mailbox(self) -> Global___MailboxChanged:
         """The mailbox changed."""
@@ -457,7 +457,7 @@ class WatchResponse(_message.Message):
 
     @_builtins.property
     def rejected(self) -> _status_pb2.Status:
-        """The subscription was refused, or has ended: with ErrorInfo, as a failed RPC has."""
+        """The subscription was refused or has ended; with ErrorInfo, as of a failed RPC."""
 
     def __init__(
         self,

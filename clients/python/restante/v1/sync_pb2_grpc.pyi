@@ -27,63 +27,63 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SyncServiceStub:
-    """SyncService tells what changed, from any point on."""
+    """SyncService reports changes from any point on."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SyncServiceAsyncStub: ...
     SyncMailbox: _grpc.UnaryStreamMultiCallable[_sync_pb2.SyncMailboxRequest, _sync_pb2.SyncMailboxResponse]
-    """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-    everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-    be thrown away and the call made again without a cursor. With `follow`, the call ends with
-    SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+    """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so. Without a cursor it begins with
+    everything that exists, then come changes. Each Checkpoint has a cursor for the next call. After a ResetReason the
+    client discards its copy and calls again without a cursor. With `follow` the call ends with SESSION_EXPIRED when its
+    token expires: call again with a renewed token. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
     """
     Watch: _grpc.StreamStreamMultiCallable[_sync_pb2.WatchRequest, _sync_pb2.WatchResponse]
     """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-    sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-    Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
-    rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
-    subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
+    sessions. An event may repeat an earlier one. A watcher that lags too far gets a ResetReason, never silence. Gateways
+    also get SessionsEnded. A subscription lives as long as its session token and is then rejected with SESSION_EXPIRED;
+    so is the stream, for the call's own token. To go on, renew the session and subscribe again, before or after, from
+    the last change number received; the same subscription_id replaces the former subscription.
 
-    One stream holds 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's more). An account holds 2,000 over all its
-    streams, gateways' included, those to the same mailbox or folder each counted, and is rejected with
-    ACCOUNT_LIMIT_REACHED {resource: subscriptions}. Notices that clients have not taken may be 16 MiB for an account: beyond, its
-    subscriptions on the stream that lags get RESET_REASON_TOO_SLOW, and those of others on the same stream go on. Both
-    bounds hold unless the server is set otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
+    A stream has at most 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's stream has more). An account has at most 2,000
+    over all streams, gateways' included, and counts each one to the same mailbox or folder (ACCOUNT_LIMIT_REACHED
+    {resource: subscriptions}). An account has at most 16 MiB of events that its clients have not taken. Beyond that, its
+    subscriptions on the stream that lags get RESET_REASON_TOO_SLOW; those of other accounts on that stream go on. The
+    two limits of an account may be configured otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
     """
     WatchMailboxes: _grpc.UnaryStreamMultiCallable[_sync_pb2.WatchMailboxesRequest, _sync_pb2.WatchMailboxesResponse]
     """Watch for clients that cannot stream requests: the subscriptions are fixed."""
 
 @_typing.type_check_only
 class SyncServiceAsyncStub(SyncServiceStub):
-    """SyncService tells what changed, from any point on."""
+    """SyncService reports changes from any point on."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SyncMailbox: _aio.UnaryStreamMultiCallable[_sync_pb2.SyncMailboxRequest, _sync_pb2.SyncMailboxResponse]  # type: ignore[assignment]
-    """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-    everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-    be thrown away and the call made again without a cursor. With `follow`, the call ends with
-    SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+    """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so. Without a cursor it begins with
+    everything that exists, then come changes. Each Checkpoint has a cursor for the next call. After a ResetReason the
+    client discards its copy and calls again without a cursor. With `follow` the call ends with SESSION_EXPIRED when its
+    token expires: call again with a renewed token. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
     """
     Watch: _aio.StreamStreamMultiCallable[_sync_pb2.WatchRequest, _sync_pb2.WatchResponse]  # type: ignore[assignment]
     """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-    sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-    Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
-    rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
-    subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
+    sessions. An event may repeat an earlier one. A watcher that lags too far gets a ResetReason, never silence. Gateways
+    also get SessionsEnded. A subscription lives as long as its session token and is then rejected with SESSION_EXPIRED;
+    so is the stream, for the call's own token. To go on, renew the session and subscribe again, before or after, from
+    the last change number received; the same subscription_id replaces the former subscription.
 
-    One stream holds 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's more). An account holds 2,000 over all its
-    streams, gateways' included, those to the same mailbox or folder each counted, and is rejected with
-    ACCOUNT_LIMIT_REACHED {resource: subscriptions}. Notices that clients have not taken may be 16 MiB for an account: beyond, its
-    subscriptions on the stream that lags get RESET_REASON_TOO_SLOW, and those of others on the same stream go on. Both
-    bounds hold unless the server is set otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
+    A stream has at most 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's stream has more). An account has at most 2,000
+    over all streams, gateways' included, and counts each one to the same mailbox or folder (ACCOUNT_LIMIT_REACHED
+    {resource: subscriptions}). An account has at most 16 MiB of events that its clients have not taken. Beyond that, its
+    subscriptions on the stream that lags get RESET_REASON_TOO_SLOW; those of other accounts on that stream go on. The
+    two limits of an account may be configured otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
     """
     WatchMailboxes: _aio.UnaryStreamMultiCallable[_sync_pb2.WatchMailboxesRequest, _sync_pb2.WatchMailboxesResponse]  # type: ignore[assignment]
     """Watch for clients that cannot stream requests: the subscriptions are fixed."""
 
 class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
-    """SyncService tells what changed, from any point on."""
+    """SyncService reports changes from any point on."""
 
     @_abc_1.abstractmethod
     def SyncMailbox(
@@ -91,10 +91,10 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_pb2.SyncMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sync_pb2.SyncMailboxResponse], _abc.AsyncIterator[_sync_pb2.SyncMailboxResponse]]:
-        """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-        everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-        be thrown away and the call made again without a cursor. With `follow`, the call ends with
-        SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+        """Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so. Without a cursor it begins with
+        everything that exists, then come changes. Each Checkpoint has a cursor for the next call. After a ResetReason the
+        client discards its copy and calls again without a cursor. With `follow` the call ends with SESSION_EXPIRED when its
+        token expires: call again with a renewed token. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -104,16 +104,16 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sync_pb2.WatchResponse], _abc.AsyncIterator[_sync_pb2.WatchResponse]]:
         """One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-        sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-        Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
-        rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
-        subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
+        sessions. An event may repeat an earlier one. A watcher that lags too far gets a ResetReason, never silence. Gateways
+        also get SessionsEnded. A subscription lives as long as its session token and is then rejected with SESSION_EXPIRED;
+        so is the stream, for the call's own token. To go on, renew the session and subscribe again, before or after, from
+        the last change number received; the same subscription_id replaces the former subscription.
 
-        One stream holds 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's more). An account holds 2,000 over all its
-        streams, gateways' included, those to the same mailbox or folder each counted, and is rejected with
-        ACCOUNT_LIMIT_REACHED {resource: subscriptions}. Notices that clients have not taken may be 16 MiB for an account: beyond, its
-        subscriptions on the stream that lags get RESET_REASON_TOO_SLOW, and those of others on the same stream go on. Both
-        bounds hold unless the server is set otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
+        A stream has at most 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's stream has more). An account has at most 2,000
+        over all streams, gateways' included, and counts each one to the same mailbox or folder (ACCOUNT_LIMIT_REACHED
+        {resource: subscriptions}). An account has at most 16 MiB of events that its clients have not taken. Beyond that, its
+        subscriptions on the stream that lags get RESET_REASON_TOO_SLOW; those of other accounts on that stream go on. The
+        two limits of an account may be configured otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
         """
 
     @_abc_1.abstractmethod

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TransportServiceStub:
-    """TransportService is what the SMTP gateway and the relay need. An mx identity may verify and accept, a relay
-    identity may lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
+    lease and report; neither has any other power.
     """
 
     def __init__(self, channel):
@@ -69,21 +69,21 @@ class TransportServiceStub:
 
 
 class TransportServiceServicer:
-    """TransportService is what the SMTP gateway and the relay need. An mx identity may verify and accept, a relay
-    identity may lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
+    lease and report; neither has any other power.
     """
 
     def VerifyRecipients(self, request, context):
-        """Says of each recipient whether it would be accepted now. From an mx identity only local ones can be; a session
-        with the scope smtp-submit may relay. Wrong recipients are answers, not errors.
+        """Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
+        session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Accept(self, request_iterator, context):
-        """Takes messages, any number at once on one stream, told apart by acceptance_id. For each: start, chunks, commit
-        or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
+        """Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
+        commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
         answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -91,7 +91,7 @@ class TransportServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LeaseOutbound(self, request, context):
-        """Streams leases on outbound mail, never more than max_leases unreported ones at a time.
+        """Streams leases on outbound mail, at most max_leases unreported ones at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,14 +105,14 @@ class TransportServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RenewLease(self, request, context):
-        """Keeps leases for another while. Errors: LEASE_LOST.
+        """Extends leases. Errors: LEASE_LOST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportOutcome(self, request, context):
-        """Reports the outcome of each recipient of a lease; those left out go back to the queue. Harmless to repeat.
+        """Reports the outcome for each recipient of a lease; recipients left out go back to the queue. Harmless to repeat.
         Errors: LEASE_LOST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -161,8 +161,8 @@ def add_TransportServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TransportService:
-    """TransportService is what the SMTP gateway and the relay need. An mx identity may verify and accept, a relay
-    identity may lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
+    lease and report; neither has any other power.
     """
 
     @staticmethod

@@ -40,7 +40,7 @@ class _FlagEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Flag.ValueType],
     """Not finished."""
 
 class Flag(_Flag, metaclass=_FlagEnumTypeWrapper):
-    """Flag holds the bits of a message's `flags`, which are their sum. A message is read when FLAG_SEEN is set."""
+    """Flag holds the bits of a message's `flags`, which is their sum. A message is read when FLAG_SEEN is set."""
 
 FLAG_UNSPECIFIED: Flag.ValueType  # 0
 """No flag."""
@@ -58,7 +58,7 @@ Global___Flag: _TypeAlias = Flag  # noqa: Y015
 
 @_typing.final
 class CommitToken(_message.Message):
-    """CommitToken names a commit. A read that carries it as min_commit sees what that commit wrote."""
+    """CommitToken names a commit. A read that carries it as min_commit sees that commit's changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -68,7 +68,7 @@ class CommitToken(_message.Message):
     mailbox_id: _builtins.int
     """The mailbox that was changed."""
     change_number: _builtins.int
-    """The change number that the commit gave."""
+    """The commit's change number."""
     epoch: _builtins.int
     """The store's epoch, raised by a restore."""
     def __init__(
@@ -124,10 +124,10 @@ class MailAddress(_message.Message):
     display_name: _builtins.str
     """Decoded (RFC 2047), may be empty."""
     address: _builtins.str
-    """addr-spec in UTF-8: local-part@domain. Empty for a group of nobody."""
+    """addr-spec in UTF-8: local-part@domain. Empty for an empty group."""
     group_name: _builtins.str
-    """In a summary: the group that the address stands in, decoded (RFC 5322 3.4), else empty. A group of nobody, such as
-    undisclosed-recipients, is one entry without an address. A draft has no groups: there it is ignored.
+    """In a summary: the decoded name of the address's group (RFC 5322 3.4), empty outside a group. An empty group, such
+    as undisclosed-recipients, is one entry without an address. A draft has no groups; the field is ignored there.
     """
     def __init__(
         self,
@@ -170,8 +170,8 @@ Global___KeywordSet: _TypeAlias = KeywordSet  # noqa: Y015
 
 @_typing.final
 class FolderChanges(_message.Message):
-    """FolderChanges brings a copy of a folder up to date. Upserts may name messages that are there already: they are
-    replaced. The columns have one entry for each message, in ascending UID order.
+    """FolderChanges brings a copy of a folder up to date. A message in the columns may be new or known; it replaces the
+    known one. The columns have one entry for each message, in ascending UID order.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -191,13 +191,13 @@ class FolderChanges(_message.Message):
     folder_id: _builtins.int
     """The folder."""
     since_change_number: _builtins.int
-    """Holds all changes above this one."""
+    """The changes begin above this number,"""
     change_number: _builtins.int
-    """And up to this one."""
+    """and end with this one."""
     uid_next: _builtins.int
-    """The UID that the next message will get, at least."""
+    """The next message gets this UID or a higher one."""
     recent_uid: _builtins.int
-    """UIDs from here on have not been claimed as recent."""
+    """Lowest UID that no session has claimed as recent."""
     @_builtins.property
     def uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Column: UID."""
@@ -224,7 +224,7 @@ class FolderChanges(_message.Message):
 
     @_builtins.property
     def vanished_uids(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdRange]:
-        """UIDs that are gone; may name some that the reader never had."""
+        """UIDs that were removed; may include some that the reader never had."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class MessageSummary(_message.Message):
 
     @_builtins.property
     def sent_at(self) -> _timestamp_pb2.Timestamp:
-        """The Date field; absent when there is none that can be read."""
+        """The Date field; absent when there is none or none that can be parsed."""
 
     def __init__(
         self,
@@ -317,11 +317,11 @@ class MessageSet(_message.Message):
     """The folder that the UIDs belong to; 0 when message_ids are given."""
     @_builtins.property
     def uids(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdRange]:
-        """UIDs in ascending order; those that are not there are passed over."""
+        """UIDs in ascending order; the server ignores those that do not exist."""
 
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Instead of folder and UIDs; at most 1000."""
+        """Message ids instead of folder and UIDs; at most 1000."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ export const file_restante_v1_admin: GenFile = /*@__PURE__*/
   fileDesc("ChdyZXN0YW50ZS92MS9hZG1pbi5wcm90bxILcmVzdGFudGUudjEiogEKBkRvbWFpbhIMCgRuYW1lGAEgASgJEhIKCmFzY2lpX25hbWUYAiABKAkSEQoJY2F0Y2hfYWxsGAMgASgJEhkKDWFjY291bnRfY291bnQYBCABKANCAjABEhcKC2FsaWFzX2NvdW50GAUgASgDQgIwARIvCglyZXNlbmRpbmcYBiABKA4yHC5yZXN0YW50ZS52MS5SZXNlbmRpbmdQb2xpY3kizAIKB0FjY291bnQSFgoKYWNjb3VudF9pZBgBIAEoA0ICMAESDwoHYWRkcmVzcxgCIAEoCRIUCgxkaXNwbGF5X25hbWUYAyABKAkSDwoHZW5hYmxlZBgEIAEoCBIVCg1hZG1pbmlzdHJhdG9yGAUgASgIEi4KCXNlbnRfY29weRgGIAEoDjIbLnJlc3RhbnRlLnYxLlNlbnRDb3B5UG9saWN5EhYKCm1haWxib3hfaWQYByABKANCAjABEh0KDHF1b3RhX29jdGV0cxgIIAEoA0ICMAFIAIgBARIXCgt1c2VkX29jdGV0cxgJIAEoA0ICMAESGQoNbWVzc2FnZV9jb3VudBgKIAEoA0ICMAESLgoKY3JlYXRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCDwoNX3F1b3RhX29jdGV0cyI3ChNDcmVhdGVEb21haW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoDCI7ChRDcmVhdGVEb21haW5SZXNwb25zZRIjCgZkb21haW4YASABKAsyEy5yZXN0YW50ZS52MS5Eb21haW4iOwoSTGlzdERvbWFpbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlQKE0xpc3REb21haW5zUmVzcG9uc2USJAoHZG9tYWlucxgBIAMoCzITLnJlc3RhbnRlLnYxLkRvbWFpbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiegoTVXBkYXRlRG9tYWluUmVxdWVzdBIMCgRuYW1lGAEgASgJEhYKCWNhdGNoX2FsbBgCIAEoCUgAiAEBEi8KCXJlc2VuZGluZxgDIAEoDjIcLnJlc3RhbnRlLnYxLlJlc2VuZGluZ1BvbGljeUIMCgpfY2F0Y2hfYWxsIjsKFFVwZGF0ZURvbWFpblJlc3BvbnNlEiMKBmRvbWFpbhgBIAEoCzITLnJlc3RhbnRlLnYxLkRvbWFpbiIjChNEZWxldGVEb21haW5SZXF1ZXN0EgwKBG5hbWUYASABKAkiFgoURGVsZXRlRG9tYWluUmVzcG9uc2Ui8QEKFENyZWF0ZUFjY291bnRSZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkSFAoMZGlzcGxheV9uYW1lGAIgASgJEhAKCHBhc3N3b3JkGAMgASgJEhUKDXBhc3N3b3JkX2hhc2gYBCABKAkSHQoMcXVvdGFfb2N0ZXRzGAUgASgDQgIwAUgAiAEBEi4KCXNlbnRfY29weRgGIAEoDjIbLnJlc3RhbnRlLnYxLlNlbnRDb3B5UG9saWN5EhUKDWFkbWluaXN0cmF0b3IYByABKAgSEgoKcmVxdWVzdF9pZBgIIAEoDEIPCg1fcXVvdGFfb2N0ZXRzIj4KFUNyZWF0ZUFjY291bnRSZXNwb25zZRIlCgdhY2NvdW50GAEgASgLMhQucmVzdGFudGUudjEuQWNjb3VudCIkChFHZXRBY2NvdW50UmVxdWVzdBIPCgdhZGRyZXNzGAEgASgJIjsKEkdldEFjY291bnRSZXNwb25zZRIlCgdhY2NvdW50GAEgASgLMhQucmVzdGFudGUudjEuQWNjb3VudCJMChNMaXN0QWNjb3VudHNSZXF1ZXN0Eg4KBmRvbWFpbhgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJXChRMaXN0QWNjb3VudHNSZXNwb25zZRImCghhY2NvdW50cxgBIAMoCzIULnJlc3RhbnRlLnYxLkFjY291bnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIoMCChRVcGRhdGVBY2NvdW50UmVxdWVzdBIPCgdhZGRyZXNzGAEgASgJEhkKDGRpc3BsYXlfbmFtZRgCIAEoCUgAiAEBEhQKB2VuYWJsZWQYAyABKAhIAYgBARIaCg1hZG1pbmlzdHJhdG9yGAQgASgISAKIAQESLgoJc2VudF9jb3B5GAUgASgOMhsucmVzdGFudGUudjEuU2VudENvcHlQb2xpY3kSHQoMcXVvdGFfb2N0ZXRzGAYgASgDQgIwAUgDiAEBQg8KDV9kaXNwbGF5X25hbWVCCgoIX2VuYWJsZWRCEAoOX2FkbWluaXN0cmF0b3JCDwoNX3F1b3RhX29jdGV0cyI+ChVVcGRhdGVBY2NvdW50UmVzcG9uc2USJQoHYWNjb3VudBgBIAEoCzIULnJlc3RhbnRlLnYxLkFjY291bnQiNwoSU2V0UGFzc3dvcmRSZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkSEAoIcGFzc3dvcmQYAiABKAkiFQoTU2V0UGFzc3dvcmRSZXNwb25zZSInChREZWxldGVBY2NvdW50UmVxdWVzdBIPCgdhZGRyZXNzGAEgASgJIhcKFURlbGV0ZUFjY291bnRSZXNwb25zZSIpCgVBbGlhcxIPCgdhZGRyZXNzGAEgASgJEg8KB3RhcmdldHMYAiADKAkiSgoSQ3JlYXRlQWxpYXNSZXF1ZXN0Eg8KB2FkZHJlc3MYASABKAkSDwoHdGFyZ2V0cxgCIAMoCRISCgpyZXF1ZXN0X2lkGAMgASgMIjoKE0NyZWF0ZUFsaWFzUmVzcG9uc2USIwoHY3JlYXRlZBgBIAEoCzISLnJlc3RhbnRlLnYxLkFsaWFzIksKEkxpc3RBbGlhc2VzUmVxdWVzdBIOCgZkb21haW4YASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiUwoTTGlzdEFsaWFzZXNSZXNwb25zZRIjCgdhbGlhc2VzGAEgAygLMhIucmVzdGFudGUudjEuQWxpYXMSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiUKEkRlbGV0ZUFsaWFzUmVxdWVzdBIPCgdhZGRyZXNzGAEgASgJIhUKE0RlbGV0ZUFsaWFzUmVzcG9uc2Ui6gEKClF1ZXVlRW50cnkSGAoMdHJhbnNwb3J0X2lkGAEgASgDQgIwARIYCgxyZWNpcGllbnRfaWQYAiABKANCAjABEhQKDHJldmVyc2VfcGF0aBgDIAEoCRITCgtkZXN0aW5hdGlvbhgEIAEoCRIXCgtzaXplX29jdGV0cxgFIAEoA0ICMAESLwoLYWNjZXB0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKCXJlY2lwaWVudBgHIAEoCzIgLnJlc3RhbnRlLnYxLlN1Ym1pc3Npb25SZWNpcGllbnQiTgoQTGlzdFF1ZXVlUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRITCgtkZXN0aW5hdGlvbhgDIAEoCSJWChFMaXN0UXVldWVSZXNwb25zZRIoCgdlbnRyaWVzGAEgAygLMhcucmVzdGFudGUudjEuUXVldWVFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiLgoSUmV0cnlRdWV1ZWRSZXF1ZXN0EhgKDHRyYW5zcG9ydF9pZBgBIAEoA0ICMAEiMgoTUmV0cnlRdWV1ZWRSZXNwb25zZRIbCg9yZWNpcGllbnRfY291bnQYASABKANCAjABIkEKE1JlbW92ZVF1ZXVlZFJlcXVlc3QSGAoMdHJhbnNwb3J0X2lkGAEgASgDQgIwARIQCghzaWxlbnRseRgCIAEoCCIzChRSZW1vdmVRdWV1ZWRSZXNwb25zZRIbCg9yZWNpcGllbnRfY291bnQYASABKANCAjABIoUBChRUcmFjZU1lc3NhZ2VzUmVxdWVzdBIYCgx0cmFuc3BvcnRfaWQYASABKANCAjABEhsKE2ludGVybmV0X21lc3NhZ2VfaWQYAiABKAkSDwoHYWRkcmVzcxgDIAEoCRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCSKpAQoKVHJhY2VFdmVudBIvCgtoYXBwZW5lZF9hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoMcmVjaXBpZW50X2lkGAIgASgDQgIwARIUCgxmb3J3YXJkX3BhdGgYAyABKAkSKgoFc3RhdGUYBCABKA4yGy5yZXN0YW50ZS52MS5SZWNpcGllbnRTdGF0ZRIOCgZkZXRhaWwYBSABKAki3gEKDE1lc3NhZ2VUcmFjZRIYCgx0cmFuc3BvcnRfaWQYASABKANCAjABEi8KC2FjY2VwdGVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxyZXZlcnNlX3BhdGgYAyABKAkSGwoTaW50ZXJuZXRfbWVzc2FnZV9pZBgEIAEoCRIXCgtzaXplX29jdGV0cxgFIAEoA0ICMAESDgoGc291cmNlGAYgASgJEicKBmV2ZW50cxgHIAMoCzIXLnJlc3RhbnRlLnYxLlRyYWNlRXZlbnQiWwoVVHJhY2VNZXNzYWdlc1Jlc3BvbnNlEikKBnRyYWNlcxgBIAMoCzIZLnJlc3RhbnRlLnYxLk1lc3NhZ2VUcmFjZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiJAoRQ2hlY2tTdG9yZVJlcXVlc3QSDwoHZGlnZXN0cxgBIAEoCCJcChJDaGVja1N0b3JlUmVzcG9uc2USEAoEZG9uZRgBIAEoA0ICMAESEQoFdG90YWwYAiABKANCAjABEg8KB2ZpbmRpbmcYAyABKAkSEAoIZmluaXNoZWQYBCABKAgiJwoSQmFja3VwU3RvcmVSZXF1ZXN0EhEKCWRpcmVjdG9yeRgBIAEoCSJaChNCYWNrdXBTdG9yZVJlc3BvbnNlEhcKC2RvbmVfb2N0ZXRzGAEgASgDQgIwARIYCgx0b3RhbF9vY3RldHMYAiABKANCAjABEhAKCGZpbmlzaGVkGAMgASgIIhYKFEdldFN0YXRpc3RpY3NSZXF1ZXN0IpECChVHZXRTdGF0aXN0aWNzUmVzcG9uc2USGAoMZG9tYWluX2NvdW50GAEgASgDQgIwARIZCg1hY2NvdW50X2NvdW50GAIgASgDQgIwARIZCg1tZXNzYWdlX2NvdW50GAMgASgDQgIwARIXCgtzaXplX29jdGV0cxgEIAEoA0ICMAESGQoNY29udGVudF9jb3VudBgFIAEoA0ICMAESGgoOY29udGVudF9vY3RldHMYBiABKANCAjABEiIKFnF1ZXVlZF9yZWNpcGllbnRfY291bnQYByABKANCAjABEhEKBWVwb2NoGAggASgDQgIwARIPCgd2ZXJzaW9uGAkgASgJEhAKCGRhdGFiYXNlGAogASgJKpIBCg9SZXNlbmRpbmdQb2xpY3kSIAocUkVTRU5ESU5HX1BPTElDWV9VTlNQRUNJRklFRBAAEhoKFlJFU0VORElOR19QT0xJQ1lfTkVWRVIQARIiCh5SRVNFTkRJTkdfUE9MSUNZX1dJVEhJTl9ET01BSU4QAhIdChlSRVNFTkRJTkdfUE9MSUNZX0FOWVdIRVJFEAMqhQEKDlNlbnRDb3B5UG9saWN5EiAKHFNFTlRfQ09QWV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIYChRTRU5UX0NPUFlfUE9MSUNZX0FQSRABEhsKF1NFTlRfQ09QWV9QT0xJQ1lfQUxXQVlTEAISGgoWU0VOVF9DT1BZX1BPTElDWV9ORVZFUhADMpsNCgxBZG1pblNlcnZpY2USUwoMQ3JlYXRlRG9tYWluEiAucmVzdGFudGUudjEuQ3JlYXRlRG9tYWluUmVxdWVzdBohLnJlc3RhbnRlLnYxLkNyZWF0ZURvbWFpblJlc3BvbnNlElAKC0xpc3REb21haW5zEh8ucmVzdGFudGUudjEuTGlzdERvbWFpbnNSZXF1ZXN0GiAucmVzdGFudGUudjEuTGlzdERvbWFpbnNSZXNwb25zZRJTCgxVcGRhdGVEb21haW4SIC5yZXN0YW50ZS52MS5VcGRhdGVEb21haW5SZXF1ZXN0GiEucmVzdGFudGUudjEuVXBkYXRlRG9tYWluUmVzcG9uc2USUwoMRGVsZXRlRG9tYWluEiAucmVzdGFudGUudjEuRGVsZXRlRG9tYWluUmVxdWVzdBohLnJlc3RhbnRlLnYxLkRlbGV0ZURvbWFpblJlc3BvbnNlElYKDUNyZWF0ZUFjY291bnQSIS5yZXN0YW50ZS52MS5DcmVhdGVBY2NvdW50UmVxdWVzdBoiLnJlc3RhbnRlLnYxLkNyZWF0ZUFjY291bnRSZXNwb25zZRJNCgpHZXRBY2NvdW50Eh4ucmVzdGFudGUudjEuR2V0QWNjb3VudFJlcXVlc3QaHy5yZXN0YW50ZS52MS5HZXRBY2NvdW50UmVzcG9uc2USUwoMTGlzdEFjY291bnRzEiAucmVzdGFudGUudjEuTGlzdEFjY291bnRzUmVxdWVzdBohLnJlc3RhbnRlLnYxLkxpc3RBY2NvdW50c1Jlc3BvbnNlElYKDVVwZGF0ZUFjY291bnQSIS5yZXN0YW50ZS52MS5VcGRhdGVBY2NvdW50UmVxdWVzdBoiLnJlc3RhbnRlLnYxLlVwZGF0ZUFjY291bnRSZXNwb25zZRJQCgtTZXRQYXNzd29yZBIfLnJlc3RhbnRlLnYxLlNldFBhc3N3b3JkUmVxdWVzdBogLnJlc3RhbnRlLnYxLlNldFBhc3N3b3JkUmVzcG9uc2USVgoNRGVsZXRlQWNjb3VudBIhLnJlc3RhbnRlLnYxLkRlbGV0ZUFjY291bnRSZXF1ZXN0GiIucmVzdGFudGUudjEuRGVsZXRlQWNjb3VudFJlc3BvbnNlElAKC0NyZWF0ZUFsaWFzEh8ucmVzdGFudGUudjEuQ3JlYXRlQWxpYXNSZXF1ZXN0GiAucmVzdGFudGUudjEuQ3JlYXRlQWxpYXNSZXNwb25zZRJQCgtMaXN0QWxpYXNlcxIfLnJlc3RhbnRlLnYxLkxpc3RBbGlhc2VzUmVxdWVzdBogLnJlc3RhbnRlLnYxLkxpc3RBbGlhc2VzUmVzcG9uc2USUAoLRGVsZXRlQWxpYXMSHy5yZXN0YW50ZS52MS5EZWxldGVBbGlhc1JlcXVlc3QaIC5yZXN0YW50ZS52MS5EZWxldGVBbGlhc1Jlc3BvbnNlEkoKCUxpc3RRdWV1ZRIdLnJlc3RhbnRlLnYxLkxpc3RRdWV1ZVJlcXVlc3QaHi5yZXN0YW50ZS52MS5MaXN0UXVldWVSZXNwb25zZRJQCgtSZXRyeVF1ZXVlZBIfLnJlc3RhbnRlLnYxLlJldHJ5UXVldWVkUmVxdWVzdBogLnJlc3RhbnRlLnYxLlJldHJ5UXVldWVkUmVzcG9uc2USUwoMUmVtb3ZlUXVldWVkEiAucmVzdGFudGUudjEuUmVtb3ZlUXVldWVkUmVxdWVzdBohLnJlc3RhbnRlLnYxLlJlbW92ZVF1ZXVlZFJlc3BvbnNlElYKDVRyYWNlTWVzc2FnZXMSIS5yZXN0YW50ZS52MS5UcmFjZU1lc3NhZ2VzUmVxdWVzdBoiLnJlc3RhbnRlLnYxLlRyYWNlTWVzc2FnZXNSZXNwb25zZRJPCgpDaGVja1N0b3JlEh4ucmVzdGFudGUudjEuQ2hlY2tTdG9yZVJlcXVlc3QaHy5yZXN0YW50ZS52MS5DaGVja1N0b3JlUmVzcG9uc2UwARJSCgtCYWNrdXBTdG9yZRIfLnJlc3RhbnRlLnYxLkJhY2t1cFN0b3JlUmVxdWVzdBogLnJlc3RhbnRlLnYxLkJhY2t1cFN0b3JlUmVzcG9uc2UwARJWCg1HZXRTdGF0aXN0aWNzEiEucmVzdGFudGUudjEuR2V0U3RhdGlzdGljc1JlcXVlc3QaIi5yZXN0YW50ZS52MS5HZXRTdGF0aXN0aWNzUmVzcG9uc2VCjwEKDmlvLnJlc3RhbnRlLnYxQgpBZG1pblByb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_restante_v1_submission]);
 
 /**
- * Domain is a domain whose mail ends here.
+ * Domain is a domain whose mail is delivered here.
  *
  * @generated from message restante.v1.Domain
  */
@@ -39,7 +39,7 @@ export type Domain = Message<"restante.v1.Domain"> & {
   asciiName: string;
 
   /**
-   * Address that gets mail for unknown recipients; empty: none.
+   * Address that receives mail for unknown recipients; empty: none.
    *
    * @generated from field: string catch_all = 3;
    */
@@ -60,7 +60,7 @@ export type Domain = Message<"restante.v1.Domain"> & {
   aliasCount: string;
 
   /**
-   * Whether its people may resend mail that others wrote.
+   * Recipients to whom its users may resend mail of other authors.
    *
    * @generated from field: restante.v1.ResendingPolicy resending = 6;
    */
@@ -75,7 +75,7 @@ export const DomainSchema: GenMessage<Domain> = /*@__PURE__*/
   messageDesc(file_restante_v1_admin, 0);
 
 /**
- * Account is somebody who can log on.
+ * Account is an identity that can log in.
  *
  * @generated from message restante.v1.Account
  */
@@ -102,7 +102,7 @@ export type Account = Message<"restante.v1.Account"> & {
   displayName: string;
 
   /**
-   * It can log on.
+   * It can log in.
    *
    * @generated from field: bool enabled = 4;
    */
@@ -130,28 +130,28 @@ export type Account = Message<"restante.v1.Account"> & {
   mailboxId: string;
 
   /**
-   * Most that the mailbox may use; absent: no limit.
+   * Limit of used_octets; absent: none.
    *
    * @generated from field: optional int64 quota_octets = 8 [jstype = JS_STRING];
    */
   quotaOctets?: string | undefined;
 
   /**
-   * What it uses.
+   * Octets that its mailbox uses.
    *
    * @generated from field: int64 used_octets = 9 [jstype = JS_STRING];
    */
   usedOctets: string;
 
   /**
-   * What it holds.
+   * Messages in its mailbox.
    *
    * @generated from field: int64 message_count = 10 [jstype = JS_STRING];
    */
   messageCount: string;
 
   /**
-   * When it was made.
+   * Time of creation.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 11;
    */
@@ -284,14 +284,14 @@ export type UpdateDomainRequest = Message<"restante.v1.UpdateDomainRequest"> & {
   name: string;
 
   /**
-   * Absent: as it is; empty: none.
+   * Absent: unchanged; empty: none.
    *
    * @generated from field: optional string catch_all = 2;
    */
   catchAll?: string | undefined;
 
   /**
-   * Whether its people may resend mail that others wrote.
+   * Recipients to whom its users may resend mail of other authors.
    *
    * @generated from field: restante.v1.ResendingPolicy resending = 3;
    */
@@ -502,7 +502,7 @@ export const GetAccountResponseSchema: GenMessage<GetAccountResponse> = /*@__PUR
  */
 export type ListAccountsRequest = Message<"restante.v1.ListAccountsRequest"> & {
   /**
-   * Of this domain alone; empty: of all.
+   * Only this domain; empty: all domains.
    *
    * @generated from field: string domain = 1;
    */
@@ -559,7 +559,7 @@ export const ListAccountsResponseSchema: GenMessage<ListAccountsResponse> = /*@_
   messageDesc(file_restante_v1_admin, 15);
 
 /**
- * UpdateAccountRequest names the account and what changes; what is absent stays.
+ * UpdateAccountRequest names the account and its new settings; an absent one is unchanged.
  *
  * @generated from message restante.v1.UpdateAccountRequest
  */
@@ -579,7 +579,7 @@ export type UpdateAccountRequest = Message<"restante.v1.UpdateAccountRequest"> &
   displayName?: string | undefined;
 
   /**
-   * Switching off ends its sessions.
+   * False disables the account and ends its sessions.
    *
    * @generated from field: optional bool enabled = 3;
    */
@@ -715,7 +715,7 @@ export const DeleteAccountResponseSchema: GenMessage<DeleteAccountResponse> = /*
   messageDesc(file_restante_v1_admin, 21);
 
 /**
- * Alias is another address for others.
+ * Alias is an address that stands for others.
  *
  * @generated from message restante.v1.Alias
  */
@@ -728,7 +728,7 @@ export type Alias = Message<"restante.v1.Alias"> & {
   address: string;
 
   /**
-   * Who gets its mail: addresses here or elsewhere.
+   * Recipients of its mail: addresses here or elsewhere.
    *
    * @generated from field: repeated string targets = 2;
    */
@@ -805,7 +805,7 @@ export const CreateAliasResponseSchema: GenMessage<CreateAliasResponse> = /*@__P
  */
 export type ListAliasesRequest = Message<"restante.v1.ListAliasesRequest"> & {
   /**
-   * Of this domain alone; empty: of all.
+   * Only this domain; empty: all domains.
    *
    * @generated from field: string domain = 1;
    */
@@ -898,7 +898,7 @@ export const DeleteAliasResponseSchema: GenMessage<DeleteAliasResponse> = /*@__P
   messageDesc(file_restante_v1_admin, 28);
 
 /**
- * QueueEntry is a recipient that waits.
+ * QueueEntry is a waiting recipient.
  *
  * @generated from message restante.v1.QueueEntry
  */
@@ -925,7 +925,7 @@ export type QueueEntry = Message<"restante.v1.QueueEntry"> & {
   reversePath: string;
 
   /**
-   * Domain it goes to.
+   * The recipient's domain.
    *
    * @generated from field: string destination = 4;
    */
@@ -939,14 +939,14 @@ export type QueueEntry = Message<"restante.v1.QueueEntry"> & {
   sizeOctets: string;
 
   /**
-   * When the message was taken.
+   * Time of acceptance.
    *
    * @generated from field: google.protobuf.Timestamp accepted_at = 6;
    */
   acceptedAt?: Timestamp | undefined;
 
   /**
-   * Where it stands and why.
+   * Its state and the last reply.
    *
    * @generated from field: restante.v1.SubmissionRecipient recipient = 7;
    */
@@ -981,7 +981,7 @@ export type ListQueueRequest = Message<"restante.v1.ListQueueRequest"> & {
   pageToken: string;
 
   /**
-   * To this domain alone; empty: to all.
+   * Only this domain; empty: all.
    *
    * @generated from field: string destination = 3;
    */
@@ -1024,13 +1024,13 @@ export const ListQueueResponseSchema: GenMessage<ListQueueResponse> = /*@__PURE_
   messageDesc(file_restante_v1_admin, 31);
 
 /**
- * RetryQueuedRequest names what to retry.
+ * RetryQueuedRequest names the recipients to retry.
  *
  * @generated from message restante.v1.RetryQueuedRequest
  */
 export type RetryQueuedRequest = Message<"restante.v1.RetryQueuedRequest"> & {
   /**
-   * One message; 0: all that waits.
+   * Those of one message; 0: all that wait.
    *
    * @generated from field: int64 transport_id = 1 [jstype = JS_STRING];
    */
@@ -1079,7 +1079,7 @@ export type RemoveQueuedRequest = Message<"restante.v1.RemoveQueuedRequest"> & {
   transportId: string;
 
   /**
-   * Discard, without a report to the sender.
+   * Discard them without a report to the sender.
    *
    * @generated from field: bool silently = 2;
    */
@@ -1115,7 +1115,7 @@ export const RemoveQueuedResponseSchema: GenMessage<RemoveQueuedResponse> = /*@_
   messageDesc(file_restante_v1_admin, 35);
 
 /**
- * TraceMessagesRequest says what is looked for: one of these.
+ * TraceMessagesRequest has one search term.
  *
  * @generated from message restante.v1.TraceMessagesRequest
  */
@@ -1170,14 +1170,14 @@ export const TraceMessagesRequestSchema: GenMessage<TraceMessagesRequest> = /*@_
  */
 export type TraceEvent = Message<"restante.v1.TraceEvent"> & {
   /**
-   * When.
+   * Time of the step.
    *
    * @generated from field: google.protobuf.Timestamp happened_at = 1;
    */
   happenedAt?: Timestamp | undefined;
 
   /**
-   * Whose; 0: of the message.
+   * The recipient; 0: the message.
    *
    * @generated from field: int64 recipient_id = 2 [jstype = JS_STRING];
    */
@@ -1191,7 +1191,7 @@ export type TraceEvent = Message<"restante.v1.TraceEvent"> & {
   forwardPath: string;
 
   /**
-   * The state it came to.
+   * The recipient's state after the step.
    *
    * @generated from field: restante.v1.RecipientState state = 4;
    */
@@ -1226,7 +1226,7 @@ export type MessageTrace = Message<"restante.v1.MessageTrace"> & {
   transportId: string;
 
   /**
-   * When it was taken.
+   * Time of acceptance.
    *
    * @generated from field: google.protobuf.Timestamp accepted_at = 2;
    */
@@ -1254,7 +1254,7 @@ export type MessageTrace = Message<"restante.v1.MessageTrace"> & {
   sizeOctets: string;
 
   /**
-   * Who gave it: client address, or account.
+   * The sender's client address, or the account.
    *
    * @generated from field: string source = 6;
    */
@@ -1304,13 +1304,13 @@ export const TraceMessagesResponseSchema: GenMessage<TraceMessagesResponse> = /*
   messageDesc(file_restante_v1_admin, 39);
 
 /**
- * CheckStoreRequest says how far to look.
+ * CheckStoreRequest has the depth of the check.
  *
  * @generated from message restante.v1.CheckStoreRequest
  */
 export type CheckStoreRequest = Message<"restante.v1.CheckStoreRequest"> & {
   /**
-   * Read every content and compare its digest.
+   * Also read every content and compare its digest.
    *
    * @generated from field: bool digests = 1;
    */
@@ -1345,7 +1345,7 @@ export type CheckStoreResponse = Message<"restante.v1.CheckStoreResponse"> & {
   total: string;
 
   /**
-   * An invariant that does not hold, and where; empty: none.
+   * A violated invariant with its place; empty: none.
    *
    * @generated from field: string finding = 3;
    */
@@ -1373,8 +1373,8 @@ export const CheckStoreResponseSchema: GenMessage<CheckStoreResponse> = /*@__PUR
  */
 export type BackupStoreRequest = Message<"restante.v1.BackupStoreRequest"> & {
   /**
-   * Absolute path on the core's machine, without "..": absent or empty there. A session's lies below `store.backups` of
-   * the core's configuration, symbolic links followed.
+   * Absolute path on the core's machine, without ".."; the directory must be missing or empty. A session's must be below
+   * `store.backups` of the core's configuration, after symbolic links are followed.
    *
    * @generated from field: string directory = 1;
    */
@@ -1402,7 +1402,7 @@ export type BackupStoreResponse = Message<"restante.v1.BackupStoreResponse"> & {
   doneOctets: string;
 
   /**
-   * Octets to write, as far as is known.
+   * Octets to write, as far as known.
    *
    * @generated from field: int64 total_octets = 2 [jstype = JS_STRING];
    */
@@ -1466,7 +1466,7 @@ export type GetStatisticsResponse = Message<"restante.v1.GetStatisticsResponse">
   messageCount: string;
 
   /**
-   * Octets that all mailboxes use, each counting what it shares.
+   * Octets that all mailboxes use; a shared content counts in each.
    *
    * @generated from field: int64 size_octets = 4 [jstype = JS_STRING];
    */
@@ -1480,7 +1480,7 @@ export type GetStatisticsResponse = Message<"restante.v1.GetStatisticsResponse">
   contentCount: string;
 
   /**
-   * Octets that they take.
+   * Octets of these contents.
    *
    * @generated from field: int64 content_octets = 6 [jstype = JS_STRING];
    */
@@ -1523,8 +1523,8 @@ export const GetStatisticsResponseSchema: GenMessage<GetStatisticsResponse> = /*
   messageDesc(file_restante_v1_admin, 45);
 
 /**
- * ResendingPolicy is who may get mail that people of a domain resend: their own Resent-From above another's From
- * (RFC 5322 3.6.6).
+ * ResendingPolicy limits the recipients of mail that a domain's users resend: mail with their own Resent-From and another
+ * author's From (RFC 5322 3.6.6).
  *
  * @generated from enum restante.v1.ResendingPolicy
  */
@@ -1551,7 +1551,7 @@ export enum ResendingPolicy {
   WITHIN_DOMAIN = 2,
 
   /**
-   * Anybody. Other servers may refuse it, for its author's DMARC policy.
+   * Anybody. Other servers may refuse the mail because of its author's DMARC policy.
    *
    * @generated from enum value: RESENDING_POLICY_ANYWHERE = 3;
    */
@@ -1565,7 +1565,7 @@ export const ResendingPolicySchema: GenEnum<ResendingPolicy> = /*@__PURE__*/
   enumDesc(file_restante_v1_admin, 0);
 
 /**
- * SentCopyPolicy is when a copy goes to the Sent folder.
+ * SentCopyPolicy says for which submissions the server stores a copy in the Sent folder.
  *
  * @generated from enum restante.v1.SentCopyPolicy
  */
@@ -1578,21 +1578,21 @@ export enum SentCopyPolicy {
   UNSPECIFIED = 0,
 
   /**
-   * When submitted by API.
+   * Submissions by the API.
    *
    * @generated from enum value: SENT_COPY_POLICY_API = 1;
    */
   API = 1,
 
   /**
-   * Also when submitted by SMTP.
+   * Submissions by the API and by SMTP.
    *
    * @generated from enum value: SENT_COPY_POLICY_ALWAYS = 2;
    */
   ALWAYS = 2,
 
   /**
-   * Never.
+   * None.
    *
    * @generated from enum value: SENT_COPY_POLICY_NEVER = 3;
    */
@@ -1606,8 +1606,8 @@ export const SentCopyPolicySchema: GenEnum<SentCopyPolicy> = /*@__PURE__*/
   enumDesc(file_restante_v1_admin, 1);
 
 /**
- * AdminService serves the administrator: an identity that only the owner of the data directory can read, or an
- * account that has been made an administrator, in a session with the scope api.
+ * AdminService serves administrators: the admin identity, whose secret only the owner of the data directory can read,
+ * and sessions with the scope api of an administrator's account.
  *
  * @generated from service restante.v1.AdminService
  */
@@ -1775,7 +1775,7 @@ export const AdminService: GenService<{
     output: typeof RemoveQueuedResponseSchema;
   },
   /**
-   * Tells each step of messages, found by transport id, Message-ID or address, latest message first.
+   * Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
    *
    * @generated from rpc restante.v1.AdminService.TraceMessages
    */
@@ -1805,7 +1805,7 @@ export const AdminService: GenService<{
     output: typeof BackupStoreResponseSchema;
   },
   /**
-   * Tells counts and sizes of the installation.
+   * Gets counts and sizes of the installation.
    *
    * @generated from rpc restante.v1.AdminService.GetStatistics
    */

@@ -48,21 +48,21 @@ export type Operation = Message<"restante.v1.Operation"> & {
   operationId: string;
 
   /**
-   * Whose it is; empty: the call's own identity.
+   * The session's token; empty: the identity of the call.
    *
    * @generated from field: bytes session_token = 2;
    */
   sessionToken: Uint8Array;
 
   /**
-   * Time it may take from its arrival; 0: 30 seconds. At most 10 minutes.
+   * Deadline, counted from its arrival; 0: 30 seconds. At most 10 minutes.
    *
    * @generated from field: int32 timeout_milliseconds = 3;
    */
   timeoutMilliseconds: number;
 
   /**
-   * May begin before those sent earlier have answered.
+   * May begin before the answers to operations sent earlier.
    *
    * @generated from field: bool independent = 4;
    */
@@ -76,7 +76,7 @@ export type Operation = Message<"restante.v1.Operation"> & {
   clientAddress: string;
 
   /**
-   * A folder that the session keeps a view of: the answer tells its change number at no further cost. See
+   * A folder of which the session keeps a view: the result has its change number at no further cost. See
    * FolderService.GetChangeNumbers; 0: none.
    *
    * @generated from field: int64 followed_folder_id = 6 [jstype = JS_STRING];
@@ -631,23 +631,23 @@ export type OperationResult = Message<"restante.v1.OperationResult"> & {
   operationId: string;
 
   /**
-   * What went wrong; absent: nothing did.
+   * The failure; absent on success.
    *
    * @generated from field: google.rpc.Status status = 2;
    */
   status?: Status | undefined;
 
   /**
-   * The change number of the operation's followed folder: not less than what was acknowledged to anyone before the
-   * operation came, nor more than the folder has when this is read. Told whatever became of the operation itself;
-   * 0: none was named, the session may not see it, or the store could not tell.
+   * The change number of the operation's followed folder: at least the number of every change acknowledged to anyone
+   * before the operation arrived, at most the folder's number when the client reads this. It comes with a failed
+   * operation too. 0: no folder was named, the session may not see it, or the store did not answer.
    *
    * @generated from field: int64 followed_change_number = 3 [jstype = JS_STRING];
    */
   followedChangeNumber: string;
 
   /**
-   * The response, when nothing went wrong.
+   * The response, on success.
    *
    * @generated from oneof restante.v1.OperationResult.response
    */
@@ -1187,7 +1187,7 @@ export type ExecuteRequest = Message<"restante.v1.ExecuteRequest"> & {
   operations: Operation[];
 
   /**
-   * To give up: those not begun answer CANCELLED.
+   * Operations to cancel; those that have not begun are answered CANCELLED.
    *
    * @generated from field: repeated int64 cancel_operation_ids = 2;
    */
@@ -1208,14 +1208,14 @@ export const ExecuteRequestSchema: GenMessage<ExecuteRequest> = /*@__PURE__*/
  */
 export type ExecuteResponse = Message<"restante.v1.ExecuteResponse"> & {
   /**
-   * Answers, in the order they were done.
+   * Answers, in the order in which the operations ended.
    *
    * @generated from field: repeated restante.v1.OperationResult results = 1;
    */
   results: OperationResult[];
 
   /**
-   * The server is going away or this stream is old: send new operations on another stream.
+   * The server is shutting down or this stream is old: send new operations on another stream.
    *
    * @generated from field: bool draining = 2;
    */
@@ -1279,23 +1279,28 @@ export const ExecuteOnceResponseSchema: GenMessage<ExecuteOnceResponse> = /*@__P
  */
 export const BatchService: GenService<{
   /**
-   * Runs operations as they come and answers each by its id, in any order. Operations of one session begin in the
-   * order sent, each after the one before has answered, unless marked independent; sessions never wait for each
-   * other. A request holds at most 256 operations, more end the stream with INVALID_ARGUMENT; and at most 1 MiB, the
-   * sum of the encoded operations without the framing around each: above, each of them is answered INVALID_ARGUMENT
-   * with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream without a
-   * reason (see ErrorReason). An answer is at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names the
-   * streaming RPC). With 1024 operations in flight the server stops reading, and with requests of 4 MiB in flight (64 MiB
-   * on a gateway's stream), a request counting until all of its operations are answered; a session above 64 gets
-   * TOO_MANY_OPERATIONS, and so does an account above 256 that have begun, unary calls included, over all its sessions
-   * and streams, unless the server is set otherwise; an operation counts until its answer is taken. After it has refused
-   * an operation so, the server reads nothing more of that stream, cancellations included, until an answer of the
-   * account is taken that leaves room for as many, or its turn has come: one stream of the account every 0.1 s. A gateway's stream is read
-   * on. Reads and writes of different accounts are done in turns. An operation that this server does not know is
-   * answered UNKNOWN_OPERATION.
-   * When the client closes its side, what has begun is finished and answered. Errors: ACCOUNT_LIMIT_REACHED
-   * {resource, limit}: an account has at most 128 `streams` of all kinds, and an address that sends no session with its
-   * calls 16 times as many, unless the server is set otherwise.
+   * Runs operations as they arrive and answers each by its id, in any order. Operations of one session begin in the
+   * order in which they were sent, each after the answer to the one before, unless it is marked independent. Sessions
+   * never wait for each other. The server takes operations of different accounts in turn. It answers an operation that
+   * it does not know with UNKNOWN_OPERATION. When the client closes its side, the server finishes and answers the
+   * operations that have begun.
+   *
+   * Sizes. A request has at most 256 operations; more end the stream with INVALID_ARGUMENT. It has at most 1 MiB, the
+   * sum of the encoded operations without their framing; above that, each of its operations is answered
+   * INVALID_ARGUMENT with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream
+   * without a reason (see ErrorReason). A response has at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names
+   * the streaming RPC).
+   *
+   * Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
+   * requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.
+   * A session with more than 64 operations in flight gets TOO_MANY_OPERATIONS. So does an account with more than 256
+   * that have begun, over all its sessions and streams and with its unary calls; an operation counts until the client
+   * has taken its answer. After such a refusal the server reads nothing more of that stream, cancellations included,
+   * until the client has taken an answer of the account that makes room for as many operations, or until the stream's
+   * turn has come: one stream of the account every 0.1 s. It continues to read a gateway's stream.
+   *
+   * Errors: ACCOUNT_LIMIT_REACHED {resource, limit}: an account has at most 128 `streams` of all kinds, and an address
+   * that sends no session with its calls 16 times as many.
    *
    * @generated from rpc restante.v1.BatchService.Execute
    */
@@ -1305,8 +1310,8 @@ export const BatchService: GenService<{
     output: typeof ExecuteResponseSchema;
   },
   /**
-   * Runs one batch and answers when all are done, for clients that cannot stream requests. A batch of more than 256
-   * operations or 1 MiB is refused whole, with INVALID_ARGUMENT.
+   * Runs one batch and answers after its last operation, for clients that cannot stream requests. The server refuses a
+   * whole batch of more than 256 operations or 1 MiB with INVALID_ARGUMENT.
    *
    * @generated from rpc restante.v1.BatchService.ExecuteOnce
    */

@@ -114,7 +114,7 @@ export type UploadChunkRequest = Message<"restante.v1.UploadChunkRequest"> & {
   octets: Uint8Array;
 
   /**
-   * Nothing follows: the upload is finished.
+   * The last piece: the upload is finished.
    *
    * @generated from field: bool last = 5;
    */
@@ -136,7 +136,7 @@ export const UploadChunkRequestSchema: GenMessage<UploadChunkRequest> = /*@__PUR
   messageDesc(file_restante_v1_content, 2);
 
 /**
- * UploadChunkResponse tells how far it has come.
+ * UploadChunkResponse has the progress.
  *
  * @generated from message restante.v1.UploadChunkResponse
  */
@@ -206,7 +206,7 @@ export const GetUploadRequestSchema: GenMessage<GetUploadRequest> = /*@__PURE__*
   messageDesc(file_restante_v1_content, 4);
 
 /**
- * GetUploadResponse tells how far it has come.
+ * GetUploadResponse has the progress.
  *
  * @generated from message restante.v1.GetUploadResponse
  */
@@ -254,7 +254,7 @@ export type ReadContentRequest = Message<"restante.v1.ReadContentRequest"> & {
   messageId: string;
 
   /**
-   * What of it; absent: the whole.
+   * The section; absent: the whole message.
    *
    * @generated from field: restante.v1.Section section = 3;
    */
@@ -275,7 +275,7 @@ export const ReadContentRequestSchema: GenMessage<ReadContentRequest> = /*@__PUR
  */
 export type ReadContentResponse = Message<"restante.v1.ReadContentResponse"> & {
   /**
-   * In the first chunk: octets that will come.
+   * In the first chunk: octets of all chunks together.
    *
    * @generated from field: int64 total_octets = 1 [jstype = JS_STRING];
    */
@@ -297,7 +297,7 @@ export const ReadContentResponseSchema: GenMessage<ReadContentResponse> = /*@__P
   messageDesc(file_restante_v1_content, 7);
 
 /**
- * UploadKind is what an upload is for.
+ * UploadKind is the purpose of an upload.
  *
  * @generated from enum restante.v1.UploadKind
  */
@@ -310,7 +310,7 @@ export enum UploadKind {
   UNSPECIFIED = 0,
 
   /**
-   * A whole message: line ends are made canonical, NUL is refused.
+   * A whole message: line ends become CRLF, NUL is refused.
    *
    * @generated from enum value: UPLOAD_KIND_MESSAGE = 1;
    */
@@ -338,9 +338,9 @@ export const UploadKindSchema: GenEnum<UploadKind> = /*@__PURE__*/
 export const ContentService: GenService<{
   /**
    * Uploads a content in one stream: the octets of all messages together. The upload lapses after an hour, and a
-   * stream that takes longer than that ends with DEADLINE_EXCEEDED. What an account has uploaded and not used in a
-   * message yet, finished or not, is bounded over all its sessions: 1,000 uploads and 512 MiB, unless the server is
-   * set otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
+   * stream that takes longer than that ends with DEADLINE_EXCEEDED. An account has at most 1,000 uploads and 512 MiB over
+   * all its sessions, finished or not, that it has not used in a message yet, unless the server is configured
+   * otherwise. Errors: MESSAGE_TOO_LARGE, INVALID_CONTENT (NUL, when the content is a message), STORE_FULL,
    * ACCOUNT_LIMIT_REACHED {resource, limit}: `uploads` or `upload_octets`.
    *
    * @generated from rpc restante.v1.ContentService.UploadContent
@@ -351,10 +351,10 @@ export const ContentService: GenService<{
     output: typeof UploadContentResponseSchema;
   },
   /**
-   * Uploads by pieces, for clients that cannot stream and to go on after a break. The first piece has an empty
-   * upload_id and offset 0. Repeating a piece is harmless. The bounds of UploadContent hold for all pieces that have
-   * come: a piece beyond them is refused, and the upload stands where it was until it lapses, an hour after its first
-   * piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
+   * Uploads piece by piece, for clients that cannot stream, and for uploads that resume. The first piece has an empty
+   * upload_id and offset 0. Repeating a piece is harmless. The limits of UploadContent hold for all pieces that have
+   * arrived: the server refuses a piece beyond them, and the upload stays where it was until it lapses, an hour after its
+   * first piece. Errors: UPLOAD_NOT_FOUND, UPLOAD_OFFSET_MISMATCH {size_octets}, MESSAGE_TOO_LARGE, INVALID_CONTENT,
    * STORE_FULL, ACCOUNT_LIMIT_REACHED {resource, limit}.
    *
    * @generated from rpc restante.v1.ContentService.UploadChunk
@@ -365,7 +365,7 @@ export const ContentService: GenService<{
     output: typeof UploadChunkResponseSchema;
   },
   /**
-   * Tells how far an upload has come. Errors: UPLOAD_NOT_FOUND.
+   * Gets the progress of an upload. Errors: UPLOAD_NOT_FOUND.
    *
    * @generated from rpc restante.v1.ContentService.GetUpload
    */

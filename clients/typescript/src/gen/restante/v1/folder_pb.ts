@@ -55,35 +55,35 @@ export type Folder = Message<"restante.v1.Folder"> & {
   path: string[];
 
   /**
-   * What it is for.
+   * Its purpose.
    *
    * @generated from field: restante.v1.FolderRole role = 5;
    */
   role: FolderRole;
 
   /**
-   * Highest given to the folder or anything in it. Only grows.
+   * Highest change number of the folder and of everything in it. Only grows.
    *
    * @generated from field: int64 change_number = 6 [jstype = JS_STRING];
    */
   changeNumber: string;
 
   /**
-   * 1 to 4294967295; when it changes, every known UID is void (RFC 3501 2.3.1.1).
+   * 1 to 4294967295; when it changes, all known UIDs are void (RFC 3501 2.3.1.1).
    *
    * @generated from field: int64 uid_validity = 7 [jstype = JS_STRING];
    */
   uidValidity: string;
 
   /**
-   * The UID that the next message will get, at least.
+   * The next message gets this UID or a higher one.
    *
    * @generated from field: int64 uid_next = 8 [jstype = JS_STRING];
    */
   uidNext: string;
 
   /**
-   * UIDs from here on have not been claimed as recent.
+   * Lowest UID that no session has claimed as recent.
    *
    * @generated from field: int64 recent_uid = 9 [jstype = JS_STRING];
    */
@@ -118,7 +118,7 @@ export type Folder = Message<"restante.v1.Folder"> & {
   subscribed: boolean;
 
   /**
-   * When it was made.
+   * Time of creation.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 14;
    */
@@ -293,21 +293,21 @@ export type CreateFolderRequest = Message<"restante.v1.CreateFolderRequest"> & {
   mailboxId: string;
 
   /**
-   * Where `path` starts; 0: at the top.
+   * The folder in which `path` starts; 0: the top.
    *
    * @generated from field: int64 parent_folder_id = 2 [jstype = JS_STRING];
    */
   parentFolderId: string;
 
   /**
-   * Names below the parent; the last is created, those before it where they are missing.
+   * Names below the parent; the last is created, those before it if they are missing.
    *
    * @generated from field: repeated string path = 3;
    */
   path: string[];
 
   /**
-   * What it is for.
+   * Its purpose.
    *
    * @generated from field: restante.v1.FolderRole role = 4;
    */
@@ -370,28 +370,28 @@ export type MoveFolderRequest = Message<"restante.v1.MoveFolderRequest"> & {
   mailboxId: string;
 
   /**
-   * What to move or rename.
+   * The folder to move or rename.
    *
    * @generated from field: int64 folder_id = 2 [jstype = JS_STRING];
    */
   folderId: string;
 
   /**
-   * Where `path` starts; 0: at the top.
+   * The folder in which `path` starts; 0: the top.
    *
    * @generated from field: int64 target_parent_folder_id = 3 [jstype = JS_STRING];
    */
   targetParentFolderId: string;
 
   /**
-   * Names below it; the last is the folder's new name.
+   * Names below the target parent; the last is the folder's new name.
    *
    * @generated from field: repeated string path = 4;
    */
   path: string[];
 
   /**
-   * Only when the folder has not changed since.
+   * Fail with CHANGE_CONFLICT when the folder has changed since.
    *
    * @generated from field: optional int64 if_change_number = 5 [jstype = JS_STRING];
    */
@@ -461,7 +461,7 @@ export type UpdateFolderRequest = Message<"restante.v1.UpdateFolderRequest"> & {
   role: FolderRole;
 
   /**
-   * Only when the folder has not changed since.
+   * Fail with CHANGE_CONFLICT when the folder has changed since.
    *
    * @generated from field: optional int64 if_change_number = 4 [jstype = JS_STRING];
    */
@@ -532,13 +532,13 @@ export const DeleteFolderRequestSchema: GenMessage<DeleteFolderRequest> = /*@__P
   messageDesc(file_restante_v1_folder, 11);
 
 /**
- * DeleteFolderResponse tells what was done.
+ * DeleteFolderResponse counts the deleted messages.
  *
  * @generated from message restante.v1.DeleteFolderResponse
  */
 export type DeleteFolderResponse = Message<"restante.v1.DeleteFolderResponse"> & {
   /**
-   * Messages that went with it.
+   * Messages deleted with the folder.
    *
    * @generated from field: int64 deleted_count = 1 [jstype = JS_STRING];
    */
@@ -623,7 +623,7 @@ export const OpenFolderResponseSchema: GenMessage<OpenFolderResponse> = /*@__PUR
   messageDesc(file_restante_v1_folder, 14);
 
 /**
- * ReadFolderChangesRequest names the folder and what is known of it.
+ * ReadFolderChangesRequest names the folder and the last change that the client knows.
  *
  * @generated from message restante.v1.ReadFolderChangesRequest
  */
@@ -643,14 +643,14 @@ export type ReadFolderChangesRequest = Message<"restante.v1.ReadFolderChangesReq
   folderId: string;
 
   /**
-   * Changes above this one.
+   * Read the changes above this number.
    *
    * @generated from field: int64 since_change_number = 3 [jstype = JS_STRING];
    */
   sinceChangeNumber: string;
 
   /**
-   * The epoch under which that number was learned; 0: not checked.
+   * The epoch of that number; 0: not checked.
    *
    * @generated from field: int64 epoch = 4 [jstype = JS_STRING];
    */
@@ -671,7 +671,7 @@ export const ReadFolderChangesRequestSchema: GenMessage<ReadFolderChangesRequest
  */
 export type ReadFolderChangesResponse = Message<"restante.v1.ReadFolderChangesResponse"> & {
   /**
-   * Up to the folder's present change number.
+   * All changes up to the folder's current change number.
    *
    * @generated from field: restante.v1.FolderChanges changes = 1;
    */
@@ -686,13 +686,13 @@ export const ReadFolderChangesResponseSchema: GenMessage<ReadFolderChangesRespon
   messageDesc(file_restante_v1_folder, 16);
 
 /**
- * FollowedFolder is a folder that a session keeps a view of.
+ * FollowedFolder is a folder of which a session keeps a view.
  *
  * @generated from message restante.v1.FollowedFolder
  */
 export type FollowedFolder = Message<"restante.v1.FollowedFolder"> & {
   /**
-   * Whose view it is, on calls for many sessions; empty: the call's own session.
+   * The session that has the view, on calls for many sessions; empty: the call's own session.
    *
    * @generated from field: bytes session_token = 1;
    */
@@ -727,7 +727,7 @@ export const FollowedFolderSchema: GenMessage<FollowedFolder> = /*@__PURE__*/
  */
 export type GetChangeNumbersRequest = Message<"restante.v1.GetChangeNumbersRequest"> & {
   /**
-   * At most 256; the same one may be named for several sessions.
+   * At most 256; the same folder may be named for several sessions.
    *
    * @generated from field: repeated restante.v1.FollowedFolder folders = 1;
    */
@@ -742,20 +742,20 @@ export const GetChangeNumbersRequestSchema: GenMessage<GetChangeNumbersRequest> 
   messageDesc(file_restante_v1_folder, 18);
 
 /**
- * RefusedFolder is a folder whose change number is not told.
+ * RefusedFolder is a folder whose change number is refused.
  *
  * @generated from message restante.v1.RefusedFolder
  */
 export type RefusedFolder = Message<"restante.v1.RefusedFolder"> & {
   /**
-   * Its place in the request, from 0 on.
+   * Its position in the request, from 0 on.
    *
    * @generated from field: int32 index = 1;
    */
   index: number;
 
   /**
-   * Why, with ErrorInfo as a failed RPC has: FOLDER_NOT_FOUND, or what its session is refused for.
+   * FOLDER_NOT_FOUND or the refusal of its session, with ErrorInfo as of a failed RPC.
    *
    * @generated from field: google.rpc.Status status = 2;
    */
@@ -783,14 +783,14 @@ export type GetChangeNumbersResponse = Message<"restante.v1.GetChangeNumbersResp
   changeNumbers: bigint[];
 
   /**
-   * Those that are not told, in the order of the request.
+   * The refused folders, in the order of the request.
    *
    * @generated from field: repeated restante.v1.RefusedFolder refused = 2;
    */
   refused: RefusedFolder[];
 
   /**
-   * The store's epoch: a view that was read under another one is void.
+   * The store's epoch: a view of another epoch is void.
    *
    * @generated from field: int64 epoch = 3 [jstype = JS_STRING];
    */
@@ -839,7 +839,7 @@ export const ClaimRecentRequestSchema: GenMessage<ClaimRecentRequest> = /*@__PUR
  */
 export type ClaimRecentResponse = Message<"restante.v1.ClaimRecentResponse"> & {
   /**
-   * UIDs from here on,
+   * UIDs from this one on,
    *
    * @generated from field: int64 recent_uid = 1 [jstype = JS_STRING];
    */
@@ -861,7 +861,7 @@ export const ClaimRecentResponseSchema: GenMessage<ClaimRecentResponse> = /*@__P
   messageDesc(file_restante_v1_folder, 22);
 
 /**
- * SetSubscriptionRequest names a name.
+ * SetSubscriptionRequest has a name and its new setting.
  *
  * @generated from message restante.v1.SetSubscriptionRequest
  */
@@ -881,7 +881,7 @@ export type SetSubscriptionRequest = Message<"restante.v1.SetSubscriptionRequest
   path: string[];
 
   /**
-   * On or off.
+   * Subscribe or unsubscribe.
    *
    * @generated from field: bool subscribed = 3;
    */
@@ -896,7 +896,7 @@ export const SetSubscriptionRequestSchema: GenMessage<SetSubscriptionRequest> = 
   messageDesc(file_restante_v1_folder, 23);
 
 /**
- * SetSubscriptionResponse tells the commit.
+ * SetSubscriptionResponse has the commit.
  *
  * @generated from message restante.v1.SetSubscriptionResponse
  */
@@ -1001,7 +1001,7 @@ export const ListSubscriptionsResponseSchema: GenMessage<ListSubscriptionsRespon
   messageDesc(file_restante_v1_folder, 27);
 
 /**
- * FolderRole is what a folder is for (RFC 6154). A mailbox has at most one folder of each role.
+ * FolderRole is the purpose of a folder (RFC 6154). A mailbox has at most one folder of each role.
  *
  * @generated from enum restante.v1.FolderRole
  */
@@ -1014,14 +1014,14 @@ export enum FolderRole {
   UNSPECIFIED = 0,
 
   /**
-   * Where mail arrives.
+   * Incoming mail.
    *
    * @generated from enum value: FOLDER_ROLE_INBOX = 1;
    */
   INBOX = 1,
 
   /**
-   * Copies of what was sent.
+   * Copies of sent messages.
    *
    * @generated from enum value: FOLDER_ROLE_SENT = 2;
    */
@@ -1049,7 +1049,7 @@ export enum FolderRole {
   JUNK = 5,
 
   /**
-   * Messages put away.
+   * Archived messages.
    *
    * @generated from enum value: FOLDER_ROLE_ARCHIVE = 6;
    */
@@ -1089,7 +1089,7 @@ export const FolderService: GenService<{
     output: typeof GetFolderResponseSchema;
   },
   /**
-   * Creates a folder, and those above it that are missing. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
+   * Creates a folder, and the missing folders above it. Errors: FOLDER_EXISTS, FOLDER_NAME_INVALID,
    * FOLDER_NOT_FOUND (parent), LIMIT_EXCEEDED.
    *
    * @generated from rpc restante.v1.FolderService.CreateFolder
@@ -1100,8 +1100,8 @@ export const FolderService: GenService<{
     output: typeof CreateFolderResponseSchema;
   },
   /**
-   * Gives a folder a new name or place, with all below it; parents that are missing are created. Subscriptions go
-   * with it. Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
+   * Renames or moves a folder with all folders below it, and creates missing parents. Subscriptions move with it.
+   * Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
    * CHANGE_CONFLICT.
    *
    * @generated from rpc restante.v1.FolderService.MoveFolder
@@ -1134,8 +1134,8 @@ export const FolderService: GenService<{
     output: typeof DeleteFolderResponseSchema;
   },
   /**
-   * Streams what a folder holds at one moment, in ascending UID order: the first message carries the folder, every
-   * message columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
+   * Streams the messages of a folder at one moment, in ascending UID order. The first response has the folder; each
+   * response has columns of at most 256 KiB. Errors: FOLDER_NOT_FOUND.
    *
    * @generated from rpc restante.v1.FolderService.OpenFolder
    */
@@ -1145,8 +1145,8 @@ export const FolderService: GenService<{
     output: typeof OpenFolderResponseSchema;
   },
   /**
-   * Reads what changed in a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
-   * folder again), EPOCH_CHANGED, and CURSOR_INVALID when removals so old are no longer known.
+   * Reads the changes of a folder above a change number. Errors: FOLDER_NOT_FOUND, RESULT_TOO_LARGE (open the
+   * folder again), EPOCH_CHANGED, and CURSOR_INVALID (removals that old are no longer kept).
    *
    * @generated from rpc restante.v1.FolderService.ReadFolderChanges
    */
@@ -1156,10 +1156,10 @@ export const FolderService: GenService<{
     output: typeof ReadFolderChangesResponseSchema;
   },
   /**
-   * Tells the change numbers of many folders at once, for a client that keeps views of them: never less than what any
-   * server of the store has acknowledged to anyone before the call came. A view that has reached the number is current;
-   * for one that has not, ReadFolderChanges has the rest. Each folder is judged by the session named with it, and a
-   * refusal is of that folder alone. Process identities of IMAP gateways may call it without a session of their own.
+   * Gets the change numbers of many folders at once, for a client that keeps views of them. Each number covers every
+   * change that any server of the store acknowledged to anyone before the call arrived. A view that has reached the
+   * number is current; another one needs ReadFolderChanges. The session named with a folder must be permitted to read
+   * it; a refusal concerns that folder alone. IMAP gateways may call this without a session of their own.
    * Errors: INVALID_ARGUMENT (more than 256 folders).
    *
    * @generated from rpc restante.v1.FolderService.GetChangeNumbers
@@ -1170,8 +1170,8 @@ export const FolderService: GenService<{
     output: typeof GetChangeNumbersResponseSchema;
   },
   /**
-   * Claims the messages that nobody has been told of as recent (RFC 3501 2.3.2): the boundary moves to the
-   * folder's UIDNEXT, and the answer tells where it was. Errors: FOLDER_NOT_FOUND.
+   * Claims the messages that no session has claimed as recent yet (RFC 3501 2.3.2): the boundary moves to the folder's
+   * UIDNEXT, and the response has its former value. Errors: FOLDER_NOT_FOUND.
    *
    * @generated from rpc restante.v1.FolderService.ClaimRecent
    */
@@ -1181,7 +1181,7 @@ export const FolderService: GenService<{
     output: typeof ClaimRecentResponseSchema;
   },
   /**
-   * Subscribes to or unsubscribes from a name, whether or not a folder of that name is there (RFC 3501 6.3.6).
+   * Subscribes to or unsubscribes from a name, whether or not a folder has that name (RFC 3501 6.3.6).
    * Errors: FOLDER_NAME_INVALID, LIMIT_EXCEEDED.
    *
    * @generated from rpc restante.v1.FolderService.SetSubscription
@@ -1192,7 +1192,7 @@ export const FolderService: GenService<{
     output: typeof SetSubscriptionResponseSchema;
   },
   /**
-   * Lists the names that are subscribed, in ascending order.
+   * Lists the subscribed names, in ascending order.
    *
    * @generated from rpc restante.v1.FolderService.ListSubscriptions
    */

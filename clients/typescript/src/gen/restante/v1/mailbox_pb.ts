@@ -32,7 +32,7 @@ export type Mailbox = Message<"restante.v1.Mailbox"> & {
   mailboxId: string;
 
   /**
-   * Whose it is.
+   * The owner's account.
    *
    * @generated from field: int64 owner_account_id = 2 [jstype = JS_STRING];
    */
@@ -53,7 +53,7 @@ export type Mailbox = Message<"restante.v1.Mailbox"> & {
   displayName: string;
 
   /**
-   * The highest given in this mailbox.
+   * The mailbox's highest change number.
    *
    * @generated from field: int64 change_number = 5 [jstype = JS_STRING];
    */
@@ -81,7 +81,7 @@ export type Mailbox = Message<"restante.v1.Mailbox"> & {
   messageCount: string;
 
   /**
-   * Most that may be used; absent: no limit.
+   * Limit of used_octets; absent: none.
    *
    * @generated from field: optional int64 quota_octets = 9 [jstype = JS_STRING];
    */
@@ -235,7 +235,7 @@ export const AcquireMaildropRequestSchema: GenMessage<AcquireMaildropRequest> = 
  */
 export type AcquireMaildropResponse = Message<"restante.v1.AcquireMaildropResponse"> & {
   /**
-   * To name in RenewMaildrop and ReleaseMaildrop; 16 octets.
+   * For RenewMaildrop and ReleaseMaildrop; 16 octets.
    *
    * @generated from field: bytes lease = 1;
    */
@@ -327,7 +327,7 @@ export const RenewMaildropRequestSchema: GenMessage<RenewMaildropRequest> = /*@_
   messageDesc(file_restante_v1_mailbox, 7);
 
 /**
- * RenewMaildropResponse tells the new time.
+ * RenewMaildropResponse has the lease's new end.
  *
  * @generated from message restante.v1.RenewMaildropResponse
  */
@@ -348,7 +348,7 @@ export const RenewMaildropResponseSchema: GenMessage<RenewMaildropResponse> = /*
   messageDesc(file_restante_v1_mailbox, 8);
 
 /**
- * ReleaseMaildropRequest names the lease and what to delete.
+ * ReleaseMaildropRequest names the lease and the messages to delete.
  *
  * @generated from message restante.v1.ReleaseMaildropRequest
  */
@@ -390,13 +390,13 @@ export const ReleaseMaildropRequestSchema: GenMessage<ReleaseMaildropRequest> = 
   messageDesc(file_restante_v1_mailbox, 9);
 
 /**
- * ReleaseMaildropResponse tells what was done.
+ * ReleaseMaildropResponse counts the deleted messages.
  *
  * @generated from message restante.v1.ReleaseMaildropResponse
  */
 export type ReleaseMaildropResponse = Message<"restante.v1.ReleaseMaildropResponse"> & {
   /**
-   * Messages deleted; one that had left the Inbox counts not.
+   * Messages deleted, without those that had left the Inbox.
    *
    * @generated from field: int64 deleted_count = 1 [jstype = JS_STRING];
    */
@@ -418,7 +418,7 @@ export const ReleaseMaildropResponseSchema: GenMessage<ReleaseMaildropResponse> 
   messageDesc(file_restante_v1_mailbox, 10);
 
 /**
- * MailboxService describes mailboxes, their quota and settings, and gives out the maildrop lease of POP3.
+ * MailboxService describes mailboxes and their quota, and grants POP3's maildrop lease.
  *
  * @generated from service restante.v1.MailboxService
  */
@@ -444,9 +444,9 @@ export const MailboxService: GenService<{
     output: typeof ListMailboxesResponseSchema;
   },
   /**
-   * Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and gives the
-   * facts of its messages at this moment, in UID order. A message that leaves the Inbox during the session can still be
-   * read by its id (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+   * Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
+   * at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
+   * (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
    *
    * @generated from rpc restante.v1.MailboxService.AcquireMaildrop
    */
@@ -466,9 +466,8 @@ export const MailboxService: GenService<{
     output: typeof RenewMaildropResponseSchema;
   },
   /**
-   * Deletes the messages named that are still in the Inbox, all or none, and gives the lease back (RFC 1939 6). A
-   * message that was moved to another folder stays there. Harmless to repeat.
-   * Errors: LEASE_LOST, having deleted nothing.
+   * Deletes the given messages that are still in the Inbox, all or none, and ends the lease (RFC 1939 6). A message that
+   * was moved to another folder stays there. Harmless to repeat. Errors: LEASE_LOST (nothing was deleted).
    *
    * @generated from rpc restante.v1.MailboxService.ReleaseMaildrop
    */

@@ -27,7 +27,7 @@ export const file_restante_v1_submission: GenFile = /*@__PURE__*/
  */
 export type EnvelopeRecipient = Message<"restante.v1.EnvelopeRecipient"> & {
   /**
-   * addr-spec in UTF-8; or "postmaster".
+   * addr-spec in UTF-8, or "postmaster".
    *
    * @generated from field: string forward_path = 1;
    */
@@ -125,7 +125,7 @@ export type SubmitMessageRequest = Message<"restante.v1.SubmitMessageRequest"> &
     case: "content";
   } | {
     /**
-     * A finished upload, which this uses up.
+     * A finished upload, which this call consumes.
      *
      * @generated from field: bytes upload_id = 3;
      */
@@ -141,8 +141,8 @@ export type SubmitMessageRequest = Message<"restante.v1.SubmitMessageRequest"> &
     case: "draft";
   } | {
     /**
-     * A message of the session's mailbox. One with FLAG_DRAFT leaves its folder in the same transaction, recoverable:
-     * the Sent copy takes its place. Cancelling does not bring it back.
+     * A message of the session's mailbox. One with FLAG_DRAFT is deleted (recoverable) in the same transaction; the Sent
+     * copy replaces it. Cancelling the submission does not restore it.
      *
      * @generated from field: int64 message_id = 5 [jstype = JS_STRING];
      */
@@ -179,7 +179,7 @@ export type SubmitMessageRequest = Message<"restante.v1.SubmitMessageRequest"> &
   sendAt?: Timestamp | undefined;
 
   /**
-   * Gateways only: the message came by SMTP submission, which decides about the Sent copy.
+   * Gateways only: the message came by SMTP, which matters for SentCopyPolicy.
    *
    * @generated from field: bool via_smtp = 10;
    */
@@ -214,7 +214,7 @@ export type SubmissionRecipient = Message<"restante.v1.SubmissionRecipient"> & {
   forwardPath: string;
 
   /**
-   * Where it stands.
+   * Its state.
    *
    * @generated from field: restante.v1.RecipientState state = 2;
    */
@@ -228,7 +228,7 @@ export type SubmissionRecipient = Message<"restante.v1.SubmissionRecipient"> & {
   status: string;
 
   /**
-   * Last reply of the other server, or why it failed.
+   * Last reply of the other server, or the reason of the failure.
    *
    * @generated from field: string diagnostic = 4;
    */
@@ -242,7 +242,7 @@ export type SubmissionRecipient = Message<"restante.v1.SubmissionRecipient"> & {
   attemptCount: number;
 
   /**
-   * When it is tried again; absent in final states.
+   * Time of the next attempt; absent in final states.
    *
    * @generated from field: google.protobuf.Timestamp next_attempt_at = 6;
    */
@@ -270,14 +270,14 @@ export type SubmissionRecord = Message<"restante.v1.SubmissionRecord"> & {
   submissionId: string;
 
   /**
-   * When it was taken.
+   * Time of the submission.
    *
    * @generated from field: google.protobuf.Timestamp submitted_at = 2;
    */
   submittedAt?: Timestamp | undefined;
 
   /**
-   * When it may go.
+   * Earliest time of sending.
    *
    * @generated from field: google.protobuf.Timestamp send_at = 3;
    */
@@ -313,20 +313,20 @@ export const SubmissionRecordSchema: GenMessage<SubmissionRecord> = /*@__PURE__*
   messageDesc(file_restante_v1_submission, 4);
 
 /**
- * SubmitMessageResponse tells what was taken.
+ * SubmitMessageResponse has the submission and the Sent copy.
  *
  * @generated from message restante.v1.SubmitMessageResponse
  */
 export type SubmitMessageResponse = Message<"restante.v1.SubmitMessageResponse"> & {
   /**
-   * As it stands.
+   * Its current state.
    *
    * @generated from field: restante.v1.SubmissionRecord submission = 1;
    */
   submission?: SubmissionRecord | undefined;
 
   /**
-   * The Sent copy; 0: none was made.
+   * The Sent copy; 0: none.
    *
    * @generated from field: int64 sent_message_id = 2 [jstype = JS_STRING];
    */
@@ -369,13 +369,13 @@ export const CancelSubmissionRequestSchema: GenMessage<CancelSubmissionRequest> 
   messageDesc(file_restante_v1_submission, 6);
 
 /**
- * CancelSubmissionResponse tells what was taken back.
+ * CancelSubmissionResponse has the submission as it is now.
  *
  * @generated from message restante.v1.CancelSubmissionResponse
  */
 export type CancelSubmissionResponse = Message<"restante.v1.CancelSubmissionResponse"> & {
   /**
-   * Recipients taken back are DISCARDED.
+   * Cancelled recipients are DISCARDED.
    *
    * @generated from field: restante.v1.SubmissionRecord submission = 1;
    */
@@ -417,7 +417,7 @@ export const GetSubmissionRequestSchema: GenMessage<GetSubmissionRequest> = /*@_
  */
 export type GetSubmissionResponse = Message<"restante.v1.GetSubmissionResponse"> & {
   /**
-   * As it stands.
+   * Its current state.
    *
    * @generated from field: restante.v1.SubmissionRecord submission = 1;
    */
@@ -488,7 +488,7 @@ export const ListSubmissionsResponseSchema: GenMessage<ListSubmissionsResponse> 
   messageDesc(file_restante_v1_submission, 11);
 
 /**
- * RecipientState is where a recipient of an accepted message stands. The last five are final.
+ * RecipientState is the state of a recipient of an accepted message. The last five are final.
  *
  * @generated from enum restante.v1.RecipientState
  */
@@ -515,21 +515,21 @@ export enum RecipientState {
   PENDING = 2,
 
   /**
-   * A relay is at it.
+   * A relay holds a lease and makes an attempt.
    *
    * @generated from enum value: RECIPIENT_STATE_LEASED = 3;
    */
   LEASED = 3,
 
   /**
-   * In a mailbox here.
+   * Delivered into a mailbox here.
    *
    * @generated from enum value: RECIPIENT_STATE_DELIVERED = 4;
    */
   DELIVERED = 4,
 
   /**
-   * Taken by another server.
+   * Accepted by another server.
    *
    * @generated from enum value: RECIPIENT_STATE_RELAYED = 5;
    */
@@ -543,14 +543,14 @@ export enum RecipientState {
   EXPANDED = 6,
 
   /**
-   * Dropped because the sender or the owner said so.
+   * Cancelled by the sender or an administrator.
    *
    * @generated from enum value: RECIPIENT_STATE_DISCARDED = 7;
    */
   DISCARDED = 7,
 
   /**
-   * Not deliverable; reported where a report was wanted.
+   * Not deliverable; reported where the sender wanted a report.
    *
    * @generated from enum value: RECIPIENT_STATE_FAILED = 8;
    */
@@ -564,7 +564,7 @@ export const RecipientStateSchema: GenEnum<RecipientState> = /*@__PURE__*/
   enumDesc(file_restante_v1_submission, 0);
 
 /**
- * NotifyCondition is when the sender wants a report (RFC 3461 4.1).
+ * NotifyCondition is an event for which the sender wants a report (RFC 3461 4.1).
  *
  * @generated from enum restante.v1.NotifyCondition
  */
@@ -577,7 +577,7 @@ export enum NotifyCondition {
   UNSPECIFIED = 0,
 
   /**
-   * Never; alone.
+   * Never; excludes the others.
    *
    * @generated from enum value: NOTIFY_CONDITION_NEVER = 1;
    */
@@ -612,7 +612,7 @@ export const NotifyConditionSchema: GenEnum<NotifyCondition> = /*@__PURE__*/
   enumDesc(file_restante_v1_submission, 1);
 
 /**
- * DsnReturn is how much of the message a report returns (RFC 3461 4.3).
+ * DsnReturn is the part of the message that a report returns (RFC 3461 4.3).
  *
  * @generated from enum restante.v1.DsnReturn
  */
@@ -646,20 +646,19 @@ export const DsnReturnSchema: GenEnum<DsnReturn> = /*@__PURE__*/
   enumDesc(file_restante_v1_submission, 2);
 
 /**
- * SubmissionService sends mail. The rights to the reverse-path, to every address in From and to Sender are checked
- * before it answers; an address that stands in the name before another one counts as one of them. Of a message with
- * Resent-From (RFC 5322 3.6.6), the rights to the first Resent-From and Resent-Sender are checked, and the domain's
- * ResendingPolicy says who may get it.
+ * SubmissionService sends mail. Before it answers it checks the right to the reverse-path, to every address in From and
+ * to Sender; an address within a display name counts as one of them. For a message with Resent-From (RFC 5322 3.6.6) it
+ * checks the right to the first Resent-From and Resent-Sender, and the domain's ResendingPolicy limits the recipients.
  *
  * @generated from service restante.v1.SubmissionService
  */
 export const SubmissionService: GenService<{
   /**
-   * Takes responsibility for a message: local recipients are delivered and the others queued in one transaction,
-   * with the Sent copy as the account's setting says. Missing From (the account's address), Date and Message-ID are
-   * added, Bcc is removed from what is sent. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS, INVALID_ADDRESS,
-   * RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE, UPLOAD_NOT_FOUND,
-   * MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+   * Takes responsibility for a message. One transaction delivers to local recipients, queues the others, and stores the
+   * Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
+   * Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
+   * INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
+   * UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
    *
    * @generated from rpc restante.v1.SubmissionService.SubmitMessage
    */
@@ -669,7 +668,7 @@ export const SubmissionService: GenService<{
     output: typeof SubmitMessageResponseSchema;
   },
   /**
-   * Takes back what has not been delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
+   * Cancels a submission for the recipients that are not delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
    * SUBMISSION_NOT_CANCELLABLE.
    *
    * @generated from rpc restante.v1.SubmissionService.CancelSubmission

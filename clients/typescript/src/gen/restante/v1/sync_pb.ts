@@ -50,14 +50,14 @@ export type SyncMailboxRequest = Message<"restante.v1.SyncMailboxRequest"> & {
   cursor: Uint8Array;
 
   /**
-   * Facts of new and changed messages.
+   * Columns of new and changed messages.
    *
    * @generated from field: repeated restante.v1.MessageColumn columns = 4;
    */
   columns: MessageColumn[];
 
   /**
-   * Stay and tell later changes.
+   * Keep the stream open for later changes.
    *
    * @generated from field: bool follow = 5;
    */
@@ -72,7 +72,7 @@ export const SyncMailboxRequestSchema: GenMessage<SyncMailboxRequest> = /*@__PUR
   messageDesc(file_restante_v1_sync, 0);
 
 /**
- * FolderUpsert is a folder that is new or changed in itself or its counts.
+ * FolderUpsert is a folder that is new, or changed in its properties or counts.
  *
  * @generated from message restante.v1.FolderUpsert
  */
@@ -128,27 +128,27 @@ export const FolderUpsertSchema: GenMessage<FolderUpsert> = /*@__PURE__*/
   messageDesc(file_restante_v1_sync, 1);
 
 /**
- * MessagesMoved tells of messages that went from one folder to another.
+ * MessagesMoved lists messages that moved from one folder to another.
  *
  * @generated from message restante.v1.MessagesMoved
  */
 export type MessagesMoved = Message<"restante.v1.MessagesMoved"> & {
   /**
-   * Where they were.
+   * Their former folder.
    *
    * @generated from field: int64 from_folder_id = 1 [jstype = JS_STRING];
    */
   fromFolderId: string;
 
   /**
-   * Where they are.
+   * Their folder now.
    *
    * @generated from field: int64 to_folder_id = 2 [jstype = JS_STRING];
    */
   toFolderId: string;
 
   /**
-   * Which.
+   * The messages.
    *
    * @generated from field: repeated int64 message_ids = 3;
    */
@@ -163,20 +163,20 @@ export const MessagesMovedSchema: GenMessage<MessagesMoved> = /*@__PURE__*/
   messageDesc(file_restante_v1_sync, 2);
 
 /**
- * MessagesDeleted tells of messages that are gone.
+ * MessagesDeleted lists messages that were deleted.
  *
  * @generated from message restante.v1.MessagesDeleted
  */
 export type MessagesDeleted = Message<"restante.v1.MessagesDeleted"> & {
   /**
-   * Where they were.
+   * Their former folder.
    *
    * @generated from field: int64 folder_id = 1 [jstype = JS_STRING];
    */
   folderId: string;
 
   /**
-   * Which.
+   * The messages.
    *
    * @generated from field: repeated int64 message_ids = 2;
    */
@@ -198,7 +198,7 @@ export const MessagesDeletedSchema: GenMessage<MessagesDeleted> = /*@__PURE__*/
   messageDesc(file_restante_v1_sync, 3);
 
 /**
- * Checkpoint marks a point to go on from.
+ * Checkpoint marks a point from which a later call can continue.
  *
  * @generated from message restante.v1.Checkpoint
  */
@@ -211,14 +211,14 @@ export type Checkpoint = Message<"restante.v1.Checkpoint"> & {
   cursor: Uint8Array;
 
   /**
-   * All changes up to here have been told.
+   * The stream has delivered all changes up to this number.
    *
    * @generated from field: int64 change_number = 2 [jstype = JS_STRING];
    */
   changeNumber: string;
 
   /**
-   * Afterwards the cursor may answer with a ResetReason.
+   * After this time the cursor may lead to a ResetReason.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 3;
    */
@@ -239,7 +239,7 @@ export const CheckpointSchema: GenMessage<Checkpoint> = /*@__PURE__*/
  */
 export type SyncMailboxResponse = Message<"restante.v1.SyncMailboxResponse"> & {
   /**
-   * What happened.
+   * The change.
    *
    * @generated from oneof restante.v1.SyncMailboxResponse.change
    */
@@ -253,7 +253,7 @@ export type SyncMailboxResponse = Message<"restante.v1.SyncMailboxResponse"> & {
     case: "folder";
   } | {
     /**
-     * A folder is gone, with what was in it.
+     * A folder was deleted, with its messages.
      *
      * @generated from field: int64 deleted_folder_id = 2 [jstype = JS_STRING];
      */
@@ -277,7 +277,7 @@ export type SyncMailboxResponse = Message<"restante.v1.SyncMailboxResponse"> & {
     case: "moved";
   } | {
     /**
-     * Messages are gone.
+     * Messages were deleted.
      *
      * @generated from field: restante.v1.MessagesDeleted deleted = 5;
      */
@@ -285,7 +285,7 @@ export type SyncMailboxResponse = Message<"restante.v1.SyncMailboxResponse"> & {
     case: "deleted";
   } | {
     /**
-     * All before is consistent.
+     * The copy is consistent here.
      *
      * @generated from field: restante.v1.Checkpoint checkpoint = 6;
      */
@@ -344,14 +344,14 @@ export type Subscription = Message<"restante.v1.Subscription"> & {
   folderId: string;
 
   /**
-   * Tell what is above this.
+   * Report changes above this number.
    *
    * @generated from field: int64 since_change_number = 5 [jstype = JS_STRING];
    */
   sinceChangeNumber: string;
 
   /**
-   * The epoch under which that number was learned; 0: not checked.
+   * The epoch of that number; 0: not checked.
    *
    * @generated from field: int64 epoch = 6 [jstype = JS_STRING];
    */
@@ -372,7 +372,7 @@ export const SubscriptionSchema: GenMessage<Subscription> = /*@__PURE__*/
  */
 export type WatchRequest = Message<"restante.v1.WatchRequest"> & {
   /**
-   * What to do.
+   * The change.
    *
    * @generated from oneof restante.v1.WatchRequest.action
    */
@@ -403,7 +403,7 @@ export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
   messageDesc(file_restante_v1_sync, 7);
 
 /**
- * MailboxChanged tells that a mailbox has a new change number.
+ * MailboxChanged reports a mailbox's new change number.
  *
  * @generated from message restante.v1.MailboxChanged
  */
@@ -416,7 +416,7 @@ export type MailboxChanged = Message<"restante.v1.MailboxChanged"> & {
   changeNumber: string;
 
   /**
-   * Folders known to be touched; may be incomplete.
+   * Changed folders; may be incomplete.
    *
    * @generated from field: repeated int64 folder_ids = 2;
    */
@@ -431,7 +431,7 @@ export const MailboxChangedSchema: GenMessage<MailboxChanged> = /*@__PURE__*/
   messageDesc(file_restante_v1_sync, 8);
 
 /**
- * SessionsEnded tells a gateway that sessions of an account are over.
+ * SessionsEnded reports to a gateway that sessions of an account have ended.
  *
  * @generated from message restante.v1.SessionsEnded
  */
@@ -444,14 +444,14 @@ export type SessionsEnded = Message<"restante.v1.SessionsEnded"> & {
   accountId: string;
 
   /**
-   * Sessions of a lower version are over.
+   * Sessions of a lower version have ended.
    *
    * @generated from field: int64 credential_version = 2 [jstype = JS_STRING];
    */
   credentialVersion: string;
 
   /**
-   * When set: only the session of this token (it was logged off).
+   * When set: only the session of this token, which was logged off.
    *
    * @generated from field: bytes session_token = 3;
    */
@@ -472,14 +472,14 @@ export const SessionsEndedSchema: GenMessage<SessionsEnded> = /*@__PURE__*/
  */
 export type WatchResponse = Message<"restante.v1.WatchResponse"> & {
   /**
-   * The subscription it belongs to; 0: the stream.
+   * The event's subscription; 0: the stream.
    *
    * @generated from field: int64 subscription_id = 1 [jstype = JS_STRING];
    */
   subscriptionId: string;
 
   /**
-   * What happened.
+   * The event.
    *
    * @generated from oneof restante.v1.WatchResponse.notice
    */
@@ -501,7 +501,7 @@ export type WatchResponse = Message<"restante.v1.WatchResponse"> & {
     case: "folder";
   } | {
     /**
-     * Read anew; the subscription has ended.
+     * Read everything anew; the subscription has ended.
      *
      * @generated from field: restante.v1.ResetReason reset_reason = 4;
      */
@@ -517,7 +517,7 @@ export type WatchResponse = Message<"restante.v1.WatchResponse"> & {
     case: "sessionsEnded";
   } | {
     /**
-     * The server is going away: open a new stream elsewhere.
+     * The server is shutting down: open a new stream.
      *
      * @generated from field: bool draining = 6;
      */
@@ -525,7 +525,7 @@ export type WatchResponse = Message<"restante.v1.WatchResponse"> & {
     case: "draining";
   } | {
     /**
-     * The subscription was refused, or has ended: with ErrorInfo, as a failed RPC has.
+     * The subscription was refused or has ended; with ErrorInfo, as of a failed RPC.
      *
      * @generated from field: google.rpc.Status rejected = 7;
      */
@@ -533,7 +533,7 @@ export type WatchResponse = Message<"restante.v1.WatchResponse"> & {
     case: "rejected";
   } | {
     /**
-     * The subscription stands from this change number on.
+     * The subscription has begun; it reports changes above this number.
      *
      * @generated from field: int64 subscribed = 8 [jstype = JS_STRING];
      */
@@ -592,7 +592,7 @@ export const WatchMailboxesResponseSchema: GenMessage<WatchMailboxesResponse> = 
   messageDesc(file_restante_v1_sync, 12);
 
 /**
- * ResetReason is why a copy cannot be brought up to date.
+ * ResetReason says why a copy cannot be brought up to date.
  *
  * @generated from enum restante.v1.ResetReason
  */
@@ -605,7 +605,7 @@ export enum ResetReason {
   UNSPECIFIED = 0,
 
   /**
-   * Removals that old are no longer known.
+   * The server no longer keeps removals that old.
    *
    * @generated from enum value: RESET_REASON_HISTORY_GONE = 1;
    */
@@ -640,16 +640,16 @@ export const ResetReasonSchema: GenEnum<ResetReason> = /*@__PURE__*/
   enumDesc(file_restante_v1_sync, 0);
 
 /**
- * SyncService tells what changed, from any point on.
+ * SyncService reports changes from any point on.
  *
  * @generated from service restante.v1.SyncService
  */
 export const SyncService: GenService<{
   /**
-   * Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so: without a cursor first
-   * everything that is there, then changes. Each Checkpoint holds a cursor to go on from. After a ResetReason the copy must
-   * be thrown away and the call made again without a cursor. With `follow`, the call ends with
-   * SESSION_EXPIRED when its token does: go on with a renewed one. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
+   * Brings a copy of a mailbox or folder up to date and, with `follow`, keeps it so. Without a cursor it begins with
+   * everything that exists, then come changes. Each Checkpoint has a cursor for the next call. After a ResetReason the
+   * client discards its copy and calls again without a cursor. With `follow` the call ends with SESSION_EXPIRED when its
+   * token expires: call again with a renewed token. Errors: CURSOR_INVALID, FOLDER_NOT_FOUND.
    *
    * @generated from rpc restante.v1.SyncService.SyncMailbox
    */
@@ -660,16 +660,16 @@ export const SyncService: GenService<{
   },
   /**
    * One stream for a client process, on which it subscribes to any number of mailboxes and folders of any number of
-   * sessions. An event may repeat what is known already; a watcher that lags too far gets a ResetReason, never silence.
-   * Gateways are also told of ended sessions. A subscription lives as long as its session token: past that it is
-   * rejected with SESSION_EXPIRED (the stream too, where it is the call's own). To go on, renew the session and
-   * subscribe again, before or after, from what was told last; the same subscription_id replaces the former one.
+   * sessions. An event may repeat an earlier one. A watcher that lags too far gets a ResetReason, never silence. Gateways
+   * also get SessionsEnded. A subscription lives as long as its session token and is then rejected with SESSION_EXPIRED;
+   * so is the stream, for the call's own token. To go on, renew the session and subscribe again, before or after, from
+   * the last change number received; the same subscription_id replaces the former subscription.
    *
-   * One stream holds 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's more). An account holds 2,000 over all its
-   * streams, gateways' included, those to the same mailbox or folder each counted, and is rejected with
-   * ACCOUNT_LIMIT_REACHED {resource: subscriptions}. Notices that clients have not taken may be 16 MiB for an account: beyond, its
-   * subscriptions on the stream that lags get RESET_REASON_TOO_SLOW, and those of others on the same stream go on. Both
-   * bounds hold unless the server is set otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
+   * A stream has at most 1,000 subscriptions (LIMIT_EXCEEDED; a gateway's stream has more). An account has at most 2,000
+   * over all streams, gateways' included, and counts each one to the same mailbox or folder (ACCOUNT_LIMIT_REACHED
+   * {resource: subscriptions}). An account has at most 16 MiB of events that its clients have not taken. Beyond that, its
+   * subscriptions on the stream that lags get RESET_REASON_TOO_SLOW; those of other accounts on that stream go on. The
+   * two limits of an account may be configured otherwise. Errors: ACCOUNT_LIMIT_REACHED {resource, limit} for `streams`.
    *
    * @generated from rpc restante.v1.SyncService.Watch
    */

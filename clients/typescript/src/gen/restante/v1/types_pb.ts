@@ -17,7 +17,7 @@ export const file_restante_v1_types: GenFile = /*@__PURE__*/
   fileDesc("ChdyZXN0YW50ZS92MS90eXBlcy5wcm90bxILcmVzdGFudGUudjEiUwoLQ29tbWl0VG9rZW4SFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESGQoNY2hhbmdlX251bWJlchgCIAEoA0ICMAESEQoFZXBvY2gYAyABKANCAjABIi4KB0lkUmFuZ2USEQoFZmlyc3QYASABKANCAjABEhAKBGxhc3QYAiABKANCAjABIkgKC01haWxBZGRyZXNzEhQKDGRpc3BsYXlfbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhIKCmdyb3VwX25hbWUYAyABKAkiHgoKS2V5d29yZFNldBIQCghrZXl3b3JkcxgBIAMoCSLNAgoNRm9sZGVyQ2hhbmdlcxIVCglmb2xkZXJfaWQYASABKANCAjABEh8KE3NpbmNlX2NoYW5nZV9udW1iZXIYAiABKANCAjABEhkKDWNoYW5nZV9udW1iZXIYAyABKANCAjABEgwKBHVpZHMYBCADKAMSEwoLbWVzc2FnZV9pZHMYBSADKAMSDQoFZmxhZ3MYBiADKAUSFAoMa2V5d29yZF9zZXRzGAcgAygFEhYKDmNoYW5nZV9udW1iZXJzGAggAygDEi4KDWtleXdvcmRfdGFibGUYCSADKAsyFy5yZXN0YW50ZS52MS5LZXl3b3JkU2V0EisKDXZhbmlzaGVkX3VpZHMYCiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEhQKCHVpZF9uZXh0GAsgASgDQgIwARIWCgpyZWNlbnRfdWlkGAwgASgDQgIwASL3AQoOTWVzc2FnZVN1bW1hcnkSDwoHc3ViamVjdBgBIAEoCRIpCgdhdXRob3JzGAIgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJAoCdG8YAyADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIkCgJjYxgEIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEisKB3NlbnRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE2ludGVybmV0X21lc3NhZ2VfaWQYBiABKAkSEwoLaW5fcmVwbHlfdG8YByABKAkiXAoKTWVzc2FnZVNldBIVCglmb2xkZXJfaWQYASABKANCAjABEiIKBHVpZHMYAiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEhMKC21lc3NhZ2VfaWRzGAMgAygDKnIKBEZsYWcSFAoQRkxBR19VTlNQRUNJRklFRBAAEg0KCUZMQUdfU0VFThABEhEKDUZMQUdfQU5TV0VSRUQQAhIQCgxGTEFHX0ZMQUdHRUQQBBIQCgxGTEFHX0RFTEVURUQQCBIOCgpGTEFHX0RSQUZUEBBCjwEKDmlvLnJlc3RhbnRlLnYxQgpUeXBlc1Byb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
- * CommitToken names a commit. A read that carries it as min_commit sees what that commit wrote.
+ * CommitToken names a commit. A read that carries it as min_commit sees that commit's changes.
  *
  * @generated from message restante.v1.CommitToken
  */
@@ -30,7 +30,7 @@ export type CommitToken = Message<"restante.v1.CommitToken"> & {
   mailboxId: string;
 
   /**
-   * The change number that the commit gave.
+   * The commit's change number.
    *
    * @generated from field: int64 change_number = 2 [jstype = JS_STRING];
    */
@@ -93,15 +93,15 @@ export type MailAddress = Message<"restante.v1.MailAddress"> & {
   displayName: string;
 
   /**
-   * addr-spec in UTF-8: local-part@domain. Empty for a group of nobody.
+   * addr-spec in UTF-8: local-part@domain. Empty for an empty group.
    *
    * @generated from field: string address = 2;
    */
   address: string;
 
   /**
-   * In a summary: the group that the address stands in, decoded (RFC 5322 3.4), else empty. A group of nobody, such as
-   * undisclosed-recipients, is one entry without an address. A draft has no groups: there it is ignored.
+   * In a summary: the decoded name of the address's group (RFC 5322 3.4), empty outside a group. An empty group, such
+   * as undisclosed-recipients, is one entry without an address. A draft has no groups; the field is ignored there.
    *
    * @generated from field: string group_name = 3;
    */
@@ -137,8 +137,8 @@ export const KeywordSetSchema: GenMessage<KeywordSet> = /*@__PURE__*/
   messageDesc(file_restante_v1_types, 3);
 
 /**
- * FolderChanges brings a copy of a folder up to date. Upserts may name messages that are there already: they are
- * replaced. The columns have one entry for each message, in ascending UID order.
+ * FolderChanges brings a copy of a folder up to date. A message in the columns may be new or known; it replaces the
+ * known one. The columns have one entry for each message, in ascending UID order.
  *
  * @generated from message restante.v1.FolderChanges
  */
@@ -151,14 +151,14 @@ export type FolderChanges = Message<"restante.v1.FolderChanges"> & {
   folderId: string;
 
   /**
-   * Holds all changes above this one.
+   * The changes begin above this number,
    *
    * @generated from field: int64 since_change_number = 2 [jstype = JS_STRING];
    */
   sinceChangeNumber: string;
 
   /**
-   * And up to this one.
+   * and end with this one.
    *
    * @generated from field: int64 change_number = 3 [jstype = JS_STRING];
    */
@@ -207,21 +207,21 @@ export type FolderChanges = Message<"restante.v1.FolderChanges"> & {
   keywordTable: KeywordSet[];
 
   /**
-   * UIDs that are gone; may name some that the reader never had.
+   * UIDs that were removed; may include some that the reader never had.
    *
    * @generated from field: repeated restante.v1.IdRange vanished_uids = 10;
    */
   vanishedUids: IdRange[];
 
   /**
-   * The UID that the next message will get, at least.
+   * The next message gets this UID or a higher one.
    *
    * @generated from field: int64 uid_next = 11 [jstype = JS_STRING];
    */
   uidNext: string;
 
   /**
-   * UIDs from here on have not been claimed as recent.
+   * Lowest UID that no session has claimed as recent.
    *
    * @generated from field: int64 recent_uid = 12 [jstype = JS_STRING];
    */
@@ -270,7 +270,7 @@ export type MessageSummary = Message<"restante.v1.MessageSummary"> & {
   cc: MailAddress[];
 
   /**
-   * The Date field; absent when there is none that can be read.
+   * The Date field; absent when there is none or none that can be parsed.
    *
    * @generated from field: google.protobuf.Timestamp sent_at = 5;
    */
@@ -312,14 +312,14 @@ export type MessageSet = Message<"restante.v1.MessageSet"> & {
   folderId: string;
 
   /**
-   * UIDs in ascending order; those that are not there are passed over.
+   * UIDs in ascending order; the server ignores those that do not exist.
    *
    * @generated from field: repeated restante.v1.IdRange uids = 2;
    */
   uids: IdRange[];
 
   /**
-   * Instead of folder and UIDs; at most 1000.
+   * Message ids instead of folder and UIDs; at most 1000.
    *
    * @generated from field: repeated int64 message_ids = 3;
    */
@@ -334,7 +334,7 @@ export const MessageSetSchema: GenMessage<MessageSet> = /*@__PURE__*/
   messageDesc(file_restante_v1_types, 6);
 
 /**
- * Flag holds the bits of a message's `flags`, which are their sum. A message is read when FLAG_SEEN is set.
+ * Flag holds the bits of a message's `flags`, which is their sum. A message is read when FLAG_SEEN is set.
  *
  * @generated from enum restante.v1.Flag
  */
