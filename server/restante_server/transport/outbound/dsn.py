@@ -1,7 +1,15 @@
-"""Delivery status notifications (RFC 3464, RFC 3461, RFC 6522). *Pure.* A report is a finished RFC 5322 message."""
+"""Delivery status notifications (RFC 3464, RFC 3461, RFC 6522). *Pure.* A report is a finished RFC 5322 message.
+
+A report must reach its reader over any server, since a failure of its own is reported to nobody. It is therefore 7-bit:
+each part has the transfer encoding that its type permits, and an address beyond ASCII has the ASCII form of RFC 6533 3.
+There are two exceptions. A report to an address beyond ASCII needs servers with SMTPUTF8, which all take 8-bit content
+(RFC 6531 3.1), and is of the types of RFC 6533. A message of 8-bit content that is returned whole stays as it is, since
+message/rfc822 permits no encoding (RFC 2046 5.2.1); it is for reports that stay in this store.
+"""
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,8 +58,7 @@ class Report:
     boundary: str  # fresh: must not occur in `returned`
     recipients: Sequence[Reported]
     returned: bytes
-    returned_whole: bool
-    subject: str = ""  # of the message, raw
+    returned_whole: bool  # 8-bit octets then stay so
 
 
 TITLES = {
@@ -75,9 +82,8 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f]+")
 def build(report: Report) -> bytes:
     """The report: multipart/report with a text for people, the facts for programs, and the message or its header."""
     action = report.recipients[0].action
-    international = any(not item.final_recipient.isascii() for item in report.recipients) or not report.to.isascii()
-    kind = "global-delivery-status" if international else "delivery-status"
-    body_is_8bit = any(octet > 0x7F for octet in report.returned)
+    parts = [_encoded_part("text/plain; charset=utf-8", _text(report).encode()), _machine(report), _returned(report)]
+    body_is_8bit = not all(part.isascii() for part in parts)
     header = [
         f"From: Mail Delivery System <MAILER-DAEMON@{report.reporting_mta}>",
         f"To: <{report.to}>",
@@ -88,29 +94,47 @@ def build(report: Report) -> bytes:
         "MIME-Version: 1.0",
         "Content-Type: multipart/report; report-type=delivery-status;",
         f'\tboundary="{report.boundary}"',
-        *(["Content-Transfer-Encoding: 8bit"] if body_is_8bit or international else []),
-    ]
-    parts = [
-        _part("text/plain; charset=utf-8", _text(report), "8bit" if international else "7bit"),
-        _part(f"message/{kind}", _status(report, international), "8bit" if international else "7bit"),
-        _returned(report, body_is_8bit),
+        *(["Content-Transfer-Encoding: 8bit"] if body_is_8bit else []),
     ]
     delimiter = f"--{report.boundary}\r\n".encode()
     body = b"".join(delimiter + part for part in parts) + f"--{report.boundary}--\r\n".encode()
     return "\r\n".join(header).encode() + b"\r\n\r\n" + body
 
 
-def _part(media_type: str, text: str, encoding: str) -> bytes:
-    fields = f"Content-Type: {media_type}\r\nContent-Transfer-Encoding: {encoding}\r\n"
-    octets = text.encode("ascii", "replace") if encoding == "7bit" else text.encode()
-    return fields.encode() + b"\r\n" + octets + b"\r\n"
+def _part(media_type: str, octets: bytes, encoding: str) -> bytes:
+    fields = f"Content-Type: {media_type}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    return fields.encode() + octets + b"\r\n"  # this CRLF belongs to the next delimiter (RFC 2046 5.1.1)
 
 
-def _returned(report: Report, body_is_8bit: bool) -> bytes:
-    kind = "message/rfc822" if report.returned_whole else "text/rfc822-headers"
-    encoding = "Content-Transfer-Encoding: 8bit\r\n" if body_is_8bit else ""
-    # The CRLF before the next delimiter belongs to that (RFC 2046 5.1.1).
-    return f"Content-Type: {kind}\r\n{encoding}\r\n".encode() + report.returned + b"\r\n"
+def _encoded_part(media_type: str, octets: bytes) -> bytes:
+    """A part of a type that permits any transfer encoding: 7-bit whatever its octets are."""
+    if octets.isascii():
+        return _part(media_type, octets, "7bit")
+    return _part(media_type, binascii.b2a_qp(octets, istext=True), "quoted-printable")
+
+
+def _machine(report: Report) -> bytes:
+    status = _status(report)
+    if report.to.isascii():
+        return _part("message/delivery-status", status.encode("ascii", "replace"), "7bit")
+    return _part("message/global-delivery-status", status.encode(), "8bit")  # RFC 6533 4
+
+
+def _returned(report: Report) -> bytes:
+    if report.returned_whole:
+        return _part("message/rfc822", report.returned, "7bit" if report.returned.isascii() else "8bit")
+    return _encoded_part(_header_type(report.returned), report.returned)
+
+
+def _header_type(header: bytes) -> str:
+    """RFC 6522 4; of a header in UTF-8, RFC 6533 6."""
+    if header.isascii():
+        return "text/rfc822-headers"
+    try:
+        header.decode()
+    except UnicodeDecodeError:  # octets of no known charset, as old programs send them
+        return "text/rfc822-headers"
+    return "message/global-headers"
 
 
 def _text(report: Report) -> str:
@@ -125,7 +149,7 @@ def _text(report: Report) -> str:
     return "\r\n".join(lines) + "\r\n"
 
 
-def _status(report: Report, international: bool) -> str:
+def _status(report: Report) -> str:
     blocks = [
         [
             *([f"Original-Envelope-Id: {clean(decode_xtext(report.envelope_id))}"] if report.envelope_id else []),
@@ -133,14 +157,14 @@ def _status(report: Report, international: bool) -> str:
             f"Arrival-Date: {format_datetime(report.arrived_at)}",
         ]
     ]
-    address_type = "utf-8" if international else "rfc822"
+    in_utf8 = not report.to.isascii()
     for item in report.recipients:
         block = []
         if item.original_recipient:
             kind, _, address = item.original_recipient.partition(";")
-            block.append(f"Original-Recipient: {kind}; {clean(decode_xtext(address))}")
+            block.append(f"Original-Recipient: {_typed(kind, clean(decode_xtext(address)), in_utf8=in_utf8)}")
         block += [
-            f"Final-Recipient: {address_type}; {clean(item.final_recipient)}",
+            f"Final-Recipient: {_typed('rfc822', clean(item.final_recipient), in_utf8=in_utf8)}",
             f"Action: {item.action.value}",
             f"Status: {item.status}",
         ]
@@ -158,6 +182,17 @@ def _status(report: Report, international: bool) -> str:
 def clean(text: str) -> str:
     """Text from elsewhere without control characters, so that it stays within its line."""
     return _UNSAFE.sub(" ", text).strip()
+
+
+def _typed(kind: str, address: str, *, in_utf8: bool) -> str:
+    """An address with its type. Beyond ASCII it is UTF-8, or has the ASCII form of RFC 6533 3 (utf-8-addr-xtext)."""
+    if address.isascii():
+        return f"{kind}; {address}"
+    return f"utf-8; {address if in_utf8 else _embedded(address)}"
+
+
+def _embedded(address: str) -> str:
+    return "".join(c if "!" <= c <= "~" and c not in "+=\\" else f"\\x{{{ord(c):02X}}}" for c in address)
 
 
 def _fold(field: str) -> str:

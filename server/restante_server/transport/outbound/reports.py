@@ -1,7 +1,8 @@
 """Reports to senders, made in the transaction that settles (or delays) a recipient (RFC 3461, RFC 3464).
 
-A report is a message of its own from the null path, whose recipient waits like any other: in this core's next group of
-deliveries when the sender is here, else for the relay. None is ever made about mail from the null path.
+A report is a message of its own from the null path. Its recipient waits like any other: for the next group of
+deliveries when the sender is here, else for the relay. Nobody promised it room, so a full mailbox fails it. None is
+ever made about mail from the null path: a report that fails is traced, and that is its end (RFC 5321 6.1).
 """
 
 from __future__ import annotations
@@ -85,12 +86,17 @@ def _send(
     notices: Sequence[Notice],
     now: int,
 ) -> None:
+    who = Recipient(origin.reverse_path, 1 << Notify.NEVER)  # RFC 3461 6.1
+    planned = route.plan(resolve_many(tx, [origin.reverse_path]), [who], may_relay=True, promised=False)
     whole = (
         action is Action.FAILED
         and origin.dsn_return == Return.FULL
         and origin.size_octets <= settings.whole_report_octets
         and not any(notice.status in LOOPS for notice in notices)
     )
+    # Another server may take 7-bit content only; those with SMTPUTF8 take 8-bit content too.
+    is_8bit_safe = not origin.reverse_path.isascii() or not any(one.destination for one in planned)
+    returned, whole = _returned(tx, settings, content_id, whole, is_8bit_safe)
     message_id = f"<{secrets.token_hex(16)}@{settings.hostname}>"
     octets = dsn.build(
         dsn.Report(
@@ -102,26 +108,25 @@ def _send(
             message_id=message_id,
             boundary=f"report-{secrets.token_hex(16)}",
             recipients=[_reported(notice) for notice in notices],
-            returned=_returned(tx, settings, content_id, whole),
+            returned=returned,
             returned_whole=whole,
         )
     )
     facts = scan(octets)
     new = NewContent(len(octets), hashlib.sha256(octets).digest(), parts.encode(facts.tree), octets, None)
-    who = Recipient(origin.reverse_path, 1 << Notify.NEVER)  # RFC 3461 6.1
     report = Incoming(
         reverse_path="",
         staged=Staged(len(octets), facts, False, new),
         listing=listing_of(facts),
-        recipients=route.plan(resolve_many(tx, [origin.reverse_path]), [who], may_relay=True, promised=False),
+        recipients=planned,
         accepted_at=now,
         source=f"report on {origin.transport_id}",
-        smtputf8=not origin.reverse_path.isascii() or any(not notice.forward_path.isascii() for notice in notices),
+        smtputf8=not origin.reverse_path.isascii(),
         body_8bit=not octets.isascii(),
         internet_message_id=message_id,
     )
     (report_content,) = contents.insert_many(tx, [new], now)
-    waits = any(planned.state in WAITING for planned in report.recipients)
+    waits = any(one.state in WAITING for one in planned)
     (transport_id,) = rows.insert_messages(tx, [(report, report_content if waits else None)])
     if not waits:
         garbage.notice(tx, [report_content], now)
@@ -140,15 +145,19 @@ def _reported(notice: Notice) -> dsn.Reported:
     )
 
 
-def _returned(tx: Connection, settings: TransportSettings, content_id: int, whole: bool) -> bytes:
-    """The message or its header, bounded."""
+def _returned(
+    tx: Connection, settings: TransportSettings, content_id: int, whole: bool, is_8bit_safe: bool
+) -> tuple[bytes, bool]:
+    """The message (True) or its header (False), bounded. One with 8-bit octets is whole only where they are safe."""
     stored = contents.load(tx, [content_id])[content_id]
-    wanted = Wanted() if whole else Wanted(kind=Kind.HEADER)
-    limit = settings.whole_report_octets if whole else settings.report_header_octets
-    octets = contents.cut(tx, settings.contents, stored, b"", wanted, limit).octets
-    if not whole:
-        octets = octets[: octets.rfind(b"\r\n") + 2]  # no half a line
-    return octets
+    if whole:
+        limit = settings.whole_report_octets
+        octets = contents.cut(tx, settings.contents, stored, b"", Wanted(), limit).octets
+        if is_8bit_safe or octets.isascii():
+            return octets, True
+    limit = settings.report_header_octets
+    octets = contents.cut(tx, settings.contents, stored, b"", Wanted(kind=Kind.HEADER), limit).octets
+    return octets[: octets.rfind(b"\r\n") + 2], False  # no half a line
 
 
 def _moment(microseconds: int) -> datetime:

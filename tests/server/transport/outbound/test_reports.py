@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from quopri import decodestring
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante.v1.transport_pb2 import OutcomeKind
 from restante_server.transport.states import State
+from tests.gateways.relay.conftest import FakeCore, running
+from tests.harness.smtp_peer import smtp_peer
 from tests.server.transport.world import MESSAGE, World
 
 NEVER = NotifyCondition.NOTIFY_CONDITION_NEVER
@@ -184,3 +187,75 @@ async def test_what_another_server_says_stays_in_its_line(world: World) -> None:
     assert b"\r\nSubject: forged" not in letter.content
     assert b"\r\nX: y" not in letter.content
     assert MESSAGE not in letter.content
+
+
+UMLAUTS = (
+    "From: alice@example.test\r\nTo: eve@example.net\r\nSubject: Grüße\r\nMIME-Version: 1.0\r\n"
+    "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSchöne Grüße.\r\n"
+).encode()
+
+
+async def report_elsewhere(world: World, octets: bytes, path: str = "nobody@example.test") -> bytes:
+    """The report to dave, elsewhere, about a message of his that asked to be returned whole."""
+    options = EnvelopeOptions(dsn_return=DsnReturn.DSN_RETURN_FULL, body_8bit=True)
+    await world.accept(["alice@example.test", path], octets, options=options)
+    (lease,) = await world.lease()
+    assert not lease.options.body_8bit
+    assert not lease.options.smtputf8
+    return await world.read_outbound(lease)
+
+
+async def test_a_report_that_leaves_is_7_bit_and_its_header_can_be_read(world: World) -> None:
+    # RFC 6522 4, RFC 6533 6, RFC 2046 5.2.1
+    octets = await report_elsewhere(world, UMLAUTS)
+    assert octets.isascii()
+    _, _, returned = read(octets)
+    assert returned.get_content_type() == "message/global-headers"
+    assert returned["Content-Transfer-Encoding"] == "quoted-printable"
+    assert decodestring(octets.partition(b"quoted-printable\r\n\r\n")[2]).find("Subject: Grüße\r\n".encode()) > 0
+
+
+async def test_octets_of_no_charset_in_a_header_leave_encoded(world: World) -> None:
+    octets = await report_elsewhere(world, UMLAUTS.decode().encode("latin-1"))
+    assert octets.isascii()
+    returned = read(octets)[2]
+    assert returned.get_content_type() == "text/rfc822-headers"
+    assert b"Subject: Gr\xfc\xdfe\r\n" in (returned.get_payload(decode=True) or b"")
+
+
+async def test_a_7_bit_message_is_returned_whole_to_senders_elsewhere(world: World) -> None:
+    octets = await report_elsewhere(world, MESSAGE)
+    assert read(octets)[2].get_content_type() == "message/rfc822"
+    assert b"At noon?\r\n" in octets
+
+
+async def test_an_international_recipient_is_named_in_ascii_to_a_sender_in_ascii(world: World) -> None:
+    # RFC 6533 3: utf-8-addr-xtext
+    octets = await report_elsewhere(world, MESSAGE, "nöbody@example.test")
+    assert octets.isascii()
+    report, (_, block), _ = read(octets)
+    assert block["Final-Recipient"] == "utf-8; n\\x{F6}body@example.test"
+    assert "<nöbody@example.test>: 5.1.1" in next(report.iter_parts()).get_content()
+
+
+async def test_an_8_bit_message_is_returned_whole_within_this_store(world: World) -> None:
+    options = EnvelopeOptions(dsn_return=DsnReturn.DSN_RETURN_FULL)
+    await world.submit("alice", UMLAUTS, recipients=["eve@example.net"], options=options)
+    (lease,) = await world.lease()
+    await world.report_all(lease, FAILED, "5.1.1")
+    await world.settle()
+    (letter,) = await world.letters("alice")
+    assert read(letter.content)[2].get_content_type() == "message/rfc822"
+    assert "Schöne Grüße.\r\n".encode() in letter.content
+
+
+async def test_a_report_passes_a_server_that_takes_7_bit_content_only(world: World) -> None:
+    # RFC 6152 3: an 8-bit body may not be sent to a server without 8BITMIME
+    octets = await report_elsewhere(world, UMLAUTS)
+    core = FakeCore()
+    async with smtp_peer(extensions=("SIZE", "PIPELINING")) as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
+        as_it_came = core.put("dave@example.org", content=UMLAUTS)
+        assert await core.outcomes(as_it_came) == [("failed", "5.6.3")]
+        assert await core.outcomes(core.put("dave@example.org", content=octets)) == [("relayed", "2.0.0")]
+        (got,) = peer.messages
+    assert got.content == octets
