@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+
+from restante_mail.ranges import Range, compress, contains, merge
 
 __all__ = ["EMPTY", "IdSet", "Run"]
 
-Run = tuple[int, int]  # lowest and highest, both included
+Run = Range
 
 
 class IdSet:
@@ -33,24 +33,16 @@ class IdSet:
             return EMPTY
         if numbers[-1] - numbers[0] + 1 == len(numbers):
             return cls(((numbers[0], numbers[-1]),))
-        gaps = [(before, after) for before, after in pairwise(numbers) if after - before != 1]
-        firsts = [numbers[0], *(after for _, after in gaps)]
-        lasts = [*(before for before, _ in gaps), numbers[-1]]
-        return cls(tuple(zip(firsts, lasts, strict=True)))
+        return cls(tuple(compress(numbers)))
 
     @classmethod
     def from_runs(cls, runs: Iterable[Run]) -> IdSet:
         """The set of these runs, in any order, overlaps allowed. Raises ValueError for one below 1 or upside down."""
-        merged: list[Run] = []
-        for first, last in sorted(runs):
+        given = list(runs)
+        for first, last in given:
             if first < 1 or last < first:
                 raise ValueError(f"{first}:{last} is no run of ids")
-            if merged and first <= merged[-1][1] + 1:
-                if last > merged[-1][1]:
-                    merged[-1] = (merged[-1][0], last)
-            else:
-                merged.append((first, last))
-        return cls(tuple(merged)) if merged else EMPTY
+        return cls(tuple(merge(given))) if given else EMPTY
 
     def ranges(self) -> tuple[Run, ...]:
         """The runs, ascending."""
@@ -77,12 +69,7 @@ class IdSet:
             yield from range(first, last + 1)
 
     def __contains__(self, number: object) -> bool:
-        if not isinstance(number, int):
-            return False
-        at = bisect_right(self._runs, (number, number)) - 1
-        if at + 1 < len(self._runs) and self._runs[at + 1][0] == number:
-            return True
-        return at >= 0 and number <= self._runs[at][1]
+        return isinstance(number, int) and contains(self._runs, number)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, IdSet) and self._runs == other._runs

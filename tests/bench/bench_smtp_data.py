@@ -14,7 +14,7 @@ from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.smtp.data import DataScanner
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
-from restante_gateways.smtp.trace import HopCounter
+from restante_mail.header.trace import HopCounter
 from tests.gateways.smtp.recording import RecordingCore
 
 CHUNK_OCTETS = 65_536

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from restante_mail.header.comments import without_comments
 
-__all__ = ["MailDate", "parse_date"]
+__all__ = ["MONTH_NAMES", "MailDate", "named_zone_minutes", "parse_date"]
+
+MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # RFC 5322 3.3
 
 
 class MailDate(NamedTuple):
@@ -18,7 +20,7 @@ class MailDate(NamedTuple):
     zone_minutes: int
 
 
-_MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_MONTHS = {name.lower(): number for number, name in enumerate(MONTH_NAMES, 1)}
 # RFC 5322 4.3. The military letters were defined the wrong way round in RFC 822, so they say nothing: -0000.
 _ZONES = {"ut": 0, "utc": 0, "gmt": 0, "z": 0, "est": -300, "edt": -240, "cst": -360, "cdt": -300}
 _ZONES |= {"mst": -420, "mdt": -360, "pst": -480, "pdt": -420}
@@ -94,4 +96,9 @@ def _zone(sign: str | None, hours: str | None, minutes: str | None, name: str | 
         if zone >= 1440 or int(minutes or 0) > 59:
             return 0
         return -zone if sign == "-" else zone
-    return _ZONES.get(name.lower(), 0) if name else 0
+    return named_zone_minutes(name) if name else 0
+
+
+def named_zone_minutes(name: str) -> int:
+    """The minutes east of UTC of a zone's name in any letter case. RFC 5322 4.3: 0 for a name that it does not list."""
+    return _ZONES.get(name.lower(), 0)

@@ -5,24 +5,19 @@ An edit names the ranges to leave out and the octets to put in front; the rest s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 
-import idna
+from restante_mail.header.authres import authserv_id, comparable_id
+from restante_mail.header.fields import Field, fields, header_end, unfold
+from restante_mail.octets import Buffer, take
 
-from restante_mail.header.comments import without_comments
-from restante_mail.header.fields import Field, fields, unfold
-from restante_mail.octets import Buffer, find, take
-
-__all__ = ["HeaderEdit", "header_end", "received_edit", "submission_edit"]
+__all__ = ["HeaderEdit", "received_edit", "submission_edit"]
 
 _OURS_ALONE = frozenset((b"return-path", b"delivered-to"))
 _BLIND = frozenset((b"bcc", b"resent-bcc"))
-_AUTHSERV_ID = re.compile(r'\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;"/]++(?:\s*+\.\s*+[^\s;"/]++)*+))')
-_PAIR, _BLANK = re.compile(r"\\(.)"), re.compile(r"\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +46,6 @@ class HeaderEdit:
             return content
         view = memoryview(content)
         return b"".join([self.front, *(view[start:end] for start, end in self.kept(len(content)))])
-
-
-def header_end(content: Buffer) -> int:
-    """Offset behind the blank line that ends the header; the length of the content when there is none."""
-    if take(content, 0, 2) == b"\r\n":
-        return 2
-    blank = find(content, b"\r\n\r\n", 0, len(content))
-    return len(content) if blank < 0 else blank + 4
 
 
 def submission_edit(content: Buffer, now: datetime, message_id: str, author: str) -> HeaderEdit:
@@ -90,42 +77,16 @@ def received_edit(content: Buffer, authserv_ids: Collection[str]) -> HeaderEdit:
     """What a received message must not bring along: Return-Path and Delivered-To, which only the final delivery writes
     (RFC 5321 4.4), and Authentication-Results in our own name (RFC 8601 5). Detect loops before.
     """
-    ours = {_one_spelling(name) for name in authserv_ids}
+    ours = {comparable_id(name) for name in authserv_ids}
     block = _block(content)
 
     def drop(field: Field) -> bool:
         name = field.name.lower()
         if name == b"authentication-results":
-            return _authserv_id(unfold(block[field.value_start : field.end])) in ours
+            return authserv_id(unfold(block[field.value_start : field.end])) in ours
         return name in _OURS_ALONE
 
     return HeaderEdit(drops=_ranges(block, drop))
-
-
-def _authserv_id(value: str) -> str:
-    """The first word of an Authentication-Results value, RFC 8601 2.2: comments may come before, quotes around it.
-
-    It is read as generously as its readers may do: white space and comments around dots, a dot at the end, a version
-    behind a slash.
-    """
-    try:
-        value = value[:4_096].encode("latin-1").decode()  # one octet a character came in
-    except UnicodeDecodeError:
-        pass  # not UTF-8, hence no name of ours
-    value = value.split(";", 1)[0] if "(" not in value else without_comments(value)
-    match = _AUTHSERV_ID.match(value)
-    if match is None:
-        return ""
-    return _one_spelling(_PAIR.sub(r"\1", match[1]) if match[1] is not None else match[2])
-
-
-def _one_spelling(name: str) -> str:
-    """A host name as it is compared: in lower case and A-labels, without blanks and the dot of the root."""
-    plain = _BLANK.sub("", name).rstrip(".").lower()
-    try:
-        return plain if plain.isascii() else idna.encode(plain, uts46=True).decode("ascii")
-    except idna.IDNAError:  # no host name at all
-        return plain
 
 
 def _block(content: Buffer) -> bytes:

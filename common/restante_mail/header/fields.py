@@ -11,11 +11,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from restante_mail.header.comments import comment_end, without_comments
+from restante_mail.octets import Buffer, find, take
 
 __all__ = [
     "Field",
     "content_value",
     "fields",
+    "header_end",
     "header_fields",
     "message_ids",
     "raw_fields",
@@ -59,6 +61,14 @@ def fields(block: bytes) -> Iterator[Field]:
         for match in _FIELD.finditer(b"\n" + block):  # offsets shift by the one octet put in front
             end = match.end()
             yield Field(match[1], match.start(), match.start(2) - 1, min(end, len(block)))
+
+
+def header_end(content: Buffer) -> int:
+    """Offset behind the blank line that ends the header; the length of the content when there is none."""
+    if take(content, 0, 2) == b"\r\n":
+        return 2
+    blank = find(content, b"\r\n\r\n", 0, len(content))
+    return len(content) if blank < 0 else blank + 4
 
 
 def raw_fields(block: bytes, names: re.Pattern[bytes], longest: int) -> dict[str, list[str]]:

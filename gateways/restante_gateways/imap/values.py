@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from restante_gateways.imap.grammar.flags import Flags
-from restante_gateways.imap.grammar.sets import MAX_NUMBER, Range
+from restante_gateways.imap.grammar.sets import MAX_NUMBER
+from restante_mail.ranges import Range
 
 SEPARATOR = "/"
 

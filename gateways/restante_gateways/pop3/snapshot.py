@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Iterable, Iterator
+
+from restante_mail.ranges import compress
 
 
 class NoSuchMessage(LookupError):
@@ -103,28 +106,19 @@ class Snapshot:
 
     def deleted_uids(self) -> list[tuple[int, int]]:
         """UIDs of the messages marked as deleted, in runs that hold no other UID: what came later stays."""
-        return self._runs(self._deleted, neighbours=False)
+        return compress(itertools.compress(self._uids, self._deleted))
 
     def seen_uids(self) -> list[tuple[int, int]]:
         """UIDs of the messages retrieved and kept, in runs that hold no other UID."""
-        return self._runs(bytearray(s & ~d for s, d in zip(self._seen, self._deleted, strict=True)), neighbours=False)
+        kept = (seen & ~deleted for seen, deleted in zip(self._seen, self._deleted, strict=True))
+        return compress(itertools.compress(self._uids, kept))
 
     def following(self, number: int, limit: int) -> list[tuple[int, int]]:
         """UIDs of `number` and the messages after it, `limit` in all, without those marked as deleted.
 
         The runs span UIDs between neighbours, of messages that are gone, so that they are few.
         """
-        wanted = bytearray(not deleted for deleted in self._deleted[number - 1 : number - 1 + limit])
-        return self._runs(bytearray(number - 1) + wanted, neighbours=True)
-
-    def _runs(self, wanted: bytearray, *, neighbours: bool) -> list[tuple[int, int]]:
-        """First and last UID of each run of messages with a 1 in `wanted`."""
-        runs: list[tuple[int, int]] = []
-        uids, at = self._uids, wanted.find(1)
-        while at >= 0:
-            first = at
-            while at + 1 < len(wanted) and wanted[at + 1] and (neighbours or uids[at + 1] == uids[at] + 1):
-                at += 1
-            runs.append((uids[first], uids[at]))
-            at = wanted.find(1, at + 1)
-        return runs
+        kept = bytearray(not deleted for deleted in self._deleted[number - 1 : number - 1 + limit])
+        uids = self._uids[number - 1 : number - 1 + limit]
+        positions = compress(itertools.compress(itertools.count(), kept))
+        return [(uids[first], uids[last]) for first, last in positions]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante_gateways.relay.outcomes import Outcome, failed
 from restante_mail.envelope.paths import BadPath, parse_path
+from restante_mail.header.fields import header_end
 
 CHUNK_OCTETS = 64 << 10
 CONDITIONS = {
@@ -64,8 +65,8 @@ class Parcel:
 
         An 8-bit header that came without it travels as 8-bit octets, as programs have always sent it.
         """
-        end = content.find(b"\r\n\r\n")
-        header, body = (content, b"") if end < 0 else (content[:end], content[end:])
+        end = header_end(content)
+        header, body = content[:end], content[end:]
         international = not reverse_path.isascii() or (options.smtputf8 and not header.isascii())
         return cls(reverse_path, options, content, not header.isascii(), not body.isascii(), international)
 

@@ -12,8 +12,8 @@ from restante_gateways.smtp.core import Acceptance, Envelope
 from restante_gateways.smtp.data import DataFault, DataScanner
 from restante_gateways.smtp.errors import REPLIES
 from restante_gateways.smtp.replies import ConnectionClosed, Reply, refuse
-from restante_gateways.smtp.trace import Hop, HopCounter, received_field
 from restante_gateways.smtp.waiting import WaitingTime
+from restante_mail.header.trace import Hop, HopCounter, received_field
 
 if TYPE_CHECKING:
     from restante_gateways.smtp.session import SmtpSession, Transaction

@@ -17,10 +17,10 @@ from restante.methods import Method, Request, Response
 from restante.v1 import content_pb2, folder_pb2, mailbox_pb2, message_pb2, search_pb2, session_pb2, sync_pb2
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
 from restante.watch import OnNotice, TokenSource
-from restante_gateways.imap.grammar.sets import compress
 from restante_mail import canonical
 from restante_mail.header.fields import header_fields
 from restante_mail.mime import facts, sections
+from restante_mail.ranges import compress
 
 EPOCH = 3
 BATCH_MESSAGES = 3  # small, so that answers come in several batches

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_mail.header.edits import HeaderEdit, header_end, received_edit, submission_edit
+from restante_mail.header.edits import HeaderEdit, received_edit, submission_edit
+from restante_mail.header.fields import header_end
 from tests.mail.material import crlf
 
 NOW = datetime(2026, 9, 1, 10, 0, tzinfo=UTC)

@@ -18,10 +18,11 @@ from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, FetchSect
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
-from restante_gateways.imap.grammar.sets import Range, SequenceSet, Span
+from restante_gateways.imap.grammar.sets import SequenceSet, Span
 from restante_gateways.imap.values import FlagOperation, Messages, RemovedMessages, Rest
 from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.imap.view.rows import BrokenRows, RowWriter
+from restante_mail.ranges import Range
 
 _VIEW_FACTS = frozenset((FetchFact.FLAGS, FetchFact.UID, FetchFact.MODSEQ))
 _MAX_SECTIONS = 32  # of one request

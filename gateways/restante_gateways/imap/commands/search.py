@@ -18,8 +18,10 @@ from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.grammar.responses import NO, OK, Status, untagged
 from restante_gateways.imap.grammar.search import return_options, search_keys
 from restante_gateways.imap.grammar.search_keys import SearchAnd, SearchKey, SearchReturn
-from restante_gateways.imap.grammar.sets import Range, Span
+from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.view.search import by_uid, evaluate, everything, is_local, may_change
+from restante_mail import ranges
+from restante_mail.ranges import Range
 
 _SECONDS = 60.0  # a search may take in the core; mail programs wait about as long
 _GOES_ON = OK("Still searching.").encode()
@@ -121,7 +123,7 @@ class Search:
                 parts.append(b"MAX %d" % (uids[last] if self.uid else last + 1))
             if SearchReturn.ALL in returns:
                 if self.uid:
-                    found = sets.compress(uid for begin, stop in spans for uid in uids[begin:stop])
+                    found = ranges.compress(uid for begin, stop in spans for uid in uids[begin:stop])
                 else:
                     found = [(begin + 1, stop) for begin, stop in spans]
                 parts.append(b"ALL " + sets.encode_ranges(found))

@@ -12,9 +12,10 @@ from restante_gateways.imap.grammar import condstore
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.parser import ParseError, Parser
 from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status
-from restante_gateways.imap.grammar.sets import Range, SequenceSet, subtract
+from restante_gateways.imap.grammar.sets import SequenceSet
 from restante_gateways.imap.values import FlagOperation
 from restante_gateways.imap.view.pending import PendingStore
+from restante_mail.ranges import Range, subtract
 
 _OPERATIONS = {
     b"FLAGS": FlagOperation.REPLACE,

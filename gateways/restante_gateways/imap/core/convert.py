@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from restante.v1 import folder_pb2, message_pb2
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, MessageSet
 from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection, SectionText
-from restante_gateways.imap.grammar.sets import Range
 from restante_gateways.imap.values import (
     Cells,
     Changes,
@@ -19,6 +18,7 @@ from restante_gateways.imap.values import (
     Role,
     Rows,
 )
+from restante_mail.ranges import Range
 
 _ROLES = {
     folder_pb2.FOLDER_ROLE_INBOX: Role.INBOX,

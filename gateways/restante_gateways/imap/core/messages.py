@@ -14,7 +14,6 @@ from restante_gateways.imap.core.restrictions import restriction
 from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.search_keys import SearchKey
-from restante_gateways.imap.grammar.sets import Range
 from restante_gateways.imap.values import (
     Appended,
     Changed,
@@ -30,6 +29,7 @@ from restante_gateways.imap.values import (
     Stored,
     Target,
 )
+from restante_mail.ranges import Range
 
 INLINE_OCTETS = 512 << 10  # of a message in an operation; a larger one is uploaded first
 _FEW_ROWS = 50  # up to here one operation of a batch is cheaper than a stream of its own

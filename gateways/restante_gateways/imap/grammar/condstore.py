@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from restante_gateways.imap.grammar.parser import ParseError, Parser
 from restante_gateways.imap.grammar.responses import OK, Status
 from restante_gateways.imap.grammar.search_keys import SearchAnd, SearchKey, SearchModSeq, SearchNot, SearchOr
-from restante_gateways.imap.grammar.sets import Range, encode_ranges
+from restante_gateways.imap.grammar.sets import encode_ranges
+from restante_mail.ranges import Range
 
 CAPABILITY = "CONDSTORE"
 _MAX_CHANGE_NUMBER = (1 << 63) - 1

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 
 from restante_gateways.imap.grammar import utf7
+from restante_mail.header.dates import MONTH_NAMES
 
-MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+MONTHS = tuple(name.encode() for name in MONTH_NAMES)
 _ASTRING = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+\Z")
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*\Z")
 _MAX_QUOTED = 1024  # octets: longer strings go as literals, which cost no scanning

@@ -7,7 +7,9 @@ import re
 
 from restante_gateways.imap.grammar import utf7
 from restante_gateways.imap.grammar.flags import SYSTEM_FLAGS_BY_NAME, Flags, SystemFlag
-from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, Range, SequenceSet
+from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, SequenceSet
+from restante_mail.header.dates import MONTH_NAMES, named_zone_minutes
+from restante_mail.ranges import Range
 
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _ASTRING_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
@@ -26,13 +28,7 @@ _DATE_TIME = re.compile(
     rb'"([ 0-9]?[0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) '
     rb'(?:([+-])([0-9]{2})([0-9]{2})|([A-Za-z]{1,5}))"'
 )
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        (b"JAN", b"FEB", b"MAR", b"APR", b"MAY", b"JUN", b"JUL", b"AUG", b"SEP", b"OCT", b"NOV", b"DEC"), start=1
-    )
-}
-_ZONE_HOURS = {b"EDT": -4, b"EST": -5, b"CDT": -5, b"CST": -6, b"MDT": -6, b"MST": -7, b"PDT": -7, b"PST": -8}
+_MONTHS = {name.upper().encode(): number for number, name in enumerate(MONTH_NAMES, 1)}
 _MAX_KEYWORDS = 128  # in one flag list
 _MAX_KEYWORD_OCTETS = 255
 
@@ -295,7 +291,7 @@ def _zone(sign: bytes, hours: int, minutes: int) -> datetime.timezone:
 
 def _named_zone(name: bytes) -> datetime.timezone:
     """RFC 5322 4.3: a name that is not in its list says nothing, and the time is taken as one in UTC."""
-    return datetime.timezone(datetime.timedelta(hours=_ZONE_HOURS.get(name.upper(), 0)))
+    return datetime.timezone(datetime.timedelta(minutes=named_zone_minutes(name.decode("ascii"))))
 
 
 def _date(day: bytes, month: bytes, year: bytes) -> datetime.date:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from restante_gateways.imap.grammar import encoder
-from restante_gateways.imap.grammar.sets import Range, encode_ranges
+from restante_gateways.imap.grammar.sets import encode_ranges
+from restante_mail.ranges import Range
 
 _MAX_TEXT = 400  # characters of a status response's text
 

@@ -37,7 +37,6 @@ _CHARSETS = {  # what clients name, and what their strings are then decoded by
     b"ISO-8859-15": "iso8859-15",
     b"WINDOWS-1252": "cp1252",
 }
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _SET_START = frozenset(b"0123456789*")
 _FLAG_KEYS = {
     b"ANSWERED": SystemFlag.ANSWERED,

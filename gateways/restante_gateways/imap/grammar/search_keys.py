@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from restante_gateways.imap.grammar.flags import SystemFlag
-from restante_gateways.imap.grammar.sets import Range, SequenceSet
+from restante_gateways.imap.grammar.sets import SequenceSet
+from restante_mail.ranges import Range
 
 
 class DateKind(enum.Enum):

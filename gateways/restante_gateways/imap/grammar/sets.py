@@ -6,10 +6,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from restante_mail.ranges import Range, compress, merge, subtract
+
 MAX_NUMBER = 0xFFFF_FFFF
 STAR = MAX_NUMBER + 1  # `*`, above every number there can be
 
-Range = tuple[int, int]  # lowest and highest, both included
 Span = tuple[int, int]  # half-open: positions in a session's numbering, which are message numbers first + 1 to stop
 
 
@@ -58,52 +59,6 @@ def _encode_range(low: int, high: int) -> bytes:
     if low == high:
         return b"*" if low == STAR else b"%d" % low
     return b"%d:*" % low if high == STAR else b"%d:%d" % (low, high)
-
-
-def merge(ranges: Iterable[Range]) -> list[Range]:
-    """The same numbers as ascending ranges that neither overlap nor touch."""
-    merged: list[Range] = []
-    for low, high in sorted(ranges):
-        if merged and low <= merged[-1][1] + 1:
-            if high > merged[-1][1]:
-                merged[-1] = (merged[-1][0], high)
-        else:
-            merged.append((low, high))
-    return merged
-
-
-def compress(numbers: Iterable[int]) -> list[Range]:
-    """Ranges of ascending numbers: 1 2 3 7 become (1, 3) and (7, 7). Repeats are allowed."""
-    ranges: list[Range] = []
-    start = previous = None
-    for number in numbers:
-        if previous is not None and number <= previous + 1:
-            previous = number
-            continue
-        if start is not None and previous is not None:
-            ranges.append((start, previous))
-        start = previous = number
-    if start is not None and previous is not None:
-        ranges.append((start, previous))
-    return ranges
-
-
-def subtract(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
-    """What of ascending ranges is not in the ascending ranges `taken`."""
-    left: list[Range] = []
-    at = 0
-    for low, high in ranges:
-        while at < len(taken) and taken[at][1] < low:
-            at += 1
-        over = at
-        while low <= high and over < len(taken) and taken[over][0] <= high:
-            if taken[over][0] > low:
-                left.append((low, taken[over][0] - 1))
-            low = taken[over][1] + 1
-            over += 1
-        if low <= high:
-            left.append((low, high))
-    return left
 
 
 def intersect(first: Sequence[Range], second: Sequence[Range]) -> list[Range]:
@@ -167,9 +122,3 @@ def overlap(first: Sequence[Range], second: Sequence[Range]) -> bool:
         else:
             other += 1
     return False
-
-
-def contains(ranges: Sequence[Range], number: int) -> bool:
-    """Whether ascending disjoint ranges hold `number`."""
-    at = bisect_right(ranges, (number, STAR)) - 1
-    return at >= 0 and ranges[at][0] <= number <= ranges[at][1]

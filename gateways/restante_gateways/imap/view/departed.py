@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple, Protocol
 
-from restante_gateways.imap.grammar import sets
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.view.states import StateTable
+from restante_mail import ranges
 
 MOST_KEPT = 65_536  # messages, about 2 MB: a session that lags behind more must end if it asks for one of them
 _MANY = 16  # more than one in so many are added by sorting all anew
@@ -221,7 +221,7 @@ class Lag:
 
     def runs(self) -> list[Span]:
         """The positions of all that left."""
-        return [(first, last + 1) for first, last in sets.compress(self._gone)]
+        return [(first, last + 1) for first, last in ranges.compress(self._gone)]
 
     def segments(self, first: int, stop: int) -> Iterator[Segment]:
         """These positions in order. Raises Lapsed at a message of which nothing is kept."""

@@ -12,12 +12,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
-from restante_gateways.imap.grammar.sets import MAX_NUMBER, Range, merge, positions, subtract
+from restante_gateways.imap.grammar.sets import MAX_NUMBER, positions
 from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view.departed import Departed, Step
 from restante_gateways.imap.view.journal import Journal
 from restante_gateways.imap.view.pending import PendingStore
 from restante_gateways.imap.view.states import StateTable
+from restante_mail.ranges import Range, merge, subtract
 
 
 class Gap(Exception):

@@ -15,11 +15,13 @@ from functools import cache
 
 from restante_gateways.imap.grammar import sets
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
-from restante_gateways.imap.grammar.sets import Range, SequenceSet, Span
+from restante_gateways.imap.grammar.sets import SequenceSet, Span
 from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view import departed
 from restante_gateways.imap.view.departed import Columns, Lag, Segment, Step
 from restante_gateways.imap.view.folder import FolderView
+from restante_mail import ranges
+from restante_mail.ranges import Range
 
 
 class Numbering:
@@ -188,4 +190,4 @@ class Numbering:
 
 def spans_of(ascending: Iterable[int]) -> list[Span]:
     """Ascending positions as spans."""
-    return [(first, last + 1) for first, last in sets.compress(ascending)]
+    return [(first, last + 1) for first, last in ranges.compress(ascending)]

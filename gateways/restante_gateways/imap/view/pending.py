@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from restante_gateways.imap.grammar.sets import Range, contains
+from restante_mail.ranges import Range, contains
 
 
 class PendingStore:

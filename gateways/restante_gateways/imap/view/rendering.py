@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from restante_gateways.imap.grammar import sets
-from restante_gateways.imap.grammar.sets import Range, Span
+from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.view.departed import Segment
+from restante_mail.ranges import Range
 
 _BLOCK = 1_024  # messages rendered at a time
 

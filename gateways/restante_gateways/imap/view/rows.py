@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from restante_gateways.imap.grammar import encoder, sets
 from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem, FetchSection
-from restante_gateways.imap.grammar.sets import Range, Span
+from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.values import Rest, Rows
 from restante_gateways.imap.view.session import SessionView
+from restante_mail import ranges
+from restante_mail.ranges import Range
 
 _DAY_SECONDS = 86_400
 _EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
@@ -230,7 +232,7 @@ class RowWriter:
         """FLAGS of a message that this FETCH marked \\Seen, where they were not asked for anyway."""
         if position is None or FetchFact.FLAGS in self.facts:
             return b""
-        if not sets.contains(self._seen_now, self._view.uids[position]):
+        if not ranges.contains(self._seen_now, self._view.uids[position]):
             return b""
         text = b" " + self._flags(position)
         return text + b" MODSEQ (%d)" % self._change_number(position) if self._condstore else text

@@ -8,10 +8,12 @@ from restante_gateways.imap.grammar import encoder, sets
 from restante_gateways.imap.grammar.fetch import FetchFact, FetchItem
 from restante_gateways.imap.grammar.flags import SYSTEM_FLAG_NAMES
 from restante_gateways.imap.grammar.responses import OK, permanent_flags, untagged
-from restante_gateways.imap.grammar.sets import Range, Span
+from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.view.folder import FolderView
 from restante_gateways.imap.view.numbering import Numbering, spans_of
 from restante_gateways.imap.view.rendering import blocks, flags, numbers
+from restante_mail import ranges
+from restante_mail.ranges import Range
 
 
 class SessionView(Numbering):
@@ -104,7 +106,7 @@ class SessionView(Numbering):
                 columns.uids[at]
                 for _, count, columns, start in self.segments([(0, self.count)])
                 for at, number in enumerate(columns.change_numbers[start : start + count], start=start)
-                if number > told and not sets.contains(own.get(number, ()), columns.uids[at])
+                if number > told and not ranges.contains(own.get(number, ()), columns.uids[at])
             }
         else:
             changed = set()
@@ -145,7 +147,7 @@ class SessionView(Numbering):
                 folder.claimed_uid = folder.uid_next
 
     def _add_recent(self, uids: Range) -> None:
-        self.recent = sets.merge([*self.recent, uids])
+        self.recent = ranges.merge([*self.recent, uids])
 
     def recent_count(self) -> int:
         """How many of the known messages are \\Recent to this session."""
@@ -157,7 +159,7 @@ class SessionView(Numbering):
         """`FLAGS (...)` of the message at a position, with \\Recent where it is so."""
         columns, at = self.place(position)
         table, state = columns.table, columns.states[at]
-        return table.recent_texts[state] if sets.contains(self.recent, self.uids[position]) else table.texts[state]
+        return table.recent_texts[state] if ranges.contains(self.recent, self.uids[position]) else table.texts[state]
 
     def fact_responses(self, spans: Sequence[Span], facts: Collection[FetchItem]) -> Iterator[bytes]:
         """FETCH responses with FLAGS, UID and MODSEQ, as far as they are asked for, in blocks."""

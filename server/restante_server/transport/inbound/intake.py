@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 
 from restante.errors import InvalidAddress, InvalidContent, MailLoop
-from restante_mail.header.edits import header_end, received_edit
-from restante_mail.header.fields import fields, unfold
+from restante_mail.header.edits import received_edit
+from restante_mail.header.fields import fields, header_end, unfold
+from restante_mail.header.trace import count_hops
 from restante_mail.limits import DEFAULT_LIMITS
 from restante_server.directory import addresses
 from restante_server.store.staging import Contents, Form, Staged
@@ -19,8 +20,6 @@ from restante_server.transport.settings import TransportSettings
 
 MAX_HEADER_OCTETS = DEFAULT_LIMITS.header_octets  # fields beyond would be read by nobody here, but by others
 MAX_LOOKED_AT = 1_000  # Delivered-To fields
-# As `restante_mail.header.fields` finds names; the first line of a header begins after no line end.
-_RECEIVED = re.compile(rb"(?:^|\n)received[ \t]*:", re.IGNORECASE)
 _TO_CUT = re.compile(rb"(?:^|\n)(?:return-path|delivered-to|authentication-results)[ \t]*:", re.IGNORECASE)
 
 
@@ -73,7 +72,7 @@ class Intake:
         block = held[: header_end(held)]
         if len(block) > MAX_HEADER_OCTETS:
             raise InvalidContent(problem=f"a header of more than {MAX_HEADER_OCTETS} octets")
-        self._hops = len(_RECEIVED.findall(block))
+        self._hops = count_hops(block)
         if self._hops > self._settings.max_hops:
             raise MailLoop(hops=self._hops)
         if _TO_CUT.search(block) is not None:  # most messages have none: one look instead of reading every field

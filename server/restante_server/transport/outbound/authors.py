@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from restante.errors import InvalidContent
-from restante_mail.header.edits import header_end
+from restante_mail.header.fields import header_end
 from restante_mail.header.words import decode_words
 from restante_mail.limits import DEFAULT_LIMITS
 

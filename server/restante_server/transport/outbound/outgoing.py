@@ -9,13 +9,13 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from itertools import chain
 
 from restante.errors import InvalidAddress, MailLoop, NoRecipients
 from restante_mail.header.addresses import Mailbox, parse_address_list, spelled
-from restante_mail.header.edits import header_end, received_edit, submission_edit
-from restante_mail.header.fields import fields, raw_fields, wanted
+from restante_mail.header.edits import received_edit, submission_edit
+from restante_mail.header.fields import header_end, raw_fields, wanted
+from restante_mail.header.trace import count_hops, received_by_service
 from restante_mail.limits import DEFAULT_LIMITS
 from restante_server.directory import addresses
 from restante_server.store import contents
@@ -54,7 +54,7 @@ def source_of(octets: bytes) -> Source:
 def read_authorship(source: Source, settings: TransportSettings) -> Authorship:
     """In whose name it is. Raises InvalidContent, MailLoop."""
     made = authorship(source.header)
-    hops = sum(field.name.lower() == b"received" for field in fields(source.header))
+    hops = count_hops(source.header)
     if hops > settings.max_hops:
         raise MailLoop(hops=hops)
     return made
@@ -111,5 +111,5 @@ async def stage(given: Contents, source: Source, header: bytes) -> Staged:
 
 def received(settings: TransportSettings, now: int) -> bytes:
     """The Received field of a message that came by API."""
-    moment = format_datetime(datetime.fromtimestamp(now // 1_000_000, UTC))
-    return f"Received: by {settings.hostname} (Restante API) id {secrets.token_hex(8)};\r\n {moment}\r\n".encode()
+    moment = datetime.fromtimestamp(now // 1_000_000, UTC)
+    return received_by_service(settings.hostname, "Restante API", secrets.token_hex(8), moment)

@@ -199,3 +199,9 @@ def test_numbers_have_32_bits_and_change_numbers_63() -> None:
         Parser(b"0").nz_number()
     with pytest.raises(ParseError):
         change_number(Parser(b"9223372036854775808"))
+
+
+def test_zones_by_name_are_those_of_date_fields() -> None:  # RFC 5322 4.3, and CET as seen in mail
+    for name, hours in ((b"EST", -5), (b"cet", 1), (b"Z", 0), (b"XYZ", 0)):
+        at = Parser(b'" 1-Jan-2024 09:05:00 ' + name + b'"').date_time()
+        assert at.utcoffset() == datetime.timedelta(hours=hours)

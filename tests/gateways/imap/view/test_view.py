@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
-from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, SequenceSet, compress
+from restante_gateways.imap.grammar.sets import MAX_NUMBER, STAR, SequenceSet
 from restante_gateways.imap.values import Changes
 from restante_gateways.imap.view import departed, journal
 from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.imap.view.folder import FolderView, Gap
 from restante_gateways.imap.view.pending import PendingStore
 from restante_gateways.imap.view.session import SessionView
+from restante_mail.ranges import compress
 
 SEEN, DELETED = int(SystemFlag.SEEN), int(SystemFlag.DELETED)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_gateways.smtp.trace import Hop, HopCounter, address_literal, received_field
+from restante_mail.header.trace import Hop, HopCounter, address_literal, count_hops, received_by_service, received_field
 
 NOW = datetime(2026, 11, 23, 19, 5, 7, tzinfo=UTC)
 
@@ -27,6 +27,12 @@ def test_received_states_the_hop_and_no_recipient() -> None:
         b"Received: from mail.example.net ([192.0.2.7])\r\n"
         b" by mx.example.test with ESMTP id K7Q2;\r\n"
         b" Mon, 23 Nov 2026 19:05:07 +0000\r\n"
+    )
+
+
+def test_received_of_a_message_that_came_by_no_mail_protocol() -> None:
+    assert received_by_service("mx.example.test", "Restante API", "K7Q2", NOW) == (
+        b"Received: by mx.example.test (Restante API) id K7Q2;\r\n Mon, 23 Nov 2026 19:05:07 +0000\r\n"
     )
 
 
@@ -72,7 +78,7 @@ def test_hops_are_counted_in_the_header_alone_at_any_cut(fields: list[bytes], si
     for start in range(0, len(octets), size):
         counter.feed(octets[start : start + size])
     oracle = len(message_from_bytes(header.replace(b"RECEIVED :", b"Received:")).get_all("Received", []))
-    assert counter.hops == oracle
+    assert counter.hops == count_hops(header) == oracle
 
 
 def test_counting_holds_little_memory_in_an_endless_header() -> None:

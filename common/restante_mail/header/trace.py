@@ -1,15 +1,18 @@
-"""What one hop writes into a message, and how many hops it has seen (pure). RFC 5321 4.4 and 6.3, RFC 3848."""
+"""Received fields: the one that a hop adds, and the number of hops so far (RFC 5321 4.4 and 6.3, RFC 3848). *Pure.*"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 
-_RECEIVED = re.compile(rb"\r\nreceived[ \t]*:", re.IGNORECASE)
-_CARRY = len(b"\r\nreceived") + 64  # a field name and the blanks before its colon (RFC 5322 4.5.7)
+__all__ = ["Hop", "HopCounter", "address_literal", "count_hops", "received_by_service", "received_field"]
+
+_RECEIVED = re.compile(rb"\nreceived[ \t]*+:", re.IGNORECASE)
+_CARRY = len(b"\nreceived") + 64  # a field name and the blanks before its colon (RFC 5322 4.5.7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Hop:
 
     @property
     def protocol(self) -> str:
-        """The `with` clause: RFC 3848, and RFC 6531 4.3 for transactions with SMTPUTF8."""
+        """The protocol of the `with` clause: RFC 3848, and RFC 6531 4.3 for transactions with SMTPUTF8."""
         if not self.extended:
             return "SMTP"
         base = "UTF8SMTP" if self.smtputf8 else "ESMTP"
@@ -38,12 +41,17 @@ def received_field(hop: Hop, now: datetime) -> bytes:
     """One folded Received field with its CRLF. No `for`: it would tell recipients about each other (RFC 5321 7.6)."""
     client = address_literal(hop.client_address)
     info = f" ({client})" if client else ""
-    lines = (
-        f"Received: from {hop.hello_name}{info}",
-        f" by {hop.host_name} with {hop.protocol} id {hop.trace_id};",
-        f" {format_datetime(now)}",
-    )
-    return ("\r\n".join(lines) + "\r\n").encode("ascii")
+    clauses = (f"from {hop.hello_name}{info}", f"by {hop.host_name} with {hop.protocol} id {hop.trace_id};")
+    return _field(clauses, now)
+
+
+def received_by_service(host_name: str, service: str, trace_id: str, now: datetime) -> bytes:
+    """The Received field, with its CRLF, of a message that came by no mail protocol; a comment names the service."""
+    return _field((f"by {host_name} ({service}) id {trace_id};",), now)
+
+
+def _field(clauses: Sequence[str], now: datetime) -> bytes:
+    return ("Received: " + "\r\n ".join((*clauses, format_datetime(now))) + "\r\n").encode("ascii")
 
 
 def address_literal(address: str) -> str:
@@ -59,15 +67,20 @@ def address_literal(address: str) -> str:
     return f"[{parsed}]"
 
 
+def count_hops(block: bytes) -> int:
+    """The number of Received fields in a header block."""
+    return len(_RECEIVED.findall(b"\n" + block))
+
+
 class HopCounter:
-    """Counts the Received fields of a message as it streams by; stops looking where the header ends."""
+    """`count_hops` for a message as it streams by; it stops looking at the end of the header."""
 
     def __init__(self) -> None:
         self.hops = 0
-        self._carry: bytes | None = b"\r\n"  # None once the body has begun
+        self._carry: bytes | None = b"\r\n"  # None in the body
 
     def feed(self, content: bytes) -> None:
-        """The next octets of the message, unstuffed."""
+        """The next octets of the message, its lines ended by CRLF and without doubled dots."""
         if self._carry is None:
             return
         data = self._carry + content
@@ -76,7 +89,7 @@ class HopCounter:
             self.hops += len(_RECEIVED.findall(data, 0, end + 2))
             self._carry = None
             return
-        # Count what is here once, then keep only the octets behind it that may begin another.
+        # Count these fields once, then keep only the octets behind them that may begin another.
         counted = 0
         for field in _RECEIVED.finditer(data):
             self.hops, counted = self.hops + 1, field.end()
