@@ -11,10 +11,12 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from restante_cli.health import merged
+from restante_cli.health import merged, ready, served
+from restante_cli.supervisor import Supervisor
 from restante_cli.up import teller
 from restante_process import config, logs
 from restante_process.metrics import new_registry
+from tests.harness.organisation import free_ports
 
 
 def test_lines_about_children_have_the_form_of_their_logs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +34,16 @@ def test_lines_about_children_have_the_form_of_their_logs(capsys: pytest.Capture
     assert (line["process"], line["level"], line["event"]) == ("up", "warning", "imap ended with status 1")
     teller(config.Logging(format="console"))("imap ended with status 1")
     assert capsys.readouterr().err == "imap ended with status 1\n"
+
+
+async def test_it_is_ready_once_the_start_is_complete() -> None:
+    [port] = free_ports(1)
+    settings = config.Config(health=config.Health(up=port, core=-1, imap=-1, pop3=-1, smtp=-1, relay=-1))
+    supervisor = Supervisor(print, drain_seconds=1)
+    async with served(settings, supervisor):
+        assert not await ready("127.0.0.1", port), "a child that ends now ends them all"
+        supervisor.complete = True
+        assert await ready("127.0.0.1", port)
 
 
 def test_every_sample_names_its_process_and_every_family_stands_once() -> None:

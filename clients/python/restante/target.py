@@ -34,7 +34,9 @@ class Target:
 
     `address` is "unix:PATH" or "HOST:PORT", or "dns:NAME:PORT" for a name each of whose addresses is a core. TCP is
     always TLS: `root_certificates` (PEM) replaces the system's roots; `certificate_chain` and `private_key` (PEM) prove
-    a gateway on the mTLS port. `server_name` is checked instead of the host of the address when given.
+    a gateway on the mTLS port. `server_name` is checked instead of the host of the address when given. `window_octets`
+    bounds how much of a stream may arrive before it is read; with 0 gRPC measures the network and lets a stream have
+    as much as fits on the way, up to tens of MiB.
     """
 
     address: str
@@ -43,6 +45,7 @@ class Target:
     certificate_chain: bytes | None = None
     private_key: bytes | None = field(default=None, repr=False)
     server_name: str = ""
+    window_octets: int = 0
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -87,6 +90,8 @@ class Target:
             ("grpc.min_reconnect_backoff_ms", CONNECT_MILLISECONDS),  # what gRPC grants an attempt at the least
             ("grpc.max_reconnect_backoff_ms", 1_000),
         ]
+        if self.window_octets:
+            options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", self.window_octets)]
         if self.address.startswith("unix:"):
             return grpc.aio.insecure_channel(self.address, options=options)
         if self.server_name:

@@ -55,7 +55,10 @@ async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio
 
 @contextlib.asynccontextmanager
 async def served(settings: Config, supervisor: Supervisor) -> AsyncIterator[None]:
-    """While entered: /metrics of all children, /healthz, and /readyz that is true when every child is ready."""
+    """While entered: /metrics of all children, /healthz, and /readyz that is true when every child is ready.
+
+    Until the start is complete it is false: a child that ends then ends them all.
+    """
     if settings.health.up < 0:
         yield
         return
@@ -77,6 +80,8 @@ def _pages(settings: Config, supervisor: Supervisor) -> Pages:
     async def readyz() -> Page:
         found = await asyncio.gather(*(problem(host, port) for port in ports.values()))
         lines = [f"{name}: {each}\n" for name, each in zip(ports, found, strict=True) if each]
+        if not supervisor.complete:
+            lines.append("up: still starting\n")
         return Page("".join(lines).encode(), HTTPStatus.SERVICE_UNAVAILABLE) if lines else Page(b"ready\n")
 
     async def metrics() -> Page:

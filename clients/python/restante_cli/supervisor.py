@@ -52,6 +52,7 @@ class Supervisor:
         whether the first child serves: another that died waits for that a while before it is started again."""
         self._tell, self._drain_seconds, self._first_ready = tell, drain_seconds, first_ready
         self.children: list[Child] = []
+        self.complete = False  # every child has been ready once: from here on one that dies is started again
         self._ending = asyncio.Event()
 
     async def start(self, name: str, arguments: Sequence[str]) -> Child:

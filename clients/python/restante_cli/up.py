@@ -156,6 +156,7 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
             for child in supervisor.children[1:]:
                 await _ready(settings, child, ended)
             if not ended.is_set():
+                supervisor.complete = True
                 click.echo(demo.how_to_connect(settings) if with_demo else "Restante is running.")
             await ended.wait()
             click.echo("Ending: commands under way are finished first.", err=True)

@@ -30,8 +30,8 @@ from tests.server.api.served import Authority, Served, request_id, served, token
 
 together = pytest.mark.asyncio(loop_scope="module")
 
-SECONDS = 10.0
-QUICK = 1.0  # api_handshake_seconds of the core of this module
+SECONDS = 30.0
+QUICK = 3.0  # api_handshake_seconds of the core of this module
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -98,7 +98,7 @@ async def eventually(core: Served) -> bool:
 async def test_one_address_has_so_many_connections_and_the_others_theirs(core: Served) -> None:
     held = [await asyncio.open_connection("127.0.0.1", core.process.api_port) for _ in range(5)]
     late, _ = await asyncio.open_connection("127.0.0.1", core.process.api_port)
-    assert await closed(late) < QUICK / 2
+    assert await closed(late) < QUICK
     other, writer = await asyncio.open_connection("127.0.0.1", core.process.api_port, local_addr=("127.0.0.3", 0))
     writer.write(b"not TLS\r\n\r\n")
     assert await closed(other) < SECONDS
@@ -115,7 +115,7 @@ async def test_the_port_has_so_many_connections_in_all_and_mail_goes_on(core: Se
         source = (f"127.0.1.{number}", 0)
         held.append(await asyncio.open_connection("127.0.0.1", core.process.api_port, local_addr=source))
     late, _ = await asyncio.open_connection("127.0.0.1", core.process.api_port, local_addr=("127.0.2.1", 0))
-    assert await closed(late) < QUICK / 2
+    assert await closed(late) < QUICK
     assert await answers(core)
     for _, writer in held:
         writer.close()
