@@ -66,8 +66,17 @@ class Tree:
     @cached_property
     def endings(self) -> frozenset[str]:
         """Every way to name a file or a folder by the last parts of its path, with its suffix and without."""
+        return self._endings(self.files)
+
+    @cached_property
+    def endings_of_code(self) -> frozenset[str]:
+        """The same without the pages below docs/, whose names are those of rooms."""
+        return self._endings(name for name in self.files if not name.startswith("docs/"))
+
+    @staticmethod
+    def _endings(names: Iterable[str]) -> frozenset[str]:
         found = set()
-        for name in self.files:
+        for name in names:
             path = PurePosixPath(name)
             for whole in (path, path.with_suffix(""), *list(path.parents)[:-1]):
                 found |= {"/".join(whole.parts[at:]) for at in range(len(whole.parts))}
@@ -187,7 +196,7 @@ def _in_prose(tree: Tree, name: str, text: str) -> Iterator[str]:
                 yield f"there is no file {match[1]}"
     if name.endswith(".md"):
         for match in ROOM.finditer(text):
-            if match[1].partition("/")[0] in tree.rooms and match[1] not in tree.endings:
+            if match[1].partition("/")[0] in tree.rooms and match[1] not in tree.endings_of_code | tree.folders:
                 yield f"there is no {match[1]}"
 
 
