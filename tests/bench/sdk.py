@@ -79,7 +79,7 @@ def fill(demo: Demo) -> None:
         password=demo.password("alice"),
     ) as client:
         for _ in range(MESSAGES):
-            client.append("INBOX", CONTENT)
+            client.messages.append("INBOX", CONTENT)
 
 
 def measure(language: Language, command: list[str], demo: Demo, mode: str, load: str, seconds: float) -> Measured:

@@ -69,7 +69,7 @@ def by_sdk(client: Client, ids: Ids) -> dict[str, Load]:
         return sum(
             [
                 len(rows.message_ids)
-                async for rows in client.stream_messages(ids.first, columns=COLUMNS, sections=SECTIONS)
+                async for rows in client.messages.stream(ids.first, columns=COLUMNS, sections=SECTIONS)
             ]
         )
 
@@ -143,7 +143,7 @@ async def main() -> None:
     given = parser.parse_args()
     target = Target(given.target, root_certificates=given.ca.read_bytes())
     async with Client.connect(target, user=given.user, password=given.password) as client:
-        inbox = await client.folder("INBOX")
+        inbox = await client.folders.get("INBOX")
         query = QueryMessagesRequest(folder_id=inbox.folder_id, page_size=PAGE_SIZE)
         ids = Ids([id async for page in client.pages(methods.QUERY_MESSAGES, query) for id in page.rows.message_ids])
         async with by_stubs(target, client.session.token, ids) as bare:

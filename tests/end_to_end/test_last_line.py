@@ -26,11 +26,11 @@ async def test_a_last_line_without_an_end_is_kept_octet_for_octet(demo: Demo) ->
         kept = int(imap.response("UIDNEXT")[1][0] or b"0")
         imap.append("INBOX", "", "", OPEN)
         async with connected(demo, "carol") as carol:  # type: ignore[attr-defined]
-            added = await carol.append("inbox", OPEN)
+            added = await carol.messages.append("inbox", OPEN)
             assert (added.size_octets, added.line_ends_changed) == (len(OPEN), False)
-            assert await carol.read(added.message_id) == OPEN
+            assert await carol.contents.read(added.message_id) == OPEN
             text = Section(kind=SectionKind.SECTION_KIND_TEXT)
-            assert await carol.read(added.message_id, text) == b"one\r\n.two"
+            assert await carol.contents.read(added.message_id, text) == b"one\r\n.two"
         for _ in range(100):  # until the session has been told of both
             if imap.uid("SEARCH", f"UID {kept + 1}")[1][0]:
                 break

@@ -404,7 +404,7 @@ async def delete_for_good(base: int, ca: bytes, folder: Folder, chance: random.R
     """By the API: some messages go for good, and what can be recovered is purged, while sessions lag."""
     done: Counter[str] = Counter()
     async with Client.connect(f"localhost:{base + 51}", user=USER, password=PASSWORD, root_certificates=ca) as me:
-        place = await me.folder(FOLDER.decode())
+        place = await me.folders.get(FOLDER.decode())
         while time.monotonic() < until:
             await asyncio.sleep(chance.uniform(0.1, 0.6))
             if len(folder.alive) > FEWEST:

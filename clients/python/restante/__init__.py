@@ -3,7 +3,7 @@
     from restante import Client, query
 
     async with Client.connect("localhost:2051", root_certificates=pem, user=address, password=secret) as me:
-        async for message in me.messages("INBOX", query.unread()):
+        async for message in me.messages.query("INBOX", query.unread()):
             print(message.summary.subject)
 
 `SyncClient` has the same names for programs without an event loop. `restante.query` has the conditions on messages,
@@ -22,11 +22,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from restante.changes import FolderEvent, MailboxEvent
     from restante.client import Client
+    from restante.drafts import OutgoingFile
     from restante.errors import RestanteError
     from restante.messages import OpenedMessage
     from restante.rows import Message
     from restante.structure import Part
-    from restante.submissions import OutgoingFile
     from restante.sync_client import SyncClient
     from restante.target import Target
     from restante.unreachable import ServerUnreachable
@@ -43,7 +43,7 @@ _HOMES = {
     "restante.messages": ("OpenedMessage",),
     "restante.rows": ("Message",),
     "restante.structure": ("Part",),
-    "restante.submissions": ("OutgoingFile",),
+    "restante.drafts": ("OutgoingFile",),
     "restante.sync_client": ("SyncClient",),
     "restante.target": ("Target",),
     "restante.unreachable": ("ServerUnreachable",),

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import grpc
 
 from restante import errors, rows
-from restante.folders import FolderCalls, FolderName
+from restante.calls import Calls
+from restante.folders import FolderName, Folders
+from restante.mailboxes import Mailboxes
 from restante.retry import is_temporary
 from restante.v1.folder_pb2 import OpenFolderRequest, OpenFolderResponse
 from restante.v1.message_pb2 import MessageColumn
@@ -57,8 +59,11 @@ class _Notices:
         return None if self._late else await self._queue.get()
 
 
-class ChangeCalls(FolderCalls):
-    """Leave each of these iterators to end it."""
+class Changes:
+    """Streams of changes. Leaving one of these iterators ends it."""
+
+    def __init__(self, calls: Calls, mailboxes: Mailboxes, folders: Folders) -> None:
+        self._calls, self._mailboxes, self._folders = calls, mailboxes, folders
 
     async def watch(
         self, folder: FolderName, *, since: int | None = None, snapshot: bool = False, mailbox_id: int = 0
@@ -68,11 +73,11 @@ class ChangeCalls(FolderCalls):
         After a reset the folder is read anew and the first event is `fresh`. Raises FolderNotFound when it is gone,
         SessionExpired or SessionRevoked when the session has ended.
         """
-        folder_id = await self.folder_id(folder, mailbox_id=mailbox_id)
-        mailbox = await self.mailbox(mailbox_id)
+        folder_id = await self._folders.id_of(folder, mailbox_id=mailbox_id)
+        mailbox = await self._mailboxes.get(mailbox_id)
         epoch = mailbox.epoch
         if since is None:
-            since = (await self.folder(folder_id, mailbox_id=mailbox_id)).change_number
+            since = (await self._folders.get(folder_id, mailbox_id=mailbox_id)).change_number
         while True:
             if snapshot:
                 first = True
@@ -84,17 +89,17 @@ class ChangeCalls(FolderCalls):
                 async for notice in notices:
                     if notice.HasField("folder"):
                         yield FolderEvent(notice.folder)
-            epoch, snapshot = (await self.mailbox(mailbox_id)).epoch, True
+            epoch, snapshot = (await self._mailboxes.get(mailbox_id)).epoch, True
 
     async def watch_mailbox(self, *, mailbox_id: int = 0) -> AsyncIterator[MailboxEvent]:
         """Each new change number of a mailbox from now on. Raises SessionExpired, SessionRevoked."""
         while True:
-            mailbox = await self.mailbox(mailbox_id)
+            mailbox = await self._mailboxes.get(mailbox_id)
             async with aclosing(self._notices(mailbox_id, 0, mailbox.change_number, mailbox.epoch)) as notices:
                 async for notice in notices:
                     if notice.HasField("mailbox"):
                         yield MailboxEvent(notice.mailbox.change_number, list(notice.mailbox.folder_ids))
-            yield MailboxEvent((await self.mailbox(mailbox_id)).change_number, fresh=True)
+            yield MailboxEvent((await self._mailboxes.get(mailbox_id)).change_number, fresh=True)
 
     async def sync(
         self,
@@ -110,18 +115,18 @@ class ChangeCalls(FolderCalls):
         Keep the cursor of each checkpoint to go on later. What comes after the last checkpoint may come again when the
         stream breaks. After a `reset_reason` throw the copy away: all follows anew. Raises CursorInvalid.
         """
-        folder_id = await self.folder_id(folder, mailbox_id=mailbox_id) if folder is not None else 0
+        folder_id = await self._folders.id_of(folder, mailbox_id=mailbox_id) if folder is not None else 0
 
         def opened() -> AsyncIterator[SyncMailboxResponse]:
             request = SyncMailboxRequest(
                 mailbox_id=mailbox_id, folder_id=folder_id, cursor=cursor, columns=columns, follow=follow
             )
-            return self.link.sync_mailbox(request, session=self.token)
+            return self._calls.link.sync_mailbox(request, session=self._calls.token)
 
         again = True
         while again:
             again = follow
-            async with aclosing(self.resumed(opened)) as changes:
+            async with aclosing(self._calls.resumed(opened)) as changes:
                 async for change in changes:
                     yield change
                     if change.HasField("checkpoint"):
@@ -134,7 +139,7 @@ class ChangeCalls(FolderCalls):
         while True:
             request = OpenFolderRequest(mailbox_id=mailbox_id, folder_id=folder_id)
             try:
-                pieces = [piece async for piece in self.link.open_folder(request, session=self.token)]
+                pieces = [piece async for piece in self._calls.link.open_folder(request, session=self._calls.token)]
             except errors.RestanteError as error:
                 if not is_temporary(error):
                     raise
@@ -148,11 +153,11 @@ class ChangeCalls(FolderCalls):
         self, mailbox_id: int, folder_id: int, since: int, epoch: int
     ) -> AsyncGenerator[WatchResponse, None]:
         """Notices of one subscription until it is reset. Raises what rejects it, and what ended the session."""
-        notices, session, renewed = _Notices(), self.session, False
+        notices, session, renewed = _Notices(), self._calls.session, False
 
         def subscribed(since: int) -> tuple[Watching, bytes]:
             of_session = session.token
-            watching = self.link.watch.subscribe(
+            watching = self._calls.link.watch.subscribe(
                 mailbox_id, folder_id, since, epoch, lambda: session.token, notices.put
             )
             return watching, of_session

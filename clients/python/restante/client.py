@@ -1,7 +1,7 @@
 """The native client: one user's mail, asynchronously.
 
     async with Client.connect("localhost:2051", root_certificates=pem, user=address, password=secret) as me:
-        async for message in me.messages("INBOX", unread()):
+        async for message in me.messages.query("INBOX", unread()):
             print(message.summary.subject)
 
 `restante.sync_client` has the same for programs without an event loop.
@@ -15,23 +15,66 @@ from contextlib import asynccontextmanager
 import grpc
 
 from restante import errors
-from restante.accounts import AccountCalls
-from restante.changes import ChangeCalls
+from restante.account import Account
+from restante.calls import Calls
+from restante.changes import Changes
+from restante.contents import Contents
+from restante.directory import Directory
+from restante.drafts import Drafts
+from restante.folders import Folders
 from restante.link import CoreLink
+from restante.mailboxes import Mailboxes
+from restante.messages import Messages
+from restante.methods import Method, Request, Response
 from restante.session import UserSession
-from restante.submissions import SubmissionCalls
+from restante.submissions import Submissions
 from restante.target import Target
 from restante.unreachable import ServerUnreachable, explained, trouble
 
 __all__ = ["Client"]
 
 
-class Client(SubmissionCalls, ChangeCalls, AccountCalls):
-    """One user's session with a core, and everything that can be done in it.
+class Client:
+    """One user's session with a core: `mailboxes`, `folders`, `messages` and the others, each with its own calls.
 
-    Every RPC of the contract can also be called by its method: `await me.execute(methods.GET_FOLDER, request)`. Errors
+    `execute` calls any unary RPC of the contract by its method: `await me.execute(methods.GET_FOLDER, request)`. Errors
     are classes of `restante.errors`. `asyncio.timeout` around any call cancels it at the server too.
     """
+
+    def __init__(self, calls: Calls) -> None:
+        """`calls` has a session."""
+        self.calls = calls
+        self.account = Account(calls)
+        self.directory = Directory(calls)
+        self.mailboxes = Mailboxes(calls)
+        self.folders = Folders(calls)
+        self.contents = Contents(calls)
+        self.messages = Messages(calls, self.folders, self.contents)
+        self.drafts = Drafts(calls, self.folders, self.contents)
+        self.submissions = Submissions(calls, self.contents)
+        self.changes = Changes(calls, self.mailboxes, self.folders)
+
+    @property
+    def session(self) -> UserSession:
+        """The session: its token, and its end."""
+        return self.calls.session
+
+    async def execute(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        timeout: float | None = None,
+        independent: bool = False,
+    ) -> Response:
+        """The response of any unary RPC, as `Calls.execute` gives it."""
+        return await self.calls.execute(method, request, timeout=timeout, independent=independent)
+
+    def pages(
+        self, method: Method[Request, Response], request: Request, *, timeout: float | None = None
+    ) -> AsyncIterator[Response]:
+        """Every page of a list, as `Calls.pages` gives them."""
+        return self.calls.pages(method, request, timeout=timeout)
 
     @classmethod
     @asynccontextmanager
@@ -68,7 +111,7 @@ class Client(SubmissionCalls, ChangeCalls, AccountCalls):
             link.session = lambda: session.token
             session.keep_fresh()
             try:
-                yield cls(link, session, timeout_seconds=timeout_seconds)
+                yield cls(Calls(link, session, timeout_seconds=timeout_seconds))
             finally:
                 await session.close()
         finally:

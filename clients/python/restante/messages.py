@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,12 +11,13 @@ from pathlib import Path
 
 from restante import errors, rows
 from restante.bulk import WholeBatches, behind
-from restante.folders import FolderCalls, FolderName
+from restante.calls import Calls
+from restante.contents import INLINE_OCTETS, Contents, Progress
+from restante.folders import FolderName, Folders
 from restante.rows import FLAGS, Message
 from restante.structure import Part, parse_structure
-from restante.uploads import UploadCalls
 from restante.v1 import methods
-from restante.v1.content_pb2 import ReadContentRequest, ReadContentResponse, UploadKind
+from restante.v1.content_pb2 import UploadKind
 from restante.v1.message_pb2 import (
     AppendMessageRequest,
     AppendMessageResponse,
@@ -43,14 +44,10 @@ from restante.v1.search_pb2 import Restriction, SortKey
 from restante.v1.types_pb2 import IdRange, MessageSet
 
 MAX_IDS = 1_000
-INLINE_OCTETS = 256 << 10  # of a message within a call; larger ones are uploaded
 PAGE_SIZE = 100
 
-Messages = int | Iterable[int] | MessageSet
-"""Messages: one id, ids, or a set that also takes a folder with UIDs."""
-
-Progress = Callable[[int, int], None]
-"""Called with octets done and octets in all."""
+MessageIds = int | Iterable[int] | MessageSet
+"""Messages: one id, ids, or a set, which may also be a folder with UIDs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class OpenedMessage:
     structure: Part
 
 
-def message_sets(messages: Messages) -> Iterator[MessageSet]:
+def message_sets(messages: MessageIds) -> Iterator[MessageSet]:
     """The sets of one call each."""
     if isinstance(messages, MessageSet):
         yield messages
@@ -77,10 +74,13 @@ def count(ranges: Iterable[IdRange]) -> int:
     return sum(run.last - run.first + 1 for run in ranges)
 
 
-class MessageCalls(UploadCalls, FolderCalls):
-    """Message ids stay the same through moves and flag changes."""
+class Messages:
+    """Messages of a mailbox. A message id stays the same through moves and flag changes."""
 
-    async def messages(
+    def __init__(self, calls: Calls, folders: Folders, contents: Contents) -> None:
+        self._calls, self._folders, self._contents = calls, folders, contents
+
+    async def query(
         self,
         folder: FolderName | None = None,
         restriction: Restriction | None = None,
@@ -93,17 +93,17 @@ class MessageCalls(UploadCalls, FolderCalls):
         """Messages of a folder, or of all, latest first unless `sort` says otherwise; read on as they are taken."""
         request = QueryMessagesRequest(
             mailbox_id=mailbox_id,
-            folder_id=await self.folder_id(folder, mailbox_id=mailbox_id) if folder is not None else 0,
+            folder_id=await self._folders.id_of(folder, mailbox_id=mailbox_id) if folder is not None else 0,
             restriction=restriction,
             sort=sort,
             columns=columns,
             page_size=page_size,
         )
-        async for page in self.pages(methods.QUERY_MESSAGES, request):
+        async for page in self._calls.pages(methods.QUERY_MESSAGES, request):
             for message in rows.messages(page.rows):
                 yield message
 
-    async def message(
+    async def get(
         self,
         message_id: int,
         *,
@@ -118,21 +118,23 @@ class MessageCalls(UploadCalls, FolderCalls):
             columns=columns,
             mark_seen=mark_seen,
         )
-        answer = await self.execute(methods.BATCH_GET_MESSAGES, request)
+        answer = await self._calls.execute(methods.BATCH_GET_MESSAGES, request)
         for found in rows.messages(answer.rows):
             return found
         raise errors.MessageNotFound(message_id=message_id)
 
-    async def open_message(self, message_id: int, *, mark_seen: bool = False, mailbox_id: int = 0) -> OpenedMessage:
-        """Facts, header and part tree of a message: what to show first. Raises MessageNotFound."""
+    async def open(self, message_id: int, *, mark_seen: bool = False, mailbox_id: int = 0) -> OpenedMessage:
+        """Facts, header and part tree of a message, all that a reader shows first. Raises MessageNotFound."""
         columns = (*rows.LISTING, MessageColumn.MESSAGE_COLUMN_BODY_STRUCTURE)
-        facts = await self.message(message_id, columns=columns, mark_seen=mark_seen, mailbox_id=mailbox_id)
-        header = await self.read(message_id, Section(kind=SectionKind.SECTION_KIND_HEADER), mailbox_id=mailbox_id)
+        facts = await self.get(message_id, columns=columns, mark_seen=mark_seen, mailbox_id=mailbox_id)
+        header = await self._contents.read(
+            message_id, Section(kind=SectionKind.SECTION_KIND_HEADER), mailbox_id=mailbox_id
+        )
         return OpenedMessage(facts, header, parse_structure(facts.body_structure))
 
-    async def stream_messages(
+    async def stream(
         self,
-        messages: Messages,
+        messages: MessageIds,
         *,
         columns: Sequence[MessageColumn.ValueType] = rows.LISTING,
         sections: Sequence[Section] = (),
@@ -149,7 +151,7 @@ class MessageCalls(UploadCalls, FolderCalls):
                 messages=wanted,
                 columns=columns,
                 sections=sections,
-                min_commit=self.min_commit(mailbox_id),
+                min_commit=self._calls.min_commit(mailbox_id),
             )
             async with aclosing(self._batches(request)) as batches:
                 async for batch in batches:
@@ -163,73 +165,17 @@ class MessageCalls(UploadCalls, FolderCalls):
             nonlocal whole
             whole = WholeBatches()
             if request.messages.uids or request.messages.message_ids:
-                async with aclosing(self.link.stream_messages(request, session=self.token)) as stream:  # type: ignore[type-var]
+                async with aclosing(self._calls.link.stream_messages(request, session=self._calls.token)) as stream:  # type: ignore[type-var]
                     async for response in stream:
                         yield response
 
-        async with aclosing(self.resumed(opened)) as responses:
+        async with aclosing(self._calls.resumed(opened)) as responses:
             async for response in responses:
                 for batch in whole.add(response):
                     request.messages.CopyFrom(behind(request.messages, batch))
                     yield batch
         for batch in whole.end():
             yield batch
-
-    async def read_stream(
-        self,
-        message_id: int,
-        section: Section | None = None,
-        *,
-        on_progress: Progress | None = None,
-        mailbox_id: int = 0,
-    ) -> AsyncIterator[bytes]:
-        """Octets of a message or of a section of it, as stored; goes on by itself after a break.
-
-        Raises MessageNotFound, PartNotFound.
-        """
-        wanted = Section(kind=SectionKind.SECTION_KIND_WHOLE)
-        if section is not None:
-            wanted.CopyFrom(section)
-        start, length = wanted.offset_octets, wanted.length_octets if wanted.HasField("length_octets") else None
-        done = total = 0
-
-        def opened() -> AsyncIterator[ReadContentResponse]:
-            wanted.offset_octets = start + done
-            if length is not None:
-                wanted.length_octets = length - done
-            request = ReadContentRequest(mailbox_id=mailbox_id, message_id=message_id, section=wanted)
-            return self.link.read_content(request, session=self.token)
-
-        async with aclosing(self.resumed(opened)) as chunks:
-            async for chunk in chunks:
-                if chunk.total_octets and not total:
-                    total = chunk.total_octets
-                done += len(chunk.octets)
-                if on_progress is not None:
-                    on_progress(done, total)
-                if chunk.octets:
-                    yield chunk.octets
-
-    async def read(self, message_id: int, section: Section | None = None, *, mailbox_id: int = 0) -> bytes:
-        """All the octets of a message or section. Raises MessageNotFound, PartNotFound."""
-        return b"".join([octets async for octets in self.read_stream(message_id, section, mailbox_id=mailbox_id)])
-
-    async def part_stream(
-        self, message_id: int, part: Part, *, on_progress: Progress | None = None, mailbox_id: int = 0
-    ) -> AsyncIterator[bytes]:
-        """Octets of a part, its transfer encoding undone. Progress counts encoded octets."""
-        decoder = part.decoder()
-        section = Section(part=part.number, kind=SectionKind.SECTION_KIND_WHOLE)
-        async for octets in self.read_stream(message_id, section, on_progress=on_progress, mailbox_id=mailbox_id):
-            if plain := decoder.feed(octets):
-                yield plain
-        if plain := decoder.finish():
-            yield plain
-
-    async def part_text(self, message_id: int, part: Part, *, mailbox_id: int = 0) -> str:
-        """The text of a text part, decoded; line ends are LF."""
-        octets = b"".join([piece async for piece in self.part_stream(message_id, part, mailbox_id=mailbox_id)])
-        return part.text(octets)
 
     async def append(
         self,
@@ -248,7 +194,7 @@ class MessageCalls(UploadCalls, FolderCalls):
         """
         request = AppendMessageRequest(
             mailbox_id=mailbox_id,
-            folder_id=await self.folder_id(folder, mailbox_id=mailbox_id),
+            folder_id=await self._folders.id_of(folder, mailbox_id=mailbox_id),
             flags=sum({FLAGS[name] for name in flags}),
             keywords=keywords,
         )
@@ -260,12 +206,12 @@ class MessageCalls(UploadCalls, FolderCalls):
             request.content = content
         else:
             kind = UploadKind.UPLOAD_KIND_MESSAGE
-            request.upload_id = (await self.upload(kind, content, on_progress=on_progress)).upload_id
-        return await self.execute(methods.APPEND_MESSAGE, request)
+            request.upload_id = (await self._contents.upload(kind, content, on_progress=on_progress)).upload_id
+        return await self._calls.execute(methods.APPEND_MESSAGE, request)
 
     async def set_flags(
         self,
-        messages: Messages,
+        messages: MessageIds,
         flags: Iterable[str] = (),
         *,
         keywords: Iterable[str] = (),
@@ -284,28 +230,28 @@ class MessageCalls(UploadCalls, FolderCalls):
                 keywords=words,
                 if_change_number=if_change_number,
             )
-            updated += (await self.execute(methods.UPDATE_MESSAGES, request)).updated_count
+            updated += (await self._calls.execute(methods.UPDATE_MESSAGES, request)).updated_count
         return updated
 
-    async def move(self, messages: Messages, folder: FolderName, *, mailbox_id: int = 0) -> int:
+    async def move(self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0) -> int:
         """Move messages to a folder; how many. Raises FolderNotFound."""
-        target, moved = await self.folder_id(folder, mailbox_id=mailbox_id), 0
+        target, moved = await self._folders.id_of(folder, mailbox_id=mailbox_id), 0
         for wanted in message_sets(messages):
             request = MoveMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
-            moved += count((await self.execute(methods.MOVE_MESSAGES, request)).source_uids)
+            moved += count((await self._calls.execute(methods.MOVE_MESSAGES, request)).source_uids)
         return moved
 
-    async def copy(self, messages: Messages, folder: FolderName, *, mailbox_id: int = 0) -> int:
+    async def copy(self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0) -> int:
         """Copy messages to a folder; how many. Raises FolderNotFound, QuotaExceeded."""
-        target, copied = await self.folder_id(folder, mailbox_id=mailbox_id), 0
+        target, copied = await self._folders.id_of(folder, mailbox_id=mailbox_id), 0
         for wanted in message_sets(messages):
             request = CopyMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
-            copied += count((await self.execute(methods.COPY_MESSAGES, request)).source_uids)
+            copied += count((await self._calls.execute(methods.COPY_MESSAGES, request)).source_uids)
         return copied
 
     async def delete(
         self,
-        messages: Messages,
+        messages: MessageIds,
         mode: DeleteMode.ValueType = DeleteMode.DELETE_MODE_TO_TRASH,
         *,
         mailbox_id: int = 0,
@@ -314,13 +260,13 @@ class MessageCalls(UploadCalls, FolderCalls):
         deleted = 0
         for wanted in message_sets(messages):
             request = DeleteMessagesRequest(mailbox_id=mailbox_id, messages=wanted, mode=mode)
-            deleted += count((await self.execute(methods.DELETE_MESSAGES, request)).deleted_uids)
+            deleted += count((await self._calls.execute(methods.DELETE_MESSAGES, request)).deleted_uids)
         return deleted
 
     async def recoverable(self, *, mailbox_id: int = 0) -> AsyncIterator[RecoverableMessage]:
         """Deleted messages that can still be recovered, latest first."""
         request = ListRecoverableMessagesRequest(mailbox_id=mailbox_id, page_size=PAGE_SIZE)
-        async for page in self.pages(methods.LIST_RECOVERABLE_MESSAGES, request):
+        async for page in self._calls.pages(methods.LIST_RECOVERABLE_MESSAGES, request):
             for message in page.messages:
                 yield message
 
@@ -328,13 +274,13 @@ class MessageCalls(UploadCalls, FolderCalls):
         self, message_ids: Iterable[int], *, folder: FolderName | None = None, mailbox_id: int = 0
     ) -> list[int]:
         """Put deleted messages back where they were, or into a folder; the ids of those that came back."""
-        target = await self.folder_id(folder, mailbox_id=mailbox_id) if folder is not None else 0
+        target = await self._folders.id_of(folder, mailbox_id=mailbox_id) if folder is not None else 0
         recovered: list[int] = []
         for wanted in message_sets(message_ids):
             request = RecoverMessagesRequest(
                 mailbox_id=mailbox_id, message_ids=wanted.message_ids, target_folder_id=target
             )
-            recovered.extend((await self.execute(methods.RECOVER_MESSAGES, request)).message_ids)
+            recovered.extend((await self._calls.execute(methods.RECOVER_MESSAGES, request)).message_ids)
         return recovered
 
     async def purge(self, message_ids: Iterable[int], *, mailbox_id: int = 0) -> int:
@@ -342,5 +288,5 @@ class MessageCalls(UploadCalls, FolderCalls):
         purged = 0
         for wanted in message_sets(message_ids):
             request = PurgeRecoverableMessagesRequest(mailbox_id=mailbox_id, message_ids=wanted.message_ids)
-            purged += (await self.execute(methods.PURGE_RECOVERABLE_MESSAGES, request)).purged_count
+            purged += (await self._calls.execute(methods.PURGE_RECOVERABLE_MESSAGES, request)).purged_count
         return purged

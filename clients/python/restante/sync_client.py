@@ -1,7 +1,7 @@
 """The native client for programs without an event loop: the same names, blocking.
 
 with SyncClient.connect("localhost:2051", root_certificates=pem, user=address, password=secret) as me:
-    for message in me.messages("INBOX"):
+    for message in me.messages.query("INBOX"):
         print(message.summary.subject)
 """
 
@@ -13,14 +13,24 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from restante.account import Account
+from restante.changes import Changes
 from restante.client import Client
+from restante.contents import Contents
+from restante.directory import Directory
+from restante.drafts import Drafts
+from restante.folders import Folders
+from restante.mailboxes import Mailboxes
+from restante.messages import Messages
 from restante.methods import Method, Request, Response
+from restante.submissions import Submissions
 from restante.target import Target
 
 __all__ = ["SyncClient"]
 
+A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -70,22 +80,29 @@ async def _next(items: AsyncIterator[T]) -> T:
     return await anext(items)
 
 
-def _blocking(
-    method: Callable[Concatenate[Client, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[SyncClient, P], T]:
+class _Blocking(Generic[A]):
+    """An object of the asynchronous client, and the thread that runs its calls."""
+
+    def __init__(self, wrapped: A, thread: LoopThread) -> None:
+        self._wrapped, self._thread = wrapped, thread
+
+
+def _call(
+    method: Callable[Concatenate[A, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Blocking[A], P], T]:
     @functools.wraps(method)
-    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._thread.run(method(self._client, *args, **kwargs))
+    def call(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._thread.run(method(self._wrapped, *args, **kwargs))
 
     return call
 
 
-def _iterating(
-    method: Callable[Concatenate[Client, P], AsyncIterator[T]],
-) -> Callable[Concatenate[SyncClient, P], Iterator[T]]:
+def _iterator(
+    method: Callable[Concatenate[A, P], AsyncIterator[T]],
+) -> Callable[Concatenate[_Blocking[A], P], Iterator[T]]:
     @functools.wraps(method)
-    def call(self: SyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        return self._thread.iterate(method(self._client, *args, **kwargs))
+    def call(self: _Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self._thread.iterate(method(self._wrapped, *args, **kwargs))
 
     # `help` would show the signature of the wrapped method, which returns another kind of iterator.
     asynchronous = inspect.signature(method)
@@ -94,11 +111,109 @@ def _iterating(
     return call
 
 
+class SyncAccount(_Blocking[Account]):
+    """`restante.account.Account`, blocking."""
+
+    get = _call(Account.get)
+    change_password = _call(Account.change_password)
+    log_off = _call(Account.log_off)
+
+
+class SyncDirectory(_Blocking[Directory]):
+    """`restante.directory.Directory`, blocking."""
+
+    list = _iterator(Directory.list)
+    get = _call(Directory.get)
+    resolve = _call(Directory.resolve)
+
+
+class SyncMailboxes(_Blocking[Mailboxes]):
+    """`restante.mailboxes.Mailboxes`, blocking."""
+
+    get = _call(Mailboxes.get)
+    list = _iterator(Mailboxes.list)
+
+
+class SyncFolders(_Blocking[Folders]):
+    """`restante.folders.Folders`, blocking."""
+
+    list = _iterator(Folders.list)
+    get = _call(Folders.get)
+    by_role = _call(Folders.by_role)
+    id_of = _call(Folders.id_of)
+    create = _call(Folders.create)
+    move = _call(Folders.move)
+    delete = _call(Folders.delete)
+    subscribe = _call(Folders.subscribe)
+    subscriptions = _iterator(Folders.subscriptions)
+    open = _iterator(Folders.open)
+
+
+class SyncContents(_Blocking[Contents]):
+    """`restante.contents.Contents`, blocking."""
+
+    read = _call(Contents.read)
+    read_text = _call(Contents.read_text)
+    stream = _iterator(Contents.stream)
+    stream_part = _iterator(Contents.stream_part)
+    upload = _call(Contents.upload)
+
+
+class SyncMessages(_Blocking[Messages]):
+    """`restante.messages.Messages`, blocking."""
+
+    query = _iterator(Messages.query)
+    get = _call(Messages.get)
+    open = _call(Messages.open)
+    stream = _iterator(Messages.stream)
+    append = _call(Messages.append)
+    set_flags = _call(Messages.set_flags)
+    move = _call(Messages.move)
+    copy = _call(Messages.copy)
+    delete = _call(Messages.delete)
+    recoverable = _iterator(Messages.recoverable)
+    recover = _call(Messages.recover)
+    purge = _call(Messages.purge)
+
+
+class SyncDrafts(_Blocking[Drafts]):
+    """`restante.drafts.Drafts`, blocking."""
+
+    compose = _call(Drafts.compose)
+    save = _call(Drafts.save)
+
+
+class SyncSubmissions(_Blocking[Submissions]):
+    """`restante.submissions.Submissions`, blocking."""
+
+    submit = _call(Submissions.submit)
+    list = _iterator(Submissions.list)
+    get = _call(Submissions.get)
+    cancel = _call(Submissions.cancel)
+
+
+class SyncChanges(_Blocking[Changes]):
+    """`restante.changes.Changes`, blocking."""
+
+    watch = _iterator(Changes.watch)
+    watch_mailbox = _iterator(Changes.watch_mailbox)
+    sync = _iterator(Changes.sync)
+
+
 class SyncClient:
-    """`restante.client.Client`, blocking. Use it from any thread; iterators from one at a time."""
+    """`restante.client.Client`, blocking. Any thread may use it; an iterator belongs to one thread at a time."""
 
     def __init__(self, client: Client, thread: LoopThread) -> None:
         self._client, self._thread = client, thread
+        self.account = SyncAccount(client.account, thread)
+        self.directory = SyncDirectory(client.directory, thread)
+        self.mailboxes = SyncMailboxes(client.mailboxes, thread)
+        self.folders = SyncFolders(client.folders, thread)
+        self.contents = SyncContents(client.contents, thread)
+        self.messages = SyncMessages(client.messages, thread)
+        self.drafts = SyncDrafts(client.drafts, thread)
+        self.submissions = SyncSubmissions(client.submissions, thread)
+        self.changes = SyncChanges(client.changes, thread)
 
     @classmethod
     @contextmanager
@@ -143,54 +258,11 @@ class SyncClient:
         """As `Client.execute`."""
         return self._thread.run(self._client.execute(method, request, timeout=timeout, independent=independent))
 
-    who_am_i = _blocking(Client.who_am_i)
-    change_password = _blocking(Client.change_password)
-    log_off = _blocking(Client.log_off)
-    resolve = _blocking(Client.resolve)
-    directory = _iterating(Client.directory)
-    directory_entry = _blocking(Client.directory_entry)
-
-    mailbox = _blocking(Client.mailbox)
-    mailboxes = _iterating(Client.mailboxes)
-    folders = _iterating(Client.folders)
-    folder = _blocking(Client.folder)
-    folder_by_role = _blocking(Client.folder_by_role)
-    folder_id = _blocking(Client.folder_id)
-    create_folder = _blocking(Client.create_folder)
-    move_folder = _blocking(Client.move_folder)
-    delete_folder = _blocking(Client.delete_folder)
-    subscribe = _blocking(Client.subscribe)
-    subscriptions = _iterating(Client.subscriptions)
-    open_folder = _iterating(Client.open_folder)
-
-    messages = _iterating(Client.messages)
-    message = _blocking(Client.message)
-    open_message = _blocking(Client.open_message)
-    read = _blocking(Client.read)
-    stream_messages = _iterating(Client.stream_messages)
-    read_stream = _iterating(Client.read_stream)
-    part_stream = _iterating(Client.part_stream)
-    part_text = _blocking(Client.part_text)
-    append = _blocking(Client.append)
-    set_flags = _blocking(Client.set_flags)
-    move = _blocking(Client.move)
-    copy = _blocking(Client.copy)
-    delete = _blocking(Client.delete)
-    recoverable = _iterating(Client.recoverable)
-    recover = _blocking(Client.recover)
-    purge = _blocking(Client.purge)
-    upload = _blocking(Client.upload)
-
-    compose = _blocking(Client.compose)
-    save_draft = _blocking(Client.save_draft)
-    submit = _blocking(Client.submit)
-    submissions = _iterating(Client.submissions)
-    submission = _blocking(Client.submission)
-    cancel_submission = _blocking(Client.cancel_submission)
-
-    watch = _iterating(Client.watch)
-    watch_mailbox = _iterating(Client.watch_mailbox)
-    sync = _iterating(Client.sync)
+    def pages(
+        self, method: Method[Request, Response], request: Request, *, timeout: float | None = None
+    ) -> Iterator[Response]:
+        """As `Client.pages`."""
+        return self._thread.iterate(self._client.pages(method, request, timeout=timeout))
 
 
 async def _enter(context: AbstractAsyncContextManager[Client]) -> Client:

@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 
 from restante import changes, errors
+from restante.calls import Calls
 from restante.client import Client
 from restante.session import UserSession
 from restante.v1 import (
@@ -155,7 +156,7 @@ async def core(servers: Servers) -> Core:
 async def client(servers: Servers, core: Core) -> Client:
     link = await servers.link()
     session = UserSession(link, Session(session_token=b"token", account_id=1, mailbox_id=1))
-    return Client(link, session, timeout_seconds=5.0)
+    return Client(Calls(link, session, timeout_seconds=5.0))
 
 
 def subscription(core: Core) -> int:
@@ -163,7 +164,7 @@ def subscription(core: Core) -> int:
 
 
 async def test_a_watch_resumes_from_what_it_has_told(core: Core, client: Client) -> None:
-    async with aclosing(client.watch(5)) as events:  # type: ignore[type-var]
+    async with aclosing(client.changes.watch(5)) as events:  # type: ignore[type-var]
         following = asyncio.ensure_future(anext(events))
         await until(lambda: core.requests and core.requests[-1])
         assert core.requests[0][0].subscribe.since_change_number == 10
@@ -185,7 +186,7 @@ async def test_a_watch_outlives_the_tokens_of_its_session(
 ) -> None:
     renewed = Session(session_token=b"renewed", account_id=1, mailbox_id=1)
     core.renewed = RenewSessionResponse(session=renewed)
-    async with aclosing(client.watch(5)) as events:  # type: ignore[type-var]
+    async with aclosing(client.changes.watch(5)) as events:  # type: ignore[type-var]
         following = asyncio.ensure_future(anext(events))
         await until(lambda: core.requests and core.requests[-1])
         core.tell(subscription_id=subscription(core), folder=FolderChanges(change_number=11))
@@ -209,7 +210,7 @@ async def test_a_watch_outlives_the_tokens_of_its_session(
 
 
 async def test_after_a_reset_the_folder_is_read_anew_as_a_whole(core: Core, client: Client) -> None:
-    async with aclosing(client.watch(5, snapshot=True)) as events:  # type: ignore[type-var]
+    async with aclosing(client.changes.watch(5, snapshot=True)) as events:  # type: ignore[type-var]
         first, second = await anext(events), await anext(events)
         assert (first.fresh, second.fresh) == (True, False)
         following = asyncio.ensure_future(anext(events))
@@ -231,7 +232,7 @@ async def test_a_reader_that_is_too_slow_reads_anew(
     core: Core, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "MAX_NOTICES", 5)
-    async with aclosing(client.watch(5)) as events:  # type: ignore[type-var]
+    async with aclosing(client.changes.watch(5)) as events:  # type: ignore[type-var]
         following = asyncio.ensure_future(anext(events))
         await until(lambda: core.requests and core.requests[-1])
         for number in range(11, 40):
@@ -242,7 +243,7 @@ async def test_a_reader_that_is_too_slow_reads_anew(
 
 
 async def test_a_folder_that_is_gone_ends_the_watch(core: Core, client: Client) -> None:
-    watching = client.watch(5)
+    watching = client.changes.watch(5)
     following = asyncio.ensure_future(anext(watching))
     await until(lambda: core.requests and core.requests[-1])
     core.tell(subscription_id=subscription(core), rejected=errors.to_status(errors.FolderNotFound()))
@@ -251,7 +252,7 @@ async def test_a_folder_that_is_gone_ends_the_watch(core: Core, client: Client) 
 
 
 async def test_a_session_that_ends_ends_the_watch(core: Core, client: Client) -> None:
-    following = asyncio.ensure_future(anext(client.watch(5)))
+    following = asyncio.ensure_future(anext(client.changes.watch(5)))
     await until(lambda: core.requests and core.requests[-1])
     client.session._keeper.end(errors.SessionRevoked())
     with pytest.raises(errors.SessionRevoked):
@@ -259,7 +260,7 @@ async def test_a_session_that_ends_ends_the_watch(core: Core, client: Client) ->
 
 
 async def test_a_watched_mailbox_tells_what_may_have_been_missed(core: Core, client: Client) -> None:
-    async with aclosing(client.watch_mailbox()) as events:  # type: ignore[type-var]
+    async with aclosing(client.changes.watch_mailbox()) as events:  # type: ignore[type-var]
         following = asyncio.ensure_future(anext(events))
         await until(lambda: core.requests and core.requests[-1])
         core.tell(subscription_id=subscription(core), mailbox=MailboxChanged(change_number=11, folder_ids=[5]))
@@ -279,7 +280,7 @@ def checkpoint(cursor: bytes) -> SyncMailboxResponse:
 async def test_a_sync_resumes_from_its_last_checkpoint(core: Core, client: Client) -> None:
     deleted = SyncMailboxResponse(deleted_folder_id=3)
     core.sync_steps = [[checkpoint(b"one"), deleted, None], [deleted, checkpoint(b"two"), None], [checkpoint(b"three")]]
-    steps = [step async for step in client.sync(cursor=b"zero", follow=False)]
+    steps = [step async for step in client.changes.sync(cursor=b"zero", follow=False)]
     assert core.cursors == [b"zero", b"one", b"two"]
     assert [step.checkpoint.cursor for step in steps if step.HasField("checkpoint")] == [b"one", b"two", b"three"]
 
@@ -287,7 +288,7 @@ async def test_a_sync_resumes_from_its_last_checkpoint(core: Core, client: Clien
 async def test_a_sync_begins_again_after_a_reset(core: Core, client: Client) -> None:
     reset = SyncMailboxResponse(reset_reason=ResetReason.RESET_REASON_HISTORY_GONE)
     core.sync_steps = [[reset], [checkpoint(b"new")]]
-    steps = [step async for step in client.sync(cursor=b"old", follow=False)]
+    steps = [step async for step in client.changes.sync(cursor=b"old", follow=False)]
     assert core.cursors == [b"old", b""]
     assert [step.WhichOneof("change") for step in steps] == ["reset_reason", "checkpoint"]
 
@@ -295,7 +296,7 @@ async def test_a_sync_begins_again_after_a_reset(core: Core, client: Client) -> 
 async def test_octets_are_read_on_from_where_they_broke_off(core: Core, client: Client) -> None:
     seen: list[tuple[int, int]] = []
     pieces = [
-        piece async for piece in client.read_stream(7, on_progress=lambda done, total: seen.append((done, total)))
+        piece async for piece in client.contents.stream(7, on_progress=lambda done, total: seen.append((done, total)))
     ]
     assert b"".join(pieces) == OCTETS
     assert core.reads == [0, 3_000, 6_000, 9_000]
@@ -303,7 +304,7 @@ async def test_octets_are_read_on_from_where_they_broke_off(core: Core, client: 
 
 
 async def test_messages_come_whole_and_once_whatever_breaks(core: Core, client: Client) -> None:
-    batches = [batch async for batch in client.stream_messages([11, 12, 13])]
+    batches = [batch async for batch in client.messages.stream([11, 12, 13])]
     assert [list(batch.message_ids) for batch in batches] == [[11], [12], [13]]
     assert [batch.sections[0].octets[0] for batch in batches] == [b"short", OCTETS, b"short"]
     assert core.asked == [[11, 12, 13], [12, 13]]
@@ -314,7 +315,7 @@ async def test_an_upload_is_begun_anew_after_a_break(core: Core, client: Client,
     file.write_bytes(OCTETS * 100)
     core.break_uploads = 2
     seen: list[int] = []
-    made = await client.upload(
+    made = await client.contents.upload(
         UploadKind.UPLOAD_KIND_ATTACHMENT, file, on_progress=lambda done, total: seen.append(done)
     )
     assert made.size_octets == len(OCTETS) * 100
@@ -324,11 +325,11 @@ async def test_an_upload_is_begun_anew_after_a_break(core: Core, client: Client,
 
 async def test_an_upload_of_a_file_that_is_not_there_is_told(client: Client, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await client.upload(UploadKind.UPLOAD_KIND_ATTACHMENT, tmp_path / "nothing")
+        await client.contents.upload(UploadKind.UPLOAD_KIND_ATTACHMENT, tmp_path / "nothing")
 
 
 async def test_a_stream_that_cannot_be_opened_gives_up_after_the_patience(servers: Servers) -> None:
     link = await servers.link(patience_seconds=0.2)
-    client = Client(link, UserSession(link, Session(session_token=b"token")), timeout_seconds=0.5)
+    client = Client(Calls(link, UserSession(link, Session(session_token=b"token")), timeout_seconds=0.5))
     with pytest.raises(errors.RestanteError):
-        await client.read(7)
+        await client.contents.read(7)

@@ -7,11 +7,35 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import restante
 from restante import Client, SyncClient
+from restante.account import Account
+from restante.calls import Calls
+from restante.changes import Changes
+from restante.contents import Contents
+from restante.directory import Directory
+from restante.drafts import Drafts
+from restante.folders import Folders
+from restante.link import CoreLink
+from restante.mailboxes import Mailboxes
+from restante.messages import Messages
+from restante.submissions import Submissions
+from restante.sync_client import (
+    LoopThread,
+    SyncAccount,
+    SyncChanges,
+    SyncContents,
+    SyncDirectory,
+    SyncDrafts,
+    SyncFolders,
+    SyncMailboxes,
+    SyncMessages,
+    SyncSubmissions,
+)
 
 
 @pytest.mark.parametrize("name", restante.__all__)
@@ -43,7 +67,37 @@ def test_the_errors_are_imported_without_the_client() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def public(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
 def test_help_of_the_blocking_client_shows_iterators_that_block() -> None:
-    for name in ("watch", "messages", "folders"):
-        assert str(inspect.signature(getattr(Client, name)).return_annotation).startswith("AsyncIterator[")
-        assert str(inspect.signature(getattr(SyncClient, name)).return_annotation).startswith("Iterator[")
+    for asynchronous, blocking in ((Changes.watch, SyncChanges.watch), (Messages.query, SyncMessages.query)):
+        assert str(inspect.signature(asynchronous).return_annotation).startswith("AsyncIterator[")
+        assert str(inspect.signature(blocking).return_annotation).startswith("Iterator[")
+
+
+PAIRS = [
+    (Account, SyncAccount),
+    (Changes, SyncChanges),
+    (Contents, SyncContents),
+    (Directory, SyncDirectory),
+    (Drafts, SyncDrafts),
+    (Folders, SyncFolders),
+    (Mailboxes, SyncMailboxes),
+    (Messages, SyncMessages),
+    (Submissions, SyncSubmissions),
+]
+
+
+@pytest.mark.parametrize(("asynchronous", "blocking"), PAIRS)
+def test_the_blocking_client_has_every_call_of_the_other(asynchronous: type, blocking: type) -> None:
+    assert public(asynchronous) == public(blocking)
+
+
+def test_both_clients_hold_the_same_objects() -> None:
+    made = Client(Calls(cast("CoreLink", None)))
+    both = {name: type(value) for name, value in vars(SyncClient(made, cast("LoopThread", None))).items()}
+    pairs = {name: (type(getattr(made, name)), kind) for name, kind in both.items() if not name.startswith("_")}
+    assert sorted(pairs.values(), key=str) == sorted(PAIRS, key=str)
+    assert set(pairs) == set(vars(made)) - {"calls"}

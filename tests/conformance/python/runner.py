@@ -164,11 +164,11 @@ class Runner:
         return await self.do_session(command)
 
     async def do_change_password(self, command: dict[str, Any]) -> dict[str, Any]:
-        await self._clients[command["session"]][0].change_password(command["old"], command["new"])
+        await self._clients[command["session"]][0].account.change_password(command["old"], command["new"])
         return await self.do_session(command)
 
     async def do_log_off(self, command: dict[str, Any]) -> dict[str, Any]:
-        await self._clients[command["session"]][0].log_off()
+        await self._clients[command["session"]][0].account.log_off()
         return {}
 
     async def do_close(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class Runner:
         elif "token" in caller:
             metadata = streams.call_metadata((), base64.b64decode(caller["token"]))
         elif caller:
-            metadata = streams.call_metadata((), self._client(command).token)
+            metadata = streams.call_metadata((), self._client(command).calls.token)
         if target not in self._channels:
             self._channels[target] = target.open_channel()
         return self._channels[target], metadata
@@ -241,10 +241,10 @@ class Runner:
         async def one(operation: dict[str, Any]) -> dict[str, Any]:
             method = UNARY[operation["method"]]
             try:
-                response = await client.link.execute(
+                response = await client.calls.link.execute(
                     method,
                     read(method.request, operation["request"]),
-                    session=client.token,
+                    session=client.calls.token,
                     timeout=operation.get("timeout_milliseconds", TIMEOUT_MILLISECONDS) / 1_000,
                     independent=operation.get("independent", False),
                 )
@@ -265,7 +265,7 @@ class Runner:
                 independent=operation.get("independent", False),
             )
             if "session" in command.get("as", {}):
-                added.session_token = self._client(command).token
+                added.session_token = self._client(command).calls.token
             getattr(added, method.field).CopyFrom(read(method.request, operation["request"]))
         stub = channel.unary_unary(
             "/restante.v1.BatchService/ExecuteOnce",
@@ -289,24 +289,24 @@ class Runner:
 
     async def do_upload(self, command: dict[str, Any]) -> dict[str, Any]:
         kind = UploadKind.Value(command["kind"])
-        return {"response": shown(await self._client(command).upload(kind, Path(command["path"])))}
+        return {"response": shown(await self._client(command).contents.upload(kind, Path(command["path"])))}
 
     async def do_read(self, command: dict[str, Any]) -> dict[str, Any]:
         section = read(Section, command["section"]) if "section" in command else None
-        octets = await self._client(command).read(int(command["message_id"]), section)
+        octets = await self._client(command).contents.read(int(command["message_id"]), section)
         return {"octets": base64.b64encode(octets).decode()}
 
     # --- Streams --------------------------------------------------------------------------------------------------
 
     async def do_watch(self, command: dict[str, Any]) -> dict[str, Any]:
-        events = self._client(command).watch(int(command["folder_id"]), snapshot=True)
+        events = self._client(command).changes.watch(int(command["folder_id"]), snapshot=True)
         self._streams[command["stream"]] = Stream(
             events, lambda event: {"fresh": event.fresh, "changes": shown(event.changes)}
         )
         return {}
 
     async def do_sync(self, command: dict[str, Any]) -> dict[str, Any]:
-        events = self._client(command).sync(
+        events = self._client(command).changes.sync(
             folder=int(command["folder_id"]) if "folder_id" in command else None,
             cursor=base64.b64decode(command.get("cursor", "")),
             columns=[MessageColumn.Value(name) for name in command.get("columns", [])],

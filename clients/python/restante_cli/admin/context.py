@@ -45,8 +45,8 @@ class Admin:
                 server_name=self.server_name,
                 timeout_seconds=TIMEOUT_SECONDS,
             ) as client:
-                yield client
-                await client.log_off()
+                yield client.calls
+                await client.account.log_off()
             return
         settings = read_config(self.config, self.data, ())
         link = await admin_link(settings)

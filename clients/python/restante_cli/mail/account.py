@@ -69,7 +69,7 @@ async def _login(mail: Mail, fresh: Kept, password: str, ask: bool) -> None:
     ) as client:
         session = client.session
         if ask:
-            await client.log_off()
+            await client.account.log_off()
             kept.save(mail.path, fresh)
         else:
             kept.save(mail.path, fresh.with_token(session.token))
@@ -94,7 +94,7 @@ async def _log_off(mail: Mail) -> None:
     try:
         async with mail.client() as client:
             client.session.on_change = None
-            await client.log_off()
+            await client.account.log_off()
     except errors.RestanteError as error:
         if not is_over(error):  # otherwise it had ended before
             raise
@@ -110,7 +110,7 @@ def whoami(mail: Mail, form: str) -> None:
 
 async def _whoami(mail: Mail, form: str) -> None:
     async with mail.client() as client:
-        session, mailbox = client.session.info, await client.mailbox()
+        session, mailbox = client.session.info, await client.mailboxes.get()
     quota = mailbox.quota_octets if mailbox.HasField("quota_octets") else None
     if form == "json":
         print_json(
@@ -143,7 +143,7 @@ def change_password(mail: Mail, passwords_stdin: bool) -> None:
 
 async def _change_password(mail: Mail, old: str, new: str) -> None:
     async with mail.client() as client:
-        await client.change_password(old, new)
+        await client.account.change_password(old, new)
 
 
 COMMANDS = (login, logout, whoami, change_password)

@@ -38,7 +38,7 @@ def move(mail: Mail, ids: tuple[list[int], ...], folder: str, form: str) -> None
 
 async def _move(mail: Mail, ids: list[int], folder: str, form: str) -> None:
     async with mail.client() as client:
-        _told(form, "moved", await client.move(ids, folder), len(ids))
+        _told(form, "moved", await client.messages.move(ids, folder), len(ids))
 
 
 @click.command()
@@ -53,7 +53,7 @@ def copy(mail: Mail, ids: tuple[list[int], ...], folder: str, form: str) -> None
 
 async def _copy(mail: Mail, ids: list[int], folder: str, form: str) -> None:
     async with mail.client() as client:
-        _told(form, "copied", await client.copy(ids, folder), len(ids))
+        _told(form, "copied", await client.messages.copy(ids, folder), len(ids))
 
 
 @click.command()
@@ -79,7 +79,7 @@ async def _flag(mail: Mail, ids: list[int], add: tuple[str, ...], remove: tuple[
             if names:
                 flags = [name.lower() for name in names if name.lower() in FLAGS]
                 keywords = [name for name in names if name.lower() not in FLAGS]
-                updated = await client.set_flags(ids, flags, keywords=keywords, operation=operation)
+                updated = await client.messages.set_flags(ids, flags, keywords=keywords, operation=operation)
     _told(form, "updated", updated, len(ids))
 
 
@@ -105,7 +105,7 @@ def delete(mail: Mail, ids: tuple[list[int], ...], soft: bool, hard: bool, yes: 
 
 async def _delete(mail: Mail, ids: list[int], mode: DeleteMode.ValueType, form: str) -> None:
     async with mail.client() as client:
-        _told(form, "deleted", await client.delete(ids, mode), len(ids))
+        _told(form, "deleted", await client.messages.delete(ids, mode), len(ids))
 
 
 @click.command()
@@ -120,7 +120,7 @@ def recover(mail: Mail, ids: tuple[list[int], ...], folder: str | None, form: st
 
 async def _recover(mail: Mail, ids: list[int], folder: str | None, form: str) -> None:
     async with mail.client() as client:
-        _told(form, "recovered", len(await client.recover(ids, folder=folder)), len(ids))
+        _told(form, "recovered", len(await client.messages.recover(ids, folder=folder)), len(ids))
 
 
 async def _list(mail: Mail, form: str) -> None:
@@ -135,7 +135,7 @@ async def _list(mail: Mail, form: str) -> None:
                 "size": size(message.size_octets),
                 "size_octets": message.size_octets,
             }
-            async for message in client.recoverable()
+            async for message in client.messages.recoverable()
         ]
     show(form, ("id", "from", "subject", "deleted_at", "purged_after", "size"), rows, right=("id", "size"))
 

@@ -65,7 +65,7 @@ class Mail:
             except errors.FolderNotFound as error:
                 raise await _no_folder(client, error) from None
             if not found.token and not session.ended.is_set():
-                await client.log_off()  # it was for this command alone
+                await client.account.log_off()  # it was for this command alone
 
 
 async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.ClickException:
@@ -74,7 +74,7 @@ async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.Clic
     wanted = context.params.get("folder") if context is not None else None
     if not wanted:
         return Failure(described(error), error.reason)
-    names = ["/".join(folder.path) async for folder in client.folders()]
+    names = ["/".join(folder.path) async for folder in client.folders.list()]
     by_key = {name.lower(): name for name in names}
     near = difflib.get_close_matches(wanted.lower(), by_key, 1)
     hint = f'did you mean "{by_key[near[0]]}"?' if near else "`restante mail folders` lists those there are"

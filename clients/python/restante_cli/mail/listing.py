@@ -50,7 +50,7 @@ async def _folders(mail: Mail, form: str) -> None:
                 "size_octets": folder.size_octets,
                 "subscribed": folder.subscribed,
             }
-            async for folder in client.folders()
+            async for folder in client.folders.list()
         ]
     show(form, ("folder", "role", "messages", "unread", "size"), rows, right=("messages", "unread", "size"))
 
@@ -115,10 +115,10 @@ def search(
 
 async def _list(mail: Mail, folder: str | None, restriction: Restriction | None, limit: int, form: str) -> None:
     async with mail.client() as client:
-        names = {each.folder_id: "/".join(each.path) async for each in client.folders()}
+        names = {each.folder_id: "/".join(each.path) async for each in client.folders.list()}
         rows: list[dict[str, Any]] = []
         more = False
-        found = client.messages(folder, restriction, page_size=min(limit + 1, 200))
+        found = client.messages.query(folder, restriction, page_size=min(limit + 1, 200))
         async with aclosing(found) as messages:  # type: ignore[type-var]
             async for message in messages:
                 if len(rows) == limit:
@@ -145,7 +145,7 @@ def submissions(mail: Mail, limit: int, form: str) -> None:
 
 async def _submissions(mail: Mail, limit: int, form: str) -> None:
     rows: list[dict[str, Any]] = []
-    async with mail.client() as client, aclosing(client.submissions()) as found:  # type: ignore[type-var]
+    async with mail.client() as client, aclosing(client.submissions.list()) as found:  # type: ignore[type-var]
         async for submission in found:
             for recipient in submission.recipients:
                 state = RecipientState.Name(recipient.state).removeprefix("RECIPIENT_STATE_").lower()
@@ -178,11 +178,11 @@ def watch(mail: Mail, folder: str, count: int | None, form: str) -> None:
 
 async def _watch(mail: Mail, folder: str, count: int | None, form: str) -> None:
     async with mail.client() as client:
-        found = await client.folder(folder)
+        found = await client.folders.get(folder)
         next_uid = found.uid_next
         if form == "table":
             say(f"Watching {'/'.join(found.path)} ({found.message_count} messages). Ctrl-C ends it.")
-        async with aclosing(client.watch(found)) as events:  # type: ignore[type-var]
+        async with aclosing(client.changes.watch(found)) as events:  # type: ignore[type-var]
             async for event in events:
                 fresh = [
                     message_id
@@ -207,7 +207,7 @@ async def _arrived(client: Client, message_ids: list[int], folder: str) -> list[
     rows = []
     for start in range(0, len(message_ids), 100):
         chosen = query.ids(message_ids[start : start + 100])
-        rows += [listed(message, folder) async for message in client.messages(None, chosen)]
+        rows += [listed(message, folder) async for message in client.messages.query(None, chosen)]
     return sorted(rows, key=lambda row: row["id"])
 
 

@@ -59,9 +59,9 @@ def show(
 
 async def _show(mail: Mail, message_id: int, whole_header: bool, form: str, mark_seen: bool) -> None:
     async with mail.client() as client:
-        opened = await client.open_message(message_id, mark_seen=mark_seen)
+        opened = await client.messages.open(message_id, mark_seen=mark_seen)
         text = await _text(client, opened)
-        folder = await client.folder(opened.facts.folder_id)
+        folder = await client.folders.get(opened.facts.folder_id)
     if form == "json":
         print_json(_as_json(opened, "/".join(folder.path), text))
         return
@@ -88,7 +88,7 @@ async def _text(client: Client, opened: OpenedMessage) -> str:
             continue
         if part.size_octets > MAX_TEXT_OCTETS:
             return f"(The text has {size(part.size_octets)}: read it with --part {part.label}.)"
-        text = await client.part_text(opened.facts.message_id, part)
+        text = await client.contents.read_text(opened.facts.message_id, part)
         return lines_of_html(text) if media_type == "text/html" else text
     return "(There is no text.)"
 
@@ -132,10 +132,10 @@ async def _save(mail: Mail, message_id: int, label: str | None, file: Path | Non
     async with mail.client() as client:
         with transfer_progress(f"Message {message_id}") as told:
             if label is None:
-                pieces = client.read_stream(message_id, on_progress=told)
+                pieces = client.contents.stream(message_id, on_progress=told)
             else:
-                part = _find(await client.open_message(message_id), label)
-                pieces = client.part_stream(message_id, part, on_progress=told)
+                part = _find(await client.messages.open(message_id), label)
+                pieces = client.contents.stream_part(message_id, part, on_progress=told)
             written = await _write(pieces, file)
     if file is not None:
         say(f"{file}: {written} octets.")

@@ -77,7 +77,7 @@ async def _send(
 ) -> None:
     async with mail.client() as client:
         with transfer_progress("Attachments") as told:
-            composed = await client.compose(
+            composed = await client.drafts.compose(
                 to=to,
                 cc=cc,
                 bcc=bcc,
@@ -89,13 +89,13 @@ async def _send(
                 on_progress=told,
             )
         if draft:
-            saved = await client.save_draft(composed)
+            saved = await client.drafts.save(composed)
             if form == "json":
                 print_json({"id": saved.message_id, "size_octets": saved.size_octets})
             else:
                 say(f"Saved as draft {saved.message_id}.")
             return
-        sent = await client.submit(composed, send_at=send_at)
+        sent = await client.submissions.submit(composed, send_at=send_at)
     report(sent.submission, form, sent_message_id=sent.sent_message_id)
 
 
@@ -131,7 +131,7 @@ def cancel(mail: Mail, submission_id: int, form: str) -> None:
 
 async def _cancel(mail: Mail, submission_id: int, form: str) -> None:
     async with mail.client() as client:
-        submission = await client.cancel_submission(submission_id)
+        submission = await client.submissions.cancel(submission_id)
     report(submission, form)
 
 

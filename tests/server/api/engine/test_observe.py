@@ -71,8 +71,8 @@ async def test_the_queue_the_mail_and_the_room_are_looked_up(tmp_path: Path) -> 
             password="alice-demo",
             root_certificates=core.authority.certificate,
         ) as client:
-            await client.submit(
-                await client.compose(to=["carol@example.net"], subject="Lunch", text="See you at noon.")
+            await client.submissions.submit(
+                await client.drafts.compose(to=["carol@example.net"], subject="Lunch", text="See you at noon.")
             )
         await core.process._look()
         assert value(core, "mail_taken_duration_seconds_count", kind="submission") == 1

@@ -1,0 +1,132 @@
+"""Octets of messages and their parts: read, and uploaded where one call cannot carry them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+from restante import errors
+from restante.calls import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Calls
+from restante.retry import is_temporary
+from restante.structure import Part
+from restante.v1.content_pb2 import ReadContentRequest, ReadContentResponse, UploadContentResponse, UploadKind
+from restante.v1.message_pb2 import Section, SectionKind
+
+INLINE_OCTETS = 256 << 10  # one call carries so many octets of a message or of files; more are uploaded
+CHUNK_OCTETS = 256 << 10
+
+Source = bytes | Path
+"""The octets to upload, or a file of them. Both can be read again when the connection breaks."""
+
+Progress = Callable[[int, int], None]
+"""Called with octets done and octets in all."""
+
+
+class Contents:
+    """Octets of messages. Uploads lapse after an hour when nothing uses them."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def read(self, message_id: int, section: Section | None = None, *, mailbox_id: int = 0) -> bytes:
+        """All the octets of a message or section. Raises MessageNotFound, PartNotFound."""
+        return b"".join([octets async for octets in self.stream(message_id, section, mailbox_id=mailbox_id)])
+
+    async def stream(
+        self,
+        message_id: int,
+        section: Section | None = None,
+        *,
+        on_progress: Progress | None = None,
+        mailbox_id: int = 0,
+    ) -> AsyncIterator[bytes]:
+        """Octets of a message or of a section of it, as stored; resumed after a break.
+
+        Raises MessageNotFound, PartNotFound.
+        """
+        wanted = Section(kind=SectionKind.SECTION_KIND_WHOLE)
+        if section is not None:
+            wanted.CopyFrom(section)
+        start, length = wanted.offset_octets, wanted.length_octets if wanted.HasField("length_octets") else None
+        done = total = 0
+
+        def opened() -> AsyncIterator[ReadContentResponse]:
+            wanted.offset_octets = start + done
+            if length is not None:
+                wanted.length_octets = length - done
+            request = ReadContentRequest(mailbox_id=mailbox_id, message_id=message_id, section=wanted)
+            return self._calls.link.read_content(request, session=self._calls.token)
+
+        async with aclosing(self._calls.resumed(opened)) as chunks:
+            async for chunk in chunks:
+                if chunk.total_octets and not total:
+                    total = chunk.total_octets
+                done += len(chunk.octets)
+                if on_progress is not None:
+                    on_progress(done, total)
+                if chunk.octets:
+                    yield chunk.octets
+
+    async def stream_part(
+        self, message_id: int, part: Part, *, on_progress: Progress | None = None, mailbox_id: int = 0
+    ) -> AsyncIterator[bytes]:
+        """Octets of a part, its transfer encoding undone. Progress counts encoded octets."""
+        decoder = part.decoder()
+        section = Section(part=part.number, kind=SectionKind.SECTION_KIND_WHOLE)
+        async for octets in self.stream(message_id, section, on_progress=on_progress, mailbox_id=mailbox_id):
+            if plain := decoder.feed(octets):
+                yield plain
+        if plain := decoder.finish():
+            yield plain
+
+    async def read_text(self, message_id: int, part: Part, *, mailbox_id: int = 0) -> str:
+        """The text of a text part, decoded; line ends are LF."""
+        octets = b"".join([piece async for piece in self.stream_part(message_id, part, mailbox_id=mailbox_id)])
+        return part.text(octets)
+
+    async def upload(
+        self,
+        kind: UploadKind.ValueType,
+        source: Source,
+        *,
+        on_progress: Progress | None = None,
+    ) -> UploadContentResponse:
+        """Upload octets; begun anew when the connection breaks, as long as `timeout_seconds` bring it further.
+
+        Raises MessageTooLarge, InvalidContent, StoreFull, OSError.
+        """
+        total = len(source) if isinstance(source, bytes) else source.stat().st_size
+        last, pause, furthest = time.monotonic(), FIRST_PAUSE_SECONDS, 0
+
+        def sent(done: int) -> None:
+            nonlocal last, furthest
+            if done > furthest:
+                last, furthest = time.monotonic(), done
+            if on_progress is not None:
+                on_progress(done, total)
+
+        while True:
+            try:
+                return await self._calls.link.upload(kind, _chunks(source, sent), session=self._calls.token)
+            except errors.RestanteError as error:
+                if not is_temporary(error) or time.monotonic() + pause >= last + self._calls.timeout_seconds:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+async def _chunks(source: Source, on_sent: Callable[[int], None]) -> AsyncIterator[bytes]:
+    if isinstance(source, bytes):
+        for start in range(0, len(source), CHUNK_OCTETS):
+            yield source[start : start + CHUNK_OCTETS]
+            on_sent(min(start + CHUNK_OCTETS, len(source)))
+        return
+    done = 0
+    with await asyncio.to_thread(source.open, "rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_OCTETS):
+            yield chunk
+            done += len(chunk)
+            on_sent(done)
