@@ -47,7 +47,12 @@ def test_every_value_has_a_comment_that_can_be_read() -> None:
 
 
 def test_there_is_one_class_for_each_reason() -> None:
-    assert set(errors.BY_REASON) - {""} == set(DECLARED)
+    assert set(errors.BY_REASON) == set(DECLARED)
+
+
+def test_every_class_is_a_name_of_the_package() -> None:
+    assert {cls.__name__ for cls in errors.BY_REASON.values()} <= set(errors.__all__)
+    assert all(getattr(errors, name) for name in errors.__all__)
 
 
 @pytest.mark.parametrize("reason", DECLARED)

@@ -1,0 +1,43 @@
+"""The base of all errors, and the error without a reason of ours."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from grpc import StatusCode
+
+
+class RestanteError(Exception):
+    """Base of all. `metadata` has the keys that the class declares; `detail` is a sentence for people.
+
+    `retry_seconds` is how long to wait before another attempt, where the server said so.
+    """
+
+    reason: ClassVar[str] = ""
+    code: ClassVar[StatusCode] = StatusCode.UNKNOWN
+    keys: ClassVar[tuple[str, ...]] = ()
+    caused_by_client: ClassVar[bool] = False
+    text: ClassVar[str] = "The call failed."
+
+    def __init__(self, detail: str = "", *, retry_seconds: float | None = None, **metadata: object) -> None:
+        unknown = metadata.keys() - set(self.keys)
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no metadata {sorted(unknown)}")
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+        self.retry_seconds = retry_seconds
+        if "retry_seconds" in self.keys and retry_seconds is not None:  # for readers that know only ErrorInfo
+            self.metadata["retry_seconds"] = f"{retry_seconds:g}"
+        self.detail = detail or self._sentence()
+        super().__init__(self.detail)
+
+    def _sentence(self) -> str:
+        known = ", ".join(f"{key} {value}" for key, value in self.metadata.items())
+        return f"{self.text.rstrip('.')} ({known})." if known else self.text
+
+
+class UnknownReason(RestanteError):
+    """A status that carries no reason of ours, or one that this version does not know."""
+
+    def __init__(self, detail: str, status_code: StatusCode, name: str = "") -> None:
+        super().__init__(detail or self.text)
+        self.status_code, self.name = status_code, name

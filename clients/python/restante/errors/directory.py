@@ -1,0 +1,63 @@
+"""Reasons of accounts, domains, aliases and the address book."""
+
+from __future__ import annotations
+
+from grpc import StatusCode
+
+from restante.errors.base import RestanteError
+
+
+class AccountNotFound(RestanteError):
+    reason = "ACCOUNT_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("account",)
+    caused_by_client = True
+    text = "No such account."
+
+
+class DomainNotFound(RestanteError):
+    reason = "DOMAIN_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("domain",)
+    caused_by_client = True
+    text = "No such domain here."
+
+
+class DomainExists(RestanteError):
+    reason = "DOMAIN_EXISTS"
+    code = StatusCode.ALREADY_EXISTS
+    keys = ("domain",)
+    caused_by_client = True
+    text = "The domain is here already."
+
+
+class DomainNotEmpty(RestanteError):
+    reason = "DOMAIN_NOT_EMPTY"
+    code = StatusCode.FAILED_PRECONDITION
+    keys = ("domain",)
+    caused_by_client = True
+    text = "The domain still has accounts or aliases."
+
+
+class AddressExists(RestanteError):
+    reason = "ADDRESS_EXISTS"
+    code = StatusCode.ALREADY_EXISTS
+    keys = ("address",)
+    caused_by_client = True
+    text = "The address belongs to an account or alias."
+
+
+class AliasNotFound(RestanteError):
+    reason = "ALIAS_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("address",)
+    caused_by_client = True
+    text = "No such alias."
+
+
+class EntryNotFound(RestanteError):
+    reason = "ENTRY_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("entry",)
+    caused_by_client = True
+    text = "The directory has no such entry."

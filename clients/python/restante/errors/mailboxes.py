@@ -1,0 +1,137 @@
+"""Reasons of mailboxes, folders, messages and contents."""
+
+from __future__ import annotations
+
+from grpc import StatusCode
+
+from restante.errors.base import RestanteError
+
+
+class MailboxNotFound(RestanteError):
+    reason = "MAILBOX_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("mailbox_id",)
+    caused_by_client = True
+    text = "No such mailbox, or none that the caller may know of."
+
+
+class FolderNotFound(RestanteError):
+    reason = "FOLDER_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("folder_id",)
+    caused_by_client = True
+    text = "No such folder."
+
+
+class MessageNotFound(RestanteError):
+    reason = "MESSAGE_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("message_id",)
+    caused_by_client = True
+    text = "No such message."
+
+
+class PartNotFound(RestanteError):
+    reason = "PART_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    keys = ("part",)
+    caused_by_client = True
+    text = "The message has no such part."
+
+
+class UploadNotFound(RestanteError):
+    reason = "UPLOAD_NOT_FOUND"
+    code = StatusCode.NOT_FOUND
+    caused_by_client = True
+    text = "No such upload, or it has lapsed."
+
+
+class UploadOffsetMismatch(RestanteError):
+    reason = "UPLOAD_OFFSET_MISMATCH"
+    code = StatusCode.OUT_OF_RANGE
+    keys = ("size_octets",)
+    caused_by_client = True
+    text = "The chunk does not continue the upload where it stands."
+
+
+class FolderExists(RestanteError):
+    reason = "FOLDER_EXISTS"
+    code = StatusCode.ALREADY_EXISTS
+    keys = ("folder_id",)
+    caused_by_client = True
+    text = "The parent has a folder of that name."
+
+
+class FolderNameInvalid(RestanteError):
+    reason = "FOLDER_NAME_INVALID"
+    code = StatusCode.INVALID_ARGUMENT
+    keys = ("problem",)
+    caused_by_client = True
+    text = "The name is empty, too long, or has characters that names cannot have."
+
+
+class FolderHasChildren(RestanteError):
+    reason = "FOLDER_HAS_CHILDREN"
+    code = StatusCode.FAILED_PRECONDITION
+    keys = ("folder_id",)
+    caused_by_client = True
+    text = "The folder has folders below it."
+
+
+class FolderIsSpecial(RestanteError):
+    reason = "FOLDER_IS_SPECIAL"
+    code = StatusCode.FAILED_PRECONDITION
+    keys = ("role",)
+    caused_by_client = True
+    text = "The Inbox and other folders with a role cannot be deleted or moved so."
+
+
+class FolderCycle(RestanteError):
+    reason = "FOLDER_CYCLE"
+    code = StatusCode.FAILED_PRECONDITION
+    caused_by_client = True
+    text = "A folder cannot be moved below itself."
+
+
+class QuotaExceeded(RestanteError):
+    reason = "QUOTA_EXCEEDED"
+    code = StatusCode.RESOURCE_EXHAUSTED
+    keys = ("limit_octets", "used_octets")
+    caused_by_client = True
+    text = "The mailbox is full."
+
+
+class StoreFull(RestanteError):
+    reason = "STORE_FULL"
+    code = StatusCode.RESOURCE_EXHAUSTED
+    text = "The server has too little free storage to take mail."
+
+
+class MessageTooLarge(RestanteError):
+    reason = "MESSAGE_TOO_LARGE"
+    code = StatusCode.INVALID_ARGUMENT
+    keys = ("limit_octets",)
+    caused_by_client = True
+    text = "The message is larger than max_message_octets."
+
+
+class InvalidContent(RestanteError):
+    reason = "INVALID_CONTENT"
+    code = StatusCode.INVALID_ARGUMENT
+    keys = ("problem",)
+    caused_by_client = True
+    text = "The content has NUL octets, or cannot be submitted as it is."
+
+
+class MaildropInUse(RestanteError):
+    reason = "MAILDROP_IN_USE"
+    code = StatusCode.FAILED_PRECONDITION
+    caused_by_client = True
+    text = "Another session holds the maildrop."
+
+
+class LeaseLost(RestanteError):
+    reason = "LEASE_LOST"
+    code = StatusCode.FAILED_PRECONDITION
+    caused_by_client = True
+    text = "The lease has lapsed or was given to another."

@@ -1,0 +1,72 @@
+"""Errors as they travel: a status with ErrorInfo, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from restante.errors import directory, mailboxes, requests, server, sessions, transport
+from restante.errors.base import RestanteError, UnknownReason
+
+DOMAIN = "restante"
+
+REASONS = (sessions, requests, mailboxes, transport, directory, server)
+"""The modules that hold a class for each reason."""
+
+BY_REASON: dict[str, type[RestanteError]] = {
+    each.reason: each
+    for module in REASONS
+    for each in vars(module).values()
+    if isinstance(each, type) and issubclass(each, RestanteError) and each.reason
+}
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def to_status(error: RestanteError) -> status_pb2.Status:
+    """The status of an error, with ErrorInfo and, where there is a delay, RetryInfo among its details."""
+    details = [any_pb2.Any(), any_pb2.Any()]
+    details[0].Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
+    if error.retry_seconds is None:
+        del details[1]
+    else:
+        seconds = int(error.retry_seconds)
+        nanos = int((error.retry_seconds - seconds) * 1_000_000_000)
+        delay = duration_pb2.Duration(seconds=seconds, nanos=nanos)
+        details[1].Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status_pb2.Status(code=error.code.value[0], message=error.detail, details=details)
+
+
+def from_status(status: status_pb2.Status) -> RestanteError:
+    """The error that a status tells of: the class of its reason, or UnknownReason."""
+    info, retry_seconds = error_details_pb2.ErrorInfo(), None
+    for detail in status.details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            detail.Unpack(info)
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry = error_details_pb2.RetryInfo()
+            detail.Unpack(retry)
+            retry_seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1_000_000_000
+    cls = BY_REASON.get(info.reason) if info.domain == DOMAIN else None
+    if cls is None:
+        return UnknownReason(status.message, _CODES.get(status.code, grpc.StatusCode.UNKNOWN), info.reason)
+    known = {key: value for key, value in info.metadata.items() if key in cls.keys and key != "retry_seconds"}
+    return cls(status.message, retry_seconds=retry_seconds, **known)
+
+
+def from_rpc_error(error: grpc.RpcError) -> RestanteError:
+    """The error that a failed unary or streaming call tells of (`grpc.aio.AioRpcError` or a blocking call's)."""
+    if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
+        return UnknownReason(str(error), grpc.StatusCode.UNKNOWN)
+    trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
+    details = next((value for key, value in trailers if key == "grpc-status-details-bin"), None)
+    if isinstance(details, bytes):
+        try:
+            return from_status(status_pb2.Status.FromString(details))
+        except DecodeError:
+            pass  # not from a server of ours: the code and the text below say what is known
+    return UnknownReason(error.details() or "", error.code())
