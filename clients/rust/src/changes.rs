@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::client::{Client, Core};
+use crate::client::Client;
+use crate::core::Core;
 use crate::error::Error;
-use crate::events::{Events, FIRST_PAUSE, LONGEST_PAUSE, Resume, Told};
+use crate::events::{Events, Resume, Told};
 use crate::link::authorize;
-use crate::retry::Retry;
+use crate::retry::{FIRST_PAUSE, LONGEST_PAUSE, Retry};
 use crate::v1::folder_service_client::FolderServiceClient;
 use crate::v1::sync_service_client::SyncServiceClient;
 use crate::v1::watch_response::Notice;
 use crate::v1::{self, ErrorReason, sync_mailbox_response};
-use crate::watching::{self, subscribe};
+use crate::watch::{self, subscribe};
 
 /// What happened in a folder.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +162,7 @@ async fn read_folder_once(core: &Core, request: v1::OpenFolderRequest) -> Result
 struct Notices {
     core: Arc<Core>,
     wanted: v1::Subscription,
-    subscription: watching::Subscription,
+    subscription: watch::Subscription,
     token: bytes::Bytes,
     retry: Retry,
 }
@@ -173,7 +174,7 @@ impl Notices {
             token: core.session.token(),
             subscription: subscribe(core, wanted.clone()),
             wanted,
-            retry: Retry::new(FIRST_PAUSE, watching::LONGEST_PAUSE),
+            retry: Retry::new(FIRST_PAUSE, watch::LONGEST_PAUSE),
         }
     }
 
@@ -232,7 +233,7 @@ async fn sync(
     mut wanted: v1::SyncMailboxRequest,
     told: Told<v1::SyncMailboxResponse>,
 ) -> Result<(), Error> {
-    let mut retry = Retry::new(watching::FIRST_PAUSE, LONGEST_PAUSE);
+    let mut retry = Retry::new(watch::FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let began = Instant::now();
         let mut resume = Resume::new(&core);

@@ -1,44 +1,28 @@
 //! The client: calls, lists and operations.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use tonic::Code;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 
 use crate::config::Config;
+use crate::core::Core;
 use crate::error::Error;
-use crate::events::{FIRST_PAUSE, LONGEST_PAUSE};
-use crate::link::{Link, authorize, locked};
-use crate::multiplexer::{Asked, Caller, Incoming, MAX_OCTETS, Multiplexer, Opening, Outgoing, Transport, Waiting};
-use crate::retry::Retry;
+use crate::link::authorize;
+use crate::multiplexer::{Asked, Caller, Waiting};
 use crate::rpc::{List, Rpc};
-use crate::session::Session;
 use crate::v1::{self, ErrorReason};
-use crate::watching::WatchStream;
-use crate::wire::{OctetsCodec, encode_request, malformed, octets_of, put_octets};
+use crate::wire::{encode_request, malformed};
 
 const DEFAULT_PAGE_SIZE: i32 = 100; // the contract's
-const EXECUTE: &str = "/restante.v1.BatchService/Execute";
-
-/// A fresh request id: once for a logical call, and kept when that is repeated. [`Client::call`] makes one where a request
-/// has none; this is for programs that repeat a call themselves, also after a restart.
-pub fn new_request_id() -> Vec<u8> {
-    let mut id = vec![0; 16];
-    getrandom::getrandom(&mut id).expect("the system gives random octets");
-    id
-}
 
 /// One user's session with a server. Clones share it; it is closed with the last of them, or by
 /// [`close`](Self::close).
@@ -48,17 +32,6 @@ pub fn new_request_id() -> Vec<u8> {
 pub struct Client {
     pub(crate) core: Arc<Core>,
     _open: Arc<DropGuard>,
-}
-
-/// What the parts of a client share.
-pub(crate) struct Core {
-    pub config: Config,
-    pub link: Arc<Link>,
-    pub session: Arc<Session>,
-    pub watching: WatchStream,
-    pub closed: CancellationToken,
-    operations: Multiplexer,
-    commits: Mutex<HashMap<i64, v1::CommitToken>>, // the latest write to each mailbox that this client has seen
 }
 
 impl Client {
@@ -100,24 +73,8 @@ impl Client {
     }
 
     fn new(config: Config) -> Self {
-        let link = Arc::new(Link::new(config.clone()));
-        let session = Arc::new(Session::default());
-        let transport = Execute { link: link.clone(), session: session.clone() };
-        let core = Arc::new(Core {
-            operations: Multiplexer::new(transport, config.patience),
-            config,
-            link,
-            session,
-            watching: WatchStream::default(),
-            closed: CancellationToken::new(),
-            commits: Mutex::default(),
-        });
-        let (closed, closing) = (core.closed.clone(), core.clone());
-        tokio::spawn(async move {
-            closing.closed.cancelled().await;
-            closing.operations.close();
-            closing.link.close();
-        });
+        let core = Core::new(config);
+        let closed = core.closed.clone();
         Self { core, _open: Arc::new(closed.drop_guard()) }
     }
 
@@ -344,196 +301,5 @@ impl<R: Rpc> Future for Operation<R> {
 impl<R> fmt::Debug for Operation<R> {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.debug_struct("Operation").finish_non_exhaustive()
-    }
-}
-
-impl Core {
-    pub fn deadline(&self, timeout: Option<Duration>) -> Instant {
-        Instant::now() + timeout.unwrap_or(self.config.timeout)
-    }
-
-    /// The present channel and its number.
-    pub fn channel(&self) -> Result<(u64, Channel), Error> {
-        if self.closed.is_cancelled() {
-            return Err(Error::closed());
-        }
-        self.link.channel()
-    }
-
-    /// A call with all that is looked after.
-    pub async fn call<R: Rpc>(&self, mut request: R, timeout: Option<Duration>) -> Result<R::Response, Error> {
-        let deadline = self.deadline(timeout);
-        if let Some(id) = request.request_id().filter(|id| id.is_empty()) {
-            *id = new_request_id();
-        }
-        let commit = request.min_commit().and_then(|(number, mailbox)| Some((number, self.min_commit(mailbox)?)));
-        let own = commit.is_some();
-        let mut outcome = self.repeat(&request, commit, Caller::Session, deadline).await;
-        if own && outcome.as_ref().is_err_and(|error| error.reason() == ErrorReason::EpochChanged) {
-            // The store was restored: what was written before may be gone.
-            locked(&self.commits).clear();
-            outcome = self.repeat(&request, None, Caller::Session, deadline).await;
-        }
-        if let Some(commit) = outcome.as_ref().ok().and_then(|response| R::commit(response)) {
-            self.remember(commit);
-        }
-        outcome
-    }
-
-    /// Makes a call until it succeeds, fails for good, or its time is over.
-    pub async fn repeat<R: Rpc>(
-        &self,
-        request: &R,
-        commit: Option<(u32, v1::CommitToken)>,
-        caller: Caller,
-        deadline: Instant,
-    ) -> Result<R::Response, Error> {
-        let encoded = Encoded::new(request, commit);
-        let mut retry = Retry::new(FIRST_PAUSE, LONGEST_PAUSE);
-        loop {
-            let token = self.session.token();
-            let failure = match self.send(&encoded, caller, deadline).await {
-                Ok(octets) => return R::Response::decode(octets).map_err(malformed),
-                Err(failure) => failure,
-            };
-            if failure.reason() == ErrorReason::SessionExpired && caller == Caller::Session && retry.renewal() {
-                self.renew(&token, deadline).await?;
-            } else if !encoded.repeatable || !may_help(&failure) || !retry.wait(&failure, deadline).await {
-                return Err(failure);
-            }
-        }
-    }
-
-    /// Makes a call once.
-    pub async fn attempt<R: Rpc>(
-        &self,
-        request: &R,
-        commit: Option<(u32, v1::CommitToken)>,
-        caller: Caller,
-        deadline: Instant,
-    ) -> Result<R::Response, Error> {
-        let octets = self.send(&Encoded::new(request, commit), caller, deadline).await?;
-        R::Response::decode(octets).map_err(malformed)
-    }
-
-    /// Sends an encoded request once, in the Execute stream where it can.
-    async fn send(&self, encoded: &Encoded, caller: Caller, deadline: Instant) -> Result<Bytes, Error> {
-        if let Some(place) = encoded.place {
-            let request = encode_request(place, &encoded.octets);
-            if octets_of(&request) <= MAX_OCTETS {
-                let asked = Asked { place, request, independent: true, repeatable: encoded.repeatable, deadline };
-                return self.operations.start(asked, caller).await;
-            }
-        }
-        let token = if caller == Caller::Session { self.session.token() } else { Bytes::new() };
-        let mut request = authorize(encoded.octets.clone(), &token);
-        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        let mut grpc = Grpc::new(self.channel()?.1);
-        let calling = async {
-            grpc.ready().await.map_err(|cause| Error::caused(Code::Unavailable, cause))?;
-            let response = grpc.unary(request, PathAndQuery::from_static(encoded.path), OctetsCodec).await?;
-            Ok(response.into_inner())
-        };
-        tokio::select! {
-            () = self.closed.cancelled() => Err(Error::closed()),
-            outcome = tokio::time::timeout_at(deadline, calling) => outcome.unwrap_or_else(|_| Err(Error::too_late())),
-        }
-    }
-
-    pub fn min_commit(&self, mailbox_id: i64) -> Option<v1::CommitToken> {
-        let mailbox_id = if mailbox_id == 0 { self.session.mailbox_id() } else { mailbox_id };
-        locked(&self.commits).get(&mailbox_id).copied()
-    }
-
-    /// Keeps the commit of a write, so that later reads see it.
-    fn remember(&self, commit: &v1::CommitToken) {
-        let mut commits = locked(&self.commits);
-        let known = commits.entry(commit.mailbox_id).or_insert(*commit);
-        if (commit.epoch, commit.change_number) > (known.epoch, known.change_number) {
-            *known = *commit;
-        }
-    }
-}
-
-/// Whether a call that failed so may succeed a little later.
-fn may_help(failure: &Error) -> bool {
-    failure.is_temporary() || failure.reason() == ErrorReason::TooManyOperations
-}
-
-/// A request, ready to be sent any number of times.
-struct Encoded {
-    path: &'static str,
-    place: Option<u32>,
-    repeatable: bool,
-    octets: Bytes,
-}
-
-impl Encoded {
-    fn new<R: Rpc>(request: &R, commit: Option<(u32, v1::CommitToken)>) -> Self {
-        let mut octets = request.encode_to_vec();
-        if let Some((number, commit)) = commit {
-            put_octets(number, &commit.encode_to_vec(), &mut octets); // a field may follow in any order
-        }
-        Self { path: R::PATH, place: R::PLACE, repeatable: request.is_repeatable(), octets: octets.into() }
-    }
-}
-
-/// Opens Execute streams on the link.
-struct Execute {
-    link: Arc<Link>,
-    session: Arc<Session>,
-}
-
-impl Transport for Execute {
-    fn open(&self, drained: Option<u64>, outgoing: Outgoing) -> (u64, Opening) {
-        if let Some(number) = drained {
-            self.link.retire(number);
-        }
-        match self.link.channel() {
-            Err(error) => (0, Box::pin(async { Err(error) })),
-            Ok((number, channel)) => (number, Box::pin(open_execute(channel, outgoing))),
-        }
-    }
-
-    fn token(&self) -> Bytes {
-        self.session.token()
-    }
-}
-
-async fn open_execute(channel: Channel, outgoing: Outgoing) -> Result<Incoming, Error> {
-    let mut grpc = Grpc::new(channel);
-    grpc.ready().await.map_err(|cause| Error::caused(Code::Unavailable, cause))?;
-    let request = tonic::Request::new(outgoing);
-    let answers = grpc.streaming(request, PathAndQuery::from_static(EXECUTE), OctetsCodec).await?.into_inner();
-    Ok(Box::pin(tokio_stream::StreamExt::map(answers, |answer| answer.map_err(Error::from))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_commit_is_added_to_a_request_that_has_none() {
-        let request = v1::GetFolderRequest { folder_id: 7, ..Default::default() };
-        let (number, _) = request.min_commit().unwrap();
-        let commit = v1::CommitToken { mailbox_id: 1, change_number: 9, epoch: 1 };
-        let encoded = Encoded::new(&request, Some((number, commit)));
-        let sent = v1::GetFolderRequest::decode(encoded.octets).unwrap();
-        assert_eq!(sent, v1::GetFolderRequest { min_commit: Some(commit), ..request });
-        assert_eq!(sent.min_commit(), None);
-    }
-
-    #[test]
-    fn what_is_good_once_is_not_repeated() {
-        assert!(v1::AuthenticateRequest::default().is_repeatable());
-        assert!(!v1::AuthenticateRequest { exchange: vec![1], ..Default::default() }.is_repeatable());
-        assert!(!v1::ChangePasswordRequest::default().is_repeatable());
-    }
-
-    #[test]
-    fn request_ids_are_fresh() {
-        let (one, other) = (new_request_id(), new_request_id());
-        assert_eq!(one.len(), 16);
-        assert_ne!(one, other);
     }
 }

@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use crate::client::{Client, Core};
+use crate::client::Client;
+use crate::core::Core;
 use crate::error::Error;
-use crate::events::{Events, FIRST_PAUSE, LONGEST_PAUSE, Resume, Told};
+use crate::events::{Events, Resume, Told};
 use crate::link::authorize;
-use crate::retry::Retry;
+use crate::retry::{FIRST_PAUSE, LONGEST_PAUSE, Retry};
 use crate::v1::content_service_client::ContentServiceClient;
 use crate::v1::{self, ErrorReason};
 

@@ -11,13 +11,11 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 
-use crate::client::Core;
+use crate::core::Core;
 use crate::error::Error;
-use crate::retry::Retry;
+use crate::retry::{FIRST_PAUSE, LONGEST_PAUSE, Retry};
 use crate::v1::ErrorReason;
 
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(10); // a stream that lasted so long had begun: connecting fails sooner
 
 /// What comes, one after the other: a [`Stream`], with a method [`next`](Self::next) of its own.

@@ -38,23 +38,28 @@
 //! # }
 //! ```
 
+mod calls;
 mod changes;
 mod client;
 mod config;
 mod content;
+mod core;
 mod error;
 mod events;
 mod link;
 mod messages;
 mod multiplexer;
+mod renewal;
 mod retry;
 pub mod rpc;
 mod session;
-mod watching;
+mod subscriptions;
+mod watch;
 mod wire;
 
+pub use calls::new_request_id;
 pub use changes::{FolderEvent, MailboxEvent, WatchOptions};
-pub use client::{Call, Client, ExecuteOptions, Operation, Pages, new_request_id};
+pub use client::{Call, Client, ExecuteOptions, Operation, Pages};
 pub use config::Config;
 pub use content::Content;
 pub use error::Error;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::client::{Client, Core};
+use crate::client::Client;
+use crate::core::Core;
 use crate::error::Error;
 use crate::events::{Events, Resume, Told};
 use crate::link::authorize;

@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
 /// Decides about the attempts of one call or stream.
 pub(crate) struct Retry {
     first: Duration,
