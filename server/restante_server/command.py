@@ -20,12 +20,14 @@ from restante_process.http import HttpServer
 from restante_process.options import configured, reading
 from restante_process.readiness import pages
 from restante_process.reload import Reload
-from restante_server.app import CoreProcess, require_store
+from restante_server.app import CoreProcess
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend
 from restante_server.db.lock import StoreLock
 from restante_server.failures import told
-from restante_server.upkeep import backup
+from restante_server.opening import require_store
+from restante_server.upkeep import backup, check, restore
+from restante_server.upkeep.backup_files import BackupFailed
 
 
 async def serve(config: Config, read: Callable[[], Config]) -> None:
@@ -112,7 +114,7 @@ def migrate_store(config: Config, backing_up: bool) -> None:
     with told(config):
         try:
             made = bring_up_to_date(config, backing_up=backing_up)
-        except backup.BackupFailed as problem:
+        except BackupFailed as problem:
             raise click.ClickException(f"no backup can be made, and so nothing was migrated: {problem}") from None
     if made is not None:
         click.echo(f"The store as it was before the migration is in {made}.")
@@ -135,7 +137,7 @@ def _findings(config: Config) -> list[str]:
         try:
             with backend.reader() as tx, tx.begin():
                 migrate.require_current(tx)
-                return backup.findings(tx, config.contents_directory)
+                return check.findings(tx, config.contents_directory)
         finally:
             backend.close()
 
@@ -148,11 +150,11 @@ def restore_store(config: Config, directory: Path) -> None:
     os.umask(0o077)
     with told(config):
         try:
-            backup.require_fitting(directory, config.store_url)  # before anything is made
+            restore.require_fitting(directory, config.store_url)  # before anything is made
             config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with store_lock(config):
-                found = backup.restore(directory, config.store_url, config.contents_directory)
-        except backup.BackupFailed as problem:
+                found = restore.restore(directory, config.store_url, config.contents_directory)
+        except BackupFailed as problem:
             raise click.ClickException(str(problem)) from None
     click.echo("The backup is restored. Its epoch is new: clients read their mailboxes anew.")
     _report(found)

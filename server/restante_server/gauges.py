@@ -1,61 +1,16 @@
-"""Figures of the whole store that are looked up now and then: the queue, the mail, and the room for it."""
+"""Gauges of the queue, of the mail, and of the room for it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge
-from sqlalchemy import Connection, bindparam, func, make_url, select
+from sqlalchemy import make_url
 
 from restante_process.config import Config
-from restante_server.db.clock import now_microseconds
-from restante_server.db.schema import mailbox, transport_message, transport_recipient
-from restante_server.transport.states import WAITING, State
-
-SECOND = 1_000_000  # microseconds
-
-_queue = (
-    select(transport_recipient.c.state, func.count(), func.min(transport_message.c.accepted_at))
-    .join(transport_message, transport_message.c.transport_id == transport_recipient.c.transport_id)
-    .where(transport_recipient.c.state.in_(bindparam("waiting", expanding=True)))
-    .group_by(transport_recipient.c.state)
-)
-_mail = select(
-    func.count(),
-    func.coalesce(func.sum(mailbox.c.message_count), 0),
-    func.coalesce(func.sum(mailbox.c.used_octets), 0),
-)
-
-
-class Found(NamedTuple):
-    """What one look has found."""
-
-    queue: dict[State, tuple[int, float]]  # recipients, and the age of the oldest in seconds
-    mailboxes: int
-    messages: int
-    mail_octets: int
-    database_octets: int
-
-
-def look(tx: Connection) -> Found:
-    """One look at the store. Its cost is that of the queue and of one row for each mailbox."""
-    now = now_microseconds(tx)
-    queue = dict.fromkeys(sorted(WAITING), (0, 0.0))
-    for state, count, oldest in tx.execute(_queue, {"waiting": sorted(WAITING)}):
-        queue[State(state)] = (count, max(0.0, (now - oldest) / SECOND))
-    mailboxes, messages, octets = tx.execute(_mail).one()
-    return Found(queue, mailboxes, int(messages), int(octets), _database_octets(tx))
-
-
-def _database_octets(tx: Connection) -> int:
-    if tx.dialect.name == "postgresql":
-        return int(tx.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
-    pages: int = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
-    octets: int = tx.exec_driver_sql("PRAGMA page_size").scalar_one()
-    return pages * octets
+from restante_server.upkeep.figures import Found
 
 
 class StoreGauges:

@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 import restante_server
-from restante_server.app import create_store
 from restante_server.db import migrate
 from restante_server.db.engine import open_backend
+from restante_server.opening import create_store
 from restante_server.store import mailboxes
-from restante_server.upkeep import backup
+from restante_server.upkeep import restore
 from tests.harness.postgres import PostgresServer
 
 NOW = 1_700_000_000_000_000
@@ -107,7 +107,7 @@ def test_a_store_is_copied_before_it_is_migrated_and_its_program_restores_the_co
     ]
     assert migrated(empty_database_url)
     assert json.loads((made / "manifest.json").read_text())["schema"] == migrate.expected()
-    assert backup.restore(made, elsewhere, tmp_path / "restored contents") == []
+    assert restore.restore(made, elsewhere, tmp_path / "restored contents") == []
     assert not migrated(elsewhere)
 
 

@@ -16,7 +16,7 @@ from restante_process.config import Config, Store
 from restante_server.db import migrate
 from restante_server.db.lock import StoreLock
 from restante_server.failures import described
-from restante_server.upkeep.backup import FORMAT
+from restante_server.upkeep.backup_files import FORMAT
 from tests.harness.postgres import own_cluster
 
 

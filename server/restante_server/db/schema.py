@@ -33,6 +33,10 @@ metadata = MetaData(
 # SQLite counts a bare INTEGER PRIMARY KEY as the row's own id; BIGINT elsewhere.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
+# A column that names a content says whether it holds it: the collector removes contents that no column holds.
+HOLDS_CONTENT = {"holds": "content"}
+NAMES_CONTENT = {"names": "content"}
+
 # --- The installation -------------------------------------------------------------------------------------------
 
 store = Table(
@@ -216,7 +220,7 @@ message = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("received_offset_minutes", Integer, nullable=False),
     Column("size_octets", BigInteger, nullable=False),  # head and content
-    Column("content_id", BigInteger, nullable=False),
+    Column("content_id", BigInteger, nullable=False, info=HOLDS_CONTENT),
     Column("head", LargeBinary, nullable=False),  # what we added at delivery, 8 KiB at most; empty for APPEND
     Index("uq_message_place", "mailbox_id", "folder_id", "uid", unique=True),
     Index("ix_message_change", "mailbox_id", "folder_id", "change_number"),
@@ -322,7 +326,7 @@ maildrop_lease = Table(
 content = Table(
     "content",
     metadata,
-    Column("content_id", RowId, primary_key=True),
+    Column("content_id", RowId, primary_key=True, info=NAMES_CONTENT),
     Column("digest", LargeBinary, nullable=False),  # SHA-256, for check alone; never leaves the core
     Column("size_octets", BigInteger, nullable=False),
     Column("place", Integer, nullable=False),  # store.contents.Place: database, file
@@ -337,14 +341,14 @@ content = Table(
 content_octets = Table(
     "content_octets",
     metadata,
-    Column("content_id", RowId, primary_key=True, autoincrement=False),
+    Column("content_id", RowId, primary_key=True, autoincrement=False, info=NAMES_CONTENT),
     Column("octets", LargeBinary, nullable=False),
 )
 
 content_pin = Table(
     "content_pin",
     metadata,
-    Column("content_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("content_id", BigInteger, primary_key=True, autoincrement=False, info=HOLDS_CONTENT),
     Column("pin_id", BigInteger, primary_key=True, autoincrement=False),
     Column("expires_at", BigInteger, nullable=False),
     Index("ix_content_pin_expiry", "expires_at"),
@@ -354,7 +358,7 @@ content_pin = Table(
 content_garbage = Table(
     "content_garbage",
     metadata,
-    Column("content_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("content_id", BigInteger, primary_key=True, autoincrement=False, info=NAMES_CONTENT),
     Column("noticed_at", BigInteger, nullable=False),
     comment="Contents that a row or pin has let go of: the collector looks again before it removes one.",
 )
@@ -366,7 +370,7 @@ upload = Table(
     Column("account_id", BigInteger, nullable=False),
     Column("kind", Integer, nullable=False),  # UploadKind
     Column("received_octets", BigInteger, nullable=False),  # as sent
-    Column("content_id", BigInteger),  # NULL: not finished
+    Column("content_id", BigInteger, info=HOLDS_CONTENT),  # NULL: not finished
     Column("line_ends_changed", Boolean, nullable=False),
     Column("request_id", LargeBinary),
     Column("expires_at", BigInteger, nullable=False),
@@ -390,7 +394,7 @@ transport_message = Table(
     metadata,
     Column("transport_id", RowId, primary_key=True),
     Column("reverse_path", Text, nullable=False),  # "" is the null path
-    Column("content_id", BigInteger),  # NULL once every recipient is settled
+    Column("content_id", BigInteger, info=HOLDS_CONTENT),  # NULL once every recipient is settled
     Column("trace_field", LargeBinary, nullable=False),  # Received, for the head
     Column("size_octets", BigInteger, nullable=False),
     Column("dsn_return", Integer, nullable=False),
@@ -463,3 +467,8 @@ trace_event = Table(
     Index(None, "transport_id", "event_id"),
     Index("ix_trace_event_age", "happened_at"),
 )
+
+CONTENT_HOLDERS: tuple[Column[int], ...] = tuple(
+    column for table in metadata.sorted_tables for column in table.columns if column.info == HOLDS_CONTENT
+)
+"""Every column that holds a content: while one row does, the content stays."""

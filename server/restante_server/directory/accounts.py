@@ -1,4 +1,4 @@
-"""Accounts: who can log on, with a mailbox each."""
+"""Accounts of the directory, each with the id of its mailbox. `accounts.lifecycle` makes and removes both together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from restante.v1.admin_pb2 import SentCopyPolicy
 from restante_server.db.marks import DIRECTORY, mark
 from restante_server.db.schema import account, credential, mailbox
 from restante_server.directory import addresses, credentials, domains, names, states
-from restante_server.store import mailboxes
 
 MAX_DISPLAY_NAME_OCTETS = 255
 
@@ -38,25 +37,23 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """What an account is made from."""
+    """The values of an account to be made."""
 
     address: str
     verifier: str  # PHC string of the password
     display_name: str = ""
-    quota_octets: int | None = None  # None: no limit
     sent_copy: int = SentCopyPolicy.SENT_COPY_POLICY_API
     administrator: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What changes; None stays."""
+    """Changes of an account; None leaves a value as it is."""
 
     display_name: str | None = None
     enabled: bool | None = None
     administrator: bool | None = None
     sent_copy: int | None = None
-    quota_octets: int | None = None  # 0: no limit
 
 
 _accounts = select(
@@ -77,28 +74,38 @@ _accounts = select(
 ).join_from(account, mailbox, mailbox.c.mailbox_id == account.c.mailbox_id)
 
 
-def create(tx: Connection, now: int, new: NewAccount) -> Account:
-    """Make an account with its mailbox and folders.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An account that may be entered: its address is free and claimed by this transaction."""
+
+    new: NewAccount
+    address: addresses.Address
+    display_name: str
+    domain_id: int
+
+
+def prepare(tx: Connection, new: NewAccount) -> Prepared:
+    """Judge a new account and claim its address.
 
     Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
     """
     address = addresses.parse(new.address)
-    display_name = _display_name(new.display_name)
-    if new.quota_octets is not None and new.quota_octets < 0:
-        raise InvalidArgument(field="quota_octets", problem="is negative")
-    domain_id = domains.claim(tx, address)
-    mailbox_id = mailboxes.create(tx, now, quota_octets=new.quota_octets)
+    return Prepared(new, address, _display_name(new.display_name), domains.claim(tx, address))
+
+
+def enter(tx: Connection, now: int, prepared: Prepared, mailbox_id: int) -> int:
+    """Add the rows of an account whose mailbox is there; returns its id."""
     made = tx.execute(
         insert(account)
         .values(
-            domain_id=domain_id,
-            address=str(address),
-            address_key=address.key,
-            display_name=display_name,
-            name_key=names.fold(display_name),
+            domain_id=prepared.domain_id,
+            address=str(prepared.address),
+            address_key=prepared.address.key,
+            display_name=prepared.display_name,
+            name_key=names.fold(prepared.display_name),
             enabled=True,
-            administrator=new.administrator,
-            sent_copy=new.sent_copy,
+            administrator=prepared.new.administrator,
+            sent_copy=prepared.new.sent_copy,
             credential_version=1,
             mailbox_id=mailbox_id,
             created_at=now,
@@ -106,9 +113,8 @@ def create(tx: Connection, now: int, new: NewAccount) -> Account:
         .returning(account.c.account_id)
     )
     account_id: int = made.scalar_one()
-    mailboxes.assign(tx, mailbox_id, account_id)
-    credentials.create(tx, account_id, new.verifier, now)
-    return get(tx, new.address)
+    credentials.create(tx, account_id, prepared.new.verifier, now)
+    return account_id
 
 
 def get(tx: Connection, address: str) -> Account:
@@ -157,15 +163,11 @@ def change(tx: Connection, address: str, edit: Edit) -> Account:
     if edit.administrator is not None:
         values["administrator"] = edit.administrator
     if edit.enabled is not None or edit.administrator is not None:
-        mark(tx, DIRECTORY)  # `postmaster` may lead to another now
+        mark(tx, DIRECTORY)  # `postmaster` may lead to another account now
     if edit.sent_copy is not None:
         values["sent_copy"] = edit.sent_copy
     if values:
         tx.execute(update(account).where(account.c.account_id == found.account_id).values(values))
-    if edit.quota_octets is not None:
-        if edit.quota_octets < 0:
-            raise InvalidArgument(field="quota_octets", problem="is negative")
-        mailboxes.set_quota(tx, found.mailbox_id, edit.quota_octets or None)
     less = (found.enabled and edit.enabled is False) or (found.administrator and edit.administrator is False)
     if less:
         raise_version(tx, found.account_id)
@@ -196,13 +198,12 @@ def raise_version(tx: Connection, account_id: int) -> int:
 
 
 def remove(tx: Connection, address: str) -> Account:
-    """Take an account out; its mailbox stays, without an owner, for the purge. Returns what it was.
+    """Take an account out of the directory. Returns the account as it was.
 
     Raises AccountNotFound.
     """
     found = get(tx, address)
     domains.release(tx, found.address_key)
-    mailboxes.assign(tx, found.mailbox_id, None)
     tx.execute(delete(credential).where(credential.c.account_id == found.account_id))
     tx.execute(delete(account).where(account.c.account_id == found.account_id))
     states.note_change(tx, found.account_id, found.credential_version + 1)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from enum import Enum
 
+from restante_process.config import Config
+
 
 class TlsRule(Enum):
     """Where a password may be sent (`tls.authentication`)."""
@@ -67,3 +69,16 @@ class AuthenticationSettings:
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     exchange_seconds: int = 300  # a SASL challenge must be answered within
+
+    @classmethod
+    def of(cls, settings: Config) -> AuthenticationSettings:
+        """From the configuration."""
+        sessions = settings.sessions
+        return cls(
+            tls=TlsRule(settings.tls.authentication),
+            hashes=HashSettings(memory_kib=sessions.hash_memory_kib, passes=sessions.hash_passes),
+            sessions=SessionSettings(
+                token_seconds=max(1, round(sessions.token_minutes * 60)),
+                renewable_seconds=sessions.renewable_hours * 3_600,
+            ),
+        )

@@ -160,7 +160,7 @@ _tombstones = (
     .order_by(tombstone.c.change_number, tombstone.c.folder_id)
 )
 _history_from = select(mailbox.c.history_from).where(mailbox.c.mailbox_id == bindparam("mailbox"))
-_bury = insert(tombstone)
+_write_tombstones = insert(tombstone)
 # Looks for mailboxes that have work; touches none.
 _old = (
     select(tombstone.c.mailbox_id)
@@ -247,22 +247,22 @@ def take_touched(tx: Connection) -> dict[int, Touched]:
     return touched
 
 
-def bury(tx: Connection, mailbox_id: int, now: int, tombstones: list[Tombstone]) -> None:
+def write_tombstones(tx: Connection, mailbox_id: int, now: int, tombstones: list[Tombstone]) -> None:
     """Remember removals, at most one for each change number and folder."""
     rows = [
         {
             "mailbox_id": mailbox_id,
-            "change_number": grave.change_number,
-            "folder_id": grave.folder_id,
-            "kind": int(grave.kind),
-            "target_folder_id": grave.target_folder_id,
-            "uids": grave.uids.pack(),
-            "message_ids": grave.message_ids.pack(),
+            "change_number": one.change_number,
+            "folder_id": one.folder_id,
+            "kind": int(one.kind),
+            "target_folder_id": one.target_folder_id,
+            "uids": one.uids.pack(),
+            "message_ids": one.message_ids.pack(),
             "created_at": now,
         }
-        for grave in tombstones
+        for one in tombstones
     ]
-    prepared.run_many(tx, _bury, rows)
+    prepared.run_many(tx, _write_tombstones, rows)
 
 
 def folder_changes(

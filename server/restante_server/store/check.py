@@ -8,10 +8,10 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, case
 
 from restante_mail.idset import IdSet
 from restante_server.db.schema import (
+    CONTENT_HOLDERS,
     content,
     content_garbage,
     content_octets,
-    content_pin,
     folder,
     listing,
     mailbox,
@@ -19,9 +19,6 @@ from restante_server.db.schema import (
     recoverable,
     removed,
     tombstone,
-    transport_message,
-    transport_recipient,
-    upload,
 )
 from restante_server.store.contents import Place, State
 from restante_server.store.folders import Role
@@ -300,29 +297,16 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             select(content.c.content_id).where(
                 content.c.state == State.LIVE,
                 *(
-                    _missing(content, holder, "content_id")
-                    for holder in (message, upload, transport_message, content_pin, content_garbage)
+                    ~exists().where(held == content.c.content_id)
+                    for held in (*CONTENT_HOLDERS, content_garbage.c.content_id)
                 ),
             ),
         ),
     ]
-    for holder, name in ((upload, "upload"), (transport_message, "transport message"), (content_pin, "pin")):
-        held = holder.c.content_id
-        live = exists().where(content.c.content_id == held, content.c.state == State.LIVE)
-        rules.append(
-            (
-                f"{name} whose content is missing or dead",
-                select(held).where(held > 0, ~live),
-            )
-        )
-    rules.append(
-        (
-            "recipient of no transport message",
-            select(transport_recipient.c.transport_id, transport_recipient.c.recipient_id).where(
-                _missing(transport_recipient, transport_message, "transport_id")
-            ),
-        )
-    )
+    for held in CONTENT_HOLDERS:
+        if held.table is not message:  # whose own rule names the message
+            live = exists().where(content.c.content_id == held, content.c.state == State.LIVE)
+            rules.append((f"{held.table.name} whose content is missing or dead", select(held).where(held > 0, ~live)))
     return rules
 
 

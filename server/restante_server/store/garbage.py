@@ -1,217 +1,23 @@
-"""The collector of contents (docs/design.md "Contents"): it removes nothing that a message, an upload or a pin holds.
-
-What lets go of a content notices it here. The collector locks the row, looks again, marks it dead and commits; only
-then are the octets of a file removed, and last the row. A writer that names a content locks the same row and must
-find it alive (`contents.require_live`), so one of the two always waits for the other.
-"""
+"""Contents that may have lost their last holder. The collector (upkeep.collector) looks at them."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import secrets
-import time
-from collections.abc import AsyncIterator, Iterable
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable
 
-from sqlalchemy import Connection, bindparam, delete, exists, or_, select
+from sqlalchemy import Connection
 
-from restante.errors import StoreBusy
-from restante_server.db.clock import now_microseconds
-from restante_server.db.engine import Database
-from restante_server.db.operation import Write
-from restante_server.db.schema import (
-    content,
-    content_garbage,
-    content_pin,
-    message,
-    store,
-    transport_message,
-    upload,
-)
+from restante_server.db.schema import content_garbage
 from restante_server.db.upsert import insert_into
-from restante_server.store.contents import Place, State, mark_dead, pin, remove, unpin
-
-AT_ONCE = 200
-EVERYTHING = 0  # a pin on this id, which no content has, holds every content
-REST_MICROSECONDS = 3_600 * 1_000_000  # then collectors go on, should the one who had them rest have died
-ORPHAN_SECONDS = 7_200  # a file without a row is older than any writer's work by then
-
-_noticed = select(content_garbage.c.content_id).order_by(content_garbage.c.content_id).limit(bindparam("limit"))
-_locked = (
-    select(content.c.content_id, content.c.place, content.c.state, content.c.file_name)
-    .where(content.c.content_id.in_(bindparam("ids", expanding=True)))
-    .order_by(content.c.content_id)
-    .with_for_update()
-)
-_resting = select(content_pin.c.pin_id).where(
-    content_pin.c.content_id == EVERYTHING, content_pin.c.expires_at > bindparam("now")
-)
-# What is being noticed again at this moment is left to the next round: whoever notices it has not let go of it yet.
-_ours = (
-    select(content_garbage.c.content_id)
-    .where(content_garbage.c.content_id.in_(bindparam("ids", expanding=True)))
-    .with_for_update(skip_locked=True)
-)
-# Collectors hold the store's row together, whoever has them rest holds it alone: they wait for each other.
-_together = select(store.c.store_id).with_for_update(read=True)
-_alone = select(store.c.store_id).with_for_update()
-_held = (
-    select(content.c.content_id)
-    .where(
-        content.c.content_id.in_(bindparam("ids", expanding=True)),
-        or_(
-            # Across all mailboxes, by design: who holds a content is asked of the content.
-            exists().where(message.c.content_id == content.c.content_id, message.c.mailbox_id > 0),
-            exists().where(upload.c.content_id == content.c.content_id),
-            exists().where(transport_message.c.content_id == content.c.content_id),
-            exists().where(content_pin.c.content_id == content.c.content_id),
-        ),
-    )
-    .execution_options(across_mailboxes=True)
-)
 
 
 def notice(tx: Connection, content_ids: Iterable[int], now: int) -> None:
-    """These contents have lost one who held them; whether it was the last the collector finds out.
+    """These contents have lost a holder; the collector finds out whether it was the last.
 
-    A row that is there is written anew, and so locked until the commit: a collector that sees the holder still must not
-    take the row away.
+    A row that is there is written anew, and so locked until the commit: a collector that still sees the holder must
+    not take the row away.
     """
     rows = [{"content_id": content_id, "noticed_at": now} for content_id in sorted(set(content_ids))]
     if rows:
         insert = insert_into(tx, content_garbage)
         again = {"noticed_at": insert.excluded.noticed_at}
         tx.execute(insert.on_conflict_do_update(index_elements=["content_id"], set_=again), rows)
-
-
-def lapse_pins(tx: Connection, now: int, limit: int = 1_000) -> int:
-    """Remove pins past their time; returns how many."""
-    columns = (content_pin.c.content_id, content_pin.c.pin_id)
-    rows = list(tx.execute(select(*columns).where(content_pin.c.expires_at <= now).limit(limit)))
-    for content_id, pin_id in rows:
-        tx.execute(delete(content_pin).where(content_pin.c.content_id == content_id, content_pin.c.pin_id == pin_id))
-    notice(tx, (content_id for content_id, _ in rows if content_id != EVERYTHING), now)
-    return len(rows)
-
-
-def rest(tx: Connection, pin_id: int) -> None:
-    """Keep every collector of the store from removing anything, for an hour from now; renewed by calling it again.
-
-    A collector that is at it finishes first: from the end of this transaction on, what is alive stays.
-    """
-    tx.execute(_alone)
-    unpin(tx, EVERYTHING, pin_id)
-    pin(tx, EVERYTHING, pin_id, now_microseconds(tx) + REST_MICROSECONDS)
-
-
-def end_rest(tx: Connection, pin_id: int) -> None:
-    """Collectors may go on, unless another has them rest."""
-    unpin(tx, EVERYTHING, pin_id)
-
-
-def bury(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
-    """Mark noticed contents dead that nothing holds; returns their files by id, None for those in the database."""
-    ids = list(tx.scalars(_noticed, {"limit": limit}))
-    if not ids:
-        return {}
-    rows = list(tx.execute(_locked, {"ids": ids}))
-    tx.execute(_together)
-    if tx.execute(_resting, {"now": now_microseconds(tx)}).first() is not None:
-        return {}
-    ours = list(tx.scalars(_ours, {"ids": ids}))
-    if not ours:
-        return {}
-    held = set(tx.scalars(_held, {"ids": ours}))
-    free = {
-        row.content_id: row.file_name if row.place == Place.FILE else None
-        for row in rows
-        if row.content_id in ours and row.content_id not in held
-    }
-    if free:
-        mark_dead(tx, list(free))
-    finished = [content_id for content_id, file_name in free.items() if file_name is None]
-    if finished:
-        remove(tx, finished)
-    tx.execute(delete(content_garbage).where(content_garbage.c.content_id.in_(ours)))
-    return free
-
-
-def dead_files(tx: Connection, limit: int = AT_ONCE) -> dict[int, str]:
-    """Dead contents whose files may still be there, from a collector that was interrupted too."""
-    rows = tx.execute(
-        select(content.c.content_id, content.c.file_name).where(content.c.state == State.DEAD).limit(limit)
-    )
-    return {row.content_id: row.file_name for row in rows if row.file_name is not None}
-
-
-class Collector:
-    """Removes contents that nobody holds."""
-
-    def __init__(self, db: Database, directory: Path) -> None:
-        self._db, self._directory = db, directory
-
-    @contextlib.asynccontextmanager
-    async def resting(self) -> AsyncIterator[None]:
-        """While entered no collector of the store, of this core or another, removes anything: a backup copies files."""
-        pin_id = secrets.randbits(62)
-        await self._db.write(Write(partial(rest, pin_id=pin_id)))
-        renewing = asyncio.create_task(self._go_on_resting(pin_id), name="collectors rest")
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            await asyncio.shield(self._db.write(Write(partial(end_rest, pin_id=pin_id))))
-
-    async def _go_on_resting(self, pin_id: int) -> None:
-        while True:
-            await asyncio.sleep(REST_MICROSECONDS / 1_000_000 / 4)
-            with contextlib.suppress(StoreBusy):  # there is time for three more
-                await self._db.write(Write(partial(rest, pin_id=pin_id)))
-
-    async def collect(self, now: int) -> int:
-        """One round; returns how many contents went. To be called again while it is not 0."""
-        await self._db.write(Write(lambda tx: lapse_pins(tx, now)))
-        buried = await self._db.write(Write(bury, rows=4 * AT_ONCE))
-        files = await self._db.read(dead_files)
-        for file_name in files.values():
-            (self._directory / file_name).unlink(missing_ok=True)
-        if files:
-            await self._db.write(Write(lambda tx: remove(tx, list(files)), rows=len(files)))
-        return len(buried)
-
-    async def sweep(self) -> int:
-        """Remove files that no row names, left by a process that died while writing; returns how many."""
-        oldest = time.time() - ORPHAN_SECONDS
-        removed = 0
-        for directory in await asyncio.to_thread(_directories, self._directory):
-            names = await asyncio.to_thread(_old_files, directory, oldest)
-            for start in range(0, len(names), AT_ONCE):
-                some = names[start : start + AT_ONCE]
-                known = await self._db.read(_known_files, some)
-                for name in set(some) - known:
-                    (self._directory / name).unlink(missing_ok=True)
-                    removed += 1
-        return removed
-
-
-def _directories(above: Path) -> list[Path]:
-    return sorted(path for path in above.iterdir() if path.is_dir())
-
-
-def _old_files(directory: Path, oldest: float) -> list[str]:
-    """Names below the contents directory. What a collector, ours or another core's, removes meanwhile is left out."""
-    names = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                if entry.stat().st_mtime < oldest:
-                    names.append(f"{directory.name}/{entry.name}")
-    return names
-
-
-def _known_files(tx: Connection, names: list[str]) -> set[str]:
-    found = tx.scalars(select(content.c.file_name).where(content.c.file_name.in_(names)))
-    return {name for name in found if name is not None}

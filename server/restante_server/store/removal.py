@@ -114,7 +114,7 @@ def delete_folder(tx: Connection, mailbox_id: int, folder_id: int, now: int) -> 
     if found:
         _hide(tx, mailbox_id, everything, found, number, now, Removal.FOLDER)
     else:
-        changes.bury(tx, mailbox_id, now, [Tombstone(number, folder_id, Removal.FOLDER, 0, EMPTY, EMPTY)])
+        changes.write_tombstones(tx, mailbox_id, now, [Tombstone(number, folder_id, Removal.FOLDER, 0, EMPTY, EMPTY)])
     changes.touch(tx, mailbox_id, number, folder_id)
     tx.execute(_drop_folder, {"mailbox": mailbox_id, "folder": folder_id})
     return len(found), number
@@ -231,11 +231,11 @@ def over(tx: Connection, limit_octets: int, most: int) -> list[int]:
 
 
 def ownerless(tx: Connection, most: int) -> list[int]:
-    """Mailboxes whose account is gone: what `dismantle` should be given."""
+    """Mailboxes whose account is gone: what `delete_mailbox` should be given."""
     return list(tx.execute(_ownerless, {"most": most}).scalars())
 
 
-def dismantle(tx: Connection, mailbox_id: int, most: int, now: int) -> bool:
+def delete_mailbox(tx: Connection, mailbox_id: int, most: int, now: int) -> bool:
     """Remove a mailbox without an owner for good, at most `most` messages at a time; True when all of it is gone."""
     if tx.execute(_is_ownerless, {"mailbox": mailbox_id}).first() is None:
         return True

@@ -115,7 +115,7 @@ def begin(tx: Connection, mailbox_id: int, folder_id: int | None, position: Posi
         if number is None:
             raise FolderNotFound(folder_id=folder_id)
         folder_ids = [folder_id] if number > before.told else []
-        removals = [grave for grave in removals if grave.folder_id == folder_id]
+        removals = [one for one in removals if one.folder_id == folder_id]
     ids = _changed(tx, mailbox_id, folder_ids, before, by_uid=folder_id is not None, last=last)
     began = before._replace(removed=now)
     return Round(began, _parents_first(touched), removals, Selection(folder_id, ids))

@@ -177,13 +177,13 @@ def move_found(
 
 def leave(tx: Connection, mailbox_id: int, found: Found, number: int, now: int, kind: Removal, target: int = 0) -> None:
     """Take messages out of the counters of their folders and leave tombstones."""
-    graves = []
+    tombstones = []
     for folder_id, gone in found.by_folder().items():
         # In a folder message ids need not ascend with UIDs, nor the other way round.
         uids, message_ids = IdSet.from_ascending(sorted(gone.uids)), IdSet.from_ascending(sorted(gone.message_ids))
-        graves.append(Tombstone(number, folder_id, kind, target, uids, message_ids))
+        tombstones.append(Tombstone(number, folder_id, kind, target, uids, message_ids))
         folders.adjust(tx, mailbox_id, folder_id, number, gone.tally().negative())
-    changes.bury(tx, mailbox_id, now, graves)
+    changes.write_tombstones(tx, mailbox_id, now, tombstones)
 
 
 def _require(tx: Connection, mailbox_id: int, selection: Selection, target: int, expected: int | None) -> Found:

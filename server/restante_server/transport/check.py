@@ -59,6 +59,7 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
         .group_by(_d.c.mailbox_id, _d.c.transport_id)
         .having(func.count(_d.c.message_id.distinct()) > 1),
     ),
+    ("recipient of no message", select(*_ids).where(~exists().where(_of_message))),
     ("message without recipients", select(_m.c.transport_id).where(~exists().where(_of_message))),
 ]
 

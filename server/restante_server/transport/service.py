@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -110,15 +110,6 @@ class Transport:
         self._streams.add(tell)
         return partial(self._streams.discard, tell)
 
-    def start(self) -> list[asyncio.Task[None]]:
-        """Begin the work that goes on by itself; cancel the tasks to end it."""
-        return [
-            asyncio.create_task(self._deliver_for_ever(), name="transport deliveries"),
-            asyncio.create_task(self._for_ever(self.tick, POLL_SECONDS), name="transport leases"),
-            asyncio.create_task(self._for_ever(self.expire, MINUTE_SECONDS), name="transport expiry"),
-            asyncio.create_task(self._for_ever(self.purge, PURGE_SECONDS), name="transport purge"),
-        ]
-
     async def deliver(self) -> None:
         """Deliver everything local that is due. Raises what the store raises when it is busy or full."""
         while work := await self.db.read(waiting.due):
@@ -175,7 +166,8 @@ class Transport:
             log.exception("a delivery failed: transport id %d", due.transport_id)
             await self.db.write(Postpone(self.settings, due.transport_id, "a fault of this server"))
 
-    async def _deliver_for_ever(self) -> None:
+    async def deliver_for_ever(self) -> None:
+        """Deliver as soon as something is due, and look every POLL_SECONDS at what other cores have left."""
         while True:
             try:
                 async with asyncio.timeout(POLL_SECONDS):
@@ -183,26 +175,17 @@ class Transport:
             except TimeoutError:
                 pass
             self._work.clear()
-            await self._guarded(self.deliver)
-
-    async def _for_ever(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
-        while True:
-            await self._guarded(work)
-            await asyncio.sleep(seconds)
-
-    async def _guarded(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Background work goes on after a failure: what is due stays due."""
-        try:
-            await work()
-            self._put_off = False
-        except RestanteError as error:
-            # Said once, until some work is done again: while the database is away it is the same each time.
-            log.log(logging.DEBUG if self._put_off else logging.WARNING, "put off: transport: %s", error.detail)
-            self._put_off = True
-            await asyncio.sleep(POLL_SECONDS)
-        except Exception:
-            log.exception("transport work failed")
-            await asyncio.sleep(POLL_SECONDS)
+            try:
+                await self.deliver()
+                self._put_off = False
+            except RestanteError as error:
+                # A warning once: while the database is away every attempt fails alike.
+                log.log(logging.DEBUG if self._put_off else logging.WARNING, "put off: deliveries: %s", error.detail)
+                self._put_off = True
+                await asyncio.sleep(POLL_SECONDS)
+            except Exception:
+                log.exception("deliveries failed")
+                await asyncio.sleep(POLL_SECONDS)
 
 
 def _with_settings(

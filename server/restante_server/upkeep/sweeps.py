@@ -90,7 +90,7 @@ async def purge_ownerless(db: Database, now: int) -> int:
     """Remove the mailboxes of deleted accounts for good; returns how many went."""
     purged = 0
     for mailbox_id in await db.read(removal.ownerless, AT_ONCE):
-        run = partial(removal.dismantle, mailbox_id=mailbox_id, most=AT_ONCE, now=now)
+        run = partial(removal.delete_mailbox, mailbox_id=mailbox_id, most=AT_ONCE, now=now)
         while not await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE)):
             continue
         purged += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert
 
+from restante_server.accounts import lifecycle
 from restante_server.db import schema
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
@@ -37,4 +38,4 @@ async def make_account(
     verifier = await passwords.hash(Secret(password or f"{address.partition('@')[0]}-demo"))
     passwords.close()
     new = accounts.NewAccount(address, verifier, display_name=display_name, administrator=administrator)
-    return await database.write(Write(lambda tx: accounts.create(tx, NOW, new), rows=20))
+    return await database.write(Write(lambda tx: lifecycle.create(tx, NOW, new), rows=20))

@@ -9,6 +9,7 @@ import pytest
 
 from restante.errors import AuthenticationFailed, InvalidArgument, StoreBusy, TooManyAttempts, WeakPassword
 from restante.v1.session_pb2 import Scope
+from restante_server.accounts import lifecycle
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, credentials
@@ -50,7 +51,7 @@ async def test_an_unknown_name_costs_and_answers_like_a_wrong_password(directory
 async def test_a_disabled_account_costs_and_answers_like_a_wrong_password(directory: Directory) -> None:
     wrong = await refusal(directory, "alice@example.test", "not it at all")
     edit = accounts.Edit(enabled=False)
-    await directory.db.write(Write(lambda tx: accounts.change(tx, "bob@example.test", edit)))
+    await directory.db.write(Write(lambda tx: lifecycle.change(tx, "bob@example.test", edit)))
     assert await refusal(directory, "bob@example.test", "bob-demo") == wrong
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from restante.errors import InvalidAddress
+from restante_server.accounts import lifecycle
 from restante_server.db.engine import Database
 from restante_server.db.marks import DIRECTORY
 from restante_server.db.operation import Write
@@ -110,7 +111,7 @@ async def test_a_catch_all_gets_what_nobody_else_does(people: Database) -> None:
     assert (await where(people, "bob+x@example.test")).mailbox_id == await mailbox(people, "bob@example.test")
     await alias(people, "dead@example.test", "nobody@example.test")
     assert (await where(people, "dead@example.test")).targets[0].kind is Kind.LOCAL
-    await people.write(Write(lambda tx: accounts.remove(tx, "carol@example.test")))
+    await people.write(Write(lambda tx: lifecycle.remove(tx, "carol@example.test")))
     assert (await where(people, "nobody@example.test")).kind is Kind.UNKNOWN
 
 
@@ -120,7 +121,7 @@ async def test_postmaster_and_abuse_exist_in_every_domain(people: Database) -> N
     for address in ("postmaster@example.test", "ABUSE@example.test", "postmaster@example.org", "Postmaster"):
         assert (await where(people, address)).mailbox_id == alice  # the oldest account
     edit = accounts.Edit(administrator=True)
-    await people.write(Write(lambda tx: accounts.change(tx, "bob@example.test", edit)))
+    await people.write(Write(lambda tx: lifecycle.change(tx, "bob@example.test", edit)))
     for address in ("postmaster@example.test", "postmaster@example.org", "postmaster"):
         assert (await where(people, address)).mailbox_id == await mailbox(people, "bob@example.test")
     dave = await make_account(people, "dave@example.org")
@@ -138,15 +139,15 @@ async def test_many_are_resolved_in_order_as_each_alone(people: Database) -> Non
         assert many[place] == await where(people, wanted[place])
 
 
-ALICE_EDITS = [accounts.Edit(enabled=False), accounts.Edit(administrator=True), accounts.Edit(quota_octets=5)]
+ALICE_EDITS = [(accounts.Edit(enabled=False), None), (accounts.Edit(administrator=True), None), (accounts.Edit(), 5)]
 
 
-@pytest.mark.parametrize("edit", ALICE_EDITS)
+@pytest.mark.parametrize(("edit", "quota_octets"), ALICE_EDITS)
 async def test_a_change_of_an_account_that_may_lead_mail_elsewhere_is_told(
-    people: Database, edit: accounts.Edit
+    people: Database, edit: accounts.Edit, quota_octets: int | None
 ) -> None:
-    """Who remembers where addresses lead must forget it: `postmaster` is who is enabled, administrators first."""
+    """A memory of where addresses lead must forget: `postmaster` is an enabled account, administrators first."""
     told: list[str] = []
     people.when_committed(DIRECTORY, lambda: told.append(DIRECTORY))
-    await people.write(Write(lambda tx: accounts.change(tx, "alice@example.test", edit)))
+    await people.write(Write(lambda tx: lifecycle.change(tx, "alice@example.test", edit, quota_octets)))
     assert told == [DIRECTORY]

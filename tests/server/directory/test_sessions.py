@@ -8,6 +8,7 @@ import pytest
 
 from restante.errors import ExchangeInvalid, InvalidSession, SessionExpired, SessionRevoked
 from restante.v1.session_pb2 import Scope
+from restante_server.accounts import lifecycle
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, exchanges, keys, states
@@ -87,7 +88,7 @@ async def test_renewal_ends_24_hours_after_the_login(directory: Directory) -> No
 @pytest.mark.parametrize("change", ["password", "disabled", "administrator", "deleted"])
 async def test_what_an_account_loses_ends_its_sessions_on_every_core(directory: Directory, change: str) -> None:
     await directory.db.write(
-        Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(administrator=True)))
+        Write(lambda tx: lifecycle.change(tx, "alice@example.test", accounts.Edit(administrator=True)))
     )
     other = await Directory.open(directory.db, SETTINGS)
     alice, bob = await begin(directory), await begin(directory, "bob@example.test")
@@ -100,11 +101,11 @@ async def test_what_an_account_loses_ends_its_sessions_on_every_core(directory: 
         case "password":
             write = Write(lambda tx: accounts.set_password(tx, account_id, "$argon2id$"))
         case "disabled":
-            write = Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(enabled=False)))
+            write = Write(lambda tx: lifecycle.change(tx, "alice@example.test", accounts.Edit(enabled=False)))
         case "administrator":
-            write = Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(administrator=False)))
+            write = Write(lambda tx: lifecycle.change(tx, "alice@example.test", accounts.Edit(administrator=False)))
         case _:
-            write = Write(lambda tx: accounts.remove(tx, "alice@example.test"))
+            write = Write(lambda tx: lifecycle.remove(tx, "alice@example.test"))
     await directory.db.write(write)
     directory.sessions.forget_account(account_id)
     ended = (await other.sessions.refresh()).ended
@@ -122,7 +123,7 @@ async def test_a_new_right_is_seen_without_ending_sessions(directory: Directory)
     token = (await begin(directory)).session_token
     assert not (await directory.sessions.open(token, NOW)).state.administrator
     edit = accounts.Edit(administrator=True)
-    await directory.db.write(Write(lambda tx: accounts.change(tx, "alice@example.test", edit)))
+    await directory.db.write(Write(lambda tx: lifecycle.change(tx, "alice@example.test", edit)))
     await directory.sessions.refresh()
     assert (await directory.sessions.open(token, NOW)).state.administrator
 
@@ -148,7 +149,7 @@ async def test_the_id_of_a_deleted_account_is_never_given_again(directory: Direc
     from tests.server.directory.material import make_account
 
     carol = await directory.db.read(accounts.get, "carol@example.test")
-    await directory.db.write(Write(lambda tx: accounts.remove(tx, "carol@example.test")))
+    await directory.db.write(Write(lambda tx: lifecycle.remove(tx, "carol@example.test")))
     again = await make_account(directory.db, "carol@example.test")
     assert again.account_id > carol.account_id
     assert again.mailbox_id > carol.mailbox_id

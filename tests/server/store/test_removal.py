@@ -59,8 +59,8 @@ async def test_hard_deletion_leaves_the_content_to_the_collector_when_the_lease_
     for mine in (box, other):
         await mine.fill(mine.inbox, 3)
         done = await mine.write(removal.remove, uids(mine.inbox, *runs), Mode.HARD, NOW)
-        (grave,) = await mine.read(changes.removals, 2)
-        assert grave.kind is Removal.HARD
+        (tombstone,) = await mine.read(changes.removals, 2)
+        assert tombstone.kind is Removal.HARD
         facts = await mine.read(mailboxes.get)
         assert len(done.ids) == gone
         assert (facts.message_count, facts.used_octets) == (left, left * SIZE)
@@ -114,8 +114,8 @@ async def test_deleting_goes_to_the_trash_and_from_there_to_the_recoverable(box:
     assert trash.message_ids == [first.message_id]
     # One in the Trash and one outside, in one operation under one number.
     number = (await box.write(removal.remove, ids(1, 2), Mode.TO_TRASH, NOW)).change_number
-    graves = await box.read(changes.removals, trash.change_number)
-    assert {(grave.folder_id, grave.kind, grave.change_number) for grave in graves} == {
+    tombstones = await box.read(changes.removals, trash.change_number)
+    assert {(tombstone.folder_id, tombstone.kind, tombstone.change_number) for tombstone in tombstones} == {
         (box.trash, Removal.SOFT, number),
         (box.inbox, Removal.MOVED, number),
     }
@@ -180,7 +180,7 @@ async def test_a_deleted_folder_leaves_its_messages_recoverable(box: Box) -> Non
     assert gone == 2
     with pytest.raises(FolderNotFound):
         await box.read(folders.get, child)
-    graves = [grave for grave in await box.read(changes.removals, 0) if grave.folder_id == child]
-    assert [(grave.kind, grave.change_number) for grave in graves] == [(Removal.FOLDER, number)]
+    tombstones = [tombstone for tombstone in await box.read(changes.removals, 0) if tombstone.folder_id == child]
+    assert [(tombstone.kind, tombstone.change_number) for tombstone in tombstones] == [(Removal.FOLDER, number)]
     await box.write(removal.delete_folder, parent, NOW)
     assert (await box.read(mailboxes.get)).recoverable_count == 2

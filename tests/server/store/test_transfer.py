@@ -54,9 +54,9 @@ async def test_moves_keep_ids_and_leave_tombstones(box: Box) -> None:
     assert there.message_ids == [placed[1].message_id, placed[3].message_id, placed[4].message_id]
     here = await box.read(changes.folder_changes, box.inbox, since)
     assert (here.uids, here.vanished) == ([], IdSet.of([2, 4, 5]))
-    (grave,) = await box.read(changes.removals, since)
-    assert (grave.kind, grave.folder_id, grave.target_folder_id) == (Removal.MOVED, box.inbox, box.archive)
-    assert grave.message_ids == IdSet.of(there.message_ids)
+    (tombstone,) = await box.read(changes.removals, since)
+    assert (tombstone.kind, tombstone.folder_id, tombstone.target_folder_id) == (Removal.MOVED, box.inbox, box.archive)
+    assert tombstone.message_ids == IdSet.of(there.message_ids)
 
 
 @pytest.mark.parametrize("runs", [[(1, 4)], [1, 3]])

@@ -33,6 +33,7 @@ from restante.v1.submission_pb2 import (
     SubmitMessageRequest,
 )
 from restante.v1.types_pb2 import MailAddress
+from restante_server.accounts import lifecycle
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, domains
 from restante_server.directory.domains import Resending
@@ -204,7 +205,7 @@ async def test_the_sender_keeps_a_copy_as_the_account_says(
     world: World, policy_name: str, by_api: int, by_smtp: int
 ) -> None:
     chosen = SentCopyPolicy.Value(f"SENT_COPY_POLICY_{policy_name}")
-    await world.db.write(Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(sent_copy=chosen))))
+    await world.db.write(Write(lambda tx: lifecycle.change(tx, "alice@example.test", accounts.Edit(sent_copy=chosen))))
     await world.submit("alice", WITHOUT_BCC, recipients=["bob@example.test"])
     assert len(await world.letters("alice", SENT)) == by_api
     response = await world.submit("alice", WITHOUT_BCC, recipients=["bob@example.test"], via_smtp=True)
@@ -287,7 +288,7 @@ async def draft_of(world: World, name: str) -> int:
 @pytest.mark.parametrize("copies", ["API", "NEVER"])
 async def test_a_draft_that_is_sent_is_none_any_more(world: World, copies: str) -> None:
     chosen = SentCopyPolicy.Value(f"SENT_COPY_POLICY_{copies}")
-    await world.db.write(Write(lambda tx: accounts.change(tx, "alice@example.test", accounts.Edit(sent_copy=chosen))))
+    await world.db.write(Write(lambda tx: lifecycle.change(tx, "alice@example.test", accounts.Edit(sent_copy=chosen))))
     message_id = await draft_of(world, "alice")
     assert len(await world.letters("alice", DRAFTS)) == 1
     request_id = secrets.token_bytes(16)

@@ -37,6 +37,7 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeRequest,
 )
 from restante_process import config
+from restante_server.accounts import lifecycle
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
@@ -144,8 +145,8 @@ class World:
         return await self.dispatcher.run(handler, caller, request, time.monotonic() + 30)
 
     async def add_account(self, address: str, quota_octets: int | None = None) -> accounts.Account:
-        new = accounts.NewAccount(address, VERIFIER, quota_octets=quota_octets)
-        made = await self.db.write(Write(partial(accounts.create, now=START, new=new)))
+        new = accounts.NewAccount(address, VERIFIER)
+        made = await self.db.write(Write(partial(lifecycle.create, now=START, new=new, quota_octets=quota_octets)))
         self.people[address.partition("@")[0]] = made
         return made
 

@@ -12,18 +12,19 @@ from alembic import command
 from sqlalchemy import Connection, create_engine, make_url, select, update
 
 from restante_mail.idset import IdSet
-from restante_server.app import create_store
 from restante_server.db import migrate, schema
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database, open_backend, open_database
 from restante_server.db.operation import Write
-from restante_server.store import contents, folders, garbage, mailboxes, messages
+from restante_server.opening import create_store
+from restante_server.store import contents, folders, mailboxes, messages
 from restante_server.store.check import check
-from restante_server.store.garbage import Collector
 from restante_server.store.messages import NewMessage, Placement
 from restante_server.store.selection import Selection
 from restante_server.store.staging import Contents, ContentSettings, Form
-from restante_server.upkeep import backup, digests
+from restante_server.upkeep import backup, digests, restore
+from restante_server.upkeep.backup_files import BackupFailed
+from restante_server.upkeep.collector import PAUSE_MICROSECONDS, Collector, pause_collection
 from tests.harness.postgres import PostgresServer
 from tests.server.store.material import erase
 
@@ -114,12 +115,12 @@ async def test_what_was_there_comes_back_and_clients_begin_anew(
         await add(database, staging, mailbox_id, number)
     await writing
     assert told
-    found = await asyncio.to_thread(backup.restore, target, elsewhere, tmp_path / "restored contents")
+    found = await asyncio.to_thread(restore.restore, target, elsewhere, tmp_path / "restored contents")
     assert found == []
     restored_epoch, count, restored_validities, following = facts_of(elsewhere)
     assert 6 <= count <= 12
     assert restored_epoch == epoch + 1
-    assert min(restored_validities) > max(validities) + backup.SKIPPED  # the store went on after the backup
+    assert min(restored_validities) > max(validities) + restore.SKIPPED  # the store went on after the backup
     assert following > max(restored_validities)
 
 
@@ -130,7 +131,7 @@ async def test_ids_given_out_after_the_backup_are_not_given_again(
     target = tmp_path / "backup"
     backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
     later: list[int] = [await database.write(Write(lambda tx: mailboxes.create(tx, NOW))) for _ in range(3)]
-    assert backup.restore(target, elsewhere, tmp_path / "restored contents") == []
+    assert restore.restore(target, elsewhere, tmp_path / "restored contents") == []
     restored = open_database(elsewhere)
     assert await restored.write(Write(lambda tx: mailboxes.create(tx, NOW))) > max(later)
     await restored.close()
@@ -148,9 +149,9 @@ async def test_a_restoration_that_fails_leaves_no_store_and_can_be_repeated(
     target, restored = tmp_path / "backup", tmp_path / "restored contents"
     backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
     with monkeypatch.context() as broken:
-        broken.setattr(backup, "begin_again", lambda _: 1 / 0)
+        broken.setattr(restore, "begin_again", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            backup.restore(target, elsewhere, restored)
+            restore.restore(target, elsewhere, restored)
     url = make_url(elsewhere)
     if url.get_backend_name() == "sqlite":
         assert not Path(str(url.database)).exists()
@@ -160,7 +161,7 @@ async def test_a_restoration_that_fails_leaves_no_store_and_can_be_repeated(
             assert tx.execute(select(schema.store.c.epoch)).first() is None
         engine.dispose()
     assert not any(restored.iterdir())
-    assert backup.restore(target, elsewhere, restored) == []
+    assert restore.restore(target, elsewhere, restored) == []
     assert facts_of(elsewhere)[1] == 4
 
 
@@ -174,8 +175,8 @@ async def test_a_damaged_database_is_not_restored(
     octets = bytearray(path.read_bytes())
     octets[-1] ^= 1
     path.write_bytes(octets)
-    with pytest.raises(backup.BackupFailed, match="damaged"):
-        backup.restore(target, elsewhere, tmp_path / "restored contents")
+    with pytest.raises(BackupFailed, match="damaged"):
+        restore.restore(target, elsewhere, tmp_path / "restored contents")
 
 
 async def test_a_backup_that_fails_leaves_its_directory_empty(
@@ -191,14 +192,14 @@ async def test_a_backup_that_fails_leaves_its_directory_empty(
     assert not any(target.iterdir())
 
 
-async def test_no_collector_of_the_store_removes_anything_while_one_rests(
+async def test_no_collector_of_the_store_removes_anything_while_one_pauses_all(
     database: Database, staging: Contents, database_url: str, tmp_path: Path
 ) -> None:
     mailbox_id = await fill(database, staging, 1)
     files = [path for path in staging.directory.rglob("*") if path.is_file()]
     everything = Selection(None, IdSet(((1, 1),)))
     ours, theirs = Collector(database, staging.directory), Collector(database, staging.directory)
-    async with ours.resting():
+    async with ours.paused():
         gone = Write(lambda tx: erase(tx, mailbox_id, everything))
         await database.write(gone)
         assert await theirs.collect(NOW) == await ours.collect(NOW) == 0
@@ -209,14 +210,14 @@ async def test_no_collector_of_the_store_removes_anything_while_one_rests(
     assert not any(path.exists() for path in files)
 
 
-async def test_a_rest_ends_with_its_time_when_nobody_ends_it(database: Database, staging: Contents) -> None:
+async def test_a_pause_ends_with_its_time_when_nobody_ends_it(database: Database, staging: Contents) -> None:
     mailbox_id = await fill(database, staging, 1)
-    await database.write(Write(lambda tx: garbage.rest(tx, 7)))
+    await database.write(Write(lambda tx: pause_collection(tx, 7)))
     everything = Selection(None, IdSet(((1, 1),)))
     await database.write(Write(lambda tx: erase(tx, mailbox_id, everything)))
     collector = Collector(database, staging.directory)
     assert await collector.collect(NOW) == 0
-    later = await database.read(now_microseconds) + garbage.REST_MICROSECONDS
+    later = await database.read(now_microseconds) + PAUSE_MICROSECONDS
     assert await collector.collect(later) == 1
     assert await database.read(check) == []
 
@@ -230,7 +231,7 @@ async def test_damage_is_found(
     damaged, missing = sorted(path for path in (target / "contents").rglob("*") if path.is_file())
     damaged.write_bytes(damaged.read_bytes().replace(b"x", b"y", 1))
     missing.unlink()
-    found = backup.restore(target, elsewhere, tmp_path / "restored contents")
+    found = restore.restore(target, elsewhere, tmp_path / "restored contents")
     assert len(found) == 2
     assert any("not those that were stored" in finding for finding in found)
     assert any("cannot be read" in finding for finding in found)
@@ -257,15 +258,15 @@ async def test_a_backup_that_is_not_whole_or_of_another_kind_is_refused(
     await fill(database, staging, 1)
     target = tmp_path / "backup"
     backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
-    with pytest.raises(backup.BackupFailed, match="not empty"):
+    with pytest.raises(BackupFailed, match="not empty"):
         backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
     manifest = json.loads((target / "manifest.json").read_text())
     (target / "manifest.json").write_text(json.dumps(manifest | {"schema": "9999"}))
-    with pytest.raises(backup.BackupFailed, match="schema 9999"):
-        backup.restore(target, elsewhere, tmp_path / "restored contents")
+    with pytest.raises(BackupFailed, match="schema 9999"):
+        restore.restore(target, elsewhere, tmp_path / "restored contents")
     (target / "manifest.json").unlink()
-    with pytest.raises(backup.BackupFailed, match="no whole backup"):
-        backup.restore(target, elsewhere, tmp_path / "restored contents")
+    with pytest.raises(BackupFailed, match="no whole backup"):
+        restore.restore(target, elsewhere, tmp_path / "restored contents")
 
 
 async def test_a_store_that_is_there_is_never_overwritten(
@@ -274,5 +275,5 @@ async def test_a_store_that_is_there_is_never_overwritten(
     await fill(database, staging, 1)
     target = tmp_path / "backup"
     backup.write(database_url, staging.directory, target, NOW, lambda *_: None)
-    with pytest.raises(backup.BackupFailed):
-        await asyncio.to_thread(backup.restore, target, database_url, tmp_path / "other contents")
+    with pytest.raises(BackupFailed):
+        await asyncio.to_thread(restore.restore, target, database_url, tmp_path / "other contents")

@@ -14,11 +14,11 @@ from restante_server.db import schema
 from restante_server.db.engine import open_database
 from restante_server.db.group import Locks
 from restante_server.db.operation import Write
-from restante_server.store import changes, garbage, mailboxes, removal, requests
-from restante_server.store.garbage import Collector
+from restante_server.store import changes, mailboxes, removal, requests
 from restante_server.store.removal import Mode
 from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.upkeep import sweeps
+from restante_server.upkeep.collector import Collector
 from tests.server.store.material import NOW, Box, erase, uids
 
 REQUEST = requests.Request(requests.Key(0, "account:1", b"r" * 16), "Method", b"f", NOW)
@@ -132,9 +132,7 @@ async def test_a_content_let_go_of_while_the_collector_looks_is_collected_later(
         await elsewhere.close()
 
 
-async def test_the_sweep_removes_only_old_files_that_no_row_names(
-    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_old_files_that_no_row_names_are_removed_as_orphans(box: Box, tmp_path: Path) -> None:
     directory = tmp_path / "contents"
     given = Contents(box.database, ContentSettings(directory, inline_octets=10, reserve_octets=0))
     directory.mkdir()
@@ -142,10 +140,8 @@ async def test_the_sweep_removes_only_old_files_that_no_row_names(
     (named,) = (path for path in directory.rglob("*") if path.is_file())
     orphan, young = named.parent / "orphan", named.parent / "young"
     orphan.touch()
-    monkeypatch.setattr(garbage, "ORPHAN_SECONDS", -60)  # all are old
-    assert await Collector(box.database, directory).sweep() == 1
+    assert await Collector(box.database, directory).remove_orphans(-60) == 1  # all are old
     assert (named.exists(), orphan.exists()) == (True, False)
-    monkeypatch.setattr(garbage, "ORPHAN_SECONDS", 60)
     young.touch()
-    assert await Collector(box.database, directory).sweep() == 0
+    assert await Collector(box.database, directory).remove_orphans(60) == 0
     assert young.exists()

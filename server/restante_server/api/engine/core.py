@@ -24,9 +24,9 @@ from restante_server.db.marks import DIRECTORY, IN_DOUBT
 from restante_server.directory.hooks import LoginObserver
 from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
 from restante_server.directory.service import Directory
-from restante_server.store.garbage import Collector
 from restante_server.store.staging import Contents
 from restante_server.transport.service import Transport
+from restante_server.upkeep.collector import Collector
 
 R = TypeVar("R")
 

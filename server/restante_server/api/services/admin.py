@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from restante.errors import InvalidArgument
 from restante.v1 import admin_pb2 as v1
 from restante.v1 import methods
+from restante_server.accounts import lifecycle
 from restante_server.api.engine.access import administrators
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import pages
-from restante_server.db import schema
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, addresses, aliases, credentials, domains
 from restante_server.directory.secret import Secret
+from restante_server.upkeep import figures
 
 handlers = Handlers()
 
@@ -78,18 +79,18 @@ async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.Cre
         address=request.address,
         verifier=verifier,
         display_name=request.display_name,
-        quota_octets=request.quota_octets if request.HasField("quota_octets") else None,
         sent_copy=request.sent_copy or v1.SentCopyPolicy.SENT_COPY_POLICY_API,
         administrator=request.administrator,
     )
-    # What is remembered of a request under its id is a plain digest: no password may be guessed from it.
+    quota_octets = request.quota_octets if request.HasField("quota_octets") else None
+    # A plain digest of the request is kept under its id: no password may be guessed from it.
     remembered = v1.CreateAccountRequest()
     remembered.CopyFrom(request)
     remembered.ClearField("password")
     remembered.ClearField("password_hash")
     return await call.write(
         remembered,
-        lambda tx: v1.CreateAccountResponse(account=_account(accounts.create(tx, call.now, new))),
+        lambda tx: v1.CreateAccountResponse(account=_account(lifecycle.create(tx, call.now, new, quota_octets))),
         mailboxes=NO_MAILBOX,
         rows=ACCOUNT_ROWS,
     )
@@ -117,12 +118,12 @@ async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.Upd
         enabled=request.enabled if request.HasField("enabled") else None,
         administrator=request.administrator if request.HasField("administrator") else None,
         sent_copy=request.sent_copy or None,
-        quota_octets=request.quota_octets if request.HasField("quota_octets") else None,
     )
+    quota_octets = request.quota_octets if request.HasField("quota_octets") else None
 
     found = await call.core.db.write(
         Write(
-            lambda tx: accounts.change(tx, request.address, edit),
+            lambda tx: lifecycle.change(tx, request.address, edit, quota_octets),
             rows=3,
             after_commit=lambda changed: _ended(call, changed.account_id, changed.credential_version),
         )
@@ -152,7 +153,7 @@ async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.Del
     """Addresses and sessions end at once; the mailbox is purged in the background."""
     await call.core.db.write(
         Write(
-            lambda tx: accounts.remove(tx, request.address),
+            lambda tx: lifecycle.remove(tx, request.address),
             rows=4,
             after_commit=lambda gone: _ended(call, gone.account_id, gone.credential_version + 1),
         )
@@ -188,27 +189,16 @@ def delete_alias(tx: Connection, call: Call, request: v1.DeleteAliasRequest) -> 
 
 @handlers.read(methods.GET_STATISTICS, rule=administrators, slow=True)
 def get_statistics(tx: Connection, call: Call, request: v1.GetStatisticsRequest) -> v1.GetStatisticsResponse:
-    """Counts of the whole installation."""
-    mail = tx.execute(
-        select(
-            func.coalesce(func.sum(schema.mailbox.c.message_count), 0),
-            func.coalesce(func.sum(schema.mailbox.c.used_octets), 0),
-        )
-    ).one()
-    kept = tx.execute(
-        select(func.count(schema.content.c.content_id), func.coalesce(func.sum(schema.content.c.size_octets), 0))
-    ).one()
-    waiting = schema.transport_recipient.c.next_attempt_at.is_not(None)
+    """See AdminService.GetStatistics."""
+    found = figures.statistics(tx)
     return v1.GetStatisticsResponse(
-        domain_count=tx.execute(select(func.count()).select_from(schema.domain)).scalar_one(),
-        account_count=tx.execute(select(func.count()).select_from(schema.account)).scalar_one(),
-        message_count=int(mail[0]),
-        size_octets=int(mail[1]),
-        content_count=kept[0],
-        content_octets=int(kept[1]),
-        queued_recipient_count=tx.execute(
-            select(func.count()).select_from(schema.transport_recipient).where(waiting)
-        ).scalar_one(),
+        domain_count=found.domains,
+        account_count=found.accounts,
+        message_count=found.messages,
+        size_octets=found.mail_octets,
+        content_count=found.contents,
+        content_octets=found.content_octets,
+        queued_recipient_count=found.queued_recipients,
         epoch=call.core.epoch,
         version=version("restante"),
         database=tx.dialect.name,

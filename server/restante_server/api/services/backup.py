@@ -12,9 +12,8 @@ from restante.v1.admin_pb2 import BackupStoreRequest, BackupStoreResponse, Check
 from restante_server.api.engine.access import administrators
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
-from restante_server.store import check
-from restante_server.transport import check as transport_check
-from restante_server.upkeep import backup, digests
+from restante_server.upkeep import backup, check, digests
+from restante_server.upkeep.backup_files import BackupFailed
 
 handlers = Handlers()
 
@@ -29,8 +28,8 @@ async def check_store(call: Call, request: CheckStoreRequest) -> AsyncIterator[C
     """See AdminService.CheckStore."""
     db, directory = call.core.db, call.core.contents.directory
     done = 0
-    total = 2 + (await db.read(digests.live_contents) if request.digests else 0)
-    for look in (check.check, transport_check.check):
+    total = len(check.INVARIANTS) + (await db.read(digests.live_contents) if request.digests else 0)
+    for look in check.INVARIANTS:
         for finding in await db.read(look):
             yield CheckStoreResponse(done=done, total=total, finding=finding)
         done += 1
@@ -79,7 +78,7 @@ async def backup_store(call: Call, request: BackupStoreRequest) -> AsyncIterator
         progress[:] = [done, total]
 
     async def write() -> None:
-        async with core.collector.resting():
+        async with core.collector.paused():
             arguments = (core.settings.store_url, core.contents.directory, target, call.now, told)
             await asyncio.to_thread(backup.write, *arguments)
 
@@ -90,7 +89,7 @@ async def backup_store(call: Call, request: BackupStoreRequest) -> AsyncIterator
         yield BackupStoreResponse(done_octets=progress[0], total_octets=progress[1])
     try:
         work.result()
-    except backup.BackupFailed as problem:
+    except BackupFailed as problem:
         raise InvalidArgument(field="directory", problem=str(problem)) from None
     except OSError as problem:
         raise InvalidArgument(field="directory", problem=problem.strerror or "cannot be written") from None

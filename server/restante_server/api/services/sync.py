@@ -130,8 +130,8 @@ def _changes(told: Round, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
     """Folders and removals. Names are unique again when all of them have been told."""
     for state in told.folders:
         yield v1.SyncMailboxResponse(folder=_folder(state))
-    for grave in told.removals:
-        yield from _removal(grave, folder_id)
+    for tombstone in told.removals:
+        yield from _removal(tombstone, folder_id)
 
 
 def _folder(state: FolderState) -> v1.FolderUpsert:
@@ -140,24 +140,24 @@ def _folder(state: FolderState) -> v1.FolderUpsert:
     return v1.FolderUpsert(**values)
 
 
-def _removal(grave: Tombstone, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
+def _removal(tombstone: Tombstone, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
     """What left a folder. A message that stayed where it was, with a new UID, is told as changed alone."""
-    if grave.kind is Removal.MOVED and grave.target_folder_id == grave.folder_id:
+    if tombstone.kind is Removal.MOVED and tombstone.target_folder_id == tombstone.folder_id:
         return
-    ids = list(grave.message_ids)
+    ids = list(tombstone.message_ids)
     for start in range(0, len(ids), IDS_AT_ONCE):
         some = ids[start : start + IDS_AT_ONCE]
-        if grave.kind is Removal.MOVED:
+        if tombstone.kind is Removal.MOVED:
             moved = v1.MessagesMoved(
-                from_folder_id=grave.folder_id, to_folder_id=grave.target_folder_id, message_ids=some
+                from_folder_id=tombstone.folder_id, to_folder_id=tombstone.target_folder_id, message_ids=some
             )
             yield v1.SyncMailboxResponse(moved=moved)
         else:
-            recoverable = grave.kind is not Removal.HARD
-            deleted = v1.MessagesDeleted(folder_id=grave.folder_id, message_ids=some, recoverable=recoverable)
+            recoverable = tombstone.kind is not Removal.HARD
+            deleted = v1.MessagesDeleted(folder_id=tombstone.folder_id, message_ids=some, recoverable=recoverable)
             yield v1.SyncMailboxResponse(deleted=deleted)
-    if grave.kind is Removal.FOLDER and not folder_id:
-        yield v1.SyncMailboxResponse(deleted_folder_id=grave.folder_id)
+    if tombstone.kind is Removal.FOLDER and not folder_id:
+        yield v1.SyncMailboxResponse(deleted_folder_id=tombstone.folder_id)
 
 
 async def _rows(call: Call, told: Round, asked: Ask) -> AsyncIterator[tuple[v1.SyncMailboxResponse, int]]:

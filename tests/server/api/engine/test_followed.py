@@ -15,7 +15,7 @@ from restante.v1 import content_pb2, folder_pb2, message_pb2, submission_pb2, tr
 from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest, GetFolderRequest
 from restante.v1.session_pb2 import Scope
 from restante.v1.types_pb2 import IdRange, MessageSet
-from restante_server import app
+from restante_server import app, opening
 from restante_server.api.engine.followed import MOST_KNOWN, ChangeNumbers, Read
 from restante_server.db.engine import open_database
 from restante_server.store import changes
@@ -320,7 +320,7 @@ async def test_what_a_commit_in_doubt_has_done_is_told_once_it_is_acknowledged(
 
     def open_store(settings: Any, observer: Any) -> Any:
         return open_database(
-            settings.store_url, settings=app.database_settings(settings), observer=observer, faults=faults
+            settings.store_url, settings=opening.database_settings(settings), observer=observer, faults=faults
         )
 
     monkeypatch.setattr(app, "open_store", open_store)

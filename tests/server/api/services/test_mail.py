@@ -37,8 +37,8 @@ from restante_server.api.services import folders as _folders  # noqa: F401 - reg
 from restante_server.api.services import mailboxes as _mailboxes  # noqa: F401 - registers its handlers
 from restante_server.api.services import messages as _messages  # noqa: F401 - registers its handlers
 from restante_server.store.check import check
-from restante_server.store.garbage import Collector
 from restante_server.store.staging import Contents, ContentSettings
+from restante_server.upkeep.collector import Collector
 from tests.server.api.people import RPCS, Bench
 
 LETTER = b"From: bob@example.test\nSubject: Hello\nDate: Mon, 21 Sep 2026 12:00:00 +0000\n\nHow are you?\n"

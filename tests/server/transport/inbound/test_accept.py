@@ -17,9 +17,10 @@ from restante.v1.transport_pb2 import (
     AcceptResponse,
     VerifyRecipientsRequest,
 )
+from restante_server.accounts import lifecycle
 from restante_server.api.services import transport as transport_api
 from restante_server.db.operation import Write
-from restante_server.directory import accounts, aliases, domains
+from restante_server.directory import aliases, domains
 from restante_server.store import mailboxes
 from restante_server.transport.states import State
 from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World, reason
@@ -136,7 +137,7 @@ async def test_an_account_that_vanishes_after_rcpt_is_a_failure_and_reported(
     monkeypatch.setattr(world.core, "short_read", slowly)
     accepting = asyncio.create_task(world.accept(["alice@example.test", "bob@example.test"]))
     await entered.wait()
-    await world.db.write(Write(lambda tx: accounts.remove(tx, "alice@example.test")))
+    await world.db.write(Write(lambda tx: lifecycle.remove(tx, "alice@example.test")))
     removed.set()
     answer = await accepting
     assert answer.accepted
@@ -392,7 +393,7 @@ async def test_a_change_of_the_directory_is_seen_by_the_next_message(world: Worl
     await world.add_alias("team@example.test", "bob@example.test")
     for path in ("alice@example.test", "bob+lists@example.test", "team@example.test"):
         assert await verdict(world, path) == "ACCEPTED"
-    await world.db.write(Write(lambda tx: accounts.remove(tx, "alice@example.test")))
+    await world.db.write(Write(lambda tx: lifecycle.remove(tx, "alice@example.test")))
     assert await verdict(world, "alice@example.test") == "RECIPIENT_NOT_FOUND"
     assert reason(await world.accept(["alice@example.test"])) == "RECIPIENT_NOT_FOUND"
     await world.add_alias("bob+lists@example.test", "carol@example.test")

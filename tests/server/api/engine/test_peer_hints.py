@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import Connection, make_url
 
 from restante.errors import StoreBusy
-from restante_server.api.engine import abroad
-from restante_server.api.engine.abroad import CHANNEL, PAYLOAD_OCTETS, Abroad, decode, encode
+from restante_server.api.engine import peer_hints
 from restante_server.api.engine.notify import Notifier
-from restante_server.app import create_store
+from restante_server.api.engine.peer_hints import CHANNEL, PAYLOAD_OCTETS, PeerHints, decode, encode
 from restante_server.db.engine import Database, open_database
 from restante_server.db.operation import Write
+from restante_server.opening import create_store
 from restante_server.store import changes, mailboxes
 from restante_server.store.changes import Touched
 
@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_left_for_the_next() -> None:
 
 
 def test_a_commit_told_late_takes_nothing_back() -> None:
-    core = Abroad("postgresql:///nowhere", cast(Any, SimpleNamespace(on_commit=lambda tell: None)))
+    core = PeerHints("postgresql:///nowhere", cast(Any, SimpleNamespace(on_commit=lambda tell: None)))
     core.tell({7: Touched(6), 9: Touched(3)})
     core.tell({7: Touched(5), 9: Touched(4)})  # one lane's effects may come after another's
     assert core._waiting == {7: 6, 9: 4}
@@ -55,10 +55,10 @@ def test_a_commit_told_late_takes_nothing_back() -> None:
 async def test_a_commit_of_one_core_reaches_the_watchers_of_another(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(abroad, "RECONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(peer_hints, "RECONNECT_SECONDS", 0.05)
     databases = [open_database(database_url) for _ in range(2)]
     notifiers = [Notifier(database) for database in databases]
-    cores = [Abroad(database_url, notifier) for notifier in notifiers]
+    cores = [PeerHints(database_url, notifier) for notifier in notifiers]
     tasks = [asyncio.create_task(work()) for core in cores for work in (core.send, core.listen)]
     heard: asyncio.Queue[int] = asyncio.Queue()
     notifiers[1].watch(5, lambda number, *_: heard.put_nowait(number))
@@ -78,7 +78,7 @@ async def test_a_commit_of_one_core_reaches_the_watchers_of_another(
 async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(abroad, "RECONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(peer_hints, "RECONNECT_SECONDS", 0.05)
     database = open_database(database_url)
     notifier, teller = Notifier(database), Notifier(database)
     compare, asked = notifier.compare, 0
@@ -92,8 +92,8 @@ async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
 
     monkeypatch.setattr(notifier, "compare", busy_once)
     tasks = [
-        asyncio.create_task(Abroad(database_url, notifier).listen()),
-        asyncio.create_task(Abroad(database_url, teller).send()),
+        asyncio.create_task(PeerHints(database_url, notifier).listen()),
+        asyncio.create_task(PeerHints(database_url, teller).send()),
     ]
     heard: asyncio.Queue[int] = asyncio.Queue()
     notifier.watch(5, lambda number, *_: heard.put_nowait(number))

@@ -48,7 +48,7 @@ def decode(payload: str) -> tuple[str, dict[int, int]]:
     return origin, {int(mailbox): int(number) for mailbox, _, number in (word.partition(":") for word in words)}
 
 
-class Abroad:
+class PeerHints:
     """Tells the other cores, and listens to them."""
 
     def __init__(self, url: str, notifier: Notifier) -> None:

@@ -1,0 +1,1 @@
+"""Accounts with their mailboxes: made, changed and removed, directory and store together."""

@@ -1,0 +1,51 @@
+"""Making, changing and removing an account: its entry in the directory and its mailbox in one transaction."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from restante.errors import InvalidArgument
+from restante_server.directory import accounts
+from restante_server.directory.accounts import Account, Edit, NewAccount
+from restante_server.store import mailboxes
+
+
+def create(tx: Connection, now: int, new: NewAccount, quota_octets: int | None = None) -> Account:
+    """Make an account with its mailbox and default folders. Quota None: no limit.
+
+    Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
+    """
+    _require_quota(quota_octets)
+    prepared = accounts.prepare(tx, new)
+    mailbox_id = mailboxes.create(tx, now, quota_octets=quota_octets)
+    account_id = accounts.enter(tx, now, prepared, mailbox_id)
+    mailboxes.assign(tx, mailbox_id, account_id)
+    return accounts.get_by_id(tx, account_id)
+
+
+def change(tx: Connection, address: str, edit: Edit, quota_octets: int | None = None) -> Account:
+    """Change settings of an account and the quota of its mailbox. Quota None stays as it is, 0 is no limit.
+
+    Raises AccountNotFound, InvalidArgument.
+    """
+    _require_quota(quota_octets)
+    found = accounts.change(tx, address, edit)
+    if quota_octets is None:
+        return found
+    mailboxes.set_quota(tx, found.mailbox_id, quota_octets or None)
+    return accounts.get_by_id(tx, found.account_id)
+
+
+def remove(tx: Connection, address: str) -> Account:
+    """Take an account out of the directory; its mailbox stays, without an owner, until it is deleted (upkeep.sweeps).
+
+    Returns the account as it was. Raises AccountNotFound.
+    """
+    gone = accounts.remove(tx, address)
+    mailboxes.assign(tx, gone.mailbox_id, None)
+    return gone
+
+
+def _require_quota(quota_octets: int | None) -> None:
+    if quota_octets is not None and quota_octets < 0:
+        raise InvalidArgument(field="quota_octets", problem="is negative")

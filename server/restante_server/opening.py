@@ -1,0 +1,49 @@
+"""The store of a configuration: found, opened, made."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, make_url, select
+
+from restante_process.config import Config
+from restante_server.db import schema
+from restante_server.db.engine import Database, Settings, open_database
+from restante_server.db.errors import NoStore
+from restante_server.db.group import Locks
+from restante_server.db.hooks import Observer
+from restante_server.db.postgresql import PostgresSettings
+from restante_server.db.rowlocks import lock_rows
+from restante_server.directory import keys
+
+
+def database_settings(settings: Config) -> Settings:
+    """How the database is used."""
+    return Settings(readers=settings.store.readers, postgres=PostgresSettings(write_lanes=settings.store.write_lanes))
+
+
+def open_store(settings: Config, observer: Observer | None = None) -> Database:
+    """The database of a configuration, with the locks that several writers need."""
+    locks = Locks(mailboxes=lock_rows(schema.mailbox.c.mailbox_id), contents=lock_rows(schema.content.c.content_id))
+    return open_database(settings.store_url, settings=database_settings(settings), locks=locks, observer=observer)
+
+
+def require_store(settings: Config) -> None:
+    """Raises NoStore where SQLite would make an empty database, and OSError where there is not even a directory."""
+    url = make_url(settings.store_url)
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        os.stat(settings.directory)  # a data directory that is not there is the more helpful thing to say
+        raise NoStore(f"there is no store at {url.database} yet")
+
+
+def create_store(tx: Connection, moment: int) -> None:
+    """The one row of a new store, and its first sealing key. Harmless to repeat."""
+    if tx.execute(select(schema.store.c.store_id)).first() is None:
+        tx.execute(
+            insert(schema.store).values(
+                store_id=1, store_uuid=secrets.token_hex(16), epoch=1, uid_validity_next=1, created_at=moment
+            )
+        )
+        keys.create(tx, moment)
