@@ -8,6 +8,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from restante.errors import AccountNotFound, InvalidAddress, InvalidArgument
 from restante.v1.admin_pb2 import SentCopyPolicy
+from restante_mail.envelope.paths import Path
 from restante_server.db.marks import DIRECTORY, mark
 from restante_server.db.schema import account, credential, mailbox
 from restante_server.directory import addresses, credentials, domains, names, states
@@ -79,7 +80,7 @@ class Prepared:
     """An account that may be entered: its address is free and claimed by this transaction."""
 
     new: NewAccount
-    address: addresses.Address
+    address: Path
     display_name: str
     domain_id: int
 

@@ -44,7 +44,9 @@ DAMAGE = {
     "content in the database without its octets": delete(s.content_octets),
     "content whose octets are not as many": update(s.content_octets).values(octets=b"x"),
     "octets of no content": insert(s.content_octets).values(content_id=500, octets=b"x"),
-    "content_pin whose content is missing or dead": insert(s.content_pin).values(content_id=500, pin_id=1, expires_at=NOW),
+    "content_pin whose content is missing or dead": insert(s.content_pin).values(
+        content_id=500, pin_id=1, expires_at=NOW
+    ),
     "tombstone with unequal or unreadable sets": update(s.tombstone).values(uids=b""),
 }
 

@@ -155,7 +155,7 @@ class World:
 
         def create(tx: Connection) -> None:
             for address in addresses:
-                self.people[address.partition("@")[0]] = accounts.create(
+                self.people[address.partition("@")[0]] = lifecycle.create(
                     tx, START, accounts.NewAccount(address, VERIFIER)
                 )
 
