@@ -41,7 +41,7 @@ class Announcements:
     def add_change_numbers(self) -> None:
         """From now on every answer about flags bears the change number (RFC 7162 3.1).
 
-        With a folder selected the client learns from which number on it is told of changes (RFC 7162 3.1.2.1).
+        With a folder selected the client learns the number above which it is told of changes (RFC 7162 3.1.2.1).
         """
         if not self.with_change_numbers and self._view is not None:
             self._view.with_change_numbers = True

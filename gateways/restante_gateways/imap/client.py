@@ -24,7 +24,7 @@ from restante_gateways.net.connection import Connection, ConnectionLost, Interru
 
 _YIELD_BLOCKS = 8  # blocks of a long answer before other sessions get their turn
 _GLANCE_SECONDS = 0.1  # between two looks at whether the client of a long call is there
-_SIGN_OF_LIFE_SECONDS = 10.0  # in a long call the client is told that it goes on
+_SIGN_OF_LIFE_SECONDS = 10.0  # between two responses that say that a long call goes on
 _PROBES = 5  # signs of life, one at each look, for a client that sends no more: a reset may come back
 
 T = TypeVar("T")

@@ -122,9 +122,9 @@ class SelectedFolder:
         self._account.operations.follow(self.place)
 
     async def catch_up(self) -> None:
-        """See that the view has all that was acknowledged to anyone before the command under way was read.
+        """See that the view has all changes that the core acknowledged to any client before the command was read.
 
-        The answer to any operation of the command has told how far that is; without one the core is asked.
+        Every answer to the command's operations says how far that is; without one the core is asked.
         """
         operations = self._account.operations
         number = operations.followed_change_number
@@ -145,7 +145,7 @@ class SelectedFolder:
             log.info("view not current", reason=error.reason or "unknown")
 
     def was_behind(self, change_number: int) -> bool:
-        """Whether a view at this number lacked earlier changes, as answers to the command under way have told."""
+        """Whether a view at this number lacked earlier changes, by the answers to the command under way."""
         return (self._account.operations.followed_change_number or 0) > change_number
 
     def core_is_away(self) -> None:

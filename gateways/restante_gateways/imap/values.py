@@ -58,7 +58,7 @@ class Folder:
     change_number: int = 0
     uid_validity: int = 0
     uid_next: int = 0
-    recent_uid: int = 0  # no session has been told that UIDs from here on are \\Recent
+    recent_uid: int = 0  # UIDs from here on have not been reported as \\Recent
     message_count: int = 0
     unread_count: int = 0
 
@@ -115,7 +115,7 @@ class Commit:
     """A change that the core has acknowledged."""
 
     change_number: int = 0  # 0: nothing was changed
-    epoch: int = 0  # the store's; 0: not told
+    epoch: int = 0  # the store's; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ _NIL = re.compile(rb"(?i)NIL")
 @command("CAPABILITY", state=ANY, tells=False)
 @dataclass(frozen=True)
 class Capability:
-    """Tell what this connection offers now. RFC 3501 6.1.1."""
+    """List the capabilities of this connection now. RFC 3501 6.1.1."""
 
     @classmethod
     def parse(cls, p: Parser) -> Capability:
@@ -32,7 +32,7 @@ class Capability:
 @command("NOOP", state=ANY)
 @dataclass(frozen=True)
 class Noop:
-    """Do nothing but tell what changed. RFC 3501 6.1.2."""
+    """Do nothing but announce changes. RFC 3501 6.1.2."""
 
     @classmethod
     def parse(cls, p: Parser) -> Noop:
@@ -65,7 +65,7 @@ extension("ID", offered=ANY)
 @command("ID", state=ANY)
 @dataclass(frozen=True)
 class Id:
-    """Exchange names of client and server. RFC 2971 3.1. The reader's limits bound what a client says of itself."""
+    """Exchange names of client and server. RFC 2971 3.1. The reader's limits bound the client's words."""
 
     fields: tuple[tuple[bytes, bytes | None], ...]
 
@@ -86,7 +86,7 @@ class Id:
         return cls(tuple(fields))
 
     async def run(self, s: Session) -> Status:
-        # no version: nobody who has not logged in need know it
+        # no version: only logged-in clients may need it, and none does
         s.client.write(untagged(b"ID (" + encoder.string(b"name") + b" " + encoder.string(b"Restante") + b")"))
         return OK("Pleased to meet you.")
 

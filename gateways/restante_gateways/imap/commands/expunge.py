@@ -16,7 +16,7 @@ extension("UIDPLUS")
 @command("EXPUNGE", "UID EXPUNGE", state=SELECTED)
 @dataclass(frozen=True)
 class Expunge:
-    """Remove what is marked deleted: everywhere, or among the UIDs given (RFC 4315 2.1)."""
+    """Remove messages marked \\Deleted: all, or those among the UIDs given (RFC 4315 2.1)."""
 
     messages: SequenceSet | None
 

@@ -74,7 +74,7 @@ class Fetch:
     async def _from_core(self, s: Session, spans: Sequence[Span]) -> None:
         """Write a response for each message at these positions.
 
-        A message that was removed, though the client was not told yet, is read by its message id, wherever it is now
+        A removed message of which the client has not been told is read by its message id, wherever it is now
         (RFC 2180 4.1.2). Raises Lapsed when the core has nothing of it any more.
         """
         view = s.folder.view

@@ -1,4 +1,4 @@
-"""IDLE: be told of changes as they happen (RFC 2177)."""
+"""IDLE: announcements of changes as they happen (RFC 2177)."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class Idle:
         finally:
             s.announcements.end_idle()
         if s.selected is not None:
-            s.selected.follow()  # what is announced before the tagged answer is as of now
+            s.selected.follow()  # the announcements before the tagged answer are as of now
         return OK("Idle no more.") if line.upper() == b"DONE" else BAD("DONE expected.")

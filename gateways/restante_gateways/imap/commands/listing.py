@@ -1,4 +1,4 @@
-"""Which names LIST and LSUB answer, with what attributes (RFC 3501 6.3.8, 6.3.9; RFC 5258; RFC 6154). *Pure.*"""
+"""The names and attributes that LIST and LSUB answer (RFC 3501 6.3.8, 6.3.9; RFC 5258; RFC 6154). *Pure.*"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Listed:
     name: str
     attributes: tuple[bytes, ...]
     folder: Folder | None = None
-    child_info: tuple[bytes, ...] = ()  # CHILDINFO: what folders below it meet that are not listed (RFC 5258 3.5)
+    child_info: tuple[bytes, ...] = ()  # CHILDINFO: criteria that unlisted folders below it meet (RFC 5258 3.5)
 
 
 def covers(pattern: str, name: str) -> bool:
@@ -66,7 +66,7 @@ def list_folders(
     selections: frozenset[bytes],
     returns: frozenset[bytes],
 ) -> list[Listed]:
-    """What LIST answers, in ascending order of names.
+    """The names of LIST, ascending.
 
     Names that meet the selection are listed where a pattern covers them. With RECURSIVEMATCH names above such as no
     pattern covers are listed too, with CHILDINFO; a name whose children are listed needs none (RFC 5258 5, example 9).
@@ -98,7 +98,7 @@ def _covered(name: str, patterns: Iterable[str]) -> bool:
 
 
 def list_subscriptions(subscriptions: Iterable[str], pattern: str) -> list[Listed]:
-    """What LSUB answers: subscribed names; for `%` also parents of subscribed ones, as \\Noselect (RFC 3501 6.3.9)."""
+    """The names of LSUB: subscribed names; for `%` also parents of subscribed ones, as \\Noselect (RFC 3501 6.3.9)."""
     names = set(subscriptions)
     listed = {name: Listed(name, ()) for name in names if covers(pattern, name)}
     if pattern.endswith("%"):

@@ -24,7 +24,7 @@ extension("SASL-IR", offered=NOT_AUTHENTICATED)
 @command("STARTTLS", state=NOT_AUTHENTICATED, tells=False)
 @dataclass(frozen=True)
 class StartTls:
-    """Go on under TLS; what was read before is forgotten. RFC 3501 6.2.1, RFC 9051 11.1."""
+    """Go on under TLS; octets read before are forgotten. RFC 3501 6.2.1, RFC 9051 11.1."""
 
     @classmethod
     def parse(cls, p: Parser) -> StartTls:
@@ -41,7 +41,7 @@ class StartTls:
 @command("AUTHENTICATE", state=NOT_AUTHENTICATED, tells=False)
 @dataclass(frozen=True)
 class Authenticate:
-    """Prove who you are by SASL. RFC 3501 6.2.2; initial responses RFC 4959."""
+    """Log in by SASL. RFC 3501 6.2.2; initial responses RFC 4959."""
 
     mechanism: str
     initial: sasl.Secret | None  # still in base64
@@ -72,7 +72,7 @@ class Authenticate:
 @command("LOGIN", state=NOT_AUTHENTICATED, tells=False)
 @dataclass(frozen=True)
 class Login:
-    """Prove who you are by name and password. RFC 3501 6.2.3."""
+    """Log in by name and password. RFC 3501 6.2.3."""
 
     name: bytes
     password: sasl.Secret

@@ -89,7 +89,7 @@ class Search:
         return sets.intersect(found, sets.positions(view.uids, view.count, uids))
 
     def _told(self, spans: list[Span]) -> list[Span]:
-        """The messages whose highest change number is told: those that MIN and MAX name, if nothing else is asked for.
+        """The messages whose highest change number is answered: those of MIN and MAX, if nothing else is asked for.
 
         RFC 7162 3.1.10.
         """

@@ -21,7 +21,7 @@ def _name_and_condstore(p: Parser) -> tuple[str, bool]:
 
 
 async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) -> Status:
-    """Answers as RFC 3501 6.3.1 lists it; without CONDSTORE asked for, HIGHESTMODSEQ is told all the same."""
+    """The responses of RFC 3501 6.3.1; HIGHESTMODSEQ is among them even where CONDSTORE was not asked for."""
     s.deselect()  # a SELECT that fails leaves nothing selected (RFC 3501 6.3.1)
     folder = await s.account.folder(name)
     if with_condstore:
@@ -91,7 +91,7 @@ class Check:
 @command("CLOSE", state=SELECTED, tells=False)
 @dataclass(frozen=True)
 class Close:
-    """Remove what is marked deleted, silently, and close the folder. RFC 3501 6.4.2."""
+    """Remove messages marked \\Deleted, silently, and close the folder. RFC 3501 6.4.2."""
 
     @classmethod
     def parse(cls, p: Parser) -> Close:

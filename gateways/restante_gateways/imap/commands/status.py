@@ -60,7 +60,7 @@ async def status_line(s: Session, name: str, folder: Folder, items: tuple[Status
 
 
 async def _recent(s: Session, folder: Folder) -> int:
-    """Messages that nobody has claimed; counting them does not claim them (RFC 3501 6.3.10)."""
+    """Messages not yet reported as \\Recent; counting them does not report them (RFC 3501 6.3.10)."""
     first = s.unclaimed_uid(folder)
     if first >= folder.uid_next:
         return 0

@@ -29,8 +29,8 @@ _OPERATIONS = {
 class Store:
     """Change the flags of messages, and tell them unless .SILENT (RFC 3501 6.4.6).
 
-    A message that was removed, though the client was not told yet, is left as it was, and the others are changed: a NO
-    would be taken for a failure of the whole (RFC 2180 4.2 leaves the choice).
+    A removed message of which the client has not been told is left as it was, and the others are changed: clients take
+    a NO for a failure of the whole (RFC 2180 4.2 leaves the choice).
     """
 
     messages: SequenceSet
@@ -81,7 +81,7 @@ class Store:
     async def _answer(self, s: Session, changed: Sequence[Range], left_alone: Sequence[Range]) -> Status:
         view = s.folder.view
         conditional = self.unchanged_since is not None
-        if not self.silent or conditional:  # RFC 7162 3.1.3: MODSEQ is told even of a silent conditional STORE
+        if not self.silent or conditional:  # RFC 7162 3.1.3: even a silent conditional STORE answers with MODSEQ
             spans = [(first - 1, last) for first, last in view.numbers(changed)]
             await s.client.write_blocks(view.flag_responses(spans, self.uid, s.announcements.with_change_numbers))
         if left_alone:
@@ -90,7 +90,7 @@ class Store:
         return OK("Changed.")
 
     def applied(self, before: Flags) -> Flags:
-        """What this STORE makes of a state; keywords compare without letter case."""
+        """The state after this STORE; keywords compare without letter case."""
         mine = {keyword.lower() for keyword in self.flags.keywords}
         others = tuple(keyword for keyword in before.keywords if keyword.lower() not in mine)
         match self.operation:

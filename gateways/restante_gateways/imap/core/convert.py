@@ -63,60 +63,60 @@ def mailbox_id(messages: Messages | RemovedMessages) -> int:
     return messages.mailbox_id if isinstance(messages, RemovedMessages) else messages.place.mailbox_id
 
 
-def folder(mailbox: int, told: folder_pb2.Folder) -> Folder:
+def folder(mailbox: int, wire: folder_pb2.Folder) -> Folder:
     """A folder of a mailbox."""
     return Folder(
-        Place(mailbox, told.folder_id),
-        tuple(told.path),
-        _ROLES.get(told.role),
-        told.change_number,
-        told.uid_validity,
-        told.uid_next,
-        told.recent_uid,
-        told.message_count,
-        told.unread_count,
+        Place(mailbox, wire.folder_id),
+        tuple(wire.path),
+        _ROLES.get(wire.role),
+        wire.change_number,
+        wire.uid_validity,
+        wire.uid_next,
+        wire.recent_uid,
+        wire.message_count,
+        wire.unread_count,
     )
 
 
-def changes(told: FolderChanges) -> Changes:
+def changes(wire: FolderChanges) -> Changes:
     """Changes of a folder, whose columns are not copied."""
     return Changes(
-        told.since_change_number,
-        told.change_number,
-        told.uids,
-        told.message_ids,
-        told.flags,
-        told.change_numbers,
-        told.keyword_sets,
-        [tuple(entry.keywords) for entry in told.keyword_table],
-        ranges(told.vanished_uids),
-        told.uid_next,
-        told.recent_uid,
+        wire.since_change_number,
+        wire.change_number,
+        wire.uids,
+        wire.message_ids,
+        wire.flags,
+        wire.change_numbers,
+        wire.keyword_sets,
+        [tuple(entry.keywords) for entry in wire.keyword_table],
+        ranges(wire.vanished_uids),
+        wire.uid_next,
+        wire.recent_uid,
     )
 
 
-def answered_changes(told: FolderChanges) -> Changes | None:
+def answered_changes(wire: FolderChanges) -> Changes | None:
     """Changes that came with the answer to a change; None where they did not."""
-    return changes(told) if told.folder_id else None
+    return changes(wire) if wire.folder_id else None
 
 
-def commit(told: CommitToken) -> Commit:
+def commit(wire: CommitToken) -> Commit:
     """A commit; the empty one where nothing was changed."""
-    return Commit(told.change_number, told.epoch)
+    return Commit(wire.change_number, wire.epoch)
 
 
-def rows(told: message_pb2.MessageRows) -> Rows:
+def rows(wire: message_pb2.MessageRows) -> Rows:
     """Rows of messages, whose columns are not copied."""
     return Rows(
-        told.uids,
-        told.message_ids,
-        told.received_at_seconds,
-        told.received_offset_minutes,
-        told.size_octets,
-        told.envelopes,
-        told.bodies,
-        told.body_structures,
-        [Cells(cells.octets, cells.total_octets) for cells in told.sections],
+        wire.uids,
+        wire.message_ids,
+        wire.received_at_seconds,
+        wire.received_offset_minutes,
+        wire.size_octets,
+        wire.envelopes,
+        wire.bodies,
+        wire.body_structures,
+        [Cells(cells.octets, cells.total_octets) for cells in wire.sections],
     )
 
 

@@ -93,13 +93,13 @@ class FolderCalls:
         return await repeated(lambda: self._snapshot(place))
 
     async def _snapshot(self, place: Place) -> tuple[Folder, list[Changes]]:
-        told, batches = folder_pb2.Folder(), list[Changes]()
+        described, batches = folder_pb2.Folder(), list[Changes]()
         request = folder_pb2.OpenFolderRequest(mailbox_id=place.mailbox_id, folder_id=place.folder_id)
         async for piece in self.operations.open_folder(request):
             if piece.HasField("folder"):
-                told = piece.folder
+                described = piece.folder
             batches.append(convert.changes(piece.rows))
-        return convert.folder(place.mailbox_id, told), batches
+        return convert.folder(place.mailbox_id, described), batches
 
     async def changes(self, place: Place, since: int, epoch: int) -> Changes:
         """Changes of a folder above a change number. Raises ResultTooLarge, CursorInvalid, EpochChanged."""

@@ -64,7 +64,7 @@ class Freshness:
 
     async def _ask(self, questions: list[_Question]) -> None:
         request = GetChangeNumbersRequest(folders=[question.folder for question in questions])
-        failure: errors.RestanteError = errors.Internal("The question of change numbers failed.")
+        failure: errors.RestanteError | None = None
         try:
             answer = await self._link.execute(methods.GET_CHANGE_NUMBERS, request, timeout=_TIMEOUT_SECONDS)
             self._tell(questions, answer)
@@ -73,7 +73,7 @@ class Freshness:
         finally:
             for question in questions:
                 if not question.answer.done():  # no answer will come: a session must not wait for it
-                    question.answer.set_exception(failure)
+                    question.answer.set_exception(failure or errors.Internal("The question of change numbers failed."))
 
     @staticmethod
     def _tell(questions: list[_Question], answer: GetChangeNumbersResponse) -> None:

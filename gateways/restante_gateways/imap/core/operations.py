@@ -36,7 +36,7 @@ class Operations:
 
     @property
     def followed_change_number(self) -> int | None:
-        """The highest number that answers have told of the followed folder, 0 before; None: none is followed."""
+        """The followed folder's number by the answers so far, 0 before the first; None: no folder is followed."""
         return None if self._followed is None else self._followed.change_number
 
     def note_change_number(self, change_number: int) -> None:

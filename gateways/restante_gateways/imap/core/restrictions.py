@@ -73,7 +73,7 @@ def restriction(place: Place, key: SearchKey) -> Restriction:
 
 
 def _alternatives(key: SearchKey) -> list[SearchKey]:
-    """What a chain of ORs offers, side by side: clients write one for many names, deeper than the core allows."""
+    """The alternatives of a chain of ORs, side by side: clients chain many names, deeper than the core allows."""
     found, pending = list[SearchKey](), [key]
     while pending:
         part = pending.pop()

@@ -18,11 +18,11 @@ log = structlog.get_logger("imap")
 
 
 class WatchEnd(enum.Enum):
-    """The reason why no more changes of a folder will be told."""
+    """The reason why a subscription has ended."""
 
     FOLDER_GONE = enum.auto()
     STORE_RESTORED = enum.auto()
-    INTERRUPTED = enum.auto()  # read what was missed, then watch again
+    INTERRUPTED = enum.auto()  # read the missed changes, then watch again
 
 
 def watch_folder(
@@ -39,21 +39,21 @@ def watch_folder(
     `token` gives the token of a session that may see the folder, at the moment of each subscription.
     """
 
-    def notice(told: sync_pb2.WatchResponse) -> None:
-        match told.WhichOneof("notice"):
+    def take(notice: sync_pb2.WatchResponse) -> None:
+        match notice.WhichOneof("notice"):
             case "folder":
-                on_changes(convert.changes(told.folder))
+                on_changes(convert.changes(notice.folder))
             case "reset_reason":
-                on_end(_END_OF_RESET.get(told.reset_reason, WatchEnd.INTERRUPTED))
+                on_end(_END_OF_RESET.get(notice.reset_reason, WatchEnd.INTERRUPTED))
             case "rejected":
-                refusal = errors.from_status(told.rejected)
+                refusal = errors.from_status(notice.rejected)
                 expired = isinstance(refusal, errors.SessionExpired)  # as is usual: the session has a newer token
                 (log.debug if expired else log.warning)("watch rejected", reason=refusal.reason)
                 on_end(WatchEnd.INTERRUPTED)
             case _:
                 pass  # the subscription stands
 
-    return link.watch.subscribe(place.mailbox_id, place.folder_id, since_change_number, epoch, token, notice)
+    return link.watch.subscribe(place.mailbox_id, place.folder_id, since_change_number, epoch, token, take)
 
 
 _END_OF_RESET = {

@@ -1,4 +1,4 @@
-"""Claims of recent messages: one call for all that the sessions of this process were told (RFC 3501 2.3.2)."""
+"""Claims of messages reported as \\Recent: one call for all sessions of this process (RFC 3501 2.3.2)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RecentClaims:
         self._task: asyncio.Task[None] | None = None
 
     def claim_soon(self, calls: FolderCalls) -> None:
-        """Claim what was told as recent, a little later."""
+        """Claim the messages reported as \\Recent, a little later."""
         if self._timer is None and self._view.claimed_uid > self._view.recent_uid:
             self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._begin, calls)
 

@@ -8,7 +8,7 @@ from restante_gateways.imap.core.folders import FolderCalls
 
 
 class Member(Protocol):
-    """A session that has a folder open: it lends its calls, and is told what happens."""
+    """A session that has a folder open: it lends its calls, and hears of changes."""
 
     @property
     def calls(self) -> FolderCalls:
@@ -16,7 +16,7 @@ class Member(Protocol):
         ...
 
     def folder_changed(self) -> None:
-        """The view has changed; in IDLE the client is told now. Must not wait."""
+        """The view has changed; in IDLE the client must learn it now. Must not wait."""
         ...
 
     def folder_lost(self, reason: str) -> None:

@@ -31,7 +31,7 @@ class OpenFolders:
         self._kept: OrderedDict[Place, int] = OrderedDict()  # folders that no session has open, and their messages
         self._kept_messages = 0
         self._opening: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
-        self.epoch = 0  # the store's, as last told; 0: not known yet
+        self.epoch = 0  # the store's, by the last answer that had it; 0: not known yet
 
     def note_epoch(self, epoch: int) -> None:
         """Learn the epoch from an answer; 0 says nothing."""

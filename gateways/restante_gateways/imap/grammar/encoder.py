@@ -52,7 +52,7 @@ def flag_list(flags: Iterable[str]) -> bytes:
 def date_time(at: datetime, offset_minutes: int) -> bytes:
     """`" 1-Jan-2024 09:05:00 +0100"`, quotes included: the day is two characters (RFC 3501 9).
 
-    `at` is any aware time; `offset_minutes` is the zone it is told in.
+    `at` is any aware time; `offset_minutes` is the zone that it is written in.
     """
     local = at.astimezone(timezone(timedelta(minutes=offset_minutes)))
     sign, minutes = (b"-", -offset_minutes) if offset_minutes < 0 else (b"+", offset_minutes)

@@ -12,7 +12,7 @@ from restante_gateways.imap.grammar.parser import ParseError, Parser
 
 
 class SectionText(enum.Enum):
-    """What of a part a section names (RFC 3501 6.4.5 `section-text`)."""
+    """The piece of a part that a section names (RFC 3501 6.4.5 `section-text`)."""
 
     WHOLE = b""
     HEADER = b"HEADER"
@@ -24,7 +24,7 @@ class SectionText(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """`[1.2.HEADER.FIELDS (TO CC)]`: a part by its numbers (none: the message itself) and what of it."""
+    """`[1.2.HEADER.FIELDS (TO CC)]`: a part by its numbers (none: the message itself), and a piece of it."""
 
     part: tuple[int, ...] = ()
     text: SectionText = SectionText.WHOLE
@@ -137,7 +137,7 @@ def _item(p: Parser, name: bytes) -> FetchItem:
 
 
 def _section(p: Parser) -> Section:
-    """What stands behind the bracket, up to the closing one."""
+    """A section from behind its opening bracket up to the closing one."""
     part: tuple[int, ...] = ()
     if found := _PART.match(p.octets, p.at):
         p.at = found.end()

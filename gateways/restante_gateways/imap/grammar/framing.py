@@ -20,7 +20,7 @@ _ID = re.compile(_TAG.pattern + rb" (?i:ID) ")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one command may cost, in octets. A literal is either kept with the command or streamed past it."""
+    """The octets that one command may have. A literal is either kept with the command or streamed past it."""
 
     line: int  # all lines of a command together
     kept: int  # all literals kept with a command together
@@ -45,7 +45,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class LiteralStart:
-    """A literal begins: the reader stands still until keep(), stream() or refuse() says what becomes of it.
+    """A literal begins: the reader stands still until keep(), stream() or refuse() decides about it.
 
     `prefix` is the command so far, the literal's header included. The client waits for `+` if `synchronising`.
     """
@@ -53,7 +53,7 @@ class LiteralStart:
     prefix: bytes
     size_octets: int
     synchronising: bool
-    keepable: bool  # within what is left of Limits.kept
+    keepable: bool  # within the rest of Limits.kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,14 @@ class LiteralChunk:
 
 @dataclass(frozen=True, slots=True)
 class CommandRest:
-    """What followed a streamed literal, without CRLF: nothing, or a mistake, since we take one message an APPEND."""
+    """The rest of the line behind a streamed literal, without CRLF: empty, or a mistake (APPEND has one message)."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A limit was passed. The command is dropped; if `fatal`, what follows cannot be told apart any more."""
+    """A limit was passed. The command is dropped; if `fatal`, the end of the next command cannot be found any more."""
 
     tag: bytes | None
     literal: bool
@@ -91,12 +91,12 @@ class _Mode(enum.Enum):
     REST = enum.auto()  # the line that ends a command with a streamed literal is to come
     SKIPPING = enum.auto()  # octets of a refused literal are to come
     SKIPPING_LINE = enum.auto()  # a line of a refused command is to come
-    DEAD = enum.auto()  # a fatal TooLong was told
+    DEAD = enum.auto()  # a fatal TooLong was the last event
 
 
 class CommandReader:
-    """Octets in, events out, one at a time, because the answer to one (STARTTLS, a refused literal) decides what
-    the octets behind it mean. Holds at most the limits' octets plus what was fed last."""
+    """Octets in, events out, one at a time, because the answer to one (STARTTLS, a refused literal) decides the
+    meaning of the octets behind it. Holds at most the limits' octets plus those fed last."""
 
     __slots__ = (
         "_announced",
@@ -168,7 +168,7 @@ class CommandReader:
         """Make the announced literal a part of the command."""
         announced = self._answer()
         if not announced.keepable:
-            raise RuntimeError("the literal is larger than what may be kept")
+            raise RuntimeError("the literal is larger than one that may be kept")
         self._kept += announced.size_octets
         self._literals += 1
         self._prefix = announced.prefix + b"\r\n"
@@ -180,7 +180,7 @@ class CommandReader:
         self._mode, self._pending = _Mode.STREAMING, announced.size_octets
 
     def refuse(self) -> None:
-        """Drop the command. What the client has sent of it, or is bound to send, is read and thrown away."""
+        """Drop the command. Octets of it that the client has sent, or is bound to send, are read and thrown away."""
         announced = self._answer()
         self._drop_command(announced.size_octets, announced.synchronising)
 

@@ -34,11 +34,11 @@ _MAX_KEYWORD_OCTETS = 255
 
 
 class ParseError(ValueError):
-    """The command is not what the grammar says. The text goes to the client in a BAD: ASCII, no octets of its own."""
+    """The command is not in the grammar. The text goes to the client in a BAD: ASCII, no octets of its own."""
 
 
 class Refused(ParseError):
-    """The command is well-formed, but what it names cannot be: the answer is NO with `code`, not BAD."""
+    """The command is well-formed, but it names an impossible thing: the answer is NO with `code`, not BAD."""
 
     code = b"CANNOT"  # RFC 5530 3
 
@@ -58,7 +58,7 @@ class Parser:
     # --- the cursor ---
 
     def match(self, pattern: re.Pattern[bytes], wanted: str) -> re.Match[bytes]:
-        """Read what `pattern` matches here."""
+        """Read the octets that `pattern` matches here."""
         found = pattern.match(self.octets, self.at)
         if found is None:
             raise ParseError(f"{wanted} expected")

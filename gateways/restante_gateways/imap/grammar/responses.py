@@ -31,7 +31,7 @@ _NO_CONTROLS = bytes(octet if 32 <= octet < 127 else 63 for octet in range(256))
 
 
 def OK(text: str, code: bytes | None = None) -> Status:
-    """The command did what it says."""
+    """The command was carried out."""
     return Status(b"OK", text, code)
 
 

@@ -28,7 +28,7 @@ from restante_gateways.imap.grammar.search_keys import (
 
 _MAX_DEPTH = 32  # of nested keys
 _MAX_KEYS = 1_000  # in one search
-_CHARSETS = {  # what clients name, and what their strings are then decoded by
+_CHARSETS = {  # names that clients use, and the codecs that then decode their strings
     b"US-ASCII": "ascii",
     b"ASCII": "ascii",
     b"UTF-8": "utf-8",

@@ -140,7 +140,7 @@ SearchKey: TypeAlias = (
 
 
 class SearchReturn(enum.Flag):
-    """What an extended SEARCH returns (RFC 4731 3.1)."""
+    """The results of an extended SEARCH (RFC 4731 3.1)."""
 
     MIN = enum.auto()
     MAX = enum.auto()

@@ -46,7 +46,7 @@ class SequenceSet:
     def all_within(self, count: int) -> bool:
         """Whether each of these is the sequence number of one of `count` messages.
 
-        `7:*` over 3 messages means the last one, as clients expect who ask for what is new.
+        `7:*` over 3 messages means the last one: clients ask for new messages so.
         """
         return all(low and (count if high == STAR else high <= count) for low, high in self.ranges)
 
@@ -62,7 +62,7 @@ def _encode_range(low: int, high: int) -> bytes:
 
 
 def intersect(first: Sequence[Range], second: Sequence[Range]) -> list[Range]:
-    """What two ascending lists of half-open ranges have in common."""
+    """The common part of two ascending lists of half-open ranges."""
     common: list[Range] = []
     at = other = 0
     while at < len(first) and other < len(second):
@@ -77,12 +77,12 @@ def intersect(first: Sequence[Range], second: Sequence[Range]) -> list[Range]:
 
 
 def unite(first: Iterable[Range], second: Iterable[Range]) -> list[Range]:
-    """What is in one or the other of two lists of half-open ranges."""
+    """The union of two lists of half-open ranges."""
     return [(low, high + 1) for low, high in merge([(low, stop - 1) for low, stop in (*first, *second)])]
 
 
 def without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
-    """What of ascending half-open ranges is not in other ascending half-open ranges."""
+    """The part of ascending half-open ranges that is not in other ascending half-open ranges."""
     closed = [(low, stop - 1) for low, stop in taken]
     return [(low, high + 1) for low, high in subtract([(low, stop - 1) for low, stop in ranges], closed)]
 
@@ -95,8 +95,8 @@ def encode_ranges(ranges: Iterable[Range]) -> bytes:
 def positions(uids: Sequence[int], count: int, ranges: Iterable[Range]) -> list[Range]:
     """Where these UID ranges lie among the first `count` of the ascending `uids`: half-open index ranges.
 
-    Costs two bisections a range, whatever the range spans. Ranges without any message are left out; what is left
-    is ascending and joined where it touches, if `ranges` was ascending.
+    Costs two bisections a range, whatever the range spans. Ranges without any message are left out; the others
+    are ascending and joined where they touch, if `ranges` was ascending.
     """
     found: list[Range] = []
     for low, high in ranges:

@@ -1,7 +1,7 @@
-"""Messages that left a folder, kept for the sessions that have not been told of it (RFC 2180 4.1.2). *Pure.*
+"""Messages that left a folder, kept for sessions that have not been told of it (RFC 2180 4.1.2). *Pure.*
 
 The steps in which messages left form a chain that points forward only: a session holds the step that it was told last,
-and with it all later ones. What every session has been told of is held by nobody and so forgotten.
+and with it all later ones. A step that every session has been told of is held by none of them, and is forgotten.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Departed:
 
 
 class Step:
-    """A moment between two removals. What leaves next, and the step that follows, are filled in when it leaves."""
+    """A moment between two removals. The next removal fills in the messages that leave and the step that follows."""
 
     __slots__ = ("before", "departed", "following")
 
@@ -147,7 +147,7 @@ class Step:
         return self.following
 
     def until(self, last: Step) -> list[Departed]:
-        """What left between this moment and a later one, oldest first."""
+        """The messages that left between this moment and a later one, oldest first."""
         parts: list[Departed] = []
         step: Step | None = self
         while step is not None and step is not last and step.departed is not None:
@@ -168,8 +168,8 @@ class Segment(NamedTuple):
 class Lag:
     """Where the messages of an older numbering are now: still in the folder, or departed.
 
-    A message that leaves costs a session about the same, however far it lags: what left is kept in one set of columns,
-    shared with other sessions while it left in one step.
+    A message that leaves costs a session about the same, however far it lags: departed messages are kept in one set
+    of columns, shared with other sessions as long as one step holds them all.
     """
 
     __slots__ = ("_count", "_departed", "_folder", "_gone", "_shared", "_uids", "step")
@@ -180,18 +180,18 @@ class Lag:
         self.step = step  # where everything is, is known as of this moment
         self._departed: Departed | None = None
         self._shared = False
-        self._gone = array("I")  # positions of what left, ascending: the n-th is the n-th of the departed
+        self._gone = array("I")  # positions of departed messages, ascending: the n-th is the n-th of the departed
 
     @classmethod
     def lapsed(cls, folder: Columns, uids: Sequence[int], count: int, step: Step) -> Lag:
-        """The same by comparing both, where nothing is kept of what left."""
+        """The same by comparing both, where nothing is kept of the departed messages."""
         lag = cls(folder, uids, count, step)
         kept = set(folder.uids)
         lag._gone = array("I", [at for at in range(count) if uids[at] not in kept])
         return lag
 
     def follow(self, last: Step, keep: bool) -> None:
-        """Take in what left up to a later moment, with its rows if they are to be kept."""
+        """Take in the messages that left up to a later moment, with their rows if they are to be kept."""
         parts, self.step = self.step.until(last), last
         if parts and keep:
             self._keep(parts)

@@ -1,8 +1,8 @@
 """A folder as all sessions of the process share it: packed columns kept current by change number. *Pure.*
 
-Readers hold the arrays themselves. New messages are added in place, behind what a reader has counted; removing makes
-new arrays in one pass and leaves the old UIDs, and the rows of what left, to the sessions that have not been told yet
-(RFC 3501 7.4.1).
+Readers hold the arrays themselves. New messages are added in place, behind those that a reader has counted. A removal
+makes new arrays in one pass, and leaves the old UIDs and the rows of departed messages to sessions that have not been
+told yet (RFC 3501 7.4.1).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from restante_mail.ranges import Range, merge, subtract
 
 
 class Gap(Exception):
-    """The changes begin above what the view holds: those between must be read first."""
+    """The changes begin above the view's change number: those between must be read first."""
 
 
 class FolderView:
@@ -67,8 +67,8 @@ class FolderView:
     def load(self, rows: Changes) -> None:
         """Add a batch of the first snapshot; batches come in ascending UID order.
 
-        A large folder is read in pieces: the last batches, which begin above a change number, tell what changed since
-        the first one.
+        A large folder is read in pieces: the last batches, which begin above a change number, hold the changes
+        since the first one.
         """
         if rows.since_change_number:
             self._remove(_vanished(rows))
@@ -109,7 +109,7 @@ class FolderView:
         there = merge((uids[at], uids[at]) for uids in (rows.uids for rows in batches) for at in range(len(uids)))
         count = len(self.uids)
         while count and self.change_numbers[count - 1] > change_number:
-            count -= 1  # what was added here since the snapshot was read is not in it
+            count -= 1  # messages added here since the snapshot was read are not in it
         gone = subtract([(self.uids[0], self.uids[count - 1])], there) if count else []
         gone += (run for rows in batches for run in _vanished(rows))
         self._remove(merge(gone))
@@ -140,13 +140,13 @@ class FolderView:
         return True
 
     def note_folder(self, uid_next: int, recent_uid: int) -> None:
-        """What the folder's own row said of new messages at the moment of the snapshot."""
+        """The folder's own marks at the moment of the snapshot."""
         self._note_marks(Changes(uid_next=uid_next, recent_uid=recent_uid))
 
     def note_claim(self, uid: int) -> None:
-        """This process has claimed what is recent below a UID.
+        """This process has claimed the recent messages below a UID.
 
-        That may be above what the view knows of: those messages are told as recent here, when they come.
+        That may be above the view's last message: the messages between are reported as \\Recent here when they come.
         """
         self.recent_uid = max(self.recent_uid, min(uid, self.uid_next))
         self.claimed_uid = max(self.claimed_uid, self.recent_uid)

@@ -71,18 +71,18 @@ class Numbering:
         return [(first + 1, stop) for first, stop in sets.positions(self.uids, self.count, uid_ranges)]
 
     def gone(self, spans: Sequence[Span]) -> bool:
-        """Whether one of these messages was removed, though the client was not told yet."""
+        """Whether one of these messages was removed and the client has not been told of it."""
         return self.still_there(spans) != list(spans)
 
     def still_there(self, spans: Sequence[Span]) -> list[Span]:
-        """These positions without those of messages that were removed, though the client was not told yet."""
+        """These positions without those of removed messages of which the client has not been told."""
         if self.aligned:
             return list(spans)
         lag = self._lagging()
         return [span for first, stop in spans for span in lag.there(first, stop)]
 
     def limit_lag(self) -> None:
-        """Let go of what left the folder where that has become too much to be kept for a session that lags."""
+        """Let go of departed messages, where they have become too many to be kept for a session that lags."""
         since = self._step or (self._lag.step if self._lag is not None else self.folder.step)
         if self.folder.step.before - since.before > departed.MOST_KEPT:
             self._step = self._lag = None
@@ -109,7 +109,7 @@ class Numbering:
                     part.amend(uid, number, flags)
 
     def forget_removed(self) -> list[Span]:
-        """The client is told of all removals: their positions, by which its numbers shift now."""
+        """The client is now told of all removals, and its numbers shift: the positions of the removed messages."""
         if self.aligned:
             return []
         removed = self._lagging().runs()

@@ -8,10 +8,10 @@ from restante_mail.ranges import Range, contains
 
 
 class PendingStore:
-    """A STORE under way: tells what it explains of the changes that arrive, and collects what it does not.
+    """A STORE under way: collects the arriving changes that it does not explain.
 
-    A client that said .SILENT is still to be told what others did to the same messages (RFC 3501 6.4.6), even when
-    their change and its own arrive as one.
+    A client that said .SILENT must still learn of changes that others made to the same messages (RFC 3501 6.4.6), even
+    when their change and its own arrive as one.
     """
 
     __slots__ = ("expected", "ranges", "surprises")

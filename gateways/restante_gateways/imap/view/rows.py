@@ -100,7 +100,7 @@ class RowWriter:
         return keywords + b"".join(lines)
 
     def continued(self, rest: Rest) -> bytes:
-        """More octets of the cell that is unfinished, and what follows when that makes it whole."""
+        """More octets of the unfinished cell, and the rest of the response once the cell is whole."""
         if self._open is None or rest.section_index != self._open_section or len(rest.octets) > self._missing:
             raise BrokenRows("octets that belong to no unfinished cell")
         self._missing -= len(rest.octets)
@@ -138,7 +138,7 @@ class RowWriter:
         self._by_message_id = positions
 
     def missing(self, spans: Sequence[Span]) -> list[Span]:
-        """Which of these positions no row has come for."""
+        """Those of these positions that no row has come for."""
         return sets.without(spans, sets.unite(self._answered, ()))
 
     def _positions(self, rows: Rows) -> list[int | None]:

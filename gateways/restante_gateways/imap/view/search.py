@@ -33,7 +33,7 @@ def is_local(key: SearchKey) -> bool:
 
 
 def may_change(key: SearchKey) -> bool:
-    """Whether others may change the matches of a local key: not numbers, nor what is recent to a session."""
+    """Whether others may change the matches of a local key: neither numbers nor \\Recent can change."""
     return not isinstance(key, SearchMessages | SearchRecent)
 
 

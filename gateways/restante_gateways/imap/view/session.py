@@ -43,7 +43,7 @@ class SessionView(Numbering):
     # --- telling ---
 
     def tell(self, may_expunge: bool, with_uid: bool = False) -> list[bytes]:
-        """What the client may now be told, as finished responses; afterwards it has been told.
+        """Announcements that the client may have now, as finished responses; they count as sent.
 
         EXPUNGE comes first, from the highest number down so that each is right when it is read (RFC 3501 7.4.1); new
         messages wait until all removals are told, so that a number never means two messages (RFC 3501 7.3.1).
@@ -89,7 +89,7 @@ class SessionView(Numbering):
         """FLAGS and PERMANENTFLAGS, if keywords are in use that the client was not told of (RFC 3501 7.2.6).
 
         They belong directly before the responses that may bear such a keyword, rendered in the same step: while a
-        client takes what was written before, others add keywords.
+        client takes earlier responses, others add keywords.
         """
         if self._told_keywords == len(self.folder.table.keywords):
             return b""
@@ -127,7 +127,7 @@ class SessionView(Numbering):
         return untagged(b"FLAGS " + encoder.flag_list(flags)) + OK("These flags last.", permanent).encode()
 
     def note_own_change(self, before: int, change_number: int, uids: Sequence[Range]) -> None:
-        """The session made this change itself, to these UIDs: what it did to their flags need not be told.
+        """The session made this change itself, to these UIDs, and need not be told of their new flags.
 
         `before` is the view's change number when the command began. A number that is not above it is another's: where
         there was nothing to change the answer has the latest that was given.
@@ -138,7 +138,7 @@ class SessionView(Numbering):
     # --- recent ---
 
     def claim_recent(self, recent_uid: int) -> None:
-        """At SELECT: what no session was told of before, by the core's word and this process's, is \\Recent here."""
+        """At SELECT: messages not yet reported as \\Recent, to the core's and this process's knowledge, are so here."""
         folder = self.folder
         first = max(recent_uid, folder.claimed_uid)
         if first < folder.uid_next:
