@@ -23,47 +23,47 @@ SESSION_IS_OVER = "Your session is over; please log in again."  # said in a BYE
 
 OTHERWISE = NO("The server is busy; try again later.", b"UNAVAILABLE")  # also for reasons of a newer core
 _GONE = NO("The session has ended; log in again.", b"EXPIRED")
-_OURS = NO("Something went wrong here; it has been noted.", b"SERVERBUG")
+_OURS = NO("Internal error; it has been logged.", b"SERVERBUG")
 
 REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.AuthenticationFailed: NO("Wrong name or password.", b"AUTHENTICATIONFAILED"),
     errors.InvalidSession: _GONE,
     errors.SessionExpired: _GONE,
     errors.SessionRevoked: _GONE,
-    errors.ExchangeInvalid: NO("Too late; begin again.", b"AUTHENTICATIONFAILED"),
+    errors.ExchangeInvalid: NO("The login took too long; begin again.", b"AUTHENTICATIONFAILED"),
     errors.MechanismNotSupported: NO("That mechanism is not offered.", b"CANNOT"),
-    errors.TlsRequired: NO("Begin TLS first.", b"PRIVACYREQUIRED"),
-    errors.TooManyAttempts: NO("Too many failed attempts; wait a while.", b"UNAVAILABLE"),
-    errors.PermissionDenied: NO("You have no right to do this.", b"NOPERM"),
+    errors.TlsRequired: NO("TLS is required; begin it first.", b"PRIVACYREQUIRED"),
+    errors.TooManyAttempts: NO("Too many failed logins; try again later.", b"UNAVAILABLE"),
+    errors.PermissionDenied: NO("Permission denied.", b"NOPERM"),
     errors.WeakPassword: NO("That password is too weak.", b"CANNOT"),
-    errors.InvalidArgument: NO("That cannot be done.", b"CANNOT"),
+    errors.InvalidArgument: NO("The server does not accept an argument of this command.", b"CANNOT"),
     errors.InvalidPageToken: _OURS,
     errors.RequestIdRequired: _OURS,
     errors.RequestIdReused: _OURS,
-    errors.ResultTooLarge: NO("The answer would be too large.", b"LIMIT"),
+    errors.ResultTooLarge: NO("The answer would be too large; ask about fewer messages.", b"LIMIT"),
     errors.TooComplex: NO("That is too complex; ask in smaller steps.", b"LIMIT"),
-    errors.LimitExceeded: NO("The mailbox holds as many as it may.", b"LIMIT"),
+    errors.LimitExceeded: NO("A limit of the mailbox is reached.", b"LIMIT"),
     errors.TooManyOperations: OTHERWISE,
-    errors.ChangeConflict: NO("It was changed meanwhile; try again.", b"INUSE"),
+    errors.ChangeConflict: NO("Another session changed it meanwhile; try again.", b"INUSE"),
     errors.EpochChanged: NO("The store was restored; select the folder again.", b"UNAVAILABLE"),
     errors.CursorInvalid: _OURS,
     errors.AccountLimitReached: NO("This account does too much at once; try again later.", b"LIMIT"),
     errors.MailboxNotFound: NO("No such mailbox.", b"NONEXISTENT"),
     errors.FolderNotFound: NO("No such folder.", b"NONEXISTENT"),
-    errors.MessageNotFound: NO("The message is gone.", b"EXPUNGEISSUED"),
+    errors.MessageNotFound: NO("Another session has removed the message.", b"EXPUNGEISSUED"),
     errors.PartNotFound: NO("No such part.", b"NONEXISTENT"),
     errors.UploadNotFound: OTHERWISE,
     errors.UploadOffsetMismatch: _OURS,
-    errors.FolderExists: NO("A folder of that name is there already.", b"ALREADYEXISTS"),
+    errors.FolderExists: NO("A folder of that name exists already.", b"ALREADYEXISTS"),
     errors.FolderNameInvalid: NO("That cannot be the name of a folder.", b"CANNOT"),
-    errors.FolderHasChildren: NO("There are folders below it.", b"HASCHILDREN"),
-    errors.FolderIsSpecial: NO("That folder has a role and stays.", b"CANNOT"),
+    errors.FolderHasChildren: NO("The folder has folders below it; delete them first.", b"HASCHILDREN"),
+    errors.FolderIsSpecial: NO("The folder has a role, such as Sent, and must stay.", b"CANNOT"),
     errors.FolderCycle: NO("A folder cannot go below itself.", b"CANNOT"),
     errors.QuotaExceeded: NO("The mailbox is full.", b"OVERQUOTA"),
     errors.StoreFull: NO("The server has no room left for mail.", b"OVERQUOTA"),
     errors.MessageTooLarge: NO("The message is too large.", b"TOOBIG"),
     errors.InvalidContent: NO("The message is refused.", b"CANNOT"),
-    errors.MaildropInUse: NO("Another session holds it.", b"INUSE"),
+    errors.MaildropInUse: NO("Another session has the mailbox locked.", b"INUSE"),
     errors.LeaseLost: OTHERWISE,
     errors.DeadlineExceeded: OTHERWISE,
     errors.Cancelled: OTHERWISE,
@@ -97,11 +97,11 @@ TEXTS: refusals.Texts = {
     errors.InvalidContent: ("The message is refused: {problem}",),
     errors.FolderNameInvalid: ("That cannot be the name of a folder: {problem}",),
     errors.WeakPassword: ("That password is too weak: {problem}",),
-    errors.LimitExceeded: ("The mailbox holds as many as it may: {limit} {value}",),
+    errors.LimitExceeded: ("A limit of the mailbox is reached: {limit} {value}",),
     errors.TooComplex: ("That is too complex, ask in smaller steps: {limit} {value}",),
     errors.MessageTooLarge: ("The message is larger than {limit_octets} octets.",),
 }
-TRY_CREATE = NO("No such folder; it can be created.", b"TRYCREATE")  # RFC 3501 7.1
+TRY_CREATE = NO("No such folder; create it first.", b"TRYCREATE")  # RFC 3501 7.1
 
 
 @contextlib.contextmanager

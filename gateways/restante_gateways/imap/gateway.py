@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from restante.link import CoreLink
+from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.grammar.responses import BYE
 from restante_gateways.imap.session import Session
 from restante_gateways.imap.shared import Shared
@@ -30,6 +31,7 @@ class ImapSettings:
     max_message_octets: int = 50 << 20
     idle_seconds: float = 1_800.0  # RFC 3501 5.4: at least 30 minutes
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
+    folders: FolderSettings = field(default_factory=FolderSettings)
 
     @classmethod
     def from_config(cls, config: Config) -> ImapSettings:
@@ -45,7 +47,7 @@ class ImapGateway:
     """The server of IMAP connections."""
 
     def __init__(self, settings: ImapSettings, link: CoreLink, runtime: Runtime) -> None:
-        self._shared = Shared(link, runtime, settings.max_message_octets, settings.idle_seconds)
+        self._shared = Shared(link, runtime, settings.max_message_octets, settings.idle_seconds, settings.folders)
 
     async def serve(self, connection: Connection) -> None:
         """One connection, from its greeting to its end."""

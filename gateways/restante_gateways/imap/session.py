@@ -94,7 +94,11 @@ class Session:
             case LiteralStart():
                 await self._literal(event)
             case TooLong(tag, literal, fatal):
-                refusal = NO("That is too large.", b"TOOBIG") if literal else BAD("The line is too long.")
+                refusal = (
+                    NO("The literal is larger than the server accepts.", b"TOOBIG")
+                    if literal
+                    else BAD("The line is too long.")
+                )
                 self.client.write(refusal.encode(tag or b"*"))
                 if fatal:
                     raise SessionOver("Command stream out of sync.")

@@ -13,6 +13,7 @@ from restante_gateways.core.sessions import AccountSessions
 from restante_gateways.imap.announcements import Announcements
 from restante_gateways.imap.core.login import mechanisms
 from restante_gateways.imap.folders.registry import OpenFolders
+from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.grammar.framing import Limits
 from restante_gateways.imap.grammar.responses import Status
 from restante_gateways.net.addresses import Peer
@@ -29,11 +30,18 @@ _KEPT_OCTETS = 65_536
 class Shared:
     """The link to the core, the open folders, and the process's listeners, as far as sessions use them."""
 
-    def __init__(self, link: CoreLink, runtime: Runtime, max_message_octets: int, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        link: CoreLink,
+        runtime: Runtime,
+        max_message_octets: int,
+        idle_seconds: float,
+        folders: FolderSettings,
+    ) -> None:
         self.link, self._runtime = link, runtime
         self.accounts = AccountSessions(link)
         self.accounts.follow(link.watch)
-        self.folders = OpenFolders(link)
+        self.folders = OpenFolders(link, folders)
         self.authentication = runtime.settings.authentication
         self.limits_after_login = Limits(
             _LINE_OCTETS, _KEPT_OCTETS, streamed=max_message_octets, discarded=2 * max_message_octets

@@ -12,6 +12,7 @@ import pytest
 
 from restante.link import CoreLink
 from restante_gateways.imap import gateway as imap_gateway
+from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.gateway import ImapGateway, ImapSettings
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
@@ -34,14 +35,18 @@ class Running(Stage):
 
 
 def start(
-    folder: Path, policy: AuthenticationPolicy, core: MemoryCore | CoreLink, log: BytesIO
+    folder: Path,
+    policy: AuthenticationPolicy,
+    core: MemoryCore | CoreLink,
+    log: BytesIO,
+    folders: FolderSettings | None = None,
 ) -> tuple[Stage, ImapGateway]:
     """A gateway on free ports."""
     pair = pair_maker(folder)("server", "localhost")
     settings = RuntimeSettings("imap", certificates=(pair,), authentication=policy, drain_seconds=2.0)
     runtime = Runtime(settings, command_stream=log)
     listeners = {"imap": Port(tls="starttls"), "imaps": Port(tls="implicit")}
-    wanted = ImapSettings(listeners, max_message_octets=MAX_MESSAGE_OCTETS)
+    wanted = ImapSettings(listeners, MAX_MESSAGE_OCTETS, folders=folders or FolderSettings())
     gateway = ImapGateway(wanted, core, runtime)  # type: ignore[arg-type]
     bounds = ConnectionBounds(linger_seconds=0.5)
     runtime.listen_streams(listeners, gateway.serve, refusals=imap_gateway.REFUSALS, bounds=bounds)
@@ -54,9 +59,14 @@ def policy() -> AuthenticationPolicy:
 
 
 @pytest.fixture
-async def running(tmp_path: Path, policy: AuthenticationPolicy) -> AsyncIterator[Running]:
+def folders() -> FolderSettings:
+    return FolderSettings()
+
+
+@pytest.fixture
+async def running(tmp_path: Path, policy: AuthenticationPolicy, folders: FolderSettings) -> AsyncIterator[Running]:
     core, log = MemoryCore(), BytesIO()
-    stage, gateway = start(tmp_path, policy, core, log)
+    stage, gateway = start(tmp_path, policy, core, log, folders)
     yield Running(stage.runtime, stage.tls, core, log, gateway)
     await stage.runtime.drain()
     stage.runtime.commands.flush()

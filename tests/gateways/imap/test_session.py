@@ -10,7 +10,7 @@ import pytest
 
 from restante import errors
 from restante.v1 import methods, sync_pb2
-from restante_gateways.imap.folders import claims, opened
+from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import Running
 from tests.gateways.imap.stage import Client, message
@@ -87,10 +87,8 @@ async def test_a_folder_stays_watched_for_a_while(running: Running) -> None:
     assert len(running.core.watchers) == 1
 
 
-async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opened, "LINGER_SECONDS", 0.01)
+@pytest.mark.parametrize("folders", [FolderSettings(linger_seconds=0.01)])
+async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(running: Running) -> None:
     deliver(running, 3)
     client = await Client.open(running, "INBOX")
     await client.ok("UNSELECT")
@@ -103,8 +101,8 @@ async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(
     assert asked(running) == ["GetFolder", "ReadFolderChanges"]
 
 
-async def test_sessions_on_one_folder_share_one_watch(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "LINGER_SECONDS", 0.01)
+@pytest.mark.parametrize("folders", [FolderSettings(linger_seconds=0.01)])
+async def test_sessions_on_one_folder_share_one_watch(running: Running) -> None:
     deliver(running, 1)
     clients = [await Client.open(running, "INBOX") for _ in range(4)]
     assert len(running.core.watchers) == 1
@@ -114,10 +112,8 @@ async def test_sessions_on_one_folder_share_one_watch(running: Running, monkeypa
     assert not running.core.watchers
 
 
-async def test_what_was_told_as_recent_is_claimed_once_for_all(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:  # RFC 3501 2.3.2
-    monkeypatch.setattr(claims, "GATHER_SECONDS", 0.4)
+@pytest.mark.parametrize("folders", [FolderSettings(claim_after_seconds=0.4)])
+async def test_what_was_told_as_recent_is_claimed_once_for_all(running: Running) -> None:  # RFC 3501 2.3.2
     running.core.deliver(ALICE, message(1))
     clients = [await Client.open(running, "INBOX") for _ in range(3)]
     assert [b"\\Recent" in (await client.ok("FETCH 1 FLAGS"))[0] for client in clients] == [True, False, False]
@@ -421,10 +417,8 @@ async def test_a_gap_in_what_the_watch_tells_is_filled(running: Running) -> None
     assert await client.ok("NOOP") == [b"* 4 EXISTS", b"* 2 RECENT"]
 
 
-async def test_a_gap_is_filled_though_the_core_is_away_at_first(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(opened, "RETRY_SECONDS", 0.02)
+@pytest.mark.parametrize("folders", [FolderSettings(retry_seconds=0.02)])
+async def test_a_gap_is_filled_though_the_core_is_away_at_first(running: Running) -> None:
     deliver(running, 2)
     client = await Client.open(running, "INBOX")
     client.writer.write(b"i IDLE\r\n")

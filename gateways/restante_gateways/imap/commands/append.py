@@ -63,7 +63,7 @@ class Append:
         else:
             upload_id = await _upload(s)
         if await s.client.rest_of_command():
-            return BAD("One message at a time.")  # MULTIAPPEND is not offered
+            return BAD("APPEND takes one message.")  # MULTIAPPEND is not offered
         with missing_target():
             added = await s.account.messages.append(target, self.message, content, upload_id)
         if s.selected is not None:

@@ -26,7 +26,7 @@ class Capability:
 
     async def run(self, s: Session) -> Status:
         s.client.write(untagged(b"CAPABILITY " + s.capability_text()))
-        return OK("Here is what I offer.")
+        return OK("Capabilities sent.")
 
 
 @command("NOOP", state=ANY)
@@ -54,7 +54,7 @@ class Logout:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        s.client.write(BYE("Until next time.").encode())
+        s.client.write(BYE("Logging out.").encode())
         s.close_after_answer()
         return OK("Logged out.")
 
@@ -88,7 +88,7 @@ class Id:
     async def run(self, s: Session) -> Status:
         # no version: only logged-in clients may need it, and none does
         s.client.write(untagged(b"ID (" + encoder.string(b"name") + b" " + encoder.string(b"Restante") + b")"))
-        return OK("Pleased to meet you.")
+        return OK("Names exchanged.")
 
 
 extension("ENABLE")

@@ -51,7 +51,9 @@ class Copy:
         if spans is None:
             return BAD("No such message.")
         if not self.uid and folder.view.gone(spans):
-            return NO("Some of the messages are gone.", b"EXPUNGEISSUED")  # all or none
+            return NO(
+                "Another session has removed some of the messages; nothing was done.", b"EXPUNGEISSUED"
+            )  # all or none
         if not spans:
             await s.account.target_place(self.target)
             return OK("Nothing to copy.")
@@ -88,7 +90,7 @@ class Move:
         if folder.view.read_only:
             return NO("The folder is open to read only.", b"CANNOT")
         if not self.uid and folder.view.gone(spans):
-            return NO("Some of the messages are gone.", b"EXPUNGEISSUED")
+            return NO("Another session has removed some of the messages; nothing was done.", b"EXPUNGEISSUED")
         if not spans:
             await s.account.target_place(self.target)
             return OK("Nothing to move.")

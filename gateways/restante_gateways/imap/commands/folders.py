@@ -32,7 +32,7 @@ class Create:
     async def run(self, s: Session) -> Status:
         named = s.account.path(self.name.removesuffix("/"))  # a last separator only announces folders below
         if named.path == ("INBOX",):
-            return NO("INBOX is always there.", b"ALREADYEXISTS")
+            return NO("INBOX exists already.", b"ALREADYEXISTS")
         await s.account.folders.create(named)
         return OK("Created.")
 
@@ -50,7 +50,7 @@ class Delete:
 
     async def run(self, s: Session) -> Status:
         if self.name == "INBOX":
-            return NO("INBOX stays.", b"CANNOT")
+            return NO("INBOX cannot be deleted.", b"CANNOT")
         place = (await s.account.folder(self.name)).place
         if s.selected is not None and s.selected.place == place:
             s.deselect()
@@ -76,7 +76,7 @@ class Rename:
     async def run(self, s: Session) -> Status:
         named = s.account.path(self.target.removesuffix("/"))
         if named.path == ("INBOX",):
-            return NO("INBOX is there already.", b"ALREADYEXISTS")
+            return NO("INBOX exists already.", b"ALREADYEXISTS")
         place = (await s.account.folder(self.source)).place
         if self.source == "INBOX":
             await self._move_out_of_inbox(s, place, named)

@@ -170,4 +170,4 @@ class Namespace:
 
     async def run(self, s: Session) -> Status:
         s.client.write(untagged(b'NAMESPACE (("" "/")) NIL NIL'))
-        return OK("Told.")
+        return OK("Namespaces sent.")

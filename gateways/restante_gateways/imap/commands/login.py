@@ -57,7 +57,7 @@ class Authenticate:
 
     async def run(self, s: Session) -> Status:
         if not s.may_authenticate:
-            return NO("Begin TLS first.", b"PRIVACYREQUIRED")
+            return NO("TLS is required; begin it first.", b"PRIVACYREQUIRED")
         if self.mechanism not in s.mechanisms:
             return NO("That mechanism is not offered.", b"CANNOT")
         initial = None if self.initial is None else self.initial.reveal()
@@ -86,7 +86,7 @@ class Login:
 
     async def run(self, s: Session) -> Status:
         if not s.may_authenticate:
-            return NO("Begin TLS first.", b"PRIVACYREQUIRED")  # LOGINDISABLED says so, RFC 3501 6.2.3
+            return NO("TLS is required; begin it first.", b"PRIVACYREQUIRED")  # LOGINDISABLED says so, RFC 3501 6.2.3
         return await _log_in(s, by_password(s.verify, sasl.plain(self.name, self.password.reveal())))
 
 

@@ -42,7 +42,7 @@ class GetQuota:
         if self.root != _ROOT:
             return NO("No such quota root.", b"NONEXISTENT")
         s.client.write(await _quota(s, s.account.mailbox_id))
-        return OK("Told.")
+        return OK("Quota sent.")
 
 
 @command("GETQUOTAROOT", state=LOGGED_IN)
@@ -62,4 +62,4 @@ class GetQuotaRoot:
         folder = await s.account.folder(self.name)
         s.client.write(untagged(b"QUOTAROOT %b %b" % (encoder.mailbox_name(self.name), encoder.string(_ROOT))))
         s.client.write(await _quota(s, folder.place.mailbox_id))
-        return OK("Told.")
+        return OK("Quota sent.")

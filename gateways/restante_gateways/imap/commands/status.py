@@ -88,4 +88,4 @@ class StatusOf:
         if StatusItem.HIGHESTMODSEQ in self.items:
             enable_condstore(s)
         s.client.write(await status_line(s, self.name, folder, self.items))
-        return OK("Told.")
+        return OK("Status sent.")

@@ -13,21 +13,19 @@ from restante_gateways.imap.view.folder import FolderView
 
 log = structlog.get_logger("imap")
 
-GATHER_SECONDS = 3.0
-
 
 class RecentClaims:
     """Claims in one folder. Within this process no message is recent twice; in others it may be until the claim."""
 
-    def __init__(self, place: Place, view: FolderView) -> None:
-        self._place, self._view = place, view
+    def __init__(self, place: Place, view: FolderView, after_seconds: float) -> None:
+        self._place, self._view, self._after_seconds = place, view, after_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def claim_soon(self, calls: FolderCalls) -> None:
         """Claim the messages reported as \\Recent, a little later."""
         if self._timer is None and self._view.claimed_uid > self._view.recent_uid:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._begin, calls)
+            self._timer = asyncio.get_running_loop().call_later(self._after_seconds, self._begin, calls)
 
     def _begin(self, calls: FolderCalls) -> None:
         self._timer = None

@@ -15,15 +15,12 @@ from restante_gateways.imap.core.freshness import Freshness
 from restante_gateways.imap.core.watch import WatchEnd, watch_folder
 from restante_gateways.imap.folders.claims import RecentClaims
 from restante_gateways.imap.folders.member import Member
+from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.values import Appended, Changes, Place
 from restante_gateways.imap.view.folder import FolderView, Gap
 
 log = structlog.get_logger("imap")
-
-LINGER_SECONDS = 10.0  # a folder stays watched after its last session has closed it, since clients come back
-RETRY_SECONDS = 1.0  # between two attempts to catch up
-PATIENCE_SECONDS = 0.1  # for the watch to bring the many changes that a command of ours has committed
 
 
 class OpenFolder:
@@ -37,11 +34,13 @@ class OpenFolder:
         view: FolderView,
         epoch: int,
         on_new_epoch: Callable[[], None],
+        settings: FolderSettings,
     ) -> None:
         """`epoch` is the one under which the view was read; `on_new_epoch` is called when the core is at another."""
         self.place, self.view, self.epoch = place, view, epoch
         self.members: set[Member] = set()
-        self.claims = RecentClaims(place, view)
+        self.claims = RecentClaims(place, view, settings.claim_after_seconds)
+        self._settings = settings
         self._link, self._freshness, self._on_new_epoch = link, freshness, on_new_epoch
         self._watching: Watching | None = None
         self._unwatch: asyncio.TimerHandle | None = None  # runs while no session has the folder open
@@ -65,7 +64,7 @@ class OpenFolder:
         self.members.discard(member)
         self.claims.claim_soon(member.calls)
         if not self.members and self._watching is not None and self._unwatch is None:
-            self._unwatch = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._stop_watching)
+            self._unwatch = asyncio.get_running_loop().call_later(self._settings.linger_seconds, self._stop_watching)
 
     def lose(self, reason: str) -> None:
         """The view is void for every session."""
@@ -131,7 +130,7 @@ class OpenFolder:
         arrived = asyncio.get_running_loop().create_future()
         self._waiting.append((change_number, arrived))
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._settings.patience_seconds):
                 await arrived
         except TimeoutError:
             await self.refresh(calls, at_least=change_number)
@@ -233,7 +232,7 @@ class OpenFolder:
             return False
         except errors.RestanteError as error:
             log.info("view not refreshed", reason=error.reason or "unknown")
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._settings.retry_seconds)
         return True
 
     def _later(self, work: Coroutine[None, None, None]) -> None:

@@ -15,18 +15,16 @@ from restante_gateways.imap.core.folders import FolderCalls
 from restante_gateways.imap.core.freshness import Freshness
 from restante_gateways.imap.folders.member import Member
 from restante_gateways.imap.folders.opened import OpenFolder
+from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.values import Folder, Place
 from restante_gateways.imap.view.folder import FolderView
-
-_KEPT_MESSAGES = 2_000_000  # in views that no session has open: about 50 MB
-_KEPT_VIEWS = 2_000
 
 
 class OpenFolders:
     """The folders that sessions have open, and the views that are kept."""
 
-    def __init__(self, link: CoreLink) -> None:
-        self._link, self._freshness = link, Freshness(link)
+    def __init__(self, link: CoreLink, settings: FolderSettings) -> None:
+        self._link, self._freshness, self._settings = link, Freshness(link), settings
         self._folders: dict[Place, OpenFolder] = {}
         self._kept: OrderedDict[Place, int] = OrderedDict()  # folders that no session has open, and their messages
         self._kept_messages = 0
@@ -64,10 +62,13 @@ class OpenFolders:
             return
         self._kept[opened.place] = len(opened.view)
         self._kept_messages += len(opened.view)
-        while self._kept_messages > _KEPT_MESSAGES or len(self._kept) > _KEPT_VIEWS:
+        while self._is_too_much():
             place, messages = self._kept.popitem(last=False)
             self._kept_messages -= messages
             del self._folders[place]
+
+    def _is_too_much(self) -> bool:
+        return self._kept_messages > self._settings.kept_messages or len(self._kept) > self._settings.kept_views
 
     def unclaimed_uid(self, folder: Folder) -> int:
         """Lowest UID not yet reported as \\Recent, as far as this process knows."""
@@ -83,7 +84,7 @@ class OpenFolders:
         for rows in batches:
             view.load(rows)
         view.note_folder(folder.uid_next, folder.recent_uid)
-        return OpenFolder(self._link, self._freshness, place, view, epoch, self._forget_epoch)
+        return OpenFolder(self._link, self._freshness, place, view, epoch, self._forget_epoch, self._settings)
 
     def _forget_epoch(self) -> None:
         self.epoch = 0

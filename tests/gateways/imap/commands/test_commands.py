@@ -422,3 +422,22 @@ def test_capabilities_follow_from_what_is_registered() -> None:
 def test_numbers_shift_under_no_fetch_store_or_search() -> None:  # RFC 3501 7.4.1
     held = {entry.name for entry in table.entries() if entry.holds_numbers}
     assert held == {"FETCH", "STORE", "SEARCH"}
+
+
+def test_only_extensions_that_change_answers_are_enabled() -> None:  # RFC 5161 3.1
+    enabling = {word for word, each in table.extensions().items() if each.enable is not None}
+    assert enabling == {"CONDSTORE"}
+
+
+@pytest.mark.parametrize("line", [b"a APPEND x {10}", b"a APPEND x (\\Seen) {10+}"])
+def test_a_command_that_reads_its_literal_is_none_without_one(line: bytes) -> None:
+    tag, entry, p = table.read_entry(line)
+    assert isinstance(table.read_ahead(tag, entry, p, State.AUTHENTICATED), Append)
+    tag, entry, p = table.read_entry(line)
+    with pytest.raises(table.BadCommand, match="literal expected"):
+        table.read_command(tag, entry, p, State.AUTHENTICATED)
+
+
+def test_a_literal_before_the_one_that_a_command_reads_is_a_part_of_its_text() -> None:
+    tag, entry, p = table.read_entry(b"a APPEND {5}")
+    assert table.read_ahead(tag, entry, p, State.AUTHENTICATED) is None
