@@ -366,7 +366,7 @@ class Multiplexer:
         self._kick()
 
     def _kick(self) -> None:
-        """Have what waits sent: by the stream that is open, or by a new one."""
+        """Wake the open stream, or open a new one."""
         if self._stream is not None:
             self._stream.wake.set()
         elif self._turns and self._resting is None and not self._closed:

@@ -1,4 +1,4 @@
-"""What the pipeline and the reads ask of a database; `sqlite.py` and `postgresql.py` answer it."""
+"""The operations of a database that pipeline and reads need; `sqlite.py` and `postgresql.py` have them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 
 class Verdict(Enum):
-    """What an exception inside a transaction means for that transaction."""
+    """The consequence of an exception for its transaction."""
 
     OWN = "the operation's own error: roll back to its savepoint and go on"
     REPLAY = "a victim of other transactions: run the whole group again"
@@ -23,7 +23,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the database at hand can do. `version` as the server or library tells it, three numbers."""
+    """Abilities of this database. `version`: three numbers of the server or library."""
 
     version: tuple[int, int, int]
     fts5: bool = False
@@ -85,7 +85,7 @@ class Backend(Protocol):
         ...
 
     def judge(self, error: BaseException, *, reading: bool = False) -> Verdict:
-        """What this one exception means, its causes not looked at."""
+        """The verdict on this exception alone, without its causes."""
         ...
 
     def interrupt(self, tx: Connection) -> None:
@@ -107,7 +107,7 @@ class Backend(Protocol):
 
     @property
     def unused_octets(self) -> int:
-        """What the file has free for what comes next, as of a second ago."""
+        """Unused octets in the file, as of a second ago."""
         ...
 
     def give_back(self, tx: Connection, keep_octets: int, most_octets: int) -> bool:

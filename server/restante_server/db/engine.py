@@ -97,7 +97,7 @@ class Database:
 
     @property
     def unused_octets(self) -> int:
-        """What SQLite's file has free for what comes next, as of a second ago; 0 on PostgreSQL."""
+        """Unused octets in SQLite's file, as of a second ago; 0 on PostgreSQL."""
         return self._backend.unused_octets
 
     async def give_back(self, keep_octets: int, most_octets: int) -> bool:
@@ -190,7 +190,7 @@ class Database:
                 return
 
     async def problem(self, seconds: float) -> str:
-        """What stands against using the database now, looked at within `seconds`; empty when nothing does.
+        """The reason why the database cannot be used now, found within `seconds`; empty when it can.
 
         A look that has not come back is not repeated: the next call waits for it again.
         """
@@ -252,7 +252,7 @@ class Database:
 
 
 def _look(tx: Connection) -> str:
-    """What stands against using the database behind this connection."""
+    """The reason why the database behind this connection cannot be used."""
     if tx.dialect.name == "postgresql" and tx.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
         return "it is a standby, which takes no writes"
     tx.exec_driver_sql("SELECT 1").scalar_one()

@@ -1,4 +1,4 @@
-"""What the database layer fails with on its own account; what an operation raises passes through unchanged.
+"""Failures of the database layer itself; exceptions of an operation pass through unchanged.
 
 Where `restante.errors` has the reason, its class is raised: DeadlineExceeded (a write was not started, a read was
 interrupted), StoreBusy (locked, away, or too many wait), StoreFull (no room for this write), Draining (closing). None

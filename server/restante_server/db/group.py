@@ -121,7 +121,7 @@ class GroupRunner:
             return 1
 
     def upkeep(self) -> None:
-        """What the database wants done by its writer between two groups."""
+        """Work that the database has for its writer between two groups."""
         if self._connection is not None:
             self._backend.between_groups(self._connection)
 

@@ -48,7 +48,7 @@ class Lane:
             return item.dropped
 
     def finish(self) -> None:
-        """What was put is still run, then the thread ends. Nothing may be put any more."""
+        """End the thread after the items already put. No item may be put after this."""
         self._wake.put(False)
 
     def join(self, seconds: float) -> None:
@@ -84,7 +84,7 @@ class Lane:
             self._done(group)
 
     def _take(self) -> list[Item] | None:
-        """What becomes the next group, in turns by party; None, with the lane marked idle, when nothing waits.
+        """The next group, in turns by party; None, with the lane marked idle, when nothing waits.
 
         All of a group is committed together, so those of one party stand together in it: deliveries that were taken
         in turns with others still run as one set. An item whose deadline has passed comes with its error set already.

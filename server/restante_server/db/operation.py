@@ -1,4 +1,4 @@
-"""What may be written: the shape of an operation, and how waiting ones are put together. *Pure* but for the Connection.
+"""Operations of the write pipeline: their shape, and how waiting ones form sets. *Pure* but for the Connection.
 
 An operation is any object of the shape below, usually a frozen dataclass. Do not inherit from the protocol: its
 properties would be taken for field defaults.

@@ -107,7 +107,7 @@ class _Compiled:
 def _processes(
     types: Iterable[tuple[Any, TypeEngine[Any]]], process_of: Callable[[TypeEngine[Any]], _Process | None]
 ) -> list[tuple[Any, _Process]]:
-    """What must be done to values of these types; octets are octets to both drivers."""
+    """Conversions for values of these types; both drivers take octets as they are."""
     found = ((key, None if isinstance(kind, LargeBinary) else process_of(kind)) for key, kind in types)
     return [(key, process) for key, process in found if process is not None]
 

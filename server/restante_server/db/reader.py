@@ -25,7 +25,7 @@ HOP_SECONDS = 0.01  # after so long a hop begins no further read: what it has is
 
 Reading = Callable[[Connection], Any]
 Outcomes = list[Any] | Exception
-"""What each function returned or raised, in order; or why none of them was run to its end."""
+"""Results or exceptions of the functions, in order; or the reason why none ran to its end."""
 
 
 class Job:

@@ -141,7 +141,7 @@ class ReadPool:
         return job
 
     def _flush(self) -> None:
-        """What this turn of the loop has gathered begins."""
+        """Begin the reads that this turn of the loop has gathered."""
         gathered, self._gathered = self._gathered, []
         for job in gathered:
             if job.make is not None:
@@ -249,7 +249,7 @@ def _settle_one(future: asyncio.Future[Any], outcomes: Outcomes) -> None:
 
 
 def _refuse(make: Callable[[], Reading], future: asyncio.Future[Any], error: RestanteError) -> None:
-    """What was gathered for a read that could not begin is answered with the reason."""
+    """Answer the gathered reads with the reason why they could not begin."""
     make()
     if not future.done():
         future.set_exception(error)

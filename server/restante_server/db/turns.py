@@ -24,7 +24,7 @@ party: ContextVar[Party] = ContextVar("party", default=CORE)
 
 
 class _Queue(deque[T]):
-    """What one party has put."""
+    """The waiting items of one party."""
 
     __slots__ = ("party",)
 

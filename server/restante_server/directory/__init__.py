@@ -1,1 +1,1 @@
-"""Who is here: domains, accounts, aliases, credentials and sessions."""
+"""Identities: domains, accounts, aliases, credentials and sessions."""

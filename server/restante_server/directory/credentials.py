@@ -1,7 +1,7 @@
 """Passwords: hashed on threads, a bounded number at once, and proven ones remembered for a few minutes.
 
-Who is not here costs and answers like who is: a hash is verified for every attempt, a dummy's where there is no
-account. Only successes are remembered, under a key that this process alone has.
+Unknown accounts take the same time and get the same answer as known ones: every attempt verifies a hash, a
+dummy's where there is no account. Only successes are remembered, under a key that this process alone has.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PHC = re.compile(
 
 
 class CredentialKind(IntEnum):
-    """What a credential row is."""
+    """The kind of a credential row."""
 
     PASSWORD = 1
 
@@ -115,7 +115,7 @@ def refresh_verifier(tx: Connection, stored: StoredPassword, verifier: str) -> N
 
 
 def names_of(address: str, display_name: str) -> tuple[str, ...]:
-    """What a password may not be."""
+    """Names that a password may not equal."""
     return (address, address.rpartition("@")[0], display_name)
 
 

@@ -23,7 +23,7 @@ from restante_server.directory import addresses
 
 
 class Resending(IntEnum):
-    """Who may get mail that somebody of a domain resends. Numbers are those of the contract's ResendingPolicy."""
+    """Permitted recipients of mail that a domain's users resend. Numbers as in the contract's ResendingPolicy."""
 
     NEVER = 1
     WITHIN_DOMAIN = 2
@@ -94,7 +94,7 @@ def listing(tx: Connection, after: str, limit: int) -> list[Domain]:
 
 
 def set_catch_all(tx: Connection, name: str, address: str) -> Domain:
-    """Who gets mail for unknown recipients; "": nobody.
+    """Set the address that receives mail for unknown recipients; "": none.
 
     Raises DomainNotFound, InvalidAddress, RecipientNotFound when no account or alias here has that address.
     """
@@ -108,7 +108,7 @@ def set_catch_all(tx: Connection, name: str, address: str) -> Domain:
 
 
 def set_resending(tx: Connection, name: str, resending: Resending) -> Domain:
-    """Who may get what people of this domain resend. Raises DomainNotFound."""
+    """Set the permitted recipients of mail that the domain's users resend. Raises DomainNotFound."""
     found = get(tx, name)
     tx.execute(update(domain).where(domain.c.domain_id == found.domain_id).values(resending=int(resending)))
     return get(tx, name)

@@ -54,7 +54,7 @@ class KeyRing:
         return bool(sealed) and sealed[0] in self._ciphers
 
     def open(self, purpose: bytes, sealed: bytes) -> bytes:
-        """What was sealed. Raises NotSealed."""
+        """The sealed octets. Raises NotSealed."""
         cipher = self._ciphers.get(sealed[0]) if len(sealed) >= OVERHEAD_OCTETS else None
         if cipher is None:
             raise NotSealed("no key of ours")

@@ -39,7 +39,7 @@ class KnownRecipients:
         """Changes with `forget`. To be taken before the database is asked, and given to `keep` with the answer."""
 
     def get(self, address: str) -> Known | None:
-        """What is known of an address and not yet old."""
+        """A remembered answer for an address that is not too old."""
         known = self._entries.get(address)
         if known is None or known.good_until > time.monotonic():
             return known

@@ -29,7 +29,7 @@ BARE_POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3
 
 
 class Kind(Enum):
-    """What an address is to us."""
+    """The kind of an address."""
 
     LOCAL = "a mailbox here"
     ALIAS = "expanded into `targets`"
@@ -51,7 +51,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class _Direct:
-    """What one address is by itself: an account, an alias with targets, or neither."""
+    """One address by itself: an account, an alias with targets, or neither."""
 
     account_id: int = 0
     mailbox_id: int = 0
@@ -61,7 +61,7 @@ class _Direct:
 
 @dataclass
 class _Known:
-    """What the database has said about keys and domains so far."""
+    """Rows of keys and domains read so far."""
 
     domains: dict[str, tuple[int, str | None]] = field(default_factory=dict)  # {ascii name: (id, catch-all key)}
     asked_domains: set[str] = field(default_factory=set)
@@ -178,7 +178,7 @@ def _role_default(tx: Connection, domain_id: int) -> _Direct:
 
 
 def _direct(known: _Known, key: str) -> _Direct | None:
-    """What a key is by itself, by the order that the module tells; None when its domain is not ours."""
+    """A key by itself, in the module's order of preference; None when its domain is not hosted here."""
     name = addresses.split_key(key)[1]
     if name not in known.domains:
         return None

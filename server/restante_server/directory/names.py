@@ -20,7 +20,7 @@ class Match(IntEnum):
 
 
 def fold(text: str) -> str:
-    """What is compared: letter case, compatibility forms, accents and runs of spaces do not matter."""
+    """The form for comparison: letter case, compatibility forms, accents and runs of spaces do not matter."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     plain = "".join(character for character in decomposed if not unicodedata.combining(character))
     return " ".join(unicodedata.normalize("NFC", plain).split())

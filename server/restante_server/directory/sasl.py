@@ -27,7 +27,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the client offers: a name, as it sent it, and a password."""
+    """The client's name, as it was sent, and password."""
 
     name: str
     password: Secret

@@ -28,7 +28,7 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What a look at the database has brought."""
+    """Changes found by one look at the database."""
 
     ended: tuple[Ended, ...]  # accounts whose sessions may have ended, some of them again and again for a minute
     revoked: frozenset[int]  # sessions that other cores have logged off since the look before

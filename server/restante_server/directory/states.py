@@ -1,4 +1,4 @@
-"""What a session depends on: its account, as every core must see it within seconds of a change."""
+"""States of accounts, on which sessions depend: every core must see a change within seconds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What one look found."""
+    """Changes found by one look."""
 
     looked_at: int  # by the database's clock
     ended: tuple[Ended, ...]
@@ -101,7 +101,7 @@ def is_revoked(tx: Connection, session_id: int) -> bool:
 
 
 def look(tx: Connection, since: int, token_seconds: int) -> Changes:
-    """What has changed since the look at `since` (its `looked_at`; 0: everything that still matters)."""
+    """Changes since the look at `since` (its `looked_at`; 0: everything that still matters)."""
     now, horizon = now_microseconds(tx), since - OVERLAP_SECONDS * SECOND
     ended = tuple(Ended(*row) for row in tx.execute(_changed, {"since": horizon}))
     ends_after = max(now, horizon + (token_seconds + OVERLAP_SECONDS) * SECOND)

@@ -39,7 +39,7 @@ class Keys:
 
 
 def network(client_address: str) -> str:
-    """What counts as one address: an IPv4 address, the /64 of an IPv6 one, or the text as it is."""
+    """The unit of counting: an IPv4 address, the /64 of an IPv6 one, or the text as it is."""
     try:
         address = ipaddress.ip_address(client_address.partition("%")[0])
     except ValueError:

@@ -18,7 +18,7 @@ _LAYOUT = struct.Struct(">qqqBBII")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a session token says. Times are microseconds since 1970, in whole seconds."""
+    """The contents of a session token. Times are microseconds since 1970, in whole seconds."""
 
     account_id: int
     credential_version: int
@@ -49,7 +49,7 @@ def seal(keys: KeyRing, token: Token) -> bytes:
 
 
 def unseal(keys: KeyRing, sealed: bytes) -> Token:
-    """What a client's token says. Raises NotSealed."""
+    """The contents of a client's token. Raises NotSealed."""
     plain = keys.open(PURPOSE, sealed)
     if len(plain) != _LAYOUT.size:
         raise NotSealed("another layout")

@@ -41,7 +41,7 @@ class Touched:
     change_number: int  # the highest
     folders: dict[int, int] = field(default_factory=dict)  # {folder: the highest it was given}
     first: int = 0  # the lowest change number noted; what lies between belongs to the transaction too
-    answered: bool = False  # who made the change is told of it with the answer: others need not be told in haste
+    answered: bool = False  # the response already carries it; other watchers may hear of it later
     deltas: dict[int, FolderDelta] = field(default_factory=dict)  # all that happened to a folder, where that is at hand
 
 

@@ -50,7 +50,7 @@ SECOND = 1_000_000  # microseconds
 
 
 class _Client(NamedTuple):
-    """How the client stands to us, whoever brought it."""
+    """The client's address and transport security."""
 
     address: str
     protected: bool  # what it sends cannot be read on its way
