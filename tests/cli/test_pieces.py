@@ -14,31 +14,32 @@ from click.testing import CliRunner
 
 from restante import errors
 from restante_cli import directories, output, ports
-from restante_cli.admin import importing
+from restante_cli.admin import account_import
 from restante_cli.admin.context import octets
-from restante_cli.mail import kept, mail, reading
+from restante_cli.failures import described
+from restante_cli.inputs import read_password
+from restante_cli.mail import mail, saved_session, show
 from restante_cli.mail.context import MessageIds, flat
-from restante_cli.mail.kept import Kept
+from restante_cli.mail.saved_session import SavedSession
 from restante_cli.main import main
-from restante_cli.running import described, read_password
 from restante_process import config
 from tests.harness.certificates import pair_maker
 
 
 def test_a_kept_session_is_for_its_owner_alone_and_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "state" / "restante" / "mail.json"
-    session = Kept("localhost:1", "alice@example.org").with_token(b"\0token")
-    kept.save(path, session)
+    session = SavedSession("localhost:1", "alice@example.org").with_token(b"\0token")
+    saved_session.save(path, session)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert kept.load(path) == session
+    assert saved_session.load(path) == session
     assert session.token_octets == b"\0token"
-    kept.save(path, session.with_token(b"new"))
+    saved_session.save(path, session.with_token(b"new"))
     assert os.listdir(path.parent) == ["mail.json"]
-    assert "token" not in repr(session).replace("Kept(", "")
-    kept.forget(path)
-    kept.forget(path)
-    assert kept.load(path) is None
+    assert "token" not in repr(session).replace("SavedSession(", "")
+    saved_session.forget(path)
+    saved_session.forget(path)
+    assert saved_session.load(path) is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"server": 1', '{"server": "x", "user": "y", "token": "%%%"}'])
@@ -46,15 +47,15 @@ def test_a_damaged_session_file_is_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mail.json"
     path.write_text(text)
     with pytest.raises(click.ClickException, match="log in again"):
-        kept.load(path)
+        saved_session.load(path)
 
 
 def test_the_session_lies_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(kept.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(saved_session.ENVIRONMENT, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert kept.default_path() == tmp_path / "restante" / "mail.json"
-    monkeypatch.setenv(kept.ENVIRONMENT, str(tmp_path / "other.json"))
-    assert kept.default_path() == tmp_path / "other.json"
+    assert saved_session.default_path() == tmp_path / "restante" / "mail.json"
+    monkeypatch.setenv(saved_session.ENVIRONMENT, str(tmp_path / "other.json"))
+    assert saved_session.default_path() == tmp_path / "other.json"
 
 
 def test_no_command_takes_a_password_as_an_argument() -> None:
@@ -150,7 +151,7 @@ def test_accounts_are_read_from_a_file(tmp_path: Path) -> None:
         f'b@example.org,"{hashed}"\n'
         "c@example.org,secret,,2GB\n"
     )
-    lines, bad = importing.read_lines(file)
+    lines, bad = account_import.read_lines(file)
     first, second, third = (line.request() for line in lines)
     assert bad == {}
     assert third.quota_octets == 2_000_000_000
@@ -174,7 +175,7 @@ def test_a_line_that_cannot_be_understood_is_named_and_the_others_are_read(
 ) -> None:
     file = tmp_path / "accounts.csv"
     file.write_text(f"b@example.org,secret\n{text}c@example.org,secret\n")
-    lines, bad = importing.read_lines(file)
+    lines, bad = account_import.read_lines(file)
     assert [line.address for line in lines] == ["b@example.org", "c@example.org"]
     assert list(bad) == [2]
     assert problem in bad[2]
@@ -185,7 +186,7 @@ def test_a_file_that_is_no_csv_is_refused_whole(tmp_path: Path, octets: bytes) -
     file = tmp_path / "accounts.csv"
     file.write_bytes(octets)
     with pytest.raises(click.ClickException, match="nothing was made"):
-        importing.read_lines(file)
+        account_import.read_lines(file)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_file_that_is_no_csv_is_refused_whole(tmp_path: Path, octets: bytes) -
     ],
 )
 def test_a_mistake_is_named_with_what_would_be_right(command: list[str], said: str, tmp_path: Path) -> None:
-    environment = {kept.ENVIRONMENT: str(tmp_path / "none")}
+    environment = {saved_session.ENVIRONMENT: str(tmp_path / "none")}
     done = CliRunner().invoke(main, command, env=environment)
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.split())
@@ -309,7 +310,7 @@ def test_a_directory_has_one_supervisor(tmp_path: Path) -> None:
     "command", [["login"], ["send", "text"], ["search"], ["flag", "7"], ["delete", "7", "--soft", "--hard"]]
 )
 def test_wrong_usage_is_exit_code_2(tmp_path: Path, command: list[str]) -> None:
-    done = CliRunner().invoke(mail, command, env={kept.ENVIRONMENT: str(tmp_path / "none")})
+    done = CliRunner().invoke(mail, command, env={saved_session.ENVIRONMENT: str(tmp_path / "none")})
     assert done.exit_code == 2
 
 
@@ -318,7 +319,7 @@ def test_the_fields_of_a_message_are_shown_as_the_core_reads_them() -> None:
         b"From: =?iso-8859-1?q?Gr=FC=DFe=80?= <alice@example.org>\r\nTo: undisclosed-recipients:;\r\n"
         b'Cc: "Doe, J" <j@example.org>,\r\n b@example.org\r\nSubject: =?utf-8?q?x?=\r\n =?utf-8?q?y?=\r\n\r\n'
     )
-    assert reading._fields(header) == [
+    assert show._fields(header) == [
         "From: Grüße€ <alice@example.org>",
         "To: undisclosed-recipients: ;",
         "Cc: Doe, J <j@example.org>, b@example.org",

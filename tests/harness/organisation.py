@@ -31,7 +31,7 @@ from restante import errors
 from restante.methods import Method, Request, Response
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest
-from restante_cli import certificates
+from restante_cli import authority
 from restante_cli.connect import admin_link
 from restante_process.config import Config, load
 
@@ -271,7 +271,7 @@ async def organisation(
 ) -> AsyncIterator[Organisation]:
     """An installation of `domain` while entered. `mx`: where it takes mail from other servers."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    certificates.make(directory, ("localhost", "127.0.0.1", f"mx.{domain}"))
+    authority.make(directory, ("localhost", "127.0.0.1", f"mx.{domain}"))
     _write_config(directory, domain, mx or ("127.0.0.1", free_ports(1)[0]), overrides or {})
     ours = Organisation(domain, load(directory / "restante.toml", {}))
     try:

@@ -22,9 +22,10 @@ from restante import errors
 from restante.calls import Calls
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, GetStatisticsRequest
-from restante_cli import certificates, directories
+from restante_cli import authority, directories
 from restante_cli.connect import admin_link
-from restante_cli.running import described, password_file_option, password_stdin_option, read_password, run
+from restante_cli.failures import described, run
+from restante_cli.inputs import password_file_option, password_stdin_option, read_password
 from restante_cli.supervisor import LEASH
 from restante_cli.up import migrate
 from restante_process.config import Config
@@ -208,7 +209,7 @@ def _claimed(directory: Path) -> Iterator[None]:
 def _install(wanted: Wanted) -> None:
     directory = wanted.directory
     if wanted.certificate is None:
-        certificates.make(directory, [wanted.hostname, "localhost", "127.0.0.1", "::1"])
+        authority.make(directory, [wanted.hostname, "localhost", "127.0.0.1", "::1"])
     text = CONFIG.format(
         data=json.dumps(str(directory), ensure_ascii=False),
         certificate=json.dumps(str(wanted.certificate or directory / "tls" / "cert.pem"), ensure_ascii=False),

@@ -17,8 +17,8 @@ import click
 import structlog
 
 from restante import errors
-from restante_cli import certificates, demo, directories, health, ports
-from restante_cli.running import described
+from restante_cli import authority, demo, directories, health, ports
+from restante_cli.failures import described
 from restante_cli.supervisor import EXTRA_SECONDS, Child, Supervisor
 from restante_process import config, logs
 from restante_process.options import read_config
@@ -83,7 +83,7 @@ def prepare_demo(directory: Path, base: int, send: bool) -> None:
     directory = directory.absolute()
     directories.claim(directory, "demo")
     if not (directory / "ca.pem").exists():
-        certificates.make(directory, HOSTS)
+        authority.make(directory, HOSTS)
     offset = base or 9_000
     numbers = {name: base + port for name, port in PORTS.items()} | {
         "api": base + 51 if base else 50_051,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from restante import Client, ServerUnreachable, SyncClient, Target
-from restante_cli import certificates
+from restante_cli import authority
 
 SECONDS = 0.5  # of patience, so that the tests need not wait for five
 
@@ -61,7 +61,7 @@ async def test_the_port_of_another_protocol_is_told_from_a_server_that_is_down()
 
 
 async def test_the_tls_port_of_another_protocol_is_told_from_a_server_that_is_down(tmp_path: Path) -> None:
-    certificates.make(tmp_path, ["localhost"])
+    authority.make(tmp_path, ["localhost"])
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "tls/cert.pem", tmp_path / "tls/key.pem")
     async with listening(context) as port:
@@ -85,7 +85,7 @@ async def test_a_certificate_of_an_unknown_authority_is_told_from_a_wrong_name(t
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for directory, names in ((ours, ["localhost"]), (theirs, ["localhost"])):
         directory.mkdir()
-        certificates.make(directory, names)
+        authority.make(directory, names)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(ours / "tls/cert.pem", ours / "tls/key.pem")
     context.set_alpn_protocols(["h2"])

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
-from restante_cli import certificates
+from restante_cli import authority
 from restante_gateways.relay import leases, pool
 from restante_gateways.relay.gateway import Relay, RelaySettings
 from restante_gateways.relay.metrics import RelayMetrics
@@ -198,7 +198,7 @@ async def test_destinations_that_cannot_be_reached(destination: str, outcome: tu
 
 
 def tls(directory: Path) -> ssl.SSLContext:
-    certificates.make(directory, ("mx.example.net",))
+    authority.make(directory, ("mx.example.net",))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "tls/cert.pem", directory / "tls/key.pem")
     return context

@@ -19,11 +19,12 @@ from restante.v1.admin_pb2 import (
     SetPasswordRequest,
     UpdateAccountRequest,
 )
-from restante_cli.admin import importing
+from restante_cli.admin import account_import
 from restante_cli.admin.context import Admin, octets
+from restante_cli.failures import run
 from restante_cli.groups import Group
+from restante_cli.inputs import password_file_option, password_stdin_option, read_password
 from restante_cli.output import output_option, say, show, size
-from restante_cli.running import password_file_option, password_stdin_option, read_password, run
 
 COLUMNS = ("address", "name", "enabled", "administrator", "messages", "used", "quota")
 RIGHT = ("messages", "used", "quota")
@@ -226,8 +227,8 @@ def import_accounts(admin: Admin, file: Path, form: str) -> None:
     May be repeated: accounts that are there already are left as they are. A line that fails is told with its number,
     and the others are still made; the exit code is then 1.
     """
-    lines, bad = importing.read_lines(file)
-    run(importing.run_import(admin, lines, bad, form))
+    lines, bad = account_import.read_lines(file)
+    run(account_import.run_import(admin, lines, bad, form))
 
 
 @click.group(cls=Group)

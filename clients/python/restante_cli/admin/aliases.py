@@ -9,9 +9,9 @@ import click
 from restante.v1 import methods
 from restante.v1.admin_pb2 import Alias, CreateAliasRequest, DeleteAliasRequest, ListAliasesRequest
 from restante_cli.admin.context import Admin
+from restante_cli.failures import run
 from restante_cli.groups import Group
 from restante_cli.output import output_option, say, show
-from restante_cli.running import run
 
 COLUMNS = ("address", "targets")
 

@@ -12,7 +12,7 @@ import click
 from restante.calls import Calls
 from restante.client import Client
 from restante_cli.connect import admin_link, require_serving
-from restante_cli.running import read_certificates, read_password
+from restante_cli.inputs import read_certificates, read_password
 from restante_process.options import read_config
 
 TIMEOUT_SECONDS = 30.0

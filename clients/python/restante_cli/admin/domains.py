@@ -16,9 +16,9 @@ from restante.v1.admin_pb2 import (
     UpdateDomainRequest,
 )
 from restante_cli.admin.context import Admin
+from restante_cli.failures import run
 from restante_cli.groups import Group
 from restante_cli.output import output_option, say, show
-from restante_cli.running import run
 
 COLUMNS = ("name", "accounts", "aliases", "catch_all", "resending")
 RESENDING = {

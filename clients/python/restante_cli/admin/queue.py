@@ -19,10 +19,10 @@ from restante.v1.admin_pb2 import (
 )
 from restante.v1.submission_pb2 import RecipientState
 from restante_cli.admin.context import Admin
+from restante_cli.failures import run
 from restante_cli.groups import Failure, Group
 from restante_cli.mail.context import Number
 from restante_cli.output import cell, output_option, print_json, say, show, size
-from restante_cli.running import run
 
 QUEUED = Number("queue number", "restante admin queue list")
 COLUMNS = ("id", "recipient", "state", "attempts", "next_attempt_at", "size", "diagnostic")

@@ -10,8 +10,8 @@ import click
 from restante.v1 import methods
 from restante.v1.admin_pb2 import BackupStoreRequest, CheckStoreRequest, GetStatisticsRequest
 from restante_cli.admin.context import Admin
+from restante_cli.failures import run
 from restante_cli.output import count_progress, output_option, print_json, say, show, size, transfer_progress
-from restante_cli.running import run
 
 
 @click.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from restante_cli.groups import Group
-from restante_cli.mail import account, changing, kept, listing, reading, sending
+from restante_cli.mail import account, edit, lists, saved_session, send, show
 from restante_cli.mail.context import Mail
 
 __all__ = ["mail"]
@@ -31,9 +31,9 @@ def mail(context: click.Context, session: Path | None, password_file: Path | Non
     Messages are named by the ids that `list` shows; they stay the same through moves. Exit codes: 0 done, 1 not done
     (one line on standard error says why), 2 wrong usage.
     """
-    context.obj = Mail(session or kept.default_path(), password_file)
+    context.obj = Mail(session or saved_session.default_path(), password_file)
 
 
-for _module in (account, listing, reading, sending, changing):
+for _module in (account, lists, show, send, edit):
     for _command in _module.COMMANDS:
         mail.add_command(_command)

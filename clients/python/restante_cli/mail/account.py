@@ -9,17 +9,12 @@ import click
 from restante import errors
 from restante.client import Client
 from restante.retry import is_over
-from restante_cli.mail import kept
+from restante_cli.failures import run
+from restante_cli.inputs import password_file_option, password_stdin_option, read_certificates, read_password
+from restante_cli.mail import saved_session
 from restante_cli.mail.context import TIMEOUT_SECONDS, Mail
-from restante_cli.mail.kept import Kept
+from restante_cli.mail.saved_session import SavedSession
 from restante_cli.output import output_option, print_json, say, size
-from restante_cli.running import (
-    password_file_option,
-    password_stdin_option,
-    read_certificates,
-    read_password,
-    run,
-)
 
 
 @click.command()
@@ -45,7 +40,7 @@ def login(
 
     A session lapses 15 minutes after the last command, and 24 hours after the login.
     """
-    before = kept.load(mail.path)
+    before = saved_session.load(mail.path)
     server, user = server or (before.server if before else None), user or (before.user if before else None)
     if not server or not user:
         raise click.UsageError("--server and --user are needed the first time")
@@ -54,10 +49,10 @@ def login(
     else:
         certificates = (read_certificates(ca) or b"").decode("ascii", "replace")
     password = read_password(f"Password of {user}", from_stdin=password_stdin, file=password_file)
-    run(_login(mail, Kept(server, user, certificates, server_name), password, ask))
+    run(_login(mail, SavedSession(server, user, certificates, server_name), password, ask))
 
 
-async def _login(mail: Mail, fresh: Kept, password: str, ask: bool) -> None:
+async def _login(mail: Mail, fresh: SavedSession, password: str, ask: bool) -> None:
     async with Client.connect(
         fresh.server,
         user=fresh.user,
@@ -70,9 +65,9 @@ async def _login(mail: Mail, fresh: Kept, password: str, ask: bool) -> None:
         session = client.session
         if ask:
             await client.account.log_off()
-            kept.save(mail.path, fresh)
+            saved_session.save(mail.path, fresh)
         else:
-            kept.save(mail.path, fresh.with_token(session.token))
+            saved_session.save(mail.path, fresh.with_token(session.token))
         say(f"Logged in as {session.info.address} at {fresh.server}.")
 
 
@@ -80,13 +75,13 @@ async def _login(mail: Mail, fresh: Kept, password: str, ask: bool) -> None:
 @click.pass_obj
 def logout(mail: Mail) -> None:
     """End the session here and at the server."""
-    found = kept.load(mail.path)
+    found = saved_session.load(mail.path)
     if found is not None and found.token:
         try:
             run(_log_off(mail))
         finally:
-            kept.forget(mail.path)
-    kept.forget(mail.path)
+            saved_session.forget(mail.path)
+    saved_session.forget(mail.path)
     say("Logged out." if found is not None else "You were not logged in.")
 
 
@@ -134,7 +129,7 @@ async def _whoami(mail: Mail, form: str) -> None:
 @click.pass_obj
 def change_password(mail: Mail, passwords_stdin: bool) -> None:
     """Set a new password; your other sessions end."""
-    mail.kept()
+    mail.saved()
     old = read_password("Old password", from_stdin=passwords_stdin)
     new = read_password("New password", from_stdin=passwords_stdin, confirm=True)
     run(_change_password(mail, old, new))

@@ -1,4 +1,4 @@
-"""What the commands of `restante mail` share: the kept session and a client on it."""
+"""The part that all commands of `restante mail` share: the saved session and a client on it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from restante import errors
 from restante.client import Client
 from restante.rows import Message
 from restante.v1.types_pb2 import MailAddress
+from restante_cli.failures import described
 from restante_cli.groups import Failure
-from restante_cli.mail import kept
-from restante_cli.mail.kept import Kept
-from restante_cli.running import described, read_password
+from restante_cli.inputs import read_password
+from restante_cli.mail import saved_session
+from restante_cli.mail.saved_session import SavedSession
 
 RENEW_BELOW_SECONDS = 720.0
 TIMEOUT_SECONDS = 20.0
@@ -32,9 +33,9 @@ class Mail:
     path: Path
     password_file: Path | None = None
 
-    def kept(self) -> Kept:
-        """What login kept. Raises click.ClickException when there is nothing."""
-        found = kept.load(self.path)
+    def saved(self) -> SavedSession:
+        """The session that login saved. Raises click.ClickException when there is nothing."""
+        found = saved_session.load(self.path)
         if found is None:
             raise click.ClickException(
                 "you are not logged in: `restante mail login --server HOST:PORT --user ADDRESS` comes first"
@@ -43,8 +44,8 @@ class Mail:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """A client on the kept session, renewed; or on a new one where none is kept."""
-        found = self.kept()
+        """A client on the saved session, renewed, or on a new session where login saved no token."""
+        found = self.saved()
         password = "" if found.token else read_password(f"Password of {found.user}", file=self.password_file)
         async with Client.connect(
             found.server,
@@ -57,7 +58,7 @@ class Mail:
         ) as client:
             session = client.session
             if found.token:
-                session.on_change = lambda fresh: kept.save(self.path, found.with_token(fresh.session_token))
+                session.on_change = lambda fresh: saved_session.save(self.path, found.with_token(fresh.session_token))
                 if session.left_seconds < RENEW_BELOW_SECONDS:
                     await session.renew()
             try:
@@ -69,7 +70,7 @@ class Mail:
 
 
 async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.ClickException:
-    """What to say of a folder that is not there: its name as it was given, and the nearest that is."""
+    """The failure for a folder that does not exist, with the nearest name that does."""
     context = click.get_current_context(silent=True)
     wanted = context.params.get("folder") if context is not None else None
     if not wanted:

@@ -13,9 +13,9 @@ from restante.client import Client
 from restante.v1.folder_pb2 import FolderRole
 from restante.v1.search_pb2 import Restriction
 from restante.v1.submission_pb2 import RecipientState
+from restante_cli.failures import run
 from restante_cli.mail.context import Mail, listed
 from restante_cli.output import cell, one_line, output_option, print_json_line, say, show, size
-from restante_cli.running import run
 
 COLUMNS = ("id", "read", "from", "subject", "received_at", "size")
 DAYS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")

@@ -16,9 +16,9 @@ from restante import errors
 from restante.client import Client
 from restante.messages import OpenedMessage
 from restante.structure import Part
+from restante_cli.failures import run
 from restante_cli.mail.context import Mail, Number, listed
 from restante_cli.output import console, one_line, print_json, say, size, transfer_progress
-from restante_cli.running import run
 from restante_mail.header.addresses import addresses, parse_address_list, shown
 from restante_mail.header.fields import raw_fields, wanted
 from restante_mail.header.words import decode_text

@@ -10,9 +10,9 @@ import click
 from restante import errors
 from restante.rows import FLAGS
 from restante.v1.message_pb2 import DeleteMode, FlagOperation
+from restante_cli.failures import run
 from restante_cli.mail.context import Mail, MessageIds, flat, ids_argument, written
 from restante_cli.output import output_option, print_json, say, show, size
-from restante_cli.running import run
 
 
 def _told(form: str, what: str, count: int, asked: int) -> None:

@@ -14,8 +14,8 @@ from restante.calls import Calls
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest
 from restante_cli.admin.context import Admin, size_octets
+from restante_cli.failures import described
 from restante_cli.output import count_progress, print_json, say
-from restante_cli.running import described
 
 AT_ONCE = 16  # passwords are hashed on several threads
 HASH_PREFIX = "$argon2id$"

@@ -1,4 +1,4 @@
-"""What `restante mail login` keeps: where the server is, who one is, and the session's token; never the password."""
+"""The session that `restante mail login` saves: server, user and the session's token, never the password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENVIRONMENT = "RESTANTE_MAIL_SESSION"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedSession:
     """The content of the file."""
 
     server: str  # HOST:PORT
@@ -30,7 +30,7 @@ class Kept:
         """The token as it goes on the wire."""
         return base64.b64decode(self.token, validate=True)
 
-    def with_token(self, token: bytes) -> Kept:
+    def with_token(self, token: bytes) -> SavedSession:
         """The same with another token."""
         return replace(self, token=base64.b64encode(token).decode())
 
@@ -43,27 +43,27 @@ def default_path() -> Path:
     return (Path(state) if state else Path.home() / ".local" / "state") / "restante" / "mail.json"
 
 
-def load(path: Path) -> Kept | None:
-    """What is kept, None when nothing is. Raises click.ClickException for a file that is not ours."""
+def load(path: Path) -> SavedSession | None:
+    """The saved session, None without one. Raises click.ClickException for a file that is not ours."""
     try:
-        kept = Kept(**json.loads(path.read_text(encoding="utf-8")))
-        kept.token_octets  # noqa: B018 - it must be base64
+        saved = SavedSession(**json.loads(path.read_text(encoding="utf-8")))
+        saved.token_octets  # noqa: B018 - it must be base64
     except FileNotFoundError:
         return None
     except OSError as error:
         raise click.ClickException(f"{path}: {error.strerror}") from None
     except (ValueError, TypeError, binascii.Error):
         raise click.ClickException(f"{path} is damaged: remove it and log in again") from None
-    return kept
+    return saved
 
 
-def save(path: Path, kept: Kept) -> None:
+def save(path: Path, session: SavedSession) -> None:
     """Write the file, readable for its owner only, as a whole or not at all. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(asdict(kept), file, indent=2)
+            json.dump(asdict(session), file, indent=2)
         os.replace(name, path)
     except OSError:
         Path(name).unlink(missing_ok=True)
