@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from restante_mail.header.comments import comment_end, without_comments
 from restante_mail.octets import Buffer, find, take
+from restante_mail.text.charsets import decode
 
 __all__ = [
     "Field",
@@ -39,6 +40,8 @@ class Field(NamedTuple):
 # A field begins a line: a name of printable ASCII, white space (obsolete), a colon; folds follow. RFC 5322 2.2, 4.5.
 _FIELD = re.compile(rb"\n([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)")
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
+# From an escape to a Japanese set up to the one back to ASCII; a set that is never left ends with the value.
+_ISO_2022_JP = re.compile(r"\x1b(?:\$[@B]|\$\([@BD]|\(I)(?:[^\x1b]|\x1b(?!\([BJ]))*+(?:\x1b\([BJ])?")
 _MESSAGE_ID = re.compile(r"<([^<>\x00-\x20\x7f]{1,998})>")
 _BARE_ID = re.compile(r"[^<>\s,;()\x00-\x20\x7f]{1,998}")
 _TYPE = re.compile(r"\s*+([^\s;,=\"()<>@\[\]\\/]++)\s*+(?:/\s*+([^\s;,=\"()<>@\[\]\\/]++))?")
@@ -90,11 +93,21 @@ def wanted(names: str) -> re.Pattern[bytes]:
 
 
 def unfold(value: bytes) -> str:
-    """A raw value in one line (RFC 5322 2.2.3), one octet a character, without the white space around it."""
+    """A raw value in one line (RFC 5322 2.2.3), one octet a character, without the white space around it.
+
+    Runs of raw ISO-2022-JP (RFC 1468), which old Japanese programs send, become UTF-8: their octets look like quotes,
+    commas and brackets, and no charset is declared.
+    """
     text = value.decode("latin-1")
     if "\n" in text:
         text = _FOLD.sub("", text)
+    if "\x1b" in text:
+        text = _ISO_2022_JP.sub(_as_utf_8, text)
     return text.strip(" \t\r\n")
+
+
+def _as_utf_8(run: re.Match[str]) -> str:
+    return decode(run[0].encode("latin-1"), "iso-2022-jp").encode().decode("latin-1")
 
 
 class StructuredValue(NamedTuple):

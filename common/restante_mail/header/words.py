@@ -17,7 +17,7 @@ __all__ = ["decode_parameters", "decode_text", "decode_words"]
 
 _WORD = re.compile(r"=\?([^?\s*]{1,64})(?:\*[^?\s]{0,64})?\?([bBqQ])\?([^?\r\n]*)\?=")
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
-_CONTROL = re.compile("[\x00-\x1f\x7f]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]+")
 _CONTINUED = re.compile(r"(.+?)\*(?:(0|[1-9][0-9]{0,5})(\*)?)?")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 

@@ -41,8 +41,12 @@ def transfer_decoder(encoding: str) -> TransferDecoder:
 
 
 def decoded(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces with the encoding undone; empty ones are left out."""
+    """The pieces with the encoding undone."""
     decoder = transfer_decoder(encoding)
+    return iter(pieces) if isinstance(decoder, _Identity) else _decoded(decoder, pieces)
+
+
+def _decoded(decoder: TransferDecoder, pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         if octets := decoder.feed(piece):
             yield octets

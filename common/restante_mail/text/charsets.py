@@ -26,6 +26,7 @@ WINDOW = 512  # octets that decide which charset a text is in
 
 _EIGHT_BIT = re.compile(b"[\x80-\xff]")
 _ASCII = bytes(range(128))
+_C1 = re.compile("[\x80-\x9f]")
 _SINGLE_OCTETS = ("cp", "iso8859", "koi8", "mac", "latin", "kz1048", "ptcp", "hp_roman", "tis")
 _PAIRS_OF_CP = frozenset(("cp932", "cp949"))
 
@@ -101,6 +102,8 @@ def _chosen(codec: str, window: bytes, complete: bool) -> str:
             return codec
     text = decoder(codec).decode(window, complete)
     bad = text.count("\ufffd")
+    if codec == "cp1252":  # no program writes C1 controls: the text is in another charset
+        bad += len(_C1.findall(text))
     if not bad:
         return codec
     if codec != "utf_8" and not window.isascii() and "\ufffd" not in decoder("utf_8").decode(window, complete):

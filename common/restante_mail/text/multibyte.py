@@ -13,7 +13,8 @@ import re
 
 __all__ = ["REPAIR", "Iso2022JpDecoder", "as_sent", "decoder"]
 
-REPAIR = "restante-repair"  # the error handler of all decoding here
+REPAIR = "restante-repair"  # the error handler of all decoding here but that of windows-1252
+_REPAIR_WINDOWS_1252 = "restante-repair-windows-1252"
 
 _BIG5 = {  # ETEN characters that HKSCS has elsewhere, and the euro of Windows
     b"\xa3\xe1": "€",
@@ -77,7 +78,15 @@ def _shift_jis(row: int, cell: int) -> bytes:
     return bytes((lead, trail))
 
 
+def _repair_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    """The five octets that Windows leaves undefined are C1 controls in the table of the standard."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return chr(error.object[error.start]), error.start + 1
+
+
 codecs.register_error(REPAIR, _repair)
+codecs.register_error(_REPAIR_WINDOWS_1252, _repair_windows_1252)
 
 
 def as_sent(codec: str, text: str) -> str:
@@ -200,4 +209,6 @@ def decoder(codec: str) -> codecs.IncrementalDecoder:
         return Iso2022JpDecoder()
     if codec in ("utf_16", "utf_32"):
         return _Marked(codec)
-    return _Translated(codec) if codec in _AS_SENT else codecs.getincrementaldecoder(codec)(REPAIR)
+    if codec in _AS_SENT:
+        return _Translated(codec)
+    return codecs.getincrementaldecoder(codec)(_REPAIR_WINDOWS_1252 if codec == "cp1252" else REPAIR)

@@ -8,7 +8,7 @@ import pytest
 
 from restante_mail.header.addresses import Address
 from restante_mail.header.fields import fields, message_ids
-from restante_mail.header.summary import read_header, summary
+from restante_mail.header.summary import envelope, read_header, summary
 from restante_mail.limits import Limits
 from restante_mail.mime.facts import scan
 from tests.mail.material import crlf
@@ -79,3 +79,35 @@ def test_fields_know_their_octets() -> None:
         (b"B", b"B :3\r\n"),
     ]
     assert [block[field.value_start : field.end] for field in found] == [b" 1\r\n 2\r\n", b"3\r\n"]
+
+
+def japanese(text: str) -> bytes:
+    return text.encode("iso-2022-jp")
+
+
+def test_raw_iso_2022_jp_is_read_although_its_octets_look_like_quotes_and_brackets() -> None:  # RFC 1468
+    block = (
+        b"Subject: " + japanese("会議の案内") + b" [1]\r\n " + japanese("続き") + b"\r\n"
+        b"From: " + japanese("アーサー") + b" <arthur@example.jp>, " + japanese("あい") + b" <ai@example.jp>\r\n"
+        b'To: "' + japanese("アー") + b'" <bob@example.jp>\r\nCc: carol@example.jp (' + japanese("アベ") + b")\r\n\r\n"
+    )
+    assert b'%"!<' in block
+    found = summary(read_header(block))
+    assert found.subject == "会議の案内 [1] 続き"
+    assert found.from_ == (Address("アーサー", "arthur@example.jp"), Address("あい", "ai@example.jp"))
+    assert found.to == (Address("アー", "bob@example.jp"),)
+    assert found.cc == (Address("アベ", "carol@example.jp"),)
+    assert "アーサー".encode() in envelope(read_header(block))
+
+
+@pytest.mark.parametrize(
+    ("raw", "subject"),
+    [
+        (b"\x1b$B2q5D", "会議"),  # the escape back to ASCII is missing
+        (b"\x1b$B2q\x1b(J-\x1b(I1249\x1b(Ba", "会-ｱｲｴｹa"),
+        (b"\x1b$B2q\x1b(B =?utf-8?q?=C3=BC?=", "会 ü"),
+        (b"\x1b[31mred\x1b[0m", "[31mred [0m"),  # no charset: a control is a space
+    ],
+)
+def test_odd_raw_iso_2022_jp(raw: bytes, subject: str) -> None:
+    assert summary(read_header(b"Subject: " + raw + b"\r\n\r\n")).subject == subject

@@ -108,3 +108,7 @@ def test_a_thousand_continuations_are_joined() -> None:
 @given(st.text(alphabet="text/plain; =\"\\*0'%(),\xe9\t", max_size=80))
 def test_no_structured_value_raises(raw: str) -> None:
     decode_parameters(content_value(raw).parameters)
+
+
+def test_c1_controls_are_no_text_of_a_line() -> None:
+    assert decode_text("a\x85b =?iso-8859-1?q?=90x?=") == "a…b  x"  # windows-1252 has a character at 0x85, none at 0x90

@@ -27,6 +27,9 @@ def in_pieces(octets: bytes, charset: str, cuts: list[int]) -> str:
 
 LABELS_OF_MAIL = [
     ("iso-8859-1", b"\x80", "€"),
+    ("windows-1252", b"\x81\x8d\x8f\x90\x9d \x80", "\x81\x8d\x8f\x90\x9d €"),  # WHATWG index windows-1252
+    ("iso-8859-1", b"a\x81\xe9", "a\x81é"),
+    ("windows-1252", "Á Ý".encode(), "Á Ý"),  # UTF-8 by the wrong name, with octets that Windows leaves undefined
     ("us-ascii", b"\xfc", "ü"),
     ("us-ascii", b"\xc3\xbc", "ü"),
     ("iso-8859-9", b"\x80\xfe", "€ş"),
