@@ -83,6 +83,8 @@ class Limits:
     max_recipients: int = 1_000  # of one message
     account_uploads: int = 1_000  # of one account: begun, or finished and not used in a message yet
     account_upload_octets: int = 512 << 20  # of these; they lapse after an hour
+    account_scheduled: int = 1_000  # of one account: submissions that wait for their time
+    account_scheduled_octets: int = 512 << 20  # of these
     account_operations: int = 256  # of one account, over all its connections, that it has no answers to yet
     account_streams: int = 128  # of one account: Execute, Watch, Sync, reading and uploading
     account_subscriptions: int = 2_000  # of one account, on all its Watch streams

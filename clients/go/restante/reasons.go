@@ -76,9 +76,10 @@ const (
 	// INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients.
 	ReasonCursorInvalid Reason = "CURSOR_INVALID"
 	// ReasonAccountLimitReached:
-	// RESOURCE_EXHAUSTED {resource, limit}. The account has reached a limit over all its connections and sessions:
-	// `resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
-	// some, or try again after the retry delay. Caused by clients.
+	// RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+	// `resource` is `uploads`, `upload_octets`, `streams` (streaming calls), `subscriptions` (of Watch), or `scheduled`
+	// and `scheduled_octets` (submissions that wait for their time). Finish, end or cancel some, or try again after the
+	// retry delay. Caused by clients.
 	ReasonAccountLimitReached Reason = "ACCOUNT_LIMIT_REACHED"
 	// ReasonMailboxNotFound:
 	// NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may open. Caused by clients.

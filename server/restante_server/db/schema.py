@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -410,6 +411,13 @@ transport_message = Table(
     Index(None, "account_id", "transport_id"),
     Index(None, "internet_message_id"),
     Index(None, "reverse_path"),
+    Index(
+        "ix_transport_message_scheduled",
+        "account_id",
+        "send_at",
+        sqlite_where=text("send_at IS NOT NULL"),
+        postgresql_where=text("send_at IS NOT NULL"),
+    ),
     Index("ix_transport_message_content", "content_id"),
     Index("ix_transport_message_age", "accepted_at"),
     sqlite_autoincrement=True,

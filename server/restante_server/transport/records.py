@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from restante_mail.mime.facts import Facts
 from restante_server.store.listing import Listing
 from restante_server.store.staging import Staged
 from restante_server.transport.states import State
@@ -16,6 +17,17 @@ class Recipient(NamedTuple):
     forward_path: str
     notify: int = 0  # sum of 1 << Notify; 0: not given
     original_recipient: str = ""  # ORCPT as given
+
+
+class Envelope(NamedTuple):
+    """The envelope of a message as it came, judged by its form."""
+
+    reverse_path: str  # "": the null path
+    recipients: list[Recipient]
+    dsn_return: int = 0
+    envelope_id: str = ""  # ENVID as given, xtext
+    smtputf8: bool = False
+    body_8bit: bool = False
 
 
 class Planned(NamedTuple):
@@ -93,3 +105,8 @@ class Origin(NamedTuple):
     accepted_at: int
     send_at: int | None
     account_id: int | None
+
+
+def message_id(facts: Facts) -> str:
+    """The Message-ID with its angle brackets; "" when there is none."""
+    return f"<{facts.summary.message_id}>" if facts.summary.message_id else ""

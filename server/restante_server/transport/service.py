@@ -6,12 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sqlalchemy import Connection
 
-from restante.errors import DeadlineExceeded, Draining, RestanteError, StoreBusy, StoreFull
+from restante.errors import DeadlineExceeded, Draining, FolderNotFound, RestanteError, StoreBusy, StoreFull
 from restante_process.config import Config
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
@@ -25,7 +25,7 @@ from restante_server.transport.enqueue import Taken, direct
 from restante_server.transport.hooks import Figures
 from restante_server.transport.records import Incoming
 from restante_server.transport.settings import TransportSettings
-from restante_server.transport.take import TakeMail
+from restante_server.transport.take import Outcome, TakeMail
 from restante_server.transport.waiting import DeliverWaiting, Due, Postpone
 
 log = logging.getLogger(__name__)
@@ -63,29 +63,32 @@ class Transport:
 
         Contents that nothing names then, since it is refused or was taken before, are forgotten.
         """
-        new = False
+        began, is_new = time.perf_counter(), False
         try:
-            taken, new = await self._take(mail)
+            outcome = await self._write(mail)
+            is_new = outcome.new
         finally:
-            if not new:
+            if not is_new:
                 sent = mail.incoming.sent
                 self.contents.forget(mail.incoming.staged, sent.staged if sent is not None else None)
-        return taken
+        if is_new:
+            self._count(mail.incoming, time.perf_counter() - began)
+        return outcome.taken
 
-    async def _take(self, mail: TakeMail) -> tuple[Taken, bool]:
-        """With whether it was taken now, and not before."""
-        began = time.perf_counter()
-        for trial in range(RACES + 1):
+    async def _write(self, mail: TakeMail) -> Outcome:
+        """Written, once more when another core was first with the same request."""
+        races = 0
+        while True:
             try:
-                outcome = await self.db.write(mail)
+                return await self.db.write(mail)
             except RequestRaced:
-                if trial == RACES:
+                races += 1
+                if races > RACES:
                     raise
-            else:
-                if outcome.new:
-                    self._count(mail.incoming, time.perf_counter() - began)
-                return outcome.taken, outcome.new
-        raise AssertionError("unreachable")
+            except FolderNotFound:  # the Sent folder went at this moment: a copy is never a reason not to send
+                if mail.incoming.sent is None:
+                    raise
+                mail = replace(mail, incoming=replace(mail.incoming, sent=None))
 
     def _count(self, incoming: Incoming, seconds: float) -> None:
         self.figures.taken("acceptance" if incoming.account_id is None else "submission", seconds)

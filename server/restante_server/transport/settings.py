@@ -21,6 +21,8 @@ class TransportSettings:
     hostname: str = "localhost"  # our name in Received, Message-ID and reports
     schedule: Schedule = field(default_factory=Schedule)
     max_recipients: int = 1_000
+    max_scheduled: int = 1_000  # messages of one account that wait for their time
+    max_scheduled_octets: int = 512 << 20  # of these
     direct_deliveries: int = 100  # recipients that are delivered in the transaction that takes the message
     max_message_octets: int = 50 << 20
     max_hops: int = 100  # Received fields, beyond: a loop (RFC 5321 6.3)
@@ -42,6 +44,8 @@ class TransportSettings:
                 expire_after=int(given.expire_days * DAY),
             ),
             max_recipients=settings.limits.max_recipients,
+            max_scheduled=settings.limits.account_scheduled,
+            max_scheduled_octets=settings.limits.account_scheduled_octets,
             max_message_octets=settings.limits.max_message_octets,
             max_hops=settings.smtp.max_hops,
             trace_microseconds=max(given.trace_days, LEAST_TRACE_DAYS) * DAY,

@@ -1,78 +1,148 @@
-"""What accounts have submitted: looked at, listed, taken back."""
+"""A submission: from what an account gives to the message that is taken (RFC 6409; docs/design.md "Outbound mail")."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection
 
-from restante.errors import SubmissionNotCancellable, SubmissionNotFound
-from restante_server.db.schema import transport_message
-from restante_server.transport import rows
-from restante_server.transport.outbound import recipients
-from restante_server.transport.outbound.recipients import Settlement
+from restante.errors import RecipientNotFound, TooManyRecipients
+from restante.v1.admin_pb2 import SentCopyPolicy
+from restante_server.directory import accounts, addresses
+from restante_server.directory.lookup import Kind, Resolution, resolve_many
+from restante_server.store import folders
+from restante_server.store.folders import Role
+from restante_server.store.listing import Listing, listing_of
+from restante_server.store.selection import FLAG_SEEN
+from restante_server.store.staging import Contents, Staged
+from restante_server.transport import route
+from restante_server.transport.outbound import outgoing, senders
+from restante_server.transport.outbound.authors import Authorship
+from restante_server.transport.outbound.outgoing import Source
+from restante_server.transport.records import Envelope, Incoming, SentCopy, StoredMessage, message_id
 from restante_server.transport.settings import TransportSettings
-from restante_server.transport.states import State
 
-TAKEN_BACK = ("2.0.0", "taken back by its sender")
-
-_m = transport_message
-_columns = (_m.c.transport_id, _m.c.accepted_at, _m.c.send_at, _m.c.subject, _m.c.reverse_path)
-_one = select(*_columns).where(_m.c.account_id == bindparam("account"), _m.c.transport_id == bindparam("id"))
-_page = (
-    select(*_columns)
-    .where(_m.c.account_id == bindparam("account"), _m.c.transport_id < bindparam("before"))
-    .order_by(_m.c.transport_id.desc())
-    .limit(bindparam("most"))
-)
+MAX_SUBJECT = 500  # characters of a submission's subject that are kept
+POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3: without a domain
 
 
-class Submission(NamedTuple):
-    """One submission as it stands. Times are microseconds."""
+class Submitter(NamedTuple):
+    """The account that submits."""
 
-    submission_id: int
-    accepted_at: int
-    send_at: int | None
-    subject: str
-    reverse_path: str
-    recipients: tuple[recipients.Row, ...]
+    account_id: int
+    mailbox_id: int
+    address: str
 
 
-def get(tx: Connection, account_id: int, submission_id: int) -> Submission:
-    """One submission of this account. Raises SubmissionNotFound."""
-    row = tx.execute(_one, {"account": account_id, "id": submission_id}).one_or_none()
-    if row is None:
-        raise SubmissionNotFound(submission_id=submission_id)
-    return _with_recipients(tx, [row])[0]
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A message as an account gives it, its authorship read."""
+
+    submitter: Submitter
+    source: Source
+    authorship: Authorship
+    envelope: Envelope
+    now: int  # microseconds
+    via_smtp: bool = False
+    trace_field: str = ""  # of the gateway; without one it came by API
+    send_at: int | None = None  # microseconds
+    uploads: Sequence[bytes] = ()  # used up with it
+    message_id: int | None = None  # in the submitter's mailbox: the stored message that it is made from
 
 
-def page(tx: Connection, account_id: int, before: int, most: int) -> list[Submission]:
-    """At most `most` submissions with a lower id than `before`, latest first."""
-    where = {"account": account_id, "before": before, "most": most}
-    return _with_recipients(tx, tx.execute(_page, where).all())
+class Judged(NamedTuple):
+    """The directory's answer to a submission."""
+
+    resolutions: list[Resolution]
+    sent_folder_id: int | None  # target of the sender's copy; None: there is none
 
 
-def cancel(tx: Connection, settings: TransportSettings, account_id: int, submission_id: int, now: int) -> Submission:
-    """Take back every recipient that waits and is not lent to a relay.
-
-    Raises SubmissionNotFound, and SubmissionNotCancellable when there is none.
+def with_recipients(
+    source: Source, authorship: Authorship, envelope: Envelope, settings: TransportSettings
+) -> Envelope:
+    """The envelope; one without recipients gets those of the header. Raises TooManyRecipients and, for a header, what
+    `outgoing.recipients_of` raises.
     """
-    get(tx, account_id, submission_id)
-    origins = rows.lock(tx, [submission_id])
-    waiting = [
-        row for row in recipients.of_messages(tx, origins) if row.state in (int(State.SCHEDULED), int(State.PENDING))
-    ]
-    if not waiting:
-        raise SubmissionNotCancellable
-    recipients.settle(tx, settings, origins, [Settlement(row, State.DISCARDED, *TAKEN_BACK) for row in waiting], now)
-    return get(tx, account_id, submission_id)
+    given = envelope.recipients or outgoing.recipients_of(source, authorship)
+    if len(given) > settings.max_recipients:
+        raise TooManyRecipients(limit=settings.max_recipients)
+    return envelope._replace(recipients=given)
 
 
-def _with_recipients(tx: Connection, messages: Sequence[Any]) -> list[Submission]:
-    """Rows of messages with those of their recipients."""
-    by_message: dict[int, list[recipients.Row]] = {}
-    if messages:
-        for row in recipients.of_messages(tx, [message[0] for message in messages]):
-            by_message.setdefault(row.transport_id, []).append(row)
-    return [Submission._make((*message, tuple(by_message.get(message[0], ())))) for message in messages]
+def judge(tx: Connection, submission: Submission) -> Judged:
+    """Check the right to send so, and look its recipients up.
+
+    Raises SenderNotPermitted, InvalidAddress, RecipientNotFound.
+    """
+    account_id, mailbox_id, _ = submission.submitter
+    path, written = submission.envelope.reverse_path, submission.authorship
+    paths = [recipient.forward_path for recipient in submission.envelope.recipients]
+    senders.require(tx, account_id, [*written.claims, *([("reverse-path", path)] if path else [])])
+    if written.is_resent:
+        senders.require_resending(tx, account_id, written.originals, paths)
+    for forward_path in paths:
+        if forward_path.casefold() != POSTMASTER:
+            addresses.parse(forward_path)
+    resolutions = resolve_many(tx, paths)
+    for found in resolutions:
+        if found.kind is Kind.UNKNOWN:
+            raise RecipientNotFound(address=found.address)
+    policy = accounts.get_by_id(tx, account_id).sent_copy
+    keeps_copy = policy == SentCopyPolicy.SENT_COPY_POLICY_ALWAYS or (
+        policy != SentCopyPolicy.SENT_COPY_POLICY_NEVER and not submission.via_smtp
+    )
+    return Judged(resolutions, folders.with_role(tx, mailbox_id, Role.SENT) if keeps_copy else None)
+
+
+async def prepare(contents: Contents, settings: TransportSettings, submission: Submission, judged: Judged) -> Incoming:
+    """The message to take, its octets staged. Raises MessageTooLarge, InvalidContent, StoreFull."""
+    submitter, source, envelope = submission.submitter, submission.source, submission.envelope
+    moment = datetime.fromtimestamp(submission.now // 1_000_000, UTC)
+    header = outgoing.headers(source, settings, moment, submitter.address)
+    staged = await outgoing.stage(contents, source, header.sent)
+    facts = staged.facts
+    assert facts is not None  # it is a message
+    listing = listing_of(facts)
+    sent: SentCopy | None = None
+    if judged.sent_folder_id is not None:
+        kept = await outgoing.stage(contents, source, header.kept) if header.kept != header.sent else None
+        sent = _sent_copy(submitter.mailbox_id, judged.sent_folder_id, kept, listing)
+    stored = submission.message_id
+    return Incoming(
+        reverse_path=envelope.reverse_path,
+        staged=staged,
+        listing=listing,
+        # A gateway has asked about each recipient at RCPT; the API asks about none.
+        recipients=route.plan(judged.resolutions, envelope.recipients, may_relay=True, promised=submission.via_smtp),
+        accepted_at=submission.now,
+        trace_field=submission.trace_field.encode("ascii") or outgoing.received(settings, submission.now),
+        source=submitter.address,
+        dsn_return=envelope.dsn_return,
+        envelope_id=envelope.envelope_id,
+        smtputf8=envelope.smtputf8 or _needs_smtputf8(envelope),
+        body_8bit=envelope.body_8bit,
+        account_id=submitter.account_id,
+        subject=facts.summary.subject.replace("\0", "").encode("utf-8", "replace").decode()[:MAX_SUBJECT],
+        internet_message_id=message_id(facts),
+        send_at=submission.send_at,
+        sent=sent,
+        uploads=tuple(submission.uploads),
+        stored=StoredMessage(submitter.mailbox_id, stored) if stored is not None else None,
+    )
+
+
+def _sent_copy(mailbox_id: int, folder_id: int, kept: Staged | None, listing: Listing) -> SentCopy:
+    shown = listing if kept is None or kept.facts is None else listing_of(kept.facts)
+    return SentCopy(mailbox_id, folder_id, FLAG_SEEN, shown, kept)
+
+
+def _needs_smtputf8(envelope: Envelope) -> bool:
+    """Whether an address of the envelope needs SMTPUTF8 (RFC 6531 3.1).
+
+    A header beyond ASCII alone does not: programs that have never heard of it send such headers, and servers of all
+    ages take them. Requiring it of the next server would turn accepted mail into a bounce.
+    """
+    return not (envelope.reverse_path.isascii() and all(one.forward_path.isascii() for one in envelope.recipients))

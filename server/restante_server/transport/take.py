@@ -20,6 +20,7 @@ from restante_server.store.requests import Request
 from restante_server.store.selection import Selection
 from restante_server.transport.enqueue import Taken, direct, enqueue
 from restante_server.transport.records import Incoming
+from restante_server.transport.scheduled import ScheduledMail
 from restante_server.transport.settings import TransportSettings
 
 ROWS_OF_DELIVERY = 6  # message, listing, delivered, recipient, and a share of the counters
@@ -56,6 +57,8 @@ class TakeMail:
             named.add(item.sent.mailbox_id)
         if item.stored is not None:
             named.add(item.stored.mailbox_id)
+        if item.send_at is not None:  # one at a time: scheduled mail is counted
+            named.add(self.request.key.mailbox_id)
         return frozenset(named)
 
     @property
@@ -94,8 +97,10 @@ class TakeMail:
             for at, answer in asked.known.items()
         }
         ready: list[int] = []
+        scheduled = ScheduledMail(tx, operations[0].settings)
         for at in asked.fresh:
             try:
+                scheduled.add(operations[at].incoming)
                 _use_uploads(tx, operations[at].incoming)
             except RestanteError as error:
                 outcomes[at] = error

@@ -79,9 +79,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CURSOR_INVALID: _ErrorReason.ValueType  # 30
     """INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients."""
     ERROR_REASON_ACCOUNT_LIMIT_REACHED: _ErrorReason.ValueType  # 31
-    """RESOURCE_EXHAUSTED {resource, limit}. The account has reached a limit over all its connections and sessions:
-    `resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
-    some, or try again after the retry delay. Caused by clients.
+    """RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+    `resource` is `uploads`, `upload_octets`, `streams` (streaming calls), `subscriptions` (of Watch), or `scheduled`
+    and `scheduled_octets` (submissions that wait for their time). Finish, end or cancel some, or try again after the
+    retry delay. Caused by clients.
     """
     ERROR_REASON_MAILBOX_NOT_FOUND: _ErrorReason.ValueType  # 40
     """NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may open. Caused by clients."""
@@ -251,9 +252,10 @@ ERROR_REASON_EPOCH_CHANGED: ErrorReason.ValueType  # 29
 ERROR_REASON_CURSOR_INVALID: ErrorReason.ValueType  # 30
 """INVALID_ARGUMENT. The cursor was not issued for this scope. Caused by clients."""
 ERROR_REASON_ACCOUNT_LIMIT_REACHED: ErrorReason.ValueType  # 31
-"""RESOURCE_EXHAUSTED {resource, limit}. The account has reached a limit over all its connections and sessions:
-`resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
-some, or try again after the retry delay. Caused by clients.
+"""RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+`resource` is `uploads`, `upload_octets`, `streams` (streaming calls), `subscriptions` (of Watch), or `scheduled`
+and `scheduled_octets` (submissions that wait for their time). Finish, end or cancel some, or try again after the
+retry delay. Caused by clients.
 """
 ERROR_REASON_MAILBOX_NOT_FOUND: ErrorReason.ValueType  # 40
 """NOT_FOUND {mailbox_id}. No such mailbox, or none that the caller may open. Caused by clients."""

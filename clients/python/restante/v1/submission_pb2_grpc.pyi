@@ -41,7 +41,7 @@ class SubmissionServiceStub:
     Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
     Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
     INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
-    UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+    UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL, ACCOUNT_LIMIT_REACHED (`scheduled`, `scheduled_octets`).
     """
     CancelSubmission: _grpc.UnaryUnaryMultiCallable[_submission_pb2.CancelSubmissionRequest, _submission_pb2.CancelSubmissionResponse]
     """Cancels a submission for the recipients that are not delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
@@ -65,7 +65,7 @@ class SubmissionServiceAsyncStub(SubmissionServiceStub):
     Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
     Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
     INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
-    UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+    UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL, ACCOUNT_LIMIT_REACHED (`scheduled`, `scheduled_octets`).
     """
     CancelSubmission: _aio.UnaryUnaryMultiCallable[_submission_pb2.CancelSubmissionRequest, _submission_pb2.CancelSubmissionResponse]  # type: ignore[assignment]
     """Cancels a submission for the recipients that are not delivered or relayed yet. Errors: SUBMISSION_NOT_FOUND,
@@ -92,7 +92,7 @@ class SubmissionServiceServicer(metaclass=_abc_1.ABCMeta):
         Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
         Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
         INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
-        UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+        UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL, ACCOUNT_LIMIT_REACHED (`scheduled`, `scheduled_octets`).
         """
 
     @_abc_1.abstractmethod

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import partial
 
 from sqlalchemy import Connection
 
 from restante.errors import (
-    FolderNotFound,
     InvalidArgument,
     InvalidContent,
     MessageTooLarge,
     PermissionDenied,
-    RecipientNotFound,
-    TooManyRecipients,
     UploadNotFound,
 )
 from restante.v1 import methods
-from restante.v1.admin_pb2 import SentCopyPolicy
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.submission_pb2 import (
     CancelSubmissionRequest,
@@ -44,45 +37,28 @@ from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import once_only
 from restante_server.api.services import convert, drafts, pages
 from restante_server.api.services.transport import (
-    envelope_id,
-    envelope_recipients,
+    envelope_of,
     require_trace_field,
-    reverse_path,
 )
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
-from restante_server.directory import accounts, addresses
-from restante_server.directory.lookup import Kind, Resolution, resolve_many
-from restante_server.store import contents, folders, messages, requests, uploads
+from restante_server.store import contents, messages, requests, uploads
 from restante_server.store.contents import Wanted
-from restante_server.store.folders import Role
-from restante_server.store.listing import listing_of
-from restante_server.store.selection import FLAG_SEEN
-from restante_server.store.staging import Staged
-from restante_server.transport import route, submission, take
+from restante_server.transport import submission, submitted, take
 from restante_server.transport.enqueue import Taken
-from restante_server.transport.outbound import outgoing, senders
+from restante_server.transport.outbound import outgoing
 from restante_server.transport.outbound.outgoing import Source
 from restante_server.transport.outbound.recipients import Row
-from restante_server.transport.records import Incoming, Recipient, SentCopy, StoredMessage
 from restante_server.transport.schedule import DAY
-from restante_server.transport.submission import Submission
+from restante_server.transport.submission import Submission, Submitter
+from restante_server.transport.submitted import Submitted
 from restante_server.transport.take import TakeMail
 
 handlers = Handlers()
 
 MAX_CONTENT_OCTETS = 512 << 10
-MAX_SUBJECT = 500  # characters of a submission's subject that are kept
 LATEST_SEND = 30 * DAY
 NO_LIMIT = (1 << 63) - 1
-
-
-class _Sender(NamedTuple):
-    """What the directory says about a submission."""
-
-    resolutions: list[Resolution]
-    copies: bool
-    sent_folder_id: int | None
 
 
 @handlers.direct(methods.SUBMIT_MESSAGE, rule=SUBMIT_SESSION)
@@ -90,33 +66,14 @@ async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMes
     """See SubmissionService.SubmitMessage."""
     once = once_only(request, call.caller.actor, call.caller.mailbox_id, call.now)
     send_at = _check(call, request)
-    remembered = await call.core.db.read(requests.find, once)
-    if remembered is not None:
-        return await _answer(call, take.decode(remembered))
-    source = await _source(call, request)
-    settings = call.core.transport.settings
-    written = outgoing.read_authorship(source, settings)
-    given = envelope_recipients(request.recipients) or outgoing.recipients_of(source, written)
-    if len(given) > settings.max_recipients:
-        raise TooManyRecipients(limit=settings.max_recipients)
-    path = reverse_path(request.reverse_path if request.HasField("reverse_path") else call.caller.address)
-    claims = [*written.claims, *([("reverse-path", path)] if path else [])]
-
-    def look(tx: Connection) -> _Sender:
-        senders.require(tx, call.caller.account_id, claims)
-        if written.is_resent:
-            to = [recipient.forward_path for recipient in given]
-            senders.require_resending(tx, call.caller.account_id, written.originals, to)
-        return _look(tx, call, request, given)
-
-    sender = await call.core.short_read(look)
-    incoming = await _prepare(call, request, source, sender, given, path, send_at)
-    mail = TakeMail(settings, incoming, once, call.core.transport.told)
-    try:
-        taken = await call.core.transport.take(mail)
-    except FolderNotFound:  # the Sent folder went at this moment: a copy is never a reason not to send
-        taken = await call.core.transport.take(replace(mail, incoming=replace(incoming, sent=None)))
-    return await _answer(call, taken)
+    answer = await call.core.db.read(requests.find, once)
+    if answer is not None:
+        return await _answer(call, take.decode(answer))
+    transport = call.core.transport
+    given = await _submission(call, request, send_at)
+    judged = await call.core.short_read(partial(submission.judge, submission=given))
+    incoming = await submission.prepare(call.core.contents, transport.settings, given, judged)
+    return await _answer(call, await transport.take(TakeMail(transport.settings, incoming, once, transport.told)))
 
 
 def _check(call: Call, request: SubmitMessageRequest) -> int | None:
@@ -170,81 +127,29 @@ def _stored_source(tx: Connection, call: Call, request: SubmitMessageRequest) ->
     return Source(contents.cut(tx, call.core.contents.directory, stored, b"", wanted, most).octets, stored=stored)
 
 
-def _look(tx: Connection, call: Call, request: SubmitMessageRequest, given: list[Recipient]) -> _Sender:
-    for recipient in given:
-        if recipient.forward_path.casefold() != "postmaster":
-            addresses.parse(recipient.forward_path)
-    resolutions = resolve_many(tx, [recipient.forward_path for recipient in given])
-    for found in resolutions:
-        if found.kind is Kind.UNKNOWN:
-            raise RecipientNotFound(address=found.address)
-    policy = accounts.get_by_id(tx, call.caller.account_id).sent_copy
-    copies = policy == SentCopyPolicy.SENT_COPY_POLICY_ALWAYS or (
-        policy != SentCopyPolicy.SENT_COPY_POLICY_NEVER and not request.via_smtp
+async def _submission(call: Call, request: SubmitMessageRequest, send_at: int | None) -> Submission:
+    caller, settings = call.caller, call.core.transport.settings
+    path = request.reverse_path if request.HasField("reverse_path") else caller.address
+    source = await _source(call, request)
+    written = outgoing.read_authorship(source, settings)
+    envelope = envelope_of(path, request.recipients, request.options)
+    return Submission(
+        Submitter(caller.account_id, caller.mailbox_id, caller.address),
+        source,
+        written,
+        submission.with_recipients(source, written, envelope, settings),
+        call.now,
+        request.via_smtp,
+        request.trace_field,
+        send_at,
+        [request.upload_id] if request.upload_id else drafts.upload_ids(request.draft),
+        request.message_id or None,
     )
-    sent_folder_id = folders.with_role(tx, call.caller.mailbox_id, Role.SENT) if copies else None
-    return _Sender(resolutions, copies, sent_folder_id)
-
-
-async def _prepare(
-    call: Call,
-    request: SubmitMessageRequest,
-    source: Source,
-    sender: _Sender,
-    given: list[Recipient],
-    path: str,
-    send_at: int | None,
-) -> Incoming:
-    transport = call.core.transport
-    moment = datetime.fromtimestamp(call.now // 1_000_000, UTC)
-    header = outgoing.headers(source, transport.settings, moment, call.caller.address)
-    staged = await outgoing.stage(call.core.contents, source, header.sent)
-    facts = staged.facts
-    assert facts is not None  # it is a message
-    listing = listing_of(facts)
-    sent: SentCopy | None = None
-    if sender.copies and sender.sent_folder_id is not None:
-        kept: Staged | None = None
-        if header.kept != header.sent:
-            kept = await outgoing.stage(call.core.contents, source, header.kept)
-        shown = listing if kept is None or kept.facts is None else listing_of(kept.facts)
-        sent = SentCopy(call.caller.mailbox_id, sender.sent_folder_id, FLAG_SEEN, shown, kept)
-    trace_field = request.trace_field.encode("ascii") or outgoing.received(transport.settings, call.now)
-    used = [request.upload_id] if request.upload_id else drafts.upload_ids(request.draft)
-    return Incoming(
-        reverse_path=path,
-        staged=staged,
-        listing=listing,
-        recipients=route.plan(sender.resolutions, given, may_relay=True, promised=request.via_smtp),
-        accepted_at=call.now,
-        trace_field=trace_field,
-        source=call.caller.address,
-        dsn_return=request.options.dsn_return,
-        envelope_id=envelope_id(request.options),
-        smtputf8=request.options.smtputf8 or _international(path, given),
-        body_8bit=request.options.body_8bit,
-        account_id=call.caller.account_id,
-        subject=facts.summary.subject.replace("\0", "").encode("utf-8", "replace").decode()[:MAX_SUBJECT],
-        internet_message_id=f"<{facts.summary.message_id}>" if facts.summary.message_id else "",
-        send_at=send_at,
-        sent=sent,
-        uploads=tuple(used),
-        stored=StoredMessage(call.caller.mailbox_id, request.message_id) if request.message_id else None,
-    )
-
-
-def _international(path: str, given: Iterable[Recipient]) -> bool:
-    """Whether an address of the envelope needs SMTPUTF8 (RFC 6531 3.1).
-
-    A header beyond ASCII alone does not: programs that have never heard of it send such headers, and servers of all
-    ages take them. Requiring it of the next server would turn accepted mail into a bounce.
-    """
-    return not (path.isascii() and all(one.forward_path.isascii() for one in given))
 
 
 async def _answer(call: Call, taken: Taken) -> SubmitMessageResponse:
-    def look(tx: Connection) -> Submission:
-        return submission.get(tx, call.caller.account_id, taken.transport_id)
+    def look(tx: Connection) -> Submitted:
+        return submitted.get(tx, call.caller.account_id, taken.transport_id)
 
     response = SubmitMessageResponse(submission=record(await call.core.short_read(look)))
     if taken.sent is not None:
@@ -258,8 +163,8 @@ async def cancel_submission(call: Call, request: CancelSubmissionRequest) -> Can
     """See SubmissionService.CancelSubmission."""
     settings, account_id = call.core.transport.settings, call.caller.account_id
 
-    def cancel(tx: Connection) -> Submission:
-        return submission.cancel(tx, settings, account_id, request.submission_id, now_microseconds(tx))
+    def cancel(tx: Connection) -> Submitted:
+        return submitted.cancel(tx, settings, account_id, request.submission_id, now_microseconds(tx))
 
     cancelled = await call.core.db.write(Write(cancel, rows=10), deadline=call.deadline)
     return CancelSubmissionResponse(submission=record(cancelled))
@@ -268,7 +173,7 @@ async def cancel_submission(call: Call, request: CancelSubmissionRequest) -> Can
 @handlers.read(methods.GET_SUBMISSION, rule=API_SESSION)
 def get_submission(tx: Connection, call: Call, request: GetSubmissionRequest) -> GetSubmissionResponse:
     """See SubmissionService.GetSubmission."""
-    return GetSubmissionResponse(submission=record(submission.get(tx, call.caller.account_id, request.submission_id)))
+    return GetSubmissionResponse(submission=record(submitted.get(tx, call.caller.account_id, request.submission_id)))
 
 
 @handlers.read(methods.LIST_SUBMISSIONS, rule=API_SESSION)
@@ -277,12 +182,12 @@ def list_submissions(tx: Connection, call: Call, request: ListSubmissionsRequest
     size = pages.size(request.page_size)
     (before,) = pages.key("submissions", request.page_token)
     start = pages.number(before) if before else NO_LIMIT
-    found = submission.page(tx, call.caller.account_id, start, size + 1)
+    found = submitted.page(tx, call.caller.account_id, start, size + 1)
     following = pages.token("submissions", str(found[size - 1].submission_id)) if len(found) > size else ""
     return ListSubmissionsResponse(submissions=map(record, found[:size]), next_page_token=following)
 
 
-def record(found: Submission) -> SubmissionRecord:
+def record(found: Submitted) -> SubmissionRecord:
     """A submission on the wire."""
     made = SubmissionRecord(
         submission_id=found.submission_id,

@@ -8,14 +8,12 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from restante.errors import (
     InvalidAddress,
     InvalidArgument,
-    MailLoop,
     QuotaExceeded,
     RecipientNotFound,
     RelayDenied,
@@ -45,12 +43,11 @@ from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
 from restante_server.directory import addresses
 from restante_server.directory.known import SECONDS
 from restante_server.directory.lookup import Kind, Resolution, resolve_many
-from restante_server.store.listing import listing_of
-from restante_server.transport import route
+from restante_server.transport.acceptance import accepted, plan_recipients
 from restante_server.transport.inbound import deliver
 from restante_server.transport.inbound.dispose import Inbox
 from restante_server.transport.inbound.intake import Arrived, Intake
-from restante_server.transport.records import Incoming, Planned, Recipient
+from restante_server.transport.records import Envelope, Recipient
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
 from restante_server.transport.take import TakeMail
 
@@ -126,14 +123,21 @@ def _address_problem(path: str) -> InvalidAddress | None:
     return None
 
 
-def envelope_recipients(given: Iterable[EnvelopeRecipient]) -> list[Recipient]:
-    """Recipients of the contract as values. Raises InvalidArgument."""
-    return [
-        Recipient(
-            one.forward_path, _conditions(one.notify), _parameter("original_recipient", one.original_recipient, 500)
-        )
-        for one in given
-    ]
+def envelope_of(path: str, recipients: Iterable[EnvelopeRecipient], options: EnvelopeOptions) -> Envelope:
+    """An envelope of the contract as a value; "" is the null path. Raises InvalidAddress, InvalidArgument."""
+    return Envelope(
+        str(addresses.parse(path)) if path else "",
+        [
+            Recipient(
+                one.forward_path, _conditions(one.notify), _parameter("original_recipient", one.original_recipient, 500)
+            )
+            for one in recipients
+        ],
+        options.dsn_return,
+        _parameter("envelope_id", options.envelope_id, 100),
+        options.smtputf8,
+        options.body_8bit,
+    )
 
 
 def _conditions(given: Sequence[int]) -> int:
@@ -150,16 +154,6 @@ def _parameter(field: str, value: str, longest: int) -> str:
     if value and (len(value) > longest or not all("!" <= character <= "~" for character in value)):
         raise InvalidArgument(field=field, problem="not a parameter")
     return value
-
-
-def envelope_id(options: EnvelopeOptions) -> str:
-    """ENVID as given. Raises InvalidArgument."""
-    return _parameter("envelope_id", options.envelope_id, 100)
-
-
-def reverse_path(given: str) -> str:
-    """A reverse-path as it is kept; "" is the null path. Raises InvalidAddress."""
-    return str(addresses.parse(given)) if given else ""
 
 
 @handlers.stream("TransportService", "Accept", rule=access.identities("smtp"))
@@ -319,7 +313,7 @@ class _Acceptance:
         """From the first octet to the answer."""
         response: AcceptResponse | None = None
         try:
-            envelope = envelope_of(self._begin, self._stream.call)
+            envelope = _judged(self._begin, self._stream.call)
             arrived = await self._receive()
             if arrived is not None:
                 transport_id = await _take(self._stream.call, self._begin, envelope, arrived)
@@ -356,16 +350,8 @@ class _Acceptance:
             self._to_grant = 0
 
 
-class _Envelope(NamedTuple):
-    """The beginning of an acceptance, judged."""
-
-    reverse_path: str
-    recipients: list[Recipient]
-    envelope_id: str
-
-
-def envelope_of(begin: AcceptBegin, call: Call) -> _Envelope:
-    """Raises what is wrong with an acceptance from its beginning."""
+def _judged(begin: AcceptBegin, call: Call) -> Envelope:
+    """The envelope of an acceptance. Raises what is wrong with its beginning."""
     if len(begin.request_id) != REQUEST_ID_OCTETS:
         raise RequestIdRequired
     limit = min(MAX_ACCEPT_RECIPIENTS, call.core.transport.settings.max_recipients)
@@ -374,9 +360,7 @@ def envelope_of(begin: AcceptBegin, call: Call) -> _Envelope:
     if not begin.recipients:
         raise RecipientNotFound
     require_trace_field(begin.trace_field)
-    return _Envelope(
-        reverse_path(begin.reverse_path), envelope_recipients(begin.recipients), envelope_id(begin.options)
-    )
+    return envelope_of(begin.reverse_path, begin.recipients, begin.options)
 
 
 def require_trace_field(trace_field: str) -> None:
@@ -407,43 +391,17 @@ async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:
     return resolutions
 
 
-async def _plan(call: Call, envelope: _Envelope, arrived: Arrived) -> tuple[Planned, ...]:
-    """Where it goes. Raises RecipientNotFound, MailLoop: it goes nowhere."""
-    paths = [recipient.forward_path for recipient in envelope.recipients]
-    resolutions = await _resolve(call, paths)
-    if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
-        raise RecipientNotFound(address=paths[0])
-    planned = route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had)
-    if route.goes_round(planned):
-        raise MailLoop(problem="every recipient has had this message before")
-    return planned
-
-
-async def _take(call: Call, begin: AcceptBegin, envelope: _Envelope, arrived: Arrived) -> int:
+async def _take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arrived) -> int:
     transport = call.core.transport
     try:
-        planned = await _plan(call, envelope, arrived)
+        resolutions = await _resolve(call, [recipient.forward_path for recipient in envelope.recipients])
+        planned = plan_recipients(envelope, resolutions, arrived)
     except BaseException:
         call.core.contents.forget(arrived.staged)
         raise
-    facts = arrived.staged.facts
-    assert facts is not None  # it is a message
-    moment = time.time_ns() // 1_000
-    incoming = Incoming(
-        reverse_path=envelope.reverse_path,
-        staged=arrived.staged,
-        listing=listing_of(facts),
-        recipients=planned,
-        accepted_at=moment,
-        trace_field=begin.trace_field.encode("ascii"),
-        source=begin.client_address,
-        dsn_return=begin.options.dsn_return,
-        envelope_id=envelope.envelope_id,
-        smtputf8=begin.options.smtputf8,
-        body_8bit=begin.options.body_8bit,
-        internet_message_id=f"<{facts.summary.message_id}>" if facts.summary.message_id else "",
-    )
-    once = once_only(begin, call.caller.actor, 0, moment)
+    now = time.time_ns() // 1_000
+    incoming = accepted(envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now)
+    once = once_only(begin, call.caller.actor, 0, now)
     digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
     mail = TakeMail(transport.settings, incoming, once._replace(fingerprint=digest), transport.told)
     return (await transport.take(mail)).transport_id

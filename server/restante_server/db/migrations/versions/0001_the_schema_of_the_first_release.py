@@ -320,6 +320,14 @@ def upgrade() -> None:
         op.f("ix_transport_message_internet_message_id"), "transport_message", ["internet_message_id"], unique=False
     )
     op.create_index(op.f("ix_transport_message_reverse_path"), "transport_message", ["reverse_path"], unique=False)
+    op.create_index(
+        "ix_transport_message_scheduled",
+        "transport_message",
+        ["account_id", "send_at"],
+        unique=False,
+        sqlite_where=sa.text("send_at IS NOT NULL"),
+        postgresql_where=sa.text("send_at IS NOT NULL"),
+    )
     op.create_table(
         "transport_recipient",
         sa.Column("transport_id", sa.BigInteger(), autoincrement=False, nullable=False),

@@ -190,9 +190,10 @@ export enum ErrorReason {
   CURSOR_INVALID = 30,
 
   /**
-   * RESOURCE_EXHAUSTED {resource, limit}. The account has reached a limit over all its connections and sessions:
-   * `resource` is `uploads`, `upload_octets`, `streams` (streaming calls) or `subscriptions` (of Watch). Finish or end
-   * some, or try again after the retry delay. Caused by clients.
+   * RESOURCE_EXHAUSTED {resource, limit}. The account has as much as it may over all its connections and sessions:
+   * `resource` is `uploads`, `upload_octets`, `streams` (streaming calls), `subscriptions` (of Watch), or `scheduled`
+   * and `scheduled_octets` (submissions that wait for their time). Finish, end or cancel some, or try again after the
+   * retry delay. Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_ACCOUNT_LIMIT_REACHED = 31;
    */

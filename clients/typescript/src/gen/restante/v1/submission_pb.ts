@@ -658,7 +658,7 @@ export const SubmissionService: GenService<{
    * Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
    * Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
    * INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
-   * UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL.
+   * UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL, ACCOUNT_LIMIT_REACHED (`scheduled`, `scheduled_octets`).
    *
    * @generated from rpc restante.v1.SubmissionService.SubmitMessage
    */

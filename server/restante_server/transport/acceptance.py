@@ -1,0 +1,44 @@
+"""A message from another server: from its envelope and its octets to the message that is taken (RFC 5321 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from restante.errors import MailLoop, RecipientNotFound
+from restante_server.directory.lookup import Kind, Resolution
+from restante_server.store.listing import listing_of
+from restante_server.transport import route
+from restante_server.transport.inbound.intake import Arrived
+from restante_server.transport.records import Envelope, Incoming, Planned, message_id
+
+
+def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arrived: Arrived) -> tuple[Planned, ...]:
+    """The recipients, each accepted at RCPT. Raises RecipientNotFound, MailLoop: the message would go nowhere."""
+    if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
+        raise RecipientNotFound(address=envelope.recipients[0].forward_path)
+    planned = route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had)
+    if route.goes_round(planned):
+        raise MailLoop(problem="every recipient has had this message before")
+    return planned
+
+
+def accepted(
+    envelope: Envelope, planned: tuple[Planned, ...], arrived: Arrived, *, trace_field: str, source: str, now: int
+) -> Incoming:
+    """The message to take. `source` is the client's address, `now` in microseconds."""
+    facts = arrived.staged.facts
+    assert facts is not None  # it is a message
+    return Incoming(
+        reverse_path=envelope.reverse_path,
+        staged=arrived.staged,
+        listing=listing_of(facts),
+        recipients=planned,
+        accepted_at=now,
+        trace_field=trace_field.encode("ascii"),
+        source=source,
+        dsn_return=envelope.dsn_return,
+        envelope_id=envelope.envelope_id,
+        smtputf8=envelope.smtputf8,
+        body_8bit=envelope.body_8bit,
+        internet_message_id=message_id(facts),
+    )
