@@ -14,13 +14,14 @@ from google.protobuf.message import Message as Protobuf
 from restante import errors
 from restante.execute import Followed
 from restante.methods import Method, Request, Response
-from restante.v1 import content_pb2, folder_pb2, mailbox_pb2, message_pb2, search_pb2, session_pb2, sync_pb2
+from restante.v1 import content_pb2, folder_pb2, mailbox_pb2, message_pb2, methods, search_pb2, session_pb2, sync_pb2
 from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
 from restante.watch import OnNotice, TokenSource
 from restante_mail import canonical
 from restante_mail.header.fields import header_fields
 from restante_mail.mime import facts, sections
 from restante_mail.ranges import compress
+from tests.harness.fake_sessions import FakeSessions
 
 EPOCH = 3
 BATCH_MESSAGES = 3  # small, so that answers come in several batches
@@ -75,7 +76,7 @@ class Folder:
 @dataclass
 class Account:
     account_id: int
-    name: str
+    address: str
     password: str
     folders: dict[int, Folder] = field(default_factory=dict)
     subscriptions: set[str] = field(default_factory=set)
@@ -98,7 +99,7 @@ class MemoryCore:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
-        self.tokens: dict[bytes, Account] = {}
+        self.sessions = FakeSessions(self.accounts.get)
         self.watchers: set[Watching] = set()
         self.ended_listeners: list[Callable[[sync_pb2.SessionsEnded], None]] = []
         self.watch = self
@@ -230,7 +231,7 @@ class MemoryCore:
         if epoch != self.epoch:
             reset = sync_pb2.WatchResponse(reset_reason=sync_pb2.RESET_REASON_EPOCH_CHANGED)
             asyncio.get_running_loop().call_soon(on_notice, reset)
-        watcher = Watching(self, self.tokens[token()], folder_id, since, on_notice)
+        watcher = Watching(self, self.sessions.owner(token()), folder_id, since, on_notice)
         self.watchers.add(watcher)
         asyncio.get_running_loop().call_soon(self._tell, watcher.account)
         return watcher
@@ -247,12 +248,18 @@ class MemoryCore:
         self.calls.append(method.name)
         self.fail(method.name)
         await asyncio.sleep(0)
-        if followed is not None and (folder := self.tokens[session].folders.get(followed.folder_id)) is not None:
+        if (
+            followed is not None
+            and (folder := self.sessions.owner(session).folders.get(followed.folder_id)) is not None
+        ):
             followed.change_number = max(followed.change_number, folder.change_number)  # as the operation comes
         request_id = getattr(request, "request_id", b"")
         if request_id and request_id in self.answered:
             return self.answered[request_id]  # type: ignore[return-value]
-        answer = getattr(self, method.field)(self.tokens.get(session), request)
+        if method is methods.RENEW_SESSION:
+            answer: Any = self.sessions.renew(session)
+        else:
+            answer = getattr(self, method.field)(self.sessions.owner(session) if session else None, request)
         if answer.ByteSize() > RESULT_OCTETS:
             raise errors.ResultTooLarge
         if request_id:
@@ -264,8 +271,8 @@ class MemoryCore:
         self, request: folder_pb2.OpenFolderRequest, *, session: bytes, client_address: str
     ) -> AsyncIterator[folder_pb2.OpenFolderResponse]:
         self.calls.append("OpenFolder")
-        folder = self.by_id(self.tokens[session], request.folder_id)
-        whole = folder_pb2.OpenFolderResponse(folder=self.described(self.tokens[session], folder))
+        folder = self.by_id(self.sessions.owner(session), request.folder_id)
+        whole = folder_pb2.OpenFolderResponse(folder=self.described(self.sessions.owner(session), folder))
         rest = list(folder.messages)
         while True:
             _columns(whole.rows, rest[:BATCH_MESSAGES])
@@ -280,7 +287,7 @@ class MemoryCore:
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
         self.calls.append("StreamMessages")
         self.fail("StreamMessages")
-        found, sent = self.select(self.tokens[session], request.messages), 0
+        found, sent = self.select(self.sessions.owner(session), request.messages), 0
         while found:
             if sent >= self.break_after:
                 raise errors.Draining
@@ -331,33 +338,7 @@ class MemoryCore:
 
     def authenticate(self, _: Account | None, request: session_pb2.AuthenticateRequest) -> Protobuf:
         assert request.scope == session_pb2.SCOPE_IMAP and request.client.listener and request.mechanism == "PLAIN"
-        fields = request.response.split(b"\0")
-        if len(fields) != 3:
-            raise errors.AuthenticationFailed
-        name, password = (part.decode("utf-8", "replace") for part in fields[1:])
-        account = self.accounts.get(name)
-        if account is None or account.password != password:
-            raise errors.AuthenticationFailed
-        token = b"token %d" % self._id()
-        self.tokens[token] = account
-        return session_pb2.AuthenticateResponse(session=self._session(account, token))
-
-    def renew_session(self, account: Account | None, request: session_pb2.RenewSessionRequest) -> Protobuf:
-        if account is None:
-            raise errors.InvalidSession
-        token = b"token %d" % self._id()
-        self.tokens[token] = account
-        return session_pb2.RenewSessionResponse(session=self._session(account, token))
-
-    def _session(self, account: Account, token: bytes) -> session_pb2.Session:
-        return session_pb2.Session(
-            session_token=token,
-            account_id=account.account_id,
-            credential_version=account.version,
-            mailbox_id=account.account_id,
-            address=account.name,
-            lifetime_milliseconds=900_000,
-        )
+        return self.sessions.authenticate(request)
 
     def get_mailbox(self, account: Account, request: mailbox_pb2.GetMailboxRequest) -> Protobuf:
         mailbox = mailbox_pb2.Mailbox(
@@ -472,10 +453,8 @@ class MemoryCore:
         answer = folder_pb2.GetChangeNumbersResponse(epoch=self.epoch)
         for index, wanted in enumerate(request.folders):
             try:
-                if wanted.session_token not in self.tokens:
-                    raise errors.SessionRevoked
                 answer.change_numbers.append(
-                    self.by_id(self.tokens[wanted.session_token], wanted.folder_id).change_number
+                    self.by_id(self.sessions.owner(wanted.session_token), wanted.folder_id).change_number
                 )
             except errors.RestanteError as error:
                 answer.change_numbers.append(0)

@@ -10,6 +10,7 @@ import pytest
 
 from restante import errors
 from restante.v1 import methods, sync_pb2
+from restante_gateways.core import streams
 from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import Running
@@ -198,17 +199,44 @@ async def test_a_client_that_stops_reading_holds_only_a_little(running: Running)
     assert await other.ok("NOOP") == []
 
 
-async def test_a_message_that_breaks_off_ends_the_connection(running: Running) -> None:
+def large(number: int) -> bytes:
+    return message(number) + b"large\r\n" * 20_000
+
+
+async def test_a_fetch_goes_on_behind_the_last_octet_when_its_stream_breaks(running: Running) -> None:
     for number in range(1, 4):
-        running.core.deliver(ALICE, message(number) + b"large\r\n" * 20_000)
+        running.core.deliver(ALICE, large(number))
     client = await Client.open(running, "INBOX")
     running.core.break_after = 7  # messages of the stream: amid a literal
+    client.writer.write(b"a FETCH 1:* BODY.PEEK[]\r\nb LOGOUT\r\n")
+    async with asyncio.timeout(20):
+        heard = await client.reader.read()
+    assert running.core.calls.count("StreamMessages") > 3
+    at = 0
+    for number in range(1, 4):
+        at = heard.index(b"* %d FETCH (BODY[] {%d}\r\n" % (number, len(large(number))) + large(number) + b")\r\n", at)
+    assert b"\r\na OK" in heard[at:]
+
+
+async def test_a_message_that_breaks_off_for_good_ends_the_connection(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "PATIENCE_SECONDS", 0.3)
+    for number in range(1, 4):
+        running.core.deliver(ALICE, large(number))
+    client = await Client.open(running, "INBOX")
+    running.core.break_after = 7
+
+    def away(name: str) -> None:
+        if name == "StreamMessages" and running.core.calls.count(name) > 1:
+            raise errors.Draining
+
+    running.core.fail = away
     client.writer.write(b"a FETCH 1:* BODY.PEEK[]\r\n")
     async with asyncio.timeout(5):
         heard = await client.reader.read()
     assert heard.startswith(b"* 1 FETCH") and b"a NO" not in heard
     other = await Client.open(running, "INBOX")
-    running.core.break_after = 0
     assert (await other.status("FETCH 1:* BODY.PEEK[]")).startswith(b"NO [UNAVAILABLE]")
 
 

@@ -13,6 +13,7 @@ from restante.methods import Method
 from restante.methods import Request as RequestType
 from restante.methods import Response as ResponseType
 from restante.v1 import mailbox_pb2, message_pb2, methods, session_pb2
+from tests.harness.fake_sessions import FakeSessions
 
 FOLDER_ID = 7
 FIRST_ID = 1000  # message ids are not UIDs
@@ -64,12 +65,11 @@ class FakeCore:
 
     def __init__(self, batch_octets: int = 256 << 10) -> None:
         self.accounts: dict[str, Account] = {}
-        self.tokens: dict[bytes, tuple[Account, int]] = {}
+        self.sessions = FakeSessions(self._find)
         self.calls: list[str] = []
         self.contexts: list[session_pb2.ClientContext] = []
         self.streamed: list[message_pb2.StreamMessagesRequest] = []
         self.open_streams = 0
-        self.token_seconds = 900.0
         self.away = False
         self.break_after: int | None = None
         self.breaks = 0
@@ -82,6 +82,9 @@ class FakeCore:
         if address not in self.accounts:
             self.accounts[address] = Account(next(self._numbers), address, f"{name}-demo")
         return self.accounts[address]
+
+    def _find(self, name: str) -> Account | None:
+        return self.accounts.get(name if "@" in name else f"{name}@example.test")
 
     # -- what CoreLink offers
 
@@ -116,7 +119,7 @@ class FakeCore:
         self.streamed.append(request)
         self.open_streams += 1
         try:
-            account = self._owner(session)
+            account = self.sessions.owner(session)
             for sent, response in enumerate(self._batches(account, request)):
                 await asyncio.sleep(0)
                 if self.away or sent == self.break_after:
@@ -134,36 +137,10 @@ class FakeCore:
     def _authenticate(self, request: session_pb2.AuthenticateRequest, _: bytes) -> session_pb2.AuthenticateResponse:
         assert request.scope == session_pb2.SCOPE_POP3
         self.contexts.append(request.client)
-        if request.mechanism != "PLAIN":
-            raise errors.MechanismNotSupported(mechanism=request.mechanism)
-        fields = request.response.decode().split("\0")
-        if len(fields) != 3:
-            raise errors.AuthenticationFailed
-        name, password = fields[1:]
-        account = self.accounts.get(name if "@" in name else f"{name}@example.test")
-        if account is None or account.password != password:
-            raise errors.AuthenticationFailed
-        return session_pb2.AuthenticateResponse(session=self._session(account))
-
-    def _session(self, account: Account) -> session_pb2.Session:
-        token = b"token %d" % next(self._numbers)
-        self.tokens[token] = (account, account.version)
-        return session_pb2.Session(
-            session_token=token,
-            account_id=account.account_id,
-            credential_version=account.version,
-            address=account.address,
-            lifetime_milliseconds=int(self.token_seconds * 1_000),
-        )
-
-    def _owner(self, token: bytes) -> Account:
-        account, version = self.tokens[token]
-        if version != account.version:
-            raise errors.SessionRevoked
-        return account
+        return self.sessions.authenticate(request)
 
     def _acquire(self, _: object, token: bytes) -> mailbox_pb2.AcquireMaildropResponse:
-        account = self._owner(token)
+        account = self.sessions.owner(token)
         if account.lease:
             raise errors.MaildropInUse
         account.lease = b"lease %010d" % next(self._numbers)
@@ -177,12 +154,12 @@ class FakeCore:
         )
 
     def _renew_lease(self, request: mailbox_pb2.RenewMaildropRequest, token: bytes) -> object:
-        if self._owner(token).lease != request.lease:
+        if self.sessions.owner(token).lease != request.lease:
             raise errors.LeaseLost
         return mailbox_pb2.RenewMaildropResponse()
 
     def _release(self, request: mailbox_pb2.ReleaseMaildropRequest, token: bytes) -> object:
-        account = self._owner(token)
+        account = self.sessions.owner(token)
         if account.lease != request.lease:
             raise errors.LeaseLost
         account.lease = b""
@@ -196,7 +173,7 @@ class FakeCore:
         return mailbox_pb2.ReleaseMaildropResponse(deleted_count=count)
 
     def _renew_session(self, _: object, token: bytes) -> session_pb2.RenewSessionResponse:
-        return session_pb2.RenewSessionResponse(session=self._session(self._owner(token)))
+        return self.sessions.renew(token)
 
     # -- streaming
 

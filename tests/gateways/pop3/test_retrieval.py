@@ -26,7 +26,7 @@ class Drop:
         self.account: Account = self.core.account("alice")
         for message in messages:
             self.account.add(message)
-        self.token = self.core._session(self.account).session_token
+        self.token = self.core.sessions.begin(self.account).session_token
         uids = list(self.account.messages)
         self.snapshot = Snapshot(1, uids, [FIRST_ID + uid for uid in uids], [len(message) for message in messages])
         self.retriever = Retriever(

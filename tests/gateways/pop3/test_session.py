@@ -161,7 +161,7 @@ async def test_the_lease_and_the_token_are_renewed_while_the_session_lives(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.05)
-    running.core.token_seconds = 0.5
+    running.core.sessions.token_seconds = 0.5
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])
     async with dial(running) as client:
@@ -195,7 +195,7 @@ async def test_a_token_that_cannot_be_renewed_now_does_not_postpone_the_renewal_
 ) -> None:
     monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.1)
     monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
-    running.core.token_seconds = 60.0
+    running.core.sessions.token_seconds = 60.0
 
     def busy(name: str) -> None:
         if name == methods.RENEW_SESSION.name:
@@ -233,7 +233,7 @@ async def test_a_single_session_can_be_ended(running: Running) -> None:
         notice = SessionsEnded(account_id=account.account_id, credential_version=9, session_token=b"another")
         running.gateway.sessions.ended(notice)
         assert await client.ask("NOOP") == "+OK nothing done\r\n"
-        notice.session_token = next(iter(running.core.tokens))
+        notice.session_token = next(iter(running.core.sessions.tokens))
         running.gateway.sessions.ended(notice)
         assert (await client.line()).startswith("-ERR [AUTH]")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,19 @@ from restante.v1 import (
     transport_pb2,
     transport_pb2_grpc,
 )
+from tests.harness.fake_sessions import FakeSessions
 
 Respond = Callable[[Any, batch_pb2.Operation], Awaitable[Message]]
+
+
+@dataclass
+class Alice:
+    """The one user."""
+
+    account_id: int = 7
+    address: str = "alice@example.test"
+    password: str = "alice-demo"
+    version: int = 3
 
 
 class ContractCore:
@@ -45,8 +56,7 @@ class ContractCore:
         self.refuse_upload: errors.RestanteError | None = None
         self.lose_answers = 0  # so many commits are done, and the stream then breaks instead of answering
         self.grant = True
-        self.token_seconds = 900.0
-        self.tokens: dict[bytes, float] = {}  # given out, and until when each is good
+        self.sessions = FakeSessions({"alice@example.test": Alice()}.get)
         self.verdicts_good_milliseconds = 0
         self.watchers: list[asyncio.Queue[sync_pb2.WatchResponse]] = []
 
@@ -71,7 +81,8 @@ class Batch(batch_pb2_grpc.BatchServiceServicer):
                 field = operation.WhichOneof("request")
                 assert field is not None
                 try:
-                    self._require_good(operation.session_token)
+                    if operation.session_token:
+                        self.core.sessions.owner(operation.session_token)
                     getattr(result, field).CopyFrom(getattr(self, field)(getattr(operation, field), operation))
                 except errors.RestanteError as error:
                     result.status.CopyFrom(errors.to_status(error))
@@ -83,30 +94,10 @@ class Batch(batch_pb2_grpc.BatchServiceServicer):
     def authenticate(
         self, request: session_pb2.AuthenticateRequest, operation: batch_pb2.Operation
     ) -> session_pb2.AuthenticateResponse:
-        if request.response != b"\0alice@example.test\0alice-demo":
-            raise errors.AuthenticationFailed
-        return session_pb2.AuthenticateResponse(session=self._session(b"first"))
+        return self.core.sessions.authenticate(request)
 
     def renew_session(self, request: Message, operation: batch_pb2.Operation) -> session_pb2.RenewSessionResponse:
-        return session_pb2.RenewSessionResponse(session=self._session(operation.session_token + b"+"))
-
-    def _session(self, token: bytes) -> session_pb2.Session:
-        self.core.tokens[token] = time.monotonic() + self.core.token_seconds
-        return session_pb2.Session(
-            session_token=token,
-            account_id=7,
-            credential_version=3,
-            address="alice@example.test",
-            lifetime_milliseconds=int(self.core.token_seconds * 1_000),
-        )
-
-    def _require_good(self, token: bytes) -> None:
-        if not token:
-            return
-        if token not in self.core.tokens:
-            raise errors.InvalidSession
-        if self.core.tokens[token] <= time.monotonic():
-            raise errors.SessionExpired
+        return self.core.sessions.renew(operation.session_token)
 
     def verify_recipients(
         self, request: transport_pb2.VerifyRecipientsRequest, operation: batch_pb2.Operation
