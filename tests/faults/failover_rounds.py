@@ -3,7 +3,8 @@
     python -m tests.faults.failover_rounds [--rounds 20] [--seed N]
 
 Two cores stand on one PostgreSQL store; the SMTP, IMAP and POP3 gateways and a native client know both. In every round
-the core in use is killed, or every fourth time ended in good order, and started again. What was answered 250, OK or
+the core in use is killed, or every fourth time ended in good order, and started again. The gateways reach the first by
+its socket, and the second by mutual TLS. What was answered 250, OK or
 without an error must be found exactly once for each recipient; what was refused, never. No session may end: each
 command is answered within a bounded time, by success or by the protocol's temporary error, and a session that idles
 since before the first round is told of new mail after each. Tokens live half a minute here, so that sessions are
@@ -48,6 +49,7 @@ from tests.harness.demo import free_base
 from tests.harness.postgres import PostgresServer, running_cluster
 
 GATEWAYS = {"imap": 92, "pop3": 93, "smtp": 94}  # and the offset of their health pages
+MUTUAL_TLS = 2  # the number of the core that gateways reach so
 LOAD_SECONDS = 8.0
 ANSWER_SECONDS = 12.0  # for any command, over the loss of a core; 5 of them is the patience of operations
 TOLD_SECONDS = 10.0  # for an idle client, from the delivery on
@@ -62,6 +64,7 @@ class House:
 
     base: int
     cores: tuple[CoreProcess, CoreProcess]
+    addresses: tuple[str, str]  # of the cores, for gateways
     api_ports: tuple[int, int]
     scratch: Path  # certificates, and a log of each gateway
     gateways: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -83,7 +86,7 @@ class House:
         """The index of the core that a gateway uses."""
         address = re.search(r'^restante_gateway_core\{core="([^"]+)".*\} 1', self.metrics(gateway), re.MULTILINE)
         assert address is not None
-        return [core.socket for core in self.cores].index(address[1])
+        return self.addresses.index(address[1])
 
     def moves(self) -> int:
         """How often gateways have moved so far."""
@@ -141,9 +144,12 @@ def running(store: str) -> Iterator[House]:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="restante-two-")))
         base = free_base()
-        pair = pair_maker(scratch)("server", "localhost")
+        make_pair = pair_maker(scratch)
+        pair = make_pair("server", "localhost")
+        proofs = {name: make_pair(name, f"restante-{name}") for name in GATEWAYS}
+        (scratch / "clients.pem").write_bytes(b"".join(proof.certificate.read_bytes() for proof in proofs.values()))
         (scratch / "contents").mkdir()
-        ports = (_free_port(), _free_port())
+        *ports, mutual = _free_port(), _free_port(), _free_port()
         cores = tuple(
             CoreProcess(
                 scratch / str(number) / "data",
@@ -153,6 +159,8 @@ def running(store: str) -> Iterator[House]:
                 RESTANTE_CORE__API_PORT=str(port),
                 RESTANTE_TLS__CERTIFICATES=f'[{{certificate = "{pair.certificate}", key = "{pair.key}"}}]',
                 RESTANTE_SESSIONS__TOKEN_MINUTES="0.5",
+                **({"RESTANTE_CORE__GATEWAY_PORT": str(mutual)} if number == MUTUAL_TLS else {}),
+                RESTANTE_TLS__CLIENT_CA=str(scratch / "clients.pem"),
             )
             for number, port in enumerate(ports, start=1)
         )
@@ -160,11 +168,12 @@ def running(store: str) -> Iterator[House]:
             core.directory.mkdir(parents=True)
             core.start()
             stack.callback(core.kill)
-        house = House(base, (cores[0], cores[1]), ports, scratch)
+        addresses = (cores[0].socket, f"127.0.0.1:{mutual}")
+        house = House(base, (cores[0], cores[1]), addresses, (ports[0], ports[1]), scratch)
         asyncio.run(_people(house))
-        addresses = json.dumps([core.socket for core in cores])
         environment = os.environ | {
-            "RESTANTE_CORE_ADDRESSES": addresses,
+            "RESTANTE_CORE_ADDRESSES": json.dumps(addresses),
+            "RESTANTE_TLS__CLIENT_CA": str(pair.certificate),
             "RESTANTE_TLS__AUTHENTICATION": "except-loopback",
             "RESTANTE_TRANSPORT__HOSTNAME": "mx.example.test",
             "RESTANTE_IMAP__LISTENERS": f"{{imap = {_listener(base + PORTS['imap'])}}}",
@@ -176,7 +185,11 @@ def running(store: str) -> Iterator[House]:
         for name in GATEWAYS:
             log = stack.enter_context((scratch / f"{name}.log").open("wb"))
             command = [sys.executable, "-m", "restante_cli", "gateway", name, "--data", str(scratch / "gateways")]
-            house.gateways[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            proof = proofs[name]
+            own = f'[{{certificate = "{proof.certificate}", key = "{proof.key}"}}]'
+            house.gateways[name] = subprocess.Popen(
+                command, env=environment | {"RESTANTE_TLS__CERTIFICATES": own}, stdout=log, stderr=log
+            )
             stack.callback(_end, house.gateways[name])
         for name in GATEWAYS:
             house.wait_until_ready(name)

@@ -8,6 +8,7 @@ moves back by itself. While no core is ready, they are asked again after pauses 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,24 +22,39 @@ from google.protobuf.wrappers_pb2 import Int32Value
 
 from restante.target import Target
 
+log = logging.getLogger(__name__)
+
 SERVING = 1  # of grpc.health.v1.HealthCheckResponse.ServingStatus
-CHECK_SECONDS = 2.0  # between two looks at the core that is used
-ANSWER_SECONDS = 2.0  # for an answer to such a question
 MAX_SILENCES = 2  # in a row: a busy core may be late once
 FIRST_PAUSE_SECONDS = 0.1  # while no core is ready
 LONGEST_PAUSE_SECONDS = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a link looks at its core, and how long it waits for a word."""
+
+    check_seconds: float = 2.0  # between two looks at the core that is used
+    answer_seconds: float = 2.0  # for an answer to such a question
+
+
+PACE = Pace()
+
+
 class Health(Enum):
-    """What a core says, or does not say. The values are for people."""
+    """What a core says, or does not say. The values are for people; `seconds` is how long it was waited for."""
 
     READY = "is ready"
     NOT_READY = "is not ready: its database does not answer, or it is ending"
-    SILENT = f"did not answer within {ANSWER_SECONDS:.0f} s"
+    SILENT = "did not answer within {seconds:.0f} s"
     AWAY = "cannot be reached"
 
+    def told(self, seconds: float) -> str:
+        """The words."""
+        return self.value.format(seconds=seconds)
 
-async def ask_health(channel: grpc.aio.Channel) -> Health:
+
+async def ask_health(channel: grpc.aio.Channel, seconds: float) -> Health:
     """The core's answer by grpc.health.v1. Does not wait for a core that is away."""
     # The messages have these shapes on the wire; the package that has them by name is not worth a dependency.
     check = channel.unary_unary(
@@ -47,7 +63,7 @@ async def ask_health(channel: grpc.aio.Channel) -> Health:
         response_deserializer=Int32Value.FromString,  # HealthCheckResponse: an enum in field 1
     )
     try:
-        answer = await check(Empty(), timeout=ANSWER_SECONDS)
+        answer = await check(Empty(), timeout=seconds)
     except grpc.aio.AioRpcError as error:
         return Health.SILENT if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else Health.AWAY
     return Health.READY if answer.value == SERVING else Health.NOT_READY
@@ -83,8 +99,8 @@ class Movable(Protocol):
 class Failover:
     """Keeps a link on a core that is ready."""
 
-    def __init__(self, link: Movable, targets: Sequence[Target]) -> None:
-        self._link, self._targets = link, tuple(targets)
+    def __init__(self, link: Movable, targets: Sequence[Target], pace: Pace) -> None:
+        self._link, self._targets, self._pace = link, tuple(targets), pace
         self._silences = 0
         self._suspected = asyncio.Event()
         self._looking: asyncio.Task[str] | None = None
@@ -119,13 +135,18 @@ class Failover:
     async def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
-            if await self.examine():
+            try:
+                problem = await self.examine()
+            except Exception as error:  # a fault of one look must not end them all
+                log.exception("the look at the cores failed")
+                problem = str(error) or type(error).__name__
+            if problem:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 continue
             pause = FIRST_PAUSE_SECONDS
             try:
-                async with asyncio.timeout(CHECK_SECONDS * random.uniform(0.9, 1.1)):
+                async with asyncio.timeout(self._pace.check_seconds * random.uniform(0.9, 1.1)):
                     await self._suspected.wait()
             except TimeoutError:
                 pass
@@ -133,21 +154,22 @@ class Failover:
 
     async def _examine(self) -> str:
         before = self._link.target
-        health = await ask_health(self._link.channel)
+        health = await ask_health(self._link.channel, self._pace.answer_seconds)
         if health is Health.READY:
             self._silences = 0
             return ""
+        why = health.told(self._pace.answer_seconds)
         self._silences = self._silences + 1 if health is Health.SILENT else 0
         if 0 < self._silences < MAX_SILENCES:
             self._suspected.set()  # look again at once
             return ""
         found = await self._find()
         if found is None:
-            return f"the core at {before.address} {health.value}; no other is ready"
+            return f"the core at {before.address} {why}; no other is ready"
         self._silences = 0
         target, channel = found
         self._link.move(target, channel, abandon=health is not Health.NOT_READY)
-        moved = Move(before.address, target.address, health.value)
+        moved = Move(before.address, target.address, why)
         for listener in self.on_move:
             listener(moved)
         return ""
@@ -158,7 +180,8 @@ class Failover:
         others = [each for each in candidates if each.address != self._link.target.address]
         random.shuffle(others)  # the first questions go out in another order at each gateway
         channels = {target: target.open_channel() for target in others}
-        asked = {asyncio.create_task(ask_health(channel)): target for target, channel in channels.items()}
+        seconds = self._pace.answer_seconds
+        asked = {asyncio.create_task(ask_health(channel, seconds)): target for target, channel in channels.items()}
         found, waiting = None, set(asked)
         try:
             while waiting and found is None:

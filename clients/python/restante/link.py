@@ -12,7 +12,7 @@ import grpc.aio
 from restante import streams
 from restante.accept import AcceptStream
 from restante.execute import Followed, Multiplexer
-from restante.failover import Failover, Health, Move, ask_health
+from restante.failover import PACE, Failover, Health, Move, Pace, ask_health
 from restante.methods import Method, Request, Response
 from restante.target import Target
 from restante.v1 import (
@@ -48,7 +48,7 @@ class CoreLink:
     found again by itself.
     """
 
-    def __init__(self, target: Target | Sequence[Target], *, patience_seconds: float = 5.0) -> None:
+    def __init__(self, target: Target | Sequence[Target], *, patience_seconds: float = 5.0, pace: Pace = PACE) -> None:
         """`patience_seconds`: how long an operation waits for a core that is away.
 
         Of several targets one is used at a time, the first at the beginning. When it cannot be reached, drains or is
@@ -67,15 +67,18 @@ class CoreLink:
         self._operations = Multiplexer(self._open_execute, patience_seconds=patience_seconds)
         self.watch = WatchStream(self._open_watch, lambda: bool(self.session()))
         self.accept = AcceptStream(self._open_accept)
+        self._pace = pace
         self._failover: Failover | None = None
         if len(targets) > 1 or self.target.is_name:
-            self._failover = Failover(self, targets)
+            self._failover = Failover(self, targets, pace)
             self._failover.start()
 
     @classmethod
-    async def connect(cls, target: Target | Sequence[Target], *, patience_seconds: float = 5.0) -> CoreLink:
+    async def connect(
+        cls, target: Target | Sequence[Target], *, patience_seconds: float = 5.0, pace: Pace = PACE
+    ) -> CoreLink:
         """A link on the running event loop."""
-        return cls(target, patience_seconds=patience_seconds)
+        return cls(target, patience_seconds=patience_seconds, pace=pace)
 
     async def close(self) -> None:
         """End all streams and connections."""
@@ -110,8 +113,9 @@ class CoreLink:
         """
         if self._failover is not None:
             return await self._failover.examine()
-        health = await ask_health(self._channel)
-        return "" if health is Health.READY else f"the core at {self.target.address} {health.value}"
+        seconds = self._pace.answer_seconds
+        health = await ask_health(self._channel, seconds)
+        return "" if health is Health.READY else f"the core at {self.target.address} {health.told(seconds)}"
 
     def move(self, target: Target, channel: grpc.aio.Channel, *, abandon: bool) -> None:
         """Use another core from now on. `abandon`: the old one is not waited for."""

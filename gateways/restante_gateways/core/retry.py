@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -38,7 +39,7 @@ class Pauses:
         """Pause; False, at once, when the time is over."""
         if self._loop.time() + self._pause > self._until:
             return False
-        await asyncio.sleep(self._pause)
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
         self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         return True
 

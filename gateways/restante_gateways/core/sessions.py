@@ -53,9 +53,9 @@ class AccountSession(SessionKeeper):
 class AccountSessions:
     """All account sessions of a process."""
 
-    def __init__(self, core: Operations) -> None:
+    def __init__(self, core: Operations, confirmed_within_seconds: float = CONFIRMED_WITHIN_SECONDS) -> None:
         """`follow` has them end when they should."""
-        self.core = core
+        self.core, self._confirmed_within_seconds = core, confirmed_within_seconds
         self._by_account: dict[int, set[AccountSession]] = {}
 
     def __iter__(self) -> Iterator[AccountSession]:
@@ -93,4 +93,4 @@ class AccountSessions:
     def confirm(self) -> None:
         """Ask the core about every session, in a few seconds: an announcement may have been missed."""
         for session in self:
-            session.check_within(CONFIRMED_WITHIN_SECONDS)
+            session.check_within(self._confirmed_within_seconds)

@@ -15,13 +15,15 @@ PATIENCE_SECONDS = 5.0  # for a core that is away, since the last message came
 OpenMessages = Callable[[StreamMessagesRequest], AsyncIterator[StreamMessagesResponse]]
 
 
-async def messages(open_stream: OpenMessages, request: StreamMessagesRequest) -> AsyncIterator[StreamMessagesResponse]:
+async def messages(
+    open_stream: OpenMessages, request: StreamMessagesRequest, patience_seconds: float = PATIENCE_SECONDS
+) -> AsyncIterator[StreamMessagesResponse]:
     """StreamMessages, opened again behind the last octet that came. Contents never change, so that the octets fit.
 
     Raises the core's refusal; and what broke the stream when no core answers in time, or the message that was cut is
     gone.
     """
-    progress, pauses = _Progress(request), Pauses(PATIENCE_SECONDS)
+    progress, pauses = _Progress(request), Pauses(patience_seconds)
     while True:
         cut = progress.cut_request()
         try:

@@ -23,9 +23,16 @@ class Upload:
     after that its error is the caller's.
     """
 
-    def __init__(self, core: Uploads, token: Callable[[], bytes], client_address: str) -> None:
+    def __init__(
+        self,
+        core: Uploads,
+        token: Callable[[], bytes],
+        client_address: str,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         """`token` gives the session's token at the moment of each attempt."""
         self._core, self._token, self._client_address = core, token, client_address
+        self._patience_seconds = patience_seconds
         self._held: list[bytes] | None = []  # all octets yet; None: there were too many
         self._held_octets = 0
         self._begin()
@@ -44,7 +51,7 @@ class Upload:
     async def finish(self) -> bytes:
         """The upload's id. Raises RestanteError."""
         await self._put(None)
-        pauses = Pauses(PATIENCE_SECONDS)
+        pauses = Pauses(self._patience_seconds)
         while True:
             try:
                 return (await self._sending).upload_id
@@ -96,7 +103,7 @@ class Upload:
 
     async def _repair(self) -> None:
         """The upload has ended early: begin anew with all that was fed, or raise the reason."""
-        pauses = Pauses(PATIENCE_SECONDS)
+        pauses = Pauses(self._patience_seconds)
         while True:
             error = self._sending.exception()
             if error is None:

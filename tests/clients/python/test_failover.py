@@ -13,8 +13,8 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from restante import errors, failover
-from restante.failover import Move
+from restante import errors
+from restante.failover import Move, Pace
 from restante.link import CoreLink
 from restante.target import Target
 from restante.v1 import batch_pb2_grpc, methods, sync_pb2_grpc
@@ -25,6 +25,8 @@ from restante.v1.types_pb2 import FolderChanges
 from tests.clients.python.conftest import Batches, answer
 from tests.clients.python.test_watch import until
 from tests.harness.certificates import pair_maker
+
+PACE = Pace(check_seconds=0.3, answer_seconds=0.3)
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]
@@ -116,13 +118,11 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    monkeypatch.setattr(failover, "CHECK_SECONDS", 0.3)
-    monkeypatch.setattr(failover, "ANSWER_SECONDS", 0.3)
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     first, second = Core(f"unix:{tmp_path}/1.sock", "first"), Core(f"unix:{tmp_path}/2.sock", "second")
     await first.start()
     await second.start()
-    link = await CoreLink.connect([first.target, second.target])
+    link = await CoreLink.connect([first.target, second.target], pace=PACE)
     try:
         yield Pair(first, second, link)
     finally:
@@ -221,7 +221,7 @@ async def test_a_core_that_says_nothing_is_given_up_after_its_second_silence(pai
     began = asyncio.get_running_loop().time()
     async with asyncio.timeout(5):
         assert await pair.ask() == "second"
-    assert asyncio.get_running_loop().time() - began >= 2 * failover.ANSWER_SECONDS
+    assert asyncio.get_running_loop().time() - began >= 2 * PACE.answer_seconds
     assert "did not answer" in pair.moves[0].why
 
 

@@ -45,7 +45,8 @@ def test_addresses_are_tried_in_their_order_and_each_core_gets_its_own_proof(tmp
     )
     first, second, third = targets(config, "imap")
     assert first.metadata == (("restante-identity", "imap"), ("restante-secret", "another"))
-    assert second == Target("core.example.net:50052", None, b"ca", b"chain", b"key")
+    assert (second.address, second.root_certificates) == ("core.example.net:50052", b"ca")
+    assert (second.certificate_chain, second.private_key) == (b"chain", b"key")
     assert second.metadata == ()  # the secret is for sockets alone
     assert third.is_name
 

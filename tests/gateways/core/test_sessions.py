@@ -12,7 +12,6 @@ from restante import errors, renewal
 from restante.methods import Method, Request, Response
 from restante.v1.session_pb2 import RenewSessionResponse, Session
 from restante.v1.sync_pb2 import SessionsEnded
-from restante_gateways.core import sessions
 from restante_gateways.core.link import OnSessionsEnded
 from restante_gateways.core.sessions import AccountSession, AccountSessions
 
@@ -148,10 +147,9 @@ async def test_an_announcement_of_one_token_ends_that_session_alone() -> None:
     assert len(second[1]) == 1
 
 
-async def test_after_a_gap_in_the_watch_the_core_confirms_every_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "CONFIRMED_WITHIN_SECONDS", 0.05)
+async def test_after_a_gap_in_the_watch_the_core_confirms_every_session() -> None:
     core = Core()
-    held = AccountSessions(core)
+    held = AccountSessions(core, confirmed_within_seconds=0.05)
     held.follow(core)
     (good, over), (revoked, told) = keep(held, core.session(b"a")), keep(held, core.session(b"b", account_id=8))
     (resume,) = core.resumed

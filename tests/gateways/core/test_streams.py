@@ -130,13 +130,12 @@ async def test_a_stream_that_never_broke_is_one_call() -> None:
     assert len(core.requests) == 1
 
 
-async def test_a_message_that_is_gone_in_the_midst_of_its_octets_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "PATIENCE_SECONDS", 0.2)
+async def test_a_message_that_is_gone_in_the_midst_of_its_octets_is_an_error() -> None:
     core = Core(2)
     received = []
 
     async def reading() -> None:
-        async for response in streams.messages(core.open, by_uids(WHOLE)):
+        async for response in streams.messages(core.open, by_uids(WHOLE), 0.2):
             received.append(response)
             if response.HasField("rest"):
                 core.gone.add(response.rest.uid)
@@ -145,7 +144,6 @@ async def test_a_message_that_is_gone_in_the_midst_of_its_octets_is_an_error(mon
         await reading()
 
 
-async def test_a_core_that_stays_away_is_an_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "PATIENCE_SECONDS", 0.2)
+async def test_a_core_that_stays_away_is_an_error_in_time() -> None:
     with pytest.raises(errors.Draining):
-        await read(Core(0), by_uids(WHOLE))
+        await anext(streams.messages(Core(0).open, by_uids(WHOLE), 0.2))

@@ -10,7 +10,6 @@ import pytest
 
 from restante import errors
 from restante.v1 import content_pb2
-from restante_gateways.core import retry, upload
 from restante_gateways.core.retry import OutcomeUnknown, settle
 from restante_gateways.core.upload import HELD_OCTETS, Upload
 
@@ -47,9 +46,9 @@ class Core:
         return content_pb2.UploadContentResponse(upload_id=b"upload", size_octets=len(octets))
 
 
-async def send(core: Core, content: bytes, pieces: int = 8) -> bytes:
+async def send(core: Core, content: bytes, pieces: int = 8, patience_seconds: float = 5.0) -> bytes:
     tokens = itertools.chain((b"first", b"second"), itertools.repeat(b"third"))
-    sending = Upload(core, lambda: next(tokens), "192.0.2.1")
+    sending = Upload(core, lambda: next(tokens), "192.0.2.1", patience_seconds)
     step = -(-len(content) // pieces)
     try:
         for start in range(0, len(content), step):
@@ -93,11 +92,10 @@ async def test_a_content_that_is_too_large_to_be_held_fails_when_its_upload_brea
     assert await send(core, CONTENT * 8) == b"upload"
 
 
-async def test_a_core_that_stays_away_fails_the_upload(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "PATIENCE_SECONDS", 0.2)
+async def test_a_core_that_stays_away_fails_the_upload() -> None:
     core = Core(broken=1_000)
     with pytest.raises(errors.Draining):
-        await send(core, CONTENT)
+        await send(core, CONTENT, patience_seconds=0.2)
     assert len(core.tokens) > 2
 
 
@@ -120,9 +118,7 @@ async def test_a_refusal_is_an_answer() -> None:
         await settle(attempt)
 
 
-async def test_an_answer_that_never_comes_leaves_the_outcome_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "LONGEST_PAUSE_SECONDS", 0.05)
-
+async def test_an_answer_that_never_comes_leaves_the_outcome_unknown() -> None:
     async def attempt() -> str:
         await asyncio.sleep(0)
         raise errors.Draining
