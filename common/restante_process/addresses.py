@@ -56,7 +56,7 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 def in_networks(host: str, networks: tuple[Network, ...]) -> bool:
-    """Whether `host` lies in one of `networks`; false for what is no address."""
+    """Whether `host` lies in one of `networks`; false for a text that is no address."""
     try:
         address = parse_address(host)
     except ValueError:

@@ -41,7 +41,7 @@ class Tls:
 
     certificates: tuple[Certificate, ...] = ()
     authentication: Literal["required", "except-loopback"] = "required"  # where a password may be sent
-    client_ca: str = ""  # PEM file: who may sign the certificates of gateways on other machines
+    client_ca: str = ""  # PEM file of the authorities that may sign certificates of gateways on other machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Store:
     readers: int = 4  # threads that read
     recoverable_days: int = 14  # how long deleted mail can be recovered
     recoverable_octets: int = 10 << 30  # how much of it a mailbox keeps; the longest gone goes first
-    history_days: int = 30  # how long removals are known to those who sync
+    history_days: int = 30  # how long the store remembers removals, for clients that sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Transport:
 
     hostname: str = "localhost"  # our name in EHLO, Received, Message-ID and reports
     expire_days: float = 5.0  # undelivered mail is given up after
-    warn_hours: float = 4.0  # the sender is told once that it is late
+    warn_hours: float = 4.0  # after which the sender gets one report of the delay
     first_retry_minutes: float = 15.0  # doubles with each attempt
     longest_retry_minutes: float = 240.0  # between attempts
     trace_days: int = 30  # how long the trace of a message is kept; at least 8
@@ -325,7 +325,7 @@ def from_text(text: str) -> Any:
 
 
 def _make(kind: Any, value: Any, where: str) -> Any:
-    """A value of this kind from what TOML gave. Raises ConfigError with the key."""
+    """A value of this kind from a TOML value. Raises ConfigError with the key."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _make_section(kind, value, where)

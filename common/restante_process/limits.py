@@ -81,7 +81,7 @@ class ConnectionLimiter:
         return None
 
     def release(self, host: str) -> None:
-        """Ends what `admit(host)` counted."""
+        """End one connection that `admit(host)` counted."""
         self.connections -= 1
         if in_networks(host, self.limits.exempt):
             return

@@ -32,7 +32,7 @@ class CertificateMetrics:
         )
 
     def show(self, certificates: list[Expiry]) -> None:
-        """Replace what is shown by these."""
+        """Show these instead of the present ones."""
         self._expiry.clear()
         for each in certificates:
             self._expiry.labels(each.name).set(each.not_after.timestamp())

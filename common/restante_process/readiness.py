@@ -25,7 +25,7 @@ class Readiness:
         self._problems = dict(problems)
 
     def set(self, condition: str, problem: str) -> None:
-        """Say what stands against a condition; the empty text: nothing."""
+        """Set the reason against a condition; empty: it holds."""
         before, self._problems[condition] = self._problems.get(condition, ""), problem
         if problem and not before:
             log.warning("not ready: %s: %s", condition, problem)
@@ -34,7 +34,7 @@ class Readiness:
 
     @property
     def problems(self) -> list[str]:
-        """One line for each condition that does not hold: its name, and what stands against it."""
+        """One line for each condition that does not hold: its name and the reason."""
         return [f"{condition}: {problem}" for condition, problem in self._problems.items() if problem]
 
     @property

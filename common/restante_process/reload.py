@@ -1,4 +1,4 @@
-"""What SIGHUP does to a process: read the configuration again, use what can be used at once, name what cannot."""
+"""SIGHUP: a process reads its configuration again, uses the keys that it can at once, and names the others."""
 
 from __future__ import annotations
 

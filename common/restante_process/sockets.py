@@ -16,7 +16,7 @@ FIRST_ACTIVATED_FD = 3  # sd_listen_fds(3)
 
 
 class CannotListen(OSError):
-    """A port cannot be served. The text names the address, the cause, and what can be done."""
+    """A port cannot be served. The text names the address, the cause and a remedy."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -70,7 +70,7 @@ def shown(address: tuple[Any, ...]) -> str:
 
 
 def why(error: OSError) -> str:
-    """The cause of a port that cannot be served, and what can be done."""
+    """The cause why a port cannot be served, and a remedy."""
     if error.errno == errno.EADDRINUSE:
         return "another program has this port; end that program, or choose another port"
     if error.errno == errno.EACCES:

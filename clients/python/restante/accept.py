@@ -27,7 +27,7 @@ class Acceptance:
         self._outcome: asyncio.Future[AcceptResponse] = asyncio.get_running_loop().create_future()
 
     async def feed(self, octets: bytes) -> None:
-        """Send the next octets, waiting while the core is behind. Raises what ended the acceptance early."""
+        """Send the next octets, waiting while the core is behind. Raises the error that ended the acceptance early."""
         for start in range(0, len(octets), MAX_CHUNK_OCTETS):
             chunk = octets[start : start + MAX_CHUNK_OCTETS]
             while self._granted < len(chunk) and not self._outcome.done():
@@ -178,7 +178,7 @@ class AcceptStream:
         return self._stream.start(next(self._ids), begin)
 
     def replace(self) -> None:
-        """Begin what comes on another stream; the present one finishes what it has."""
+        """Begin new acceptances on another stream; the present one finishes its own."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.retire()
@@ -192,7 +192,7 @@ class AcceptStream:
         return await self.start(whole).outcome()
 
     async def close(self) -> None:
-        """End every stream; what was not committed is forgotten by the core."""
+        """End every stream; the core forgets acceptances that it has not committed."""
         streams = [*self._retiring, *([self._stream] if self._stream is not None else [])]
         self._stream = None
         await asyncio.gather(*(stream.close() for stream in streams))

@@ -16,7 +16,7 @@ class WholeBatches:
         self._growing: dict[int, bytearray] = {}  # {section: the cut cell of the last message}
 
     def add(self, response: StreamMessagesResponse) -> Iterator[MessageRows]:
-        """Takes a response, and gives what is whole by it."""
+        """Take a response, and give the batches that it completes."""
         if response.HasField("rest") and self._batch is not None:
             self._continue(response)
         elif response.HasField("rows"):
@@ -31,7 +31,7 @@ class WholeBatches:
             yield from self.end()
 
     def end(self) -> Iterator[MessageRows]:
-        """What is left at the end of the stream: a message that was removed while it was read stays cut."""
+        """The last batch, at the end of the stream. A message that was removed while it was read stays cut."""
         if self._batch is not None:
             for index, octets in self._growing.items():
                 self._batch.sections[index].octets[-1] = bytes(octets)
@@ -49,14 +49,14 @@ class WholeBatches:
             cells.octets[-1] = bytes(self._growing.pop(index))
 
 
-def behind(messages: MessageSet, told: MessageRows) -> MessageSet:
-    """What is left of a set when a batch has been told; they come in ascending order."""
+def behind(messages: MessageSet, batch: MessageRows) -> MessageSet:
+    """The rest of a set behind a batch; batches come in ascending order."""
     if messages.folder_id:
-        if not told.uids:
+        if not batch.uids:
             return messages
-        last = told.uids[-1]
+        last = batch.uids[-1]
         ranges = [IdRange(first=max(run.first, last + 1), last=run.last) for run in messages.uids if run.last > last]
         return MessageSet(folder_id=messages.folder_id, uids=ranges)
-    if not told.message_ids:
+    if not batch.message_ids:
         return messages
-    return MessageSet(message_ids=[id for id in messages.message_ids if id > told.message_ids[-1]])
+    return MessageSet(message_ids=[id for id in messages.message_ids if id > batch.message_ids[-1]])

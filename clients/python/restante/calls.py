@@ -75,7 +75,7 @@ class Calls:
             except errors.EpochChanged:
                 if not own_commit:
                     raise
-                self._commits.clear()  # the store was restored: what was written before may be gone
+                self._commits.clear()  # the store was restored: earlier writes may be gone
                 request.ClearField("min_commit")
                 own_commit = False
                 continue

@@ -26,7 +26,7 @@ PAUSE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class FolderEvent:
-    """What happened in a folder. With `fresh`, all that was known before is void, and `changes` begin a new copy."""
+    """Changes of a folder. With `fresh`, earlier knowledge of it is void, and `changes` begin a new copy."""
 
     changes: FolderChanges
     fresh: bool = False
@@ -68,7 +68,7 @@ class Changes:
     async def watch(
         self, folder: FolderName, *, since: int | None = None, snapshot: bool = False, mailbox_id: int = 0
     ) -> AsyncIterator[FolderEvent]:
-        """Changes of a folder from now on, or above the change number `since`; with `snapshot`, first what it holds.
+        """Changes of a folder from now on, or above the change number `since`; with `snapshot`, first its messages.
 
         After a reset the folder is read anew and the first event is `fresh`. Raises FolderNotFound when it is gone,
         SessionExpired or SessionRevoked when the session has ended.
@@ -110,10 +110,10 @@ class Changes:
         follow: bool = True,
         mailbox_id: int = 0,
     ) -> AsyncIterator[SyncMailboxResponse]:
-        """All that is there or has changed since a cursor and, with `follow`, what comes then.
+        """Everything, or all changes since a cursor, and with `follow` the changes that come later.
 
-        Keep the cursor of each checkpoint to go on later. What comes after the last checkpoint may come again when the
-        stream breaks. After a `reset_reason` throw the copy away: all follows anew. Raises CursorInvalid.
+        Keep the cursor of each checkpoint to go on later. When the stream breaks, the changes after the last checkpoint
+        may come again. After a `reset_reason` throw the copy away: everything comes anew. Raises CursorInvalid.
         """
         folder_id = await self._folders.id_of(folder, mailbox_id=mailbox_id) if folder is not None else 0
 
@@ -135,7 +135,7 @@ class Changes:
                         cursor, again = b"", True
 
     async def _snapshot(self, mailbox_id: int, folder_id: int) -> AsyncIterator[OpenFolderResponse]:
-        """What a folder holds. A break begins it anew, so it is only told once it is whole."""
+        """The messages of a folder. A break begins the read anew, so the pieces are held until all have come."""
         while True:
             request = OpenFolderRequest(mailbox_id=mailbox_id, folder_id=folder_id)
             try:
@@ -152,7 +152,7 @@ class Changes:
     async def _notices(
         self, mailbox_id: int, folder_id: int, since: int, epoch: int
     ) -> AsyncGenerator[WatchResponse, None]:
-        """Notices of one subscription until it is reset. Raises what rejects it, and what ended the session."""
+        """Notices of one subscription until it is reset. Raises its rejection, and the end of the session."""
         notices, session, renewed = _Notices(), self._calls.session, False
 
         def subscribed(since: int) -> tuple[Watching, bytes]:

@@ -32,7 +32,7 @@ FLAGS = {
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Facts of one message; what was not asked for has its default."""
+    """Facts of one message; columns that the request did not name have their defaults."""
 
     message_id: int
     uid: int = 0

@@ -17,7 +17,7 @@ from restante.v1.content_pb2 import UploadContentRequest, UploadContentResponse,
 T = TypeVar("T")
 
 MAX_CHUNK_OCTETS = 256 << 10
-WRITE_FAILED = "Internal error from Core"  # what grpc.aio says when a write met the end of its call
+WRITE_FAILED = "Internal error from Core"  # grpc.aio's text for a write that met the end of its call
 
 
 def call_metadata(
@@ -34,7 +34,7 @@ def call_metadata(
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Around reads and writes of a call: what gRPC raises becomes a RestanteError.
+    """Around reads and writes of a call: gRPC's exceptions become a RestanteError.
 
     A call whose channel was closed under it raises CancelledError although nobody cancelled the task: that is Draining,
     and so is a write that failed because the call had ended.

@@ -17,7 +17,7 @@ Value = str | int | list["Value"] | None
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part. `number` is what `Section.part` takes; empty for a multipart at the top."""
+    """One part. `number` is the value for `Section.part`; empty for a multipart at the top."""
 
     number: tuple[int, ...]
     media_type: str  # lower case, such as "text/plain"

@@ -62,7 +62,7 @@ class Submissions:
         return await self._calls.execute(methods.SUBMIT_MESSAGE, request)
 
     async def list(self) -> AsyncIterator[SubmissionRecord]:
-        """What the user has sent, latest first, with the state of each recipient."""
+        """The user's submissions, latest first, with the state of each recipient."""
         async for page in self._calls.pages(methods.LIST_SUBMISSIONS, ListSubmissionsRequest(page_size=PAGE_SIZE)):
             for submission in page.submissions:
                 yield submission
@@ -73,6 +73,6 @@ class Submissions:
         return (await self._calls.execute(methods.GET_SUBMISSION, request)).submission
 
     async def cancel(self, submission_id: int) -> SubmissionRecord:
-        """Take back what has not gone yet. Raises SubmissionNotFound, SubmissionNotCancellable."""
+        """Take back a submission that has not left yet. Raises SubmissionNotFound, SubmissionNotCancellable."""
         request = CancelSubmissionRequest(submission_id=submission_id)
         return (await self._calls.execute(methods.CANCEL_SUBMISSION, request)).submission

@@ -1,4 +1,4 @@
-"""One Watch stream for a process, which resumes by itself from what each subscription has seen."""
+"""One Watch stream for a process. It resumes by itself, each subscription from its last notice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Watching:
     subscription_id: int
     mailbox_id: int
     folder_id: int
-    since: int  # what has been told so far
+    since: int  # the change number of the last notice
     epoch: int
     token: TokenSource
     on_notice: OnNotice
@@ -85,7 +85,7 @@ class WatchStream:
         return watching
 
     def on_sessions_ended(self, listener: Callable[[SessionsEnded], None]) -> None:
-        """Be told of sessions that are over. For processes with an identity of their own."""
+        """Call `listener` with sessions that are over. For processes with an identity of their own."""
         self._listeners.add(listener)
         self.start()
 
@@ -95,7 +95,7 @@ class WatchStream:
         self._resumed.add(listener)
 
     def reopen(self) -> None:
-        """Go on by another stream now, from what each subscription has seen."""
+        """Go on by another stream now, each subscription from its last notice."""
         self._pause = FIRST_PAUSE_SECONDS
         if self._call is not None:
             self._call.cancel()
@@ -125,7 +125,7 @@ class WatchStream:
             except errors.RestanteError as error:
                 log.debug("the watch stream broke: %s", error)
                 if error.code is grpc.StatusCode.UNAUTHENTICATED and self._of_session():
-                    self._task = None  # before the refusals: who is refused may subscribe again
+                    self._task = None  # before the refusals: their readers may subscribe again
                     self._refuse(error)
                     return
             self.connected = False

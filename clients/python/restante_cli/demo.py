@@ -95,7 +95,7 @@ def _message(name: str, sender: str, age: int, subject: str, text: str) -> bytes
 
 
 def how_to_connect(settings: Config) -> str:
-    """What to tell the person who started the demo."""
+    """The text that the start of the demo prints."""
     imap, pop3, smtp = settings.imap.listeners, settings.pop3.listeners, settings.smtp.listeners
     sending = "is sent on" if settings.relay.send else "waits in the queue (start with --send to let it go)"
     return f"""

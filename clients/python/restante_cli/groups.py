@@ -36,7 +36,7 @@ class Group(click.Group):
 
 
 class Root(Group):
-    """The outermost group: what fails below it is shown as JSON when `--output json` was given."""
+    """The outermost group: it shows failures as JSON when `--output json` was given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See click.Command."""

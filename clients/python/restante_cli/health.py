@@ -1,4 +1,4 @@
-"""Readiness of the children of `restante up`, and their metrics all together."""
+"""The supervisor's HTTP pages: readiness of the children of `restante up`, and the metrics of all of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.05
 
 
 async def problem(host: str, port: int) -> str:
-    """What stands against a process serving clients now; empty when nothing does."""
+    """The reason why a process cannot serve clients now; empty when it can."""
     try:
         page = await fetch(host, port, "/readyz", seconds=ANSWER_SECONDS)
     except TimeoutError:
@@ -41,7 +41,7 @@ async def ready(host: str, port: int) -> bool:
 
 
 async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio.Event) -> str:
-    """Wait for a process; what stood against it when it was not ready in time, or one of `ended` came first."""
+    """Wait until a process is ready. Returns the last reason against it when time is up or one of `ended` is set."""
     found = "it was not asked"
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

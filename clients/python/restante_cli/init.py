@@ -157,13 +157,13 @@ def _asked(question: str, option: str, default: str) -> str:
 
 
 def _check_name(option: str, name: str) -> None:
-    """Raises click.UsageError for what is no name in the DNS; the core looks closer."""
+    """Raises click.UsageError for a text that is no name in the DNS; the core looks closer."""
     if not name or any(not label or len(label) > 63 or not _LABEL.fullmatch(label) for label in name.split(".")):
         raise click.UsageError(f"{option}: {name!r} is no name in the DNS such as mail.example.org.")
 
 
 def _check_address(address: str, domain: str) -> None:
-    """Raises click.UsageError for what is no address in the domain; the core looks closer."""
+    """Raises click.UsageError for a text that is no address in the domain; the core looks closer."""
     local, at, of = address.rpartition("@")
     if not at or not local or any(letter.isspace() for letter in address):
         raise click.UsageError(f"--account: {address!r} is no address such as admin@{domain}.")
@@ -192,7 +192,7 @@ def _check_pair(certificate: Path, key: Path) -> None:
 
 @contextmanager
 def _claimed(directory: Path) -> Iterator[None]:
-    """A directory that was new or empty, and is so again when what is done in it fails."""
+    """A directory that was new or empty, and is so again when the work in it fails."""
     existed = directory.exists()
     if not directories.claim(directory, "installation"):
         raise click.ClickException(f"{directory} holds an installation already: it is left alone")
@@ -280,7 +280,7 @@ def _units() -> Path:
 
 
 def what_next(wanted: Wanted) -> str:
-    """What to tell the person who installed it."""
+    """The text that the end of an installation prints: how to start it, and its DNS records."""
     host, domain = wanted.hostname.rstrip("."), wanted.domain.rstrip(".")
     warning, trust = "", f"--server-name {host}"
     if wanted.certificate is None:

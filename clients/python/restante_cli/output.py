@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 WIDTH_WITHOUT_TERMINAL = 160
 PROGRESS_OCTETS = 1 << 20  # shorter transfers show none
 
-# Control characters and what turns the direction of text could make a terminal show something that is not there.
+# Control characters, and those that turn the direction of text, could make a terminal show a false text.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 output_option = click.option(

@@ -40,7 +40,7 @@ class Child:
 
 
 class Supervisor:
-    """Children that are kept running. The first is what the others need: at the end it goes last."""
+    """Children that are kept running. The others need the first, which therefore ends last."""
 
     def __init__(
         self,

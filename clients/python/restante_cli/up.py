@@ -165,7 +165,7 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
 
 
 def teller(logging: config.Logging) -> Callable[[str], None]:
-    """How a line about the children is told: in the form of the children's own logs."""
+    """The function that writes a line about the children, in the form of their own logs."""
     if logging.format == "console":
         return lambda line: click.echo(line, err=True)
     logs.configure("up", form=logging.format, level=logging.level)

@@ -241,7 +241,7 @@ def quota() -> None:
 @output_option
 @click.pass_obj
 def show_quota(admin: Admin, address: str, form: str) -> None:
-    """The quota of an account and what it uses."""
+    """The quota of an account and its use."""
     run(_show_quota(admin, address, form))
 
 

@@ -98,7 +98,7 @@ async def _retry(admin: Admin, transport_id: int) -> int:
 @click.option("--silently", is_flag=True, help="Without a report to the sender.")
 @click.pass_obj
 def remove(admin: Admin, transport_id: int, silently: bool) -> None:
-    """Give a message up; its sender is told."""
+    """Give a message up; its sender gets a report."""
     say(f"{run(_remove(admin, transport_id, silently))} recipients are ended.")
 
 

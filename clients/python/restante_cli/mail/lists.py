@@ -139,7 +139,7 @@ async def _list(mail: Mail, folder: str | None, restriction: Restriction | None,
 @output_option
 @click.pass_obj
 def submissions(mail: Mail, limit: int, form: str) -> None:
-    """What you have sent, and what became of it for each recipient."""
+    """Your submissions, with the state of each recipient."""
     run(_submissions(mail, limit, form))
 
 

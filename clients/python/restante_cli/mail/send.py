@@ -125,7 +125,7 @@ def report(submission: SubmissionRecord, form: str, *, sent_message_id: int = 0)
 @output_option
 @click.pass_obj
 def cancel(mail: Mail, submission_id: int, form: str) -> None:
-    """Take back what has not gone yet, of a submission that `submissions` lists."""
+    """Take back the unsent part of a submission that `submissions` lists."""
     run(_cancel(mail, submission_id, form))
 
 
