@@ -1,6 +1,6 @@
 """Line ends made canonical, once, where octets enter (RFC 5322 2.3, RFC 5321 2.3.8). *Pure.*
 
-A last line without an end stays so: a signature or a size may count on it. POP3 and SMTP end it on the wire.
+A last line without an end is left so: a signature or a size may depend on it. POP3 and SMTP end it on the wire.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class NulFound(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """`octets` with CRLF in place of every other line end; `changed` when they are not what came."""
+    """`octets` with CRLF in place of every other line end; `changed` when any was another."""
 
     octets: bytes
     changed: bool
@@ -31,7 +31,7 @@ class Canonical:
 
 @dataclass(frozen=True, slots=True)
 class LineEnds:
-    """What SMTP must refuse, as found in octets as they came."""
+    """Faults that SMTP must refuse, as found in octets before they are made canonical."""
 
     bare_cr: bool
     bare_lf: bool
@@ -63,7 +63,7 @@ def canonicalise(octets: bytes) -> Canonical:
 
 
 class Canonicaliser:
-    """The same for octets that come in pieces: what `feed` and `finish` return is `canonicalise` of the whole.
+    """The same for octets that come in pieces: the results of `feed` and `finish` joined are that of the whole.
 
     Holds back one octet at most (a CR whose LF may follow).
     """
@@ -74,7 +74,7 @@ class Canonicaliser:
         self._held_cr = False
 
     def feed(self, octets: bytes) -> bytes:
-        """The canonical form of what is certain so far. Raises NulFound, with the offset in the whole."""
+        """The canonical form of the octets that are certain so far. Raises NulFound, with the offset in the whole."""
         if (nul := octets.find(b"\0")) >= 0:
             raise NulFound(self.octets_in + nul)
         self.octets_in += len(octets)

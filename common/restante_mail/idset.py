@@ -1,4 +1,4 @@
-"""Sets of ids or UIDs as ascending runs, never expanded until someone iterates. *Pure.*"""
+"""Sets of ids or UIDs as ascending runs, expanded only by iteration. *Pure.*"""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ class IdSet:
         return f"IdSet({','.join(str(a) if a == b else f'{a}:{b}' for a, b in self._runs)})"
 
     def union(self, other: IdSet) -> IdSet:
-        """What is in either."""
+        """The numbers in either set."""
         if not self._runs or not other._runs:
             return self if self._runs else other
         return IdSet.from_runs((*self._runs, *other._runs))
 
     def intersect(self, other: IdSet) -> IdSet:
-        """What is in both."""
+        """The numbers in both sets."""
         found: list[Run] = []
         at = 0
         theirs = other._runs

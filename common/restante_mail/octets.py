@@ -1,4 +1,4 @@
-"""Searching in octets wherever they lie: bytes, a memory map, a view. *Pure.* Nothing here copies more than a chunk."""
+"""Search in octets of any buffer: bytes, a memory map, a view. *Pure.* No function copies more than a chunk."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def take(buffer: Buffer, start: int, end: int) -> bytes:
 
 
 def count_lines(buffer: Buffer, start: int, end: int) -> int:
-    """How many line ends lie in [start, end)."""
+    """The number of line ends in [start, end)."""
     if isinstance(buffer, bytes | bytearray):
         return buffer.count(b"\n", start, end)
     return sum(bytes(buffer[at : min(at + _CHUNK, end)]).count(b"\n") for at in range(start, end, _CHUNK))
 
 
 def line_counts(buffer: Buffer, offsets: Iterable[int]) -> dict[int, int]:
-    """{offset: line ends before it}, reading the octets once however the ranges asked for nest."""
+    """{offset: line ends before it}. The octets are read once."""
     counts: dict[int, int] = {}
     last = total = 0
     for offset in sorted(set(offsets)):

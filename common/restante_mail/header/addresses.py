@@ -1,8 +1,8 @@
-"""Address lists: RFC 5322 3.4 with the obsolete forms of 4.4, and whatever else is sent as one. *Pure.*
+"""Address lists: RFC 5322 3.4, the obsolete forms of 4.4, and other text that programs send as one. *Pure.*
 
 Input is header text with one octet a character (latin-1), so that 8-bit and encoded words come out as they came. Every
-octet is looked at a bounded number of times; nothing raises. What is not written as usual costs about a microsecond a
-token, so `Tokens` bounds how much of it is read.
+octet is looked at a bounded number of times; nothing raises. Unusual forms cost about a microsecond a token, so
+`Tokens` bounds how many are read.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Address(NamedTuple):
     group: str = ""
 
 
-# What nearly every mailbox looks like; the rest takes the long way. Neither alternative can match a part of something
+# The form of nearly every mailbox; others take the long way. Neither alternative can match a part of something
 # longer: both end at a comma or at the end of the list.
 _USUAL = re.compile(
     r'[ \t\r\n]*+(?:(?:"([^"\\\r\n]*+)"|([^\x00-\x1f"(),:;<>@\[\\\]\x7f]*+))[ \t\r\n]*+'
@@ -70,7 +70,7 @@ _USUAL = re.compile(
 )
 _TOKEN = re.compile(
     r'([ \t\r\n]++)|"((?:[^"\\]|\\.)*+)(?:"|\\?$)|(\[(?:[^\[\]\\]|\\.)*+\]?)|([^\x00-\x20"(),.:;<>@\[\\\]\x7f]++)'
-    r"|([^\x09\x0a\x0d\x20-\x5b\x5d-\xff]++|.)",  # a run of what may stand nowhere, or one special
+    r"|([^\x09\x0a\x0d\x20-\x5b\x5d-\xff]++|.)",  # a run of characters that may stand nowhere, or one special
     re.DOTALL,
 )
 _NOBODY = re.compile(r"[ \t\r\n,]*+")
@@ -82,7 +82,7 @@ _DOT_ATOM = re.compile(r"[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+(?:\.[^\x00-\x20\"(),
 
 @dataclass(slots=True)
 class Tokens:
-    """How many tokens may still be read, by all who share this."""
+    """The number of tokens that all holders of this object together may still read."""
 
     left: int = DEFAULT_LIMITS.address_tokens
 
@@ -90,8 +90,7 @@ class Tokens:
 def parse_address_list(raw: str, limit: int = 10_000, tokens: Tokens | None = None) -> list[ListItem]:
     """The mailboxes of a field in order, groups marked by a GroupStart and a GroupEnd; at most `limit` items.
 
-    What is no address at all (an empty place between commas, a lone comment) gives nothing. Where no token is left the
-    list ends.
+    An empty place between commas or a lone comment gives no item. The list ends where no token is left.
     """
     tokens = tokens or Tokens()
     items: list[ListItem] = []
@@ -137,8 +136,8 @@ class _Reader:
         self._clear()
 
     def _clear(self) -> None:
-        self._words: list[str] = []  # the phrase, spaces included, and at its end what may be a local part
-        self._local_from = 0  # where in it that begins
+        self._words: list[str] = []  # the phrase, spaces included; its end may be a local part
+        self._local_from = 0  # the place in `_words` where that begins
         self._comments: list[str] = []
         self._angle: list[str] | None = None
         self._closed = False
@@ -299,7 +298,7 @@ class _Reader:
         self.at = nobody.end()
 
     def _flush(self) -> None:
-        """End of an element: what was gathered becomes a mailbox, or nothing."""
+        """End of an element: its words become a mailbox, or nothing."""
         domain = "".join(self._domain or ())
         behind = "".join(self._after) if self._closed or self._angle is None else ""
         said = behind or " ".join(filter(None, self._comments))
@@ -350,7 +349,7 @@ def addresses(items: list[ListItem]) -> tuple[Address, ...]:
 
 
 def shown(people: Iterable[Address]) -> str:
-    """Names and addresses in the form of the field, groups included, so that what a person copies from it is found."""
+    """Names and addresses in the form of the field, groups included, so that text copied from it is found."""
     pieces: list[str] = []
     group = ""
     for person in people:

@@ -1,4 +1,4 @@
-"""Date fields, RFC 5322 3.3 with the obsolete forms of 4.3 and the common mistakes. *Pure.*"""
+"""Date fields: RFC 5322 3.3, the obsolete forms of 4.3 and common mistakes. *Pure.*"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ZONES |= {"mst": -420, "mdt": -360, "pst": -480, "pdt": -420}
 # Seen in mail although no RFC gives them.
 _ZONES |= {"cet": 60, "cest": 120, "met": 60, "mest": 120, "eet": 120, "eest": 180, "bst": 60, "west": 60, "jst": 540}
 
-# An offset of one to four digits; "GMT+0200" and its like say where it counts from.
+# An offset of one to four digits; forms such as "GMT+0200" name the zone from which it counts.
 _OFFSET = r"(?:(?:GMT|UTC?|Z)\s*+)?([+-])\s*+([0-9]{1,2}?)(?::?([0-9]{2}))?(?![0-9])"
 _DATE = re.compile(
     r"\s*+(?:[A-Za-z]{3,9}\s*+[,.]?\s*+)?+([0-9]{1,2})[\s-]*+([A-Za-z]{3})[A-Za-z]{0,6}+[\s,-]*+([0-9]{2,4})[\s,]++"
@@ -39,7 +39,7 @@ _ASCTIME = re.compile(
     r"\s*+(?:[A-Za-z]{3,9}\s*+,?\s*+)?+([A-Za-z]{3})[A-Za-z]{0,6}+\s++([0-9]{1,2}),?\s++"
     r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?+\s++(?:([A-Za-z]{1,5})\s++)?+([0-9]{4})(?:\s++([+-])([0-9]{2})([0-9]{2}))?+"
 )
-# As a JavaScript date shows itself: Tue Sep 01 2026 10:00:00 GMT+0200 (CEST).
+# The form of a JavaScript date: Tue Sep 01 2026 10:00:00 GMT+0200 (CEST).
 _SCRIPT = re.compile(
     r"\s*+(?:[A-Za-z]{3,9}\s*+,?\s*+)?+([A-Za-z]{3})[A-Za-z]{0,6}+\s++([0-9]{1,2}),?\s++([0-9]{4}),?\s++"
     rf"([0-9]{{1,2}}):([0-9]{{2}})(?::([0-9]{{2}}))?+\s++(?:{_OFFSET}|([A-Za-z]{{1,5}}))",
@@ -74,7 +74,7 @@ def parse_date(raw: str) -> MailDate | None:
     if not 1900 <= full_year <= 9998:
         return None
     try:
-        # A leap second has no place in datetime: the second before it.
+        # datetime has no leap second: the second before it stands for it.
         at = datetime(
             full_year, number, int(day), int(hour), int(minute), min(int(second or 0), 59), tzinfo=_fixed(zone)
         )

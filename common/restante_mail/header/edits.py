@@ -1,4 +1,4 @@
-"""Changing a header without touching or copying the body more than once. *Pure.*
+"""Changes of a header that copy the body at most once. *Pure.*
 
 An edit names the ranges to leave out and the octets to put in front; the rest stays octet for octet.
 """
@@ -49,8 +49,10 @@ class HeaderEdit:
 
 
 def submission_edit(content: Buffer, now: datetime, message_id: str, author: str) -> HeaderEdit:
-    """What a submission needs before it travels: Bcc and Resent-Bcc left out; a missing From (`author`, an address), a
-    missing Date (`now`, aware) and a missing Message-ID (`message_id`, without brackets) added (RFC 6409 8).
+    """The edit that a submission needs before it travels (RFC 6409 8).
+
+    Bcc and Resent-Bcc are left out; a missing From (`author`, an address), a missing Date (`now`, aware) and a missing
+    Message-ID (`message_id`, without brackets) are added.
     """
     block = _block(content)
     present: set[bytes] = set()
@@ -74,8 +76,8 @@ def submission_edit(content: Buffer, now: datetime, message_id: str, author: str
 
 
 def received_edit(content: Buffer, authserv_ids: Collection[str]) -> HeaderEdit:
-    """What a received message must not bring along: Return-Path and Delivered-To, which only the final delivery writes
-    (RFC 5321 4.4), and Authentication-Results in our own name (RFC 8601 5). Detect loops before.
+    """The edit that removes forged fields of a received message: Return-Path and Delivered-To, which final delivery
+    writes (RFC 5321 4.4), and Authentication-Results in our own name (RFC 8601 5). Detect loops before.
     """
     ours = {comparable_id(name) for name in authserv_ids}
     block = _block(content)

@@ -48,18 +48,18 @@ _TYPE = re.compile(r"\s*+([^\s;,=\"()<>@\[\]\\/]++)\s*+(?:/\s*+([^\s;,=\"()<>@\[
 _PARAMETER = re.compile(
     r";\s*+([^\s;=\"(),<>@\[\]\\/:?]++)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)(?:\"[^;]*+|\\?$)|([^;]*+))", re.DOTALL
 )
-# Behind a type: what makes the word before it, or the next word, the name of a parameter.
+# Behind a type: a sign that the word before it, or the next word, is the name of a parameter.
 _FIRST_PARAMETER = re.compile(r"\s*+(=)|\s++[^\s;=\"(),<>@\[\\\]/:?]++\s*+=")
 _NAME_PIECE = re.compile(r"(?:;|\A)\s*+(?:file)?name[^=;\s]*+\s*+=\s*+[^\s\"(;][^;]*+", re.IGNORECASE)
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)|[^(";]++|[";]', re.DOTALL)
 _ENCODINGS = {"7bit": "7bit", "8bit": "8bit", "binary": "binary", "base64": "base64"}
 _ENCODINGS["quotedprintable"] = "quoted-printable"
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
-_SHORT_VALUE = 256  # characters: what the values kept may hold
+_SHORT_VALUE = 256  # characters of a value that is cached
 
 
 def fields(block: bytes) -> Iterator[Field]:
-    """The fields of a header block in order. Lines that are no field (an mbox `From `, junk) are passed over."""
+    """The fields of a header block in order. Other lines (an mbox `From `, junk) are passed over."""
     if block:
         for match in _FIELD.finditer(b"\n" + block):  # offsets shift by the one octet put in front
             end = match.end()
@@ -75,8 +75,8 @@ def header_end(content: Buffer) -> int:
 
 
 def raw_fields(block: bytes, names: re.Pattern[bytes], longest: int) -> dict[str, list[str]]:
-    """{lower-case name: raw unfolded values in order} of the fields that `names` (see `wanted`) picks out, those
-    of more than `longest` octets left out."""
+    """{lower-case name: raw unfolded values in order} of the fields that `names` (see `wanted`) picks out; fields of
+    more than `longest` octets are left out."""
     found: dict[str, list[str]] = {}
     for name, value in names.findall(b"\n" + block):
         if len(value) <= longest:
@@ -85,7 +85,7 @@ def raw_fields(block: bytes, names: re.Pattern[bytes], longest: int) -> dict[str
 
 
 def wanted(names: str) -> re.Pattern[bytes]:
-    """A pattern for `raw_fields`: names parted by spaces, in any letter case. What is not asked for costs nothing."""
+    """A pattern for `raw_fields`: names parted by spaces, in any letter case. Other fields cost nothing."""
     alternatives = "|".join(re.escape(name) for name in names.split())
     return re.compile(
         rb"\n(" + alternatives.encode() + rb")[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE
@@ -119,8 +119,8 @@ class StructuredValue(NamedTuple):
 
 
 def content_value(raw: str) -> StructuredValue:
-    """Content-Type, Content-Disposition and their like (RFC 2045 5.1, RFC 2183 2), read as kindly as can be:
-    comments, doubled semicolons, unquoted values with spaces and missing closing quotes all occur."""
+    """Content-Type, Content-Disposition and their like (RFC 2045 5.1, RFC 2183 2), read tolerantly: comments,
+    doubled semicolons, unquoted values with spaces and missing closing quotes all occur."""
     return _known_value(raw) if len(raw) <= _SHORT_VALUE else _value(raw)
 
 
@@ -150,8 +150,8 @@ def _value(raw: str) -> StructuredValue:
 
 
 def _without_comments(raw: str) -> str:
-    """`raw` less its comments. A bracket in a quoted string is none, nor is one in a file name that should have been
-    quoted: name=a (1).txt."""
+    """`raw` without its comments. A bracket begins no comment in a quoted string, nor in a file name that should have
+    been quoted: name=a (1).txt."""
     out: list[str] = []
     at = 0
     while at < len(raw):
@@ -166,14 +166,14 @@ def _without_comments(raw: str) -> str:
 
 
 def transfer_encoding(raw: str) -> str:
-    """Content-Transfer-Encoding in lower case, "7bit" when there is none (RFC 2045 6.1); spelled as `8 bit` or with
-    something behind it, too."""
+    """Content-Transfer-Encoding in lower case, "7bit" when there is none (RFC 2045 6.1). Spellings such as `8 bit` and
+    words behind the encoding are tolerated."""
     words = without_comments(raw).partition(";")[0].lower().replace('"', " ").split()
     together = _ENCODINGS.get("".join(words).replace("-", ""))
     return together or _ENCODINGS.get(words[0].replace("-", ""), words[0]) if words else "7bit"
 
 
-# The same few values are in all mail, and are asked for several times of each part.
+# The same few values stand in all mail, and each is read several times for a part.
 _known_value = lru_cache(maxsize=4_096)(_value)
 
 

@@ -1,4 +1,4 @@
-"""What a header says: typed (`Summary`) and as a finished ENVELOPE (RFC 3501 7.4.2, RFC 9051 7.5.2). *Pure.*"""
+"""The facts of a header: typed (`Summary`) and as a finished ENVELOPE (RFC 3501 7.4.2, RFC 9051 7.5.2). *Pure.*"""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Header:
 
 def read_header(block: bytes, limits: Limits = DEFAULT_LIMITS, tokens: Tokens | None = None) -> Header:
     """Read a header block. Of repeated fields the first counts, but To, Cc and Bcc are taken together:
-    RFC 5322 3.6 allows one of each, and mail with several is common enough. `tokens` is what all headers of a content
-    share; without it this header has as many as a content."""
+    RFC 5322 3.6 allows one of each, and mail with several is common enough. `tokens` is shared by
+    all headers of a content; without it this header has as many as a content."""
     tokens = tokens or Tokens(limits.address_tokens)
     if len(block) > limits.header_octets:
         block = block[: limits.header_octets]

@@ -1,7 +1,7 @@
 """Encoded words (RFC 2047) and parameters with charset and continuations (RFC 2231). *Pure.*
 
 Header text travels as `str` in which each character is one octet (latin-1), so that nothing is lost before a charset
-is known; what these functions return is real text.
+is known; these functions return real text.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def decode_text(raw: str) -> str:
 
 def decode_words(raw: str) -> str:
     """Resolve encoded words. White space between two of them is dropped, and neighbours of one charset are joined as
-    octets first, since senders split characters between words. RFC 2047 6.2. What is no word is UTF-8 or windows-1252.
+    octets first, since senders split characters between words. RFC 2047 6.2. Other text is UTF-8 or windows-1252.
     """
     if "=?" not in raw:
         return raw if raw.isascii() else decode(raw.encode("latin-1", "replace"))
@@ -41,7 +41,7 @@ def decode_words(raw: str) -> str:
     for match in _WORD.finditer(raw):
         charset, how, data = match[1].lower(), match[2], match[3]
         octets = _word_octets(how, data)
-        if octets is None:  # broken base64: left as it stands
+        if octets is None:  # broken base64 is left as it stands
             continue
         between = raw[at : match.start()]
         joined = bool(run_charset) and not between.strip(" \t\r\n")

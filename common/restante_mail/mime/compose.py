@@ -1,7 +1,7 @@
 """A message from structured parts (RFC 5322, RFC 2045 to 2047, RFC 2231), for drafts and sending by API. *Pure.*
 
-The body is written by the standard library's email package. The header is written here: names and subjects come back
-from `summary` as they went in, and nothing in a value can begin another field.
+The standard library's email package writes the body. This module writes the header: `summary` reads names and subjects
+back unchanged, and no value can begin another field.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Attached", "ComposeError", "Outgoing", "compose"]
 
 
 class ComposeError(ValueError):
-    """A part that no message can carry; `field` names it as the caller knows it."""
+    """A value that no message can carry; `field` is the caller's name of it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -43,7 +43,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What a client gives to have a message made. Ids are without angle brackets; addresses as local@domain."""
+    """The values of a message to be made. Ids are without angle brackets; addresses as local@domain."""
 
     from_: Sequence[Address]
     sent_at: datetime  # aware
@@ -62,7 +62,7 @@ class Outgoing:
     extra_fields: Sequence[tuple[str, str]] = ()  # other header fields, in order
 
 
-_POLICY = policy.SMTP.clone(cte_type="7bit")  # whatever the next hop can carry (RFC 6152 3)
+_POLICY = policy.SMTP.clone(cte_type="7bit")  # any next hop can carry it (RFC 6152 3)
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\u2028\u2029\x85]")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -80,7 +80,7 @@ _LONGEST_WORD = 900  # of a line's 998
 
 def compose(parts: Outgoing) -> bytes:
     """The message, canonical (CRLF) and in 7 bits unless an address or an attached message needs more. Bcc is kept: the
-    transport removes it (`edits.submission_edit`). Raises ComposeError.
+    transport removes it (`header.edits.submission_edit`). Raises ComposeError.
     """
     if not parts.from_:
         raise ComposeError("from", "an author is needed")  # RFC 5322 3.6
@@ -216,7 +216,7 @@ def _attach(message: EmailMessage, attached: Attached, inside: bool, verbatim: d
         except NulFound as found:
             raise ComposeError("attachments", str(found)) from found
         encoding = "7bit" if octets.isascii() else "8bit"
-        # The generator would rewrite line ends and refuse 8 bits: it gets a token, and the octets come after it.
+        # The generator would rewrite line ends and refuse 8 bits, so it gets a token that is replaced afterwards.
         token = f"verbatim-{len(verbatim)}-{hashlib.sha256(octets).hexdigest()}".encode()
         verbatim[token], octets = octets, token
     part = EmailMessage(policy=_POLICY)

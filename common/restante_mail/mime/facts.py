@@ -17,7 +17,7 @@ __all__ = ["Facts", "scan"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a listing needs of one content, so that none ever parses again."""
+    """The facts of one content that listings need, so that no listing parses."""
 
     octets: int
     lines: int  # line ends of the whole content

@@ -20,7 +20,7 @@ class Part:
     """One entity. Offsets count octets from the start of the content: header [header_start, body_start) with its blank
     line, body [body_start, body_end).
 
-    `media_type` is lower case and says how the part was read: what is nested too deep is application/octet-stream.
+    `media_type` is lower case and says how the part was read: a part nested too deep is application/octet-stream.
     `content` holds the raw Content-* fields by lower-case name without that prefix ("type", "transfer-encoding"...),
     unfolded, one octet a character. The embedded message of a message/rfc822 is its only child.
     """
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def octets(self) -> int:
-        """Of the body, as encoded."""
+        """Size of the body, as encoded."""
         return self.body_end - self.body_start
 
     @property
@@ -65,14 +65,14 @@ class Part:
 
     @property
     def encoding(self) -> str:
-        """See `headers.transfer_encoding`."""
+        """See `header.fields.transfer_encoding`."""
         raw = self.content.get("transfer-encoding")
         return transfer_encoding(raw) if raw else "7bit"
 
     @property
     def disposition(self) -> str:
-        """inline, attachment or another word, in lower case; empty when there is none. A file name without one
-        is that of an attachment, as where the type is not known (RFC 2183 2.8)."""
+        """inline, attachment or another word, in lower case; empty when there is none. A file name without such a
+        word makes it an attachment, as an unknown word does (RFC 2183 2.8)."""
         raw = self.content.get("disposition", "")
         if not raw:
             return ""

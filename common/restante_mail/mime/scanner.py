@@ -1,8 +1,8 @@
 """Octets to a tree of parts with offsets (RFC 2045, RFC 2046). *Pure.*
 
-The octets are canonical (`canonical.py`). Nothing raises and nothing is copied but header blocks. One pass goes from
+The octets are canonical (`canonical.py`). Nothing raises, and only header blocks are copied. One pass goes from
 delimiter to delimiter: a delimiter line belongs to the innermost open multipart with its boundary and ends whatever is
-open inside of that, a header that is being read included. For each boundary the octets are searched at the speed of
+open inside of it, including a header that is being read. For each boundary the octets are searched at the speed of
 `find`, and only up to the next delimiter of an enclosing one; `Limits` bounds the sum of it.
 """
 
@@ -23,17 +23,17 @@ _WANTED = wanted(
     "content-location content-md5"
 )
 _PADDING = re.compile(rb"[ \t]*+")
-# What stands behind a closing delimiter does not matter, as long as it cannot be more of a boundary (RFC 2046 5.1.1).
+# Text behind a closing delimiter does not matter, as long as it cannot be more of a boundary (RFC 2046 5.1.1).
 _END_OF_CLOSING = re.compile(rb"[ \t]*+(?:\r\n|\Z|[^0-9A-Za-z'()+_,\-./:=? \t\r\n][^\r\n]*+(?:\r\n|\Z))")
 
 
 def parse(buffer: Buffer, limits: Limits = DEFAULT_LIMITS) -> Part:
-    """The tree of a whole content. Never raises, whatever the octets."""
+    """The tree of a whole content. Never raises."""
     return _Scan(buffer, limits).root()
 
 
 _Delimiter = tuple[int, int, bool]
-"""The line [start, end) that parts, and whether it closes. A plain tuple: many are made."""
+"""The delimiter line [start, end), and whether it closes the multipart. A plain tuple, since many are made."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class _Open:
 
     part: Part
     boundary: _Boundary | None = None
-    first: int = -1  # of a multipart: what follows its first delimiter, when that does not close it
+    first: int = -1  # of a multipart: the offset behind its first delimiter, unless that closes it
 
     @property
     def default(self) -> str:
@@ -64,7 +64,7 @@ class _Open:
 
 
 class _Scan:
-    """One run over one content, with what is left of its budgets."""
+    """One run over one content, with the rest of its budgets."""
 
     def __init__(self, buffer: Buffer, limits: Limits) -> None:
         self._buffer, self._size, self._limits = buffer, len(buffer), limits
@@ -164,8 +164,8 @@ class _Scan:
             self._stack[owner].part.children.pop()
 
     def _finish(self, multipart: _Open) -> None:
-        """A multipart without any part is read as a single text part without header, its whole body: nothing a person
-        wrote is hidden, and every body structure has its part."""
+        """A multipart without any part is read as a single text part without header, its whole body. So no text is
+        hidden, and every body structure has a part."""
         part = multipart.part
         if part.children or not part.is_multipart:
             return
@@ -191,7 +191,7 @@ class _Scan:
     # Headers ----------------------------------------------------------------------------------------------------------
 
     def _entity(self, start: int, end: int, default: str) -> Part:
-        """Read the header of what lies in [start, end)."""
+        """Read the header of the entity in [start, end)."""
         buffer = self._buffer
         if take(buffer, start, min(start + 2, end)) == b"\r\n":
             return Part(start, start + 2, start + 2, media_type=default)
@@ -295,6 +295,6 @@ def _boundary(part: Part) -> bytes:
     for name, value in part.type_value.parameters:
         if name.lower() == "boundary":
             return value.rstrip(" \t").encode("latin-1", "replace")
-    if "boundary*" in part.content.get("type", "").lower():  # RFC 2231, though nobody needs it here
+    if "boundary*" in part.content.get("type", "").lower():  # RFC 2231, although no boundary needs it
         return part.parameters.get("boundary", "").rstrip(" \t").encode("utf-8", "replace")
     return b""

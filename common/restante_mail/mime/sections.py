@@ -1,6 +1,6 @@
 """Sections of a stored message by part number: where their octets lie, without reading any (RFC 3501 6.4.5). *Pure.*
 
-A message is a head (what we added at delivery) followed by a content; offsets of a tree count within the content.
+A message is a head (the fields that delivery added) followed by a content; offsets of a tree count within the content.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def parse_section(text: str) -> tuple[tuple[int, ...], Kind] | None:
 
 def find_part(tree: Part, path: Sequence[int]) -> Part | None:
     """The part with this number; () is the root. The text of a message that is no multipart is its part 1."""
-    part, inside = tree, tree  # `inside`: where the next number counts
+    part, inside = tree, tree  # the next number counts in `inside`
     for depth, number in enumerate(path):
         if depth:
             if part.is_message and part.children:
@@ -92,8 +92,8 @@ def section(tree: Part, path: Sequence[int], kind: Kind = Kind.WHOLE) -> tuple[i
 
 
 def pieces(head_octets: int, tree: Part, path: Sequence[int] = (), kind: Kind = Kind.WHOLE) -> list[Piece] | None:
-    """Where a section of a delivered message lies, in order; None when there is no such section. The head counts to the
-    whole message and to its header; everything else is of the content alone."""
+    """The octets of a section of a delivered message, in order; None when there is no such section. The head belongs to
+    the whole message and to its header; every other section is of the content alone."""
     found = section(tree, path, kind)
     if found is None:
         return None

@@ -102,7 +102,7 @@ def _language(raw: str | None) -> str:
 
 
 def _parameters(pairs: Sequence[tuple[str, str]]) -> str:
-    """Names in lower case, values raw: what RFC 2231 splits stays split, as clients expect it here."""
+    """Names in lower case, values raw: parameters split by RFC 2231 stay split, as clients expect."""
     if not pairs:
         return "NIL"
     return "(" + " ".join(f"{nstring(name.lower())} {nstring(value)}" for name, value in pairs) + ")"

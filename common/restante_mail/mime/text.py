@@ -1,6 +1,6 @@
 """Text of a content in pieces: preview, text for search, attachments. *Pure.*
 
-Only text parts are ever decoded; an attachment costs nothing here, however large.
+Only text parts are decoded; the size of an attachment does not matter.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060\ufeff]")  # mail progr
 
 
 class Attachment(NamedTuple):
-    """What a person would call an attachment. `octets` as encoded; `path` is its part number."""
+    """An attachment, as a person would call it. `octets` as encoded; `path` is its part number."""
 
     path: tuple[int, ...]
     name: str  # as sent, may be empty
@@ -156,14 +156,14 @@ def attachments(buffer: Buffer, tree: Part) -> list[Attachment]:
 
 
 def _has_html(related: Part) -> bool:
-    """Whether HTML is what the others of a multipart/related belong to, alone or as one of several forms."""
+    """Whether the parts of a multipart/related belong to HTML, which may be one of several forms."""
     forms = [form for child in related.children for form in (child, *child.children)]
     return any(form.media_type == "text/html" for form in forms)
 
 
 def _is_attachment(part: Part, in_html: bool) -> bool:
-    """All that is not the text shown: a plain or HTML text without a name, and what the HTML beside it shows
-    (`in_html`). Signatures and the machine's half of a report belong to the message itself."""
+    """Whether the part is neither shown text (plain or HTML without a name), nor shown by the HTML beside it
+    (`in_html`), nor a signature or the machine's half of a report, which belong to the message itself."""
     media_type = part.media_type
     if not part.content:
         return media_type not in _SHOWN
@@ -179,7 +179,7 @@ def _is_attachment(part: Part, in_html: bool) -> bool:
 
 def _name(buffer: Buffer, part: Part) -> str:
     name = part.filename
-    if not name and part.is_message and part.children:  # an embedded message is known by its subject
+    if not name and part.is_message and part.children:  # the name of an embedded message is its subject
         inner = part.children[0]
         block = take(buffer, inner.header_start, min(inner.body_start, inner.header_start + 65_536))
         subjects = raw_fields(block, _SUBJECT, 8_192).get("subject", [""])

@@ -1,5 +1,7 @@
-"""Charset labels of mail and the decoders they stand for: the label table of the WHATWG Encoding standard (4.2), which
-reads a charset as the superset that programs really send, and beyond it the other charsets that Python has. *Pure.*
+"""Charset labels of mail and their decoders. *Pure.*
+
+The table is that of the WHATWG Encoding standard (4.2), which reads a charset as the superset that programs really
+send, and beyond it the other charsets that Python has.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from webencodings.labels import LABELS
 
 __all__ = ["codec_for"]
 
-# Codecs that are no charset, read the octets as a program would, or take quadratic time.
+# Codecs that are no charset, that run the octets like a program, or that take quadratic time.
 _NOT_FOR_MAIL = frozenset(
     "idna punycode undefined unicode_escape raw_unicode_escape string_escape mbcs oem base64_codec bz2_codec hex_codec "
     "quopri_codec rot_13 uu_codec zlib_codec palmos".split()
@@ -29,8 +31,8 @@ _CODECS_OF_ENCODINGS = {
     "shift_jis": "cp932",
     "x-mac-cyrillic": "mac_cyrillic",
 }
-_NO_ENCODING = frozenset(("replacement", "x-user-defined"))  # what they stand for is dangerous in a browser only
-# What Python knows by a name of its own, as the superset that the standard reads.
+_NO_ENCODING = frozenset(("replacement", "x-user-defined"))  # dangerous in a browser only
+# Names that only Python knows, with the superset that the standard would read.
 _SUPERSETS = {
     "big5": "big5hkscs",
     "cp950": "big5hkscs",
@@ -45,8 +47,8 @@ _SUPERSETS = {
     "shift_jis": "cp932",
     "tis_620": "cp874",
 }
-# Names seen in mail that neither knows, and ASCII, which the standard reads as windows-1252: mail that says us-ascii
-# is as often UTF-8.
+# Names seen in mail that neither knows, and ASCII. The standard reads ASCII as windows-1252, but mail that says
+# us-ascii is as often UTF-8.
 _MORE = {
     "ansi": "cp1252",
     "ansi_x3_4_1968": "ascii",
@@ -103,7 +105,7 @@ _CODECS = _table()
 
 
 def codec_for(charset: str) -> str | None:
-    """The name of Python's codec for a charset as mail spells it, or None when there is none we trust."""
+    """The name of Python's codec for a charset as mail spells it, or None for one that is not trusted."""
     if len(charset) > 64:
         return None
     name = _squeezed(charset.strip().strip("\"'").lower())

@@ -1,8 +1,8 @@
 """Octets as text, by the charset that is declared, whole or in pieces. *Pure.*
 
-Nothing here raises. A text is read in one charset from its first octet to its last, and an octet that is no character
-there becomes U+FFFD, alone. The charset is chosen once, from the declaration and from the first `WINDOW` octets that
-are not plain ASCII:
+No function raises. A text is read in one charset from its first octet to its last; an octet that is no character there
+becomes U+FFFD, alone. The charset is chosen once, from the declaration and from the first `WINDOW` octets that are not
+plain ASCII:
 
 1. the declared one (without a declaration, or when it is unknown or us-ascii: UTF-8), if it reads all of the window;
 2. UTF-8, if that reads all of it;
@@ -33,7 +33,7 @@ _PAIRS_OF_CP = frozenset(("cp932", "cp949"))
 
 @lru_cache(maxsize=256)
 def is_ascii_based(codec: str) -> bool:
-    """Whether octets below 128 are ASCII wherever no octet above came before; shifts and escapes make it not so."""
+    """Whether octets below 128 are ASCII up to the first octet above; with shifts or escapes they are not."""
     if codec.startswith(("iso2022", "hz", "utf_7", "utf_8_sig")):
         return False
     return decoder(codec).decode(_ASCII, True) == _ASCII.decode("ascii")
@@ -47,7 +47,7 @@ def _meant(charset: str) -> str:
 
 
 def decode(octets: bytes, charset: str = "") -> str:
-    """`octets` as text: what a `TextDecoder` makes of them. Never raises."""
+    """`octets` as the text that a `TextDecoder` reads from them. Never raises."""
     codec = _meant(charset)
     if octets.isascii() and is_ascii_based(codec):
         return octets.decode("ascii")
@@ -60,7 +60,7 @@ def decode(octets: bytes, charset: str = "") -> str:
 
 
 class TextDecoder:
-    """`decode` for octets that come in pieces: whatever the pieces, their texts joined are the text of the whole.
+    """`decode` for octets that come in pieces: their texts joined are the text of the whole.
 
     Holds back at most `WINDOW` octets, and those of one character.
     """
@@ -71,7 +71,7 @@ class TextDecoder:
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, octets: bytes, final: bool = False) -> str:
-        """The text of `octets` and of what was held back, as far as it is certain. Never raises."""
+        """The text of `octets` and of the octets held back, as far as it is certain. Never raises."""
         if self._decoder is not None:
             return self._decoder.decode(octets, final)
         plain = ""

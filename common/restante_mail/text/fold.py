@@ -1,8 +1,8 @@
-"""The one folding of text for search: what is stored and what is asked are folded by the same function. *Pure.*
+"""Folding of text for search: stored text and search terms are folded by the same function. *Pure.*
 
-Folded are letter case, compatibility forms, diacritics (U+0300 to U+036F: "José" is found by "jose", and the other way
-round) and runs of white space, which become one space. Marks of other scripts stay, since there they are letters of
-their own. This is looser than i;unicode-casemap (RFC 5051): whatever matches there matches here.
+Folding removes the differences of letter case, of compatibility forms, of diacritics (U+0300 to U+036F: "José" is found
+by "jose", and the other way round), and makes a run of white space one space. Marks of other scripts stay, since they
+are letters there. This is looser than i;unicode-casemap (RFC 5051): texts that match there match here.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def fold(text: str) -> str:
 
 
 def folded_chunks(chunks: Iterable[str]) -> Iterator[str]:
-    """Fold a text that comes in pieces; joined, the result is the fold of the joined text. Pieces are cut anew at white
-    space, so that no character is folded apart from its marks."""
+    """The fold of a text that comes in pieces. The results joined are the fold of the whole: pieces are cut anew at
+    white space, so that no character is folded apart from its marks."""
     carry, spaced = "", False
     for chunk in chunks:
         text = carry + chunk

@@ -1,9 +1,9 @@
-"""Charsets of East Asia as programs send them, and damage that costs no more than itself. *Pure.*
+"""Charsets of East Asia as programs send them, read so that damage costs no more than itself. *Pure.*
 
-Python's codecs read the published tables; the WHATWG Encoding standard reads what is sent: the NEC and IBM extensions
-of JIS X 0208, half-width kana in ISO-2022-JP (Microsoft's code page 50220), the euro of Big5 and of GBK. Where a pair
-of octets is no character, the standard takes the pair, or its first octet alone when the second is ASCII. Python's
-codecs go on behind the first octet, and would read the rest of the text one octet off.
+Python's codecs read the published tables. The WHATWG Encoding standard reads the characters that programs send: the NEC
+and IBM extensions of JIS X 0208, half-width kana in ISO-2022-JP (Microsoft's code page 50220), the euro of Big5 and of
+GBK. Where a pair of octets is no character, the standard takes the pair, or its first octet alone when the second is
+ASCII. Python's codecs go on behind the first octet, and would read the rest of the text one octet off.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BIG5 = {  # ETEN characters that HKSCS has elsewhere, and the euro of Windows
     b"\xc6\xdf": "仝",
 }
 _JIS_EXTENSION_ROWS = frozenset((13, 89, 90, 91, 92))  # NEC's, and IBM's as NEC places them
-# Where Python's table has another of two like characters than the standard and Windows.
+# Where Python's table and that of the standard (and Windows) differ between two like characters.
 _AS_SENT = {
     "euc_jp": str.maketrans("〜‖−¢£¬", "～∥－￠￡￢"),
     "big5hkscs": str.maketrans("•､‾∼♁☉¥¢£￭", "‧﹑¯～⊕⊙￥￠￡▓"),
@@ -34,7 +34,7 @@ _AS_SENT = {
 
 
 def _repair(error: UnicodeError) -> tuple[str, int]:
-    """(text in place of what is bad, where to go on)."""
+    """(text in place of the bad octets, offset behind them)."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     octets, start = error.object, error.start
@@ -90,7 +90,7 @@ codecs.register_error(_REPAIR_WINDOWS_1252, _repair_windows_1252)
 
 
 def as_sent(codec: str, text: str) -> str:
-    """What Python's codec read, with the characters that the standard's table has."""
+    """Text from Python's codec, with the characters of the standard's table."""
     table = _AS_SENT.get(codec)
     return text.translate(table) if table is not None and not text.isascii() else text
 
@@ -139,7 +139,7 @@ class Iso2022JpDecoder(codecs.IncrementalDecoder):
         self._inner = _Translated("euc_jp")
 
     def decode(self, octets: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer there
-        """The text of what is certain so far."""
+        """The text of the octets that are certain so far."""
         octets, self._held = self._held + octets, b""
         if not final and (unfinished := self._UNFINISHED.search(octets, max(0, len(octets) - 3))):
             octets, self._held = octets[: unfinished.start()], unfinished[0]
