@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
 
 from restante_gateways.imap.grammar import utf7
 from restante_mail.header.dates import MONTH_NAMES
 
-MONTHS = tuple(name.encode() for name in MONTH_NAMES)
+_MONTHS = tuple(name.encode() for name in MONTH_NAMES)
 _ASTRING = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+\Z")
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*\Z")
 _MAX_QUOTED = 1024  # octets: longer strings go as literals, which cost no scanning
+_DAY_SECONDS = 86_400
+_EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
+_MAX_DAYS = 4_096  # spelled days that are kept
+_TWO_DIGITS = [b"%02d" % number for number in range(60)]
+_days: dict[int, bytes] = {}
 
 
 def string(octets: bytes) -> bytes:
@@ -25,11 +30,6 @@ def string(octets: bytes) -> bytes:
 def literal(octets: bytes) -> bytes:
     """The literal `{n}` CRLF octets."""
     return b"{%d}\r\n%b" % (len(octets), octets)
-
-
-def nstring(octets: bytes | None) -> bytes:
-    """A string, or NIL for None."""
-    return b"NIL" if octets is None else string(octets)
 
 
 def astring(octets: bytes) -> bytes:
@@ -49,27 +49,26 @@ def flag_list(flags: Iterable[str]) -> bytes:
     return b"(" + " ".join(flags).encode("ascii") + b")"
 
 
-def date_time(at: datetime, offset_minutes: int) -> bytes:
-    """`" 1-Jan-2024 09:05:00 +0100"`, quotes included: the day is two characters (RFC 3501 9).
+def date_time(seconds: int, offset_minutes: int) -> bytes:
+    """`" 1-Jan-2024 09:05:00 +0100"`, quotes included: a time in seconds since 1970 UTC, in its zone (RFC 3501 2.3.3).
 
-    `at` is any aware time; `offset_minutes` is the zone that it is written in.
+    The day has two characters (RFC 3501 9).
     """
-    local = at.astimezone(timezone(timedelta(minutes=offset_minutes)))
+    day, second = divmod(seconds + offset_minutes * 60, _DAY_SECONDS)
+    date = _days.get(day)
+    if date is None:
+        if len(_days) > _MAX_DAYS:
+            _days.clear()
+        at = datetime.date.fromordinal(_EPOCH_DAY + day)
+        date = _days[day] = b'"%2d-%b-%04d ' % (at.day, _MONTHS[at.month - 1], at.year)
+    minute, second = divmod(second, 60)
     sign, minutes = (b"-", -offset_minutes) if offset_minutes < 0 else (b"+", offset_minutes)
-    return b'"%2d-%b-%04d %02d:%02d:%02d %b%02d%02d"' % (
-        local.day,
-        MONTHS[local.month - 1],
-        local.year,
-        local.hour,
-        local.minute,
-        local.second,
+    return b'%b%b:%b:%b %b%02d%02d"' % (
+        date,
+        _TWO_DIGITS[minute // 60],
+        _TWO_DIGITS[minute % 60],
+        _TWO_DIGITS[second],
         sign,
         minutes // 60,
         minutes % 60,
     )
-
-
-def number_list(numbers: Iterable[int]) -> bytes:
-    """`(1 2 3)`, or NIL for nothing."""
-    joined = b" ".join(b"%d" % number for number in numbers)
-    return b"(" + joined + b")" if joined else b"NIL"

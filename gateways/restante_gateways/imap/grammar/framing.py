@@ -127,11 +127,6 @@ class CommandReader:
         self._discarded = 0  # octets thrown away since the last good line
         self._announced: LiteralStart | None = None
 
-    @property
-    def idle(self) -> bool:
-        """Whether no part of a command has arrived."""
-        return self._mode is _Mode.LINE and not self._buffer and not self._prefix
-
     def feed(self, octets: bytes) -> None:
         """Add octets as they came."""
         self._buffer += octets

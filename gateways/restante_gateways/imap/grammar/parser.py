@@ -155,10 +155,6 @@ class Parser:
             raise ParseError("string or NIL expected")
         return None
 
-    def text(self) -> str:
-        """An astring of ASCII: a user's name, an annotation."""
-        return _ascii(self.astring())
-
     def mailbox_name(self) -> str:
         """A folder's full name, decoded. `INBOX` in any letter case, alone or as a parent, is INBOX (RFC 3501 5.1).
 
@@ -258,13 +254,6 @@ def canonical_name(name: str) -> str:
     if name[:5].upper() == "INBOX" and (len(name) == 5 or name[5] == "/"):
         return "INBOX" + name[5:]
     return name
-
-
-def _ascii(octets: bytes) -> str:
-    try:
-        return octets.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise ParseError("ASCII expected") from error
 
 
 def _read_range(item: bytes) -> Range:

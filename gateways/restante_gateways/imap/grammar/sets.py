@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from restante_mail.ranges import Range, compress, merge, subtract
+from restante_mail.ranges import Range, merge, subtract
 
 MAX_NUMBER = 0xFFFF_FFFF
 STAR = MAX_NUMBER + 1  # `*`, above every number there can be
@@ -19,11 +19,6 @@ class SequenceSet:
     """Numbers as the client wrote them: ranges in its order, each with the lower end first, `*` as STAR."""
 
     ranges: tuple[Range, ...]
-
-    @classmethod
-    def of(cls, numbers: Iterable[int]) -> SequenceSet:
-        """The set of these ascending numbers."""
-        return cls(tuple(compress(numbers)))
 
     def encode(self) -> bytes:
         """Spell the set; `SequenceSet` of the parser reads it back equal."""
@@ -109,16 +104,3 @@ def positions(uids: Sequence[int], count: int, ranges: Iterable[Range]) -> list[
         else:
             found.append((first, stop))
     return found
-
-
-def overlap(first: Sequence[Range], second: Sequence[Range]) -> bool:
-    """Whether two ascending lists of half-open ranges have an index in common."""
-    at = other = 0
-    while at < len(first) and other < len(second):
-        if first[at][0] < second[other][1] and second[other][0] < first[at][1]:
-            return True
-        if first[at][1] <= second[other][1]:
-            at += 1
-        else:
-            other += 1
-    return False

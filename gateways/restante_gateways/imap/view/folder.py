@@ -156,10 +156,6 @@ class FolderView:
         at = bisect_left(self.uids, uid)
         return at if at < len(self.uids) and self.uids[at] == uid else None
 
-    def flags_of(self, position: int) -> Flags:
-        """Flags and keywords of a message."""
-        return self.table.flags[self.states[position]]
-
     def first_unseen(self) -> int | None:
         """The position of the first message without \\Seen; looked for once for each change number."""
         if self._unseen[0] != self.change_number:

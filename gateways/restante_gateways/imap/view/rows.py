@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Mapping, Sequence
 
 from restante_gateways.imap.grammar import encoder, sets
@@ -13,37 +12,9 @@ from restante_gateways.imap.view.session import SessionView
 from restante_mail import ranges
 from restante_mail.ranges import Range
 
-_DAY_SECONDS = 86_400
-_EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
-_MAX_DAYS = 4_096  # spelled days that are kept
-_TWO_DIGITS = [b"%02d" % number for number in range(60)]
-_days: dict[int, bytes] = {}
-
 
 class BrokenRows(Exception):
     """The core's stream does not continue the cell that it left unfinished."""
-
-
-def internal_date(seconds: int, offset_minutes: int) -> bytes:
-    """INTERNALDATE of a time since 1970 UTC, in its own zone (RFC 3501 2.3.3)."""
-    day, second = divmod(seconds + offset_minutes * 60, _DAY_SECONDS)
-    date = _days.get(day)
-    if date is None:
-        if len(_days) > _MAX_DAYS:
-            _days.clear()
-        at = datetime.date.fromordinal(_EPOCH_DAY + day)
-        date = _days[day] = b'"%2d-%b-%04d ' % (at.day, encoder.MONTHS[at.month - 1], at.year)
-    minute, second = divmod(second, 60)
-    sign, minutes = (b"-", -offset_minutes) if offset_minutes < 0 else (b"+", offset_minutes)
-    return b'%b%b:%b:%b %b%02d%02d"' % (
-        date,
-        _TWO_DIGITS[minute // 60],
-        _TWO_DIGITS[minute % 60],
-        _TWO_DIGITS[second],
-        sign,
-        minutes // 60,
-        minutes % 60,
-    )
 
 
 class RowWriter:
@@ -203,7 +174,7 @@ class RowWriter:
             case FetchFact.MODSEQ:
                 return b"MODSEQ (%d)", map(self._change_number, positions[:count])
             case FetchFact.INTERNALDATE:
-                dates = map(internal_date, rows.received_at_seconds, rows.received_offset_minutes)
+                dates = map(encoder.date_time, rows.received_at_seconds, rows.received_offset_minutes)
                 return b"INTERNALDATE %b", dates
             case FetchFact.SIZE:
                 return b"RFC822.SIZE %d", rows.size_octets

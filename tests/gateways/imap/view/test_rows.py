@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from restante_gateways.imap.grammar.encoder import date_time
 from restante_gateways.imap.grammar.fetch import fetch_items
 from restante_gateways.imap.grammar.parser import Parser
 from restante_gateways.imap.values import Cells, Changes, Rest, Rows
 from restante_gateways.imap.view.folder import FolderView
-from restante_gateways.imap.view.rows import BrokenRows, RowWriter, internal_date
+from restante_gateways.imap.view.rows import BrokenRows, RowWriter
 from restante_gateways.imap.view.session import SessionView
 
 
@@ -147,8 +142,3 @@ def test_a_keyword_that_came_amid_a_message_is_not_used_in_it() -> None:  # noth
     begun = writing.batch(Rows(uids=[5], sections=[cells(b"ab", totals=(4,))]))
     keyword_on(view, 5, "$Work")
     assert begun + writing.continued(Rest(0, b"cd")) == (b"* 1 FETCH (BODY[] {4}\r\nabcd FLAGS (\\Seen))\r\n")
-
-
-@given(st.integers(-2_000_000_000, 5_000_000_000), st.integers(-720, 840))
-def test_internal_dates_are_date_times(seconds: int, offset: int) -> None:  # RFC 3501 2.3.3
-    assert internal_date(seconds, offset) == date_time(datetime.fromtimestamp(seconds, UTC), offset)
