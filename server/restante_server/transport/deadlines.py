@@ -1,4 +1,4 @@
-"""What comes with time: scheduled mail becomes due, leases lapse, senders are warned, mail is given up, traces end."""
+"""Work that a deadline brings: scheduled mail becomes due, leases lapse, senders are warned, mail and traces expire."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def begin(tx: Connection, ids: Sequence[int], now: int) -> None:
 
 
 def lapse(tx: Connection, ids: Sequence[int], now: int) -> None:
-    """Take back what a relay has not reported in time; it is due at once."""
+    """Take back leases that a relay has not reported in time; their recipients are due at once."""
     origins = rows.lock(tx, ids)
     lost = recipients.of_messages(tx, origins, _r.c.state == int(State.LEASED), _r.c.lease_expires_at <= now)
     recipients.postpone(tx, [Postponement(row, now, "4.4.2", "the relay's lease has lapsed") for row in lost], now)
@@ -104,7 +104,7 @@ def lapse(tx: Connection, ids: Sequence[int], now: int) -> None:
 
 
 def expire(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: int) -> None:
-    """Give up what nobody could send or deliver in time. RFC 5321 4.5.4.1."""
+    """Give up recipients that nobody could send or deliver to in time. RFC 5321 4.5.4.1."""
     origins = rows.lock(tx, ids)
     given_up = recipients.of_messages(
         tx, origins, _r.c.state == int(State.PENDING), _r.c.expires_at <= now - LAST_ATTEMPT
@@ -117,7 +117,7 @@ def expire(tx: Connection, settings: TransportSettings, ids: Sequence[int], now:
 
 
 def warn(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: int) -> None:
-    """Tell senders, once, that their mail is late."""
+    """Warn senders, once, that their mail is late."""
     origins = rows.lock(tx, ids)
     late = recipients.of_messages(
         tx,

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from restante_server.store import contents, garbage
-from restante_server.store.messages import NewMessage, Placed
+from restante_server.store.messages import NewMessage, Placed, Placement
 from restante_server.transport import rows
-from restante_server.transport.inbound.deliver import Addressee, Copy, Delivery, Letter, deliver
+from restante_server.transport.inbound.deliver import Addressee, Delivery, Letter, deliver
 from restante_server.transport.outbound import reports
 from restante_server.transport.outbound.dsn import Action
 from restante_server.transport.outbound.reports import Notice
@@ -103,13 +103,13 @@ def _letter(
     )
 
 
-def _copy(tx: Connection, item: Incoming, sent: SentCopy, content_id: int) -> Copy:
+def _copy(tx: Connection, item: Incoming, sent: SentCopy, content_id: int) -> Placement:
     """The sender's copy; without octets of its own it shares the content of what is sent."""
     size = item.staged.size_octets
     if sent.staged is not None:
         content_id, size = sent.staged.insert(tx, item.accepted_at), sent.staged.size_octets
     message = NewMessage(content_id, size, sent.listing, flags=sent.flags, received_at=item.accepted_at)
-    return Copy(sent.mailbox_id, sent.folder_id, message)
+    return Placement(sent.mailbox_id, sent.folder_id, message)
 
 
 def _ends(item: Incoming, delivery: Delivery) -> list[Planned]:

@@ -1,4 +1,4 @@
-"""Where metrics listen to the transport. It does nothing unless given."""
+"""The seam of the metrics: the transport reports here; the default does nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from restante_server.transport.states import State
 
 
 class Figures:
-    """Told of what has become durable, once, on the event loop."""
+    """Called once for each step that has become durable, on the event loop."""
 
     def taken(self, kind: str, seconds: float) -> None:
         """A message is ours. `kind` is acceptance or submission; `seconds` from its last octet to the commit."""

@@ -93,7 +93,7 @@ class Incoming:
 
 
 class Origin(NamedTuple):
-    """What a report, a delivery or a lease needs of a message in the tables."""
+    """The columns of a message that reports, deliveries and leases need."""
 
     transport_id: int
     reverse_path: str

@@ -1,4 +1,4 @@
-"""From an envelope to recipient rows: where each goes, what aliases stand for, what cannot be.
+"""From an envelope to recipient rows: each with its mailbox or destination, an alias with its targets, or a failure.
 
 A mailbox and a foreign address get one message of one acceptance, however many recipients lead there.
 """

@@ -1,7 +1,7 @@
 """The tables of the transport: rows in, rows out, and the lock under which a message's recipients change.
 
-Whoever changes the state of a recipient locks its message first (`lock`), several in ascending order: two cores that
-settle the last two recipients of a message then see each other's work, and the content is let go of once.
+A change of a recipient's state locks its message first (`lock`), several in ascending order: two cores that settle the
+last two recipients of a message then see each other's work, and the content is released once.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def lock(tx: Connection, transport_ids: Iterable[int]) -> dict[int, Origin]:
 
 
 def release(tx: Connection, origins: Iterable[Origin], now: int) -> None:
-    """Let go of the contents of these (locked) messages when no recipient of theirs waits any more."""
+    """Release the contents of these (locked) messages when no recipient of theirs waits any more."""
     held = {origin.transport_id: origin.content_id for origin in origins if origin.content_id is not None}
     if not held:
         return
@@ -157,7 +157,7 @@ def release(tx: Connection, origins: Iterable[Origin], now: int) -> None:
 def trace(tx: Connection, events: Sequence[tuple[int, int, State, str]], now: int) -> None:
     """Remember steps: (transport id, recipient id or 0 for the message, state, detail).
 
-    What a recipient was when its message was taken needs none: it is told by its row and `accepted_at`.
+    The state in which a recipient was inserted needs no event: its row and `accepted_at` hold it.
     """
     rows = [
         {

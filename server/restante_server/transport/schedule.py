@@ -1,4 +1,4 @@
-"""When to try again, when to warn, when to give up (RFC 5321 4.5.4.1). *Pure.* Times are microseconds."""
+"""The moments of the next attempt, the warning and the expiry (RFC 5321 4.5.4.1). *Pure.* Times are microseconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DAY = 24 * HOUR
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How patient the queue is."""
+    """The pauses and deadlines of the queue."""
 
     first_retry: int = 15 * MINUTE  # after the first attempt; doubles with each further one
     longest_retry: int = 4 * HOUR
@@ -32,5 +32,5 @@ class Schedule:
         return accepted_at + self.expire_after
 
     def late(self, now: int, accepted_at: int) -> bool:
-        """The sender should have been told of the delay."""
+        """Whether the sender should have been warned."""
         return now - accepted_at >= self.warn_after

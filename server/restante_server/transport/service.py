@@ -1,4 +1,4 @@
-"""The transport of one core process: what API handlers call, and the work that goes on by itself."""
+"""The transport of one core process: the calls of the API, and the work in the background."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Transport:
     async def take(self, mail: TakeMail) -> Taken:
         """Take responsibility for a message; returns once that is durable. Raises what the store raises.
 
-        Contents that nothing names then, since it is refused or was taken before, are forgotten.
+        Contents of a message that is refused, or was taken before, are forgotten.
         """
         began, is_new = time.perf_counter(), False
         try:
@@ -96,20 +96,20 @@ class Transport:
         if here:
             self.figures.delivered(here, seconds)
 
-    def told(self, touched: dict[int, Touched]) -> None:
+    def committed(self, touched: dict[int, Touched]) -> None:
         """A commit of the transport: tell the watchers, and begin what may be waiting now."""
         if touched:
             self.changed(touched)
         self.wake()
 
     def wake(self) -> None:
-        """Something may be due: deliver it, and let the relays look."""
+        """Deliver due mail, and wake the relays' streams: something may be due."""
         self._work.set()
         for tell in tuple(self._streams):
             tell()
 
     def on_due(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Be told when something may be due; returns how to stop."""
+        """Call `tell` whenever something may be due; returns a function that ends this."""
         self._streams.add(tell)
         return partial(self._streams.discard, tell)
 
@@ -161,7 +161,7 @@ class Transport:
         """Deliver one message where it waits; one that shows a fault of ours waits on, so that others pass it."""
         try:
             listing = listing_of(await self.contents.facts(due.stored))
-            await self.db.write(DeliverWaiting(self.settings, due, listing, self.told))
+            await self.db.write(DeliverWaiting(self.settings, due, listing, self.committed))
             self.figures.delivered(len(due.mailbox_ids), max(0.0, time.time() - due.accepted_at / 1_000_000))
         except (StoreBusy, StoreFull, Draining, DeadlineExceeded):  # everything waits
             raise

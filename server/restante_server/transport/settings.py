@@ -1,4 +1,4 @@
-"""How the transport behaves, as values that the configuration fills in."""
+"""The settings of the transport, filled in from the configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAST_TRACE_DAYS = 8  # a repeated submission is answered from the rows for 7 da
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """What every step of a message's way is decided by."""
+    """The limits, pauses and names that the transport obeys."""
 
     contents: Path  # the directory of large contents
     hostname: str = "localhost"  # our name in Received, Message-ID and reports

@@ -1,4 +1,4 @@
-"""The states of a recipient, and who is responsible in each. *Pure.*
+"""The states of a recipient and the responsibility in each. *Pure.*
 
     SCHEDULED --its time comes--> PENDING --lease--> LEASED --outcome--> RELAYED | FAILED | PENDING (later)
     PENDING (local) --delivery--> DELIVERED | FAILED          LEASED --lease lapses--> PENDING

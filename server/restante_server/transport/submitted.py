@@ -1,4 +1,4 @@
-"""What accounts have submitted: looked at, listed, taken back."""
+"""The submissions of an account: read, listed, cancelled."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def page(tx: Connection, account_id: int, before: int, most: int) -> list[Submit
 
 
 def cancel(tx: Connection, settings: TransportSettings, account_id: int, submission_id: int, now: int) -> Submitted:
-    """Take back every recipient that waits and is not lent to a relay.
+    """Cancel every recipient that waits and is not leased to a relay.
 
     Raises SubmissionNotFound, and SubmissionNotCancellable when there is none.
     """

@@ -26,7 +26,7 @@ from restante_server.transport.settings import TransportSettings
 ROWS_OF_DELIVERY = 6  # message, listing, delivered, recipient, and a share of the counters
 ROWS_OF_MESSAGE = 8
 
-Told = Callable[[dict[int, Touched]], object]
+Committed = Callable[[dict[int, Touched]], object]
 """Called after the commit with the mailboxes it touched; work may be waiting."""
 
 
@@ -46,7 +46,7 @@ class TakeMail:
     settings: TransportSettings
     incoming: Incoming
     request: Request
-    told: Told
+    committed: Committed
 
     @property
     def mailboxes(self) -> frozenset[int]:
@@ -122,7 +122,7 @@ class TakeMail:
     def after_commit(self, outcome: Outcome) -> None:
         """Tell the watchers, and those who deliver and relay."""
         if outcome.new:
-            self.told(outcome.touched)
+            self.committed(outcome.touched)
 
 
 def encode(taken: Taken) -> bytes:

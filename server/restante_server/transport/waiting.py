@@ -54,7 +54,7 @@ class Due(NamedTuple):
 
 
 def due(tx: Connection) -> list[Due]:
-    """What may be delivered now, at most 256 recipients."""
+    """Messages that may be delivered now, at most 256 recipients."""
     mailboxes: dict[int, set[int]] = {}
     content_of: dict[int, int] = {}
     accepted: dict[int, int] = {}
@@ -76,7 +76,7 @@ class DeliverWaiting:
     settings: TransportSettings
     work: Due
     listing: Listing
-    told: Callable[[dict[int, Touched]], object]
+    committed: Callable[[dict[int, Touched]], object]
 
     @property
     def mailboxes(self) -> frozenset[int]:
@@ -112,7 +112,7 @@ class DeliverWaiting:
 
     def after_commit(self, touched: dict[int, Touched]) -> None:
         """Tell the watchers."""
-        self.told(touched)
+        self.committed(touched)
 
     def _deliver(self, tx: Connection, origin: Origin, waiting: list[Row], now: int) -> None:
         addressees = [

@@ -7,7 +7,7 @@ one acceptance reaches a mailbox once, however many recipients lead there and ho
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, insert, select
@@ -23,6 +23,7 @@ from restante_server.transport.inbound.dispose import PRESENT, Disposition, Inbo
 from restante_server.transport.states import State
 
 MAX_HEAD_OCTETS = 8 << 10
+NOWHERE: Mapping[int, int] = MappingProxyType({})
 
 
 class Addressee(NamedTuple):
@@ -34,16 +35,7 @@ class Addressee(NamedTuple):
     promised: bool  # accepted at RCPT
 
 
-class Copy(NamedTuple):
-    """The copy that the sender keeps. A quota never holds it up: it is no reason not to send."""
-
-    mailbox_id: int
-    folder_id: int
-    message: NewMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """One message for mailboxes, each locked by the transaction. Its content is in the store."""
 
     transport_id: int
@@ -54,8 +46,8 @@ class Letter:
     listing: Listing
     addressees: Sequence[Addressee]
     now: int  # moment of the delivery, microseconds
-    copy: Copy | None = None
-    reached: Mapping[int, int] = field(default_factory=dict)  # {mailbox: message} of earlier transactions
+    copy: Placement | None = None  # the sender's own: a quota is no reason not to send
+    reached: Mapping[int, int] = NOWHERE  # {mailbox: message} of earlier transactions
 
 
 class Delivery(NamedTuple):
@@ -63,11 +55,7 @@ class Delivery(NamedTuple):
 
     dispositions: dict[int, Disposition]  # by recipient
     copy: Placed | None
-
-    @property
-    def is_placed(self) -> bool:
-        """Whether a mailbox of a recipient holds the content now."""
-        return any(one.state is State.DELIVERED for one in self.dispositions.values())
+    is_placed: bool  # a mailbox of a recipient holds the content now
 
 
 _wanted = JsonRows("mailboxes")
@@ -132,18 +120,18 @@ def deliver(tx: Connection, letters: Sequence[Letter]) -> list[Delivery]:
             for one in letter.addressees
             if sorting.dispositions[one.recipient_id].state is State.DELIVERED
         ]
-        results.append(Delivery(sorting.dispositions, next(placed) if letter.copy is not None else None))
+        results.append(Delivery(sorting.dispositions, next(placed) if letter.copy is not None else None, bool(at)))
     prepared.run_many(tx, _insert_delivered, keys)
     return results
 
 
 class _Sorting:
-    """What becomes of one letter. Takes the room that it uses out of `found`."""
+    """The decisions about one letter. The room that it uses is taken out of `found`."""
 
     __slots__ = ("dispositions", "new", "placements")
 
     def __init__(self, letter: Letter, found: dict[int, Inbox]) -> None:
-        self.dispositions: dict[int, Disposition] = {}
+        self.dispositions: dict[int, Disposition] = {}  # by recipient
         self.new: list[int] = []  # mailboxes, in order of the placements
         self.placements: list[Placement] = []
         there = set(letter.reached)
@@ -165,7 +153,7 @@ class _Sorting:
             )
             self.placements.append(Placement(mailbox_id, end.folder_id, message))
         if letter.copy is not None:
-            self.placements.append(Placement(*letter.copy))
+            self.placements.append(letter.copy)
 
 
 def head(reverse_path: str, address: str, trace_field: bytes) -> bytes:

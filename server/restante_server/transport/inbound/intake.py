@@ -1,7 +1,7 @@
 """One message from another server on its way in: its header judged and cleaned, its body streamed, memory bounded.
 
-What is learnt from the header before forged trace fields are cut from it: how many hops it has seen and which
-addresses have had it (RFC 5321 6.3).
+The number of hops and the addresses that have had the message are read from the header before forged trace fields are
+cut from it (RFC 5321 6.3).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Arrived:
 
 
 class Intake:
-    """Takes the octets of one message. `feed` and `finish` raise what the message is refused for."""
+    """Takes the octets of one message. `feed` and `finish` raise the reason of a refusal."""
 
     def __init__(self, contents: Contents, settings: TransportSettings) -> None:
         """Raises StoreFull."""

@@ -1,7 +1,7 @@
-"""Who a submitted message says it is from: one reading, or none. *Pure.*
+"""The authors that a submitted message claims: one reading, or none. *Pure.*
 
-Whoever may send in one name could otherwise show another to a recipient whose program reads the header differently from
-ours. A header is therefore refused (InvalidContent, naming the field) unless all of this holds; what mail programs
+A sender that may use one name could otherwise show another to a recipient whose program reads the header differently
+from ours. A header is therefore refused (InvalidContent, naming the field) unless all of this holds; what mail programs
 write passes.
 
 1. Every line is a field (`name:`, no white space before the colon) or a fold of one; a fold has more than white space.

@@ -23,7 +23,7 @@ LINE = 76  # octets of a folded field's line
 
 
 class Action(Enum):
-    """What became of a recipient (RFC 3464 2.3.3)."""
+    """The end of a recipient, or its delay (RFC 3464 2.3.3)."""
 
     FAILED = "failed"
     DELAYED = "delayed"
@@ -40,14 +40,14 @@ class Reported:
     original_recipient: str  # ORCPT as given (addr-type ";" xtext), empty when there was none
     action: Action
     status: str  # enhanced status code (RFC 3463)
-    diagnostic: str = ""  # what the other server or we said
-    remote_host: str = ""  # who said it; empty: we did
+    diagnostic: str = ""  # reply of the other server, or our reason
+    remote_host: str = ""  # server that gave the reply; empty: this one decided
     will_retry_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a report is made from. `returned` is the message or its header, canonical octets."""
+    """The facts of a report. `returned` is the message or its header, canonical octets."""
 
     reporting_mta: str  # our host name
     to: str  # the reverse-path of the message

@@ -52,7 +52,7 @@ def source_of(octets: bytes) -> Source:
 
 
 def read_authorship(source: Source, settings: TransportSettings) -> Authorship:
-    """In whose name it is. Raises InvalidContent, MailLoop."""
+    """The authors that the header claims. Raises InvalidContent, MailLoop."""
     made = authorship(source.header)
     hops = count_hops(source.header)
     if hops > settings.max_hops:
@@ -82,7 +82,7 @@ def recipients_of(source: Source, written: Authorship) -> list[Recipient]:
 
 
 def headers(source: Source, settings: TransportSettings, now: datetime, author: str) -> Headers:
-    """What becomes of the header. `author` is the address for a From that is missing."""
+    """The header completed. `author` is the address for a From that is missing."""
     clean = received_edit(source.header, (settings.hostname,)).apply(source.header)
     edit = submission_edit(clean, now, f"{secrets.token_hex(16)}@{settings.hostname}", author)
     return Headers(edit.apply(clean), replace(edit, drops=()).apply(clean))

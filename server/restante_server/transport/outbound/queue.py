@@ -25,7 +25,7 @@ from restante_server.transport.states import State
 
 MAX_LEASE_RECIPIENTS = 100
 LOOKED_AT = 5_000  # due recipients that one round chooses from
-BACK_MICROSECONDS = 60 * 1_000_000  # how long a recipient rests that a report has left out
+BACK_MICROSECONDS = 60 * 1_000_000  # pause of a recipient that a report has left out
 EXPIRED = "4.4.7"  # RFC 3463 3.5
 
 _r = transport_recipient
@@ -98,7 +98,7 @@ class Lease(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one recipient of a lease."""
+    """The relay's outcome for one recipient of a lease."""
 
     recipient_id: int
     state: State  # RELAYED, FAILED, or PENDING: try again
@@ -120,7 +120,7 @@ def standing(tx: Connection, leases: Iterable[int]) -> set[int]:
 
 
 def lease(tx: Connection, now: int, most: int, seconds: int) -> list[Lease]:
-    """Lend out at most `most` leases. What another core is at this moment working on is passed over."""
+    """Lend out at most `most` leases. Messages that another core has locked are passed over."""
     chosen = list(tx.execute(_fair, {"moment": now, "most": most}))
     if not chosen:
         return []
@@ -213,7 +213,7 @@ def _settled(row: Row, outcome: Outcome) -> Settlement:
         # RFC 3461 5.2.2: where the next server does not report, this one says that it has passed the mail on.
         action = None if outcome.dsn_passed_on else Action.RELAYED
         return Settlement(row, State.RELAYED, outcome.status, outcome.diagnostic, action, outcome.remote_host, 1)
-    if outcome.state is State.PENDING:  # that it is given up are words of ours, not of the server that said "later"
+    if outcome.state is State.PENDING:  # the decision to give up is ours, not the server's that answered "later"
         diagnostic = f"given up; the last answer was: {outcome.status} {said(outcome)}".rstrip()
         return Settlement(row, State.FAILED, EXPIRED, diagnostic, Action.FAILED, attempts=1)
     return Settlement(
@@ -222,5 +222,5 @@ def _settled(row: Row, outcome: Outcome) -> Settlement:
 
 
 def said(outcome: Outcome) -> str:
-    """Who said what."""
+    """The reply with the server that gave it."""
     return f"{outcome.remote_host}: {outcome.diagnostic}" if outcome.remote_host else outcome.diagnostic

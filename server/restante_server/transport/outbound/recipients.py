@@ -76,7 +76,7 @@ class Settlement(NamedTuple):
     state: State
     status: str
     diagnostic: str = ""
-    action: Action | None = None  # what the sender may hear; None: nothing
+    action: Action | None = None  # subject of a report to the sender; None: no report
     remote_host: str = ""
     attempts: int = 0  # made with this
 
@@ -155,7 +155,7 @@ def postpone(tx: Connection, postponements: Sequence[Postponement], now: int, *,
 
 
 def notice(row: Row, action: Action, settled: Settlement | None = None, retried_until: int | None = None) -> Notice:
-    """What the sender may hear of a recipient."""
+    """The facts about a recipient that a report to the sender may have."""
     return Notice(
         action,
         row.forward_path,

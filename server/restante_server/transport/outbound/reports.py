@@ -40,13 +40,13 @@ _CONDITIONS = {
 }
 
 
-# RFC 3463 3.5, and what Exchange calls the same. What went round is returned by its header, whatever RET asks for: a
-# loop may be forged to have a message sent to its reverse-path, and a real one carries each report on.
+# RFC 3463 3.5, and Exchange's code for the same. A message that went round is returned by its header, whatever RET asks
+# for: a loop may be forged to send a message to its reverse-path, and a real one carries each report on.
 LOOPS = frozenset({"5.4.6", "5.4.14"})
 
 
 class Notice(NamedTuple):
-    """What the sender may want to hear of one recipient."""
+    """The end or delay of one recipient, of which the sender may want a report."""
 
     action: Action
     forward_path: str
