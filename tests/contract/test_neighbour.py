@@ -328,7 +328,7 @@ ADMINISTRATION = {
             "ListAliases": {},
             "DeleteAlias": {"address": "a@example.test"},
             "ListQueue": {},
-            "RetryQueued": {},
+            "RetryQueued": {"all": True},
             "TraceMessages": {"address": "alice@example.test"},
             "CheckStore": {},
             "BackupStore": {"directory": "/nowhere/at/all"},

@@ -137,7 +137,7 @@ async def test_whatever_happens_every_recipient_has_one_end(world: World, seed: 
 async def _let_time_settle(world: World, dice: random.Random) -> None:
     """Relays answer at random, and in the end nobody does: all is settled within the queue's patience."""
     for _ in range(4):
-        await world.run(RetryQueuedRequest(), world.gateway("admin"))
+        await world.run(RetryQueuedRequest(all=True), world.gateway("admin"))
         for lease in await world.lease():
             await world.report_all(lease, dice.choice(KINDS), "")
         await world.settle()

@@ -1949,8 +1949,14 @@ func (x *ListQueueResponse) GetNextPageToken() string {
 
 // RetryQueuedRequest names the recipients to retry.
 type RetryQueuedRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // Those of one message; 0: all that wait.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The recipients. Required: a request that names none retries none.
+	//
+	// Types that are valid to be assigned to Recipients:
+	//
+	//	*RetryQueuedRequest_TransportId
+	//	*RetryQueuedRequest_All
+	Recipients    isRetryQueuedRequest_Recipients `protobuf_oneof:"recipients"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1985,12 +1991,46 @@ func (*RetryQueuedRequest) Descriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
+func (x *RetryQueuedRequest) GetRecipients() isRetryQueuedRequest_Recipients {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
 func (x *RetryQueuedRequest) GetTransportId() int64 {
 	if x != nil {
-		return x.TransportId
+		if x, ok := x.Recipients.(*RetryQueuedRequest_TransportId); ok {
+			return x.TransportId
+		}
 	}
 	return 0
 }
+
+func (x *RetryQueuedRequest) GetAll() bool {
+	if x != nil {
+		if x, ok := x.Recipients.(*RetryQueuedRequest_All); ok {
+			return x.All
+		}
+	}
+	return false
+}
+
+type isRetryQueuedRequest_Recipients interface {
+	isRetryQueuedRequest_Recipients()
+}
+
+type RetryQueuedRequest_TransportId struct {
+	TransportId int64 `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3,oneof"` // Those of one message.
+}
+
+type RetryQueuedRequest_All struct {
+	All bool `protobuf:"varint,2,opt,name=all,proto3,oneof"` // True: all that wait.
+}
+
+func (*RetryQueuedRequest_TransportId) isRetryQueuedRequest_Recipients() {}
+
+func (*RetryQueuedRequest_All) isRetryQueuedRequest_Recipients() {}
 
 // RetryQueuedResponse counts.
 type RetryQueuedResponse struct {
@@ -2135,16 +2175,21 @@ func (x *RemoveQueuedResponse) GetRecipientCount() int64 {
 	return 0
 }
 
-// TraceMessagesRequest has one search term.
+// TraceMessagesRequest has one search term, or none for the latest messages.
 type TraceMessagesRequest struct {
-	state             protoimpl.MessageState `protogen:"open.v1"`
-	TransportId       int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"`                    // One message.
-	InternetMessageId string                 `protobuf:"bytes,2,opt,name=internet_message_id,json=internetMessageId,proto3" json:"internet_message_id,omitempty"` // A Message-ID with its angle brackets.
-	Address           string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`                                                // A reverse-path or a recipient.
-	PageSize          int32                  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`                             // Default 100, at most 1000.
-	PageToken         string                 `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`                           // From the answer before.
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The search term.
+	//
+	// Types that are valid to be assigned to Term:
+	//
+	//	*TraceMessagesRequest_TransportId
+	//	*TraceMessagesRequest_InternetMessageId
+	//	*TraceMessagesRequest_Address
+	Term          isTraceMessagesRequest_Term `protobuf_oneof:"term"`
+	PageSize      int32                       `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`   // Default 100, at most 1000.
+	PageToken     string                      `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"` // From the answer before.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TraceMessagesRequest) Reset() {
@@ -2177,23 +2222,36 @@ func (*TraceMessagesRequest) Descriptor() ([]byte, []int) {
 	return file_restante_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
+func (x *TraceMessagesRequest) GetTerm() isTraceMessagesRequest_Term {
+	if x != nil {
+		return x.Term
+	}
+	return nil
+}
+
 func (x *TraceMessagesRequest) GetTransportId() int64 {
 	if x != nil {
-		return x.TransportId
+		if x, ok := x.Term.(*TraceMessagesRequest_TransportId); ok {
+			return x.TransportId
+		}
 	}
 	return 0
 }
 
 func (x *TraceMessagesRequest) GetInternetMessageId() string {
 	if x != nil {
-		return x.InternetMessageId
+		if x, ok := x.Term.(*TraceMessagesRequest_InternetMessageId); ok {
+			return x.InternetMessageId
+		}
 	}
 	return ""
 }
 
 func (x *TraceMessagesRequest) GetAddress() string {
 	if x != nil {
-		return x.Address
+		if x, ok := x.Term.(*TraceMessagesRequest_Address); ok {
+			return x.Address
+		}
 	}
 	return ""
 }
@@ -2211,6 +2269,28 @@ func (x *TraceMessagesRequest) GetPageToken() string {
 	}
 	return ""
 }
+
+type isTraceMessagesRequest_Term interface {
+	isTraceMessagesRequest_Term()
+}
+
+type TraceMessagesRequest_TransportId struct {
+	TransportId int64 `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3,oneof"` // One message.
+}
+
+type TraceMessagesRequest_InternetMessageId struct {
+	InternetMessageId string `protobuf:"bytes,2,opt,name=internet_message_id,json=internetMessageId,proto3,oneof"` // A Message-ID with its angle brackets.
+}
+
+type TraceMessagesRequest_Address struct {
+	Address string `protobuf:"bytes,3,opt,name=address,proto3,oneof"` // A reverse-path or a recipient.
+}
+
+func (*TraceMessagesRequest_TransportId) isTraceMessagesRequest_Term() {}
+
+func (*TraceMessagesRequest_InternetMessageId) isTraceMessagesRequest_Term() {}
+
+func (*TraceMessagesRequest_Address) isTraceMessagesRequest_Term() {}
 
 // TraceEvent is one step of one recipient.
 type TraceEvent struct {
@@ -2952,23 +3032,27 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"\vdestination\x18\x03 \x01(\tR\vdestination\"n\n" +
 	"\x11ListQueueResponse\x121\n" +
 	"\aentries\x18\x01 \x03(\v2\x17.restante.v1.QueueEntryR\aentries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n" +
-	"\x12RetryQueuedRequest\x12%\n" +
-	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\"B\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"_\n" +
+	"\x12RetryQueuedRequest\x12'\n" +
+	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01H\x00R\vtransportId\x12\x12\n" +
+	"\x03all\x18\x02 \x01(\bH\x00R\x03allB\f\n" +
+	"\n" +
+	"recipients\"B\n" +
 	"\x13RetryQueuedResponse\x12+\n" +
 	"\x0frecipient_count\x18\x01 \x01(\x03B\x020\x01R\x0erecipientCount\"X\n" +
 	"\x13RemoveQueuedRequest\x12%\n" +
 	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\x12\x1a\n" +
 	"\bsilently\x18\x02 \x01(\bR\bsilently\"C\n" +
 	"\x14RemoveQueuedResponse\x12+\n" +
-	"\x0frecipient_count\x18\x01 \x01(\x03B\x020\x01R\x0erecipientCount\"\xc3\x01\n" +
-	"\x14TraceMessagesRequest\x12%\n" +
-	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\x12.\n" +
-	"\x13internet_message_id\x18\x02 \x01(\tR\x11internetMessageId\x12\x18\n" +
-	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x1b\n" +
+	"\x0frecipient_count\x18\x01 \x01(\x03B\x020\x01R\x0erecipientCount\"\xd1\x01\n" +
+	"\x14TraceMessagesRequest\x12'\n" +
+	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01H\x00R\vtransportId\x120\n" +
+	"\x13internet_message_id\x18\x02 \x01(\tH\x00R\x11internetMessageId\x12\x1a\n" +
+	"\aaddress\x18\x03 \x01(\tH\x00R\aaddress\x12\x1b\n" +
 	"\tpage_size\x18\x04 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x05 \x01(\tR\tpageToken\"\xde\x01\n" +
+	"page_token\x18\x05 \x01(\tR\tpageTokenB\x06\n" +
+	"\x04term\"\xde\x01\n" +
 	"\n" +
 	"TraceEvent\x12;\n" +
 	"\vhappened_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -3202,6 +3286,15 @@ func file_restante_v1_admin_proto_init() {
 	file_restante_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[10].OneofWrappers = []any{}
 	file_restante_v1_admin_proto_msgTypes[16].OneofWrappers = []any{}
+	file_restante_v1_admin_proto_msgTypes[32].OneofWrappers = []any{
+		(*RetryQueuedRequest_TransportId)(nil),
+		(*RetryQueuedRequest_All)(nil),
+	}
+	file_restante_v1_admin_proto_msgTypes[36].OneofWrappers = []any{
+		(*TraceMessagesRequest_TransportId)(nil),
+		(*TraceMessagesRequest_InternetMessageId)(nil),
+		(*TraceMessagesRequest_Address)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -79,12 +79,14 @@ type AdminServiceClient interface {
 	DeleteAlias(ctx context.Context, in *DeleteAliasRequest, opts ...grpc.CallOption) (*DeleteAliasResponse, error)
 	// Lists the recipients that wait in the queue, by next attempt.
 	ListQueue(ctx context.Context, in *ListQueueRequest, opts ...grpc.CallOption) (*ListQueueResponse, error)
-	// Makes waiting recipients due now. Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+	// Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
+	// INVALID_ARGUMENT (the request names no recipients).
 	RetryQueued(ctx context.Context, in *RetryQueuedRequest, opts ...grpc.CallOption) (*RetryQueuedResponse, error)
 	// Ends waiting recipients as failed, with a report, or discards them without one.
 	// Errors: TRANSPORT_MESSAGE_NOT_FOUND.
 	RemoveQueued(ctx context.Context, in *RemoveQueuedRequest, opts ...grpc.CallOption) (*RemoveQueuedResponse, error)
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
+	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
 	TraceMessages(ctx context.Context, in *TraceMessagesRequest, opts ...grpc.CallOption) (*TraceMessagesResponse, error)
 	// Checks every invariant of the store while it runs, streaming progress and findings.
 	CheckStore(ctx context.Context, in *CheckStoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckStoreResponse], error)
@@ -356,12 +358,14 @@ type AdminServiceServer interface {
 	DeleteAlias(context.Context, *DeleteAliasRequest) (*DeleteAliasResponse, error)
 	// Lists the recipients that wait in the queue, by next attempt.
 	ListQueue(context.Context, *ListQueueRequest) (*ListQueueResponse, error)
-	// Makes waiting recipients due now. Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+	// Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
+	// INVALID_ARGUMENT (the request names no recipients).
 	RetryQueued(context.Context, *RetryQueuedRequest) (*RetryQueuedResponse, error)
 	// Ends waiting recipients as failed, with a report, or discards them without one.
 	// Errors: TRANSPORT_MESSAGE_NOT_FOUND.
 	RemoveQueued(context.Context, *RemoveQueuedRequest) (*RemoveQueuedResponse, error)
 	// Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
+	// Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
 	TraceMessages(context.Context, *TraceMessagesRequest) (*TraceMessagesResponse, error)
 	// Checks every invariant of the store while it runs, streaming progress and findings.
 	CheckStore(*CheckStoreRequest, grpc.ServerStreamingServer[CheckStoreResponse]) error

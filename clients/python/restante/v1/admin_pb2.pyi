@@ -1025,18 +1025,24 @@ class RetryQueuedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TRANSPORT_ID_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
     transport_id: _builtins.int
-    """Those of one message; 0: all that wait."""
+    """Those of one message."""
+    all: _builtins.bool
+    """True: all that wait."""
     def __init__(
         self,
         *,
         transport_id: _builtins.int = ...,
+        all: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "recipients", b"recipients", "transport_id", b"transport_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["transport_id", b"transport_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "recipients", b"recipients", "transport_id", b"transport_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_recipients: _TypeAlias = _typing.Literal["transport_id", "all"]  # noqa: Y015
+    _WhichOneofArgType_recipients: _TypeAlias = _typing.Literal["recipients", b"recipients"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_recipients) -> _WhichOneofReturnType_recipients | None: ...
 
 Global___RetryQueuedRequest: _TypeAlias = RetryQueuedRequest  # noqa: Y015
 
@@ -1112,7 +1118,7 @@ Global___RemoveQueuedResponse: _TypeAlias = RemoveQueuedResponse  # noqa: Y015
 
 @_typing.final
 class TraceMessagesRequest(_message.Message):
-    """TraceMessagesRequest has one search term."""
+    """TraceMessagesRequest has one search term, or none for the latest messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1140,11 +1146,13 @@ class TraceMessagesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "internet_message_id", b"internet_message_id", "term", b"term", "transport_id", b"transport_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "internet_message_id", b"internet_message_id", "page_size", b"page_size", "page_token", b"page_token", "transport_id", b"transport_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "internet_message_id", b"internet_message_id", "page_size", b"page_size", "page_token", b"page_token", "term", b"term", "transport_id", b"transport_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_term: _TypeAlias = _typing.Literal["transport_id", "internet_message_id", "address"]  # noqa: Y015
+    _WhichOneofArgType_term: _TypeAlias = _typing.Literal["term", b"term"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_term) -> _WhichOneofReturnType_term | None: ...
 
 Global___TraceMessagesRequest: _TypeAlias = TraceMessagesRequest  # noqa: Y015
 

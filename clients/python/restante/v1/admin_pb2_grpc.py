@@ -243,7 +243,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryQueued(self, request, context):
-        """Makes waiting recipients due now. Errors: TRANSPORT_MESSAGE_NOT_FOUND.
+        """Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
+        INVALID_ARGUMENT (the request names no recipients).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,6 +260,7 @@ class AdminServiceServicer:
 
     def TraceMessages(self, request, context):
         """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
+        Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,13 +66,17 @@ class AdminServiceStub:
     ListQueue: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListQueueRequest, _admin_pb2.ListQueueResponse]
     """Lists the recipients that wait in the queue, by next attempt."""
     RetryQueued: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetryQueuedRequest, _admin_pb2.RetryQueuedResponse]
-    """Makes waiting recipients due now. Errors: TRANSPORT_MESSAGE_NOT_FOUND."""
+    """Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
+    INVALID_ARGUMENT (the request names no recipients).
+    """
     RemoveQueued: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RemoveQueuedRequest, _admin_pb2.RemoveQueuedResponse]
     """Ends waiting recipients as failed, with a report, or discards them without one.
     Errors: TRANSPORT_MESSAGE_NOT_FOUND.
     """
     TraceMessages: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TraceMessagesRequest, _admin_pb2.TraceMessagesResponse]
-    """Lists the steps of messages, found by transport id, Message-ID or address, latest message first."""
+    """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
+    Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
+    """
     CheckStore: _grpc.UnaryStreamMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]
     """Checks every invariant of the store while it runs, streaming progress and findings."""
     BackupStore: _grpc.UnaryStreamMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]
@@ -118,13 +122,17 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListQueue: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListQueueRequest, _admin_pb2.ListQueueResponse]  # type: ignore[assignment]
     """Lists the recipients that wait in the queue, by next attempt."""
     RetryQueued: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetryQueuedRequest, _admin_pb2.RetryQueuedResponse]  # type: ignore[assignment]
-    """Makes waiting recipients due now. Errors: TRANSPORT_MESSAGE_NOT_FOUND."""
+    """Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
+    INVALID_ARGUMENT (the request names no recipients).
+    """
     RemoveQueued: _aio.UnaryUnaryMultiCallable[_admin_pb2.RemoveQueuedRequest, _admin_pb2.RemoveQueuedResponse]  # type: ignore[assignment]
     """Ends waiting recipients as failed, with a report, or discards them without one.
     Errors: TRANSPORT_MESSAGE_NOT_FOUND.
     """
     TraceMessages: _aio.UnaryUnaryMultiCallable[_admin_pb2.TraceMessagesRequest, _admin_pb2.TraceMessagesResponse]  # type: ignore[assignment]
-    """Lists the steps of messages, found by transport id, Message-ID or address, latest message first."""
+    """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
+    Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
+    """
     CheckStore: _aio.UnaryStreamMultiCallable[_admin_pb2.CheckStoreRequest, _admin_pb2.CheckStoreResponse]  # type: ignore[assignment]
     """Checks every invariant of the store while it runs, streaming progress and findings."""
     BackupStore: _aio.UnaryStreamMultiCallable[_admin_pb2.BackupStoreRequest, _admin_pb2.BackupStoreResponse]  # type: ignore[assignment]
@@ -257,7 +265,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RetryQueuedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RetryQueuedResponse, _abc.Awaitable[_admin_pb2.RetryQueuedResponse]]:
-        """Makes waiting recipients due now. Errors: TRANSPORT_MESSAGE_NOT_FOUND."""
+        """Makes waiting recipients due now: those of one message, or all. Errors: TRANSPORT_MESSAGE_NOT_FOUND,
+        INVALID_ARGUMENT (the request names no recipients).
+        """
 
     @_abc_1.abstractmethod
     def RemoveQueued(
@@ -275,7 +285,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.TraceMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.TraceMessagesResponse, _abc.Awaitable[_admin_pb2.TraceMessagesResponse]]:
-        """Lists the steps of messages, found by transport id, Message-ID or address, latest message first."""
+        """Lists the steps of messages, found by transport id, Message-ID or address, latest message first.
+        Errors: INVALID_ARGUMENT (the term is empty), INVALID_PAGE_TOKEN.
+        """
 
     @_abc_1.abstractmethod
     def CheckStore(

@@ -84,12 +84,12 @@ def retry(admin: Admin, transport_id: int | None, everything: bool) -> None:
     """Try a message again now."""
     if (transport_id is None) != everything:
         raise click.UsageError("Name one message by its ID, or say --all.")
-    say(f"{run(_retry(admin, transport_id or 0))} recipients are due now.")
+    request = RetryQueuedRequest(all=True) if transport_id is None else RetryQueuedRequest(transport_id=transport_id)
+    say(f"{run(_retry(admin, request))} recipients are due now.")
 
 
-async def _retry(admin: Admin, transport_id: int) -> int:
+async def _retry(admin: Admin, request: RetryQueuedRequest) -> int:
     async with admin.calls() as calls:
-        request = RetryQueuedRequest(transport_id=transport_id)
         return (await calls.execute(methods.RETRY_QUEUED, request)).recipient_count
 
 

@@ -52,11 +52,14 @@ def _entry(waiting: Waiting) -> v1.QueueEntry:
 @handlers.direct(methods.RETRY_QUEUED, rule=administrators)
 async def retry_queued(call: Call, request: v1.RetryQueuedRequest) -> v1.RetryQueuedResponse:
     """See AdminService.RetryQueued."""
-    if request.transport_id:
+    one = request.WhichOneof("recipients") == "transport_id"
+    if one:
         await call.core.db.read(oversight.require, request.transport_id)
         some = [request.transport_id]
-    else:
+    elif request.all:
         some = await call.core.db.read(oversight.some_pending, 0)
+    else:
+        raise InvalidArgument(field="recipients", problem="neither a transport_id nor all is given")
     count = 0
     while some:
         ids = some
@@ -65,7 +68,7 @@ async def retry_queued(call: Call, request: v1.RetryQueuedRequest) -> v1.RetryQu
             return oversight.retry(tx, ids, now_microseconds(tx))
 
         count += await call.core.db.write(Write(retry, rows=len(ids)), deadline=call.deadline)
-        some = [] if request.transport_id else await call.core.db.read(oversight.some_pending, ids[-1])
+        some = [] if one else await call.core.db.read(oversight.some_pending, ids[-1])
     call.core.transport.wake()
     return v1.RetryQueuedResponse(recipient_count=count)
 
@@ -85,16 +88,17 @@ async def remove_queued(call: Call, request: v1.RemoveQueuedRequest) -> v1.Remov
 @handlers.read(methods.TRACE_MESSAGES, rule=administrators, slow=True)
 def trace_messages(tx: Connection, call: Call, request: v1.TraceMessagesRequest) -> v1.TraceMessagesResponse:
     """See AdminService.TraceMessages."""
-    if sum(map(bool, (request.transport_id, request.internet_message_id, request.address))) > 1:
-        raise InvalidArgument(field="transport_id", problem="one of the three")
-    if request.transport_id:
+    term = request.WhichOneof("term")
+    if term and not getattr(request, term):
+        raise InvalidArgument(field=term, problem="is empty")
+    if term == "transport_id":
         return v1.TraceMessagesResponse(traces=map(_trace, oversight.by_id(tx, request.transport_id)))
     size, of = pages.size(request.page_size), f"trace {request.internet_message_id} {request.address}"
     (number,) = pages.key(of, request.page_token)
     before = pages.number(number) if number else NO_LIMIT
-    if request.internet_message_id:
+    if term == "internet_message_id":
         found = oversight.by_message_id(tx, request.internet_message_id, before, size + 1)
-    elif request.address:
+    elif term == "address":
         found = oversight.by_address(tx, request.address, before, size + 1)
     else:
         found = oversight.latest(tx, before, size + 1)

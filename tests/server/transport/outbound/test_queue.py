@@ -7,7 +7,7 @@ import secrets
 
 import pytest
 
-from restante.errors import LeaseLost, PermissionDenied
+from restante.errors import InvalidArgument, LeaseLost, PermissionDenied, TransportMessageNotFound
 from restante.v1.admin_pb2 import ListQueueRequest, RemoveQueuedRequest, RetryQueuedRequest, TraceMessagesRequest
 from restante.v1.submission_pb2 import EnvelopeRecipient, NotifyCondition
 from restante.v1.transport_pb2 import (
@@ -230,13 +230,35 @@ async def test_the_administrator_sees_hurries_and_ends_the_queue(world: World) -
     assert await world.lease() == []
     assert (await world.run(RetryQueuedRequest(transport_id=second), admin)).recipient_count == 1
     assert [lease.destination for lease in await world.lease()] == ["example.org"]
-    assert (await world.run(RetryQueuedRequest(), admin)).recipient_count == 5
+    assert (await world.run(RetryQueuedRequest(all=True), admin)).recipient_count == 5
     assert (await world.run(RemoveQueuedRequest(transport_id=first), admin)).recipient_count == 5
     assert (await world.run(RemoveQueuedRequest(transport_id=second, silently=True), admin)).recipient_count == 1
     await world.settle()
     (report,) = await world.letters("alice")
     assert report.content.count(b"Action: failed") == 5
     assert await world.states(second) == [("dave@example.org", State.DISCARDED, "2.0.0")]
+
+
+@pytest.mark.parametrize("request_", [RetryQueuedRequest(), RetryQueuedRequest(all=False)])
+async def test_a_retry_that_names_no_recipients_retries_none(world: World, request_: RetryQueuedRequest) -> None:
+    await send(world, "eve@example.net")
+    for lease in await world.lease():
+        await world.report_all(lease, DEFERRED, "4.4.1", diagnostic="no answer")
+    with pytest.raises(InvalidArgument) as caught:
+        await world.run(request_, world.gateway("admin"))
+    assert caught.value.metadata["field"] == "recipients"
+    with pytest.raises(TransportMessageNotFound):  # 0 is no message, and never all of them
+        await world.run(RetryQueuedRequest(transport_id=0), world.gateway("admin"))
+    assert await world.lease() == []
+
+
+@pytest.mark.parametrize("term", ["transport_id", "internet_message_id", "address"])
+async def test_a_trace_by_an_empty_term_is_refused(world: World, term: str) -> None:
+    empty = TraceMessagesRequest()
+    setattr(empty, term, type(getattr(empty, term))())
+    with pytest.raises(InvalidArgument) as caught:
+        await world.run(empty, world.gateway("admin"))
+    assert caught.value.metadata["field"] == term
 
 
 async def test_every_step_of_a_message_is_traced(world: World) -> None:
