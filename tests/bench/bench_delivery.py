@@ -21,7 +21,7 @@ from typing import Any
 
 from restante.v1.submission_pb2 import EnvelopeRecipient
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest
-from restante_server.api.services import transport as transport_api
+from restante_server.api.services import accept as accept_service
 from restante_server.db import schema
 from restante_server.db.engine import open_database
 from restante_server.store.listing import listing_of
@@ -76,7 +76,7 @@ async def accept(world: World, messages: int, recipients: int, together: int) ->
             yield AcceptRequest(acceptance_id=number, chunk=MESSAGE)
             yield AcceptRequest(acceptance_id=number, commit=True)
 
-    async for response in transport_api.accept(world.call(world.gateway(), FOREVER), requests()):
+    async for response in accept_service.accept(world.call(world.gateway(), FOREVER), requests()):
         assert response.accepted, response.status
         finished.release()
 

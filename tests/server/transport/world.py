@@ -45,8 +45,7 @@ from restante_server.api.engine.dispatch import Dispatcher
 from restante_server.api.engine.identity import Authenticator
 from restante_server.api.engine.notify import Notifier
 from restante_server.api.engine.observe import CallObserver
-from restante_server.api.services import outbound
-from restante_server.api.services import transport as transport_api
+from restante_server.api.services import accept, outbound
 from restante_server.db import schema
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
@@ -195,7 +194,7 @@ class World:
                 await asyncio.sleep(0)
             yield AcceptRequest(acceptance_id=number, commit=True)
 
-        stream = transport_api.accept(self.call(self.gateway(), FOREVER), requests())
+        stream = accept.accept(self.call(self.gateway(), FOREVER), requests())
         responses = [response async for response in stream if not response.granted_octets]
         assert len(responses) == 1
         return responses[0]

@@ -6,6 +6,7 @@ from typing import Final
 
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import (
+    accept,
     admin,
     append,
     backup,
@@ -16,15 +17,16 @@ from restante_server.api.services import (
     messages,
     outbound,
     queue,
+    recipients,
     search,
     sessions,
     submission,
     sync,
-    transport,
     watch,
 )
 
 SERVICES: Final[tuple[Handlers, ...]] = (
+    accept.handlers,
     admin.handlers,
     append.handlers,
     backup.handlers,
@@ -35,10 +37,10 @@ SERVICES: Final[tuple[Handlers, ...]] = (
     messages.handlers,
     outbound.handlers,
     queue.handlers,
+    recipients.handlers,
     search.handlers,
     sessions.handlers,
     submission.handlers,
     sync.handlers,
-    transport.handlers,
     watch.handlers,
 )

@@ -36,7 +36,7 @@ from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import once_only
 from restante_server.api.services import convert, drafts, pages
-from restante_server.api.services.transport import (
+from restante_server.api.services.envelopes import (
     envelope_of,
     require_trace_field,
 )

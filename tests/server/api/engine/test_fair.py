@@ -34,7 +34,7 @@ from restante_server.api.engine.execute import (
     Execution,
     Executor,
 )
-from restante_server.api.services import watch
+from restante_server.api.services.watcher import Watcher
 from restante_server.db.turns import CORE, Party
 from tests.server.api.people import RPCS
 from tests.server.api.served import Served, served, token_metadata
@@ -393,19 +393,19 @@ async def test_streams_of_an_account_are_bounded_over_all_its_sessions_and_kinds
 # --- Watch ----------------------------------------------------------------------------------------------------------
 
 
-async def watcher_of(core: Served, token: bytes = b"", identity: str = "") -> watch.Watcher:
+async def watcher_of(core: Served, token: bytes = b"", identity: str = "") -> Watcher:
     """A Watch stream whose client takes nothing until the test does."""
     caller = Caller(identity=identity, encrypted=True)
     if token:
         caller = await core.core.authenticator.session(token, caller)
-    return watch.Watcher(core.dispatcher.call(caller, float("inf")))
+    return Watcher(core.dispatcher.call(caller, float("inf")))
 
 
-def told(watcher: watch.Watcher, kind: str) -> dict[int, WatchResponse]:
+def told(watcher: Watcher, kind: str) -> dict[int, WatchResponse]:
     """{subscription: its latest notice of this kind that waits}"""
     return {
         queued.notice.subscription_id: queued.notice
-        for queued in watcher._queue
+        for queued in watcher._notices
         if queued.notice.WhichOneof("notice") == kind
     }
 

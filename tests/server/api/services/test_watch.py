@@ -44,7 +44,7 @@ from restante.v1.sync_pb2 import (
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_server.api.engine import notify
 from restante_server.api.engine.caller import Caller
-from restante_server.api.services import watch
+from restante_server.api.services import watcher as served_watcher
 from restante_server.db.errors import DatabaseError
 from restante_server.db.operation import Write
 from restante_server.directory import states
@@ -319,11 +319,10 @@ def core_caller() -> Caller:
     return Caller(encrypted=True)
 
 
-async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "MAX_QUEUED", 50)
+async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served) -> None:
     token = await token_of(core)
     caller = await core.core.authenticator.session(token, core_caller())
-    lagging = watch.Watcher(core.dispatcher.call(caller, float("inf")))
+    lagging = served_watcher.Watcher(core.dispatcher.call(caller, float("inf")), most_queued=50)
     await lagging.subscribe(Subscription(subscription_id=7, folder_id=INBOX))
     await append(core, token)
     number = 0
@@ -337,7 +336,7 @@ async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served, monke
             )
             await core.call("MessageService/UpdateMessages", flag, token=token)
     assert number >= 48  # as many as the queue holds, or more where several were told as one
-    assert len(lagging._queue) <= 50
+    assert len(lagging._notices) <= 50
     async with aclosing(lagging.notices()) as notices:  # type: ignore[type-var]
         notice = await anext(notices)
     assert (notice.subscription_id, notice.reset_reason) == (7, RESET_REASON_TOO_SLOW)  # never silence
@@ -345,19 +344,18 @@ async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served, monke
 
 
 async def test_the_last_word_to_a_subscription_outlives_the_reset_of_the_others(
-    core: Served, monkeypatch: pytest.MonkeyPatch
+    core: Served,
 ) -> None:
-    monkeypatch.setattr(watch, "MAX_QUEUED", 6)
     token = await token_of(core)
     caller = await core.core.authenticator.session(token, core_caller())
-    lagging = watch.Watcher(core.dispatcher.call(caller, float("inf")))
+    lagging = served_watcher.Watcher(core.dispatcher.call(caller, float("inf")), most_queued=6)
     await lagging.subscribe(Subscription(subscription_id=1, folder_id=999))  # there is none
     await lagging.subscribe(Subscription(subscription_id=2))
     await lagging.subscribe(Subscription(subscription_id=3, folder_id=INBOX))
     async with asyncio.timeout(30):
         while lagging._subscriptions:
             await append(core, token)
-    told = [queued.notice for queued in lagging._queue]
+    told = [queued.notice for queued in lagging._notices]
     assert [reason(notice) for notice in told if notice.subscription_id == 1] == ["FOLDER_NOT_FOUND"]
     for one in (2, 3):  # nothing after the reset, though both were to be told of the same commit
         assert [notice.reset_reason for notice in told if notice.subscription_id == one] == [RESET_REASON_TOO_SLOW]
@@ -366,7 +364,7 @@ async def test_the_last_word_to_a_subscription_outlives_the_reset_of_the_others(
 
 async def test_a_mailbox_whose_number_cannot_be_read_is_reset(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     caller = await core.core.authenticator.session(await token_of(core), core_caller())
-    watcher = watch.Watcher(core.dispatcher.call(caller, float("inf")))
+    watcher = served_watcher.Watcher(core.dispatcher.call(caller, float("inf")))
 
     async def broken(read: object) -> int:
         raise DatabaseError("a fault of ours")
@@ -378,19 +376,18 @@ async def test_a_mailbox_whose_number_cannot_be_read_is_reset(core: Served, monk
         assert (await anext(notices)).reset_reason == RESET_REASON_HISTORY_GONE
 
 
-async def test_octets_are_bounded_as_well_as_notices(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "MAX_QUEUED_OCTETS", 10_000)
+async def test_octets_are_bounded_as_well_as_notices(core: Served) -> None:
     caller = await core.core.authenticator.session(await token_of(core), core_caller())
-    lagging = watch.Watcher(core.dispatcher.call(caller, float("inf")))
+    lagging = served_watcher.Watcher(core.dispatcher.call(caller, float("inf")), most_queued_octets=10_000)
     await lagging.subscribe(Subscription(subscription_id=1, folder_id=INBOX))
     for _ in range(100):
         lagging._tell(WatchResponse(subscription_id=1, rejected=Status(message="x" * 1_000)))
-        assert lagging._queued_octets == sum(queued.octets for queued in lagging._queue) <= 11_100
+        assert lagging._notices.octets == sum(queued.octets for queued in lagging._notices) <= 11_100
     lagging.close()
 
 
 async def test_subscriptions_are_bounded(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "MAX_SUBSCRIPTIONS", 3)
+    monkeypatch.setattr(served_watcher, "MAX_SUBSCRIPTIONS", 3)
     token = await token_of(core)
     watcher = Watcher(core, token=token)
     for number in (1, 2, 3, 3):  # the last takes the place of the one before
@@ -535,7 +532,7 @@ async def test_what_its_maker_was_told_with_the_answer_is_told_to_others_togethe
     token = await token_of(core)
     await append(core, token)
     caller = await core.core.authenticator.session(token, core_caller())
-    watcher = watch.Watcher(core.dispatcher.call(caller, float("inf")))
+    watcher = served_watcher.Watcher(core.dispatcher.call(caller, float("inf")))
     await watcher.subscribe(Subscription(subscription_id=7, folder_id=INBOX))
     for number in range(20):
         flag = UpdateMessagesRequest(

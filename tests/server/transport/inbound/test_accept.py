@@ -18,7 +18,7 @@ from restante.v1.transport_pb2 import (
     VerifyRecipientsRequest,
 )
 from restante_server.accounts import lifecycle
-from restante_server.api.services import transport as transport_api
+from restante_server.api.services import accept
 from restante_server.db.operation import Write
 from restante_server.directory import aliases, domains
 from restante_server.store import mailboxes
@@ -278,7 +278,7 @@ async def test_a_large_message_comes_in_pieces_that_are_granted(world: World) ->
 
     responses: list[AcceptResponse] = []
     async with asyncio.timeout(30):
-        async for response in transport_api.accept(world.call(world.gateway(), FOREVER), requests()):
+        async for response in accept.accept(world.call(world.gateway(), FOREVER), requests()):
             room[0] += response.granted_octets
             granted.release()
             responses.append(response)
@@ -299,7 +299,7 @@ async def test_octets_beyond_the_grant_end_the_acceptance(world: World) -> None:
             yield AcceptRequest(acceptance_id=1, chunk=b"x" * (256 << 10))
         yield AcceptRequest(acceptance_id=1, commit=True)
 
-    stream = transport_api.accept(world.call(world.gateway(), FOREVER), requests())
+    stream = accept.accept(world.call(world.gateway(), FOREVER), requests())
     reasons = [reason(response) for response in [response async for response in stream] if reason(response)]
     assert reasons == ["INVALID_ARGUMENT"]
     assert await world.letters("alice") == []
@@ -326,7 +326,7 @@ async def test_acceptances_of_one_stream_are_told_apart_and_an_abort_forgets_one
         yield AcceptRequest(acceptance_id=3, commit=True)
         yield AcceptRequest(acceptance_id=1, commit=True)
 
-    stream = transport_api.accept(world.call(world.gateway(), FOREVER), requests())
+    stream = accept.accept(world.call(world.gateway(), FOREVER), requests())
     accepted = {response.acceptance_id async for response in stream if response.accepted}
     assert accepted == {1, 3}
     found = [[letter.content for letter in await world.letters(name)] for name in ("alice", "bob", "carol")]

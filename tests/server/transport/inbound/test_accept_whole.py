@@ -9,7 +9,7 @@ import pytest
 
 from restante.v1.submission_pb2 import EnvelopeRecipient
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
-from restante_server.api.services import transport as transport_api
+from restante_server.api.services import accept
 from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World, reason
 
 
@@ -29,7 +29,7 @@ async def answers(world: World, *requests: AcceptRequest) -> list[AcceptResponse
         for request in requests:
             yield request
 
-    stream = transport_api.accept(world.call(world.gateway(), FOREVER), sent())
+    stream = accept.accept(world.call(world.gateway(), FOREVER), sent())
     return [response async for response in stream if not response.granted_octets]
 
 

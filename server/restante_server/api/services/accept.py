@@ -1,4 +1,4 @@
-"""TransportService: recipients verified, mail accepted."""
+"""TransportService.Accept: one stream for the mail of many SMTP sessions."""
 
 from __future__ import annotations
 
@@ -6,55 +6,33 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 
-from sqlalchemy import Connection
-
 from restante.errors import (
-    InvalidAddress,
     InvalidArgument,
-    QuotaExceeded,
     RecipientNotFound,
-    RelayDenied,
     RequestIdRequired,
-    RestanteError,
     StoreBusy,
-    StoreFull,
     TooManyRecipients,
     to_status,
 )
-from restante.v1 import methods
-from restante.v1.session_pb2 import Scope
-from restante.v1.submission_pb2 import EnvelopeOptions, EnvelopeRecipient, NotifyCondition
-from restante.v1.transport_pb2 import (
-    AcceptBegin,
-    AcceptRequest,
-    AcceptResponse,
-    RecipientVerdict,
-    VerifyRecipientsRequest,
-    VerifyRecipientsResponse,
-)
+from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest, AcceptResponse
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import REQUEST_ID_OCTETS, once_only
-from restante_server.directory import addresses
-from restante_server.directory.known import SECONDS
-from restante_server.directory.lookup import Kind, Resolution, resolve_many
+from restante_server.api.services.envelopes import envelope_of, require_trace_field
+from restante_server.directory.lookup import Resolution, resolve_many
 from restante_server.transport.acceptance import accepted, plan_recipients
-from restante_server.transport.inbound import deliver
-from restante_server.transport.inbound.dispose import Inbox
 from restante_server.transport.inbound.intake import Arrived, Intake
-from restante_server.transport.records import Envelope, Recipient
+from restante_server.transport.records import Envelope
 from restante_server.transport.settings import MAX_ACCEPT_RECIPIENTS
 from restante_server.transport.take import TakeMail
 
 handlers = Handlers()
 
-MAX_VERIFIED = 100
-MAX_TRACE_FIELD_OCTETS = 2 << 10
 MAX_CHUNK_OCTETS = 256 << 10
 FIRST_GRANT_OCTETS = 1 << 20
 GRANT_OCTETS = 256 << 10  # given back in pieces of at least this
@@ -62,98 +40,6 @@ MAX_STREAM_AGE_SECONDS = 600.0  # then the gateway is asked to move on (docs/des
 MAX_OPEN = 1_000  # acceptances of one stream
 MAX_HELD_OCTETS = 128 << 20  # of one stream, counting at most HELD_OCTETS for each acceptance
 HELD_OCTETS = 2 << 20  # what an acceptance may hold: a grant that waits, and what the writer has not flushed
-NOTIFY_CONDITIONS = frozenset(NotifyCondition.values()) - {NotifyCondition.NOTIFY_CONDITION_UNSPECIFIED}
-OPEN = RecipientVerdict(accepted=True, good_for_milliseconds=int(SECONDS * 1_000))
-POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3: without a domain
-
-GATEWAY_OR_SENDER = access.identities("smtp", or_sessions=(Scope.SCOPE_SMTP_SUBMIT, Scope.SCOPE_API))
-
-
-@handlers.direct(methods.VERIFY_RECIPIENTS, rule=GATEWAY_OR_SENDER, reads=True)
-async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> VerifyRecipientsResponse:
-    """See TransportService.VerifyRecipients."""
-    if len(request.forward_paths) > MAX_VERIFIED:
-        raise InvalidArgument(field="forward_paths", problem=f"more than {MAX_VERIFIED}")
-    try:
-        call.core.contents.require_room()
-    except StoreFull:
-        return VerifyRecipientsResponse(verdicts=[_refused(StoreFull()) for _ in request.forward_paths])
-    recipients, paths = call.core.recipients, list(request.forward_paths)
-    if all(recipients.is_open(path) for path in paths):
-        return VerifyRecipientsResponse(verdicts=[OPEN] * len(paths))
-    generation = recipients.generation
-    resolutions, inboxes = await call.core.short_read(partial(_look, paths=paths))
-    for found in resolutions:
-        inbox = inboxes.get(found.mailbox_id)
-        recipients.keep(
-            generation, found, open=found.kind is Kind.ALIAS or (inbox is not None and inbox.room_octets is None)
-        )
-    verdicts = []
-    for path, found in zip(request.forward_paths, resolutions, strict=True):
-        problem: RestanteError | None = _address_problem(path)
-        if problem is not None:
-            pass
-        elif found.kind is Kind.FOREIGN and not call.caller.account_id:
-            problem = RelayDenied(address=path)
-        elif found.kind is Kind.UNKNOWN or (found.kind is Kind.LOCAL and found.mailbox_id not in inboxes):
-            problem = RecipientNotFound(address=path)
-        elif found.kind is Kind.LOCAL and not inboxes[found.mailbox_id].has_room(max(request.size_octets, 1)):
-            problem = QuotaExceeded()
-        taken = OPEN if recipients.is_open(path) else RecipientVerdict(accepted=True)
-        verdicts.append(_refused(problem) if problem is not None else taken)
-    return VerifyRecipientsResponse(verdicts=verdicts)
-
-
-def _look(tx: Connection, *, paths: list[str]) -> tuple[list[Resolution], dict[int, Inbox]]:
-    resolutions = resolve_many(tx, paths)
-    return resolutions, deliver.inboxes(tx, (found.mailbox_id for found in resolutions if found.kind is Kind.LOCAL))
-
-
-def _refused(problem: RestanteError) -> RecipientVerdict:
-    return RecipientVerdict(accepted=False, status=to_status(problem))
-
-
-def _address_problem(path: str) -> InvalidAddress | None:
-    if path.casefold() == POSTMASTER:
-        return None
-    try:
-        addresses.parse(path)
-    except InvalidAddress as problem:
-        return problem
-    return None
-
-
-def envelope_of(path: str, recipients: Iterable[EnvelopeRecipient], options: EnvelopeOptions) -> Envelope:
-    """An envelope of the contract as a value; "" is the null path. Raises InvalidAddress, InvalidArgument."""
-    return Envelope(
-        str(addresses.parse(path)) if path else "",
-        [
-            Recipient(
-                one.forward_path, _conditions(one.notify), _parameter("original_recipient", one.original_recipient, 500)
-            )
-            for one in recipients
-        ],
-        options.dsn_return,
-        _parameter("envelope_id", options.envelope_id, 100),
-        options.smtputf8,
-        options.body_8bit,
-    )
-
-
-def _conditions(given: Sequence[int]) -> int:
-    if not given:
-        return 0
-    named = set(given)
-    if NotifyCondition.NOTIFY_CONDITION_NEVER in named:
-        named = {NotifyCondition.NOTIFY_CONDITION_NEVER}
-    return sum(1 << condition for condition in named if condition in NOTIFY_CONDITIONS)
-
-
-def _parameter(field: str, value: str, longest: int) -> str:
-    """A parameter of MAIL or RCPT, which will stand on a command line again (RFC 3461 4.2, 4.4)."""
-    if value and (len(value) > longest or not all("!" <= character <= "~" for character in value)):
-        raise InvalidArgument(field=field, problem="not a parameter")
-    return value
 
 
 @handlers.stream("TransportService", "Accept", rule=access.identities("smtp"))
@@ -361,21 +247,6 @@ def _judged(begin: AcceptBegin, call: Call) -> Envelope:
         raise RecipientNotFound
     require_trace_field(begin.trace_field)
     return envelope_of(begin.reverse_path, begin.recipients, begin.options)
-
-
-def require_trace_field(trace_field: str) -> None:
-    """Raises InvalidArgument when it is not one field, folded as it may be, with its CRLF."""
-    lines = trace_field.split("\r\n")
-    right = (
-        len(trace_field) <= MAX_TRACE_FIELD_OCTETS
-        and trace_field.isascii()
-        and lines[-1] == ""
-        and lines[0].startswith("Received:")
-        and all(line[:1] in (" ", "\t") and line.strip() for line in lines[1:-1])
-        and not any(character in line for line in lines for character in "\r\n\0")
-    )
-    if not right:
-        raise InvalidArgument(field="trace_field", problem="not one Received field")
 
 
 async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:

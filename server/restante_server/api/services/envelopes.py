@@ -1,0 +1,61 @@
+"""Envelopes of the contract as values of the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from restante.errors import InvalidArgument
+from restante.v1.submission_pb2 import EnvelopeOptions, EnvelopeRecipient, NotifyCondition
+from restante_server.directory import addresses
+from restante_server.transport.records import Envelope, Recipient
+
+MAX_TRACE_FIELD_OCTETS = 2 << 10
+NOTIFY_CONDITIONS = frozenset(NotifyCondition.values()) - {NotifyCondition.NOTIFY_CONDITION_UNSPECIFIED}
+
+
+def envelope_of(path: str, recipients: Iterable[EnvelopeRecipient], options: EnvelopeOptions) -> Envelope:
+    """An envelope of the contract as a value; "" is the null path. Raises InvalidAddress, InvalidArgument."""
+    return Envelope(
+        str(addresses.parse(path)) if path else "",
+        [
+            Recipient(
+                one.forward_path, _conditions(one.notify), _parameter("original_recipient", one.original_recipient, 500)
+            )
+            for one in recipients
+        ],
+        options.dsn_return,
+        _parameter("envelope_id", options.envelope_id, 100),
+        options.smtputf8,
+        options.body_8bit,
+    )
+
+
+def _conditions(given: Sequence[int]) -> int:
+    if not given:
+        return 0
+    named = set(given)
+    if NotifyCondition.NOTIFY_CONDITION_NEVER in named:
+        named = {NotifyCondition.NOTIFY_CONDITION_NEVER}
+    return sum(1 << condition for condition in named if condition in NOTIFY_CONDITIONS)
+
+
+def _parameter(field: str, value: str, longest: int) -> str:
+    """A parameter of MAIL or RCPT, which will stand on a command line again (RFC 3461 4.2, 4.4)."""
+    if value and (len(value) > longest or not all("!" <= character <= "~" for character in value)):
+        raise InvalidArgument(field=field, problem="not a parameter")
+    return value
+
+
+def require_trace_field(trace_field: str) -> None:
+    """Raises InvalidArgument when it is not one field, folded as it may be, with its CRLF."""
+    lines = trace_field.split("\r\n")
+    right = (
+        len(trace_field) <= MAX_TRACE_FIELD_OCTETS
+        and trace_field.isascii()
+        and lines[-1] == ""
+        and lines[0].startswith("Received:")
+        and all(line[:1] in (" ", "\t") and line.strip() for line in lines[1:-1])
+        and not any(character in line for line in lines for character in "\r\n\0")
+    )
+    if not right:
+        raise InvalidArgument(field="trace_field", problem="not one Received field")
