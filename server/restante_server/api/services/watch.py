@@ -10,7 +10,8 @@ from restante.v1.sync_pb2 import WatchMailboxesRequest, WatchMailboxesResponse, 
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
-from restante_server.api.services.watcher import MAX_SUBSCRIPTIONS, Watcher
+from restante_server.api.services import watcher as watchers
+from restante_server.api.services.watcher import Watcher
 
 handlers = Handlers()
 
@@ -37,8 +38,8 @@ async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncItera
 @handlers.stream("SyncService", "WatchMailboxes", rule=WATCHERS, own_end=True)
 async def watch_mailboxes(call: Call, request: WatchMailboxesRequest) -> AsyncIterator[WatchMailboxesResponse]:
     """See SyncService.WatchMailboxes."""
-    if len(request.subscriptions) > MAX_SUBSCRIPTIONS:
-        raise InvalidArgument(field="subscriptions", problem=f"more than {MAX_SUBSCRIPTIONS}")
+    if len(request.subscriptions) > watchers.MAX_SUBSCRIPTIONS:
+        raise InvalidArgument(field="subscriptions", problem=f"more than {watchers.MAX_SUBSCRIPTIONS}")
     watcher = Watcher(call)
     stop_draining = call.core.tasks.on_drain(watcher.drain)
     try:
