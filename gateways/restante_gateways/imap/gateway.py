@@ -61,7 +61,7 @@ class ImapGateway:
 async def run(settings: ImapSettings, core: CoreLink, runtime: Runtime) -> None:
     """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
     gateway = ImapGateway(settings, core, runtime)
-    runtime.listen_streams(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
+    runtime.listen(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
     keeping_alive = asyncio.ensure_future(gateway.keep_alive())
     runtime.started()
     try:

@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_bounds", "_buffer", "_closing", "_deadline", "_drainer", "_eof", "_handshake", "_idle_until",
+        "_bounds", "_buffer", "_closing", "_deadline", "_drainer", "_eof", "_flush_due", "_handshake", "_idle_until",
         "_interruption", "_loop", "_lost", "_pending", "_pending_octets", "_read_paused", "_reader", "_released",
         "_stall_timer", "_timer", "_tls", "_transport", "_write_paused", "idle_timeout_seconds", "octets_in",
         "octets_out", "peer",
@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._pending: list[bytes] = []
         self._pending_octets = 0
+        self._flush_due = False  # a flush comes at the next turn of the loop
         self._reader: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._handshake: asyncio.Future[None] | None = None
@@ -94,10 +95,8 @@ class Connection(asyncio.Protocol):
         while True:
             if self._deadline is not None and self._loop.time() >= self._deadline:
                 raise TimedOut
-            interruption = self._interruption
-            if interruption is not None and (interruptible or isinstance(interruption, TimedOut)):
-                self._interruption = None
-                raise interruption
+            if self._interruption is not None and (interruptible or isinstance(self._interruption, TimedOut)):
+                self.raise_interruption()
             if self._buffer:
                 data, self._buffer = self._buffer, b""
                 if self._read_paused and self._transport is not None:
@@ -116,7 +115,11 @@ class Connection(asyncio.Protocol):
 
     def set_deadline(self, seconds: float | None) -> None:
         """From now, `read` raises TimedOut after `seconds`, however busy the client is. None takes the deadline off."""
-        self._deadline = None if seconds is None else self._loop.time() + seconds
+        self.set_deadline_at(None if seconds is None else self._loop.time() + seconds)
+
+    def set_deadline_at(self, at: float | None) -> None:
+        """As `set_deadline`, with the moment in loop time."""
+        self._deadline = at
         if self._reader is not None:
             self._arm_timer()
 
@@ -125,6 +128,12 @@ class Connection(asyncio.Protocol):
         if self._interruption is None or isinstance(interruption, TimedOut):  # it ends any read
             self._interruption = interruption
             self._wake_reader()
+
+    def raise_interruption(self) -> None:
+        """Raises what `read` would: a session that holds commands of its client asks before each one."""
+        if self._interruption is not None:
+            interruption, self._interruption = self._interruption, None
+            raise interruption
 
     @property
     def ended(self) -> bool:
@@ -142,9 +151,16 @@ class Connection(asyncio.Protocol):
         """Queues `data`; never waits. Ignored once the connection is lost."""
         if self._lost or not data:
             return
-        self.octets_out += len(data)
-        if not self._pending:
+        if not self._flush_due:
+            self._flush_due = True
             self._loop.call_soon(self.flush)
+        self.gather(data)
+
+    def gather(self, data: bytes) -> None:
+        """As `write`, but leaves only with the next `read`, `drain` or `flush`, or with much else."""
+        if self._lost:
+            return
+        self.octets_out += len(data)
         self._pending.append(data)
         self._pending_octets += len(data)
         if self._pending_octets >= FLUSH_OCTETS:
@@ -152,6 +168,7 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Hands what was written to the kernel, or to the transport as far as the kernel does not take it."""
+        self._flush_due = False
         if not self._pending:
             return
         data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import abc
 import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast
 
 import structlog
 
@@ -34,19 +32,8 @@ OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 
 log = structlog.get_logger("listener")
 
-StreamSession = Callable[[Connection], Awaitable[None]]
+Session = Callable[[Connection], Awaitable[None]]
 """Serves one connection until it returns; the listener then closes it. Interruptions may be left to the listener."""
-
-
-class ProtocolSession(Protocol):
-    """A session that is an asyncio protocol itself, as aiosmtpd's are."""
-
-    def drain(self) -> None:
-        """Finish the command under way, say goodbye, close the transport."""
-
-
-ProtocolFactory = Callable[[Peer, Callable[[], None]], ProtocolSession]
-"""Makes the session for a peer. It calls the second argument once, from its `connection_lost`."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +48,14 @@ class ListenerSettings:
     refusals: Mapping[Refusal, bytes] = field(default_factory=dict)  # whole lines; not sent under implicit TLS
 
 
-class Listener(abc.ABC):
-    """Accepts on `sockets`, which it owns from here on. Subclasses run the session in `_serve`."""
+class Listener:
+    """Accepts on `sockets`, which it owns from here on, and runs `session` on a Connection for each client."""
 
     def __init__(
         self,
         settings: ListenerSettings,
         sockets: Sequence[socket.socket],
+        session: Session,
         *,
         limiter: ConnectionLimiter,
         metrics: GatewayMetrics,
@@ -76,12 +64,13 @@ class Listener(abc.ABC):
         if (settings.implicit_tls or settings.starttls) and certificates is None:
             raise ValueError(f"listener {settings.name} needs a certificate")
         self.settings = settings
-        self._sockets = list(sockets)
+        self._sockets, self._session = list(sockets), session
         self._limiter, self._metrics, self._certificates = limiter, metrics, certificates
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
         self._resume: dict[int, asyncio.TimerHandle] = {}
-        self._draining = False  # who comes in from now on is told at once
+        self._draining = False  # a client that comes in from now on is turned away by its session at once
 
     @property
     def addresses(self) -> list[Endpoint]:
@@ -97,10 +86,12 @@ class Listener(abc.ABC):
         """Stops accepting, tells the sessions, waits at most `timeout_seconds` for them, then cuts what is left."""
         self._draining = True
         self._stop_accepting()
-        self._tell_draining()
+        for connection in self._connections:
+            connection.interrupt(Draining())
         if await self._wait_idle(timeout_seconds):
             return
-        self._abort_all()
+        for connection in self._connections:
+            connection.abort()
         for task in self._tasks:
             task.cancel()
         await self._wait_idle(1.0)
@@ -115,20 +106,6 @@ class Listener(abc.ABC):
                 self._resume.pop(listening.fileno()).cancel()
             listening.close()
         self._sockets.clear()
-
-    # -- what subclasses define
-
-    @abc.abstractmethod
-    async def _serve(self, client: socket.socket, peer: Peer) -> None:
-        """Runs a session for `client`, and at the end of it `_release`."""
-
-    @abc.abstractmethod
-    def _tell_draining(self) -> None:
-        """Asks every session to end after the command under way."""
-
-    @abc.abstractmethod
-    def _abort_all(self) -> None:
-        """Cuts every connection."""
 
     async def _wait_idle(self, timeout_seconds: float) -> bool:
         if self._tasks:
@@ -189,9 +166,29 @@ class Listener(abc.ABC):
         else:
             self._refuse(client, refusal)
 
-    def _release(self, peer: Peer) -> None:
-        self._limiter.release(peer.client.host)
-        self._metrics.connection_closed(self.settings.name)
+    async def _serve(self, client: socket.socket, peer: Peer) -> None:
+        connection = Connection(self._loop, peer, self.settings.bounds)
+        self._connections.add(connection)
+        if self._draining:  # it waited in the queue, or for its PROXY header
+            connection.interrupt(Draining())
+        try:
+            if self.settings.implicit_tls and self._certificates is not None:
+                connection.begin_tls(self._certificates.context)
+                await self._loop.connect_accepted_socket(lambda: connection, client)
+                await connection.handshake()
+            else:
+                await self._loop.connect_accepted_socket(lambda: connection, client)
+            await self._session(connection)
+        except TlsFailed as error:
+            self._metrics.connection_refused(self.settings.name, "tls")
+            log.debug("TLS failed", listener=self.settings.name, client=peer.client.host, reason=str(error))
+        except (ConnectionLost, Interruption, OSError):
+            pass  # the session had nothing to add
+        finally:
+            await connection.close()
+            self._connections.discard(connection)
+            self._limiter.release(peer.client.host)
+            self._metrics.connection_closed(self.settings.name)
 
     def _refuse(self, client: socket.socket, refusal: Refusal) -> None:
         self._metrics.connection_refused(self.settings.name, refusal.name.lower())
@@ -225,134 +222,6 @@ class Listener(abc.ABC):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("session failed", listener=self.settings.name, exc_info=error)
-
-
-class StreamListener(Listener):
-    """Runs `session` on a Connection for each client."""
-
-    def __init__(
-        self,
-        settings: ListenerSettings,
-        sockets: Sequence[socket.socket],
-        session: StreamSession,
-        *,
-        limiter: ConnectionLimiter,
-        metrics: GatewayMetrics,
-        certificates: Certificates | None = None,
-    ) -> None:
-        super().__init__(settings, sockets, limiter=limiter, metrics=metrics, certificates=certificates)
-        self._session = session
-        self._connections: set[Connection] = set()
-
-    async def _serve(self, client: socket.socket, peer: Peer) -> None:
-        connection = Connection(self._loop, peer, self.settings.bounds)
-        self._connections.add(connection)
-        if self._draining:  # it waited in the queue, or for its PROXY header
-            connection.interrupt(Draining())
-        try:
-            if self.settings.implicit_tls and self._certificates is not None:
-                connection.begin_tls(self._certificates.context)
-                await self._loop.connect_accepted_socket(lambda: connection, client)
-                await connection.handshake()
-            else:
-                await self._loop.connect_accepted_socket(lambda: connection, client)
-            await self._session(connection)
-        except TlsFailed as error:
-            self._metrics.connection_refused(self.settings.name, "tls")
-            log.debug("TLS failed", listener=self.settings.name, client=peer.client.host, reason=str(error))
-        except (ConnectionLost, Interruption, OSError):
-            pass  # the session had nothing to add
-        finally:
-            await connection.close()
-            self._connections.discard(connection)
-            self._release(peer)
-
-    def _tell_draining(self) -> None:
-        for connection in self._connections:
-            connection.interrupt(Draining())
-
-    def _abort_all(self) -> None:
-        for connection in self._connections:
-            connection.abort()
-
-
-class ProtocolListener(Listener):
-    """Gives each client to a protocol made by `factory`, with the loop's own TLS where it is implicit."""
-
-    def __init__(
-        self,
-        settings: ListenerSettings,
-        sockets: Sequence[socket.socket],
-        factory: ProtocolFactory,
-        *,
-        limiter: ConnectionLimiter,
-        metrics: GatewayMetrics,
-        certificates: Certificates | None = None,
-    ) -> None:
-        super().__init__(settings, sockets, limiter=limiter, metrics=metrics, certificates=certificates)
-        self._factory = factory
-        self._sessions: dict[ProtocolSession, asyncio.Transport | None] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    async def _serve(self, client: socket.socket, peer: Peer) -> None:
-        released = False
-
-        def lost() -> None:
-            nonlocal released
-            if not released:
-                released = True
-                del self._sessions[session]
-                if not self._sessions:
-                    self._idle.set()
-                self._release(peer)
-
-        session = self._factory(peer, lost)
-        self._sessions[session] = None
-        self._idle.clear()
-        context = self._certificates.context if self.settings.implicit_tls and self._certificates else None
-        timeout = self.settings.bounds.handshake_timeout_seconds if context is not None else None
-        try:
-            transport, _ = await self._loop.connect_accepted_socket(
-                lambda: cast(asyncio.Protocol, session),
-                client,
-                ssl=context,
-                ssl_handshake_timeout=timeout,
-            )
-        except (OSError, asyncio.CancelledError) as error:
-            if isinstance(error, OSError):
-                self._metrics.connection_refused(self.settings.name, "tls")
-                log.debug("TLS failed", listener=self.settings.name, client=peer.client.host, reason=str(error))
-            lost()
-            client.close()
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        if not released:
-            self._sessions[session] = transport
-            if self._draining:
-                session.drain()
-
-    def _tell_draining(self) -> None:
-        for session, transport in list(self._sessions.items()):
-            if transport is not None:
-                session.drain()
-
-    def _abort_all(self) -> None:
-        for transport in list(self._sessions.values()):
-            if transport is not None:
-                transport.abort()
-
-    async def _wait_idle(self, timeout_seconds: float) -> bool:
-        until = self._loop.time() + timeout_seconds
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                while self._sessions or self._tasks:  # a task may yet begin a session
-                    await self._idle.wait()
-                    await super()._wait_idle(max(0.0, until - self._loop.time()))
-        except TimeoutError:
-            return False
-        return True
 
 
 async def _read_proxy_header(loop: asyncio.AbstractEventLoop, client: socket.socket) -> ProxyHeader:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
@@ -15,14 +15,7 @@ import structlog
 
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
-from restante_gateways.net.listener import (
-    Listener,
-    ListenerSettings,
-    ProtocolFactory,
-    ProtocolListener,
-    StreamListener,
-    StreamSession,
-)
+from restante_gateways.net.listener import Listener, ListenerSettings, Session
 from restante_gateways.net.logging import CommandLog
 from restante_gateways.net.metrics import GatewayMetrics
 from restante_process import logs, sockets
@@ -146,69 +139,15 @@ class Runtime:
                 self.certificates.replace(certificates)
             self._show_expiry()
 
-    def listen_streams(
+    def listen(
         self,
         ports: Mapping[str, Port],
-        session: StreamSession,
+        session: Session,
         *,
         refusals: Mapping[Refusal, bytes],
         bounds: ConnectionBounds,
     ) -> None:
         """Accepts on `ports`, by listener name, with `session` for each client. Raises OSError, ValueError."""
-        self._listen(
-            ports,
-            refusals,
-            bounds,
-            lambda settings, listening: StreamListener(
-                settings,
-                listening,
-                session,
-                limiter=self.limiter,
-                metrics=self.metrics,
-                certificates=self.certificates,
-            ),
-        )
-
-    def listen_protocols(
-        self,
-        ports: Mapping[str, Port],
-        factory: ProtocolFactory,
-        *,
-        refusals: Mapping[Refusal, bytes],
-        bounds: ConnectionBounds,
-    ) -> None:
-        """Accepts on `ports` with a protocol from `factory` for each client. Raises OSError, ValueError."""
-        self._listen(
-            ports,
-            refusals,
-            bounds,
-            lambda settings, listening: ProtocolListener(
-                settings,
-                listening,
-                factory,
-                limiter=self.limiter,
-                metrics=self.metrics,
-                certificates=self.certificates,
-            ),
-        )
-
-    def addresses(self) -> dict[str, list[Endpoint]]:
-        """Where each listener accepts, by its name."""
-        return {listener.settings.name: listener.addresses for listener in self.listeners}
-
-    async def drain(self) -> None:
-        """Ends all listeners and their sessions, within `drain_seconds`."""
-        self.end()
-        listeners, self.listeners = self.listeners, []
-        await asyncio.gather(*(listener.drain(self.settings.drain_seconds) for listener in listeners))
-
-    def _listen(
-        self,
-        ports: Mapping[str, Port],
-        refusals: Mapping[Refusal, bytes],
-        bounds: ConnectionBounds,
-        make: Callable[[ListenerSettings, list[sockets.Socket]], Listener],
-    ) -> None:
         for name, port in ports.items():
             if port.tls != "none" and self.certificates is None:
                 raise ValueError(f"listener {name} needs a certificate")
@@ -220,15 +159,34 @@ class Runtime:
                 bounds=bounds,
                 refusals=refusals,
             )
-            listening = self._handed.pop(name, None) or self._bind(name, port)
-            listener = make(settings, listening)
+            listener = Listener(
+                settings,
+                self._sockets(name, port),
+                session,
+                limiter=self.limiter,
+                metrics=self.metrics,
+                certificates=self.certificates,
+            )
             self.listeners.append(listener)
             listener.start()
             log.info(
                 "listening", listener=name, tls=port.tls, addresses=[f"{a.host}:{a.port}" for a in listener.addresses]
             )
 
-    def _bind(self, name: str, port: Port) -> list[sockets.Socket]:
+    def addresses(self) -> dict[str, list[Endpoint]]:
+        """Where each listener accepts, by its name."""
+        return {listener.settings.name: listener.addresses for listener in self.listeners}
+
+    async def drain(self) -> None:
+        """Ends all listeners and their sessions, within `drain_seconds`."""
+        self.end()
+        listeners, self.listeners = self.listeners, []
+        await asyncio.gather(*(listener.drain(self.settings.drain_seconds) for listener in listeners))
+
+    def _sockets(self, name: str, port: Port) -> Sequence[sockets.Socket]:
+        handed = self._handed.pop(name, None)
+        if handed:
+            return handed
         try:
             return sockets.bind(port.host, port.port, reuse_port=self.settings.reuse_port)
         except sockets.CannotListen as error:

@@ -56,7 +56,7 @@ async def run(settings: Pop3Settings, core: CoreLink, runtime: Runtime) -> None:
     """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
     gateway = Pop3Gateway(core, runtime)
     gateway.sessions.follow(core.watch)
-    runtime.listen_streams(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
+    runtime.listen(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
     runtime.started()
     await runtime.draining.wait()
     await runtime.drain()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
+import structlog
+
 from restante import errors
 from restante_gateways.core import refusals
 from restante_gateways.smtp import replies
 from restante_gateways.smtp.replies import OTHERWISE, Reply
+
+log = structlog.get_logger("smtp")
 
 REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.AuthenticationFailed: replies.BAD_CREDENTIALS,  # RFC 4954 6
@@ -68,3 +72,13 @@ def reply_to(error: BaseException) -> Reply:
         return OTHERWISE
     reply, text = REPLIES.get(type(error), OTHERWISE), refusals.text_of(error, TEXTS)
     return reply if text is None else dataclasses.replace(reply, text=text)
+
+
+def failure_reply(error: Exception) -> Reply:
+    """The reply to a failed command, with a line in the log: a bug with its place, the core's words by their reason."""
+    reply = reply_to(error)
+    if not isinstance(error, errors.RestanteError):
+        log.error("command failed", error=type(error).__name__, exc_info=error)
+    elif reply.code == OTHERWISE.code:
+        log.warning("command failed", error=type(error).__name__, detail=error.detail)
+    return reply

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from restante.link import CoreLink
-from restante_gateways.net.addresses import Peer
-from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.connection import Connection, ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime
 from restante_gateways.smtp.core import Core
 from restante_gateways.smtp.replies import Reply
@@ -85,16 +84,17 @@ def listen(settings: SmtpSettings, core: Core, runtime: Runtime) -> None:
         for name, listener in settings.listeners.items()
     }
 
-    def make_session(peer: Peer, lost: Callable[[], None]) -> SmtpSession:
-        return SmtpSession(
+    async def serve(connection: Connection) -> None:
+        peer = connection.peer
+        session = SmtpSession(
+            connection,
             by_name[peer.listener],
             core,
-            peer,
-            lost,
             log=runtime.commands.session(peer, secrets.token_hex(4)),
             metrics=runtime.metrics,
-            certificates=None if settings.listeners[peer.listener].port.tls == "none" else runtime.certificates,
+            certificates=runtime.certificates,
         )
+        await session.serve()
 
     ports = {name: listener.port for name, listener in settings.listeners.items()}
-    runtime.listen_protocols(ports, make_session, refusals=REFUSALS, bounds=settings.bounds)
+    runtime.listen(ports, serve, refusals=REFUSALS, bounds=settings.bounds)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import TYPE_CHECKING
 
 from restante import errors
 from restante_gateways.core.retry import OutcomeUnknown
+from restante_gateways.net.connection import TimedOut
 from restante_gateways.smtp import replies
-from restante_gateways.smtp.core import Acceptance, Envelope
+from restante_gateways.smtp.channel import Channel
+from restante_gateways.smtp.core import Acceptance
 from restante_gateways.smtp.data import DataFault, DataScanner
-from restante_gateways.smtp.errors import REPLIES
-from restante_gateways.smtp.replies import ConnectionClosed, Reply, refuse
+from restante_gateways.smtp.errors import REPLIES, failure_reply
+from restante_gateways.smtp.replies import Reply, SessionOver
+from restante_gateways.smtp.settings import SessionSettings
 from restante_gateways.smtp.waiting import WaitingTime
-from restante_mail.header.trace import Hop, HopCounter, received_field
-
-if TYPE_CHECKING:
-    from restante_gateways.smtp.session import SmtpSession, Transaction
+from restante_mail.header.trace import HopCounter
 
 FAULTS = {
     DataFault.BARE_LINE_END: Reply(550, "5.5.2", "CR or LF alone in the message"),  # RFC 5321 2.3.8
@@ -26,50 +26,20 @@ FAULTS = {
 }
 
 
-async def receive_data(session: SmtpSession, argument: bytes) -> Reply:
-    """The DATA command. Whatever comes of it, the transaction is over then."""
-    if argument:
-        raise refuse(501, "5.5.4", "Syntax: DATA")
-    transaction = session.transaction
-    if transaction is None:
-        return replies.NEED_MAIL if session.hello_name else replies.NEED_HELLO
-    if not transaction.recipients:
-        return replies.NO_VALID_RECIPIENT if transaction.refused_count else replies.NEED_RECIPIENT
-    session.say(replies.START_MAIL_INPUT)
-    try:
-        return await _Reception(session, session.core.open(_envelope(session, transaction))).run()
-    finally:
-        session.reset()
+async def receive(channel: Channel, acceptance: Acceptance, settings: SessionSettings) -> Reply:
+    """Reads the content to its end; the reply to it.
 
-
-def _envelope(session: SmtpSession, transaction: Transaction) -> Envelope:
-    hop = Hop(
-        hello_name=session.hello_name,
-        client_address=session.peer.client.host,
-        host_name=session.settings.host_name,
-        extended=session.extended,
-        tls=session.tls,
-        authenticated=session.identity is not None,
-        smtputf8=transaction.mail.smtputf8,
-        trace_id=transaction.trace_id,
-    )
-    return Envelope(
-        mail=transaction.mail,
-        recipients=tuple(transaction.recipients),
-        peer=session.peer,
-        identity=session.identity,
-        trace_field=received_field(hop, session.now()),
-        trace_id=transaction.trace_id,
-    )
+    Raises SessionOver where the content does not end, comes too slowly, or its outcome is unknown.
+    """
+    return await _Reception(channel, acceptance, settings).run()
 
 
 class _Reception:
-    """One content. Once it cannot be taken any more it is still read to its end: only then may the client be told,
-    and only then is what follows a command again."""
+    """One content. A content that is refused on the way is still read to its end: only then may the client be
+    answered, and only behind the end are commands again."""
 
-    def __init__(self, session: SmtpSession, acceptance: Acceptance) -> None:
-        self._session, self._acceptance = session, acceptance
-        settings = session.settings
+    def __init__(self, channel: Channel, acceptance: Acceptance, settings: SessionSettings) -> None:
+        self._channel, self._acceptance, self._settings = channel, acceptance, settings
         self._scanner = DataScanner(settings.max_message_octets, settings.max_content_line_octets)
         self._hops = HopCounter()
         self._failure: Reply | None = None
@@ -88,10 +58,13 @@ class _Reception:
                 await self._acceptance.abandon()
 
     async def _read_to_the_end(self) -> None:
-        session, scanner, settings = self._session, self._scanner, self._session.settings
-        last = session.loop.time() + settings.max_data_seconds
-        waiting = WaitingTime(settings.data_seconds if settings.data_octets_per_second else math.inf)
-        chunk = session.lines.take_rest()  # an impatient client has pipelined its content
+        channel, scanner, settings = self._channel, self._scanner, self._settings
+        time = asyncio.get_running_loop().time
+        last = time() + settings.max_data_seconds
+        rate = settings.data_octets_per_second
+        waiting = WaitingTime(settings.data_seconds if rate else math.inf)
+        waited_seconds = octets = 0.0
+        chunk = channel.take_rest()  # an impatient client has pipelined its content
         while True:
             if chunk:
                 content = scanner.feed(chunk)
@@ -100,36 +73,39 @@ class _Reception:
                 if content and self._failure is None:
                     await self._pass_on(content)
                 if scanner.finished:
-                    session.lines.feed(scanner.rest)
-                    return
+                    channel.put_back(scanner.rest)
+                    break
                 if scanner.discarded_octets > settings.max_message_octets:
-                    session.end(self._failure)
-                    raise ConnectionClosed  # it may never end
-            now = session.loop.time()
-            until = min(now + settings.data_timeout_seconds, now + waiting.left_seconds, last)
-            chunk = await session.read(until, replies.TOO_SLOW)
-            waited = session.loop.time() - now
-            waiting.spend(waited)
-            session.waiting.spend(waited)  # given back with a message that is accepted
-            waiting.earn(len(chunk) / (settings.data_octets_per_second or 1))
+                    raise SessionOver(self._failure)  # it may never end
+            now = time()
+            try:
+                until = min(now + settings.data_timeout_seconds, now + waiting.left_seconds, last)
+                chunk = await channel.read(until, interruptible=False)
+            except TimedOut:
+                raise SessionOver(replies.TOO_SLOW) from None
+            seconds = time() - now
+            waited_seconds, octets = waited_seconds + seconds, octets + len(chunk)
+            waiting.spend(seconds)
+            waiting.earn(len(chunk) / (rate or 1))
+        # Of the session's time a content takes only the part that it was slower than the least rate: a large one that
+        # is refused at its end leaves the client time to go on. A message that is accepted gives all of it back.
+        channel.waiting.spend(max(0.0, waited_seconds - octets / rate) if rate else 0.0)
 
     async def _pass_on(self, content: bytes) -> None:
         self._hops.feed(content)
-        if self._hops.hops > self._session.settings.max_hops:
+        if self._hops.hops > self._settings.max_hops:
             self._failure = REPLIES[errors.MailLoop]
             return
         try:
             await self._acceptance.feed(content)
         except Exception as error:  # noqa: BLE001 - answered below, when the content has been read: see the class
-            self._failure = self._session.reply_to(error)
+            self._failure = failure_reply(error)
 
     async def _commit(self) -> Reply:
         try:
             name = await self._acceptance.commit()
         except OutcomeUnknown:
-            self._session.end(None)
-            raise ConnectionClosed from None
+            raise SessionOver(None) from None
         except Exception as error:  # noqa: BLE001 - answered, and never as a bounce
-            return self._session.reply_to(error)
-        self._session.message_accepted()
+            return failure_reply(error)
         return Reply(250, "2.6.0", f"Message accepted as {name}")

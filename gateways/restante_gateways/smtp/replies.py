@@ -57,8 +57,15 @@ class Refused(Exception):
         self.reply = reply
 
 
-class ConnectionClosed(Exception):
-    """Nothing more comes from the client, or the session is being ended: there is nobody to go on for."""
+class SessionOver(Exception):
+    """Nothing more comes from the client, or nothing it sends is obeyed: the session ends at once.
+
+    `reply` is the last word; None when there is nothing to say.
+    """
+
+    def __init__(self, reply: Reply | None) -> None:
+        super().__init__("" if reply is None else reply.text)
+        self.reply = reply
 
 
 def refuse(code: int, enhanced: str, text: str) -> Refused:

@@ -36,8 +36,5 @@ class SessionSettings:
     data_seconds: float = 300.0  # waiting for a content, all together, and a second more for each
     data_octets_per_second: int = 500  # octets of it that have come; 0: there is no least rate
     max_data_seconds: float = 3600.0  # for a whole content, however fast it comes
-    stalled_timeout_seconds: float = 120.0  # the client takes nothing of what we send
-    handshake_timeout_seconds: float = 30.0
-    linger_seconds: float = 2.0  # after our last reply, for the client to read it
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")  # on submission
     authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED

@@ -49,7 +49,7 @@ def start(
     wanted = ImapSettings(listeners, MAX_MESSAGE_OCTETS, folders=folders or FolderSettings())
     gateway = ImapGateway(wanted, core, runtime)  # type: ignore[arg-type]
     bounds = ConnectionBounds(linger_seconds=0.5)
-    runtime.listen_streams(listeners, gateway.serve, refusals=imap_gateway.REFUSALS, bounds=bounds)
+    runtime.listen(listeners, gateway.serve, refusals=imap_gateway.REFUSALS, bounds=bounds)
     return Stage(runtime, ssl.create_default_context(cafile=str(pair.certificate))), gateway
 
 

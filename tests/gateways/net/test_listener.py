@@ -23,9 +23,8 @@ from restante_gateways.net.connection import (
     Interruption,
     TimedOut,
 )
-from restante_gateways.net.listener import Listener, ListenerSettings, ProtocolListener, StreamListener
+from restante_gateways.net.listener import Listener, ListenerSettings
 from restante_gateways.net.metrics import GatewayMetrics
-from restante_gateways.net.tls_stream import facts
 from restante_process import sockets
 from restante_process.addresses import Endpoint, parse_networks
 from restante_process.limits import ConnectionLimiter, ConnectionLimits, Refusal
@@ -50,8 +49,8 @@ async def listening(
     certificates: Certificates | None = None,
     limits: ConnectionLimits | None = None,
     **settings: Any,
-) -> AsyncIterator[StreamListener]:
-    listener = StreamListener(
+) -> AsyncIterator[Listener]:
+    listener = Listener(
         ListenerSettings("test", **settings),
         sockets.bind("127.0.0.1", 0),
         session,
@@ -504,96 +503,6 @@ def test_a_client_that_resets_the_connection_fails_nothing(run: Run, capsys: pyt
     assert "session failed" not in capsys.readouterr().out
 
 
-class EchoProtocol(asyncio.Protocol):
-    """A session that is a protocol, as aiosmtpd's are."""
-
-    def __init__(self, peer: Peer, lost: Callable[[], None]) -> None:
-        self.peer, self.lost = peer, lost
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost()
-
-    def drain(self) -> None:
-        assert self.transport is not None
-        self.transport.write(b"421 bye\r\n")
-        self.transport.close()
-
-
-@pytest.mark.parametrize("implicit_tls", [False, True])
-def test_sessions_that_are_protocols_are_served_counted_and_drained(
-    run: Run, make_pair: MakePair, implicit_tls: bool
-) -> None:
-    certificates = Certificates([make_pair("server", "localhost")])
-    sessions: list[EchoProtocol] = []
-
-    def factory(peer: Peer, lost: Callable[[], None]) -> EchoProtocol:
-        sessions.append(EchoProtocol(peer, lost))
-        return sessions[-1]
-
-    async def main() -> None:
-        listener = ProtocolListener(
-            ListenerSettings("test", implicit_tls=implicit_tls),
-            sockets.bind("127.0.0.1", 0),
-            factory,
-            limiter=ConnectionLimiter(ConnectionLimits()),
-            metrics=GatewayMetrics("test", CollectorRegistry()),
-            certificates=certificates,
-        )
-        listener.start()
-        if implicit_tls:
-            reader, writer = await dial(listener)
-            writer.write(b"no handshake at all\r\n")
-            with contextlib.suppress(ConnectionResetError):
-                await reader.read()
-            writer.close()
-        reader, writer = await dial(listener, ssl=insecure() if implicit_tls else None)
-        writer.write(b"x")
-        assert await reader.readexactly(1) == b"x"
-        assert value(listener, "restante_gateway_connections") == 1
-        if implicit_tls:
-            transport = sessions[-1].transport
-            assert transport is not None
-            assert facts(transport.get_extra_info("ssl_object")).version == "TLSv1.3"
-        draining = asyncio.ensure_future(listener.drain(5.0))
-        assert await reader.read() == b"421 bye\r\n"
-        writer.close()
-        await draining
-        assert value(listener, "restante_gateway_connections") == 0
-
-    run(main)
-
-
-def test_protocols_of_those_who_wait_in_the_queue_are_drained_too(run: Run) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        listener = ProtocolListener(
-            ListenerSettings("test"),
-            sockets.bind("127.0.0.1", 0),
-            EchoProtocol,
-            limiter=ConnectionLimiter(ConnectionLimits()),
-            metrics=GatewayMetrics("test", CollectorRegistry()),
-        )
-        listener.start()
-        client = socket.create_connection(listener.addresses[0])
-        client.setblocking(False)
-        began = loop.time()
-        await listener.drain(5.0)
-        assert value(listener, "restante_gateway_connections") == 0
-        assert loop.time() - began < 2.0
-        assert await loop.sock_recv(client, 100) == b"421 bye\r\n"
-        client.close()
-
-    run(main)
-
-
 def test_a_failing_session_ends_alone_and_is_logged(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     async def session(connection: Connection) -> None:
         if (await connection.read()) == b"fail":
@@ -617,6 +526,29 @@ def test_a_failing_session_ends_alone_and_is_logged(run: Run, capsys: pytest.Cap
     assert "session failed" in out.out + out.err
 
 
+def test_what_is_gathered_leaves_with_the_next_write_or_read(run: Run) -> None:
+    async def session(connection: Connection) -> None:
+        connection.gather(b"a")
+        await asyncio.sleep(0.1)
+        connection.gather(b"b")
+        connection.write(b"c")
+        await asyncio.sleep(0.1)
+        connection.gather(b"d")
+        await connection.read()
+
+    async def main() -> None:
+        async with listening(session) as listener:
+            reader, writer = await dial(listener)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    raise AssertionError(await reader.read(1))
+            assert await reader.read(10) == b"abc"
+            assert await reader.read(10) == b"d"
+            writer.close()
+
+    run(main)
+
+
 class Exhausted(socket.socket):
     """A listening socket in a process that has no file descriptor left, for a moment."""
 
@@ -637,7 +569,7 @@ def test_running_out_of_descriptors_pauses_accepting_and_no_more(
 
     async def main() -> None:
         (bound,) = sockets.bind("127.0.0.1", 0)
-        listener = StreamListener(
+        listener = Listener(
             ListenerSettings("test"),
             [Exhausted(fileno=bound.detach())],
             echo,

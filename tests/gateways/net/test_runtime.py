@@ -43,7 +43,7 @@ async def test_a_process_listens_shows_itself_and_drains_on_sigterm(
     ports = {"pop3": Port(tls="starttls"), "pop3s": Port(tls="implicit"), "plain": Port(tls="none")}
     try:
         async with Runtime.open(settings) as runtime:
-            runtime.listen_streams(ports, session, refusals={}, bounds=ConnectionBounds())
+            runtime.listen(ports, session, refusals={}, bounds=ConnectionBounds())
             where = runtime.addresses()
             assert list(where) == ["pop3", "pop3s", "plain"]
             assert b" 503 " in await get(runtime.metrics_port, b"/readyz")
@@ -84,7 +84,7 @@ async def test_a_port_that_is_taken_is_named_with_its_listener() -> None:
         port = busy.getsockname()[1]
         runtime = Runtime(RuntimeSettings("imap"))
         with pytest.raises(OSError, match=f"listener imap: cannot listen on 127.0.0.1:{port}: another program"):
-            runtime.listen_streams(
+            runtime.listen(
                 {"imap": Port(port=port, tls="none")}, cast(Any, None), refusals={}, bounds=ConnectionBounds()
             )
 
@@ -92,7 +92,7 @@ async def test_a_port_that_is_taken_is_named_with_its_listener() -> None:
 async def test_tls_without_a_certificate_is_an_error_that_names_the_listener() -> None:
     runtime = Runtime(RuntimeSettings("pop3"))
     with pytest.raises(ValueError, match="pop3s"):
-        runtime.listen_streams({"pop3s": Port(tls="implicit")}, session, refusals={}, bounds=ConnectionBounds())
+        runtime.listen({"pop3s": Port(tls="implicit")}, session, refusals={}, bounds=ConnectionBounds())
 
 
 def test_listeners_come_from_the_configuration() -> None:

@@ -63,7 +63,7 @@ async def running(tmp_path: Path, policy: AuthenticationPolicy, bounds: Connecti
         core.account(name)
     gateway = Pop3Gateway(core, runtime)
     ports = {"pop3": Port(tls="starttls"), "pop3s": Port(tls="implicit")}
-    runtime.listen_streams(ports, gateway.serve, refusals=REFUSALS, bounds=bounds)
+    runtime.listen(ports, gateway.serve, refusals=REFUSALS, bounds=bounds)
     client = ssl.create_default_context(cafile=str(pair.certificate))
     yield Running(core, runtime, gateway, client, log)
     await runtime.drain()

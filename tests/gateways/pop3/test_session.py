@@ -346,7 +346,7 @@ async def test_autologout_says_nothing_and_deletes_nothing(running: Running) -> 
         await client.log_in()
         await client.ask("DELE 1")
         (listener, *_) = running.runtime.listeners
-        (connection,) = listener._connections  # type: ignore[attr-defined]
+        (connection,) = listener._connections
         connection.idle_timeout_seconds = 0.1
         await client.ask("NOOP")
         assert await client.line() == ""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from restante_gateways.net.authentication import AuthenticationPolicy
+from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings
@@ -112,17 +113,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
 
 @pytest.fixture
 def make_gateway(certificate: CertificateFiles) -> MakeGateway:
-    """A gateway as a context manager; keyword arguments are those of SessionSettings."""
+    """A gateway as a context manager; keyword arguments are those of SessionSettings, `bounds` of its connections."""
 
     @contextlib.asynccontextmanager
     async def make(
-        authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED, **bounds: Any
+        authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED,
+        bounds: ConnectionBounds = ConnectionBounds(),  # noqa: B008 - it cannot be changed
+        **session: Any,
     ) -> AsyncIterator[Gateway]:
         runtime = Runtime(
             RuntimeSettings("smtp", certificates=(certificate,), authentication=authentication, drain_seconds=2.0)
         )
         sessions = SessionSettings(
-            **{"role": Role.MX, "host_name": "mx.example.test", "max_message_octets": 100_000, **bounds}
+            **{"role": Role.MX, "host_name": "mx.example.test", "max_message_octets": 100_000, **session}
         )
         listeners = {
             "mx": SmtpListener(Port(tls="starttls"), Role.MX),
@@ -130,7 +133,7 @@ def make_gateway(certificate: CertificateFiles) -> MakeGateway:
             "submissions": SmtpListener(Port(tls="implicit"), Role.SUBMISSION),
         }
         core = RecordingCore()
-        listen(SmtpSettings(listeners, sessions), core, runtime)
+        listen(SmtpSettings(listeners, sessions, bounds), core, runtime)
         gateway = Gateway(core, runtime, ssl.create_default_context(cafile=str(certificate.certificate)))
         try:
             yield gateway

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from restante import errors
+from restante_gateways.net.connection import ConnectionBounds
 from tests.gateways.smtp.conftest import Client, Gateway, MakeGateway
 
 MAIL = "MAIL FROM:<dora@example.net>"
@@ -445,6 +446,19 @@ async def test_refused_contents_use_up_the_sessions_time(make_gateway: MakeGatew
         assert (await client.reply()).startswith("421 4.4.2")
 
 
+async def test_a_large_content_that_is_refused_costs_no_time_of_the_session(make_gateway: MakeGateway) -> None:
+    async with make_gateway(idle_seconds=0.3, data_octets_per_second=100) as gateway:
+        client = await gateway.connect()
+        await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
+        await client.codes(4)
+        for _ in range(40):  # for longer than a recipient and idle_seconds give, at four times the least rate
+            await client.send(b"x" * 20)
+            await asyncio.sleep(0.05)
+        await client.send(b"\0\r\n.\r\n")
+        assert (await client.reply()).startswith("550 5.6.0")
+        assert (await client.ask("NOOP")).startswith("250")
+
+
 async def test_waiting_for_the_core_is_not_the_clients_idleness(make_gateway: MakeGateway) -> None:
     async with make_gateway(command_timeout_seconds=0.1, data_timeout_seconds=0.1) as gateway:
         client = await gateway.connect()
@@ -458,7 +472,7 @@ async def test_waiting_for_the_core_is_not_the_clients_idleness(make_gateway: Ma
 
 
 async def test_a_client_that_reads_nothing_is_cut_off(make_gateway: MakeGateway) -> None:
-    async with make_gateway(stalled_timeout_seconds=0.2, max_idle_commands=10**9) as gateway:
+    async with make_gateway(bounds=ConnectionBounds(stalled_timeout_seconds=0.2), max_idle_commands=10**9) as gateway:
         client = await gateway.connect()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         with pytest.raises((ConnectionError, TimeoutError)):  # noqa: PT012 - at some point of the loop
@@ -490,6 +504,17 @@ async def test_a_client_that_goes_in_the_moment_of_draining_holds_nothing_up(gat
     assert asyncio.get_running_loop().time() - began < 1
 
 
+async def test_a_session_that_outlasts_the_draining_abandons_its_message_before_the_end(gateway: Gateway) -> None:
+    client = await gateway.connect()
+    await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
+    await client.codes(4)
+    gateway.core.gate.clear()  # the core does not take the content
+    await client.send(MESSAGE)
+    await asyncio.sleep(0.05)
+    await gateway.runtime.drain()
+    assert gateway.core.opened[0].state == "abandoned"
+
+
 async def test_memory_stays_small_while_much_flows(make_gateway: MakeGateway) -> None:
     async with make_gateway(max_message_octets=100 << 20) as gateway:
         gateway.core.keep_contents = False
@@ -501,7 +526,8 @@ async def test_memory_stays_small_while_much_flows(make_gateway: MakeGateway) ->
             await client.send(piece)
         await client.send(b".\r\n")
         assert (await client.reply()).startswith("250 2.6.0")
-        assert gateway.core.opened[0].largest_piece <= 66_000
+        # The session's buffer, and one read of the loop on top.
+        assert gateway.core.opened[0].largest_piece <= ConnectionBounds.read_buffer_octets + 262_144
 
 
 async def test_a_slow_core_slows_the_client(make_gateway: MakeGateway) -> None:

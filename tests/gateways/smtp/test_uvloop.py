@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
+from restante_gateways.net.connection import ConnectionBounds
 from tests.gateways.smtp.conftest import MakeGateway
 
 PLAIN = b"AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABhbGljZS1kZW1v"
@@ -85,7 +86,8 @@ def test_timeouts_and_draining(make_gateway: MakeGateway) -> None:
 
 def test_a_reader_that_stops_is_cut_off(make_gateway: MakeGateway) -> None:
     async def main() -> None:
-        async with make_gateway(stalled_timeout_seconds=0.2, max_idle_commands=10**9) as gateway:
+        bounds = ConnectionBounds(stalled_timeout_seconds=0.2)
+        async with make_gateway(bounds=bounds, max_idle_commands=10**9) as gateway:
             client = await gateway.connect()
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             try:

@@ -1,0 +1,134 @@
+"""The command loop of a session: finds the command, says the replies, logs, counts, and knows when it is enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from restante_gateways.net.connection import ConnectionLost, Draining, Interruption, TimedOut, TlsFailed
+from restante_gateways.net.logging import SessionLog
+from restante_gateways.net.metrics import GatewayMetrics
+from restante_gateways.smtp import replies
+from restante_gateways.smtp.channel import Channel
+from restante_gateways.smtp.errors import failure_reply
+from restante_gateways.smtp.lines import BadLine
+from restante_gateways.smtp.replies import Refused, Reply, SessionOver
+from restante_gateways.smtp.settings import SessionSettings
+
+# RFC 9110 9.3. A web page can make a browser send its form here: not one line of it is obeyed.
+HTTP_METHODS = frozenset(b"GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
+# Commands that bring no mail, of which a session may send so many in a row.
+IDLE_COMMANDS = frozenset(b"EHLO HELO MAIL RSET NOOP VRFY EXPN HELP".split())
+BAD_LINES = {
+    BadLine.TOO_LONG: replies.LINE_TOO_LONG,
+    BadLine.BARE_CR: replies.BAD_LINE_END,
+    BadLine.BARE_LF: replies.BAD_LINE_END,
+    BadLine.ENDLESS: replies.LINE_TOO_LONG,
+}
+# What follows a bare LF may be another's text that was put into this connection; an endless line has no successor.
+FATAL_LINES = frozenset({BadLine.BARE_LF, BadLine.ENDLESS})
+
+Run = Callable[[bytes], Awaitable[Reply | list[Reply] | None]]
+"""One command, given its argument without blanks at the ends. None: the reply has been said already."""
+
+
+class Ended(Interruption):
+    """The core has ended the user's session."""
+
+
+class CommandLoop:
+    """Runs the commands of one session in order. `find` gives the command of a name in capitals, None where none is."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        find: Callable[[str], Run | None],
+        settings: SessionSettings,
+        log: SessionLog,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._channel, self._find, self._settings = channel, find, settings
+        self._log, self._metrics = log, metrics
+        self._errors = self._idle_commands = 0
+        self._over = False
+        self._last_word: Reply | None = None
+
+    async def run(self) -> None:
+        """Greets the client and obeys it until the session is over. Raises TlsFailed, ConnectionLost, Interruption."""
+        try:
+            self._channel.say(Reply(220, "", f"{self._settings.host_name} ESMTP Restante"))
+            while not self._over:
+                self._channel.connection.raise_interruption()
+                await self._one_command()
+        except SessionOver as over:
+            self.end(over.reply)
+        except TimedOut:
+            self.end(replies.TIMED_OUT)
+        except Draining:
+            self.end(replies.SHUTTING_DOWN)
+        except Ended:
+            self.end(replies.SESSION_ENDED)
+        if self._last_word is not None:
+            self._channel.say(self._last_word)
+
+    def end(self, last_word: Reply | None) -> None:
+        """Ends the session when the command under way is done, with `last_word` unless all has been said."""
+        if not self._over:
+            self._over, self._last_word = True, last_word
+
+    def mail_accepted(self) -> None:
+        """The client is no nuisance: what it did wrong before is forgotten."""
+        self._errors = self._idle_commands = 0
+
+    async def _one_command(self) -> None:
+        line = await self._channel.next_line()
+        started = time.perf_counter()
+        if isinstance(line, BadLine):
+            self._finish("?", BAD_LINES[line], started)
+            if line in FATAL_LINES:
+                raise SessionOver(None)
+            return
+        word, _, argument = line.partition(b" ")
+        word = word.upper()
+        if word in HTTP_METHODS:
+            self._finish("?", replies.NOT_HTTP, started)
+            raise SessionOver(None)
+        name = word.decode("ascii") if word.isalpha() else ""
+        run = self._find(name)
+        if run is None:
+            self._finish("?", replies.UNKNOWN_COMMAND, started)
+        elif len(line) > self._settings.max_command_octets and word != b"AUTH":
+            self._finish(name, replies.LINE_TOO_LONG, started)
+        else:
+            for reply in await self._replies(run, argument.strip(b" ")):
+                self._finish(name, reply, started)
+            if word in IDLE_COMMANDS:
+                self._idle_commands += 1
+                if self._idle_commands > self._settings.max_idle_commands:
+                    self.end(replies.TOO_MANY_COMMANDS)
+
+    async def _replies(self, run: Run, argument: bytes) -> Sequence[Reply | None]:
+        try:
+            answer = await run(argument)
+        except Refused as refused:
+            return (refused.reply,)
+        except (SessionOver, Interruption, ConnectionLost, TlsFailed):
+            raise
+        except Exception as error:  # noqa: BLE001 - every failure of ours is answered, and never as a bounce
+            return (failure_reply(error),)
+        return answer if isinstance(answer, list) else (answer,)
+
+    def _finish(self, verb: str, reply: Reply | None, started: float) -> None:
+        """Says the reply (None: said already), writes the log line, and counts errors until there are too many."""
+        if reply is replies.SESSION_ENDED:
+            self.end(reply)
+        if reply is not None and reply is not self._last_word:  # which is said once, at the end
+            self._channel.say(reply)
+        seconds = time.perf_counter() - started
+        outcome = str(reply.code) if reply is not None else "220"
+        self._log.finished(verb, outcome, seconds)
+        self._metrics.command(verb, outcome, seconds)
+        if reply is not None and reply.is_permanent:
+            self._errors += 1
+            if self._errors > self._settings.max_errors:
+                self.end(replies.TOO_MANY_ERRORS)

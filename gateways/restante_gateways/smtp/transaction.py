@@ -1,0 +1,52 @@
+"""An open mail transaction: aiosmtpd's envelope with values for the arguments, and without the content."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+import aiosmtpd.smtp
+
+from restante_gateways.net.addresses import Peer
+from restante_gateways.smtp.core import Envelope, Identity
+from restante_gateways.smtp.grammar import MailArguments, RcptArguments
+from restante_mail.header.trace import Hop, received_field
+
+
+class Transaction(aiosmtpd.smtp.Envelope):
+    """What MAIL and RCPT have named so far (RFC 5321 3.3). None is open until `mail` is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mail: MailArguments | None = None
+        self.recipients: dict[RcptArguments, None] = {}  # in order; the same one twice is one
+        self.refused_count = 0
+        self.trace_id = ""
+
+    def begin(self, mail: MailArguments) -> None:
+        """MAIL has been accepted."""
+        self.mail, self.trace_id = mail, secrets.token_hex(8)
+
+    def closed(
+        self, session: aiosmtpd.smtp.Session, peer: Peer, identity: Identity | None, *, host_name: str, now: datetime
+    ) -> Envelope:
+        """What the core gets with the content; it holds our Received field (RFC 5321 4.4)."""
+        assert self.mail is not None
+        hop = Hop(
+            hello_name=session.host_name or "",
+            client_address=peer.client.host,
+            host_name=host_name,
+            extended=session.extended_smtp,
+            tls=peer.tls is not None,
+            authenticated=identity is not None,
+            smtputf8=self.mail.smtputf8,
+            trace_id=self.trace_id,
+        )
+        return Envelope(
+            mail=self.mail,
+            recipients=tuple(self.recipients),
+            peer=peer,
+            identity=identity,
+            trace_field=received_field(hop, now),
+            trace_id=self.trace_id,
+        )
