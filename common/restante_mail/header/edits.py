@@ -14,7 +14,7 @@ from restante_mail.header.authres import authserv_id, comparable_id
 from restante_mail.header.fields import Field, fields, header_end, unfold
 from restante_mail.octets import Buffer, take
 
-__all__ = ["HeaderEdit", "received_edit", "submission_edit"]
+__all__ = ["HeaderEdit", "received_edit", "resending_completed", "submission_edit"]
 
 _OURS_ALONE = frozenset((b"return-path", b"delivered-to"))
 _BLIND = frozenset((b"bcc", b"resent-bcc"))
@@ -73,6 +73,31 @@ def submission_edit(content: Buffer, now: datetime, message_id: str, author: str
     if not present and not block.startswith(b"\r\n"):
         front += b"\r\n"  # text from its first line on: without a blank line it would become part of our header
     return HeaderEdit(front, drops)
+
+
+def resending_completed(header: bytes, now: datetime, message_id: str) -> bytes:
+    """The header of a resent message with what the latest resending lacks: Resent-Date (`now`, aware), which is
+    required, and Resent-Message-ID (`message_id`, without brackets), at the top of its Resent fields (RFC 5322 3.6.6).
+    A header without Resent-From there comes back as it is.
+    """
+    if b"resent-from" not in header.lower():
+        return header
+    start, present = -1, set[bytes]()
+    for field in fields(header):
+        name = field.name.lower()
+        if name.startswith(b"resent-"):
+            start = field.start if start < 0 else start
+            present.add(name)
+        elif start >= 0:
+            break  # each resending puts its fields together, above those of earlier ones
+    if b"resent-from" not in present:
+        return header
+    missing = b""
+    if b"resent-date" not in present:
+        missing += b"Resent-Date: " + format_datetime(now).encode("ascii") + b"\r\n"
+    if b"resent-message-id" not in present:
+        missing += b"Resent-Message-ID: <" + message_id.encode("utf-8") + b">\r\n"
+    return header[:start] + missing + header[start:]
 
 
 def received_edit(content: Buffer, authserv_ids: Collection[str]) -> HeaderEdit:

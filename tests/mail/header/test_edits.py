@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante_mail.header.edits import HeaderEdit, received_edit, submission_edit
+from restante_mail.header.edits import HeaderEdit, received_edit, resending_completed, submission_edit
 from restante_mail.header.fields import header_end
 from tests.mail.material import crlf
 
@@ -29,6 +29,44 @@ def test_what_is_missing_is_added_and_blind_copies_are_removed() -> None:  # RFC
 def test_what_is_there_stays_octet_for_octet() -> None:
     content = crlf("date: whatever\nMESSAGE-ID: x\nFrom:   a@x\n\t(y)\n\nbody\n")
     assert submission_edit(content, NOW, "new@example.test", "alice@example.test").apply(content) is content
+
+
+RESENT_DATE = b"Resent-Date: Tue, 01 Sep 2026 10:00:00 +0000\r\n"
+RESENT_ID = b"Resent-Message-ID: <new@example.test>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Resent-From: b@x\nFrom: a@x\n\n", RESENT_DATE + RESENT_ID + crlf("Resent-From: b@x\nFrom: a@x\n\n")),
+        (
+            "Received: x\nRESENT-TO: c@x\nresent-from: b@x\nFrom: a@x\n\n",
+            crlf("Received: x\n") + RESENT_DATE + RESENT_ID + crlf("RESENT-TO: c@x\nresent-from: b@x\nFrom: a@x\n\n"),
+        ),
+        (
+            "resent-date: y\nResent-From: b@x\nFrom: a@x\n\n",
+            RESENT_ID + crlf("resent-date: y\nResent-From: b@x\nFrom: a@x\n\n"),
+        ),
+        (  # an earlier resending has its own
+            "Resent-From: c@x\nX: y\nResent-From: b@x\nResent-Date: y\nResent-Message-ID: z\nFrom: a@x\n\n",
+            RESENT_DATE + RESENT_ID + crlf("Resent-From: c@x\nX: y\nResent-From: b@x\nResent-Date: y\n")
+            + crlf("Resent-Message-ID: z\nFrom: a@x\n\n"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_resending_gets_the_date_and_the_id_that_it_lacks(header: str, expected: bytes) -> None:  # RFC 5322 3.6.6
+    assert resending_completed(crlf(header), NOW, "new@example.test") == expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "From: a@x\n\n", "Resent-To: b@x\nFrom: a@x\n\n", "Subject: about Resent-From\n\n", "",
+        "Resent-Message-ID: z\nResent-From: b@x\nResent-Date: y\nFrom: a@x\n\n",
+    ],
+)  # fmt: skip
+def test_a_header_without_a_resending_or_with_a_whole_one_stays(header: str) -> None:
+    assert resending_completed(crlf(header), NOW, "new@example.test") == crlf(header)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from email import message_from_bytes, policy
 from typing import Any
@@ -408,7 +409,9 @@ async def test_mail_of_others_is_resent_within_the_domain(world: World) -> None:
     assert paths == ["bob@example.test", "carol@example.test"]  # of the latest resending alone
     (letter,) = await world.letters("bob")
     assert letter.head.startswith(b"Return-Path: <alice@example.test>")
-    assert letter.content == RESENT.replace(b"Resent-Bcc: carol@example.test\r\n", b"")
+    added = letter.content[: letter.content.index(b"Resent-From")]
+    assert re.fullmatch(rb"Resent-Date: [^\r]+ \+0000\r\nResent-Message-ID: <[^\r@]+@[^\r@]+>\r\n", added)
+    assert letter.content[len(added) :] == RESENT.replace(b"Resent-Bcc: carol@example.test\r\n", b"")
 
 
 @pytest.mark.parametrize(

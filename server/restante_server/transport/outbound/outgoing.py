@@ -1,6 +1,7 @@
 """A submitted message made ready: trace fields cut, Date and Message-ID added, Bcc kept only in the sender's copy.
 
-RFC 6409 8, RFC 5322 3.6. The body is never copied more than once, and not at all when the header needs no change.
+RFC 6409 8, RFC 5322 3.6; a resending gets its own Date and Message-ID. The body is never copied more than once, and not
+at all when the header needs no change.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import chain
 
 from restante.errors import InvalidAddress, MailLoop, NoRecipients
 from restante_mail.header.addresses import Mailbox, parse_address_list, spelled
-from restante_mail.header.edits import received_edit, submission_edit
+from restante_mail.header.edits import received_edit, resending_completed, submission_edit
 from restante_mail.header.fields import header_end, raw_fields, wanted
 from restante_mail.header.trace import count_hops, received_by_service
 from restante_mail.limits import DEFAULT_LIMITS
@@ -84,6 +85,7 @@ def recipients_of(source: Source, written: Authorship) -> list[Recipient]:
 def headers(source: Source, settings: TransportSettings, now: datetime, author: str) -> Headers:
     """The header completed. `author` is the address for a From that is missing."""
     clean = received_edit(source.header, (settings.hostname,)).apply(source.header)
+    clean = resending_completed(clean, now, f"{secrets.token_hex(16)}@{settings.hostname}")
     edit = submission_edit(clean, now, f"{secrets.token_hex(16)}@{settings.hostname}", author)
     return Headers(edit.apply(clean), replace(edit, drops=()).apply(clean))
 
