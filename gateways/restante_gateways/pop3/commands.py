@@ -1,11 +1,8 @@
-"""The verbs of POP3: one small class each, in a table."""
+"""The verbs of POP3: one small class each, in the table."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from restante_gateways.core import sasl
 from restante_gateways.pop3.protocol import (
@@ -19,68 +16,29 @@ from restante_gateways.pop3.protocol import (
     positive,
     stuffed,
 )
+from restante_gateways.pop3.table import ANY, AUTHORIZATION, TRANSACTION, Session, command
 
-if TYPE_CHECKING:
-    from restante_gateways.pop3.session import Session
-
-MAX_LINES = 2_147_483_647
-
-
-class State(enum.Enum):
-    """RFC 1939 3; there is no waiting in UPDATE."""
-
-    AUTHORIZATION = enum.auto()
-    TRANSACTION = enum.auto()
-
-
-ANY = frozenset(State)
-AUTHORIZATION = frozenset({State.AUTHORIZATION})
-TRANSACTION = frozenset({State.TRANSACTION})
+MAX_LINES = 2_147_483_647  # of TOP
+ALWAYS_CAPABLE = (
+    "TOP",
+    "UIDL",
+    "RESP-CODES",
+    "AUTH-RESP-CODE",
+    "PIPELINING",
+    "EXPIRE NEVER",
+    "IMPLEMENTATION Restante",
+)
 
 
-class Command(Protocol):
-    """A command with its arguments understood."""
-
-    async def run(self, s: Session) -> Response | None:
-        """Obeys. Returns the response, or None when all of it has been written."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A verb's line in the table. `parse` raises Malformed."""
-
-    verb: str
-    states: frozenset[State]
-    parse: Callable[[bytes], Command]
-
-
-TABLE: dict[str, Entry] = {}
-
-
-class Parsing(Protocol):
-    """A class in the table: it makes a command from what stands behind the verb."""
-
-    def parse(self, argument: bytes) -> Command:
-        """Raises Malformed."""
-
-
-C = TypeVar("C", bound=Parsing)
-
-
-def command(verb: str, states: frozenset[State]) -> Callable[[C], C]:
-    """Enters a class with a `parse` into the table."""
-
-    def enter(cls: C) -> C:
-        TABLE[verb] = Entry(verb, states, cls.parse)
-        return cls
-
-    return enter
+def tls_wanted(s: Session) -> Response:
+    """The refusal of credentials in clear."""
+    return negative("use STLS before authentication" if s.may_start_tls else "authentication needs TLS")
 
 
 @command("CAPA", ANY)
 @dataclass(frozen=True)
 class Capabilities:
-    """What holds on this connection now. RFC 2449 5."""
+    """The capabilities of this connection as it is now. RFC 2449 5 and 6."""
 
     @classmethod
     def parse(cls, argument: bytes) -> Capabilities:
@@ -88,8 +46,13 @@ class Capabilities:
         return cls()
 
     async def run(self, s: Session) -> Response | None:
-        s.write(bytes(positive("capabilities follow")))
-        s.write_all(listing(line.encode("ascii") for line in s.capabilities()))
+        lines = list(ALWAYS_CAPABLE)
+        if s.may_start_tls:
+            lines.append("STLS")
+        if s.authentication_allowed:
+            lines += ["USER", f"SASL {' '.join(s.mechanisms)}"]
+        s.output.write(bytes(positive("capabilities follow")))
+        s.output.write_all(listing(line.encode("ascii") for line in lines))
         return None
 
 
@@ -105,7 +68,7 @@ class StartTls:
 
     async def run(self, s: Session) -> Response | None:
         if not s.may_start_tls:
-            return negative("TLS is active already" if s.connection.peer.tls else "no TLS on this port")
+            return negative("TLS is active already" if s.tls else "no TLS on this port")
         await s.start_tls(bytes(positive("begin TLS")))
         return None
 
@@ -113,7 +76,7 @@ class StartTls:
 @command("USER", AUTHORIZATION)
 @dataclass(frozen=True)
 class User:
-    """Names the maildrop; says nothing of whether there is one. RFC 1939 7."""
+    """Names the maildrop; the answer is the same whether it exists or not. RFC 1939 7."""
 
     name: bytes
 
@@ -125,7 +88,7 @@ class User:
 
     async def run(self, s: Session) -> Response | None:
         if not s.authentication_allowed:
-            return s.tls_wanted
+            return tls_wanted(s)
         s.user_name = self.name
         return positive("send PASS")
 
@@ -143,7 +106,7 @@ class Password:
 
     async def run(self, s: Session) -> Response | None:
         if not s.authentication_allowed:
-            return s.tls_wanted
+            return tls_wanted(s)
         name, s.user_name = s.user_name, None
         if name is None:
             return negative("send USER first")
@@ -169,11 +132,11 @@ class Authenticate:
 
     async def run(self, s: Session) -> Response | None:
         if not self.mechanism:
-            s.write(bytes(positive("mechanisms follow")))
-            s.write_all(listing(name.encode("ascii") for name in s.mechanisms))
+            s.output.write(bytes(positive("mechanisms follow")))
+            s.output.write_all(listing(name.encode("ascii") for name in s.mechanisms))
             return None
         if not s.authentication_allowed:
-            return s.tls_wanted
+            return tls_wanted(s)
         if self.mechanism not in s.mechanisms:
             return negative("mechanism not supported")
         return await s.exchange(self.mechanism, None if self.initial is None else self.initial.reveal())
@@ -208,8 +171,8 @@ class List:
         if self.number is not None:
             s.snapshot.check(self.number)
             return positive(f"{self.number} {s.snapshot.size(self.number)}")
-        s.write(bytes(positive(f"{s.snapshot.left_count} messages ({s.snapshot.left_octets} octets)")))
-        await s.stream(listing(s.snapshot.sizes()))
+        s.output.write(bytes(positive(f"{s.snapshot.left_count} messages ({s.snapshot.left_octets} octets)")))
+        await s.output.stream(listing(s.snapshot.sizes()))
         return None
 
 
@@ -228,8 +191,8 @@ class UniqueIds:
         if self.number is not None:
             s.snapshot.check(self.number)
             return positive(f"{self.number} {s.snapshot.unique_id(self.number).decode('ascii')}")
-        s.write(bytes(positive("unique ids follow")))
-        await s.stream(listing(s.snapshot.unique_ids()))
+        s.output.write(bytes(positive("unique ids follow")))
+        await s.output.stream(listing(s.snapshot.unique_ids()))
         return None
 
 
@@ -250,11 +213,11 @@ class Retrieve:
         s.snapshot.see(self.number)
         s.retrieved += 1
         if cell.whole:
-            s.write(b"+OK %d octets\r\n" % cell.total + stuffed(cell.octets))
+            s.output.write(b"+OK %d octets\r\n" % cell.total + stuffed(cell.octets))
             return None
         stuffer = DotStuffer()
-        s.write(b"+OK %d octets\r\n" % cell.total + stuffer.feed(cell.octets))
-        await s.stream_message(s.retriever.rest(cell), stuffer)
+        s.output.write(b"+OK %d octets\r\n" % cell.total + stuffer.feed(cell.octets))
+        await s.output.stream_message(s.retriever.rest(cell), stuffer)
         return None
 
 
@@ -278,8 +241,8 @@ class Top:
         octets = s.retriever.top(self.number, self.lines)
         first = await anext(octets, b"")
         stuffer = DotStuffer()
-        s.write(bytes(positive("top of message follows")) + stuffer.feed(first))
-        await s.stream_message(octets, stuffer)
+        s.output.write(bytes(positive("top of message follows")) + stuffer.feed(first))
+        await s.output.stream_message(octets, stuffer)
         return None
 
 

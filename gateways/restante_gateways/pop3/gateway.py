@@ -10,9 +10,10 @@ from restante.link import CoreLink
 from restante_gateways.core.sessions import AccountSessions
 from restante_gateways.net.connection import Connection, ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, ports
+from restante_gateways.pop3.errors import REFUSALS
 from restante_gateways.pop3.maildrop import Core
-from restante_gateways.pop3.replies import REFUSALS
 from restante_gateways.pop3.session import Session
+from restante_gateways.pop3.settings import SessionSettings
 from restante_process.config import Config
 from restante_process.tls import Certificates
 
@@ -25,18 +26,20 @@ class Pop3Settings:
 
     listeners: Mapping[str, Port]
     bounds: ConnectionBounds = field(default_factory=lambda: ConnectionBounds(idle_timeout_seconds=IDLE_SECONDS))
+    sessions: SessionSettings = field(default_factory=SessionSettings)
 
     @classmethod
     def from_config(cls, config: Config) -> Pop3Settings:
         """The settings that the configuration file gives."""
-        idle_seconds = max(600.0, config.pop3.idle_minutes * 60)
+        idle_seconds = max(IDLE_SECONDS, config.pop3.idle_minutes * 60)
         return cls(ports(config.pop3.listeners), ConnectionBounds(idle_timeout_seconds=idle_seconds))
 
 
 class Pop3Gateway:
     """What the sessions of a process share."""
 
-    def __init__(self, core: Core, runtime: Runtime) -> None:
+    def __init__(self, core: Core, runtime: Runtime, settings: SessionSettings) -> None:
+        self.settings = settings
         self.core, self.policy, self.metrics = core, runtime.settings.authentication, runtime.metrics
         self._runtime = runtime
         self.sessions = AccountSessions(core)
@@ -54,7 +57,7 @@ class Pop3Gateway:
 
 async def run(settings: Pop3Settings, core: CoreLink, runtime: Runtime) -> None:
     """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
-    gateway = Pop3Gateway(core, runtime)
+    gateway = Pop3Gateway(core, runtime, settings.sessions)
     gateway.sessions.follow(core.watch)
     runtime.listen(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
     runtime.started()

@@ -14,14 +14,10 @@ from restante.methods import Response as ResponseType
 from restante.v1 import mailbox_pb2, message_pb2, methods, session_pb2, types_pb2
 from restante_gateways.core.retry import is_temporary
 from restante_gateways.core.sessions import AccountSession, AccountSessions
-from restante_gateways.pop3.replies import ends_session
+from restante_gateways.pop3.errors import ends_session
 from restante_gateways.pop3.retrieval import Retriever
+from restante_gateways.pop3.settings import MaildropSettings
 from restante_gateways.pop3.snapshot import Snapshot
-
-RENEW_LEASE_SECONDS = 20.0  # of the 60 that it lasts
-RENEW_AGAIN_SECONDS = 2.5  # after a core that was away
-RELEASE_PATIENCE_SECONDS = 8.0  # at QUIT, for a core that is away
-PAUSE_SECONDS = 0.5
 
 
 class Core(Link, Protocol):
@@ -42,14 +38,17 @@ class Maildrop:
         session: AccountSession,
         lease: mailbox_pb2.AcquireMaildropResponse,
         on_end: Callable[[errors.RestanteError], None],
+        settings: MaildropSettings,
     ) -> None:
         self._core, self._session = core, session
-        self._lease, self._on_end = lease.lease, on_end
+        self._lease, self._on_end, self._settings = lease.lease, on_end, settings
         self.snapshot = Snapshot(lease.uid_validity, lease.uids, lease.message_ids, lease.size_octets)
-        self.retriever = Retriever(self._open_stream, lease.folder_id, self.snapshot)
+        self.retriever = Retriever(self._open_stream, lease.folder_id, self.snapshot, settings)
         self._loop = asyncio.get_running_loop()
         self._renewal: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(RENEW_LEASE_SECONDS, self._renew)
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(
+            self._settings.lease_renewed_seconds, self._renew
+        )
         self._open = True
 
     @classmethod
@@ -60,6 +59,7 @@ class Maildrop:
         user: session_pb2.Session,
         client_address: str,
         on_end: Callable[[errors.RestanteError], None],
+        settings: MaildropSettings,
     ) -> Maildrop:
         """Takes the lease, for a user whom the core has just let in. Raises MaildropInUse and any RestanteError.
 
@@ -74,7 +74,7 @@ class Maildrop:
         except BaseException:
             session.close()
             raise
-        return cls(core, session, lease, on_end)
+        return cls(core, session, lease, on_end, settings)
 
     @property
     def account(self) -> str:
@@ -87,7 +87,7 @@ class Maildrop:
         Returns how many messages were deleted; None when the core was asked again and its first answer is lost.
         Raises LeaseLost, having deleted nothing; another RestanteError when it is not known to have worked.
         """
-        until = self._loop.time() + RELEASE_PATIENCE_SECONDS
+        until = self._loop.time() + self._settings.release_seconds
         request = self._release_request()
         request.deleted_uids.extend(_ranges(self.snapshot.deleted_uids()))
         request.seen_uids.extend(_ranges(self.snapshot.seen_uids()))
@@ -101,11 +101,11 @@ class Maildrop:
         repeated = False
         while True:
             try:
-                done = await self._execute(methods.RELEASE_MAILDROP, request, RELEASE_PATIENCE_SECONDS)
+                done = await self._execute(methods.RELEASE_MAILDROP, request, self._settings.release_seconds)
             except errors.RestanteError as error:
                 if not is_temporary(error) or self._loop.time() >= until:
                     raise
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(self._settings.release_pause_seconds)
                 repeated = True  # which is harmless
                 continue
             certain = not repeated or done.deleted_count == self.snapshot.deleted_count
@@ -160,15 +160,15 @@ class Maildrop:
 
     async def _renewed(self) -> None:
         """Renew the lease. A core that is away is asked again before it lapses."""
-        again_in = RENEW_LEASE_SECONDS
+        again_in = self._settings.lease_renewed_seconds
         request = mailbox_pb2.RenewMaildropRequest(lease=self._lease)
         try:
-            await self._execute(methods.RENEW_MAILDROP, request, RENEW_LEASE_SECONDS)
+            await self._execute(methods.RENEW_MAILDROP, request, self._settings.lease_renewed_seconds)
         except errors.RestanteError as error:
             if ends_session(error):
                 self._end(error)
                 return
-            again_in = RENEW_AGAIN_SECONDS
+            again_in = self._settings.lease_retried_seconds
         self._timer = self._loop.call_later(again_in, self._renew)
 
     def _end(self, error: errors.RestanteError) -> None:

@@ -112,7 +112,7 @@ class TopCutter:
 
     def feed(self, chunk: bytes) -> bytes:
         """What of the chunk belongs to the answer; nothing once `done`."""
-        if self._done:
+        if self._done or not chunk:
             return b""
         start = 0
         if self._in_header:

@@ -9,143 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from restante import errors
 from restante.v1.message_pb2 import (
-    SECTION_KIND_HEADER,
     SECTION_KIND_WHOLE,
     Section,
-    SectionKind,
     StreamMessagesRequest,
-    StreamMessagesResponse,
 )
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_gateways.core.retry import is_temporary
 from restante_gateways.pop3.protocol import TopCutter
+from restante_gateways.pop3.settings import MaildropSettings
 from restante_gateways.pop3.snapshot import Snapshot
+from restante_gateways.pop3.walk import HEADER, WHOLE, Cell, OpenStream, Walk, Want
 
 WINDOWS = (2, 32, 512, 1 << 30)  # messages asked for at once, more and more while the client walks on
-IDLE_SECONDS = 5.0  # after which a walk gives its batches back
 MAX_SKIPPED, MAX_SKIPPED_OCTETS = 16, 262_144  # passed over in a walk; beyond it a fresh one is cheaper
-PATIENCE_SECONDS = 5.0  # how long a core that is away is waited for
-PAUSE_SECONDS = 0.2
 TOP_OCTETS = 16_384  # asked for at first, with room for the lines
-
-OpenStream = Callable[[StreamMessagesRequest], AsyncIterator[StreamMessagesResponse]]
-"""Opens StreamMessages with the session's present token."""
-
-
-class Want(NamedTuple):
-    """What of each message a walk brings: `length` octets at most, 0 for all."""
-
-    kind: SectionKind.ValueType
-    length: int = 0
-
-    def section(self) -> Section:
-        """The same for the core."""
-        return Section(kind=self.kind, length_octets=self.length or None)
-
-
-WHOLE = Want(SECTION_KIND_WHOLE)
-HEADER = Want(SECTION_KIND_HEADER)
-
-
-@dataclass(slots=True)
-class Cell:
-    """The octets of one message that came with its batch; `total` is how many there are."""
-
-    number: int
-    octets: bytes
-    total: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing is missing."""
-        return len(self.octets) >= self.total
-
-
-class Walk:
-    """One StreamMessages call, read one batch ahead."""
-
-    __slots__ = ("_ahead", "_batches", "_cells", "_position", "_rest", "_totals", "_uids")
-
-    def __init__(self, batches: AsyncIterator[StreamMessagesResponse]) -> None:
-        self._batches = batches
-        self._uids: list[int] = []
-        self._cells: list[bytes] = []
-        self._totals: list[int] = []
-        self._position = 0  # in the batch
-        self._rest: StreamMessagesResponse | None = None  # read, and not yet taken as a continuation
-        self._ahead: asyncio.Future[StreamMessagesResponse | None] = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> StreamMessagesResponse | None:
-        return await anext(self._batches, None)
-
-    async def _next(self) -> StreamMessagesResponse | None:
-        response = await asyncio.shield(self._ahead)
-        if response is not None:
-            self._ahead = asyncio.ensure_future(self._read())
-        return response
-
-    async def first(self) -> tuple[bytes, int] | None:
-        """First octets and length of the first message; None when none comes."""
-        response = await self._next()
-        if response is None:
-            return None
-        self._take(response)
-        self._position = 1
-        return (self._cells[0], self._totals[0]) if self._cells else None
-
-    async def seek(self, uid: int) -> tuple[bytes, int] | None:
-        """First octets and length of the message `uid`, passing over earlier ones; None when it does not come."""
-        while True:
-            while self._position < len(self._uids):
-                found = self._uids[self._position]
-                if found > uid:
-                    return None
-                self._position += 1
-                if found == uid:
-                    return self._cells[self._position - 1], self._totals[self._position - 1]
-            response = await self._next()
-            if response is None:
-                return None
-            if not response.HasField("rest"):  # else of a message that was passed over
-                self._take(response)
-
-    def _take(self, response: StreamMessagesResponse) -> None:
-        cells = response.rows.sections[0] if response.rows.sections else None
-        self._uids = list(response.rows.uids)
-        self._cells = list(cells.octets) if cells is not None else []
-        self._totals = list(cells.total_octets) if cells is not None else []
-        self._position = 0
-
-    async def rest(self, missing: int) -> AsyncIterator[bytes]:
-        """The `missing` octets of the message that `seek` or `first` found last, the last one of its batch."""
-        while missing > 0:
-            response = await self._next()
-            if response is None or not response.HasField("rest"):
-                raise errors.Internal("a message came short")
-            missing -= len(response.rest.octets)
-            yield response.rest.octets
-
-    async def close(self) -> None:
-        """Ends the call."""
-        self._ahead.cancel()
-        await asyncio.gather(self._ahead, return_exceptions=True)
-        close = getattr(self._batches, "aclose", None)
-        if close is not None:
-            await close()
 
 
 class Retriever:
     """Reads the messages of one session. Only one read at a time."""
 
-    def __init__(self, open_stream: OpenStream, folder_id: int, snapshot: Snapshot) -> None:
+    def __init__(self, open_stream: OpenStream, folder_id: int, snapshot: Snapshot, settings: MaildropSettings) -> None:
         self._open_stream, self._folder_id, self._snapshot = open_stream, folder_id, snapshot
+        self._settings = settings
         self._walk: Walk | None = None  # over the messages to come
         self._single: Walk | None = None  # of the message found last, where it was read by its id
         self._want = WHOLE
@@ -162,7 +52,7 @@ class Retriever:
         Raises MessageNotFound when another session removed it so long ago that it is erased, and any RestanteError.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + PATIENCE_SECONDS
+        until = loop.time() + self._settings.read_seconds
         self._used_at = math.inf  # however long the core takes
         try:
             return await self._find(number, want, until)
@@ -185,7 +75,7 @@ class Retriever:
                 await self.close()
                 if not is_temporary(error) or loop.time() >= until:
                     raise
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(self._settings.read_pause_seconds)
                 continue
             self._next_number = number + 1
             if found is None or found[1] < 0:
@@ -210,7 +100,7 @@ class Retriever:
         A stream that breaks is taken up again where it broke, since contents never change. Raises RestanteError.
         """
         loop, held = asyncio.get_running_loop(), len(cell.octets)
-        until = loop.time() + PATIENCE_SECONDS
+        until = loop.time() + self._settings.read_seconds
         self._used_at = math.inf  # however slowly the client takes it
         while held < cell.total:
             try:
@@ -222,13 +112,13 @@ class Retriever:
                     continue
                 async for octets in walk.rest(cell.total - held):
                     held += len(octets)
-                    until = loop.time() + PATIENCE_SECONDS
+                    until = loop.time() + self._settings.read_seconds
                     yield octets
             except errors.RestanteError as error:
                 await self.close()
                 if not is_temporary(error) or loop.time() >= until:
                     raise
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(self._settings.read_pause_seconds)
         self._used_at = loop.time()
 
     async def _resume(self, cell: Cell, held: int) -> bytes:
@@ -307,7 +197,7 @@ class Retriever:
         request = StreamMessagesRequest(messages=messages, sections=[want.section()])
         self._walk = Walk(self._open_stream(request))
         self._next_number, self._last_number = number, number + window - 1
-        self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._check_idle)
+        self._timer = asyncio.get_running_loop().call_later(self._settings.walk_idle_seconds, self._check_idle)
 
     def _check_idle(self) -> None:
         """A client that pauses holds no batches."""
@@ -315,8 +205,8 @@ class Retriever:
         self._timer = None
         if self._walk is None:
             return
-        if loop.time() < self._used_at + IDLE_SECONDS:  # used meanwhile, or in use
-            self._timer = loop.call_later(IDLE_SECONDS, self._check_idle)
+        if loop.time() < self._used_at + self._settings.walk_idle_seconds:  # used meanwhile, or in use
+            self._timer = loop.call_later(self._settings.walk_idle_seconds, self._check_idle)
             return
         walk, self._walk = self._walk, None
         task = loop.create_task(walk.close())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from restante import errors
@@ -21,11 +21,12 @@ from restante_gateways.net.connection import (
 )
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
-from restante_gateways.pop3.commands import TABLE, State
+from restante_gateways.pop3 import commands  # noqa: F401 - they enter themselves into the table
+from restante_gateways.pop3.errors import ends_session, response_to
 from restante_gateways.pop3.maildrop import Core, Maildrop
+from restante_gateways.pop3.output import Output
 from restante_gateways.pop3.protocol import (
     MAX_LINE_OCTETS,
-    DotStuffer,
     LineReader,
     LineTooLong,
     Malformed,
@@ -34,16 +35,11 @@ from restante_gateways.pop3.protocol import (
     positive,
     split_command,
 )
-from restante_gateways.pop3.replies import ends_session, response_to
 from restante_gateways.pop3.retrieval import Retriever
+from restante_gateways.pop3.settings import SessionSettings
 from restante_gateways.pop3.snapshot import NoSuchMessage, Snapshot
+from restante_gateways.pop3.table import TABLE, State
 from restante_process.tls import Certificates
-
-MECHANISMS = ("PLAIN", "LOGIN")
-LOGIN_SECONDS = 60.0  # from the greeting to the end of a successful login
-LOGIN_ATTEMPTS = 3
-MAX_ERRORS = 30  # commands in a row that were none
-TURN_COMMANDS = 64  # pipelined commands after which others get their turn
 
 UNKNOWN_COMMAND = negative("unknown command")
 WRONG_STATE = {
@@ -71,6 +67,7 @@ class Gateway(Protocol):
     sessions: AccountSessions
     policy: AuthenticationPolicy
     metrics: GatewayMetrics
+    settings: SessionSettings
 
     @property
     def certificates(self) -> Certificates | None:
@@ -78,13 +75,13 @@ class Gateway(Protocol):
 
 
 class Session:
-    """State of one connection; `run` serves it."""
-
-    mechanisms = MECHANISMS
+    """State of one connection; `run` serves it. Commands see it as `table.Session`."""
 
     def __init__(self, connection: Connection, gateway: Gateway, log: SessionLog) -> None:
-        self.connection, self._gateway, self._log = connection, gateway, log
-        self.state = State.AUTHORIZATION
+        self._connection, self._gateway, self._log = connection, gateway, log
+        self._settings = gateway.settings
+        self.output = Output(connection)
+        self._state = State.AUTHORIZATION
         self.user_name: bytes | None = None
         self.retrieved = 0
         self._lines = LineReader()
@@ -96,16 +93,16 @@ class Session:
 
     async def run(self) -> None:
         """Serves the connection until it ends, and gives the maildrop back."""
-        self.connection.set_deadline(LOGIN_SECONDS)
-        self.write(bytes(positive("Restante POP3 ready")))
+        self._connection.set_deadline(self._settings.login_seconds)
+        self.output.write(bytes(positive("Restante POP3 ready")))
         try:
             await self._converse()
         except TimedOut:
             pass  # RFC 1939 3: closed without a response, and nothing is deleted
         except Draining:
-            self.write(bytes(SHUTTING_DOWN))
+            self.output.write(bytes(SHUTTING_DOWN))
         except Ended as ended:
-            self.write(bytes(response_to(ended.error)))
+            self.output.write(bytes(response_to(ended.error)))
         except ConnectionLost:
             pass  # nothing is deleted without QUIT
         finally:
@@ -117,27 +114,27 @@ class Session:
             line = self._lines.next_line()
             if line is None:
                 turn = 0
-                data = await self.connection.read()
+                data = await self._connection.read()
                 if not data:
                     return
                 self._lines.feed(data)
                 continue
             await self._obey(line)
             turn += 1
-            if turn % TURN_COMMANDS == 0:
+            if turn % self._settings.turn_commands == 0:
                 await asyncio.sleep(0)
 
     async def _obey(self, line: bytes | LineTooLong) -> None:
         began = time.perf_counter()
         verb, response = await self._answer(line)
         if response is not None:
-            self.connection.write(bytes(response))
+            self._connection.write(bytes(response))
         outcome = "ok" if response is None else response.outcome
         seconds = time.perf_counter() - began
         self._log.finished(verb, outcome, seconds)
         self._gateway.metrics.command(verb, outcome, seconds)
-        if self.connection.write_paused:
-            await self.connection.drain()
+        if self._connection.write_paused:
+            await self._connection.drain()
 
     async def _answer(self, line: bytes | LineTooLong) -> tuple[str, Response | None]:
         """The verb, for logs, and the response, None when it is written already."""
@@ -147,8 +144,8 @@ class Session:
         entry = TABLE.get(verb)
         if entry is None:
             return "?", self._nonsense(UNKNOWN_COMMAND)
-        if self.state not in entry.states:
-            return verb, self._nonsense(WRONG_STATE[self.state])
+        if self._state not in entry.states:
+            return verb, self._nonsense(WRONG_STATE[self._state])
         try:
             response = await entry.parse(argument).run(self)
         except Malformed as error:
@@ -163,15 +160,15 @@ class Session:
         return verb, response
 
     def _nonsense(self, response: Response) -> Response:
-        """Whoever sends nothing but errors speaks another protocol."""
+        """A client that sends nothing but errors speaks another protocol."""
         self._errors += 1
-        self._done = self._done or self._errors >= MAX_ERRORS
+        self._done = self._done or self._errors >= self._settings.max_errors
         return response
 
     async def _next_line(self) -> bytes:
         """A line inside an exchange. Raises Malformed, ConnectionLost, Interruption."""
         while (line := self._lines.next_line()) is None:
-            data = await self.connection.read()
+            data = await self._connection.read()
             if not data:
                 raise ConnectionLost
             self._lines.feed(data)
@@ -183,42 +180,7 @@ class Session:
         maildrop, self._maildrop = self._maildrop, None
         if maildrop is not None:
             await maildrop.abandon()
-        self._log.event("session ended", retrieved=self.retrieved, octets_out=self.connection.octets_out)
-
-    # -- for commands: what is written
-
-    def write(self, octets: bytes) -> None:
-        """Queues octets for the client."""
-        self.connection.write(octets)
-
-    def write_all(self, pieces: Iterable[bytes]) -> None:
-        """Queues a short answer."""
-        for piece in pieces:
-            self.connection.write(piece)
-
-    async def stream(self, pieces: Iterable[bytes]) -> None:
-        """Writes an answer of any length, as fast as the client takes it."""
-        for piece in pieces:
-            self.connection.write(piece)
-            await asyncio.sleep(0)  # a listing of a great maildrop must not hold up the others
-            if self.connection.write_paused:
-                await self.connection.drain()
-
-    async def stream_message(self, octets: AsyncIterator[bytes], stuffer: DotStuffer) -> None:
-        """Writes the rest of a message and its end.
-
-        What breaks off here cannot be told in the protocol: only a lost connection keeps the client from taking half a
-        message for the whole.
-        """
-        try:
-            async for piece in octets:
-                self.connection.write(stuffer.feed(piece))
-                if self.connection.write_paused:
-                    await self.connection.drain()
-        except errors.RestanteError:
-            self.connection.abort()
-            raise ConnectionLost from None
-        self.connection.write(stuffer.finish())
+        self._log.event("session ended", retrieved=self.retrieved, octets_out=self._connection.octets_out)
 
     # -- for commands: the maildrop
 
@@ -259,39 +221,34 @@ class Session:
     # -- for commands: login and TLS
 
     @property
+    def mechanisms(self) -> Sequence[str]:
+        """Of SASL."""
+        return self._settings.mechanisms
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self._connection.peer.tls is not None
+
+    @property
     def authentication_allowed(self) -> bool:
         """Whether credentials may cross this connection."""
-        peer = self.connection.peer
-        return authentication_allowed(self._gateway.policy, tls=peer.tls is not None, loopback=peer.loopback)
+        loopback = self._connection.peer.loopback
+        return authentication_allowed(self._gateway.policy, tls=self.tls, loopback=loopback)
 
     @property
     def may_start_tls(self) -> bool:
         """Whether STLS would work now."""
-        peer = self.connection.peer
-        return self.state is State.AUTHORIZATION and peer.starttls and peer.tls is None
-
-    @property
-    def tls_wanted(self) -> Response:
-        """The refusal of credentials in clear."""
-        return negative("use STLS before authentication" if self.may_start_tls else "authentication needs TLS")
-
-    def capabilities(self) -> list[str]:
-        """Lines of CAPA: what holds now (RFC 2449 6)."""
-        lines = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "IMPLEMENTATION Restante"]
-        if self.may_start_tls:
-            lines.append("STLS")
-        if self.authentication_allowed:
-            lines += ["USER", f"SASL {' '.join(self.mechanisms)}"]
-        return lines
+        return self._state is State.AUTHORIZATION and self._connection.peer.starttls and not self.tls
 
     async def start_tls(self, go_ahead: bytes) -> None:
         """Says `go_ahead` and turns to TLS; nothing the client said in clear survives. Raises TlsFailed."""
         certificates = self._gateway.certificates
         assert certificates is not None
-        self.write(go_ahead)
+        self.output.write(go_ahead)
         self._lines.clear()
         self.user_name = None
-        await self.connection.start_tls(certificates.context)
+        await self._connection.start_tls(certificates.context)
 
     async def exchange(self, mechanism: str, initial: bytes | None) -> Response:
         """A SASL exchange with the client (RFC 5034 4). Raises RestanteError."""
@@ -318,16 +275,16 @@ class Session:
 
     @property
     def _verify(self) -> login.Verify:
-        return login.verifier(self._gateway.core, self.connection.peer, session_pb2.SCOPE_POP3)
+        return login.verifier(self._gateway.core, self._connection.peer, session_pb2.SCOPE_POP3)
 
     async def _ask(self, challenge: bytes) -> bytes:
-        self.write(b"+ %b\r\n" % challenge)
+        self.output.write(b"+ %b\r\n" % challenge)
         return await self._next_line()
 
     def login_failed(self, response: Response) -> Response:
         """Counts a failed login; after three the connection ends."""
         self._failed_logins += 1
-        self._done = self._failed_logins >= LOGIN_ATTEMPTS
+        self._done = self._failed_logins >= self._settings.max_login_attempts
         return response
 
     async def _enter(self, user: session_pb2.Session) -> Response:
@@ -335,11 +292,12 @@ class Session:
             self._gateway.core,
             self._gateway.sessions,
             user,
-            self.connection.peer.client.host,
-            lambda error: self.connection.interrupt(Ended(error)),
+            self._connection.peer.client.host,
+            lambda error: self._connection.interrupt(Ended(error)),
+            self._settings.maildrop,
         )
         self._maildrop = maildrop
         self._log.authenticated(maildrop.account)
-        self.state = State.TRANSACTION
-        self.connection.set_deadline(None)
+        self._state = State.TRANSACTION
+        self._connection.set_deadline(None)
         return positive(f"{len(maildrop.snapshot)} messages ({maildrop.snapshot.octets} octets)")

@@ -1,9 +1,8 @@
-"""What an SMTP client is told when the core says no: one row for each reason."""
+"""The core's reasons as replies to an SMTP client: one row for each (enhanced codes RFC 3463)."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
 
 import structlog
 
@@ -34,10 +33,55 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.NoRecipients: replies.NO_VALID_RECIPIENT,
     errors.TooManyRecipients: replies.TOO_MANY_RECIPIENTS,
     errors.MailLoop: Reply(554, "5.4.6", "The message has been round in a loop"),  # RFC 5321 6.3
+    # A fault of ours or of the moment, or a reason that no act of an SMTP client brings about: temporary.
+    errors.AccountNotFound: OTHERWISE,
+    errors.AddressExists: OTHERWISE,
+    errors.AliasNotFound: OTHERWISE,
+    errors.Cancelled: OTHERWISE,
+    errors.ChangeConflict: OTHERWISE,
+    errors.CommitNotReached: OTHERWISE,
+    errors.CursorInvalid: OTHERWISE,
+    errors.DeadlineExceeded: OTHERWISE,
+    errors.DomainExists: OTHERWISE,
+    errors.DomainNotEmpty: OTHERWISE,
+    errors.DomainNotFound: OTHERWISE,
+    errors.Draining: OTHERWISE,
+    errors.EntryNotFound: OTHERWISE,
+    errors.EpochChanged: OTHERWISE,
+    errors.FolderCycle: OTHERWISE,
+    errors.FolderExists: OTHERWISE,
+    errors.FolderHasChildren: OTHERWISE,
+    errors.FolderIsSpecial: OTHERWISE,
+    errors.FolderNameInvalid: OTHERWISE,
+    errors.FolderNotFound: OTHERWISE,
+    errors.Internal: OTHERWISE,
+    errors.InvalidArgument: OTHERWISE,
+    errors.InvalidPageToken: OTHERWISE,
+    errors.InvalidSession: OTHERWISE,
+    errors.LeaseLost: OTHERWISE,
+    errors.LimitExceeded: OTHERWISE,
+    errors.MailboxNotFound: OTHERWISE,
+    errors.MaildropInUse: OTHERWISE,
+    errors.MessageNotFound: OTHERWISE,
+    errors.PartNotFound: OTHERWISE,
+    errors.PermissionDenied: OTHERWISE,
+    errors.RequestIdRequired: OTHERWISE,
+    errors.RequestIdReused: OTHERWISE,
+    errors.ResultTooLarge: OTHERWISE,
+    errors.StoreBusy: OTHERWISE,
+    errors.SubmissionNotCancellable: OTHERWISE,
+    errors.SubmissionNotFound: OTHERWISE,
+    errors.TooComplex: OTHERWISE,
+    errors.TooManyOperations: OTHERWISE,
+    errors.TransportMessageNotFound: OTHERWISE,
+    errors.UnknownOperation: OTHERWISE,
+    errors.UploadNotFound: OTHERWISE,
+    errors.UploadOffsetMismatch: OTHERWISE,
+    errors.WeakPassword: OTHERWISE,
 }
 
-# What the core knows of the field and the reason is told in place of the row's text.
-TEXTS: Final[refusals.Texts] = {
+# A refusal that names the field and its fault is told in these words instead.
+TEXTS: refusals.Texts = {
     errors.InvalidContent: ("{problem}",),
     errors.InvalidAddress: ("Bad address {address}: {problem}",),
     errors.InvalidArgument: ("{field}: {problem}",),
@@ -50,20 +94,6 @@ TEXTS: Final[refusals.Texts] = {
     errors.MailLoop: ("The message has been round in a loop: {hops} Received fields", "{problem}"),
     errors.MessageTooLarge: ("Message size exceeds the maximum of {limit_octets} octets",),
 }
-
-# Reasons that no act of an SMTP client brings about: they are faults of ours or of the moment, and temporary.
-TEMPORARY: frozenset[type[errors.RestanteError]] = frozenset({
-    errors.AccountNotFound, errors.AddressExists, errors.AliasNotFound, errors.Cancelled, errors.ChangeConflict,
-    errors.CommitNotReached, errors.CursorInvalid, errors.DeadlineExceeded, errors.DomainExists, errors.DomainNotEmpty,
-    errors.DomainNotFound, errors.Draining, errors.EntryNotFound, errors.EpochChanged, errors.FolderCycle,
-    errors.FolderExists, errors.FolderHasChildren, errors.FolderIsSpecial, errors.FolderNameInvalid,
-    errors.FolderNotFound, errors.Internal, errors.InvalidArgument, errors.InvalidPageToken, errors.InvalidSession,
-    errors.LeaseLost, errors.LimitExceeded, errors.MailboxNotFound, errors.MaildropInUse, errors.MessageNotFound,
-    errors.PartNotFound, errors.PermissionDenied, errors.RequestIdRequired, errors.RequestIdReused,
-    errors.ResultTooLarge, errors.StoreBusy, errors.SubmissionNotCancellable, errors.SubmissionNotFound,
-    errors.TooComplex, errors.TooManyOperations, errors.TransportMessageNotFound, errors.UnknownOperation,
-    errors.UploadNotFound, errors.UploadOffsetMismatch, errors.WeakPassword,
-})  # fmt: skip
 
 
 def reply_to(error: BaseException) -> Reply:

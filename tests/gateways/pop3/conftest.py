@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -13,12 +13,12 @@ import pytest
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
+from restante_gateways.pop3.errors import REFUSALS
 from restante_gateways.pop3.gateway import Pop3Gateway
-from restante_gateways.pop3.replies import REFUSALS
+from restante_gateways.pop3.settings import MaildropSettings, SessionSettings
 from restante_process.limits import ConnectionLimits
+from tests.gateways.pop3.fake_core import FakeCore
 from tests.harness.certificates import pair_maker
-
-from .fake_core import FakeCore
 
 
 @dataclass
@@ -30,6 +30,11 @@ class Running:
     gateway: Pop3Gateway
     tls: ssl.SSLContext
     log: BytesIO
+
+    def set_maildrop(self, **changed: float) -> None:
+        """Other settings, for sessions from now on."""
+        settings = self.gateway.settings
+        self.gateway.settings = replace(settings, maildrop=replace(settings.maildrop, **changed))
 
     @property
     def port(self) -> int:
@@ -61,7 +66,10 @@ async def running(tmp_path: Path, policy: AuthenticationPolicy, bounds: Connecti
     runtime, core = Runtime(settings, command_stream=log), FakeCore()
     for name in ("alice", "bob", "carol"):
         core.account(name)
-    gateway = Pop3Gateway(core, runtime)
+    impatient = MaildropSettings(
+        read_seconds=0.2, read_pause_seconds=0.02, release_seconds=0.2, release_pause_seconds=0.02
+    )
+    gateway = Pop3Gateway(core, runtime, SessionSettings(maildrop=impatient))
     ports = {"pop3": Port(tls="starttls"), "pop3s": Port(tls="implicit")}
     runtime.listen(ports, gateway.serve, refusals=REFUSALS, bounds=bounds)
     client = ssl.create_default_context(cafile=str(pair.certificate))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Running
-from .messages import MESSAGES
+from tests.gateways.pop3.conftest import Running
+from tests.gateways.pop3.messages import MESSAGES
 
 LARGE = b"From: bob@example.test\r\nSubject: large\r\n\r\n" + b".a line that begins with a dot\r\n" * 40_000
 

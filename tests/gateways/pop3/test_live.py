@@ -24,12 +24,11 @@ from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.gateway import Pop3Settings, run
+from tests.gateways.pop3.messages import MESSAGES
+from tests.gateways.pop3.test_session import Client
 from tests.harness.certificates import pair_maker
 from tests.harness.core_process import CoreProcess
 from tests.harness.player import Endpoint, Play, Player, each_transcript
-
-from .messages import MESSAGES
-from .test_session import Client
 
 pytestmark = pytest.mark.end_to_end
 

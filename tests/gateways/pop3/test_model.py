@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from .conftest import Running
+from tests.gateways.pop3.conftest import Running
 
 MULTI_LINE = {"RETR", "TOP", "LIST", "UIDL"}
 

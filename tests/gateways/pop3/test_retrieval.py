@@ -11,17 +11,17 @@ import pytest
 
 from restante import errors
 from restante.v1.message_pb2 import StreamMessagesResponse
-from restante_gateways.pop3 import retrieval
-from restante_gateways.pop3.retrieval import Cell, Retriever
+from restante_gateways.pop3.retrieval import Retriever
+from restante_gateways.pop3.settings import MaildropSettings
 from restante_gateways.pop3.snapshot import Snapshot
-
-from .fake_core import FIRST_ID, FOLDER_ID, Account, FakeCore
+from restante_gateways.pop3.walk import Cell
+from tests.gateways.pop3.fake_core import FIRST_ID, FOLDER_ID, Account, FakeCore
 
 
 class Drop:
     """A mailbox with a retriever on it."""
 
-    def __init__(self, messages: list[bytes], batch_octets: int = 256 << 10) -> None:
+    def __init__(self, messages: list[bytes], batch_octets: int = 256 << 10, **settings: float) -> None:
         self.core = FakeCore(batch_octets)
         self.account: Account = self.core.account("alice")
         for message in messages:
@@ -30,7 +30,10 @@ class Drop:
         uids = list(self.account.messages)
         self.snapshot = Snapshot(1, uids, [FIRST_ID + uid for uid in uids], [len(message) for message in messages])
         self.retriever = Retriever(
-            lambda request: self.core.stream_messages(request, session=self.token), FOLDER_ID, self.snapshot
+            lambda request: self.core.stream_messages(request, session=self.token),
+            FOLDER_ID,
+            self.snapshot,
+            MaildropSettings(**settings),
         )
 
     async def read(self, number: int) -> bytes:
@@ -107,12 +110,9 @@ async def test_top_of_a_message_that_left_the_inbox() -> None:
 
 
 @pytest.mark.parametrize("break_after", [1, 3])
-async def test_a_message_that_leaves_while_its_stream_breaks_comes_whole(
-    break_after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retrieval, "PAUSE_SECONDS", 0.01)
+async def test_a_message_that_leaves_while_its_stream_breaks_comes_whole(break_after: int) -> None:
     message = b"A: b\r\n\r\n" + b"x" * 5000 + b"\r\n"
-    drop = Drop([message], 1000)
+    drop = Drop([message], 1000, read_pause_seconds=0.01)
     drop.core.break_after = break_after
     cell = await drop.retriever.find(1)
     drop.account.leave(1)
@@ -147,12 +147,9 @@ async def test_top_of_messages_of_all_sizes() -> None:  # RFC 1939 7
 
 
 @pytest.mark.parametrize("break_after", [0, 1, 2, 3])
-async def test_a_stream_that_breaks_is_taken_up_where_it_broke(
-    break_after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retrieval, "PAUSE_SECONDS", 0.01)
+async def test_a_stream_that_breaks_is_taken_up_where_it_broke(break_after: int) -> None:
     messages = [b"A: b\r\n\r\n" + bytes([65 + n]) * 5000 + b"\r\n" for n in range(4)]
-    drop = Drop(messages, 1000)
+    drop = Drop(messages, 1000, read_pause_seconds=0.01)
     drop.core.break_after = break_after
     read = [await drop.read(n) for n in (1, 2, 3, 4)]
     assert read == messages
@@ -160,10 +157,8 @@ async def test_a_stream_that_breaks_is_taken_up_where_it_broke(
     await drop.close()
 
 
-async def test_a_core_that_stays_away_is_waited_for_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(retrieval, "PATIENCE_SECONDS", 0.05)
-    drop = Drop(some_messages(3))
+async def test_a_core_that_stays_away_is_waited_for_only_so_long() -> None:
+    drop = Drop(some_messages(3), read_pause_seconds=0.01, read_seconds=0.05)
     drop.core.away = True
     with pytest.raises(errors.Draining):
         await drop.read(1)
@@ -173,8 +168,7 @@ async def test_a_core_that_stays_away_is_waited_for_only_so_long(monkeypatch: py
 
 
 async def test_a_client_that_waits_for_a_slow_core_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "IDLE_SECONDS", 0.05)
-    drop = Drop(some_messages(3))
+    drop = Drop(some_messages(3), walk_idle_seconds=0.05)
     answer = drop.core._batches
 
     async def slowly(*given: Any, **named: Any) -> AsyncIterator[StreamMessagesResponse]:
@@ -189,10 +183,9 @@ async def test_a_client_that_waits_for_a_slow_core_is_not_idle(monkeypatch: pyte
     await drop.close()
 
 
-async def test_an_idle_client_holds_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "IDLE_SECONDS", 0.05)
+async def test_an_idle_client_holds_no_stream() -> None:
     messages = [bytes([65 + n]) * 5000 + b"\r\n" for n in range(4)]
-    drop = Drop(messages, 1000)
+    drop = Drop(messages, 1000, walk_idle_seconds=0.05)
     await drop.read(1)
     assert drop.core.open_streams == 1
     await asyncio.sleep(0.3)

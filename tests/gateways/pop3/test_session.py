@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import grpc
 import pytest
 
 from restante import errors, renewal
@@ -14,12 +15,10 @@ from restante.v1 import methods
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.connection import ConnectionBounds
-from restante_gateways.pop3 import maildrop as maildrop_module
-from restante_gateways.pop3 import retrieval
-from restante_gateways.pop3 import session as session_module
-
-from .conftest import Running
-from .messages import MESSAGES
+from restante_gateways.pop3.errors import OTHERWISE, REPLIES, response_to
+from restante_gateways.pop3.settings import SessionSettings
+from tests.gateways.pop3.conftest import Running
+from tests.gateways.pop3.messages import MESSAGES
 
 
 class Client:
@@ -67,14 +66,6 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.01)
-
-
-@pytest.fixture(autouse=True)
-def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(retrieval, "PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(maildrop_module, "RELEASE_PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(maildrop_module, "PAUSE_SECONDS", 0.02)
 
 
 # -- the core is away
@@ -157,10 +148,8 @@ async def test_quit_after_the_lease_was_lost_deletes_nothing_and_says_so(running
     assert len(account.messages) == 1
 
 
-async def test_the_lease_and_the_token_are_renewed_while_the_session_lives(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.05)
+async def test_the_lease_and_the_token_are_renewed_while_the_session_lives(running: Running) -> None:
+    running.set_maildrop(lease_renewed_seconds=0.05, lease_retried_seconds=0.05)
     running.core.sessions.token_seconds = 0.5
     account = running.core.account("alice")
     account.add(MESSAGES["plain"])
@@ -179,8 +168,8 @@ async def test_the_lease_and_the_token_are_renewed_while_the_session_lives(
     assert len(running.core.calls) == renewals
 
 
-async def test_a_lease_that_was_lost_ends_the_session(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.05)
+async def test_a_lease_that_was_lost_ends_the_session(running: Running) -> None:
+    running.set_maildrop(lease_renewed_seconds=0.05)
     account = running.core.account("alice")
     async with dial(running) as client:
         await client.log_in()
@@ -193,7 +182,7 @@ async def test_a_lease_that_was_lost_ends_the_session(running: Running, monkeypa
 async def test_a_token_that_cannot_be_renewed_now_does_not_postpone_the_renewal_of_the_lease(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maildrop_module, "RENEW_LEASE_SECONDS", 0.1)
+    running.set_maildrop(lease_renewed_seconds=0.1)
     monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
     running.core.sessions.token_seconds = 60.0
 
@@ -363,8 +352,8 @@ def test_the_configured_idle_time_is_at_least_ten_minutes() -> None:  # RFC 1939
     assert Pop3Settings.from_config(short).bounds.idle_timeout_seconds >= 600
 
 
-async def test_login_has_a_deadline_however_busy_the_client(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "LOGIN_SECONDS", 0.3)
+async def test_login_has_a_deadline_however_busy_the_client(running: Running) -> None:
+    running.gateway.settings = SessionSettings(login_seconds=0.3)
     async with dial(running) as client:
         async with asyncio.timeout(5):
             while await client.ask("CAPA") != "":
@@ -478,7 +467,7 @@ async def test_a_client_of_another_protocol_is_let_go(running: Running) -> None:
         client.writer.write(b"GET / HTTP/1.1\r\n" * 40)
         async with asyncio.timeout(5):
             answer = await client.reader.read()
-        assert answer == b"-ERR unknown command\r\n" * session_module.MAX_ERRORS
+        assert answer == b"-ERR unknown command\r\n" * SessionSettings().max_errors
 
 
 async def test_an_endless_line_costs_no_memory_and_one_error(running: Running) -> None:
@@ -510,12 +499,15 @@ async def test_a_client_that_stops_reading_loses_the_connection_and_the_lease(ru
     assert running.core.open_streams == 0
 
 
-def test_every_reason_has_an_answer_and_only_the_sure_ones_are_permanent() -> None:
-    from restante_gateways.pop3.replies import REPLIES, response_to
+def test_every_reason_has_its_row() -> None:
+    assert REPLIES.keys() == set(errors.BY_REASON.values())
+    assert not any(response.ok for response in REPLIES.values())
 
-    for cls in errors.BY_REASON.values():
-        answer = response_to(cls())
-        assert not answer.ok
-        assert cls in REPLIES or answer.code == "SYS/TEMP"
+
+def test_a_reason_that_names_the_field_is_told_in_its_words() -> None:
     named = errors.InvalidArgument(field="response", problem="more than 12288 octets")
     assert bytes(response_to(named)) == b"-ERR [SYS/PERM] response: more than 12288 octets\r\n"
+
+
+def test_a_reason_of_a_newer_core_is_temporary() -> None:
+    assert response_to(errors.UnknownReason("NEW", grpc.StatusCode.ABORTED)) is OTHERWISE

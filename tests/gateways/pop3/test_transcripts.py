@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.gateways.pop3.conftest import Running
+from tests.gateways.pop3.messages import MESSAGES
 from tests.harness.player import Endpoint, Play, Player, each_transcript
-
-from .conftest import Running
-from .messages import MESSAGES
 
 
 @each_transcript("pop3")

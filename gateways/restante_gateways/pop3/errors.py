@@ -1,0 +1,95 @@
+"""The core's reasons as responses to a POP3 client: one row for each (response codes RFC 2449 8, RFC 3206 4)."""
+
+from __future__ import annotations
+
+from restante import errors
+from restante_gateways.core import refusals
+from restante_gateways.pop3.protocol import Response, negative
+from restante_process.limits import Refusal
+
+# Our own bug, or a core that is away, must lose nobody's mail: the client tries again. A newer core's reasons likewise.
+OTHERWISE = negative("the server cannot do this now, try again later", "SYS/TEMP")
+
+REPLIES: dict[type[errors.RestanteError], Response] = {
+    errors.AuthenticationFailed: negative("authentication failed", "AUTH"),  # RFC 3206 4
+    errors.ExchangeInvalid: negative("the exchange took too long, begin again", "AUTH"),
+    errors.MechanismNotSupported: negative("mechanism not supported"),
+    errors.TlsRequired: negative("TLS is required before authentication", "AUTH"),
+    errors.PermissionDenied: negative("this account has no access by POP3", "AUTH"),
+    errors.MailboxNotFound: negative("this account has no maildrop", "SYS/PERM"),
+    errors.InvalidSession: negative("the session is over, log in again", "AUTH"),
+    errors.SessionExpired: negative("the session is over, log in again", "AUTH"),
+    errors.SessionRevoked: negative("the session was ended, log in again", "AUTH"),
+    errors.TooManyAttempts: negative("too many failed logins, wait a while", "SYS/TEMP"),
+    errors.AccountLimitReached: negative("this account does too much at once, try again later", "SYS/TEMP"),
+    errors.MaildropInUse: negative("the maildrop is open in another session", "IN-USE"),  # RFC 2449 8.1.2
+    errors.LeaseLost: negative("the maildrop was given to another session; nothing was deleted", "IN-USE"),
+    # Without a code: SYS tells of a fault of the system (RFC 3206 4), and here another session removed the message.
+    errors.MessageNotFound: negative(
+        "another session removed this message over an hour ago, and it cannot be read now"
+    ),
+    # A fault of ours or of the moment, or a reason that no request of this gateway can have.
+    errors.AccountNotFound: OTHERWISE,
+    errors.AddressExists: OTHERWISE,
+    errors.AliasNotFound: OTHERWISE,
+    errors.Cancelled: OTHERWISE,
+    errors.ChangeConflict: OTHERWISE,
+    errors.CommitNotReached: OTHERWISE,
+    errors.CursorInvalid: OTHERWISE,
+    errors.DeadlineExceeded: OTHERWISE,
+    errors.DomainExists: OTHERWISE,
+    errors.DomainNotEmpty: OTHERWISE,
+    errors.DomainNotFound: OTHERWISE,
+    errors.Draining: OTHERWISE,
+    errors.EntryNotFound: OTHERWISE,
+    errors.EpochChanged: OTHERWISE,
+    errors.FolderCycle: OTHERWISE,
+    errors.FolderExists: OTHERWISE,
+    errors.FolderHasChildren: OTHERWISE,
+    errors.FolderIsSpecial: OTHERWISE,
+    errors.FolderNameInvalid: OTHERWISE,
+    errors.FolderNotFound: OTHERWISE,
+    errors.Internal: OTHERWISE,
+    errors.InvalidAddress: OTHERWISE,
+    errors.InvalidArgument: OTHERWISE,
+    errors.InvalidContent: OTHERWISE,
+    errors.InvalidPageToken: OTHERWISE,
+    errors.LimitExceeded: OTHERWISE,
+    errors.MailLoop: OTHERWISE,
+    errors.MessageTooLarge: OTHERWISE,
+    errors.NoRecipients: OTHERWISE,
+    errors.PartNotFound: OTHERWISE,
+    errors.QuotaExceeded: OTHERWISE,
+    errors.RecipientNotFound: OTHERWISE,
+    errors.RelayDenied: OTHERWISE,
+    errors.RequestIdRequired: OTHERWISE,
+    errors.RequestIdReused: OTHERWISE,
+    errors.ResultTooLarge: OTHERWISE,
+    errors.SenderNotPermitted: OTHERWISE,
+    errors.StoreBusy: OTHERWISE,
+    errors.StoreFull: OTHERWISE,
+    errors.SubmissionNotCancellable: OTHERWISE,
+    errors.SubmissionNotFound: OTHERWISE,
+    errors.TooComplex: OTHERWISE,
+    errors.TooManyOperations: OTHERWISE,
+    errors.TooManyRecipients: OTHERWISE,
+    errors.TransportMessageNotFound: OTHERWISE,
+    errors.UnknownOperation: OTHERWISE,
+    errors.UploadNotFound: OTHERWISE,
+    errors.UploadOffsetMismatch: OTHERWISE,
+    errors.WeakPassword: OTHERWISE,
+}
+# A refusal that names the field and its fault is told in these words instead.
+TEXTS: refusals.Texts = {errors.InvalidArgument: ("{field}: {problem}",)}
+REFUSALS = {refusal: bytes(negative(f"{refusal.value}, try again later", "SYS/TEMP")) for refusal in Refusal}
+
+
+def response_to(error: errors.RestanteError) -> Response:
+    """The answer to a command that the core has refused."""
+    text = refusals.text_of(error, TEXTS)
+    return REPLIES.get(type(error), OTHERWISE) if text is None else negative(text, "SYS/PERM")
+
+
+def ends_session(error: errors.RestanteError) -> bool:
+    """Whether there is no point in going on after `error`."""
+    return isinstance(error, (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked, errors.LeaseLost))
