@@ -14,11 +14,12 @@ from typing import cast
 
 from aiosmtplib import SMTPException, SMTPResponse, SMTPResponseException
 from aiosmtplib.esmtp import parse_esmtp_extensions
-from aiosmtplib.protocol import MAX_RESPONSE_LENGTH, SMTPProtocol
+from aiosmtplib.protocol import SMTPProtocol
 
 from restante_gateways.relay.commands import Offer
 
 WRITE_HIGH_OCTETS = 128 << 10  # waiting to be taken by the other server
+MAX_HELD_OCTETS = 32 << 10  # of replies; aiosmtplib's bound of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,40 +55,105 @@ class Broken(Exception):
 
 
 class _Protocol(SMTPProtocol):
-    """aiosmtplib forgets what comes while no reply is awaited; during DATA a refusal may come at any moment."""
+    """aiosmtplib's protocol, with two things that it has no public way to: the end of a wait for the other server to
+    take octets, and a reply that comes at any moment after DATA. aiosmtplib drops octets that come while no reply is
+    awaited, and a server may refuse a message in the midst of it, even in one packet with its 354.
+    """
 
-    _early: bytearray | None = None  # during DATA: what has come behind a reply
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._held: bytearray | None = None  # since DATA was sent: octets that have come and are not passed on yet
+        self._data_answered = False
+        self._final: asyncio.Task[SMTPResponse] | None = None  # the reply to a content
 
-    def keep_early(self) -> None:
-        """From now on nothing that comes is forgotten, until `expect`."""
-        self._early = bytearray()
+    # -- for the event loop
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        waiter = self._response_waiter
-        if self._early is not None and waiter is not None and (waiter.done() or not self._response_pending):
-            if len(self._early) < MAX_RESPONSE_LENGTH:
-                self._early += data
-        else:
+        """Passes on the reply to DATA, and holds what stands behind it until `expect_final`."""
+        if self._held is None:
             super().data_received(data)
+        elif len(self._held) < MAX_HELD_OCTETS:
+            self._held += data
+            if not self._data_answered and (end := _end_of_reply(self._held)):
+                first = bytes(self._held[:end])
+                del self._held[:end]
+                self._data_answered = True
+                super().data_received(first)
+        else:
+            self._release()  # no SMTP: aiosmtplib says so
 
-    def expect(self) -> None:
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().pause_writing()
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().resume_writing()
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        super().connection_lost(exc)
+        self._writable.set()
+
+    # -- for Line
+
+    def expect_data_reply(self) -> None:
+        """DATA is about to be sent."""
+        self._held, self._data_answered = bytearray(), False
+
+    def forget_data(self) -> None:
+        """DATA was refused: there is no content, and one reply to each command again."""
+        self._held = None
+
+    async def expect_final(self) -> None:
         """A reply may come from now on, even while octets are written; perhaps one has."""
-        self._response_pending = True
-        came, self._early = bytes(self._buffer) + bytes(self._early or b""), None
-        self._buffer.clear()
-        if came:
-            self.data_received(came)
+        self._final = asyncio.create_task(self.read_response(), name="reply to a message")
+        self._final.add_done_callback(_noted)
+        await asyncio.sleep(0)  # `read_response` has begun to listen
+        self._release()
 
     @property
     def answered(self) -> bool:
-        """A reply has come that nobody has read yet."""
-        waiter = self._response_waiter
-        return waiter is not None and waiter.done() and not waiter.cancelled() and waiter.exception() is None
+        """Whether the final reply has come."""
+        final = self._final
+        return final is not None and final.done() and not final.cancelled() and final.exception() is None
+
+    async def final_reply(self, seconds: float) -> SMTPResponse:
+        """The final reply. Raises as `read_response`, and TimeoutError."""
+        assert self._final is not None
+        async with asyncio.timeout(seconds):
+            return await self._final
 
     async def drained(self) -> None:
-        """Wait until the other server has taken most of what was written. Raises OSError."""
-        await self._drain_helper()
+        """Waits until the other server has taken most of what was written. Raises OSError."""
+        await self._writable.wait()
+        if not self.is_connected:
+            raise ConnectionResetError
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            super().data_received(bytes(held))
+
+
+def _end_of_reply(octets: bytearray) -> int:
+    """Where the first reply ends, behind its last line (RFC 5321 4.2.1); 0 when it has not come whole."""
+    start = 0
+    while (end := octets.find(b"\n", start) + 1) > 0:
+        if octets[start + 3 : start + 4] != b"-":
+            return end
+        start = end
+    return 0
+
+
+def _noted(final: asyncio.Task[SMTPResponse]) -> None:
+    """The failure of a reply that nobody waits for any more is known: the connection has been given up."""
+    if not final.cancelled():
+        final.exception()
 
 
 class Line:
@@ -152,12 +218,15 @@ class Line:
 
     async def ask_to_send(self) -> Answer:
         """DATA. With 354, `send` follows."""
-        self._protocol.keep_early()
-        return await self.command(b"DATA", seconds=self._patience.data)
+        self._protocol.expect_data_reply()
+        answer = await self.command(b"DATA", seconds=self._patience.data)
+        if answer.code != 354:
+            self._protocol.forget_data()
+        return answer
 
     async def send(self, pieces: Iterable[bytes]) -> Answer:
         """Send the octets behind DATA, wait for the last reply. Once they are out, Broken leaves open what happened."""
-        self._protocol.expect()
+        await self._protocol.expect_final()
         try:
             for piece in pieces:
                 self._protocol.write(piece)
@@ -175,11 +244,11 @@ class Line:
                 return await self._refused()
             self.abandon()
             raise Broken("closed the connection while the message was sent") from None
-        return await self._answer(self._protocol.read_response(self._patience.final))
+        return await self._answer(self._protocol.final_reply(self._patience.final))
 
     async def _refused(self) -> Answer:
         """The reply of a server that has not waited for the end: it can only be a refusal."""
-        answer = await self._answer(self._protocol.read_response(self._patience.final))
+        answer = await self._answer(self._protocol.final_reply(self._patience.final))
         self.abandon()
         if answer.code < 400:
             raise Broken("answers before the end of the message")
