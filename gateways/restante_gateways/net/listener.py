@@ -26,8 +26,6 @@ from restante_process.limits import ConnectionLimiter, Refusal
 from restante_process.tls import Certificates
 
 ACCEPT_BURST = 64  # connections taken before others get their turn
-ACCEPT_PAUSE_SECONDS = 1.0
-PROXY_TIMEOUT_SECONDS = 5.0
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = structlog.get_logger("listener")
@@ -46,6 +44,8 @@ class ListenerSettings:
     proxy_from: tuple[Network, ...] = ()
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
     refusals: Mapping[Refusal, bytes] = field(default_factory=dict)  # whole lines; not sent under implicit TLS
+    proxy_timeout_seconds: float = 5.0  # for the PROXY header to come
+    accept_pause_seconds: float = 1.0  # when the process has no descriptor or memory for another connection
 
 
 class Listener:
@@ -137,7 +137,7 @@ class Listener:
             del self._resume[descriptor]
             self._loop.add_reader(descriptor, self._accept, listening)
 
-        self._resume[descriptor] = self._loop.call_later(ACCEPT_PAUSE_SECONDS, resume)
+        self._resume[descriptor] = self._loop.call_later(self.settings.accept_pause_seconds, resume)
 
     def _admit(self, client: socket.socket, address: object) -> None:
         client.setblocking(False)
@@ -203,7 +203,7 @@ class Listener:
 
     async def _open_behind_proxy(self, client: socket.socket, real: Endpoint, local: Endpoint) -> None:
         try:
-            async with asyncio.timeout(PROXY_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self.settings.proxy_timeout_seconds):
                 header = await _read_proxy_header(self._loop, client)
         except (ProxyProtocolError, TimeoutError, OSError) as error:
             log.info("no PROXY header", listener=self.settings.name, proxy=real.host, reason=str(error) or "timed out")

@@ -17,7 +17,6 @@ from dns.rdtypes.ANY.MX import MX
 
 from restante_process.addresses import parse_address
 
-LOOKUP_SECONDS = 20.0
 MAX_HOSTS = 20  # of one domain; a longer list is cut
 MAX_ADDRESSES = 6  # of one host
 CACHED_ANSWERS = 10_000
@@ -28,7 +27,7 @@ IMPOSSIBLE = (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, 
 
 
 class LookupFailed(Exception):
-    """The DNS does not say now; asking later may help."""
+    """The DNS has no answer now; it may have one later."""
 
 
 class NoSuchDomain(Exception):
@@ -75,8 +74,9 @@ class Nameserver:
 class Resolver:
     """Asks the DNS. Answers are cached for as long as they say."""
 
-    def __init__(self, nameservers: Sequence[str], own_names: Sequence[str]) -> None:
+    def __init__(self, nameservers: Sequence[str], own_names: Sequence[str], *, lookup_seconds: float = 20.0) -> None:
         """`nameservers` as `Nameserver.parse` takes them, none: the system's. `own_names`: this server's in an MX.
+        `lookup_seconds`: for one question, over all servers that are asked.
 
         Raises ValueError; dns.resolver.NoResolverConfiguration where the system has none.
         """
@@ -84,15 +84,15 @@ class Resolver:
         if nameservers:
             servers = [Nameserver.parse(text) for text in nameservers]
             self._resolver.nameservers = [Do53Nameserver(server.address, server.port) for server in servers]
-        self._resolver.lifetime = LOOKUP_SECONDS
+        self._resolver.lifetime = lookup_seconds
         self._resolver.cache = dns.resolver.LRUCache(CACHED_ANSWERS)
         self._own = {name.rstrip(".").lower() for name in own_names}
 
     async def servers(self, domain: str) -> list[MailServer]:
         """Servers in the order to try, equal preferences shuffled; the domain itself when it has no MX.
 
-        Those that would only send it back, this server and what is not better, are left out. `domain` is in A-labels.
-        Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack.
+        This server, and servers of the same or a higher preference number, would only send it back: they are left
+        out. `domain` is in A-labels. Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack.
         """
         found = await self._mx(domain)
         if not found:

@@ -10,7 +10,7 @@ from restante import accept
 from restante.errors import RestanteError
 from restante.v1 import methods, transport_pb2
 from restante_gateways.core.link import Operations, Uploads
-from restante_gateways.core.retry import PATIENCE_SECONDS, OutcomeUnknown, answer_was_lost, settle
+from restante_gateways.core.retry import OutcomeUnknown, answer_was_lost, settle
 from restante_gateways.core.upload import Upload
 from restante_gateways.smtp import envelopes
 from restante_gateways.smtp.core import Envelope
@@ -41,8 +41,9 @@ class Link(Operations, Uploads, Protocol):
 class MxAcceptance:
     """Mail from another MTA, by the Accept stream. A small content is held until it is settled."""
 
-    def __init__(self, link: Link, envelope: Envelope) -> None:
-        self._link = link
+    def __init__(self, link: Link, envelope: Envelope, patience_seconds: float) -> None:
+        """`patience_seconds`: for an answer that was lost."""
+        self._link, self._patience_seconds = link, patience_seconds
         self._begin = envelopes.begin(envelope, os.urandom(16))
         self._held: list[bytes] = []
         self._held_octets = 0
@@ -63,7 +64,7 @@ class MxAcceptance:
     async def commit(self) -> str:
         """See Acceptance."""
         if self._streaming is None:
-            return str(await settle(self._send_held, PATIENCE_SECONDS))
+            return str(await settle(self._send_held, self._patience_seconds))
         try:
             return str(await self._streaming.commit())
         except RestanteError as error:
@@ -83,8 +84,9 @@ class MxAcceptance:
 class UserSubmission:
     """Mail from a user, by SubmitMessage; a content too large for an operation is uploaded first."""
 
-    def __init__(self, link: Link, envelope: Envelope, token: Token) -> None:
-        self._link, self._token = link, token
+    def __init__(self, link: Link, envelope: Envelope, token: Token, patience_seconds: float) -> None:
+        """`patience_seconds`: for an answer that was lost."""
+        self._link, self._token, self._patience_seconds = link, token, patience_seconds
         self._client_address = envelope.peer.client.host
         self._request = envelopes.submission(envelope, os.urandom(16))
         self._held: list[bytes] = []
@@ -108,7 +110,7 @@ class UserSubmission:
             self._request.content = b"".join(self._held)
         else:
             self._request.upload_id = await self._upload.finish()  # nothing is sent before: a failure is just that
-        return await settle(self._submit, PATIENCE_SECONDS)
+        return await settle(self._submit, self._patience_seconds)
 
     async def _submit(self) -> str:
         answer = await self._link.execute(

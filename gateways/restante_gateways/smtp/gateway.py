@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from restante.link import CoreLink
+from restante_gateways.core.retry import PATIENCE_SECONDS
 from restante_gateways.net.connection import Connection, ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime
 from restante_gateways.smtp.core import Core
@@ -38,6 +39,7 @@ class SmtpSettings:
     listeners: Mapping[str, SmtpListener]
     sessions: SessionSettings
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
+    patience_seconds: float = PATIENCE_SECONDS  # for the core's answer to a message, when it was lost
 
     @classmethod
     def from_config(cls, config: Config) -> SmtpSettings:
@@ -68,7 +70,7 @@ class SmtpSettings:
 
 async def run(settings: SmtpSettings, core: CoreLink, runtime: Runtime) -> None:
     """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
-    upstream = Upstream(core)
+    upstream = Upstream(core, settings.patience_seconds)
     upstream.sessions.follow(core.watch)
     listen(settings, upstream, runtime)
     runtime.started()

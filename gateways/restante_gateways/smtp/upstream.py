@@ -9,6 +9,7 @@ from restante import errors
 from restante.errors import RestanteError
 from restante.v1 import methods, session_pb2, transport_pb2
 from restante_gateways.core import login
+from restante_gateways.core.retry import PATIENCE_SECONDS
 from restante_gateways.core.sessions import AccountSession, AccountSessions
 from restante_gateways.net.addresses import Peer
 from restante_gateways.smtp import envelopes
@@ -51,8 +52,9 @@ class UserIdentity:
 class Upstream:
     """The core, for all SMTP sessions of a process. Keeps the promises of `core.Core`."""
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, link: Link, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """`patience_seconds`: for the answer to an acceptance that was lost."""
+        self.link, self._patience_seconds = link, patience_seconds
         self.sessions = AccountSessions(link)
         self._known: dict[str, float] = {}  # forward-path: until when, by the loop's clock, the core would accept it
 
@@ -101,8 +103,8 @@ class Upstream:
     def open(self, envelope: Envelope) -> MxAcceptance | UserSubmission:
         """See Core."""
         if envelope.identity is None:
-            return MxAcceptance(self.link, envelope)
-        return UserSubmission(self.link, envelope, lambda: _token(envelope.identity))
+            return MxAcceptance(self.link, envelope, self._patience_seconds)
+        return UserSubmission(self.link, envelope, lambda: _token(envelope.identity), self._patience_seconds)
 
 
 def _token(identity: Identity | None) -> bytes:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from restante_gateways.net import listener as listener_module
 from restante_gateways.net.addresses import Peer
 from restante_gateways.net.connection import (
     Connection,
@@ -552,26 +551,23 @@ def test_what_is_gathered_leaves_with_the_next_write_or_read(run: Run) -> None:
 class Exhausted(socket.socket):
     """A listening socket in a process that has no file descriptor left, for a moment."""
 
-    failures = 2
+    def __init__(self, fileno: int, failures: int) -> None:
+        super().__init__(fileno=fileno)
+        self.failures = failures
 
     def accept(self) -> tuple[socket.socket, Any]:
-        if Exhausted.failures:
-            Exhausted.failures -= 1
+        if self.failures:
+            self.failures -= 1
             raise OSError(errno.EMFILE, "too many open files")
         return super().accept()
 
 
-def test_running_out_of_descriptors_pauses_accepting_and_no_more(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(listener_module, "ACCEPT_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(Exhausted, "failures", 2)
-
+def test_running_out_of_descriptors_pauses_accepting_and_no_more(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         (bound,) = sockets.bind("127.0.0.1", 0)
         listener = Listener(
-            ListenerSettings("test"),
-            [Exhausted(fileno=bound.detach())],
+            ListenerSettings("test", accept_pause_seconds=0.05),
+            [Exhausted(bound.detach(), failures=2)],
             echo,
             limiter=ConnectionLimiter(ConnectionLimits()),
             metrics=GatewayMetrics("test", CollectorRegistry()),

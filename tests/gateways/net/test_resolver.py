@@ -42,9 +42,8 @@ async def server() -> AsyncIterator[DnsServer]:
 
 
 @pytest.fixture
-def resolver(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> Resolver:
-    monkeypatch.setattr(module, "LOOKUP_SECONDS", 1.0)
-    return Resolver([server.address], ["MX.example.test."])
+def resolver(server: DnsServer) -> Resolver:
+    return Resolver([server.address], ["MX.example.test."], lookup_seconds=1.0)
 
 
 async def hosts(resolver: Resolver, domain: str) -> list[tuple[int, str]]:

@@ -69,6 +69,7 @@ class FakeCore:
         self.calls: list[str] = []
         self.contexts: list[session_pb2.ClientContext] = []
         self.streamed: list[message_pb2.StreamMessagesRequest] = []
+        self.delay_seconds = 0.0  # before each response of a stream
         self.open_streams = 0
         self.away = False
         self.break_after: int | None = None
@@ -121,7 +122,7 @@ class FakeCore:
         try:
             account = self.sessions.owner(session)
             for sent, response in enumerate(self._batches(account, request)):
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.delay_seconds)
                 if self.away or sent == self.break_after:
                     self.breaks += sent == self.break_after
                     self.break_after = None

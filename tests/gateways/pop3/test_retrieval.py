@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from restante import errors
-from restante.v1.message_pb2 import StreamMessagesResponse
 from restante_gateways.pop3.retrieval import Retriever
 from restante_gateways.pop3.settings import MaildropSettings
 from restante_gateways.pop3.snapshot import Snapshot
@@ -167,19 +164,14 @@ async def test_a_core_that_stays_away_is_waited_for_only_so_long() -> None:
     await drop.close()
 
 
-async def test_a_client_that_waits_for_a_slow_core_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    drop = Drop(some_messages(3), walk_idle_seconds=0.05)
-    answer = drop.core._batches
-
-    async def slowly(*given: Any, **named: Any) -> AsyncIterator[StreamMessagesResponse]:
-        await asyncio.sleep(0.3)
-        for response in answer(drop.account, *given):
-            yield response
-
-    monkeypatch.setattr(drop.retriever, "_open_stream", slowly)
-    assert await drop.read(1) == drop.account.messages[1]
+async def test_a_client_that_waits_for_a_slow_core_is_not_idle() -> None:
+    messages = [bytes([65 + n]) * 2500 + b"\r\n" for n in range(4)]
+    drop = Drop(messages, 1000, walk_idle_seconds=0.05)
+    drop.core.delay_seconds = 0.15
+    assert await drop.read(1) == messages[0]
+    assert drop.core.open_streams == len(drop.core.streamed) == 1  # the walk was not cut
     await asyncio.sleep(0.3)
-    assert drop.retriever._walk is None  # and then it is
+    assert drop.core.open_streams == 0  # and then it is
     await drop.close()
 
 

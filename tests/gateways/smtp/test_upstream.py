@@ -17,7 +17,6 @@ from restante.link import CoreLink
 from restante.target import ProcessIdentity, Target
 from restante.v1 import submission_pb2
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
-from restante_gateways.smtp import acceptances
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, run
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_process.tls import CertificateFiles
@@ -55,7 +54,10 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(socket: Path, certificate: CertificateFiles, patience_seconds: float = 0.3) -> AsyncIterator[Running]:
+async def running(
+    socket: Path, certificate: CertificateFiles, patience_seconds: float = 0.3, settle_seconds: float = 20.0
+) -> AsyncIterator[Running]:
+    """`patience_seconds`: of the link, `settle_seconds`: for an answer that was lost."""
     link = await CoreLink.connect(
         Target(f"unix:{socket}", ProcessIdentity("smtp", "00")), patience_seconds=patience_seconds
     )
@@ -63,6 +65,7 @@ async def running(socket: Path, certificate: CertificateFiles, patience_seconds:
     settings = SmtpSettings(
         {"mx": SmtpListener(Port(), Role.MX), "submissions": SmtpListener(Port(tls="implicit"), Role.SUBMISSION)},
         SessionSettings(Role.MX, "mx.example.test"),
+        patience_seconds=settle_seconds,
     )
     serving_ = asyncio.create_task(run(settings, link, runtime))
     while len(runtime.listeners) < 2:
@@ -219,12 +222,11 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_request_id(
 
 
 async def test_a_core_that_never_comes_back_leaves_the_client_without_a_word(
-    socket: Path, certificate: CertificateFiles, monkeypatch: pytest.MonkeyPatch
+    socket: Path, certificate: CertificateFiles
 ) -> None:
-    monkeypatch.setattr(acceptances, "PATIENCE_SECONDS", 0.2)
     core = ContractCore()
     core.lose_answers = 100
-    async with serving(core, socket), running(socket, certificate) as system:
+    async with serving(core, socket), running(socket, certificate, settle_seconds=0.2) as system:
         client = await system.open()
         assert await deliver(client) == ""  # it may have been taken: neither 250 nor a refusal would be true
         client = await system.open()
