@@ -51,6 +51,7 @@ class SmtpPeer:
     open_now: int = 0
     most_open: int = 0
     said_early: str = ""  # a reply sent while content comes
+    said_early_pieces: tuple[bytes, ...] = ()  # the same in pieces, a moment between them
     reading: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: content is left unread
 
     def __post_init__(self) -> None:
@@ -120,6 +121,9 @@ class _Conversation:
         lines: list[bytes] = []
         if self._peer.said_early:
             self._writer.write(self._peer.said_early.encode() + b"\r\n")
+        for piece in self._peer.said_early_pieces:
+            await asyncio.sleep(0.02)
+            self._writer.write(piece)
         while True:
             await self._peer.reading.wait()
             line = await self._reader.readuntil(b"\r\n")

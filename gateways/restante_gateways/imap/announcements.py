@@ -8,7 +8,7 @@ from restante_gateways.imap.client import Client
 from restante_gateways.imap.grammar import condstore
 from restante_gateways.imap.grammar.responses import OK
 from restante_gateways.imap.view.session import SessionView
-from restante_gateways.net.connection import ConnectionLost
+from restante_gateways.net.bounds import ConnectionLost
 
 
 class Announcements:

@@ -20,7 +20,8 @@ from restante_gateways.imap.grammar.framing import (
 )
 from restante_gateways.imap.grammar.responses import BAD, continuation
 from restante_gateways.net.addresses import Peer
-from restante_gateways.net.connection import Connection, ConnectionLost, Interruption
+from restante_gateways.net.bounds import ConnectionLost, Interruption
+from restante_gateways.net.connection import Connection
 
 _YIELD_BLOCKS = 8  # blocks of a long answer before other sessions get their turn
 _GLANCE_SECONDS = 0.1  # between two looks at whether the client of a long call is there

@@ -11,7 +11,8 @@ from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.grammar.responses import BYE
 from restante_gateways.imap.session import Session
 from restante_gateways.imap.shared import Shared
-from restante_gateways.net.connection import Connection, ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
+from restante_gateways.net.connection import Connection
 from restante_gateways.net.runtime import Port, Runtime
 from restante_process.config import Config
 from restante_process.limits import Refusal

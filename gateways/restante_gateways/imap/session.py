@@ -24,7 +24,8 @@ from restante_gateways.imap.shared import Shared
 from restante_gateways.imap.values import Folder
 from restante_gateways.imap.view.departed import Lapsed
 from restante_gateways.net.authentication import authentication_allowed
-from restante_gateways.net.connection import Connection, ConnectionLost, Draining, TimedOut
+from restante_gateways.net.bounds import ConnectionLost, Draining, TimedOut
+from restante_gateways.net.connection import Connection
 
 _BEFORE_LOGIN_SECONDS = 60.0
 _MAX_LOGIN_TRIES = 3

@@ -5,47 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ssl
-from dataclasses import dataclass
 from typing import cast
 
 from restante_gateways.net.addresses import Peer
+from restante_gateways.net.bounds import ConnectionBounds, ConnectionLost, Interruption, TimedOut, TlsFailed
+from restante_gateways.net.stall import StallWatch
 from restante_gateways.net.tls_stream import TlsStream
 
 FLUSH_OCTETS = 65_536  # answers gathered beyond this leave at once
-
-
-class Interruption(Exception):
-    """Raised by `Connection.read` instead of octets: the session says goodbye in its protocol's words and returns."""
-
-
-class Draining(Interruption):
-    """The process is going down."""
-
-
-class TimedOut(Interruption):
-    """The client was idle too long, or `set_deadline` has passed."""
-
-
-class ConnectionLost(Exception):
-    """Nothing more can be sent: the client is gone, was reset, or stopped reading for too long."""
-
-
-class TlsFailed(Exception):
-    """The TLS handshake failed or took too long; the text says why, and is not for the client."""
-
-
-@dataclass(frozen=True)
-class ConnectionBounds:
-    """Bounds of one connection; a process shares one object among all of its connections."""
-
-    idle_timeout_seconds: float = 1800.0  # without an octet from the client, while the session waits for one
-    handshake_timeout_seconds: float = 30.0
-    stalled_timeout_seconds: float = 120.0  # the client takes nothing of what we send
-    linger_seconds: float = 2.0  # after our last octet, for the client to close
-    read_buffer_octets: int = 65_536  # received and not yet read by the session; then TCP holds the client back
-    write_high_octets: int = 262_144  # waiting to be sent: `drain` waits above this, until it is below the next
-    write_low_octets: int = 65_536
-    write_limit_octets: int = 16 << 20  # for sessions told things while their client does not read
 
 
 class Connection(asyncio.Protocol):
@@ -58,7 +25,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_bounds", "_buffer", "_closing", "_deadline", "_drainer", "_eof", "_flush_due", "_handshake", "_idle_until",
         "_interruption", "_loop", "_lost", "_pending", "_pending_octets", "_read_paused", "_reader", "_released",
-        "_stall_timer", "_timer", "_tls", "_transport", "_write_paused", "idle_timeout_seconds", "octets_in",
+        "_stall", "_timer", "_tls", "_transport", "_write_paused", "idle_timeout_seconds", "octets_in",
         "octets_out", "peer",
     )  # fmt: skip
 
@@ -81,7 +48,7 @@ class Connection(asyncio.Protocol):
         self._deadline: float | None = None  # absolute, loop time
         self._idle_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._stall: StallWatch | None = None  # once the client has been slow
         self._eof = self._lost = self._closing = self._read_paused = self._write_paused = False
 
     # -- for the session: reading
@@ -313,14 +280,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        if self._transport is not None and self._stall_timer is None:
-            self._watch_progress(self._transport.get_write_buffer_size())
+        if self._stall is None:
+            self._stall = StallWatch(self._loop, self._bounds.stalled_timeout_seconds, self._unsent, self.abort)
+        self._stall.begin()
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+        if self._stall is not None:
+            self._stall.end()
         self._wake_drainer()
 
     # -- inside
@@ -348,6 +315,9 @@ class Connection(asyncio.Protocol):
             self.eof_received()
         return plain
 
+    def _unsent(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def _wake_reader(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
@@ -370,10 +340,11 @@ class Connection(asyncio.Protocol):
             self._released.set_result(None)
 
     def _stop_timers(self) -> None:
-        for timer in (self._timer, self._stall_timer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._stall_timer = None
+        if self._stall is not None:
+            self._stall.end()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _arm_timer(self) -> None:
         """One timer a connection, left alone while commands come: when it fires early it is set again."""
@@ -395,18 +366,3 @@ class Connection(asyncio.Protocol):
         else:
             until = self._idle_until if self._deadline is None else min(self._idle_until, self._deadline)
             self._timer = self._loop.call_at(until, self._timer_fired)
-
-    def _watch_progress(self, unsent_octets: int) -> None:
-        self._stall_timer = self._loop.call_later(
-            self._bounds.stalled_timeout_seconds, self._check_progress, unsent_octets
-        )
-
-    def _check_progress(self, before_octets: int) -> None:
-        self._stall_timer = None
-        if self._transport is None or not self._write_paused:
-            return
-        unsent_octets = self._transport.get_write_buffer_size()
-        if unsent_octets >= before_octets:
-            self.abort()  # nothing was taken: a peer that stopped reading holds our memory
-        else:
-            self._watch_progress(unsent_octets)

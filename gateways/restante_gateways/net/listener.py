@@ -11,14 +11,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from restante_gateways.net.addresses import Peer
-from restante_gateways.net.connection import (
-    Connection,
-    ConnectionBounds,
-    ConnectionLost,
-    Draining,
-    Interruption,
-    TlsFailed,
-)
+from restante_gateways.net.bounds import ConnectionBounds, ConnectionLost, Draining, Interruption, TlsFailed
+from restante_gateways.net.connection import Connection
 from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.net.proxy_protocol import MAX_V2_OCTETS, ProxyHeader, ProxyProtocolError, parse
 from restante_process.addresses import Endpoint, Network, endpoint, in_networks, is_loopback

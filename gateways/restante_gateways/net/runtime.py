@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 import structlog
 
 from restante_gateways.net.authentication import AuthenticationPolicy
-from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.net.listener import Listener, ListenerSettings, Session
 from restante_gateways.net.logging import CommandLog
 from restante_gateways.net.metrics import GatewayMetrics

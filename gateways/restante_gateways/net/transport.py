@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from restante_gateways.net.connection import Connection, Interruption
+from restante_gateways.net.bounds import Interruption
+from restante_gateways.net.connection import Connection
 
 
 class TransportClosed(Interruption):

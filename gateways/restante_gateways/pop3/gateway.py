@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from restante.link import CoreLink
 from restante_gateways.core.sessions import AccountSessions
-from restante_gateways.net.connection import Connection, ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
+from restante_gateways.net.connection import Connection
 from restante_gateways.net.runtime import Port, Runtime, ports
 from restante_gateways.pop3.errors import REFUSALS
 from restante_gateways.pop3.maildrop import Core

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from restante import errors
-from restante_gateways.net.connection import Connection, ConnectionLost
+from restante_gateways.net.bounds import ConnectionLost
+from restante_gateways.net.connection import Connection
 from restante_gateways.pop3.protocol import DotStuffer
 
 

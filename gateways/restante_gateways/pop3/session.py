@@ -12,13 +12,8 @@ from restante.v1 import session_pb2
 from restante_gateways.core import login, sasl
 from restante_gateways.core.sessions import AccountSessions
 from restante_gateways.net.authentication import AuthenticationPolicy, authentication_allowed
-from restante_gateways.net.connection import (
-    Connection,
-    ConnectionLost,
-    Draining,
-    Interruption,
-    TimedOut,
-)
+from restante_gateways.net.bounds import ConnectionLost, Draining, Interruption, TimedOut
+from restante_gateways.net.connection import Connection
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.pop3 import commands  # noqa: F401 - they enter themselves into the table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from restante_gateways.net.connection import ConnectionLost, Draining, Interruption, TimedOut, TlsFailed
+from restante_gateways.net.bounds import ConnectionLost, Draining, Interruption, TimedOut, TlsFailed
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
 from restante_gateways.smtp import replies

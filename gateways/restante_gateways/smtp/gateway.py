@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from restante.link import CoreLink
 from restante_gateways.core.retry import PATIENCE_SECONDS
-from restante_gateways.net.connection import Connection, ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
+from restante_gateways.net.connection import Connection
 from restante_gateways.net.runtime import Port, Runtime
 from restante_gateways.smtp.core import Core
 from restante_gateways.smtp.replies import Reply

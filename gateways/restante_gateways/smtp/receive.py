@@ -7,7 +7,7 @@ import math
 
 from restante import errors
 from restante_gateways.core.retry import OutcomeUnknown
-from restante_gateways.net.connection import TimedOut
+from restante_gateways.net.bounds import TimedOut
 from restante_gateways.smtp import replies
 from restante_gateways.smtp.channel import Channel
 from restante_gateways.smtp.core import Acceptance

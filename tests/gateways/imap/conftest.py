@@ -15,7 +15,7 @@ from restante_gateways.imap import gateway as imap_gateway
 from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.gateway import ImapGateway, ImapSettings
 from restante_gateways.net.authentication import AuthenticationPolicy
-from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from tests.gateways.imap.memory_core import MemoryCore
 from tests.gateways.imap.stage import NAME, PASSWORD, Stage

@@ -14,14 +14,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from restante_gateways.net.addresses import Peer
-from restante_gateways.net.connection import (
-    Connection,
-    ConnectionBounds,
-    ConnectionLost,
-    Draining,
-    Interruption,
-    TimedOut,
-)
+from restante_gateways.net.bounds import ConnectionBounds, ConnectionLost, Draining, Interruption, TimedOut
+from restante_gateways.net.connection import Connection
 from restante_gateways.net.listener import Listener, ListenerSettings
 from restante_gateways.net.metrics import GatewayMetrics
 from restante_process import sockets
@@ -324,10 +318,11 @@ def test_start_tls_forgets_what_was_sent_in_clear(run: Run, make_pair: MakePair,
     """RFC 3501 6.2.1, RFC 2595 4 and RFC 3207 4.2 ask for it."""
     certificates = Certificates([make_pair("server", "localhost")])
     peers: list[Peer] = []
+    all_sent = asyncio.Event()
 
     async def session(connection: Connection) -> None:
         assert (await connection.read()).startswith(b"STLS\r\n")
-        await asyncio.sleep(0.05)  # lets the rest of the clear text arrive apart
+        await all_sent.wait()  # the rest of the clear text has arrived apart
         connection.write(b"+OK\r\n")
         await connection.start_tls(certificates.context)
         peers.append(connection.peer)
@@ -340,6 +335,8 @@ def test_start_tls_forgets_what_was_sent_in_clear(run: Run, make_pair: MakePair,
             writer.write(b"STLS\r\nUSER ")
             await asyncio.sleep(0.02)
             writer.write(b"mallory\r\n")
+            await asyncio.sleep(0.05)
+            all_sent.set()
             assert await reader.readline() == b"+OK\r\n"
             context = insecure()
             context.minimum_version = context.maximum_version = version

@@ -12,7 +12,8 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from restante_gateways.net.connection import Connection, ConnectionBounds, Draining
+from restante_gateways.net.bounds import ConnectionBounds, Draining
+from restante_gateways.net.connection import Connection
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings, ports
 from restante_process.config import load
 from tests.harness.certificates import MakePair

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from restante_gateways.net.authentication import AuthenticationPolicy
-from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.errors import REFUSALS
 from restante_gateways.pop3.gateway import Pop3Gateway

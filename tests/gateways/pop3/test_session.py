@@ -14,7 +14,7 @@ from restante import errors, renewal
 from restante.v1 import methods
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.net.authentication import AuthenticationPolicy
-from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.pop3.errors import OTHERWISE, REPLIES, response_to
 from restante_gateways.pop3.settings import SessionSettings
 from tests.gateways.pop3.conftest import Running

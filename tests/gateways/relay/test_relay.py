@@ -123,6 +123,22 @@ async def test_a_refusal_while_octets_are_sent_is_heard() -> None:
         assert await core.outcomes(lease) == [("deferred", "4.4.2")]
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"354 go\r\n552 5.3.4 too big\r\n",),
+        (b"354-go\r\n354 o", b"n\r\n552-5.3.4 too\r\n552", b" 5.3.4 big\r\n"),
+    ],
+)
+async def test_a_refusal_in_one_packet_with_354_is_heard(pieces: tuple[bytes, ...]) -> None:
+    core = FakeCore()
+    async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
+        peer.reading.clear()  # only the refusal is there to read
+        peer.replies["DATA"], peer.said_early_pieces = pieces[0], pieces[1:]
+        lease = core.put(BOB, content=b"x" * 20_000_000 + b"\r\n")
+        assert await core.outcomes(lease) == [("failed", "5.3.4")]
+
+
 async def test_nothing_of_a_connection_that_does_not_read_is_relayed() -> None:
     core = FakeCore()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):

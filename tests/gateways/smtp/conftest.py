@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from restante_gateways.net.authentication import AuthenticationPolicy
-from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.smtp.gateway import SmtpListener, SmtpSettings, listen
 from restante_gateways.smtp.settings import Role, SessionSettings

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from restante import errors
-from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
 from tests.gateways.smtp.conftest import Client, Gateway, MakeGateway
 
 MAIL = "MAIL FROM:<dora@example.net>"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from restante_gateways.net.connection import ConnectionBounds
+from restante_gateways.net.bounds import ConnectionBounds
 from tests.gateways.smtp.conftest import MakeGateway
 
 PLAIN = b"AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABhbGljZS1kZW1v"
