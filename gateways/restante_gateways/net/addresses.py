@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection (pure)."""
+"""The other end of a connection (pure)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from restante_process.addresses import Endpoint
 
 
 class TlsFacts(NamedTuple):
-    """What was agreed with the client: `version` as `TLSv1.3`, `cipher` by its OpenSSL name."""
+    """TLS as agreed with the client: `version` as `TLSv1.3`, `cipher` by its OpenSSL name."""
 
     version: str
     cipher: str
@@ -17,7 +17,7 @@ class TlsFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Facts of one connection, as far as the network told them.
+    """Facts of one connection, as far as the network shows them.
 
     `client` is the address limits, logs and the core see: that of the PROXY header where the listener trusts its
     sender. `loopback` is judged by the socket alone and is never true on a listener that takes PROXY headers.

@@ -1,4 +1,4 @@
-"""The bounds of a connection, and how a session learns that one of them, or the process, ends it."""
+"""The bounds of a connection, and the exceptions by which one of them, or the process, ends its session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class Interruption(Exception):
-    """Raised by `Connection.read` instead of octets: the session says goodbye in its protocol's words and returns."""
+    """Raised by `Connection.read` instead of octets. The session says goodbye in its protocol's words and returns."""
 
 
 class Draining(Interruption):
@@ -36,4 +36,4 @@ class ConnectionBounds:
     read_buffer_octets: int = 65_536  # received and not yet read by the session; then TCP holds the client back
     write_high_octets: int = 262_144  # waiting to be sent: `drain` waits above this, until it is below the next
     write_low_octets: int = 65_536
-    write_limit_octets: int = 16 << 20  # for sessions told things while their client does not read
+    write_limit_octets: int = 16 << 20  # for sessions that send notices while their client does not read

@@ -241,7 +241,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         try:
             self._transport.write_eof()
-        except OSError:  # reset by the client, and not yet told to us
+        except OSError:  # the client has reset it, and the loop has not said so yet
             self._transport.abort()
 
     # -- for the event loop
@@ -266,7 +266,7 @@ class Connection(asyncio.Protocol):
         self._wake_reader()
 
     def eof_received(self) -> bool:
-        """The client sends no more; what it sent is still answered, then the session closes (half-close)."""
+        """The client sends no more. The commands before are still answered, then the session closes (half-close)."""
         self._eof = True
         self._wake_reader()
         if self._handshake is not None and not self._handshake.done():

@@ -34,7 +34,7 @@ class ListenerSettings:
 
     name: str
     implicit_tls: bool = False
-    starttls: bool = False  # told to sessions in `Peer.starttls`
+    starttls: bool = False  # sessions find it in `Peer.starttls`
     proxy_from: tuple[Network, ...] = ()
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
     refusals: Mapping[Refusal, bytes] = field(default_factory=dict)  # whole lines; not sent under implicit TLS
@@ -68,7 +68,7 @@ class Listener:
 
     @property
     def addresses(self) -> list[Endpoint]:
-        """Where it listens."""
+        """Its addresses."""
         return [endpoint(listening.getsockname()) for listening in self._sockets]
 
     def start(self) -> None:
@@ -191,7 +191,7 @@ class Listener:
             if line is not None and not self.settings.implicit_tls:
                 client.send(line)
         except OSError:
-            pass  # gone already: there is nobody to tell
+            pass  # the client has gone already
         finally:
             client.close()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from restante_process.addresses import Endpoint, parse_address
 
 MAX_V1_OCTETS = 107  # with its CRLF
-MAX_V2_OCTETS = 16 + 4096  # 65,551 by the specification; nobody needs more than a few TLVs
+MAX_V2_OCTETS = 16 + 4096  # 65,551 by the specification; a proxy sends a few TLVs at most
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
@@ -24,7 +24,7 @@ class ProxyProtocolError(ValueError):
 class ProxyHeader:
     """A whole header. Without `client` the connection speaks for itself (health checks, UNKNOWN, UNIX sockets)."""
 
-    octets: int  # length of the header; what lies behind it is the client's
+    octets: int  # length of the header; the octets behind it are the client's
     client: Endpoint | None = None
     local: Endpoint | None = None
 

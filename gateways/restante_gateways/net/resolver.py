@@ -1,4 +1,4 @@
-"""Where mail for a domain goes: MX, then addresses (RFC 5321 5.1, RFC 7505)."""
+"""The servers that take mail for a domain: MX, then addresses (RFC 5321 5.1, RFC 7505)."""
 
 from __future__ import annotations
 

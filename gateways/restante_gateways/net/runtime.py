@@ -1,4 +1,4 @@
-"""What every gateway process has around its sessions: listeners, certificates, logs, metrics, signals and the end."""
+"""A gateway process around its sessions: listeners, certificates, logs, metrics, signals and the end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger("runtime")
 
 @dataclass(frozen=True)
 class Port:
-    """Where a listener accepts. A systemd socket of the listener's name goes before `host` and `port`."""
+    """The address of a listener. A systemd socket of the listener's name goes before `host` and `port`."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -174,7 +174,7 @@ class Runtime:
             )
 
     def addresses(self) -> dict[str, list[Endpoint]]:
-        """Where each listener accepts, by its name."""
+        """The addresses of each listener, by its name."""
         return {listener.settings.name: listener.addresses for listener in self.listeners}
 
     async def drain(self) -> None:

@@ -76,11 +76,6 @@ class TlsStream:
         return self.output()
 
     def facts(self) -> TlsFacts:
-        """What was agreed on, once established."""
-        return facts(self._tls)
-
-
-def facts(tls: ssl.SSLObject) -> TlsFacts:
-    """What was agreed on over `tls`: for loop-made transports, `transport.get_extra_info("ssl_object")`."""
-    cipher = tls.cipher()
-    return TlsFacts(version=tls.version() or "", cipher=cipher[0] if cipher else "")
+        """Version and cipher, once established."""
+        cipher = self._tls.cipher()
+        return TlsFacts(version=self._tls.version() or "", cipher=cipher[0] if cipher else "")

@@ -38,7 +38,7 @@ class ConnectionTransport(asyncio.WriteTransport):
         return self._closing or self._connection.lost
 
     def close(self) -> None:
-        """Ends the session at its next read; what was written is still sent."""
+        """Ends the session at its next read. Octets written before are still sent."""
         self._closing = True
         self._connection.interrupt(TransportClosed())
 

@@ -145,7 +145,7 @@ class Authenticate:
 @command("STAT", TRANSACTION)
 @dataclass(frozen=True)
 class Statistics:
-    """How many messages and octets there are. RFC 1939 5."""
+    """The number of messages and octets. RFC 1939 5."""
 
     @classmethod
     def parse(cls, argument: bytes) -> Statistics:

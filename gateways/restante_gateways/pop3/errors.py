@@ -7,7 +7,7 @@ from restante_gateways.core import refusals
 from restante_gateways.pop3.protocol import Response, negative
 from restante_process.limits import Refusal
 
-# Our own bug, or a core that is away, must lose nobody's mail: the client tries again. A newer core's reasons likewise.
+# Our own bug, or a core that is away, must lose no mail: the client tries again. A newer core's reasons likewise.
 OTHERWISE = negative("the server cannot do this now, try again later", "SYS/TEMP")
 
 REPLIES: dict[type[errors.RestanteError], Response] = {
@@ -79,7 +79,7 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.UploadOffsetMismatch: OTHERWISE,
     errors.WeakPassword: OTHERWISE,
 }
-# A refusal that names the field and its fault is told in these words instead.
+# A refusal that names the field and its fault is answered in these words instead.
 TEXTS: refusals.Texts = {errors.InvalidArgument: ("{field}: {problem}",)}
 REFUSALS = {refusal: bytes(negative(f"{refusal.value}, try again later", "SYS/TEMP")) for refusal in Refusal}
 

@@ -37,7 +37,7 @@ class Pop3Settings:
 
 
 class Pop3Gateway:
-    """What the sessions of a process share."""
+    """The things that all sessions of a process share."""
 
     def __init__(self, core: Core, runtime: Runtime, settings: SessionSettings) -> None:
         self.settings = settings

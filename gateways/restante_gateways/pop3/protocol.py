@@ -22,7 +22,7 @@ class LineReader:
     def __init__(self, max_octets: int = MAX_LINE_OCTETS) -> None:
         self.max_octets = max_octets  # of one line with its CRLF; may be changed between lines
         self._buffer = b""
-        self._position = 0  # what lies before it has been handed out
+        self._position = 0  # the octets before it have been handed out
         self._discarding = False
 
     def feed(self, data: bytes) -> None:
@@ -107,11 +107,11 @@ class TopCutter:
 
     @property
     def done(self) -> bool:
-        """Whether the answer is complete; what follows in the message is not asked for."""
+        """Whether the answer is complete; the rest of the message is not part of it."""
         return self._done
 
     def feed(self, chunk: bytes) -> bytes:
-        """What of the chunk belongs to the answer; nothing once `done`."""
+        """The part of the chunk that belongs to the answer; nothing once `done`."""
         if self._done or not chunk:
             return b""
         start = 0
@@ -127,7 +127,7 @@ class TopCutter:
         return chunk[: self._body_end(chunk, start)]
 
     def _body_end(self, chunk: bytes, start: int) -> int:
-        """Where the answer ends in `chunk`, whose body lines begin at `start`."""
+        """The end of the answer in `chunk`, whose body lines begin at `start`."""
         if self._wanted == 0:
             self._done = True
             return start

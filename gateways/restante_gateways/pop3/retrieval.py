@@ -40,7 +40,7 @@ class Retriever:
         self._single: Walk | None = None  # of the message found last, where it was read by its id
         self._want = WHOLE
         self._next_number = 0  # where the walk goes on
-        self._last_number = 0  # what the walk was opened for, at most
+        self._last_number = 0  # the walk was opened for no number above
         self._stride = 0  # index into WINDOWS
         self._used_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -177,7 +177,7 @@ class Retriever:
             await walk.close()
 
     def _on_the_way(self, number: int, want: Want) -> bool:
-        """Whether the open walk will come to a message without bringing much that nobody asked for."""
+        """Whether the open walk will come to a message without bringing much that the client has not asked for."""
         if self._walk is None or want != self._want or not self._next_number <= number <= self._last_number:
             return False
         skipped = number - self._next_number

@@ -56,7 +56,7 @@ class Ended(Interruption):
 
 
 class Gateway(Protocol):
-    """What a session needs of the process around it."""
+    """The process around a session."""
 
     core: Core
     sessions: AccountSessions

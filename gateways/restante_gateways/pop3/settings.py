@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class MaildropSettings:
-    """How a session treats its maildrop, and a core that is away. All in seconds."""
+    """Waits of a session for its maildrop, and for a core that is away. All in seconds."""
 
     lease_renewed_seconds: float = 20.0  # of the 60 that a lease lasts
     lease_retried_seconds: float = 2.5  # after a renewal that a core which is away did not answer

@@ -14,7 +14,7 @@ class NoSuchMessage(LookupError):
 
 
 class Snapshot:
-    """Messages are numbered from 1 and keep their numbers; what arrives later has none (RFC 1939 5)."""
+    """Messages are numbered from 1 and keep their numbers; later ones have none (RFC 1939 5)."""
 
     __slots__ = (
         "_deleted",

@@ -60,11 +60,11 @@ class Channel:
         return arguments
 
     def take_rest(self) -> bytes:
-        """What has come and is no line yet: the beginning of a content."""
+        """The octets that have come and are no command: the beginning of a content."""
         return self._lines.take_rest()
 
     def put_back(self, octets: bytes) -> None:
-        """What came behind a content: commands again."""
+        """The octets behind a content, which are commands again."""
         self._lines.feed(octets)
 
     async def read(self, until: float, *, interruptible: bool) -> bytes:

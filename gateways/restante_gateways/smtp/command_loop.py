@@ -25,7 +25,7 @@ BAD_LINES = {
     BadLine.BARE_LF: replies.BAD_LINE_END,
     BadLine.ENDLESS: replies.LINE_TOO_LONG,
 }
-# What follows a bare LF may be another's text that was put into this connection; an endless line has no successor.
+# Text behind a bare LF may have been put into this connection by another. An endless line has no successor.
 FATAL_LINES = frozenset({BadLine.BARE_LF, BadLine.ENDLESS})
 
 Run = Callable[[bytes], Awaitable[Reply | list[Reply] | None]]

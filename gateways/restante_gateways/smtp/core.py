@@ -1,4 +1,4 @@
-"""What SMTP sessions ask of the core. `upstream.py` keeps these promises over the contract, tests by recording."""
+"""The core as SMTP sessions know it. `upstream.py` is one over the contract; tests have one that records."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class DataScanner:
         self.fault: DataFault | None = None
         self.size_octets = 0  # of content given out
         self.discarded_octets = 0  # read after the first fault
-        self.rest = b""  # what came behind the end; set when finished
+        self.rest = b""  # octets behind the end; set when finished
 
     def feed(self, chunk: bytes) -> bytes:
         """The content that this chunk completes; empty after a fault."""
@@ -88,7 +88,7 @@ class DataScanner:
 
 
 def _length_of_beginning(data: bytes) -> int:
-    """How many of the last octets could be the beginning of the end."""
+    """The number of last octets that could be the beginning of the end."""
     for length in range(len(_END) - 1, 0, -1):
         if data.endswith(_END[:length]):
             return length

@@ -80,7 +80,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.WeakPassword: OTHERWISE,
 }
 
-# A refusal that names the field and its fault is told in these words instead.
+# A refusal that names the field and its fault is answered in these words instead.
 TEXTS: refusals.Texts = {
     errors.InvalidContent: ("{problem}",),
     errors.InvalidAddress: ("Bad address {address}: {problem}",),

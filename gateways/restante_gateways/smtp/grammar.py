@@ -16,7 +16,7 @@ from restante_mail.envelope.xtext import is_xtext
 MAX_ENVID_OCTETS = 100  # RFC 3461 4.4
 MAX_ORCPT_OCTETS = 500  # RFC 3461 4.2
 
-# Where a path ends; `parse_path` judges what is in it.
+# The end of a path; `parse_path` judges its octets.
 _MAILBOX = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^ "<>@]+)@(?:\[[^ \[\]<>]*\]|[^ <>@]+)')
 _SOURCE_ROUTE = re.compile(r"@(?:\[[^ \[\]<>@]*\]|[^ ,:<>@]+)(?:,@(?:\[[^ \[\]<>@]*\]|[^ ,:<>@]+))*:")
 _OPENING, _CLOSING, _NO_BRACKET = re.compile(r"< *"), re.compile(r" *>"), re.compile(r"(?= |$)")
@@ -32,7 +32,7 @@ MAX_HELLO_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class MailArguments:
-    """What MAIL says: the reverse-path (None is the null path) and its parameters."""
+    """The arguments of MAIL: the reverse-path (None is the null path) and its parameters."""
 
     reverse_path: Path | None
     size_octets: int | None = None  # RFC 1870
@@ -45,7 +45,7 @@ class MailArguments:
 
 @dataclass(frozen=True, slots=True)
 class RcptArguments:
-    """What RCPT says: the forward-path and its parameters."""
+    """The arguments of RCPT: the forward-path and its parameters."""
 
     forward_path: Path
     notify: frozenset[str] = frozenset()  # NEVER alone, or of SUCCESS, FAILURE, DELAY; RFC 3461 4.1

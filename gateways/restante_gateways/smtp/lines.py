@@ -8,7 +8,7 @@ MAX_LINE_OCTETS = 12_288  # without CRLF: the longest AUTH response, RFC 4954 4
 
 
 class BadLine(enum.Enum):
-    """What came in place of a command line."""
+    """Octets that came in place of a command line."""
 
     TOO_LONG = enum.auto()  # consumed to its end
     BARE_LF = enum.auto()  # nothing behind it can be trusted to be a command

@@ -50,7 +50,7 @@ class Reply:
 
 
 class Refused(Exception):
-    """A command cannot be carried out; `reply` is what the client is told."""
+    """A command cannot be carried out; `reply` goes to the client."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"{reply.code} {reply.enhanced} {reply.text}")

@@ -231,7 +231,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return replies.OK
 
     async def smtp_VRFY(self, argument: bytes) -> Reply:
-        """VRFY: one answer for all, found without a look, so that nobody's existence shows. RFC 5321 3.5.3 and 7.3."""
+        """VRFY: one answer for all, without a lookup, so that it does not show who exists. RFC 5321 3.5.3 and 7.3."""
         if not argument:
             raise refuse(501, "5.5.4", "Syntax: VRFY string")
         return replies.CANNOT_VERIFY
@@ -289,7 +289,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return replies.AUTHENTICATED
 
     def _login_failed(self, error: errors.RestanteError) -> Reply:
-        """Guesses are counted; a core that is away is nobody's fault."""
+        """Guesses are counted. A core that is away is no fault of the client."""
         reply = auth.refusal(error)
         if reply.is_permanent:
             self._login_failures += 1

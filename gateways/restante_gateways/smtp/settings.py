@@ -1,4 +1,4 @@
-"""What the sessions of one SMTP listener are held to."""
+"""Bounds and offers of the sessions of one SMTP listener."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from restante_gateways.net.authentication import AuthenticationPolicy
 
 
 class Role(enum.Enum):
-    """What a listener is for (RFC 5598)."""
+    """The purpose of a listener (RFC 5598)."""
 
     MX = "mx"  # takes mail for our own recipients from other MTAs
     SUBMISSION = "submission"  # takes mail from our own users, who must authenticate

@@ -14,7 +14,7 @@ from restante_mail.header.trace import Hop, received_field
 
 
 class Transaction(aiosmtpd.smtp.Envelope):
-    """What MAIL and RCPT have named so far (RFC 5321 3.3). None is open until `mail` is there."""
+    """The arguments of MAIL and RCPT so far (RFC 5321 3.3). No transaction is open until `mail` is there."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Transaction(aiosmtpd.smtp.Envelope):
     def closed(
         self, session: aiosmtpd.smtp.Session, peer: Peer, identity: Identity | None, *, host_name: str, now: datetime
     ) -> Envelope:
-        """What the core gets with the content; it holds our Received field (RFC 5321 4.4)."""
+        """The envelope that goes to the core with the content, and with our Received field (RFC 5321 4.4)."""
         assert self.mail is not None
         hop = Hop(
             hello_name=session.host_name or "",

@@ -1,4 +1,4 @@
-"""How long a session waits for its client, in all (pure: the clock is passed in)."""
+"""The time that a session waits for its client, in all (pure: the clock is passed in)."""
 
 from __future__ import annotations
 
