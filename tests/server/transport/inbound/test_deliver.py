@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from email import message_from_bytes
 from functools import partial
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from restante.v1.admin_pb2 import TraceMessagesRequest
+from restante_server import transport
 from restante_server.api.services import convert
 from restante_server.db import schema
 from restante_server.db.operation import Write
@@ -152,3 +155,13 @@ async def test_a_report_to_a_full_mailbox_ends_in_the_trace(world: World) -> Non
     (report,) = reports
     assert await end_of(world, report, "alice@example.test") == (State.FAILED, "5.2.2", "the mailbox is full")
     assert await world.letters("alice") == []
+
+
+def test_nothing_else_of_the_transport_places_messages() -> None:
+    folder = Path(transport.__file__).parent
+    placing = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
+        if re.search(r"\bmessages\.(place|add)\b|import .*\bplace\b", path.read_text())
+    }
+    assert placing == {"inbound/deliver.py"}
