@@ -219,7 +219,7 @@ class Sessions(Load):
 
     def run(self, seconds: float) -> list[threading.Thread]:
         threads = super().run(seconds)
-        work: list[Callable[[], None]] = [self._imap_session, self._pop3_session, self._large, self._api]
+        work = [self._imap_session, self._pop3_session, self._pop3_logins, self._large, self._api]
         for each in work:
             thread = threading.Thread(target=self._once, args=(each,), daemon=True)
             thread.start()
@@ -276,6 +276,17 @@ class Sessions(Load):
                         assert line, "the connection ended in the midst of a message"
                 time.sleep(0.05)
             assert wire.pop3(b"QUIT").startswith(b"+OK")
+
+    def _pop3_logins(self) -> None:
+        """Maildrops are taken and given back: none may stay locked by a call whose answer was lost."""
+        while not self.stop.is_set():
+            with self._house.wire("pop3") as wire:
+                assert wire.pop3(f"USER carol@{DOMAIN}".encode()).startswith(b"+OK")
+                began = time.monotonic()
+                answer = wire.pop3(b"PASS carol-demo")
+                self._answered("pop3 login", answer, began, b"+OK", b"[SYS/TEMP]")
+                assert wire.pop3(b"QUIT").startswith(b"+OK")
+            time.sleep(0.05)
 
     def _large(self) -> None:
         """Messages that are too large to be sent again: each is taken or refused, and the session goes on."""

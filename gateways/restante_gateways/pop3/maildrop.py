@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from restante_gateways.pop3.errors import ends_session
 from restante_gateways.pop3.retrieval import Retriever
 from restante_gateways.pop3.settings import MaildropSettings
 from restante_gateways.pop3.snapshot import Snapshot
+
+LEASE_OCTETS = 16
 
 
 class Core(Link, Protocol):
@@ -67,7 +70,8 @@ class Maildrop:
         """
         session = sessions.keep(user, client_address, on_end)
         try:
-            request = mailbox_pb2.AcquireMaildropRequest()
+            # Chosen here, so that the lease is ours even when it was taken by a call whose answer was lost.
+            request = mailbox_pb2.AcquireMaildropRequest(lease=os.urandom(LEASE_OCTETS))
             lease = await core.execute(
                 methods.ACQUIRE_MAILDROP, request, session=session.token, client_address=client_address
             )

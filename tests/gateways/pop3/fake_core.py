@@ -140,11 +140,13 @@ class FakeCore:
         self.contexts.append(request.client)
         return self.sessions.authenticate(request)
 
-    def _acquire(self, _: object, token: bytes) -> mailbox_pb2.AcquireMaildropResponse:
+    def _acquire(
+        self, request: mailbox_pb2.AcquireMaildropRequest, token: bytes
+    ) -> mailbox_pb2.AcquireMaildropResponse:
         account = self.sessions.owner(token)
-        if account.lease:
+        if account.lease and account.lease != request.lease:
             raise errors.MaildropInUse
-        account.lease = b"lease %010d" % next(self._numbers)
+        account.lease = request.lease or b"lease %010d" % next(self._numbers)
         return mailbox_pb2.AcquireMaildropResponse(
             lease=account.lease,
             folder_id=FOLDER_ID,

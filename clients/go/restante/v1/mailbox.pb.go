@@ -345,10 +345,13 @@ func (x *ListMailboxesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// AcquireMaildropRequest names the mailbox.
+// AcquireMaildropRequest names the mailbox, and may name the lease.
 type AcquireMaildropRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId     int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"` // The mailbox; 0: the session's own.
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	MailboxId int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"` // The mailbox; 0: the session's own.
+	// 16 random octets that shall be the lease; empty: the server chooses. A client whose answer was lost asks again with
+	// the same octets, and holds the maildrop then, with a list of that moment.
+	Lease         []byte `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -388,6 +391,13 @@ func (x *AcquireMaildropRequest) GetMailboxId() int64 {
 		return x.MailboxId
 	}
 	return 0
+}
+
+func (x *AcquireMaildropRequest) GetLease() []byte {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
 }
 
 // AcquireMaildropResponse is the lease and a snapshot.
@@ -744,10 +754,11 @@ const file_restante_v1_mailbox_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"s\n" +
 	"\x15ListMailboxesResponse\x122\n" +
 	"\tmailboxes\x18\x01 \x03(\v2\x14.restante.v1.MailboxR\tmailboxes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Q\n" +
 	"\x16AcquireMaildropRequest\x12!\n" +
 	"\n" +
-	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\"\xb1\x02\n" +
+	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x14\n" +
+	"\x05lease\x18\x02 \x01(\fR\x05lease\"\xb1\x02\n" +
 	"\x17AcquireMaildropResponse\x12\x14\n" +
 	"\x05lease\x18\x01 \x01(\fR\x05lease\x129\n" +
 	"\n" +

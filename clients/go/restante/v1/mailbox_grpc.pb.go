@@ -40,7 +40,8 @@ type MailboxServiceClient interface {
 	ListMailboxes(ctx context.Context, in *ListMailboxesRequest, opts ...grpc.CallOption) (*ListMailboxesResponse, error)
 	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
 	// at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
-	// (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+	// (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
+	// INVALID_ARGUMENT {field, problem} for a lease of another length.
 	AcquireMaildrop(ctx context.Context, in *AcquireMaildropRequest, opts ...grpc.CallOption) (*AcquireMaildropResponse, error)
 	// Keeps the lease for 60 more seconds. Errors: LEASE_LOST.
 	RenewMaildrop(ctx context.Context, in *RenewMaildropRequest, opts ...grpc.CallOption) (*RenewMaildropResponse, error)
@@ -119,7 +120,8 @@ type MailboxServiceServer interface {
 	ListMailboxes(context.Context, *ListMailboxesRequest) (*ListMailboxesResponse, error)
 	// Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
 	// at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
-	// (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+	// (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
+	// INVALID_ARGUMENT {field, problem} for a lease of another length.
 	AcquireMaildrop(context.Context, *AcquireMaildropRequest) (*AcquireMaildropResponse, error)
 	// Keeps the lease for 60 more seconds. Errors: LEASE_LOST.
 	RenewMaildrop(context.Context, *RenewMaildropRequest) (*RenewMaildropResponse, error)

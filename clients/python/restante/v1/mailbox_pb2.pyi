@@ -188,21 +188,27 @@ Global___ListMailboxesResponse: _TypeAlias = ListMailboxesResponse  # noqa: Y015
 
 @_typing.final
 class AcquireMaildropRequest(_message.Message):
-    """AcquireMaildropRequest names the mailbox."""
+    """AcquireMaildropRequest names the mailbox, and may name the lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
+    lease: _builtins.bytes
+    """16 random octets that shall be the lease; empty: the server chooses. A client whose answer was lost asks again with
+    the same octets, and holds the maildrop then, with a list of that moment.
+    """
     def __init__(
         self,
         *,
         mailbox_id: _builtins.int = ...,
+        lease: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox_id", b"mailbox_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "mailbox_id", b"mailbox_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

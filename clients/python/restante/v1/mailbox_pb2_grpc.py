@@ -83,7 +83,8 @@ class MailboxServiceServicer:
     def AcquireMaildrop(self, request, context):
         """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
         at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
-        (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+        (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
+        INVALID_ARGUMENT {field, problem} for a lease of another length.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

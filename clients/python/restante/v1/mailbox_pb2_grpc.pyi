@@ -40,7 +40,8 @@ class MailboxServiceStub:
     AcquireMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.AcquireMaildropRequest, _mailbox_pb2.AcquireMaildropResponse]
     """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
     at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
-    (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+    (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
+    INVALID_ARGUMENT {field, problem} for a lease of another length.
     """
     RenewMaildrop: _grpc.UnaryUnaryMultiCallable[_mailbox_pb2.RenewMaildropRequest, _mailbox_pb2.RenewMaildropResponse]
     """Keeps the lease for 60 more seconds. Errors: LEASE_LOST."""
@@ -61,7 +62,8 @@ class MailboxServiceAsyncStub(MailboxServiceStub):
     AcquireMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.AcquireMaildropRequest, _mailbox_pb2.AcquireMaildropResponse]  # type: ignore[assignment]
     """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
     at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
-    (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+    (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
+    INVALID_ARGUMENT {field, problem} for a lease of another length.
     """
     RenewMaildrop: _aio.UnaryUnaryMultiCallable[_mailbox_pb2.RenewMaildropRequest, _mailbox_pb2.RenewMaildropResponse]  # type: ignore[assignment]
     """Keeps the lease for 60 more seconds. Errors: LEASE_LOST."""
@@ -97,7 +99,8 @@ class MailboxServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_mailbox_pb2.AcquireMaildropResponse, _abc.Awaitable[_mailbox_pb2.AcquireMaildropResponse]]:
         """Takes the maildrop of the Inbox for one session alone (RFC 1939 4), for 60 seconds at a time, and lists its messages
         at this moment, in UID order. A message that leaves the Inbox during the session can still be read by its id
-        (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE.
+        (include_removed of StreamMessages), so that it keeps its number (RFC 1939 3). Errors: MAILDROP_IN_USE,
+        INVALID_ARGUMENT {field, problem} for a lease of another length.
         """
 
     @_abc_1.abstractmethod

@@ -6,6 +6,7 @@ import secrets
 
 from sqlalchemy import Connection
 
+from restante.errors import InvalidArgument
 from restante.v1 import mailbox_pb2 as v1
 from restante.v1 import methods
 from restante_server.api.engine.access import ANY_SESSION, MAILDROP_SESSION
@@ -37,7 +38,9 @@ def list_mailboxes(tx: Connection, call: Call, request: v1.ListMailboxesRequest)
 @handlers.direct(methods.ACQUIRE_MAILDROP, rule=MAILDROP_SESSION)
 async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1.AcquireMaildropResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
-    lease = secrets.token_bytes(LEASE_OCTETS)
+    lease = request.lease or secrets.token_bytes(LEASE_OCTETS)
+    if len(lease) != LEASE_OCTETS:
+        raise InvalidArgument(field="lease", problem=f"not {LEASE_OCTETS} octets")
 
     def run(tx: Connection) -> v1.AcquireMaildropResponse:
         expires_at = mailboxes.acquire_maildrop(tx, mailbox_id, lease)

@@ -419,6 +419,12 @@ async def test_the_maildrop_is_leased_and_given_back(bob: Mail) -> None:
     with pytest.raises(MaildropInUse):
         await bob.call(methods.ACQUIRE_MAILDROP)
     await bob.call(methods.RENEW_MAILDROP, lease=drop.lease)
+    again = await bob.call(methods.ACQUIRE_MAILDROP, lease=drop.lease)  # as a client does whose answer was lost
+    assert (again.lease, list(again.uids)) == (drop.lease, [1, 2, 3])
+    with pytest.raises(MaildropInUse):
+        await bob.call(methods.ACQUIRE_MAILDROP, lease=b"another's lease!")
+    with pytest.raises(InvalidArgument):
+        await bob.call(methods.ACQUIRE_MAILDROP, lease=b"short")
     done = {"lease": drop.lease, "deleted_uids": [IdRange(first=1, last=2)], "seen_uids": [IdRange(first=3, last=3)]}
     assert (await bob.call(methods.RELEASE_MAILDROP, **done)).deleted_count == 2
     assert (await bob.call(methods.RELEASE_MAILDROP, **done)).deleted_count == 0
