@@ -39,6 +39,7 @@ from restante_server.local import process_secrets, socket_path
 from restante_server.observe import MailFigures, StoreObserver
 from restante_server.opening import create_store, open_store, require_store
 from restante_server.security_log import SecurityLog
+from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents, ContentSettings
 from restante_server.transport.service import Transport
 from restante_server.upkeep import figures
@@ -114,7 +115,7 @@ class CoreProcess:
             epoch=epoch,
             contents=contents,
             directory=directory,
-            transport=Transport.of(settings, db, contents, notifier.changed, MailFigures(registry)),
+            transport=Transport.of(settings, db, contents, MailFigures(registry)),
             notifier=notifier,
             authenticator=Authenticator(process_secrets(settings.directory / "secrets"), directory.sessions),
             logins=SecurityLog(registry, settings.security_file),
@@ -137,6 +138,7 @@ class CoreProcess:
         self._scheduler.run("readiness", self.readiness.keep("database", self._database))
         if core.db.dialect == "postgresql":
             peers = PeerHints(settings.store_url, core.notifier)
+            core.db.listeners.on_event(CHANGED, peers.tell)
             self._scheduler.run("hints out", peers.send())
             self._scheduler.run("hints in", peers.listen())
         self.readiness.set("core", "")

@@ -102,7 +102,7 @@ async def prepared(world: World, messages: int, recipients: int) -> list[TakeMai
             "192.0.2.1",
         )
         request = Request(Key(0, "gateway:smtp", secrets.token_bytes(16)), "AcceptBegin", b"", 1 << 60)
-        made.append(TakeMail(world.transport.settings, incoming, request, world.transport.committed))
+        made.append(TakeMail(world.transport.settings, incoming, request))
     return made
 
 

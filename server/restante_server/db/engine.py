@@ -14,11 +14,11 @@ from sqlalchemy import URL, Connection, Engine, make_url
 from restante.errors import Draining, StoreBusy
 from restante_server.db.backend import Backend, Features
 from restante_server.db.clock import Clock
+from restante_server.db.effects import Listeners
 from restante_server.db.errors import UnsupportedDatabase
 from restante_server.db.group import Bounds, Locks
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import FaultHooks, Observer
-from restante_server.db.marks import Marks
 from restante_server.db.operation import Operation, Write
 from restante_server.db.pipeline import Pipeline, QueueLimits
 from restante_server.db.postgresql import PostgresBackend, PostgresSettings
@@ -66,7 +66,7 @@ class Database:
     ) -> None:
         self._backend, self._settings, self._locks = backend, settings, locks
         self._faults, self._observer, self._clock = faults, observer, clock
-        self._marks = Marks()
+        self.listeners = Listeners()
         self._started: _Started | None = None
         self._closed = False
         self._look: asyncio.Future[list[Any]] | None = None
@@ -124,10 +124,6 @@ class Database:
     def waiting_reads(self) -> int:
         """Reads that wait for a thread or run."""
         return self._started.reads.waiting if self._started else 0
-
-    def when_committed(self, mark: str, tell: Callable[[], object]) -> None:
-        """Be told of each commit marked so (see `marks`), on another thread, before its writers are answered."""
-        self._marks.when_committed(mark, tell)
 
     async def write(self, operation: Operation[R], *, deadline: float | None = None) -> R:
         """See Pipeline.write: the result, once durable."""
@@ -240,7 +236,7 @@ class Database:
                     self._faults,
                     self._observer,
                     self._clock,
-                    self._marks,
+                    self.listeners,
                 ),
                 ReadPool(
                     self._backend, handover, settings.readers, settings.max_waiting_reads, self._observer, self._clock

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, RootTransaction
 from restante.errors import StoreBusy, StoreFull
 from restante_server.db.backend import Backend, LockRows, Savepoint, Verdict
 from restante_server.db.clock import Clock, use
+from restante_server.db.effects import IN_DOUBT, Effects, Listeners, begin, take
 from restante_server.db.errors import CommitFailed, DatabaseError
 from restante_server.db.hooks import FaultHooks
-from restante_server.db.marks import IN_DOUBT, Marks, take
 from restante_server.db.operation import Mergeable, Operation, sets
 from restante_server.db.turns import Party
 
@@ -32,6 +32,7 @@ class Item:
         "contents",
         "deadline",
         "dropped",
+        "effects",
         "error",
         "future",
         "lane",
@@ -59,6 +60,7 @@ class Item:
         self.dropped = False  # its writer was cancelled before the start
         self.started = False  # taken by a lane: it will complete
         self.result: Any = None
+        self.effects: Effects | None = None  # that of a set is with its first member
         self.error: Exception | None = None
 
 
@@ -103,10 +105,10 @@ class GroupRunner:
         locks: Locks,
         faults: FaultHooks | None,
         clock: Clock | None,
-        marks: Marks,
+        listeners: Listeners,
     ) -> None:
         self._backend, self._bounds, self._faults, self._clock = backend, bounds, faults, clock
-        self._marks = marks
+        self._listeners = listeners
         self._locks = locks if backend.locks_rows else Locks()
         self._connection: Connection | None = None
 
@@ -159,7 +161,7 @@ class GroupRunner:
 
     def _attempt(self, group: list[Item]) -> None:
         for item in group:
-            item.result = item.error = None
+            item.result = item.error = item.effects = None
         try:
             tx = self._connection = self._connection or self._connect()
             transaction = tx.begin()
@@ -180,6 +182,8 @@ class GroupRunner:
             return
         if all(item.error is not None for item in group):
             self._roll_back(transaction)
+            for item in group:
+                item.effects = None
         else:
             self._commit(tx, transaction, group)
 
@@ -215,8 +219,10 @@ class GroupRunner:
         try:
             if self._faults is not None:
                 self._faults.before_operation(tx, [item.operation])
+            begin(tx)
             item.result = item.operation.run(tx)
             self._usable(tx)
+            item.effects = take(tx)
         except BaseException as error:  # noqa: BLE001 - it is this writer's answer
             item.result, item.error = None, self._answer(error)
             self._recover(tx, savepoint, error)
@@ -230,10 +236,12 @@ class GroupRunner:
         try:
             if self._faults is not None:
                 self._faults.before_operation(tx, operations)
+            begin(tx)
             results = kind.run_many(tx, operations)  # type: ignore[attr-defined]  # asserted above
             self._usable(tx)
             if len(results) != len(items):
                 raise DatabaseError(f"{kind.__name__}.run_many returned {len(results)} results for {len(items)}")
+            items[0].effects = take(tx)
         except BaseException as error:  # each of the set now runs alone and shows its own
             self._recover(tx, savepoint, error)
             log.debug("a set of %d %s is run one by one", len(items), kind.__name__, exc_info=error)
@@ -270,12 +278,12 @@ class GroupRunner:
             raise _Again(failure, reconnect=True) from failure
 
     def _commit(self, tx: Connection, transaction: RootTransaction, group: list[Item]) -> None:
-        marked = take(tx)
+        invalidated = {name for item in group if item.effects is not None for name in item.effects.invalidations}
         try:
             if self._faults is not None:
                 self._faults.before_commit(tx)
             transaction.commit()
-            self._marks.tell(marked)
+            self._listeners.invalidated(invalidated)
             if self._faults is not None:
                 self._faults.after_commit(tx)
         except BaseException as error:
@@ -283,9 +291,10 @@ class GroupRunner:
             self._roll_back(transaction)
             if verdict is Verdict.REPLAY:  # the database itself says that nothing stands
                 raise _Again(error, reconnect=False) from error
-            self._marks.tell({*marked, IN_DOUBT})  # it may stand
+            self._listeners.invalidated({*invalidated, IN_DOUBT})  # it may stand
             self.disconnect()
             for item in group:
+                item.effects = None
                 if item.error is None:
                     item.result, item.error = None, _commit_failed(verdict, error)
             return

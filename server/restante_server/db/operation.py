@@ -14,15 +14,15 @@ from sqlalchemy import Connection
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-R_contra = TypeVar("R_contra", contravariant=True)
 
 
 class Operation(Protocol[R_co]):
     """One all-or-nothing write.
 
     `run` gets an open transaction and touches nothing else, since it may run again: after a deadlock, and when a
-    neighbour's failure took the transaction with it. What it raises becomes the answer of `write`, and nothing
-    it wrote stays. An operation may also have `contents` and `after_commit`, see `WithContents` and `WithEffects`.
+    neighbour's failure took the transaction with it. Its effects beyond the database go through `db.effects`. What it
+    raises becomes the answer of `write`, and nothing it wrote stays. An operation may also have `contents`, see
+    `WithContents`.
     """
 
     @property
@@ -56,17 +56,6 @@ class WithContents(Protocol):
 
 
 @runtime_checkable
-class WithEffects(Protocol[R_contra]):
-    """An operation with something to tell once it is durable.
-
-    Called on the event loop, in commit order, before the writer is answered; it must not block. Also called when
-    the writer has been cancelled after the start.
-    """
-
-    def after_commit(self, result: R_contra, /) -> object: ...
-
-
-@runtime_checkable
 class Mergeable(Protocol):
     """An operation whose class can run many of its kind at once: one read, one `executemany` a table."""
 
@@ -88,7 +77,6 @@ class Write(Generic[R]):
     rows: int = 1
     octets: int = 0
     contents: frozenset[int] = frozenset()
-    after_commit: Callable[[R], object] | None = None
 
 
 def sets(operations: Sequence[tuple[type, frozenset[int]]]) -> list[list[int]]:

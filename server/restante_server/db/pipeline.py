@@ -17,19 +17,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from restante.errors import Draining
 from restante_server.db.backend import Backend
 from restante_server.db.clock import Clock
+from restante_server.db.effects import Listeners
 from restante_server.db.group import Bounds, GroupRunner, Item, Locks
 from restante_server.db.handover import Handover
 from restante_server.db.hooks import FaultHooks, Observer
 from restante_server.db.lane import Lane
-from restante_server.db.marks import Marks
 from restante_server.db.operation import Operation
 from restante_server.db.turns import Turns, party
 
@@ -59,9 +58,9 @@ class Pipeline:
         faults: FaultHooks | None,
         observer: Observer,
         clock: Clock | None,
-        marks: Marks,
+        listeners: Listeners,
     ) -> None:
-        self._handover, self._limits = handover, limits
+        self._handover, self._limits, self._listeners = handover, limits, listeners
         self.operations = 0  # inside
         self.octets = 0
         self._outside: Turns[Item] = Turns()  # waiting for room
@@ -69,7 +68,7 @@ class Pipeline:
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
         self._lanes = [
-            Lane(number, GroupRunner(backend, bounds, locks, faults, clock, marks), bounds, self._post, observer)
+            Lane(number, GroupRunner(backend, bounds, locks, faults, clock, listeners), bounds, self._post, observer)
             for number in range(backend.lanes)
         ]
 
@@ -148,25 +147,21 @@ class Pipeline:
         self._handover.post(partial(self._answer, group))
 
     def _answer(self, group: list[Item]) -> None:
-        """Effects first, in commit order, then the writers."""
+        """Events in commit order; each writer is answered after its own."""
         octets = 0
         for item in group:
             octets += item.octets
             future = item.future
+            if item.effects is not None:
+                self._listeners.happened(item.effects, self._report)
             if item.error is None:
-                effects: Callable[[Any], object] | None = getattr(item.operation, "after_commit", None)
-                if effects is not None:
-                    self._tell(effects, item.result)
                 if not future.done():
                     future.set_result(item.result)
             elif not future.done():
                 future.set_exception(item.error)
         self._release(len(group), octets)
 
-    def _tell(self, effects: Callable[[Any], object], result: object) -> None:
-        try:
-            effects(result)
-        except Exception as error:  # noqa: BLE001 - the write is durable: what its effects fail at is not its failure
-            self._handover.loop.call_exception_handler(
-                {"message": "an effect of a committed write failed", "exception": error}
-            )
+    def _report(self, error: Exception) -> None:
+        self._handover.loop.call_exception_handler(
+            {"message": "a listener to the events of a committed write failed", "exception": error}
+        )

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 from restante.errors import AccountNotFound, InvalidAddress, InvalidArgument
 from restante.v1.admin_pb2 import SentCopyPolicy
 from restante_mail.envelope.paths import Path
-from restante_server.db.marks import DIRECTORY, mark
+from restante_server.db.effects import DIRECTORY, invalidate
 from restante_server.db.schema import account, credential, mailbox
 from restante_server.directory import addresses, credentials, domains, names, states
 
@@ -164,7 +164,7 @@ def change(tx: Connection, address: str, edit: Edit) -> Account:
     if edit.administrator is not None:
         values["administrator"] = edit.administrator
     if edit.enabled is not None or edit.administrator is not None:
-        mark(tx, DIRECTORY)  # `postmaster` may lead to another account now
+        invalidate(tx, DIRECTORY)  # `postmaster` may lead to another account now
     if edit.sent_copy is not None:
         values["sent_copy"] = edit.sent_copy
     if values:

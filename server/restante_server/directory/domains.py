@@ -17,7 +17,7 @@ from restante.errors import (
     RecipientNotFound,
 )
 from restante_mail.envelope.paths import Path
-from restante_server.db.marks import DIRECTORY, mark
+from restante_server.db.effects import DIRECTORY, invalidate
 from restante_server.db.schema import account, alias, domain
 from restante_server.directory import addresses
 
@@ -74,7 +74,7 @@ def create(tx: Connection, now: int, name: str) -> Domain:
         raise DomainExists(domain=key)
     resending = int(Resending.WITHIN_DOMAIN)
     tx.execute(insert(domain).values(ascii_name=key, name=name, resending=resending, created_at=now))
-    mark(tx, DIRECTORY)
+    invalidate(tx, DIRECTORY)
     return get(tx, name)
 
 
@@ -103,7 +103,7 @@ def set_catch_all(tx: Connection, name: str, address: str) -> Domain:
     if key is not None and not is_taken(tx, key):
         raise RecipientNotFound(address=address)
     tx.execute(update(domain).where(domain.c.domain_id == found.domain_id).values(catch_all=key))
-    mark(tx, DIRECTORY)
+    invalidate(tx, DIRECTORY)
     return get(tx, name)
 
 
@@ -127,7 +127,7 @@ def remove(tx: Connection, name: str) -> None:
     if found.account_count or found.alias_count:
         raise DomainNotEmpty(domain=found.ascii_name)
     tx.execute(delete(domain).where(domain.c.domain_id == domain_id))
-    mark(tx, DIRECTORY)
+    invalidate(tx, DIRECTORY)
 
 
 def lock(tx: Connection, ascii_domain: str) -> int:
@@ -156,14 +156,14 @@ def claim(tx: Connection, address: Path) -> int:
     domain_id = lock(tx, address.ascii_domain)
     if is_taken(tx, address.key):
         raise AddressExists(address=str(address))
-    mark(tx, DIRECTORY)
+    invalidate(tx, DIRECTORY)
     return domain_id
 
 
 def release(tx: Connection, key: str) -> None:
     """The account or alias of this key is going: nobody's catch-all may name it any longer."""
     tx.execute(update(domain).where(domain.c.catch_all == key).values(catch_all=None))
-    mark(tx, DIRECTORY)
+    invalidate(tx, DIRECTORY)
 
 
 def _domain(row: RowMapping) -> Domain:

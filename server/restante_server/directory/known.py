@@ -1,8 +1,8 @@
 """Recipients that were found lately, in memory: mail for the same people comes again, and each message asks twice.
 
 Only what was found is kept, never that somebody is not there, and no figure that mail changes. A change of the
-directory by this core empties it at once (`marks.DIRECTORY`); what another core changed is seen when an entry has grown
-old. Who places a message still notices in its transaction that a mailbox has gone.
+directory by this core empties it at once (`effects.DIRECTORY`). A change by another core is seen when an entry is old
+enough. Who places a message still notices in its transaction that a mailbox has gone.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, case, delete, select
 
 from restante_server.db.clock import now_microseconds
+from restante_server.db.effects import Topic, events
 from restante_server.db.schema import account, account_change, revoked_session
 from restante_server.db.upsert import insert_into
 
@@ -34,6 +35,20 @@ class Ended:
 
     account_id: int
     credential_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOff:
+    """One session is over."""
+
+    account_id: int
+    session_id: int
+    token: bytes
+    until: int  # microseconds by the database's clock: no token of the session outlives it
+
+
+SESSIONS_ENDED: Topic[list[Ended | LoggedOff]] = Topic("sessions ended", list)
+"""The event of sessions that ended, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +96,18 @@ def note_change(tx: Connection, account_id: int, credential_version: int) -> Non
     tx.execute(
         statement.on_conflict_do_update(index_elements=["account_id"], set_=values | {"credential_version": highest})
     )
+    events(tx, SESSIONS_ENDED).append(Ended(account_id, credential_version))
 
 
-def revoke(tx: Connection, session_id: int, token_seconds: int) -> int:
-    """End one session. Returns until when (microseconds, database's clock) it is remembered.
+def revoke(tx: Connection, account_id: int, session_id: int, token: bytes, token_seconds: int) -> None:
+    """End one session, known by its last token. It is remembered until no token of it can be valid.
 
-    No token outlives that moment, and rows therefore come in the order of their `expires_at`.
+    Rows therefore come in the order of their `expires_at`.
     """
     expires_at = now_microseconds(tx) + (token_seconds + OVERLAP_SECONDS) * SECOND
     statement = insert_into(tx, revoked_session).values(session_id=session_id, expires_at=expires_at)
     tx.execute(statement.on_conflict_do_nothing())
-    return expires_at
+    events(tx, SESSIONS_ENDED).append(LoggedOff(account_id, session_id, token, expires_at))
 
 
 def is_revoked(tx: Connection, session_id: int) -> bool:

@@ -16,12 +16,12 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound, ResultTooLarge
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
+from restante_server.db.effects import Topic, events, peek
 from restante_server.db.schema import folder, mailbox, message, store, tombstone
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 MOST_CHANGED = 50_000  # messages in one FolderDelta
 MOST_NOTED = 256  # messages in one that is kept for those who watch
-_TOUCHED = "restante.touched"
 Place = tuple[int, int]  # mailbox and folder
 
 
@@ -36,11 +36,11 @@ class Removal(IntEnum):
 
 @dataclass(slots=True)
 class Touched:
-    """What one transaction did to one mailbox."""
+    """What one operation did to one mailbox."""
 
     change_number: int  # the highest
     folders: dict[int, int] = field(default_factory=dict)  # {folder: the highest it was given}
-    first: int = 0  # the lowest change number noted; what lies between belongs to the transaction too
+    first: int = 0  # the lowest change number; all between belong to the operation too
     answered: bool = False  # the response already carries it; other watchers may hear of it later
     deltas: dict[int, FolderDelta] = field(default_factory=dict)  # all that happened to a folder, where that is at hand
 
@@ -121,6 +121,10 @@ class FolderDelta:
                 return
 
 
+CHANGED: Topic[dict[int, Touched]] = Topic("mailbox changed", dict)
+"""The event of a change: {mailbox id: what one operation did to it}."""
+
+
 _next_number = (
     update(mailbox)
     .where(mailbox.c.mailbox_id == bindparam("mailbox"))
@@ -192,7 +196,7 @@ _of_folders = select(folder.c.mailbox_id, folder.c.folder_id, folder.c.change_nu
 
 
 def next_number(tx: Connection, mailbox_id: int) -> int:
-    """Raise the mailbox's change number by one and note that this transaction touched it.
+    """Raise the mailbox's change number by one, which is an event.
 
     Raises MailboxNotFound.
     """
@@ -204,8 +208,8 @@ def next_number(tx: Connection, mailbox_id: int) -> int:
 
 
 def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int) -> None:
-    """Note that this transaction gave the mailbox, and these folders, a change number; the folders' rows have it."""
-    touched: dict[int, Touched] = tx.info.setdefault(_TOUCHED, {})
+    """This operation gave the mailbox, and these folders, a change number; the folders' rows have it."""
+    touched = events(tx, CHANGED)
     known = touched.get(mailbox_id)
     if known is None:
         known = touched[mailbox_id] = Touched(change_number, first=change_number)
@@ -218,33 +222,21 @@ def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int)
 
 
 def note_delta(tx: Connection, mailbox_id: int, delta: FolderDelta) -> None:
-    """Note all that happened to a folder above `delta.since`, so that those who watch need not read it.
+    """Keep all that happened to a folder above `delta.since` in the event, so that watchers need not read it.
 
-    For a folder that was touched just now: touching it once more makes the note void. Much is not noted: who watches
-    reads it, in an answer of a bounded size.
+    For a folder that was touched just now: touching it once more makes the delta void. A large one is not kept: then
+    watchers read it, in an answer of a bounded size.
     """
-    touched: dict[int, Touched] = tx.info.get(_TOUCHED, {})
-    known = touched.get(mailbox_id)
+    known = (peek(tx, CHANGED) or {}).get(mailbox_id)
     if known is not None and delta.folder_id in known.folders and len(delta.uids) <= MOST_NOTED:
         known.deltas[delta.folder_id] = delta
 
 
 def answer_tells(tx: Connection, mailbox_id: int) -> None:
-    """Note that the answer to this operation tells its changes itself."""
-    touched: dict[int, Touched] = tx.info.get(_TOUCHED, {})
-    if mailbox_id in touched:
-        touched[mailbox_id].answered = True
-
-
-def forget_touched(tx: Connection) -> None:
-    """Begin to note anew: what a failed operation noted was undone with it."""
-    tx.info.pop(_TOUCHED, None)
-
-
-def take_touched(tx: Connection) -> dict[int, Touched]:
-    """What was noted since `forget_touched`, by mailbox."""
-    touched: dict[int, Touched] = tx.info.pop(_TOUCHED, {})
-    return touched
+    """The response of this operation carries its changes already: other watchers need no haste."""
+    known = (peek(tx, CHANGED) or {}).get(mailbox_id)
+    if known is not None:
+        known.answered = True
 
 
 def write_tombstones(tx: Connection, mailbox_id: int, now: int, tombstones: list[Tombstone]) -> None:

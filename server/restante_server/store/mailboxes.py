@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 from restante.errors import LeaseLost, MailboxNotFound, MaildropInUse, QuotaExceeded
 from restante_server.db import prepared
 from restante_server.db.clock import now_microseconds
-from restante_server.db.marks import DIRECTORY, mark
+from restante_server.db.effects import DIRECTORY, invalidate
 from restante_server.db.schema import account, mailbox, maildrop_lease
 from restante_server.store import folders
 from restante_server.store.folders import Role
@@ -114,7 +114,7 @@ def assign(tx: Connection, mailbox_id: int, account_id: int | None) -> None:
 def set_quota(tx: Connection, mailbox_id: int, quota_octets: int | None) -> None:
     """Limit what may be used; None: no limit. What is there already stays."""
     tx.execute(_limit, {"mailbox": mailbox_id, "quota": quota_octets})
-    mark(tx, DIRECTORY)
+    invalidate(tx, DIRECTORY)
 
 
 def get(tx: Connection, mailbox_id: int) -> MailboxFacts:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, select, update
 
+from restante_server.db.effects import events
 from restante_server.db.schema import delivered, trace_event, transport_message, transport_recipient
 from restante_server.transport import rows
 from restante_server.transport.outbound import recipients, reports
@@ -90,6 +91,7 @@ def begin(tx: Connection, ids: Sequence[int], now: int) -> None:
     at_last = (_r.c.state == int(State.SCHEDULED), _r.c.next_attempt_at <= now)
     coming = recipients.of_messages(tx, origins, *at_last)
     tx.execute(_begin, {"ids": sorted(origins), "moment": now})
+    events(tx, rows.DUE).update(origins)
     rows.trace(tx, [(row.transport_id, row.recipient_id, State.PENDING, "its time has come") for row in coming], now)
 
 

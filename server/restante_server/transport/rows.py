@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, insert, select, update
 
 from restante_server.db import prepared
+from restante_server.db.effects import Topic, events
 from restante_server.db.numbered import insert_numbered
 from restante_server.db.schema import trace_event, transport_message, transport_recipient
 from restante_server.store import garbage
@@ -20,6 +21,9 @@ from restante_server.transport.schedule import Schedule
 from restante_server.transport.states import WAITING, State
 
 LONGEST_DIAGNOSTIC = 512  # characters kept
+
+DUE: Topic[set[int]] = Topic("transport due", set)
+"""The event of recipients that may be due now or at another time: the transport ids of their messages."""
 
 _insert_recipients = insert(transport_recipient)
 _insert_events = insert(trace_event)
@@ -93,6 +97,8 @@ def insert_recipients(
             for number, planned in enumerate(recipients, 1)
         ]
     prepared.run_many(tx, _insert_recipients, made)
+    if waiting := {row["transport_id"] for row in made if row["state"] == State.PENDING}:
+        events(tx, DUE).update(waiting)
 
 
 def _recipient_row(

@@ -16,7 +16,6 @@ from restante_process.config import Config
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
-from restante_server.store.changes import Touched
 from restante_server.store.listing import listing_of
 from restante_server.store.requests import RequestRaced
 from restante_server.store.staging import Contents
@@ -24,13 +23,13 @@ from restante_server.transport import deadlines, waiting
 from restante_server.transport.enqueue import Taken, direct
 from restante_server.transport.hooks import Figures
 from restante_server.transport.records import Incoming
+from restante_server.transport.rows import DUE
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.take import Outcome, TakeMail
 from restante_server.transport.waiting import DeliverWaiting, Due, Postpone
 
 log = logging.getLogger(__name__)
 
-Changed = Callable[[dict[int, Touched]], None]
 RACES = 3
 POLL_SECONDS = 1.0  # how soon work that another core left behind, or that time has brought, is seen
 MINUTE_SECONDS = 60.0
@@ -45,18 +44,18 @@ class Transport:
     settings: TransportSettings
     db: Database
     contents: Contents
-    changed: Changed  # tells watchers of a commit
     figures: Figures = field(default_factory=Figures)
     _work: asyncio.Event = field(default_factory=asyncio.Event)
     _put_off: bool = False
     _streams: set[Callable[[], None]] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self.db.listeners.on_event(DUE, lambda _: self.wake())
+
     @classmethod
-    def of(
-        cls, settings: Config, db: Database, contents: Contents, changed: Changed, figures: Figures | None = None
-    ) -> Transport:
+    def of(cls, settings: Config, db: Database, contents: Contents, figures: Figures | None = None) -> Transport:
         """From the configuration."""
-        return cls(TransportSettings.of(settings), db, contents, changed, figures or Figures())
+        return cls(TransportSettings.of(settings), db, contents, figures or Figures())
 
     async def take(self, mail: TakeMail) -> Taken:
         """Take responsibility for a message; returns once that is durable. Raises what the store raises.
@@ -96,12 +95,6 @@ class Transport:
         if here:
             self.figures.delivered(here, seconds)
 
-    def committed(self, touched: dict[int, Touched]) -> None:
-        """A commit of the transport: tell the watchers, and begin what may be waiting now."""
-        if touched:
-            self.changed(touched)
-        self.wake()
-
     def wake(self) -> None:
         """Deliver due mail, and wake the relays' streams: something may be due."""
         self._work.set()
@@ -124,15 +117,13 @@ class Transport:
 
     async def tick(self) -> None:
         """Make scheduled mail due and take back lapsed leases."""
-        begun = await self._timely("begin", deadlines.begin)
-        if await self._timely("lapse", deadlines.lapse) or begun:
-            self.wake()
+        await self._timely("begin", deadlines.begin)
+        await self._timely("lapse", deadlines.lapse)
 
     async def expire(self) -> None:
         """Give up what is too old, and warn the senders of what is late."""
-        given_up = await self._timely("expire", partial(_with_settings, deadlines.expire, self.settings))
-        if await self._timely("warn", partial(_with_settings, deadlines.warn, self.settings)) or given_up:
-            self.wake()
+        await self._timely("expire", partial(_with_settings, deadlines.expire, self.settings))
+        await self._timely("warn", partial(_with_settings, deadlines.warn, self.settings))
 
     async def purge(self) -> None:
         """Forget settled messages, and their trace, after their time."""
@@ -143,25 +134,22 @@ class Transport:
         while await self.db.write(Write(forget, rows=4 * deadlines.AT_ONCE)):
             continue
 
-    async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> bool:
-        """Do one kind of upkeep wherever it is due; True when there was any."""
+    async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> None:
+        """Do one kind of upkeep wherever it is due."""
 
         def look(tx: Connection) -> list[int]:
             return deadlines.due(tx, work, deadlines.moments(self.settings, now_microseconds(tx))[work])
 
-        any_done = False
         while ids := await self.db.read(look):
-            any_done = True
             await self.db.write(Write(lambda tx, ids=ids: run(tx, ids, now_microseconds(tx)), rows=3 * len(ids)))  # type: ignore[misc]
             if len(ids) < deadlines.AT_ONCE:
                 break
-        return any_done
 
     async def _deliver(self, due: Due) -> None:
         """Deliver one message where it waits; one that shows a fault of ours waits on, so that others pass it."""
         try:
             listing = listing_of(await self.contents.facts(due.stored))
-            await self.db.write(DeliverWaiting(self.settings, due, listing, self.committed))
+            await self.db.write(DeliverWaiting(self.settings, due, listing))
             self.figures.delivered(len(due.mailbox_ids), max(0.0, time.time() - due.accepted_at / 1_000_000))
         except (StoreBusy, StoreFull, Draining, DeadlineExceeded):  # everything waits
             raise

@@ -5,15 +5,14 @@ Each is taken once per request id, and uses up the uploads and the draft that it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from restante.errors import RestanteError, UploadNotFound
 from restante_mail.idset import IdSet
-from restante_server.store import changes, garbage, messages, removal, requests, uploads
-from restante_server.store.changes import Touched
+from restante_server.store import garbage, messages, removal, requests, uploads
 from restante_server.store.messages import Placed
 from restante_server.store.removal import Mode
 from restante_server.store.requests import Request
@@ -26,16 +25,12 @@ from restante_server.transport.settings import TransportSettings
 ROWS_OF_DELIVERY = 6  # message, listing, delivered, recipient, and a share of the counters
 ROWS_OF_MESSAGE = 8
 
-Committed = Callable[[dict[int, Touched]], object]
-"""Called after the commit with the mailboxes it touched; work may be waiting."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The result for one message."""
 
     taken: Taken
-    touched: dict[int, Touched] = field(default_factory=dict)
     new: bool = False  # taken now, not before
 
 
@@ -46,7 +41,6 @@ class TakeMail:
     settings: TransportSettings
     incoming: Incoming
     request: Request
-    committed: Committed
 
     @property
     def mailboxes(self) -> frozenset[int]:
@@ -90,7 +84,6 @@ class TakeMail:
     @classmethod
     def run_many(cls, tx: Connection, operations: Sequence[TakeMail]) -> list[Outcome | Exception]:
         """See Mergeable. Raises RequestRaced when another core was first with a request of the set."""
-        changes.forget_touched(tx)
         asked = requests.sort(tx, [operation.request for operation in operations])
         outcomes: dict[int, Outcome | Exception] = {
             at: answer if isinstance(answer, Exception) else Outcome(decode(answer))
@@ -110,19 +103,12 @@ class TakeMail:
         taken = enqueue(tx, [operations[at].incoming for at in ready], operations[0].settings)
         answers = [(operations[at].request, encode(one)) for at, one in zip(ready, taken, strict=True)]
         requests.keep(tx, answers, is_locked=False)
-        touched = changes.take_touched(tx)
         for at, one in zip(ready, taken, strict=True):
-            outcomes[at] = Outcome(one, touched, new=True)
-            touched = {}
+            outcomes[at] = Outcome(one, new=True)
         for at, earlier in asked.repeats.items():
             first = outcomes[earlier]
             outcomes[at] = first if isinstance(first, Exception) else Outcome(first.taken)
         return [outcomes[at] for at in range(len(operations))]
-
-    def after_commit(self, outcome: Outcome) -> None:
-        """Tell the watchers, and those who deliver and relay."""
-        if outcome.new:
-            self.committed(outcome.touched)
 
 
 def encode(taken: Taken) -> bytes:

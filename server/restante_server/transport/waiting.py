@@ -6,7 +6,6 @@ the lock of the transport message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +13,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import transport_message, transport_recipient
-from restante_server.store import changes, contents
-from restante_server.store.changes import Touched
+from restante_server.store import contents
 from restante_server.store.contents import Stored
 from restante_server.store.listing import Listing
 from restante_server.transport import rows
@@ -71,12 +69,11 @@ def due(tx: Connection) -> list[Due]:
 
 @dataclass(frozen=True, slots=True)
 class DeliverWaiting:
-    """Deliver one message to mailboxes where it waits. Returns what it touched. See db.operation.Operation."""
+    """Deliver one message to mailboxes where it waits. See db.operation.Operation."""
 
     settings: TransportSettings
     work: Due
     listing: Listing
-    committed: Callable[[dict[int, Touched]], object]
 
     @property
     def mailboxes(self) -> frozenset[int]:
@@ -98,9 +95,8 @@ class DeliverWaiting:
         """None: the content is there already."""
         return 0
 
-    def run(self, tx: Connection) -> dict[int, Touched]:
+    def run(self, tx: Connection) -> None:
         """See Operation."""
-        changes.forget_touched(tx)
         now = now_microseconds(tx)
         origins = rows.lock(tx, [self.work.transport_id])
         here = transport_recipient.c.mailbox_id.in_(sorted(self.work.mailbox_ids))
@@ -108,11 +104,6 @@ class DeliverWaiting:
         waiting = recipients.of_messages(tx, origins, *_local, here, ready)
         if waiting:
             self._deliver(tx, origins[self.work.transport_id], waiting, now)
-        return changes.take_touched(tx)
-
-    def after_commit(self, touched: dict[int, Touched]) -> None:
-        """Tell the watchers."""
-        self.committed(touched)
 
     def _deliver(self, tx: Connection, origin: Origin, waiting: list[Row], now: int) -> None:
         addressees = [

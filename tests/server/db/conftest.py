@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Table, Text, insert, select, update
 from typing_extensions import override
 
+from restante_server.db.effects import Topic, events
 from restante_server.db.engine import Database, Settings, open_database
 from restante_server.db.group import Locks
 from restante_server.db.hooks import Observer
@@ -35,6 +36,7 @@ entry = Table(
     Column("word", Text, unique=True),
 )
 BOXES = range(1, 9)
+ADDED: Topic[list[tuple[int, Any, str | None]]] = Topic("added", list)
 
 
 def next_number(tx: Connection, box_id: int, count: int = 1) -> int:
@@ -52,7 +54,6 @@ class Add:
     word: str | None = None
     rows: int = 2
     octets: int = 100
-    told: list[Any] = field(default_factory=list, compare=False)
 
     @property
     def mailboxes(self) -> frozenset[int]:
@@ -61,10 +62,8 @@ class Add:
     def run(self, tx: Connection) -> int:
         number = next_number(tx, self.box_id)
         tx.execute(insert(entry).values(box_id=self.box_id, number=number, word=self.word))
+        events(tx, ADDED).append((self.box_id, number, self.word))
         return number
-
-    def after_commit(self, number: int) -> None:
-        self.told.append((self.box_id, number, self.word))
 
 
 class AddSet(Add):
@@ -83,6 +82,7 @@ class AddSet(Add):
                 continue
             results.append(next_number(tx, operation.box_id))
             rows.append({"box_id": operation.box_id, "number": results[-1], "word": operation.word})
+            events(tx, ADDED).append((operation.box_id, results[-1], operation.word))
         if rows:
             tx.execute(insert(entry), rows)
         return results

@@ -17,9 +17,9 @@ from psycopg import sql
 from sqlalchemy import Connection, make_url, select, update
 
 from restante.errors import StoreBusy, StoreFull
+from restante_server.db.effects import IN_DOUBT, invalidate
 from restante_server.db.engine import Database, Settings, open_database
 from restante_server.db.errors import CommitFailed
-from restante_server.db.marks import IN_DOUBT, mark
 from restante_server.db.operation import Write
 from restante_server.db.postgresql import PostgresSettings
 from tests.harness.faults import DatabaseFaults, Fault, fill_disk, free_disk, raising, write_lock
@@ -119,22 +119,22 @@ async def test_a_connection_lost_at_the_commit_is_an_unknown_outcome_and_never_r
     assert await db.write(Add(1, "b")) == 1
 
 
-async def test_a_mark_is_told_also_when_nobody_knows_whether_the_commit_stands(
+async def test_an_invalidation_fires_also_when_nobody_knows_whether_the_commit_stands(
     db: Database, faults: DatabaseFaults
 ) -> None:
     told: list[str] = []
-    db.when_committed("seen", lambda: told.append("seen"))
+    db.listeners.on_invalidation("seen", lambda: told.append("seen"))
 
-    class Marked(Add):
+    class Noting(Add):
         def run(self, tx: Connection) -> int:
-            mark(tx, "seen")
+            invalidate(tx, "seen")
             return super().run(tx)
 
-    assert await db.write(Marked(1, "a")) == 1
+    assert await db.write(Noting(1, "a")) == 1
     assert told == ["seen"]
     faults.at_commit = [raising(OSError("the answer was lost"))]
     with pytest.raises(CommitFailed):
-        await db.write(Marked(1, "b"))
+        await db.write(Noting(1, "b"))
     assert told == ["seen", "seen"]
     assert await db.write(Add(1, "c")) == 2
     assert told == ["seen", "seen"]
@@ -144,7 +144,7 @@ async def test_who_keeps_something_in_memory_is_told_of_every_commit_in_doubt(
     db: Database, faults: DatabaseFaults
 ) -> None:
     told: list[str] = []
-    db.when_committed(IN_DOUBT, lambda: told.append(IN_DOUBT))
+    db.listeners.on_invalidation(IN_DOUBT, lambda: told.append(IN_DOUBT))
     assert await db.write(Add(1, "a")) == 1
     faults.after = [raising(OSError("the answer was lost"))]
     with pytest.raises(CommitFailed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from restante.errors import DeadlineExceeded, Draining
+from restante_server.db.effects import invalidate
 from restante_server.db.engine import Database
 from restante_server.db.errors import CommitFailed, DatabaseError
 from restante_server.db.group import Bounds, Locks
@@ -19,7 +21,7 @@ from restante_server.db.operation import Write
 from restante_server.db.pipeline import QueueLimits
 from restante_server.db.postgresql import PostgresSettings
 from tests.harness.faults import DatabaseFaults, raising
-from tests.server.db.conftest import Add, AddSet, Figures, Opener, box, entry, next_number, numbers, words
+from tests.server.db.conftest import ADDED, Add, AddSet, Figures, Opener, box, entry, next_number, numbers, words
 
 
 async def held(database: Database, faults: DatabaseFaults, *operations: Any) -> list[Any]:
@@ -32,6 +34,13 @@ async def held(database: Database, faults: DatabaseFaults, *operations: Any) -> 
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     await first
     return outcomes
+
+
+def heard(database: Database) -> list[Any]:
+    """The events of entries, as they come."""
+    events: list[Any] = []
+    database.listeners.on_event(ADDED, events.extend)
+    return events
 
 
 async def test_what_waits_while_a_lane_is_busy_becomes_one_transaction(
@@ -155,11 +164,11 @@ async def test_a_set_that_answers_too_few_is_run_one_by_one(db: Database, faults
 async def test_when_the_commit_fails_all_get_that_error_and_nothing_stands(
     db: Database, faults: DatabaseFaults
 ) -> None:
-    told: list[Any] = []
+    told = heard(db)
     faults.at_commit = [None, raising(OSError("the disk is gone"))]
-    outcomes = await held(db, faults, Add(1, "a", told=told), Add(1, "first"), Add(2, "b", told=told))
+    outcomes = await held(db, faults, Add(1, "a"), Add(1, "first"), Add(2, "b"))
     assert [type(outcome) for outcome in outcomes] == [CommitFailed, IntegrityError, CommitFailed]
-    assert told == []
+    assert told == [(1, 1, "first")]
     assert await db.read(words) == ["first"]
     assert await db.write(Add(1, "c")) == 2
 
@@ -174,11 +183,11 @@ async def test_a_commit_whose_answer_is_lost_is_never_an_ok(db: Database, faults
 async def test_effects_are_told_in_commit_order_after_the_commit_and_before_the_answer(
     db: Database, faults: DatabaseFaults
 ) -> None:
-    told: list[Any] = []
+    told = heard(db)
     seen: list[int] = []
 
     async def write(word: str) -> None:
-        number = await db.write(Add(1, word, told=told))
+        number = await db.write(Add(1, word))
         assert (1, number, word) in told
         seen.append(number)
 
@@ -193,10 +202,48 @@ async def test_effects_are_told_in_commit_order_after_the_commit_and_before_the_
 async def test_an_effect_that_fails_is_reported_and_the_write_stands(db: Database) -> None:
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
-    failing = Write(lambda tx: next_number(tx, 1), mailboxes=frozenset({1}), after_commit=lambda _number: 1 // 0)
-    assert await db.write(failing) == 1
+    db.listeners.on_event(ADDED, lambda _added: 1 // 0)
+    told = heard(db)
+    assert await db.write(Add(1)) == 1
     assert isinstance(reported[0]["exception"], ZeroDivisionError)
+    assert told == [(1, 1, None)], "the other listeners hear all the same"
     assert await db.write(Add(1)) == 2
+
+
+async def test_what_is_rolled_back_leaves_no_effect_and_its_neighbours_keep_theirs(
+    db: Database, faults: DatabaseFaults
+) -> None:
+    told = heard(db)
+    invalidated: list[str] = []
+
+    class Failing(Add):
+        def run(self, tx: Connection) -> int:
+            invalidate(tx, "failed")
+            super().run(tx)
+            raise ValueError(self.word)
+
+    class Noting(Add):
+        def run(self, tx: Connection) -> int:
+            invalidate(tx, "stands")
+            return super().run(tx)
+
+    for name in ("failed", "stands"):
+        db.listeners.on_invalidation(name, partial(invalidated.append, name))
+    outcomes = await held(db, faults, Noting(1, "a"), Failing(1, "b"), Add(1, "c"))
+    assert [type(outcome) for outcome in outcomes] == [int, ValueError, int]
+    assert told == [(1, 1, "first"), (1, 2, "a"), (1, 3, "c")]
+    assert invalidated == ["stands"]
+    with pytest.raises(ValueError, match="alone"):
+        await db.write(Failing(1, "alone"))  # without a savepoint
+    assert (len(told), invalidated) == (3, ["stands"])
+
+
+async def test_a_set_that_is_run_again_one_by_one_tells_each_event_once(db: Database, faults: DatabaseFaults) -> None:
+    told = heard(db)
+    await db.write(Add(3, "there"))
+    outcomes = await held(db, faults, AddSet(1, "x"), AddSet(2, "there"), AddSet(5, "y"))
+    assert [type(outcome) for outcome in outcomes] == [int, IntegrityError, int]
+    assert told == [(3, 1, "there"), (1, 1, "first"), (1, 2, "x"), (5, 1, "y")]
 
 
 async def test_a_cancelled_writer_takes_back_what_has_not_started(db: Database, faults: DatabaseFaults) -> None:
@@ -217,15 +264,15 @@ async def test_a_cancelled_writer_takes_back_what_has_not_started(db: Database, 
 async def test_what_has_started_completes_with_its_effects_though_its_writer_is_cancelled(
     db: Database, faults: DatabaseFaults
 ) -> None:
-    told: list[Any] = []
+    told = heard(db)
     with faults.lanes_stopped():
-        writer = asyncio.ensure_future(db.write(Add(1, "a", told=told)))
+        writer = asyncio.ensure_future(db.write(Add(1, "a")))
         await asyncio.to_thread(faults.reached.wait, 10)
         writer.cancel()
         await asyncio.wait([writer])
     assert writer.cancelled()
     await db.write(Add(1, "b"))
-    assert told == [(1, 1, "a")]
+    assert told == [(1, 1, "a"), (1, 2, "b")]
 
 
 async def test_an_operation_past_its_deadline_is_not_run(db: Database, faults: DatabaseFaults) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from restante.errors import InvalidAddress
 from restante_server.accounts import lifecycle
+from restante_server.db.effects import DIRECTORY
 from restante_server.db.engine import Database
-from restante_server.db.marks import DIRECTORY
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, aliases, domains, lookup
 from restante_server.directory.lookup import Kind, Resolution
@@ -148,6 +148,6 @@ async def test_a_change_of_an_account_that_may_lead_mail_elsewhere_is_told(
 ) -> None:
     """A memory of where addresses lead must forget: `postmaster` is an enabled account, administrators first."""
     told: list[str] = []
-    people.when_committed(DIRECTORY, lambda: told.append(DIRECTORY))
+    people.listeners.on_invalidation(DIRECTORY, lambda: told.append(DIRECTORY))
     await people.write(Write(lambda tx: lifecycle.change(tx, "alice@example.test", edit, quota_octets)))
     assert told == [DIRECTORY]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from restante.errors import ExchangeInvalid, InvalidSession, SessionExpired, SessionRevoked
 from restante.v1.session_pb2 import Scope
@@ -132,8 +133,16 @@ async def test_a_session_that_was_logged_off_is_over_everywhere_and_others_go_on
     other = await Directory.open(directory.db, SETTINGS)
     gone, stays = await begin(directory), await begin(directory)
     await other.sessions.open(gone.session_token, NOW)
-    session_id = gone.session.token.session_id
-    await directory.db.write(Write(lambda tx: states.revoke(tx, session_id, SETTINGS.sessions.token_seconds)))
+    session, lifetime = gone.session, SETTINGS.sessions.token_seconds
+    heard: list[Any] = []
+    directory.db.listeners.on_event(states.SESSIONS_ENDED, heard.extend)
+
+    def revoke(tx: Connection) -> None:
+        states.revoke(tx, session.state.account_id, session.token.session_id, gone.session_token, lifetime)
+
+    await directory.db.write(Write(revoke))
+    (off,) = heard
+    assert (off.session_id, off.token) == (session.token.session_id, gone.session_token)
     await other.sessions.refresh()
     late = await Directory.open(directory.db, SETTINGS)  # a core that starts afterwards
     for core in (other, late):

@@ -6,7 +6,9 @@ import pytest
 from sqlalchemy import Connection
 
 from restante.errors import FolderNotFound, QuotaExceeded
-from restante_server.store import changes, folders, mailboxes, messages
+from restante_server.db.effects import events, peek
+from restante_server.store import folders, mailboxes, messages
+from restante_server.store.changes import CHANGED
 from restante_server.store.messages import Placed, Placement
 from tests.server.store.material import SIMPLE, Box, new_messages
 
@@ -27,7 +29,7 @@ async def test_messages_get_ascending_uids_and_one_change_number(box: Box) -> No
 async def test_one_set_reaches_many_mailboxes_and_folders(box: Box, other: Box) -> None:
     def run(tx: Connection) -> list[Placed]:
         first, second, third = new_messages(tx, 3)
-        changes.forget_touched(tx)
+        assert peek(tx, CHANGED) is None
         placed = messages.place(
             tx,
             [
@@ -36,7 +38,7 @@ async def test_one_set_reaches_many_mailboxes_and_folders(box: Box, other: Box) 
                 Placement(box.id, box.archive, third),
             ],
         )
-        touched = changes.take_touched(tx)
+        touched = events(tx, CHANGED)
         assert touched[box.id].folders.keys() == {box.inbox, box.archive}
         assert touched[other.id].folders.keys() == {other.inbox}
         return placed

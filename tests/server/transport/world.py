@@ -318,7 +318,7 @@ async def open_world(db: Database, directory: Path, clock: Clock) -> World:
         epoch=1,
         contents=contents,
         directory=SimpleNamespace(sessions=None),  # type: ignore[arg-type]  # nobody logs on here
-        transport=Transport.of(configured, db, contents, notifier.changed),
+        transport=Transport.of(configured, db, contents),
         notifier=notifier,
         authenticator=Authenticator({}, None),  # type: ignore[arg-type]
     )

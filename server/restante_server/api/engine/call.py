@@ -65,7 +65,6 @@ class Call:
         operation: HandlerWrite[Response] = HandlerWrite(
             actor=self.caller.actor,
             now=self.now,
-            changed=self.core.notifier.changed,
             request=request,
             function=function,
             mailboxes=mailboxes,
@@ -73,7 +72,7 @@ class Call:
             octets=octets,
             contents=contents,
         )
-        return (await self.core.db.write(operation, deadline=self.deadline)).response
+        return await self.core.db.write(operation, deadline=self.deadline)
 
     async def reach(self, token: CommitToken) -> None:
         """Wait until the commit of a token can be read (docs/design.md "Read your writes").

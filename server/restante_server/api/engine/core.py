@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,11 +19,13 @@ from restante_server.api.engine.identity import Authenticator
 from restante_server.api.engine.notify import Notifier
 from restante_server.api.engine.search_threads import Searches
 from restante_server.api.engine.tasks import Tasks
+from restante_server.db.effects import DIRECTORY, IN_DOUBT
 from restante_server.db.engine import Database
-from restante_server.db.marks import DIRECTORY, IN_DOUBT
 from restante_server.directory.hooks import LoginObserver
 from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
 from restante_server.directory.service import Directory
+from restante_server.directory.states import SESSIONS_ENDED, Ended, LoggedOff
+from restante_server.store.changes import CHANGED
 from restante_server.store.staging import Contents
 from restante_server.transport.service import Transport
 from restante_server.upkeep.collector import Collector
@@ -56,12 +58,26 @@ class Core:
         self.allowances = Allowances(self.settings.limits)
         self.collector = Collector(self.db, self.contents.directory)
         self.recipients = KnownRecipients(SECONDS_ALONE if self.db.alone else SECONDS)
-        self.db.when_committed(DIRECTORY, self.recipients.forget)
         self.numbers = ChangeNumbers(self._begin_read, alone=self.db.alone)
-        self.db.when_committed(IN_DOUBT, self.numbers.forget)
-        self.notifier.on_commit(self.numbers.note)
         self.guards = Guards(self.directory.sessions)
         self.notifier.on_sessions_ended(self.guards.sessions_ended)
+        listeners = self.db.listeners
+        listeners.on_invalidation(DIRECTORY, self.recipients.forget)
+        listeners.on_invalidation(IN_DOUBT, self.numbers.forget)
+        listeners.on_event(CHANGED, self.numbers.note)  # before the watchers: what they hear of can be asked for
+        listeners.on_event(CHANGED, self.notifier.changed)
+        listeners.on_event(SESSIONS_ENDED, self._sessions_ended)
+
+    def _sessions_ended(self, ended: Sequence[Ended | LoggedOff]) -> None:
+        """A commit of this core has ended sessions."""
+        sessions = self.directory.sessions
+        for one in ended:
+            if isinstance(one, LoggedOff):
+                sessions.forget_session(one.session_id, one.until)
+                self.notifier.sessions_ended(one.account_id, 0, one.token)
+            else:
+                sessions.forget_account(one.account_id)
+                self.notifier.sessions_ended(one.account_id, one.credential_version)
 
     async def short_read(self, function: Callable[[Connection], R]) -> R:
         """A short read on the core's own account, within the default timeout, whatever the deadline of the call.

@@ -79,14 +79,13 @@ class Dispatcher:
                 write: HandlerWrite[Any] = HandlerWrite(
                     actor=call.caller.actor,
                     now=call.now,
-                    changed=self._core.notifier.changed,
                     request=request,
                     function=partial(_in_transaction, handler, call, request),
                     mailboxes=handler.mailboxes(call, request),
                     rows=handler.rows(request),
                     octets=handler.octets(request),
                 )
-                return (await db.write(write, deadline=call.deadline)).response
+                return await db.write(write, deadline=call.deadline)
             case Kind.DIRECT:
                 return await _within(call, handler.run(call, request))
 

@@ -44,7 +44,6 @@ class Notifier:
         self._watched: dict[int, set[Watched]] = {}
         self._known: dict[int, int] = {}  # mailbox: the highest change number told
         self._endings: dict[Callable[[SessionsEnded], None], None] = {}  # in the order in which they are told
-        self._on_commit: list[Callable[[Mapping[int, Touched]], None]] = []
 
     def watch(self, mailbox_id: int, hint: Hint) -> Watched:
         """Begin to watch; end with `forget`."""
@@ -63,8 +62,6 @@ class Notifier:
 
     def changed(self, touched: Mapping[int, Touched]) -> None:
         """A commit of this core, in commit order, before its writer is answered."""
-        for tell in self._on_commit:
-            tell(touched)
         for mailbox_id, what in touched.items():
             folder_ids = frozenset(what.folders)
             self.hint(
@@ -97,10 +94,6 @@ class Notifier:
             complete = 0 < first <= known + 1
             for watched in tuple(among):
                 watched.hint(change_number, folder_ids if complete else frozenset(), answered and complete, deltas)
-
-    def on_commit(self, tell: Callable[[Mapping[int, Touched]], None]) -> None:
-        """Be told of each commit of this core, before those who watch. Must not block."""
-        self._on_commit.append(tell)
 
     def on_sessions_ended(self, told: Callable[[SessionsEnded], None]) -> Callable[[], None]:
         """Be told of ended sessions; returns how to stop."""

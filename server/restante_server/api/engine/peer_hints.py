@@ -58,7 +58,6 @@ class PeerHints:
         self._origin = secrets.token_hex(8)
         self._waiting: dict[int, int] = {}
         self._wake = asyncio.Event()
-        notifier.on_commit(self.tell)
 
     def tell(self, touched: Mapping[int, Touched]) -> None:
         """Note what this core has committed; it is sent soon."""

@@ -1,4 +1,4 @@
-"""A handler's write as an operation of the pipeline: it runs once for each request_id and wakes watchers afterwards."""
+"""A handler's write as an operation of the pipeline: it runs once for each request_id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from restante.errors import RequestIdRequired
 from restante.v1 import methods
-from restante_server.store import changes, requests
+from restante_server.store import requests
 
 Response = TypeVar("Response", bound=Message)
 
@@ -51,20 +51,11 @@ def once_only(request: Message, actor: str, mailbox_id: int, now: int) -> reques
 
 
 @dataclass(frozen=True, slots=True)
-class Written(Generic[Response]):
-    """The outcome of a write."""
-
-    response: Response
-    touched: dict[int, changes.Touched]  # by mailbox
-
-
-@dataclass(frozen=True, slots=True)
 class HandlerWrite(Generic[Response]):
     """One write of one call. See db.operation.Operation."""
 
     actor: str  # the caller's name in request ids
     now: int  # microseconds since 1970-01-01 UTC, when the call came
-    changed: Callable[[dict[int, changes.Touched]], object]  # called after a commit that changed mailboxes
     request: Message
     function: Callable[[Connection], Response]
     mailboxes: frozenset[int]
@@ -72,21 +63,15 @@ class HandlerWrite(Generic[Response]):
     octets: int = 0
     contents: frozenset[int] = frozenset()
 
-    def run(self, tx: Connection) -> Written[Response]:
+    def run(self, tx: Connection) -> Response:
         """The response of `function`, or the one remembered under the same request id."""
-        changes.forget_touched(tx)
         if not request_id(self.request):
-            response = self.function(tx)
-            return Written(response, changes.take_touched(tx))
+            return self.function(tx)
         once = once_only(self.request, self.actor, min(self.mailboxes, default=0), self.now)
         answer = requests.find(tx, once)
         if answer is not None:
-            return Written(RESPONSES[once.method].FromString(answer), {})
+            kept: Response = RESPONSES[once.method].FromString(answer)
+            return kept
         response = self.function(tx)
         requests.keep(tx, [(once, response.SerializeToString())], is_locked=once.key.mailbox_id != 0)
-        return Written(response, changes.take_touched(tx))
-
-    def after_commit(self, written: Written[Response]) -> None:
-        """Wake the watchers."""
-        if written.touched:
-            self.changed(written.touched)
+        return response

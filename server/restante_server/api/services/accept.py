@@ -274,5 +274,5 @@ async def _take(call: Call, begin: AcceptBegin, envelope: Envelope, arrived: Arr
     incoming = accepted(envelope, planned, arrived, trace_field=begin.trace_field, source=begin.client_address, now=now)
     once = once_only(begin, call.caller.actor, 0, now)
     digest = hashlib.sha256(once.fingerprint + str(arrived.staged.size_octets).encode()).digest()
-    mail = TakeMail(transport.settings, incoming, once._replace(fingerprint=digest), transport.committed)
+    mail = TakeMail(transport.settings, incoming, once._replace(fingerprint=digest))
     return (await transport.take(mail)).transport_id

@@ -125,7 +125,6 @@ async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.Upd
         Write(
             lambda tx: lifecycle.change(tx, request.address, edit, quota_octets),
             rows=3,
-            after_commit=lambda changed: _ended(call, changed.account_id, changed.credential_version),
         )
     )
     return v1.UpdateAccountResponse(account=_account(found))
@@ -142,7 +141,6 @@ async def set_password(call: Call, request: v1.SetPasswordRequest) -> v1.SetPass
         Write(
             lambda tx: accounts.set_password(tx, found.account_id, verifier),
             rows=3,
-            after_commit=lambda version: _ended(call, found.account_id, version),
         )
     )
     return v1.SetPasswordResponse()
@@ -155,7 +153,6 @@ async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.Del
         Write(
             lambda tx: lifecycle.remove(tx, request.address),
             rows=4,
-            after_commit=lambda gone: _ended(call, gone.account_id, gone.credential_version + 1),
         )
     )
     return v1.DeleteAccountResponse()
@@ -203,11 +200,6 @@ def get_statistics(tx: Connection, call: Call, request: v1.GetStatisticsRequest)
         version=version("restante"),
         database=tx.dialect.name,
     )
-
-
-def _ended(call: Call, account_id: int, credential_version: int) -> None:
-    call.core.directory.sessions.forget_account(account_id)
-    call.core.notifier.sessions_ended(account_id, credential_version)
 
 
 def _resending(given: int) -> domains.Resending:

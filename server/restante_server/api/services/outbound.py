@@ -205,7 +205,7 @@ async def report_outcome(call: Call, request: ReportOutcomeRequest) -> ReportOut
     def report(tx: Connection) -> None:
         queue.report(tx, transport.settings, request.lease_id, outcomes, now_microseconds(tx))
 
-    write = Write(report, rows=3 * len(outcomes) + 3, after_commit=lambda _: transport.wake())
+    write = Write(report, rows=3 * len(outcomes) + 3)
     await call.core.db.write(write, deadline=call.deadline)
     for outcome in outcomes:
         transport.figures.settled(outcome.state, 1)

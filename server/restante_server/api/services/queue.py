@@ -69,7 +69,6 @@ async def retry_queued(call: Call, request: v1.RetryQueuedRequest) -> v1.RetryQu
 
         count += await call.core.db.write(Write(retry, rows=len(ids)), deadline=call.deadline)
         some = [] if one else await call.core.db.read(oversight.some_pending, ids[-1])
-    call.core.transport.wake()
     return v1.RetryQueuedResponse(recipient_count=count)
 
 
@@ -81,7 +80,7 @@ async def remove_queued(call: Call, request: v1.RemoveQueuedRequest) -> v1.Remov
     def remove(tx: Connection) -> int:
         return oversight.remove(tx, transport.settings, request.transport_id, request.silently, now_microseconds(tx))
 
-    write = Write(remove, rows=10, after_commit=lambda _: transport.wake())
+    write = Write(remove, rows=10)
     return v1.RemoveQueuedResponse(recipient_count=await call.core.db.write(write, deadline=call.deadline))
 
 

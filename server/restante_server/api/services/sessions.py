@@ -107,11 +107,10 @@ async def logoff(call: Call, request: LogoffRequest) -> LogoffResponse:
     directory, caller = call.core.directory, call.caller
     lifetime = directory.settings.sessions.token_seconds
 
-    def ended(until: int) -> None:
-        directory.sessions.forget_session(caller.session_id, until)
-        call.core.notifier.sessions_ended(caller.account_id, 0, caller.token)
+    def write(tx: Connection) -> None:
+        states.revoke(tx, caller.account_id, caller.session_id, caller.token, lifetime)
 
-    await directory.db.write(Write(lambda tx: states.revoke(tx, caller.session_id, lifetime), after_commit=ended))
+    await directory.db.write(Write(write))
     return LogoffResponse()
 
 
@@ -144,11 +143,7 @@ async def change_password(call: Call, request: ChangePasswordRequest) -> ChangeP
         assert after is not None
         return after
 
-    def done(after: states.AccountState) -> None:
-        directory.sessions.forget_account(after.account_id)
-        call.core.notifier.sessions_ended(after.account_id, after.credential_version)
-
-    after = await directory.db.write(Write(write, rows=3, after_commit=done))
+    after = await directory.db.write(Write(write, rows=3))
     issued = directory.sessions.begin(after, caller.identity, caller.scope, call.now)
     return ChangePasswordResponse(session=_issued(issued, call.now))
 

@@ -73,7 +73,7 @@ async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMes
     given = await _submission(call, request, send_at)
     judged = await call.core.short_read(partial(submission.judge, submission=given))
     incoming = await submission.prepare(call.core.contents, transport.settings, given, judged)
-    return await _answer(call, await transport.take(TakeMail(transport.settings, incoming, once, transport.committed)))
+    return await _answer(call, await transport.take(TakeMail(transport.settings, incoming, once)))
 
 
 def _check(call: Call, request: SubmitMessageRequest) -> int | None:

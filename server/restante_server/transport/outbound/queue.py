@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from restante.errors import LeaseLost
+from restante_server.db.effects import events
 from restante_server.db.schema import transport_message, transport_recipient
 from restante_server.transport import rows
 from restante_server.transport.outbound import recipients
@@ -200,6 +201,7 @@ def report(tx: Connection, settings: TransportSettings, lease_id: int, outcomes:
             settled.append(_settled(row, outcome))
     recipients.postpone(tx, later, now)
     recipients.settle(tx, settings, origins, settled, now)
+    events(tx, rows.DUE).add(transport_id)  # the destination may take another message now
 
 
 def _deferred(settings: TransportSettings, origin: Origin, row: Row, outcome: Outcome, now: int) -> Postponement:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
+from restante_server.db.effects import events
 from restante_server.db.schema import transport_recipient as table
 from restante_server.transport import rows
 from restante_server.transport.outbound import reports
@@ -149,9 +150,10 @@ def postpone(tx: Connection, postponements: Sequence[Postponement], now: int, *,
         for one in postponements
     ]
     tx.execute(_wait, made)
+    events(tx, rows.DUE).update(one.row.transport_id for one in postponements)
     if traced:
-        events = [(one.row.transport_id, one.row.recipient_id, State.PENDING, detail(one)) for one in postponements]
-        rows.trace(tx, events, now)
+        steps = [(one.row.transport_id, one.row.recipient_id, State.PENDING, detail(one)) for one in postponements]
+        rows.trace(tx, steps, now)
 
 
 def notice(row: Row, action: Action, settled: Settlement | None = None, retried_until: int | None = None) -> Notice:

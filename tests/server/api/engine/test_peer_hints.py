@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, cast
 
 import psycopg
@@ -44,7 +43,7 @@ def test_what_does_not_fit_is_left_for_the_next() -> None:
 
 
 def test_a_commit_told_late_takes_nothing_back() -> None:
-    core = PeerHints("postgresql:///nowhere", cast(Any, SimpleNamespace(on_commit=lambda tell: None)))
+    core = PeerHints("postgresql:///nowhere", cast(Any, None))
     core.tell({7: Touched(6), 9: Touched(3)})
     core.tell({7: Touched(5), 9: Touched(4)})  # one lane's effects may come after another's
     assert core._waiting == {7: 6, 9: 4}
@@ -63,9 +62,9 @@ async def test_a_commit_of_one_core_reaches_the_watchers_of_another(
     heard: asyncio.Queue[int] = asyncio.Queue()
     notifiers[1].watch(5, lambda number, *_: heard.put_nowait(number))
     try:
-        await _until_heard(notifiers[0], heard, 1)
+        await _until_heard(cores[0], heard, 1)
         await _break_connections(database_url)
-        await _until_heard(notifiers[0], heard, 2)
+        await _until_heard(cores[0], heard, 2)
     finally:
         for task in tasks:
             task.cancel()
@@ -80,7 +79,7 @@ async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
 ) -> None:
     monkeypatch.setattr(peer_hints, "RECONNECT_SECONDS", 0.05)
     database = open_database(database_url)
-    notifier, teller = Notifier(database), Notifier(database)
+    notifier, teller = Notifier(database), PeerHints(database_url, Notifier(database))
     compare, asked = notifier.compare, 0
 
     async def busy_once() -> None:
@@ -93,7 +92,7 @@ async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
     monkeypatch.setattr(notifier, "compare", busy_once)
     tasks = [
         asyncio.create_task(PeerHints(database_url, notifier).listen()),
-        asyncio.create_task(PeerHints(database_url, teller).send()),
+        asyncio.create_task(teller.send()),
     ]
     heard: asyncio.Queue[int] = asyncio.Queue()
     notifier.watch(5, lambda number, *_: heard.put_nowait(number))
@@ -107,11 +106,11 @@ async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
         await database.close()
 
 
-async def _until_heard(notifier: Notifier, heard: asyncio.Queue[int], number: int) -> None:
+async def _until_heard(teller: PeerHints, heard: asyncio.Queue[int], number: int) -> None:
     """Tell until it arrives: a hint may be lost while the connections are made."""
     async with asyncio.timeout(20):
         while True:
-            notifier.changed({5: Touched(number)})
+            teller.tell({5: Touched(number)})
             try:
                 async with asyncio.timeout(0.2):
                     assert await heard.get() == number

@@ -35,7 +35,7 @@ from restante.v1.message_pb2 import (
 )
 from restante.v1.session_pb2 import GetSessionRequest, Scope
 from restante.v1.types_pb2 import CommitToken, MessageSet
-from restante_server.api.engine import server as api_server
+from restante_server.api.engine import batches
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.identity import bearer_token
 from restante_server.api.engine.registry import Kind
@@ -442,7 +442,7 @@ async def keep_asking(link: CoreLink, token: bytes, until: Callable[[], bool]) -
 
 @together
 async def test_an_old_stream_is_given_up_and_nothing_is_lost(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_server, "MAX_STREAM_AGE_SECONDS", 0.3)
+    monkeypatch.setattr(batches, "MAX_STREAM_AGE_SECONDS", 0.3)
     token = (await core.session("bob")).session_token
     link = await core.link()
     streams: set[int] = set()
@@ -461,7 +461,7 @@ async def test_an_old_stream_is_given_up_and_nothing_is_lost(core: Served, monke
 
 @together
 async def test_an_old_stream_answers_what_it_has_and_ends(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_server, "MAX_STREAM_AGE_SECONDS", 0.1)
+    monkeypatch.setattr(batches, "MAX_STREAM_AGE_SECONDS", 0.1)
     stream = core.stub("BatchService/Execute")()
     response = await stream.read()
     assert isinstance(response, ExecuteResponse) and response.draining

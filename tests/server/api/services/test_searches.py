@@ -295,7 +295,7 @@ def test_the_octets_looked_at_are_those_that_the_contract_tells() -> None:
     told = (Path(__file__).parents[4] / "protos/restante/v1/search.proto").read_text()
     assert f"({examine.LOOK_OCTETS} octets)" in told.replace("\n// ", " ")
     told = (Path(__file__).parents[4] / "protos/restante/v1/message.proto").read_text()
-    assert f"(more than {MOST_OF_ACCOUNT} searches" in told
+    assert f"has more than {MOST_OF_ACCOUNT} searches" in told
 
 
 async def test_a_turn_ends_after_a_while_and_the_search_goes_on_where_it_was(

@@ -45,7 +45,7 @@ def call_of(box: Box, **core: Any) -> Call:
         "directory": SimpleNamespace(keys=KeyRing({1: b"k" * 32})),
         "notifier": Notifier(box.database),
         "settings": SimpleNamespace(store=SimpleNamespace(history_days=30)),
-        "on_drain": lambda told: lambda: None,
+        "tasks": SimpleNamespace(on_drain=lambda told: lambda: None),
     }
     return Call(
         cast(Any, SimpleNamespace(**{**parts, **core})),
@@ -289,7 +289,7 @@ async def test_following_ends_with_the_core(box: Box) -> None:
         told.append(tell)
         return lambda: told.remove(tell)
 
-    copy, call = Copy(), call_of(box, on_drain=on_drain)
+    copy, call = Copy(), call_of(box, tasks=SimpleNamespace(on_drain=on_drain))
     stream = aiter(copy.stream(call, follow=True))
     while not copy.cursor:
         copy.take(await anext(stream))

@@ -14,6 +14,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from google.rpc.status_pb2 import Status
+from sqlalchemy import Connection
 
 from restante import errors
 from restante.link import CoreLink
@@ -45,6 +46,7 @@ from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_server.api.engine import notify
 from restante_server.api.engine.caller import Caller
 from restante_server.api.services import watcher as served_watcher
+from restante_server.db import effects
 from restante_server.db.errors import DatabaseError
 from restante_server.db.operation import Write
 from restante_server.directory import states
@@ -481,6 +483,12 @@ async def test_what_another_core_ended_is_noticed_within_five_seconds(core: Serv
     assert time.monotonic() - began < 5
 
 
+def _revoke_elsewhere(tx: Connection, *, caller: Caller) -> None:
+    """As another core does it, whose effects are not ours."""
+    states.revoke(tx, caller.account_id, caller.session_id, b"", 900)
+    effects.take(tx)
+
+
 async def test_a_session_logged_off_at_another_core_hears_of_no_more_mail(core: Served) -> None:
     token, other = await token_of(core), await token_of(core)
     native, gateway = Watcher(core, token=token), Watcher(core, identity="imap")
@@ -489,7 +497,7 @@ async def test_a_session_logged_off_at_another_core_hears_of_no_more_mail(core: 
     await gateway.subscribe(folder_id=INBOX, session_token=by_gateway)
     for one, identity in ((token, ""), (by_gateway, "imap")):
         caller = await core.core.authenticator.session(one, Caller(identity=identity))
-        await core.core.db.write(Write(partial(states.revoke, session_id=caller.session_id, token_seconds=900)))
+        await core.core.db.write(Write(partial(_revoke_elsewhere, caller=caller)))
     await asyncio.sleep(1.5)  # a core looks every second
     await append(core, other)
     while (notice := await gateway.read()).HasField("sessions_ended"):
