@@ -76,6 +76,7 @@ NOT_TO_LOG_IN = {"relay", "admin identity"}
 ALLOWED: dict[str, set[str]] = {
     "SessionService/Authenticate": set(CALLERS) - NOT_TO_LOG_IN,
     "SessionService/GetMechanisms": set(CALLERS) - NOT_TO_LOG_IN,
+    "SessionService/GetServer": SESSIONS | LOGIN_GATEWAYS | NOT_TO_LOG_IN,
     "SessionService/RenewSession": SESSIONS,
     "SessionService/Logoff": SESSIONS,
     "SessionService/GetSession": SESSIONS,

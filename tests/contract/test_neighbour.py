@@ -354,6 +354,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
             (errors.AuthenticationFailed,),
         )
     ],
+    "SessionService/GetServer": lambda world: [Try(session_pb2.GetServerRequest())],
     "SessionService/GetMechanisms": lambda world: [Try(session_pb2.GetMechanismsRequest())],
     "MailboxService/GetMailbox": against(lambda _: mailbox_pb2.GetMailboxRequest()),
     "MailboxService/ListMailboxes": lambda world: [

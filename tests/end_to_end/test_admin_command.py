@@ -7,6 +7,7 @@ import secrets
 import ssl
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ def test_a_domain_is_made_listed_and_removed(here: Admin, domain: str) -> None:
     assert "DOMAIN_EXISTS" in again.stderr
     here("domain", "delete", domain)
     assert all(row["name"] != domain for row in here.json("domain", "list"))
+
+
+def test_the_server_shows_its_version_and_limits(here: Admin) -> None:
+    shown = here.json("server")
+    assert shown["version"] == version("restante")
+    assert shown["limits"]["max_page_size"] == 1000
+    assert "AdminService/RetryQueued" in shown["rpcs"]
+    assert "52.4 MB" in here("server")
 
 
 def test_an_account_has_its_whole_life(here: Admin, domain: str) -> None:

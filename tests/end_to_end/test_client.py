@@ -224,6 +224,7 @@ def test_the_blocking_client_has_the_same(demo: Demo) -> None:
         root_certificates=demo.ca.read_bytes(),
     ) as bob:
         assert bob.account.get().address == demo.address("bob")
+        assert bob.server().limits.max_batch_operations == 256
         assert "Inbox" in ["/".join(folder.path) for folder in bob.folders.list()]
         first_two = list(islice(bob.messages.query("INBOX"), 2))  # an iterator that is left early
         assert len(first_two) == 2

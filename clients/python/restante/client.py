@@ -30,6 +30,8 @@ from restante.session import UserSession
 from restante.submissions import Submissions
 from restante.target import Target
 from restante.unreachable import ServerUnreachable, explained, trouble
+from restante.v1 import methods
+from restante.v1.session_pb2 import GetServerRequest, GetServerResponse
 
 __all__ = ["Client"]
 
@@ -69,6 +71,10 @@ class Client:
     ) -> Response:
         """The response of any unary RPC, as `Calls.execute` gives it."""
         return await self.calls.execute(method, request, timeout=timeout, independent=independent)
+
+    async def server(self) -> GetServerResponse:
+        """The server's version, its limits for requests and accounts, and the RPCs that it serves."""
+        return await self.calls.execute(methods.GET_SERVER, GetServerRequest())
 
     def pages(
         self, method: Method[Request, Response], request: Request, *, timeout: float | None = None

@@ -27,6 +27,7 @@ from restante.messages import Messages
 from restante.methods import Method, Request, Response
 from restante.submissions import Submissions
 from restante.target import Target
+from restante.v1.session_pb2 import GetServerResponse
 
 __all__ = ["SyncClient"]
 
@@ -257,6 +258,10 @@ class SyncClient:
     ) -> Response:
         """As `Client.execute`."""
         return self._thread.run(self._client.execute(method, request, timeout=timeout, independent=independent))
+
+    def server(self) -> GetServerResponse:
+        """As `Client.server`."""
+        return self._thread.run(self._client.server())
 
     def pages(
         self, method: Method[Request, Response], request: Request, *, timeout: float | None = None

@@ -743,6 +743,278 @@ func (x *ChangePasswordResponse) GetSession() *Session {
 	return nil
 }
 
+// GetServerRequest is empty.
+type GetServerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServerRequest) Reset() {
+	*x = GetServerRequest{}
+	mi := &file_restante_v1_session_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServerRequest) ProtoMessage() {}
+
+func (x *GetServerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_session_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServerRequest.ProtoReflect.Descriptor instead.
+func (*GetServerRequest) Descriptor() ([]byte, []int) {
+	return file_restante_v1_session_proto_rawDescGZIP(), []int{12}
+}
+
+// GetServerResponse describes the server.
+type GetServerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"` // MAJOR.MINOR.PATCH of the server, such as 0.2.0; for people and logs.
+	Epoch         int64                  `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`    // The store's epoch: commit tokens and views of another epoch are void.
+	Limits        *ServerLimits          `protobuf:"bytes,3,opt,name=limits,proto3" json:"limits,omitempty"`   // The limits of a request, a session and an account.
+	Rpcs          []string               `protobuf:"bytes,4,rep,name=rpcs,proto3" json:"rpcs,omitempty"`       // The RPCs that the server serves, such as MessageService/QueryMessages, in ascending order.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServerResponse) Reset() {
+	*x = GetServerResponse{}
+	mi := &file_restante_v1_session_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServerResponse) ProtoMessage() {}
+
+func (x *GetServerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_session_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServerResponse.ProtoReflect.Descriptor instead.
+func (*GetServerResponse) Descriptor() ([]byte, []int) {
+	return file_restante_v1_session_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetServerResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetServerResponse) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GetServerResponse) GetLimits() *ServerLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *GetServerResponse) GetRpcs() []string {
+	if x != nil {
+		return x.Rpcs
+	}
+	return nil
+}
+
+// ServerLimits holds the limits, as the contract or the server's configuration sets them. The limits of an account hold
+// over all its connections and sessions together.
+type ServerLimits struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	MaxMessageOctets     int64                  `protobuf:"varint,1,opt,name=max_message_octets,json=maxMessageOctets,proto3" json:"max_message_octets,omitempty"`            // Octets of a message (MESSAGE_TOO_LARGE).
+	MaxRecipients        int32                  `protobuf:"varint,2,opt,name=max_recipients,json=maxRecipients,proto3" json:"max_recipients,omitempty"`                       // Recipients of one message (TOO_MANY_RECIPIENTS).
+	MaxInlineOctets      int32                  `protobuf:"varint,3,opt,name=max_inline_octets,json=maxInlineOctets,proto3" json:"max_inline_octets,omitempty"`               // Octets of a message, or of an upload's piece, within a request; upload larger ones.
+	MaxPageSize          int32                  `protobuf:"varint,4,opt,name=max_page_size,json=maxPageSize,proto3" json:"max_page_size,omitempty"`                           // Rows of a page: a larger page_size counts as this one.
+	DefaultPageSize      int32                  `protobuf:"varint,5,opt,name=default_page_size,json=defaultPageSize,proto3" json:"default_page_size,omitempty"`               // Rows of a page with page_size 0.
+	MaxMessageIds        int32                  `protobuf:"varint,6,opt,name=max_message_ids,json=maxMessageIds,proto3" json:"max_message_ids,omitempty"`                     // Message ids of one request (TOO_COMPLEX).
+	MaxBatchOperations   int32                  `protobuf:"varint,7,opt,name=max_batch_operations,json=maxBatchOperations,proto3" json:"max_batch_operations,omitempty"`      // Operations of one ExecuteRequest.
+	MaxBatchOctets       int32                  `protobuf:"varint,8,opt,name=max_batch_octets,json=maxBatchOctets,proto3" json:"max_batch_octets,omitempty"`                  // Octets of these operations together.
+	MaxResultOctets      int32                  `protobuf:"varint,9,opt,name=max_result_octets,json=maxResultOctets,proto3" json:"max_result_octets,omitempty"`               // Octets of one operation's result (RESULT_TOO_LARGE).
+	SessionOperations    int32                  `protobuf:"varint,10,opt,name=session_operations,json=sessionOperations,proto3" json:"session_operations,omitempty"`          // Operations of a session in flight on a stream (TOO_MANY_OPERATIONS).
+	AccountOperations    int32                  `protobuf:"varint,11,opt,name=account_operations,json=accountOperations,proto3" json:"account_operations,omitempty"`          // Operations of an account that have begun (TOO_MANY_OPERATIONS).
+	AccountStreams       int32                  `protobuf:"varint,12,opt,name=account_streams,json=accountStreams,proto3" json:"account_streams,omitempty"`                   // Streaming calls of an account (ACCOUNT_LIMIT_REACHED).
+	StreamSubscriptions  int32                  `protobuf:"varint,13,opt,name=stream_subscriptions,json=streamSubscriptions,proto3" json:"stream_subscriptions,omitempty"`    // Subscriptions of one Watch stream of a user (LIMIT_EXCEEDED).
+	AccountSubscriptions int32                  `protobuf:"varint,14,opt,name=account_subscriptions,json=accountSubscriptions,proto3" json:"account_subscriptions,omitempty"` // Subscriptions of Watch of an account (ACCOUNT_LIMIT_REACHED).
+	AccountUploads       int32                  `protobuf:"varint,15,opt,name=account_uploads,json=accountUploads,proto3" json:"account_uploads,omitempty"`                   // Uploads of an account (ACCOUNT_LIMIT_REACHED).
+	AccountUploadOctets  int64                  `protobuf:"varint,16,opt,name=account_upload_octets,json=accountUploadOctets,proto3" json:"account_upload_octets,omitempty"`  // Octets of these uploads (ACCOUNT_LIMIT_REACHED).
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *ServerLimits) Reset() {
+	*x = ServerLimits{}
+	mi := &file_restante_v1_session_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerLimits) ProtoMessage() {}
+
+func (x *ServerLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_session_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerLimits.ProtoReflect.Descriptor instead.
+func (*ServerLimits) Descriptor() ([]byte, []int) {
+	return file_restante_v1_session_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ServerLimits) GetMaxMessageOctets() int64 {
+	if x != nil {
+		return x.MaxMessageOctets
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxRecipients() int32 {
+	if x != nil {
+		return x.MaxRecipients
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxInlineOctets() int32 {
+	if x != nil {
+		return x.MaxInlineOctets
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxPageSize() int32 {
+	if x != nil {
+		return x.MaxPageSize
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetDefaultPageSize() int32 {
+	if x != nil {
+		return x.DefaultPageSize
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxMessageIds() int32 {
+	if x != nil {
+		return x.MaxMessageIds
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxBatchOperations() int32 {
+	if x != nil {
+		return x.MaxBatchOperations
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxBatchOctets() int32 {
+	if x != nil {
+		return x.MaxBatchOctets
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetMaxResultOctets() int32 {
+	if x != nil {
+		return x.MaxResultOctets
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetSessionOperations() int32 {
+	if x != nil {
+		return x.SessionOperations
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetAccountOperations() int32 {
+	if x != nil {
+		return x.AccountOperations
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetAccountStreams() int32 {
+	if x != nil {
+		return x.AccountStreams
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetStreamSubscriptions() int32 {
+	if x != nil {
+		return x.StreamSubscriptions
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetAccountSubscriptions() int32 {
+	if x != nil {
+		return x.AccountSubscriptions
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetAccountUploads() int32 {
+	if x != nil {
+		return x.AccountUploads
+	}
+	return 0
+}
+
+func (x *ServerLimits) GetAccountUploadOctets() int64 {
+	if x != nil {
+		return x.AccountUploadOctets
+	}
+	return 0
+}
+
 // GetMechanismsRequest describes the client's connection.
 type GetMechanismsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -753,7 +1025,7 @@ type GetMechanismsRequest struct {
 
 func (x *GetMechanismsRequest) Reset() {
 	*x = GetMechanismsRequest{}
-	mi := &file_restante_v1_session_proto_msgTypes[12]
+	mi := &file_restante_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +1037,7 @@ func (x *GetMechanismsRequest) String() string {
 func (*GetMechanismsRequest) ProtoMessage() {}
 
 func (x *GetMechanismsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_session_proto_msgTypes[12]
+	mi := &file_restante_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +1050,7 @@ func (x *GetMechanismsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMechanismsRequest.ProtoReflect.Descriptor instead.
 func (*GetMechanismsRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_restante_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetMechanismsRequest) GetClient() *ClientContext {
@@ -798,7 +1070,7 @@ type GetMechanismsResponse struct {
 
 func (x *GetMechanismsResponse) Reset() {
 	*x = GetMechanismsResponse{}
-	mi := &file_restante_v1_session_proto_msgTypes[13]
+	mi := &file_restante_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +1082,7 @@ func (x *GetMechanismsResponse) String() string {
 func (*GetMechanismsResponse) ProtoMessage() {}
 
 func (x *GetMechanismsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_session_proto_msgTypes[13]
+	mi := &file_restante_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1095,7 @@ func (x *GetMechanismsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMechanismsResponse.ProtoReflect.Descriptor instead.
 func (*GetMechanismsResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_restante_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetMechanismsResponse) GetMechanisms() []string {
@@ -881,7 +1153,31 @@ const file_restante_v1_session_proto_rawDesc = "" +
 	"\fold_password\x18\x01 \x01(\tR\voldPassword\x12!\n" +
 	"\fnew_password\x18\x02 \x01(\tR\vnewPassword\"H\n" +
 	"\x16ChangePasswordResponse\x12.\n" +
-	"\asession\x18\x01 \x01(\v2\x14.restante.v1.SessionR\asession\"J\n" +
+	"\asession\x18\x01 \x01(\v2\x14.restante.v1.SessionR\asession\"\x12\n" +
+	"\x10GetServerRequest\"\x8e\x01\n" +
+	"\x11GetServerResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
+	"\x05epoch\x18\x02 \x01(\x03B\x020\x01R\x05epoch\x121\n" +
+	"\x06limits\x18\x03 \x01(\v2\x19.restante.v1.ServerLimitsR\x06limits\x12\x12\n" +
+	"\x04rpcs\x18\x04 \x03(\tR\x04rpcs\"\xe3\x05\n" +
+	"\fServerLimits\x120\n" +
+	"\x12max_message_octets\x18\x01 \x01(\x03B\x020\x01R\x10maxMessageOctets\x12%\n" +
+	"\x0emax_recipients\x18\x02 \x01(\x05R\rmaxRecipients\x12*\n" +
+	"\x11max_inline_octets\x18\x03 \x01(\x05R\x0fmaxInlineOctets\x12\"\n" +
+	"\rmax_page_size\x18\x04 \x01(\x05R\vmaxPageSize\x12*\n" +
+	"\x11default_page_size\x18\x05 \x01(\x05R\x0fdefaultPageSize\x12&\n" +
+	"\x0fmax_message_ids\x18\x06 \x01(\x05R\rmaxMessageIds\x120\n" +
+	"\x14max_batch_operations\x18\a \x01(\x05R\x12maxBatchOperations\x12(\n" +
+	"\x10max_batch_octets\x18\b \x01(\x05R\x0emaxBatchOctets\x12*\n" +
+	"\x11max_result_octets\x18\t \x01(\x05R\x0fmaxResultOctets\x12-\n" +
+	"\x12session_operations\x18\n" +
+	" \x01(\x05R\x11sessionOperations\x12-\n" +
+	"\x12account_operations\x18\v \x01(\x05R\x11accountOperations\x12'\n" +
+	"\x0faccount_streams\x18\f \x01(\x05R\x0eaccountStreams\x121\n" +
+	"\x14stream_subscriptions\x18\r \x01(\x05R\x13streamSubscriptions\x123\n" +
+	"\x15account_subscriptions\x18\x0e \x01(\x05R\x14accountSubscriptions\x12'\n" +
+	"\x0faccount_uploads\x18\x0f \x01(\x05R\x0eaccountUploads\x126\n" +
+	"\x15account_upload_octets\x18\x10 \x01(\x03B\x020\x01R\x13accountUploadOctets\"J\n" +
 	"\x14GetMechanismsRequest\x122\n" +
 	"\x06client\x18\x01 \x01(\v2\x1a.restante.v1.ClientContextR\x06client\"7\n" +
 	"\x15GetMechanismsResponse\x12\x1e\n" +
@@ -895,7 +1191,7 @@ const file_restante_v1_session_proto_rawDesc = "" +
 	"SCOPE_IMAP\x10\x02\x12\x0e\n" +
 	"\n" +
 	"SCOPE_POP3\x10\x03\x12\x15\n" +
-	"\x11SCOPE_SMTP_SUBMIT\x10\x042\xff\x03\n" +
+	"\x11SCOPE_SMTP_SUBMIT\x10\x042\xcb\x04\n" +
 	"\x0eSessionService\x12S\n" +
 	"\fAuthenticate\x12 .restante.v1.AuthenticateRequest\x1a!.restante.v1.AuthenticateResponse\x12S\n" +
 	"\fRenewSession\x12 .restante.v1.RenewSessionRequest\x1a!.restante.v1.RenewSessionResponse\x12A\n" +
@@ -903,7 +1199,8 @@ const file_restante_v1_session_proto_rawDesc = "" +
 	"\n" +
 	"GetSession\x12\x1e.restante.v1.GetSessionRequest\x1a\x1f.restante.v1.GetSessionResponse\x12Y\n" +
 	"\x0eChangePassword\x12\".restante.v1.ChangePasswordRequest\x1a#.restante.v1.ChangePasswordResponse\x12V\n" +
-	"\rGetMechanisms\x12!.restante.v1.GetMechanismsRequest\x1a\".restante.v1.GetMechanismsResponseB\x91\x01\n" +
+	"\rGetMechanisms\x12!.restante.v1.GetMechanismsRequest\x1a\".restante.v1.GetMechanismsResponse\x12J\n" +
+	"\tGetServer\x12\x1d.restante.v1.GetServerRequest\x1a\x1e.restante.v1.GetServerResponseB\x91\x01\n" +
 	"\x0eio.restante.v1B\fSessionProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\vRestante.V1\xca\x02\vRestante\\V1\xea\x02\fRestante::V1b\x06proto3"
 
 var (
@@ -919,7 +1216,7 @@ func file_restante_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_restante_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_restante_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_restante_v1_session_proto_goTypes = []any{
 	(Scope)(0),                     // 0: restante.v1.Scope
 	(*ClientContext)(nil),          // 1: restante.v1.ClientContext
@@ -934,13 +1231,16 @@ var file_restante_v1_session_proto_goTypes = []any{
 	(*GetSessionResponse)(nil),     // 10: restante.v1.GetSessionResponse
 	(*ChangePasswordRequest)(nil),  // 11: restante.v1.ChangePasswordRequest
 	(*ChangePasswordResponse)(nil), // 12: restante.v1.ChangePasswordResponse
-	(*GetMechanismsRequest)(nil),   // 13: restante.v1.GetMechanismsRequest
-	(*GetMechanismsResponse)(nil),  // 14: restante.v1.GetMechanismsResponse
-	(*timestamppb.Timestamp)(nil),  // 15: google.protobuf.Timestamp
+	(*GetServerRequest)(nil),       // 13: restante.v1.GetServerRequest
+	(*GetServerResponse)(nil),      // 14: restante.v1.GetServerResponse
+	(*ServerLimits)(nil),           // 15: restante.v1.ServerLimits
+	(*GetMechanismsRequest)(nil),   // 16: restante.v1.GetMechanismsRequest
+	(*GetMechanismsResponse)(nil),  // 17: restante.v1.GetMechanismsResponse
+	(*timestamppb.Timestamp)(nil),  // 18: google.protobuf.Timestamp
 }
 var file_restante_v1_session_proto_depIdxs = []int32{
-	15, // 0: restante.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	15, // 1: restante.v1.Session.renewable_until:type_name -> google.protobuf.Timestamp
+	18, // 0: restante.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	18, // 1: restante.v1.Session.renewable_until:type_name -> google.protobuf.Timestamp
 	0,  // 2: restante.v1.Session.scope:type_name -> restante.v1.Scope
 	0,  // 3: restante.v1.AuthenticateRequest.scope:type_name -> restante.v1.Scope
 	1,  // 4: restante.v1.AuthenticateRequest.client:type_name -> restante.v1.ClientContext
@@ -948,24 +1248,27 @@ var file_restante_v1_session_proto_depIdxs = []int32{
 	2,  // 6: restante.v1.RenewSessionResponse.session:type_name -> restante.v1.Session
 	2,  // 7: restante.v1.GetSessionResponse.session:type_name -> restante.v1.Session
 	2,  // 8: restante.v1.ChangePasswordResponse.session:type_name -> restante.v1.Session
-	1,  // 9: restante.v1.GetMechanismsRequest.client:type_name -> restante.v1.ClientContext
-	3,  // 10: restante.v1.SessionService.Authenticate:input_type -> restante.v1.AuthenticateRequest
-	5,  // 11: restante.v1.SessionService.RenewSession:input_type -> restante.v1.RenewSessionRequest
-	7,  // 12: restante.v1.SessionService.Logoff:input_type -> restante.v1.LogoffRequest
-	9,  // 13: restante.v1.SessionService.GetSession:input_type -> restante.v1.GetSessionRequest
-	11, // 14: restante.v1.SessionService.ChangePassword:input_type -> restante.v1.ChangePasswordRequest
-	13, // 15: restante.v1.SessionService.GetMechanisms:input_type -> restante.v1.GetMechanismsRequest
-	4,  // 16: restante.v1.SessionService.Authenticate:output_type -> restante.v1.AuthenticateResponse
-	6,  // 17: restante.v1.SessionService.RenewSession:output_type -> restante.v1.RenewSessionResponse
-	8,  // 18: restante.v1.SessionService.Logoff:output_type -> restante.v1.LogoffResponse
-	10, // 19: restante.v1.SessionService.GetSession:output_type -> restante.v1.GetSessionResponse
-	12, // 20: restante.v1.SessionService.ChangePassword:output_type -> restante.v1.ChangePasswordResponse
-	14, // 21: restante.v1.SessionService.GetMechanisms:output_type -> restante.v1.GetMechanismsResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	15, // 9: restante.v1.GetServerResponse.limits:type_name -> restante.v1.ServerLimits
+	1,  // 10: restante.v1.GetMechanismsRequest.client:type_name -> restante.v1.ClientContext
+	3,  // 11: restante.v1.SessionService.Authenticate:input_type -> restante.v1.AuthenticateRequest
+	5,  // 12: restante.v1.SessionService.RenewSession:input_type -> restante.v1.RenewSessionRequest
+	7,  // 13: restante.v1.SessionService.Logoff:input_type -> restante.v1.LogoffRequest
+	9,  // 14: restante.v1.SessionService.GetSession:input_type -> restante.v1.GetSessionRequest
+	11, // 15: restante.v1.SessionService.ChangePassword:input_type -> restante.v1.ChangePasswordRequest
+	16, // 16: restante.v1.SessionService.GetMechanisms:input_type -> restante.v1.GetMechanismsRequest
+	13, // 17: restante.v1.SessionService.GetServer:input_type -> restante.v1.GetServerRequest
+	4,  // 18: restante.v1.SessionService.Authenticate:output_type -> restante.v1.AuthenticateResponse
+	6,  // 19: restante.v1.SessionService.RenewSession:output_type -> restante.v1.RenewSessionResponse
+	8,  // 20: restante.v1.SessionService.Logoff:output_type -> restante.v1.LogoffResponse
+	10, // 21: restante.v1.SessionService.GetSession:output_type -> restante.v1.GetSessionResponse
+	12, // 22: restante.v1.SessionService.ChangePassword:output_type -> restante.v1.ChangePasswordResponse
+	17, // 23: restante.v1.SessionService.GetMechanisms:output_type -> restante.v1.GetMechanismsResponse
+	14, // 24: restante.v1.SessionService.GetServer:output_type -> restante.v1.GetServerResponse
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_session_proto_init() }
@@ -980,7 +1283,7 @@ func file_restante_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_session_proto_rawDesc), len(file_restante_v1_session_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	SessionService_GetSession_FullMethodName     = "/restante.v1.SessionService/GetSession"
 	SessionService_ChangePassword_FullMethodName = "/restante.v1.SessionService/ChangePassword"
 	SessionService_GetMechanisms_FullMethodName  = "/restante.v1.SessionService/GetMechanisms"
+	SessionService_GetServer_FullMethodName      = "/restante.v1.SessionService/GetServer"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -53,6 +54,10 @@ type SessionServiceClient interface {
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
 	// Gets the SASL mechanisms offered to this listener and client.
 	GetMechanisms(ctx context.Context, in *GetMechanismsRequest, opts ...grpc.CallOption) (*GetMechanismsResponse, error)
+	// Describes the server: its version, its limits and the RPCs that it serves. It needs a session of any scope, or the
+	// identity of a gateway, the relay or an administrator: a stranger learns only the mechanisms, since a version tells
+	// an attacker which faults to try. Errors: INVALID_SESSION.
+	GetServer(ctx context.Context, in *GetServerRequest, opts ...grpc.CallOption) (*GetServerResponse, error)
 }
 
 type sessionServiceClient struct {
@@ -123,6 +128,16 @@ func (c *sessionServiceClient) GetMechanisms(ctx context.Context, in *GetMechani
 	return out, nil
 }
 
+func (c *sessionServiceClient) GetServer(ctx context.Context, in *GetServerRequest, opts ...grpc.CallOption) (*GetServerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetServerResponse)
+	err := c.cc.Invoke(ctx, SessionService_GetServer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SessionServiceServer is the server API for SessionService service.
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
@@ -147,6 +162,10 @@ type SessionServiceServer interface {
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
 	// Gets the SASL mechanisms offered to this listener and client.
 	GetMechanisms(context.Context, *GetMechanismsRequest) (*GetMechanismsResponse, error)
+	// Describes the server: its version, its limits and the RPCs that it serves. It needs a session of any scope, or the
+	// identity of a gateway, the relay or an administrator: a stranger learns only the mechanisms, since a version tells
+	// an attacker which faults to try. Errors: INVALID_SESSION.
+	GetServer(context.Context, *GetServerRequest) (*GetServerResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
 
@@ -174,6 +193,9 @@ func (UnimplementedSessionServiceServer) ChangePassword(context.Context, *Change
 }
 func (UnimplementedSessionServiceServer) GetMechanisms(context.Context, *GetMechanismsRequest) (*GetMechanismsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMechanisms not implemented")
+}
+func (UnimplementedSessionServiceServer) GetServer(context.Context, *GetServerRequest) (*GetServerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetServer not implemented")
 }
 func (UnimplementedSessionServiceServer) mustEmbedUnimplementedSessionServiceServer() {}
 func (UnimplementedSessionServiceServer) testEmbeddedByValue()                        {}
@@ -304,6 +326,24 @@ func _SessionService_GetMechanisms_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_GetServer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetServerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).GetServer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_GetServer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).GetServer(ctx, req.(*GetServerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SessionService_ServiceDesc is the grpc.ServiceDesc for SessionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -334,6 +374,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetMechanisms",
 			Handler:    _SessionService_GetMechanisms_Handler,
+		},
+		{
+			MethodName: "GetServer",
+			Handler:    _SessionService_GetServer_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

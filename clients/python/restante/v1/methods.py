@@ -188,6 +188,9 @@ CHANGE_PASSWORD = Method(
 GET_MECHANISMS = Method(
     "SessionService", "GetMechanisms", session_pb2.GetMechanismsRequest, session_pb2.GetMechanismsResponse, "get_mechanisms"
 )
+GET_SERVER = Method(
+    "SessionService", "GetServer", session_pb2.GetServerRequest, session_pb2.GetServerResponse, "get_server"
+)
 VERIFY_RECIPIENTS = Method(
     "TransportService", "VerifyRecipients", transport_pb2.VerifyRecipientsRequest, transport_pb2.VerifyRecipientsResponse, "verify_recipients"
 )
@@ -260,6 +263,7 @@ ALL: tuple[Method[Any, Any], ...] = (
     GET_SESSION,
     CHANGE_PASSWORD,
     GET_MECHANISMS,
+    GET_SERVER,
     VERIFY_RECIPIENTS,
     RENEW_LEASE,
     REPORT_OUTCOME,

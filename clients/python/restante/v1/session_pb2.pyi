@@ -393,6 +393,145 @@ class ChangePasswordResponse(_message.Message):
 Global___ChangePasswordResponse: _TypeAlias = ChangePasswordResponse  # noqa: Y015
 
 @_typing.final
+class GetServerRequest(_message.Message):
+    """GetServerRequest is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetServerRequest: _TypeAlias = GetServerRequest  # noqa: Y015
+
+@_typing.final
+class GetServerResponse(_message.Message):
+    """GetServerResponse describes the server."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    RPCS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """MAJOR.MINOR.PATCH of the server, such as 0.2.0; for people and logs."""
+    epoch: _builtins.int
+    """The store's epoch: commit tokens and views of another epoch are void."""
+    @_builtins.property
+    def limits(self) -> Global___ServerLimits:
+        """The limits of a request, a session and an account."""
+
+    @_builtins.property
+    def rpcs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The RPCs that the server serves, such as MessageService/QueryMessages, in ascending order."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        limits: Global___ServerLimits | None = ...,
+        rpcs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "limits", b"limits", "rpcs", b"rpcs", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetServerResponse: _TypeAlias = GetServerResponse  # noqa: Y015
+
+@_typing.final
+class ServerLimits(_message.Message):
+    """ServerLimits holds the limits, as the contract or the server's configuration sets them. The limits of an account hold
+    over all its connections and sessions together.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_MESSAGE_OCTETS_FIELD_NUMBER: _builtins.int
+    MAX_RECIPIENTS_FIELD_NUMBER: _builtins.int
+    MAX_INLINE_OCTETS_FIELD_NUMBER: _builtins.int
+    MAX_PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    DEFAULT_PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_OPERATIONS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_OCTETS_FIELD_NUMBER: _builtins.int
+    MAX_RESULT_OCTETS_FIELD_NUMBER: _builtins.int
+    SESSION_OPERATIONS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_OPERATIONS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_STREAMS_FIELD_NUMBER: _builtins.int
+    STREAM_SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_SUBSCRIPTIONS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_UPLOADS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_UPLOAD_OCTETS_FIELD_NUMBER: _builtins.int
+    max_message_octets: _builtins.int
+    """Octets of a message (MESSAGE_TOO_LARGE)."""
+    max_recipients: _builtins.int
+    """Recipients of one message (TOO_MANY_RECIPIENTS)."""
+    max_inline_octets: _builtins.int
+    """Octets of a message, or of an upload's piece, within a request; upload larger ones."""
+    max_page_size: _builtins.int
+    """Rows of a page: a larger page_size counts as this one."""
+    default_page_size: _builtins.int
+    """Rows of a page with page_size 0."""
+    max_message_ids: _builtins.int
+    """Message ids of one request (TOO_COMPLEX)."""
+    max_batch_operations: _builtins.int
+    """Operations of one ExecuteRequest."""
+    max_batch_octets: _builtins.int
+    """Octets of these operations together."""
+    max_result_octets: _builtins.int
+    """Octets of one operation's result (RESULT_TOO_LARGE)."""
+    session_operations: _builtins.int
+    """Operations of a session in flight on a stream (TOO_MANY_OPERATIONS)."""
+    account_operations: _builtins.int
+    """Operations of an account that have begun (TOO_MANY_OPERATIONS)."""
+    account_streams: _builtins.int
+    """Streaming calls of an account (ACCOUNT_LIMIT_REACHED)."""
+    stream_subscriptions: _builtins.int
+    """Subscriptions of one Watch stream of a user (LIMIT_EXCEEDED)."""
+    account_subscriptions: _builtins.int
+    """Subscriptions of Watch of an account (ACCOUNT_LIMIT_REACHED)."""
+    account_uploads: _builtins.int
+    """Uploads of an account (ACCOUNT_LIMIT_REACHED)."""
+    account_upload_octets: _builtins.int
+    """Octets of these uploads (ACCOUNT_LIMIT_REACHED)."""
+    def __init__(
+        self,
+        *,
+        max_message_octets: _builtins.int = ...,
+        max_recipients: _builtins.int = ...,
+        max_inline_octets: _builtins.int = ...,
+        max_page_size: _builtins.int = ...,
+        default_page_size: _builtins.int = ...,
+        max_message_ids: _builtins.int = ...,
+        max_batch_operations: _builtins.int = ...,
+        max_batch_octets: _builtins.int = ...,
+        max_result_octets: _builtins.int = ...,
+        session_operations: _builtins.int = ...,
+        account_operations: _builtins.int = ...,
+        account_streams: _builtins.int = ...,
+        stream_subscriptions: _builtins.int = ...,
+        account_subscriptions: _builtins.int = ...,
+        account_uploads: _builtins.int = ...,
+        account_upload_octets: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_operations", b"account_operations", "account_streams", b"account_streams", "account_subscriptions", b"account_subscriptions", "account_upload_octets", b"account_upload_octets", "account_uploads", b"account_uploads", "default_page_size", b"default_page_size", "max_batch_octets", b"max_batch_octets", "max_batch_operations", b"max_batch_operations", "max_inline_octets", b"max_inline_octets", "max_message_ids", b"max_message_ids", "max_message_octets", b"max_message_octets", "max_page_size", b"max_page_size", "max_recipients", b"max_recipients", "max_result_octets", b"max_result_octets", "session_operations", b"session_operations", "stream_subscriptions", b"stream_subscriptions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServerLimits: _TypeAlias = ServerLimits  # noqa: Y015
+
+@_typing.final
 class GetMechanismsRequest(_message.Message):
     """GetMechanismsRequest describes the client's connection."""
 

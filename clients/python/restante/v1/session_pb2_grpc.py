@@ -67,6 +67,11 @@ class SessionServiceStub:
                 request_serializer=restante_dot_v1_dot_session__pb2.GetMechanismsRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_session__pb2.GetMechanismsResponse.FromString,
                 _registered_method=True)
+        self.GetServer = channel.unary_unary(
+                '/restante.v1.SessionService/GetServer',
+                request_serializer=restante_dot_v1_dot_session__pb2.GetServerRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_session__pb2.GetServerResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -121,6 +126,15 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServer(self, request, context):
+        """Describes the server: its version, its limits and the RPCs that it serves. It needs a session of any scope, or the
+        identity of a gateway, the relay or an administrator: a stranger learns only the mechanisms, since a version tells
+        an attacker which faults to try. Errors: INVALID_SESSION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +167,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetMechanisms,
                     request_deserializer=restante_dot_v1_dot_session__pb2.GetMechanismsRequest.FromString,
                     response_serializer=restante_dot_v1_dot_session__pb2.GetMechanismsResponse.SerializeToString,
+            ),
+            'GetServer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServer,
+                    request_deserializer=restante_dot_v1_dot_session__pb2.GetServerRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_session__pb2.GetServerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -320,6 +339,33 @@ class SessionService:
             '/restante.v1.SessionService/GetMechanisms',
             restante_dot_v1_dot_session__pb2.GetMechanismsRequest.SerializeToString,
             restante_dot_v1_dot_session__pb2.GetMechanismsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.SessionService/GetServer',
+            restante_dot_v1_dot_session__pb2.GetServerRequest.SerializeToString,
+            restante_dot_v1_dot_session__pb2.GetServerResponse.FromString,
             options,
             channel_credentials,
             insecure,

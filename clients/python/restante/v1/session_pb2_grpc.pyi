@@ -55,6 +55,11 @@ class SessionServiceStub:
     """
     GetMechanisms: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetMechanismsRequest, _session_pb2.GetMechanismsResponse]
     """Gets the SASL mechanisms offered to this listener and client."""
+    GetServer: _grpc.UnaryUnaryMultiCallable[_session_pb2.GetServerRequest, _session_pb2.GetServerResponse]
+    """Describes the server: its version, its limits and the RPCs that it serves. It needs a session of any scope, or the
+    identity of a gateway, the relay or an administrator: a stranger learns only the mechanisms, since a version tells
+    an attacker which faults to try. Errors: INVALID_SESSION.
+    """
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -83,6 +88,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     GetMechanisms: _aio.UnaryUnaryMultiCallable[_session_pb2.GetMechanismsRequest, _session_pb2.GetMechanismsResponse]  # type: ignore[assignment]
     """Gets the SASL mechanisms offered to this listener and client."""
+    GetServer: _aio.UnaryUnaryMultiCallable[_session_pb2.GetServerRequest, _session_pb2.GetServerResponse]  # type: ignore[assignment]
+    """Describes the server: its version, its limits and the RPCs that it serves. It needs a session of any scope, or the
+    identity of a gateway, the relay or an administrator: a stranger learns only the mechanisms, since a version tells
+    an attacker which faults to try. Errors: INVALID_SESSION.
+    """
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """SessionService verifies the caller's identity and issues session tokens. A token goes with each call in the metadata entry
@@ -144,5 +154,16 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.GetMechanismsResponse, _abc.Awaitable[_session_pb2.GetMechanismsResponse]]:
         """Gets the SASL mechanisms offered to this listener and client."""
+
+    @_abc_1.abstractmethod
+    def GetServer(
+        self,
+        request: _session_pb2.GetServerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_pb2.GetServerResponse, _abc.Awaitable[_session_pb2.GetServerResponse]]:
+        """Describes the server: its version, its limits and the RPCs that it serves. It needs a session of any scope, or the
+        identity of a gateway, the relay or an administrator: a stranger learns only the mechanisms, since a version tells
+        an attacker which faults to try. Errors: INVALID_SESSION.
+        """
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

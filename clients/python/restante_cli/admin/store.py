@@ -1,4 +1,4 @@
-"""`restante admin check`, `backup`, `stats`."""
+"""`restante admin check`, `backup`, `stats`, `server`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from restante.v1 import methods
 from restante.v1.admin_pb2 import BackupStoreRequest, CheckStoreRequest, GetStatisticsRequest
+from restante.v1.session_pb2 import GetServerRequest
 from restante_cli.admin.context import Admin
 from restante_cli.failures import run
 from restante_cli.output import count_progress, output_option, print_json, say, show, size, transfer_progress
@@ -94,4 +95,26 @@ async def _stats(admin: Admin, form: str) -> None:
     show(form, ("what", "value"), rows, right=("value",))
 
 
-COMMANDS = (check, backup, stats)
+@click.command()
+@output_option
+@click.pass_obj
+def server(admin: Admin, form: str) -> None:
+    """Version and limits of the server; as JSON also the RPCs that it serves."""
+    run(_server(admin, form))
+
+
+async def _server(admin: Admin, form: str) -> None:
+    async with admin.calls() as calls:
+        found = await calls.execute(methods.GET_SERVER, GetServerRequest())
+    limits: dict[str, int] = {each.name: getattr(found.limits, each.name) for each in found.limits.DESCRIPTOR.fields}
+    if form == "json":
+        print_json({"version": found.version, "epoch": found.epoch, "limits": limits, "rpcs": list(found.rpcs)})
+        return
+    values: dict[str, object] = {"version": found.version, "epoch": found.epoch}
+    for name, limit in limits.items():
+        octets = name.endswith("_octets")
+        values[name.removesuffix("_octets").replace("_", " ")] = size(limit) if octets else limit
+    show(form, ("what", "value"), [{"what": each, "value": value} for each, value in values.items()], right=("value",))
+
+
+COMMANDS = (check, backup, stats, server)

@@ -24,6 +24,7 @@ from restante.v1.session_pb2 import (
     ChangePasswordRequest,
     ClientContext,
     GetMechanismsRequest,
+    GetServerRequest,
     GetSessionRequest,
     LogoffRequest,
     RenewSessionRequest,
@@ -101,6 +102,17 @@ async def test_passwords_travel_as_the_rule_allows(
         with pytest.raises(TlsRequired):
             await ruled.login(*BOB, caller=stream, client=client)
     ruled.core.directory.close()
+
+
+async def test_a_proven_caller_reads_the_limits_that_hold(bench: Bench) -> None:
+    caller = await bench.caller(await bench.login(*BOB))
+    for proven in (caller, gateway("relay")[0], ADMIN):
+        found = await bench.run(methods.GET_SERVER, GetServerRequest(), proven)
+        assert found.limits.max_message_octets == bench.core.settings.limits.max_message_octets
+        assert found.limits.account_streams == bench.core.settings.limits.account_streams
+        assert {f"{method.service}/{method.name}" for method in methods.ALL} < set(found.rpcs)
+    with pytest.raises(InvalidSession):
+        await bench.run(methods.GET_SERVER, GetServerRequest(), NATIVE)
 
 
 async def test_a_native_client_is_judged_by_its_own_connection(bench: Bench) -> None:

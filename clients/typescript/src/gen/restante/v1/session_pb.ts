@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/session.proto.
  */
 export const file_restante_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChlyZXN0YW50ZS92MS9zZXNzaW9uLnByb3RvEgtyZXN0YW50ZS52MSJYCg1DbGllbnRDb250ZXh0EhYKDmNsaWVudF9hZGRyZXNzGAEgASgJEhAKCGxpc3RlbmVyGAIgASgJEgsKA3RscxgDIAEoCBIQCghsb29wYmFjaxgEIAEoCCLCAgoHU2Vzc2lvbhIVCg1zZXNzaW9uX3Rva2VuGAEgASgMEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3JlbmV3YWJsZV91bnRpbBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoKYWNjb3VudF9pZBgEIAEoA0ICMAESHgoSY3JlZGVudGlhbF92ZXJzaW9uGAUgASgDQgIwARIWCgptYWlsYm94X2lkGAYgASgDQgIwARIPCgdhZGRyZXNzGAcgASgJEhQKDGRpc3BsYXlfbmFtZRgIIAEoCRIhCgVzY29wZRgJIAEoDjISLnJlc3RhbnRlLnYxLlNjb3BlEiEKFWxpZmV0aW1lX21pbGxpc2Vjb25kcxgKIAEoA0ICMAEirQEKE0F1dGhlbnRpY2F0ZVJlcXVlc3QSEQoJbWVjaGFuaXNtGAEgASgJEhUKCHJlc3BvbnNlGAIgASgMSACIAQESEAoIZXhjaGFuZ2UYAyABKAwSIQoFc2NvcGUYBCABKA4yEi5yZXN0YW50ZS52MS5TY29wZRIqCgZjbGllbnQYBSABKAsyGi5yZXN0YW50ZS52MS5DbGllbnRDb250ZXh0QgsKCV9yZXNwb25zZSJiChRBdXRoZW50aWNhdGVSZXNwb25zZRIlCgdzZXNzaW9uGAEgASgLMhQucmVzdGFudGUudjEuU2Vzc2lvbhIRCgljaGFsbGVuZ2UYAiABKAwSEAoIZXhjaGFuZ2UYAyABKAwiFQoTUmVuZXdTZXNzaW9uUmVxdWVzdCI9ChRSZW5ld1Nlc3Npb25SZXNwb25zZRIlCgdzZXNzaW9uGAEgASgLMhQucmVzdGFudGUudjEuU2Vzc2lvbiIPCg1Mb2dvZmZSZXF1ZXN0IhAKDkxvZ29mZlJlc3BvbnNlIhMKEUdldFNlc3Npb25SZXF1ZXN0IjsKEkdldFNlc3Npb25SZXNwb25zZRIlCgdzZXNzaW9uGAEgASgLMhQucmVzdGFudGUudjEuU2Vzc2lvbiJDChVDaGFuZ2VQYXNzd29yZFJlcXVlc3QSFAoMb2xkX3Bhc3N3b3JkGAEgASgJEhQKDG5ld19wYXNzd29yZBgCIAEoCSI/ChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEiUKB3Nlc3Npb24YASABKAsyFC5yZXN0YW50ZS52MS5TZXNzaW9uIkIKFEdldE1lY2hhbmlzbXNSZXF1ZXN0EioKBmNsaWVudBgBIAEoCzIaLnJlc3RhbnRlLnYxLkNsaWVudENvbnRleHQiKwoVR2V0TWVjaGFuaXNtc1Jlc3BvbnNlEhIKCm1lY2hhbmlzbXMYASADKAkqZAoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABINCglTQ09QRV9BUEkQARIOCgpTQ09QRV9JTUFQEAISDgoKU0NPUEVfUE9QMxADEhUKEVNDT1BFX1NNVFBfU1VCTUlUEAQy/wMKDlNlc3Npb25TZXJ2aWNlElMKDEF1dGhlbnRpY2F0ZRIgLnJlc3RhbnRlLnYxLkF1dGhlbnRpY2F0ZVJlcXVlc3QaIS5yZXN0YW50ZS52MS5BdXRoZW50aWNhdGVSZXNwb25zZRJTCgxSZW5ld1Nlc3Npb24SIC5yZXN0YW50ZS52MS5SZW5ld1Nlc3Npb25SZXF1ZXN0GiEucmVzdGFudGUudjEuUmVuZXdTZXNzaW9uUmVzcG9uc2USQQoGTG9nb2ZmEhoucmVzdGFudGUudjEuTG9nb2ZmUmVxdWVzdBobLnJlc3RhbnRlLnYxLkxvZ29mZlJlc3BvbnNlEk0KCkdldFNlc3Npb24SHi5yZXN0YW50ZS52MS5HZXRTZXNzaW9uUmVxdWVzdBofLnJlc3RhbnRlLnYxLkdldFNlc3Npb25SZXNwb25zZRJZCg5DaGFuZ2VQYXNzd29yZBIiLnJlc3RhbnRlLnYxLkNoYW5nZVBhc3N3b3JkUmVxdWVzdBojLnJlc3RhbnRlLnYxLkNoYW5nZVBhc3N3b3JkUmVzcG9uc2USVgoNR2V0TWVjaGFuaXNtcxIhLnJlc3RhbnRlLnYxLkdldE1lY2hhbmlzbXNSZXF1ZXN0GiIucmVzdGFudGUudjEuR2V0TWVjaGFuaXNtc1Jlc3BvbnNlQpEBCg5pby5yZXN0YW50ZS52MUIMU2Vzc2lvblByb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChlyZXN0YW50ZS92MS9zZXNzaW9uLnByb3RvEgtyZXN0YW50ZS52MSJYCg1DbGllbnRDb250ZXh0EhYKDmNsaWVudF9hZGRyZXNzGAEgASgJEhAKCGxpc3RlbmVyGAIgASgJEgsKA3RscxgDIAEoCBIQCghsb29wYmFjaxgEIAEoCCLCAgoHU2Vzc2lvbhIVCg1zZXNzaW9uX3Rva2VuGAEgASgMEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKD3JlbmV3YWJsZV91bnRpbBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoKYWNjb3VudF9pZBgEIAEoA0ICMAESHgoSY3JlZGVudGlhbF92ZXJzaW9uGAUgASgDQgIwARIWCgptYWlsYm94X2lkGAYgASgDQgIwARIPCgdhZGRyZXNzGAcgASgJEhQKDGRpc3BsYXlfbmFtZRgIIAEoCRIhCgVzY29wZRgJIAEoDjISLnJlc3RhbnRlLnYxLlNjb3BlEiEKFWxpZmV0aW1lX21pbGxpc2Vjb25kcxgKIAEoA0ICMAEirQEKE0F1dGhlbnRpY2F0ZVJlcXVlc3QSEQoJbWVjaGFuaXNtGAEgASgJEhUKCHJlc3BvbnNlGAIgASgMSACIAQESEAoIZXhjaGFuZ2UYAyABKAwSIQoFc2NvcGUYBCABKA4yEi5yZXN0YW50ZS52MS5TY29wZRIqCgZjbGllbnQYBSABKAsyGi5yZXN0YW50ZS52MS5DbGllbnRDb250ZXh0QgsKCV9yZXNwb25zZSJiChRBdXRoZW50aWNhdGVSZXNwb25zZRIlCgdzZXNzaW9uGAEgASgLMhQucmVzdGFudGUudjEuU2Vzc2lvbhIRCgljaGFsbGVuZ2UYAiABKAwSEAoIZXhjaGFuZ2UYAyABKAwiFQoTUmVuZXdTZXNzaW9uUmVxdWVzdCI9ChRSZW5ld1Nlc3Npb25SZXNwb25zZRIlCgdzZXNzaW9uGAEgASgLMhQucmVzdGFudGUudjEuU2Vzc2lvbiIPCg1Mb2dvZmZSZXF1ZXN0IhAKDkxvZ29mZlJlc3BvbnNlIhMKEUdldFNlc3Npb25SZXF1ZXN0IjsKEkdldFNlc3Npb25SZXNwb25zZRIlCgdzZXNzaW9uGAEgASgLMhQucmVzdGFudGUudjEuU2Vzc2lvbiJDChVDaGFuZ2VQYXNzd29yZFJlcXVlc3QSFAoMb2xkX3Bhc3N3b3JkGAEgASgJEhQKDG5ld19wYXNzd29yZBgCIAEoCSI/ChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEiUKB3Nlc3Npb24YASABKAsyFC5yZXN0YW50ZS52MS5TZXNzaW9uIhIKEEdldFNlcnZlclJlcXVlc3QicAoRR2V0U2VydmVyUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIRCgVlcG9jaBgCIAEoA0ICMAESKQoGbGltaXRzGAMgASgLMhkucmVzdGFudGUudjEuU2VydmVyTGltaXRzEgwKBHJwY3MYBCADKAkiyQMKDFNlcnZlckxpbWl0cxIeChJtYXhfbWVzc2FnZV9vY3RldHMYASABKANCAjABEhYKDm1heF9yZWNpcGllbnRzGAIgASgFEhkKEW1heF9pbmxpbmVfb2N0ZXRzGAMgASgFEhUKDW1heF9wYWdlX3NpemUYBCABKAUSGQoRZGVmYXVsdF9wYWdlX3NpemUYBSABKAUSFwoPbWF4X21lc3NhZ2VfaWRzGAYgASgFEhwKFG1heF9iYXRjaF9vcGVyYXRpb25zGAcgASgFEhgKEG1heF9iYXRjaF9vY3RldHMYCCABKAUSGQoRbWF4X3Jlc3VsdF9vY3RldHMYCSABKAUSGgoSc2Vzc2lvbl9vcGVyYXRpb25zGAogASgFEhoKEmFjY291bnRfb3BlcmF0aW9ucxgLIAEoBRIXCg9hY2NvdW50X3N0cmVhbXMYDCABKAUSHAoUc3RyZWFtX3N1YnNjcmlwdGlvbnMYDSABKAUSHQoVYWNjb3VudF9zdWJzY3JpcHRpb25zGA4gASgFEhcKD2FjY291bnRfdXBsb2FkcxgPIAEoBRIhChVhY2NvdW50X3VwbG9hZF9vY3RldHMYECABKANCAjABIkIKFEdldE1lY2hhbmlzbXNSZXF1ZXN0EioKBmNsaWVudBgBIAEoCzIaLnJlc3RhbnRlLnYxLkNsaWVudENvbnRleHQiKwoVR2V0TWVjaGFuaXNtc1Jlc3BvbnNlEhIKCm1lY2hhbmlzbXMYASADKAkqZAoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABINCglTQ09QRV9BUEkQARIOCgpTQ09QRV9JTUFQEAISDgoKU0NPUEVfUE9QMxADEhUKEVNDT1BFX1NNVFBfU1VCTUlUEAQyywQKDlNlc3Npb25TZXJ2aWNlElMKDEF1dGhlbnRpY2F0ZRIgLnJlc3RhbnRlLnYxLkF1dGhlbnRpY2F0ZVJlcXVlc3QaIS5yZXN0YW50ZS52MS5BdXRoZW50aWNhdGVSZXNwb25zZRJTCgxSZW5ld1Nlc3Npb24SIC5yZXN0YW50ZS52MS5SZW5ld1Nlc3Npb25SZXF1ZXN0GiEucmVzdGFudGUudjEuUmVuZXdTZXNzaW9uUmVzcG9uc2USQQoGTG9nb2ZmEhoucmVzdGFudGUudjEuTG9nb2ZmUmVxdWVzdBobLnJlc3RhbnRlLnYxLkxvZ29mZlJlc3BvbnNlEk0KCkdldFNlc3Npb24SHi5yZXN0YW50ZS52MS5HZXRTZXNzaW9uUmVxdWVzdBofLnJlc3RhbnRlLnYxLkdldFNlc3Npb25SZXNwb25zZRJZCg5DaGFuZ2VQYXNzd29yZBIiLnJlc3RhbnRlLnYxLkNoYW5nZVBhc3N3b3JkUmVxdWVzdBojLnJlc3RhbnRlLnYxLkNoYW5nZVBhc3N3b3JkUmVzcG9uc2USVgoNR2V0TWVjaGFuaXNtcxIhLnJlc3RhbnRlLnYxLkdldE1lY2hhbmlzbXNSZXF1ZXN0GiIucmVzdGFudGUudjEuR2V0TWVjaGFuaXNtc1Jlc3BvbnNlEkoKCUdldFNlcnZlchIdLnJlc3RhbnRlLnYxLkdldFNlcnZlclJlcXVlc3QaHi5yZXN0YW50ZS52MS5HZXRTZXJ2ZXJSZXNwb25zZUKRAQoOaW8ucmVzdGFudGUudjFCDFNlc3Npb25Qcm90b1ABWj5naXRodWIuY29tL3Jlc3RhbnRlL3Jlc3RhbnRlL2NsaWVudHMvZ28vcmVzdGFudGUvdjE7cmVzdGFudGV2MaICA1JTVKoCC1Jlc3RhbnRlLlYxygILUmVzdGFudGVcVjHqAgxSZXN0YW50ZTo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * ClientContext describes the client's connection to a gateway. Only gateways may set it; for a native client the core
@@ -380,6 +380,190 @@ export const ChangePasswordResponseSchema: GenMessage<ChangePasswordResponse> = 
   messageDesc(file_restante_v1_session, 11);
 
 /**
+ * GetServerRequest is empty.
+ *
+ * @generated from message restante.v1.GetServerRequest
+ */
+export type GetServerRequest = Message<"restante.v1.GetServerRequest"> & {
+};
+
+/**
+ * Describes the message restante.v1.GetServerRequest.
+ * Use `create(GetServerRequestSchema)` to create a new message.
+ */
+export const GetServerRequestSchema: GenMessage<GetServerRequest> = /*@__PURE__*/
+  messageDesc(file_restante_v1_session, 12);
+
+/**
+ * GetServerResponse describes the server.
+ *
+ * @generated from message restante.v1.GetServerResponse
+ */
+export type GetServerResponse = Message<"restante.v1.GetServerResponse"> & {
+  /**
+   * MAJOR.MINOR.PATCH of the server, such as 0.2.0; for people and logs.
+   *
+   * @generated from field: string version = 1;
+   */
+  version: string;
+
+  /**
+   * The store's epoch: commit tokens and views of another epoch are void.
+   *
+   * @generated from field: int64 epoch = 2 [jstype = JS_STRING];
+   */
+  epoch: string;
+
+  /**
+   * The limits of a request, a session and an account.
+   *
+   * @generated from field: restante.v1.ServerLimits limits = 3;
+   */
+  limits?: ServerLimits | undefined;
+
+  /**
+   * The RPCs that the server serves, such as MessageService/QueryMessages, in ascending order.
+   *
+   * @generated from field: repeated string rpcs = 4;
+   */
+  rpcs: string[];
+};
+
+/**
+ * Describes the message restante.v1.GetServerResponse.
+ * Use `create(GetServerResponseSchema)` to create a new message.
+ */
+export const GetServerResponseSchema: GenMessage<GetServerResponse> = /*@__PURE__*/
+  messageDesc(file_restante_v1_session, 13);
+
+/**
+ * ServerLimits holds the limits, as the contract or the server's configuration sets them. The limits of an account hold
+ * over all its connections and sessions together.
+ *
+ * @generated from message restante.v1.ServerLimits
+ */
+export type ServerLimits = Message<"restante.v1.ServerLimits"> & {
+  /**
+   * Octets of a message (MESSAGE_TOO_LARGE).
+   *
+   * @generated from field: int64 max_message_octets = 1 [jstype = JS_STRING];
+   */
+  maxMessageOctets: string;
+
+  /**
+   * Recipients of one message (TOO_MANY_RECIPIENTS).
+   *
+   * @generated from field: int32 max_recipients = 2;
+   */
+  maxRecipients: number;
+
+  /**
+   * Octets of a message, or of an upload's piece, within a request; upload larger ones.
+   *
+   * @generated from field: int32 max_inline_octets = 3;
+   */
+  maxInlineOctets: number;
+
+  /**
+   * Rows of a page: a larger page_size counts as this one.
+   *
+   * @generated from field: int32 max_page_size = 4;
+   */
+  maxPageSize: number;
+
+  /**
+   * Rows of a page with page_size 0.
+   *
+   * @generated from field: int32 default_page_size = 5;
+   */
+  defaultPageSize: number;
+
+  /**
+   * Message ids of one request (TOO_COMPLEX).
+   *
+   * @generated from field: int32 max_message_ids = 6;
+   */
+  maxMessageIds: number;
+
+  /**
+   * Operations of one ExecuteRequest.
+   *
+   * @generated from field: int32 max_batch_operations = 7;
+   */
+  maxBatchOperations: number;
+
+  /**
+   * Octets of these operations together.
+   *
+   * @generated from field: int32 max_batch_octets = 8;
+   */
+  maxBatchOctets: number;
+
+  /**
+   * Octets of one operation's result (RESULT_TOO_LARGE).
+   *
+   * @generated from field: int32 max_result_octets = 9;
+   */
+  maxResultOctets: number;
+
+  /**
+   * Operations of a session in flight on a stream (TOO_MANY_OPERATIONS).
+   *
+   * @generated from field: int32 session_operations = 10;
+   */
+  sessionOperations: number;
+
+  /**
+   * Operations of an account that have begun (TOO_MANY_OPERATIONS).
+   *
+   * @generated from field: int32 account_operations = 11;
+   */
+  accountOperations: number;
+
+  /**
+   * Streaming calls of an account (ACCOUNT_LIMIT_REACHED).
+   *
+   * @generated from field: int32 account_streams = 12;
+   */
+  accountStreams: number;
+
+  /**
+   * Subscriptions of one Watch stream of a user (LIMIT_EXCEEDED).
+   *
+   * @generated from field: int32 stream_subscriptions = 13;
+   */
+  streamSubscriptions: number;
+
+  /**
+   * Subscriptions of Watch of an account (ACCOUNT_LIMIT_REACHED).
+   *
+   * @generated from field: int32 account_subscriptions = 14;
+   */
+  accountSubscriptions: number;
+
+  /**
+   * Uploads of an account (ACCOUNT_LIMIT_REACHED).
+   *
+   * @generated from field: int32 account_uploads = 15;
+   */
+  accountUploads: number;
+
+  /**
+   * Octets of these uploads (ACCOUNT_LIMIT_REACHED).
+   *
+   * @generated from field: int64 account_upload_octets = 16 [jstype = JS_STRING];
+   */
+  accountUploadOctets: string;
+};
+
+/**
+ * Describes the message restante.v1.ServerLimits.
+ * Use `create(ServerLimitsSchema)` to create a new message.
+ */
+export const ServerLimitsSchema: GenMessage<ServerLimits> = /*@__PURE__*/
+  messageDesc(file_restante_v1_session, 14);
+
+/**
  * GetMechanismsRequest describes the client's connection.
  *
  * @generated from message restante.v1.GetMechanismsRequest
@@ -398,7 +582,7 @@ export type GetMechanismsRequest = Message<"restante.v1.GetMechanismsRequest"> &
  * Use `create(GetMechanismsRequestSchema)` to create a new message.
  */
 export const GetMechanismsRequestSchema: GenMessage<GetMechanismsRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_session, 12);
+  messageDesc(file_restante_v1_session, 15);
 
 /**
  * GetMechanismsResponse holds names.
@@ -419,7 +603,7 @@ export type GetMechanismsResponse = Message<"restante.v1.GetMechanismsResponse">
  * Use `create(GetMechanismsResponseSchema)` to create a new message.
  */
 export const GetMechanismsResponseSchema: GenMessage<GetMechanismsResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_session, 13);
+  messageDesc(file_restante_v1_session, 16);
 
 /**
  * Scope limits the use of a session.
@@ -540,6 +724,18 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof GetMechanismsRequestSchema;
     output: typeof GetMechanismsResponseSchema;
+  },
+  /**
+   * Describes the server: its version, its limits and the RPCs that it serves. It needs a session of any scope, or the
+   * identity of a gateway, the relay or an administrator: a stranger learns only the mechanisms, since a version tells
+   * an attacker which faults to try. Errors: INVALID_SESSION.
+   *
+   * @generated from rpc restante.v1.SessionService.GetServer
+   */
+  getServer: {
+    methodKind: "unary";
+    input: typeof GetServerRequestSchema;
+    output: typeof GetServerResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_restante_v1_session, 0);
