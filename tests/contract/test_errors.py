@@ -9,6 +9,7 @@ from typing import NamedTuple
 import grpc
 import grpc.aio
 import pytest
+from google.rpc import error_details_pb2
 
 from restante import errors
 from restante.v1.errors_pb2 import ErrorReason
@@ -77,6 +78,26 @@ def test_an_error_survives_the_wire(reason: str) -> None:
         assert received.metadata == metadata
         assert received.detail == "In a sentence: ä."
         assert received.retry_seconds == pytest.approx(1.25)
+
+
+def test_all_bad_fields_survive_the_wire() -> None:
+    sent = errors.InvalidAddress(address="alice", problem="has no domain")
+    sent.violations = (
+        errors.FieldViolation("address", "has no domain"),
+        errors.FieldViolation("quota_octets", "is negative"),
+    )
+    status = errors.to_status(sent)
+    for received in (errors.from_status(status), errors.from_rpc_error(_as_grpc(status))):
+        assert type(received) is errors.InvalidAddress
+        assert received.violations == sent.violations
+
+
+def test_one_bad_field_is_a_violation_too() -> None:
+    status = errors.to_status(errors.InvalidArgument(field="mode", problem="not known"))
+    bad = error_details_pb2.BadRequest()
+    assert status.details[1].Unpack(bad)
+    assert [(each.field, each.description) for each in bad.field_violations] == [("mode", "not known")]
+    assert errors.to_status(errors.FolderNotFound(folder_id=7)).details[1:] == []
 
 
 def _as_grpc(status: object) -> grpc.aio.AioRpcError:

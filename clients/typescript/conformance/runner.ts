@@ -13,7 +13,7 @@ import {
   type MessageShape,
   toJson,
 } from "@bufbuild/protobuf";
-import { ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { file_restante_v1_admin } from "../src/gen/restante/v1/admin_pb.js";
 import {
   BatchService,
@@ -112,7 +112,7 @@ function unary(name: string): Unary & { readonly name: string } {
 }
 
 /** What a google.rpc.Status holds as `Any`. */
-const DETAILS = createRegistry(ErrorInfoSchema, RetryInfoSchema);
+const DETAILS = createRegistry(BadRequestSchema, ErrorInfoSchema, RetryInfoSchema);
 
 function shown<D extends DescMessage>(schema: D, message: MessageShape<D>): JsonValue {
   return toJson(schema, message, { registry: DETAILS });

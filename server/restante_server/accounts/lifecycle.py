@@ -15,7 +15,7 @@ def create(tx: Connection, now: int, new: NewAccount, quota_octets: int | None =
 
     Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
     """
-    _require_quota(quota_octets)
+    require_quota(quota_octets)
     prepared = accounts.prepare(tx, new)
     mailbox_id = mailboxes.create(tx, now, quota_octets=quota_octets)
     account_id = accounts.enter(tx, now, prepared, mailbox_id)
@@ -28,7 +28,7 @@ def change(tx: Connection, address: str, edit: Edit, quota_octets: int | None = 
 
     Raises AccountNotFound, InvalidArgument.
     """
-    _require_quota(quota_octets)
+    require_quota(quota_octets)
     found = accounts.change(tx, address, edit)
     if quota_octets is None:
         return found
@@ -46,6 +46,7 @@ def remove(tx: Connection, address: str) -> Account:
     return gone
 
 
-def _require_quota(quota_octets: int | None) -> None:
+def require_quota(quota_octets: int | None) -> None:
+    """Raises InvalidArgument for a negative quota."""
     if quota_octets is not None and quota_octets < 0:
         raise InvalidArgument(field="quota_octets", problem="is negative")

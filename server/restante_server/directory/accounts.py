@@ -91,7 +91,7 @@ def prepare(tx: Connection, new: NewAccount) -> Prepared:
     Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
     """
     address = addresses.parse(new.address)
-    return Prepared(new, address, _display_name(new.display_name), domains.claim(tx, address))
+    return Prepared(new, address, require_display_name(new.display_name), domains.claim(tx, address))
 
 
 def enter(tx: Connection, now: int, prepared: Prepared, mailbox_id: int) -> int:
@@ -157,7 +157,7 @@ def change(tx: Connection, address: str, edit: Edit) -> Account:
     found = get(tx, address)
     values: dict[str, object] = {}
     if edit.display_name is not None:
-        display_name = _display_name(edit.display_name)
+        display_name = require_display_name(edit.display_name)
         values.update(display_name=display_name, name_key=names.fold(display_name))
     if edit.enabled is not None:
         values["enabled"] = edit.enabled
@@ -211,7 +211,8 @@ def remove(tx: Connection, address: str) -> Account:
     return found
 
 
-def _display_name(text: str) -> str:
+def require_display_name(text: str) -> str:
+    """The name itself. Raises InvalidArgument for one that is too long or has control characters."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_DISPLAY_NAME_OCTETS:
         raise InvalidArgument(field="display_name", problem=f"has more than {MAX_DISPLAY_NAME_OCTETS} octets")
     if any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in text):

@@ -32,8 +32,7 @@ def create(tx: Connection, now: int, address: str, targets: Sequence[str]) -> Al
 
     Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
     """
-    if not 1 <= len(targets) <= MAX_TARGETS:
-        raise InvalidArgument(field="targets", problem=f"must be 1 to {MAX_TARGETS} addresses")
+    require_count(targets)
     parsed = addresses.parse(address)
     unique: dict[str, str] = {}
     for target in map(addresses.parse, targets):
@@ -50,6 +49,12 @@ def create(tx: Connection, now: int, address: str, targets: Sequence[str]) -> Al
         )
     )
     return made
+
+
+def require_count(targets: Sequence[str]) -> None:
+    """Raises InvalidArgument for no targets, or too many."""
+    if not 1 <= len(targets) <= MAX_TARGETS:
+        raise InvalidArgument(field="targets", problem=f"must be 1 to {MAX_TARGETS} addresses")
 
 
 def listing(tx: Connection, domain_name: str, after: str, limit: int) -> list[Alias]:

@@ -36,7 +36,7 @@ _add = insert(keyword)
 def spell(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
     """These keywords as the mailbox spells them; new ones are remembered. Raises InvalidArgument, LimitExceeded."""
     spelled: set[str] = set()
-    for name in _valid(wanted):
+    for name in valid(wanted):
         lower = name.lower()
         known = tx.execute(_spelling, {"mailbox": mailbox_id, "lower": lower}).scalar()
         if known is None:
@@ -49,7 +49,7 @@ def spell(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[s
 
 def known(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
     """Those of the keywords that the mailbox has, as it spells them. Raises InvalidArgument."""
-    found = (tx.execute(_spelling, {"mailbox": mailbox_id, "lower": n.lower()}).scalar() for n in _valid(wanted))
+    found = (tx.execute(_spelling, {"mailbox": mailbox_id, "lower": n.lower()}).scalar() for n in valid(wanted))
     return frozenset(name for name in found if name is not None)
 
 
@@ -64,7 +64,8 @@ def names(stored: str) -> Sequence[str]:
     return stored.split()
 
 
-def _valid(wanted: Iterable[str]) -> dict[str, None]:
+def valid(wanted: Iterable[str]) -> dict[str, None]:
+    """The keywords, each once. Raises InvalidArgument for one that is no keyword."""
     given = dict.fromkeys(wanted)
     for name in given:
         if not 0 < len(name) <= LONGEST_OCTETS or not _ATOM.fullmatch(name):

@@ -4,7 +4,7 @@ The store and the API raise them, the dispatcher turns them into a status with E
 class again. `protos/restante/v1/errors.proto` explains each; a test holds both files together.
 """
 
-from restante.errors.base import RestanteError, UnknownReason
+from restante.errors.base import FieldViolation, RestanteError, UnknownReason
 from restante.errors.directory import (
     AccountNotFound,
     AddressExists,
@@ -102,6 +102,7 @@ __all__ = [
     "EntryNotFound",
     "EpochChanged",
     "ExchangeInvalid",
+    "FieldViolation",
     "FolderCycle",
     "FolderExists",
     "FolderHasChildren",

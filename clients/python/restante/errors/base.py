@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from grpc import StatusCode
+
+
+class FieldViolation(NamedTuple):
+    """One bad field of a request (google.rpc.BadRequest)."""
+
+    field: str  # its path in the request, such as "draft.attachments"
+    problem: str
 
 
 class RestanteError(Exception):
     """Base of all. `metadata` has the keys that the class declares; `detail` is a sentence for people.
 
-    `retry_seconds` is how long to wait before another attempt, where the server said so.
+    `retry_seconds` is how long to wait before another attempt, where the server said so. `violations` are all bad
+    fields of a refused request, that of the reason first; they are empty where the fault lies in no field.
     """
 
     reason: ClassVar[str] = ""
@@ -25,6 +33,7 @@ class RestanteError(Exception):
             raise TypeError(f"{type(self).__name__} has no metadata {sorted(unknown)}")
         self.metadata = {key: str(value) for key, value in metadata.items()}
         self.retry_seconds = retry_seconds
+        self.violations: tuple[FieldViolation, ...] = ()
         if "retry_seconds" in self.keys and retry_seconds is not None:  # for readers that know only ErrorInfo
             self.metadata["retry_seconds"] = f"{retry_seconds:g}"
         self.detail = detail or self._sentence()

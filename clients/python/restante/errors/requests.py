@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grpc import StatusCode
 
-from restante.errors.base import RestanteError
+from restante.errors.base import FieldViolation, RestanteError
 
 
 class InvalidArgument(RestanteError):
@@ -13,6 +13,11 @@ class InvalidArgument(RestanteError):
     keys = ("field", "problem")
     caused_by_client = True
     text = "A field has a value that it cannot have."
+
+    def __init__(self, detail: str = "", *, retry_seconds: float | None = None, **metadata: object) -> None:
+        super().__init__(detail, retry_seconds=retry_seconds, **metadata)
+        if "field" in self.metadata:
+            self.violations = (FieldViolation(self.metadata["field"], self.metadata.get("problem", "")),)
 
 
 class InvalidPageToken(RestanteError):

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import DecodeError
+from google.protobuf import duration_pb2
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from restante.errors import directory, mailboxes, requests, server, sessions, transport
-from restante.errors.base import RestanteError, UnknownReason
+from restante.errors.base import FieldViolation, RestanteError, UnknownReason
 
 DOMAIN = "restante"
 
@@ -28,22 +28,27 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def to_status(error: RestanteError) -> status_pb2.Status:
-    """The status of an error, with ErrorInfo and, where there is a delay, RetryInfo among its details."""
-    details = [any_pb2.Any(), any_pb2.Any()]
-    details[0].Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
-    if error.retry_seconds is None:
-        del details[1]
-    else:
+    """The status of an error, with ErrorInfo; RetryInfo where there is a delay; BadRequest where fields are bad."""
+    parts: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
+    if error.retry_seconds is not None:
         seconds = int(error.retry_seconds)
         nanos = int((error.retry_seconds - seconds) * 1_000_000_000)
-        delay = duration_pb2.Duration(seconds=seconds, nanos=nanos)
-        details[1].Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(code=error.code.value[0], message=error.detail, details=details)
+        parts.append(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=seconds, nanos=nanos)))
+    if error.violations:
+        bad = error_details_pb2.BadRequest()
+        for field, problem in error.violations:
+            bad.field_violations.add(field=field, description=problem)
+        parts.append(bad)
+    status = status_pb2.Status(code=error.code.value[0], message=error.detail)
+    for part in parts:
+        status.details.add().Pack(part)
+    return status
 
 
 def from_status(status: status_pb2.Status) -> RestanteError:
     """The error that a status tells of: the class of its reason, or UnknownReason."""
     info, retry_seconds = error_details_pb2.ErrorInfo(), None
+    bad = error_details_pb2.BadRequest()
     for detail in status.details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             detail.Unpack(info)
@@ -51,11 +56,16 @@ def from_status(status: status_pb2.Status) -> RestanteError:
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
             retry_seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1_000_000_000
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            detail.Unpack(bad)
     cls = BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     if cls is None:
         return UnknownReason(status.message, _CODES.get(status.code, grpc.StatusCode.UNKNOWN), info.reason)
     known = {key: value for key, value in info.metadata.items() if key in cls.keys and key != "retry_seconds"}
-    return cls(status.message, retry_seconds=retry_seconds, **known)
+    error = cls(status.message, retry_seconds=retry_seconds, **known)
+    if bad.field_violations:
+        error.violations = tuple(FieldViolation(each.field, each.description) for each in bad.field_violations)
+    return error
 
 
 def from_rpc_error(error: grpc.RpcError) -> RestanteError:

@@ -184,7 +184,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason for which a call failed. The value's name without its prefix is `ErrorInfo.reason` (domain
     "restante") in the details of the status, of a unary call and of an operation in a batch alike.
-    RESOURCE_EXHAUSTED and UNAVAILABLE statuses also carry google.rpc.RetryInfo.
+    Where the server knows a delay after which the same call may succeed, the status also carries google.rpc.RetryInfo:
+    always with TOO_MANY_ATTEMPTS, TOO_MANY_OPERATIONS and ACCOUNT_LIMIT_REACHED, never with QUOTA_EXCEEDED, since a full
+    mailbox stays full until its owner or an administrator makes room. A refusal of a request's fields (INVALID_ARGUMENT
+    as the status code) may also carry google.rpc.BadRequest, which lists all bad fields that the server found, not only
+    the one that gave the reason; INVALID_ARGUMENT as the reason always does.
 
     A failure below the server has a status code alone, without ErrorInfo. A connection that breaks is UNAVAILABLE. gRPC
     itself refuses a request message above 2 MiB, of any RPC, with RESOURCE_EXHAUSTED, which ends the call or the stream;

@@ -14,6 +14,7 @@ from restante_server.api.engine.access import administrators
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import pages
+from restante_server.api.services.violations import collected
 from restante_server.db.operation import Write
 from restante_server.directory import accounts, addresses, aliases, credentials, domains
 from restante_server.directory.secret import Secret
@@ -64,17 +65,25 @@ def delete_domain(tx: Connection, call: Call, request: v1.DeleteDomainRequest) -
 @handlers.direct(methods.CREATE_ACCOUNT, rule=administrators)
 async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.CreateAccountResponse:
     """Hash first, on a thread, then write."""
-    address = addresses.parse(request.address)
-    if bool(request.password) == bool(request.password_hash):
-        raise InvalidArgument(field="password", problem="either a password or a hash of one is needed")
-    directory = call.core.directory
-    if request.password_hash:
-        await directory.passwords.check_imported(request.password_hash)
-        verifier = request.password_hash
-    else:
-        password = Secret(request.password)
-        credentials.check_strength(password, *credentials.names_of(str(address), request.display_name))
-        verifier = await directory.passwords.hash(password)
+    directory, password = call.core.directory, Secret(request.password)
+    quota_octets = request.quota_octets if request.HasField("quota_octets") else None
+    with collected() as bad:
+        address = request.address
+        with bad.noting("address"):
+            address = str(addresses.parse(request.address))
+        with bad.noting("display_name"):
+            accounts.require_display_name(request.display_name)
+        with bad.noting("quota_octets"):
+            lifecycle.require_quota(quota_octets)
+        one = bool(request.password) != bool(request.password_hash)
+        bad.require(one, "password", "either a password or a hash of one is needed")
+        if request.password:
+            with bad.noting("password"):
+                credentials.check_strength(password, *credentials.names_of(address, request.display_name))
+        if request.password_hash:
+            with bad.noting("password_hash"):
+                await directory.passwords.check_imported(request.password_hash)
+    verifier = request.password_hash or await directory.passwords.hash(password)
     new = accounts.NewAccount(
         address=request.address,
         verifier=verifier,
@@ -82,7 +91,6 @@ async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.Cre
         sent_copy=request.sent_copy or v1.SentCopyPolicy.SENT_COPY_POLICY_API,
         administrator=request.administrator,
     )
-    quota_octets = request.quota_octets if request.HasField("quota_octets") else None
     # A plain digest of the request is kept under its id: no password may be guessed from it.
     remembered = v1.CreateAccountRequest()
     remembered.CopyFrom(request)
@@ -120,7 +128,11 @@ async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.Upd
         sent_copy=request.sent_copy or None,
     )
     quota_octets = request.quota_octets if request.HasField("quota_octets") else None
-
+    with collected() as bad:
+        with bad.noting("display_name"):
+            accounts.require_display_name(request.display_name)
+        with bad.noting("quota_octets"):
+            lifecycle.require_quota(quota_octets)
     found = await call.core.db.write(
         Write(
             lambda tx: lifecycle.change(tx, request.address, edit, quota_octets),
@@ -163,6 +175,12 @@ async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.Del
 
 @handlers.write(methods.CREATE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
 def create_alias(tx: Connection, call: Call, request: v1.CreateAliasRequest) -> v1.CreateAliasResponse:
+    with collected() as bad:
+        with bad.noting("targets"):
+            aliases.require_count(request.targets)
+        for field, address in (("address", request.address), *(("targets", target) for target in request.targets)):
+            with bad.noting(field):
+                addresses.parse(address)
     return v1.CreateAliasResponse(created=_alias(aliases.create(tx, call.now, request.address, request.targets)))
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from restante.errors import FolderNotFound, InvalidArgument, UploadNotFound
+from restante.errors import FolderNotFound, UploadNotFound
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.content_pb2 import UploadKind
@@ -17,7 +17,8 @@ from restante_server.api.engine.access import API_SESSION, MAIL_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, drafts
-from restante_server.store import changes, contents, folders, messages, uploads
+from restante_server.api.services.violations import collected
+from restante_server.store import changes, contents, folders, keywords, messages, uploads
 from restante_server.store.contents import Stored
 from restante_server.store.folders import Role
 from restante_server.store.listing import listing_of
@@ -35,12 +36,18 @@ DRAFT_FLAGS = Flag.FLAG_SEEN | Flag.FLAG_DRAFT
 
 @handlers.direct(methods.APPEND_MESSAGE, rule=MAIL_SESSION)
 async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
-    if bool(request.content) == bool(request.upload_id):
-        raise InvalidArgument(field="content", problem="either the content or an upload is given")
-    if len(request.content) > INLINE_OCTETS:
-        raise InvalidArgument(field="content", problem="more than 512 KiB: upload it")
-    convert.bounded_range(request.flags, 0, messages.ALL_FLAGS, "flags")
-    convert.bounded_range(request.received_offset_minutes, -1_439, 1_439, "received_offset_minutes")
+    with collected() as bad:
+        one = bool(request.content) != bool(request.upload_id)
+        bad.require(one, "content", "either the content or an upload is given")
+        bad.require(len(request.content) <= INLINE_OCTETS, "content", "more than 512 KiB: upload it")
+        with bad.noting("flags"):
+            convert.bounded_range(request.flags, 0, messages.ALL_FLAGS, "flags")
+        with bad.noting("keywords"):
+            keywords.valid(request.keywords)
+        with bad.noting("received_at"):
+            _received(call, request)
+        with bad.noting("received_offset_minutes"):
+            convert.bounded_range(request.received_offset_minutes, -1_439, 1_439, "received_offset_minutes")
     if request.upload_id:
         return await _append_upload(call, request)
     staged = await call.core.contents.stage(request.content, Form.MAKE_CANONICAL)
@@ -85,12 +92,15 @@ def _uploaded(tx: Connection, upload_id: bytes, account_id: int, now: int) -> tu
     return contents.load(tx, [upload.content_id])[upload.content_id], upload.line_ends_changed
 
 
+def _received(call: Call, request: v1.AppendMessageRequest) -> int:
+    return convert.microseconds(request.received_at, "received_at") if request.HasField("received_at") else call.now
+
+
 def _given(call: Call, request: v1.AppendMessageRequest) -> dict[str, Any]:
-    received = convert.microseconds(request.received_at) if request.HasField("received_at") else call.now
     return {
         "flags": request.flags,
         "keywords": tuple(request.keywords),
-        "received_at": received,
+        "received_at": _received(call, request),
         "received_offset_minutes": request.received_offset_minutes,
     }
 

@@ -43,13 +43,13 @@ def timestamp(microseconds: int) -> Timestamp:
     return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
 
 
-def microseconds(moment: Timestamp) -> int:
+def microseconds(moment: Timestamp, field: str) -> int:
     """A moment for the tables; what is finer than a microsecond is dropped.
 
     Raises InvalidArgument for one that a Timestamp may not hold: outside of the years 1 to 9999.
     """
     if not FIRST_SECOND <= moment.seconds <= LAST_SECOND or not 0 <= moment.nanos < 1_000_000_000:
-        raise InvalidArgument(field="timestamp", problem="outside of the years 1 to 9999")
+        raise InvalidArgument(field=field, problem="outside of the years 1 to 9999")
     return moment.seconds * 1_000_000 + moment.nanos // 1_000
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from restante.errors import InvalidArgument
 from restante.v1 import methods
 from restante.v1.directory_pb2 import (
     DirectoryEntry,
@@ -22,6 +21,7 @@ from restante_server.api.engine.access import API_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import pages
+from restante_server.api.services.violations import collected
 from restante_server.directory import entries
 from restante_server.directory.entries import Entry
 
@@ -36,12 +36,11 @@ MAX_CANDIDATES = 100
 @handlers.read(methods.RESOLVE_NAMES, rule=API_SESSION, slow=True)
 def resolve_names(tx: Connection, call: Call, request: ResolveNamesRequest) -> ResolveNamesResponse:
     """What each name could mean."""
-    if len(request.names) > MAX_NAMES:
-        raise InvalidArgument(field="names", problem=f"more than {MAX_NAMES}")
-    if any(len(name) > MAX_NAME_CHARACTERS for name in request.names):
-        raise InvalidArgument(field="names", problem=f"one of more than {MAX_NAME_CHARACTERS} characters")
-    if request.max_candidates < 0:
-        raise InvalidArgument(field="max_candidates", problem="is negative")
+    with collected() as bad:
+        bad.require(len(request.names) <= MAX_NAMES, "names", f"more than {MAX_NAMES}")
+        short = all(len(name) <= MAX_NAME_CHARACTERS for name in request.names)
+        bad.require(short, "names", f"one of more than {MAX_NAME_CHARACTERS} characters")
+        bad.require(request.max_candidates >= 0, "max_candidates", "is negative")
     most = min(request.max_candidates or DEFAULT_CANDIDATES, MAX_CANDIDATES)
     domain_id = entries.domain_of(tx, call.caller.account_id)
     return ResolveNamesResponse(resolutions=[_resolution(tx, domain_id, name, most) for name in request.names])

@@ -12,28 +12,42 @@ from restante.errors import CursorInvalid, InvalidArgument, ResultTooLarge
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.types_pb2 import FolderChanges, MessageSet, MessageSummary
+from restante_mail.idset import EMPTY
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, message_rows, pages
 from restante_server.api.services.message_rows import Ask, Batch, Rest
-from restante_server.store import changes, flags, folders, mailboxes, removal, transfer
+from restante_server.api.services.violations import collected
+from restante_server.store import changes, flags, folders, keywords, mailboxes, removal, transfer
 from restante_server.store.flags import FlagChange
+from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.removal import Mode
-from restante_server.store.selection import FLAG_SEEN
+from restante_server.store.selection import FLAG_SEEN, Selection
 
 handlers = Handlers()
 
 REST_OCTETS = 256 << 10  # of a cut cell in one message
 MOST_CHANGES = 5_000  # messages in the changes that an update answers with
 RESULT_OCTETS = 512 << 10  # of BatchGetMessages; Execute allows less
+OPERATIONS: frozenset[int] = frozenset(FlagChange)
+MODES: frozenset[int] = frozenset(Mode)
 DAY = 24 * 3600 * 1_000_000  # microseconds
 
 
 def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> Ask:
     since = request.changed_since if request.HasField("changed_since") else None
-    selection = convert.selection(request.messages, removed=request.include_removed)
-    return Ask.of(call.mailbox_id(request.mailbox_id), selection, request.columns, request.sections, since)
+    mailbox_id, selection = call.mailbox_id(request.mailbox_id), Selection(None, EMPTY)
+    with collected() as bad:
+        with bad.noting("messages"):
+            selection = convert.selection(request.messages, removed=request.include_removed)
+        if isinstance(request, v1.BatchGetMessagesRequest):
+            apart = not (request.mark_seen and request.include_removed)
+            bad.require(apart, "include_removed", "does not go with mark_seen")
+        ask = Ask(mailbox_id, selection, frozenset(), (), since)
+        with bad.noting("columns"):
+            ask = Ask.of(mailbox_id, selection, request.columns, request.sections, since)
+    return ask
 
 
 # --- Reading --------------------------------------------------------------------------------------------------------
@@ -42,8 +56,6 @@ def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequ
 @handlers.direct(methods.BATCH_GET_MESSAGES, rule=READ_SESSION, reads=True)
 async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) -> v1.BatchGetMessagesResponse:
     ask = _ask(call, request)
-    if request.mark_seen and request.include_removed:
-        raise InvalidArgument(field="include_removed", problem="does not go with mark_seen")
     run = partial(_batch, call=call, ask=ask, mark_seen=request.mark_seen)
     if request.mark_seen:
         return await call.write(request, run, mailboxes=frozenset({ask.mailbox_id}), rows=_rows(request.messages))
@@ -120,17 +132,21 @@ def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool,
 @handlers.write(methods.UPDATE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
 def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesRequest) -> v1.UpdateMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
-    selection = convert.selection(request.messages)
-    try:
-        operation = FlagChange(request.operation)
-    except ValueError as error:
-        raise InvalidArgument(field="operation", problem="not known") from error
+    with collected() as bad:
+        selection = Selection(None, EMPTY)
+        with bad.noting("messages"):
+            selection = convert.selection(request.messages)
+        bad.require(request.operation in OPERATIONS, "operation", "not known")
+        with bad.noting("flags"):
+            convert.bounded_range(request.flags, 0, ALL_FLAGS, "flags")
+        with bad.noting("keywords"):
+            keywords.valid(request.keywords)
     done = flags.change_flags(
         tx,
         mailbox_id,
         selection,
-        operation,
-        convert.bounded_range(request.flags, 0, 31, "flags"),
+        FlagChange(request.operation),
+        request.flags,
         list(request.keywords),
         if_change_number=request.if_change_number if request.HasField("if_change_number") else None,
     )
@@ -179,12 +195,12 @@ def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -
 @handlers.write(methods.DELETE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
 def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesRequest) -> v1.DeleteMessagesResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
-    try:
-        mode = Mode(request.mode)
-    except ValueError as error:
-        raise InvalidArgument(field="mode", problem="not known") from error
-    selection = convert.selection(request.messages, only_deleted=request.only_flagged_deleted)
-    done = removal.remove(tx, mailbox_id, selection, mode, call.now)
+    with collected() as bad:
+        selection = Selection(None, EMPTY)
+        with bad.noting("messages"):
+            selection = convert.selection(request.messages, only_deleted=request.only_flagged_deleted)
+        bad.require(request.mode in MODES, "mode", "not known")
+    done = removal.remove(tx, mailbox_id, selection, Mode(request.mode), call.now)
     return v1.DeleteMessagesResponse(
         deleted_uids=convert.id_ranges(done.ids),
         commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,

@@ -29,6 +29,7 @@ from restante.v1.transport_pb2 import (
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
+from restante_server.api.services.violations import collected
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
 from restante_server.store import contents
@@ -59,9 +60,11 @@ USUAL_STATUS = {State.RELAYED: "2.0.0", State.PENDING: "4.0.0", State.FAILED: "5
 @handlers.stream("TransportService", "LeaseOutbound", rule=RELAY)
 async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIterator[LeaseOutboundResponse]:
     """See TransportService.LeaseOutbound."""
-    if not 1 <= request.max_leases <= MAX_LEASES:
-        raise InvalidArgument(field="max_leases", problem=f"1 to {MAX_LEASES}")
-    seconds = lease_seconds(request.lease_seconds)
+    seconds = DEFAULT_LEASE_SECONDS
+    with collected() as bad:
+        bad.require(1 <= request.max_leases <= MAX_LEASES, "max_leases", f"1 to {MAX_LEASES}")
+        with bad.noting("lease_seconds"):
+            seconds = lease_seconds(request.lease_seconds)
     changed, draining = asyncio.Event(), asyncio.Event()
 
     def drain() -> None:
@@ -185,9 +188,11 @@ async def read_outbound(call: Call, request: ReadOutboundRequest) -> AsyncIterat
 @handlers.direct(methods.RENEW_LEASE, rule=RELAY)
 async def renew_lease(call: Call, request: RenewLeaseRequest) -> RenewLeaseResponse:
     """See TransportService.RenewLease."""
-    if len(request.lease_ids) > MAX_LEASES:
-        raise InvalidArgument(field="lease_ids", problem=f"more than {MAX_LEASES}")
-    seconds = lease_seconds(request.lease_seconds)
+    seconds = DEFAULT_LEASE_SECONDS
+    with collected() as bad:
+        bad.require(len(request.lease_ids) <= MAX_LEASES, "lease_ids", f"more than {MAX_LEASES}")
+        with bad.noting("lease_seconds"):
+            seconds = lease_seconds(request.lease_seconds)
 
     def renew(tx: Connection) -> list[int]:
         return queue.renew(tx, now_microseconds(tx), list(request.lease_ids), seconds)

@@ -31,8 +31,9 @@ from restante_server.api.services import convert, pages
 from restante_server.api.services.message_rows import Ask, message_rows
 from restante_server.api.services.restrictions import restriction
 from restante_server.api.services.sealed import seal, unseal
+from restante_server.api.services.violations import collected
 from restante_server.store import folders, rows, search
-from restante_server.store.restriction import asks_for_text
+from restante_server.store.restriction import EVERYTHING, Restriction, asks_for_text
 from restante_server.store.search import Key, Query, Step
 from restante_server.store.selection import Selection
 
@@ -102,9 +103,7 @@ async def _step(call: Call, query: Query, read: Callable[[Connection], Step], mo
 async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMessagesResponse:
     """See MessageService.QueryMessages. Pages go on behind the last message of the page before, whatever came since."""
     mailbox_id = call.mailbox_id(request.mailbox_id)
-    query = Query(mailbox_id, request.folder_id or None, restriction(request.restriction), _sort(request.sort))
-    names = Ask.of(mailbox_id, Selection(None, EMPTY), request.columns, ()).names
-    size = pages.size(request.page_size)
+    query, names, size = _question(mailbox_id, request)
     mark = _mark(mailbox_id, request)
     after = await _open_token(call, mark, request.page_token) if request.page_token else None
     directory = call.core.contents.directory
@@ -132,6 +131,23 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
     if answer.ByteSize() > RESULT_OCTETS:
         raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=RESULT_OCTETS)
     return answer
+
+
+def _question(mailbox_id: int, request: QueryMessagesRequest) -> tuple[Query, frozenset[str], int]:
+    """The query, the columns and the size of a page. Raises the first fault with all bad fields."""
+    condition: Restriction = EVERYTHING
+    sort: tuple[tuple[str, bool], ...] = LATEST_FIRST
+    names, size = frozenset[str](), 0
+    with collected() as bad:
+        with bad.noting("restriction"):
+            condition = restriction(request.restriction)
+        with bad.noting("sort"):
+            sort = _sort(request.sort)
+        with bad.noting("columns"):
+            names = Ask.of(mailbox_id, Selection(None, EMPTY), request.columns, ()).names
+        with bad.noting("page_size"):
+            size = pages.size(request.page_size)
+    return Query(mailbox_id, request.folder_id or None, condition, sort), names, size
 
 
 def _rows(tx: Connection, *, mailbox_id: int, message_ids: list[int], names: frozenset[str]) -> MessageRows:

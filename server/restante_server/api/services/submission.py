@@ -7,7 +7,6 @@ from functools import partial
 from sqlalchemy import Connection
 
 from restante.errors import (
-    InvalidArgument,
     InvalidContent,
     MessageTooLarge,
     PermissionDenied,
@@ -40,6 +39,7 @@ from restante_server.api.services.envelopes import (
     envelope_of,
     require_trace_field,
 )
+from restante_server.api.services.violations import collected
 from restante_server.db.clock import now_microseconds
 from restante_server.db.operation import Write
 from restante_server.store import contents, messages, requests, uploads
@@ -49,6 +49,7 @@ from restante_server.transport.enqueue import Taken
 from restante_server.transport.outbound import outgoing
 from restante_server.transport.outbound.outgoing import Source
 from restante_server.transport.outbound.recipients import Row
+from restante_server.transport.records import Envelope
 from restante_server.transport.schedule import DAY
 from restante_server.transport.submission import Submission, Submitter
 from restante_server.transport.submitted import Submitted
@@ -65,34 +66,39 @@ NO_LIMIT = (1 << 63) - 1
 async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMessageResponse:
     """See SubmissionService.SubmitMessage."""
     once = once_only(request, call.caller.actor, call.caller.mailbox_id, call.now)
-    send_at = _check(call, request)
+    send_at, envelope = _check(call, request)
     answer = await call.core.db.read(requests.find, once)
     if answer is not None:
         return await _answer(call, take.decode(answer))
     transport = call.core.transport
-    given = await _submission(call, request, send_at)
+    given = await _submission(call, request, send_at, envelope)
     judged = await call.core.short_read(partial(submission.judge, submission=given))
     incoming = await submission.prepare(call.core.contents, transport.settings, given, judged)
     return await _answer(call, await transport.take(TakeMail(transport.settings, incoming, once)))
 
 
-def _check(call: Call, request: SubmitMessageRequest) -> int | None:
-    """Judge what needs no store; returns when it may go, None: now."""
+def _check(call: Call, request: SubmitMessageRequest) -> tuple[int | None, Envelope]:
+    """Judge what needs no store; returns when it may go, None: now, and the envelope."""
     gateway = call.caller.identity == "smtp"
     if (request.via_smtp or request.trace_field) and not gateway:
         raise PermissionDenied(permission="via_smtp")
-    if gateway:
-        require_trace_field(request.trace_field)
-    if request.WhichOneof("source") is None:
-        raise InvalidArgument(field="source", problem="is missing")
-    if len(request.content) > MAX_CONTENT_OCTETS:
-        raise InvalidArgument(field="content", problem=f"more than {MAX_CONTENT_OCTETS} octets: upload it")
-    if not request.HasField("send_at"):
-        return None
-    send_at = convert.microseconds(request.send_at)
-    if send_at > call.now + LATEST_SEND:
-        raise InvalidArgument(field="send_at", problem="more than 30 days ahead")
-    return send_at if send_at > call.now else None
+    path = request.reverse_path if request.HasField("reverse_path") else call.caller.address
+    send_at, envelope = 0, None
+    with collected() as bad:
+        if gateway:
+            with bad.noting("trace_field"):
+                require_trace_field(request.trace_field)
+        bad.require(request.WhichOneof("source") is not None, "source", "is missing")
+        short = len(request.content) <= MAX_CONTENT_OCTETS
+        bad.require(short, "content", f"more than {MAX_CONTENT_OCTETS} octets: upload it")
+        if request.HasField("send_at"):
+            with bad.noting("send_at"):
+                send_at = convert.microseconds(request.send_at, "send_at")
+            bad.require(send_at <= call.now + LATEST_SEND, "send_at", "more than 30 days ahead")
+        with bad.noting("reverse_path"):
+            envelope = envelope_of(path, request.recipients, request.options)
+    assert envelope is not None  # it was noted otherwise
+    return send_at if send_at > call.now else None, envelope
 
 
 async def _source(call: Call, request: SubmitMessageRequest) -> Source:
@@ -127,12 +133,10 @@ def _stored_source(tx: Connection, call: Call, request: SubmitMessageRequest) ->
     return Source(contents.cut(tx, call.core.contents.directory, stored, b"", wanted, most).octets, stored=stored)
 
 
-async def _submission(call: Call, request: SubmitMessageRequest, send_at: int | None) -> Submission:
+async def _submission(call: Call, request: SubmitMessageRequest, send_at: int | None, envelope: Envelope) -> Submission:
     caller, settings = call.caller, call.core.transport.settings
-    path = request.reverse_path if request.HasField("reverse_path") else caller.address
     source = await _source(call, request)
     written = outgoing.read_authorship(source, settings)
-    envelope = envelope_of(path, request.recipients, request.options)
     return Submission(
         Submitter(caller.account_id, caller.mailbox_id, caller.address),
         source,

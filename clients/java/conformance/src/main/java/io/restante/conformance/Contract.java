@@ -8,6 +8,7 @@ import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Message;
 import com.google.protobuf.TypeRegistry;
 import com.google.protobuf.util.JsonFormat;
+import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import io.grpc.MethodDescriptor;
@@ -33,6 +34,7 @@ import java.util.stream.Stream;
 final class Contract {
     /** What a google.rpc.Status holds as Any. */
     private static final TypeRegistry DETAILS = TypeRegistry.newBuilder()
+            .add(BadRequest.getDescriptor())
             .add(ErrorInfo.getDescriptor())
             .add(RetryInfo.getDescriptor())
             .build();
