@@ -1,1 +1,1 @@
-"""The machinery that runs any RPC: proof of identity, rights, turns, limits, deadlines, request ids and errors."""
+"""The RPC machinery: proof of identity, rights, turns, limits, deadlines, request ids and errors."""

@@ -1,4 +1,4 @@
-"""Rights, in one place: who may call what, and which mailbox a caller may open."""
+"""The access rules of the API: the callers that each RPC admits, and the mailbox that a caller may open."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Rule = Callable[[Caller], None]
 
 
 def anyone(caller: Caller) -> None:
-    """No proof is needed: the call is how one gets it."""
+    """Admit every caller."""
 
 
 def sessions(*scopes: Scope.ValueType) -> Rule:
-    """Sessions with one of these scopes."""
+    """The rule that admits sessions with one of these scopes."""
     permitted = frozenset(scopes)
 
     def rule(caller: Caller) -> None:
@@ -30,7 +30,10 @@ def sessions(*scopes: Scope.ValueType) -> Rule:
 
 
 def identities(*names: str, or_sessions: tuple[Scope.ValueType, ...] = ()) -> Rule:
-    """Processes with one of these identities on their own account, or sessions with one of these scopes."""
+    """The rule that admits sessions with one of these scopes, and processes with one of these identities.
+
+    A process is admitted without a session only.
+    """
     permitted, scopes = frozenset(names), sessions(*or_sessions)
 
     def rule(caller: Caller) -> None:
@@ -45,7 +48,7 @@ def identities(*names: str, or_sessions: tuple[Scope.ValueType, ...] = ()) -> Ru
 
 
 def administrators(caller: Caller) -> None:
-    """The admin identity, or an account that is an administrator, in a session with the scope api."""
+    """Admit the admin identity, and an administrator's account in a session with the scope api."""
     if caller.account_id:
         if not (caller.administrator and caller.scope == Scope.SCOPE_API):
             raise PermissionDenied(permission="administrator")
@@ -56,22 +59,28 @@ def administrators(caller: Caller) -> None:
 
 
 LOGIN_SCOPES: dict[str, tuple[Scope.ValueType, ...]] = {
-    "": (Scope.SCOPE_API, Scope.SCOPE_IMAP, Scope.SCOPE_POP3, Scope.SCOPE_SMTP_SUBMIT),  # a native client may want less
+    "": (Scope.SCOPE_API, Scope.SCOPE_IMAP, Scope.SCOPE_POP3, Scope.SCOPE_SMTP_SUBMIT),  # native: any of them
     "imap": (Scope.SCOPE_IMAP,),
     "pop3": (Scope.SCOPE_POP3,),
     "smtp": (Scope.SCOPE_SMTP_SUBMIT,),
 }
-"""Who may bring a login, and for what: a gateway gets sessions of its own protocol alone."""
+"""The session scopes that each client may log in for, by process identity ("": a native client).
+
+A gateway gets sessions of its own protocol alone.
+"""
 
 
 def may_authenticate(caller: Caller) -> None:
-    """Native clients, and the gateways whose protocol has logins."""
+    """Admit native clients, and the gateways whose protocol has logins."""
     if caller.identity not in LOGIN_SCOPES:
         raise PermissionDenied(permission="authenticate")
 
 
 def login_scope(identity: str, requested: Scope.ValueType) -> Scope.ValueType:
-    """The scope that a login gets, the first permitted one where none was asked for. Raises PermissionDenied."""
+    """The scope of a new session: the requested one, or the first permitted one if the request names none.
+
+    Raises PermissionDenied.
+    """
     permitted = LOGIN_SCOPES.get(identity, ())
     scope = requested or (permitted[0] if permitted else Scope.SCOPE_UNSPECIFIED)
     if scope not in permitted:
@@ -89,9 +98,10 @@ UPLOAD_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_IMAP, Scope.SCOPE_SMTP_SU
 
 
 def mailbox_id(caller: Caller, requested: int) -> int:
-    """The mailbox meant, 0 standing for the caller's own.
+    """The id of the caller's own mailbox, which the request names by its id or by 0.
 
-    Raises MailboxNotFound for every other mailbox, there or not: nobody learns which ids exist.
+    Raises InvalidSession without a session. Raises MailboxNotFound for every other mailbox, whether it exists or not,
+    so that callers cannot learn which ids exist.
     """
     own = caller.mailbox_id
     if not own:

@@ -1,7 +1,7 @@
-"""What one account may have at once, over all its connections, streams and sessions: counted in memory of this core.
+"""The limits of one account over all its connections, streams and sessions, counted in the memory of this core.
 
-A party (`db/turns.py`) is an account, or the address of those who have not logged on. Gateways and the core itself act
-for many and have no bound here: what a gateway does for a session counts for the session's account.
+A party (`db/turns.py`) is an account, or the address of clients that have not logged in. Gateways and the core itself
+act for many clients and have no limit here. A gateway's work for a session counts for the session's account.
 """
 
 from __future__ import annotations
@@ -19,31 +19,34 @@ from restante_server.db.turns import Party
 
 RETRY_SECONDS: Final = {"operations": 0.1, "streams": 5.0, "subscriptions": 5.0, "queued_octets": 1.0}
 LONG_SECONDS: Final = 60.0
-ADDRESS_SHARE: Final = 16  # many people may come from one address: so many times what one account may have
+ADDRESS_SHARE: Final = 16  # an address has this many times the limit of an account: many people may share it
 
 
 class Resource(Enum):
-    """What is bounded, by the name that an error tells."""
+    """The limited resources. The value is the name in the error's details."""
 
-    OPERATIONS = "operations"  # calls and operations of batches whose answers the client has not taken
+    OPERATIONS = "operations"  # unary calls and operations of batches, until the client has taken the answer
     STREAMS = "streams"  # streaming calls
     SUBSCRIPTIONS = "subscriptions"  # of Watch
-    QUEUED_OCTETS = "queued_octets"  # notices of Watch that the client has not taken
-    UPLOAD_OCTETS = "upload_octets"  # of uploads on their way, before they are in the store
+    QUEUED_OCTETS = "queued_octets"  # of notices of Watch that the client has not taken
+    UPLOAD_OCTETS = "upload_octets"  # of uploads that are not yet in the store
 
 
 class _Line(dict[asyncio.Future[None], int]):
-    """The streams of one party that are not read for now, the next one first, with the room that each waits for."""
+    """The paused streams of one party, the next one first, and the number of operations that each waits for."""
 
     __slots__ = ("looking", "timer")
 
     def __init__(self) -> None:
-        self.looking = False  # at the room that there is: once in a turn of the loop
+        self.looking = False  # `_look` is scheduled; once per turn of the loop is enough
         self.timer: asyncio.TimerHandle | None = None
 
 
 class Allowances:
-    """Belongs to the event loop. What is taken must be given back; a party that holds nothing takes no memory."""
+    """The amounts that each party holds. Belongs to the event loop.
+
+    Every `take` needs its `give_back`. A party that holds nothing takes no memory.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits: Final = {
@@ -58,12 +61,12 @@ class Allowances:
         self.begun: Final[dict[Party, int]] = {}  # operations in this turn of the loop, by native clients' streams
 
     def held(self, party: Party, resource: Resource) -> int:
-        """How much a party has of something."""
+        """The amount of a resource that a party holds."""
         return self._held[resource].get(party, 0)
 
     @property
     def parties(self) -> int:
-        """How many hold anything at all, or wait."""
+        """The number of parties that hold anything or wait."""
         return len(set(self._lines).union(*self._held.values()))
 
     def may_take(self, party: Party, resource: Resource, amount: int = 1) -> bool:
@@ -71,7 +74,7 @@ class Allowances:
         return party.many or self._held[resource].get(party, 0) + amount <= self._limit(party, resource)
 
     def take(self, party: Party, resource: Resource, amount: int = 1) -> None:
-        """Raises TooManyOperations or AccountLimitReached, having taken nothing."""
+        """Count an amount for a party. Raises TooManyOperations or AccountLimitReached, having counted nothing."""
         if party.many:
             return
         held, limit = self._held[resource], self._limit(party, resource)
@@ -85,7 +88,7 @@ class Allowances:
 
     @contextlib.contextmanager
     def holding(self, party: Party, resource: Resource) -> Iterator[None]:
-        """One of something, for the length of the block. Raises as `take`."""
+        """Take one of a resource for the length of the block. Raises as `take`."""
         self.take(party, resource)
         try:
             yield
@@ -93,7 +96,7 @@ class Allowances:
             self.give_back(party, resource)
 
     def give_back(self, party: Party, resource: Resource, amount: int = 1) -> None:
-        """What was taken is free again."""
+        """Free an amount that was taken."""
         if party.many:
             return
         held = self._held[resource]
@@ -107,11 +110,11 @@ class Allowances:
             asyncio.get_running_loop().call_soon(self._look, party, line)
 
     async def room(self, party: Party, amount: int) -> None:
-        """Wait, in line with all others of a party that was refused, before more operations of it are read.
+        """Pause one stream of a party whose operations were refused, until the party has room again.
 
-        The first in line goes on as soon as there is room for `amount` operations; and one goes on every RETRY_SECONDS
-        however that stands, so that what is no new operation is read, too. A party is refused no more operations by
-        this than it brings in one request each time, however many streams it has.
+        The paused streams of a party wait in one line. The first goes on as soon as there is room for `amount`
+        operations. Every RETRY_SECONDS one goes on even without room, so that cancellations are read, too. So a party
+        gets at most one request's worth of refusals each time, however many streams it has.
         """
         line = self._lines.get(party)
         if line is None:
@@ -133,13 +136,13 @@ class Allowances:
         line.timer = asyncio.get_running_loop().call_later(seconds, self._pass, party, line)
 
     def _pass(self, party: Party, line: _Line) -> None:
-        """The first in line goes on."""
+        """Let the first stream in line go on, with or without room."""
         if self._lines.get(party) is line:
             self._set_timer(party, line)
             _go_on(line)
 
     def _look(self, party: Party, line: _Line) -> None:
-        """The first in line goes on if there is room for it."""
+        """Let the first stream in line go on if there is room for it."""
         line.looking = False
         if line and self.may_take(party, Resource.OPERATIONS, next(iter(line.values()))):
             _go_on(line)
@@ -149,7 +152,7 @@ def _go_on(line: _Line) -> None:
     while line:
         turn = next(iter(line))
         del line[turn]
-        if not turn.done():  # it was not cancelled meanwhile
+        if not turn.done():  # done: cancelled meanwhile
             turn.set_result(None)
             return
 

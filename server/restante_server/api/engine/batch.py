@@ -14,22 +14,22 @@ MAX_BATCH_OCTETS = 1 << 20  # of the operations of one request, without the fram
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """A request as it came."""
+    """One received request of an Execute stream."""
 
     request: ExecuteRequest
-    octets: int  # held until all of its operations are answered: they share its memory
-    oversize: bool = False  # more than MAX_BATCH_OCTETS: its operations are refused, its cancellations are heard
+    octets: int  # of memory, which its operations share: counted until the last of them is answered
+    oversize: bool = False  # above MAX_BATCH_OCTETS: its operations are refused, its cancellations take effect
     in_flight: int = 0  # operations
 
 
 def parse(data: bytes) -> Batch:
-    """A request as it came. Only one that may be too large is measured: to measure costs as much as to encode."""
+    """Parse a request. Operations are measured only if they may be too large: measuring costs as much as encoding."""
     request = ExecuteRequest.FromString(data)
     return Batch(request, len(data), len(data) > MAX_BATCH_OCTETS and _is_oversize(request.operations))
 
 
 def require_sound(request: ExecuteOnceRequest) -> None:
-    """Raises InvalidArgument for too many operations, too large ones, and an operation_id that is given twice."""
+    """Raises InvalidArgument for too many operations, for too large ones, and for an operation_id that occurs twice."""
     if len(request.operations) > MAX_BATCH_OPERATIONS:
         raise too_many()
     if len({operation.operation_id for operation in request.operations}) < len(request.operations):

@@ -1,4 +1,4 @@
-"""BatchService: Execute and ExecuteOnce in front of an Execution."""
+"""BatchService: the gRPC handlers of Execute and ExecuteOnce, each of which runs an Execution."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from restante_server.api.engine.execute import Execution, Executor
 from restante_server.api.engine.faults import translate
 from restante_server.api.engine.rpc import Context, Listener, abort, caller_of
 
-MAX_STREAM_AGE_SECONDS = 600.0  # then the client is asked to open another (docs/design.md "Operations and batches")
+MAX_STREAM_AGE_SECONDS = 600.0  # then the core asks for a new stream (docs/design.md "Operations and batches")
 
 
 class Batches:
-    """Every batch of one server."""
+    """The Execute streams of one server."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._executions: set[Execution] = set()
 
     def announce_draining(self) -> None:
-        """Ask every client to send new operations elsewhere."""
+        """Ask every client to send new operations on another stream."""
         for execution in list(self._executions):
             execution.announce_draining()
 
     def execute(self, listener: Listener) -> Callable[..., Any]:
-        """What gRPC calls for Execute."""
+        """The gRPC handler of Execute."""
         executor = self._executor
 
         async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
@@ -64,7 +64,7 @@ class Batches:
         return serve
 
     def execute_once(self, listener: Listener) -> Callable[..., Any]:
-        """What gRPC calls for ExecuteOnce."""
+        """The gRPC handler of ExecuteOnce."""
 
         async def serve(request: Any, context: Context) -> Any:
             async def batch() -> AsyncIterator[Batch]:

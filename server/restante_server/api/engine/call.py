@@ -1,4 +1,4 @@
-"""One call of the API: what a handler is given with the request."""
+"""One call of the API, which a handler receives with the request."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class Call:
 
     core: Core
     caller: Caller
-    now: int  # microseconds since 1970-01-01 UTC, when the call came
+    now: int  # when the call arrived, in microseconds since 1970-01-01 UTC
     deadline: float  # a moment of time.monotonic()
 
     def mailbox_id(self, requested: int) -> int:
-        """The mailbox of a request; 0 stands for the caller's own. See access.mailbox_id."""
+        """The mailbox of a request, in which 0 means the caller's own. Raises as access.mailbox_id."""
         return access.mailbox_id(self.caller, requested)
 
     @property
     def seconds_left(self) -> float:
-        """Until the deadline; negative when it has passed."""
+        """Seconds until the deadline, negative after it."""
         return self.deadline - time.monotonic()
 
     async def read(self, function: Callable[[Connection], R]) -> R:
-        """Run one function of a read snapshot on a worker thread, within the call's deadline."""
+        """Run a function in one read snapshot on a worker thread, within the call's deadline."""
         return await self.core.db.read(function, deadline=self.deadline)
 
     async def write(
@@ -58,9 +58,9 @@ class Call:
         octets: int = 0,
         contents: frozenset[int] = frozenset(),
     ) -> Response:
-        """Run a handler's write in the pipeline: once for each request_id; watchers hear of it after the commit.
+        """Run a handler's write in the pipeline, once for each request_id. Watchers are informed after the commit.
 
-        `function` may run again, like any operation. A request without a request_id just runs.
+        The pipeline may run `function` again, like any operation. A request type without a request_id runs each time.
         """
         operation: HandlerWrite[Response] = HandlerWrite(
             actor=self.caller.actor,
@@ -75,7 +75,7 @@ class Call:
         return await self.core.db.write(operation, deadline=self.deadline)
 
     async def reach(self, token: CommitToken) -> None:
-        """Wait until the commit of a token can be read (docs/design.md "Read your writes").
+        """Wait until reads see the commit that a token names (docs/design.md "Read your writes").
 
         Raises CommitNotReached, EpochChanged, MailboxNotFound.
         """
@@ -87,5 +87,5 @@ class Call:
                 if self.seconds_left <= MIN_COMMIT_PAUSE_SECONDS:
                     raise CommitNotReached(change_number=token.change_number)
                 await asyncio.sleep(MIN_COMMIT_PAUSE_SECONDS)
-        except DeadlineExceeded:  # in the midst of a look
+        except DeadlineExceeded:  # during a read
             raise CommitNotReached(change_number=token.change_number) from None

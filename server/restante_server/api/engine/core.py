@@ -1,4 +1,4 @@
-"""The parts of one core process that handlers share. `app` puts them together."""
+"""The parts of one core process that handlers share. `app` assembles them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ R = TypeVar("R")
 
 @dataclass
 class Core:
-    """Belongs to the event loop."""
+    """The shared parts. Belongs to the event loop."""
 
     settings: Config
     db: Database
@@ -64,12 +64,12 @@ class Core:
         listeners = self.db.listeners
         listeners.on_invalidation(DIRECTORY, self.recipients.forget)
         listeners.on_invalidation(IN_DOUBT, self.numbers.forget)
-        listeners.on_event(CHANGED, self.numbers.note)  # before the watchers: what they hear of can be asked for
+        listeners.on_event(CHANGED, self.numbers.note)  # before the watchers, who may ask for the new numbers at once
         listeners.on_event(CHANGED, self.notifier.changed)
         listeners.on_event(SESSIONS_ENDED, self._sessions_ended)
 
     def _sessions_ended(self, ended: Sequence[Ended | LoggedOff]) -> None:
-        """A commit of this core has ended sessions."""
+        """Forget sessions that a commit of this core has ended, and inform their watchers."""
         sessions = self.directory.sessions
         for one in ended:
             if isinstance(one, LoggedOff):
@@ -80,9 +80,9 @@ class Core:
                 self.notifier.sessions_ended(one.account_id, one.credential_version)
 
     async def short_read(self, function: Callable[[Connection], R]) -> R:
-        """A short read on the core's own account, within the default timeout, whatever the deadline of the call.
+        """Run a short read of the core itself, within the default timeout instead of a call's deadline.
 
-        It shares a thread hop with the other short reads of its turn of the loop.
+        It shares a thread hop with the other short reads of the same turn of the loop.
         """
         return await self.db.read_short(function, deadline=time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
 

@@ -1,6 +1,6 @@
 """The one dispatcher of unary calls and of the operations of a batch.
 
-It looks after rights, request ids, min_commit, deadlines and errors; a handler only does its work.
+The dispatcher handles rights, request ids, min_commit, deadlines and errors, so that handlers need not.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from restante_server.api.engine.registry import Handler, Kind
 from restante_server.api.engine.writes import HandlerWrite
 from restante_server.db import turns
 
-SHARED_SECONDS = 5.0  # a read with less time than this does not share a thread hop
+SHARED_SECONDS = 5.0  # a read with less time left than this does not share a thread hop
 
 
 class Dispatcher:
-    """Runs handlers. Every method raises RestanteError and nothing else, save CancelledError."""
+    """Runs handlers. Every method raises RestanteError or CancelledError and nothing else."""
 
     def __init__(self, core: Core, observer: CallObserver) -> None:
         self._core, self._observer = core, observer
 
     def call(self, caller: Caller, deadline: float) -> Call:
-        """A call that begins now; `deadline` is a moment of `time.monotonic()`."""
+        """A call that arrives now; `deadline` is a moment of `time.monotonic()`."""
         return Call(self._core, caller, time.time_ns() // 1_000, deadline)
 
     async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float) -> Message:
-        """The response of a unary handler, within its deadline (a moment of `time.monotonic()`)."""
+        """Run a unary handler within a deadline (a moment of `time.monotonic()`) and return its response."""
         began, outcome = time.perf_counter(), "CANCELLED"
         try:
             turns.party.set(caller.party)
@@ -60,7 +60,7 @@ class Dispatcher:
         return response
 
     def followed(self, caller: Caller, mailbox_id: int, folder_id: int) -> int | asyncio.Future[int]:
-        """The change number of a folder that a client keeps a view of; 0 when the caller may not see it."""
+        """The change number of a folder that a client keeps a view of, 0 if the caller may not see the folder."""
         try:
             access.MAIL_SESSION(caller)
             place = access.mailbox_id(caller, mailbox_id), folder_id
@@ -73,7 +73,7 @@ class Dispatcher:
         match handler.kind:
             case Kind.READ if call.seconds_left > SHARED_SECONDS:
                 return await db.read_short(partial(_in_transaction, handler, call, request), deadline=call.deadline)
-            case Kind.READ | Kind.SLOW_READ:  # a short read whose deadline is near gets a thread hop of its own
+            case Kind.READ | Kind.SLOW_READ:  # a short read close to its deadline shares no thread hop
                 return await call.read(partial(_in_transaction, handler, call, request))
             case Kind.WRITE:
                 write: HandlerWrite[Any] = HandlerWrite(

@@ -1,7 +1,7 @@
 """The Execute stream: batches of operations, bounded and fair (docs/design.md "Operations and batches").
 
-Operations of one session begin in the order sent, each after the one before has answered, unless marked independent;
-sessions never wait for each other. Reading stops while as many operations are in flight as may be.
+Operations of one session begin in the order sent, each after the answer to the one before, unless marked independent.
+Sessions never wait for each other. The core stops reading a stream while it has MAX_IN_FLIGHT operations in flight.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from restante_server.api.engine.registry import Handler
 from restante_server.api.engine.results import MAX_RESULT_OCTETS, Results
 from restante_server.db.turns import Party
 
-MAX_IN_FLIGHT = 1_024  # operations that the client has no answer to yet
-MAX_UNREAD_OCTETS = 4 << 20  # answers that the client has not taken
-MAX_REQUEST_OCTETS = 4 << 20  # of requests that hold an operation without an answer, on a native client's stream
-MAX_GATEWAY_REQUEST_OCTETS = 64 << 20  # the same on a gateway's, which brings the messages of many
+MAX_IN_FLIGHT = 1_024  # operations whose answers the client has not taken
+MAX_UNREAD_OCTETS = 4 << 20  # of answers that the client has not taken
+MAX_REQUEST_OCTETS = 4 << 20  # of requests with an unanswered operation, on a native client's stream
+MAX_GATEWAY_REQUEST_OCTETS = 64 << 20  # the same on a gateway's stream, which carries many clients' messages
 MAX_SESSION_IN_FLIGHT = 64
 MAX_BEGUN_IN_TURN = 32  # operations of one account in one turn of the loop, over all streams of native clients
 RETRY_SECONDS = 0.1
@@ -48,14 +48,14 @@ STREAMING_TWIN = {
     "query_messages": "MessageService/StreamMessages",
     "read_folder_changes": "FolderService/OpenFolder",
 }
-"""The streaming RPC that has no limit, for operations whose result may be too large."""
+"""The streaming RPC without a size limit, by the operation whose result may be too large."""
 
 
 async def _number_or_zero(number: asyncio.Future[int]) -> int:
-    """0 when it could not be read: the operation that it came with has not failed. A fault of ours is logged."""
+    """The change number, or 0 if the read failed: its operation must not fail with it. A fault of ours is logged."""
     try:
         return await number
-    except Exception as error:  # noqa: BLE001 - the operation may have been done, and its own answer counts
+    except Exception as error:  # noqa: BLE001 - the operation may have succeeded, and the client needs its answer
         translate(error, "the number of a followed folder")
         return 0
 
@@ -71,10 +71,10 @@ class Executor:
 
 
 class Execution:
-    """One Execute stream. `feed` takes requests, `answers` gives responses."""
+    """One Execute stream. `feed` takes requests, `answers` yields responses."""
 
     def __init__(self, executor: Executor, stream: Caller) -> None:
-        """`stream` is the caller of the stream itself."""
+        """`stream` is the caller that opened the stream."""
         self._handlers, self._dispatcher = executor.handlers, executor.dispatcher
         self._authenticator, self._allowances = executor.authenticator, executor.allowances
         self._stream = stream
@@ -84,15 +84,15 @@ class Execution:
         self._flights: dict[int, Flight] = {}
         self._in_flight = 0
         self._request_octets = 0  # of the batches in flight
-        self._party = stream.party  # of the latest operation that was begun
-        self._refused: list[Party] = []  # whose operations of the present request were beyond a bound
+        self._party = stream.party  # of the operation begun last
+        self._refused: list[Party] = []  # one entry for each operation of the present request refused by a limit
         self._results = Results(executor.allowances)
         self._room = asyncio.Event()  # there is room for another request
         self._room.set()
         self._ended = False
 
     async def feed(self, batches: AsyncIterator[Batch]) -> None:
-        """Take requests until the client has no more. Raises InvalidArgument for a batch of too many operations."""
+        """Take requests until the client ends them. Raises InvalidArgument for a batch of too many operations."""
         try:
             async for batch in batches:
                 await self._take(batch)
@@ -118,19 +118,22 @@ class Execution:
         arrived = time.monotonic()
         for operation in request.operations:
             while self._native and self._allowances.begun.get(self._party, 0) >= MAX_BEGUN_IN_TURN:  # noqa: ASYNC110
-                await asyncio.sleep(0)  # the next turn of the loop is all that it waits for
+                await asyncio.sleep(0)  # wait for the next turn of the loop
             self._arrive(operation, batch, arrived)
 
     async def _pause(self) -> None:
-        """Nothing more is read of a native client whose account has all that it may have: a client that heeds no retry
-        delay would keep the core busy with refusals. A gateway's stream is for many and is read on."""
+        """Stop reading a native client whose operations were refused, until its account has room again.
+
+        Otherwise a client that ignores the retry delay would keep the core busy with refusals. A gateway's stream
+        carries many clients, so reading goes on.
+        """
         party, amount = self._refused[-1], len(self._refused)
         self._refused.clear()
         if self._native:
             await self._allowances.room(party, amount)
 
     async def answers(self) -> AsyncIterator[ExecuteResponse]:
-        """Whatever is ready, as soon as the stream is free, until all that was taken has been answered."""
+        """The responses, each as soon as the stream is free, until every operation has been answered."""
         while True:
             if self._results.ready:
                 response = self._results.take()
@@ -147,13 +150,16 @@ class Execution:
         self._results.announce_draining()
 
     def abandon(self) -> None:
-        """The client is gone: cancel reads and all that has not begun. Writes that have begun are finished."""
+        """Cancel reads and all that has not begun, because the client is gone. Writes that have begun are finished."""
         self._results.abandon()
         for flight in list(self._flights.values()):
             self._cancel(flight.operation_id)
 
     def _full(self) -> bool:
-        """Answers count until the client takes them: one that only sends must not fill our memory."""
+        """Whether the stream has reached a limit.
+
+        An answer counts until the client takes it, so that a client that only sends cannot fill our memory.
+        """
         return (
             self._in_flight + len(self._results) >= MAX_IN_FLIGHT
             or self._results.octets >= MAX_UNREAD_OCTETS
@@ -188,14 +194,14 @@ class Execution:
             return UnknownOperation(operation=flight.field or "none")
         if flight.operation_id in self._flights:
             return InvalidArgument(field="operation_id", problem="in flight already")
-        # The stream's own identity speaks for many: only sessions are bounded one by one.
+        # Operations without a token belong to many clients of the stream's caller: only sessions have this limit.
         if flight.token and session.in_flight >= MAX_SESSION_IN_FLIGHT:
             self._refused.append(self._party)
             return TooManyOperations(limit=MAX_SESSION_IN_FLIGHT, retry_seconds=RETRY_SECONDS)
         return None
 
     def _begin(self, flight: Flight, session: Session) -> None:
-        """Begin an operation, or answer why not: what is refused by what is known in memory costs no task."""
+        """Begin an operation, or answer with its refusal. A refusal that memory alone decides costs no task."""
         try:
             caller = self._authenticator.known(flight.token, self._stream, flight.client_address)
             if caller is not None:
@@ -234,13 +240,13 @@ class Execution:
         if not flight.followed_folder_id:
             response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
         else:
-            # As the operation comes: a change of its own is told in its own answer.
+            # The number as of the operation's begin: the operation's answer reports its own change.
             number = self._dispatcher.followed(caller, flight.followed_mailbox_id, flight.followed_folder_id)
             try:
                 response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
             finally:
                 flight.followed_change_number = number if isinstance(number, int) else await _number_or_zero(number)
-        if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # what is written is answered whole
+        if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # a write is done: its answer has no limit
             raise ResultTooLarge(rpc=STREAMING_TWIN.get(flight.field, ""), limit_octets=MAX_RESULT_OCTETS)
         result = OperationResult(operation_id=flight.operation_id, followed_change_number=flight.followed_change_number)
         getattr(result, flight.field).CopyFrom(response)
@@ -286,7 +292,7 @@ class Execution:
             return
         flight.cancelled = True
         if flight.task is not None and self._handlers[flight.field].only_reads:
-            flight.task.cancel()  # a write that has begun is left to finish: its outcome matters
+            flight.task.cancel()  # a write that has begun runs on, because its outcome matters
 
     def _answer(
         self,

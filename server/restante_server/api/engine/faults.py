@@ -1,4 +1,4 @@
-"""Faults of this program: the caller gets an incident number, the log gets the rest."""
+"""Faults of this program: the caller receives an incident number, and the log receives the traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def translate(error: Exception, path: str) -> RestanteError:
-    """The error to answer with. Anything but a RestanteError is logged with the incident number of the answer."""
+    """The error for the caller. Anything but a RestanteError is logged with the incident number of the answer."""
     if isinstance(error, RestanteError):
         return error
     incident = secrets.token_hex(6)

@@ -28,15 +28,13 @@ class Flight:
     followed_mailbox_id: int
     followed_folder_id: int
     followed_change_number: int = 0
-    party: Party | None = (
-        None  # its allowance counts the operation from the beginning until the client takes the answer
-    )
+    party: Party | None = None  # whose allowance counts the operation, until the client takes the answer
     task: asyncio.Task[OperationResult] | None = None
     cancelled: bool = False
 
     @classmethod
     def of(cls, operation: Operation, batch: Batch, arrived: float) -> Flight:
-        """`arrived` is a moment of `time.monotonic()`."""
+        """The flight of an operation that arrived at a moment of `time.monotonic()`."""
         name = operation.WhichOneof("request")
         seconds = operation.timeout_milliseconds / 1_000 or DEFAULT_TIMEOUT_SECONDS
         return cls(
@@ -55,9 +53,9 @@ class Flight:
 
 @dataclass(eq=False, slots=True)
 class Session:
-    """The operations of one session on the stream: at most one ordered operation runs at a time.
+    """The operations of one session on the stream. At most one ordered operation runs at a time.
 
-    Operations of the stream's own identity (no token) are for many clients, so they are all independent.
+    Operations without a token belong to many clients of the stream's caller, so they are all independent.
     """
 
     waiting: deque[Flight] = field(default_factory=deque)

@@ -1,7 +1,7 @@
-"""The change numbers of folders, for clients that keep views of them: never behind what was acknowledged to anyone.
+"""The change numbers of folders, for clients that keep views of them. A number includes every acknowledged change.
 
-A core that is alone on its store answers from memory: `note` comes with each commit, before its writer is answered.
-Where several cores write, one short read answers all that was asked in a turn of the loop.
+A core that is alone on its store answers from memory: each commit calls `note` before its writer is answered. If
+several cores write, one short read serves all requests of one turn of the loop.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from sqlalchemy import Connection
 from restante_server.store import changes
 from restante_server.store.changes import Place, Touched
 
-MOST_KNOWN: Final = 50_000  # folders, about 10 MB; then all are forgotten, and read again when asked for
+MOST_KNOWN: Final = 50_000  # folders, about 10 MB; then all are forgotten, and read again on request
 
 Read = Callable[[Connection], Any]
 BeginRead = Callable[[Callable[[], Read]], asyncio.Future[Any]]
-"""Begins a read with this turn of the loop; what to read is asked for at the last moment."""
+"""Begins a read with this turn of the loop. Its argument returns the read at the end of the turn."""
 
 
 class ChangeNumbers:
-    """Belongs to the event loop, but for `forget`."""
+    """The known numbers, and the reads of unknown ones. Belongs to the event loop, except for `forget`."""
 
     def __init__(self, begin_read: BeginRead, *, alone: bool) -> None:
         """`alone`: no other process writes to the store."""
         self._begin_read, self._alone = begin_read, alone
-        # 0 for a folder that is being read: what is noted meanwhile is not lost. Others are not noted.
+        # 0 while a folder is being read, so that a commit meanwhile is noted. Absent folders are not noted.
         self._known: dict[Place, int] = {}
         self._waiting: list[tuple[Place, asyncio.Future[int]]] = []
 
     def note(self, touched: Mapping[int, Touched]) -> None:
-        """A commit of this core."""
+        """Raise the known numbers to those of a commit of this core."""
         known = self._known
         for mailbox_id, what in touched.items():
             for folder_id, number in what.folders.items():
@@ -43,11 +43,11 @@ class ChangeNumbers:
                     known[place] = number
 
     def forget(self) -> None:
-        """It is not known whether a commit stands. May be called on any thread."""
+        """Forget every number, because the outcome of a commit is unknown. May be called on any thread."""
         self._known = {}
 
     def of(self, place: Place) -> int | asyncio.Future[int]:
-        """The change number of (mailbox, folder), 0 when it is not there; the future is the caller's own."""
+        """The change number of (mailbox, folder), 0 if there is none. A future belongs to the caller alone."""
         if number := self._known.get(place):
             return number
         if self._alone:
@@ -63,7 +63,7 @@ class ChangeNumbers:
         return future
 
     def _begin(self) -> Read:
-        """From here on the next read is asked for."""
+        """The read of all folders that wait. Later requests wait for the next read."""
         waiting, self._waiting = self._waiting, []
         return partial(changes.of_folders, places={place for place, _ in waiting})
 
@@ -84,7 +84,7 @@ class ChangeNumbers:
                 future.set_result(number)
 
     def _remember(self, table: dict[Place, int], place: Place, number: int) -> int:
-        """A table that was forgotten meanwhile is filled in vain."""
+        """Store a number in a table and return the highest known. The table has no effect if `forget` replaced it."""
         number = max(number, table.get(place, 0))
         if number:
             table[place] = number

@@ -1,11 +1,11 @@
-"""The front of the API: it accepts on TCP within bounds, ends TLS, and passes the octets on to gRPC's Unix socket.
+"""The front of the API: it accepts TCP connections within limits, ends TLS, and passes octets to gRPC's Unix socket.
 
-gRPC for Python has no say in which connections are accepted, chooses no certificate by host name, and cannot change one
-while connections come: its handshakes use a certificate that another thread has just freed. A front has an event loop
-in a thread of its own, so that handshakes, whose arithmetic runs without the interpreter's lock, do not hold up mail.
+gRPC for Python cannot limit the connections it accepts, chooses no certificate by host name, and cannot replace one
+while connections arrive: its handshakes use a certificate that another thread has just freed. A front runs an event
+loop in a separate thread, so that handshakes, whose arithmetic runs without the interpreter's lock, do not delay mail.
 
-gRPC tells a handler the name that its peer's socket is bound to. Each connection passed on has a name of its own, by
-which the handler finds who is at the other end.
+gRPC gives a handler the name that its peer's socket is bound to. Each forwarded connection has a distinct name, by
+which the handler finds the client's channel.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-ACCEPTED_AT_ONCE = 64  # then the loop looks after the connections that there are
+ACCEPTED_AT_ONCE = 64  # then the loop serves the open connections
 BUFFER_OCTETS = 256 << 10  # of one connection, each way, before its sender has to wait
-SHUTDOWN_SECONDS = 5.0  # for the client's last word of TLS
-REPORT_SECONDS = 60.0  # refusals are told so often, however many there are
+SHUTDOWN_SECONDS = 5.0  # for the client's close_notify of TLS
+REPORT_SECONDS = 60.0  # between two log lines about refusals, however many there are
 OUT_OF_DESCRIPTORS_SECONDS = 1.0
 PROTOCOL = "h2"  # RFC 9113 3.2
 
 
 @dataclass(frozen=True, slots=True)
 class FrontSettings:
-    """Bounds of one listener."""
+    """The limits of one listener."""
 
     name: str
     limits: ConnectionLimits
@@ -59,19 +59,19 @@ class Front:
     """One listener. Everything but `channel` belongs to the loop of its thread."""
 
     def __init__(self, settings: FrontSettings, listening: Sequence[socket.socket], certificates: Certificates) -> None:
-        """`certificates` offers h2 by ALPN, and asks for a client's certificate where the settings say so."""
+        """`certificates` offers h2 by ALPN, and requires a client certificate if the settings say so."""
         self.settings = settings
         self._listening, self._certificates = tuple(listening), certificates
         self._limiter = ConnectionLimiter(settings.limits)
-        self._directory = Path(tempfile.mkdtemp(prefix="restante-"))  # 0700: nobody else reaches gRPC
-        self._channels: dict[str, Channel] = {}  # by the name of the connection that gRPC sees
+        self._directory = Path(tempfile.mkdtemp(prefix="restante-"))  # mode 0700: other users cannot reach gRPC
+        self._channels: dict[str, Channel] = {}  # by gRPC's name of the connection
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._refused: dict[Refusal, int] = {}
 
     @property
     def address(self) -> str:
-        """Where gRPC must listen."""
+        """The address that gRPC must listen on."""
         return f"unix:{self._directory / 'api.sock'}"
 
     @property
@@ -81,19 +81,19 @@ class Front:
         return port
 
     def channel(self, peer: str) -> Channel:
-        """Who is at the other end of the connection that gRPC knows by this name. Raises Cancelled: it has gone."""
+        """The channel of a connection, by gRPC's name of it. Raises Cancelled if the connection has ended."""
         try:
             return self._channels[peer.removeprefix("unix:")]
         except KeyError:
             raise Cancelled from None
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Begin to accept."""
         for listening in self._listening:
             self._resume(listening)
 
     def stop_accepting(self) -> None:
-        """Refuse what comes; what there is goes on."""
+        """Refuse new connections; open ones go on."""
         for listening in self._listening:
             asyncio.get_running_loop().remove_reader(listening.fileno())
             listening.close()
@@ -118,7 +118,7 @@ class Front:
                 client, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return
-            except OSError as error:  # no descriptor or no memory is left: those who wait may wait a little longer
+            except OSError as error:  # no descriptor or no memory is left: the clients in the backlog wait
                 log.error("%s: no connection can be accepted: %s", self.settings.name, error.strerror)
                 loop.remove_reader(listening.fileno())
                 loop.call_later(OUT_OF_DESCRIPTORS_SECONDS, self._resume, listening)
@@ -167,11 +167,11 @@ class Front:
             await asyncio.gather(down.lost, up.lost)
         except _NotForUs as error:
             log.info("%s: a connection from %s was ended: %s", self.settings.name, host, error)
-        except OSError as error:  # ssl.SSLError is one, and so are a timeout and a client that has gone
+        except OSError as error:  # also ssl.SSLError, a timeout, and a client that has gone
             log.debug("%s: a connection from %s failed: %s", self.settings.name, host, error)
         finally:
             if not down.abort():
-                client.close()  # it has never been a transport's
+                client.close()  # no transport has owned it
             self._channels.pop(name, None)
             self._limiter.release(host)
 
@@ -186,7 +186,7 @@ class Front:
         return Channel(mutual_tls=self.settings.mutual_tls, tls=True, peer_address=host, common_name=common_name)
 
     async def _connect(self, name: str) -> socket.socket:
-        """A connection to gRPC with a name of its own."""
+        """A connection to gRPC, bound to a name."""
         made = socket.socket(socket.AF_UNIX)
         try:
             made.setblocking(False)
@@ -197,21 +197,21 @@ class Front:
             raise
         finally:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)  # the socket keeps its name
+                os.unlink(name)  # the socket keeps its name without the file
         return made
 
 
 class _NotForUs(Exception):
-    """The connection cannot be one of gRPC."""
+    """The connection does not speak gRPC's protocol."""
 
 
 class _Side(asyncio.Protocol):
-    """One of the two connections that are joined: what comes here goes out there."""
+    """One of two joined connections. Octets received on one are sent on the other."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._other: asyncio.Transport | None = None
-        self._early: list[bytes] = []  # what came before there was another side: a loop may read once more when paused
+        self._early: list[bytes] = []  # received before `join`: a loop may read once more after pause_reading()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -221,10 +221,10 @@ class _Side(asyncio.Protocol):
         return made
 
     def join(self, other: _Side) -> None:
-        """Pass everything on, both ways, from now on."""
+        """Begin to pass octets on, both ways."""
         assert self._transport is not None and other._transport is not None
         self._other, other._other = other._transport, self._transport
-        if self._transport.is_closing() or other._transport.is_closing():  # lost before anything could be passed on
+        if self._transport.is_closing() or other._transport.is_closing():  # lost before the join
             self.abort()
             other.abort()
             return
@@ -236,15 +236,15 @@ class _Side(asyncio.Protocol):
         other._transport.resume_reading()
 
     def abort(self) -> bool:
-        """End it now. False: it has never been connected."""
+        """End the connection at once. Returns False if it was never connected."""
         if self._transport is None:
             return False
         self._transport.abort()
         return True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are of other classes
-        self._transport.pause_reading()  # until there is somewhere to pass it on to
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are not asyncio's classes
+        self._transport.pause_reading()  # until `join`
 
     def data_received(self, data: bytes) -> None:
         if self._other is not None:
@@ -273,7 +273,7 @@ class _Side(asyncio.Protocol):
 
 
 class FrontThread:
-    """The thread of all fronts. `start`, `stop_accepting` and `close` come from the loop of the core."""
+    """The thread of all fronts. The core's event loop calls `start`, `stop_accepting` and `close`."""
 
     def __init__(self, fronts: Sequence[Front]) -> None:
         self._fronts = tuple(fronts)
@@ -290,7 +290,7 @@ class FrontThread:
         await self._there(self._each(Front.stop_accepting))
 
     async def close(self) -> None:
-        """End every connection, and the thread."""
+        """End every connection and the thread."""
         for front in self._fronts:
             await self._there(front.close())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -1,7 +1,7 @@
-"""Streams of sessions, each ended as soon as its session is known to be over or its token is past its time.
+"""The end of open streams with their sessions: by logoff, a changed credential, a disabled account or token expiry.
 
-A call proves its session when it begins, and an operation of a batch does so again; a stream that is open needs
-somebody who ends it. All of it belongs to the event loop.
+Calls and operations of a batch prove their session when they begin. An open stream needs a guard that ends it later.
+Everything here belongs to the event loop.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Guard:
 
     caller: Caller
     end: End
-    with_token: bool  # it ends with the token that it was begun with, even when the session has been renewed
+    with_token: bool  # the stream ends with the token that began it, even if the session is renewed
     expiry: asyncio.TimerHandle | None = field(default=None, repr=False)
 
 
 class Guards:
-    """By session. `sessions_ended`, `revoked` and `renewed` are told of what happens to sessions."""
+    """The guards by session. `sessions_ended`, `revoked` and `renewed` receive the events of sessions."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -42,9 +42,9 @@ class Guards:
         self._of_account: dict[int, set[int]] = {}  # {account: its sessions above}
 
     def hold(self, caller: Caller, end: End, *, with_token: bool = False) -> Callable[[], None]:
-        """Watch over a caller's session from now on; returns how to stop, which is harmless to repeat.
+        """Begin to guard a stream of a caller's session. Returns a function that stops, and may be called repeatedly.
 
-        A caller without a session, such as a gateway on its own account, needs no guard and gets none.
+        A caller without a session, such as a gateway, gets no guard.
         """
         if not caller.account_id:
             return _nothing
@@ -55,20 +55,20 @@ class Guards:
         return lambda: self._release(guard)
 
     def sessions_ended(self, ended: SessionsEnded) -> None:
-        """Sessions of an account may be over: one was logged off, its password changed, it was disabled."""
+        """End the streams of an account's ended sessions: after a logoff, a changed password or a disabled account."""
         for session_id in tuple(self._of_account.get(ended.account_id, ())):
             for guard in tuple(self._by_session.get(session_id, ())):
                 if guard.caller.credential_version < ended.credential_version or self._is_over(guard.caller):
                     self._end(guard, SessionRevoked())
 
     def revoked(self, session_ids: Iterable[int]) -> None:
-        """Sessions were logged off, at whichever core."""
+        """End the streams of sessions that were logged off at any core."""
         for session_id in session_ids:
             for guard in tuple(self._by_session.get(session_id, ())):
                 self._end(guard, SessionRevoked())
 
     def renewed(self, session_id: int, expires_at: int) -> None:
-        """A session has a token that is good until then (microseconds): what it has begun may go on as long."""
+        """Let a session's streams go on until its new token expires (microseconds since 1970-01-01 UTC)."""
         for guard in self._by_session.get(session_id, ()):
             if not guard.with_token:
                 self._set_expiry(guard, expires_at)

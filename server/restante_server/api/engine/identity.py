@@ -1,4 +1,4 @@
-"""Who is at the other end: session tokens, process secrets on the Unix socket, client certificates on the mTLS port."""
+"""Proof of identity: session tokens, process secrets on the Unix socket, client certificates on the mTLS port."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ BEARER = "bearer "
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """What a listener knows of a connection."""
+    """The properties of a connection that its listener knows."""
 
-    unix: bool = False  # the socket that only processes of our own user reach
+    unix: bool = False  # the socket that only processes of our own user can reach
     mutual_tls: bool = False
     tls: bool = False
     peer_address: str = ""  # IP address as text, "" on the Unix socket
@@ -32,14 +32,14 @@ LOCAL = Channel(unix=True)
 
 
 class Authenticator:
-    """From a call's metadata to its caller."""
+    """Finds the caller of a call from its metadata."""
 
     def __init__(self, secrets: Mapping[str, str], sessions: Sessions) -> None:
-        """`secrets` has the secret of each process identity that may use the Unix socket."""
+        """`secrets` holds the secret of each process identity that may use the Unix socket."""
         self._secrets, self._sessions = dict(secrets), sessions
 
     def identity(self, metadata: Mapping[str, str | bytes], channel: Channel) -> str:
-        """The process identity of a call, "" for native clients. Raises InvalidSession for a wrong claim."""
+        """The process identity of a call, "" for a native client. Raises InvalidSession for a wrong claim."""
         if channel.mutual_tls:
             name = channel.common_name.removeprefix(CERTIFICATE_PREFIX)
             if name == channel.common_name or name not in IDENTITIES or name == "admin":
@@ -55,7 +55,7 @@ class Authenticator:
         return str(claimed)
 
     async def caller(self, metadata: Mapping[str, str | bytes], channel: Channel) -> Caller:
-        """The caller of a unary call or a stream."""
+        """The caller of a unary call or a stream. Raises as `identity` and `session`."""
         identity = self.identity(metadata, channel)
         address = str(metadata.get("restante-client", "")) if identity else ""
         stream = Caller(
@@ -67,10 +67,10 @@ class Authenticator:
         return await self.session(bearer_token(authorization), stream)
 
     async def session(self, token: bytes, stream: Caller, client_address: str = "") -> Caller:
-        """The session of a token that came on a stream; without one, the stream's own session or identity.
+        """The caller behind a token that came on a stream; without a token, the stream's own caller.
 
-        Either session is looked at anew: it may have ended since the stream began. `client_address` counts only from a
-        process with an identity: others cannot speak for somebody else.
+        A session is checked again in both cases, because it may have ended since the stream began. `client_address` is
+        used only on the stream of a process with an identity: other clients cannot speak for somebody else.
         """
         known = self.known(token, stream, client_address)
         if known is not None:
@@ -79,7 +79,7 @@ class Authenticator:
         return _caller(session, token or stream.token, stream, client_address)
 
     def known(self, token: bytes, stream: Caller, client_address: str = "") -> Caller | None:
-        """The same from memory alone; None when `session` has to look."""
+        """As `session`, but from memory alone. None if `session` must read the database."""
         token = token or stream.token
         if not token:
             address = _address(stream, client_address)
@@ -112,11 +112,11 @@ def _caller(session: OpenSession, token: bytes, stream: Caller, client_address: 
 
 
 def bearer_token(authorization: str) -> bytes:
-    """The token of an `authorization` entry, in either alphabet of base64. Raises InvalidSession when it is neither."""
+    """The token of an `authorization` entry, in either alphabet of base64. Raises InvalidSession for anything else."""
     if not authorization.lower().startswith(BEARER):
         raise InvalidSession("The authorization entry is no bearer token.")
     text = authorization[len(BEARER) :].strip().replace("+", "-").replace("/", "_")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except ValueError:  # binascii.Error is one
+    except ValueError:  # also binascii.Error
         raise InvalidSession("The session token is not base64.") from None

@@ -1,7 +1,7 @@
-"""After a commit, wake those who watch (docs/design.md "Change numbers").
+"""The notifier, which informs watchers of mailboxes after each commit (docs/design.md "Change numbers").
 
-A hint is (mailbox, change number) with the folders touched. Hints may be lost or doubled: a watcher reads what lies
-above its own number, and `compare` makes good what was missed.
+A hint is (mailbox, change number) with the folders touched. Hints may be lost or doubled: a watcher reads all changes
+above the number it has reached, and `compare` finds the hints that were missed.
 """
 
 from __future__ import annotations
@@ -22,37 +22,39 @@ COMPARE_AT_ONCE = 500  # mailboxes in one read
 
 Deltas = Mapping[int, FolderDelta]
 Hint = Callable[[int, frozenset[int], bool, Deltas], None]
-"""Called with a change number, the folders touched (none: not known), whether there is no haste, and what happened in
-some of these folders. Must not block."""
+"""Called with the change number, the folders touched (none: unknown), whether it may wait, and the known deltas.
+
+It may wait if the writer's response already carries the change. Must not block.
+"""
 
 NO_DELTAS: Deltas = {}
 
 
 @dataclass(eq=False, slots=True)
 class Watched:
-    """One who watches a mailbox."""
+    """One watcher of one mailbox."""
 
     mailbox_id: int
     hint: Hint
 
 
 class Notifier:
-    """Belongs to the event loop. Every method must be called there."""
+    """The watchers of this core. Every method must be called on the event loop."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self._watched: dict[int, set[Watched]] = {}
-        self._known: dict[int, int] = {}  # mailbox: the highest change number told
-        self._endings: dict[Callable[[SessionsEnded], None], None] = {}  # in the order in which they are told
+        self._known: dict[int, int] = {}  # {mailbox: the highest change number hinted}
+        self._endings: dict[Callable[[SessionsEnded], None], None] = {}  # listeners, in the order of their calls
 
     def watch(self, mailbox_id: int, hint: Hint) -> Watched:
-        """Begin to watch; end with `forget`."""
+        """Add a watcher of a mailbox. `forget` removes it."""
         watched = Watched(mailbox_id, hint)
         self._watched.setdefault(mailbox_id, set()).add(watched)
         return watched
 
     def forget(self, watched: Watched) -> None:
-        """End watching; harmless to repeat."""
+        """Remove a watcher. May be called repeatedly."""
         among = self._watched.get(watched.mailbox_id)
         if among is not None:
             among.discard(watched)
@@ -61,7 +63,7 @@ class Notifier:
                 self._known.pop(watched.mailbox_id, None)
 
     def changed(self, touched: Mapping[int, Touched]) -> None:
-        """A commit of this core, in commit order, before its writer is answered."""
+        """Hint at a commit of this core. Called in commit order, before the writer is answered."""
         for mailbox_id, what in touched.items():
             folder_ids = frozenset(what.folders)
             self.hint(
@@ -83,9 +85,9 @@ class Notifier:
         answered: bool = False,
         deltas: Deltas = NO_DELTAS,
     ) -> None:
-        """A mailbox has this change number now; told once. The folders are those of the numbers from `first` on.
+        """Pass a mailbox's new change number to its watchers, once. `folder_ids` covers the numbers from `first` on.
 
-        When numbers were passed over, a hint was lost or is late: then nobody can say which folders it concerned.
+        A gap before `first` means that a hint was lost or is late: the watchers then receive no folders (unknown).
         """
         among = self._watched.get(mailbox_id)
         known = self._known.get(mailbox_id, 0)
@@ -96,18 +98,18 @@ class Notifier:
                 watched.hint(change_number, folder_ids if complete else frozenset(), answered and complete, deltas)
 
     def on_sessions_ended(self, told: Callable[[SessionsEnded], None]) -> Callable[[], None]:
-        """Be told of ended sessions; returns how to stop."""
+        """Call a listener for ended sessions. Returns a function that removes it."""
         self._endings[told] = None
         return partial(self._endings.pop, told, None)
 
     def sessions_ended(self, account_id: int, credential_version: int, token: bytes = b"") -> None:
-        """Sessions of an account below a credential version, or the one of a token, are over."""
+        """Inform the listeners that an account's sessions below a credential version, or the one of a token, ended."""
         notice = SessionsEnded(account_id=account_id, credential_version=credential_version, session_token=token)
         for told in tuple(self._endings):
             told(notice)
 
     async def compare(self) -> None:
-        """Once: compare every watched mailbox with the database, and hint where it has moved on."""
+        """Compare every watched mailbox with the database once, and hint at those with a higher number."""
         watched = sorted(self._watched)
         for start in range(0, len(watched), COMPARE_AT_ONCE):
             some = watched[start : start + COMPARE_AT_ONCE]

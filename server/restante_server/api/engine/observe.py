@@ -1,4 +1,4 @@
-"""One line in the log and the metrics of each finished call."""
+"""The log line and the metrics of each finished call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class CallObserver:
-    """Hears of every finished call: unary, operation or stream. `quiet` logs only calls that failed or took long."""
+    """Records every finished call: unary, operation or stream. `quiet` logs only calls that failed or took long."""
 
     def __init__(self, registry: CollectorRegistry, *, quiet: bool = False, slow_seconds: float = 1.0) -> None:
         self._quiet, self._slow_seconds = quiet, slow_seconds
@@ -26,7 +26,7 @@ class CallObserver:
         self._bound: dict[tuple[str, str], tuple[Counter, Histogram]] = {}  # `labels()` costs more than the count
 
     def finished(self, path: str, caller: Caller, outcome: str, began: float) -> None:
-        """`began` is a moment of time.perf_counter(); `outcome` is OK, CANCELLED or an ErrorReason."""
+        """Record a call. `began` is a moment of time.perf_counter(); `outcome` is OK, CANCELLED or an ErrorReason."""
         seconds = time.perf_counter() - began
         bound = self._bound.get((path, outcome))
         if bound is None:

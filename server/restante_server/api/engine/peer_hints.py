@@ -1,8 +1,8 @@
 """Hints between the cores of one PostgreSQL store (docs/design.md "Hints between cores").
 
-After a commit, on a connection of their own, at most a hundred times a second: inside the transaction NOTIFY would
-serialise all commits. A hint is a mailbox and its change number. It may be lost, late or doubled; whoever listens
-compares with the database after every reconnection and every few seconds.
+A core sends hints after the commit, on a separate connection, at most a hundred times a second: NOTIFY inside the
+transaction would serialise all commits. A hint is a mailbox and its change number. It may be lost, late or doubled.
+The receiver compares with the database after every reconnection and every few seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RECONNECT_SECONDS = 1.0
 
 
 def encode(origin: str, numbers: Mapping[int, int]) -> tuple[str, dict[int, int]]:
-    """A payload of who tells and as many (mailbox, change number) pairs as fit, and those that are left."""
+    """A payload with the sender and as many (mailbox, change number) pairs as fit, and the remaining pairs."""
     words, octets, left = [origin], len(origin), dict(numbers)
     for mailbox_id, change_number in numbers.items():
         word = f"{mailbox_id}:{change_number}"
@@ -43,16 +43,16 @@ def encode(origin: str, numbers: Mapping[int, int]) -> tuple[str, dict[int, int]
 
 
 def decode(payload: str) -> tuple[str, dict[int, int]]:
-    """Who tells, and the pairs. Raises ValueError for what no core of ours wrote."""
+    """The sender and the pairs of a payload. Raises ValueError for a payload that no core of ours wrote."""
     origin, *words = payload.split(" ")
     return origin, {int(mailbox): int(number) for mailbox, _, number in (word.partition(":") for word in words)}
 
 
 class PeerHints:
-    """Tells the other cores, and listens to them."""
+    """Sends hints to the other cores and receives theirs."""
 
     def __init__(self, url: str, notifier: Notifier) -> None:
-        """`url` is the store's, as SQLAlchemy takes it."""
+        """`url` is the store's URL in SQLAlchemy's form."""
         self._address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._notifier = notifier
         self._origin = secrets.token_hex(8)
@@ -60,18 +60,18 @@ class PeerHints:
         self._wake = asyncio.Event()
 
     def tell(self, touched: Mapping[int, Touched]) -> None:
-        """Note what this core has committed; it is sent soon."""
+        """Queue the change numbers of this core's commit for `send`."""
         for mailbox_id, what in touched.items():
-            # A commit in several lanes may be told after a later one.
+            # A commit in several lanes may be reported after a later one.
             self._waiting[mailbox_id] = max(what.change_number, self._waiting.get(mailbox_id, 0))
         self._wake.set()
 
     async def send(self) -> None:
-        """For ever: send what was noted, however many commits together."""
+        """Send queued hints for ever, those of several commits together."""
         await self._steadily(self._send)
 
     async def listen(self) -> None:
-        """For ever: pass on what others tell."""
+        """Pass the hints of other cores to the notifier for ever."""
         await self._steadily(self._listen)
 
     async def _steadily(self, work: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]) -> None:
@@ -81,7 +81,7 @@ class PeerHints:
                 async with await psycopg.AsyncConnection.connect(self._address, autocommit=True) as connection:
                     said = False
                     await work(connection)
-            except (psycopg.Error, OSError, RestanteError) as error:  # the last: the store is busy
+            except (psycopg.Error, OSError, RestanteError) as error:  # RestanteError: the store is busy
                 level = logging.DEBUG if said else logging.WARNING
                 log.log(level, "hints between cores are interrupted: %s", " ".join(str(error).split()))
                 said = True
@@ -89,7 +89,7 @@ class PeerHints:
 
     async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:
         while True:
-            if not self._waiting:  # what a lost connection left is sent first
+            if not self._waiting:  # hints left over from a lost connection go first
                 await self._wake.wait()
             self._wake.clear()
             while self._waiting:
@@ -100,7 +100,7 @@ class PeerHints:
 
     async def _listen(self, connection: psycopg.AsyncConnection[Any]) -> None:
         await connection.execute(f"LISTEN {CHANNEL}")
-        await self._notifier.compare()  # what was told while nobody listened
+        await self._notifier.compare()  # find the hints missed while not listening
         async for notice in connection.notifies():
             with contextlib.suppress(ValueError):
                 origin, numbers = decode(notice.payload)

@@ -1,4 +1,4 @@
-"""Server reflection: what the API offers, told to tools that have no protos (grpcurl and the like)."""
+"""Server reflection, which describes the API to tools without its protos (such as grpcurl)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from restante.v1 import errors_pb2
 
 STABLE = "grpc.reflection.v1.ServerReflection"
-"""The service as it is called since it is stable; grpcio-reflection has it under its older name alone."""
+"""The stable name of the service. grpcio-reflection serves only its older name."""
 
 REASONS = errors_pb2.DESCRIPTOR.name
-"""No RPC has a message of this file: it is in the pool, where tools find its enum, because it is imported here."""
+"""The file of ErrorReason. No RPC uses a message of it, so this import puts it into the pool, where tools find it."""
 
 
 class _Pool:
-    """The pool, which knows methods and fields by name too: the file of one is that of what it is in."""
+    """The descriptor pool, which also finds the file of a method or a field: the file of its service or message."""
 
     def __init__(self) -> None:
         self._pool = descriptor_pool.Default()
@@ -37,7 +37,7 @@ class _Pool:
 
 
 def enable(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Offer reflection under both names of the service."""
+    """Serve reflection under both names of the service."""
     listed, pool = (*services, reflection.SERVICE_NAME), _Pool()
     reflection.enable_server_reflection(listed, server, pool)
     info = grpc.stream_stream_rpc_method_handler(

@@ -1,6 +1,6 @@
-"""The table of RPCs. A handler is a plain function with a decorator of its module's `Handlers`.
+"""The table of RPCs. A handler is a function with a decorator of its module's `Handlers`.
 
-Nothing registers by being imported: `app` hands the `Handlers` of every service to the `Registry` of its core.
+Importing a module registers nothing: `app` passes the `Handlers` of every service to the `Registry` of its core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WITH_MIN_COMMIT = frozenset(known for known in methods.ALL if "min_commit" in k
 
 
 class Kind(Enum):
-    """How a unary handler is run."""
+    """The ways to run a unary handler."""
 
     READ = "in a read snapshot, on a worker thread, together with other short reads"
     SLOW_READ = "in a read snapshot of its own"
@@ -41,7 +41,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One unary RPC."""
+    """The handler of one unary RPC."""
 
     method: Method[Any, Any]
     kind: Kind
@@ -50,30 +50,32 @@ class Handler:
     mailboxes: Mailboxes
     rows: Estimate
     octets: Estimate
-    reads: bool = False  # a coroutine without effects: it may be cancelled or repeated
+    reads: bool = False  # a coroutine without effects, which may be cancelled or repeated
 
     @property
     def only_reads(self) -> bool:
-        """It may be cancelled at any moment, and its response withheld."""
+        """Whether the call may be cancelled at any moment and its response withheld."""
         return self.reads or self.kind in (Kind.READ, Kind.SLOW_READ)
 
     @property
     def has_min_commit(self) -> bool:
-        """The request has the field min_commit."""
+        """Whether the request has the field min_commit."""
         return self.method in _WITH_MIN_COMMIT
 
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """One streaming RPC. `run(call, request or iterator of requests)` is an async generator, or a coroutine when only
-    the request streams."""
+    """The handler of one streaming RPC.
+
+    `run(call, request or iterator of requests)` is an async generator, or a coroutine if only the request streams.
+    """
 
     service: str
     name: str
     rule: Rule
     run: Callable[..., Any]
-    own_end: bool = False  # it ends by itself when the session of its caller does
-    ends_with_token: bool = False  # it does not go on when the session is renewed
+    own_end: bool = False  # the handler itself ends the stream when the caller's session ends
+    ends_with_token: bool = False  # the stream ends with the token that began it, even if the session is renewed
 
 
 def _own_mailbox(call: Call, request: Any) -> frozenset[int]:
@@ -98,7 +100,7 @@ class Handlers:
     def read(
         self, method: Method[Request, Response], *, rule: Rule, slow: bool = False
     ) -> Callable[[InTransaction[Request, Response]], InTransaction[Request, Response]]:
-        """A handler that only reads; `slow`: not with the short reads, which share a thread hop and a snapshot."""
+        """Register a handler that only reads. `slow`: it does not share its thread hop and snapshot with others."""
 
         def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
             kind = Kind.SLOW_READ if slow else Kind.READ
@@ -116,9 +118,10 @@ class Handlers:
         rows: Callable[[Request], int] = _small,
         octets: Callable[[Request], int] = _nothing,
     ) -> Callable[[InTransaction[Request, Response]], InTransaction[Request, Response]]:
-        """A handler that writes: one operation of the pipeline, which may run again.
+        """Register a handler that writes: one operation of the pipeline, which may run again.
 
-        `mailboxes` names every mailbox it may write, by default the request's; `rows` and `octets` say about how much.
+        `mailboxes` returns every mailbox that the operation may write, by default the request's. `rows` and `octets`
+        estimate the amount.
         """
 
         def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
@@ -130,9 +133,9 @@ class Handlers:
     def direct(
         self, method: Method[Request, Response], *, rule: Rule, reads: bool = False
     ) -> Callable[[OnLoop[Request, Response]], OnLoop[Request, Response]]:
-        """A coroutine on the event loop, which reads and writes by `call.read` and `call.write`.
+        """Register a coroutine on the event loop, which reads and writes with `call.read` and `call.write`.
 
-        `reads`: it has no effects, and may be cancelled halfway.
+        `reads`: it has no effects and may be cancelled halfway.
         """
 
         def decorate(run: OnLoop[Request, Response]) -> OnLoop[Request, Response]:
@@ -144,10 +147,11 @@ class Handlers:
     def stream(
         self, service: str, name: str, *, rule: Rule, own_end: bool = False, ends_with_token: bool = False
     ) -> Callable[[Streamer], Streamer]:
-        """A streaming RPC, such as `stream("FolderService", "OpenFolder", rule=...)`.
+        """Register a streaming RPC, such as `stream("FolderService", "OpenFolder", rule=...)`.
 
-        The stream ends with the session of its caller, by SESSION_REVOKED or SESSION_EXPIRED; `own_end`: the handler
-        ends it itself. `ends_with_token`: it ends with the token that began it, even if the session is renewed.
+        The stream ends with its caller's session, by SESSION_REVOKED or SESSION_EXPIRED. `own_end`: the handler itself
+        ends the stream then. `ends_with_token`: the stream ends with the token that began it, even if the session is
+        renewed.
         """
 
         def decorate(run: Streamer) -> Streamer:

@@ -1,4 +1,4 @@
-"""The results of an Execute stream that its client has not taken yet."""
+"""The results of an Execute stream that the client has not taken yet."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ MAX_RESULT_OCTETS = 64 << 10
 
 
 class Results:
-    """In order of arrival. Each holds its party's allowance of one operation until the client takes it."""
+    """The waiting results in order. Each holds its party's allowance of one operation until the client takes it."""
 
     def __init__(self, allowances: Allowances) -> None:
         self._allowances = allowances
         self._waiting: deque[tuple[OperationResult, int, Party | None]] = deque()  # with octets and holder
         self._draining = False
         self._abandoned = False
-        self.octets = 0  # of those that wait
-        self.wake = asyncio.Event()  # set when there is something to take, or the stream may be at its end
+        self.octets = 0  # of the waiting results
+        self.wake = asyncio.Event()  # set when there is something to take, or when the stream may be over
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
     def ready(self) -> bool:
-        """Whether there is anything to take."""
+        """Whether `take` has anything to return."""
         return bool(self._waiting) or self._draining
 
     def put(self, result: OperationResult, party: Party | None) -> None:
-        """Add a result, whose operation counts for `party`, None: for nobody."""
-        if self._abandoned:  # no client takes it: it only has to be counted
+        """Add a result. Its operation counts for `party`, or for nobody if None."""
+        if self._abandoned:  # no client takes it
             self._give_back(party)
             party = None
         octets = result.ByteSize()
@@ -43,7 +43,7 @@ class Results:
         self.wake.set()
 
     def take(self) -> ExecuteResponse:
-        """As many as one response may hold."""
+        """Remove as many results as one response may hold, and return that response."""
         response = ExecuteResponse(draining=self._draining)
         self._draining = False
         octets = 0
@@ -61,7 +61,7 @@ class Results:
         self.wake.set()
 
     def abandon(self) -> None:
-        """The client is gone."""
+        """Drop all results and give back their allowances, because the client is gone."""
         self._abandoned = True
         for _, _, party in self._waiting:
             self._give_back(party)

@@ -1,4 +1,4 @@
-"""A call of gRPC: its caller, its deadline, its status. Unary RPCs end here."""
+"""The gRPC side of a call: its caller, its deadline and its status; and the gRPC handlers of unary RPCs."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def _local(_peer: str) -> Channel:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One Unix socket to serve on. `channel` looks up the other end of a connection, by gRPC's name of it."""
+    """One Unix socket to serve on. `channel` returns the channel of a connection by gRPC's name of it."""
 
     address: str  # "unix:PATH"
     channel: Callable[[str], Channel] = _local
-    handshake_seconds: float | None = None  # for the client's first words of HTTP/2; None: as long as gRPC allows
+    handshake_seconds: float | None = None  # for the HTTP/2 preface and first settings; None: gRPC's default
 
 
 async def caller_of(context: Context, authenticator: Authenticator, listener: Listener) -> Caller:
@@ -42,7 +42,7 @@ async def caller_of(context: Context, authenticator: Authenticator, listener: Li
 def unary(
     handler: Handler, dispatcher: Dispatcher, authenticator: Authenticator, allowances: Allowances, listener: Listener
 ) -> Callable[..., Any]:
-    """What gRPC calls for a unary RPC."""
+    """The gRPC handler of a unary RPC."""
 
     async def serve(request: Any, context: Context) -> Any:
         try:

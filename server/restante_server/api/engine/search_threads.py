@@ -1,8 +1,8 @@
-"""The threads that look into messages: few, their own, taken in turns by account, and let go of at once.
+"""The search threads, which accounts use in turn.
 
-Searching is Python at work for as long as there is mail to look through. It has threads of its own, so that it never
-keeps those waiting that read or bring mail. One look of an account is under way at a time, and of all looks under way
-only a few run at one moment: one that has run for a slice lets those that wait go first, in the midst of a message.
+A search computes for as long as there is mail to look through. It runs on separate threads, so that it never delays
+reads and deliveries. Each account runs one look (a part of a search) at a time. Only RUNNING of all looks run at one
+moment: a look that has used its time slice lets waiting looks go first, even in the middle of a message.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from restante_server.db.threads import on_thread
 
 R = TypeVar("R")
 
-THREADS: Final = 16  # looks under way at one moment, of as many accounts
-RUNNING: Final = 2  # of them that run at one moment: more would only take the interpreter from everyone else
+THREADS: Final = 16  # looks begun and not finished, each of another account
+RUNNING: Final = 2  # looks that compute at one moment: more would only take the interpreter from everyone else
 SLICE_SECONDS: Final = 0.1
-WAKE_SECONDS: Final = 0.05  # how often a look that waits sees whether anyone still wants it
-MOST_OF_ACCOUNT: Final = 32  # searches of one account, each waiting for the one before it
+WAKE_SECONDS: Final = 0.05  # between two checks of a waiting look whether it was stopped
+MOST_OF_ACCOUNT: Final = 32  # searches of one account that run or wait
 RETRY_SECONDS: Final = 1.0
 
 
 class Stopped(Exception):
-    """Nobody waits for the search any more, or its deadline has passed."""
+    """The search's caller is gone, or its deadline has passed."""
 
 
 class Baton:
-    """So many of the threads run; the others wait, and go on in the order in which they began to."""
+    """Lets `count` threads run. The others wait, and go on in the order of their arrival."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -48,7 +48,7 @@ class Baton:
         return bool(self._waiting)
 
     def take(self, give_up: Callable[[], bool]) -> bool:
-        """Waits until this thread may run; False when `give_up` says so first."""
+        """Wait until this thread may run. Returns False if `give_up` returns True before."""
         with self._guard:
             if self._free:
                 self._free -= 1
@@ -64,7 +64,7 @@ class Baton:
         return True
 
     def give(self) -> None:
-        """The thread that has waited longest may run instead."""
+        """Let the thread that has waited longest run instead of this one."""
         with self._guard:
             if self._waiting:
                 self._waiting.popleft().set()
@@ -73,7 +73,10 @@ class Baton:
 
 
 class Turn:
-    """What the work on a thread asks at every message and every piece of its text. `stop` is for the loop."""
+    """One look's permission to run. The look calls `check` at every message and every piece of its text.
+
+    The event loop calls `stop`, the look's thread all else.
+    """
 
     __slots__ = ("_baton", "_deadline", "_ends_at", "_runs", "_slice_ends_at", "_stopped")
 
@@ -84,11 +87,11 @@ class Turn:
         self._runs = self._stopped = False
 
     def stop(self) -> None:
-        """Nobody waits for it any more."""
+        """Make the look end at its next check."""
         self._stopped = True
 
     def run(self, work: Callable[[Turn], R]) -> R:
-        """The work, on this thread. Raises Stopped."""
+        """Run the work on this thread and return its result. Raises Stopped."""
         try:
             self._wait()
             self._ends_at = self._slice_ends_at
@@ -98,7 +101,7 @@ class Turn:
                 self._baton.give()
 
     def check(self) -> None:
-        """Lets others go first when they wait and this has had its slice. Raises Stopped."""
+        """Let waiting looks go first if this one has used its slice. Raises Stopped."""
         if self._unwanted():
             raise Stopped
         if self._baton.wanted and time.monotonic() >= self._slice_ends_at:
@@ -108,7 +111,7 @@ class Turn:
 
     @property
     def over(self) -> bool:
-        """Whether another search of the account may have its turn, after this message."""
+        """Whether the look should end after this message, so that another search may have the turn."""
         return time.monotonic() >= self._ends_at
 
     def _unwanted(self) -> bool:
@@ -122,28 +125,28 @@ class Turn:
 
 
 class Searches:
-    """Who searches, who waits for a turn, and the threads. It belongs to the event loop."""
+    """The accounts that search, those that wait for a turn, and the threads. Belongs to the event loop."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="restante-search")
         self._baton = Baton(RUNNING)
         self._free = THREADS
-        self._under_way: Counter[int] = Counter()  # searches by account
+        self._under_way: Counter[int] = Counter()  # {account: its searches}
         self._running: set[int] = set()  # accounts that have a turn
         self._waiting: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()  # by account, the next one first
 
     @property
     def running(self) -> int:
-        """Turns that are taken."""
+        """The number of accounts that have a turn."""
         return len(self._running)
 
     def close(self) -> None:
-        """Lets the threads go."""
+        """End the threads without waiting for them."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextlib.contextmanager
     def under_way(self, account_id: int) -> Iterator[None]:
-        """One search of an account, from its first turn to its last. Raises TooManyOperations."""
+        """Count one search of an account, from its first turn to its last. Raises TooManyOperations."""
         if self._under_way[account_id] >= MOST_OF_ACCOUNT:
             raise TooManyOperations(limit=MOST_OF_ACCOUNT, retry_seconds=RETRY_SECONDS)
         self._under_way[account_id] += 1
@@ -156,7 +159,10 @@ class Searches:
 
     @contextlib.asynccontextmanager
     async def turn(self, account_id: int) -> AsyncIterator[None]:
-        """Waits until the account has a turn: one at a time, accounts after one another, THREADS of them at once."""
+        """Wait until the account has a turn, and hold it for the block.
+
+        An account has one turn at a time. At most THREADS accounts have one, and the others wait in order.
+        """
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(account_id, deque()).append(granted)
         self._grant()
@@ -174,9 +180,9 @@ class Searches:
             self._release(account_id)
 
     async def look(self, work: Callable[[Turn], R], deadline: float) -> R:
-        """Runs `work` on a thread of ours, within a turn. Raises DeadlineExceeded.
+        """Run `work` on a search thread, within a turn. Raises DeadlineExceeded.
 
-        When the caller is cancelled the work is stopped, and the turn lasts until its thread has let go.
+        If the caller is cancelled, the work is stopped, and the turn lasts until the thread is free.
         """
         turn = Turn(self._baton, deadline)
         try:
@@ -185,14 +191,14 @@ class Searches:
             raise DeadlineExceeded from None
 
     def _grant(self) -> None:
-        """Give the free turns to the accounts that have waited longest for one."""
+        """Give the free turns to the accounts that have waited longest."""
         for account_id in tuple(self._waiting):
             if not self._free:
                 return
             if account_id in self._running:
                 continue
             queue = self._waiting.pop(account_id)
-            while queue and queue[0].cancelled():  # its task has not run since
+            while queue and queue[0].cancelled():  # its task has not run `_withdraw` yet
                 queue.popleft()
             if not queue:
                 continue
@@ -210,7 +216,7 @@ class Searches:
     def _withdraw(self, account_id: int, granted: asyncio.Future[None]) -> None:
         queue = self._waiting.get(account_id)
         if queue is None or granted not in queue:
-            return  # passed over already
+            return  # `_grant` has dropped it
         queue.remove(granted)
         if not queue:
             del self._waiting[account_id]

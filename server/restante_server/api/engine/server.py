@@ -1,4 +1,4 @@
-"""The API on its listeners. Nothing here knows an RPC by name but the two of BatchService."""
+"""The API on its listeners. The two RPCs of BatchService are the only ones named here."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 
 
 class ApiServer:
-    """The RPCs of a registry on some listeners, with health and reflection."""
+    """Serves the RPCs of a registry on some listeners, with health and reflection."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class ApiServer:
         self._health = health.aio.HealthServicer()
 
     async def start(self, listeners: Sequence[Listener]) -> None:
-        """Serve on every listener. Each has a server of its own: gRPC does not say on which one a call came."""
+        """Serve on every listener. Each has a separate server: gRPC does not reveal the listener that a call used."""
         for listener in listeners:
             server = grpc.aio.server(options=(*self._options, *handshake_options(listener.handshake_seconds)))
             self._serve_on(server, listener)
@@ -87,13 +87,13 @@ class ApiServer:
         await self.set_serving(True)
 
     async def set_serving(self, serving: bool) -> None:
-        """Say by grpc.health.v1 whether calls can be answered now. Once draining, the answer stays no."""
+        """Report by grpc.health.v1 whether the core can answer calls now. Once draining, it stays NOT_SERVING."""
         state = health_pb2.HealthCheckResponse
         for name in ("", *(service.full_name for service in SERVICES)):
             await self._health.set(name, state.SERVING if serving else state.NOT_SERVING)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Announce it, let the calls under way finish, then end."""
+        """Announce draining, let running calls finish for `grace_seconds`, then end the rest."""
         await self._health.enter_graceful_shutdown()
         self._batches.announce_draining()
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))

@@ -1,4 +1,4 @@
-"""Streaming RPCs: what all of them have in common, whatever their handlers do."""
+"""The common part of all streaming RPCs: proof, rights, allowance, end of session, errors and log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from restante_server.api.engine.registry import Streaming
 from restante_server.api.engine.rpc import Context, Listener, abort, caller_of
 from restante_server.db import turns
 
-MAX_DISCARDED_OCTETS = 64 << 20  # read of an upload that is refused
+MAX_DISCARDED_OCTETS = 64 << 20  # of a refused upload
 DISCARD_SECONDS = 5.0
 
 
@@ -38,7 +38,7 @@ class Streams:
     observer: CallObserver
 
     def single(self, streaming: Streaming, listener: Listener) -> Callable[..., Any]:
-        """What gRPC calls for an RPC whose request alone streams."""
+        """The gRPC handler of an RPC whose request alone streams."""
 
         async def serve(requests: Any, context: Context) -> Any:
             async with _Stream(self, streaming, context, listener) as call:
@@ -51,7 +51,7 @@ class Streams:
         return serve
 
     def many(self, streaming: Streaming, listener: Listener) -> Callable[..., Any]:
-        """What gRPC calls for an RPC whose response streams."""
+        """The gRPC handler of an RPC whose response streams."""
 
         async def serve(requests: Any, context: Context) -> AsyncIterator[Any]:
             guarded = _Stream(self, streaming, context, listener)
@@ -76,8 +76,8 @@ class _Stream:
         self._path = f"/restante.v1.{streaming.service}/{streaming.name}"
         self._caller = Caller()
         self._began = time.perf_counter()
-        self._task: asyncio.Task[Any] | None = None  # at work for the client; None: it sends, or has ended
-        self._over: RestanteError | None = None  # why the stream must end
+        self._task: asyncio.Task[Any] | None = None  # the handler's while it works; None while sending, and at the end
+        self._over: RestanteError | None = None  # the reason why the stream must end
         self._release: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Call:
@@ -98,19 +98,19 @@ class _Stream:
         return streams.dispatcher.call(self._caller, stream_deadline(self._context.time_remaining()))
 
     def sending(self) -> None:
-        """A response goes out, and is waited for until the client takes it. Raises why the stream must end."""
+        """Note that gRPC sends a response and waits for the client. Raises the reason if the stream must end."""
         if self._over is not None:
             raise self._over
         self._task = None
 
     def sent(self) -> None:
-        """The client has room for another. Raises why the stream must end."""
+        """Note that the client has room for another response. Raises the reason if the stream must end."""
         if self._over is not None:
             raise self._over
         self._task = asyncio.current_task()
 
     def _session_over(self, why: RestanteError) -> None:
-        """Interrupt the work. gRPC's sending cannot be: then nothing follows the response that is on its way."""
+        """Interrupt the handler. gRPC's sending cannot be interrupted: the stream then ends after that response."""
         self._over = why
         if self._task is not None:
             self._task.cancel()
@@ -130,7 +130,7 @@ class _Stream:
 
 
 async def _discard(requests: Any) -> None:
-    """Read on before a refusal: not every gRPC tells a client the reason when its write meets the end of the call."""
+    """Read an upload on before refusing it: some gRPC clients lose the reason if the call ends during a write."""
     octets = 0
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_SECONDS):

@@ -1,4 +1,4 @@
-"""Tasks that outlive the call that began them, and the announcement that the core goes away."""
+"""Tasks that outlive the call that began them, and the announcement that the core drains."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 class Tasks:
-    """Belongs to the event loop."""
+    """The tasks and the listeners of one core. Belongs to the event loop."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
         self._on_drain: set[Callable[[], None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run a coroutine beside everything else; `drain` waits for it."""
+        """Run a coroutine as a task, which `drain` waits for."""
         task = asyncio.create_task(work, name=name)
         self._running.add(task)  # the loop itself keeps no task alive
         task.add_done_callback(self._running.discard)
@@ -33,7 +33,7 @@ class Tasks:
             listener()
 
     async def drain(self, seconds: float) -> None:
-        """Wait at most so long for the tasks, then cancel the rest."""
+        """Wait at most this long for the tasks, then cancel the rest."""
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=seconds)
             for task in late:

@@ -19,7 +19,7 @@ Response = TypeVar("Response", bound=Message)
 REQUEST_ID_OCTETS = 16
 DAY = 24 * 3600 * 1_000_000  # microseconds
 RESPONSES: dict[str, type[Any]] = {known.request.DESCRIPTOR.name: known.response for known in methods.ALL}
-KEPT = {"SubmitMessageRequest": 7 * DAY}  # how long a request id is remembered, where not for one day
+KEPT = {"SubmitMessageRequest": 7 * DAY}  # microseconds that a request id is remembered, if not one day
 
 
 def request_id(request: Message) -> bytes:
@@ -36,12 +36,12 @@ def request_id(request: Message) -> bytes:
 
 
 def fingerprint(request: Message) -> bytes:
-    """A digest of all that the request asks for."""
+    """A SHA-256 digest of the whole request."""
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
 def once_only(request: Message, actor: str, mailbox_id: int, now: int) -> requests.Request:
-    """A request that has an id, as it is done once: by this actor, for this mailbox (0: for none).
+    """The key, fingerprint and expiry of a request with an id, by an actor, for a mailbox (0: for none).
 
     Raises RequestIdRequired.
     """
@@ -55,7 +55,7 @@ class HandlerWrite(Generic[Response]):
     """One write of one call. See db.operation.Operation."""
 
     actor: str  # the caller's name in request ids
-    now: int  # microseconds since 1970-01-01 UTC, when the call came
+    now: int  # when the call arrived, in microseconds since 1970-01-01 UTC
     request: Message
     function: Callable[[Connection], Response]
     mailboxes: frozenset[int]
@@ -64,7 +64,7 @@ class HandlerWrite(Generic[Response]):
     contents: frozenset[int] = frozenset()
 
     def run(self, tx: Connection) -> Response:
-        """The response of `function`, or the one remembered under the same request id."""
+        """Run `function` and return its response, or return the one remembered under the same request id."""
         if not request_id(self.request):
             return self.function(tx)
         once = once_only(self.request, self.actor, min(self.mailboxes, default=0), self.now)
