@@ -1,7 +1,7 @@
-"""Change numbers, what they touched, and what a copy needs to come up to date (docs/design.md "Change numbers").
+"""Change numbers, change events, and the changes since a change number (docs/design.md "Change numbers").
 
 Every operation that changes a mailbox takes one number from the mailbox's counter, in its transaction. Messages and
-folders remember the last number that changed them; removals leave tombstones.
+folders keep the number of their last change; removals leave tombstones.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from restante_server.db.schema import folder, mailbox, message, store, tombstone
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 MOST_CHANGED = 50_000  # messages in one FolderDelta
-MOST_NOTED = 256  # messages in one that is kept for those who watch
+MOST_NOTED = 256  # messages in a FolderDelta that the event carries to watchers
 Place = tuple[int, int]  # mailbox and folder
 
 
 class Removal(IntEnum):
-    """Why messages left a folder."""
+    """The reason why messages left a folder."""
 
     SOFT = 1  # deleted, recoverable
-    HARD = 2  # gone for good
+    HARD = 2  # removed permanently
     MOVED = 3  # to target_folder_id
     FOLDER = 4  # the folder was deleted with them
 
 
 @dataclass(slots=True)
 class Touched:
-    """What one operation did to one mailbox."""
+    """The changes of one operation to one mailbox."""
 
     change_number: int  # the highest
-    folders: dict[int, int] = field(default_factory=dict)  # {folder: the highest it was given}
-    first: int = 0  # the lowest change number; all between belong to the operation too
-    answered: bool = False  # the response already carries it; other watchers may hear of it later
-    deltas: dict[int, FolderDelta] = field(default_factory=dict)  # all that happened to a folder, where that is at hand
+    folders: dict[int, int] = field(default_factory=dict)  # {folder: its highest change number}
+    first: int = 0  # the lowest change number; all numbers between belong to the operation too
+    answered: bool = False  # the response already carries the changes; other watchers may be informed later
+    deltas: dict[int, FolderDelta] = field(default_factory=dict)  # complete changes of folders, where known
 
 
 class Tombstone(NamedTuple):
@@ -58,7 +58,7 @@ class Tombstone(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FolderDelta:
-    """What changed in a folder above `since`, in columns with one entry a message, UIDs ascending."""
+    """The changes of a folder above the change number `since`, as columns with one entry a message, UIDs ascending."""
 
     folder_id: int
     since: int
@@ -68,12 +68,12 @@ class FolderDelta:
     flags: list[int]
     keywords: list[str]  # as in message.keywords: "" or " a b "
     change_numbers: list[int]
-    vanished: IdSet  # UIDs that are gone; may name some that came after `since`
+    vanished: IdSet  # UIDs that left the folder; may include messages that came after `since`
     uid_next: int
     recent_uid: int
 
     def then(self, later: FolderDelta) -> FolderDelta | None:
-        """Both as one; None where something lies between them that neither tells."""
+        """This delta and a later one merged; None when changes between them are in neither."""
         if later.since > self.change_number:
             return None
         columns = zip(self.uids, self.message_ids, self.flags, self.keywords, self.change_numbers, strict=True)
@@ -93,9 +93,9 @@ class FolderDelta:
         )
 
     def pieces(self, most: int, keyword_octets: int) -> Iterator[FolderDelta]:
-        """The same in pieces of at most `most` messages and about so many octets of different keyword sets.
+        """Split the delta into pieces of at most `most` messages and about `keyword_octets` of different keyword sets.
 
-        The first carries what vanished; there is always one.
+        Yields at least one piece. Only the first has `vanished`.
         """
         start = end = octets = 0
         known: set[str] = set()
@@ -122,7 +122,7 @@ class FolderDelta:
 
 
 CHANGED: Topic[dict[int, Touched]] = Topic("mailbox changed", dict)
-"""The event of a change: {mailbox id: what one operation did to it}."""
+"""The event of a change: {mailbox id: the changes of one operation to it}."""
 
 
 _next_number = (
@@ -165,7 +165,7 @@ _tombstones = (
 )
 _history_from = select(mailbox.c.history_from).where(mailbox.c.mailbox_id == bindparam("mailbox"))
 _write_tombstones = insert(tombstone)
-# Looks for mailboxes that have work; touches none.
+# Reads across mailboxes to find those that have work; changes none.
 _old = (
     select(tombstone.c.mailbox_id)
     .where(tombstone.c.created_at < bindparam("before"))
@@ -196,7 +196,7 @@ _of_folders = select(folder.c.mailbox_id, folder.c.folder_id, folder.c.change_nu
 
 
 def next_number(tx: Connection, mailbox_id: int) -> int:
-    """Raise the mailbox's change number by one, which is an event.
+    """Raise the mailbox's change number by one, return it, and add it to the CHANGED event.
 
     Raises MailboxNotFound.
     """
@@ -208,7 +208,10 @@ def next_number(tx: Connection, mailbox_id: int) -> int:
 
 
 def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int) -> None:
-    """This operation gave the mailbox, and these folders, a change number; the folders' rows have it."""
+    """Add to the CHANGED event that this operation gave the mailbox and these folders a change number.
+
+    The caller writes the number to the folders' rows.
+    """
     touched = events(tx, CHANGED)
     known = touched.get(mailbox_id)
     if known is None:
@@ -218,14 +221,14 @@ def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int)
         known.change_number = max(known.change_number, change_number)
     for folder_id in folder_ids:
         known.folders[folder_id] = max(change_number, known.folders.get(folder_id, 0))
-        known.deltas.pop(folder_id, None)  # it is no longer all that happened
+        known.deltas.pop(folder_id, None)  # the delta is no longer complete
 
 
 def note_delta(tx: Connection, mailbox_id: int, delta: FolderDelta) -> None:
-    """Keep all that happened to a folder above `delta.since` in the event, so that watchers need not read it.
+    """Add the complete changes of a folder above `delta.since` to the event, so that watchers need not read them.
 
-    For a folder that was touched just now: touching it once more makes the delta void. A large one is not kept: then
-    watchers read it, in an answer of a bounded size.
+    Call it directly after `touch` of the folder; another `touch` drops the delta. A delta of more than MOST_NOTED
+    messages is not kept: watchers then read the changes, in responses of bounded size.
     """
     known = (peek(tx, CHANGED) or {}).get(mailbox_id)
     if known is not None and delta.folder_id in known.folders and len(delta.uids) <= MOST_NOTED:
@@ -233,14 +236,14 @@ def note_delta(tx: Connection, mailbox_id: int, delta: FolderDelta) -> None:
 
 
 def answer_tells(tx: Connection, mailbox_id: int) -> None:
-    """The response of this operation carries its changes already: other watchers need no haste."""
+    """Mark in the event that the response carries the changes: other watchers may be informed later."""
     known = (peek(tx, CHANGED) or {}).get(mailbox_id)
     if known is not None:
         known.answered = True
 
 
 def write_tombstones(tx: Connection, mailbox_id: int, now: int, tombstones: list[Tombstone]) -> None:
-    """Remember removals, at most one for each change number and folder."""
+    """Insert tombstones, at most one for each change number and folder."""
     rows = [
         {
             "mailbox_id": mailbox_id,
@@ -262,7 +265,7 @@ def folder_changes(
 ) -> FolderDelta:
     """Everything that changed in a folder above the change number `since`.
 
-    Raises FolderNotFound, CursorInvalid when removals that old are no longer known, ResultTooLarge when more than
+    Raises FolderNotFound, CursorInvalid when tombstones since then have been removed, ResultTooLarge when more than
     `most` messages changed.
     """
     where = {"mailbox": mailbox_id, "folder": folder_id, "since": since}
@@ -272,7 +275,7 @@ def folder_changes(
     change_number, uid_next, recent_uid, history_from = facts
     rows: Sequence[Any] = []
     vanished = EMPTY
-    if change_number > since:  # else nothing happened to it, however long ago that was
+    if change_number > since:  # else the folder has no changes, and the age of `since` does not matter
         if since < history_from:
             raise CursorInvalid
         rows = prepared.rows(tx, _changed, where | {"most": most + 1})
@@ -301,13 +304,16 @@ def _columns(rows: Sequence[Any]) -> Sequence[Any]:
 
 
 def of_folders(tx: Connection, places: Iterable[Place]) -> dict[Place, int]:
-    """The change numbers of these folders; those that are not there are left out."""
+    """The change numbers of these folders; folders that do not exist are left out."""
     rows = prepared.rows(tx, _of_folders, {"places": encode_rows(places)})
     return {(mailbox_id, folder_id): number for mailbox_id, folder_id, number in rows}
 
 
 def removals(tx: Connection, mailbox_id: int, since: int) -> list[Tombstone]:
-    """Removals in the whole mailbox above `since`, in order. Raises MailboxNotFound, and CursorInvalid as above."""
+    """Removals in the whole mailbox above the change number `since`, in order.
+
+    Raises MailboxNotFound, and CursorInvalid when tombstones since then have been removed.
+    """
     if since < history_from(tx, mailbox_id):
         raise CursorInvalid
     return [
@@ -317,7 +323,7 @@ def removals(tx: Connection, mailbox_id: int, since: int) -> list[Tombstone]:
 
 
 def history_from(tx: Connection, mailbox_id: int) -> int:
-    """The change number above which every removal is remembered. Raises MailboxNotFound."""
+    """The change number above which all tombstones are kept. Raises MailboxNotFound."""
     number = tx.execute(_history_from, {"mailbox": mailbox_id}).scalar()
     if number is None:
         raise MailboxNotFound(mailbox_id=mailbox_id)
@@ -330,12 +336,12 @@ def epoch(tx: Connection) -> int:
 
 
 def with_old_history(tx: Connection, before: int, most: int = 100) -> list[int]:
-    """Mailboxes that have tombstones made before this moment, for `forget_history`."""
+    """Mailboxes that have tombstones made before this time, as arguments for `forget_history`."""
     return list(tx.execute(_old, {"before": before, "most": most}).scalars())
 
 
 def forget_history(tx: Connection, mailbox_id: int, before: int) -> int:
-    """Remove the tombstones made before this moment and those under lower change numbers; returns how many."""
+    """Remove the tombstones made before this time and those of lower change numbers; returns their number."""
     newest = tx.execute(_newest_old, {"mailbox": mailbox_id, "before": before}).scalar()
     if newest is None:
         return 0

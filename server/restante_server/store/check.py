@@ -1,4 +1,4 @@
-"""Every invariant of the store as a query. `check` names what is broken; a sound store gives an empty list."""
+"""Every invariant of the store as a query. `check` names the broken ones; a sound store gives an empty list."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from restante_server.store.folders import Role
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN
 
-MOST_NAMED = 10  # examples of one broken invariant
+MOST_NAMED = 10  # examples listed for one broken invariant
 
 
 def check(tx: Connection) -> list[str]:
-    """One line for each thing that is wrong, with its ids. Reads every row, in one snapshot, of all mailboxes."""
+    """Return one line for each violation, with its ids. Reads every row of all mailboxes in one snapshot."""
     problems: list[str] = []
     for what, statement in _INVARIANTS:
         broken = tx.execute(statement.limit(MOST_NAMED).execution_options(across_mailboxes=True)).mappings()
@@ -39,7 +39,7 @@ def check(tx: Connection) -> list[str]:
 
 
 def _missing(row: FromClause, other: FromClause, *pairs: str) -> ColumnElement[bool]:
-    """No row of `other` has the same values in these columns."""
+    """The condition that no row of `other` has the same values in these columns."""
     return ~exists().where(*(row.c[name] == other.c[name] for name in pairs))
 
 
@@ -57,7 +57,7 @@ _SAME_FOLDER = and_(message.c.mailbox_id == folder.c.mailbox_id, message.c.folde
 
 
 def _folder_sums() -> Select[*tuple[Any, ...]]:
-    """Folders whose counters are not what their messages add up to."""
+    """Folders whose counters differ from the sums over their messages."""
     real = (
         select(
             *_FOLDER,
@@ -103,7 +103,7 @@ def _folder_sums() -> Select[*tuple[Any, ...]]:
 
 
 def _mailbox_sums() -> Select[*tuple[Any, ...]]:
-    """Mailboxes whose counters are not what their messages add up to."""
+    """Mailboxes whose counters differ from the sums over their messages."""
     real = (
         select(
             mailbox.c.mailbox_id,
@@ -304,7 +304,7 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
         ),
     ]
     for held in CONTENT_HOLDERS:
-        if held.table is not message:  # whose own rule names the message
+        if held.table is not message:  # message has a rule above, which lists message ids
             live = exists().where(content.c.content_id == held, content.c.state == State.LIVE)
             rules.append((f"{held.table.name} whose content is missing or dead", select(held).where(held > 0, ~live)))
     return rules
@@ -320,7 +320,7 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
 
 
 def _packed_sets(tx: Connection) -> list[str]:
-    """Tombstones that cannot be read, or name another number of UIDs than of messages."""
+    """Tombstones that cannot be decoded, or whose counts of UIDs and of message ids differ."""
     problems = []
     rows = tx.execute(
         select(tombstone.c.mailbox_id, tombstone.c.change_number, tombstone.c.uids, tombstone.c.message_ids)

@@ -1,8 +1,8 @@
-"""A restriction in SQL: exactly where the rows can tell, else between two bounds with the rest left to a look inside.
+"""A restriction in SQL: exact where the rows decide, else two bounds, between which a message must be examined.
 
-`lower` is true only of messages that match, `upper` of all that match; where both are the same nothing else is needed.
-Between them the tree is evaluated in Python: parts that the rows can tell come as columns of the statement, and
-conditions on text are put to the message itself.
+`lower` is true only for messages that match. `upper` is true for every message that matches. Where both are the same,
+SQL decides alone. Between them Python evaluates the tree: the statement returns the parts that the rows decide as
+columns, and an examination of the message decides the conditions on text.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from restante_server.store.runs import JsonRows, encode_runs, join_from
 SURELY_WHOLE: Final = 1_998  # characters: a folded key that long may have been cut (see store.listing)
 
 Truth = Callable[[Sequence[Any], Callable[[HasText | HasHeader], bool]], bool]
-"""Whether a message matches, given the truth columns of its row and what can look inside."""
+"""Whether a message matches, given the truth columns of its row and a function that examines the message."""
 
 _KEYS = {
     TextField.SUBJECT: listing.c.subject_key,
@@ -77,7 +77,7 @@ _spelling = select(keyword.c.keyword).where(
 
 
 class _Holds(FunctionElement[bool]):
-    """Whether the first text holds the second, character by character: no pattern, so nothing to escape."""
+    """Whether the first text contains the second, compared literally and not as a pattern."""
 
     name = "holds"
     type: ClassVar[Boolean] = Boolean()  # type: ignore[misc]  # SQLAlchemy's own idiom
@@ -96,12 +96,12 @@ def _holds_postgresql(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """One part of a tree: between which conditions the truth lies. `truth` is None where both are the same."""
+    """The lower and upper condition of one part of a tree. `truth` is None where both are the same."""
 
     lower: ColumnElement[bool]
     upper: ColumnElement[bool]
     truth: Truth | None = None
-    cost: int = 0  # of the truth: what is cheap is asked first
+    cost: int = 0  # of `truth`; cheap parts are evaluated first
 
     @property
     def exact(self) -> bool:
@@ -119,7 +119,7 @@ class Conditions:
     needs_listing: bool = False
 
     def compile(self, node: Restriction) -> Bounds:
-        """The bounds of a tree. Reads how the mailbox spells keywords."""
+        """The bounds of a tree. Reads the mailbox's spelling of keywords."""
         match node:
             case AllOf(inner) | AnyOf(inner):
                 return self._joined([self.compile(part) for part in inner], every=isinstance(node, AllOf))
@@ -144,7 +144,7 @@ class Conditions:
             cost = 1 if isinstance(node, HasHeader) else 2
             return Bounds(false(), true(), lambda _row, look: look(node), cost)
         self.needs_listing = True
-        if "\0" in node.needle:  # no key and no header field has one, and PostgreSQL takes none
+        if "\0" in node.needle:  # no key and no header field holds NUL, and PostgreSQL refuses it as a parameter
             return _exactly(false())
         found = _Holds(key, node.needle)
         at = self._column(found)
@@ -183,7 +183,7 @@ class Conditions:
         if node.moment is Moment.SENT_AT:
             self.needs_listing = True
             moment, offset = listing.c.sent_at, listing.c.sent_offset_minutes
-            conditions = [listing.c.sent_at.is_not(None)]  # NULL compares as neither true nor false: NOT would lose it
+            conditions = [listing.c.sent_at.is_not(None)]  # a comparison with NULL is NULL, and NOT leaves it NULL
         else:
             moment, offset = message.c.received_at, message.c.received_offset_minutes
         if node.local:

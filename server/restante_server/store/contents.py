@@ -1,8 +1,8 @@
 """Contents: the octets that messages name, in the database or in files (docs/design.md "Contents").
 
-A content is written once and never changed. Small ones lie in the database, in the transaction that names them. Large
-ones lie in files, written and fsynced before their row is inserted, with a pin that keeps them until a message
-names them.
+A content is written once and never changed. The transaction that names a small content inserts it into the database.
+A large content goes to a file, which is written and fsynced before its row is inserted; a pin keeps it until a message
+names it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ AT_ONCE = 256  # ids in one list
 
 
 class Place(IntEnum):
-    """Where octets lie."""
+    """The place of a content's octets."""
 
     DATABASE = 1
     FILE = 2
 
 
 class State(IntEnum):
-    """A dead content has no octets to count on: its file is being removed."""
+    """Whether a content has its octets. The octets of a dead content are being removed."""
 
     LIVE = 1
     DEAD = 2
@@ -46,7 +46,7 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One content as the store keeps it. `octets` are there only where they lie in the database and were asked for."""
+    """One content in the store. `octets` is None unless the content is in the database and was loaded with octets."""
 
     content_id: int
     size_octets: int
@@ -110,14 +110,14 @@ def pin(tx: Connection, content_id: int, pin_id: int, expires_at: int) -> None:
 
 
 def unpin(tx: Connection, content_id: int, pin_id: int) -> None:
-    """Let go of a content that is named now, or no longer wanted."""
+    """Remove the pin of a content that is now named, or no longer wanted."""
     tx.execute(delete(content_pin).where(content_pin.c.content_id == content_id, content_pin.c.pin_id == pin_id))
 
 
 def require_live(tx: Connection, content_id: int) -> None:
-    """Lock a content that is about to be named and see that it is alive.
+    """Lock a content that is about to be named, and check that it is live.
 
-    Raises StoreBusy when it is not: its pin has lapsed, and the octets must be brought again.
+    Raises StoreBusy when it is not: its pin has lapsed, and the client must send the octets again.
     """
     row = prepared.first(tx, _state, {"id": content_id})
     if row is None or row[0] != State.LIVE:
@@ -125,7 +125,7 @@ def require_live(tx: Connection, content_id: int) -> None:
 
 
 def load(tx: Connection, content_ids: Iterable[int], *, octets: bool = False) -> dict[int, Stored]:
-    """Contents by id, with the octets of those in the database when asked for."""
+    """Contents by id; with `octets`, those in the database have their octets."""
     statement = _rows_with_octets if octets else _rows
     found: dict[int, Stored] = {}
     ids = iter(dict.fromkeys(content_ids))
@@ -138,8 +138,8 @@ def load(tx: Connection, content_ids: Iterable[int], *, octets: bool = False) ->
 def read_range(tx: Connection, directory: Path, stored: Stored, offset: int, length: int) -> bytes:
     """Octets of a content, fewer than `length` only at its end.
 
-    Raises FileNotFoundError when its file is gone, OSError when it is shorter than it was: what is left of a message
-    must never be taken for the message.
+    Raises FileNotFoundError when its file is gone, and OSError when the file is shorter than its row says, so that no
+    reader takes a truncated message for the whole message.
     """
     if length <= 0 or offset >= stored.size_octets:
         return b""
@@ -157,7 +157,7 @@ def read_range(tx: Connection, directory: Path, stored: Stored, offset: int, len
 
 
 class Wanted(NamedTuple):
-    """A section of a message, and the range of it."""
+    """A section of a message and a range within the section."""
 
     path: tuple[int, ...] = ()
     kind: Kind = Kind.WHOLE
@@ -178,7 +178,7 @@ MISSING = Cut(b"", -1)
 
 
 def cut(tx: Connection, directory: Path, stored: Stored, head: bytes, wanted: Wanted, limit: int) -> Cut:
-    """At most `limit` octets of what is wanted of the message that `head` and the content make."""
+    """At most `limit` octets of the wanted range, for the message that consists of `head` and the content."""
     if wanted.fields or wanted.exclude:
         header = cut(tx, directory, stored, head, Wanted(wanted.path, wanted.kind), stored.size_octets + len(head))
         if header.total < 0:
@@ -217,11 +217,11 @@ def _run(
 
 
 def mark_dead(tx: Connection, content_ids: Sequence[int]) -> None:
-    """The octets are about to go: nobody may name these contents any more."""
+    """Mark contents dead, so that no message can name them, before their octets are removed."""
     tx.execute(update(content).where(content.c.content_id.in_(content_ids)).values(state=State.DEAD))
     tx.execute(delete(content_octets).where(content_octets.c.content_id.in_(content_ids)))
 
 
 def remove(tx: Connection, content_ids: Sequence[int]) -> None:
-    """Forget dead contents whose octets are gone."""
+    """Remove the rows of dead contents whose octets are gone."""
     tx.execute(delete(content).where(content.c.content_id.in_(content_ids), content.c.state == State.DEAD))

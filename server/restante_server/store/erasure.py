@@ -1,8 +1,8 @@
-"""Messages removed for good, which stay for an hour under a lease and are erased then.
+"""Messages that were removed permanently: their rows stay for an hour under a lease and are then erased.
 
-A message that goes for good is at once in no folder, no list and no quota. Its rows stay, because a reader that has not
-been told of the removal may still ask for it by its id (RFC 2180 4.1.2). They hold the content, so that no collector
-takes it, and neither another core nor a restart ends the lease.
+A permanently removed message is at once in no folder, no listing and no quota. Its rows stay, because a client that
+has not received the removal yet may still ask for the message by its id (RFC 2180 4.1.2). The rows hold the content,
+so the collector leaves it alone. The lease is in the database: it survives a restart and holds for every core.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from restante_server.store import garbage
 from restante_server.store.runs import JsonRows, among, encode_runs, join_from
 from restante_server.store.selection import Kind, Selection, chosen
 
-LEASE_MICROSECONDS = 3_600 * 1_000_000  # from the moment when a message is removed for good
+LEASE_MICROSECONDS = 3_600 * 1_000_000  # from the permanent removal of the message
 
 
 def lease(tx: Connection, mailbox_id: int, selection: Selection) -> None:
-    """Keep the rows of these messages for their last readers; whoever calls this takes them out of all else."""
+    """Put the rows of these messages under a lease. The caller takes the messages out of their folders and counters."""
     if selection.ids:
         expiry = now_microseconds(tx) + LEASE_MICROSECONDS
         tx.execute(_lease(selection.kind), selection.parameters(mailbox_id, expiry=expiry))
 
 
 def lapsed(tx: Connection, most: int) -> dict[int, IdSet]:
-    """Messages whose leases have lapsed, by mailbox, the earliest first: what `end_leases` should be given."""
+    """Messages whose leases have lapsed, by mailbox, the earliest first, as arguments for `end_leases`."""
     return by_mailbox(tx.execute(_lapsed, {"now": now_microseconds(tx), "most": most}).all())
 
 
 def end_leases(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:
-    """Erase those of these messages that are under a lease; returns how many."""
+    """Erase those of these messages that are under a lease; returns their number."""
     where = {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}
     leased = IdSet.of(tx.execute(_leased, where).scalars())
     if leased:
@@ -46,7 +46,7 @@ def end_leases(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) ->
 
 
 def erase(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> None:
-    """Delete rows, and let the collector look at their contents."""
+    """Delete the rows of these messages and report their contents to the collector."""
     if not message_ids:
         return
     where = {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}
@@ -56,7 +56,7 @@ def erase(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> None
 
 
 def by_mailbox(rows: Sequence[Sequence[Any]]) -> dict[int, IdSet]:
-    """(mailbox id, message id) as sets."""
+    """Group rows of (mailbox id, message id) into a set of message ids for each mailbox."""
     found: dict[int, list[int]] = {}
     for mailbox_id, message_id in rows:
         found.setdefault(mailbox_id, []).append(message_id)
@@ -108,7 +108,7 @@ _leased = select(removed.c.message_id).select_from(
         and_(removed.c.mailbox_id == bindparam("mailbox"), removed.c.message_id.between(_runs.item(0), _runs.item(1))),
     )
 )
-# Looks for mailboxes that have work; touches none.
+# Reads across mailboxes to find those that have work; changes none.
 _lapsed = (
     select(removed.c.mailbox_id, removed.c.message_id)
     .where(removed.c.expires_at <= bindparam("now"))

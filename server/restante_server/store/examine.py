@@ -1,6 +1,6 @@
-"""Looking into one message for what its rows do not tell: header fields and text. *Pure.*
+"""Examining one message for the conditions that its rows do not decide: header fields and text. *Pure.*
 
-This is what text conditions mean; whatever answers them faster must give the same answers.
+This module defines the meaning of text conditions; any faster evaluation must give the same results.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from restante_mail.octets import Buffer, take
 from restante_mail.text.fold import fold, occurs
 from restante_server.store.restriction import HasHeader, HasText, TextField
 
-LOOK_OCTETS: Final = 4 << 20  # of the text parts of one message, as they are encoded; text behind that is not found
-_DIRECT_OCTETS = 1 << 20  # a plain body up to this size is looked through in one piece
+LOOK_OCTETS: Final = 4 << 20  # encoded octets searched in the text parts of one message; later text is not found
+_DIRECT_OCTETS = 1 << 20  # a plain body up to this size is searched in one piece
 _DIRECT_CHARSETS = frozenset(("", "us-ascii", "ascii", "utf-8", "utf8", "iso-8859-1", "iso-8859-15", "windows-1252"))
 _DIRECT_ENCODINGS = frozenset(("7bit", "8bit", "binary"))
 
 
 def _go_on() -> None:
-    """There is no reason to stop."""
+    """The default `check`: never stops the examination."""
 
 
 class Examined:
     """One message: `head`, and its content as stored.
 
-    `check` is called at each piece of its text; what it raises ends the look.
+    `check` is called at each piece of the message's text; an exception from it ends the examination.
     """
 
     def __init__(self, head: bytes, content: Buffer, structure: bytes, check: Callable[[], None] = _go_on) -> None:
@@ -77,7 +77,8 @@ class Examined:
         return summary(read_header(self._header))
 
     def _in_header(self, needle: str) -> bool:
-        """False only where no field can hold the needle: ASCII without encoded words keeps its words as they are."""
+        """Whether a header field may hold the needle. False is certain: in ASCII without encoded words, folding leaves
+        words unchanged but for letter case."""
         block = self._head + self._header
         if not block.isascii() or b"=?" in block:
             return True
@@ -87,7 +88,7 @@ class Examined:
         tree = self._tree
         if not tree.children and tree.octets <= _DIRECT_OCTETS and _is_direct(tree.media_type, _content_key(tree)):
             octets = take(self._content, tree.body_start, tree.body_end)
-            if octets.isascii():  # folding such text changes letter case and white space alone
+            if octets.isascii():  # folding ASCII changes only letter case and white space
                 word = _longest_word(needle)
                 if not needle.isascii() or word not in octets.lower():
                     return False
@@ -103,7 +104,10 @@ class Examined:
 
 @lru_cache(maxsize=64)
 def _longest_word(needle: str) -> bytes:
-    """The longest piece that no folding of ASCII splits: white space, and that before a colon, may vary."""
+    """The longest piece of the needle without white space, control characters and colons.
+
+    Folding may change white space, also before a colon, so only such a piece occurs unchanged in folded text.
+    """
     return max(re.split(r"[\s:\x00-\x1f\x7f]+", needle), key=len).encode("ascii", "ignore")
 
 
@@ -113,7 +117,7 @@ def _content_key(part: Part) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _is_direct(media_type: str, content: tuple[str, str]) -> bool:
-    """Octets of this kind, where they are ASCII, are the text itself."""
+    """Whether ASCII octets of a part of this type, charset and encoding are its decoded text."""
     part = Part(0, 0, 0, media_type=media_type, content={"type": content[0], "transfer-encoding": content[1]})
     return (
         media_type.startswith("text/")

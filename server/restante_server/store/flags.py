@@ -1,4 +1,4 @@
-"""Flags and keywords of many messages at once: one UPDATE, one change number, counts exact."""
+"""Changing flags and keywords of many messages at once, with one UPDATE and one change number; counters stay exact."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selec
 
 
 class FlagChange(IntEnum):
-    """What is done with the flags given; the values of restante.v1.FlagOperation."""
+    """The operation on the given flags; the values of restante.v1.FlagOperation."""
 
     ADD = 1
     REMOVE = 2
@@ -41,15 +41,15 @@ class FlagChange(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """What an update did. `change_number` is None when no flag differed and nothing was written."""
+    """The result of an update. `change_number` is None when no flag differed and nothing was written."""
 
     change_number: int | None
-    found: int  # messages permitted to change, whether or not a flag differed
-    left: IdSet  # UIDs or message ids left as they are, since they had changed after if_change_number
+    found: int  # messages that the condition permitted to change, whether or not a flag differed
+    left: IdSet  # UIDs or message ids left unchanged because they had changed after if_change_number
 
 
 class _Shape(NamedTuple):
-    """What the statements depend on, beside the values."""
+    """The variants of a statement, apart from its values."""
 
     kind: Kind
     change: FlagChange
@@ -68,7 +68,7 @@ def change_flags(
 ) -> Updated:
     """Change flags and keywords of the messages that exist.
 
-    A message whose change number is above `if_change_number` is left as it is (RFC 7162 3.1.3). Messages in which
+    A message whose change number is above `if_change_number` stays unchanged (RFC 7162 3.1.3). Messages in which
     nothing differs keep their change number. Raises FolderNotFound, InvalidArgument, LimitExceeded (keywords).
     """
     if selection.folder_id is not None:
@@ -125,7 +125,7 @@ def _permitted(conditional: bool) -> list[ColumnElement[bool]]:
 
 @cache
 def _difference(shape: _Shape) -> Select[*tuple[Any, ...]]:
-    """By folder: messages found, how many differ, and what that does to the counts of unread and deleted ones."""
+    """For each folder: messages found, messages that differ, and the changes of its unread and deleted counts."""
     source, condition = chosen(shape.kind)
     before, after = message.c.flags, _afterwards(shape.change)
 
@@ -174,7 +174,7 @@ def _left(tx: Connection, mailbox_id: int, selection: Selection, if_change_numbe
     return IdSet.from_ascending([key for (key,) in prepared.rows(tx, _changed_after(selection.kind), where)])
 
 
-# --- Adding and removing keywords: what a message has afterwards depends on what it has -----------------------------
+# --- Adding and removing keywords: the new column depends on the old one, so each message is updated by itself ------
 
 
 @cache
@@ -206,7 +206,7 @@ def _one_by_one(
     adds = shape.change is FlagChange.ADD
     given = (keywords.spell if adds else keywords.known)(tx, mailbox_id, keyword_names)
     rows = prepared.rows(tx, _present(shape.kind, shape.conditional), where)
-    columns: dict[str, str] = {}  # few different sets: each is worked out once
+    columns: dict[str, str] = {}  # {old column: new column}: messages share few different keyword sets
     updates: list[dict[str, object]] = []
     tallies: dict[int, Tally] = {}
     for message_id, folder_id, bits, stored in rows:

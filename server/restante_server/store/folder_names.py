@@ -1,4 +1,4 @@
-"""What a folder may be called."""
+"""The rules for folder names and paths."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def folder_name(name: str) -> str:
 
 
 def folder_path(names: Sequence[str], *, at_top: bool) -> tuple[str, ...]:
-    """The names as they are stored. At the top, Inbox is meant in any letter case (RFC 3501 5.1).
+    """The names as they are stored. At the top level any letter case of "inbox" is Inbox (RFC 3501 5.1).
 
-    Raises FolderNameInvalid, also for no name at all and for a path too deep.
+    Raises FolderNameInvalid, also for an empty path and for one with more than DEEPEST levels.
     """
     if not names:
         raise FolderNameInvalid(problem="empty")

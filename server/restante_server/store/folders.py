@@ -1,4 +1,4 @@
-"""Folders: the tree, its names and roles, and the counters that each folder keeps of its messages."""
+"""Folders: the tree, names and roles, and the counters that each folder keeps for its messages."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from restante_server.db.schema import folder, mailbox, store
 from restante_server.store import changes, subscriptions
 from restante_server.store.folder_names import DEEPEST, folder_path
 
-MOST_FOLDERS: Final = 10_000  # of one mailbox
+MOST_FOLDERS: Final = 10_000  # in one mailbox
 HIGHEST_UID: Final = 0xFFFF_FFFF  # RFC 3501 2.3.1.1
 
 
 class Role(IntEnum):
-    """What a folder is for; the values of restante.v1.FolderRole."""
+    """The purpose of a folder; the values of restante.v1.FolderRole."""
 
     NONE = 0
     INBOX = 1
@@ -63,7 +63,7 @@ class FolderFacts:
 
 
 class Tally(NamedTuple):
-    """How much some messages add to the counters of their folder."""
+    """The amounts that some messages add to the counters of their folder."""
 
     messages: int
     unread: int
@@ -75,7 +75,7 @@ class Tally(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """UIDs given out in a folder: `length` of them from `uid` on."""
+    """A run of UIDs assigned in a folder: `length` of them from `uid` on."""
 
     uid: int
     length: int
@@ -161,7 +161,7 @@ def find(tx: Connection, mailbox_id: int, path: Sequence[str], *, parent: int = 
     """The folder at a path below `parent` (0: the top, where Inbox is found in any letter case), or None."""
     try:
         names = folder_path(path, at_top=not parent)
-    except FolderNameInvalid:  # nothing can have that name
+    except FolderNameInvalid:  # no folder can have that name
         return None
     for name in names:
         found = prepared.first(tx, _step_down, {"mailbox": mailbox_id, "parent": parent, "display": name})
@@ -172,9 +172,10 @@ def find(tx: Connection, mailbox_id: int, path: Sequence[str], *, parent: int = 
 
 
 def named(tx: Connection, mailbox_id: int, folder_id: int, path: Sequence[str]) -> int:
-    """The folder of a request that names it by id or by path. The id is not looked at; none and no path is id 0.
+    """The id of a request's folder, which the request names by id or by path; 0 when it names none.
 
-    Raises FolderNotFound (without an id) when the path leads nowhere, InvalidArgument when both are given.
+    Does not check that a folder with the given id exists. Raises FolderNotFound (without an id) when no folder has
+    the path, InvalidArgument when the request has both.
     """
     if not path:
         return folder_id
@@ -225,12 +226,12 @@ def _facts(row: Row[*tuple[Any, ...]], path: tuple[str, ...], subscribed: bool) 
 
 
 def path_of(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[str, ...]:
-    """Names from the top down to a folder; none for 0. Raises FolderNotFound."""
+    """Names from the top level down to a folder; empty for id 0. Raises FolderNotFound."""
     return tuple(name for _, name in _ancestry(tx, mailbox_id, folder_id))
 
 
 def _ancestry(tx: Connection, mailbox_id: int, folder_id: int) -> list[tuple[int, str]]:
-    """(id, name) from the top down to a folder."""
+    """(id, name) of each level from the top down to a folder. Raises FolderNotFound."""
     found: list[tuple[int, str]] = []
     while folder_id:
         row = prepared.first(tx, _step_up, {"mailbox": mailbox_id, "folder": folder_id})
@@ -247,7 +248,7 @@ def _ancestry(tx: Connection, mailbox_id: int, folder_id: int) -> list[tuple[int
 def create_default(
     tx: Connection, mailbox_id: int, named: Iterable[tuple[str, Role]], now: int, *, subscribe: bool
 ) -> None:
-    """Make the folders that a mailbox begins with, at the top."""
+    """Make the default folders of a new mailbox, at the top level."""
     wanted = list(named)
     change = changes.next_number(tx, mailbox_id)
     _insert(tx, mailbox_id, change, [(0, name, role) for name, role in wanted], now)
@@ -259,7 +260,7 @@ def create_default(
 def create(
     tx: Connection, mailbox_id: int, path: Sequence[str], now: int, *, parent: int = 0, role: int = Role.NONE
 ) -> int:
-    """Make a folder, and those above it that are missing; returns its id.
+    """Make a folder and its missing parents; returns its id.
 
     Raises FolderNotFound (parent), FolderExists, FolderNameInvalid, FolderIsSpecial (the role is taken), LimitExceeded.
     """
@@ -286,10 +287,10 @@ def move(
     parent: int = 0,
     if_change_number: int | None = None,
 ) -> int | None:
-    """Give a folder a new name or place, with all below it and their subscriptions; parents that are missing are made.
+    """Give a folder a new path, and move the folders below it and their subscriptions along. Makes missing parents.
 
-    Returns the change number, None when it was there already. Raises FolderNotFound, FolderExists, FolderNameInvalid,
-    FolderIsSpecial (Inbox), FolderCycle, ChangeConflict, LimitExceeded.
+    Returns the change number, or None when the folder had the path already. Raises FolderNotFound, FolderExists,
+    FolderNameInvalid, FolderIsSpecial (Inbox), FolderCycle, ChangeConflict, LimitExceeded.
     """
     _unchanged(tx, mailbox_id, folder_id, if_change_number)
     if require(tx, mailbox_id, folder_id) is Role.INBOX:
@@ -318,7 +319,7 @@ def move(
 def set_role(
     tx: Connection, mailbox_id: int, folder_id: int, role: int, *, if_change_number: int | None = None
 ) -> int | None:
-    """Say what a folder is for; returns the change number, None when it had the role already.
+    """Set the role of a folder; returns the change number, or None when it had the role already.
 
     Raises FolderNotFound, FolderIsSpecial (Inbox, or the role is taken), ChangeConflict.
     """
@@ -336,7 +337,7 @@ def set_role(
 
 
 def has_children(tx: Connection, mailbox_id: int, folder_id: int) -> bool:
-    """Whether folders lie below it."""
+    """Whether the folder has folders below it."""
     return tx.execute(_child, {"mailbox": mailbox_id, "folder": folder_id}).first() is not None
 
 
@@ -354,7 +355,7 @@ def _require_free_role(tx: Connection, mailbox_id: int, role: int) -> None:
 
 
 def _make_missing(tx: Connection, mailbox_id: int, change: int, parent: int, names: Sequence[str], now: int) -> int:
-    """The folder at these names below `parent`, made with all above it where they are missing."""
+    """The id of the folder at the path `names` below `parent`. Makes it and its parents where they are missing."""
     for name in names:
         found = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": name}).scalar()
         parent = _insert(tx, mailbox_id, change, [(parent, name, Role.NONE)], now)[0] if found is None else found
@@ -403,7 +404,7 @@ def _insert(
 
 
 def adjust(tx: Connection, mailbox_id: int, folder_id: int, change: int, tally: Tally) -> None:
-    """Add to the counters of a folder, which has changed under this number. Raises FolderNotFound."""
+    """Add to the counters of a folder and give it this change number. Raises FolderNotFound."""
     where = {"mailbox": mailbox_id, "folder": folder_id, "number": change}
     if prepared.run(tx, _adjust, where | tally._asdict()) != 1:
         raise FolderNotFound(folder_id=folder_id)
@@ -411,7 +412,7 @@ def adjust(tx: Connection, mailbox_id: int, folder_id: int, change: int, tally: 
 
 
 def reserve_uids(tx: Connection, mailbox_id: int, folder_id: int, change: int, tally: Tally) -> Reserved:
-    """Give out a UID for each message of the tally and add to the counters.
+    """Assign a UID to each message of the tally and add to the folder's counters.
 
     Raises FolderNotFound, and LimitExceeded when no UID is left under this UIDVALIDITY.
     """
@@ -427,9 +428,9 @@ def reserve_uids(tx: Connection, mailbox_id: int, folder_id: int, change: int, t
 
 
 def claim_recent(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[int, int]:
-    """Claim the messages that nobody was told of as recent (RFC 3501 2.3.2): (first UID, UIDNEXT). No change of mail.
+    """Claim the messages that no session has reported as \\Recent (RFC 3501 2.3.2); returns (first UID, UIDNEXT).
 
-    Raises FolderNotFound.
+    Takes no change number. Raises FolderNotFound.
     """
     where = {"mailbox": mailbox_id, "folder": folder_id}
     row = tx.execute(_recent, where).one_or_none()

@@ -1,4 +1,4 @@
-"""Contents that may have lost their last holder. The collector (upkeep.collector) looks at them."""
+"""Contents that may have lost their last holder. The collector (upkeep.collector) checks them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from restante_server.db.upsert import insert_into
 
 
 def notice(tx: Connection, content_ids: Iterable[int], now: int) -> None:
-    """These contents have lost a holder; the collector finds out whether it was the last.
+    """Report that these contents have lost a holder; the collector checks whether it was the last.
 
-    A row that is there is written anew, and so locked until the commit: a collector that still sees the holder must
-    not take the row away.
+    An existing row is updated, and so locked until the commit, because a collector that still sees the holder must not
+    delete the row.
     """
     rows = [{"content_id": content_id, "noticed_at": now} for content_id in sorted(set(content_ids))]
     if rows:

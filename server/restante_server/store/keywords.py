@@ -1,7 +1,7 @@
-"""Keywords: names that people and programs give to messages, spelled as each was first spelled in the mailbox.
+"""Keywords of messages, each in the spelling in which the mailbox first saw it.
 
-Letter case never matters (RFC 9051 2.3.2). A mailbox has at most MOST_KEYWORDS different ones: when it has that many,
-those that no message has any more make room.
+Letter case never matters (RFC 9051 2.3.2). A mailbox has at most MOST_KEYWORDS different keywords. A new one at that
+limit removes those that no message has any more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from restante.errors import InvalidArgument, LimitExceeded
 from restante_server.db.schema import keyword, message
 
-MOST_KEYWORDS: Final = 200  # different ones in a mailbox, and so the most that a message can have
+MOST_KEYWORDS: Final = 200  # different keywords in a mailbox, and so the most that a message can have
 LONGEST_OCTETS: Final = 64
 _ATOM = re.compile(r'[^\x00-\x20(){%*"\\\]\x7f-\U0010ffff]+')  # RFC 3501 9, flag-keyword
 
@@ -34,7 +34,7 @@ _add = insert(keyword)
 
 
 def spell(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
-    """These keywords as the mailbox spells them; new ones are remembered. Raises InvalidArgument, LimitExceeded."""
+    """These keywords as the mailbox spells them; adds new ones to it. Raises InvalidArgument, LimitExceeded."""
     spelled: set[str] = set()
     for name in valid(wanted):
         lower = name.lower()
@@ -54,13 +54,13 @@ def known(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[s
 
 
 def column(spelled: Iterable[str]) -> str:
-    """A set of keywords as message.keywords holds it."""
+    """A set of keywords in the form of the column message.keywords."""
     names = sorted(set(spelled), key=str.lower)
     return f" {' '.join(names)} " if names else ""
 
 
 def names(stored: str) -> Sequence[str]:
-    """The keywords that a message.keywords holds, ascending."""
+    """The keywords in a value of the column message.keywords, ascending."""
     return stored.split()
 
 

@@ -1,4 +1,4 @@
-"""What a listing shows of one content, made once from its facts and the same for every message that has it."""
+"""The listing of a content: made once from its facts, and the same for every message that has the content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restante_mail.mime.facts import Facts
 from restante_mail.text.fold import fold
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MOST_ADDRESSES = 1_000  # of one field in a summary and in the folded keys
+MOST_ADDRESSES = 1_000  # kept of one header field, in a summary and in the folded keys
 LONGEST_KEY = 2_000  # characters of a folded key
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -47,7 +47,7 @@ class Listing:
 
 
 def listing_of(facts: Facts) -> Listing:
-    """The listing of a content. Costs about as much as storing the row: make it before the write is queued."""
+    """The listing of a content. It takes about as long as storing the row: make it before the write is queued."""
     summary = facts.summary
     subject_key = fold(summary.subject)[:LONGEST_KEY]
     return Listing(
@@ -70,7 +70,7 @@ def listing_of(facts: Facts) -> Listing:
 
 
 def microseconds(moment: datetime) -> int:
-    """An aware moment as the tables hold it."""
+    """An aware time as the tables hold it: microseconds since 1970-01-01 UTC."""
     return (moment - EPOCH) // _MICROSECOND
 
 
@@ -117,12 +117,13 @@ def _addresses(people: Iterable[Address]) -> list[MailAddress]:
 
 
 def _key(people: Iterable[Address]) -> str:
-    """As the text conditions see them, folded."""
+    """The addresses as one folded text, as the text conditions of a search compare it."""
     return _storable(fold(shown(islice(people, MOST_ADDRESSES))))
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL has no NUL in text, and no database or protobuf has half a surrogate pair."""
+    """The text without NUL, which PostgreSQL refuses, and without lone surrogates, which no database or protobuf
+    takes."""
     if text.isascii():
         return text.replace("\0", "")
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")

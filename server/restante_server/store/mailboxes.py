@@ -107,12 +107,12 @@ def create(
 
 
 def assign(tx: Connection, mailbox_id: int, account_id: int | None) -> None:
-    """Say whose mailbox it is; None once the account is gone, and the mailbox waits for the purge."""
+    """Set the owner of a mailbox; None when its account is deleted, and upkeep then removes the mailbox."""
     tx.execute(_own, {"mailbox": mailbox_id, "owner": account_id})
 
 
 def set_quota(tx: Connection, mailbox_id: int, quota_octets: int | None) -> None:
-    """Limit what may be used; None: no limit. What is there already stays."""
+    """Set the quota; None: no limit. Mail above a new, lower quota stays."""
     tx.execute(_limit, {"mailbox": mailbox_id, "quota": quota_octets})
     invalidate(tx, DIRECTORY)
 
@@ -132,7 +132,7 @@ def _mailbox_facts(row: RowMapping) -> MailboxFacts:
 
 
 def change_number(tx: Connection, mailbox_id: int) -> int:
-    """The highest change number given. Raises MailboxNotFound."""
+    """The mailbox's highest change number. Raises MailboxNotFound."""
     row = prepared.first(tx, _number, {"mailbox": mailbox_id})
     if row is None:
         raise MailboxNotFound(mailbox_id=mailbox_id)
@@ -140,13 +140,13 @@ def change_number(tx: Connection, mailbox_id: int) -> int:
 
 
 def change_numbers(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, int]:
-    """The highest change number of each mailbox; those that are not there are left out."""
+    """The highest change number of each mailbox; mailboxes that do not exist are left out."""
     rows = tx.execute(_numbers, {"mailboxes": encode_rows((mailbox_id,) for mailbox_id in mailbox_ids)})
     return {row.mailbox_id: row.change_number for row in rows}
 
 
 def require_room(tx: Connection, mailbox_id: int, octets: int) -> None:
-    """Raises QuotaExceeded when so many more octets do not fit, MailboxNotFound when there is no such mailbox."""
+    """Raise QuotaExceeded when so many more octets exceed the quota, MailboxNotFound when there is no such mailbox."""
     row = tx.execute(_room, {"mailbox": mailbox_id}).one_or_none()
     if row is None:
         raise MailboxNotFound(mailbox_id=mailbox_id)
@@ -154,7 +154,7 @@ def require_room(tx: Connection, mailbox_id: int, octets: int) -> None:
 
 
 def check_quota(quota_octets: int | None, used_octets: int, more_octets: int) -> None:
-    """Raises QuotaExceeded when so many more octets do not fit."""
+    """Raise QuotaExceeded when so many more octets exceed the quota."""
     if quota_octets is not None and used_octets + more_octets > quota_octets:
         raise QuotaExceeded(limit_octets=quota_octets, used_octets=used_octets)
 
@@ -163,7 +163,7 @@ def check_quota(quota_octets: int | None, used_octets: int, more_octets: int) ->
 
 
 def acquire_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> int:
-    """Take the maildrop for the bearer of `lease` (16 random octets); returns when it lapses, by the database's clock.
+    """Give the maildrop to the holder of `lease` (16 random octets); returns its expiry by the database's clock.
 
     Raises MaildropInUse while another lease lives.
     """
@@ -179,7 +179,7 @@ def acquire_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> int:
 
 
 def renew_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> int:
-    """Keep the maildrop; returns when it lapses. Raises LeaseLost."""
+    """Renew the lease; returns its expiry. Raises LeaseLost."""
     now = now_microseconds(tx)
     held = tx.execute(_lease, {"mailbox": mailbox_id}).one_or_none()
     if held is None or held.lease != lease or held.expires_at <= now:
@@ -189,14 +189,14 @@ def renew_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> int:
 
 
 def release_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> bool:
-    """Give the maildrop back. False when this very lease was given back before: there is nothing left to do.
+    """Release the maildrop. Returns False when the holder has released this lease before.
 
-    Raises LeaseLost when it has lapsed or another holds the maildrop.
+    Raises LeaseLost when the lease has lapsed or another lease holds the maildrop.
     """
     held = tx.execute(_lease, {"mailbox": mailbox_id}).one_or_none()
     if held is None or held.lease != lease:
         raise LeaseLost
-    if held.expires_at == 0:  # the mark of a lease that was given back
+    if held.expires_at == 0:  # marks a released lease
         return False
     if held.expires_at <= now_microseconds(tx):
         raise LeaseLost

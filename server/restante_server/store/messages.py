@@ -1,4 +1,4 @@
-"""Putting messages into folders, many at a time: one `executemany` a table, however many mailboxes they go to."""
+"""Placing messages in folders, many at a time: one `executemany` for each table, over any number of mailboxes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ ALL_FLAGS = 31  # seen, answered, flagged, deleted, draft
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to be placed. Its content must be in the store, locked or made in this transaction.
+    """A message to be placed. Its content must be in the store, and locked or made in this transaction.
 
-    `facts` may be the Listing made of them by `listing_of`: made before the write is queued, it keeps the lane free.
+    `facts` may be the Listing that `listing_of` makes of them. A Listing made before the write is queued takes no time
+    in the write lane.
     """
 
     content_id: int
@@ -45,7 +46,7 @@ class NewMessage:
 
 
 class Placement(NamedTuple):
-    """Where one message goes."""
+    """One message and the folder that it goes to."""
 
     mailbox_id: int
     folder_id: int
@@ -53,18 +54,18 @@ class Placement(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Where one message is now."""
+    """The ids of one message that was placed."""
 
     message_id: int
     uid: int
     uid_validity: int
     change_number: int
-    since: int = 0  # the folder's change number before; 0: not known any more
+    since: int = 0  # the folder's change number before the placement; 0: no longer known
 
 
 @dataclass(slots=True)
 class _Target:
-    """One folder that gets messages, as the set begins, and what the set adds to it."""
+    """One folder that gets messages: its state before the set, and the sums that the set adds to its counters."""
 
     uid_next: int
     uid_validity: int
@@ -78,7 +79,7 @@ class _Target:
 
 @dataclass(slots=True)
 class _Counters:
-    """One mailbox that gets messages."""
+    """One mailbox that gets messages: its state before the set, and the sums that the set adds."""
 
     change_number: int
     next_message_id: int
@@ -157,15 +158,15 @@ def add(
 def place(tx: Connection, placements: Sequence[Placement], *, within_quota: bool = True) -> list[Placed]:
     """Place messages in any folders of any mailboxes (whose rows this transaction has locked).
 
-    Each mailbox takes one change number for all it gets. Returns where each message is, in order. `within_quota` False
-    is for mail that has been promised a place. Raises FolderNotFound, QuotaExceeded, LimitExceeded (UIDs, keywords);
-    the caller's savepoint then undoes what was written.
+    Each mailbox takes one change number for all its new messages. Returns the ids of each message, in order.
+    `within_quota` False skips the quota check, for mail that the system has already accepted. Raises FolderNotFound,
+    QuotaExceeded, LimitExceeded (UIDs, keywords); the caller's savepoint then undoes the writes.
     """
     if not placements:
         return []
     counters, targets = _read_counters(tx, placements)
     spelled = _spell(tx, placements)
-    made: dict[int, Listing] = {}  # by identity of the facts: recipients of one message share them
+    made: dict[int, Listing] = {}  # by identity of the facts, which the recipients of one message share
     placed: list[Placed] = []
     message_rows: list[dict[str, Any]] = []
     listing_rows: list[dict[str, Any]] = []
@@ -215,7 +216,7 @@ def place(tx: Connection, placements: Sequence[Placement], *, within_quota: bool
 
 
 def _note_deltas(tx: Connection, targets: dict[tuple[int, int], _Target], rows: Sequence[dict[str, Any]]) -> None:
-    """Those who watch these folders need not read what is at hand here."""
+    """Note the new messages in the change event, so that watchers of these folders need not read them."""
     if len(rows) > changes.MOST_NOTED:
         return
     placed: dict[tuple[int, int], list[dict[str, Any]]] = {}
@@ -240,12 +241,12 @@ def _note_deltas(tx: Connection, targets: dict[tuple[int, int], _Target], rows: 
 
 
 def is_draft(tx: Connection, mailbox_id: int, message_id: int) -> bool:
-    """Whether a message is there, in a folder, and has FLAG_DRAFT."""
+    """Whether a message exists in a folder and has FLAG_DRAFT."""
     return prepared.first(tx, _draft, {"mailbox": mailbox_id, "id": message_id}) is not None
 
 
 def content_of(tx: Connection, mailbox_id: int, message_id: int, *, removed: bool = False) -> tuple[int, bytes]:
-    """(content id, head) of a message, recoverable ones included, and with `removed` those under a lease.
+    """(content id, head) of a message, which may be recoverable, or with `removed` under a lease.
 
     Raises MessageNotFound.
     """

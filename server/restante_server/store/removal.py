@@ -1,4 +1,5 @@
-"""Deleting: to the Trash, softly (recoverable for the retention time), or for good (`erasure`); and bringing back."""
+"""Deleting messages to the Trash, softly (recoverable for the retention time) or permanently (`erasure`), and
+recovering them."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ from restante_server.store.transfer import Found
 
 
 class Mode(IntEnum):
-    """Where deleted messages go; the values of restante.v1.DeleteMode."""
+    """The destination of deleted messages; the values of restante.v1.DeleteMode."""
 
     TO_TRASH = 1
     SOFT = 2
@@ -54,7 +55,8 @@ class Mode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What went: UIDs, or message ids when the selection named those. `change_number` is None when nothing did."""
+    """The deleted messages: UIDs, or message ids when the selection has those. `change_number` is None when no message
+    was deleted."""
 
     ids: IdSet
     change_number: int | None
@@ -74,7 +76,7 @@ class Recoverable(NamedTuple):
 
 
 def remove(tx: Connection, mailbox_id: int, selection: Selection, mode: Mode, now: int) -> Deleted:
-    """Delete the messages that exist. What is in the Trash already, or in a mailbox without one, is deleted softly.
+    """Delete the messages that exist. Mode.TO_TRASH deletes softly in the Trash and in a mailbox that has none.
 
     Raises FolderNotFound.
     """
@@ -100,7 +102,7 @@ def remove(tx: Connection, mailbox_id: int, selection: Selection, mode: Mode, no
 
 
 def delete_folder(tx: Connection, mailbox_id: int, folder_id: int, now: int) -> tuple[int, int]:
-    """Delete a folder; its messages stay recoverable. Returns (messages that went with it, change number).
+    """Delete a folder; its messages stay recoverable. Returns (number of messages deleted with it, change number).
 
     Raises FolderNotFound, FolderHasChildren, FolderIsSpecial (Inbox).
     """
@@ -133,7 +135,7 @@ def _hide(
 
 
 def _destroy(tx: Connection, mailbox_id: int, selection: Selection, found: Found, number: int, now: int) -> None:
-    """Remove messages for good."""
+    """Remove messages permanently."""
     exactly = selection.narrowed(found.ids)
     erasure.lease(tx, mailbox_id, exactly)
     tx.execute(_take_out(exactly.kind), exactly.parameters(mailbox_id, number=number))
@@ -145,7 +147,7 @@ def _destroy(tx: Connection, mailbox_id: int, selection: Selection, found: Found
 
 
 def recoverable_page(tx: Connection, mailbox_id: int, after: tuple[int, int] | None, most: int) -> list[Recoverable]:
-    """Deleted messages, latest first, behind (deleted_at, message id) of the last one seen."""
+    """Recoverable messages, latest first, behind the (deleted_at, message id) at which the page before ended."""
     deleted_at, message_id = after or (1 << 62, 0)
     where = {"mailbox": mailbox_id, "at": deleted_at, "id": message_id, "most": most}
     return [Recoverable(*row[:4], bytes(row[4])) for row in tx.execute(_page, where)]
@@ -154,10 +156,10 @@ def recoverable_page(tx: Connection, mailbox_id: int, after: tuple[int, int] | N
 def recover(
     tx: Connection, mailbox_id: int, message_ids: IdSet, now: int, *, target: int | None = None
 ) -> tuple[list[int], int | None]:
-    """Put deleted messages back, with new UIDs and without FLAG_DELETED, in the order of their ids.
+    """Put recoverable messages back, with new UIDs and without FLAG_DELETED, in the order of their ids.
 
-    Into `target`, or where each came from, or the Inbox when that folder is gone. Returns (message ids, change number).
-    Raises FolderNotFound (target), QuotaExceeded, LimitExceeded (UIDs).
+    They go into `target`; without it each goes into its former folder, or the Inbox when that folder is gone. Returns
+    (message ids, change number). Raises FolderNotFound (target), QuotaExceeded, LimitExceeded (UIDs).
     """
     if target is not None:
         folders.require(tx, mailbox_id, target)
@@ -189,7 +191,7 @@ def recover(
 
 
 def purge(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:
-    """Remove recoverable messages for good; returns how many there were. No change of mail that anyone sees."""
+    """Remove recoverable messages permanently; returns their number. Takes no change number."""
     rows = tx.execute(_lost, {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}).all()
     if not rows:
         return 0
@@ -197,7 +199,7 @@ def purge(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:
     octets = sum(row.size_octets for row in rows)
     tx.execute(_from_recoverable, {"mailbox": mailbox_id, "count": len(rows), "octets": octets})
     tx.execute(_drop_recoverable, {"mailbox": mailbox_id, "runs": encode_runs(gone)})
-    known_since = now - erasure.LEASE_MICROSECONDS  # what left its folder before this moment, every reader knows of
+    known_since = now - erasure.LEASE_MICROSECONDS  # every reader knows of the removals before this time
     lately = IdSet.of(row.message_id for row in rows if row.deleted_at > known_since)
     erasure.lease(tx, mailbox_id, Selection(None, lately, removed=True))
     erasure.erase(tx, mailbox_id, IdSet.of(row.message_id for row in rows if row.deleted_at <= known_since), now)
@@ -205,12 +207,12 @@ def purge(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:
 
 
 def due(tx: Connection, before: int, most: int) -> dict[int, IdSet]:
-    """Messages deleted before this moment, by mailbox, the longest gone first: what `purge` should be given."""
+    """Messages deleted before this time, by mailbox, the oldest deletions first, as arguments for `purge`."""
     return erasure.by_mailbox(tx.execute(_due, {"before": before, "most": most}).all())
 
 
 def trim(tx: Connection, mailbox_id: int, limit_octets: int, most: int, now: int) -> int:
-    """Purge the longest gone recoverable messages, at most `most`, down to so many octets; returns how many went."""
+    """Purge the oldest recoverable messages, at most `most`, until `limit_octets` remain; returns their number."""
     kept = tx.execute(_recoverable_octets, {"mailbox": mailbox_id}).scalar()
     excess = (kept or 0) - limit_octets
     gone: list[int] = []
@@ -226,17 +228,17 @@ def trim(tx: Connection, mailbox_id: int, limit_octets: int, most: int, now: int
 
 
 def over(tx: Connection, limit_octets: int, most: int) -> list[int]:
-    """Mailboxes that keep more octets recoverable: what `trim` should be given."""
+    """Mailboxes that keep more recoverable octets than the limit, as arguments for `trim`."""
     return list(tx.execute(_over, {"limit": limit_octets, "most": most}).scalars())
 
 
 def ownerless(tx: Connection, most: int) -> list[int]:
-    """Mailboxes whose account is gone: what `delete_mailbox` should be given."""
+    """Mailboxes whose account is gone, as arguments for `delete_mailbox`."""
     return list(tx.execute(_ownerless, {"most": most}).scalars())
 
 
 def delete_mailbox(tx: Connection, mailbox_id: int, most: int, now: int) -> bool:
-    """Remove a mailbox without an owner for good, at most `most` messages at a time; True when all of it is gone."""
+    """Remove at most `most` messages of a mailbox without an owner, and last the mailbox; True once it is gone."""
     if tx.execute(_is_ownerless, {"mailbox": mailbox_id}).first() is None:
         return True
     some = IdSet.of(tx.execute(_some_messages, {"mailbox": mailbox_id, "most": most}).scalars())
@@ -278,7 +280,7 @@ def _take_out(kind: Kind) -> Update:
 
 
 def _counters(used: int, kept: int) -> Update:
-    """+1 adds to what is used or recoverable, -1 takes away, 0 leaves it."""
+    """An UPDATE of the used and recoverable counters: +1 adds, -1 subtracts, 0 leaves a counter unchanged."""
     octets: ColumnElement[int] = bindparam("octets")
     count: ColumnElement[int] = bindparam("count")
     values: dict[str, ColumnElement[int]] = {}
@@ -361,7 +363,7 @@ _page = (
     .order_by(recoverable.c.deleted_at.desc(), recoverable.c.message_id)
     .limit(bindparam("most"))
 )
-# Looks for mailboxes that have work; touches none.
+# Reads across mailboxes to find those that have work; changes none.
 _due = (
     select(recoverable.c.mailbox_id, recoverable.c.message_id)
     .where(recoverable.c.deleted_at < bindparam("before"))
@@ -381,7 +383,8 @@ _oldest = (
     .order_by(recoverable.c.deleted_at, recoverable.c.message_id)
     .limit(bindparam("most"))
 )
-# These look for mailboxes that have work; they touch none. Both read all rows, which are few and short.
+# These read across mailboxes to find those that have work and change none. Both read all rows of `mailbox`, which are
+# few and short.
 _over = (
     select(mailbox.c.mailbox_id)
     .where(mailbox.c.recoverable_octets > bindparam("limit"))
@@ -403,7 +406,7 @@ _some_messages = (
     .order_by(message.c.message_id)
     .limit(bindparam("most"))
 )
-# Keys of deliveries stay: they are forgotten with the acceptance that they belong to.
+# The keys of deliveries stay until the acceptance that they belong to is removed.
 _drop_mailbox = [
     delete(table).where(table.c.mailbox_id == bindparam("mailbox"))
     for table in (tombstone, folder, subscription, keyword, maildrop_lease, request, mailbox)

@@ -1,7 +1,8 @@
-"""Request ids: each request is done once, and a repeat gets the first answer (docs/design.md "Idempotence").
+"""Request ids: the core executes each request once and answers a repeat with the first answer
+(docs/design.md "Idempotence").
 
-The answer is kept in the transaction that did the work, so a request whose answer is known was done, and one that
-failed left nothing behind. Every write with a request id comes here: unary calls one by one, mail in sets.
+The transaction that does the work also keeps the answer. A request with a kept answer has therefore been executed, and
+a failed request leaves no row. Every write with a request id uses this module: unary calls one by one, mail in sets.
 """
 
 from __future__ import annotations
@@ -21,30 +22,30 @@ from restante_server.store.runs import JsonRows, encode_rows, join_from
 class Key(NamedTuple):
     """The scope in which a request id is unique."""
 
-    mailbox_id: int  # 0: not of one mailbox
+    mailbox_id: int  # 0: the request does not belong to one mailbox
     actor: str
     request_id: bytes
 
 
 class Request(NamedTuple):
-    """One call to be done once."""
+    """One call that must be executed once only."""
 
     key: Key
     method: str  # name of the request message
-    fingerprint: bytes  # digest of all that it asks for
+    fingerprint: bytes  # digest of the whole request
     kept_until: int  # microseconds
 
 
 class RequestRaced(StoreBusy):
-    """Another core did the same request at this moment: asked again, its answer is there."""
+    """Another core is executing the same request. A retry finds its answer."""
 
 
 class Sorted(NamedTuple):
     """The requests of one set, by position."""
 
-    known: dict[int, bytes | RequestIdReused]  # done before: the answer; or the id stands for another request
-    repeats: dict[int, int]  # asked twice in the set: the position of the first
-    fresh: list[int]  # to be done now
+    known: dict[int, bytes | RequestIdReused]  # executed before: the answer, or the error when the requests differ
+    repeats: dict[int, int]  # repeated within the set: the position of the first
+    fresh: list[int]  # to be executed now
 
 
 _COLUMNS = (
@@ -70,7 +71,7 @@ _find_many = (
     )
 )
 _insert = insert(table)
-# Upkeep, of all mailboxes.
+# For upkeep, across all mailboxes.
 _last_expired = (
     select(table.c.expires_at)
     .where(table.c.expires_at < bindparam("before"))
@@ -85,7 +86,7 @@ _expired = delete(table).where(table.c.expires_at <= bindparam("last")).executio
 def find(tx: Connection, request: Request) -> bytes | None:
     """The answer that was kept for this request, or None when its key is new.
 
-    Raises RequestIdReused when the key stands for another request.
+    Raises RequestIdReused when the key belongs to a different request.
     """
     row = prepared.first(tx, _find_one, request.key._asdict())
     if row is None:
@@ -96,7 +97,7 @@ def find(tx: Connection, request: Request) -> bytes | None:
 
 
 def sort(tx: Connection, requests: Sequence[Request]) -> Sorted:
-    """Tell the requests of a set that were done before, or stand twice in it, from those to be done."""
+    """Divide the requests of a set into those executed before, those repeated within the set, and new ones."""
     rows = {Key(row[0], row[1], bytes(row[2])): row for row in _rows(tx, [request.key for request in requests])}
     made = Sorted({}, {}, [])
     first: dict[Key, int] = {}
@@ -116,9 +117,9 @@ def sort(tx: Connection, requests: Sequence[Request]) -> Sorted:
 
 
 def keep(tx: Connection, answered: Iterable[tuple[Request, bytes]], *, is_locked: bool) -> None:
-    """Keep answers: ids and numbers, never contents. Raises RequestRaced, which must undo the set.
+    """Keep answers: ids and numbers, never contents. The caller must roll back the set on RequestRaced.
 
-    `is_locked`: the transaction has locked the keys' mailboxes, so no other core can be first.
+    `is_locked`: the transaction has locked the keys' mailboxes, so no other core can have inserted the same keys.
     """
     rows: list[dict[str, Any]] = [
         {
@@ -141,14 +142,14 @@ def keep(tx: Connection, answered: Iterable[tuple[Request, bytes]], *, is_locked
 
 
 def forget_expired(tx: Connection, now: int, most: int) -> int:
-    """Remove what is past its time, in every mailbox, about `most` at a time; returns how many."""
+    """Remove about `most` expired answers, across all mailboxes; returns their number."""
     last = tx.execute(_last_expired, {"before": now, "most": most}).scalar()
     return tx.execute(_expired, {"last": now - 1 if last is None else last}).rowcount
 
 
 def _rows(tx: Connection, keys: Sequence[Key]) -> Iterable[Sequence[Any]]:
-    """The rows of these keys and perhaps of others."""
-    if len(keys) == 1 or tx.dialect.name == "sqlite":  # in the same process, a look for each costs less
+    """The rows of these keys, and possibly rows of other keys."""
+    if len(keys) == 1 or tx.dialect.name == "sqlite":  # SQLite runs in this process: one query for each key is cheaper
         looks = (prepared.first(tx, _find_one, key._asdict()) for key in keys)
         return [row for row in looks if row is not None]
     where = {

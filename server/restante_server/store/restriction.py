@@ -1,4 +1,4 @@
-"""A condition on messages as plain values, independent of how it is asked and of how it is answered. *Pure.*
+"""A condition on messages as plain values, independent of the contract and of SQL. *Pure.*
 
 Needles are folded already (`restante_mail.text.fold.fold`); times are microseconds since 1970-01-01 UTC.
 """
@@ -17,7 +17,7 @@ MICROSECONDS_PER_MINUTE: Final = 60_000_000
 
 
 class TextField(IntEnum):
-    """Where text is looked for; the values of restante.v1.TextField."""
+    """The part of a message that is searched for text; the values of restante.v1.TextField."""
 
     SUBJECT = 1
     FROM = 2
@@ -49,26 +49,26 @@ class Moment(IntEnum):
     """A time that a message has; the values of restante.v1.TimeProperty."""
 
     RECEIVED_AT = 1
-    SENT_AT = 2  # a message without one is never matched
+    SENT_AT = 2  # a message without a sent time never matches
 
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Each is true; of none: true."""
+    """All parts are true; with no parts: true."""
 
     parts: tuple[Restriction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """One is true; of none: false."""
+    """At least one part is true; with no parts: false."""
 
     parts: tuple[Restriction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """It is false."""
+    """The part is false."""
 
     part: Restriction
 
@@ -83,7 +83,7 @@ class HasText:
 
 @dataclass(frozen=True, slots=True)
 class HasHeader:
-    """A field of this name (lower case), head included, holds the needle; an empty one: the field is there."""
+    """A header field of this name (lower case), in head or content, holds the needle; an empty needle: it exists."""
 
     name: str
     needle: str
@@ -91,7 +91,7 @@ class HasHeader:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The property compares so with the value."""
+    """The property has this relation to the value."""
 
     property: Property
     comparison: Comparison
@@ -100,8 +100,8 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """not_before <= the moment < before, either end open. `local`: the moment as written, its zone left out
-    (RFC 3501 6.4.4, behaviour of SINCE and SENTON alike)."""
+    """not_before <= the moment < before; None leaves an end open. `local` compares the local time as written, without
+    its zone (RFC 3501 6.4.4, for SINCE and SENTON alike)."""
 
     moment: Moment
     not_before: int | None
@@ -138,7 +138,7 @@ EVERYTHING: Final = AllOf()
 
 
 def asks_for_text(node: Restriction) -> bool:
-    """Whether messages may have to be looked into: a condition on text is in the tree."""
+    """Whether the tree has a condition on text, so that messages may have to be examined."""
     match node:
         case HasText() | HasHeader():
             return True

@@ -1,6 +1,6 @@
-"""Reading messages in columns: for a batch of answers, and for a whole folder.
+"""Reading messages as columns: a page of a selection, or a whole folder.
 
-Columns are plain lists: turning every row into an object costs more than reading it.
+Columns are plain lists, because making an object of every row costs more than reading it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ OF_LISTING: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some messages in the order of their keys. `columns` has a list for each column asked for."""
+    """Some messages in the order of their keys. `columns` has a list for each requested column."""
 
     columns: dict[str, list[Any]]  # "message_id" and "uid" always
-    after: int | None  # the key to go on behind; None at the end
+    after: int | None  # the next page begins behind this key; None at the end
 
     def __len__(self) -> int:
         return len(self.columns["message_id"])
@@ -52,7 +52,7 @@ def page(
 ) -> Page:
     """At most `most` messages of a selection behind the key `after`, with these columns of OF_MESSAGE and OF_LISTING.
 
-    A page may be empty before the end: go on behind its `after`. Does not say whether the folder exists.
+    A page before the last may be empty: continue behind its `after`. Does not check that the folder exists.
     """
     wanted = selection.page(after, most)
     ordered = ("message_id", "uid", *sorted(names))
@@ -71,7 +71,7 @@ def page(
 
 
 def folder_page(tx: Connection, mailbox_id: int, folder_id: int, after_uid: int, most: int) -> tuple[FolderDelta, bool]:
-    """The messages of a folder behind a UID, at most `most`, as they are now; and whether that is all.
+    """At most `most` messages of a folder behind a UID, in their present state, and whether they are the last ones.
 
     Raises FolderNotFound.
     """
@@ -107,7 +107,7 @@ def maildrop(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[list[int]
 
 
 def fetch(result: CursorResult[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
-    """All rows as the driver made them."""
+    """All rows of a result as the driver's tuples; closes the result."""
     assert result.cursor is not None
     rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
     result.close()
@@ -115,7 +115,7 @@ def fetch(result: CursorResult[*tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
 
 
 def columns_of(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
-    """Rows turned into columns."""
+    """The rows as `width` columns."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 

@@ -1,7 +1,7 @@
-"""Sets of ids in SQL: one statement of one shape, whether the set has two runs or ten thousand.
+"""Sets of ids in SQL: the same statement text serves a set of two runs and a set of ten thousand.
 
-A set travels as one parameter, a JSON list of lists, which the database turns into rows: a join then finds each run by
-the index. Sets of a single run, which are nearly all, are a plain BETWEEN (see `selection`).
+The set is one parameter, a JSON list of lists, which the database turns into rows; a join then finds each run through
+the index. Nearly all sets have a single run, which is a plain BETWEEN (see `selection`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _item_postgresql(element: _JsonItem, compiler: SQLCompiler, **kw: Any) -> st
 
 
 class JsonRows:
-    """The rows of a parameter made by `encode_rows`, to select from or to join with `join_from`."""
+    """The rows of a parameter made by `encode_rows`, for a FROM clause or for `join_from`."""
 
     def __init__(self, parameter: str) -> None:
         self.rows: FromClause = _JsonEach(bindparam(parameter, type_=Text)).table_valued("value", name=parameter)
@@ -69,8 +69,8 @@ class JsonRows:
 
 
 class _OrderedJoin(Join):
-    """An inner join that runs from left to right. Without fresh statistics both databases may take the large table
-    first, and then look through all runs for each of its rows."""
+    """An inner join that the database executes from left to right. Without fresh statistics both databases may scan
+    the large table first, and then all runs for each of its rows."""
 
     inherit_cache = True
 
@@ -90,14 +90,14 @@ def _join_postgresql(element: _OrderedJoin, compiler: SQLCompiler, **kw: Any) ->
     left, right = compiler.process(element.left, **kw), compiler.process(element.right, **kw)
     kw["asfrom"] = False
     assert element.onclause is not None
-    name = right.rpartition(" AS ")[2]  # of the alias, else of the table
+    name = right.rpartition(" AS ")[2]  # the alias, else the table's name
     within = compiler.process(element.onclause, **kw)
     # OFFSET keeps the planner from merging the subquery into the rest.
     return f"{left} CROSS JOIN LATERAL (SELECT {name}.* FROM {right} WHERE {within} OFFSET 0) AS {name}"  # noqa: S608 - of compiled parts
 
 
 class _Among(FunctionElement[bool]):
-    """An id is among those of a subquery, which is read once, before the table."""
+    """The condition that an id is in a subquery, which the database reads once, before the table."""
 
     name = "among"
     type: ClassVar[Boolean] = Boolean()  # type: ignore[misc]  # SQLAlchemy's own idiom
@@ -117,7 +117,8 @@ def _among_postgresql(element: _Among, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 def among(column: ColumnElement[int], ids: Select[int]) -> ColumnElement[bool]:
-    """The column's value is one of `ids`. The rest of the condition should lead to the column by an index."""
+    """The condition that the column's value is one of `ids`. Together with the rest of the WHERE clause, an index
+    should cover the column."""
     return _Among(column, ids.scalar_subquery())
 
 

@@ -1,8 +1,8 @@
-"""Finding messages: the rows tell what they can, the rest is looked up inside the messages, a bounded step at a time.
+"""Searching messages in bounded steps: first by their rows, then inside the messages where the rows do not decide.
 
-A step is one short read: what matches by its rows, and what must be looked into. The look comes after the snapshot
-(`Step.confirm`), on a thread that may take its time. A search goes on behind the key that a step ended at, so no
-snapshot is held over a long scan.
+A step is one short read. It returns the messages that match by their rows and the candidates that must be examined.
+The examination (`Step.confirm`) comes after the snapshot, on a worker thread. The next step continues behind the key
+at which the last one ended, so no snapshot stays open during a long scan.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from restante_server.store.restriction import Restriction
 from restante_server.store.rows import fetch
 from restante_server.store.runs import join_from
 
-CANDIDATES: Final = 1_024  # rows of one step that are to be looked into
-STEP_OCTETS: Final = 4 << 20  # of contents that one step brings, beside its last batch
-BATCH: Final = 64  # contents read at a time, each at most what the database keeps (64 KiB)
+CANDIDATES: Final = 1_024  # most rows of one step that has candidates to examine
+STEP_OCTETS: Final = 4 << 20  # a step reads no further batch once it holds this many octets of contents
+BATCH: Final = 64  # contents read at a time, each at most as large as the database keeps (64 KiB)
 
 Key = tuple[int | str, ...]
 
 
 class By(NamedTuple):
-    """One key of an order."""
+    """One sort key."""
 
     column: ColumnElement[Any]
     descending: bool = False
@@ -53,7 +53,7 @@ _TEXTS: Final = frozenset(("subject", "from"))
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for, where (`folder_id` None: the whole mailbox), and in which order."""
+    """A restriction, its scope (`folder_id` None: the whole mailbox) and the sort order."""
 
     mailbox_id: int
     folder_id: int | None
@@ -62,21 +62,21 @@ class Query:
 
 
 class Watch(Protocol):
-    """Whether to go on looking. Asked on the thread that looks."""
+    """Decides whether `Step.confirm` continues. The worker thread calls it."""
 
     def check(self) -> None:
-        """Raises when nobody waits any more; asked at every message and every piece of its text."""
+        """Raise when no caller waits for the result any more; called at every message and every piece of its text."""
         ...
 
     @property
     def over(self) -> bool:
-        """Whether to end the step with this message, and leave the rest to the next one."""
+        """Whether the step ends with this message and leaves the rest to the next step."""
         ...
 
 
-@dataclass(slots=True)  # not frozen: one is made of each candidate, and freezing costs more than the rest
+@dataclass(slots=True)  # not frozen: one is made for each candidate, and frozen costs more than the rest of the work
 class Look:
-    """A message that matches if a look into it says so."""
+    """A candidate: a message that must be examined to decide whether it matches."""
 
     row: Sequence[Any]  # truth columns
     truth: Truth
@@ -85,7 +85,7 @@ class Look:
     content: bytes | Path  # its octets, or the file that has them
 
     def matches(self, check: Callable[[], None]) -> bool:
-        """Reads the file, so off the event loop. False when the message has gone, file and all."""
+        """Examine the message; False when its file is gone. Reads files, so call it off the event loop."""
         check()
         if isinstance(self.content, bytes):
             return self.truth(self.row, Examined(self.head, self.content, self.structure, check).holds)
@@ -98,22 +98,22 @@ class Look:
 
 @dataclass(slots=True)
 class Step:
-    """What one read found, in order: rows as the driver made them, since a search may find all of a folder.
+    """The hits of one read, in order, as the driver's rows, since a search may find all messages of a folder.
 
-    A hit holds `width` columns of its key, then message id and change number. Those in `looks`, by position, are still
-    to be confirmed.
+    A hit holds `width` columns of its key, then message id and change number. The hits at the positions in `looks` are
+    candidates until `confirm`.
     """
 
     width: int
     hits: list[Sequence[Any]] = field(default_factory=list)
     looks: dict[int, Look] = field(default_factory=dict)
-    after: Key | None = None  # where the next step begins; None: all has been seen
+    after: Key | None = None  # the next step begins behind this key; None: the search is complete
 
     def confirm(self, watch: Watch, most: int | None = None) -> None:
-        """Look into what is not sure, so off the event loop. Afterwards every hit is one.
+        """Examine the candidates and drop those that do not match. Reads files, so call it off the event loop.
 
-        Ends early with `most` hits, or when the watch is over, the message looked into then being the last: `after`
-        says so. Raises what `watch.check` raises.
+        Ends early after `most` hits, or after the candidate at which `watch.over` is true; `after` is then set to the
+        key of that hit. Lets the exceptions of `watch.check` pass.
         """
         hits, self.hits = self.hits, []
         last = len(hits) - 1
@@ -127,7 +127,7 @@ class Step:
         self.looks = {}
 
     def key(self, hit: Sequence[Any]) -> Key:
-        """Where in the order a hit stands."""
+        """The sort key of a hit."""
         return tuple(hit[: self.width])
 
 
@@ -137,12 +137,12 @@ def uids(tx: Connection, directory: Path, query: Query, after: Key | None) -> St
 
 
 def page(tx: Connection, directory: Path, query: Query, after: Key | None, most: int) -> Step:
-    """The next step of a query, in its order; at most `most` hits, unless they must be looked into (`Step.confirm`)."""
+    """The next step of a query, in its order. Has at most `most` hits, unless it has candidates (`Step.confirm`)."""
     return _step(tx, directory, query, _order(tx, query), after, most)
 
 
 def _order(tx: Connection, query: Query) -> tuple[By, ...]:
-    """Keys that leave no ties. Texts go by code point on every database."""
+    """Sort keys that leave no ties. Texts sort by code point on every database."""
     keys: list[By] = []
     for name, descending in query.sort:
         column = SORTED_BY[name]
@@ -204,7 +204,7 @@ def _behind(order: tuple[By, ...], key: Key) -> ColumnElement[bool]:
 
 
 def _to_look_into(tx: Connection, directory: Path, rows: Sequence[Sequence[Any]], width: int, bounds: Bounds) -> Step:
-    """The candidates, with what there is to look into; ends early when it has brought enough."""
+    """The step of these rows, with the contents of its candidates; ends early at STEP_OCTETS."""
     truth = bounds.truth
     assert truth is not None
     step, octets = Step(width), 0

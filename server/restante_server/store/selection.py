@@ -1,4 +1,4 @@
-"""Which messages an operation is about: UIDs of one folder, or message ids anywhere in the mailbox; and that in SQL.
+"""A selection of messages, by UIDs of one folder or by message ids in the whole mailbox, and its SQL.
 
 A statement on a selection is built once for each `Kind` and kept, so that SQLAlchemy's cache finds it again.
 """
@@ -21,24 +21,24 @@ FLAG_DRAFT = 16
 
 
 class Kind(NamedTuple):
-    """What the shape of a statement depends on."""
+    """The properties of a selection that change the text of its statements."""
 
     by_uid: bool
     single: bool  # one run of ids
     only_deleted: bool  # only messages with FLAG_DELETED
-    removed: bool = False  # by message id, messages that are in no folder, too
+    removed: bool = False  # by message id, including messages that are in no folder
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Messages by UID in `folder_id`, or by message id when it is None.
 
-    Messages in no folder, such as recoverable ones, are in no selection but one with `removed`, which is for reading.
+    Only a selection with `removed`, which is for reading, includes messages in no folder, such as recoverable ones.
     """
 
     folder_id: int | None
     ids: IdSet
-    only_deleted: bool = False  # of these only the ones with FLAG_DELETED
+    only_deleted: bool = False  # only those with FLAG_DELETED
     removed: bool = False
 
     @property
@@ -46,7 +46,7 @@ class Selection:
         return Kind(self.folder_id is not None, len(self.ids.ranges()) == 1, self.only_deleted, self.removed)
 
     def parameters(self, mailbox_id: int, **others: object) -> dict[str, Any]:
-        """Of a statement made from `chosen` or `members`, with others of its own."""
+        """The parameters of a statement made with `chosen` or `members`, together with `others`."""
         values: dict[str, Any] = {"mailbox": mailbox_id, **others}
         if self.folder_id is not None:
             values["folder"] = self.folder_id
@@ -58,13 +58,14 @@ class Selection:
         return values
 
     def narrowed(self, ids: IdSet) -> Selection:
-        """The same way of naming messages, for other ids."""
+        """The same kind of selection for other ids."""
         return replace(self, ids=ids, only_deleted=False)
 
     def page(self, after: int, most: int) -> Selection:
-        """The next ids above `after`, to read at most `most` messages of: a few whole runs, or one long one.
+        """The next ids above `after` for a read of at most `most` messages: a few whole runs, or one long run.
 
-        A long run is never sorted together with others; where a page ends is `ids.last`. Empty at the end.
+        A long run stands alone, so that the database never sorts it together with others. The page ends at `ids.last`.
+        Empty at the end.
         """
         taken: list[tuple[int, int]] = []
         length = 0
@@ -99,7 +100,7 @@ def _place(kind: Kind, table: NamedFromClause[Any]) -> ColumnElement[bool]:
 
 
 def chosen(kind: Kind, table: NamedFromClause[Any] = message) -> tuple[FromClause, ColumnElement[bool]]:
-    """What to select from, and the condition, for the messages of a selection."""
+    """(FROM clause, condition) that select the messages of a selection."""
     key = key_of(kind, table)
     if kind.single:
         return table, and_(_place(kind, table), key.between(bindparam("first"), bindparam("last")))

@@ -1,7 +1,7 @@
-"""Octets on their way in: bounded memory, files durable before anything names them, parsed once.
+"""Receiving the octets of a content: bounded memory, one parse, and files that are durable before a row names them.
 
-Nothing here is in a transaction. `Contents.writer()` takes octets as they come; what `finish` returns is then inserted
-by the operation that names it.
+This module opens no transaction. `Contents.writer()` makes a Writer, which takes octets as they come. The operation
+that names the content then inserts the Staged that `Writer.finish` returned.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 HOUR = 3_600_000_000  # microseconds
-FLUSH_OCTETS = 1 << 20  # octets held before they go to a file
-SCAN_INLINE_OCTETS = 32 << 10  # scanning so little costs less than a thread hop
-THREADS = 4  # that write and scan what comes in, and do nothing else
-ROOM_SECONDS = 1.0  # how long a look at the free space holds
+FLUSH_OCTETS = 1 << 20  # octets held in memory before they go to a file
+SCAN_INLINE_OCTETS = 32 << 10  # up to here a scan on the event loop costs less than a hop to a thread
+THREADS = 4  # reserved for writing and scanning incoming octets
+ROOM_SECONDS = 1.0  # how long a measurement of the free space stays valid
 RETRY_SECONDS = 60.0
 
 
 class Form(Enum):
-    """What octets must be."""
+    """The form that the octets of a content must have."""
 
     MAKE_CANONICAL = "a message: bare CR and LF become CRLF"
     CANONICAL = "a message whose line ends are CRLF already, as SMTP requires"
@@ -56,27 +56,27 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ContentSettings:
-    """Where contents lie and how large they may be."""
+    """The directory of contents and their size limits."""
 
     directory: Path
-    inline_octets: int = 64 << 10  # up to here in the database
+    inline_octets: int = 64 << 10  # contents up to this size go to the database
     max_message_octets: int = 50 << 20
-    reserve_octets: int = 1 << 30  # with less free space, no new mail
+    reserve_octets: int = 1 << 30  # with less free space the store takes no new mail
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A content that can be inserted: `new` into the row, or `content_id` when it is in the store and pinned."""
+    """A content ready to be named: `new` is still to be inserted; without it `content_id` is in the store, pinned."""
 
     size_octets: int
-    facts: Facts | None  # None for octets that are no message
+    facts: Facts | None  # None with Form.ANY
     line_ends_changed: bool
     new: NewContent | None
     content_id: int = 0
     pin_id: int = 0
 
     def insert(self, tx: Connection, now: int) -> int:
-        """The content's id, in the transaction that names it. Raises StoreBusy when its pin has lapsed."""
+        """Return the content's id, in the transaction that names it. Raises StoreBusy when its pin has lapsed."""
         if self.new is not None:
             return contents.insert_many(tx, [self.new], now)[0]
         contents.require_live(tx, self.content_id)
@@ -84,7 +84,7 @@ class Staged:
         return self.content_id
 
     def forget(self, tx: Connection, now: int) -> None:
-        """Nothing will name it: a content in the store goes to the collector, which would come in an hour anyway."""
+        """Unpin a content that nothing will name, and report it to the collector, which else waits for the pin's hour."""
         if self.new is None:
             contents.unpin(tx, self.content_id, self.pin_id)
             garbage.notice(tx, [self.content_id], now)
@@ -101,16 +101,16 @@ class Contents:
 
     @property
     def directory(self) -> Path:
-        """Where files lie."""
+        """The directory of the contents in files."""
         return self.settings.directory
 
     def writer(self, form: Form) -> Writer:
-        """Takes one content as it comes. Raises StoreFull when there is no room for new mail."""
+        """A Writer for one content. Raises StoreFull when there is no room for new mail."""
         self.require_room()
         return Writer(self, form)
 
     async def stage(self, octets: bytes, form: Form) -> Staged:
-        """One content that is here already. Raises MessageTooLarge, InvalidContent, StoreFull."""
+        """Stage a content whose octets are all in memory. Raises MessageTooLarge, InvalidContent, StoreFull."""
         writer = self.writer(form)
         try:
             await writer.feed(octets)
@@ -133,13 +133,14 @@ class Contents:
         return await self.on_thread(partial(scan, octets))
 
     async def on_thread(self, work: Callable[[], R]) -> R:
-        """Run it on a thread of ours; when cancelled, only once the thread has let go of its file."""
+        """Run `work` on a staging thread. A cancelled call still waits until the thread has closed its file."""
         return await on_thread(self._threads, work)
 
     def forget(self, *staged: Staged | None) -> None:
-        """Nothing has named these contents: their files go soon, and not only when their pins lapse in an hour.
+        """Release contents that nothing has named, so that their files go soon and not when their pins lapse (an hour).
 
-        Whoever is refused again and again would fill the disk otherwise. Harmless where one has been named after all.
+        A client whose mail is refused again and again would otherwise fill the disk. Harmless for a content that has
+        been named after all.
         """
         for one in staged:
             if one is not None and one.new is None:
@@ -154,13 +155,13 @@ class Contents:
             log.info("a content that nothing names stays until its pin lapses: %s", error.detail)
 
     def close(self) -> None:
-        """Lets the threads go; what they have begun is finished."""
+        """Stop the threads after they have finished their current work."""
         self._threads.shutdown(wait=False)
 
     def require_room(self) -> None:
-        """Raises StoreFull when the disk has less free space than is kept in reserve.
+        """Raise StoreFull when the disk has less free space than the reserve.
 
-        Space that a SQLite file has and does not use counts as free: mail is written there first.
+        Unused space inside the SQLite file counts as free, because SQLite writes there first.
         """
         now = time.monotonic()
         if now - self._looked_at > ROOM_SECONDS or not self._looked_at:
@@ -170,7 +171,7 @@ class Contents:
             raise StoreFull(retry_seconds=RETRY_SECONDS)
 
     def _free_octets(self) -> int:
-        """Where the least is free: in the directory of contents, or where the database's file is."""
+        """Free octets in the directory of contents or at the database's file, whichever is less."""
         free, file = shutil.disk_usage(self.directory).free, self.db.file
         if file is None:
             return free
@@ -181,7 +182,7 @@ class Contents:
 
 @dataclass(slots=True)
 class Writer:
-    """One content on its way in. `feed` as octets come, then `finish`, or `abandon`."""
+    """Receives one content: call `feed` as octets come, then `finish` or `abandon`."""
 
     _contents: Contents
     _form: Form
@@ -192,8 +193,8 @@ class Writer:
     _canonical: Canonicaliser = field(default_factory=Canonicaliser)
     _file: int = -1
     _name: str = ""
-    _registering: bool = False  # from here on the file belongs to a row, or to the sweep
-    _ends_with_cr: bool = False  # a CR at the end of what came: its LF must be next
+    _registering: bool = False  # the file may have a row: `abandon` leaves it to the collector's sweep
+    _ends_with_cr: bool = False  # the last chunk ended with CR: the next must begin with LF
 
     async def feed(self, octets: bytes) -> None:
         """Take the next octets. Raises MessageTooLarge, InvalidContent."""
@@ -209,7 +210,7 @@ class Writer:
             await self._contents.on_thread(self._flush)
 
     async def finish(self) -> Staged:
-        """The content, parsed, and durable when it is in a file."""
+        """Return the content, parsed, and durable when it is in a file."""
         if self._form is Form.MAKE_CANONICAL:
             self._take(self._canonical.finish())
         elif self._ends_with_cr:
@@ -225,7 +226,7 @@ class Writer:
         return await self._register(new, facts, changed)
 
     def abandon(self) -> None:
-        """Forget it; harmless after `finish`."""
+        """Discard the content; harmless after `finish`."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -243,7 +244,10 @@ class Writer:
         self._held += len(octets)
 
     def _require_canonical(self, octets: bytes) -> None:
-        """RFC 5321 2.3.8: only CRLF ends a line. A CR at the end of a chunk is judged with the next one."""
+        """Raise InvalidContent for NUL and for a bare CR or LF: only CRLF ends a line (RFC 5321 2.3.8).
+
+        A CR at the end of a chunk is checked together with the next chunk.
+        """
         if self._ends_with_cr:
             octets = b"\r" + octets
         self._ends_with_cr = octets.endswith(b"\r")
@@ -252,7 +256,7 @@ class Writer:
             raise InvalidContent(problem="NUL" if found.nul else "a bare CR or LF")
 
     def _flush(self) -> None:
-        """On a worker thread: move what is held to a file of a fresh name."""
+        """Append the octets in memory to the file, which gets a random name. Runs on a staging thread."""
         if self._file < 0:
             name = secrets.token_hex(16)
             self._name = f"{name[:2]}/{name[2:]}"
@@ -267,7 +271,7 @@ class Writer:
         self._held = 0
 
     def _complete(self) -> Facts | None:
-        """On a worker thread: the file durable, directory included, and scanned."""
+        """Make the file and its directory entry durable, and scan it. Runs on a staging thread."""
         self._flush()
         os.fsync(self._file)
         os.close(self._file)
@@ -282,7 +286,7 @@ class Writer:
         return _scan_file(path) if self._form is not Form.ANY else None
 
     async def _register(self, new: NewContent, facts: Facts | None, changed: bool) -> Staged:
-        """Insert the row of a file, pinned for an hour: the collector leaves it alone."""
+        """Insert the row of a file and pin it for an hour against the collector."""
         pin_id = secrets.randbits(62)
         now = time.time_ns() // 1_000
 

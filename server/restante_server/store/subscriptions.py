@@ -1,4 +1,4 @@
-"""Subscribed names, whether or not a folder is there (RFC 3501 6.3.6)."""
+"""Subscribed paths, whether or not a folder has the path (RFC 3501 6.3.6)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from restante_server.db import prepared
 from restante_server.db.schema import subscription
 from restante_server.store.folder_names import SEPARATOR, folder_path
 
-MOST_SUBSCRIPTIONS: Final = 20_000  # of one mailbox
+MOST_SUBSCRIPTIONS: Final = 20_000  # in one mailbox
 
 _one = (subscription.c.mailbox_id == bindparam("mailbox"), subscription.c.path == bindparam("name"))
 _contains = select(subscription.c.path).where(*_one)
@@ -23,7 +23,7 @@ _add = insert(subscription)
 
 
 def contains(tx: Connection, mailbox_id: int, path: Sequence[str]) -> bool:
-    """Whether this very path is subscribed."""
+    """Whether exactly this path is subscribed."""
     return prepared.first(tx, _contains, {"mailbox": mailbox_id, "name": SEPARATOR.join(path)}) is not None
 
 
@@ -50,7 +50,7 @@ def remove(tx: Connection, mailbox_id: int, path: Sequence[str]) -> None:
 
 
 def rename(tx: Connection, mailbox_id: int, before: Sequence[str], after: Sequence[str]) -> None:
-    """A folder went from one path to another: its subscription and those below it go with it."""
+    """Move the subscription of a renamed folder, and those below it, to the new path."""
     known = set(paths(tx, mailbox_id))
     moved = [path for path in known if path[: len(before)] == tuple(before)]
     for path in moved:

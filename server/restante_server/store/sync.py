@@ -1,7 +1,8 @@
-"""Bringing a copy of a mailbox, or of one folder, up to date: what one round has to tell (SyncMailbox).
+"""One round of synchronising a client's copy of a mailbox, or of one folder (SyncMailbox).
 
-A round begins with one read, which says which folders and messages changed and what left; the rows of the messages are
-read afterwards, in pages, as they are then. What changes meanwhile has a higher number and comes in the next round.
+A round begins with one read, which finds the changed folders, the changed messages and the removals. The rows of the
+messages are read afterwards, in pages, in their state at that time. Changes made meanwhile have higher change numbers
+and come in the next round.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from restante_server.store.changes import Tombstone
 from restante_server.store.folders import HIGHEST_UID
 from restante_server.store.selection import Selection
 
-NOTHING = -1  # before change number 0, which is that of a new mailbox's folders
+NOTHING = -1  # below change number 0, which the folders of a new mailbox have
 
 
 class Position(NamedTuple):
-    """How far a copy has come.
+    """How far a client's copy has come, in change numbers.
 
-    Told are: all that changed up to `told`; all that left up to `removed`; of what changed between the two, the
-    messages whose key (UID in a folder, else message id) is not above `key`. At rest `told` and `removed` are equal.
+    The copy has all changes up to `told` and all removals up to `removed`. Of the messages that changed between the
+    two it has those whose key (UID in a folder, else message id) is not above `key`. Between rounds `told` and
+    `removed` are equal.
     """
 
     told: int
@@ -35,7 +37,7 @@ class Position(NamedTuple):
 
 
 class FolderState(NamedTuple):
-    """What a copy has of a folder."""
+    """The facts of a folder that a copy keeps."""
 
     folder_id: int
     parent_folder_id: int
@@ -48,25 +50,25 @@ class FolderState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What is to be told, in this order: folders, removals, then the rows of `messages`, by ascending key."""
+    """The contents of one round, to be sent in this order: folders, removals, rows of `messages` by ascending key."""
 
-    began: Position  # with `removed` raised to what this round tells
+    began: Position  # its `removed` is raised to the change number that this round reaches
     folders: list[FolderState]  # parents before children; none when the scope is one folder
     removals: list[Tombstone]
     messages: Selection
 
     @property
     def change_number(self) -> int:
-        """All changes up to here have been told when the round is."""
+        """The change number that the copy has reached after the round."""
         return self.began.removed
 
     @property
     def ended(self) -> Position:
-        """Where the copy stands then."""
+        """The position of the copy after the round."""
         return Position(self.change_number, self.change_number, 0)
 
     def at(self, key: int) -> Position:
-        """Where it stands when the rows up to this key have been told."""
+        """The position of the copy after the rows up to this key."""
         return self.began._replace(key=key)
 
 
@@ -92,9 +94,9 @@ _folder = select(folder.c.change_number).where(
 
 
 def begin(tx: Connection, mailbox_id: int, folder_id: int | None, position: Position | None) -> Round:
-    """The next round of a copy at this position, None: of an empty one; `folder_id` None: of the whole mailbox.
+    """The next round of a copy at this position (None: an empty copy); `folder_id` None means the whole mailbox.
 
-    Raises MailboxNotFound, FolderNotFound, and CursorInvalid when removals that old are no longer known.
+    Raises MailboxNotFound, FolderNotFound, and CursorInvalid when the tombstones since the position are incomplete.
     """
     counters = tx.execute(_mailbox, {"mailbox": mailbox_id}).one_or_none()
     if counters is None:
@@ -124,13 +126,13 @@ def begin(tx: Connection, mailbox_id: int, folder_id: int | None, position: Posi
 def _changed(
     tx: Connection, mailbox_id: int, folder_ids: list[int], before: Position, *, by_uid: bool, last: int
 ) -> IdSet:
-    """Keys of the messages to tell: those above the position's key that changed after `told`, and those up to it
-    that changed again, after `removed`."""
+    """Keys of the messages to send: those above the position's key that changed after `told`, and those up to it
+    that changed again after `removed`."""
     key: ColumnElement[int] = message.c.uid if by_uid else message.c.message_id
     whole = EMPTY
     condition = message.c.change_number > bindparam("since")
     since = before.told
-    if before.told == NOTHING:  # everything above the key: it need not be looked up
+    if before.told == NOTHING:  # all messages above the key are to be sent, so no query is needed for them
         whole = IdSet(((before.key + 1, last),)) if before.key < last else EMPTY
         if not before.key:
             return whole
@@ -147,7 +149,7 @@ def _changed(
 
 
 def _parents_first(found: list[FolderState]) -> list[FolderState]:
-    """As they are told, so that a parent is known before its children."""
+    """The folders in the order to send them: parents before children."""
     by_id = {each.folder_id: each for each in found}
     ordered: dict[int, FolderState] = {}
     for each in found:

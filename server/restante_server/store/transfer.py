@@ -1,4 +1,4 @@
-"""Copying and moving, set at a time. The messages of a set get ascending places in the order of their old ones."""
+"""Copying and moving sets of messages. The messages of a set get ascending UIDs in the order of their old keys."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Transferred:
     source: IdSet
     target_uids: IdSet
     uid_validity: int
-    change_number: int | None  # None when nothing was there to take
+    change_number: int | None  # None when no message of the selection exists
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The messages of a selection in columns, in the order of their keys."""
 
-    keys: Sequence[int]  # UIDs, or message ids when the selection names those
+    keys: Sequence[int]  # UIDs, or message ids when the selection has those
     message_ids: Sequence[int]
     folder_ids: Sequence[int]
     uids: Sequence[int]
@@ -73,20 +73,20 @@ class Found:
         return {folder_id: self.where(partial(eq, folder_id)) for folder_id in set(self.folder_ids)}
 
     def where(self, holds: Callable[[int], object]) -> Found:
-        """Those whose folder satisfies a condition."""
+        """The messages whose folder id satisfies a condition."""
         chosen = [holds(folder_id) for folder_id in self.folder_ids]
         columns = (self.keys, self.message_ids, self.folder_ids, self.uids, self.flags, self.sizes)
         return Found(*(list(compress(column, chosen)) for column in columns))
 
     def tally(self) -> Tally:
-        """What they add to the counters of their folders, all together."""
+        """The sums over all these messages, for the counters of folders."""
         seen = sum([flags & FLAG_SEEN for flags in self.flags])
         deleted = sum([flags & FLAG_DELETED for flags in self.flags]) // FLAG_DELETED
         return Tally(len(self.keys), len(self.keys) - seen, deleted, sum(self.sizes))
 
 
 class Shift(NamedTuple):
-    """A run of keys, and what is added to each for its new UID and message id."""
+    """A run of keys, and the amounts added to each key to get the new UID and message id."""
 
     first: int
     last: int
@@ -118,8 +118,8 @@ def copy(
 ) -> Transferred:
     """Copy the messages that exist, keeping flags and received time. RFC 9051 6.4.7.
 
-    With `expected`, only when so many are there. Raises FolderNotFound, MessageNotFound (of those expected),
-    QuotaExceeded, LimitExceeded (UIDs); the caller's savepoint undoes what was written.
+    With `expected`, raises MessageNotFound unless exactly so many exist. Raises FolderNotFound, QuotaExceeded,
+    LimitExceeded (UIDs); the caller's savepoint undoes the writes.
     """
     found = _require(tx, mailbox_id, selection, target, expected)
     if not found:
@@ -136,7 +136,7 @@ def copy(
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
     by_uid = selection.kind.by_uid
-    # Listings first: their source is the messages, of which there must not be new ones yet.
+    # Listings first: their statement reads the messages, and must not see the new copies.
     prepared.run(tx, _copy_listings(by_uid), where)
     prepared.run(tx, _copy_messages(by_uid), where | {"target": target, "number": number})
     return Transferred(keys, _given(reserved), reserved.uid_validity, number)
@@ -147,8 +147,7 @@ def move(
 ) -> Transferred:
     """Move the messages that exist, keeping ids, flags and received time. RFC 6851 3.
 
-    With `expected`, only when so many are there. Raises FolderNotFound, MessageNotFound (of those expected),
-    LimitExceeded (UIDs).
+    With `expected`, raises MessageNotFound unless exactly so many exist. Raises FolderNotFound, LimitExceeded (UIDs).
     """
     found = _require(tx, mailbox_id, selection, target, expected)
     if not found:
@@ -160,7 +159,7 @@ def move(
 def move_found(
     tx: Connection, mailbox_id: int, selection: Selection, found: Found, target: int, number: int, now: int
 ) -> Transferred:
-    """Move these messages, which `selection` named, under a change number that was taken for it."""
+    """Move the messages `found` of `selection`, under the change number that the caller has taken."""
     reserved = folders.reserve_uids(tx, mailbox_id, target, number, found.tally())
     keys = found.ids
     shifts = _shifts(keys, reserved.uid, 0)
@@ -176,10 +175,10 @@ def move_found(
 
 
 def leave(tx: Connection, mailbox_id: int, found: Found, number: int, now: int, kind: Removal, target: int = 0) -> None:
-    """Take messages out of the counters of their folders and leave tombstones."""
+    """Subtract messages from the counters of their folders and write tombstones."""
     tombstones = []
     for folder_id, gone in found.by_folder().items():
-        # In a folder message ids need not ascend with UIDs, nor the other way round.
+        # The order of message ids in a folder may differ from the order of UIDs.
         uids, message_ids = IdSet.from_ascending(sorted(gone.uids)), IdSet.from_ascending(sorted(gone.message_ids))
         tombstones.append(Tombstone(number, folder_id, kind, target, uids, message_ids))
         folders.adjust(tx, mailbox_id, folder_id, number, gone.tally().negative())
@@ -225,7 +224,7 @@ def _find(kind: Kind) -> Select[*tuple[Any, ...]]:
 def _source(
     by_uid: bool, table: NamedFromClause[Any] = message
 ) -> tuple[JsonRows, ColumnElement[bool], ColumnElement[int]]:
-    """The runs of `shifts`, which messages they mean, and the key."""
+    """(the runs of the parameter `shifts`, the join condition that selects their messages, the key column)."""
     runs = JsonRows("shifts")
     key = table.c.uid if by_uid else table.c.message_id
     place = table.c.folder_id == bindparam("folder") if by_uid else table.c.folder_id.is_not(None)
@@ -274,7 +273,7 @@ def _move(by_uid: bool, single: bool) -> Update:
         return update(message).where(within).values(uid=key + bindparam("to_uid"), **there)
     among = message.alias("among")
     runs, within, key = _source(by_uid, among)
-    # The limit, which none reaches, keeps SQLite from merging this into the UPDATE and then choosing a worse order.
+    # The limit, which no set reaches, keeps SQLite from merging the subquery into the UPDATE with a worse join order.
     found = (
         select(among.c.mailbox_id, among.c.message_id, (key + runs.item(2)).label("place"))
         .select_from(join_from(runs.rows, among, within))

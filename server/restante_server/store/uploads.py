@@ -1,7 +1,7 @@
-"""Uploads: contents that an account has brought and will name soon. They lapse after an hour.
+"""Uploads: contents that an account has sent and will name soon. They lapse after an hour.
 
-Pieces are rows until the upload is finished; then they are a content, and the rows go. Large uploads have many octets
-of them, so they are removed some at a time (`shed`, `lapse`): other writers wait only so long.
+Each piece is a row until the upload is finished; then a content holds the octets, and the pieces are removed. A large
+upload has many octets in pieces, so `shed` and `lapse` remove a few at a time and other writers wait only briefly.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from restante_server.db.schema import upload, upload_piece
 from restante_server.store.garbage import notice
 from restante_server.store.staging import HOUR, Staged
 
-PIECES_AT_ONCE = 8  # removed in one write: 4 MiB of pieces as large as they may be
+PIECES_AT_ONCE = 8  # removed in one write: 4 MiB of pieces of the largest size
 RETRY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one account may have uploaded and not used in a message yet: what still takes room, past its time or not."""
+    """The limits on an account's uploads that no message uses yet. Expired uploads count until they are removed."""
 
     uploads: int
     octets: int
@@ -39,7 +39,7 @@ class Upload:
 
 
 def require(tx: Connection, account_id: int, limits: Limits, *, octets: int, uploads: int = 0) -> None:
-    """Raises AccountLimitReached when the account may not have so many octets and uploads more."""
+    """Raise AccountLimitReached when so many more octets and uploads would exceed the account's limits."""
     held = select(func.count(), func.coalesce(func.sum(upload.c.received_octets), 0))
     count, received = tx.execute(held.where(upload.c.account_id == account_id)).one()
     if count + uploads > limits.uploads:
@@ -49,7 +49,7 @@ def require(tx: Connection, account_id: int, limits: Limits, *, octets: int, upl
 
 
 def begin(tx: Connection, upload_id: bytes, account_id: int, kind: int, now: int) -> None:
-    """A new upload, of which nothing has come yet."""
+    """Insert a new, empty upload."""
     tx.execute(
         insert(upload).values(
             upload_id=upload_id,
@@ -63,7 +63,7 @@ def begin(tx: Connection, upload_id: bytes, account_id: int, kind: int, now: int
 
 
 def get(tx: Connection, upload_id: bytes, account_id: int, now: int) -> Upload:
-    """An upload of this account. Raises UploadNotFound for others' too."""
+    """An upload of this account. Raises UploadNotFound, also for an upload of another account."""
     columns = (
         upload.c.upload_id,
         upload.c.kind,
@@ -84,10 +84,10 @@ def get(tx: Connection, upload_id: bytes, account_id: int, now: int) -> Upload:
 def add_piece(
     tx: Connection, found: Upload, account_id: int, offset: int, octets: bytes, limit: int, limits: Limits
 ) -> int:
-    """Take a piece; returns how many octets have come. One that has come already is passed over.
+    """Store a piece; returns the number of octets received so far. Ignores a piece that was received before.
 
-    Raises UploadOffsetMismatch when it does not continue where the upload stands, MessageTooLarge above `limit`,
-    AccountLimitReached above those of the account.
+    Raises UploadOffsetMismatch when the piece does not begin at the end of the received octets, MessageTooLarge above
+    `limit`, AccountLimitReached above the account's limits.
     """
     received = found.received_octets
     if offset + len(octets) <= received:
@@ -114,7 +114,10 @@ def next_piece(tx: Connection, upload_id: bytes, offset: int) -> bytes | None:
 
 
 def finish(tx: Connection, upload_id: bytes, received: int, staged: Staged, now: int) -> int:
-    """All has come: the upload holds the content from now on, and `shed` its pieces. Returns the content's id."""
+    """Finish an upload whose octets have all come: it now holds the content, and `shed` may remove its pieces.
+
+    Returns the content's id.
+    """
     content_id = staged.insert(tx, now)
     values = {
         "content_id": content_id,
@@ -127,9 +130,9 @@ def finish(tx: Connection, upload_id: bytes, received: int, staged: Staged, now:
 
 
 def take(tx: Connection, upload_id: bytes, account_id: int, now: int) -> int:
-    """The content of a finished upload, which is used up: name it in this transaction.
+    """Use up a finished upload; returns the id of its content, which the caller names in this transaction.
 
-    Raises UploadNotFound also for one that is not finished.
+    Raises UploadNotFound, also for an upload that is not finished.
     """
     found = get(tx, upload_id, account_id, now)
     if found.content_id is None:
@@ -139,7 +142,7 @@ def take(tx: Connection, upload_id: bytes, account_id: int, now: int) -> int:
 
 
 def shed(tx: Connection, upload_id: bytes) -> bool:
-    """Remove some pieces of an upload that needs them no more; False when it had none left."""
+    """Remove some pieces of an upload that no longer needs them; False when it had none left."""
     some = (
         select(upload_piece.c.offset_octets)
         .where(upload_piece.c.upload_id == upload_id)
@@ -161,7 +164,7 @@ _past = (
     .where(
         or_(
             upload.c.expires_at <= bindparam("now"),
-            # Finished by a core that ended before it had shed the pieces.
+            # A core finished the upload and ended before it removed the pieces.
             and_(upload.c.content_id.is_not(None), exists().where(upload_piece.c.upload_id == upload.c.upload_id)),
         )
     )
@@ -170,14 +173,14 @@ _past = (
 
 
 def past(tx: Connection, now: int, most: int = 100) -> list[bytes]:
-    """Uploads past their time, or finished ones that still have pieces."""
+    """Expired uploads, and finished ones that still have pieces."""
     return list(tx.scalars(_past, {"now": now, "most": most}))
 
 
 def lapse(tx: Connection, upload_id: bytes, now: int) -> bool:
-    """One step of forgetting an upload that `past` has named; False when nothing is left to do for it.
+    """Do one step of removing an upload that `past` has listed; False when no step is left.
 
-    Its pieces go some at a time, then the upload, whose content goes to the collector.
+    The steps remove its pieces, a few at a time, then the upload, and report its content to the collector.
     """
     if shed(tx, upload_id):
         return True
