@@ -76,7 +76,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The public name, from the module that defines it. Raises AttributeError."""
+    """Import a public name from the module that defines it. Raises AttributeError."""
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'restante' has no attribute {name!r}")

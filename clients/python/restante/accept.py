@@ -18,7 +18,7 @@ OpenStream = Callable[[], grpc.aio.StreamStreamCall[AcceptRequest, AcceptRespons
 
 
 class Acceptance:
-    """One message on its way in. Use `feed`, then `commit` or `abort`."""
+    """One incoming message. Use `feed`, then `commit` or `abort`."""
 
     def __init__(self, acceptance_id: int, stream: _Stream) -> None:
         self._id, self._stream = acceptance_id, stream
@@ -27,7 +27,10 @@ class Acceptance:
         self._outcome: asyncio.Future[AcceptResponse] = asyncio.get_running_loop().create_future()
 
     async def feed(self, octets: bytes) -> None:
-        """Send the next octets, waiting while the core is behind. Raises the error that ended the acceptance early."""
+        """Send the next octets, waiting until the core has granted room for them.
+
+        Raises the error that ended the acceptance early.
+        """
         for start in range(0, len(octets), MAX_CHUNK_OCTETS):
             chunk = octets[start : start + MAX_CHUNK_OCTETS]
             while self._granted < len(chunk) and not self._outcome.done():
@@ -38,22 +41,22 @@ class Acceptance:
             self._stream.send(AcceptRequest(acceptance_id=self._id, chunk=chunk))
 
     async def commit(self) -> int:
-        """That was all: the transport id, once the message is durable.
+        """End the content and return the transport id, once the message is durable.
 
-        Raises RestanteError. When the connection broke, Draining: the message may have been taken, and starting
-        again with the same request_id settles it.
+        Raises RestanteError. Raises Draining when the connection broke: the core may have accepted the message, and
+        another start with the same request_id returns the first answer.
         """
         if not self._outcome.done():
             self._stream.send(AcceptRequest(acceptance_id=self._id, commit=True))
         return await self.outcome()
 
     async def outcome(self) -> int:
-        """What became of it, once it has been committed. See `commit`."""
+        """Wait for the core's answer to a committed message, and return the transport id. Raises as `commit` does."""
         await asyncio.wait([self._outcome])
         return self._check()
 
     def abort(self) -> None:
-        """Forget it; harmless after the end."""
+        """Abandon the message; without effect after its end."""
         if not self._outcome.done():
             self._stream.send(AcceptRequest(acceptance_id=self._id, abort=True))
             self._stream.forget(self._id)
@@ -78,7 +81,7 @@ class Acceptance:
     def _lose(self, error: errors.RestanteError) -> None:
         if not self._outcome.done():
             self._outcome.set_exception(error)
-            self._outcome.exception()  # it may be that nobody waits
+            self._outcome.exception()  # marks it as retrieved: perhaps no caller waits for it
         self._room.set()
 
 
@@ -103,7 +106,7 @@ class _Stream:
         self._acceptances.pop(acceptance_id, None)
 
     def retire(self) -> None:
-        """Take nothing new, and end after the last acceptance."""
+        """Start no further acceptance, and end after the last one."""
         self.usable = False
         if not self._acceptances:
             self._lose(errors.Draining("The connection was replaced."))
@@ -122,7 +125,7 @@ class _Stream:
                 with streams.translated():
                     await self._call.write(request)
         except errors.RestanteError:
-            return  # the reader learns why
+            return  # _read gets the reason
 
     async def _read(self) -> None:
         lost: errors.RestanteError = errors.Draining("The server ended the stream.")
@@ -155,7 +158,7 @@ class _Stream:
 
 
 class AcceptStream:
-    """The stream of a process, opened when first needed and again after it broke or drained."""
+    """The Accept stream of a process, opened at its first use and reopened after it broke or drained."""
 
     def __init__(self, open_stream: OpenStream) -> None:
         self._open_stream = open_stream
@@ -165,11 +168,11 @@ class AcceptStream:
 
     @property
     def drained(self) -> bool:
-        """The present stream takes nothing new because the server asked for another connection."""
+        """Whether the present stream starts no acceptance because the server asked for another connection."""
         return self._stream is not None and self._stream.drained
 
     def start(self, begin: AcceptBegin) -> Acceptance:
-        """Begin an acceptance. A core that is away shows at `feed` or `commit`."""
+        """Begin an acceptance. `feed` and `commit` raise when the core cannot be reached."""
         if self._stream is None or not self._stream.usable:
             if self._stream is not None:
                 self._retiring.add(self._stream)
@@ -178,21 +181,24 @@ class AcceptStream:
         return self._stream.start(next(self._ids), begin)
 
     def replace(self) -> None:
-        """Begin new acceptances on another stream; the present one finishes its own."""
+        """Begin new acceptances on another stream; the present stream finishes those it has."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.retire()
             self._retiring.add(stream)
 
     async def take(self, begin: AcceptBegin, content: bytes) -> int:
-        """`start`, `feed` and `commit` in one, for a content of at most 256 KiB: a third of the cost. See `commit`."""
+        """Accept a content of at most 256 KiB in one message, at a third of the cost of start, feed and commit.
+
+        Returns and raises as `commit` does.
+        """
         whole = AcceptBegin()
         whole.CopyFrom(begin)
         whole.content, whole.whole = content, True
         return await self.start(whole).outcome()
 
     async def close(self) -> None:
-        """End every stream; the core forgets acceptances that it has not committed."""
+        """End every stream; the core discards the acceptances that it has not committed."""
         streams = [*self._retiring, *([self._stream] if self._stream is not None else [])]
         self._stream = None
         await asyncio.gather(*(stream.close() for stream in streams))

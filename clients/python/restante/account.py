@@ -18,7 +18,7 @@ class Account:
         return (await self._calls.execute(methods.GET_SESSION, GetSessionRequest())).session
 
     async def change_password(self, old: str, new: str) -> None:
-        """Set a new password; other sessions end, this one goes on. Raises AuthenticationFailed, WeakPassword."""
+        """Set a new password. All other sessions of the account end. Raises AuthenticationFailed, WeakPassword."""
         await self._calls.session.change_password(old, new, timeout=self._calls.timeout_seconds)
 
     async def log_off(self) -> None:

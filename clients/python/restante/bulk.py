@@ -1,4 +1,4 @@
-"""Batches of many messages, put together from the pieces of StreamMessages. *Pure.*"""
+"""Whole batches of messages from the pieces of StreamMessages. *Pure.*"""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from restante.v1.types_pb2 import IdRange, MessageSet
 
 
 class WholeBatches:
-    """Gives batches in which no cell is cut. A large one is held until its last piece has come."""
+    """Yields batches in which no cell is cut. A batch with a cut cell is held until the last piece has arrived."""
 
     def __init__(self) -> None:
         self._batch: MessageRows | None = None
         self._growing: dict[int, bytearray] = {}  # {section: the cut cell of the last message}
 
     def add(self, response: StreamMessagesResponse) -> Iterator[MessageRows]:
-        """Take a response, and give the batches that it completes."""
+        """Add a response, and yield the batches that it completes."""
         if response.HasField("rest") and self._batch is not None:
             self._continue(response)
         elif response.HasField("rows"):
@@ -31,7 +31,7 @@ class WholeBatches:
             yield from self.end()
 
     def end(self) -> Iterator[MessageRows]:
-        """The last batch, at the end of the stream. A message that was removed while it was read stays cut."""
+        """Yield the last batch, at the end of the stream. A message that was deleted during the read stays cut."""
         if self._batch is not None:
             for index, octets in self._growing.items():
                 self._batch.sections[index].octets[-1] = bytes(octets)
@@ -50,7 +50,7 @@ class WholeBatches:
 
 
 def behind(messages: MessageSet, batch: MessageRows) -> MessageSet:
-    """The rest of a set behind a batch; batches come in ascending order."""
+    """The messages of a set that follow a batch; batches arrive in ascending order."""
     if messages.folder_id:
         if not batch.uids:
             return messages

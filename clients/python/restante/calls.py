@@ -27,14 +27,14 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 def request_id() -> bytes:
-    """A fresh request id: made once for a logical call and kept when it is repeated."""
+    """A fresh request id. Each repetition of a call carries the id of its first attempt."""
     return secrets.token_bytes(REQUEST_ID_OCTETS)
 
 
 class Calls:
-    """Runs any RPC by its method, as one session (or, without one, as the process itself).
+    """Runs any RPC by its method, as one session or, without a session, as the process itself.
 
-    `timeout_seconds` is the deadline of each call, retries included, where a call gives none of its own.
+    `timeout_seconds` is the deadline of a call that gives none; it includes the retries.
     """
 
     def __init__(self, link: CoreLink, session: UserSession | None = None, *, timeout_seconds: float = 30.0) -> None:
@@ -59,9 +59,9 @@ class Calls:
     ) -> Response:
         """The response of any unary RPC of the contract (`restante.v1.methods`).
 
-        A missing request_id is filled in; `min_commit` names the latest write that this object has seen. What is only
-        temporary is tried again until the deadline, after the delay that the server asks for. Raises the class of
-        `restante.errors` for the reason.
+        Fills in a missing request_id, and sets `min_commit` to the latest write that this object has seen. Repeats a
+        call after a temporary failure until the deadline, with the delay that the server asks for. Raises the class
+        of `restante.errors` for the reason.
         """
         deadline = time.monotonic() + (self.timeout_seconds if timeout is None else timeout)
         request, own_commit = self._completed(request)
@@ -98,7 +98,7 @@ class Calls:
     async def pages(
         self, method: Method[Request, Response], request: Request, *, timeout: float | None = None
     ) -> AsyncIterator[Response]:
-        """Every page of a list. Where a page would be too large for one answer, smaller ones are asked for."""
+        """Every page of a list. Requests smaller pages when a page is too large for one response."""
         wanted: Any = type(request)()
         wanted.CopyFrom(request)
         while True:
@@ -123,8 +123,8 @@ class Calls:
     ) -> AsyncGenerator[T, None]:
         """Messages of a server stream that is opened again when it breaks.
 
-        `open_stream` begins where the last message that was yielded left off. Gives up when attempts have failed at
-        once for `patience_seconds` (default: `timeout_seconds`).
+        `open_stream` begins after the last message that was yielded. Raises the last error when every attempt of
+        `patience_seconds` (default: `timeout_seconds`) has failed at once.
         """
         patience = self.timeout_seconds if patience_seconds is None else patience_seconds
         failing_since: float | None = None
@@ -144,7 +144,7 @@ class Calls:
                 await self._session.renew()
             except errors.RestanteError as error:
                 now = time.monotonic()
-                if failing_since is None or now - began > LONGEST_PAUSE_SECONDS:  # it worked, if in silence
+                if failing_since is None or now - began > LONGEST_PAUSE_SECONDS:  # it was open, without a message
                     failing_since, pause = now, FIRST_PAUSE_SECONDS
                 delay = max(pause * random.uniform(0.5, 1.0), error.retry_seconds or 0.0)
                 if not is_temporary(error) or now + delay >= failing_since + patience:
@@ -164,7 +164,7 @@ class Calls:
         return self._session.token if self._session is not None else b""
 
     def _completed(self, request: Request) -> tuple[Request, bool]:
-        """The request with its request_id and min_commit, in a copy where something is added."""
+        """The request with its request_id and min_commit; a copy when either is added."""
         fields = request.DESCRIPTOR.fields_by_name
         any_request: Any = request
         needs_id = "request_id" in fields and not any_request.request_id
@@ -182,7 +182,7 @@ class Calls:
         return completed, commit is not None
 
     def _remember(self, response: Message) -> None:
-        """Keep the commit of a write, so that later reads see it."""
+        """Keep the commit token of a write, so that later reads see the write."""
         if "commit" not in response.DESCRIPTOR.fields_by_name or not response.HasField("commit"):
             return
         commit: CommitToken = response.commit  # type: ignore[attr-defined]
@@ -192,5 +192,5 @@ class Calls:
 
 
 def _may_repeat(method: Method[Any, Any], request: Any, error: errors.RestanteError) -> bool:
-    """Whether the failure passes by itself, and a repetition is safe."""
+    """Whether the failure is temporary and a repetition is safe."""
     return is_repeatable(method, request) and (is_temporary(error) or isinstance(error, errors.TooManyOperations))

@@ -1,4 +1,4 @@
-"""Changes as they happen, for as long as they are wanted: broken streams are resumed, resets read anew."""
+"""Streams of changes. The client resumes a broken stream, and after a reset reads the folder or mailbox again."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from restante.v1.sync_pb2 import SyncMailboxRequest, SyncMailboxResponse, WatchR
 from restante.v1.types_pb2 import FolderChanges
 from restante.watch import Watching
 
-MAX_NOTICES = 10_000  # that the reader has not taken: beyond, it reads anew
+MAX_NOTICES = 10_000  # unread ones; above this number the reader must read the folder again
 PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class FolderEvent:
-    """Changes of a folder. With `fresh`, earlier knowledge of it is void, and `changes` begin a new copy."""
+    """Changes of a folder. With `fresh`, discard the earlier copy: `changes` begin a new one."""
 
     changes: FolderChanges
     fresh: bool = False
@@ -37,7 +37,7 @@ class MailboxEvent:
     """A mailbox has a new change number. With `fresh`, changes may have been missed: compare everything."""
 
     change_number: int
-    folder_ids: list[int] = field(default_factory=list)  # known to be touched; may be incomplete
+    folder_ids: list[int] = field(default_factory=list)  # changed folders; may be incomplete
     fresh: bool = False
 
 
@@ -55,12 +55,12 @@ class _Notices:
             self._late = True
 
     async def get(self) -> WatchResponse | None:
-        """The next notice; None when the copy must be read anew."""
+        """The next notice; None when the reader must read its copy again."""
         return None if self._late else await self._queue.get()
 
 
 class Changes:
-    """Streams of changes. Leaving one of these iterators ends it."""
+    """Streams of changes. Leaving an iterator ends its stream."""
 
     def __init__(self, calls: Calls, mailboxes: Mailboxes, folders: Folders) -> None:
         self._calls, self._mailboxes, self._folders = calls, mailboxes, folders
@@ -68,10 +68,10 @@ class Changes:
     async def watch(
         self, folder: FolderName, *, since: int | None = None, snapshot: bool = False, mailbox_id: int = 0
     ) -> AsyncIterator[FolderEvent]:
-        """Changes of a folder from now on, or above the change number `since`; with `snapshot`, first its messages.
+        """Changes of a folder from now on, or above the change number `since`; with `snapshot`, its messages first.
 
-        After a reset the folder is read anew and the first event is `fresh`. Raises FolderNotFound when it is gone,
-        SessionExpired or SessionRevoked when the session has ended.
+        After a reset the client reads the folder again, and the first event is `fresh`. Raises FolderNotFound when
+        the folder was deleted, SessionExpired or SessionRevoked when the session has ended.
         """
         folder_id = await self._folders.id_of(folder, mailbox_id=mailbox_id)
         mailbox = await self._mailboxes.get(mailbox_id)
@@ -110,10 +110,10 @@ class Changes:
         follow: bool = True,
         mailbox_id: int = 0,
     ) -> AsyncIterator[SyncMailboxResponse]:
-        """Everything, or all changes since a cursor, and with `follow` the changes that come later.
+        """The whole mailbox or folder, or its changes since a cursor; with `follow`, later changes too.
 
-        Keep the cursor of each checkpoint to go on later. When the stream breaks, the changes after the last checkpoint
-        may come again. After a `reset_reason` throw the copy away: everything comes anew. Raises CursorInvalid.
+        Keep the cursor of each checkpoint to continue later. After a break the changes since the last checkpoint may
+        be repeated. After a `reset_reason` discard the copy: the whole mailbox or folder follows. Raises CursorInvalid.
         """
         folder_id = await self._folders.id_of(folder, mailbox_id=mailbox_id) if folder is not None else 0
 
@@ -135,7 +135,7 @@ class Changes:
                         cursor, again = b"", True
 
     async def _snapshot(self, mailbox_id: int, folder_id: int) -> AsyncIterator[OpenFolderResponse]:
-        """The messages of a folder. A break begins the read anew, so the pieces are held until all have come."""
+        """The messages of a folder. A break restarts the read, so the pieces are held until all have arrived."""
         while True:
             request = OpenFolderRequest(mailbox_id=mailbox_id, folder_id=folder_id)
             try:
@@ -152,7 +152,7 @@ class Changes:
     async def _notices(
         self, mailbox_id: int, folder_id: int, since: int, epoch: int
     ) -> AsyncGenerator[WatchResponse, None]:
-        """Notices of one subscription until it is reset. Raises its rejection, and the end of the session."""
+        """Notices of one subscription until its reset. Raises the error of a rejection or of the session's end."""
         notices, session, renewed = _Notices(), self._calls.session, False
 
         def subscribed(since: int) -> tuple[Watching, bytes]:
@@ -175,7 +175,7 @@ class Changes:
                     error = errors.from_status(notice.rejected)
                     if error.code is not grpc.StatusCode.UNAUTHENTICATED or renewed:
                         raise error
-                    if session.token == token:  # otherwise it was replaced, by this client's own doing
+                    if session.token == token:  # otherwise this client has replaced it
                         await session.renew()
                     renewed = True
                     watching, token = subscribed(watching.since)

@@ -4,7 +4,7 @@
         async for message in me.messages.query("INBOX", unread()):
             print(message.summary.subject)
 
-`restante.sync_client` has the same for programs without an event loop.
+`restante.sync_client` has the same calls for programs without an event loop.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = ["Client"]
 
 
 class Client:
-    """One user's session with a core: `mailboxes`, `folders`, `messages` and the others, each with its own calls.
+    """One user's session with a core. `mailboxes`, `folders`, `messages` and the others group the calls by subject.
 
     `execute` calls any unary RPC of the contract by its method: `await me.execute(methods.GET_FOLDER, request)`. Errors
     are classes of `restante.errors`. `asyncio.timeout` around any call cancels it at the server too.
     """
 
     def __init__(self, calls: Calls) -> None:
-        """`calls` has a session."""
+        """`calls` must have a session."""
         self.calls = calls
         self.account = Account(calls)
         self.directory = Directory(calls)
@@ -69,7 +69,7 @@ class Client:
         timeout: float | None = None,
         independent: bool = False,
     ) -> Response:
-        """The response of any unary RPC, as `Calls.execute` gives it."""
+        """The response of any unary RPC. See `Calls.execute`."""
         return await self.calls.execute(method, request, timeout=timeout, independent=independent)
 
     async def server(self) -> GetServerResponse:
@@ -79,7 +79,7 @@ class Client:
     def pages(
         self, method: Method[Request, Response], request: Request, *, timeout: float | None = None
     ) -> AsyncIterator[Response]:
-        """Every page of a list, as `Calls.pages` gives them."""
+        """Every page of a list. See `Calls.pages`."""
         return self.calls.pages(method, request, timeout=timeout)
 
     @classmethod
@@ -96,16 +96,17 @@ class Client:
         keep_password: bool = True,
         timeout_seconds: float = 30.0,
     ) -> AsyncIterator[Client]:
-        """Log on with a password, or go on with a session token that was kept.
+        """Log on with a password, or continue with a saved session token.
 
         `target` is "HOST:PORT" (TLS; `root_certificates`, PEM, replaces the system's roots), "dns:NAME:PORT" for all
-        addresses of a name, or a Target. Of several, one is used, and another when it is away (see CoreLink).
+        addresses of a name, or a Target. The client uses one of several targets at a time, and another when that
+        one fails (see CoreLink).
 
-        The session is renewed while this is entered; after its day the password, where it is kept, begins the next.
-        Leaving closes the connection and leaves the session as it is: `log_off` ends it.
+        The client renews the session inside the context. After the session's longest life of a day, a kept password
+        begins the next session. Leaving the context closes the connection but not the session: `log_off` ends that.
 
-        Raises AuthenticationFailed, TooManyAttempts, SessionExpired, SessionRevoked, and ServerUnreachable, which names
-        the address and the cause, after 5 seconds.
+        Raises AuthenticationFailed, TooManyAttempts, SessionExpired, SessionRevoked, and after 5 seconds
+        ServerUnreachable, which names the address and the cause.
         """
         targets = [
             each if isinstance(each, Target) else Target(each, None, root_certificates, server_name=server_name)
@@ -135,7 +136,7 @@ class Client:
             if error.status_code is not grpc.StatusCode.UNAVAILABLE:
                 raise
             raise await explained(link.target, error) from error
-        except errors.DeadlineExceeded as error:  # nobody answers at all: a firewall, or a server that hangs
+        except errors.DeadlineExceeded as error:  # no answer at all: a firewall, or a server that hangs
             cause = await trouble(link.target)
             if not cause:
                 raise

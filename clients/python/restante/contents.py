@@ -1,4 +1,4 @@
-"""Octets of messages and their parts: read, and uploaded where one call cannot carry them."""
+"""Octets of messages and their parts: reading, and uploading those that are too large for one call."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from restante.structure import Part
 from restante.v1.content_pb2 import ReadContentRequest, ReadContentResponse, UploadContentResponse, UploadKind
 from restante.v1.message_pb2 import Section, SectionKind
 
-INLINE_OCTETS = 256 << 10  # one call carries so many octets of a message or of files; more are uploaded
+INLINE_OCTETS = 256 << 10  # a call carries at most these octets of a message or of files; larger ones are uploaded
 CHUNK_OCTETS = 256 << 10
 
 Source = bytes | Path
-"""The octets to upload, or a file of them. Both can be read again when the connection breaks."""
+"""The octets to upload, or the path of a file. The client reads either again when the connection breaks."""
 
 Progress = Callable[[int, int], None]
-"""Called with octets done and octets in all."""
+"""A callback with the octets done and the total octets."""
 
 
 class Contents:
-    """Octets of messages. Uploads lapse after an hour when nothing uses them."""
+    """Octets of messages. Unused uploads lapse after an hour."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -43,7 +43,7 @@ class Contents:
         on_progress: Progress | None = None,
         mailbox_id: int = 0,
     ) -> AsyncIterator[bytes]:
-        """Octets of a message or of a section of it, as stored; resumed after a break.
+        """Octets of a message or of a section of it, as stored. The client resumes the stream after a break.
 
         Raises MessageNotFound, PartNotFound.
         """
@@ -73,7 +73,7 @@ class Contents:
     async def stream_part(
         self, message_id: int, part: Part, *, on_progress: Progress | None = None, mailbox_id: int = 0
     ) -> AsyncIterator[bytes]:
-        """Octets of a part, its transfer encoding undone. Progress counts encoded octets."""
+        """Octets of a part without its transfer encoding. Progress counts encoded octets."""
         decoder = part.decoder()
         section = Section(part=part.number, kind=SectionKind.SECTION_KIND_WHOLE)
         async for octets in self.stream(message_id, section, on_progress=on_progress, mailbox_id=mailbox_id):
@@ -94,7 +94,7 @@ class Contents:
         *,
         on_progress: Progress | None = None,
     ) -> UploadContentResponse:
-        """Upload octets; begun anew when the connection breaks, as long as `timeout_seconds` bring it further.
+        """Upload octets. The client restarts the upload after a break, unless `timeout_seconds` brought no progress.
 
         Raises MessageTooLarge, InvalidContent, StoreFull, OSError.
         """

@@ -1,4 +1,4 @@
-"""Drafts: mail that the user writes."""
+"""Drafts: unsent messages that the user writes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Address = str | MailAddress
 
 @dataclass(frozen=True, slots=True)
 class OutgoingFile:
-    """A file that goes with a message: octets, or a path that is read when it is sent."""
+    """A file to attach to a message: its octets, or a path that `compose` reads."""
 
     source: bytes | Path
     file_name: str = ""  # default: the path's name
     media_type: str = ""  # default: guessed from the name
-    content_id: str = ""  # for references from HTML; then it is shown within the text
+    content_id: str = ""  # for references from HTML; the file is then shown inline
 
     @property
     def size_octets(self) -> int:
-        """Before encoding. Raises OSError."""
+        """The size before encoding. Raises OSError."""
         return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
 
     @property
@@ -43,7 +43,7 @@ class OutgoingFile:
 
     @property
     def shown_type(self) -> str:
-        """The media type, guessed where none was given."""
+        """The given media type, or one guessed from the name."""
         if self.media_type:
             return self.media_type
         guessed, encoding = mimetypes.guess_type(self.shown_name)
@@ -51,7 +51,7 @@ class OutgoingFile:
 
 
 def mail_address(address: Address) -> MailAddress:
-    """An address as the contract has it. Raises ValueError when there is none in the text."""
+    """The contract's MailAddress of an address. Raises ValueError when the text contains no address."""
     if isinstance(address, MailAddress):
         return address
     name, spec = parseaddr(address, strict=True) if _STRICT else parseaddr(address)
@@ -85,7 +85,7 @@ class Drafts:
         references: Iterable[str] = (),
         on_progress: Progress | None = None,
     ) -> Draft:
-        """A draft. Attachments that one call cannot carry are uploaded now. The author is the user unless given.
+        """Return a draft, having uploaded attachments that are too large for one call. The default author is the user.
 
         Raises ValueError for a text without an address, OSError, MessageTooLarge, StoreFull.
         """

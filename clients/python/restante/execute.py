@@ -1,9 +1,9 @@
 """The Execute multiplexer: operations of any number of sessions on one stream.
 
-Whatever waits when the stream is free goes into one batch; there is no timer. What is beyond the 64 operations that the
-server takes of one session at a time is held back, in order; other sessions pass it. A stream that breaks is replaced,
-and what it had not answered is sent again, in the order it was given: every operation either carries a request_id or is
-harmless to repeat. A stream that drains takes nothing new and finishes what it has.
+All operations that wait when the stream is free go into one batch, without a timer. The server takes 64 operations of a
+session at a time; the multiplexer holds back further ones, in order, without delaying other sessions. Another stream
+replaces one that breaks, and carries its unanswered operations again, in their order: every operation either has a
+request_id or is harmless to repeat. A draining stream takes no new operation and finishes those it has.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation, Op
 
 MAX_BATCH_OPERATIONS = 256
 MAX_BATCH_OCTETS = 1 << 20
-MAX_IN_FLIGHT = 1_000  # of the 1024 at which the server stops reading
-MAX_SESSION_IN_FLIGHT = 64  # beyond, the server answers TOO_MANY_OPERATIONS
+MAX_IN_FLIGHT = 1_000  # the server stops reading at 1024
+MAX_SESSION_IN_FLIGHT = 64  # above it the server answers TOO_MANY_OPERATIONS
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
@@ -36,22 +36,22 @@ OpenStream = Callable[[bool], grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteR
 
 @dataclass(eq=False, slots=True)
 class Followed:
-    """A folder that a client keeps a view of: the answers to its operations tell how far that must be."""
+    """A folder that a client has a view of. Answers to its operations give the change number the view must reach."""
 
     mailbox_id: int  # 0: the session's own
     folder_id: int
-    change_number: int = 0  # the highest that was told; 0: none was
+    change_number: int = 0  # the highest of all answers; 0 before the first
 
 
 @dataclass(eq=False, slots=True)
 class _Lane:
-    """The operations of one session, in order; without a token: of anybody, in no order."""
+    """The operations of one session, in order; with an empty token, all operations without a session, in any order."""
 
     token: bytes
     pending: deque[_Waiting] = field(default_factory=deque)
-    queued: bool = False  # among those that have something to send
+    queued: bool = False  # whether it is in the multiplexer's _turns
     in_flight: int = 0
-    # Order holds only on one stream: what is sent on another waits until these have answered.
+    # The server keeps the order on one stream only: another stream must wait for the answers to these operations.
     ordered: int = 0
     ordered_on: _Stream | None = None
 
@@ -70,7 +70,7 @@ class _Lane:
             self.ordered_on = stream
 
     def settled(self, waiting: _Waiting) -> None:
-        """The opposite of sent."""
+        """Undo `sent`."""
         waiting.stream = None
         self.in_flight -= 1
         if not waiting.operation.independent:
@@ -87,16 +87,16 @@ class _Waiting:
     deadline: float
     lane: _Lane
     future: asyncio.Future[OperationResult]
-    stream: _Stream | None = None  # that it was sent on
-    give_up_at: float = 0.0  # set when a stream was lost: it is not sent again after this
+    stream: _Stream | None = None  # the stream that carries it
+    give_up_at: float = 0.0  # set when its stream was lost: the last moment to send it again
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether it may be sent again when its answer was lost."""
+        """Whether the client may send it again after the answer was lost."""
         return is_repeatable(self.method, getattr(self.operation, self.method.field))
 
     def is_patient(self, now: float, patience_seconds: float) -> bool:
-        """Whether it waits for another stream."""
+        """Whether it still waits for another stream."""
         if not self.give_up_at:
             self.give_up_at = min(self.deadline, now + patience_seconds)
         return now < self.give_up_at
@@ -107,19 +107,19 @@ class _Waiting:
 
 
 class _Stream:
-    """One Execute call. Its members are the multiplexer's."""
+    """One Execute call. The multiplexer reads and sets its public members."""
 
     def __init__(self, owner: Multiplexer, call: grpc.aio.StreamStreamCall[ExecuteRequest, ExecuteResponse]) -> None:
         self._owner, self._call = owner, call
         self.flying: dict[int, _Waiting] = {}
         self.cancelled: list[int] = []
         self.wake = asyncio.Event()
-        self.retired = False  # takes nothing new
+        self.retired = False  # takes no new operation
         self.worked = False
         self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
 
     async def close(self) -> None:
-        """End the call, whatever was not answered."""
+        """End the call without waiting for answers."""
         for task in self._tasks:
             task.cancel()
         self._call.cancel()
@@ -160,18 +160,17 @@ class Multiplexer:
     """Runs operations for a whole process."""
 
     def __init__(self, open_stream: OpenStream, *, patience_seconds: float = 5.0) -> None:
-        """`open_stream` begins an Execute call; its argument asks for a fresh connection, since the last one drained.
+        """`open_stream` begins an Execute call; its argument asks for a fresh connection, after the last one drained.
 
-        `patience_seconds` is how long an operation waits for a core that is away before it fails as what the connection
-        failed with.
+        An operation waits `patience_seconds` for an unreachable core, and then fails with the connection's error.
         """
         self._open_stream, self._patience_seconds = open_stream, patience_seconds
         self._ids = itertools.count(1)
         self._lanes: dict[bytes, _Lane] = {}
-        self._turns: deque[_Lane] = deque()  # those that have something to send, first come first served
+        self._turns: deque[_Lane] = deque()  # lanes with operations to send, first come first served
         self._streams: set[_Stream] = set()
-        self._stream: _Stream | None = None  # takes new operations
-        self._drained = False  # the last stream did
+        self._stream: _Stream | None = None  # the stream for new operations
+        self._drained = False  # whether the last stream drained
         self._pause = FIRST_PAUSE_SECONDS
         self._resting: asyncio.TimerHandle | None = None  # until the next stream is opened
         self._closed = False
@@ -189,8 +188,8 @@ class Multiplexer:
     ) -> Response:
         """The response to one operation. Raises the class of its reason; after `timeout` seconds DeadlineExceeded.
 
-        A request above MAX_BATCH_OCTETS is InvalidArgument and not sent. `followed` is told its folder's change number,
-        whatever becomes of the operation, if the core can tell.
+        A request above MAX_BATCH_OCTETS raises InvalidArgument and is not sent. Every answer, an error too, updates the
+        change number of `followed` if the core knows it.
         """
         if timeout <= 0:
             raise errors.DeadlineExceeded
@@ -209,7 +208,7 @@ class Multiplexer:
         getattr(operation, method.field).CopyFrom(request)
         loop = asyncio.get_running_loop()
         octets = operation.ByteSize()
-        if octets > MAX_BATCH_OCTETS:  # the server would say the same
+        if octets > MAX_BATCH_OCTETS:  # the server would refuse it too
             raise errors.InvalidArgument(
                 field="operations", problem=f"more than {MAX_BATCH_OCTETS} octets in one request"
             )
@@ -221,7 +220,7 @@ class Multiplexer:
         lane.pending.append(waiting)
         self._queue(lane)
         self._kick()
-        # The server answers in time; this is for when it cannot.
+        # The server enforces the deadline; this alarm is for a server that does not answer.
         alarm = loop.call_later(timeout + 1.0, waiting.fail, errors.DeadlineExceeded())
         try:
             result = await waiting.future
@@ -250,7 +249,7 @@ class Multiplexer:
                 waiting.fail(errors.Draining("The connection was closed."))
 
     def replace(self) -> None:
-        """Send what comes by another stream, now; the present one finishes what it has."""
+        """Send further operations by another stream, now; the present stream finishes those it has."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.retired = True
@@ -262,7 +261,7 @@ class Multiplexer:
         self._kick()
 
     def collect(self, stream: _Stream) -> ExecuteRequest | None:
-        """What one message may carry; None when there is nothing to send."""
+        """The next request for a stream, within its limits; None when nothing is to be sent."""
         request, octets, now = ExecuteRequest(), 0, time.monotonic()
         if not stream.retired:
             turns, self._turns = self._turns, deque()
@@ -292,7 +291,7 @@ class Multiplexer:
         return request if request.operations or request.cancel_operation_ids else None
 
     def answered(self, stream: _Stream, response: ExecuteResponse) -> None:
-        """Hand out the answers of a response."""
+        """Give each answer of a response to its caller."""
         stream.worked, self._pause = True, FIRST_PAUSE_SECONDS
         for result in response.results:
             waiting = stream.flying.pop(result.operation_id, None)
@@ -316,9 +315,9 @@ class Multiplexer:
             self._kick()
 
     def lost(self, stream: _Stream, cause: errors.RestanteError) -> None:
-        """Take back what a stream that has ended did not answer: it is sent again by the next one, or fails."""
+        """Take back the unanswered operations of an ended stream; each waits for the next stream or fails."""
         if stream not in self._streams:
-            return  # its other half has said so
+            return  # the stream's other task has reported it
         self._streams.discard(stream)
         stream.retired = True
         stream.wake.set()
@@ -327,9 +326,9 @@ class Multiplexer:
             lane = waiting.lane
             lane.settled(waiting)
             if waiting.future.done():
-                pass  # nobody waits for it
+                pass  # its caller does not wait any more
             elif again and waiting.is_repeatable and waiting.is_patient(now, self._patience_seconds):
-                lane.pending.appendleft(waiting)  # from the last on, each before what is there
+                lane.pending.appendleft(waiting)  # from the last to the first, so that the order stays
             else:
                 waiting.fail(cause)
             self._queue(lane)
@@ -343,7 +342,7 @@ class Multiplexer:
         self._rest()
 
     def _lose_patience(self, now: float, again: bool, cause: errors.RestanteError) -> None:
-        """Fail what has waited too long for a stream, or everything when another will not help."""
+        """Fail the operations that have waited too long for a stream; all of them when `again` is false."""
         for lane in tuple(self._lanes.values()):
             kept = deque[_Waiting]()
             for waiting in lane.pending:
@@ -355,7 +354,7 @@ class Multiplexer:
             self._tidy(lane)
 
     def _rest(self) -> None:
-        """Open the next stream after a pause, which grows while none works."""
+        """Open the next stream after a pause, which doubles until a stream works."""
         if self._resting is None and not self._closed:
             pause = self._pause * random.uniform(0.5, 1.0)
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
@@ -380,12 +379,12 @@ class Multiplexer:
             self._turns.append(lane)
 
     def _tidy(self, lane: _Lane) -> None:
-        """Forget a lane that has nothing."""
+        """Remove an empty lane."""
         if not (lane.pending or lane.in_flight or lane.queued) and self._lanes.get(lane.token) is lane:
             del self._lanes[lane.token]
 
     def _give_up(self, waiting: _Waiting) -> None:
-        """Nobody waits for this any more. What was sent keeps its place until it is answered: the server counts it."""
+        """Cancel an abandoned operation. A sent one stays in flight until its answer, as at the server."""
         if waiting.stream is not None:
             waiting.stream.cancelled.append(waiting.operation.operation_id)
             waiting.stream.wake.set()

@@ -1,8 +1,8 @@
-"""Which of several cores a link uses.
+"""The choice of a link among several cores.
 
-One core is used as long as it is well. When it cannot be reached, says nothing, drains or is not ready, the others are
-asked by grpc.health.v1, all at once, and the first that is ready is used from then on, until it fails in turn. Nobody
-moves back by itself. While no core is ready, they are asked again after pauses that grow.
+A link uses one core until that cannot be reached, does not answer, drains or is not ready. The link then asks all the
+others at once by grpc.health.v1, and uses the first that is ready until that one fails in turn. It never moves back
+without such a failure. While no core is ready, it asks again after growing pauses.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from restante.target import Target
 log = logging.getLogger(__name__)
 
 SERVING = 1  # of grpc.health.v1.HealthCheckResponse.ServingStatus
-MAX_SILENCES = 2  # in a row: a busy core may be late once
+MAX_SILENCES = 2  # checks in a row without an answer: a busy core may miss one
 FIRST_PAUSE_SECONDS = 0.1  # while no core is ready
 LONGEST_PAUSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often a link looks at its core, and how long it waits for a word."""
+    """The times of a link's health checks."""
 
-    check_seconds: float = 2.0  # between two looks at the core that is used
-    answer_seconds: float = 2.0  # for an answer to such a question
+    check_seconds: float = 2.0  # between two checks of the present core
+    answer_seconds: float = 2.0  # the longest wait for an answer
 
 
 PACE = Pace()
 
 
 class Health(Enum):
-    """What a core says, or does not say. The values are for people; `seconds` is how long it was waited for."""
+    """The result of a health check. The values are for people; `seconds` is the time waited for an answer."""
 
     READY = "is ready"
     NOT_READY = "is not ready: its database does not answer, or it is ending"
@@ -50,13 +50,13 @@ class Health(Enum):
     AWAY = "cannot be reached"
 
     def told(self, seconds: float) -> str:
-        """The words."""
+        """The result in words."""
         return self.value.format(seconds=seconds)
 
 
 async def ask_health(channel: grpc.aio.Channel, seconds: float) -> Health:
-    """The core's answer by grpc.health.v1. Does not wait for a core that is away."""
-    # The messages have these shapes on the wire; the package that has them by name is not worth a dependency.
+    """The core's answer by grpc.health.v1. Does not wait for an unreachable core."""
+    # These well-known types have the same octets as the health messages, and save a dependency on their package.
     check = channel.unary_unary(
         "/grpc.health.v1.Health/Check",
         request_serializer=Empty.SerializeToString,  # HealthCheckRequest of the whole server
@@ -79,20 +79,20 @@ class Move:
 
 
 class Movable(Protocol):
-    """The link, as far as the choice concerns it."""
+    """The part of a link that `Failover` uses."""
 
     @property
     def target(self) -> Target:
-        """The core that is used."""
+        """The present core."""
         ...
 
     @property
     def channel(self) -> grpc.aio.Channel:
-        """The connection to it."""
+        """The connection to the present core."""
         ...
 
     def move(self, target: Target, channel: grpc.aio.Channel, *, abandon: bool) -> None:
-        """Use another core from now on. `abandon`: the old one will not answer what it was asked."""
+        """Use another core from now on. `abandon`: do not wait for the old core's answers."""
         ...
 
 
@@ -108,25 +108,25 @@ class Failover:
         self.on_move: list[Callable[[Move], None]] = []
 
     def start(self) -> None:
-        """Look after the link from now on."""
+        """Begin the health checks."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="failover")
 
     async def close(self) -> None:
-        """Stay with the core that is used."""
+        """End the health checks; the link stays with its present core."""
         tasks = [task for task in (self._task, self._looking) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def suspect(self) -> None:
-        """A stream broke or drained: look now."""
+        """Check the present core now, because a stream broke or drained."""
         self._suspected.set()
 
     async def examine(self) -> str:
-        """Look at the core that is used, and move when it is not well and another is.
+        """Check the present core, and move to a ready one when the check fails.
 
-        Returns what stands against every core; empty when one is ready, or not yet given up.
+        Returns the reason why no core is usable; empty when one is ready, or when the check will be repeated.
         """
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._examine(), name="look for a core")
@@ -137,7 +137,7 @@ class Failover:
         while True:
             try:
                 problem = await self.examine()
-            except Exception as error:  # a fault of one look must not end them all
+            except Exception as error:  # a failed check must not end the checks
                 log.exception("the look at the cores failed")
                 problem = str(error) or type(error).__name__
             if problem:
@@ -161,7 +161,7 @@ class Failover:
         why = health.told(self._pace.answer_seconds)
         self._silences = self._silences + 1 if health is Health.SILENT else 0
         if 0 < self._silences < MAX_SILENCES:
-            self._suspected.set()  # look again at once
+            self._suspected.set()  # check again at once
             return ""
         found = await self._find()
         if found is None:
@@ -175,10 +175,10 @@ class Failover:
         return ""
 
     async def _find(self) -> tuple[Target, grpc.aio.Channel] | None:
-        """The first core to say that it is ready, with a connection to it."""
+        """The first core that answers as ready, with a connection to it."""
         candidates = [each for target in self._targets for each in await target.resolved()]
         others = [each for each in candidates if each.address != self._link.target.address]
-        random.shuffle(others)  # the first questions go out in another order at each gateway
+        random.shuffle(others)  # spreads the gateways over the cores
         channels = {target: target.open_channel() for target in others}
         seconds = self._pace.answer_seconds
         asked = {asyncio.create_task(ask_health(channel, seconds)): target for target, channel in channels.items()}

@@ -45,7 +45,7 @@ class Folders:
                 yield folder
 
     async def get(self, name: FolderName, *, mailbox_id: int = 0) -> Folder:
-        """One folder as it is now. Raises FolderNotFound."""
+        """The present state of a folder. Raises FolderNotFound."""
         request = GetFolderRequest(mailbox_id=mailbox_id)
         if isinstance(name, Folder):
             request.folder_id = name.folder_id
@@ -61,7 +61,7 @@ class Folders:
         return (await self._calls.execute(methods.GET_FOLDER, request)).folder
 
     async def id_of(self, name: FolderName, *, mailbox_id: int = 0) -> int:
-        """The id of a folder. Only a path costs a call. Raises FolderNotFound."""
+        """The id of a folder. Only a path needs a call. Raises FolderNotFound."""
         if isinstance(name, Folder):
             return name.folder_id
         return name if isinstance(name, int) else (await self.get(name, mailbox_id=mailbox_id)).folder_id
@@ -74,7 +74,7 @@ class Folders:
         role: FolderRole.ValueType = FolderRole.FOLDER_ROLE_UNSPECIFIED,
         mailbox_id: int = 0,
     ) -> Folder:
-        """Create a folder, and those above it that are missing. Raises FolderExists, FolderNameInvalid."""
+        """Create a folder and its missing parents. Raises FolderExists, FolderNameInvalid."""
         request = CreateFolderRequest(
             mailbox_id=mailbox_id,
             parent_folder_id=await self.id_of(parent, mailbox_id=mailbox_id) if parent is not None else 0,
@@ -92,7 +92,7 @@ class Folders:
         if_change_number: int | None = None,
         mailbox_id: int = 0,
     ) -> Folder:
-        """Give a folder a new name or place. Raises FolderExists, FolderCycle, FolderIsSpecial, ChangeConflict."""
+        """Rename or move a folder. Raises FolderExists, FolderCycle, FolderIsSpecial, ChangeConflict."""
         request = MoveFolderRequest(
             mailbox_id=mailbox_id,
             folder_id=await self.id_of(name, mailbox_id=mailbox_id),
@@ -113,16 +113,16 @@ class Folders:
         await self._calls.execute(methods.SET_SUBSCRIPTION, request)
 
     async def subscriptions(self, *, mailbox_id: int = 0) -> AsyncIterator[tuple[str, ...]]:
-        """Every path that is subscribed, as its names from the top down."""
+        """Every subscribed path, as its names from the top down."""
         request = ListSubscriptionsRequest(mailbox_id=mailbox_id, page_size=PAGE_SIZE)
         async for page in self._calls.pages(methods.LIST_SUBSCRIPTIONS, request):
             for entry in page.subscriptions:
                 yield tuple(entry.path)
 
     async def open(self, name: FolderName, *, mailbox_id: int = 0) -> AsyncIterator[OpenFolderResponse]:
-        """A snapshot of a folder in pieces; the first has the folder.
+        """A snapshot of a folder in pieces; the first piece has the folder itself.
 
-        A break raises Draining: the snapshot must then begin again.
+        Raises Draining when the connection breaks; call again then for a whole snapshot.
         """
         request = OpenFolderRequest(mailbox_id=mailbox_id, folder_id=await self.id_of(name, mailbox_id=mailbox_id))
         commit = self._calls.min_commit(mailbox_id)

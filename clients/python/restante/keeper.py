@@ -1,4 +1,4 @@
-"""One session's token, kept good: renewed before it lapses, and known to be over when the server says so."""
+"""The token of one session: its renewal, and the end of the session."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Link(Protocol):
         timeout: float = 30.0,
         independent: bool = False,
     ) -> Response:
-        """One operation. Raises RestanteError."""
+        """Run one operation. Raises RestanteError."""
         ...
 
 
@@ -38,10 +38,10 @@ LogOn = Callable[[], Awaitable[Session]]
 
 
 class SessionKeeper:
-    """Keeps one session by one timer, from `start` until `close` or its end.
+    """Renews the token of one session by one timer, from `start` until `close` or the session's end.
 
-    A server that is away is asked again before the token lapses. The session ends when a renewal is refused, or when
-    the server announces its end; `on_end` is then called once, on the event loop, with the reason.
+    When the server is unreachable, the keeper tries again before the token lapses. The session ends when the server
+    refuses a renewal or announces the end; the keeper then calls `on_end` once, on the event loop, with the reason.
     """
 
     __slots__ = (
@@ -59,8 +59,8 @@ class SessionKeeper:
         again: LogOn | None = None,
         on_change: Callable[[Session], None] | None = None,
     ) -> None:
-        """`session` has just come from the server. `again` begins another session when this one cannot be renewed;
-        `on_change` is called with every further token."""
+        """`session` has just arrived from the server. `again` begins another session when this one cannot be renewed;
+        the keeper calls `on_change` with the session of every further token."""
         self._on_change = on_change
         self._link, self._on_end, self._client_address, self._again = link, on_end, client_address, again
         self._changing: asyncio.Lock | None = None
@@ -73,22 +73,22 @@ class SessionKeeper:
 
     @property
     def token(self) -> bytes:
-        """The token of this moment."""
+        """The present token."""
         return self.info.session_token
 
     @property
     def left_seconds(self) -> float:
-        """How long the present token is good yet."""
+        """Seconds until the present token lapses."""
         return self._renewal.lapses_at - time.monotonic()
 
     @property
     def renewal_in_seconds(self) -> float:
-        """How long the present token is kept yet before it is renewed."""
+        """Seconds until the present token is due for renewal."""
         return self._renewal.due_at - time.monotonic()
 
     @property
     def changing(self) -> asyncio.Lock:
-        """Held while the token changes: a call that changes it, too, takes this and ends with `take`."""
+        """The lock of the token. Another call that changes the token holds this lock and ends with `take`."""
         if self._changing is None:  # most sessions end before their first renewal
             self._changing = asyncio.Lock()
         return self._changing
@@ -100,7 +100,7 @@ class SessionKeeper:
             self._renew_in(self.renewal_in_seconds)
 
     def close(self) -> None:
-        """Stop renewing. The session itself stays good; its token lapses by itself."""
+        """Stop renewing. The session continues until its token lapses."""
         self._started = False
         if self._timer is not None:
             self._timer.cancel()
@@ -109,17 +109,17 @@ class SessionKeeper:
             self._task.cancel()
 
     async def closed(self) -> None:
-        """Close, and wait until nothing runs any more."""
+        """Close, and wait for the end of a running renewal."""
         self.close()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def renew(self) -> None:
-        """Get a fresh token now. Raises SessionExpired, SessionRevoked, and what logging on again raises."""
+        """Get a fresh token now. Raises SessionExpired, SessionRevoked, and the errors of logging on again."""
         before = self.token
         async with self.changing:
             if self.token != before:
-                return  # another caller has just done it
+                return  # another caller has just renewed it
             try:
                 answer = await self._link.execute(
                     methods.RENEW_SESSION,
@@ -136,7 +136,7 @@ class SessionKeeper:
             self.take(session)
 
     def take(self, session: Session) -> None:
-        """Go on with another token of the same session, just received."""
+        """Replace the token by a newer one of the same session that has just arrived."""
         self.info = session
         self._renewal = Renewal.of(session, time.monotonic(), random.random())
         if self._started:
@@ -145,19 +145,19 @@ class SessionKeeper:
             self._on_change(session)
 
     def check_within(self, seconds: float) -> None:
-        """Have the server confirm the session, by a renewal, at some moment of the next so many seconds.
+        """Renew at a random moment within `seconds`, so that the server confirms or refuses the session.
 
-        For a session whose end may have been announced unheard.
+        For a session whose end the server may have announced while the connection was broken.
         """
         if self.end_reason is None and (self._task is None or self._task.done()):
             self._renew_in(min(self.renewal_in_seconds, random.uniform(0.0, seconds)))
 
     def concerned_by(self, notice: SessionsEnded) -> bool:
-        """Whether the announcement says that this session is over."""
+        """Whether the announcement ends this session."""
         return is_ended_by(self.info, notice)
 
     def end(self, reason: errors.RestanteError) -> None:
-        """The session is over."""
+        """Mark the session as ended, and report the reason once."""
         if self.end_reason is None:
             self.end_reason = reason
             self.close()
@@ -178,5 +178,5 @@ class SessionKeeper:
         except errors.RestanteError as error:
             if is_over(error):
                 self.end(error)
-            elif self._started:  # the server is away: the token may last until it is back
+            elif self._started:  # the server is unreachable: the token may outlast that
                 self._renew_in(self._renewal.pause_seconds)

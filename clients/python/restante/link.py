@@ -1,4 +1,4 @@
-"""The connection of a process to the core: one Execute stream, one Watch stream, one Accept stream, and the rest."""
+"""The connection of a process to the core: one Execute, Watch and Accept stream each, and the other streaming RPCs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from restante.v1 import (
 from restante.watch import WatchStream
 
 LAST_WORDS_SECONDS = 0.02
-RETIRED_SECONDS = 600.0  # how long an old connection may finish what it has
-LEFT_SECONDS = 30.0  # the same, to a core that is not ready any more
+RETIRED_SECONDS = 600.0  # for an old connection to finish its calls
+LEFT_SECONDS = 30.0  # the same for a connection to a core that is not ready any more
 
 
 def _nobody() -> bytes:
@@ -42,21 +42,21 @@ def _nobody() -> bytes:
 
 
 class CoreLink:
-    """Everything that a gateway or a client process needs of the core.
+    """All access of a gateway or a client process to the core.
 
-    Use `await CoreLink.connect(target)`; there is nothing to wait for until the first call, and a core that is away is
-    found again by itself.
+    Use `await CoreLink.connect(target)`. It waits for nothing: the first call opens a stream, and the link reconnects
+    to an unreachable core by itself.
     """
 
     def __init__(self, target: Target | Sequence[Target], *, patience_seconds: float = 5.0, pace: Pace = PACE) -> None:
-        """`patience_seconds`: how long an operation waits for a core that is away.
+        """An operation waits `patience_seconds` for an unreachable core.
 
-        Of several targets one is used at a time, the first at the beginning. When it cannot be reached, drains or is
-        not ready, the link moves to another that is: operations without an answer are sent again there, in order;
-        subscriptions go on from what they have seen; every server stream breaks as Draining, and may be opened again.
-        Session tokens are good at every core of a store.
+        The link uses one of several targets at a time, beginning with the first. When that core cannot be reached,
+        drains or is not ready, the link moves to a ready one: it sends unanswered operations again there, in order,
+        and resumes each subscription after its last notice. Every server stream raises Draining and may be opened
+        again. A session token is good at every core of a store.
 
-        A process with one session, and no identity of its own, sets `session` to a function that gives its token.
+        A process that has one session and no process identity sets `session` to a function that returns its token.
         """
         targets = (target,) if isinstance(target, Target) else tuple(target)
         self.target = targets[0]  # the core that is used
@@ -93,7 +93,7 @@ class CoreLink:
         await asyncio.gather(*retired, return_exceptions=True)
         for channel in (*retired.values(), self._channel):
             await channel.close()
-        # What gRPC still has to say of cancelled calls goes to this loop, which may end right after this.
+        # gRPC still reports cancelled calls to this event loop, which may end right after this.
         await asyncio.sleep(LAST_WORDS_SECONDS)
 
     @property
@@ -102,14 +102,14 @@ class CoreLink:
         return self._channel
 
     def on_move(self, listener: Callable[[Move], None]) -> None:
-        """Call `listener` whenever the link has gone from one core to another."""
+        """Call `listener` after each move of the link from one core to another."""
         if self._failover is not None:
             self._failover.on_move.append(listener)
 
     async def why_not_serving(self) -> str:
-        """The reason why no core can be used now, as they say by grpc.health.v1; empty when one can.
+        """The reason why no core is usable now, by grpc.health.v1; empty when one is.
 
-        It never waits for a core that is away, and some seconds at most for one that does not answer.
+        Does not wait for an unreachable core, and at most some seconds for one that does not answer.
         """
         if self._failover is not None:
             return await self._failover.examine()
@@ -118,7 +118,7 @@ class CoreLink:
         return "" if health is Health.READY else f"the core at {self.target.address} {health.told(seconds)}"
 
     def move(self, target: Target, channel: grpc.aio.Channel, *, abandon: bool) -> None:
-        """Use another core from now on. `abandon`: the old one is not waited for."""
+        """Use another core from now on. `abandon`: do not wait for the old core's answers."""
         old, self._channel, self.target = self._channel, channel, target
         self._operations.replace()
         self.accept.replace()
@@ -157,7 +157,7 @@ class CoreLink:
     def stream_messages(
         self, request: message_pb2.StreamMessagesRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
-        """MessageService.StreamMessages: batches, read on only as they are taken."""
+        """MessageService.StreamMessages: batches. The next one is read only when the caller asks for it."""
         stub = message_pb2_grpc.MessageServiceStub(self._channel)
         return streams.responses(stub.StreamMessages(request, metadata=self._metadata(session, client_address)))
 
@@ -220,7 +220,7 @@ class CoreLink:
         return streams.call_metadata(self.target.metadata, session, client_address)
 
     def _renew(self) -> grpc.aio.Channel:
-        """A fresh connection for a stream that follows one which drained; the old one may finish what it has."""
+        """A fresh connection for the stream after one that drained; the old connection finishes its calls."""
         old, self._channel = self._channel, self.target.open_channel()
         self._retire(old, RETIRED_SECONDS)
         return self._channel
@@ -249,6 +249,6 @@ class CoreLink:
         return transport_pb2_grpc.TransportServiceStub(self._accepted_on).Accept(metadata=self._metadata())
 
     def _look_for_a_core(self) -> None:
-        """A stream is opened: the first, or one that follows a stream which broke or drained."""
+        """Check the core before opening a stream: the last one may have broken or drained."""
         if self._failover is not None:
             self._failover.suspect()

@@ -1,4 +1,4 @@
-"""Mailboxes: the user's own, and others that the user may open."""
+"""Mailboxes that the user may open."""
 
 from __future__ import annotations
 

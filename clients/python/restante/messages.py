@@ -1,4 +1,4 @@
-"""Messages: listed, read, added, marked, moved, deleted, recovered."""
+"""Messages: list, read, append, flag, move, copy, delete and recover them."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ MAX_IDS = 1_000
 PAGE_SIZE = 100
 
 MessageIds = int | Iterable[int] | MessageSet
-"""Messages: one id, ids, or a set, which may also be a folder with UIDs."""
+"""Messages: one id, several ids, or a MessageSet of ids or of a folder's UIDs."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedMessage:
-    """A message with its parts, none of them read yet."""
+    """A message with its header and part tree; the octets of the parts are not read yet."""
 
     facts: Message
-    header: bytes  # with its blank line
+    header: bytes  # including the blank line after it
     structure: Part
 
 
 def message_sets(messages: MessageIds) -> Iterator[MessageSet]:
-    """The sets of one call each."""
+    """The messages as sets that each fit into one call."""
     if isinstance(messages, MessageSet):
         yield messages
         return
@@ -70,7 +70,7 @@ def message_sets(messages: MessageIds) -> Iterator[MessageSet]:
 
 
 def count(ranges: Iterable[IdRange]) -> int:
-    """How many ids there are in ranges."""
+    """The number of ids in ranges."""
     return sum(run.last - run.first + 1 for run in ranges)
 
 
@@ -90,7 +90,10 @@ class Messages:
         page_size: int = PAGE_SIZE,
         mailbox_id: int = 0,
     ) -> AsyncIterator[Message]:
-        """Messages of a folder, or of all, latest first unless `sort` says otherwise; read on as they are taken."""
+        """Messages of a folder or of all folders, in the order of `sort` (default: latest first).
+
+        Pages are requested as the caller reads.
+        """
         request = QueryMessagesRequest(
             mailbox_id=mailbox_id,
             folder_id=await self._folders.id_of(folder, mailbox_id=mailbox_id) if folder is not None else 0,
@@ -124,7 +127,7 @@ class Messages:
         raise errors.MessageNotFound(message_id=message_id)
 
     async def open(self, message_id: int, *, mark_seen: bool = False, mailbox_id: int = 0) -> OpenedMessage:
-        """Facts, header and part tree of a message, all that a reader shows first. Raises MessageNotFound."""
+        """Facts, header and part tree of a message, for showing it. Raises MessageNotFound."""
         columns = (*rows.LISTING, MessageColumn.MESSAGE_COLUMN_BODY_STRUCTURE)
         facts = await self.get(message_id, columns=columns, mark_seen=mark_seen, mailbox_id=mailbox_id)
         header = await self._contents.read(
@@ -140,10 +143,10 @@ class Messages:
         sections: Sequence[Section] = (),
         mailbox_id: int = 0,
     ) -> AsyncIterator[MessageRows]:
-        """Columns and octets of any number of messages, in batches, each message whole; read on as they are taken.
+        """Columns and octets of any number of messages, in batches of whole messages, read as the caller takes them.
 
-        `restante.rows.messages` makes one object of each. Messages that are not there are passed over. Goes on by
-        itself after a break. Raises FolderNotFound.
+        `restante.rows.messages` makes one object of each message. Missing messages are skipped. The client resumes
+        after a break. Raises FolderNotFound.
         """
         for wanted in message_sets(messages):
             request = StreamMessagesRequest(
@@ -158,7 +161,7 @@ class Messages:
                     yield batch
 
     async def _batches(self, request: StreamMessagesRequest) -> AsyncGenerator[MessageRows, None]:
-        """Batches of one call and, after breaks, of further ones for those that have not come."""
+        """Batches of one call and, after each break, of another call for the messages that have not arrived."""
         whole = WholeBatches()
 
         async def opened() -> AsyncGenerator[StreamMessagesResponse, None]:
@@ -219,7 +222,7 @@ class Messages:
         if_change_number: int | None = None,
         mailbox_id: int = 0,
     ) -> int:
-        """Add flags (names of `rows.FLAGS`) and keywords, or remove or replace; how many messages there were."""
+        """Add, remove or replace flags (names of `rows.FLAGS`) and keywords. Returns the number of messages found."""
         bits, words, updated = sum({FLAGS[name] for name in flags}), list(keywords), 0
         for wanted in message_sets(messages):
             request = UpdateMessagesRequest(
@@ -234,7 +237,7 @@ class Messages:
         return updated
 
     async def move(self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0) -> int:
-        """Move messages to a folder; how many. Raises FolderNotFound."""
+        """Move messages to a folder and return their number. Raises FolderNotFound."""
         target, moved = await self._folders.id_of(folder, mailbox_id=mailbox_id), 0
         for wanted in message_sets(messages):
             request = MoveMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
@@ -242,7 +245,7 @@ class Messages:
         return moved
 
     async def copy(self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0) -> int:
-        """Copy messages to a folder; how many. Raises FolderNotFound, QuotaExceeded."""
+        """Copy messages to a folder and return their number. Raises FolderNotFound, QuotaExceeded."""
         target, copied = await self._folders.id_of(folder, mailbox_id=mailbox_id), 0
         for wanted in message_sets(messages):
             request = CopyMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
@@ -256,7 +259,7 @@ class Messages:
         *,
         mailbox_id: int = 0,
     ) -> int:
-        """Delete messages; how many went. By default to the Trash."""
+        """Delete messages, by default to the Trash, and return their number."""
         deleted = 0
         for wanted in message_sets(messages):
             request = DeleteMessagesRequest(mailbox_id=mailbox_id, messages=wanted, mode=mode)
@@ -264,7 +267,7 @@ class Messages:
         return deleted
 
     async def recoverable(self, *, mailbox_id: int = 0) -> AsyncIterator[RecoverableMessage]:
-        """Deleted messages that can still be recovered, latest first."""
+        """Recoverable deleted messages, latest first."""
         request = ListRecoverableMessagesRequest(mailbox_id=mailbox_id, page_size=PAGE_SIZE)
         async for page in self._calls.pages(methods.LIST_RECOVERABLE_MESSAGES, request):
             for message in page.messages:
@@ -273,7 +276,7 @@ class Messages:
     async def recover(
         self, message_ids: Iterable[int], *, folder: FolderName | None = None, mailbox_id: int = 0
     ) -> list[int]:
-        """Put deleted messages back where they were, or into a folder; the ids of those that came back."""
+        """Put deleted messages back into their former folder, or into `folder`. Returns the ids of those recovered."""
         target = await self._folders.id_of(folder, mailbox_id=mailbox_id) if folder is not None else 0
         recovered: list[int] = []
         for wanted in message_sets(message_ids):
@@ -284,7 +287,7 @@ class Messages:
         return recovered
 
     async def purge(self, message_ids: Iterable[int], *, mailbox_id: int = 0) -> int:
-        """Remove recoverable messages for good; how many."""
+        """Remove recoverable messages permanently and return their number."""
         purged = 0
         for wanted in message_sets(message_ids):
             request = PurgeRecoverableMessagesRequest(mailbox_id=mailbox_id, message_ids=wanted.message_ids)

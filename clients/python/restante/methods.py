@@ -1,4 +1,4 @@
-"""What a unary RPC is to a program that handles RPCs in general: the dispatcher, the Execute multiplexer."""
+"""The description of a unary RPC, for code that handles any RPC: the dispatcher, the Execute multiplexer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions on messages, written short. *Pure.*
+"""Short constructors of conditions on messages. *Pure.*
 
 all_of(unread(), text("from", "alice"), received(since=datetime(2026, 1, 1, tzinfo=UTC)))
 """
@@ -41,38 +41,38 @@ LATEST_FIRST = SortKey(property=SortProperty.SORT_PROPERTY_RECEIVED_AT, descendi
 
 
 def all_of(*restrictions: Restriction) -> Restriction:
-    """Each of them."""
+    """All of the conditions."""
     return restrictions[0] if len(restrictions) == 1 else Restriction(all_of=RestrictionList(restrictions=restrictions))
 
 
 def any_of(*restrictions: Restriction) -> Restriction:
-    """One of them at least."""
+    """At least one of the conditions."""
     return Restriction(any_of=RestrictionList(restrictions=restrictions))
 
 
 def negation(restriction: Restriction) -> Restriction:
-    """Not that."""
+    """The opposite of a condition."""
     return Restriction(negation=restriction)
 
 
 def text(field: str, value: str) -> Restriction:
-    """A substring of a field: one of FIELDS, letter case not mattering. Raises KeyError."""
+    """A substring of a field of FIELDS, without regard to letter case. Raises KeyError."""
     return Restriction(text=TextRestriction(field=FIELDS[field], value=value))
 
 
 def header(name: str, value: str = "") -> Restriction:
-    """A substring of a header field, or that the field is there."""
+    """A substring of a header field; with an empty `value`, the presence of the field."""
     return Restriction(header=HeaderRestriction(name=name, value=value))
 
 
 def flag(name: str, *, present: bool = True) -> Restriction:
-    """A flag of FLAGS, there or not. Raises KeyError."""
+    """Messages with a flag of FLAGS, or without it. Raises KeyError."""
     bit = FLAGS[name]
     return Restriction(flags=FlagRestriction(mask=bit, value=bit if present else 0))
 
 
 def unread() -> Restriction:
-    """Messages that have not been read."""
+    """Messages without the seen flag."""
     return flag("seen", present=False)
 
 
@@ -82,22 +82,22 @@ def keyword(name: str) -> Restriction:
 
 
 def received(*, since: datetime | None = None, before: datetime | None = None) -> Restriction:
-    """Received from a moment on and before another; both are aware times."""
+    """Messages received at `since` or later and before `before`; both are aware times."""
     return _time(TimeProperty.TIME_PROPERTY_RECEIVED_AT, since, before)
 
 
 def sent(*, since: datetime | None = None, before: datetime | None = None) -> Restriction:
-    """With a Date field from a moment on and before another."""
+    """Messages with a Date field at `since` or later and before `before`; both are aware times."""
     return _time(TimeProperty.TIME_PROPERTY_SENT_AT, since, before)
 
 
 def larger(octets: int) -> Restriction:
-    """Messages above a size."""
+    """Messages larger than a size."""
     return _size(Comparison.COMPARISON_GREATER, octets)
 
 
 def smaller(octets: int) -> Restriction:
-    """Messages below a size."""
+    """Messages smaller than a size."""
     return _size(Comparison.COMPARISON_LESS, octets)
 
 

@@ -1,4 +1,4 @@
-"""Columnar batches as one value for each message. *Pure.*"""
+"""Conversion of columnar batches to one value for each message. *Pure.*"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LISTING = (
     MessageColumn.MESSAGE_COLUMN_PREVIEW,
     MessageColumn.MESSAGE_COLUMN_FOLDER,
 )
-"""What a list of messages shows."""
+"""The columns for a list of messages."""
 
 FLAGS = {
     "seen": Flag.FLAG_SEEN,
@@ -32,7 +32,7 @@ FLAGS = {
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Facts of one message; columns that the request did not name have their defaults."""
+    """Facts of one message; columns outside the request have their defaults."""
 
     message_id: int
     uid: int = 0
@@ -50,7 +50,7 @@ class Message:
 
     @property
     def seen(self) -> bool:
-        """It has been read."""
+        """Whether it has been read."""
         return bool(self.flags & Flag.FLAG_SEEN)
 
     @property
@@ -60,7 +60,7 @@ class Message:
 
 
 def received(seconds: int, offset_minutes: int) -> datetime:
-    """A received time in its own zone, or in UTC where a zone cannot be that."""
+    """A received time in its zone, or in UTC when the offset is not a possible zone."""
     zone = timezone(timedelta(minutes=offset_minutes)) if abs(offset_minutes) < 24 * 60 else UTC
     return datetime.fromtimestamp(seconds, zone)
 

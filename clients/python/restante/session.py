@@ -1,4 +1,4 @@
-"""A user's session: logged on, kept fresh by renewal, known to be over when it is."""
+"""A user's session: log on, renew, change the password, log off."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from restante.v1.sync_pb2 import SessionsEnded
 class UserSession:
     """One session of one user.
 
-    `token` is always the present one. While `keep_fresh` runs, it is renewed before it lapses; when renewal is refused
-    or its time is over, and the password is known, the user is logged on again; otherwise the session has ended.
+    `token` is always the present one. After `keep_fresh` a timer renews it before it lapses. When the server refuses
+    the renewal, the session logs on again with a kept password; without one it has ended.
     """
 
     def __init__(self, link: Link, session: Session, *, password: str | None = None) -> None:
-        """`password` is kept for logging on again after the session's day; None: the session ends then."""
+        """`password` serves to log on again after the session's longest life; with None the session ends then."""
         self._link, self._password = link, password
         again = None if password is None else self._log_on_again
         self._keeper = SessionKeeper(link, session, lambda _: self.ended.set(), again=again, on_change=self._changed)
@@ -39,13 +39,13 @@ class UserSession:
     async def log_on(
         cls, link: Link, user: str, password: str, *, keep_password: bool = True, timeout: float = 30.0
     ) -> UserSession:
-        """Prove who it is. Raises AuthenticationFailed, TooManyAttempts."""
+        """Begin a session with a password. Raises AuthenticationFailed, TooManyAttempts."""
         session = await _authenticate(link, user, password, timeout)
         return cls(link, session, password=password if keep_password else None)
 
     @classmethod
     async def resume(cls, link: Link, token: bytes, *, timeout: float = 30.0) -> UserSession:
-        """Go on with a token that was kept. Raises SessionExpired, SessionRevoked, InvalidSession."""
+        """Continue the session of a saved token. Raises SessionExpired, SessionRevoked, InvalidSession."""
         answer = await link.execute(methods.GET_SESSION, GetSessionRequest(), session=token, timeout=timeout)
         session = Session()
         session.CopyFrom(answer.session)
@@ -54,7 +54,7 @@ class UserSession:
 
     @property
     def info(self) -> Session:
-        """The session as the server described it last."""
+        """The session from the server's latest answer."""
         return self._keeper.info
 
     @property
@@ -64,34 +64,34 @@ class UserSession:
 
     @property
     def expires_at(self) -> datetime:
-        """When the present token lapses, by the server's clock: for people, not to compare with one's own."""
+        """The moment the present token lapses by the server's clock: for display, not to compare with a local clock."""
         return self.info.expires_at.ToDatetime(UTC)
 
     @property
     def left_seconds(self) -> float:
-        """How long the present token is good yet."""
+        """Seconds until the present token lapses."""
         return self._keeper.left_seconds
 
     @property
     def renewal_in_seconds(self) -> float:
-        """How long the present token is kept yet before it is renewed."""
+        """Seconds until the present token is due for renewal."""
         return self._keeper.renewal_in_seconds
 
     @property
     def end_reason(self) -> errors.RestanteError | None:
-        """Why the session has ended; None while it has not."""
+        """The reason why the session has ended; None while it has not."""
         return self._keeper.end_reason
 
     def keep_fresh(self) -> None:
-        """Renew in the background from now on, and learn of a session that others ended."""
+        """Renew in the background from now on, and so notice an end of the session by another party."""
         self._keeper.start()
 
     async def renew(self) -> None:
-        """Get a fresh token now. Raises what `log_on` raises, and SessionExpired, SessionRevoked."""
+        """Get a fresh token now. Raises SessionExpired, SessionRevoked, and the errors of `log_on`."""
         await self._keeper.renew()
 
     async def change_password(self, old: str, new: str, *, timeout: float = 30.0) -> None:
-        """Set a new password; other sessions of the account end, this one goes on under the new one.
+        """Set a new password. All other sessions of the account end; this one continues with a new token.
 
         Raises AuthenticationFailed, WeakPassword.
         """
@@ -108,13 +108,13 @@ class UserSession:
         self._keeper.end(errors.SessionRevoked("Logged off."))
 
     def others_ended(self, notice: SessionsEnded) -> None:
-        """Take an announcement of ended sessions. The server is asked, since one's own change of the password is
-        announced, too, perhaps before its answer comes."""
+        """Handle an announcement of ended sessions. A renewal then asks the server, because the announcement may come
+        from this session's own change of the password, perhaps before its answer."""
         if self._keeper.concerned_by(notice):
             self._keeper.check_within(0.0)
 
     async def close(self) -> None:
-        """Stop renewing; the session itself stays good."""
+        """Stop renewing; the session continues at the server."""
         await self._keeper.closed()
 
     def _changed(self, session: Session) -> None:

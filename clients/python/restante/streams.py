@@ -23,7 +23,7 @@ WRITE_FAILED = "Internal error from Core"  # grpc.aio's text for a write that me
 def call_metadata(
     base: tuple[tuple[str, str], ...], session: bytes = b"", client_address: str = ""
 ) -> tuple[tuple[str, str], ...]:
-    """The entries of one call: the process identity, the session and the address of its client."""
+    """The metadata of one call: the process identity, the session and the address of its client."""
     entries = base
     if session:
         entries += (("authorization", "Bearer " + base64.urlsafe_b64encode(session).decode().rstrip("=")),)
@@ -34,10 +34,10 @@ def call_metadata(
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Around reads and writes of a call: gRPC's exceptions become a RestanteError.
+    """Turn gRPC's exceptions around reads and writes of a call into a RestanteError.
 
-    A call whose channel was closed under it raises CancelledError although nobody cancelled the task: that is Draining,
-    and so is a write that failed because the call had ended.
+    A call on a channel that was closed raises CancelledError without a cancelled task. This becomes Draining, as does
+    a write that failed because the call had ended.
     """
     try:
         yield
@@ -57,7 +57,7 @@ def translated() -> Iterator[None]:
 
 
 async def responses(call: grpc.aio.UnaryStreamCall[Any, T]) -> AsyncIterator[T]:
-    """The messages of a server stream. Leaving the loop early ends the call; errors come as RestanteError."""
+    """The messages of a server stream. Leaving the loop early ends the call. Raises RestanteError."""
     try:
         while True:
             with translated():
@@ -66,11 +66,11 @@ async def responses(call: grpc.aio.UnaryStreamCall[Any, T]) -> AsyncIterator[T]:
                 return
             yield message  # type: ignore[misc]
     finally:
-        call.cancel()  # nothing happens when it is over
+        call.cancel()  # without effect on an ended call
 
 
 async def pieces(kind: UploadKind.ValueType, chunks: AsyncIterable[bytes]) -> AsyncIterator[UploadContentRequest]:
-    """The requests of an upload: octets of any size in chunks that fit."""
+    """The requests of an upload, with chunks of any size cut to at most MAX_CHUNK_OCTETS."""
     first = True
     async for chunk in chunks:
         for start in range(0, len(chunk), MAX_CHUNK_OCTETS):
@@ -86,8 +86,8 @@ async def upload(
 ) -> UploadContentResponse:
     """The response to an upload. Raises MessageTooLarge, InvalidContent, StoreFull.
 
-    A refusal that meets a write on its way may show as Draining: gRPC then tells no reason. The core reads on for a
-    while before it refuses, so that this is rare.
+    A refusal during a write may raise Draining, because gRPC then reports no reason. This is rare: the core continues
+    to read for a while before it refuses.
     """
     with translated():
         return await call

@@ -17,15 +17,15 @@ Value = str | int | list["Value"] | None
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part. `number` is the value for `Section.part`; empty for a multipart at the top."""
+    """One part. `number` is the value for `Section.part`; it is empty for a top-level multipart."""
 
     number: tuple[int, ...]
     media_type: str  # lower case, such as "text/plain"
     parameters: dict[str, str] = field(default_factory=dict)
     encoding: str = "7bit"  # content transfer encoding, lower case
-    size_octets: int = 0  # still encoded
+    size_octets: int = 0  # in its transfer encoding
     disposition: str = ""  # "inline", "attachment" or empty
-    file_name: str = ""  # decoded, as its sender chose it: not safe as a path
+    file_name: str = ""  # decoded, chosen by the sender: not safe as a path
     content_id: str = ""
     children: tuple[Part, ...] = ()
 
@@ -36,7 +36,7 @@ class Part:
 
     @property
     def is_attachment(self) -> bool:
-        """Something to save rather than to read in place: all but plain and HTML text without a name."""
+        """Whether it is to be saved rather than shown: true for all but plain and HTML text without a file name."""
         if self.media_type.startswith("multipart/"):
             return False
         if self.disposition == "attachment" or self.file_name:
@@ -44,24 +44,24 @@ class Part:
         return self.media_type not in ("text/plain", "text/html")
 
     def decoder(self) -> TransferDecoder:
-        """Undoes its transfer encoding piece by piece."""
+        """A decoder of its transfer encoding, for content in pieces."""
         return transfer_decoder(self.encoding)
 
     def text(self, octets: bytes) -> str:
-        """Octets of a text part, decoded already, in its charset as the core reads it for search; line ends are LF.
+        """The text of a text part from octets without transfer encoding; line ends are LF.
 
-        An octet that is no character becomes U+FFFD.
+        The charset is read as the core reads it for search. An invalid octet becomes U+FFFD.
         """
         return decode(octets, self.parameters.get("charset", "")).replace("\r\n", "\n")
 
     def walk(self) -> Iterator[Part]:
-        """This part and all below, in order; parts of attached messages too."""
+        """This part and all parts below it, in order, including those of attached messages."""
         yield self
         for child in self.children:
             yield from child.walk()
 
     def find(self, media_type: str) -> Part | None:
-        """The first part of that type that is to be read in place; attached messages are not looked into."""
+        """The first part of a media type that is no attachment; parts of attached messages do not count."""
         if self.media_type == media_type and not self.is_attachment:
             return self
         if self.media_type == "message/rfc822":
@@ -69,7 +69,7 @@ class Part:
         return next((found for child in self.children if (found := child.find(media_type)) is not None), None)
 
     def attachments(self) -> Iterator[Part]:
-        """What goes with the text; an attached message counts as one."""
+        """The attachments; an attached message counts as one."""
         if self.is_attachment:
             yield self
             return
@@ -97,7 +97,7 @@ class _Text:
 
 
 def _tokens(octets: bytes) -> Iterator[str | _Text]:
-    """Parentheses and atoms as they are; strings as _Text, one octet a character (latin-1)."""
+    """The tokens: parentheses and atoms as str, strings as _Text, one octet a character (latin-1)."""
     position = 0
     while position < len(octets):
         found = _TOKEN.match(octets, position)
@@ -122,7 +122,7 @@ def _tokens(octets: bytes) -> Iterator[str | _Text]:
 
 
 def _list(tokens: Iterator[str | _Text], depth: int) -> list[Value]:
-    """What stands up to the closing parenthesis."""
+    """The values up to the closing parenthesis."""
     if depth > MAX_DEPTH:
         raise ValueError("the body structure is nested too deeply")
     values: list[Value] = []
@@ -195,7 +195,7 @@ def _text(value: Value) -> str:
 
 
 def _parameters(value: Value) -> dict[str, str]:
-    """{lower-case name: decoded value}, read as the core reads them (RFC 2231, and RFC 2047 as programs misuse it)."""
+    """{lower-case name: decoded value}, decoded as in the core (RFC 2231, and RFC 2047 as some programs misuse it)."""
     if not isinstance(value, list):
         return {}
     texts = [_text(item) for item in value]

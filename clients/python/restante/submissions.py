@@ -1,4 +1,4 @@
-"""Submissions: mail that the user sends, and the state of each recipient."""
+"""Submissions: messages that the user sends, and the state of each recipient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAGE_SIZE = 100
 
 
 class Submissions:
-    """Mail that the user sends."""
+    """The user's submissions."""
 
     def __init__(self, calls: Calls, contents: Contents) -> None:
         self._calls, self._contents = calls, contents
@@ -41,7 +41,7 @@ class Submissions:
     ) -> SubmitMessageResponse:
         """Send a draft, RFC 5322 octets, a file of them, or a message of the mailbox by its id.
 
-        Without `recipients`, to all in To, Cc and Bcc. Raises SenderNotPermitted, RecipientNotFound, NoRecipients,
+        The default recipients are all in To, Cc and Bcc. Raises SenderNotPermitted, RecipientNotFound, NoRecipients,
         InvalidAddress, InvalidContent, MessageTooLarge.
         """
         request = SubmitMessageRequest(
@@ -68,11 +68,11 @@ class Submissions:
                 yield submission
 
     async def get(self, submission_id: int) -> SubmissionRecord:
-        """One of them as it stands. Raises SubmissionNotFound."""
+        """The present state of a submission. Raises SubmissionNotFound."""
         request = GetSubmissionRequest(submission_id=submission_id)
         return (await self._calls.execute(methods.GET_SUBMISSION, request)).submission
 
     async def cancel(self, submission_id: int) -> SubmissionRecord:
-        """Take back a submission that has not left yet. Raises SubmissionNotFound, SubmissionNotCancellable."""
+        """Cancel a submission that has not been sent yet. Raises SubmissionNotFound, SubmissionNotCancellable."""
         request = CancelSubmissionRequest(submission_id=submission_id)
         return (await self._calls.execute(methods.CANCEL_SUBMISSION, request)).submission

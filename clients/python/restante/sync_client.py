@@ -1,4 +1,4 @@
-"""The native client for programs without an event loop: the same names, blocking.
+"""The native client for programs without an event loop: blocking methods with the same names.
 
 with SyncClient.connect("localhost:2051", root_certificates=pem, user=address, password=secret) as me:
     for message in me.messages.query("INBOX"):
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """An event loop on a thread of its own, as long as it is entered."""
+    """An event loop on a separate thread, from entering the context to leaving it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -54,7 +54,7 @@ class LoopThread:
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine; an interrupt of the waiting thread cancels it."""
+        """Return the result of a coroutine; an interrupt of the waiting thread cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -63,7 +63,7 @@ class LoopThread:
             raise
 
     def iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """The items, each fetched when it is asked for."""
+        """The items, each fetched when the caller asks for it."""
         try:
             while True:
                 try:
@@ -73,7 +73,7 @@ class LoopThread:
                 yield item
         finally:
             close = getattr(items, "aclose", None)
-            if close is not None and self._thread.is_alive():  # otherwise it was closed with the loop
+            if close is not None and self._thread.is_alive():  # otherwise the end of the loop closed it
                 self.run(close())
 
 
@@ -230,7 +230,7 @@ class SyncClient:
         keep_password: bool = True,
         timeout_seconds: float = 30.0,
     ) -> Iterator[SyncClient]:
-        """As `Client.connect`."""
+        """See `Client.connect`."""
         with LoopThread() as thread:
             context: AbstractAsyncContextManager[Client] = Client.connect(
                 target,
@@ -256,17 +256,17 @@ class SyncClient:
         timeout: float | None = None,
         independent: bool = False,
     ) -> Response:
-        """As `Client.execute`."""
+        """See `Client.execute`."""
         return self._thread.run(self._client.execute(method, request, timeout=timeout, independent=independent))
 
     def server(self) -> GetServerResponse:
-        """As `Client.server`."""
+        """See `Client.server`."""
         return self._thread.run(self._client.server())
 
     def pages(
         self, method: Method[Request, Response], request: Request, *, timeout: float | None = None
     ) -> Iterator[Response]:
-        """As `Client.pages`."""
+        """See `Client.pages`."""
         return self._thread.iterate(self._client.pages(method, request, timeout=timeout))
 
 

@@ -1,4 +1,4 @@
-"""Why a server cannot be reached, in plain words: gRPC's own text names neither the port nor the true cause."""
+"""The reason why a server cannot be reached, in plain words: gRPC's text names neither the port nor the true cause."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROBE_SECONDS = 2.0  # for the connection and the TLS handshake, each
 
 
 class ServerUnreachable(errors.UnknownReason):
-    """No session could be begun, since no connection was. `address` is the target's, `cause` says why."""
+    """No connection could be opened for a new session. `address` is the target's, `cause` the reason."""
 
     def __init__(self, address: str, cause: str) -> None:
         super().__init__(f"Cannot reach {address}: {cause}", grpc.StatusCode.UNAVAILABLE)
@@ -24,13 +24,13 @@ class ServerUnreachable(errors.UnknownReason):
 
 
 async def explained(target: Target, error: errors.UnknownReason) -> ServerUnreachable:
-    """The error to raise instead of gRPC's. One connection is tried, to learn what fails."""
+    """The error to raise instead of gRPC's. Tries one connection to find the cause."""
     cause = await trouble(target)
     return ServerUnreachable(target.address, cause or " ".join(error.detail.split()))
 
 
 async def trouble(target: Target) -> str:
-    """What fails on the way to a TLS connection, by trying one; empty where nothing does now."""
+    """The step that fails when a TLS connection is tried; empty when none fails now."""
     if target.address.startswith("unix:"):
         return await _socket_trouble(target.address.removeprefix("unix:"))
     host, port = target.host_and_port

@@ -1,4 +1,4 @@
-"""One Watch stream for a process. It resumes by itself, each subscription from its last notice."""
+"""The Watch stream of a process. After a break it resumes each subscription after its last notice."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ TokenSource = Callable[[], bytes]
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
-RESUMED_SECONDS = 1.0  # a stream that has stood so long is taken to have reached the server
+RESUMED_SECONDS = 1.0  # a stream open for this time counts as connected to the server
 
 
 @dataclass(eq=False, slots=True)
 class Watching:
-    """One subscription. Notices come on the event loop, in order; the callback must not block.
+    """One subscription. The callback gets the notices on the event loop, in order; it must not block.
 
-    A notice that rejects or resets it is the last one: subscribe again after reading anew.
+    A rejection or a reset is the last notice: read the folder or mailbox again, then subscribe again.
     """
 
     subscription_id: int
@@ -43,7 +43,7 @@ class Watching:
     _stream: WatchStream
 
     def close(self) -> None:
-        """No more notices; harmless to repeat."""
+        """End the subscription. A second call does nothing."""
         self._stream._unsubscribe(self.subscription_id)
 
 
@@ -51,10 +51,10 @@ class WatchStream:
     """Opens its stream with the first subscription or listener, and again whenever it breaks."""
 
     def __init__(self, open_stream: OpenStream, of_session: Callable[[], bool] = lambda: False) -> None:
-        """`open_stream` begins a Watch call, on a fresh connection where the last one drained.
+        """`open_stream` begins a Watch call, on a fresh connection after the last one drained.
 
-        `of_session` says whether the call is a session's own: when that has ended, so has every subscription, which
-        is then told so, as a refusal. A process with an identity of its own goes on trying.
+        `of_session` returns whether the call is authenticated by a session. When that session has ended, every
+        subscription gets a rejection. A process with a process identity tries again instead.
         """
         self._open_stream, self._of_session = open_stream, of_session
         self._ids = itertools.count(1)
@@ -72,9 +72,9 @@ class WatchStream:
     def subscribe(
         self, mailbox_id: int, folder_id: int, since: int, epoch: int, token: bytes | TokenSource, on_notice: OnNotice
     ) -> Watching:
-        """Watch a folder, or with folder 0 a mailbox, from a change number on.
+        """Watch a folder, or with folder 0 a mailbox, above a change number.
 
-        `token` may be a function, so that a stream that resumes uses a session's present token.
+        `token` may be a function, so that a resumed stream uses the session's present token.
         """
         source = token if callable(token) else (lambda: token)
         watching = Watching(next(self._ids), mailbox_id, folder_id, since, epoch, source, on_notice, self)
@@ -85,17 +85,17 @@ class WatchStream:
         return watching
 
     def on_sessions_ended(self, listener: Callable[[SessionsEnded], None]) -> None:
-        """Call `listener` with sessions that are over. For processes with an identity of their own."""
+        """Call `listener` with each announcement of ended sessions. For processes with a process identity."""
         self._listeners.add(listener)
         self.start()
 
     def on_resumed(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each gap between two streams. Folders are resumed without a loss; an announcement of
-        ended sessions may have been missed."""
+        """Call `listener` after each gap between two streams. Subscriptions resume without a loss, but an announcement
+        of ended sessions may have been missed."""
         self._resumed.add(listener)
 
     def reopen(self) -> None:
-        """Go on by another stream now, each subscription from its last notice."""
+        """Continue on another stream now, each subscription after its last notice."""
         self._pause = FIRST_PAUSE_SECONDS
         if self._call is not None:
             self._call.cancel()
@@ -138,7 +138,7 @@ class WatchStream:
             self._receive(WatchResponse(subscription_id=watching.subscription_id, rejected=status))
 
     async def _once(self) -> bool:
-        """One stream from beginning to end; returns whether it ever worked."""
+        """Run one stream from beginning to end. Returns whether any response arrived."""
         call = self._call = self._open_stream()
         self._streams += 1
         resuming = None
@@ -162,7 +162,7 @@ class WatchStream:
                     return worked
                 try:
                     self._receive(response)
-                except Exception:  # one watcher's fault; the others go on
+                except Exception:  # a fault of one watcher must not end the others
                     log.exception("a watcher failed")
         finally:
             self.connected, self._call = False, None

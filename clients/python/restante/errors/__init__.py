@@ -1,7 +1,7 @@
 """One exception for each ErrorReason, the same on both sides of the wire.
 
-The store and the API raise them, the dispatcher turns them into a status with ErrorInfo, and the client raises the same
-class again. `protos/restante/v1/errors.proto` explains each; a test holds both files together.
+The store and the API raise these exceptions, the dispatcher turns them into a status with ErrorInfo, and the client
+raises the same class again. `protos/restante/v1/errors.proto` explains each; a test compares both.
 """
 
 from restante.errors.base import FieldViolation, RestanteError, UnknownReason

@@ -1,4 +1,4 @@
-"""The base of all errors, and the error without a reason of ours."""
+"""The base of all errors, and the error for an unknown reason."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class FieldViolation(NamedTuple):
 
 
 class RestanteError(Exception):
-    """Base of all. `metadata` has the keys that the class declares; `detail` is a sentence for people.
+    """Base of all errors. `metadata` has the keys that the class declares; `detail` is a sentence for people.
 
-    `retry_seconds` is how long to wait before another attempt, where the server said so. `violations` are all bad
-    fields of a refused request, that of the reason first; they are empty where the fault lies in no field.
+    `retry_seconds` is the delay before another attempt, when the server gave one. `violations` are all bad fields of a
+    refused request, the reason's field first; they are empty when the fault lies in no field.
     """
 
     reason: ClassVar[str] = ""
@@ -45,7 +45,7 @@ class RestanteError(Exception):
 
 
 class UnknownReason(RestanteError):
-    """A status that carries no reason of ours, or one that this version does not know."""
+    """A status without one of Restante's reasons, or with a reason that this version does not know."""
 
     def __init__(self, detail: str, status_code: StatusCode, name: str = "") -> None:
         super().__init__(detail or self.text)

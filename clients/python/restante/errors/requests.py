@@ -1,4 +1,4 @@
-"""Reasons that lie in a request, or in how many there are."""
+"""Reasons of faulty requests and of too many requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reasons that lie with the server or the way to it."""
+"""Reasons of the server and of the connection to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors as they travel: a status with ErrorInfo, and back."""
+"""Conversion of errors to a status with ErrorInfo, and back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def to_status(error: RestanteError) -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> RestanteError:
-    """The error that a status tells of: the class of its reason, or UnknownReason."""
+    """The error of a status: an instance of its reason's class, or UnknownReason."""
     info, retry_seconds = error_details_pb2.ErrorInfo(), None
     bad = error_details_pb2.BadRequest()
     for detail in status.details:
@@ -69,7 +69,7 @@ def from_status(status: status_pb2.Status) -> RestanteError:
 
 
 def from_rpc_error(error: grpc.RpcError) -> RestanteError:
-    """The error that a failed unary or streaming call tells of (`grpc.aio.AioRpcError` or a blocking call's)."""
+    """The error of a failed unary or streaming call (`grpc.aio.AioRpcError`, or the error of a blocking call)."""
     if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
         return UnknownReason(str(error), grpc.StatusCode.UNKNOWN)
     trailers: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
@@ -78,5 +78,5 @@ def from_rpc_error(error: grpc.RpcError) -> RestanteError:
         try:
             return from_status(status_pb2.Status.FromString(details))
         except DecodeError:
-            pass  # not from a server of ours: the code and the text below say what is known
+            pass  # not a Restante server's status: only the code and the text below are known
     return UnknownReason(error.details() or "", error.code())

@@ -1,4 +1,4 @@
-"""Reasons of mail on its way: recipients, senders and submissions."""
+"""Reasons of mail transport: recipients, senders and submissions."""
 
 from __future__ import annotations
 
