@@ -84,7 +84,7 @@ class Staged:
         return self.content_id
 
     def forget(self, tx: Connection, now: int) -> None:
-        """Unpin a content that nothing will name, and report it to the collector, which else waits for the pin's hour."""
+        """Unpin a content that nothing will name, and report it to the collector before the pin lapses (an hour)."""
         if self.new is None:
             contents.unpin(tx, self.content_id, self.pin_id)
             garbage.notice(tx, [self.content_id], now)
