@@ -1,1 +1,1 @@
-"""The core server: owns all state, speaks gRPC, and has never heard of IMAP, POP3 or SMTP."""
+"""The core server: it owns all state, speaks gRPC, and contains nothing of IMAP, POP3 or SMTP."""

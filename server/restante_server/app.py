@@ -1,4 +1,4 @@
-"""One core process, put together: store, directory, dispatcher, listeners, background work, drain."""
+"""The assembly of one core process: store, directory, dispatcher, listeners, background work, drain."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ from restante_server.upkeep.scheduler import Job, Scheduler
 log = logging.getLogger(__name__)
 
 FIGURES_SECONDS = 15.0
-CLOSE_SECONDS = 3.0  # for the database at the end, beyond the time to drain
+CLOSE_SECONDS = 3.0  # to close the database after draining
 CERTIFICATE_SECONDS = 30.0
 DAY_SECONDS = 86_400.0
-DATABASE_SECONDS = 2.0  # a database that does not answer within this time makes the core not ready
+DATABASE_SECONDS = 2.0  # the core is not ready if the database takes longer than this to answer
 
 
 class CoreProcess:
-    """The core of one configuration. `async with CoreProcess.open(settings)` serves until left, then drains."""
+    """The core of one configuration. `async with CoreProcess.open(settings)` serves during the block, then drains."""
 
     def __init__(
         self, settings: config.Config, core: Core, server: ApiServer, fronts: Fronts, registry: CollectorRegistry
@@ -72,7 +72,10 @@ class CoreProcess:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, settings: config.Config) -> AsyncIterator[CoreProcess]:
-        """Raises NoStore, StoreLocked, UnknownSchema, ConfigError, CannotListen, OSError, before anything is served."""
+        """Serve for the length of the block.
+
+        Raises NoStore, StoreLocked, UnknownSchema, ConfigError, CannotListen, OSError, before anything is served.
+        """
         directory = settings.directory
         sqlite = settings.store_url.startswith("sqlite")
         require_store(settings)
@@ -165,16 +168,16 @@ class CoreProcess:
 
     @property
     def api_port(self) -> int:
-        """Where native clients connect; 0: nowhere."""
+        """The TCP port for native clients, 0 if there is none."""
         return self.fronts.api_port
 
     @property
     def gateway_port(self) -> int:
-        """Where gateways on other machines connect; 0: nowhere."""
+        """The TCP port for gateways on other machines, 0 if there is none."""
         return self.fronts.gateway_port
 
     def reload(self, settings: config.Config) -> None:
-        """Read every certificate again, by the names that these settings have."""
+        """Read every certificate again, from the files that these settings name."""
         self.fronts.reload(settings.tls.certificates)
         self._expiries.show(self.fronts.expiries)
 
@@ -186,7 +189,10 @@ class CoreProcess:
         self.fronts.warn_of_expiry()
 
     async def _database(self) -> str:
-        """The readiness check, whose answer gateways and load balancers get by grpc.health.v1 as well."""
+        """The readiness check of the database: "" or the problem.
+
+        Gateways and load balancers receive its outcome by grpc.health.v1 as well.
+        """
         problem = await self.core.db.problem(DATABASE_SECONDS)
         await self.server.set_serving(not problem)
         return problem
@@ -202,7 +208,7 @@ class CoreProcess:
         ]
 
     async def _remove_orphans(self) -> None:
-        """Once: a large store takes a while, and is served meanwhile."""
+        """Remove orphaned files once, in the background, because a large store takes a while."""
         try:
             await self.core.collector.remove_orphans()
         except Exception:

@@ -1,4 +1,4 @@
-"""`restante core`, and what opens the store itself: migrate, check without a running core."""
+"""The commands `restante core` and `restante store`, the latter of which opens the store without a running core."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from restante_server.upkeep.backup_files import BackupFailed
 
 
 async def serve(config: Config, read: Callable[[], Config]) -> None:
-    """Run the core until it is told to end. Raises StoreLocked, UnknownSchema, ConfigError, OSError."""
+    """Run the core until SIGTERM or SIGINT. Raises StoreLocked, UnknownSchema, ConfigError, OSError."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -45,12 +45,12 @@ async def serve(config: Config, read: Callable[[], Config]) -> None:
         loop.add_signal_handler(signal.SIGHUP, Reload(config, read, use, ended.set))
         structlog.get_logger("restante.core").info("ready", socket=str(process.socket), api_port=process.api_port)
         await ended.wait()
-        await process.stop()  # here, so that /readyz goes on saying why
+        await process.stop()  # inside the block, so that /readyz reports the draining
 
 
 @contextlib.asynccontextmanager
 async def _health(config: Config, process: CoreProcess) -> AsyncIterator[None]:
-    """Metrics, liveness and readiness by HTTP. Raises OSError."""
+    """Serve metrics, liveness and readiness by HTTP for the length of the block. Raises OSError."""
     if config.health.core < 0:
         yield
         return
@@ -67,7 +67,7 @@ async def _health(config: Config, process: CoreProcess) -> AsyncIterator[None]:
 @configured
 def core(config: Config, migrating: bool) -> None:
     """Run the core server."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can be read again
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the core can reload its configuration
     logs.configure("core", form=config.logging.format, level=config.logging.level)
     os.umask(0o077)
     with told(config):
@@ -78,17 +78,17 @@ def core(config: Config, migrating: bool) -> None:
 
 
 def store_lock(config: Config) -> contextlib.AbstractContextManager[object]:
-    """Excludes a running core, where only one process may open the store. Raises StoreLocked."""
+    """The lock that excludes a running core from a SQLite store; nothing for PostgreSQL. Raises StoreLocked."""
     return StoreLock(config.directory) if config.store_url.startswith("sqlite") else contextlib.nullcontext()
 
 
 def bring_up_to_date(config: Config, *, backing_up: bool = False) -> Path | None:
-    """Run the migration steps that are missing, under the store's lock; returns where the backup before them lies.
+    """Run the missing migration steps under the store's lock. Returns the directory of the backup made before them.
 
-    A store that is new or up to date needs none. Raises BackupFailed, having migrated nothing, when the backup that
-    it does need cannot be made.
+    A store that is new or up to date needs no backup, and the result is None. Raises BackupFailed, having migrated
+    nothing, if a backup is needed and cannot be made.
     """
-    os.umask(0o077)  # the database is made here: it is for the owner alone
+    os.umask(0o077)  # a new database is readable by its owner alone
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = None
     with store_lock(config):
@@ -101,7 +101,7 @@ def bring_up_to_date(config: Config, *, backing_up: bool = False) -> Path | None
 
 @click.group("store")
 def store() -> None:
-    """The store itself, while no core has it open."""
+    """Maintain the store while no core has it open."""
 
 
 @store.command("migrate")
@@ -124,7 +124,7 @@ def migrate_store(config: Config, backing_up: bool) -> None:
 @store.command("check")
 @configured
 def check_store(config: Config) -> None:
-    """Check every invariant and every digest; exit code 1 when something is wrong."""
+    """Check every invariant and every digest; exit code 1 if something is wrong."""
     with told(config):
         require_store(config)
         found = _findings(config)
@@ -146,11 +146,11 @@ def _findings(config: Config) -> list[str]:
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @configured
 def restore_store(config: Config, directory: Path) -> None:
-    """Bring the backup in DIRECTORY back into a store that is not there yet, and check it."""
+    """Restore the backup in DIRECTORY into a store that does not exist yet, and check it."""
     os.umask(0o077)
     with told(config):
         try:
-            restore.require_fitting(directory, config.store_url)  # before anything is made
+            restore.require_fitting(directory, config.store_url)  # before anything is created
             config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with store_lock(config):
                 found = restore.restore(directory, config.store_url, config.contents_directory)

@@ -1,4 +1,4 @@
-"""What an operator is told when the store cannot be opened: one line, what happened, to what, why, and what to do."""
+"""One-line messages for the operator when the store cannot be opened: the failure, its place, its cause, and advice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ADVICE: tuple[tuple[str, str], ...] = (
     ("starting up", "Try again shortly"),
     ("too many", "Raise max_connections of the server"),
 )
-"""(words in what the server or its driver said, what to do about it)"""
+"""Pairs of words in the message of the server or its driver, and advice."""
 
 
 DRIVERS = (DBAPIError, psycopg.Error, sqlite3.Error)
@@ -34,7 +34,7 @@ DRIVERS = (DBAPIError, psycopg.Error, sqlite3.Error)
 
 @contextlib.contextmanager
 def told(config: Config) -> Iterator[None]:
-    """Turns what opening the store fails with into click.ClickException."""
+    """Turn the errors of opening the store into click.ClickException."""
     try:
         yield
     except (ConfigError, DatabaseError, RestanteError, OSError, ArgumentError, *DRIVERS) as error:
@@ -42,7 +42,7 @@ def told(config: Config) -> Iterator[None]:
 
 
 def described(error: Exception, config: Config) -> str:
-    """One line about a failure, its causes looked at; never a secret."""
+    """One line about an error and its causes, without secrets."""
     cause: BaseException | None = error
     while cause is not None:
         driver = cause.orig if isinstance(cause, DBAPIError) else cause

@@ -1,4 +1,4 @@
-"""The TCP ports of the core: native clients by TLS, and gateways on other machines by mutual TLS."""
+"""The TCP ports of the core: TLS for native clients, mutual TLS for gateways on other machines."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from restante_server.api.engine.rpc import Listener
 
 log = logging.getLogger(__name__)
 
-EVERYWHERE = ("::", "[::]")  # which says every address to gRPC and in older files
-DESCRIPTORS_EACH = 3  # of one connection: the client's, and both ends of the one to gRPC
+EVERYWHERE = ("::", "[::]")  # mean every address, as in gRPC and in older configuration files
+DESCRIPTORS_EACH = 3  # of one connection: the client's, and both ends of the connection to gRPC
 DESCRIPTORS_KEPT = 512  # for mail, the store and everything else
 
 
 class Fronts:
-    """Both ports, as far as they are configured, with their certificates and bounds."""
+    """The configured ports, with their certificates and limits."""
 
     def __init__(self, api: Front | None, gateways: Front | None, certificates: list[Certificates]) -> None:
         self._api, self._gateways, self._certificates = api, gateways, certificates
@@ -57,30 +57,30 @@ class Fronts:
 
     @property
     def api_port(self) -> int:
-        """Where native clients connect; 0: nowhere."""
+        """The TCP port for native clients, 0 if there is none."""
         return self._api.port if self._api is not None else 0
 
     @property
     def gateway_port(self) -> int:
-        """Where gateways on other machines connect; 0: nowhere."""
+        """The TCP port for gateways on other machines, 0 if there is none."""
         return self._gateways.port if self._gateways is not None else 0
 
     @property
     def listeners(self) -> list[Listener]:
-        """Where gRPC must listen before `start`."""
+        """The listeners that gRPC must serve before `start`."""
         return [Listener(front.address, front.channel, front.settings.handshake_seconds) for front in self._fronts()]
 
     @property
     def expiries(self) -> list[Expiry]:
-        """When each certificate in use expires."""
+        """The expiry of each certificate in use."""
         return self._certificates[0].expiries() if self._certificates else []
 
     async def start(self) -> None:
-        """Accept from now on."""
+        """Begin to accept."""
         await self._thread.start()
 
     async def stop_accepting(self) -> None:
-        """Accept no more; what is connected stays so."""
+        """Refuse new connections; open ones go on."""
         await self._thread.stop_accepting()
 
     async def close(self) -> None:
@@ -88,7 +88,10 @@ class Fronts:
         await self._thread.close()
 
     def reload(self, pairs: tuple[config.Certificate, ...] | None = None) -> None:
-        """Read certificates that have changed, or these instead. A bad one is logged, and the old one stays in use."""
+        """Read changed certificates again, or read `pairs` instead.
+
+        A bad certificate is logged, and the old one stays in use.
+        """
         for certificates in self._certificates:
             if pairs is None:
                 certificates.reload()
@@ -129,7 +132,7 @@ def _certificates(settings: config.Config, client_ca: Path | None) -> Certificat
 
 
 def _limits(chosen: config.Core, ports: int) -> ConnectionLimits:
-    """The bounds of each port: as configured, as far as the process may have that many descriptors."""
+    """The limits of each port: as configured, or fewer connections if the process may not have enough descriptors."""
     connections = chosen.api_connections
     room = (_descriptors() - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH // max(ports, 1)
     if 0 < room < connections or connections <= 0:
@@ -144,10 +147,10 @@ def _limits(chosen: config.Core, ports: int) -> ConnectionLimits:
 
 
 def _descriptors() -> int:
-    """How many this process may have, once it has asked for as many as it is allowed to."""
+    """The number of descriptors that this process may have, after raising its soft limit to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with contextlib.suppress(ValueError, OSError):  # some systems have a lower limit of their own
+        with contextlib.suppress(ValueError, OSError):  # some systems have a lower limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
     return 1 << 20 if soft == resource.RLIM_INFINITY else soft

@@ -1,4 +1,4 @@
-"""Gauges of the queue, of the mail, and of the room for it."""
+"""Gauges of the queue, of the stored mail, and of the free space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restante_server.upkeep.figures import Found
 
 
 class StoreGauges:
-    """The gauges of one core. Cores of one store show the same: take the maximum over them, never the sum."""
+    """The gauges of one core. All cores of a store show the same figures: take their maximum, never their sum."""
 
     def __init__(self, registry: CollectorRegistry, settings: Config) -> None:
         def gauge(name: str, about: str, *labels: str) -> Gauge:
@@ -37,7 +37,7 @@ class StoreGauges:
             free.labels("database").set_function(_free(Path(database.database).parent))
 
     def show(self, found: Found, moment_seconds: float) -> None:
-        """Replace what is shown. `moment_seconds` since 1970-01-01 UTC."""
+        """Show new figures. `moment_seconds` counts from 1970-01-01 UTC."""
         for state, (recipients, seconds) in found.queue.items():
             self._length.labels(state.name.lower()).set(recipients)
             self._oldest.labels(state.name.lower()).set(seconds)
@@ -53,7 +53,7 @@ def _free(directory: Path) -> Callable[[], float]:
         try:
             status = os.statvfs(directory)
         except OSError:
-            return float("nan")  # Prometheus has no other word for unknown
+            return float("nan")  # unknown, in Prometheus
         return float(status.f_bavail * status.f_frsize)
 
     return octets

@@ -1,4 +1,4 @@
-"""The work of a core that goes on by itself: every job, in explicit lists for the scheduler."""
+"""The background jobs of a core, in explicit lists for the scheduler."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ COLLECT_SECONDS = 2.0
 
 
 def now() -> int:
-    """Microseconds since 1970-01-01 UTC."""
+    """The current time in microseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1_000
 
 
 def of_sessions(core: Core) -> list[Job]:
-    """Sessions that have ended at other cores, and changes of watched mailboxes whose hints were lost."""
+    """Jobs that find sessions ended at other cores, and changes of watched mailboxes whose hints were lost."""
 
     async def refresh() -> None:
         refreshed = await core.directory.sessions.refresh()
@@ -33,7 +33,7 @@ def of_sessions(core: Core) -> list[Job]:
 
 
 def of_store(core: Core) -> list[Job]:
-    """Whatever is past its time in the directory and the store, and contents that no column holds."""
+    """Jobs that remove expired rows of the directory and the store, and contents that no column holds."""
 
     async def tidy() -> None:
         moment = now()
@@ -48,7 +48,7 @@ def of_store(core: Core) -> list[Job]:
 
 
 def of_transport(core: Core) -> list[Job]:
-    """Mail whose time has come: scheduled, leased, given up, late, forgotten."""
+    """Jobs of the mail queue: begin scheduled mail, take back lapsed leases, expire or warn, purge settled messages."""
     return [
         Job("transport leases", POLL_SECONDS, core.transport.tick, at_once=True),
         Job("transport expiry", MINUTE_SECONDS, core.transport.expire, at_once=True),

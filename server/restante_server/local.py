@@ -1,4 +1,4 @@
-"""How the processes of this machine reach a core: its Unix socket, and the secret of each process identity."""
+"""The access of this machine's processes to a core: its Unix socket, and the secret of each process identity."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from restante_server.api.engine.identity import IDENTITIES
 
-SOCKET_PATH_OCTETS = 100  # a longer path does not fit a Unix socket's address everywhere
+SOCKET_PATH_OCTETS = 100  # some systems cannot hold a longer path in a Unix socket's address
 
 
 def process_secrets(directory: Path) -> dict[str, str]:
-    """The secret of each process identity, made when it is missing; only the owner can read them."""
+    """The secret of each process identity, created if it is missing. Only the owner can read the files."""
     directory.mkdir(mode=0o700, exist_ok=True)
     found = {}
     for name in IDENTITIES:
@@ -27,9 +27,10 @@ def process_secrets(directory: Path) -> dict[str, str]:
 
 
 def socket_path(directory: Path) -> Path:
-    """Where the core listens for the processes of this machine.
+    """The path of the core's Unix socket.
 
-    `DIR/core.sock`, or where that is too long a path, a socket in a fresh directory that `DIR/core.address` names.
+    It is `DIR/core.sock`. If that path is too long, it is a socket in a fresh directory, and `DIR/core.address`
+    contains its path.
     """
     path = directory / "core.sock"
     address = directory / "core.address"

@@ -1,4 +1,4 @@
-"""The metrics of a core's database and of the mail on its way."""
+"""The metrics of a core's database and of mail in transport."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTCOMES = {State.PENDING: "deferred"}
 
 
 class MailFigures(Figures):
-    """Mail on its way. See Figures."""
+    """The metrics of mail in transport. See Figures."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._taken = Histogram(
@@ -61,7 +61,7 @@ class MailFigures(Figures):
 
 
 class StoreObserver(Observer):
-    """The figures of the database: groups of writes, reads, checkpoints, and what waits. Called on worker threads."""
+    """The metrics of the database: write groups, reads, checkpoints and queues. Called on worker threads."""
 
     def __init__(self, registry: CollectorRegistry, *, sqlite: bool) -> None:
         self._registry = registry
@@ -81,7 +81,7 @@ class StoreObserver(Observer):
             )
 
     def watch(self, db: Database) -> None:
-        """Tell of what waits in it, too."""
+        """Add gauges of the database's queues."""
         for name, what, look in (
             ("write_pipeline_operations", "Writes inside the pipeline.", lambda: db.queued_operations),
             ("write_pipeline_bytes", "Size of writes inside the pipeline.", lambda: db.queued_octets),
@@ -103,6 +103,6 @@ class StoreObserver(Observer):
         self._waits.observe(waited_seconds)
 
     def checkpoint(self, seconds: float, pages: int) -> None:
-        """See Observer; of SQLite alone."""
+        """See Observer. Called for SQLite only."""
         self._checkpoints.observe(seconds)
         self._pages.set(pages)

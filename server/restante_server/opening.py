@@ -1,4 +1,4 @@
-"""The store of a configuration: found, opened, made."""
+"""Finding, opening and creating the store of a configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from restante_server.directory import keys
 
 
 def database_settings(settings: Config) -> Settings:
-    """How the database is used."""
+    """The database settings of a configuration."""
     return Settings(readers=settings.store.readers, postgres=PostgresSettings(write_lanes=settings.store.write_lanes))
 
 
@@ -31,15 +31,15 @@ def open_store(settings: Config, observer: Observer | None = None) -> Database:
 
 
 def require_store(settings: Config) -> None:
-    """Raises NoStore where SQLite would make an empty database, and OSError where there is not even a directory."""
+    """Raises NoStore if SQLite would create an empty database, and OSError if the data directory does not exist."""
     url = make_url(settings.store_url)
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        os.stat(settings.directory)  # a data directory that is not there is the more helpful thing to say
+        os.stat(settings.directory)  # an error about a missing data directory is more helpful
         raise NoStore(f"there is no store at {url.database} yet")
 
 
 def create_store(tx: Connection, moment: int) -> None:
-    """The one row of a new store, and its first sealing key. Harmless to repeat."""
+    """Insert a new store's one row and its first sealing key. A second call changes nothing."""
     if tx.execute(select(schema.store.c.store_id)).first() is None:
         tx.execute(
             insert(schema.store).values(

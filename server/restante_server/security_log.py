@@ -1,4 +1,4 @@
-"""The operators' security log: logins that failed, with the names that were tried. No other log has such names."""
+"""The operators' security log of failed logins, with the names that clients tried. No other log has such names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prometheus_client import CollectorRegistry, Counter
 from restante_process.logs import timestamp
 from restante_server.directory.hooks import LoginObserver
 
-FILE_OCTETS = 10 << 20  # then a new file is begun
+FILE_OCTETS = 10 << 20  # of one file before the log begins the next
 OLD_FILES = 9
-NAME_OCTETS = 320  # the longest address (RFC 5321 4.5.3.1), of a name that may be anything
+NAME_OCTETS = 320  # the longest address (RFC 5321 4.5.3.1); a tried name may be longer
 
 
 class SecurityLog(LoginObserver):
-    """One JSON line for each failed login, in a bounded series of files that their owner alone can read."""
+    """Writes one JSON line for each failed login, into a bounded series of files that only their owner can read."""
 
     def __init__(self, registry: CollectorRegistry, file: Path) -> None:
         self._failed = Counter("restante_login_failures", "Failed logins.", ["protocol", "reason"], registry=registry)

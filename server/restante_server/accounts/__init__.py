@@ -1,1 +1,1 @@
-"""Accounts with their mailboxes: made, changed and removed, directory and store together."""
+"""Creating, changing and removing accounts with their mailboxes, in directory and store together."""

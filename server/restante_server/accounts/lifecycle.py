@@ -1,4 +1,4 @@
-"""Making, changing and removing an account: its entry in the directory and its mailbox in one transaction."""
+"""Creating, changing and removing an account: its directory entry and its mailbox in one transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from restante_server.store import mailboxes
 
 
 def create(tx: Connection, now: int, new: NewAccount, quota_octets: int | None = None) -> Account:
-    """Make an account with its mailbox and default folders. Quota None: no limit.
+    """Create an account with its mailbox and default folders. Quota None: no limit.
 
     Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
     """
@@ -24,7 +24,7 @@ def create(tx: Connection, now: int, new: NewAccount, quota_octets: int | None =
 
 
 def change(tx: Connection, address: str, edit: Edit, quota_octets: int | None = None) -> Account:
-    """Change settings of an account and the quota of its mailbox. Quota None stays as it is, 0 is no limit.
+    """Change settings of an account and the quota of its mailbox. Quota None: unchanged; 0: no limit.
 
     Raises AccountNotFound, InvalidArgument.
     """
@@ -37,9 +37,9 @@ def change(tx: Connection, address: str, edit: Edit, quota_octets: int | None = 
 
 
 def remove(tx: Connection, address: str) -> Account:
-    """Take an account out of the directory; its mailbox stays, without an owner, until it is deleted (upkeep.sweeps).
+    """Remove an account from the directory. Its mailbox stays without an owner until `upkeep.sweeps` deletes it.
 
-    Returns the account as it was. Raises AccountNotFound.
+    Returns the removed account. Raises AccountNotFound.
     """
     gone = accounts.remove(tx, address)
     mailboxes.assign(tx, gone.mailbox_id, None)

@@ -1,1 +1,1 @@
-"""What the store needs now and then: checks, backups, sweeps."""
+"""Maintenance of the store: checks, backups, sweeps."""

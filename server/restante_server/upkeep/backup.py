@@ -1,15 +1,15 @@
 """Backup of a running store (docs/design.md "Backup and upgrade").
 
-    DIRECTORY/manifest.json    what it is; written last, so that a backup without it is not whole
+    DIRECTORY/manifest.json    format, schema and digests; written last: a backup without it is incomplete
     DIRECTORY/store.db         SQLite: the database, as of one moment
     DIRECTORY/tables/*.copy    PostgreSQL: every table as of one moment, in COPY's binary form
-    DIRECTORY/contents/        the contents that lie in files
+    DIRECTORY/contents/        the contents that are stored in files
 
-The database comes first and the files after it, while collection is paused: every file that the copy names is still
-there. The manifest has the digests of the database's files; each content has its own in the database.
+The database is copied first and the files after it. Collection is paused meanwhile, so every file that the database
+copy names still exists. The manifest holds the digests of the database's files, the database those of the contents.
 
-A backup copies the tables that the database has, not those of this program: a store that waits for its migration is
-backed up as it is, and the program that made it restores it.
+A backup copies the tables that the database has, not those that this program knows. A store that waits for its
+migration is backed up unchanged, and the program version that made it can restore it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SCHEMA = "SELECT version_num FROM alembic_version"
 PAGES = 1_024  # of SQLite, copied in one step
 
 Progress = Callable[[int, int], None]
-"""Called with the octets written so far, and those to write as far as is known."""
+"""Called with the octets written so far, and the known total."""
 
 
 def write(url: str | URL, contents: Path, target: Path, moment: int, progress: Progress) -> None:
@@ -48,12 +48,11 @@ def write(url: str | URL, contents: Path, target: Path, moment: int, progress: P
 
 
 def write_before_migration(url: str | URL, contents: Path, backups: Path, moment: int) -> Path | None:
-    """A backup of a store that waits for its migration, in a fresh directory below `backups`, which is returned.
+    """Back up a store that waits for its migration into a fresh directory below `backups`. Returns the directory.
 
-    None, and nothing is written, where the next migration changes nothing that exists: a store that is not there yet,
-    one that is up to date, and one that will be refused. Blocks; SQLite's store must be locked by the caller. On
-    PostgreSQL, where other cores may go on, it is the store of one moment before. Raises BackupFailed, having left no
-    part of a backup.
+    Returns None, having written nothing, if the next migration changes no existing data: the store does not exist yet,
+    is up to date, or will be refused. Blocks. The caller must hold the lock of a SQLite store. On PostgreSQL other
+    cores may go on writing: the backup shows one moment before. Raises BackupFailed, having left no part of a backup.
     """
     url = make_url(url)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
@@ -102,11 +101,11 @@ def _write(url: URL, contents: Path, target: Path, moment: int, progress: Progre
 
 
 class _Copied(NamedTuple):
-    """What a copied database holds."""
+    """The contents of a copied database."""
 
-    schema: str | None  # the step that its schema is at
+    schema: str | None  # its migration step
     tables: dict[str, list[str]]  # PostgreSQL: the columns of each table, in the order of its file
-    files: list[tuple[str, int]]  # name and octets of each content that lies in a file
+    files: list[tuple[str, int]]  # name and octets of each content that is stored in a file
 
 
 def _copy_sqlite(url: URL, target: Path, progress: Progress) -> _Copied:
@@ -114,7 +113,7 @@ def _copy_sqlite(url: URL, target: Path, progress: Progress) -> _Copied:
         contextlib.closing(sqlite3.connect(f"file:{url.database}?mode=ro", uri=True, isolation_level=None)) as live,
         contextlib.closing(sqlite3.connect(target / "store.db")) as copy,
     ):
-        live.execute("BEGIN")  # one snapshot: later commits neither appear nor make it begin again
+        live.execute("BEGIN")  # one snapshot: later commits neither appear nor restart the backup
         live.execute("SELECT count(*) FROM store").fetchone()
         size = live.execute("PRAGMA page_size").fetchone()[0]
         live.backup(
@@ -150,7 +149,7 @@ def _copy_tables(url: URL, target: Path, progress: Progress) -> _Copied:
 
 
 def _columns_of(tx: Connection) -> dict[str, list[str]]:
-    """The columns of each table that the database has, but for the one that says where its schema stands."""
+    """The columns of each table of the database, except for the table of the migration step."""
     inspected = inspect(tx)
     names = sorted(set(inspected.get_table_names()) - {"alembic_version"})
     return {name: [column["name"] for column in inspected.get_columns(name)] for name in names}

@@ -1,4 +1,4 @@
-"""The files of a backup, which writing and restoring share: digests, COPY, directories that are whole or empty."""
+"""The parts that writing and restoring a backup share: digests, COPY, and a directory that ends complete or empty."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ FORMAT = 2
 
 
 class BackupFailed(Exception):
-    """The backup or restoration cannot be made; the text says why."""
+    """The backup or restoration cannot be made; the text gives the reason."""
 
 
 @contextlib.contextmanager
 def emptied_on_failure(directory: Path) -> Iterator[None]:
-    """A directory that was absent or empty, and is empty again when its filling fails."""
+    """Fill an absent or empty directory in the block. A failure of the block empties it again."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         yield
@@ -38,7 +38,7 @@ def copy_statement(table: str, columns: Iterable[str], direction: LiteralString)
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, "" when it is not there."""
+    """The SHA-256 digest of a file in hexadecimal, "" if there is no file."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Every invariant of a store: those of mailboxes and contents, those of the queue, and the digests of contents."""
+"""The check of a whole store: the invariants of mailboxes, contents and the queue, and the digests of contents."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from restante_server.transport import check as transport_check
 from restante_server.upkeep import digests
 
 INVARIANTS = (store_check.check, transport_check.check)
-"""Each returns a line for each thing that is wrong, from one snapshot."""
+"""Each returns one line for each violation in one snapshot."""
 
 DIGESTS_AT_ONCE = 500  # contents
 
 
 def findings(tx: Connection, contents: Path) -> list[str]:
-    """Everything that is wrong with a store, digests included."""
+    """One line for each violation in a store, wrong digests included."""
     found = [finding for check in INVARIANTS for finding in check(tx)]
     last: int | None = 0
     while last is not None:

@@ -1,8 +1,9 @@
-"""The collector of contents (docs/design.md "Contents"): it removes a content that no column of the schema holds.
+"""The collector of contents (docs/design.md "Contents"): it removes a content that no column of the schema references.
 
-A writer that lets go of a content notices it (store.garbage). The collector locks the row, looks again, marks it dead
-and commits; only then it removes the octets of a file, and last the row. A writer that names a content locks the same
-row and must find it alive (`contents.require_live`), so one of the two always waits for the other.
+A writer that drops a reference to a content adds the content to the garbage list (store.garbage). The collector locks
+the content's row, checks the references again, marks the row dead and commits. After that it removes the file, and last
+the row. A writer that adds a reference locks the same row and must find it alive (`contents.require_live`), so one of
+the two always waits for the other.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from restante_server.store.contents import Place, State, mark_dead, pin, remove,
 
 AT_ONCE = 200
 EVERYTHING = 0  # a pin on this id, which no content has, pauses every collector
-PAUSE_MICROSECONDS = 3_600 * 1_000_000  # then collectors go on, should the process that paused them have died
-ORPHAN_SECONDS = 7_200  # a file without a row is older than any writer's work by then
+PAUSE_MICROSECONDS = 3_600 * 1_000_000  # then collectors go on, because the process that paused them may have died
+ORPHAN_SECONDS = 7_200  # no write lasts this long, so an older file without a row has no writer
 
 _noticed = select(content_garbage.c.content_id).order_by(content_garbage.c.content_id).limit(bindparam("limit"))
 _locked = (
@@ -47,13 +48,13 @@ _locked = (
 _paused = select(content_pin.c.pin_id).where(
     content_pin.c.content_id == EVERYTHING, content_pin.c.expires_at > bindparam("now")
 )
-# A row that is being noticed again now is left to the next round: its writer has not committed yet.
+# A row that an uncommitted writer is adding again stays for the next round.
 _ours = (
     select(content_garbage.c.content_id)
     .where(content_garbage.c.content_id.in_(bindparam("ids", expanding=True)))
     .with_for_update(skip_locked=True)
 )
-# Collectors share the lock of the store's row and a pause takes it alone, so they wait for each other.
+# Collectors share the lock of the store's row, and a pause locks it exclusively: so they exclude each other.
 _together = select(store.c.store_id).with_for_update(read=True)
 _alone = select(store.c.store_id).with_for_update()
 _held = (
@@ -64,12 +65,12 @@ _held = (
             *(exists().where(holder == content.c.content_id) for holder in CONTENT_HOLDERS),
         ),
     )
-    .execution_options(across_mailboxes=True)  # the question is put to the content: any mailbox may hold it
+    .execution_options(across_mailboxes=True)  # any mailbox may reference the content
 )
 
 
 def lapse_pins(tx: Connection, now: int, limit: int = 1_000) -> int:
-    """Remove pins past their time; returns how many."""
+    """Remove expired pins; returns their number."""
     columns = (content_pin.c.content_id, content_pin.c.pin_id)
     rows = list(tx.execute(select(*columns).where(content_pin.c.expires_at <= now).limit(limit)))
     for content_id, pin_id in rows:
@@ -79,9 +80,9 @@ def lapse_pins(tx: Connection, now: int, limit: int = 1_000) -> int:
 
 
 def pause_collection(tx: Connection, pin_id: int) -> None:
-    """Keep every collector of the store from removing anything for an hour; calling it again renews that.
+    """Keep every collector of the store from removing anything for an hour. Another call extends the pause.
 
-    A collector at work finishes first: from the end of this transaction on, every live content stays.
+    The call waits for running collectors: once this transaction has committed, every live content stays.
     """
     tx.execute(_alone)
     unpin(tx, EVERYTHING, pin_id)
@@ -89,12 +90,15 @@ def pause_collection(tx: Connection, pin_id: int) -> None:
 
 
 def resume_collection(tx: Connection, pin_id: int) -> None:
-    """Let collectors go on, unless another pause keeps them."""
+    """Let collectors go on, unless another pause is in force."""
     unpin(tx, EVERYTHING, pin_id)
 
 
 def mark_unheld(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
-    """Mark noticed contents dead that no column holds; returns their files by id, None for those in the database."""
+    """Mark listed contents dead that no column references.
+
+    Returns {content id: file name, or None for a content in the database}.
+    """
     ids = list(tx.scalars(_noticed, {"limit": limit}))
     if not ids:
         return {}
@@ -121,7 +125,7 @@ def mark_unheld(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
 
 
 def dead_files(tx: Connection, limit: int = AT_ONCE) -> dict[int, str]:
-    """Dead contents whose files may still be there, from a collector that was interrupted too."""
+    """The files of dead contents by id, including those that an interrupted collector left."""
     rows = tx.execute(
         select(content.c.content_id, content.c.file_name).where(content.c.state == State.DEAD).limit(limit)
     )
@@ -129,14 +133,14 @@ def dead_files(tx: Connection, limit: int = AT_ONCE) -> dict[int, str]:
 
 
 class Collector:
-    """Removes contents that no column holds."""
+    """Removes contents that no column references."""
 
     def __init__(self, db: Database, directory: Path) -> None:
         self._db, self._directory = db, directory
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """While entered, no collector of the store removes anything, whichever core it is of: files can be copied."""
+        """Keep the collectors of all cores from removing anything during the block, so that files can be copied."""
         pin_id = secrets.randbits(62)
         await self._db.write(Write(partial(pause_collection, pin_id=pin_id)))
         renewing = asyncio.create_task(self._renew_pause(pin_id), name="pause of collectors")
@@ -149,11 +153,11 @@ class Collector:
     async def _renew_pause(self, pin_id: int) -> None:
         while True:
             await asyncio.sleep(PAUSE_MICROSECONDS / 1_000_000 / 4)
-            with contextlib.suppress(StoreBusy):  # there is time for three more
+            with contextlib.suppress(StoreBusy):  # there is time for three more attempts
                 await self._db.write(Write(partial(pause_collection, pin_id=pin_id)))
 
     async def collect(self, now: int) -> int:
-        """One round; returns how many contents went. To be called again while it is not 0."""
+        """Run one round and return the number of contents removed. Call again until it is 0."""
         await self._db.write(Write(lambda tx: lapse_pins(tx, now)))
         dead = await self._db.write(Write(mark_unheld, rows=4 * AT_ONCE))
         files = await self._db.read(dead_files)
@@ -164,7 +168,7 @@ class Collector:
         return len(dead)
 
     async def remove_orphans(self, older_than_seconds: float = ORPHAN_SECONDS) -> int:
-        """Remove files that no row names, left by a process that died while writing; returns how many."""
+        """Remove files without a row, left by a process that died while writing; returns their number."""
         oldest = time.time() - older_than_seconds
         removed = 0
         for directory in await asyncio.to_thread(_directories, self._directory):
@@ -183,7 +187,7 @@ def _directories(above: Path) -> list[Path]:
 
 
 def _old_files(directory: Path, oldest: float) -> list[str]:
-    """Names below the contents directory. What a collector, ours or another core's, removes meanwhile is left out."""
+    """The names of old files, relative to the contents directory, without files that a collector removes meanwhile."""
     names = []
     with os.scandir(directory) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""Whether the octets of contents are still those that were stored."""
+"""Comparison of stored contents with their digests and sizes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ _page = (
 
 
 def live_contents(tx: Connection) -> int:
-    """How many contents there are to look at."""
+    """The number of contents to compare."""
     return int(tx.execute(_count).scalar_one())
 
 
 def compare(tx: Connection, directory: Path, after: int, most: int) -> tuple[int | None, list[str]]:
-    """Compare the contents behind an id; returns the last one looked at (None: there were none) and what is wrong."""
+    """Compare at most `most` contents with ids above `after`.
+
+    Returns the last id compared (None: there was none), and one line for each violation.
+    """
     last, findings = None, []
     for row in tx.execute(_page, {"after": after, "most": most}):
         last = row.content_id

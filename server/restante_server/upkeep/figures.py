@@ -1,4 +1,4 @@
-"""Figures of the whole store: for metrics, now and then, and for an administrator who asks."""
+"""Figures of the whole store, for the metrics and for administrators."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _contents = select(func.count(content.c.content_id), func.coalesce(func.sum(cont
 
 
 class Found(NamedTuple):
-    """The figures of one look."""
+    """The figures for the metrics."""
 
-    queue: dict[State, tuple[int, float]]  # recipients, and the age of the oldest in seconds
+    queue: dict[State, tuple[int, float]]  # {state: recipients, and the age of the oldest message in seconds}
     mailboxes: int
     messages: int
     mail_octets: int
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
 
 def look(tx: Connection) -> Found:
-    """One look at the store. Its cost is that of the queue and of one row for each mailbox."""
+    """Read the figures. The cost grows with the queue and the number of mailboxes."""
     now = now_microseconds(tx)
     queue = dict.fromkeys(sorted(WAITING), (0, 0.0))
     for state, count, oldest in tx.execute(_queue, {"waiting": sorted(WAITING)}):
@@ -67,7 +67,7 @@ class Statistics(NamedTuple):
 
 
 def statistics(tx: Connection) -> Statistics:
-    """Count everything. Its cost grows with the contents."""
+    """Count the whole store. The cost grows with the number of contents."""
 
     def count(query: Select[int]) -> int:
         return int(tx.execute(query).scalar_one())

@@ -1,7 +1,7 @@
-"""Restoration of a backup into a store that is not there yet (docs/design.md "Backup and upgrade").
+"""Restoration of a backup into a new store (docs/design.md "Backup and upgrade").
 
-It raises the epoch and every UIDVALIDITY: changes after the backup are gone, and clients must not take the restored
-mail for the mail that they know.
+Restoration raises the epoch and every UIDVALIDITY: changes after the backup are lost, and clients must not take the
+restored mail for the mail that they know.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from restante_server.db.errors import UnknownSchema
 from restante_server.upkeep import check, collector
 from restante_server.upkeep.backup_files import FORMAT, BackupFailed, copy_statement, digest, emptied_on_failure, sync
 
-SKIPPED = 1 << 16  # ids and UIDVALIDITYs that the store may have given out after the backup
-SHORT_LIVED = (schema.maildrop_lease, schema.used_exchange, schema.login_failure)  # of no use after a restore
+SKIPPED = 1 << 16  # ids and UIDVALIDITYs that the old store may have assigned after the backup
+SHORT_LIVED = (schema.maildrop_lease, schema.used_exchange, schema.login_failure)  # useless after a restore
 
 _raise_validities = (
     update(schema.folder)
@@ -36,9 +36,9 @@ _least_validity = select(func.min(schema.folder.c.uid_validity)).execution_optio
 
 
 def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
-    """Bring a backup back into a store that is not there yet; returns what `check` finds wrong with it. Blocks.
+    """Restore a backup into a new store; returns the findings of `check`. Blocks.
 
-    Raises BackupFailed when the backup is not whole, of another kind of database or schema, or the store is not empty.
+    Raises BackupFailed if the backup is incomplete, has another kind of database or schema, or the store is not empty.
     """
     url = make_url(url)
     manifest = require_fitting(source, url)
@@ -59,7 +59,7 @@ def restore(source: Path, url: str | URL, contents: Path) -> list[str]:
 
 
 def require_fitting(source: Path, url: str | URL) -> dict[str, Any]:
-    """The manifest of a backup that this program can bring back into a store of this kind. Raises BackupFailed."""
+    """The manifest of a backup. Raises BackupFailed if this program cannot restore it into a store of this kind."""
     try:
         manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text())
     except (OSError, ValueError):
@@ -81,12 +81,13 @@ def require_fitting(source: Path, url: str | URL) -> dict[str, Any]:
 
 
 def begin_again(tx: Connection) -> None:
-    """Raise the epoch, every UIDVALIDITY and the ids to come, and forget what was for the moment only.
+    """Raise the epoch, every UIDVALIDITY and the next ids, and delete short-lived rows.
 
-    The store went on after the backup was made, so what it gave out then must not be given again: the counters skip.
+    The old store went on after the backup and assigned further numbers. The counters skip SKIPPED numbers, so that none
+    is assigned again.
     """
     tx.execute(update(schema.store).values(epoch=schema.store.c.epoch + 1))
-    # Every one rises above all that were ever given, and no two become equal.
+    # Every UIDVALIDITY rises above all that were ever assigned, by the same amount, so that all stay distinct.
     given = tx.execute(select(schema.store.c.uid_validity_next)).scalar_one() - 1 + SKIPPED
     by = given + 1 - (tx.execute(_least_validity).scalar() or 1)
     tx.execute(_raise_validities, {"by": by})
@@ -104,7 +105,7 @@ def begin_again(tx: Connection) -> None:
 
 @contextlib.contextmanager
 def _place_sqlite(url: URL, source: Path) -> Iterator[tuple[Backend, Connection]]:
-    """The copied database beside its place, to which it comes when all is done: until then there is no store."""
+    """Restore the database under a temporary name and rename it after the block: until then there is no store."""
     target = Path(str(url.database))
     beside = target.with_name(target.name + ".restoring")
     if target.exists():
@@ -129,7 +130,7 @@ def _place_sqlite(url: URL, source: Path) -> Iterator[tuple[Backend, Connection]
 
 @contextlib.contextmanager
 def _fill_tables(url: URL, _source: Path) -> Iterator[tuple[Backend, Connection]]:
-    """An empty database with the schema; its rows come in the transaction that begins again."""
+    """Create the schema in an empty database. The transaction of `begin_again` loads the rows."""
     try:
         migrate.upgrade(url)
     except UnknownSchema as problem:
@@ -161,7 +162,7 @@ def _load_tables(tx: Connection, source: Path, columns: dict[str, list[str]]) ->
 
 
 def _skip(tx: Connection, table: str, column: str) -> None:
-    """A counter of PostgreSQL behind a column goes on well behind where the rows end."""
+    """Set the PostgreSQL sequence of a column, if it has one, to SKIPPED above the highest value of the rows."""
     driver = cast("psycopg.Connection[Any]", tx.connection.dbapi_connection)
     found = driver.execute("SELECT pg_get_serial_sequence(%s, %s)", (table, column)).fetchone()
     if found and found[0]:

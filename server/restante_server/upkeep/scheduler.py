@@ -1,4 +1,4 @@
-"""Work that goes on by itself beside the calls. `app` hands it explicit lists of jobs."""
+"""The scheduler of background work. `app` passes it explicit lists of jobs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to do again and again."""
+    """Work that is repeated."""
 
     name: str
     seconds: float  # from the end of one run to the beginning of the next
     work: Callable[[], Awaitable[object]]
-    at_once: bool = False  # the first run comes at once, not after `seconds`
+    at_once: bool = False  # the first run begins at once, not after `seconds`
 
 
 class Scheduler:
-    """Runs jobs side by side, each as often as it says, whatever goes wrong with one. Belongs to the event loop."""
+    """Runs jobs concurrently, each at its interval. A failing job does not stop any. Belongs to the event loop."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[Any]] = []
@@ -35,13 +35,13 @@ class Scheduler:
             self.run(job.name, _repeat(job))
 
     def run(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine once, or for as long as it goes on by itself."""
+        """Run a coroutine, which may be endless."""
         self._tasks.append(asyncio.create_task(work, name=name))
 
     async def stop(self, seconds: float) -> None:
-        """Cancel everything and wait at most so long for it to end.
+        """Cancel everything and wait at most this long for its end.
 
-        A write that has started cannot be cancelled, and hangs with a database that does not answer.
+        A write that has started cannot be cancelled, and it hangs if the database does not answer.
         """
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -62,7 +62,7 @@ async def _repeat(job: Job) -> None:
         try:
             await job.work()
         except RestanteError as error:
-            # A warning once: while the database is away every run fails alike, and readiness says so.
+            # One warning is enough: while the database is away every run fails alike, and readiness reports it.
             log.log(logging.DEBUG if put_off else logging.WARNING, "put off: %s: %s", job.name, error.detail)
             put_off = True
         except Exception:

@@ -1,4 +1,4 @@
-"""What must be forgotten in time: deleted mail, removals, request ids, uploads. Bounded writes, one after another."""
+"""The removal of expired rows: deleted mail, tombstones, request ids, uploads. Each is a series of bounded writes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from restante_server.db.operation import Write
 from restante_server.store import changes, erasure, removal, requests, uploads
 
 DAY: Final = 24 * 3600 * 1_000_000  # microseconds
-AT_ONCE: Final = 500  # messages or mailboxes in one round: other writers wait only so long
-LAPSE_OCTETS: Final = 4 << 20  # about what one step of a lapsing upload frees
-UNUSED_OCTETS: Final = 64 << 20  # of SQLite's file, kept for what comes next
-GIVE_BACK_OCTETS: Final = 4 << 20  # of its file in one write
-ROUNDS: Final = 1_000  # of one call; what is left then is done the next time
+AT_ONCE: Final = 500  # messages or mailboxes in one round, which limits the wait of other writers
+LAPSE_OCTETS: Final = 4 << 20  # freed by one step of an expiring upload, about
+UNUSED_OCTETS: Final = 64 << 20  # free space to keep in SQLite's file for new mail
+GIVE_BACK_OCTETS: Final = 4 << 20  # of SQLite's file returned to the file system in one write
+ROUNDS: Final = 1_000  # of one call; the next call does the rest
 
 
 async def tidy(db: Database, settings: Store, now: int) -> None:
-    """Purge deleted mail past its time or room and mailboxes without an owner; forget what else is past its time."""
+    """Purge deleted mail beyond its days or octets, and mailboxes without an owner; delete other expired rows."""
     await purge_deleted(db, now - settings.recoverable_days * DAY, now)
     await trim_deleted(db, settings.recoverable_octets, now)
     await erase_removed(db, now)
@@ -34,7 +34,7 @@ async def tidy(db: Database, settings: Store, now: int) -> None:
 
 
 async def purge_deleted(db: Database, before: int, now: int) -> int:
-    """Remove for good what was deleted before this moment; returns how many messages."""
+    """Remove for good the messages deleted before a moment (microseconds); returns their number."""
     purged = 0
     for _ in range(ROUNDS):
         due = await db.read(removal.due, before, AT_ONCE)
@@ -47,7 +47,10 @@ async def purge_deleted(db: Database, before: int, now: int) -> int:
 
 
 async def trim_deleted(db: Database, limit_octets: int, now: int) -> int:
-    """Purge the longest gone where a mailbox keeps more octets recoverable; returns how many messages."""
+    """Purge the longest deleted messages of mailboxes with more recoverable octets than the limit.
+
+    Returns the number of messages.
+    """
     purged = 0
     for _ in range(ROUNDS):
         mailbox_ids = await db.read(removal.over, limit_octets, AT_ONCE)
@@ -60,7 +63,7 @@ async def trim_deleted(db: Database, limit_octets: int, now: int) -> int:
 
 
 async def erase_removed(db: Database, now: int) -> int:
-    """Erase what was removed for good so long ago that no reader may ask for it any more; returns how many messages."""
+    """Erase messages that were removed for good and whose reading lease has expired; returns their number."""
     erased = 0
     for _ in range(ROUNDS):
         lapsed = await db.read(erasure.lapsed, AT_ONCE)
@@ -73,7 +76,7 @@ async def erase_removed(db: Database, now: int) -> int:
 
 
 async def lapse_uploads(db: Database, now: int) -> int:
-    """Forget uploads past their time, pieces and all; returns how many. Their contents go to the collector."""
+    """Delete expired uploads with their pieces; returns their number. The collector removes their contents."""
     lapsed = 0
     for _ in range(ROUNDS):
         past = await db.read(uploads.past, now)
@@ -87,7 +90,7 @@ async def lapse_uploads(db: Database, now: int) -> int:
 
 
 async def purge_ownerless(db: Database, now: int) -> int:
-    """Remove the mailboxes of deleted accounts for good; returns how many went."""
+    """Remove the mailboxes of deleted accounts for good; returns their number."""
     purged = 0
     for mailbox_id in await db.read(removal.ownerless, AT_ONCE):
         run = partial(removal.delete_mailbox, mailbox_id=mailbox_id, most=AT_ONCE, now=now)
@@ -98,7 +101,7 @@ async def purge_ownerless(db: Database, now: int) -> int:
 
 
 async def forget_removals(db: Database, before: int) -> int:
-    """Forget removals older than this moment; returns how many."""
+    """Delete tombstones older than a moment (microseconds); returns their number."""
     forgotten = 0
     for _ in range(ROUNDS):
         mailbox_ids = await db.read(changes.with_old_history, before, AT_ONCE)
