@@ -1,4 +1,4 @@
-"""The account that a connection has logged in to: its session with the core, its calls, and its names of folders."""
+"""The account of a logged-in connection: its session with the core, its calls, and its folder names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_TARGETS = 100  # names kept
 
 
 class Account:
-    """One connection's account. A full name leads to a mailbox and a path in it: today to the account's own mailbox."""
+    """One connection's account. Every full folder name is a path in the account's own mailbox."""
 
     __slots__ = ("_inbox", "_targets", "folders", "messages", "operations", "session")
 
@@ -24,8 +24,8 @@ class Account:
         self.session = session
         self.operations = Operations(link, session)
         self.folders, self.messages = FolderCalls(self.operations), MessageCalls(self.operations)
-        self._inbox: Place | None = None  # once it is known: it can be neither deleted nor renamed
-        self._targets: set[str] = set()  # names of folders that existed when a message was put into them
+        self._inbox: Place | None = None  # cached for good: INBOX can be neither deleted nor renamed
+        self._targets: set[str] = set()  # names whose folders the core confirmed
 
     @property
     def mailbox_id(self) -> int:
@@ -33,7 +33,7 @@ class Account:
         return self.session.mailbox_id
 
     def path(self, name: str) -> FolderPath:
-        """The place in a mailbox that a full name means, whether or not it exists. Raises Refusal."""
+        """The mailbox and path of a full folder name; the folder need not exist. Raises Refusal."""
         levels = name.split(SEPARATOR)
         if not all(levels):
             raise Refusal(NO("That cannot be the name of a folder.", b"CANNOT"))
@@ -44,11 +44,14 @@ class Account:
         return await self.folders.get(self.path(name))
 
     def target(self, name: str) -> Target:
-        """The folder that messages are put into. Raises Refusal. The call belongs into `errors.missing_target`."""
+        """The target folder of an APPEND, COPY or MOVE, without a call to the core. Raises Refusal.
+
+        Use the target inside `errors.missing_target`, since the folder may not exist.
+        """
         return self._inbox if name == "INBOX" and self._inbox is not None else self.path(name)
 
     async def target_place(self, name: str) -> Place:
-        """The same, asking the core whether it exists. Raises Refusal with TRYCREATE (RFC 3501 7.1)."""
+        """The target folder, looked up in the core. Raises Refusal with TRYCREATE if it is missing (RFC 3501 7.1)."""
         if name == "INBOX" and self._inbox is not None:
             return self._inbox
         try:
@@ -60,9 +63,9 @@ class Account:
         return place
 
     async def expect_target(self, name: str) -> None:
-        """See that a folder exists, asking once for each name. Raises as `target_place`.
+        """Check that a folder exists, asking the core once for each name. Raises as `target_place`.
 
-        Only the decision to begin depends on it: the call itself notices a folder that goes meanwhile.
+        The check only decides whether to accept the client's data: the later call reports a folder deleted meanwhile.
         """
         if name not in self._targets:
             await self.target_place(name)

@@ -1,4 +1,4 @@
-"""Changes of the selected folder, announced to the client: after commands, and in IDLE as they come."""
+"""Untagged responses about changes of the selected folder: after commands, and at once during IDLE."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ class Announcements:
         self._view: SessionView | None = None
         self._idling = False
         self._later: asyncio.Task[None] | None = None
-        self.with_change_numbers = False  # CONDSTORE is on: every FETCH that tells of flags bears MODSEQ
+        self.with_change_numbers = False  # CONDSTORE is on: every FETCH response with FLAGS carries MODSEQ
 
     def begin(self, view: SessionView) -> None:
-        """A folder was selected."""
+        """Start announcing changes of a newly selected folder."""
         view.with_change_numbers = self.with_change_numbers
         self._view = view
 
     def end(self) -> None:
-        """The folder was closed."""
+        """Stop announcing: the folder was closed."""
         self._view = None
 
     def close(self) -> None:
-        """The connection ends."""
+        """Cancel pending announcements: the connection ends."""
         self._idling = False
         if self._later is not None:
             self._later.cancel()
 
     def add_change_numbers(self) -> None:
-        """From now on every answer about flags bears the change number (RFC 7162 3.1).
+        """Turn CONDSTORE on: every later response about flags carries the change number (RFC 7162 3.1).
 
-        With a folder selected the client learns the number above which it is told of changes (RFC 7162 3.1.2.1).
+        If a folder is selected, send its HIGHESTMODSEQ at once (RFC 7162 3.1.2.1).
         """
         if not self.with_change_numbers and self._view is not None:
             self._view.with_change_numbers = True
@@ -49,12 +49,12 @@ class Announcements:
         self.with_change_numbers = True
 
     async def tell(self, may_expunge: bool, with_uid: bool) -> None:
-        """Announce all changes that the view has. Raises ConnectionLost, Lapsed."""
+        """Announce all pending changes of the view. Raises ConnectionLost, Lapsed."""
         if self._view is not None:
             await self._client.write_blocks(self._view.tell(may_expunge, with_uid))
 
     def begin_idle(self) -> None:
-        """Announce the changes that the view has, and from now on each as it comes (RFC 2177 3)."""
+        """Announce the view's pending changes now and every later change at once (RFC 2177 3)."""
         self._idling = True
         self.folder_changed()
 
@@ -63,7 +63,7 @@ class Announcements:
         self._idling = False
 
     def folder_changed(self) -> None:
-        """The view has changed. In IDLE the client is told at once, unless earlier announcements still wait for it."""
+        """Handle a change of the view: announce it at once during IDLE, or when the write buffer has drained."""
         if self._view is None:
             return
         self._view.limit_lag()
@@ -86,6 +86,6 @@ class Announcements:
         self.folder_changed()
 
     def keep_alive(self) -> None:
-        """In IDLE: a word now and then, so that nothing on the way takes the connection for dead."""
+        """During IDLE, send an untagged OK so that no NAT or firewall drops the connection as dead."""
         if self._idling and not self._client.connection.write_paused:
             self._client.write(OK("Still here.").encode())

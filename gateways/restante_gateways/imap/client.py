@@ -1,4 +1,4 @@
-"""The client of one connection: its commands and literals as they come, and the responses to it."""
+"""The client's side of one connection: incoming commands and literals, outgoing responses."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from restante_gateways.net.addresses import Peer
 from restante_gateways.net.bounds import ConnectionLost, Interruption
 from restante_gateways.net.connection import Connection
 
-_YIELD_BLOCKS = 8  # blocks of a long answer before other sessions get their turn
-_GLANCE_SECONDS = 0.1  # between two looks at whether the client of a long call is there
-_SIGN_OF_LIFE_SECONDS = 10.0  # between two responses that say that a long call goes on
-_PROBES = 5  # signs of life, one at each look, for a client that sends no more: a reset may come back
+_YIELD_BLOCKS = 8  # of a long response, before the task yields to other sessions
+_GLANCE_SECONDS = 0.1  # interval of the checks during a long call that the client is still connected
+_SIGN_OF_LIFE_SECONDS = 10.0  # interval of untagged responses during a long call
+_PROBES = 5  # responses, one at each check, to a client that closed its sending side: a dead one answers with a reset
 
 T = TypeVar("T")
 
 
 class SessionOver(Interruption):
-    """The session must end; the text is for the client."""
+    """The session must end; `text` goes to the client in a BYE."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -40,14 +40,14 @@ class SessionOver(Interruption):
 
 
 class Client:
-    """One task reads; any may write."""
+    """Reads and writes of one connection. One task reads; any task may write."""
 
     __slots__ = ("_literal", "_reader", "connection", "over")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._reader = CommandReader()
-        self._literal: LiteralStart | None = None  # announced, and neither taken nor refused yet
+        self._literal: LiteralStart | None = None  # announced, but neither accepted nor refused yet
         self.over: str | None = None  # the reason why the session must end, for the client
 
     @property
@@ -58,7 +58,7 @@ class Client:
     # --- reading ---
 
     async def next_event(self, interruptible: bool = True) -> Event | None:
-        """The next event; None when the client sends no more. Raises Interruption."""
+        """The next event; None at the end of the stream. Raises Interruption."""
         while (event := self._reader.next_event()) is None:
             octets = await self.connection.read(interruptible=interruptible)
             if not octets:
@@ -70,7 +70,7 @@ class Client:
         return event
 
     async def next_line(self) -> bytes:
-        """A line that is no command: DONE, or a step of SASL. Raises ConnectionLost at the end of the stream."""
+        """The next line outside of the command syntax: DONE, or a SASL response. Raises ConnectionLost at the end."""
         match await self.next_event():
             case None:
                 raise ConnectionLost
@@ -81,17 +81,17 @@ class Client:
         return b"{"  # neither DONE nor base64
 
     def keep_literal(self) -> None:
-        """Make the announced literal a part of its command."""
+        """Accept the announced literal as a part of its command's text."""
         self._reader.keep()
         self._ask_for_literal()
 
     def take_literal(self) -> None:
-        """Ask for the announced literal, which `literal` then reads."""
+        """Accept the announced literal; `literal` then reads it as a stream."""
         self._reader.stream()
         self._ask_for_literal()
 
     def refuse_literal(self) -> None:
-        """Drop the command with its announced literal."""
+        """Discard the command together with its announced literal."""
         self._reader.refuse()
         self._literal = None
 
@@ -101,7 +101,7 @@ class Client:
         self._literal = None
 
     async def literal(self) -> AsyncIterator[bytes]:
-        """The octets of a literal that was taken, as they come. Draining waits for its end. Raises ConnectionLost."""
+        """The octets of an accepted literal, as they arrive. A drain waits for its end. Raises ConnectionLost."""
         while True:
             event = await self._amid_literal()
             assert isinstance(event, LiteralChunk)
@@ -110,7 +110,7 @@ class Client:
                 return
 
     async def rest_of_command(self) -> bytes:
-        """The rest of a command, behind the literal that was taken. Raises ConnectionLost, Refusal."""
+        """The rest of a command after its accepted literal. Raises ConnectionLost, Refusal."""
         event = await self._amid_literal()
         if isinstance(event, TooLong):
             raise Refusal(BAD("Line too long."))
@@ -126,16 +126,16 @@ class Client:
     # --- writing ---
 
     def write(self, octets: bytes) -> None:
-        """Queue octets; small answers need no more."""
+        """Queue octets without waiting. Large responses need `flow` or `write_blocks`."""
         self.connection.write(octets)
 
     async def flow(self) -> None:
-        """After much was written: wait until the client has taken it. Raises ConnectionLost."""
+        """Wait until the write buffer has drained below its limit. Raises ConnectionLost."""
         if self.connection.write_paused:
             await self.connection.drain()
 
     async def write_blocks(self, blocks: Iterable[bytes]) -> None:
-        """Write a long answer as the client takes it, giving other sessions their turn."""
+        """Write a long response at the client's pace, yielding to other sessions. Raises ConnectionLost."""
         for count, block in enumerate(blocks, start=1):
             self.connection.write(block)
             if self.connection.write_paused:
@@ -144,10 +144,10 @@ class Client:
                 await asyncio.sleep(0)
 
     async def wait_for(self, call: Coroutine[Any, Any, T], sign: bytes) -> T:
-        """The result of a long call, cancelled as soon as the client is gone or the session over.
+        """The result of a long call, which is cancelled when the client disconnects or the session ends.
 
-        `sign` is a response that says that the call goes on. A client that sends no more may still listen: only
-        writing to it shows whether it does. Raises ConnectionLost, SessionRevoked.
+        `sign` is an untagged response sent while the call runs. A client that closed its sending side may still read;
+        only a write shows whether it does. Raises ConnectionLost, SessionRevoked.
         """
         working = asyncio.ensure_future(call)
         loop, connection = asyncio.get_running_loop(), self.connection
@@ -169,21 +169,21 @@ class Client:
     # --- the connection ---
 
     def logged_in(self, limits: Limits, idle_timeout_seconds: float) -> None:
-        """Commands may be as long as these limits from now on, and may take their time."""
+        """Apply the limits of logged-in clients, and replace the login deadline by the idle timeout."""
         self._reader.limits = limits
         self.connection.set_deadline(None)
         self.connection.idle_timeout_seconds = idle_timeout_seconds
 
     def forget_input(self) -> None:
-        """Drop all octets received so far: nothing sent in clear is taken as sent under TLS (RFC 9051 11.1)."""
+        """Discard all octets received before TLS, so that none counts as sent under TLS (RFC 9051 11.1)."""
         self._reader.reset()
 
     def end(self, reason: str) -> None:
-        """End the session as soon as the command under way is done."""
+        """End the session when the current command has finished."""
         self.over = reason
         self.connection.interrupt(SessionOver(reason))
 
     def abort(self) -> NoReturn:
-        """Cut the connection: the client is amid a literal, and would take any word for a part of it."""
+        """Abort the connection amid a literal of a response: the client would read a BYE as a part of the literal."""
         self.connection.abort()
         raise ConnectionLost

@@ -1,4 +1,4 @@
-"""The core's reasons as responses to an IMAP client: one row for each (response codes RFC 5530, RFC 3501 7.1)."""
+"""The IMAP status of each error reason of the core, one row for each (response codes RFC 5530, RFC 3501 7.1)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from restante_gateways.imap.grammar.responses import NO, Status
 
 
 class Refusal(Exception):
-    """A command is refused with this status, without a word of the core's."""
+    """The gateway itself refuses a command with this status."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.text)
         self.status = status
 
 
-SESSION_IS_OVER = "Your session is over; please log in again."  # said in a BYE
+SESSION_IS_OVER = "Your session is over; please log in again."  # text of a BYE
 
-OTHERWISE = NO("The server is busy; try again later.", b"UNAVAILABLE")  # also for reasons of a newer core
+OTHERWISE = NO("The server is busy; try again later.", b"UNAVAILABLE")  # also for reasons unknown here
 _GONE = NO("The session has ended; log in again.", b"EXPIRED")
 _OURS = NO("Internal error; it has been logged.", b"SERVERBUG")
 
@@ -72,7 +72,7 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.CommitNotReached: OTHERWISE,
     errors.Internal: _OURS,
     errors.UnknownOperation: _OURS,
-    # no request of this gateway can have these reasons
+    # No request of this gateway can fail with these reasons.
     errors.RecipientNotFound: _OURS,
     errors.RelayDenied: _OURS,
     errors.SenderNotPermitted: _OURS,
@@ -91,7 +91,7 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.TransportMessageNotFound: _OURS,
     errors.EntryNotFound: _OURS,
 }
-# A refusal that names the field and its fault is told in these words instead.
+# Texts that replace the table's for errors whose metadata has these values.
 TEXTS: refusals.Texts = {
     errors.InvalidArgument: ("{field}: {problem}",),
     errors.InvalidContent: ("The message is refused: {problem}",),
@@ -106,7 +106,7 @@ TRY_CREATE = NO("No such folder; create it first.", b"TRYCREATE")  # RFC 3501 7.
 
 @contextlib.contextmanager
 def missing_target() -> Iterator[None]:
-    """Around a call that names its target by path: a path that leads nowhere becomes Refusal with TRYCREATE."""
+    """Turn the core's FolderNotFound about a target given by path into Refusal with TRYCREATE."""
     try:
         yield
     except errors.FolderNotFound as error:
@@ -116,13 +116,13 @@ def missing_target() -> Iterator[None]:
 
 
 def status_of(error: errors.RestanteError) -> Status:
-    """The answer to a command that the core has refused."""
+    """The status of a command that the core has refused."""
     status, text = REPLIES.get(type(error), OTHERWISE), refusals.text_of(error, TEXTS)
     return status if text is None else dataclasses.replace(status, text=text)
 
 
 def is_temporary(error: errors.RestanteError) -> bool:
-    """Whether the core is away or busy, so that the same may succeed later."""
+    """Whether the core is unreachable or busy, so that the same command may succeed later."""
     return status_of(error) is OTHERWISE
 
 

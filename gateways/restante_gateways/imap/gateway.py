@@ -1,4 +1,4 @@
-"""The process of the IMAP gateway: its settings, its listeners, and its end."""
+"""The IMAP gateway's process: settings, listeners and shutdown."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ class ImapGateway:
         self._shared = Shared(link, runtime, settings.max_message_octets, settings.idle_seconds, settings.folders)
 
     async def serve(self, connection: Connection) -> None:
-        """One connection, from its greeting to its end."""
+        """Serve one connection, from its greeting to its end."""
         await Session(self._shared, connection).run()
 
     async def keep_alive(self) -> None:
-        """Say a word on idling connections now and then, for ever."""
+        """Send an untagged OK to every idling connection at intervals, for ever."""
         await self._shared.keep_alive()
 
 
 async def run(settings: ImapSettings, core: CoreLink, runtime: Runtime) -> None:
-    """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
+    """Serve until `runtime.draining` is set, then drain. Raises OSError, ValueError."""
     gateway = ImapGateway(settings, core, runtime)
     runtime.listen(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)
     keeping_alive = asyncio.ensure_future(gateway.keep_alive())

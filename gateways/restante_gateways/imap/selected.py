@@ -1,4 +1,4 @@
-"""The selected folder of one connection: its messages by their numbers, kept as current as each command needs."""
+"""The selected folder of one connection: its numbered messages, kept as current as each command needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_CHANGES_IN_ANSWER = 4_000  # messages: about as many as 64 KiB of columns h
 
 
 class SelectedFolder:
-    """A folder from SELECT to its closing: a member of the folder that all sessions share."""
+    """One connection's selected folder, from SELECT to its closing: a member of the process's shared OpenFolder."""
 
     __slots__ = ("_account", "_announcements", "_client", "_folders", "_opened", "view")
 
@@ -51,7 +51,7 @@ class SelectedFolder:
         folder: Folder,
         read_only: bool,
     ) -> SelectedFolder:
-        """Open a folder. Raises restante.errors, with nothing opened."""
+        """Open a folder. Raises restante.errors, having opened nothing."""
         opened = await folders.open(account.folders, folder)
         view = SessionView(opened.view, read_only)
         selected = cls(account, client, announcements, folders, opened, view)
@@ -76,19 +76,20 @@ class SelectedFolder:
     # --- for commands ---
 
     def messages(self, spans: Iterable[Span]) -> Messages:
-        """The messages at these positions, for a call."""
+        """The messages at these positions, as a call to the core names them."""
         return Messages(self.place, self.view.uid_ranges(spans))
 
     def changes_since(self, spans: Iterable[Span]) -> int | None:
-        """The change number above which the answer to a change of these messages tells the folder's changes.
+        """The change number above which the core returns the folder's changes with its answer.
 
-        None when they are too many for an answer: then the watch alone tells them, and the core reads them once.
+        None when the messages are too many for an answer: then only the Watch stream delivers the changes, and the
+        core reads them once.
         """
         many = sum(stop - first for first, stop in spans) > _MAX_CHANGES_IN_ANSWER
         return None if many else self.view.folder.change_number
 
     async def any_deleted(self) -> bool:
-        """Whether a message of the folder is marked \\Deleted, by any client."""
+        """Whether any client has marked a message of the folder \\Deleted."""
         if not self._knows_deleted():
             await self.catch_up()
         return self._knows_deleted()
@@ -97,7 +98,7 @@ class SelectedFolder:
         return self.view.folder.any_in(lambda flags: SystemFlag.DELETED in flags.system)
 
     async def absorb(self, done: Changed | Moved) -> None:
-        """Take over the changes that a command of this session has made here."""
+        """Apply the changes that a command of this session has made in this folder."""
         self._folders.note_epoch(done.commit.epoch)
         if done.changes is not None and self._opened.absorb(done.changes):
             self.view.amend(done.changes)
@@ -106,25 +107,28 @@ class SelectedFolder:
         await self._opened.await_commit(self.calls, done.commit.change_number)  # too many for an answer
 
     async def note_commit(self, place: Place, commit: Commit) -> None:
-        """See that the view has a commit, where that was made in this folder."""
+        """Bring the view up to a commit, if the commit was made in this folder."""
         if place == self.place and commit.change_number:
             await self._opened.reach(self.calls, commit.change_number)
 
     async def note_append(self, added: Appended, flags: Flags) -> None:
-        """See that the view has a message that this session has added, where that was to this folder."""
+        """Add a message that this session has appended to the view, if it was appended to this folder."""
         if added.place == self.place and not self._opened.add(added, flags):
             await self._opened.reach(self.calls, added.commit.change_number)
 
     # --- being current ---
 
     def follow(self) -> None:
-        """From here on, answers tell how far the view must be, as of now or later."""
+        """From here on, collect the folder's change number from every answer of the core.
+
+        Those numbers are as of now or later.
+        """
         self._account.operations.follow(self.place)
 
     async def catch_up(self) -> None:
-        """See that the view has all changes that the core acknowledged to any client before the command was read.
+        """Bring the view up to all changes that the core acknowledged to any client before the command was read.
 
-        Every answer to the command's operations says how far that is; without one the core is asked.
+        Every answer to the command's operations carries that change number; without an answer this asks the core.
         """
         operations = self._account.operations
         number = operations.followed_change_number
@@ -136,7 +140,7 @@ class SelectedFolder:
         await self._opened.reach(self.calls, number)
 
     async def catch_up_if_possible(self) -> None:
-        """The same for commands that may not fail (RFC 9051 6.1.2: NOOP always succeeds): the view stays as it is."""
+        """Catch up; on a failure leave the view as it is: some commands may not fail (RFC 9051 6.1.2, NOOP)."""
         try:
             await self.catch_up()
         except errors.RestanteError as error:
@@ -145,11 +149,11 @@ class SelectedFolder:
             log.info("view not current", reason=error.reason or "unknown")
 
     def was_behind(self, change_number: int) -> bool:
-        """Whether a view at this number lacked earlier changes, by the answers to the command under way."""
+        """Whether the current command's answers carry a newer change number than this."""
         return (self._account.operations.followed_change_number or 0) > change_number
 
     def core_is_away(self) -> None:
-        """The core could not answer the command under way: it is not asked for the change number as well."""
+        """Skip the question for the change number: the core could not answer the current command either."""
         if not self._account.operations.followed_change_number:
             self._account.operations.follow(None)
 
@@ -157,13 +161,13 @@ class SelectedFolder:
 
     @property
     def calls(self) -> FolderCalls:
-        """Calls as this session's account."""
+        """Folder calls with this session's account."""
         return self._account.folders
 
     def folder_changed(self) -> None:
-        """The shared view has changed."""
+        """Announce changes of the shared view."""
         self._announcements.folder_changed()
 
     def folder_lost(self, reason: str) -> None:
-        """The view is void (RFC 2180 3.3)."""
+        """End the session: the folder's view is no longer valid (RFC 2180 3.3)."""
         self._client.end(reason)

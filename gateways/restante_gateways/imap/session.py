@@ -1,4 +1,4 @@
-"""One IMAP connection, from its greeting to its end: it carries commands out, one after the other."""
+"""One IMAP connection, from its greeting to its end. It executes commands one after the other."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from restante_gateways.net.connection import Connection
 _BEFORE_LOGIN_SECONDS = 60.0
 _MAX_LOGIN_TRIES = 3
 _MAX_BAD_IN_A_ROW = 20
-_YIELD_COMMANDS = 8  # commands before other sessions get their turn
+_YIELD_COMMANDS = 8  # before the task yields to other sessions
 
 
 class Session:
-    """One connection. Its commands run one after the other, so that none sees another's half state (RFC 3501 5.5)."""
+    """One connection. Its commands run one after the other, so that none sees a partial state (RFC 3501 5.5)."""
 
     __slots__ = (
         "_account",
@@ -58,7 +58,7 @@ class Session:
         self.announcements = Announcements(self.client)
         self.selected: SelectedFolder | None = None
         self.mechanisms: tuple[str, ...] = ()
-        self.tag = b"*"  # of the command under way
+        self.tag = b"*"  # of the current command
         self._account: Account | None = None
         self._starting_tls = self._closing = False
         self._login_tries = self._bad_in_a_row = self._commands = 0
@@ -67,7 +67,7 @@ class Session:
     # --- the conversation ---
 
     async def run(self) -> None:
-        """Serve the connection until it ends. Interruptions and lost connections are dealt with here."""
+        """Serve the connection until it ends. Handles every Interruption, lost connections included."""
         client = self.client
         client.connection.set_deadline(_BEFORE_LOGIN_SECONDS)
         try:
@@ -84,7 +84,7 @@ class Session:
         except Lapsed:
             client.write(BYE("Another session removed messages that cannot be read any more.").encode())
         except ConnectionLost:
-            pass  # no client is there to be told
+            pass  # nobody receives a BYE
         finally:
             self._leave()
 
@@ -116,7 +116,7 @@ class Session:
             await self._carry_out(tag, entry, command.run(self))
 
     async def _literal(self, literal: LiteralStart) -> None:
-        """A literal that a command reads by itself is left to it; any other becomes part of its command."""
+        """Run a command that streams its literal (APPEND), or make the literal a part of its command's text."""
         try:
             tag, entry, p = table.read_entry(literal.prefix)
             command = table.read_ahead(tag, entry, p, self.state)
@@ -133,7 +133,7 @@ class Session:
             self.client.write(BAD("The literal is too large.").encode(tag))
 
     def _bad(self, error: ParseError) -> None:
-        """Answer BAD, and go on; but not for ever."""
+        """Answer BAD. Raises SessionOver after too many in a row."""
         tag = error.tag if isinstance(error, BadCommand) else b"*"
         self.client.write(BAD(f"{error}.").encode(tag))
         self._bad_in_a_row += 1
@@ -141,7 +141,7 @@ class Session:
             raise SessionOver("Too many commands that make no sense.")
 
     async def _carry_out(self, tag: bytes, entry: Entry, work: Awaitable[Status]) -> None:
-        """Run a command, announce changes where it may, then answer with its tag."""
+        """Run a command, announce changes if it permits that, then answer with its tag."""
         started = time.perf_counter()
         self.tag, self._bad_in_a_row = tag, 0
         if self.selected is not None:
@@ -164,10 +164,10 @@ class Session:
         await self.client.flow()
         self._commands += 1
         if self._commands % _YIELD_COMMANDS == 0:
-            await asyncio.sleep(0)  # pipelined commands that need no call would keep all others waiting
+            await asyncio.sleep(0)  # pipelined commands without a call to the core would block all other sessions
 
     def _failed(self, error: errors.RestanteError) -> Status:
-        """The answer to a command that the core has refused, or could not take; the session may be over with it."""
+        """The status of a command that the core refused or could not take. Some errors also end the session."""
         if self._account is not None and ends_session(error):
             self.client.over = SESSION_IS_OVER
         if self.selected is not None and is_temporary(error):
@@ -181,7 +181,7 @@ class Session:
         if self._account is not None:
             self._account.session.close()
 
-    # --- for commands, as commands/session.py says ---
+    # --- for commands: the protocols in commands/session.py ---
 
     @property
     def state(self) -> State:

@@ -1,4 +1,4 @@
-"""Everything that the sessions of a process share."""
+"""State shared by all sessions of the process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from restante_gateways.net.addresses import Peer
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.runtime import Runtime
 
-_MECHANISMS_SECONDS = 60.0  # the core's list is taken to hold so long
+_MECHANISMS_SECONDS = 60.0  # cache time of the core's list
 _STANDARD_MECHANISMS = ("PLAIN", "LOGIN")
 _KEEP_ALIVE_SECONDS = 120.0
 _LINE_OCTETS = 65_536
@@ -28,7 +28,7 @@ _KEPT_OCTETS = 65_536
 
 
 class Shared:
-    """The link to the core, the open folders, and the process's listeners, as far as sessions use them."""
+    """The link to the core, the account sessions, the open folders and the runtime."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Shared:
         self._mechanisms: dict[tuple[str, bool, bool], tuple[float, tuple[str, ...]]] = {}
 
     async def mechanisms(self, peer: Peer) -> tuple[str, ...]:
-        """The SASL mechanisms that the core offers on this listener to such a client; asked once a minute."""
+        """The SASL mechanisms that the core offers to such a client on this listener; cached for a minute."""
         key = (peer.listener, peer.tls is not None, peer.loopback)
         known = self._mechanisms.get(key)
         now = time.monotonic()
@@ -66,7 +66,7 @@ class Shared:
         return offered
 
     def tls_context(self) -> ssl.SSLContext:
-        """For STARTTLS."""
+        """The TLS context of STARTTLS."""
         assert self._runtime.certificates is not None
         return self._runtime.certificates.context
 
@@ -75,13 +75,13 @@ class Shared:
         return self._runtime.commands.session(peer, f"{next(self._names):x}")
 
     def finished(self, session_log: SessionLog, command: str, status: Status, seconds: float) -> None:
-        """Note a finished command."""
+        """Log and count a finished command."""
         outcome = status.condition.decode("ascii").lower()
         session_log.finished(command, outcome, seconds)
         self._runtime.metrics.command(command, outcome, seconds)
 
     async def keep_alive(self) -> None:
-        """Say a word on idling connections now and then, for ever."""
+        """Send an untagged OK to every idling connection at intervals, for ever."""
         while True:
             await asyncio.sleep(_KEEP_ALIVE_SECONDS)
             for announcements in tuple(self.announced):

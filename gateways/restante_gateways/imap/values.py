@@ -1,6 +1,6 @@
-"""Values that the calls to the core, the view and the commands exchange; the wire's messages end below them. *Pure.*
+"""Values that core calls, view and commands exchange; only `core/` handles protobuf messages. *Pure.*
 
-Columns have one entry for each message, in ascending order of UIDs unless something else is said.
+Columns have one entry for each message, in ascending order of UIDs unless noted otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SEPARATOR = "/"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder of a mailbox: the account's own mailbox, or another that it may use."""
+    """A folder of a mailbox, by ids."""
 
     mailbox_id: int
     folder_id: int
@@ -28,7 +28,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class FolderPath:
-    """A folder by its names from the top of a mailbox down, whether or not it exists."""
+    """A folder by its names from the top of a mailbox down; it need not exist."""
 
     mailbox_id: int
     path: tuple[str, ...]
@@ -38,7 +38,7 @@ Target: TypeAlias = Place | FolderPath
 
 
 class Role(enum.Enum):
-    """The role of a folder in its mailbox (RFC 6154 2, but for INBOX)."""
+    """The role of a folder in its mailbox: INBOX, or a special use (RFC 6154 2)."""
 
     INBOX = enum.auto()
     ARCHIVE = enum.auto()
@@ -58,13 +58,13 @@ class Folder:
     change_number: int = 0
     uid_validity: int = 0
     uid_next: int = 0
-    recent_uid: int = 0  # UIDs from here on have not been reported as \\Recent
+    recent_uid: int = 0  # lowest UID not yet reported as \\Recent
     message_count: int = 0
     unread_count: int = 0
 
 
 def full_name(path: Sequence[str]) -> str:
-    """A folder's path as one name; the Inbox is INBOX."""
+    """A folder's path as one name; the first level `inbox` in any letter case becomes INBOX."""
     name = SEPARATOR.join(path)
     return "INBOX" + name[5:] if name[:5].upper() == "INBOX" and name[5:6] in ("", SEPARATOR) else name
 
@@ -74,7 +74,7 @@ def full_name(path: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """Messages of a folder by ascending ranges of UIDs; those that are not there are passed over."""
+    """Messages of a folder by ascending ranges of UIDs; calls ignore UIDs without a message."""
 
     place: Place
     uids: Sequence[Range]
@@ -87,7 +87,7 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class RemovedMessages:
-    """Messages by their ids, also those in no folder: removed, and still readable for an hour."""
+    """Messages by their ids, including removed ones, which stay readable for an hour."""
 
     mailbox_id: int
     message_ids: Sequence[int]
@@ -95,7 +95,7 @@ class RemovedMessages:
 
 @dataclass(slots=True)
 class Changes:
-    """Changes of a folder between two change numbers, or a piece of a snapshot, which has no `since_change_number`."""
+    """Changes of a folder between two change numbers, or a piece of a snapshot, without `since_change_number`."""
 
     since_change_number: int = 0
     change_number: int = 0
@@ -105,7 +105,7 @@ class Changes:
     change_numbers: Sequence[int] = ()
     keyword_sets: Sequence[int] = ()  # indices into `keywords`; empty where no message has keywords
     keywords: Sequence[tuple[str, ...]] = ()
-    vanished: Sequence[Range] = ()  # UIDs that are gone, in any order; may name some that the reader never had
+    vanished: Sequence[Range] = ()  # removed UIDs, in any order; may include some that the reader never had
     uid_next: int = 0
     recent_uid: int = 0
 
@@ -123,7 +123,7 @@ class Changed:
     """The outcome of a change to the messages of a folder."""
 
     commit: Commit
-    changes: Changes | None  # of the folder since the number asked for; None: not asked for, or too many for an answer
+    changes: Changes | None  # above the requested change number; None: not requested, or too many for an answer
 
 
 # --- reading ---
@@ -131,7 +131,10 @@ class Changed:
 
 @dataclass(slots=True)
 class Cells:
-    """One section of some messages. A cell shorter than its total goes on as Rest; a total below 0: no such part."""
+    """One section of some messages, a cell for each.
+
+    `Rest` values continue a cell that is shorter than its total. A negative total means that the part does not exist.
+    """
 
     octets: Sequence[bytes]
     total_octets: Sequence[int]
@@ -139,14 +142,14 @@ class Cells:
 
 @dataclass(slots=True)
 class Rows:
-    """Facts and sections of some messages: the columns that were asked for."""
+    """Facts and sections of some messages; only the requested columns are filled."""
 
     uids: Sequence[int] = ()
     message_ids: Sequence[int] = ()
     received_at_seconds: Sequence[int] = ()  # since 1970-01-01 UTC
     received_offset_minutes: Sequence[int] = ()  # east of UTC
     size_octets: Sequence[int] = ()
-    envelopes: Sequence[bytes] = ()  # finished, as RFC 9051 7.5.2 spells them
+    envelopes: Sequence[bytes] = ()  # complete ENVELOPE values in the syntax of RFC 9051 7.5.2
     bodies: Sequence[bytes] = ()
     body_structures: Sequence[bytes] = ()
     sections: Sequence[Cells] = ()
@@ -154,7 +157,7 @@ class Rows:
 
 @dataclass(slots=True)
 class Rest:
-    """More octets of the cell of the last row that is not whole yet."""
+    """More octets of an incomplete cell of the last row."""
 
     section_index: int
     octets: bytes
@@ -173,34 +176,34 @@ class FlagOperation(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to be added, its octets apart."""
+    """Flags and date of a message to append, without its octets."""
 
     flags: Flags
-    received_at: datetime.datetime | None  # aware, its zone is kept; None: now
+    received_at: datetime.datetime | None  # aware, and the zone is preserved; None: now
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """An added message."""
+    """The outcome of an APPEND."""
 
     place: Place
     uid_validity: int
     uid: int
     message_id: int
     commit: Commit
-    since_change_number: int  # the folder's number before: nothing lies between that and the commit
+    since_change_number: int  # the folder's change number before; no other change lies between it and the commit
 
 
 @dataclass(frozen=True, slots=True)
 class Stored(Changed):
     """The outcome of a change of flags."""
 
-    modified: Sequence[Range]  # UIDs of messages left alone, since they had changed meanwhile
+    modified: Sequence[Range]  # UIDs of messages left unchanged, since their change number exceeded the condition
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """The outcome of a copy: the n-th UID of one set belongs to the n-th of the other."""
+    """The outcome of a copy: the n-th source UID became the n-th target UID."""
 
     target: Place
     uid_validity: int  # of the target
@@ -213,12 +216,12 @@ class Copied:
 class Moved(Copied):
     """The outcome of a move."""
 
-    changes: Changes | None  # as of Changed
+    changes: Changes | None  # as in Changed
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How full a mailbox is."""
+    """Storage used and allowed in a mailbox."""
 
     used_octets: int
     quota_octets: int | None  # None: no limit

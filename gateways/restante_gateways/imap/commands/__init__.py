@@ -1,4 +1,4 @@
-"""Commands: one small class each. Importing this package fills the table."""
+"""Commands, one small class each. Importing this package fills the command table."""
 
 import restante_gateways.imap.commands.append
 import restante_gateways.imap.commands.condstore

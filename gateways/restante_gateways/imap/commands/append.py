@@ -1,6 +1,6 @@
 """APPEND: add a message to a folder (RFC 3501 6.3.11; APPENDUID RFC 4315 3).
 
-The message goes to the core as it comes, in bounded memory.
+The gateway passes the message to the core as it arrives, in bounded memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from restante_gateways.imap.grammar.responses import BAD, OK, Status, append_uid
 from restante_gateways.imap.values import FolderPath, NewMessage, Target
 
 _MESSAGE = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
-_UNASKED_OCTETS = 64 << 10  # of a client that waits for nothing, so little is taken before the folder is known
+_UNASKED_OCTETS = 64 << 10  # largest non-synchronising literal accepted without checking the folder first
 
 extension("LITERAL+", offered=ANY)  # RFC 7888
 
@@ -27,12 +27,12 @@ extension("LITERAL+", offered=ANY)  # RFC 7888
 @command("APPEND", state=LOGGED_IN, takes_literal=True)
 @dataclass(frozen=True)
 class Append:
-    """An APPEND up to its message, a literal. A date keeps its zone; without one the message arrives now."""
+    """An APPEND up to its message literal. A given date keeps its zone; without a date the message is received now."""
 
     name: str
     message: NewMessage
     size_octets: int
-    synchronising: bool  # the client waits to be asked for the message (RFC 3501 4.3)
+    synchronising: bool  # the client waits for a continuation request before it sends the message (RFC 3501 4.3)
 
     @classmethod
     def parse(cls, p: Parser) -> Append:
@@ -50,7 +50,7 @@ class Append:
         return cls(name, NewMessage(flags, received_at), int(literal[1]), not literal[2])
 
     async def run(self, s: Session) -> Status:
-        """Whatever happens, the literal is read or refused whole."""
+        """Add the message. In every case, read or refuse the whole literal."""
         try:
             target = await self._target(s)
         except (Refusal, errors.RestanteError):
@@ -71,7 +71,7 @@ class Append:
         return OK("Appended.", append_uid(added.uid_validity, [(added.uid, added.uid)]))
 
     async def _target(self, s: Session) -> Target:
-        """The folder. It must exist before the client sends a message in vain, where that is large or not sent yet."""
+        """The target folder. Check that it exists if the message is large, or if the client has not sent it yet."""
         target = s.account.target(self.name)
         if isinstance(target, FolderPath) and (self.synchronising or self.size_octets > _UNASKED_OCTETS):
             await s.account.expect_target(self.name)
@@ -79,7 +79,10 @@ class Append:
 
 
 async def _upload(s: Session) -> bytes:
-    """Stream the literal to the core. Whatever becomes of it, the rest of the command is read as well."""
+    """Stream the literal to the core; return the upload's id. On a failure, read the rest of the command, then raise.
+
+    Raises restante.errors, ConnectionLost.
+    """
     upload, failure = s.account.messages.upload(), None
     try:
         async for octets in s.client.literal():

@@ -1,6 +1,6 @@
-"""CONDSTORE: change numbers in answers, and commands that depend on them (RFC 7162 3.1).
+"""CONDSTORE: change numbers in responses, and commands conditional on them (RFC 7162 3.1).
 
-`grammar/condstore.py` has its syntax, which SELECT, FETCH, STORE and SEARCH use; a client that uses it enables it.
+`grammar/condstore.py` has the syntax for SELECT, FETCH, STORE and SEARCH. The first use of it enables CONDSTORE.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from restante_gateways.imap.grammar import condstore
 
 
 def enable(s: User) -> bool:
-    """A CONDSTORE-enabling command (RFC 7162 3.1), or ENABLE; whether it was off before."""
+    """Enable CONDSTORE, for an enabling command (RFC 7162 3.1) or ENABLE. Return whether it was off before."""
     was_off = not s.announcements.with_change_numbers
     s.announcements.add_change_numbers()
     return was_off

@@ -65,7 +65,7 @@ extension("ID", offered=ANY)
 @command("ID", state=ANY)
 @dataclass(frozen=True)
 class Id:
-    """Exchange names of client and server. RFC 2971 3.1. The reader's limits bound the client's words."""
+    """Exchange names of client and server. RFC 2971 3.1. The command reader limits the size of the client's fields."""
 
     fields: tuple[tuple[bytes, bytes | None], ...]
 
@@ -86,7 +86,7 @@ class Id:
         return cls(tuple(fields))
 
     async def run(self, s: Session) -> Status:
-        # no version: only logged-in clients may need it, and none does
+        # No version is sent: only logged-in clients could need it, and none does.
         s.client.write(untagged(b"ID (" + encoder.string(b"name") + b" " + encoder.string(b"Restante") + b")"))
         return OK("Names exchanged.")
 
@@ -97,7 +97,7 @@ extension("ENABLE")
 @command("ENABLE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Enable:
-    """Switch extensions on; those that are unknown are passed over. RFC 5161 3.1."""
+    """Switch extensions on; ignore unknown ones. RFC 5161 3.1."""
 
     words: tuple[bytes, ...]
 

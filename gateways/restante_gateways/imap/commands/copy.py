@@ -21,12 +21,12 @@ def _set_and_target(p: Parser) -> tuple[SequenceSet, bool, str]:
 
 
 def _count(spans: list[Span]) -> int:
-    """How many messages must be there, where all or none are taken: one may have left that is not known of here."""
+    """The number of messages that the core must find: it copies all or none, and the view may miss a removal."""
     return sum(stop - first for first, stop in spans)
 
 
 def _copy_uid(done: Copied) -> bytes | None:
-    """The code with both sets, absent when nothing was there to copy (RFC 4315 3)."""
+    """The COPYUID code with both sets; None when no message was copied (RFC 4315 3)."""
     if not done.source_uids:
         return None
     return copy_uid(done.uid_validity, done.source_uids, done.target_uids)

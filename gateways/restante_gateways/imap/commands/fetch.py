@@ -1,6 +1,6 @@
 """FETCH (RFC 3501 6.4.5; CHANGEDSINCE RFC 7162 3.1.4).
 
-The view answers for FLAGS, UID and MODSEQ; rows of the core for everything else, written as they come.
+FLAGS, UID and MODSEQ come from the view. All other items come from the core in rows, written as they arrive.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Fetch:
     async def _from_core(self, s: Session, spans: Sequence[Span]) -> None:
         """Write a response for each message at these positions.
 
-        A removed message of which the client has not been told is read by its message id, wherever it is now
-        (RFC 2180 4.1.2). Raises Lapsed when the core has nothing of it any more.
+        Messages whose removal is not announced yet are read by their message ids (RFC 2180 4.1.2). Raises Lapsed when
+        the core no longer has such a message.
         """
         view = s.folder.view
         if sum(isinstance(item, FetchSection) for item in self.items) > _MAX_SECTIONS:
@@ -108,7 +108,7 @@ class Fetch:
         writer.finish()
 
     async def _mark_seen(self, s: Session, spans: Sequence[Span]) -> Sequence[Range]:
-        """Mark unread messages as read, where an item does so. Their FETCH responses, by these UIDs, bear new FLAGS."""
+        """Mark unread messages \\Seen if an item requires it. Return their UIDs, whose responses must carry FLAGS."""
         folder, view = s.folder, s.folder.view
         if view.read_only or not any(isinstance(item, FetchSection) and item.sets_seen for item in self.items):
             return ()

@@ -1,4 +1,4 @@
-"""Making, renaming, deleting and subscribing folders (RFC 3501 6.3.3 to 6.3.7)."""
+"""CREATE, DELETE, RENAME, SUBSCRIBE and UNSUBSCRIBE (RFC 3501 6.3.3 to 6.3.7)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _one_name(p: Parser) -> str:
 @command("CREATE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Create:
-    """Make a folder, and those above it that are missing. RFC 3501 6.3.3."""
+    """Create a folder and its missing parents. RFC 3501 6.3.3."""
 
     name: str
 
@@ -30,7 +30,7 @@ class Create:
         return cls(_one_name(p))
 
     async def run(self, s: Session) -> Status:
-        named = s.account.path(self.name.removesuffix("/"))  # a last separator only announces folders below
+        named = s.account.path(self.name.removesuffix("/"))  # a trailing separator only announces child folders
         if named.path == ("INBOX",):
             return NO("INBOX exists already.", b"ALREADYEXISTS")
         await s.account.folders.create(named)
@@ -40,7 +40,7 @@ class Create:
 @command("DELETE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Delete:
-    """Delete a folder that has none below it. RFC 3501 6.3.4."""
+    """Delete a folder without children. RFC 3501 6.3.4."""
 
     name: str
 
@@ -61,7 +61,7 @@ class Delete:
 @command("RENAME", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Rename:
-    """Rename or move a folder with all below it. RFC 3501 6.3.5."""
+    """Rename or move a folder with all its descendants. RFC 3501 6.3.5."""
 
     source: str
     target: str
@@ -86,7 +86,7 @@ class Rename:
 
     @staticmethod
     async def _move_out_of_inbox(s: Session, inbox: Place, named: FolderPath) -> None:
-        """Renaming INBOX moves its messages into a new folder and leaves the folders below where they are."""
+        """Move the messages of INBOX into a new folder; the children of INBOX stay (RFC 3501 6.3.5)."""
         created = await s.account.folders.create(named)
         moved = await s.account.messages.move(Messages.all_of(inbox), created, count=None)
         if s.selected is not None:
@@ -100,7 +100,7 @@ async def _subscribe(s: Session, name: str, subscribed: bool) -> None:
 @command("SUBSCRIBE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Subscribe:
-    """Put a name on the list of LSUB, whether or not it is there. RFC 3501 6.3.6."""
+    """Subscribe a name; the folder need not exist. RFC 3501 6.3.6."""
 
     name: str
 
@@ -116,7 +116,7 @@ class Subscribe:
 @command("UNSUBSCRIBE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Unsubscribe:
-    """Take a name off the list of LSUB. RFC 3501 6.3.7."""
+    """Unsubscribe a name. RFC 3501 6.3.7."""
 
     name: str
 

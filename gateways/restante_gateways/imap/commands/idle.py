@@ -15,7 +15,7 @@ extension("IDLE")
 @command("IDLE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Idle:
-    """Push until the client says DONE. RFC 2177 3."""
+    """Announce changes at once until the client sends DONE. RFC 2177 3."""
 
     @classmethod
     def parse(cls, p: Parser) -> Idle:
@@ -32,5 +32,5 @@ class Idle:
         finally:
             s.announcements.end_idle()
         if s.selected is not None:
-            s.selected.follow()  # the announcements before the tagged answer are as of now
+            s.selected.follow()  # the announcements before the tagged response must be as of now
         return OK("Idle no more.") if line.upper() == b"DONE" else BAD("DONE expected.")

@@ -27,9 +27,9 @@ def list_line(word: bytes, listed: Listed) -> bytes:
 
 
 def _full_patterns(reference: str, patterns: Iterable[str | None]) -> list[str]:
-    """Patterns with the reference before them; INBOX in any letter case is INBOX.
+    """Patterns with the reference prepended; INBOX in any letter case becomes INBOX.
 
-    None is a pattern that is not modified UTF-7. It matches nothing (RFC 9051 6.3.9).
+    A None pattern was not valid modified UTF-7. It matches nothing (RFC 9051 6.3.9).
     """
     return [canonical_name(reference + pattern) for pattern in patterns if pattern is not None]
 
@@ -132,7 +132,7 @@ class List:
 @command("LSUB", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Lsub:
-    """List subscribed names, also those that are no longer there. RFC 3501 6.3.9."""
+    """List subscribed names, including those of deleted folders. RFC 3501 6.3.9."""
 
     reference: str
     pattern: str | None
@@ -161,7 +161,7 @@ extension("NAMESPACE")
 @command("NAMESPACE", state=LOGGED_IN)
 @dataclass(frozen=True)
 class Namespace:
-    """Tell where the user's own folders begin: at the top. RFC 2342 5."""
+    """Report the namespaces: one personal namespace with an empty prefix. RFC 2342 5."""
 
     @classmethod
     def parse(cls, p: Parser) -> Namespace:

@@ -1,4 +1,4 @@
-"""The names and attributes that LIST and LSUB answer (RFC 3501 6.3.8, 6.3.9; RFC 5258; RFC 6154). *Pure.*"""
+"""The names and attributes in LIST and LSUB responses (RFC 3501 6.3.8, 6.3.9; RFC 5258; RFC 6154). *Pure.*"""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ SPECIAL_USE = {
     Role.SENT: b"\\Sent",
     Role.TRASH: b"\\Trash",
 }
-_CRITERIA = frozenset((b"SUBSCRIBED", b"SPECIAL-USE"))  # the selection options that RECURSIVEMATCH looks for
+_CRITERIA = frozenset((b"SUBSCRIBED", b"SPECIAL-USE"))  # the selection options that RECURSIVEMATCH applies to
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One name to answer. `folder` is None for one that is not there, or is there only as a parent's name."""
+    """One LIST or LSUB response. `folder` is None if no folder of that name exists."""
 
     name: str
     attributes: tuple[bytes, ...]
     folder: Folder | None = None
-    child_info: tuple[bytes, ...] = ()  # CHILDINFO: criteria that unlisted folders below it meet (RFC 5258 3.5)
+    child_info: tuple[bytes, ...] = ()  # CHILDINFO: criteria that unlisted descendants meet (RFC 5258 3.5)
 
 
 def covers(pattern: str, name: str) -> bool:
-    """Whether a LIST pattern matches: `*` any run, `%` any run without a separator.
+    """Whether a LIST pattern matches: `*` matches any characters, `%` any but the separator.
 
-    Costs at most the product of the lengths, whatever the wildcards (no backtracking).
+    Time is at most proportional to the product of the lengths, since it does not backtrack.
     """
     reached = _closure({0}, pattern)
     for character in name:
@@ -49,7 +49,7 @@ def covers(pattern: str, name: str) -> bool:
 
 
 def _closure(reached: set[int], pattern: str) -> set[int]:
-    """Also the places behind wildcards, which may match nothing."""
+    """Add the positions after wildcards, since a wildcard may match nothing."""
     pending = list(reached)
     while pending:
         at = pending.pop()
@@ -66,10 +66,11 @@ def list_folders(
     selections: frozenset[bytes],
     returns: frozenset[bytes],
 ) -> list[Listed]:
-    """The names of LIST, ascending.
+    """The LIST responses, ascending by name.
 
-    Names that meet the selection are listed where a pattern covers them. With RECURSIVEMATCH names above such as no
-    pattern covers are listed too, with CHILDINFO; a name whose children are listed needs none (RFC 5258 5, example 9).
+    A name is listed if it meets the selection and a pattern matches it. With RECURSIVEMATCH a matching parent of a
+    selected but unmatched name is listed too, with CHILDINFO; a parent of listed names alone has none (RFC 5258 5,
+    example 9).
     """
     by_name = {full_name(folder.path): folder for folder in folders}
     parents = {parent for name in by_name for parent in _parents(name)}
@@ -98,7 +99,7 @@ def _covered(name: str, patterns: Iterable[str]) -> bool:
 
 
 def list_subscriptions(subscriptions: Iterable[str], pattern: str) -> list[Listed]:
-    """The names of LSUB: subscribed names; for `%` also parents of subscribed ones, as \\Noselect (RFC 3501 6.3.9)."""
+    """The LSUB responses: subscribed names and, for `%`, their unsubscribed parents as \\Noselect (RFC 3501 6.3.9)."""
     names = set(subscriptions)
     listed = {name: Listed(name, ()) for name in names if covers(pattern, name)}
     if pattern.endswith("%"):

@@ -1,4 +1,4 @@
-"""Before login: STARTTLS, AUTHENTICATE, LOGIN (RFC 3501 6.2; RFC 4959)."""
+"""STARTTLS, AUTHENTICATE and LOGIN (RFC 3501 6.2; RFC 4959)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ extension("SASL-IR", offered=NOT_AUTHENTICATED)
 @command("STARTTLS", state=NOT_AUTHENTICATED, tells=False)
 @dataclass(frozen=True)
 class StartTls:
-    """Go on under TLS; octets read before are forgotten. RFC 3501 6.2.1, RFC 9051 11.1."""
+    """Start TLS after the response, and discard octets received before. RFC 3501 6.2.1, RFC 9051 11.1."""
 
     @classmethod
     def parse(cls, p: Parser) -> StartTls:
@@ -86,12 +86,12 @@ class Login:
 
     async def run(self, s: Session) -> Status:
         if not s.may_authenticate:
-            return NO("TLS is required; begin it first.", b"PRIVACYREQUIRED")  # LOGINDISABLED says so, RFC 3501 6.2.3
+            return NO("TLS is required; begin it first.", b"PRIVACYREQUIRED")  # LOGINDISABLED, RFC 3501 6.2.3
         return await _log_in(s, by_password(s.verify, sasl.plain(self.name, self.password.reveal())))
 
 
 async def _log_in(s: Session, proof: Awaitable[NewSession]) -> Status:
-    """The core alone decides. Raises restante.errors."""
+    """Log in with the session that the core returns for these credentials. Raises restante.errors."""
     try:
         session = await proof
     except errors.AuthenticationFailed:

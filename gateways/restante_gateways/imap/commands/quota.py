@@ -1,4 +1,4 @@
-"""Quota: GETQUOTA, GETQUOTAROOT (RFC 9208). One root, the mailbox; only administrators set its limit."""
+"""GETQUOTA and GETQUOTAROOT (RFC 9208). The mailbox is the only quota root; only administrators set its limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROOT = b""
 
 
 async def _quota(s: Session, mailbox_id: int) -> bytes:
-    """Used and allowed, in units of 1,024 octets (RFC 9208 5.1); a mailbox without a limit has no resources to tell."""
+    """The QUOTA response: used and allowed units of 1,024 octets (RFC 9208 5.1), or no resource without a limit."""
     usage, resources = await s.account.folders.usage(mailbox_id), b""
     if usage.quota_octets is not None:
         resources = b"STORAGE %d %d" % (-(-usage.used_octets // 1024), usage.quota_octets // 1024)
@@ -28,7 +28,7 @@ extension("QUOTA=RES-STORAGE")
 @command("GETQUOTA", state=LOGGED_IN)
 @dataclass(frozen=True)
 class GetQuota:
-    """Tell the limits of a quota root. RFC 9208 4.1.1."""
+    """Report usage and limit of a quota root. RFC 9208 4.1.1."""
 
     root: bytes
 
@@ -48,7 +48,7 @@ class GetQuota:
 @command("GETQUOTAROOT", state=LOGGED_IN)
 @dataclass(frozen=True)
 class GetQuotaRoot:
-    """Tell the quota root of a folder, and its limits. RFC 9208 4.1.2."""
+    """Report the quota root of a folder with its usage and limit. RFC 9208 4.1.2."""
 
     name: str
 

@@ -1,6 +1,6 @@
 """SEARCH (RFC 3501 6.4.4; ESEARCH RFC 4731; MODSEQ RFC 7162 3.1.5).
 
-The view evaluates the keys that it can; the others are one operation of the core, on the messages that are left.
+The view evaluates the keys that it can. One core operation evaluates the others, on the messages still left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from restante_gateways.imap.view.search import by_uid, evaluate, everything, is_
 from restante_mail import ranges
 from restante_mail.ranges import Range
 
-_SECONDS = 60.0  # a search may take in the core; mail programs wait about as long
+_SECONDS = 60.0  # time limit of a search in the core; mail programs wait about as long
 _GOES_ON = OK("Still searching.").encode()
 
 extension("ESEARCH")
@@ -36,7 +36,7 @@ class Search:
 
     key: SearchKey
     uid: bool
-    returns: SearchReturn | None = None  # None: the plain answer
+    returns: SearchReturn | None = None  # None: an untagged SEARCH response
 
     @classmethod
     def parse(cls, p: Parser) -> Search:
@@ -63,7 +63,7 @@ class Search:
         return OK("Searched.")
 
     async def _find(self, s: Session) -> list[Span]:
-        """Positions of the messages that match, ascending, by flags as of now."""
+        """Positions of the matching messages, ascending, judged by current flags."""
         keys = self.key.keys if isinstance(self.key, SearchAnd) else (self.key,)
         local = [key for key in keys if is_local(key)]
         remote = [key for key in keys if not is_local(key)]
@@ -78,7 +78,7 @@ class Search:
         return found
 
     async def _match(self, s: Session, local: Sequence[SearchKey], remote: Sequence[SearchKey]) -> list[Span]:
-        """Ask the core about the messages that match the local keys."""
+        """Evaluate the local keys, then let the core evaluate the remote keys on the messages left."""
         view = s.folder.view
         found = whole = everything(view)
         for key in local:
@@ -89,9 +89,9 @@ class Search:
         return sets.intersect(found, sets.positions(view.uids, view.count, uids))
 
     def _told(self, spans: list[Span]) -> list[Span]:
-        """The messages whose highest change number is answered: those of MIN and MAX, if nothing else is asked for.
+        """The messages that the MODSEQ of the response covers (RFC 7162 3.1.10).
 
-        RFC 7162 3.1.10.
+        A response with only MIN, MAX or both covers just those messages; any other covers all hits.
         """
         if self.returns is None or self.returns & (SearchReturn.ALL | SearchReturn.COUNT):
             return spans
@@ -110,7 +110,7 @@ class Search:
         return b"* SEARCH" + b"".join(numbers) + tail + b"\r\n"
 
     def _extended(self, s: Session, spans: list[Span], returns: SearchReturn, highest: int | None) -> bytes:
-        """RFC 4731 3.1: without hits no MIN, MAX or ALL, but COUNT 0."""
+        """The ESEARCH response; without hits it has no MIN, MAX or ALL, but COUNT 0 (RFC 4731 3.1)."""
         uids = s.folder.view.uids
         parts = [b"ESEARCH (TAG %b)" % encoder.string(s.tag)]
         if self.uid:
@@ -135,7 +135,7 @@ class Search:
 
 
 async def _ask(s: Session, keys: Sequence[SearchKey], within: Sequence[Range] | None) -> list[Range]:
-    """UIDs that the core finds. Raises Refusal for a search that takes too long, or is one too many of the account."""
+    """UIDs that the core finds. Raises Refusal if the search times out or the account runs too many at once."""
     search = s.account.messages.search(s.folder.place, keys, within, _SECONDS)
     try:
         return await s.client.wait_for(search, _GOES_ON)

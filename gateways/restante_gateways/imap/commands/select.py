@@ -1,4 +1,4 @@
-"""Opening and closing a folder: SELECT, EXAMINE, CHECK, CLOSE, UNSELECT (RFC 3501 6.3.1, 6.4; RFC 3691)."""
+"""SELECT, EXAMINE, CHECK, CLOSE and UNSELECT (RFC 3501 6.3.1, 6.4; RFC 3691)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _name_and_condstore(p: Parser) -> tuple[str, bool]:
 
 
 async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) -> Status:
-    """The responses of RFC 3501 6.3.1; HIGHESTMODSEQ is among them even where CONDSTORE was not asked for."""
-    s.deselect()  # a SELECT that fails leaves nothing selected (RFC 3501 6.3.1)
+    """Open a folder and write the responses of RFC 3501 6.3.1, always with HIGHESTMODSEQ."""
+    s.deselect()  # a failed SELECT leaves no folder selected (RFC 3501 6.3.1)
     folder = await s.account.folder(name)
     if with_condstore:
         enable_condstore(s)
@@ -45,7 +45,7 @@ async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) ->
 @command("SELECT", state=LOGGED_IN, tells=False, opens=True)
 @dataclass(frozen=True)
 class Select:
-    """Open a folder to read and change it. RFC 3501 6.3.1; RFC 7162 3.1.8."""
+    """Open a folder for reading and writing. RFC 3501 6.3.1; RFC 7162 3.1.8."""
 
     name: str
     condstore: bool
@@ -61,7 +61,7 @@ class Select:
 @command("EXAMINE", state=LOGGED_IN, tells=False, opens=True)
 @dataclass(frozen=True)
 class Examine:
-    """Open a folder to read it only. RFC 3501 6.3.2."""
+    """Open a folder read-only. RFC 3501 6.3.2."""
 
     name: str
     condstore: bool
@@ -77,7 +77,7 @@ class Examine:
 @command("CHECK", state=SELECTED)
 @dataclass(frozen=True)
 class Check:
-    """Like NOOP: nothing is here that could be lost by not writing it. RFC 3501 6.4.1."""
+    """Do the same as NOOP, since the gateway holds no unwritten state. RFC 3501 6.4.1."""
 
     @classmethod
     def parse(cls, p: Parser) -> Check:
@@ -111,7 +111,7 @@ extension("UNSELECT")
 @command("UNSELECT", state=SELECTED, tells=False)
 @dataclass(frozen=True)
 class Unselect:
-    """Close the folder and remove nothing. RFC 3691 2."""
+    """Close the folder without removing messages. RFC 3691 2."""
 
     @classmethod
     def parse(cls, p: Parser) -> Unselect:

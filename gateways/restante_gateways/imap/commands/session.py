@@ -1,4 +1,4 @@
-"""The session as its commands see it."""
+"""The protocols of a session that its commands use."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class State(enum.Flag):
 
 
 class Connected(Protocol):
-    """In every state."""
+    """The session in every state."""
 
-    tag: bytes  # of the command under way
+    tag: bytes  # of the current command
     client: Client
 
     def capability_text(self) -> bytes:
-        """The words of CAPABILITY on this connection, now."""
+        """The current capabilities of this connection."""
         ...
 
     def close_after_answer(self) -> None:
-        """LOGOUT: the tagged answer is the last response."""
+        """End the connection after the tagged response (LOGOUT)."""
         ...
 
 
 class Guest(Connected, Protocol):
-    """Before login."""
+    """The session before login."""
 
-    mechanisms: tuple[str, ...]  # of SASL, as the core offers them to this client
+    mechanisms: tuple[str, ...]  # SASL mechanisms that the core offers to this client
 
     @property
     def may_start_tls(self) -> bool:
@@ -48,30 +48,30 @@ class Guest(Connected, Protocol):
         ...
 
     def start_tls_after_answer(self) -> None:
-        """STARTTLS: the handshake follows the tagged answer."""
+        """Start the TLS handshake after the tagged response (STARTTLS)."""
         ...
 
     @property
     def may_authenticate(self) -> bool:
-        """Whether credentials may cross this connection as it is."""
+        """Whether the connection is secure enough for credentials."""
         ...
 
     @property
     def verify(self) -> Verify:
-        """Puts credentials of this client to the core."""
+        """The function that has the core verify this client's credentials."""
         ...
 
     def logged_in(self, session: NewSession) -> None:
-        """The core has accepted the client."""
+        """Enter the authenticated state with the session that the core has opened."""
         ...
 
     def login_failed(self) -> None:
-        """The core has refused the client's credentials; after a few times the session ends."""
+        """Count a login that the core refused; after a few the session ends."""
         ...
 
 
 class User(Connected, Protocol):
-    """After login."""
+    """The session after login."""
 
     announcements: Announcements
     selected: SelectedFolder | None
@@ -87,7 +87,7 @@ class User(Connected, Protocol):
         ...
 
     async def select(self, folder: Folder, read_only: bool) -> SelectedFolder:
-        """Open a folder; the one selected before was closed. Raises restante.errors, with nothing selected."""
+        """Open a folder; call `deselect` first. Raises restante.errors, with nothing selected."""
         ...
 
     def deselect(self) -> None:
@@ -95,9 +95,9 @@ class User(Connected, Protocol):
         ...
 
     def unclaimed_uid(self, folder: Folder) -> int:
-        """Lowest UID not yet reported as \\Recent, as far as this process knows."""
+        """The lowest UID not yet reported as \\Recent, to the knowledge of this process."""
         ...
 
 
 class Session(Guest, User, Protocol):
-    """The whole; a command uses the part of its states."""
+    """The session in all states. A command uses only the part of its own states."""

@@ -1,4 +1,4 @@
-"""STATUS: counts of a folder that need not be selected (RFC 3501 6.3.10; RFC 7162 3.1.7)."""
+"""STATUS: counts of any folder (RFC 3501 6.3.10; RFC 7162 3.1.7)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FIGURES: dict[StatusItem, Callable[[Folder], int]] = {
 
 
 def status_items(p: Parser) -> tuple[StatusItem, ...]:
-    """`(MESSAGES UNSEEN)`, at least one."""
+    """Parse a list such as `(MESSAGES UNSEEN)` of at least one item. Raises ParseError."""
     items: dict[StatusItem, None] = {}
     for word in p.parenthesised_words():
         try:
@@ -60,7 +60,7 @@ async def status_line(s: Session, name: str, folder: Folder, items: tuple[Status
 
 
 async def _recent(s: Session, folder: Folder) -> int:
-    """Messages not yet reported as \\Recent; counting them does not report them (RFC 3501 6.3.10)."""
+    """The number of messages not yet reported as \\Recent. Counting does not claim them (RFC 3501 6.3.10)."""
     first = s.unclaimed_uid(folder)
     if first >= folder.uid_next:
         return 0
@@ -71,7 +71,7 @@ async def _recent(s: Session, folder: Folder) -> int:
 @command("STATUS", state=LOGGED_IN)
 @dataclass(frozen=True)
 class StatusOf:
-    """Tell counts of a folder. RFC 3501 6.3.10."""
+    """Report counts of a folder. RFC 3501 6.3.10."""
 
     name: str
     items: tuple[StatusItem, ...]

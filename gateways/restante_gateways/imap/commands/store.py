@@ -27,10 +27,10 @@ _OPERATIONS = {
 @command("STORE", "UID STORE", state=SELECTED, holds_numbers=True)
 @dataclass(frozen=True)
 class Store:
-    """Change the flags of messages, and tell them unless .SILENT (RFC 3501 6.4.6).
+    """Change the flags of messages, and answer with them unless .SILENT (RFC 3501 6.4.6).
 
-    A removed message of which the client has not been told is left as it was, and the others are changed: clients take
-    a NO for a failure of the whole (RFC 2180 4.2 leaves the choice).
+    Messages whose removal is not announced yet are skipped, and the others are changed: clients take a NO for a failure
+    of the whole command (RFC 2180 4.2 leaves the choice).
     """
 
     messages: SequenceSet
@@ -90,7 +90,7 @@ class Store:
         return OK("Changed.")
 
     def applied(self, before: Flags) -> Flags:
-        """The state after this STORE; keywords compare without letter case."""
+        """The flags after this STORE; keywords compare case-insensitively."""
         mine = {keyword.lower() for keyword in self.flags.keywords}
         others = tuple(keyword for keyword in before.keywords if keyword.lower() not in mine)
         match self.operation:

@@ -1,4 +1,4 @@
-"""The table of commands and of extensions: names, states, effects on announcements, words of CAPABILITY."""
+"""The tables of commands and extensions: names, states, rules for announcements, capabilities."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ ANY = State.NOT_AUTHENTICATED | State.AUTHENTICATED | State.SELECTED
 
 
 class Command(Protocol):
-    """One command, parsed. `run` answers with the status that is then sent with the tag, after all it produced."""
+    """One parsed command. `run` returns the status for the tagged response, which follows all its untagged ones."""
 
     async def run(self, s: Session) -> Status:
-        """Carry the command out."""
+        """Execute the command."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the table."""
+    """One command of the table."""
 
-    name: str  # in capitals, `UID ` before those that take UIDs
+    name: str  # in capitals; variants that take UIDs begin with `UID `
     parse: Callable[[Parser], Command]
     states: State
-    holds_numbers: bool  # no EXPUNGE may be told in answer to it (RFC 3501 7.4.1)
-    tells: bool  # changes of the selected folder are told before its tagged answer
-    opens: bool  # when it fails, no folder is selected any more (RFC 3501 6.3.1)
-    takes_literal: bool  # it reads the literal that ends it by itself, and must take or refuse it
+    holds_numbers: bool  # no EXPUNGE response may be sent during it (RFC 3501 7.4.1)
+    tells: bool  # changes of the selected folder are announced before its tagged response
+    opens: bool  # a failure leaves no folder selected (RFC 3501 6.3.1)
+    takes_literal: bool  # its class reads its last literal as a stream, and must accept or refuse it
 
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A command that names something that cannot be: it is answered NO without a call to the core."""
+    """A well-formed command with an impossible argument. The answer is NO, without a call to the core."""
 
     entry: Entry
     reason: Refused
@@ -58,11 +58,11 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """One line of CAPABILITY."""
+    """One extension of the table."""
 
     capability: str
     offered: State
-    enable: Callable[[Session], bool] | None  # by ENABLE (RFC 5161); whether it was off before
+    enable: Callable[[Session], bool] | None  # called by ENABLE (RFC 5161); returns whether it was off before
 
 
 _COMMANDS: dict[bytes, Entry] = {}
@@ -78,7 +78,7 @@ def command(
     opens: bool = False,
     takes_literal: bool = False,
 ) -> Callable[[type[_C]], type[_C]]:
-    """Register a command class under its names; those that begin with `UID ` never hold numbers."""
+    """Register a command class under its names. `holds_numbers` does not apply to names that begin with `UID `."""
 
     def register(class_: type[_C]) -> type[_C]:
         parse: Callable[[Parser], Command] = class_.parse  # type: ignore[attr-defined]
@@ -91,12 +91,12 @@ def command(
 
 
 def extension(capability: str, *, offered: State = LOGGED_IN, enable: Callable[[Session], bool] | None = None) -> None:
-    """Offer an extension. The call stands beside the code that implements it."""
+    """Register an extension. The module that implements it makes this call."""
     _EXTENSIONS[capability] = Extension(capability, offered, enable)
 
 
 def capabilities(state: State) -> list[str]:
-    """The words of a state, IMAP4rev1 first; AUTH= and STARTTLS depend on the connection and are added there."""
+    """The capabilities in a state, IMAP4rev1 first. The session adds AUTH= and STARTTLS, which vary by connection."""
     return ["IMAP4rev1", *(each.capability for each in _EXTENSIONS.values() if state in each.offered)]
 
 
@@ -111,11 +111,11 @@ def entries() -> list[Entry]:
 
 
 class MissingTag(ParseError):
-    """The line has no tag: the answer is `* BAD` (RFC 3501 7.1.3)."""
+    """The line has no tag; the answer is `* BAD` (RFC 3501 7.1.3)."""
 
 
 class BadCommand(ParseError):
-    """The command is unknown or malformed; `tag` is there to answer with."""
+    """The command is unknown or malformed; `tag` is its tag."""
 
     def __init__(self, tag: bytes, text: str) -> None:
         super().__init__(text)
@@ -123,7 +123,7 @@ class BadCommand(ParseError):
 
 
 def read_entry(octets: bytes) -> tuple[bytes, Entry, Parser]:
-    """The tag and the table's line of a command, and a parser that stands behind its name."""
+    """The tag and table entry of a command, and a parser positioned after its name. Raises MissingTag, BadCommand."""
     p = Parser(octets)
     try:
         tag = p.tag()
@@ -140,7 +140,7 @@ def read_entry(octets: bytes) -> tuple[bytes, Entry, Parser]:
 
 
 def read_command(tag: bytes, entry: Entry, p: Parser, state: State) -> Command:
-    """The command in a whole text, if it is allowed now and well-formed. Raises BadCommand."""
+    """Parse a complete command. Raises BadCommand if it is malformed or not allowed in this state."""
     _check_state(tag, entry, state)
     try:
         command = entry.parse(p)
@@ -148,15 +148,15 @@ def read_command(tag: bytes, entry: Entry, p: Parser, state: State) -> Command:
         return Declined(entry, reason, literal_waits=False)
     except ParseError as error:
         raise BadCommand(tag, str(error)) from error
-    if entry.takes_literal:  # and no literal has come
+    if entry.takes_literal:  # a complete text has no streamed literal
         raise BadCommand(tag, "literal expected")
     return command
 
 
 def read_ahead(tag: bytes, entry: Entry, p: Parser, state: State) -> Command | None:
-    """The command before the literal that it reads by itself; None where the literal is a part of the command's text.
+    """Parse a command up to the literal that it streams; None if the literal is a part of the command's text.
 
-    A command that is wrong is answered before the client sends its literal in vain. Raises BadCommand.
+    Raises BadCommand for a wrong command, before the client sends its literal in vain.
     """
     _check_state(tag, entry, state)
     if not entry.takes_literal:
@@ -164,7 +164,7 @@ def read_ahead(tag: bytes, entry: Entry, p: Parser, state: State) -> Command | N
     try:
         return entry.parse(p)
     except CutShort:
-        return None  # the literal of a name, before the one that the command reads
+        return None  # the literal is an earlier argument, such as a folder name
     except Refused as reason:
         return Declined(entry, reason, literal_waits=True)
     except ParseError as error:

@@ -1,1 +1,1 @@
-"""The core as IMAP sees it."""
+"""The IMAP gateway's calls to the core."""

@@ -1,4 +1,4 @@
-"""The contract's messages to values, and back."""
+"""Conversion between the contract's protobuf messages and values."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ranges(runs: Iterable[IdRange]) -> list[Range]:
 
 
 def message_set(messages: Messages | RemovedMessages) -> MessageSet:
-    """Messages, for a request that names the mailbox beside them."""
+    """The MessageSet of some messages; the request has the mailbox in a field of its own."""
     if isinstance(messages, RemovedMessages):
         return MessageSet(message_ids=messages.message_ids)
     runs = [IdRange(first=first, last=last) for first, last in messages.uids]
@@ -79,7 +79,7 @@ def folder(mailbox: int, wire: folder_pb2.Folder) -> Folder:
 
 
 def changes(wire: FolderChanges) -> Changes:
-    """Changes of a folder, whose columns are not copied."""
+    """Changes of a folder. The columns are not copied."""
     return Changes(
         wire.since_change_number,
         wire.change_number,
@@ -96,17 +96,17 @@ def changes(wire: FolderChanges) -> Changes:
 
 
 def answered_changes(wire: FolderChanges) -> Changes | None:
-    """Changes that came with the answer to a change; None where they did not."""
+    """Changes in the response to a write; None if it has none."""
     return changes(wire) if wire.folder_id else None
 
 
 def commit(wire: CommitToken) -> Commit:
-    """A commit; the empty one where nothing was changed."""
+    """A commit; change number 0 if nothing was changed."""
     return Commit(wire.change_number, wire.epoch)
 
 
 def rows(wire: message_pb2.MessageRows) -> Rows:
-    """Rows of messages, whose columns are not copied."""
+    """Rows of messages. The columns are not copied."""
     return Rows(
         wire.uids,
         wire.message_ids,
@@ -121,12 +121,12 @@ def rows(wire: message_pb2.MessageRows) -> Rows:
 
 
 def columns(facts: Sequence[FetchFact]) -> list[message_pb2.MessageColumn.ValueType]:
-    """The columns that hold these facts; the view knows the others."""
+    """The columns of these facts, without those that the view knows."""
     return [_COLUMNS[fact] for fact in facts if fact in _COLUMNS]
 
 
 def section(item: FetchSection) -> message_pb2.Section:
-    """Octets of a message."""
+    """The request for a section of a message."""
     asked = message_pb2.Section(
         part=item.section.part,
         kind=_SECTION_KINDS[item.section.text],

@@ -1,4 +1,4 @@
-"""Calls about folders and the mailboxes that hold them."""
+"""Calls about folders and mailboxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAGE = 1_000
 
 
 class FolderCalls:
-    """Folders as one account may use them. Every call raises restante.errors."""
+    """Folder calls of one account. Every call raises restante.errors."""
 
     __slots__ = ("operations",)
 
@@ -40,7 +40,7 @@ class FolderCalls:
             request.page_token = page.next_page_token
 
     async def create(self, named: FolderPath) -> Place:
-        """Make a folder, and those above it that are missing. Raises FolderExists, FolderNameInvalid."""
+        """Create a folder and its missing parents. Raises FolderExists, FolderNameInvalid."""
         request = folder_pb2.CreateFolderRequest(
             mailbox_id=named.mailbox_id, path=named.path, request_id=secrets.token_bytes(16)
         )
@@ -48,12 +48,12 @@ class FolderCalls:
         return Place(named.mailbox_id, answer.folder.folder_id)
 
     async def delete(self, place: Place) -> None:
-        """Delete a folder that has none below it. Raises FolderHasChildren, FolderIsSpecial."""
+        """Delete a folder without children. Raises FolderHasChildren, FolderIsSpecial."""
         request = folder_pb2.DeleteFolderRequest(mailbox_id=place.mailbox_id, folder_id=place.folder_id)
         await self.operations.run(methods.DELETE_FOLDER, request)
 
     async def move(self, place: Place, path: Sequence[str]) -> None:
-        """Give a folder another path in its mailbox, with all below it. Raises FolderExists, FolderCycle."""
+        """Move a folder with all its descendants to another path. Raises FolderExists, FolderCycle."""
         request = folder_pb2.MoveFolderRequest(mailbox_id=place.mailbox_id, folder_id=place.folder_id, path=path)
         await self.operations.run(methods.MOVE_FOLDER, request)
 
@@ -69,12 +69,12 @@ class FolderCalls:
             request.page_token = page.next_page_token
 
     async def subscribe(self, named: FolderPath, subscribed: bool) -> None:
-        """Put a name on the list of subscriptions, or take it off. Raises FolderNameInvalid."""
+        """Subscribe or unsubscribe a name. Raises FolderNameInvalid."""
         request = folder_pb2.SetSubscriptionRequest(mailbox_id=named.mailbox_id, path=named.path, subscribed=subscribed)
         await self.operations.run(methods.SET_SUBSCRIPTION, request)
 
     async def usage(self, mailbox_id: int) -> Usage:
-        """How full a mailbox is."""
+        """The storage used and allowed in a mailbox."""
         mailbox = await self._mailbox(mailbox_id)
         return Usage(mailbox.used_octets, mailbox.quota_octets if mailbox.HasField("quota_octets") else None)
 
@@ -89,7 +89,7 @@ class FolderCalls:
     # --- the view of a folder ---
 
     async def snapshot(self, place: Place) -> tuple[Folder, list[Changes]]:
-        """A folder and all its messages at one moment. Raises FolderNotFound."""
+        """A folder and all its messages, consistent at one moment. Raises FolderNotFound."""
         return await repeated(lambda: self._snapshot(place))
 
     async def _snapshot(self, place: Place) -> tuple[Folder, list[Changes]]:
@@ -109,6 +109,6 @@ class FolderCalls:
         return convert.changes((await self.operations.run(methods.READ_FOLDER_CHANGES, request)).changes)
 
     async def claim_recent(self, place: Place) -> int:
-        """Claim all messages that are recent; returns the UID from which on none is claimed (RFC 3501 2.3.2)."""
+        """Claim all recent messages for one session; return the lowest UID not claimed (RFC 3501 2.3.2)."""
         request = folder_pb2.ClaimRecentRequest(mailbox_id=place.mailbox_id, folder_id=place.folder_id)
         return (await self.operations.run(methods.CLAIM_RECENT, request)).uid_next

@@ -1,7 +1,7 @@
-"""The change numbers that views must have: one question for all sessions that ask in the same turn of the loop.
+"""Current change numbers of folders: one request for all sessions that ask in the same turn of the event loop.
 
-An answer counts only for sessions that asked before its question left. A question under way may have been answered
-before a change that the core has just acknowledged to another client.
+An answer counts only for sessions that asked before its request was sent. The core may have read the numbers of an
+earlier request before a change that it has just acknowledged to another client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from restante.v1 import methods
 from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest, GetChangeNumbersResponse
 from restante_gateways.imap.values import Place
 
-_MOST_FOLDERS = 256  # of one question
+_MOST_FOLDERS = 256  # of one request
 _TIMEOUT_SECONDS = 10.0
 
 
@@ -34,7 +34,10 @@ class _Question:
 
 
 class Freshness:
-    """Asks for all sessions of the process, with the process's own identity; each folder with its session's token."""
+    """Reads change numbers for all sessions of the process.
+
+    The call has the process's own identity; each folder in it carries its session's token.
+    """
 
     def __init__(self, link: CoreLink) -> None:
         self._link = link
@@ -42,9 +45,9 @@ class Freshness:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, session_token: bytes, place: Place) -> Reached:
-        """The state of a folder that has all changes acknowledged to anyone before this call.
+        """The state of a folder, including all changes that the core acknowledged before this call.
 
-        Raises the core's refusal of the session, and the failure of a core that is away.
+        Raises the core's refusal of the session, and the error of an unreachable core.
         """
         loop = asyncio.get_running_loop()
         if not self._waiting:
@@ -55,7 +58,7 @@ class Freshness:
         return await question.answer
 
     def _send(self) -> None:
-        """Send the questions that wait; later ones go with the next message."""
+        """Send the waiting questions; later ones form the next request."""
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), _MOST_FOLDERS):
             task = asyncio.get_running_loop().create_task(self._ask(waiting[start : start + _MOST_FOLDERS]))
@@ -72,7 +75,7 @@ class Freshness:
             failure = error
         finally:
             for question in questions:
-                if not question.answer.done():  # no answer will come: a session must not wait for it
+                if not question.answer.done():  # no answer will arrive, so end the session's wait
                     question.answer.set_exception(failure or errors.Internal("The question of change numbers failed."))
 
     @staticmethod

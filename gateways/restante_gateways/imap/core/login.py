@@ -1,4 +1,4 @@
-"""Login to the core, for the scope of IMAP."""
+"""Login to the core with the scope IMAP."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from restante_gateways.core.login import Verify, client_context, verifier
 from restante_gateways.net.addresses import Peer
 
 NewSession: TypeAlias = session_pb2.Session
-"""A session as the core has just given it, for `AccountSessions.keep`."""
+"""A session that the core has just opened, for `AccountSessions.keep`."""
 
-_MECHANISMS_SECONDS = 2.0  # a client waits for its greeting
+_MECHANISMS_SECONDS = 2.0  # timeout; the client's greeting waits for the answer
 
 
 async def mechanisms(link: CoreLink, peer: Peer) -> tuple[str, ...]:
@@ -23,5 +23,5 @@ async def mechanisms(link: CoreLink, peer: Peer) -> tuple[str, ...]:
 
 
 def verify_for(link: CoreLink, peer: Peer) -> Verify:
-    """Puts credentials of a client to the core."""
+    """The function that has the core verify a client's credentials."""
     return verifier(link, peer, session_pb2.SCOPE_IMAP)

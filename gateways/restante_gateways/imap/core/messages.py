@@ -31,8 +31,8 @@ from restante_gateways.imap.values import (
 )
 from restante_mail.ranges import Range
 
-INLINE_OCTETS = 512 << 10  # of a message in an operation; a larger one is uploaded first
-_FEW_ROWS = 50  # up to here one operation of a batch is cheaper than a stream of its own
+INLINE_OCTETS = 512 << 10  # of a message inside an operation; a larger one is uploaded first
+_FEW_ROWS = 50  # up to this many rows an operation is cheaper than a stream
 _FEW_CELLS = 4
 _FLAG_OPERATIONS = {
     FlagOperation.ADD: message_pb2.FLAG_OPERATION_ADD,
@@ -42,10 +42,10 @@ _FLAG_OPERATIONS = {
 
 
 class MessageCalls:
-    """Messages as one account may use them. Every call raises restante.errors.
+    """Message calls of one account. Every call raises restante.errors.
 
-    `changes_since` asks for the folder's changes above that number, to come with the answer; None where they would be
-    too many.
+    `changes_since` requests the folder's changes above that number with the answer; None requests none, since they
+    would be too many.
     """
 
     __slots__ = ("operations",)
@@ -60,9 +60,9 @@ class MessageCalls:
         facts: Sequence[FetchFact],
         sections: Sequence[FetchSection],
     ) -> AsyncIterator[Rows | Rest]:
-        """Batches of rows, and the octets that go on with the last cells of each; for `count` messages at most.
+        """Batches of rows of at most `count` messages, each followed by the remaining octets of its last cells.
 
-        A little comes by one operation, much by a stream.
+        Small requests use one operation, large ones a stream.
         """
         removed = isinstance(messages, RemovedMessages)
         wanted = message_pb2.StreamMessagesRequest(
@@ -98,9 +98,9 @@ class MessageCalls:
         within: Sequence[Range] | None = None,
         seconds: float = CALL_SECONDS,
     ) -> list[Range]:
-        """UIDs of the messages that satisfy every key, among all of the folder or those given.
+        """UIDs of the messages that satisfy every key, among the UIDs `within` or the whole folder.
 
-        The keys name messages by UID only. Raises DeadlineExceeded after so many seconds.
+        The keys must name messages by UID. Raises DeadlineExceeded after `seconds`.
         """
         parts = [restriction(place, key) for key in keys]
         if within is not None:
@@ -143,7 +143,7 @@ class MessageCalls:
         )
 
     def upload(self) -> Upload:
-        """A message that is too large for an operation: its octets are fed, and `append` takes its id."""
+        """Begin the upload of a message above INLINE_OCTETS; `append` takes the id of the finished upload."""
         return self.operations.upload()
 
     async def store(
@@ -154,7 +154,7 @@ class MessageCalls:
         changes_since: int | None,
         unchanged_since: int | None = None,
     ) -> Stored:
-        """Change flags, of those alone whose change number is not above `unchanged_since` where that is given."""
+        """Change flags; with `unchanged_since`, only of messages whose change number is not above it."""
         request = message_pb2.UpdateMessagesRequest(
             mailbox_id=messages.place.mailbox_id,
             messages=convert.message_set(messages),
@@ -172,9 +172,9 @@ class MessageCalls:
         )
 
     async def copy(self, messages: Messages, target: Target, count: int | None) -> Copied:
-        """Copy messages, keeping flags and dates, all or none. Raises MessageNotFound where not `count` are there.
+        """Copy messages within one mailbox, all or none, keeping flags and dates.
 
-        Source and target are in one mailbox.
+        Raises MessageNotFound if `count` is given and another number of messages exists.
         """
         folder_id, path = _target(messages, target)
         request = message_pb2.CopyMessagesRequest(
@@ -197,7 +197,7 @@ class MessageCalls:
     async def move(
         self, messages: Messages, target: Target, count: int | None, changes_since: int | None = None
     ) -> Moved:
-        """Move messages, as `copy`."""
+        """Move messages under the same conditions as `copy`."""
         folder_id, path = _target(messages, target)
         request = message_pb2.MoveMessagesRequest(
             mailbox_id=messages.place.mailbox_id,
@@ -219,7 +219,7 @@ class MessageCalls:
         )
 
     async def delete_marked(self, messages: Messages, changes_since: int | None) -> Changed:
-        """Remove those of the messages that are marked \\Deleted; they stay recoverable for the retention time."""
+        """Remove the messages marked \\Deleted; they stay recoverable for the retention time."""
         request = message_pb2.DeleteMessagesRequest(
             mailbox_id=messages.place.mailbox_id,
             messages=convert.message_set(messages),
@@ -232,6 +232,6 @@ class MessageCalls:
 
 
 def _target(messages: Messages, target: Target) -> tuple[int, Sequence[str]]:
-    """The target as the contract takes it, by id or by path."""
+    """The target's folder id and path for a request; one of them is empty."""
     assert target.mailbox_id == messages.place.mailbox_id, "the contract has one mailbox in a copy"
     return (target.folder_id, ()) if isinstance(target, Place) else (0, target.path)

@@ -1,4 +1,4 @@
-"""Operations of one account's session. Each carries the session's own token of the moment."""
+"""Operations of one account's session. Each call carries the session's current token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CALL_SECONDS = 30.0
 
 
 class Operations:
-    """Calls to the core as one account, one connection's."""
+    """Calls to the core with the account of one connection."""
 
     __slots__ = ("_followed", "_link", "_session")
 
@@ -27,20 +27,23 @@ class Operations:
 
     @property
     def token(self) -> bytes:
-        """The session token of this moment."""
+        """The session's current token."""
         return self._session.token
 
     def follow(self, place: Place | None) -> None:
-        """From here on, answers tell how far a view of this folder must be, as of their operation or later."""
+        """From here on, collect this folder's change number from every answer; None stops that.
+
+        The number in an answer is as of its operation or later.
+        """
         self._followed = None if place is None else Followed(place.mailbox_id, place.folder_id)
 
     @property
     def followed_change_number(self) -> int | None:
-        """The followed folder's number by the answers so far, 0 before the first; None: no folder is followed."""
+        """The followed folder's highest number in the answers so far, 0 before the first; None without a folder."""
         return None if self._followed is None else self._followed.change_number
 
     def note_change_number(self, change_number: int) -> None:
-        """The followed folder is known to be as far as this."""
+        """Record a change number of the followed folder that arrived by another way."""
         if self._followed is not None:
             self._followed.change_number = max(self._followed.change_number, change_number)
 
@@ -52,10 +55,10 @@ class Operations:
         follow: bool = True,
         seconds: float = CALL_SECONDS,
     ) -> Response:
-        """One operation, which may take so long. Raises restante.errors.
+        """Run one operation, with a time limit. Raises restante.errors.
 
-        `follow`: its answer tells how far the view of the followed folder must be. Not for those that answer with the
-        folder's changes.
+        `follow`: the answer carries the followed folder's change number. Operations that return the folder's changes
+        do without it.
         """
         return await self._link.execute(
             method,
@@ -73,7 +76,7 @@ class Operations:
     def stream_messages(
         self, request: message_pb2.StreamMessagesRequest
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
-        """Rows of many messages; the core reads on only as they are taken. A stream that breaks goes on."""
+        """Rows of many messages, read by the core at the caller's pace. A broken stream is resumed."""
         return streams.messages(self._open_messages, request)
 
     def _open_messages(
@@ -84,5 +87,5 @@ class Operations:
         )
 
     def upload(self) -> Upload:
-        """A message that is too large for an operation, on its way."""
+        """Begin the upload of a message that is too large for an operation."""
         return Upload(self._link, lambda: self._session.token, self._session.client_address)

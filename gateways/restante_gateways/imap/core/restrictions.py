@@ -1,4 +1,4 @@
-"""Search keys as the contract's restrictions."""
+"""Conversion of search keys to the contract's restrictions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SCOPES = {TextScope.BODY: search_pb2.TEXT_FIELD_BODY, TextScope.TEXT: search_pb
 
 
 def restriction(place: Place, key: SearchKey) -> Restriction:
-    """The key, whose numbers and UIDs stand as SearchUids, as a restriction on a folder."""
+    """The restriction of a key in a folder. Sequence sets in the key must be SearchUids. Raises TypeError."""
     match key:
         case SearchAnd(keys):
             return Restriction(all_of=_list(place, *keys))
@@ -66,14 +66,14 @@ def restriction(place: Place, key: SearchKey) -> Restriction:
             at_least = search_pb2.COMPARISON_AT_LEAST
             return Restriction(compare=_compare(search_pb2.COMPARE_PROPERTY_CHANGE_NUMBER, at_least, change_number))
         case SearchUids(()):
-            return Restriction(any_of=search_pb2.RestrictionList())  # none of nothing: false
+            return Restriction(any_of=search_pb2.RestrictionList())  # an empty OR is false
         case SearchUids(uids):
             return Restriction(ids=convert.message_set(Messages(place, uids)))
     raise TypeError(f"no restriction for {key!r}")
 
 
 def _alternatives(key: SearchKey) -> list[SearchKey]:
-    """The alternatives of a chain of ORs, side by side: clients chain many names, deeper than the core allows."""
+    """The alternatives of nested ORs as a flat list: clients nest more of them than the core allows."""
     found, pending = list[SearchKey](), [key]
     while pending:
         part = pending.pop()
@@ -95,7 +95,7 @@ def _compare(
 
 
 def _time(key: SearchDate) -> search_pb2.TimeRestriction:
-    """A day as it is written, without time and zone (RFC 3501 6.4.4)."""
+    """The restriction of a date key, which ignores time and zone (RFC 3501 6.4.4)."""
     sent = key.kind is DateKind.SENT
     wanted = search_pb2.TimeRestriction(
         property=search_pb2.TIME_PROPERTY_SENT_AT if sent else search_pb2.TIME_PROPERTY_RECEIVED_AT, local_date=True

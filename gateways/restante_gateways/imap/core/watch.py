@@ -1,4 +1,4 @@
-"""The process's Watch stream, folder by folder."""
+"""Subscriptions to folders on the process's Watch stream."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = structlog.get_logger("imap")
 
 
 class WatchEnd(enum.Enum):
-    """The reason why a subscription has ended."""
+    """The reason for the end of a subscription."""
 
     FOLDER_GONE = enum.auto()
     STORE_RESTORED = enum.auto()
-    INTERRUPTED = enum.auto()  # read the missed changes, then watch again
+    INTERRUPTED = enum.auto()  # the caller must read the missed changes, then watch again
 
 
 def watch_folder(
@@ -34,9 +34,9 @@ def watch_folder(
     on_changes: Callable[[Changes], None],
     on_end: Callable[[WatchEnd], None],
 ) -> Watching:
-    """Watch a folder from a change number on, until closed or `on_end`. The callbacks must not wait.
+    """Watch a folder from a change number on, until the caller closes it or `on_end` is called.
 
-    `token` gives the token of a session that may see the folder, at the moment of each subscription.
+    The callbacks must not block. Each subscription calls `token` for the token of a session that may see the folder.
     """
 
     def take(notice: sync_pb2.WatchResponse) -> None:
@@ -47,7 +47,7 @@ def watch_folder(
                 on_end(_END_OF_RESET.get(notice.reset_reason, WatchEnd.INTERRUPTED))
             case "rejected":
                 refusal = errors.from_status(notice.rejected)
-                expired = isinstance(refusal, errors.SessionExpired)  # as is usual: the session has a newer token
+                expired = isinstance(refusal, errors.SessionExpired)  # normal: the session has a newer token
                 (log.debug if expired else log.warning)("watch rejected", reason=refusal.reason)
                 on_end(WatchEnd.INTERRUPTED)
             case _:

@@ -1,1 +1,1 @@
-"""The folders that sessions of this process have open, each kept current for all of them."""
+"""Folders that sessions of this process have open. Each is kept current once for all its sessions."""

@@ -1,4 +1,4 @@
-"""Claims of messages reported as \\Recent: one call for all sessions of this process (RFC 3501 2.3.2)."""
+"""Claims of messages reported as \\Recent: one call to the core for all sessions of the process (RFC 3501 2.3.2)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ log = structlog.get_logger("imap")
 
 
 class RecentClaims:
-    """Claims in one folder. Within this process no message is recent twice; in others it may be until the claim."""
+    """Claims in one folder.
+
+    This process reports no message as \\Recent twice. Other processes may report it too, until the claim.
+    """
 
     def __init__(self, place: Place, view: FolderView, after_seconds: float) -> None:
         self._place, self._view, self._after_seconds = place, view, after_seconds
@@ -23,7 +26,7 @@ class RecentClaims:
         self._task: asyncio.Task[None] | None = None
 
     def claim_soon(self, calls: FolderCalls) -> None:
-        """Claim the messages reported as \\Recent, a little later."""
+        """Claim the messages reported as \\Recent after `after_seconds`, together with later ones."""
         if self._timer is None and self._view.claimed_uid > self._view.recent_uid:
             self._timer = asyncio.get_running_loop().call_later(self._after_seconds, self._begin, calls)
 

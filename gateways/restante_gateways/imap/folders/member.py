@@ -1,4 +1,4 @@
-"""The sessions that share an open folder, as the folder sees them."""
+"""The protocol of the sessions that share an open folder."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from restante_gateways.imap.core.folders import FolderCalls
 
 
 class Member(Protocol):
-    """A session that has a folder open: it lends its calls, and hears of changes."""
+    """A session that has a folder open. The folder calls the core through it, and notifies it of changes."""
 
     @property
     def calls(self) -> FolderCalls:
-        """Calls as this session's account."""
+        """Folder calls with this session's account."""
         ...
 
     def folder_changed(self) -> None:
-        """The view has changed; in IDLE the client must learn it now. Must not wait."""
+        """Handle a change of the view, which an idling client must receive at once. Must not block."""
         ...
 
     def folder_lost(self, reason: str) -> None:
-        """The view is void: the folder is gone, or its UIDs are. The session must end. Must not wait."""
+        """End the session: the folder or the validity of its UIDs is gone. Must not block."""
         ...

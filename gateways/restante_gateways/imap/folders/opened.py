@@ -24,7 +24,7 @@ log = structlog.get_logger("imap")
 
 
 class OpenFolder:
-    """One folder: its view, its sessions, and the watch that keeps it current."""
+    """One folder: its view, its sessions, and the Watch subscription that keeps it current."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class OpenFolder:
         on_new_epoch: Callable[[], None],
         settings: FolderSettings,
     ) -> None:
-        """`epoch` is the one under which the view was read; `on_new_epoch` is called when the core is at another."""
+        """`epoch` is the store's epoch at the time of the view; `on_new_epoch` is called when the core has another."""
         self.place, self.view, self.epoch = place, view, epoch
         self.members: set[Member] = set()
         self.claims = RecentClaims(place, view, settings.claim_after_seconds)
@@ -46,12 +46,12 @@ class OpenFolder:
         self._unwatch: asyncio.TimerHandle | None = None  # runs while no session has the folder open
         self._refreshing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # for the view to have a change number
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # change numbers that the view must reach
 
     # --- sessions ---
 
     def attach(self, member: Member) -> None:
-        """A session has opened the folder; the first one makes it watched."""
+        """Add a session; the first one starts the watch."""
         self.members.add(member)
         if self._unwatch is not None:
             self._unwatch.cancel()
@@ -60,21 +60,21 @@ class OpenFolder:
             self._watch()
 
     def detach(self, member: Member) -> None:
-        """A session has closed the folder; some time after the last one the watch ends."""
+        """Remove a session; `linger_seconds` after the last one the watch ends."""
         self.members.discard(member)
         self.claims.claim_soon(member.calls)
         if not self.members and self._watching is not None and self._unwatch is None:
             self._unwatch = asyncio.get_running_loop().call_later(self._settings.linger_seconds, self._stop_watching)
 
     def lose(self, reason: str) -> None:
-        """The view is void for every session."""
+        """End every session of the folder: its view is no longer valid."""
         for member in tuple(self.members):
             member.folder_lost(reason)
 
     # --- changes ---
 
     def absorb(self, changes: Changes) -> bool:
-        """Apply changes; False when those before them are missing."""
+        """Apply changes. Return False if earlier changes are missing."""
         try:
             changed = self.view.apply(changes)
         except Gap:
@@ -84,7 +84,7 @@ class OpenFolder:
         return True
 
     def add(self, added: Appended, flags: Flags) -> bool:
-        """A session of this process has added a message; False when the view must learn of it from the core."""
+        """Add a message that a session of this process appended. Return False if the core must be read instead."""
         count = len(self.view)
         number, since = added.commit.change_number, added.since_change_number
         if not self.view.add(added.uid, added.message_id, flags, number, since):
@@ -104,9 +104,9 @@ class OpenFolder:
     # --- catching up ---
 
     async def newest(self, calls: FolderCalls) -> int:
-        """The change number at which the view has all changes acknowledged to anyone before this call.
+        """The change number that includes all changes that the core acknowledged before this call.
 
-        Raises restante.errors; FolderNotFound and EpochChanged after the view was lost for every session.
+        Raises restante.errors; before FolderNotFound and EpochChanged it ends every session of the folder.
         """
         try:
             reached = await self._freshness.ask(calls.operations.token, self.place)
@@ -119,12 +119,15 @@ class OpenFolder:
         return reached.change_number
 
     async def reach(self, calls: FolderCalls, change_number: int) -> None:
-        """See that the view has a commit. Mostly the watch has brought it; the rest is read at once."""
+        """Bring the view up to a commit. Usually the watch has delivered it; otherwise read it from the core."""
         if self.view.change_number < change_number:
             await self.refresh(calls, at_least=change_number)
 
     async def await_commit(self, calls: FolderCalls, change_number: int) -> None:
-        """Wait until the watch has brought a large commit of our own, which would be dear to read twice."""
+        """Wait until the watch has delivered a large commit of this process, which is costly to read twice.
+
+        After `patience_seconds` read the changes from the core.
+        """
         if self.view.change_number >= change_number:
             return
         arrived = asyncio.get_running_loop().create_future()
@@ -138,7 +141,7 @@ class OpenFolder:
             self._waiting = [entry for entry in self._waiting if entry[1] is not arrived]
 
     async def refresh(self, calls: FolderCalls, at_least: int = 0) -> None:
-        """Read the changes above the view's change number, unless it reached `at_least` while others read.
+        """Read the changes above the view's change number, unless a concurrent read reached `at_least`.
 
         Raises as `newest`.
         """
@@ -157,7 +160,7 @@ class OpenFolder:
                 raise
 
     async def _reload(self, calls: FolderCalls) -> None:
-        """Compare the view with a fresh snapshot: for changes that are too many for one answer, or too old."""
+        """Bring the view to a new snapshot, when the changes are too many for one answer or too old."""
         try:
             folder, batches = await calls.snapshot(self.place)
         except errors.FolderNotFound:
@@ -190,7 +193,7 @@ class OpenFolder:
             self._watching = None
 
     def _token(self) -> bytes:
-        """A token of a session that has the folder open now: the one that began the watch may be gone."""
+        """The token of any current session of the folder, since the one that started the watch may have ended."""
         return next((member.calls.operations.token for member in self.members), b"")
 
     def _told(self, changes: Changes) -> None:
@@ -208,20 +211,20 @@ class OpenFolder:
                 self._later(self._watch_again())
 
     async def _watch_again(self) -> None:
-        """Catch up, then watch from there."""
+        """Read the missed changes, then watch again from there."""
         await self._refresh_by_anyone()
         if self.members and self._watching is None:
             self._watch()
 
     async def _catch_up(self, change_number: int) -> None:
-        """Read the changes that the watch has passed over, until they are here: clients in IDLE wait for them."""
+        """Read the changes that the watch left out, retrying until they arrive: idling clients wait for them."""
         while self.view.change_number < change_number and await self._refresh_by_anyone(change_number):
             pass
 
     async def _refresh_by_anyone(self, at_least: int = 0) -> bool:
-        """Catch up with the calls of some session; False when no session needs it.
+        """Refresh with the calls of any session. Return False if no session needs it any more.
 
-        Failures are logged only: where they matter, the sessions' own calls fail as well.
+        Failures are only logged: where they matter, the sessions' commands fail as well.
         """
         member = next(iter(self.members), None)
         if member is None:

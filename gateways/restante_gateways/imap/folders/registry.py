@@ -1,7 +1,7 @@
-"""All open and kept folders of the process.
+"""All open and cached folders of the process.
 
-A view whose last session has gone is kept for the next one, without a subscription after a while, and brought up to
-date by change number when it is opened again.
+A view is cached after its last session has closed it; its subscription ends after a while. The next SELECT brings the
+view up to date by change number.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from restante_gateways.imap.view.folder import FolderView
 
 
 class OpenFolders:
-    """The folders that sessions have open, and the views that are kept."""
+    """The folders that sessions have open, and the cached views."""
 
     def __init__(self, link: CoreLink, settings: FolderSettings) -> None:
         self._link, self._freshness, self._settings = link, Freshness(link), settings
         self._folders: dict[Place, OpenFolder] = {}
-        self._kept: OrderedDict[Place, int] = OrderedDict()  # folders that no session has open, and their messages
+        self._kept: OrderedDict[Place, int] = OrderedDict()  # message counts of cached folders, oldest first
         self._kept_messages = 0
         self._opening: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
-        self.epoch = 0  # the store's, by the last answer that had it; 0: not known yet
+        self.epoch = 0  # of the store, from the latest answer that carried it; 0: not known yet
 
     def note_epoch(self, epoch: int) -> None:
-        """Learn the epoch from an answer; 0 says nothing."""
+        """Record the epoch in an answer; 0 means that the answer has none."""
         if epoch:
             self.epoch = epoch
 
     async def open(self, calls: FolderCalls, folder: Folder) -> OpenFolder:
-        """The folder with a view at least as current as `folder`. The caller attaches itself before it waits again.
+        """The open folder with a view at least as current as `folder`. Call `attach` on it before the next await.
 
         Raises restante.errors.
         """
@@ -56,7 +56,7 @@ class OpenFolders:
             return opened
 
     def close(self, opened: OpenFolder, member: Member) -> None:
-        """A session has closed the folder. Its view is kept, as long as there is room for it."""
+        """Detach a session. Cache the view after the last session, within the limits of the settings."""
         opened.detach(member)
         if opened.members or self._folders.get(opened.place) is not opened:
             return
@@ -71,7 +71,7 @@ class OpenFolders:
         return self._kept_messages > self._settings.kept_messages or len(self._kept) > self._settings.kept_views
 
     def unclaimed_uid(self, folder: Folder) -> int:
-        """Lowest UID not yet reported as \\Recent, as far as this process knows."""
+        """The lowest UID not yet reported as \\Recent, to the knowledge of this process."""
         opened = self._folders.get(folder.place)
         return folder.recent_uid if opened is None else max(folder.recent_uid, opened.view.claimed_uid)
 

@@ -1,1 +1,1 @@
-"""IMAP as it is written: framing, parsing, encoding, and the values between. *Pure.*"""
+"""IMAP syntax: framing, parsing, encoding, and the parsed values. *Pure.*"""

@@ -1,6 +1,6 @@
 """CONDSTORE in commands and responses (RFC 7162 3.1, 7). *Pure.*
 
-A mod-sequence is the message's change number. `commands/condstore.py` offers the extension.
+A mod-sequence is the message's change number. `commands/condstore.py` registers the extension.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def change_number(p: Parser) -> int:
 
 
 def select_parameter(p: Parser) -> bool:
-    """` (CONDSTORE)` at the end of SELECT and EXAMINE (RFC 7162 3.1.8), if it is there."""
+    """Parse an optional ` (CONDSTORE)` at the end of SELECT and EXAMINE (RFC 7162 3.1.8)."""
     words = [] if p.at_end else p.sp().parenthesised_words()
     if set(words) - {b"CONDSTORE"}:
         raise ParseError("no such parameter")
@@ -31,12 +31,12 @@ def select_parameter(p: Parser) -> bool:
 
 
 def changed_since(p: Parser) -> int | None:
-    """` (CHANGEDSINCE 7)` at the end of FETCH (RFC 7162 3.1.4.1), if it is there."""
+    """Parse an optional ` (CHANGEDSINCE 7)` at the end of FETCH (RFC 7162 3.1.4.1)."""
     return None if p.at_end else _modifier(p.sp().expect(b"("), b"CHANGEDSINCE")
 
 
 def unchanged_since(p: Parser) -> int | None:
-    """`(UNCHANGEDSINCE 7) ` before the flags of STORE (RFC 7162 3.1.3), if it is there."""
+    """Parse an optional `(UNCHANGEDSINCE 7) ` before the flags of STORE (RFC 7162 3.1.3)."""
     if not p.accept(b"("):
         return None
     number = _modifier(p, b"UNCHANGEDSINCE")
@@ -45,7 +45,7 @@ def unchanged_since(p: Parser) -> int | None:
 
 
 def _modifier(p: Parser, name: bytes) -> int:
-    """`CHANGEDSINCE 7)`, from behind its parenthesis on."""
+    """Parse `CHANGEDSINCE 7)`, the modifier after its opening parenthesis."""
     if p.word() != name:
         raise ParseError(f"{name.decode('ascii')} expected")
     number = change_number(p.sp())
@@ -54,7 +54,10 @@ def _modifier(p: Parser, name: bytes) -> int:
 
 
 def search_key(p: Parser) -> SearchModSeq:
-    """The rest of a MODSEQ key (RFC 7162 3.1.5). The entry may name one flag: a message has one number for all."""
+    """Parse the rest of a MODSEQ key (RFC 7162 3.1.5).
+
+    The entry name of a single flag is ignored: a message has one change number for all its flags.
+    """
     if p.sp().sees(b'"'):
         p.string()
         if p.sp().word() not in (b"PRIV", b"SHARED", b"ALL"):
@@ -64,7 +67,7 @@ def search_key(p: Parser) -> SearchModSeq:
 
 
 def is_in(key: SearchKey) -> bool:
-    """Whether a MODSEQ key is in the tree: the answer then names the highest number (RFC 7162 3.1.5)."""
+    """Whether the tree contains a MODSEQ key: the response then carries the highest number (RFC 7162 3.1.5)."""
     match key:
         case SearchModSeq():
             return True
@@ -78,10 +81,13 @@ def is_in(key: SearchKey) -> bool:
 
 
 def highest(number: int) -> Status:
-    """The client knows all changes of the selected folder up to this number (RFC 7162 3.1.2.1), which is never 0."""
+    """HIGHESTMODSEQ: the client has all changes of the selected folder up to this number (RFC 7162 3.1.2.1).
+
+    The response never has 0.
+    """
     return OK("Highest.", b"HIGHESTMODSEQ %d" % max(1, number))
 
 
 def modified(messages: Iterable[Range]) -> bytes:
-    """The code that names the messages that a conditional STORE left alone (RFC 7162 3.1.3)."""
+    """The MODIFIED code: the messages that a conditional STORE left unchanged (RFC 7162 3.1.3)."""
     return b"MODIFIED " + encode_ranges(messages)

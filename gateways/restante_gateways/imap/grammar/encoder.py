@@ -1,4 +1,4 @@
-"""Values to octets: strings, dates, flags (RFC 3501 9). *Pure.*"""
+"""Encoding of values: strings, dates, flags (RFC 3501 9). *Pure.*"""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from restante_mail.header.dates import MONTH_NAMES
 _MONTHS = tuple(name.encode() for name in MONTH_NAMES)
 _ASTRING = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+\Z")
 _QUOTABLE = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x7f]*\Z")
-_MAX_QUOTED = 1024  # octets: longer strings go as literals, which cost no scanning
+_MAX_QUOTED = 1024  # octets; longer strings become literals, which need no scan
 _DAY_SECONDS = 86_400
 _EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
-_MAX_DAYS = 4_096  # spelled days that are kept
+_MAX_DAYS = 4_096  # cached encoded days
 _TWO_DIGITS = [b"%02d" % number for number in range(60)]
 _days: dict[int, bytes] = {}
 
 
 def string(octets: bytes) -> bytes:
-    """A quoted string where the grammar allows one, else a literal (RFC 3501 4.3: no CR, LF, NUL or 8-bit quoted)."""
+    """A quoted string if possible, else a literal. Quoted strings have no CR, LF, NUL or 8-bit octet (RFC 3501 4.3)."""
     if len(octets) <= _MAX_QUOTED and _QUOTABLE.match(octets):
         return b'"' + octets.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
     return literal(octets)
@@ -33,14 +33,14 @@ def literal(octets: bytes) -> bytes:
 
 
 def astring(octets: bytes) -> bytes:
-    """An atom where that is enough, else a string."""
+    """An atom if possible, else a string."""
     if _ASTRING.match(octets) and octets.upper() != b"NIL":
         return octets
     return string(octets)
 
 
 def mailbox_name(name: str) -> bytes:
-    """A folder's full name in modified UTF-7, quoted where it must be."""
+    """A folder's full name in modified UTF-7, quoted if necessary."""
     return astring(utf7.encode(name))
 
 
@@ -50,9 +50,9 @@ def flag_list(flags: Iterable[str]) -> bytes:
 
 
 def date_time(seconds: int, offset_minutes: int) -> bytes:
-    """`" 1-Jan-2024 09:05:00 +0100"`, quotes included: a time in seconds since 1970 UTC, in its zone (RFC 3501 2.3.3).
+    """A time in its zone as `" 1-Jan-2024 09:05:00 +0100"`, quotes included (RFC 3501 2.3.3).
 
-    The day has two characters (RFC 3501 9).
+    `seconds` count from 1970 UTC, `offset_minutes` east of UTC. The day has two characters (RFC 3501 9).
     """
     day, second = divmod(seconds + offset_minutes * 60, _DAY_SECONDS)
     date = _days.get(day)

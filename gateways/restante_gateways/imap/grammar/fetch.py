@@ -1,4 +1,4 @@
-"""FETCH items, as values and as a client writes them: facts, sections, partials (RFC 3501 6.4.5, 9). *Pure.*"""
+"""FETCH items and their parser: facts, sections, partials (RFC 3501 6.4.5, 9). *Pure.*"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from restante_gateways.imap.grammar.parser import ParseError, Parser
 
 
 class SectionText(enum.Enum):
-    """The piece of a part that a section names (RFC 3501 6.4.5 `section-text`)."""
+    """The piece of a part in a section (RFC 3501 6.4.5 `section-text`)."""
 
     WHOLE = b""
     HEADER = b"HEADER"
@@ -24,14 +24,14 @@ class SectionText(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """`[1.2.HEADER.FIELDS (TO CC)]`: a part by its numbers (none: the message itself), and a piece of it."""
+    """A part by its numbers, and a piece of it: `[1.2.HEADER.FIELDS (TO CC)]`. No numbers: the message itself."""
 
     part: tuple[int, ...] = ()
     text: SectionText = SectionText.WHOLE
     fields: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
-        """The section with its brackets, as the FETCH response repeats it."""
+        """The section with its brackets, for the FETCH response."""
         pieces = [b"%d" % number for number in self.part]
         if self.text is not SectionText.WHOLE:
             pieces.append(self.text.value)
@@ -43,14 +43,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """`<offset.count>`: octets of a section."""
+    """A range of octets of a section: `<offset.count>`."""
 
     offset: int
     count: int
 
 
 class FetchFact(enum.Enum):
-    """Fetch items that are facts beside the message."""
+    """Fetch items without message octets."""
 
     FLAGS = b"FLAGS"
     UID = b"UID"
@@ -63,7 +63,7 @@ class FetchFact(enum.Enum):
 
 
 class Legacy(enum.Enum):
-    """The old names of three sections; the response bears the name that was asked."""
+    """The old names of three sections; the response uses the requested name."""
 
     RFC822 = b"RFC822"
     RFC822_HEADER = b"RFC822.HEADER"
@@ -81,11 +81,11 @@ class FetchSection:
 
     @property
     def sets_seen(self) -> bool:
-        """Reading it marks the message \\Seen (RFC 3501 6.4.5; RFC822.HEADER does not)."""
+        """Whether reading it marks the message \\Seen (RFC 3501 6.4.5; RFC822.HEADER does not)."""
         return not self.peek and self.legacy is not Legacy.RFC822_HEADER
 
     def label(self) -> bytes:
-        """The name of the item in the response: without PEEK, and of a partial only the offset (RFC 3501 6.4.5)."""
+        """The item's name in the response: without PEEK, and with only the offset of a partial (RFC 3501 6.4.5)."""
         if self.legacy is not None:
             return self.legacy.value
         origin = b"<%d>" % self.partial.offset if self.partial else b""
@@ -103,7 +103,7 @@ MACROS: dict[bytes, tuple[FetchItem, ...]] = {
 _ITEM = re.compile(rb"[A-Za-z0-9.]+")
 _PART = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
 _TEXT = re.compile(rb"[A-Za-z.]+")
-_MAX_PARTS = 100  # levels of nesting a section may name
+_MAX_PARTS = 100  # nesting levels in a section
 _FACTS = {fact.value: fact for fact in FetchFact}
 _LEGACY = {
     Legacy.RFC822.value: FetchSection(Section(), legacy=Legacy.RFC822),
@@ -114,7 +114,7 @@ _TEXTS = {text.value: text for text in SectionText if text.value}
 
 
 def fetch_items(p: Parser) -> tuple[FetchItem, ...]:
-    """A macro, one item, or a list of items; each item once, in the order asked (RFC 3501 6.4.5)."""
+    """Parse a macro, one item, or a list of items; duplicates are dropped, the order is kept (RFC 3501 6.4.5)."""
     if not p.accept(b"("):
         name = p.match(_ITEM, "fetch item")[0].upper()
         return MACROS[name] if name in MACROS else (_item(p, name),)
@@ -137,7 +137,7 @@ def _item(p: Parser, name: bytes) -> FetchItem:
 
 
 def _section(p: Parser) -> Section:
-    """A section from behind its opening bracket up to the closing one."""
+    """Parse a section after its opening bracket, up to and including the closing one."""
     part: tuple[int, ...] = ()
     if found := _PART.match(p.octets, p.at):
         p.at = found.end()

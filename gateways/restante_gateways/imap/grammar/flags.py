@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class SystemFlag(enum.IntFlag):
-    """The system flags a message keeps (RFC 3501 2.3.2). `\\Recent` belongs to a session, not to a message."""
+    """The stored system flags of a message (RFC 3501 2.3.2). `\\Recent` belongs to a session, not to a message."""
 
     SEEN = 1
     ANSWERED = 2
@@ -28,11 +28,11 @@ SYSTEM_FLAGS_BY_NAME: dict[str, SystemFlag] = {name.lower(): flag for flag, name
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """System flags and keywords. Keywords keep their spelling; letter case does not tell two of them apart."""
+    """System flags and keywords. Keywords keep their spelling, but compare case-insensitively."""
 
     system: SystemFlag = SystemFlag(0)
     keywords: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
-        """All of them as they are written in a flag list."""
+        """All flags and keywords as they appear in a flag list."""
         return [name for flag, name in SYSTEM_FLAG_NAMES.items() if flag in self.system] + list(self.keywords)

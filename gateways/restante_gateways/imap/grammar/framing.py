@@ -1,7 +1,7 @@
 """IMAP framing (RFC 3501 2.2, 4.3; RFC 7888), without I/O: octets in, whole commands out. *Pure.*
 
-The end of a command is found before anything in it is understood, so a malformed command costs one BAD and never our
-place in the stream, and a literal can never turn into a command.
+The reader finds the end of a command before anything parses it. A malformed command therefore costs one BAD and never
+puts the stream out of sync, and the octets of a literal are never read as a command.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 _LITERAL_HEADER = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
-_MAX_LITERALS = 256  # in one command: each one kept costs a copy of the command so far
-_HEADER_OCTETS = 24  # the longest literal header we look for at the end of a line that is thrown away
+_MAX_LITERALS = 256  # in one command; each kept literal costs a copy of the command so far
+_HEADER_OCTETS = 24  # longest literal header recognised at the end of a discarded line
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,256}(?= )")
 _ID = re.compile(_TAG.pattern + rb" (?i:ID) ")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The octets that one command may have. A literal is either kept with the command or streamed past it."""
+    """Limits of one command in octets. A literal is either kept in the command or streamed in chunks."""
 
     line: int  # all lines of a command together
     kept: int  # all literals kept with a command together
-    streamed: int = 0  # one literal that is handed over in chunks (APPEND)
-    discarded: int = 1 << 26  # a refused non-synchronising literal up to this size is read and dropped
-    of_id: Limits | None = None  # of the ID command, where they are others
+    streamed: int = 0  # one literal delivered in chunks (APPEND)
+    discarded: int = 1 << 26  # a refused non-synchronising literal up to this size is read and discarded
+    of_id: Limits | None = None  # limits of the ID command, if they differ
 
 
 BEFORE_LOGIN = Limits(
@@ -38,14 +38,14 @@ BEFORE_LOGIN = Limits(
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A whole command without its last CRLF. Kept literals are inside, each behind its header and CRLF."""
+    """A whole command without its last CRLF. It contains its kept literals, each after its header and CRLF."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class LiteralStart:
-    """A literal begins: the reader stands still until keep(), stream() or refuse() decides about it.
+    """A literal begins. The caller must call keep(), stream() or refuse() before the next event.
 
     `prefix` is the command so far, the literal's header included. The client waits for `+` if `synchronising`.
     """
@@ -53,12 +53,12 @@ class LiteralStart:
     prefix: bytes
     size_octets: int
     synchronising: bool
-    keepable: bool  # within the rest of Limits.kept
+    keepable: bool  # fits into the rest of Limits.kept
 
 
 @dataclass(frozen=True, slots=True)
 class LiteralChunk:
-    """Octets of a streamed literal. After the last of them the rest of the command comes as CommandRest."""
+    """Octets of a streamed literal. A CommandRest event follows the last chunk."""
 
     octets: bytes
     last: bool
@@ -66,14 +66,14 @@ class LiteralChunk:
 
 @dataclass(frozen=True, slots=True)
 class CommandRest:
-    """The rest of the line behind a streamed literal, without CRLF: empty, or a mistake (APPEND has one message)."""
+    """The rest of the line after a streamed literal, without CRLF. It must be empty, since APPEND has one message."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A limit was passed. The command is dropped; if `fatal`, the end of the next command cannot be found any more."""
+    """A command exceeded a limit and was discarded. `fatal`: the stream is out of sync, and no event follows."""
 
     tag: bytes | None
     literal: bool
@@ -85,18 +85,18 @@ Event: TypeAlias = Command | LiteralStart | LiteralChunk | CommandRest | TooLong
 
 class _Mode(enum.Enum):
     LINE = enum.auto()  # collecting the lines of a command
-    ASKING = enum.auto()  # a literal was announced; keep(), stream() or refuse() must answer
-    KEEPING = enum.auto()  # octets of a kept literal are to come
-    STREAMING = enum.auto()  # octets of a streamed literal are to come
-    REST = enum.auto()  # the line that ends a command with a streamed literal is to come
-    SKIPPING = enum.auto()  # octets of a refused literal are to come
-    SKIPPING_LINE = enum.auto()  # a line of a refused command is to come
+    ASKING = enum.auto()  # a literal was announced; waiting for keep(), stream() or refuse()
+    KEEPING = enum.auto()  # reading a kept literal
+    STREAMING = enum.auto()  # reading a streamed literal
+    REST = enum.auto()  # reading the line after a streamed literal
+    SKIPPING = enum.auto()  # discarding a refused literal
+    SKIPPING_LINE = enum.auto()  # discarding a line of a refused command
     DEAD = enum.auto()  # a fatal TooLong was the last event
 
 
 class CommandReader:
-    """Octets in, events out, one at a time, because the answer to one (STARTTLS, a refused literal) decides the
-    meaning of the octets behind it. Holds at most the limits' octets plus those fed last."""
+    """Octets in, events out. Returns one event at a time, because the reaction to it (STARTTLS, a refused literal)
+    decides the meaning of the octets after it. Holds at most the limits' octets plus those of the last feed."""
 
     __slots__ = (
         "_announced",
@@ -116,23 +116,23 @@ class CommandReader:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything that was fed: nothing read before STARTTLS survives it (RFC 9051 11.1)."""
+        """Discard all octets fed so far: nothing read before STARTTLS survives it (RFC 9051 11.1)."""
         self._buffer = bytearray()
         self._mode = _Mode.LINE
-        self._scanned = 0  # octets of the buffer that are known to hold no CRLF
+        self._scanned = 0  # octets of the buffer already searched for CRLF
         self._prefix = b""  # the command so far: earlier lines and kept literals
         self._kept = 0  # octets of kept literals in the prefix
-        self._literals = 0  # how many of them
-        self._pending = 0  # octets to come of a literal
-        self._discarded = 0  # octets thrown away since the last good line
+        self._literals = 0  # number of kept literals in the prefix
+        self._pending = 0  # octets of a literal not received yet
+        self._discarded = 0  # octets discarded since the last good line
         self._announced: LiteralStart | None = None
 
     def feed(self, octets: bytes) -> None:
-        """Add octets as they came."""
+        """Append received octets."""
         self._buffer += octets
 
     def next_event(self) -> Event | None:
-        """The next event, or None when more octets are needed."""
+        """The next event, or None if more octets are needed."""
         while True:
             match self._mode:
                 case _Mode.LINE:
@@ -170,12 +170,12 @@ class CommandReader:
         self._mode, self._pending = _Mode.KEEPING, announced.size_octets
 
     def stream(self) -> None:
-        """Hand the announced literal over in chunks. The command so far is forgotten: the caller has read it."""
+        """Deliver the announced literal in chunks. The caller has parsed the command's prefix, which is discarded."""
         announced = self._answer()
         self._mode, self._pending = _Mode.STREAMING, announced.size_octets
 
     def refuse(self) -> None:
-        """Drop the command. Octets of it that the client has sent, or is bound to send, are read and thrown away."""
+        """Discard the command, including octets of a non-synchronising literal that the client is bound to send."""
         announced = self._answer()
         self._drop_command(announced.size_octets, announced.synchronising)
 
@@ -187,7 +187,7 @@ class CommandReader:
         return announced
 
     def _limits_of(self, begun: bytes | bytearray) -> Limits:
-        """The limits of the command that begins so."""
+        """The limits of the command with this beginning."""
         of_id = self.limits.of_id
         return of_id if of_id is not None and _ID.match(begun) else self.limits
 
@@ -247,7 +247,7 @@ class CommandReader:
         return CommandRest(line)
 
     def _skip_line(self) -> TooLong | None:
-        """Throw a line away but for its end, which may announce one more literal."""
+        """Discard a line except its end, which may announce one more literal."""
         end = self._find_line_end()
         if end is None:
             self._throw_away(max(0, len(self._buffer) - _HEADER_OCTETS))
@@ -262,7 +262,7 @@ class CommandReader:
         return TooLong(None, literal=True, fatal=True) if self._mode is _Mode.DEAD else None
 
     def _drop_after(self, header: re.Match[bytes] | None) -> None:
-        """The line just taken ends the command, unless its literal header binds the client to send more."""
+        """End the command at the line just read, or discard the literal that the line announces."""
         if header is None:
             self._forget_command()
         else:
@@ -272,7 +272,7 @@ class CommandReader:
         discarded = self._discarded
         self._forget_command()
         if synchronising:
-            return  # refused before it was sent: the client goes on with a new command (RFC 7888 3)
+            return  # refused before the client sent it: a new command follows (RFC 7888 3)
         if discarded + size > self.limits.discarded:
             self._mode = _Mode.DEAD
             return
@@ -303,6 +303,6 @@ class CommandReader:
 
 
 def _tag_of(command: bytes | bytearray) -> bytes | None:
-    """The tag of a command that is too long to be looked at further."""
+    """The tag of a command that is too long to parse; None if it has none."""
     tag = _TAG.match(command)
     return tag[0] if tag else None

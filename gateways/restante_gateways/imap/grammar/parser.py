@@ -1,4 +1,4 @@
-"""A cursor over one whole command (RFC 3501 9): every primitive reads on, or raises ParseError. *Pure.*"""
+"""A cursor over one whole command (RFC 3501 9). Every primitive advances it, or raises ParseError. *Pure.*"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from restante_mail.ranges import Range
 
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 _ASTRING_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
-_NAME_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~\x80-\xff]+")  # 8-bit: read, to be refused by name
+_NAME_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~\x80-\xff]+")  # utf7.decode refuses 8-bit octets
 _LIST_ATOM = re.compile(rb"[!#$%&'*+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,256}")
 _QUOTED = re.compile(rb'"((?:[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\xff]|\\["\\])*)"')
@@ -34,21 +34,21 @@ _MAX_KEYWORD_OCTETS = 255
 
 
 class ParseError(ValueError):
-    """The command is not in the grammar. The text goes to the client in a BAD: ASCII, no octets of its own."""
+    """The command does not match the grammar. The text goes to the client in a BAD: ASCII, no octets of the command."""
 
 
 class Refused(ParseError):
-    """The command is well-formed, but it names an impossible thing: the answer is NO with `code`, not BAD."""
+    """A well-formed command has an impossible argument. The answer is NO with `code`, not BAD."""
 
     code = b"CANNOT"  # RFC 5530 3
 
 
 class CutShort(ParseError):
-    """A literal's octets are not there: the text is the beginning of a command, up to a literal's header."""
+    """The text ends at a literal's header, before the octets of the literal."""
 
 
 class Parser:
-    """Reads one command from left to right. `uid` says that the command was prefixed by UID."""
+    """Reads one command from left to right. `uid` is set for a command with the prefix UID."""
 
     __slots__ = ("at", "octets", "uid")
 
@@ -66,7 +66,7 @@ class Parser:
         return found
 
     def sees(self, octets: bytes) -> bool:
-        """Whether these octets come next; letter case counts."""
+        """Whether these octets come next, case-sensitively."""
         return self.octets.startswith(octets, self.at)
 
     def accept(self, octets: bytes) -> bool:
@@ -77,7 +77,7 @@ class Parser:
         return False
 
     def expect(self, octets: bytes) -> Parser:
-        """Read these octets, which must come next."""
+        """Read these octets. Raises ParseError if they do not come next."""
         if not self.accept(octets):
             raise ParseError(f"{octets.decode('ascii')!r} expected" if octets != b" " else "space expected")
         return self
@@ -92,7 +92,7 @@ class Parser:
         return self.at == len(self.octets)
 
     def end(self) -> None:
-        """The command must end here."""
+        """Raise ParseError unless the command ends here."""
         if not self.at_end:
             raise ParseError("end of command expected")
 
@@ -103,11 +103,11 @@ class Parser:
         return self.match(_TAG, "tag")[0]
 
     def atom(self) -> bytes:
-        """An atom, spelling kept."""
+        """An atom in its own spelling."""
         return self.match(_ATOM, "atom")[0]
 
     def word(self) -> bytes:
-        """An atom in capitals: a name of the protocol's own."""
+        """A protocol keyword: an atom converted to capitals."""
         return self.match(_ATOM, "word")[0].upper()
 
     def number(self, highest: int = MAX_NUMBER) -> int:
@@ -126,7 +126,7 @@ class Parser:
     # --- strings ---
 
     def string(self) -> bytes:
-        """A quoted string, which may hold UTF-8 (RFC 9051 9 `QUOTED-CHAR`), or a literal. NUL is in neither."""
+        """A quoted string, which may hold UTF-8 (RFC 9051 9 `QUOTED-CHAR`), or a literal. Neither may hold NUL."""
         if self.sees(b"{"):
             if self.octets.find(b"\r\n", self.at) < 0:
                 raise CutShort("literal is cut short")
@@ -156,9 +156,9 @@ class Parser:
         return None
 
     def mailbox_name(self) -> str:
-        """A folder's full name, decoded. `INBOX` in any letter case, alone or as a parent, is INBOX (RFC 3501 5.1).
+        """A folder's full name, decoded and canonical (RFC 3501 5.1).
 
-        Raises Refused for one that is not modified UTF-7.
+        Raises Refused for a name that is not modified UTF-7.
         """
         quoted = self.sees(b'"') or self.sees(b"{")
         try:
@@ -167,7 +167,7 @@ class Parser:
             raise Refused(f"the mailbox name is not modified UTF-7: {error}") from error
 
     def list_mailbox(self) -> str | None:
-        """A LIST pattern, decoded, with `%` and `*` as they are. None for one that is not modified UTF-7."""
+        """A LIST pattern, decoded except for `%` and `*`. None if it is not modified UTF-7."""
         quoted = self.sees(b'"') or self.sees(b"{")
         try:
             return utf7.decode(self.string() if quoted else self.match(_LIST_ATOM, "mailbox pattern")[0])
@@ -177,12 +177,12 @@ class Parser:
     # --- sets, flags, dates ---
 
     def sequence_set(self) -> SequenceSet:
-        """`1:4,7,9:*`; cost and memory follow its text, not the numbers it spans."""
+        """A set such as `1:4,7,9:*`. Time and memory depend on the length of its text, not on the numbers it spans."""
         spelled = self.match(_SEQUENCE_SET, "sequence set")[0]
         return SequenceSet(tuple(_read_range(item) for item in spelled.split(b",")))
 
     def flag(self) -> str:
-        """A system flag in its usual spelling, or a keyword. Not `\\Recent` (RFC 3501 2.3.2)."""
+        """A system flag or a keyword. `\\Recent` is refused (RFC 3501 2.3.2)."""
         name = self.match(_FLAG, "flag")[0].decode("ascii")
         if not name.startswith("\\"):
             if len(name) > _MAX_KEYWORD_OCTETS:
@@ -193,7 +193,7 @@ class Parser:
         return name
 
     def flag_list(self, bare: bool = False) -> Flags:
-        """`(\\Seen work)`; with `bare` also without parentheses, as STORE allows."""
+        """A list such as `(\\Seen work)`; with `bare` the parentheses are optional, as in STORE."""
         if not self.accept(b"("):
             if not bare:
                 raise ParseError("'(' expected")
@@ -218,14 +218,14 @@ class Parser:
         return Flags(system, tuple(keywords.values()))
 
     def date(self) -> datetime.date:
-        """`1-Jan-2024`, quoted or not."""
+        """A date such as `1-Jan-2024`, quoted or not."""
         found = self.match(_DATE, "date")
         return _date(found[2], found[3], found[4])
 
     def date_time(self) -> datetime.datetime:
-        """`" 1-Jan-2024 09:05:00 +0100"` as an aware time in that very zone (RFC 3501 2.3.3).
+        """A time such as `" 1-Jan-2024 09:05:00 +0100"`, aware and in the given zone (RFC 3501 2.3.3).
 
-        Also, as clients write them: a day of one digit without the space before it, and a zone by its name.
+        Accepts two deviations of real clients: a one-digit day without its space, and a zone name.
         """
         found = self.match(_DATE_TIME, "date-time")
         day = _date(found[1], found[2], found[3])
@@ -239,7 +239,7 @@ class Parser:
         return at
 
     def parenthesised_words(self) -> list[bytes]:
-        """`(ONE TWO)` as capitals; may be empty."""
+        """The words of a list such as `(ONE TWO)` in capitals; the list may be empty."""
         self.expect(b"(")
         words: list[bytes] = []
         while not self.accept(b")"):
@@ -250,7 +250,7 @@ class Parser:
 
 
 def canonical_name(name: str) -> str:
-    """The name with INBOX, as a whole or as the first level, in capitals (RFC 3501 5.1)."""
+    """The name with `inbox` in any letter case, alone or as the first level, in capitals (RFC 3501 5.1)."""
     if name[:5].upper() == "INBOX" and (len(name) == 5 or name[5] == "/"):
         return "INBOX" + name[5:]
     return name
@@ -279,7 +279,7 @@ def _zone(sign: bytes, hours: int, minutes: int) -> datetime.timezone:
 
 
 def _named_zone(name: bytes) -> datetime.timezone:
-    """RFC 5322 4.3: a name that is not in its list says nothing, and the time is taken as one in UTC."""
+    """The offset of a zone name; an unknown name counts as UTC (RFC 5322 4.3)."""
     return datetime.timezone(datetime.timedelta(minutes=named_zone_minutes(name.decode("ascii"))))
 
 

@@ -14,7 +14,7 @@ _MAX_TEXT = 400  # characters of a status response's text
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """OK, NO, BAD, BYE or PREAUTH with a text and perhaps a response code (without its brackets)."""
+    """OK, NO, BAD, BYE or PREAUTH with a text and an optional response code (without its brackets)."""
 
     condition: bytes
     text: str
@@ -31,45 +31,45 @@ _NO_CONTROLS = bytes(octet if 32 <= octet < 127 else 63 for octet in range(256))
 
 
 def OK(text: str, code: bytes | None = None) -> Status:
-    """The command was carried out."""
+    """A status for a successful command."""
     return Status(b"OK", text, code)
 
 
 def NO(text: str, code: bytes | None = None) -> Status:
-    """The command failed, though nothing is wrong with how it was said."""
+    """A status for a well-formed command that failed."""
     return Status(b"NO", text, code)
 
 
 def BAD(text: str, code: bytes | None = None) -> Status:
-    """The command was not understood, or not allowed now."""
+    """A status for a command that is malformed or not allowed in this state."""
     return Status(b"BAD", text, code)
 
 
 def BYE(text: str, code: bytes | None = None) -> Status:
-    """The connection closes."""
+    """A status that announces the end of the connection."""
     return Status(b"BYE", text, code)
 
 
 def untagged(payload: bytes) -> bytes:
-    """`* payload` CRLF."""
+    """An untagged response: `* payload` CRLF."""
     return b"* " + payload + b"\r\n"
 
 
 def continuation(text: bytes = b"") -> bytes:
-    """`+ text` CRLF: the client may go on (RFC 3501 7.5)."""
+    """A continuation request: `+ text` CRLF (RFC 3501 7.5)."""
     return b"+ " + text + b"\r\n"
 
 
 def permanent_flags(flags: Iterable[str]) -> bytes:
-    """The code that tells which flags can be kept; `\\*` among them means that new keywords can (RFC 3501 7.1)."""
+    """The PERMANENTFLAGS code: flags that the folder stores; `\\*` means any new keyword (RFC 3501 7.1)."""
     return b"PERMANENTFLAGS " + encoder.flag_list(flags)
 
 
 def append_uid(uid_validity: int, uids: Iterable[Range]) -> bytes:
-    """Where an appended message went (RFC 4315 3)."""
+    """The APPENDUID code: the UIDs of appended messages (RFC 4315 3)."""
     return b"APPENDUID %d %b" % (uid_validity, encode_ranges(uids))
 
 
 def copy_uid(uid_validity: int, sources: Iterable[Range], targets: Iterable[Range]) -> bytes:
-    """Where copied messages went; the two sets match in order (RFC 4315 3)."""
+    """The COPYUID code: source UIDs and target UIDs in the same order (RFC 4315 3)."""
     return b"COPYUID %d %b %b" % (uid_validity, encode_ranges(sources), encode_ranges(targets))

@@ -1,4 +1,4 @@
-"""Search keys (RFC 3501 6.4.4; RFC 4731; RFC 7162 3.1.5): octets to a tree and back. *Pure.*"""
+"""The parser of search keys (RFC 3501 6.4.4; RFC 4731; RFC 7162 3.1.5): octets to a tree. *Pure.*"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from restante_gateways.imap.grammar.search_keys import (
 
 _MAX_DEPTH = 32  # of nested keys
 _MAX_KEYS = 1_000  # in one search
-_CHARSETS = {  # names that clients use, and the codecs that then decode their strings
+_CHARSETS = {  # charset names in use by clients, and their codecs
     b"US-ASCII": "ascii",
     b"ASCII": "ascii",
     b"UTF-8": "utf-8",
@@ -55,7 +55,7 @@ class BadCharset(Refused):
 
 
 def return_options(p: Parser) -> SearchReturn:
-    """`(MIN COUNT)` behind RETURN; nothing named means ALL (RFC 4731 3.1)."""
+    """Parse a list such as `(MIN COUNT)` after RETURN; an empty list means ALL (RFC 4731 3.1)."""
     options = SearchReturn(0)
     for word in p.parenthesised_words():
         if word.decode("ascii") not in SearchReturn.__members__:
@@ -65,7 +65,7 @@ def return_options(p: Parser) -> SearchReturn:
 
 
 def search_keys(p: Parser) -> SearchKey:
-    """`[CHARSET name] key...` to the end of the command; several keys are joined by AND."""
+    """Parse `[CHARSET name] key...` to the end of the command; several keys are joined by AND."""
     codec = "ascii"
     if p.octets[p.at : p.at + 8].upper() == b"CHARSET ":
         p.at += 8
@@ -78,7 +78,7 @@ def search_keys(p: Parser) -> SearchKey:
 
 
 class _Reader:
-    """Reads the keys of one search, counting them."""
+    """Reads the keys of one search, and counts them for the limit."""
 
     def __init__(self, p: Parser, codec: str) -> None:
         self.parser, self._decode, self._read = p, codecs.getdecoder(codec), 0
@@ -132,7 +132,7 @@ class _Reader:
             if b"\0" in octets or self._decode is not codecs.getdecoder("ascii"):
                 raise ParseError("a string is not in the charset named") from None
         try:
-            return octets.decode("utf-8")  # clients that name no charset mean UTF-8 (RFC 9051 6.4.4)
+            return octets.decode("utf-8")  # UTF-8 is the default charset (RFC 9051 6.4.4)
         except UnicodeDecodeError:
             raise ParseError("a string is not in the charset named") from None
 

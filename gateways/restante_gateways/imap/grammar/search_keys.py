@@ -1,4 +1,4 @@
-"""Search keys as values (RFC 3501 6.4.4; RFC 4731; RFC 7162 3.1.5). *Pure.*"""
+"""Parsed search keys (RFC 3501 6.4.4; RFC 4731; RFC 7162 3.1.5). *Pure.*"""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from restante_mail.ranges import Range
 
 
 class DateKind(enum.Enum):
-    """Which day a date key looks at: the day of arrival, or the one in the Date field (RFC 3501 6.4.4)."""
+    """The day that a date key compares: INTERNALDATE or the Date field (RFC 3501 6.4.4)."""
 
     INTERNAL = ""
     SENT = "SENT"
 
 
 class Comparison(enum.Enum):
-    """How a date key compares."""
+    """The comparison of a date key."""
 
     BEFORE = "BEFORE"
     ON = "ON"
@@ -28,7 +28,7 @@ class Comparison(enum.Enum):
 
 
 class TextScope(enum.Enum):
-    """Where a text key looks."""
+    """The text that a text key searches: the body, or header and body."""
 
     BODY = b"BODY"
     TEXT = b"TEXT"
@@ -66,7 +66,7 @@ class SearchMessages:
 
 @dataclass(frozen=True, slots=True)
 class SearchUids:
-    """The UID of the message is in these ascending ranges. No client writes it: a view puts it in place of others."""
+    """The UID is in these ascending ranges. The view substitutes this for keys that only the view can evaluate."""
 
     uids: tuple[Range, ...]
 
@@ -94,7 +94,7 @@ class SearchDate:
 
 @dataclass(frozen=True, slots=True)
 class SearchSize:
-    """RFC822.SIZE is larger (or smaller) than this many octets; equal is neither."""
+    """RFC822.SIZE is strictly larger (or smaller) than this many octets."""
 
     larger: bool
     octets: int
@@ -102,7 +102,7 @@ class SearchSize:
 
 @dataclass(frozen=True, slots=True)
 class SearchHeader:
-    """A header field, decoded, holds the text; without text: the field exists (RFC 3501 6.4.4)."""
+    """A decoded header field contains the text; an empty text matches any such field (RFC 3501 6.4.4)."""
 
     field: str
     text: str
@@ -110,7 +110,7 @@ class SearchHeader:
 
 @dataclass(frozen=True, slots=True)
 class SearchText:
-    """The decoded text of the body, or of header and body, holds the text, letter case aside."""
+    """The decoded text of the body, or of header and body, contains the text case-insensitively."""
 
     scope: TextScope
     text: str

@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from restante_mail.ranges import Range, merge, subtract
 
 MAX_NUMBER = 0xFFFF_FFFF
-STAR = MAX_NUMBER + 1  # `*`, above every number there can be
+STAR = MAX_NUMBER + 1  # `*`, above every valid number
 
-Span = tuple[int, int]  # half-open: positions in a session's numbering, which are message numbers first + 1 to stop
+Span = tuple[int, int]  # half-open positions in a session's numbering: message numbers first + 1 to stop
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """Numbers as the client wrote them: ranges in its order, each with the lower end first, `*` as STAR."""
+    """A client's set: ranges in the client's order, each with the lower end first, `*` as STAR."""
 
     ranges: tuple[Range, ...]
 
     def encode(self) -> bytes:
-        """Spell the set; `SequenceSet` of the parser reads it back equal."""
+        """The set in IMAP syntax; the parser reads it back as an equal value."""
         return b",".join(_encode_range(low, high) for low, high in self.ranges)
 
     def resolve(self, largest: int) -> list[Range]:
-        """Ascending disjoint ranges, `*` standing for `largest`.
+        """Ascending disjoint ranges, with `largest` for `*`.
 
-        `5:*` over a largest number of 3 is 3:5: the ends change places (RFC 3501 6.4.8). Nothing is left when
-        `largest` is 0 and the set names only `*`.
+        `5:*` with 3 as the largest number is 3:5: the ends change places (RFC 3501 6.4.8). The result is empty if
+        `largest` is 0 and the set is only `*`.
         """
         resolved = []
         for low, high in self.ranges:
@@ -39,14 +39,14 @@ class SequenceSet:
         return merge(resolved)
 
     def all_within(self, count: int) -> bool:
-        """Whether each of these is the sequence number of one of `count` messages.
+        """Whether every number is a sequence number among `count` messages.
 
-        `7:*` over 3 messages means the last one: clients ask for new messages so.
+        `7:*` among 3 messages is valid and means the last one: clients poll for new messages like that.
         """
         return all(low and (count if high == STAR else high <= count) for low, high in self.ranges)
 
     def numbers_within(self, count: int) -> list[Range]:
-        """Ascending ranges of those that are sequence numbers of one of `count` messages."""
+        """Ascending ranges of the numbers that are sequence numbers among `count` messages."""
         return [(low, min(high, count)) for low, high in self.resolve(count) if low <= count]
 
 
@@ -57,7 +57,7 @@ def _encode_range(low: int, high: int) -> bytes:
 
 
 def intersect(first: Sequence[Range], second: Sequence[Range]) -> list[Range]:
-    """The common part of two ascending lists of half-open ranges."""
+    """The intersection of two ascending lists of half-open ranges."""
     common: list[Range] = []
     at = other = 0
     while at < len(first) and other < len(second):
@@ -77,21 +77,21 @@ def unite(first: Iterable[Range], second: Iterable[Range]) -> list[Range]:
 
 
 def without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
-    """The part of ascending half-open ranges that is not in other ascending half-open ranges."""
+    """The difference of two ascending lists of half-open ranges."""
     closed = [(low, stop - 1) for low, stop in taken]
     return [(low, high + 1) for low, high in subtract([(low, stop - 1) for low, stop in ranges], closed)]
 
 
 def encode_ranges(ranges: Iterable[Range]) -> bytes:
-    """`1:5,8`, the spelling of a set in COPYUID, ESEARCH and MODIFIED."""
+    """A set in the syntax of COPYUID, ESEARCH and MODIFIED: `1:5,8`."""
     return b",".join(_encode_range(low, high) for low, high in ranges)
 
 
 def positions(uids: Sequence[int], count: int, ranges: Iterable[Range]) -> list[Range]:
-    """Where these UID ranges lie among the first `count` of the ascending `uids`: half-open index ranges.
+    """The half-open index ranges of these UID ranges among the first `count` of the ascending `uids`.
 
-    Costs two bisections a range, whatever the range spans. Ranges without any message are left out; the others
-    are ascending and joined where they touch, if `ranges` was ascending.
+    Takes two bisections for each range. Ranges without a message are left out. If `ranges` is ascending, so is the
+    result, with adjacent ranges joined.
     """
     found: list[Range] = []
     for low, high in ranges:

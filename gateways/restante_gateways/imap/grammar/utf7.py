@@ -1,4 +1,4 @@
-"""Modified UTF-7, the spelling of folder names on the wire (RFC 3501 5.1.3). *Pure.*"""
+"""Modified UTF-7, the encoding of folder names in IMAP (RFC 3501 5.1.3). *Pure.*"""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _BASE64_RUN = re.compile(rb"[A-Za-z0-9+,]*\Z")
 
 
 class Utf7Error(ValueError):
-    """The octets are no modified UTF-7."""
+    """The octets are not valid modified UTF-7, or the name cannot be encoded."""
 
 
 def encode(name: str) -> bytes:
-    """Spell `name` in modified UTF-7. Raises Utf7Error for a lone surrogate."""
+    """Encode `name` in modified UTF-7. Raises Utf7Error for a lone surrogate."""
     if name.isascii() and name.isprintable() and "&" not in name:
         return name.encode("ascii")
     pieces = []
@@ -36,10 +36,10 @@ def _encode_run(run: str) -> bytes:
 
 
 def decode(octets: bytes) -> str:
-    """Read modified UTF-7, strictly: one spelling for every name, so that two names never look like one.
+    """Decode modified UTF-7 strictly: every name has one valid encoding only.
 
-    Raises Utf7Error for 8-bit or control octets, an unfinished shift, base64 that hides printable
-    ASCII, leftover bits, two shifts where one would do, and lone surrogates.
+    Raises Utf7Error for 8-bit or control octets, an unfinished shift, printable ASCII in base64, leftover bits, two
+    adjacent shifts, and lone surrogates.
     """
     if not _PRINTABLE.match(octets):
         raise Utf7Error("only printable ASCII may appear in a name")

@@ -1,1 +1,1 @@
-"""A folder as its sessions count it: shared columns, each session's numbers, and the responses made of both. *Pure.*"""
+"""Views of a folder: shared columns, each session's sequence numbers, and responses from both. *Pure.*"""

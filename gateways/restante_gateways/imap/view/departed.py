@@ -1,7 +1,7 @@
-"""Messages that left a folder, kept for sessions that have not been told of it (RFC 2180 4.1.2). *Pure.*
+"""Removed messages, kept for sessions that have not announced the removal yet (RFC 2180 4.1.2). *Pure.*
 
-The steps in which messages left form a chain that points forward only: a session holds the step that it was told last,
-and with it all later ones. A step that every session has been told of is held by none of them, and is forgotten.
+Removals form a chain of steps that point forward only. A session references the last step that it announced, and so all
+later ones. Python frees a step once every session has announced it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from restante_gateways.imap.grammar.sets import Span
 from restante_gateways.imap.view.states import StateTable
 from restante_mail import ranges
 
-MOST_KEPT = 65_536  # messages, about 2 MB: a session that lags behind more must end if it asks for one of them
-_MANY = 16  # more than one in so many are added by sorting all anew
+MOST_KEPT = 65_536  # messages, about 2 MB; a session behind by more must end if it reads one of them
+_MANY = 16  # above 1/16 of the size, additions are merged by a sort instead of insertions
 
 
 class Lapsed(Exception):
-    """A message left so long ago, or so many left since, that nothing of it is kept: the session must end."""
+    """The row of a removed message is no longer kept, so the session must end."""
 
 
 class Columns(Protocol):
-    """Messages in ascending UID order, one entry of each column for each."""
+    """Messages in ascending UID order; each column has one entry for each message."""
 
     @property
     def uids(self) -> Sequence[int]:
@@ -40,7 +40,7 @@ class Columns(Protocol):
 
     @property
     def states(self) -> Sequence[int]:
-        """Indices into the table."""
+        """Indices into `table`."""
         ...
 
     @property
@@ -50,12 +50,12 @@ class Columns(Protocol):
 
     @property
     def table(self) -> StateTable:
-        """The states."""
+        """The states of the messages."""
         ...
 
 
 class Departed:
-    """Messages that left, as they were then."""
+    """The rows of removed messages at the time of removal."""
 
     __slots__ = ("change_numbers", "message_ids", "states", "table", "uids")
 
@@ -89,7 +89,7 @@ class Departed:
         )
 
     def take_in(self, others: Sequence[Departed]) -> None:
-        """Add messages that are not among these: a few by themselves, many by sorting anew."""
+        """Add other removed messages: a few by insertion, many by a sort."""
         count = sum(len(other.uids) for other in others)
         if count * _MANY > len(self.uids):
             rows = sorted(chain(self._rows(self.table), *(other._rows(self.table) for other in others)))
@@ -103,11 +103,11 @@ class Departed:
                     column.insert(at, cell)
 
     def copy(self) -> Departed:
-        """These messages, to be added to."""
+        """A copy that can be extended."""
         return Departed(self.table, *(column[:] for column in self._columns()))
 
     def amend(self, uid: int, change_number: int, flags: Flags) -> bool:
-        """Give a message the flags of a change that is later than the one known; False where there is nothing to do."""
+        """Give a message the flags of a later change. Return False if it is absent or has that change already."""
         at = bisect_left(self.uids, uid)
         if at == len(self.uids) or self.uids[at] != uid or self.change_numbers[at] >= change_number:
             return False
@@ -119,7 +119,7 @@ class Departed:
         return self.uids, self.message_ids, self.states, self.change_numbers
 
     def _rows(self, table: StateTable) -> Iterator[tuple[int, int, int, int]]:
-        """(UID, message id, state, change number) of each message, the states by another table."""
+        """(UID, message id, state, change number) of each message, with states as indices into `table`."""
         states: Sequence[int] = self.states
         if table is not self.table:
             moved = {
@@ -131,23 +131,23 @@ class Departed:
 
 
 class Step:
-    """A moment between two removals. The next removal fills in the messages that leave and the step that follows."""
+    """A moment between two removals. The next removal sets `departed` and `following`."""
 
     __slots__ = ("before", "departed", "following")
 
     def __init__(self, before: int = 0) -> None:
-        self.before = before  # messages that left the folder before this moment
+        self.before = before  # number of messages removed before this moment
         self.departed: Departed | None = None
         self.following: Step | None = None
 
     def leave(self, departed: Departed) -> Step:
-        """These messages leave; returns the step that follows."""
+        """Record a removal; return the step after it."""
         self.departed = departed
         self.following = Step(self.before + len(departed.uids))
         return self.following
 
     def until(self, last: Step) -> list[Departed]:
-        """The messages that left between this moment and a later one, oldest first."""
+        """The messages removed between this moment and a later one, oldest first."""
         parts: list[Departed] = []
         step: Step | None = self
         while step is not None and step is not last and step.departed is not None:
@@ -157,7 +157,7 @@ class Step:
 
 
 class Segment(NamedTuple):
-    """Neighbours in a session's numbering that are neighbours in `columns`, too."""
+    """Adjacent messages in a session's numbering that are adjacent in `columns`, too."""
 
     first: int  # position in the session's numbering
     length: int
@@ -166,32 +166,32 @@ class Segment(NamedTuple):
 
 
 class Lag:
-    """Where the messages of an older numbering are now: still in the folder, or departed.
+    """The places of an older numbering's messages: in the folder's columns, or among the removed messages.
 
-    A message that leaves costs a session about the same, however far it lags: departed messages are kept in one set
-    of columns, shared with other sessions as long as one step holds them all.
+    A removal costs a session about the same time, however far it lags. The rows of removed messages are kept in one set
+    of columns, which sessions share as long as a single step holds them all.
     """
 
     __slots__ = ("_count", "_departed", "_folder", "_gone", "_shared", "_uids", "step")
 
     def __init__(self, folder: Columns, uids: Sequence[int], count: int, step: Step) -> None:
-        """`uids` are those of the numbering, of which the first `count` matter, as they were at `step`."""
+        """The numbering is the first `count` of `uids`, as of `step`."""
         self._folder, self._uids, self._count = folder, uids, count
-        self.step = step  # where everything is, is known as of this moment
+        self.step = step  # removals up to here are included
         self._departed: Departed | None = None
         self._shared = False
-        self._gone = array("I")  # positions of departed messages, ascending: the n-th is the n-th of the departed
+        self._gone = array("I")  # positions of removed messages, ascending; the n-th belongs to row n of _departed
 
     @classmethod
     def lapsed(cls, folder: Columns, uids: Sequence[int], count: int, step: Step) -> Lag:
-        """The same by comparing both, where nothing is kept of the departed messages."""
+        """Build a Lag by comparing numbering and folder, when the rows of removed messages are no longer kept."""
         lag = cls(folder, uids, count, step)
         kept = set(folder.uids)
         lag._gone = array("I", [at for at in range(count) if uids[at] not in kept])
         return lag
 
     def follow(self, last: Step, keep: bool) -> None:
-        """Take in the messages that left up to a later moment, with their rows if they are to be kept."""
+        """Include the removals up to a later moment; with `keep` also the rows of the removed messages."""
         parts, self.step = self.step.until(last), last
         if parts and keep:
             self._keep(parts)
@@ -216,15 +216,15 @@ class Lag:
             self._departed.take_in(parts)
 
     def amend(self, uid: int, change_number: int, flags: Flags) -> bool:
-        """As of Departed."""
+        """Give a removed message the flags of a later change, as Departed.amend does."""
         return self._departed is not None and self._departed.amend(uid, change_number, flags)
 
     def runs(self) -> list[Span]:
-        """The positions of all that left."""
+        """The positions of all removed messages."""
         return [(first, last + 1) for first, last in ranges.compress(self._gone)]
 
     def segments(self, first: int, stop: int) -> Iterator[Segment]:
-        """These positions in order. Raises Lapsed at a message of which nothing is kept."""
+        """The segments of these positions, in order. Raises Lapsed at a removed message whose row is not kept."""
         for begin, end, at in self._pieces(first, stop):
             if at is None:
                 lost = bisect_left(self._gone, begin)
@@ -235,11 +235,11 @@ class Lag:
                 yield Segment(begin, end - begin, self._departed, at)
 
     def there(self, first: int, stop: int) -> list[Span]:
-        """Those of these positions whose messages are still in the folder."""
+        """The subset of these positions whose messages are still in the folder."""
         return [(begin, end) for begin, end, at in self._pieces(first, stop) if at is None]
 
     def _pieces(self, first: int, stop: int) -> Iterator[tuple[int, int, int | None]]:
-        """Runs of positions that are still there or not; of the latter where their first is among the departed."""
+        """Runs (first, stop, row) of positions: row is None for present messages, else the first row in _departed."""
         gone, at = self._gone, bisect_left(self._gone, first)
         while first < stop:
             if at == len(gone) or gone[at] > first:

@@ -1,8 +1,8 @@
-"""A folder as all sessions of the process share it: packed columns kept current by change number. *Pure.*
+"""The view of a folder that all sessions of the process share: packed columns, kept current by change number. *Pure.*
 
-Readers hold the arrays themselves. New messages are added in place, behind those that a reader has counted. A removal
-makes new arrays in one pass, and leaves the old UIDs and the rows of departed messages to sessions that have not been
-told yet (RFC 3501 7.4.1).
+Readers hold the arrays themselves. New messages are appended in place, after those that a reader has counted. A removal
+builds new arrays in one pass. Sessions that have not announced the removal yet keep the old UIDs and the rows of the
+removed messages (RFC 3501 7.4.1).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from restante_mail.ranges import Range, merge, subtract
 
 
 class Gap(Exception):
-    """The changes begin above the view's change number: those between must be read first."""
+    """The changes begin above the view's change number; the caller must read those between first."""
 
 
 class FolderView:
@@ -47,10 +47,10 @@ class FolderView:
 
     def __init__(self, uid_validity: int, change_number: int) -> None:
         self.uid_validity = uid_validity
-        self.change_number = change_number  # all changes of the folder up to here are in
+        self.change_number = change_number  # all changes of the folder up to here are included
         self.uid_next = 1
-        self.recent_uid = 1  # UIDs from here on are claimed by no session of any process
-        self.claimed_uid = 1  # UIDs from here on are claimed by no session of this process
+        self.recent_uid = 1  # lowest UID that no session of any process has claimed
+        self.claimed_uid = 1  # lowest UID that no session of this process has claimed
         self.uids = array("I")
         self.message_ids = array("q")
         self.states = array("I")  # indices into the table
@@ -59,16 +59,16 @@ class FolderView:
         self.step = Step()  # the present moment in the chain of removals
         self.pending: list[PendingStore] = []
         self.journal = Journal(change_number)
-        self._unseen: tuple[int, int | None] = (-1, None)  # change number and the first message without \\Seen then
+        self._unseen: tuple[int, int | None] = (-1, None)  # change number, first message without \\Seen
 
     def __len__(self) -> int:
         return len(self.uids)
 
     def load(self, rows: Changes) -> None:
-        """Add a batch of the first snapshot; batches come in ascending UID order.
+        """Add a batch of the first snapshot. Batches arrive in ascending UID order.
 
-        A large folder is read in pieces: the last batches, which begin above a change number, hold the changes
-        since the first one.
+        The core reads a large folder in pieces. The last batches have `since_change_number` and hold the changes since
+        the first batch.
         """
         if rows.since_change_number:
             self._remove(_vanished(rows))
@@ -79,9 +79,9 @@ class FolderView:
         self._note_marks(rows)
 
     def apply(self, changes: Changes) -> bool:
-        """Bring the view up to `changes.change_number`; False if it was there already.
+        """Bring the view up to `changes.change_number`. Return False if it was there already.
 
-        Harmless to repeat; raises Gap, with nothing changed, when earlier changes are missing.
+        Idempotent. Raises Gap, with nothing changed, if earlier changes are missing.
         """
         if changes.change_number <= self.change_number:
             return False
@@ -103,13 +103,13 @@ class FolderView:
             self._add_new(changes, known, state_of)
 
     def apply_snapshot(self, batches: Sequence[Changes], change_number: int) -> bool:
-        """Bring the view to a snapshot of the whole folder; False if it is no newer than the view."""
+        """Bring the view to a snapshot of the whole folder. Return False if it is no newer than the view."""
         if change_number <= self.change_number:
             return False
         there = merge((uids[at], uids[at]) for uids in (rows.uids for rows in batches) for at in range(len(uids)))
         count = len(self.uids)
         while count and self.change_numbers[count - 1] > change_number:
-            count -= 1  # messages added here since the snapshot was read are not in it
+            count -= 1  # the snapshot lacks messages added here after it was read
         gone = subtract([(self.uids[0], self.uids[count - 1])], there) if count else []
         gone += (run for rows in batches for run in _vanished(rows))
         self._remove(merge(gone))
@@ -122,10 +122,10 @@ class FolderView:
         return True
 
     def add(self, uid: int, message_id: int, flags: Flags, change_number: int, since: int) -> bool:
-        """Put in a message that a session here has just added, ahead of the changes that will tell of it.
+        """Add a message that a session of this process has just appended, before the core reports it as a change.
 
-        `since` is the change number that the folder had before. False, with nothing changed, when other messages may
-        lie between: they come first.
+        `since` is the folder's change number before the append. Return False, with nothing changed, if messages with
+        lower UIDs may be missing.
         """
         if uid != self.uid_next or change_number <= self.change_number:
             return self.position(uid) is not None
@@ -133,31 +133,31 @@ class FolderView:
         self.message_ids.append(message_id)
         self.states.append(self.table.index(int(flags.system), flags.keywords))
         self.change_numbers.append(change_number)
-        if since == self.change_number:  # nothing else lies between
+        if since == self.change_number:  # no other change lies between
             self.change_number = change_number
         self.uid_next = uid + 1
         self._unseen = (-1, None)
         return True
 
     def note_folder(self, uid_next: int, recent_uid: int) -> None:
-        """The folder's own marks at the moment of the snapshot."""
+        """Record the folder's UID marks as of the snapshot."""
         self._note_marks(Changes(uid_next=uid_next, recent_uid=recent_uid))
 
     def note_claim(self, uid: int) -> None:
-        """This process has claimed the recent messages below a UID.
+        """Record that this process has claimed the recent messages below a UID.
 
-        That may be above the view's last message: the messages between are reported as \\Recent here when they come.
+        The UID may be above the view's last message. The messages between are reported as \\Recent here on arrival.
         """
         self.recent_uid = max(self.recent_uid, min(uid, self.uid_next))
         self.claimed_uid = max(self.claimed_uid, self.recent_uid)
 
     def position(self, uid: int) -> int | None:
-        """The index of a message, None when it is not there."""
+        """The index of a message; None if it is not in the folder."""
         at = bisect_left(self.uids, uid)
         return at if at < len(self.uids) and self.uids[at] == uid else None
 
     def first_unseen(self) -> int | None:
-        """The position of the first message without \\Seen; looked for once for each change number."""
+        """The position of the first message without \\Seen, or None. Cached for each change number."""
         if self._unseen[0] != self.change_number:
             states = self.table.matching(lambda flags: SystemFlag.SEEN not in flags.system)
             found = next((at for at, state in enumerate(self.states) if state in states), None)
@@ -176,7 +176,7 @@ class FolderView:
         self.claimed_uid = max(self.claimed_uid, self.recent_uid)
 
     def _state_reader(self, rows: Changes) -> Callable[[int], int]:
-        """The state of the n-th message of a batch, looked up once for each distinct one."""
+        """A function from a row of the batch to its state, which looks up each distinct state once."""
         flags, sets, table = rows.flags, rows.keyword_sets, self.table
         keyword_sets = rows.keywords
         known: dict[tuple[int, int], int] = {}
@@ -201,12 +201,12 @@ class FolderView:
         total, at = len(uids), 0
         changed: dict[int, list[int]] = {}
         for row, (uid, number) in enumerate(zip(changes.uids[:count], changes.change_numbers, strict=False)):
-            if at == total or uids[at] != uid:  # neighbours in the batch are mostly neighbours here
+            if at == total or uids[at] != uid:  # adjacent messages in the batch are usually adjacent here
                 at = bisect_left(uids, uid, at)
             if at == total:
                 break
             if uids[at] != uid or numbers[at] >= number:
-                continue  # gone meanwhile, or known already
+                continue  # removed meanwhile, or already up to date
             state = state_of(row)
             for store in pending:
                 store.check(uid, states[at], state)
@@ -217,7 +217,7 @@ class FolderView:
             self.journal.write(number, array("I", changed[number]))
 
     def _remove(self, gone: list[Range]) -> None:
-        """Take messages out, in one pass over the columns however many they are."""
+        """Remove messages in one pass over the columns."""
         cuts = positions(self.uids, len(self.uids), gone)
         if not cuts:
             return
@@ -230,7 +230,7 @@ class FolderView:
             self._renew_table()
 
     def _renew_table(self) -> None:
-        """Forget states that no message has any more. Not while a STORE is pending, which knows them by index."""
+        """Drop states that no message has any more. Never call it while a STORE is pending, which holds indices."""
         old, self.table = self.table, StateTable()
         self.table.keywords = old.keywords
         moved = {

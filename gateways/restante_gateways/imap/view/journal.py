@@ -1,25 +1,25 @@
-"""The last changes of flags in a folder, change by change. *Pure.*"""
+"""The latest flag changes of a folder. *Pure.*"""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
 
-MAX_UIDS = 8_192  # remembered one by one
+MAX_UIDS = 8_192  # in all entries together
 
 
 class Journal:
-    """Change numbers and the UIDs whose flags they changed, oldest first. The oldest are forgotten."""
+    """Change numbers with the UIDs whose flags they changed, oldest first. The oldest entries are dropped."""
 
     __slots__ = ("_entries", "_floor", "_size")
 
     def __init__(self, change_number: int) -> None:
         self._entries: list[tuple[int, array[int]]] = []
-        self._size = 0  # UIDs in them
+        self._size = 0  # UIDs in all entries
         self._floor = change_number  # changes up to here are not in the journal
 
     def write(self, change_number: int, uids: array[int]) -> None:
-        """Note a change, the latest."""
+        """Append the latest change."""
         self._entries.append((change_number, uids))
         self._size += len(uids)
         drop = 0
@@ -30,9 +30,9 @@ class Journal:
         del self._entries[:drop]
 
     def since(self, change_number: int) -> list[tuple[int, array[int]]] | None:
-        """Changes above a change number.
+        """Changes above a change number, oldest first.
 
-        None when they reach too far back: then the change numbers of all messages must be looked at.
+        None if the journal does not reach back so far: then the caller must compare the change numbers of all messages.
         """
         if change_number < self._floor:
             return None

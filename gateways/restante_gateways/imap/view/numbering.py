@@ -1,8 +1,8 @@
-"""Sequence numbers of one session in one folder, which lag behind the folder. *Pure.*
+"""Sequence numbers of one session in one folder, which may lag behind the folder. *Pure.*
 
-A session counts in an array of UIDs that it shares with the folder's view, until a message is removed that it has not
-been told of. From then to the telling it keeps the older array, and a removed message is still there for it, with the
-flags that it had. So a session costs a few hundred octets, whatever the folder holds, and numbers never shift under it
+A session shares its array of UIDs with the folder's view. When a message is removed, the session keeps the older array
+until it has announced the removal; until then the session can still read the removed message with its last flags. A
+session costs a few hundred octets for a folder of any size, and its numbers never shift between announcements
 (RFC 3501 5.5, 7.4.1; RFC 2180).
 """
 
@@ -25,9 +25,9 @@ from restante_mail.ranges import Range
 
 
 class Numbering:
-    """The messages that a client knows of. A span is of positions among them: numbers first + 1 to stop.
+    """The messages known to a client. A span has positions among them: sequence numbers first + 1 to stop.
 
-    Everything that reads facts of messages raises Lapsed at a removed message of which nothing is kept any more.
+    Methods that read facts of messages raise Lapsed at a removed message whose row is no longer kept.
     """
 
     __slots__ = ("_lag", "_step", "count", "folder", "uids")
@@ -35,60 +35,60 @@ class Numbering:
     def __init__(self, folder: FolderView) -> None:
         self.folder = folder
         self.uids: array[int] = folder.uids
-        self.count = len(folder.uids)  # messages the client knows of
-        self._step: Step | None = folder.step  # the last removal told; None: too much has left since to be kept
-        self._lag: Lag | None = None  # once it is asked for
+        self.count = len(folder.uids)  # messages known to the client
+        self._step: Step | None = folder.step  # the last announced removal; None: too many removals since
+        self._lag: Lag | None = None  # built on first use
 
     # --- numbers ---
 
     @property
     def aligned(self) -> bool:
-        """Whether positions here are positions in the folder's columns."""
+        """Whether positions here equal positions in the folder's columns."""
         return self.uids is self.folder.uids
 
     def spans(self, messages: SequenceSet, uid: bool) -> list[Span] | None:
-        """Where the messages of a set are, ascending. None: a sequence number that does not exist (RFC 3501 6.4.8)."""
+        """The positions of a set, ascending; None if a sequence number in it does not exist (RFC 3501 6.4.8)."""
         return self.known_spans(messages, uid) if uid or messages.all_within(self.count) else None
 
     def known_spans(self, messages: SequenceSet, uid: bool) -> list[Span]:
-        """Where those messages of a set are that the client knows of, ascending."""
+        """The positions of the set's messages that the client knows, ascending."""
         if uid:
             largest = self.uids[self.count - 1] if self.count else 0
             return sets.positions(self.uids, self.count, messages.resolve(largest))
         return [(low - 1, high) for low, high in messages.numbers_within(self.count)]
 
     def uid_ranges(self, spans: Iterable[Span]) -> list[Range]:
-        """The UIDs at these positions: one range a span, since no other message known here lies between."""
+        """The UIDs at these positions: one range for each span, since no other known message lies between."""
         return [(self.uids[first], self.uids[stop - 1]) for first, stop in spans]
 
     def position(self, uid: int, at_least: int = 0) -> int | None:
-        """The position of a UID in the session's numbering, None when the client does not know it."""
+        """The position of a UID in the session's numbering; None if the client does not know it."""
         at = bisect_left(self.uids, uid, at_least, self.count)
         return at if at < self.count and self.uids[at] == uid else None
 
     def numbers(self, uid_ranges: Iterable[Range]) -> list[Range]:
-        """Ranges of sequence numbers for ascending UID ranges; UIDs the client does not know are left out."""
+        """Ranges of sequence numbers for ascending UID ranges, without UIDs unknown to the client."""
         return [(first + 1, stop) for first, stop in sets.positions(self.uids, self.count, uid_ranges)]
 
     def gone(self, spans: Sequence[Span]) -> bool:
-        """Whether one of these messages was removed and the client has not been told of it."""
+        """Whether one of these messages has a removal that is not announced yet."""
         return self.still_there(spans) != list(spans)
 
     def still_there(self, spans: Sequence[Span]) -> list[Span]:
-        """These positions without those of removed messages of which the client has not been told."""
+        """These positions without messages whose removal is not announced yet."""
         if self.aligned:
             return list(spans)
         lag = self._lagging()
         return [span for first, stop in spans for span in lag.there(first, stop)]
 
     def limit_lag(self) -> None:
-        """Let go of departed messages, where they have become too many to be kept for a session that lags."""
+        """Release the rows of removed messages if this session lags by more than MOST_KEPT of them."""
         since = self._step or (self._lag.step if self._lag is not None else self.folder.step)
         if self.folder.step.before - since.before > departed.MOST_KEPT:
             self._step = self._lag = None
 
     def _lagging(self) -> Lag:
-        """Where the messages of this numbering are, while it lags."""
+        """The places of this numbering's messages while it lags behind the folder."""
         folder = self.folder
         if self._lag is None:
             known = folder, self.uids, self.count
@@ -97,7 +97,7 @@ class Numbering:
         return self._lag
 
     def amend(self, changes: Changes) -> None:
-        """Take flags over that removed messages had, where the change became known later than the removal."""
+        """Apply flag changes of removed messages that became known after the removal."""
         if self.aligned or self._step is None:
             return
         lag, table = self._lagging(), changes.keywords
@@ -109,7 +109,7 @@ class Numbering:
                     part.amend(uid, number, flags)
 
     def forget_removed(self) -> list[Span]:
-        """The client is now told of all removals, and its numbers shift: the positions of the removed messages."""
+        """Adopt the folder's current numbering; return the old positions of removed messages, to announce now."""
         if self.aligned:
             return []
         removed = self._lagging().runs()
@@ -120,7 +120,7 @@ class Numbering:
     # --- facts ---
 
     def segments(self, spans: Iterable[Span]) -> Iterator[Segment]:
-        """Where the messages at these positions are, in order."""
+        """The segments of the messages at these positions, in order."""
         for first, stop in spans:
             if self.aligned:
                 yield Segment(first, stop - first, self.folder, first)
@@ -143,7 +143,7 @@ class Numbering:
         }
 
     def with_states(self, wanted: Callable[[Flags], bool], spans: Iterable[Span]) -> list[Span]:
-        """Which of the messages at these positions have flags that satisfy `wanted`."""
+        """The positions among these whose flags satisfy `wanted`."""
         matching = cache(lambda table: table.matching(wanted))
 
         def found() -> Iterator[int]:
@@ -156,18 +156,18 @@ class Numbering:
         return spans_of(found())
 
     def with_flag(self, flag: SystemFlag | str, spans: Iterable[Span]) -> list[Span]:
-        """Which of the messages at these positions have a system flag or a keyword."""
+        """The positions among these with a system flag or a keyword."""
         if isinstance(flag, SystemFlag):
             return self.with_states(lambda flags: flag in flags.system, spans)
         name = flag.lower()
         return self.with_states(lambda flags: any(name == known.lower() for known in flags.keywords), spans)
 
     def without_flag(self, flag: SystemFlag, spans: Iterable[Span]) -> list[Span]:
-        """Which of the messages at these positions lack a system flag."""
+        """The positions among these without a system flag."""
         return self.with_states(lambda flags: flag not in flags.system, spans)
 
     def changed_since(self, spans: Iterable[Span], change_number: int) -> list[Span]:
-        """Which of the messages at these positions have a higher change number."""
+        """The positions among these with a higher change number."""
         return spans_of(
             at
             for first, count, columns, start in self.segments(spans)

@@ -1,4 +1,4 @@
-"""STOREs under way. *Pure.*"""
+"""STORE commands in progress. *Pure.*"""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from restante_mail.ranges import Range, contains
 
 
 class PendingStore:
-    """A STORE under way: collects the arriving changes that it does not explain.
+    """A STORE in progress. It collects arriving changes that another session must have made.
 
-    A client that said .SILENT must still learn of changes that others made to the same messages (RFC 3501 6.4.6), even
-    when their change and its own arrive as one.
+    After a .SILENT STORE the client must still receive other sessions' changes of the same messages (RFC 3501 6.4.6),
+    even when both changes arrive merged into one.
     """
 
     __slots__ = ("expected", "ranges", "surprises")
@@ -21,6 +21,6 @@ class PendingStore:
         self.surprises: set[int] = set()  # UIDs
 
     def check(self, uid: int, before: int, after: int) -> None:
-        """Notes the message if this STORE alone cannot have made `after` from `before`."""
+        """Record the message if this STORE alone cannot have turned state `before` into state `after`."""
         if contains(self.ranges, uid) and self.expected(before) != after:
             self.surprises.add(uid)

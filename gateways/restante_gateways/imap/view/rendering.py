@@ -1,4 +1,4 @@
-"""FETCH responses of facts that a view knows: one template for many neighbours, filled from columns. *Pure.*"""
+"""FETCH responses for facts in a view: one template for many adjacent messages, filled from columns. *Pure.*"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = 1_024  # messages rendered at a time
 
 
 def blocks(spans: Iterable[Span]) -> Iterator[Span]:
-    """The same positions, so many at a time as are rendered at once."""
+    """The same positions in blocks of at most _BLOCK messages."""
     for first, stop in spans:
         for start in range(first, stop, _BLOCK):
             yield start, min(stop, start + _BLOCK)
@@ -22,9 +22,9 @@ def blocks(spans: Iterable[Span]) -> Iterator[Span]:
 def flags(
     segment: Segment, uids: Sequence[int], recent: Sequence[Range], with_uid: bool, with_change_number: bool
 ) -> Iterator[bytes]:
-    """The responses with FLAGS of neighbours, those that are \\Recent among them apart from the others.
+    """FETCH responses with FLAGS of a segment, rendered separately for \\Recent and other messages.
 
-    `uids` are those of the session's numbering, `recent` the UIDs that are \\Recent in it.
+    `uids` are the UIDs of the session's numbering, `recent` those that are \\Recent in it.
     """
     first, count, columns, _ = segment
     done, table = first, columns.table
@@ -38,7 +38,7 @@ def flags(
 
 
 def numbers(segment: Segment, with_uid: bool, with_change_number: bool) -> list[bytes]:
-    """The responses with UID, MODSEQ or both of neighbours."""
+    """FETCH responses with UID, MODSEQ or both of a segment."""
     first, count, columns, at = segment
     positions = range(first + 1, first + count + 1)
     uids, changes = columns.uids[at : at + count], columns.change_numbers[at : at + count]
@@ -50,7 +50,7 @@ def numbers(segment: Segment, with_uid: bool, with_change_number: bool) -> list[
 
 
 def _render(segment: Segment, span: Span, texts: Sequence[bytes], with_uid: bool, with_change_number: bool) -> bytes:
-    """FETCH responses with FLAGS for some of the neighbours: one template, filled from columns."""
+    """FETCH responses with FLAGS for a part of a segment: one template, filled from columns."""
     columns, first, stop = segment.columns, span[0] - segment.first + segment.at, span[1] - segment.first + segment.at
     numbers, states = range(span[0] + 1, span[1] + 1), columns.states[first:stop]
     if with_change_number:

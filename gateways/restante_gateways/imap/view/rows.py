@@ -1,4 +1,4 @@
-"""Rows of the core to FETCH responses: column by column, a batch at a time. *Pure.*"""
+"""Conversion of the core's rows to FETCH responses, column by column, one batch at a time. *Pure.*"""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from restante_mail.ranges import Range
 
 
 class BrokenRows(Exception):
-    """The core's stream does not continue the cell that it left unfinished."""
+    """The core's stream does not continue its unfinished cell."""
 
 
 class RowWriter:
-    """Renders the rows of one FETCH. A cell that is cut goes on in `continued`, until it is whole.
+    """Renders the rows of one FETCH. `continued` completes a cell that its batch has only in part.
 
-    Facts come first, then sections, whatever the order in which they were asked; so that a cut section of the last
-    message of a batch is followed only by sections.
+    A response has facts first, then sections, in any order of the request. Only sections then follow an incomplete
+    section of a batch's last message.
     """
 
     def __init__(
@@ -36,25 +36,25 @@ class RowWriter:
         self._next_position = 0
         self._by_message_id: Mapping[int, int] | None = None
         self._answered: list[Span] = []
-        self._open: Rows | None = None  # the batch whose last message has a cell that goes on
+        self._open: Rows | None = None  # the batch whose last message is incomplete
         self._open_section = 0
-        self._open_seen = b""  # its FLAGS, of the moment when it was begun: keywords of later ones are not announced
-        self._missing = 0  # octets to come of it
+        self._open_seen = b""  # its FLAGS, rendered at its beginning: newer keywords are not announced yet
+        self._missing = 0  # octets of the incomplete cell not received yet
 
     @property
     def unfinished(self) -> bool:
-        """Whether the client is in the middle of a literal: nothing but its octets may follow."""
+        """Whether the client is reading an incomplete literal: only its octets may follow."""
         return self._missing > 0
 
     def batch(self, rows: Rows) -> bytes:
-        """The responses of a batch; the last may be unfinished."""
+        """The responses of a batch; the last may be incomplete. Raises BrokenRows."""
         if self._missing:
             raise BrokenRows("a cell was left unfinished")
         count = len(rows.uids)
         if not count:
             return b""
         tells_flags = FetchFact.FLAGS in self.facts or self._seen_now
-        keywords = self._view.tell_keywords() if tells_flags else b""  # in the same step as the flags are rendered
+        keywords = self._view.tell_keywords() if tells_flags else b""  # without an await before the flags are rendered
         positions = self._positions(rows)
         cut = any(len(cells.octets[-1]) < cells.total_octets[-1] for cells in rows.sections)
         whole = count - 1 if cut else count
@@ -71,7 +71,7 @@ class RowWriter:
         return keywords + b"".join(lines)
 
     def continued(self, rest: Rest) -> bytes:
-        """More octets of the unfinished cell, and the rest of the response once the cell is whole."""
+        """More octets of the incomplete cell, with the rest of the response after its end. Raises BrokenRows."""
         if self._open is None or rest.section_index != self._open_section or len(rest.octets) > self._missing:
             raise BrokenRows("octets that belong to no unfinished cell")
         self._missing -= len(rest.octets)
@@ -81,12 +81,12 @@ class RowWriter:
         return rest.octets + self._open_cells()
 
     def finish(self) -> None:
-        """The stream is at its end. Raises BrokenRows when a cell is not."""
+        """Check at the end of the stream that no cell is incomplete. Raises BrokenRows."""
         if self._missing:
             raise BrokenRows("the last cell is unfinished")
 
     def _open_cells(self) -> bytes:
-        """Sections of the unfinished message from the present one on, up to the next that is cut."""
+        """Sections of the incomplete message from the current one on, up to the next incomplete one."""
         rows, pieces = self._open, list[bytes]()
         assert rows is not None
         while self._open_section < len(self.sections):
@@ -105,15 +105,15 @@ class RowWriter:
         return b"".join(pieces)
 
     def expect(self, positions: Mapping[int, int]) -> None:
-        """The rows to come were asked for by message id: the position of each, in any order."""
+        """Expect rows requested by message id, in any order; `positions` has the position of each id."""
         self._by_message_id = positions
 
     def missing(self, spans: Sequence[Span]) -> list[Span]:
-        """Those of these positions that no row has come for."""
+        """The positions among these without a row so far."""
         return sets.without(spans, sets.unite(self._answered, ()))
 
     def _positions(self, rows: Rows) -> list[int | None]:
-        """Positions in the session's numbering, of rows by message id, or else in ascending order of UIDs."""
+        """Positions of the rows in the session's numbering, by message id if `expect` was called, else by UID."""
         if self._by_message_id is None:
             positions = self._positions_of_uids(rows.uids)
             first, last = positions[0], positions[-1]
@@ -126,7 +126,7 @@ class RowWriter:
         return positions
 
     def _positions_of_uids(self, uids: Iterable[int]) -> list[int | None]:
-        """Rows come in ascending UID order, as positions do."""
+        """Positions of ascending UIDs; None for a UID unknown to the client."""
         view, at = self._view, self._next_position
         known, count, positions = view.uids, view.count, list[int | None]()
         for uid in uids:
@@ -165,7 +165,7 @@ class RowWriter:
     def _fact_column(
         self, fact: FetchFact, rows: Rows, positions: Sequence[int | None], count: int
     ) -> tuple[bytes, Iterable[object]]:
-        """The piece of the template for a fact, and its column."""
+        """A fact's piece of the template, and its column."""
         match fact:
             case FetchFact.UID:
                 return b"UID %d", (0 if at is None else self._view.uids[at] for at in positions[:count])
@@ -186,7 +186,7 @@ class RowWriter:
                 return b"BODYSTRUCTURE %b", rows.body_structures
 
     def _fact_cells(self, rows: Rows, row: int, at: int) -> list[bytes]:
-        """The facts of one row, finished."""
+        """The encoded facts of one row."""
         cells = []
         for fact in self.facts:
             piece, column = self._fact_column(fact, rows, (at,) * (row + 1), row + 1)
@@ -200,7 +200,7 @@ class RowWriter:
         return 0 if position is None else self._view.change_number_at(position)
 
     def _seen_cell(self, position: int | None) -> bytes:
-        """FLAGS of a message that this FETCH marked \\Seen, where they were not asked for anyway."""
+        """FLAGS of a message that this FETCH marked \\Seen; empty if the client requested FLAGS anyway."""
         if position is None or FetchFact.FLAGS in self.facts:
             return b""
         if not ranges.contains(self._seen_now, self._view.uids[position]):
@@ -210,7 +210,7 @@ class RowWriter:
 
 
 def _cell(octets: bytes, total: int) -> bytes:
-    """A section's octets: NIL when there is no such part, a quoted empty string for an empty range (RFC 3501 6.4.5)."""
+    """A section's octets: NIL for a missing part, a quoted empty string for an empty range (RFC 3501 6.4.5)."""
     if total < 0:
         return b"NIL"
     return b"{%d}\r\n%b" % (total, octets) if total else b'""'

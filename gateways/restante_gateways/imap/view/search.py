@@ -1,4 +1,4 @@
-"""Search keys on a session's view: those that it can evaluate, and its numbers in the others. *Pure.*"""
+"""Evaluation of search keys on a session's view, and translation of the others for the core. *Pure.*"""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_local(key: SearchKey) -> bool:
 
 
 def may_change(key: SearchKey) -> bool:
-    """Whether others may change the matches of a local key: neither numbers nor \\Recent can change."""
+    """Whether other sessions may change the matches of a local key. Numbers and \\Recent cannot change."""
     return not isinstance(key, SearchMessages | SearchRecent)
 
 
@@ -43,7 +43,10 @@ def everything(view: SessionView) -> list[Span]:
 
 
 def evaluate(view: SessionView, key: SearchKey) -> list[Span]:
-    """Positions that match a local key. A sequence number that does not exist matches nothing (RFC 9051 6.4.4)."""
+    """Positions that match a local key. A nonexistent sequence number matches nothing (RFC 9051 6.4.4).
+
+    Raises TypeError for a key that only the core can evaluate.
+    """
     match key:
         case SearchAnd(keys):
             found = everything(view)
@@ -66,7 +69,7 @@ def evaluate(view: SessionView, key: SearchKey) -> list[Span]:
 
 
 def by_uid(view: SessionView, key: SearchKey) -> SearchKey:
-    """The key with UIDs in place of all that only this session's view knows."""
+    """The key with UIDs in place of sequence sets and \\Recent, which only this session's view knows."""
     match key:
         case SearchAnd(keys):
             return SearchAnd(tuple(by_uid(view, part) for part in keys))

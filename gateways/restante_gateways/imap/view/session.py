@@ -1,4 +1,4 @@
-"""One session's view of a folder: its own numbers, and the announcements that it is owed. *Pure.*"""
+"""One session's view of a folder: its sequence numbers and its pending announcements. *Pure.*"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from restante_mail.ranges import Range
 
 
 class SessionView(Numbering):
-    """A numbering, and all that its client has been told."""
+    """A numbering, with a record of everything announced to the client."""
 
     __slots__ = (
         "_own_changes",
@@ -32,21 +32,22 @@ class SessionView(Numbering):
     def __init__(self, folder: FolderView, read_only: bool, recent: Sequence[Range] = ()) -> None:
         super().__init__(folder)
         self.read_only = read_only
-        self.told_change_number = folder.change_number  # flag changes up to here were told or need not be
-        # Flag changes this session made and knows of: the change number, and the UIDs it was made to.
+        self.told_change_number = folder.change_number  # flag changes up to here are announced or need not be
+        # Flag changes made by this session: change number to UIDs.
         self._own_changes: dict[int, Sequence[Range]] = {}
-        self.surprises: set[int] = set()  # UIDs to be told although the session's own change touched them
+        self.surprises: set[int] = set()  # UIDs to announce although this session changed them itself
         self._told_keywords = len(folder.table.keywords)
         self.recent: list[Range] = list(recent)  # UIDs that are \\Recent to this session
-        self.with_change_numbers = False  # CONDSTORE is on: every FETCH that tells of flags bears MODSEQ
+        self.with_change_numbers = False  # CONDSTORE is on: every FETCH response with FLAGS carries MODSEQ
 
-    # --- telling ---
+    # --- announcements ---
 
     def tell(self, may_expunge: bool, with_uid: bool = False) -> list[bytes]:
-        """Announcements that the client may have now, as finished responses; they count as sent.
+        """The announcements that may be sent now, as encoded responses; the view records them as sent.
 
-        EXPUNGE comes first, from the highest number down so that each is right when it is read (RFC 3501 7.4.1); new
-        messages wait until all removals are told, so that a number never means two messages (RFC 3501 7.3.1).
+        EXPUNGE responses come first, from the highest number down, so that each number is right when the client reads
+        it (RFC 3501 7.4.1). New messages wait for all removals, so that a number never means two messages
+        (RFC 3501 7.3.1).
         """
         folder = self.folder
         if self.aligned and self.count == len(folder.uids) and self.told_change_number == folder.change_number:
@@ -86,10 +87,10 @@ class SessionView(Numbering):
         return list(self.flag_responses(spans_of(changed), with_uid, self.with_change_numbers))
 
     def tell_keywords(self) -> bytes:
-        """FLAGS and PERMANENTFLAGS, if keywords are in use that the client was not told of (RFC 3501 7.2.6).
+        """FLAGS and PERMANENTFLAGS responses, if keywords in use are not announced yet (RFC 3501 7.2.6).
 
-        They belong directly before the responses that may bear such a keyword, rendered in the same step: while a
-        client takes earlier responses, others add keywords.
+        Write them directly before the responses that may carry such a keyword, and render both without an await
+        between: other sessions add keywords meanwhile.
         """
         if self._told_keywords == len(self.folder.table.keywords):
             return b""
@@ -97,7 +98,7 @@ class SessionView(Numbering):
         return self.flags_in_use()
 
     def _changed_positions(self) -> list[int]:
-        """Positions whose flags changed since the last telling, by others than this session; ascending."""
+        """Ascending positions of messages whose flags other sessions changed since the last announcement."""
         folder, own = self.folder, self._own_changes
         entries = folder.journal.since(self.told_change_number)
         if entries is None:
@@ -121,16 +122,16 @@ class SessionView(Numbering):
         return [at for at in found if at is not None]
 
     def flags_in_use(self) -> bytes:
-        """The FLAGS response, with system flags and every keyword met in the folder, and which of them can be kept."""
+        """FLAGS with system flags and all keywords seen in the folder, then PERMANENTFLAGS."""
         flags = [*SYSTEM_FLAG_NAMES.values(), *self.folder.table.keywords.values()]
         permanent = permanent_flags([] if self.read_only else [*flags, "\\*"])
         return untagged(b"FLAGS " + encoder.flag_list(flags)) + OK("These flags last.", permanent).encode()
 
     def note_own_change(self, before: int, change_number: int, uids: Sequence[Range]) -> None:
-        """The session made this change itself, to these UIDs, and need not be told of their new flags.
+        """Record a flag change of this session to these UIDs, which needs no announcement.
 
-        `before` is the view's change number when the command began. A number that is not above it is another's: where
-        there was nothing to change the answer has the latest that was given.
+        `before` is the view's change number at the beginning of the command. A change number that is not above it
+        belongs to another change: a command that changed nothing returns the latest number.
         """
         if change_number > max(before, self.told_change_number):
             self._own_changes[change_number] = uids
@@ -138,7 +139,7 @@ class SessionView(Numbering):
     # --- recent ---
 
     def claim_recent(self, recent_uid: int) -> None:
-        """At SELECT: messages not yet reported as \\Recent, to the core's and this process's knowledge, are so here."""
+        """At SELECT, make messages \\Recent that neither the core nor this process has reported as \\Recent yet."""
         folder = self.folder
         first = max(recent_uid, folder.claimed_uid)
         if first < folder.uid_next:
@@ -150,19 +151,19 @@ class SessionView(Numbering):
         self.recent = ranges.merge([*self.recent, uids])
 
     def recent_count(self) -> int:
-        """How many of the known messages are \\Recent to this session."""
+        """The number of known messages that are \\Recent in this session."""
         return sum(stop - first for first, stop in sets.positions(self.uids, self.count, self.recent))
 
     # --- rendering ---
 
     def flags_at(self, position: int) -> bytes:
-        """`FLAGS (...)` of the message at a position, with \\Recent where it is so."""
+        """`FLAGS (...)` of the message at a position, including \\Recent."""
         columns, at = self.place(position)
         table, state = columns.table, columns.states[at]
         return table.recent_texts[state] if ranges.contains(self.recent, self.uids[position]) else table.texts[state]
 
     def fact_responses(self, spans: Sequence[Span], facts: Collection[FetchItem]) -> Iterator[bytes]:
-        """FETCH responses with FLAGS, UID and MODSEQ, as far as they are asked for, in blocks."""
+        """FETCH responses with the requested ones of FLAGS, UID and MODSEQ, in blocks."""
         with_uid, with_change_number = FetchFact.UID in facts, FetchFact.MODSEQ in facts
         if FetchFact.FLAGS in facts:
             return self.flag_responses(spans, with_uid, with_change_number)

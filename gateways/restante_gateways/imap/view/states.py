@@ -1,4 +1,4 @@
-"""States of messages: each distinct pair of flags and keywords once, with its finished octets. *Pure.*"""
+"""States of messages: each distinct pair of system flags and keywords once, with its encoded FLAGS. *Pure.*"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from restante_gateways.imap.grammar.flags import Flags, SystemFlag
 
-_BASE = 32  # the first states are the system flags alone: the index is their sum
+_BASE = 32  # the first states have system flags only; their index is the sum of the flags
 
 
 def _spell(flags: Flags, recent: bool) -> bytes:
@@ -30,16 +30,16 @@ class StateTable:
     def __init__(self) -> None:
         self.flags, self.texts, self.recent_texts = _BASE_FLAGS, _BASE_TEXTS, _BASE_RECENT_TEXTS
         self._by_flags: dict[tuple[int, frozenset[str]], int] | None = None
-        self.keywords: dict[str, str] = {}  # every keyword met, in the spelling first met, by its lower case
+        self.keywords: dict[str, str] = {}  # lower case to first spelling of every keyword seen
 
     def __len__(self) -> int:
         return len(self.flags)
 
     def index(self, system: int, keywords: tuple[str, ...]) -> int:
-        """The index of a state, which is added if it is new."""
+        """The index of a state; a new state is added."""
         if not keywords:
             return system & (_BASE - 1)
-        if self._by_flags is None:  # the first keyword: from here on the lists are this folder's own
+        if self._by_flags is None:  # the first keyword: copy the shared lists for this folder
             self.flags, self.texts, self.recent_texts = self.flags[:], self.texts[:], self.recent_texts[:]
             self._by_flags = {}
         key = (system, frozenset(keyword.lower() for keyword in keywords))
@@ -54,7 +54,7 @@ class StateTable:
         return found
 
     def changed(self, change: Callable[[Flags], Flags]) -> Callable[[int], int]:
-        """`change` as a function of indices, computed once for each state."""
+        """`change` as a function of state indices, which computes each state once."""
         known: dict[int, int] = {}
 
         def apply(state: int) -> int:
