@@ -1,1 +1,1 @@
-"""Responsibility for mail: accepted, delivered, queued, relayed, reported."""
+"""The transport: accepts, delivers, queues, relays and reports mail that the core is responsible for."""

@@ -1,4 +1,4 @@
-"""A message from another server: from its envelope and its octets to the message that is taken (RFC 5321 6.1)."""
+"""Turning the envelope and octets of a message from another server into the message to accept (RFC 5321 6.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from restante_server.transport.records import Envelope, Incoming, Planned, messa
 
 
 def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arrived: Arrived) -> tuple[Planned, ...]:
-    """The recipients, each accepted at RCPT. Raises RecipientNotFound, MailLoop: the message would go nowhere."""
+    """The recipient rows; the gateway accepted each recipient at RCPT.
+
+    Raises RecipientNotFound when no recipient is local, MailLoop when every delivery would be a loop.
+    """
     if not any(found.kind in (Kind.LOCAL, Kind.ALIAS) for found in resolutions):
         raise RecipientNotFound(address=envelope.recipients[0].forward_path)
     planned = route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had)
@@ -25,7 +28,7 @@ def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arriv
 def accepted(
     envelope: Envelope, planned: tuple[Planned, ...], arrived: Arrived, *, trace_field: str, source: str, now: int
 ) -> Incoming:
-    """The message to take. `source` is the client's address, `now` in microseconds."""
+    """The message to accept. `source` is the client's address, `now` in microseconds."""
     facts = arrived.staged.facts
     assert facts is not None  # it is a message
     return Incoming(

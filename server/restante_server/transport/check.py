@@ -1,4 +1,4 @@
-"""Every invariant of the queue as a query. `check` names what is broken; a sound queue gives an empty list."""
+"""Every invariant of the queue as a query. `check` names the broken ones; a sound queue gives an empty list."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, and_, exists, func, or_, select
 from restante_server.db.schema import delivered, transport_message, transport_recipient
 from restante_server.transport.states import FINAL, WAITING, State
 
-MOST_NAMED = 10  # examples of one broken invariant
+MOST_NAMED = 10  # examples listed for one broken invariant
 
 _r, _m, _d = transport_recipient, transport_message, delivered
 _ids = (_r.c.transport_id, _r.c.recipient_id)
@@ -65,7 +65,7 @@ _INVARIANTS: list[tuple[str, Select[*tuple[Any, ...]]]] = [
 
 
 def check(tx: Connection) -> list[str]:
-    """One line for each thing that is wrong, with its ids. Reads every row of the queue, in one snapshot."""
+    """Return one line for each violation, with its ids. Reads every row of the queue in one snapshot."""
     problems: list[str] = []
     for what, statement in _INVARIANTS:
         broken = tx.execute(statement.limit(MOST_NAMED).execution_options(across_mailboxes=True)).mappings()

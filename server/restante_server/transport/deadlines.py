@@ -1,4 +1,4 @@
-"""Work that a deadline brings: scheduled mail becomes due, leases lapse, senders are warned, mail and traces expire."""
+"""Work at deadlines: making scheduled mail due, ending lapsed leases, warning senders, expiring mail and traces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import WAITING, State
 
 AT_ONCE = 500  # recipients in one transaction
-LAST_ATTEMPT = 15 * MINUTE  # how long the attempt at the moment of expiry may take
+LAST_ATTEMPT = 15 * MINUTE  # time for the attempt at the moment of expiry
 
 _r, _m = transport_recipient, transport_message
 _since = func.coalesce(_m.c.send_at, _m.c.accepted_at)
@@ -71,7 +71,7 @@ _DUE = {"begin": _some(_scheduled), "lapse": _some(_lapsed), "expire": _some(_ex
 
 
 def moments(settings: TransportSettings, now: int) -> dict[str, int]:
-    """The moment before which each kind of work is due."""
+    """For each kind of work the moment up to which it is due."""
     return {
         "begin": now,
         "lapse": now,
@@ -81,12 +81,12 @@ def moments(settings: TransportSettings, now: int) -> dict[str, int]:
 
 
 def due(tx: Connection, work: str, moment: int) -> list[int]:
-    """Messages that have this work."""
+    """Messages for which this work is due."""
     return sorted(set(tx.scalars(_DUE[work], {"moment": moment})))
 
 
 def begin(tx: Connection, ids: Sequence[int], now: int) -> None:
-    """The time of scheduled messages has come."""
+    """Make the scheduled recipients whose send time has come pending."""
     origins = rows.lock(tx, ids)
     at_last = (_r.c.state == int(State.SCHEDULED), _r.c.next_attempt_at <= now)
     coming = recipients.of_messages(tx, origins, *at_last)
@@ -96,7 +96,7 @@ def begin(tx: Connection, ids: Sequence[int], now: int) -> None:
 
 
 def lapse(tx: Connection, ids: Sequence[int], now: int) -> None:
-    """Take back leases that a relay has not reported in time; their recipients are due at once."""
+    """End leases that a relay has not reported in time; their recipients are due at once."""
     origins = rows.lock(tx, ids)
     lost = recipients.of_messages(tx, origins, _r.c.state == int(State.LEASED), _r.c.lease_expires_at <= now)
     recipients.postpone(tx, [Postponement(row, now, "4.4.2", "the relay's lease has lapsed") for row in lost], now)
@@ -106,7 +106,7 @@ def lapse(tx: Connection, ids: Sequence[int], now: int) -> None:
 
 
 def expire(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: int) -> None:
-    """Give up recipients that nobody could send or deliver to in time. RFC 5321 4.5.4.1."""
+    """Fail recipients that no attempt has reached before their expiry. RFC 5321 4.5.4.1."""
     origins = rows.lock(tx, ids)
     given_up = recipients.of_messages(
         tx, origins, _r.c.state == int(State.PENDING), _r.c.expires_at <= now - LAST_ATTEMPT
@@ -119,7 +119,7 @@ def expire(tx: Connection, settings: TransportSettings, ids: Sequence[int], now:
 
 
 def warn(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: int) -> None:
-    """Warn senders, once, that their mail is late."""
+    """Send each sender one report that the mail is delayed."""
     origins = rows.lock(tx, ids)
     late = recipients.of_messages(
         tx,
@@ -146,7 +146,8 @@ def warn(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: i
 
 
 def forget(tx: Connection, before: int) -> int:
-    """Drop settled messages accepted before this moment, with their recipients, keys and trace; returns how many."""
+    """Remove settled messages accepted before this moment, with their recipients, delivery keys and trace; returns
+    their number."""
     ids = sorted(tx.scalars(_old, {"before": before}))
     ids = sorted(rows.lock(tx, ids))
     if not ids:

@@ -1,6 +1,6 @@
-"""Messages into the tables, a set at a time: recipients that are here get theirs at once, the others wait.
+"""Inserting a set of accepted messages: local recipients get them at once, the others wait.
 
-One statement a table, however many messages and recipients there are.
+Each table gets one statement, however many messages and recipients the set has.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from restante_server.transport.states import State
 
 
 class Taken(NamedTuple):
-    """A message that this store is responsible for."""
+    """A message that the core has accepted."""
 
     transport_id: int
     sent: Placed | None = None  # the sender's copy
 
 
 def direct(item: Incoming, most: int) -> list[Addressee]:
-    """The local recipients that the transaction which takes the message delivers to: none of a scheduled message."""
+    """The local recipients, at most `most`, that the accepting transaction delivers to; none of a scheduled message."""
     if item.send_at is not None:
         return []
     return [
@@ -43,8 +43,8 @@ def direct(item: Incoming, most: int) -> list[Addressee]:
 def enqueue(tx: Connection, items: Sequence[Incoming], settings: TransportSettings) -> list[Taken]:
     """Insert messages and deliver to at most `direct_deliveries` mailboxes of each. The mailboxes must be locked.
 
-    Raises StoreBusy when a content that was brought before has lapsed, FolderNotFound when the folder of a sender's
-    copy is gone.
+    Raises StoreBusy when the pin of a staged content has lapsed, FolderNotFound when the folder of a sender's copy is
+    gone.
     """
     if not items:
         return []
@@ -81,7 +81,7 @@ def enqueue(tx: Connection, items: Sequence[Incoming], settings: TransportSettin
 
 
 def _insert_contents(tx: Connection, items: Sequence[Incoming], now: int) -> list[int]:
-    """The content of each message, inserted where it is new."""
+    """The id of each message's content; inserts new contents."""
     new = [item.staged.new for item in items if item.staged.new is not None]
     inserted = iter(contents.insert_many(tx, new, now))
     return [next(inserted) if item.staged.new is not None else item.staged.insert(tx, now) for item in items]
@@ -104,7 +104,7 @@ def _letter(
 
 
 def _copy(tx: Connection, item: Incoming, sent: SentCopy, content_id: int) -> Placement:
-    """The sender's copy; without octets of its own it shares the content of what is sent."""
+    """The placement of the sender's copy; a copy without `staged` shares the content of the sent message."""
     size = item.staged.size_octets
     if sent.staged is not None:
         content_id, size = sent.staged.insert(tx, item.accepted_at), sent.staged.size_octets
@@ -113,7 +113,7 @@ def _copy(tx: Connection, item: Incoming, sent: SentCopy, content_id: int) -> Pl
 
 
 def _ends(item: Incoming, delivery: Delivery) -> list[Planned]:
-    """The recipients as this transaction leaves them."""
+    """The recipients with their states at the end of this transaction."""
     ended = []
     for number, planned in enumerate(item.recipients, 1):
         end = delivery.dispositions.get(number)
@@ -126,7 +126,7 @@ def _ends(item: Incoming, delivery: Delivery) -> list[Planned]:
 
 
 def _notices(item: Incoming, ended: Sequence[Planned]) -> list[Notice]:
-    """The ends that the sender may want a report of at once."""
+    """The settled recipients that the sender may want an immediate report of."""
     if not item.reverse_path:
         return []
     made = []

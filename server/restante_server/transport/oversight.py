@@ -1,4 +1,4 @@
-"""The queue and the trace as an administrator sees them."""
+"""Queries and commands on the queue and the trace for administrators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from restante_server.transport.outbound.recipients import Postponement, Row, Set
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import WAITING, State
 
-REMOVED = "4.7.0"  # RFC 3463 3.8, of no fault of the message
+REMOVED = "4.7.0"  # RFC 3463 3.8; not the message's fault
 AT_ONCE = 500  # recipients in one transaction
 
 _r, _m, _e = transport_recipient, transport_message, trace_event
@@ -30,7 +30,7 @@ _queue = (
 
 
 class Waiting(NamedTuple):
-    """A recipient that waits, with its message."""
+    """A waiting recipient with facts of its message."""
 
     row: Row
     reverse_path: str
@@ -39,7 +39,7 @@ class Waiting(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One step of one recipient, or of the message (0)."""
+    """One trace event of a recipient, or of the message (recipient_id 0)."""
 
     happened_at: int
     recipient_id: int
@@ -49,7 +49,7 @@ class Event(NamedTuple):
 
 
 class History(NamedTuple):
-    """One message with all that happened to it."""
+    """One message with its trace events."""
 
     transport_id: int
     accepted_at: int
@@ -61,7 +61,7 @@ class History(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a page of the queue begins: behind this recipient."""
+    """The recipient behind which a page of the queue begins."""
 
     next_attempt_at: int
     transport_id: int
@@ -69,7 +69,7 @@ class Place(NamedTuple):
 
 
 def waiting(tx: Connection, destination: str, after: Place | None, most: int) -> list[Waiting]:
-    """Recipients that wait, by next attempt; of one destination, or of all ("")."""
+    """Waiting recipients of one destination, or of all (""), in the order of their next attempts."""
     statement = _queue.limit(most)
     if destination:
         statement = statement.where(_r.c.destination == destination)
@@ -84,7 +84,7 @@ def waiting(tx: Connection, destination: str, after: Place | None, most: int) ->
 
 
 def some_pending(tx: Connection, after: int) -> list[int]:
-    """Messages above this id with recipients that wait for an attempt."""
+    """Messages above this id that have pending recipients, ascending, at most AT_ONCE."""
     statement = (
         select(_r.c.transport_id)
         .where(_r.c.state == int(State.PENDING), _r.c.transport_id > after)
@@ -96,7 +96,7 @@ def some_pending(tx: Connection, after: int) -> list[int]:
 
 
 def retry(tx: Connection, transport_ids: Sequence[int], now: int) -> int:
-    """Make the pending recipients of these messages due now; returns how many."""
+    """Make the pending recipients of these messages due now; returns their number."""
     origins = rows.lock(tx, transport_ids)
     pending = recipients.of_messages(tx, origins, _r.c.state == int(State.PENDING))
     later = [Postponement(row, now, row.status, row.diagnostic) for row in pending]
@@ -105,15 +105,15 @@ def retry(tx: Connection, transport_ids: Sequence[int], now: int) -> int:
 
 
 def require(tx: Connection, transport_id: int) -> None:
-    """Raises TransportMessageNotFound."""
+    """Raise TransportMessageNotFound when the message does not exist."""
     if tx.execute(select(_m.c.transport_id).where(_m.c.transport_id == transport_id)).first() is None:
         raise TransportMessageNotFound(transport_id=transport_id)
 
 
 def remove(tx: Connection, settings: TransportSettings, transport_id: int, silently: bool, now: int) -> int:
-    """End all that waits of a message, as failed with a report or as discarded without; returns how many recipients.
+    """End all waiting recipients of a message: as failed with a report, or `silently` as discarded without one.
 
-    One that is lent to a relay is ended too: what the relay reports of it no longer counts.
+    Returns their number. Leased recipients are ended too; the relay's later report about them has no effect.
     """
     require(tx, transport_id)
     origins = rows.lock(tx, [transport_id])
@@ -147,7 +147,7 @@ def by_message_id(tx: Connection, internet_message_id: str, before: int, most: i
 
 
 def by_address(tx: Connection, address: str, before: int, most: int) -> list[History]:
-    """Messages from or to this address, as it was spelled, latest first."""
+    """Messages from or to this address, in exactly this spelling, latest first."""
     named = select(_r.c.transport_id).where(_r.c.forward_path == bindparam("address"))
     wanted = or_(_m.c.reverse_path == bindparam("address"), _m.c.transport_id.in_(named))
     return _histories(tx, _latest(before, most).where(wanted), {"address": address})
@@ -181,7 +181,8 @@ def _histories(tx: Connection, statement: Select[Any], parameters: dict[str, obj
 
 
 def _events(accepted_at: int, listed: Sequence[Row], steps: dict[tuple[int, int], list[Any]]) -> tuple[Event, ...]:
-    """The beginning of each recipient, which no row of the trace tells (see `rows.trace`), and its later steps."""
+    """All events of the recipients by time: the first of each, derived from its row (see `rows.trace`), and the traced
+    ones."""
     made: list[Event] = []
     for row in listed:
         later = steps.get((row.transport_id, row.recipient_id), [])

@@ -1,4 +1,4 @@
-"""Messages and recipients on their way into the tables, as values."""
+"""Messages and recipients as values, before they are inserted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Recipient(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """The envelope of a message as it came, judged by its form."""
+    """The envelope of a message as received, with its syntax checked."""
 
     reverse_path: str  # "": the null path
     recipients: list[Recipient]
@@ -31,7 +31,7 @@ class Envelope(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """One recipient row to be: PENDING with a mailbox or a destination, or settled already (EXPANDED, FAILED)."""
+    """A recipient row to insert: PENDING with a mailbox or a destination, or already settled (EXPANDED, FAILED)."""
 
     forward_path: str
     state: State = State.PENDING
@@ -41,13 +41,13 @@ class Planned(NamedTuple):
     destination: str = ""  # foreign ones: domain in A-labels, or an address literal
     status: str = ""
     diagnostic: str = ""
-    promised: bool = False  # accepted at RCPT: a full mailbox is no reason to fail
-    reported: bool = False  # an expansion to several: the sender may want a report
+    promised: bool = False  # accepted at RCPT: a full mailbox does not fail it
+    reported: bool = False  # an expansion to several targets, of which the sender wants a report
 
 
 @dataclass(frozen=True, slots=True)
 class SentCopy:
-    """The copy that the sender keeps. Without `staged` it shares the content of what is sent."""
+    """The copy for the sender's Sent folder. Without `staged` it shares the content of the sent message."""
 
     mailbox_id: int
     folder_id: int
@@ -57,7 +57,7 @@ class SentCopy:
 
 
 class StoredMessage(NamedTuple):
-    """A message that lies in a mailbox."""
+    """A message in a mailbox."""
 
     mailbox_id: int
     message_id: int
@@ -65,7 +65,7 @@ class StoredMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One message that is about to be taken responsibility for."""
+    """One message that the core is about to accept."""
 
     reverse_path: str  # "": the null path
     staged: Staged
@@ -73,22 +73,22 @@ class Incoming:
     recipients: tuple[Planned, ...]
     accepted_at: int  # microseconds
     trace_field: bytes = b""
-    source: str = ""  # for people: client address or account
+    source: str = ""  # client address or account, shown to administrators
     dsn_return: int = 0
     envelope_id: str = ""
     smtputf8: bool = False
     body_8bit: bool = False
-    account_id: int | None = None  # who submitted it
+    account_id: int | None = None  # the submitter; None: received from another server
     subject: str = ""  # of submissions
     internet_message_id: str = ""
     send_at: int | None = None
     sent: SentCopy | None = None
-    uploads: tuple[bytes, ...] = ()  # used up with it
-    stored: StoredMessage | None = None  # what it was made from: a draft is none any more
+    uploads: tuple[bytes, ...] = ()  # used up by this message
+    stored: StoredMessage | None = None  # the stored message it was made from; a draft then leaves its folder
 
     @property
     def size_octets(self) -> int:
-        """As it is sent to other servers."""
+        """The size in the form in which it is sent to other servers."""
         return len(self.trace_field) + self.staged.size_octets
 
 

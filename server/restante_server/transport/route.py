@@ -1,6 +1,6 @@
-"""From an envelope to recipient rows: each with its mailbox or destination, an alias with its targets, or a failure.
+"""Turning an envelope into recipient rows: with a mailbox or a destination, an alias with its targets, or failed.
 
-A mailbox and a foreign address get one message of one acceptance, however many recipients lead there.
+A mailbox and a foreign address each get one copy of a message, however many recipients resolve to them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Plan:
     foreign: set[str] = field(default_factory=set)
 
     def add(self, resolution: Resolution, who: Recipient, *, expanded: bool) -> None:
-        """One recipient that is no alias."""
+        """Add the row of a recipient that is not an alias."""
         path, key = _spelled(resolution.address)
         mailbox_id, destination = 0, ""
         if key and key in self.had:
@@ -61,7 +61,7 @@ class _Plan:
         return None
 
     def expand(self, resolution: Resolution, who: Recipient) -> None:
-        """An alias: its own row is settled, and each target has one."""
+        """Add the rows of an alias: one for the alias, already settled, and one for each target."""
         path, key = _spelled(resolution.address)
         targets = resolution.targets
         if key in self.had:
@@ -81,7 +81,7 @@ class _Plan:
                 reported=several and wants(who.notify, Notify.SUCCESS),
             )
         )
-        # Behind several targets the sender hears "expanded" once, and no further success. RFC 3461 5.2.7.3
+        # With several targets the sender gets one report "expanded" and none of success. RFC 3461 5.2.7.3
         notify = _without_success(who.notify) if several else who.notify
         original = who.original_recipient or f"rfc822;{encode_xtext(path)}"
         for target in targets:
@@ -112,9 +112,9 @@ def plan(
 ) -> tuple[Planned, ...]:
     """The rows of a message's recipients, in order, each alias before its targets.
 
-    `promised`: every recipient named here was accepted at RCPT, when there was room for it. `had` are the keys of
-    addresses that the message has been delivered to before. A foreign recipient without `may_relay` fails, but the
-    targets of an alias of ours do not.
+    `promised`: the gateway accepted every recipient at RCPT, when its mailbox had room. `had` holds the keys of the
+    addresses that the message has been delivered to before. Without `may_relay` a foreign recipient fails, but a
+    foreign target of a local alias does not.
     """
     made = _Plan(limit, may_relay, promised, had)
     named: set[str] = set()
@@ -131,16 +131,16 @@ def plan(
 
 
 def goes_round(rows: Sequence[Planned]) -> bool:
-    """Whether a loop is why nobody would get the message: it is refused then.
+    """Whether no recipient would get the message and at least one fails for a loop; the core then refuses the message.
 
-    Delivered-To is easily forged. A message that was taken would be reported to its reverse-path, which is forged as
-    easily, and the report would carry the message to somebody who never asked for it.
+    Both Delivered-To and the reverse-path are easily forged. If the core accepted such a message, its failure report
+    would carry the message to an address that never asked for it.
     """
     return not any(row.state is State.PENDING for row in rows) and any(row.status == LOOP[0] for row in rows)
 
 
 def _spelled(address: str) -> tuple[str, str]:
-    """(the address as a path, its key); no key for what is no address, such as a bare `postmaster`."""
+    """(the address as a path, its key); the key is "" for a string that is no address, such as a bare `postmaster`."""
     try:
         parsed = addresses.parse(address)
     except InvalidAddress:

@@ -1,7 +1,8 @@
-"""The tables of the transport: rows in, rows out, and the lock under which a message's recipients change.
+"""Access to the transport's tables, and the lock under which a message's recipients change.
 
-A change of a recipient's state locks its message first (`lock`), several in ascending order: two cores that settle the
-last two recipients of a message then see each other's work, and the content is released once.
+A transaction locks the message before it changes a recipient's state (`lock`), and several messages in ascending order.
+Two cores that settle the last two recipients of a message therefore see each other's changes, and release the content
+once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from restante_server.transport.states import WAITING, State
 LONGEST_DIAGNOSTIC = 512  # characters kept
 
 DUE: Topic[set[int]] = Topic("transport due", set)
-"""The event of recipients that may be due now or at another time: the transport ids of their messages."""
+"""The event that recipients became due or that their time has changed: the transport ids of their messages."""
 
 _insert_recipients = insert(transport_recipient)
 _insert_events = insert(trace_event)
@@ -61,7 +62,7 @@ _let_go = (
 
 
 def insert_messages(tx: Connection, items: Sequence[tuple[Incoming, int | None]]) -> list[int]:
-    """Insert messages, each with the content that its waiting recipients need (None: none waits); returns their ids."""
+    """Insert messages, each with the content for its waiting recipients (None: no recipient waits); returns the ids."""
     rows = [
         {
             "reverse_path": item.reverse_path,
@@ -87,7 +88,7 @@ def insert_messages(tx: Connection, items: Sequence[tuple[Incoming, int | None]]
 def insert_recipients(
     tx: Connection, messages: Iterable[tuple[int, Incoming, Sequence[Planned]]], schedule: Schedule
 ) -> None:
-    """Insert the recipients of messages, each as it stands; they are numbered from 1, and waiting ones are due."""
+    """Insert the recipients of messages, numbered from 1. Waiting ones are due at `send_at`, else at once."""
     made: list[dict[str, Any]] = []
     for transport_id, item, recipients in messages:
         due_at = item.send_at or item.accepted_at
@@ -127,7 +128,7 @@ def _recipient_row(
 
 
 def origin(item: Incoming, transport_id: int, content_id: int) -> Origin:
-    """A message that was inserted just now."""
+    """The Origin of a message that this transaction has just inserted."""
     return Origin(
         transport_id,
         item.reverse_path,
@@ -143,13 +144,13 @@ def origin(item: Incoming, transport_id: int, content_id: int) -> Origin:
 
 
 def lock(tx: Connection, transport_ids: Iterable[int]) -> dict[int, Origin]:
-    """Lock messages in ascending order; returns those that are there."""
+    """Lock messages in ascending order; returns those that exist."""
     ids = sorted(set(transport_ids))
     return {row[0]: Origin._make(row) for row in tx.execute(_lock, {"ids": ids})} if ids else {}
 
 
 def release(tx: Connection, origins: Iterable[Origin], now: int) -> None:
-    """Release the contents of these (locked) messages when no recipient of theirs waits any more."""
+    """Release the contents of those of these (locked) messages that have no waiting recipient any more."""
     held = {origin.transport_id: origin.content_id for origin in origins if origin.content_id is not None}
     if not held:
         return
@@ -161,9 +162,9 @@ def release(tx: Connection, origins: Iterable[Origin], now: int) -> None:
 
 
 def trace(tx: Connection, events: Sequence[tuple[int, int, State, str]], now: int) -> None:
-    """Remember steps: (transport id, recipient id or 0 for the message, state, detail).
+    """Insert trace events: (transport id, recipient id or 0 for the message, state, detail).
 
-    The state in which a recipient was inserted needs no event: its row and `accepted_at` hold it.
+    The state in which a recipient was inserted needs no event: its row and `accepted_at` give it.
     """
     rows = [
         {
@@ -179,5 +180,5 @@ def trace(tx: Connection, events: Sequence[tuple[int, int, State, str]], now: in
 
 
 def page(statement: Select[Any], limit: int) -> Select[Any]:
-    """A statement with one row more than a page, which tells whether another follows."""
+    """The statement with a limit of one row more than a page, so that the caller sees whether another page follows."""
     return statement.limit(limit + 1)

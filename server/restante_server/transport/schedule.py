@@ -1,4 +1,4 @@
-"""The moments of the next attempt, the warning and the expiry (RFC 5321 4.5.4.1). *Pure.* Times are microseconds."""
+"""The times of the next attempt, the warning and the expiry (RFC 5321 4.5.4.1). *Pure.* Times are microseconds."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ class Schedule:
     expire_after: int = 5 * DAY
 
     def next_attempt(self, now: int, attempts: int, accepted_at: int, jitter: float) -> int:
-        """When to try next after `attempts` attempts. `jitter` in [0, 1) spreads those that failed together.
+        """The time of the next attempt after `attempts` attempts. `jitter` in [0, 1) spreads recipients that failed
+        together.
 
-        Never behind the moment of expiry, so that there is one last attempt just before it.
+        It is never later than the expiry, so that the last attempt is made at the expiry.
         """
         pause = min(self.first_retry << min(max(attempts - 1, 0), 20), self.longest_retry)
         following = now + int(pause * (0.8 + 0.4 * jitter))
         return max(now, min(following, self.expires_at(accepted_at)))
 
     def expires_at(self, accepted_at: int) -> int:
-        """When the queue gives up."""
+        """The time at which the queue gives up."""
         return accepted_at + self.expire_after
 
     def late(self, now: int, accepted_at: int) -> bool:
-        """Whether the sender should have been warned."""
+        """Whether the delay warning is due."""
         return now - accepted_at >= self.warn_after

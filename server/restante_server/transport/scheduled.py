@@ -1,4 +1,4 @@
-"""How much scheduled mail an account may have waiting: it keeps its content until its time comes."""
+"""The limits on an account's scheduled mail, whose contents the store keeps until the send time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ _waiting = select(func.count(), func.coalesce(func.sum(_m.c.size_octets), 0)).wh
 
 
 class ScheduledMail:
-    """The scheduled mail of accounts in one transaction, which has locked their mailboxes: the store's, and a set's."""
+    """Counts the scheduled mail of accounts, in the store and in the current set, within one transaction.
+
+    The transaction must have locked the accounts' mailboxes.
+    """
 
     def __init__(self, tx: Connection, settings: TransportSettings) -> None:
         self._tx, self._settings = tx, settings
         self._held: dict[int, tuple[int, int]] = {}  # messages and octets by account
 
     def add(self, item: Incoming) -> None:
-        """Count one more. Raises AccountLimitReached, having counted nothing."""
+        """Count one more message. When it raises AccountLimitReached, the message is not counted."""
         if item.send_at is None or item.account_id is None:
             return
         if item.account_id not in self._held:

@@ -1,4 +1,4 @@
-"""The transport of one core process: the calls of the API, and the work in the background."""
+"""The transport of one core process: the functions behind the API, and the background work."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from restante_server.transport.waiting import DeliverWaiting, Due, Postpone
 log = logging.getLogger(__name__)
 
 RACES = 3
-POLL_SECONDS = 1.0  # how soon work that another core left behind, or that time has brought, is seen
+POLL_SECONDS = 1.0  # interval of looking for work that another core left or that became due
 MINUTE_SECONDS = 60.0
 PURGE_SECONDS = 600.0
-AT_ONCE = 4  # messages delivered side by side, where there are several write lanes
+AT_ONCE = 4  # messages delivered concurrently, where there are several write lanes
 
 
 @dataclass
 class Transport:
-    """Belongs to the event loop."""
+    """The transport of one core process. Use it on the event loop only."""
 
     settings: TransportSettings
     db: Database
@@ -54,13 +54,13 @@ class Transport:
 
     @classmethod
     def of(cls, settings: Config, db: Database, contents: Contents, figures: Figures | None = None) -> Transport:
-        """From the configuration."""
+        """Make the transport with the limits of the configuration."""
         return cls(TransportSettings.of(settings), db, contents, figures or Figures())
 
     async def take(self, mail: TakeMail) -> Taken:
-        """Take responsibility for a message; returns once that is durable. Raises what the store raises.
+        """Accept responsibility for a message; returns once the acceptance is durable. Lets the store's errors pass.
 
-        Contents of a message that is refused, or was taken before, are forgotten.
+        Releases the staged contents of a message that is refused or was accepted before.
         """
         began, is_new = time.perf_counter(), False
         try:
@@ -75,7 +75,7 @@ class Transport:
         return outcome.taken
 
     async def _write(self, mail: TakeMail) -> Outcome:
-        """Written, once more when another core was first with the same request."""
+        """Write the message; retry up to RACES times while another core executes the same request."""
         races = 0
         while True:
             try:
@@ -84,7 +84,7 @@ class Transport:
                 races += 1
                 if races > RACES:
                     raise
-            except FolderNotFound:  # the Sent folder went at this moment: a copy is never a reason not to send
+            except FolderNotFound:  # the Sent folder has just been deleted: send without the copy
                 if mail.incoming.sent is None:
                     raise
                 mail = replace(mail, incoming=replace(mail.incoming, sent=None))
@@ -96,18 +96,18 @@ class Transport:
             self.figures.delivered(here, seconds)
 
     def wake(self) -> None:
-        """Deliver due mail, and wake the relays' streams: something may be due."""
+        """Wake the deliveries and the relays' streams, because mail may be due."""
         self._work.set()
         for tell in tuple(self._streams):
             tell()
 
     def on_due(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call `tell` whenever something may be due; returns a function that ends this."""
+        """Call `tell` whenever mail may be due; returns a function that removes the callback."""
         self._streams.add(tell)
         return partial(self._streams.discard, tell)
 
     async def deliver(self) -> None:
-        """Deliver everything local that is due. Raises what the store raises when it is busy or full."""
+        """Deliver all local recipients that are due. Lets the store's errors pass (StoreBusy, StoreFull)."""
         while work := await self.db.read(waiting.due):
             for start in range(0, len(work), AT_ONCE):
                 some = work[start : start + AT_ONCE]
@@ -116,17 +116,17 @@ class Transport:
                         raise outcome
 
     async def tick(self) -> None:
-        """Make scheduled mail due and take back lapsed leases."""
+        """Make scheduled mail due and end lapsed leases."""
         await self._timely("begin", deadlines.begin)
         await self._timely("lapse", deadlines.lapse)
 
     async def expire(self) -> None:
-        """Give up what is too old, and warn the senders of what is late."""
+        """Fail expired recipients, and warn the senders of delayed mail."""
         await self._timely("expire", partial(_with_settings, deadlines.expire, self.settings))
         await self._timely("warn", partial(_with_settings, deadlines.warn, self.settings))
 
     async def purge(self) -> None:
-        """Forget settled messages, and their trace, after their time."""
+        """Remove settled messages and their trace after the configured time."""
 
         def forget(tx: Connection) -> int:
             return deadlines.forget(tx, now_microseconds(tx) - self.settings.trace_microseconds)
@@ -135,7 +135,7 @@ class Transport:
             continue
 
     async def _timely(self, work: str, run: Callable[[Connection, list[int], int], None]) -> None:
-        """Do one kind of upkeep wherever it is due."""
+        """Run one kind of deadline work on all messages for which it is due."""
 
         def look(tx: Connection) -> list[int]:
             return deadlines.due(tx, work, deadlines.moments(self.settings, now_microseconds(tx))[work])
@@ -146,19 +146,19 @@ class Transport:
                 break
 
     async def _deliver(self, due: Due) -> None:
-        """Deliver one message where it waits; one that shows a fault of ours waits on, so that others pass it."""
+        """Deliver one waiting message. An unexpected error postpones the message, so that it does not block others."""
         try:
             listing = listing_of(await self.contents.facts(due.stored))
             await self.db.write(DeliverWaiting(self.settings, due, listing))
             self.figures.delivered(len(due.mailbox_ids), max(0.0, time.time() - due.accepted_at / 1_000_000))
-        except (StoreBusy, StoreFull, Draining, DeadlineExceeded):  # everything waits
+        except (StoreBusy, StoreFull, Draining, DeadlineExceeded):  # these affect all messages alike
             raise
         except Exception:
             log.exception("a delivery failed: transport id %d", due.transport_id)
             await self.db.write(Postpone(self.settings, due.transport_id, "a fault of this server"))
 
     async def deliver_for_ever(self) -> None:
-        """Deliver as soon as something is due, and look every POLL_SECONDS at what other cores have left."""
+        """Deliver as soon as mail is due; every POLL_SECONDS look for mail that other cores left."""
         while True:
             try:
                 async with asyncio.timeout(POLL_SECONDS):
@@ -170,7 +170,7 @@ class Transport:
                 await self.deliver()
                 self._put_off = False
             except RestanteError as error:
-                # A warning once: while the database is away every attempt fails alike.
+                # Warn once only: while the database is down every attempt fails in the same way.
                 log.log(logging.DEBUG if self._put_off else logging.WARNING, "put off: deliveries: %s", error.detail)
                 self._put_off = True
                 await asyncio.sleep(POLL_SECONDS)

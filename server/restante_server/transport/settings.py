@@ -1,4 +1,4 @@
-"""The settings of the transport, filled in from the configuration."""
+"""The settings of the transport, read from the configuration."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from restante_server.transport.schedule import DAY, HOUR, MINUTE, Schedule
 
 MAX_ACCEPT_RECIPIENTS = 1_000
 
-LEAST_TRACE_DAYS = 8  # a repeated submission is answered from the rows for 7 days (docs/design.md "Idempotence")
+LEAST_TRACE_DAYS = 8  # the rows answer a repeated submission for 7 days (docs/design.md "Idempotence")
 
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """The limits, pauses and names that the transport obeys."""
+    """The limits, retry times and host name of the transport."""
 
     contents: Path  # the directory of large contents
-    hostname: str = "localhost"  # our name in Received, Message-ID and reports
+    hostname: str = "localhost"  # this server's name in Received, Message-ID and reports
     schedule: Schedule = field(default_factory=Schedule)
     max_recipients: int = 1_000
-    max_scheduled: int = 1_000  # messages of one account that wait for their time
-    max_scheduled_octets: int = 512 << 20  # of these
-    direct_deliveries: int = 100  # recipients that are delivered in the transaction that takes the message
+    max_scheduled: int = 1_000  # scheduled messages of one account
+    max_scheduled_octets: int = 512 << 20  # sum over the scheduled messages of one account
+    direct_deliveries: int = 100  # most recipients delivered in the transaction that accepts the message
     max_message_octets: int = 50 << 20
-    max_hops: int = 100  # Received fields, beyond: a loop (RFC 5321 6.3)
+    max_hops: int = 100  # more Received fields mean a loop (RFC 5321 6.3)
     trace_microseconds: int = 30 * DAY
-    whole_report_octets: int = 256 << 10  # a longer message is returned by its header alone
+    whole_report_octets: int = 256 << 10  # a report returns only the header of a longer message
     report_header_octets: int = 32 << 10  # of that header
 
     @classmethod
     def of(cls, settings: Config) -> TransportSettings:
-        """From the configuration."""
+        """Make the settings from the configuration."""
         given = settings.transport
         return cls(
             contents=settings.contents_directory,

@@ -1,11 +1,11 @@
-"""The states of a recipient and the responsibility in each. *Pure.*
+"""The states of a recipient. *Pure.*
 
-    SCHEDULED --its time comes--> PENDING --lease--> LEASED --outcome--> RELAYED | FAILED | PENDING (later)
+    SCHEDULED --send time--> PENDING --lease--> LEASED --outcome--> RELAYED | FAILED | PENDING (later)
     PENDING (local) --delivery--> DELIVERED | FAILED          LEASED --lease lapses--> PENDING
     PENDING | SCHEDULED --owner or administrator--> DISCARDED  (an alias) --> EXPANDED
 
-Until a final state the core is responsible; a lease only lends the work out. Numbers are those of the contract's
-RecipientState, NotifyCondition and DsnReturn.
+The core is responsible for the recipient until a final state, also while a relay holds a lease. The numbers are those
+of the contract's RecipientState, NotifyCondition and DsnReturn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import IntEnum
 
 
 class State(IntEnum):
-    """Where a recipient stands."""
+    """The state of a recipient."""
 
     SCHEDULED = 1
     PENDING = 2
@@ -31,7 +31,7 @@ WAITING = frozenset({State.SCHEDULED, State.PENDING, State.LEASED})
 
 
 class Notify(IntEnum):
-    """When the sender wants a report (RFC 3461 4.1). A set of them is the sum of 1 << value; 0 is "not given"."""
+    """The conditions of the NOTIFY parameter (RFC 3461 4.1). A set of them is the sum of 1 << value; 0: not given."""
 
     NEVER = 1
     SUCCESS = 2
@@ -40,7 +40,7 @@ class Notify(IntEnum):
 
 
 class Return(IntEnum):
-    """How much of the message a report returns (RFC 3461 4.3)."""
+    """The part of the message that a report returns (RFC 3461 4.3)."""
 
     UNSPECIFIED = 0
     FULL = 1
@@ -48,7 +48,7 @@ class Return(IntEnum):
 
 
 def wants(notify: int, condition: Notify) -> bool:
-    """Whether a report is wanted. Without NOTIFY: on failure and delay (RFC 3461 5.2.1)."""
+    """Whether the sender wants a report on this condition. Without NOTIFY: failure and delay (RFC 3461 5.2.1)."""
     if not notify:
         return condition in (Notify.FAILURE, Notify.DELAY)
     return bool(notify & 1 << condition)

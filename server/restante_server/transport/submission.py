@@ -1,4 +1,4 @@
-"""A submission: from what an account gives to the message that is taken (RFC 6409; docs/design.md "Outbound mail")."""
+"""Turning a submission of an account into the message to accept (RFC 6409; docs/design.md "Outbound mail")."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from restante_server.transport.outbound.outgoing import Source
 from restante_server.transport.records import Envelope, Incoming, SentCopy, StoredMessage, message_id
 from restante_server.transport.settings import TransportSettings
 
-MAX_SUBJECT = 500  # characters of a submission's subject that are kept
+MAX_SUBJECT = 500  # characters kept of a submission's subject
 POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3: without a domain
 
 
 class Submitter(NamedTuple):
-    """The account that submits."""
+    """The submitting account."""
 
     account_id: int
     mailbox_id: int
@@ -39,7 +39,7 @@ class Submitter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A message as an account gives it, its authorship read."""
+    """A message as an account submits it, with the authorship read from its header."""
 
     submitter: Submitter
     source: Source
@@ -47,24 +47,25 @@ class Submission:
     envelope: Envelope
     now: int  # microseconds
     via_smtp: bool = False
-    trace_field: str = ""  # of the gateway; without one it came by API
+    trace_field: str = ""  # the gateway's; empty: submitted through the API
     send_at: int | None = None  # microseconds
-    uploads: Sequence[bytes] = ()  # used up with it
-    message_id: int | None = None  # in the submitter's mailbox: the stored message that it is made from
+    uploads: Sequence[bytes] = ()  # used up by this submission
+    message_id: int | None = None  # the message in the submitter's mailbox that it is made from
 
 
 class Judged(NamedTuple):
     """The directory's answer to a submission."""
 
     resolutions: list[Resolution]
-    sent_folder_id: int | None  # target of the sender's copy; None: there is none
+    sent_folder_id: int | None  # target of the sender's copy; None: no copy
 
 
 def with_recipients(
     source: Source, authorship: Authorship, envelope: Envelope, settings: TransportSettings
 ) -> Envelope:
-    """The envelope; one without recipients gets those of the header. Raises TooManyRecipients and, for a header, what
-    `outgoing.recipients_of` raises.
+    """The envelope; one without recipients gets those of the header (`outgoing.recipients_of`).
+
+    Raises TooManyRecipients; when it reads the header also NoRecipients, InvalidAddress.
     """
     given = envelope.recipients or outgoing.recipients_of(source, authorship)
     if len(given) > settings.max_recipients:
@@ -73,7 +74,7 @@ def with_recipients(
 
 
 def judge(tx: Connection, submission: Submission) -> Judged:
-    """Check the right to send so, and look its recipients up.
+    """Check that the account may send as this author, and resolve the recipients.
 
     Raises SenderNotPermitted, InvalidAddress, RecipientNotFound.
     """
@@ -98,7 +99,7 @@ def judge(tx: Connection, submission: Submission) -> Judged:
 
 
 async def prepare(contents: Contents, settings: TransportSettings, submission: Submission, judged: Judged) -> Incoming:
-    """The message to take, its octets staged. Raises MessageTooLarge, InvalidContent, StoreFull."""
+    """The message to accept, with its octets staged. Raises MessageTooLarge, InvalidContent, StoreFull."""
     submitter, source, envelope = submission.submitter, submission.source, submission.envelope
     moment = datetime.fromtimestamp(submission.now // 1_000_000, UTC)
     header = outgoing.headers(source, settings, moment, submitter.address)
@@ -115,7 +116,7 @@ async def prepare(contents: Contents, settings: TransportSettings, submission: S
         reverse_path=envelope.reverse_path,
         staged=staged,
         listing=listing,
-        # A gateway has asked about each recipient at RCPT; the API asks about none.
+        # An SMTP gateway has checked each recipient at RCPT; an API client has checked none.
         recipients=route.plan(judged.resolutions, envelope.recipients, may_relay=True, promised=submission.via_smtp),
         accepted_at=submission.now,
         trace_field=submission.trace_field.encode("ascii") or outgoing.received(settings, submission.now),
@@ -142,7 +143,7 @@ def _sent_copy(mailbox_id: int, folder_id: int, kept: Staged | None, listing: Li
 def _needs_smtputf8(envelope: Envelope) -> bool:
     """Whether an address of the envelope needs SMTPUTF8 (RFC 6531 3.1).
 
-    A header beyond ASCII alone does not: programs that have never heard of it send such headers, and servers of all
-    ages take them. Requiring it of the next server would turn accepted mail into a bounce.
+    A non-ASCII header alone does not need it: clients without SMTPUTF8 support send such headers, and servers of all
+    ages accept them. Requiring SMTPUTF8 of the next server would turn accepted mail into a bounce.
     """
     return not (envelope.reverse_path.isascii() and all(one.forward_path.isascii() for one in envelope.recipients))

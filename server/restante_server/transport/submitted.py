@@ -1,4 +1,4 @@
-"""The submissions of an account: read, listed, cancelled."""
+"""Reading, listing and cancelling the submissions of an account."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _page = (
 
 
 class Submitted(NamedTuple):
-    """One submission as it stands. Times are microseconds."""
+    """One submission in its present state. Times are microseconds."""
 
     submission_id: int
     accepted_at: int
@@ -54,9 +54,9 @@ def page(tx: Connection, account_id: int, before: int, most: int) -> list[Submit
 
 
 def cancel(tx: Connection, settings: TransportSettings, account_id: int, submission_id: int, now: int) -> Submitted:
-    """Cancel every recipient that waits and is not leased to a relay.
+    """Cancel every scheduled or pending recipient; leased ones are left alone.
 
-    Raises SubmissionNotFound, and SubmissionNotCancellable when there is none.
+    Raises SubmissionNotFound, and SubmissionNotCancellable when no recipient can be cancelled.
     """
     get(tx, account_id, submission_id)
     origins = rows.lock(tx, [submission_id])
@@ -70,7 +70,7 @@ def cancel(tx: Connection, settings: TransportSettings, account_id: int, submiss
 
 
 def _with_recipients(tx: Connection, messages: Sequence[Any]) -> list[Submitted]:
-    """Rows of messages with those of their recipients."""
+    """The submissions of these message rows, with their recipients."""
     by_message: dict[int, list[recipients.Row]] = {}
     if messages:
         for row in recipients.of_messages(tx, [message[0] for message in messages]):

@@ -1,6 +1,6 @@
-"""The operation that takes responsibility for messages (docs/design.md "Inbound mail", "Outbound mail").
+"""The operation that accepts messages (docs/design.md "Inbound mail", "Outbound mail").
 
-Each is taken once per request id, and uses up the uploads and the draft that it was made from.
+It accepts a message once per request id, and uses up the uploads and the draft that the message was made from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from restante_server.transport.records import Incoming
 from restante_server.transport.scheduled import ScheduledMail
 from restante_server.transport.settings import TransportSettings
 
-ROWS_OF_DELIVERY = 6  # message, listing, delivered, recipient, and a share of the counters
+ROWS_OF_DELIVERY = 6  # approximate: message, listing, delivered, recipient, and a share of the counters
 ROWS_OF_MESSAGE = 8
 
 
@@ -31,12 +31,12 @@ class Outcome:
     """The result for one message."""
 
     taken: Taken
-    new: bool = False  # taken now, not before
+    new: bool = False  # accepted by this operation, not by an earlier one
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TakeMail:
-    """One message, once per request id. The result is an Outcome. See db.operation.Mergeable."""
+    """Accept one message, once per request id. The result is an Outcome. See db.operation.Mergeable."""
 
     settings: TransportSettings
     incoming: Incoming
@@ -44,20 +44,20 @@ class TakeMail:
 
     @property
     def mailboxes(self) -> frozenset[int]:
-        """Those that are delivered to directly, and the sender's for its copy and its draft."""
+        """The mailboxes of direct deliveries, and the sender's for the sent copy, the draft or a scheduled message."""
         item = self.incoming
         named = {one.mailbox_id for one in direct(item, self.settings.direct_deliveries)}
         if item.sent is not None:
             named.add(item.sent.mailbox_id)
         if item.stored is not None:
             named.add(item.stored.mailbox_id)
-        if item.send_at is not None:  # one at a time: scheduled mail is counted
+        if item.send_at is not None:  # the lock serialises the count of scheduled mail
             named.add(self.request.key.mailbox_id)
         return frozenset(named)
 
     @property
     def contents(self) -> frozenset[int]:
-        """Contents that are in the store already."""
+        """The named contents that are in the store already."""
         staged = [self.incoming.staged]
         if self.incoming.sent is not None and self.incoming.sent.staged is not None:
             staged.append(self.incoming.sent.staged)
@@ -65,12 +65,12 @@ class TakeMail:
 
     @property
     def rows(self) -> int:
-        """About how many it writes."""
+        """The approximate number of rows written."""
         return ROWS_OF_MESSAGE + ROWS_OF_DELIVERY * len(self.incoming.recipients)
 
     @property
     def octets(self) -> int:
-        """About how many it writes."""
+        """The approximate number of octets written."""
         new = self.incoming.staged.new
         return len(new.octets) if new is not None and new.octets is not None else 0
 
@@ -83,7 +83,7 @@ class TakeMail:
 
     @classmethod
     def run_many(cls, tx: Connection, operations: Sequence[TakeMail]) -> list[Outcome | Exception]:
-        """See Mergeable. Raises RequestRaced when another core was first with a request of the set."""
+        """See Mergeable. Raises RequestRaced when another core executes a request of the set at the same time."""
         asked = requests.sort(tx, [operation.request for operation in operations])
         outcomes: dict[int, Outcome | Exception] = {
             at: answer if isinstance(answer, Exception) else Outcome(decode(answer))
@@ -112,19 +112,19 @@ class TakeMail:
 
 
 def encode(taken: Taken) -> bytes:
-    """A result as it is kept under its request id."""
+    """A result in the form that is kept under its request id."""
     sent = taken.sent or ()
     return b"".join(number.to_bytes(8, "big") for number in (taken.transport_id, *sent))
 
 
 def decode(kept: bytes) -> Taken:
-    """The result that was kept."""
+    """The result from its kept form."""
     numbers = [int.from_bytes(kept[at : at + 8], "big") for at in range(0, len(kept), 8)]
     return Taken(numbers[0], Placed(*numbers[1:]) if len(numbers) > 1 else None)
 
 
 def _use_uploads(tx: Connection, item: Incoming) -> None:
-    """Raises UploadNotFound, having taken none."""
+    """Use up the message's uploads. When it raises UploadNotFound, none is used up."""
     owner = item.account_id or 0
     for upload_id in item.uploads:
         if uploads.get(tx, upload_id, owner, item.accepted_at).content_id is None:
@@ -134,7 +134,7 @@ def _use_uploads(tx: Connection, item: Incoming) -> None:
 
 
 def _put_away_draft(tx: Connection, item: Incoming) -> None:
-    """A draft that is sent leaves its folder, recoverable: before the Sent copy, whose change number tells of both."""
+    """Delete the sent draft softly. It must precede the Sent copy, whose higher change number then covers both."""
     if item.stored is not None and messages.is_draft(tx, *item.stored):
         mailbox_id, message_id = item.stored
         removal.remove(tx, mailbox_id, Selection(None, IdSet.of([message_id])), Mode.SOFT, item.accepted_at)

@@ -1,7 +1,8 @@
-"""Local recipients that wait: beyond the hundred of an acceptance, scheduled, or of a report. Delivered in groups.
+"""Delivery to waiting local recipients: those beyond `direct_deliveries` of an acceptance, of scheduled mail, of
+reports.
 
-Any core may do it: the key in `delivered` is written with the message it placed, and states are looked at again under
-the lock of the transport message.
+Several cores may work on the same message: the operation locks the transport message and reads the states again, and
+writes the delivery key in `delivered` together with the placed message.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Due(NamedTuple):
 
 
 def due(tx: Connection) -> list[Due]:
-    """Messages that may be delivered now, at most 256 recipients."""
+    """Messages with local recipients that are due, at most AT_ONCE recipients."""
     mailboxes: dict[int, set[int]] = {}
     content_of: dict[int, int] = {}
     accepted: dict[int, int] = {}
@@ -69,7 +70,7 @@ def due(tx: Connection) -> list[Due]:
 
 @dataclass(frozen=True, slots=True)
 class DeliverWaiting:
-    """Deliver one message to mailboxes where it waits. See db.operation.Operation."""
+    """Deliver one message to its waiting mailboxes. See db.operation.Operation."""
 
     settings: TransportSettings
     work: Due
@@ -77,22 +78,22 @@ class DeliverWaiting:
 
     @property
     def mailboxes(self) -> frozenset[int]:
-        """Those that it goes to."""
+        """The mailboxes of the recipients."""
         return self.work.mailbox_ids
 
     @property
     def contents(self) -> frozenset[int]:
-        """The one that is named."""
+        """The content of the message."""
         return frozenset({self.work.stored.content_id})
 
     @property
     def rows(self) -> int:
-        """About how many it writes."""
+        """The approximate number of rows written."""
         return 6 * len(self.work.mailbox_ids)
 
     @property
     def octets(self) -> int:
-        """None: the content is there already."""
+        """Zero: the content is in the store already."""
         return 0
 
     def run(self, tx: Connection) -> None:
@@ -134,7 +135,7 @@ def _settlement(row: Row, end: Disposition) -> Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """A message could not be delivered now, by a fault of ours: its local recipients wait for a while."""
+    """Postpone the local recipients of a message whose delivery failed with an internal error."""
 
     settings: TransportSettings
     transport_id: int

@@ -1,1 +1,1 @@
-"""Mail that enters a mailbox."""
+"""Inbound mail: reading it from the gateway and delivering it into mailboxes."""

@@ -1,7 +1,8 @@
-"""The only way into a mailbox for mail that comes by transport, a set of messages at a time.
+"""Delivery of a set of messages into mailboxes; all mail of the transport enters a mailbox here.
 
-`deliver` asks `dispose` about each recipient, places the messages, and writes the key of each delivery beside them:
-one acceptance reaches a mailbox once, however many recipients lead there and however often a delivery is tried.
+`deliver` lets `dispose` decide about each recipient, places the messages, and writes the key of each delivery in the
+same transaction. An accepted message therefore reaches a mailbox once, however many recipients resolve to the mailbox
+and however often a delivery is tried.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Addressee(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """One message for mailboxes, each locked by the transaction. Its content is in the store."""
+    """One message to deliver. The transaction has locked the mailboxes; the content is in the store."""
 
     transport_id: int
     reverse_path: str  # "": the null path
@@ -45,8 +46,8 @@ class Letter(NamedTuple):
     content_octets: int
     listing: Listing
     addressees: Sequence[Addressee]
-    now: int  # moment of the delivery, microseconds
-    copy: Placement | None = None  # the sender's own: a quota is no reason not to send
+    now: int  # time of the delivery, microseconds
+    copy: Placement | None = None  # the sender's copy, which no quota stops
     reached: Mapping[int, int] = NOWHERE  # {mailbox: message} of earlier transactions
 
 
@@ -55,7 +56,7 @@ class Delivery(NamedTuple):
 
     dispositions: dict[int, Disposition]  # by recipient
     copy: Placed | None
-    is_placed: bool  # a mailbox of a recipient holds the content now
+    is_placed: bool  # the mailbox of a recipient holds the content
 
 
 _wanted = JsonRows("mailboxes")
@@ -88,16 +89,16 @@ def inboxes(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, Inbox]:
 
 
 def reached(tx: Connection, transport_id: int, mailbox_ids: Iterable[int]) -> dict[int, int]:
-    """{mailbox: message} of the mailboxes that earlier transactions have delivered this message to."""
+    """{mailbox: message} for the mailboxes to which earlier transactions have delivered this message."""
     wanted = encode_rows((mailbox_id,) for mailbox_id in sorted(set(mailbox_ids)))
     return {row[0]: row[1] for row in prepared.rows(tx, _reached, {"mailboxes": wanted, "id": transport_id})}
 
 
 def deliver(tx: Connection, letters: Sequence[Letter]) -> list[Delivery]:
-    """Deliver letters, one statement a table however many there are; returns their results in order.
+    """Deliver letters with one statement for each table; returns their results in order.
 
-    Each member of the set finds the room that the earlier ones have left. Raises what `messages.place` raises for
-    reasons other than a quota, FolderNotFound of a copy's folder among them; nothing is written then.
+    Each letter sees the room that the earlier ones of the set have left. Raises the errors of `messages.place` except
+    QuotaExceeded (for instance FolderNotFound for a copy's folder), having written nothing.
     """
     found = inboxes(tx, (one.mailbox_id for letter in letters for one in letter.addressees))
     sorted_out = [_Sorting(letter, found) for letter in letters]
@@ -126,7 +127,7 @@ def deliver(tx: Connection, letters: Sequence[Letter]) -> list[Delivery]:
 
 
 class _Sorting:
-    """The decisions about one letter. The room that it uses is taken out of `found`."""
+    """The decisions about one letter. Subtracts the room that the letter uses from the inboxes in `found`."""
 
     __slots__ = ("dispositions", "new", "placements")
 
@@ -157,6 +158,6 @@ class _Sorting:
 
 
 def head(reverse_path: str, address: str, trace_field: bytes) -> bytes:
-    """The fields before the content that delivery adds: Return-Path, Delivered-To, Received (RFC 5321 4.4)."""
+    """The header fields that delivery puts before the content: Return-Path, Delivered-To, Received (RFC 5321 4.4)."""
     made = f"Return-Path: <{reverse_path}>\r\nDelivered-To: {address}\r\n".encode() + trace_field
     return made if len(made) <= MAX_HEAD_OCTETS else made[: len(made) - len(trace_field)]

@@ -1,7 +1,7 @@
-"""The decision at delivery: from the message and the state of the recipient's mailbox to one `Disposition`. *Pure.*
+"""The decision at delivery: one `Disposition` for a message and the state of the recipient's mailbox. *Pure.*
 
-Every local recipient passes here once, whether the message came from another server, was submitted, waited, or is a
-report. Nothing else decides about an Inbox or a quota.
+This module decides once about every local recipient, whether the message was received, submitted, scheduled or is a
+report. No other module decides about an Inbox or a quota.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from restante_server.transport.states import State
 
 
 class Inbox(NamedTuple):
-    """The mailbox of a recipient as the delivery finds it."""
+    """The recipient's mailbox at the time of the delivery."""
 
     folder_id: int
-    room_octets: int | None  # left beside earlier members of the set, negative when overdrawn; None: no quota
+    room_octets: int | None  # left after the earlier letters of the set, negative above the quota; None: no quota
 
     def has_room(self, octets: int) -> bool:
         """Whether a message of this size fits."""
@@ -31,8 +31,8 @@ class Disposition(NamedTuple):
 
     state: State  # DELIVERED or FAILED
     status: str  # enhanced status code (RFC 3463)
-    reason: str = ""  # one line for the trace, and for the report of a failure; "": the status says all
-    folder_id: int = 0  # target of a delivery
+    reason: str = ""  # one line for the trace, and for the report of a failure; "": the status suffices
+    folder_id: int = 0  # target folder of a delivery
 
 
 GONE = Disposition(State.FAILED, "5.1.1", "no such recipient any more")
@@ -44,7 +44,7 @@ OVERDRAWN = "beyond the quota: the recipient was accepted while there was room"
 def dispose(size_octets: int, inbox: Inbox | None, *, promised: bool) -> Disposition:
     """Decide about a message of this size, its head included. `inbox` is None where the mailbox is gone.
 
-    `promised` recipients were accepted at RCPT, when there was room: a message that overruns the quota is delivered.
+    The gateway accepted `promised` recipients at RCPT, when there was room: they get the message even above the quota.
     """
     if inbox is None:
         return GONE

@@ -1,7 +1,7 @@
-"""One message from another server on its way in: its header judged and cleaned, its body streamed, memory bounded.
+"""Receiving one message from another server: checks and cleans its header, and streams its body in bounded memory.
 
-The number of hops and the addresses that have had the message are read from the header before forged trace fields are
-cut from it (RFC 5321 6.3).
+The hop count and the addresses of earlier deliveries are read from the header before forged trace fields are removed
+from it (RFC 5321 6.3).
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from restante_server.directory import addresses
 from restante_server.store.staging import Contents, Form, Staged
 from restante_server.transport.settings import TransportSettings
 
-MAX_HEADER_OCTETS = DEFAULT_LIMITS.header_octets  # fields beyond would be read by nobody here, but by others
+MAX_HEADER_OCTETS = DEFAULT_LIMITS.header_octets  # the core parses no field beyond, though mail clients would
 MAX_LOOKED_AT = 1_000  # Delivered-To fields
 _TO_CUT = re.compile(rb"(?:^|\n)(?:return-path|delivered-to|authentication-results)[ \t]*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A message that has come completely."""
+    """A completely received message."""
 
     staged: Staged
-    had: frozenset[str]  # keys of the addresses it was delivered to before
+    had: frozenset[str]  # keys of the addresses that it was delivered to before
     hops: int
 
 
 class Intake:
-    """Takes the octets of one message. `feed` and `finish` raise the reason of a refusal."""
+    """Receives the octets of one message. `feed` and `finish` raise the reason of a refusal."""
 
     def __init__(self, contents: Contents, settings: TransportSettings) -> None:
-        """Raises StoreFull."""
+        """Begin a content in the store. Raises StoreFull."""
         self._settings = settings
         self._writer = contents.writer(Form.CANONICAL)
-        self._header: bytearray | None = bytearray()  # None once the header is through
+        self._header: bytearray | None = bytearray()  # None once the header has been processed
         self._had: frozenset[str] = frozenset()
         self._hops = 0
 
     async def feed(self, octets: bytes) -> None:
-        """The next octets. Raises InvalidContent, MessageTooLarge, MailLoop."""
+        """Take the next octets. Raises InvalidContent, MessageTooLarge, MailLoop."""
         if self._header is None:
             await self._writer.feed(octets)
             return
@@ -56,13 +56,13 @@ class Intake:
             raise InvalidContent(problem=f"a header of more than {MAX_HEADER_OCTETS} octets")
 
     async def finish(self) -> Arrived:
-        """That was all."""
+        """Return the message after its last octet. Raises InvalidContent, MessageTooLarge, MailLoop."""
         if self._header is not None:
             await self._header_through()
         return Arrived(await self._writer.finish(), self._had, self._hops)
 
     def abandon(self) -> None:
-        """Forget it; harmless to repeat."""
+        """Discard the message; harmless to repeat."""
         self._header = None
         self._writer.abandon()
 
@@ -75,7 +75,7 @@ class Intake:
         self._hops = count_hops(block)
         if self._hops > self._settings.max_hops:
             raise MailLoop(hops=self._hops)
-        if _TO_CUT.search(block) is not None:  # most messages have none: one look instead of reading every field
+        if _TO_CUT.search(block) is not None:  # most messages have no such field, so one search saves the parse
             self._had = _delivered_to(block)
             held = received_edit(block, (self._settings.hostname,)).apply(block) + held[len(block) :]
         await self._writer.feed(held)
@@ -89,5 +89,5 @@ def _delivered_to(block: bytes) -> frozenset[str]:
             try:
                 had.add(addresses.key(unfold(block[field.value_start : field.end]).encode("latin-1").decode()))
             except (InvalidAddress, UnicodeDecodeError):
-                continue  # no address of ours
+                continue  # not a valid address, so none of this server's
     return frozenset(had)

@@ -1,1 +1,1 @@
-"""Mail that leaves: authorship checked, submissions completed, leases for relays, reports to senders."""
+"""Outbound mail: checking authorship, completing submissions, leasing work to relays, reporting to senders."""

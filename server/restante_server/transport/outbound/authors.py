@@ -1,23 +1,23 @@
-"""The authors that a submitted message claims: one reading, or none. *Pure.*
+"""The authors that a submitted message claims: one unambiguous reading, or a refusal. *Pure.*
 
-A sender that may use one name could otherwise show another to a recipient whose program reads the header differently
-from ours. A header is therefore refused (InvalidContent, naming the field) unless all of this holds; what mail programs
-write passes.
+Mail clients read an ambiguous header in different ways, so a sender could show a recipient a name that it may not use.
+This module therefore refuses a header (InvalidContent, naming the field) that breaks one of these rules. The headers
+that mail programs write obey them.
 
 1. Every line is a field (`name:`, no white space before the colon) or a fold of one; a fold has more than white space.
    The header ends with a blank line or with the message.
-2. Fields that decide who wrote, what it says and how it is shown are there at most once: the first and the last are
-   the same. From has at least one author; with several there is a Sender (RFC 5322 3.6.2). Where it is missing, the
-   sender's own address is to be added. Other fields that RFC 5322 3.6 allows once (To, Cc, Bcc, References, ...) may be
-   repeated: scripts do so, and nobody is misled.
-3. From, Sender, Resent-From and Resent-Sender are plain lists of mailboxes: no groups, no routes, no empty places, no
+2. The fields of ONCE, which give the author, the content and its presentation, occur at most once, so that readers of
+   the first and of the last agree. From has at least one author; several authors need a Sender (RFC 5322 3.6.2). A
+   missing From is allowed: the sender's own address is added later. Other fields that RFC 5322 3.6 allows once (To, Cc,
+   Bcc, References, ...) may be repeated: scripts do so, and it misleads no reader.
+3. From, Sender, Resent-From and Resent-Sender are plain lists of mailboxes: no groups, no routes, no empty elements, no
    obsolete forms (RFC 5322 4), no control characters; at most one comment, behind the mailbox. Sender has exactly one.
 4. An address is a local part of atoms and dots or a quoted string, "@", and a domain or literal, without white space;
-   no encoded word in it (RFC 2047 5); beyond ASCII it is UTF-8 (RFC 6532).
-5. A name is atoms, dots, quoted strings and encoded words; a comment counts as one. Neither a quoted string nor what an
-   encoded word stands for has angle brackets or control characters: some programs decode before they look for the
-   address, others take the first brackets they see.
-6. An address within a name, however it is written, is shown as if it were the author's: it is one of the claims.
+   it has no encoded word (RFC 2047 5); a non-ASCII address is UTF-8 (RFC 6532).
+5. A name consists of atoms, dots, quoted strings and encoded words; a comment counts as one. Neither a quoted string
+   nor a decoded encoded word has angle brackets or control characters: some mail clients decode before they look for
+   the address, others take the first brackets in the text.
+6. An address within a name, in whatever encoding, is one of the claims, because mail clients show it as the author's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ENCODED_RUN = re.compile(rf"{_ENCODED_WORD.pattern}(?:[ \t]+{_ENCODED_WORD.patt
 _ATOM_CHARACTERS = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a0-\U0010ffff-"
 _ATOM = rf"[{_ATOM_CHARACTERS}]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_LOCAL_PART = rf"(?:[{_ATOM_CHARACTERS}.]+|{_QUOTED})"  # dots anywhere, as addresses have them that providers gave out
+_LOCAL_PART = rf"(?:[{_ATOM_CHARACTERS}.]+|{_QUOTED})"  # dots anywhere, as in addresses that some providers assigned
 _ADDR_SPEC = re.compile(rf"{_LOCAL_PART}@(?:{_ATOM}(?:\.{_ATOM})*|\[[0-9A-Za-z.:]+\])")
 _NAME = re.compile(rf"[ \t]*+((?:(?:{_ATOM}|\.|{_QUOTED})[ \t]*+)*+)<")
 _COMMENT = re.compile(r"[ \t]*+\(((?:[^()\\]|\\.)*+)\)")
@@ -67,16 +67,16 @@ Claim = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Authorship:
-    """The addresses that a header speaks for, as spelled, with the field that has each."""
+    """The authors that a header claims, as spelled, each with its field."""
 
-    claims: tuple[Claim, ...]  # to be the sender's own: From and Sender, or of a resent message those who resend it
+    claims: tuple[Claim, ...]  # must be the sender's own: From and Sender, or Resent-From and Resent-Sender
     originals: tuple[Claim, ...] = ()  # From and Sender of a resent message
     is_resent: bool = False  # RFC 5322 3.6.6
     resent_to: tuple[str, ...] = ()  # values of Resent-To, Resent-Cc and Resent-Bcc, one octet a character
 
 
 def authorship(content: bytes) -> Authorship:
-    """Read the header at the start of `content`. Raises InvalidContent, which names the field and the problem."""
+    """Read the header at the start of `content`. Raises InvalidContent with the field and the problem."""
     fields = _fields(content[: header_end(content)])
     found: dict[bytes, list[bytes]] = {}
     for name, value in fields:
@@ -131,7 +131,7 @@ def _fields(block: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _latest_resending(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
-    """The first Resent fields that stand together: each resending puts its own above all others (RFC 5322 3.6.6)."""
+    """The first block of adjacent Resent fields: each resending adds its block above all others (RFC 5322 3.6.6)."""
     start = next((at for at, (name, _) in enumerate(fields) if name.startswith(b"resent-")), len(fields))
     block: dict[bytes, list[bytes]] = {}
     for name, value in fields[start:]:
@@ -183,7 +183,7 @@ def _mailboxes(field: str, value: bytes) -> list[Claim]:
 
 
 def _mailbox(field: str, text: str, at: int) -> tuple[str, list[str], int]:
-    """One mailbox from `at`: (its address, the names that it is shown by, where it ends)."""
+    """One mailbox from `at`: (its address, its display names, the position behind it)."""
     named = _NAME.match(text, at)
     start = named.end() if named is not None else _after_space(text, at)
     found = _ADDR_SPEC.match(text, start)
@@ -202,7 +202,7 @@ def _mailbox(field: str, text: str, at: int) -> tuple[str, list[str], int]:
 
 
 def _addresses_in(field: str, name: str, own: str) -> list[str]:
-    """Rules 5 and 6, of the words before an address, or the comment behind it: addresses that they show, but `own`."""
+    """The addresses, other than `own`, in a display name or comment; rules 5 and 6."""
     if name.isascii() and "@" not in name and "=?" not in name:  # nearly all
         if "<" in name or ">" in name:
             _refuse(f"{field} has angle brackets in a name")
@@ -232,7 +232,7 @@ def _addresses_in(field: str, name: str, own: str) -> list[str]:
 
 
 def _runs(text: str) -> Iterator[str]:
-    """Text cut before and behind runs of encoded words, which are decoded together (RFC 2047 6.2)."""
+    """Split text before and behind runs of encoded words, which are decoded together (RFC 2047 6.2)."""
     at = 0
     for run in _ENCODED_RUN.finditer(text):
         yield text[at : run.start()]
@@ -242,7 +242,7 @@ def _runs(text: str) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Text with look-alikes of "@" and "." as these."""
+    """Text in which characters that look like "@" and "." are replaced by them."""
     return text if text.isascii() else unicodedata.normalize("NFKC", text).replace("\u3002", ".")
 
 

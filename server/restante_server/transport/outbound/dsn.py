@@ -1,10 +1,10 @@
 """Delivery status notifications (RFC 3464, RFC 3461, RFC 6522). *Pure.* A report is a finished RFC 5322 message.
 
-A report must reach its reader over any server, since a failure of its own is reported to nobody. It is therefore 7-bit:
-each part has the transfer encoding that its type permits, and an address beyond ASCII has the ASCII form of RFC 6533 3.
-There are two exceptions. A report to an address beyond ASCII needs servers with SMTPUTF8, which all take 8-bit content
-(RFC 6531 3.1), and is of the types of RFC 6533. A message of 8-bit content that is returned whole stays as it is, since
-message/rfc822 permits no encoding (RFC 2046 5.2.1); it is for reports that stay in this store.
+A report must pass through any server, because nobody learns that a report has failed. It is therefore 7-bit: each part
+has a transfer encoding that its type permits, and a non-ASCII address has the ASCII form of RFC 6533 3. There are two
+exceptions. A report to a non-ASCII address needs servers with SMTPUTF8, which all accept 8-bit content (RFC 6531 3.1);
+it has the media types of RFC 6533. A whole returned message with 8-bit content stays unchanged, because message/rfc822
+permits no encoding (RFC 2046 5.2.1); only reports that stay in this store return one.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Action(Enum):
 class Reported:
     """One recipient in a report."""
 
-    final_recipient: str  # forward-path as we had it
+    final_recipient: str  # forward-path in this server's spelling
     original_recipient: str  # ORCPT as given (addr-type ";" xtext), empty when there was none
     action: Action
     status: str  # enhanced status code (RFC 3463)
-    diagnostic: str = ""  # reply of the other server, or our reason
-    remote_host: str = ""  # server that gave the reply; empty: this one decided
+    diagnostic: str = ""  # reply of the remote server, or this server's reason
+    remote_host: str = ""  # server that gave the reply; empty: this server decided
     will_retry_until: datetime | None = None
 
 
@@ -49,7 +49,7 @@ class Reported:
 class Report:
     """The facts of a report. `returned` is the message or its header, canonical octets."""
 
-    reporting_mta: str  # our host name
+    reporting_mta: str  # this server's host name
     to: str  # the reverse-path of the message
     envelope_id: str  # ENVID as given, xtext; empty when there was none
     arrived_at: datetime
@@ -58,7 +58,7 @@ class Report:
     boundary: str  # fresh: must not occur in `returned`
     recipients: Sequence[Reported]
     returned: bytes
-    returned_whole: bool  # 8-bit octets then stay so
+    returned_whole: bool  # `returned` is the whole message, whose 8-bit octets stay unencoded
 
 
 TITLES = {
@@ -80,7 +80,7 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def build(report: Report) -> bytes:
-    """The report: multipart/report with a text for people, the facts for programs, and the message or its header."""
+    """The report: multipart/report with a readable text, the machine-readable status, and the message or its header."""
     action = report.recipients[0].action
     parts = [_encoded_part("text/plain; charset=utf-8", _text(report).encode()), _machine(report), _returned(report)]
     body_is_8bit = not all(part.isascii() for part in parts)
@@ -107,7 +107,7 @@ def _part(media_type: str, octets: bytes, encoding: str) -> bytes:
 
 
 def _encoded_part(media_type: str, octets: bytes) -> bytes:
-    """A part of a type that permits any transfer encoding: 7-bit whatever its octets are."""
+    """A 7-bit part of a media type that permits any transfer encoding: quoted-printable unless it is ASCII."""
     if octets.isascii():
         return _part(media_type, octets, "7bit")
     return _part(media_type, binascii.b2a_qp(octets, istext=True), "quoted-printable")
@@ -127,12 +127,12 @@ def _returned(report: Report) -> bytes:
 
 
 def _header_type(header: bytes) -> str:
-    """RFC 6522 4; of a header in UTF-8, RFC 6533 6."""
+    """The media type of a returned header (RFC 6522 4), or of one in UTF-8 (RFC 6533 6)."""
     if header.isascii():
         return "text/rfc822-headers"
     try:
         header.decode()
-    except UnicodeDecodeError:  # octets of no known charset, as old programs send them
+    except UnicodeDecodeError:  # octets of an unknown charset, as old programs send them
         return "text/rfc822-headers"
     return "message/global-headers"
 
@@ -180,12 +180,12 @@ def _status(report: Report) -> str:
 
 
 def clean(text: str) -> str:
-    """Text from elsewhere without control characters, so that it stays within its line."""
+    """Text from a remote party without control characters, so that it stays within its line."""
     return _UNSAFE.sub(" ", text).strip()
 
 
 def _typed(kind: str, address: str, *, in_utf8: bool) -> str:
-    """An address with its type. Beyond ASCII it is UTF-8, or has the ASCII form of RFC 6533 3 (utf-8-addr-xtext)."""
+    """An address with its type. A non-ASCII one is UTF-8, or has the ASCII form of RFC 6533 3 (utf-8-addr-xtext)."""
     if address.isascii():
         return f"{kind}; {address}"
     return f"utf-8; {address if in_utf8 else _embedded(address)}"

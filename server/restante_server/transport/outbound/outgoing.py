@@ -1,7 +1,7 @@
-"""A submitted message made ready: trace fields cut, Date and Message-ID added, Bcc kept only in the sender's copy.
+"""Preparing a submitted message: removes trace fields, adds Date and Message-ID, keeps Bcc only in the sender's copy.
 
-RFC 6409 8, RFC 5322 3.6; a resending gets its own Date and Message-ID. The body is never copied more than once, and not
-at all when the header needs no change.
+RFC 6409 8, RFC 5322 3.6; a resending gets a Resent-Date and a Resent-Message-ID. The body is copied at most once, and
+not at all when the header needs no change.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ DESTINATIONS = wanted("to cc bcc")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A message as it was given: octets, or a content of the store. `header` goes to its blank line, which it has."""
+    """A submitted message: octets, or a content of the store. `header` includes its blank line."""
 
     header: bytes
-    octets: bytes = b""  # all of it
+    octets: bytes = b""  # the whole message
     stored: Stored | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Headers:
-    """The header as it is sent, and as the sender keeps it."""
+    """The header of the sent message and the header of the sender's copy."""
 
     sent: bytes
     kept: bytes
@@ -62,7 +62,8 @@ def read_authorship(source: Source, settings: TransportSettings) -> Authorship:
 
 
 def recipients_of(source: Source, written: Authorship) -> list[Recipient]:
-    """Everybody in To, Cc and Bcc; in the Resent fields of a resent message. Raises NoRecipients, InvalidAddress."""
+    """All addresses in To, Cc and Bcc, or in the Resent fields of a resent message. Raises NoRecipients,
+    InvalidAddress."""
     values: Iterable[str] = written.resent_to
     if not written.is_resent:
         values = chain.from_iterable(raw_fields(source.header, DESTINATIONS, DEFAULT_LIMITS.field_octets).values())
@@ -83,7 +84,7 @@ def recipients_of(source: Source, written: Authorship) -> list[Recipient]:
 
 
 def headers(source: Source, settings: TransportSettings, now: datetime, author: str) -> Headers:
-    """The header completed. `author` is the address for a From that is missing."""
+    """The completed header. `author` is the address for a missing From."""
     clean = received_edit(source.header, (settings.hostname,)).apply(source.header)
     clean = resending_completed(clean, now, f"{secrets.token_hex(16)}@{settings.hostname}")
     edit = submission_edit(clean, now, f"{secrets.token_hex(16)}@{settings.hostname}", author)
@@ -91,7 +92,7 @@ def headers(source: Source, settings: TransportSettings, now: datetime, author: 
 
 
 async def stage(given: Contents, source: Source, header: bytes) -> Staged:
-    """The message with this header. Raises MessageTooLarge, InvalidContent, StoreFull."""
+    """Stage the message with this header. Raises MessageTooLarge, InvalidContent, StoreFull."""
     stored = source.stored
     if stored is None:
         return await given.stage(header + source.octets[len(source.header) :], Form.CANONICAL)
@@ -112,6 +113,6 @@ async def stage(given: Contents, source: Source, header: bytes) -> Staged:
 
 
 def received(settings: TransportSettings, now: int) -> bytes:
-    """The Received field of a message that came by API."""
+    """The Received field of a message submitted through the API."""
     moment = datetime.fromtimestamp(now // 1_000_000, UTC)
     return received_by_service(settings.hostname, "Restante API", secrets.token_hex(8), moment)

@@ -1,7 +1,7 @@
-"""The outbound queue: work is leased by destination, and each recipient's outcome is reported.
+"""The outbound queue: relays lease recipients by destination and report the outcome of each.
 
-A lease lends recipients of one message and one destination to a relay. It is named by a random number on their rows,
-which stays there when it has been reported, so that a repeated report is known from a lost lease.
+A lease gives a relay recipients of one message and one destination. Its id is a random number on their rows. The id
+stays there after the report, so that the core can tell a repeated report from a lost lease.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
 
 MAX_LEASE_RECIPIENTS = 100
-LOOKED_AT = 5_000  # due recipients that one round chooses from
-BACK_MICROSECONDS = 60 * 1_000_000  # pause of a recipient that a report has left out
+LOOKED_AT = 5_000  # due recipients among which one round chooses
+BACK_MICROSECONDS = 60 * 1_000_000  # pause of a recipient that the relay's report left out
 EXPIRED = "4.4.7"  # RFC 3463 3.5
 
 _r = transport_recipient
@@ -48,7 +48,7 @@ _turn = (
     .over(partition_by=_grouped.c.destination, order_by=(_grouped.c.since, _grouped.c.transport_id))
     .label("turn")
 )
-# The first of each destination, then the second of each: one busy destination does not hold up the others.
+# The first message of each destination, then the second of each, so that a busy destination does not delay the others.
 _fair = (
     select(_grouped.c.transport_id, _grouped.c.destination, _turn)
     .order_by(_turn, _grouped.c.since, _grouped.c.transport_id)
@@ -87,7 +87,7 @@ _outbound = (
 
 
 class Lease(NamedTuple):
-    """Recipients of one message and one destination, lent out."""
+    """Recipients of one message and one destination, leased to a relay."""
 
     lease_id: int
     origin: Origin
@@ -102,7 +102,7 @@ class Outcome(NamedTuple):
     """The relay's outcome for one recipient of a lease."""
 
     recipient_id: int
-    state: State  # RELAYED, FAILED, or PENDING: try again
+    state: State  # RELAYED, FAILED, or PENDING (try again)
     status: str
     diagnostic: str
     remote_host: str
@@ -110,7 +110,7 @@ class Outcome(NamedTuple):
 
 
 def anything_due(tx: Connection, now: int) -> bool:
-    """Whether a relay could be given work."""
+    """Whether a foreign recipient is due."""
     return tx.execute(_anything, {"moment": now}).first() is not None
 
 
@@ -121,7 +121,7 @@ def standing(tx: Connection, leases: Iterable[int]) -> set[int]:
 
 
 def lease(tx: Connection, now: int, most: int, seconds: int) -> list[Lease]:
-    """Lend out at most `most` leases. Messages that another core has locked are passed over."""
+    """Make at most `most` leases of `seconds`. Skips messages that another core has locked."""
     chosen = list(tx.execute(_fair, {"moment": now, "most": most}))
     if not chosen:
         return []
@@ -165,7 +165,7 @@ def outbound(tx: Connection, lease_id: int) -> tuple[bytes, int]:
 
 
 def renew(tx: Connection, now: int, leases: Sequence[int], seconds: int) -> list[int]:
-    """Keep leases for so long from now; returns those that are lost."""
+    """Extend leases to `seconds` from now; returns those that are lost."""
     wanted = sorted(set(leases))
     if not wanted:
         return []
@@ -175,7 +175,7 @@ def renew(tx: Connection, now: int, leases: Sequence[int], seconds: int) -> list
 
 
 def report(tx: Connection, settings: TransportSettings, lease_id: int, outcomes: Sequence[Outcome], now: int) -> None:
-    """Close a lease. Recipients without an outcome go back to the queue; a repeated report changes nothing.
+    """End a lease with the relay's outcomes. Recipients without one go back to the queue; a repeat changes nothing.
 
     Raises LeaseLost.
     """
@@ -184,7 +184,7 @@ def report(tx: Connection, settings: TransportSettings, lease_id: int, outcomes:
         raise LeaseLost
     origins = rows.lock(tx, [transport_id])
     of_lease = recipients.of_messages(tx, origins, _r.c.lease_id == lease_id)
-    if not of_lease:  # another relay has it by now
+    if not of_lease:  # another relay has leased the recipients meanwhile
         raise LeaseLost
     by_id = {outcome.recipient_id: outcome for outcome in outcomes}
     settled: list[Settlement] = []
@@ -201,7 +201,7 @@ def report(tx: Connection, settings: TransportSettings, lease_id: int, outcomes:
             settled.append(_settled(row, outcome))
     recipients.postpone(tx, later, now)
     recipients.settle(tx, settings, origins, settled, now)
-    events(tx, rows.DUE).add(transport_id)  # the destination may take another message now
+    events(tx, rows.DUE).add(transport_id)  # another message of the destination may be leased now
 
 
 def _deferred(settings: TransportSettings, origin: Origin, row: Row, outcome: Outcome, now: int) -> Postponement:
@@ -212,10 +212,10 @@ def _deferred(settings: TransportSettings, origin: Origin, row: Row, outcome: Ou
 
 def _settled(row: Row, outcome: Outcome) -> Settlement:
     if outcome.state is State.RELAYED:
-        # RFC 3461 5.2.2: where the next server does not report, this one says that it has passed the mail on.
+        # RFC 3461 5.2.2: when the next server does not support DSN, this server reports that it relayed the mail.
         action = None if outcome.dsn_passed_on else Action.RELAYED
         return Settlement(row, State.RELAYED, outcome.status, outcome.diagnostic, action, outcome.remote_host, 1)
-    if outcome.state is State.PENDING:  # the decision to give up is ours, not the server's that answered "later"
+    if outcome.state is State.PENDING:  # this server gives up; the remote server's reply was temporary
         diagnostic = f"given up; the last answer was: {outcome.status} {said(outcome)}".rstrip()
         return Settlement(row, State.FAILED, EXPIRED, diagnostic, Action.FAILED, attempts=1)
     return Settlement(
@@ -224,5 +224,5 @@ def _settled(row: Row, outcome: Outcome) -> Settlement:
 
 
 def said(outcome: Outcome) -> str:
-    """The reply with the server that gave it."""
+    """The reply, preceded by the server that gave it."""
     return f"{outcome.remote_host}: {outcome.diagnostic}" if outcome.remote_host else outcome.diagnostic

@@ -1,4 +1,4 @@
-"""Recipient rows of messages that are here already: read, and changed under their message's lock (see `rows`)."""
+"""Reading the recipient rows of accepted messages, and changing them under the message's lock (see `rows`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from restante_server.transport.states import State
 
 
 class Row(NamedTuple):
-    """One recipient as it stands."""
+    """One recipient row."""
 
     transport_id: int
     recipient_id: int
@@ -71,25 +71,25 @@ _wait = (
 
 
 class Settlement(NamedTuple):
-    """How a recipient ends."""
+    """The final state of a recipient."""
 
     row: Row
     state: State
     status: str
     diagnostic: str = ""
-    action: Action | None = None  # subject of a report to the sender; None: no report
+    action: Action | None = None  # the action of the report to the sender; None: no report
     remote_host: str = ""
-    attempts: int = 0  # made with this
+    attempts: int = 0  # added to the row's attempt count
 
 
 class Postponement(NamedTuple):
-    """A recipient that waits on."""
+    """The next attempt of a recipient that keeps waiting."""
 
     row: Row
     due_at: int
     status: str
     diagnostic: str = ""
-    attempts: int = 0  # made with this
+    attempts: int = 0  # added to the row's attempt count
 
 
 def of_messages(tx: Connection, transport_ids: Iterable[int], *conditions: ColumnElement[bool]) -> list[Row]:
@@ -105,7 +105,7 @@ def settle(
     settlements: Sequence[Settlement],
     now: int,
 ) -> None:
-    """Bring recipients of locked messages to their end: row, trace and report, and the content let go of."""
+    """Settle recipients of locked messages: updates the rows, writes the trace, makes reports and releases contents."""
     if not settlements:
         return
     tx.execute(
@@ -135,7 +135,7 @@ def settle(
 
 
 def postpone(tx: Connection, postponements: Sequence[Postponement], now: int, *, traced: bool = True) -> None:
-    """Let recipients of locked messages wait until later."""
+    """Make recipients of locked messages wait until a later attempt."""
     if not postponements:
         return
     made: list[dict[str, Any]] = [
@@ -157,7 +157,7 @@ def postpone(tx: Connection, postponements: Sequence[Postponement], now: int, *,
 
 
 def notice(row: Row, action: Action, settled: Settlement | None = None, retried_until: int | None = None) -> Notice:
-    """The facts about a recipient that a report to the sender may have."""
+    """The facts about a recipient for a report to the sender."""
     return Notice(
         action,
         row.forward_path,
@@ -171,6 +171,6 @@ def notice(row: Row, action: Action, settled: Settlement | None = None, retried_
 
 
 def detail(step: Settlement | Postponement) -> str:
-    """A step in one line, for the trace."""
+    """The trace line of a step."""
     host = getattr(step, "remote_host", "")
     return " ".join(part for part in (step.status, f"[{host}]" if host else "", step.diagnostic) if part)

@@ -1,8 +1,8 @@
 """Reports to senders, made in the transaction that settles (or delays) a recipient (RFC 3461, RFC 3464).
 
-A report is a message of its own from the null path. Its recipient waits like any other: for the next group of
-deliveries when the sender is here, else for the relay. Nobody promised it room, so a full mailbox fails it. None is
-ever made about mail from the null path: a report that fails is traced, and that is its end (RFC 5321 6.1).
+A report is a message from the null path. Its recipient waits like any other, for the local delivery or for a relay. It
+was not accepted at RCPT, so a full mailbox fails it. Mail from the null path gets no report: a failed report is only
+traced (RFC 5321 6.1).
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _CONDITIONS = {
 }
 
 
-# RFC 3463 3.5, and Exchange's code for the same. A message that went round is returned by its header, whatever RET asks
-# for: a loop may be forged to send a message to its reverse-path, and a real one carries each report on.
+# RFC 3463 3.5, and Exchange's code for the same. The report on a loop returns only the header, whatever RET requests:
+# a sender may forge a loop to have the message sent to its reverse-path, and a real loop forwards each report again.
 LOOPS = frozenset({"5.4.6", "5.4.14"})
 
 
 class Notice(NamedTuple):
-    """The end or delay of one recipient, of which the sender may want a report."""
+    """The final state or the delay of one recipient, of which the sender may want a report."""
 
     action: Action
     forward_path: str
@@ -65,9 +65,9 @@ class Notice(NamedTuple):
 def send(
     tx: Connection, settings: TransportSettings, origin: Origin, content_id: int, notices: Iterable[Notice], now: int
 ) -> bool:
-    """Make the reports that are wanted, one for each action; True when there is one, hence something to deliver.
+    """Make the wanted reports, one for each action; returns whether there is one.
 
-    `content_id` is the message's, which must still have its octets.
+    `content_id` is the content of the message and must still have its octets.
     """
     if not origin.reverse_path:  # RFC 5321 6.1: never a report about a report
         return False
@@ -94,7 +94,7 @@ def _send(
         and origin.size_octets <= settings.whole_report_octets
         and not any(notice.status in LOOPS for notice in notices)
     )
-    # Another server may take 7-bit content only; those with SMTPUTF8 take 8-bit content too.
+    # Another server may accept only 7-bit content; servers with SMTPUTF8 accept 8-bit content too.
     is_8bit_safe = not origin.reverse_path.isascii() or not any(one.destination for one in planned)
     returned, whole = _returned(tx, settings, content_id, whole, is_8bit_safe)
     message_id = f"<{secrets.token_hex(16)}@{settings.hostname}>"
@@ -148,7 +148,7 @@ def _reported(notice: Notice) -> dsn.Reported:
 def _returned(
     tx: Connection, settings: TransportSettings, content_id: int, whole: bool, is_8bit_safe: bool
 ) -> tuple[bytes, bool]:
-    """The message (True) or its header (False), bounded. One with 8-bit octets is whole only where they are safe."""
+    """The message (True) or its header (False), bounded. Returns a message with 8-bit octets only if `is_8bit_safe`."""
     stored = contents.load(tx, [content_id])[content_id]
     if whole:
         limit = settings.whole_report_octets
@@ -157,7 +157,7 @@ def _returned(
             return octets, True
     limit = settings.report_header_octets
     octets = contents.cut(tx, settings.contents, stored, b"", Wanted(kind=Kind.HEADER), limit).octets
-    return octets[: octets.rfind(b"\r\n") + 2], False  # no half a line
+    return octets[: octets.rfind(b"\r\n") + 2], False  # whole lines only
 
 
 def _moment(microseconds: int) -> datetime:

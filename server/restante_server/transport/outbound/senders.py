@@ -1,6 +1,7 @@
-"""In whose name an account may send: its own address, that with `+detail`, and aliases that lead to it alone.
+"""The addresses that an account may send as: its own, its own with `+detail`, and aliases with no other target.
 
-Mail that another has written may be resent (RFC 5322 3.6.6) to those whom the sender's domain allows.
+The policy of the sender's domain decides whether, and to which recipients, the account may resend mail of other authors
+(RFC 5322 3.6.6).
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ _aliases = select(alias.c.address_key).where(alias.c.address_key.in_(bindparam("
 
 
 def require(tx: Connection, account_id: int, claims: Sequence[tuple[str, str]]) -> None:
-    """See that the account may use every (field, address). Raises SenderNotPermitted, which names the first it may not.
+    """Check that the account may use every (field, address). Raises SenderNotPermitted for the first it may not use.
 
-    An address that only the catch-all, or a role such as postmaster, would bring to the account is not its own.
+    An address that reaches the account only through the catch-all, or as a role such as postmaster, does not count.
     """
     own = tx.execute(_own, {"account": account_id}).scalar_one_or_none()
     others: list[tuple[str, str, set[str]]] = []  # field, address, keys that may be an alias
@@ -46,9 +47,9 @@ def require(tx: Connection, account_id: int, claims: Sequence[tuple[str, str]]) 
 
 
 def require_resending(tx: Connection, account_id: int, originals: Sequence[tuple[str, str]], to: Sequence[str]) -> None:
-    """See that the account may resend what these (field, address) have written to these forward-paths.
+    """Check that the account may resend mail of these authors (field, address) to these forward-paths.
 
-    Raises SenderNotPermitted, which names the first author who is somebody else, and why.
+    Raises SenderNotPermitted, which names the first author that is not the account and the reason.
     """
     try:
         require(tx, account_id, originals)
@@ -71,5 +72,5 @@ def require_resending(tx: Connection, account_id: int, originals: Sequence[tuple
 def _within(path: str, ascii_domain: str) -> bool:
     try:
         return addresses.parse(path).ascii_domain == ascii_domain
-    except InvalidAddress:  # a bare postmaster is ours; of what is none, the plan says so
+    except InvalidAddress:  # a bare `postmaster` is local; route.plan fails other invalid addresses
         return "@" not in path
