@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 3_650
-LEAF_DAYS = 397  # what clients accept at most
+LEAF_DAYS = 397  # the longest that clients accept
 
 
 def make(directory: Path, names: Sequence[str]) -> None:
     """Write `ca.pem`, `tls/cert.pem` and `tls/key.pem` for host names and IP addresses.
 
-    The authority's key is used once and thrown away: nobody can sign with it later.
+    The authority's key signs once and is discarded, so that nobody can sign with it later.
     """
-    now = datetime.now(UTC) - timedelta(minutes=5)  # clocks differ
+    now = datetime.now(UTC) - timedelta(minutes=5)  # for clients whose clock is behind
     authority_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Restante local authority")])
     authority = (

@@ -1,4 +1,4 @@
-"""`restante config`: every key with its default, and whether a file is right."""
+"""`restante config`: print every key with its default, or check a configuration file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from restante_process import config
 
 
 def _warnings(settings: config.Config) -> list[str]:
-    """What is no mistake in the file and still goes wrong: certificates that cannot be read, or that end."""
-    from restante_process.certificates import expiry  # of the server's part, which a client need not have
+    """Warnings about a valid configuration: certificates that cannot be read, that expire soon or have expired."""
+    from restante_process.certificates import expiry  # its dependencies belong to the server's part of the package
 
     found = []
     for each in settings.tls.certificates:
@@ -35,7 +35,7 @@ def _warnings(settings: config.Config) -> list[str]:
 )
 @output_option
 def config_command(file: Path | None, form: str) -> None:
-    """Print every key of restante.toml with its default and what it is for.
+    """Print every key of restante.toml with its default and purpose.
 
     A key can also be set by the environment, as RESTANTE_SECTION__KEY, and by the option --set SECTION.KEY=VALUE.
     """

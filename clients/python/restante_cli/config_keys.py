@@ -1,4 +1,4 @@
-"""Every key of the configuration with its default and documentation, as `restante_process.config` has them."""
+"""Every key of the configuration with its default and documentation, read from `restante_process.config`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from restante_process import config
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """One key. `section` is empty for those at the top; in a list of tables it is such as "tls.certificates[]"."""
+    """One key. `section` is empty for a top-level key; for a list of tables it is such as "tls.certificates[]"."""
 
     section: str
     name: str
-    kind: str  # as people say it
-    default: str  # as TOML, empty for a section of its own; of a required key, the first of its choices
+    kind: str  # in words for people
+    default: str  # as TOML; empty for a section; for a required key the first of its choices
     about: str
 
     @property
     def path(self) -> str:
-        """The whole name, as an error or --set has it."""
+        """The full name, as in errors and in --set."""
         return f"{self.section}.{self.name}" if self.section else self.name
 
 
@@ -79,17 +79,17 @@ def _of(section_class: Any, section: str, comments: Mapping[tuple[str, str], str
 
 
 def _default(key: dataclasses.Field[Any]) -> Any:
-    """The default of a key, MISSING where it is required."""
+    """The default of a key; MISSING for a required key."""
     return key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
 
 
 def _declared_in(section_class: type, name: str) -> str:
-    """The class that declares a key, which may be a base of its section's."""
+    """The class that declares a key: the section's class or one of its bases."""
     return next(base.__name__ for base in section_class.__mro__ if name in base.__annotations__)
 
 
 def _inner(hint: Any) -> Any:
-    """The section class in a list or table of them."""
+    """The section class inside the type of a list or table."""
     arguments = [each for each in typing.get_args(hint) if dataclasses.is_dataclass(each)]
     return arguments[0] if arguments else None
 
@@ -105,7 +105,7 @@ def _kind(hint: Any) -> str:
 
 
 def toml(value: Any) -> str:
-    """A value as TOML has it, on one line."""
+    """A value in TOML, on one line."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
         return "{ " + ", ".join(f"{name} = {toml(item)}" for name, item in pairs) + " }"
@@ -119,7 +119,7 @@ def toml(value: Any) -> str:
 
 
 def document() -> Iterator[str]:
-    """A configuration file with every key, commented out, in lines."""
+    """The lines of a configuration file with every key, commented out."""
     section = ""
     for key in all_keys():
         if key.section != section:

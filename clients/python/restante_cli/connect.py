@@ -1,4 +1,4 @@
-"""Where the core of an installation is, for the administrator's tools on the same machine."""
+"""The connection of the administrator's tools to the core on the same machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def admin_link(settings: Config) -> CoreLink:
 
 
 def unreadable(settings: Config, error: OSError) -> click.ClickException:
-    """What to tell an administrator whose data directory, or a file in it, cannot be read."""
+    """The failure for a data directory, or a file in it, that cannot be read."""
     directory = settings.directory
     if isinstance(error, PermissionError):
         return click.ClickException(
@@ -44,7 +44,7 @@ def unreadable(settings: Config, error: OSError) -> click.ClickException:
 
 
 async def require_serving(settings: Config, link: CoreLink) -> None:
-    """Raises click.ClickException that says what to do, at once, when the core is away or not ready."""
+    """Check that the core is ready. Raises click.ClickException with a remedy, without waiting, when it is not."""
     problem = await link.why_not_serving()
     if not problem:
         return

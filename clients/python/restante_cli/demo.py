@@ -1,4 +1,4 @@
-"""The demo: a domain, three people, some mail, and how to reach it all."""
+"""The demo: a domain, three accounts, some mail, and the text about connecting to it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MAIL = (
 
 
 def password(name: str) -> str:
-    """The password of one of the demo's people."""
+    """The password of a demo account."""
     return f"{name}-demo"
 
 
 async def populate(settings: Config) -> None:
-    """Make the domain and the people with their mail, where they are missing. Raises RestanteError."""
+    """Create the missing ones of the domain, the accounts and their mail. Raises RestanteError."""
     link = await admin_link(settings)
     made = []
     try:

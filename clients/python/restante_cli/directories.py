@@ -1,4 +1,4 @@
-"""Data directories: made by us, used by one supervisor at a time."""
+"""Data directories: Restante creates and marks them; one supervisor at a time uses each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Kind = Literal["demo", "installation"]
 
 
 def kind_of(directory: Path) -> Kind | None:
-    """What we made there, None when nothing. Raises OSError."""
+    """The kind of installation that Restante created in a directory; None when there is none. Raises OSError."""
     try:
         text = (directory / MARKER).read_text(encoding="ascii", errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -27,7 +27,10 @@ def kind_of(directory: Path) -> Kind | None:
 
 
 def claim(directory: Path, kind: Kind) -> bool:
-    """Make the directory ours; whether it is new. Raises click.ClickException for any that we did not make so."""
+    """Create and mark the directory, and return whether it is new.
+
+    Raises click.ClickException when it exists and is not a data directory of this kind.
+    """
     try:
         found = kind_of(directory)
         if found == kind:
@@ -47,7 +50,7 @@ def claim(directory: Path, kind: Kind) -> bool:
 
 
 def require_free(directory: Path) -> None:
-    """Raises click.ClickException where `claim` would not make a new installation; makes nothing."""
+    """Check that `claim` would create a new installation. Raises click.ClickException; changes nothing."""
     try:
         found = kind_of(directory)
         if found is not None:
@@ -63,9 +66,9 @@ _NAMES = {"demo": "a demo", "installation": "an installation"}
 
 @contextlib.contextmanager
 def supervised(directory: Path) -> Iterator[bool]:
-    """Hold the directory for this supervisor; yields whether one before it was broken off.
+    """Lock the directory for this supervisor; yields whether the last supervisor did not end properly.
 
-    Raises click.ClickException while another holds it.
+    Raises click.ClickException while another supervisor holds the lock.
     """
     try:
         descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""Commands run on an event loop, and each failure is one clear line. Exit codes: 0 done, 1 not done, 2 wrong usage."""
+"""The event loop of commands, and one line for each failure. Exit codes: 0 done, 1 not done, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HINTS: dict[type[errors.RestanteError], str] = {
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine. Raises click.ClickException, whose exit code is 1."""
+    """Run a coroutine and return its result. Raises click.ClickException, whose exit code is 1."""
     logging.getLogger("restante").setLevel(logging.CRITICAL)
     try:
         return asyncio.run(work)
@@ -40,7 +40,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def described(error: errors.RestanteError) -> str:
-    """One line: what went wrong, the reason's name, and what to do about it where that is known."""
+    """One line with the failure, the reason's name and, where known, a remedy."""
     if isinstance(error, errors.UnknownReason):
         text = " ".join(error.detail.split())
         if isinstance(error, ServerUnreachable):

@@ -1,4 +1,4 @@
-"""Groups of commands that help with a mistyped name, and failures as JSON where JSON was asked for."""
+"""Groups of commands that suggest a name for a mistyped one, and failures as JSON with `--output json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 
 class Failure(click.ClickException):
-    """A failure with the name of its reason: those of `restante.errors`, or "" for one of the command line."""
+    """A failure with the name of its reason in `restante.errors`, or "" for a failure of the command line."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class Failure(click.ClickException):
 
 
 class Group(click.Group):
-    """A group that names the nearest command when there is none of the name given."""
+    """A group that suggests the nearest command for an unknown name."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -36,7 +36,7 @@ class Group(click.Group):
 
 
 class Root(Group):
-    """The outermost group: it shows failures as JSON when `--output json` was given."""
+    """The outermost group. It shows failures as JSON with `--output json`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """See click.Command."""

@@ -41,7 +41,10 @@ async def ready(host: str, port: int) -> bool:
 
 
 async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio.Event) -> str:
-    """Wait until a process is ready. Returns the last reason against it when time is up or one of `ended` is set."""
+    """Wait until a process is ready, for at most `seconds`, or until one of `ended` is set.
+
+    Returns the last reason against the process, or "".
+    """
     found = "it was not asked"
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -55,9 +58,9 @@ async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio
 
 @contextlib.asynccontextmanager
 async def served(settings: Config, supervisor: Supervisor) -> AsyncIterator[None]:
-    """While entered: /metrics of all children, /healthz, and /readyz that is true when every child is ready.
+    """Serve, inside the context, /metrics of all children, /healthz, and /readyz: 200 when every child is ready.
 
-    Until the start is complete it is false: a child that ends then ends them all.
+    /readyz is 503 until the start is complete, because a child that ends before that ends all.
     """
     if settings.health.up < 0:
         yield
@@ -99,9 +102,9 @@ def _pages(settings: Config, supervisor: Supervisor) -> Pages:
 
 
 def merged(texts: Mapping[str, str], restarts: Mapping[str, int]) -> bytes:
-    """The metrics of several processes as one text: every sample with the label `process`, each family once.
+    """Merge the metrics of several processes: every sample gets the label `process`, each family stands once.
 
-    `texts` holds what each process answered, empty for one that did not.
+    `texts` has the answer of each process; empty for a process that did not answer.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Merged(texts, restarts))

@@ -1,4 +1,4 @@
-"""`restante init`: a first real installation."""
+"""`restante init`: create a first installation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from restante_process.config import Config
 from restante_process.options import read_config
 
 START_SECONDS = 30.0
-QUIET = ("core.api_port=-1", "core.gateway_port=-1", "health.core=-1")  # while it is being set up, only its socket
+QUIET = ("core.api_port=-1", "core.gateway_port=-1", "health.core=-1")  # the setup uses only the socket
 
 CONFIG = """\
 # Written by `restante init`. `restante config` prints every key with its default, and with --check checks this file.
@@ -69,12 +69,12 @@ pop3s = {{ port = 995, tls = "implicit" }}
 
 
 _LABEL = re.compile(r"[^\W_](?:[\w-]*[^\W_])?", re.UNICODE)
-UNITS = Path("share/restante/systemd")  # below the prefix that the wheel was installed to
+UNITS = Path("share/restante/systemd")  # below the wheel's installation prefix
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the installation is to be."""
+    """The settings of the new installation."""
 
     directory: Path
     hostname: str
@@ -117,7 +117,7 @@ def init(
     password_stdin: bool,
     password_file: Path | None,
 ) -> None:
-    """Make a first installation: configuration, keys, store, domain and account. Asks for what is not given."""
+    """Create a first installation: configuration, keys, store, domain and account. Prompts for missing options."""
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key belong together.")
     if certificate is not None and local_ca:
@@ -157,13 +157,13 @@ def _asked(question: str, option: str, default: str) -> str:
 
 
 def _check_name(option: str, name: str) -> None:
-    """Raises click.UsageError for a text that is no name in the DNS; the core looks closer."""
+    """Raises click.UsageError for a text that is no DNS name; the core checks the name more strictly."""
     if not name or any(not label or len(label) > 63 or not _LABEL.fullmatch(label) for label in name.split(".")):
         raise click.UsageError(f"{option}: {name!r} is no name in the DNS such as mail.example.org.")
 
 
 def _check_address(address: str, domain: str) -> None:
-    """Raises click.UsageError for a text that is no address in the domain; the core looks closer."""
+    """Raises click.UsageError for a text that is no address in the domain; the core checks it more strictly."""
     local, at, of = address.rpartition("@")
     if not at or not local or any(letter.isspace() for letter in address):
         raise click.UsageError(f"--account: {address!r} is no address such as admin@{domain}.")
@@ -182,7 +182,7 @@ def _asked_certificate() -> tuple[Path | None, Path | None]:
 
 
 def _check_pair(certificate: Path, key: Path) -> None:
-    """Raises click.ClickException when they cannot be used together."""
+    """Raises click.ClickException when the certificate and the key cannot be used together."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -192,7 +192,7 @@ def _check_pair(certificate: Path, key: Path) -> None:
 
 @contextmanager
 def _claimed(directory: Path) -> Iterator[None]:
-    """A directory that was new or empty, and is so again when the work in it fails."""
+    """Claim a new or empty directory, and restore that state when the work inside the context fails."""
     existed = directory.exists()
     if not directories.claim(directory, "installation"):
         raise click.ClickException(f"{directory} holds an installation already: it is left alone")
@@ -227,7 +227,7 @@ def _install(wanted: Wanted) -> None:
 
 @contextmanager
 def _core(settings: Config) -> Iterator[subprocess.Popen[bytes]]:
-    """A core that only its owner can reach, for as long as this is entered."""
+    """A core, for the time of the context, that only the directory's owner can reach."""
     arguments = ["core", "--config", str(settings.directory / "restante.toml")]
     for key in QUIET:
         arguments += ["--set", key]
@@ -249,7 +249,7 @@ def _core(settings: Config) -> Iterator[subprocess.Popen[bytes]]:
 
 
 async def _populate(wanted: Wanted, settings: Config, process: subprocess.Popen[bytes]) -> None:
-    """The first domain and account. Raises RestanteError, click.ClickException."""
+    """Create the first domain and account. Raises RestanteError, click.ClickException."""
     secret = settings.directory / "secrets" / "admin.secret"
     for _ in range(int(START_SECONDS / 0.1)):
         if secret.exists() or process.poll() is not None:
@@ -274,13 +274,13 @@ async def _populate(wanted: Wanted, settings: Config, process: subprocess.Popen[
 
 
 def _units() -> Path:
-    """Where the systemd units lie: with the installed program, or in its source tree."""
+    """The directory of the systemd units: in the installation, or in the source tree."""
     installed = Path(sys.prefix) / UNITS
     return installed if installed.is_dir() else Path("packaging/systemd")
 
 
 def what_next(wanted: Wanted) -> str:
-    """The text that the end of an installation prints: how to start it, and its DNS records."""
+    """The text printed after an installation: the command that starts it, and its DNS records."""
     host, domain = wanted.hostname.rstrip("."), wanted.domain.rstrip(".")
     warning, trust = "", f"--server-name {host}"
     if wanted.certificate is None:

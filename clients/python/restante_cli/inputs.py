@@ -11,7 +11,10 @@ import click
 def read_password(
     prompt: str = "Password", *, from_stdin: bool = False, file: Path | None = None, confirm: bool = False
 ) -> str:
-    """A password from a file or standard input (its first line), or typed unseen. Raises click.ClickException."""
+    """The password: the first line of a file or of standard input, or the answer to a prompt without echo.
+
+    Raises click.ClickException.
+    """
     if file is not None:
         try:
             text = file.read_text(encoding="utf-8")
@@ -41,7 +44,7 @@ password_file_option = click.option(
 
 
 def read_certificates(file: Path | None) -> bytes | None:
-    """The PEM file that --ca names. Raises click.ClickException."""
+    """The content of the PEM file given by --ca. Raises click.ClickException."""
     if file is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`restante`: one command line for everything. Parts that are not installed have no commands."""
+"""`restante`: the command line. The commands of a part exist when that part is installed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import restante
 from restante_cli.groups import Group, Root
 from restante_cli.supervisor import hold_leash
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines on standard error say what our errors say better
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # nothing of ours forks without starting a program
-# gRPC's event engine hands each message from thread to thread, where its older poller stays on one. Measured, a message
-# there and back on the Unix socket: 0.43 ms of CPU with the engine, 0.22 without. What it does not know it passes over.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's lines on standard error repeat our errors less clearly
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # Restante never forks without exec
+# gRPC's event engine passes each message between threads; its older poller stays on one thread. Measured for a message
+# there and back on the Unix socket: 0.43 ms of CPU with the engine, 0.22 without. gRPC ignores names it does not know.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
 
 class Commands(Group):
-    """Commands are imported when they are asked for: a client need not load the server."""
+    """A group that imports each command at its first use, so that a client command does not load the server."""
 
     entry_point_group = "restante.commands"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of what is installed."""
+        """Names of the installed commands."""
         return sorted(
             {point.name for point in entry_points(group=self.entry_point_group)} | set(super().list_commands(ctx))
         )

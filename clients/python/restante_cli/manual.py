@@ -1,4 +1,4 @@
-"""The manual page `restante(1)`, written from the commands' own help: `python -m restante_cli.manual FILE`."""
+"""The manual page `restante(1)`, generated from the commands' help: `python -m restante_cli.manual FILE`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TAIL = (
 
 
 def page() -> str:
-    """The page, in roff's macros for manuals. It names the commands whose parts are installed."""
+    """The page in roff's manual macros, with the commands of the installed parts."""
     context = click.Context(root, info_name="restante")
     return "\n".join([*HEAD, *_commands(root, context), *TAIL]) + "\n"
 
@@ -64,7 +64,7 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Text that roff shows as it is: no escape, no request at the beginning of a line, hyphens that can be copied."""
+    """Text that roff shows unchanged: no escape, no request at the beginning of a line, hyphens that can be copied."""
     shown = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{shown}" if shown.startswith((".", "'")) else shown
 

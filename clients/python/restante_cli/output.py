@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs, progress on standard error."""
+"""The output of commands: tables for people, JSON for programs, progress on standard error."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from rich.text import Text
 F = TypeVar("F", bound=Callable[..., Any])
 
 WIDTH_WITHOUT_TERMINAL = 160
-PROGRESS_OCTETS = 1 << 20  # shorter transfers show none
+PROGRESS_OCTETS = 1 << 20  # smaller transfers show no progress
 
-# Control characters, and those that turn the direction of text, could make a terminal show a false text.
+# A terminal could show a false text for control characters and characters that change the direction of text.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 output_option = click.option(
@@ -30,32 +30,32 @@ output_option = click.option(
 
 
 def safe(text: str) -> str:
-    """Text from elsewhere as it may be shown on a terminal."""
+    """Foreign text without the characters that are unsafe on a terminal."""
     return _UNSAFE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:
-    """The same on one line."""
+    """Foreign text as `safe` returns it, on one line."""
     return " ".join(safe(text).split())
 
 
 def console() -> Console:
-    """Standard output, as wide as the terminal."""
+    """A console on standard output, as wide as the terminal."""
     return Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
 
 
 def say(text: str) -> None:
-    """One line for people."""
+    """Print one line for people."""
     click.echo(safe(text))
 
 
 def print_json(value: object) -> None:
-    """One JSON value, times in ISO 8601."""
+    """Print one JSON value, with times in ISO 8601."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
 
 
 def print_json_line(value: object) -> None:
-    """One JSON value on a line of its own, at once: for streams of them."""
+    """Print one JSON value on one line, and flush: for streams of values."""
     click.echo(json.dumps(value, ensure_ascii=False, default=_plain))
     sys.stdout.flush()
 
@@ -67,7 +67,7 @@ def _plain(value: object) -> str:
 
 
 def show(form: str, columns: Sequence[str], rows: Iterable[dict[str, Any]], *, right: Iterable[str] = ()) -> None:
-    """Rows as a table of the columns (all keys lower case, shown with a capital), or whole as JSON."""
+    """Print rows as a table of `columns` (lower-case keys, shown with a capital), or with all keys as JSON."""
     if form == "json":
         print_json(list(rows))
         return
@@ -84,7 +84,7 @@ def show(form: str, columns: Sequence[str], rows: Iterable[dict[str, Any]], *, r
 
 
 def cell(value: object) -> str:
-    """A value as people read it."""
+    """A value in words for people."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -97,7 +97,7 @@ def cell(value: object) -> str:
 
 
 def size(octets: int) -> str:
-    """A size as people read it."""
+    """A size in words for people."""
     amount, units = float(octets), ["B", "kB", "MB", "GB", "TB"]
     while amount >= 1_000 and len(units) > 1:
         amount /= 1_000
@@ -107,7 +107,7 @@ def size(octets: int) -> str:
 
 @contextlib.contextmanager
 def transfer_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to call with octets done and in all. Shows a bar where there is a terminal and much to wait for."""
+    """A function to call with the octets done and in all. Shows a bar on a terminal, for a large transfer."""
     screen = Console(stderr=True)
     if not screen.is_terminal:
         yield lambda done, total: None
@@ -124,7 +124,7 @@ def transfer_progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def count_progress(what: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
-    """A function to call with how many are done, and of how many. Shows a bar where there is a terminal."""
+    """A function to call with the number done and the total. Shows a bar on a terminal."""
     screen = Console(stderr=True)
     if not screen.is_terminal:
         yield lambda done, total: None

@@ -1,4 +1,4 @@
-"""Ports that an installation needs, and which of them others have."""
+"""The ports that an installation needs, and the reasons why some cannot be served."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from restante_process.config import Config
 
 
 def needed(settings: Config) -> Iterator[tuple[str, str, int]]:
-    """(key of the configuration, host, port) of each TCP port that is served; port 0 is any free one."""
+    """(key of the configuration, host, port) of each TCP port to serve; port 0 is any free one."""
     for section in ("smtp", "imap", "pop3"):
         for name, listener in getattr(settings, section).listeners.items():
             yield f"{section}.listeners.{name}", listener.host, listener.port
@@ -24,7 +24,7 @@ def needed(settings: Config) -> Iterator[tuple[str, str, int]]:
 
 
 def problems(settings: Config) -> list[str]:
-    """What stands against serving on them, one line for each port."""
+    """One line for each port that cannot be served, with the reason."""
     found: list[str] = []
     seen: dict[tuple[str, int], str] = {}
     for key, host, port in needed(settings):

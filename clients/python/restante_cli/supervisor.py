@@ -1,4 +1,7 @@
-"""Child processes: started, watched, started again when they die, drained at the end, ended when their parent dies."""
+"""The supervisor of child processes: it starts them, restarts those that die, and drains them at the end.
+
+A child ends by itself when the supervisor dies.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,25 @@ from dataclasses import dataclass, field
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
-STEADY_SECONDS = 2.0  # a child that ran so long is not failing to start: it is started again at once
-EXTRA_SECONDS = 5.0  # beyond a child's own time to drain
-HEAD_START_SECONDS = 3.0  # for the first child, before others that died beside it are started and take its processor
+STEADY_SECONDS = 2.0  # a child that ran longer has started well: the pause before its restart is the shortest again
+EXTRA_SECONDS = 5.0  # after a child's time to drain
+HEAD_START_SECONDS = 3.0  # for the first child to become ready, before the restart of others takes processor time
 
 IGNORING_HANGUP = ("/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh")
-"""Runs a program that begins with SIGHUP ignored: the signal would end a child that has just begun, and which reads its
-configuration anyway. A function of Python's that runs in the child would make Python fork, and gRPC's own handlers of a
-fork can abort the child (grpc/grpc#43055)."""
+"""A shell command that runs a program with SIGHUP ignored. The signal would end a child that has just started, and such
+a child reads its configuration anyway. A `preexec_fn` would make Python fork, and gRPC's fork handlers can abort the
+child (grpc/grpc#43055)."""
 
 LEASH = "RESTANTE_LEASH"
-"""In a child's environment: seconds to end in, once its standard input, a pipe from the parent, has ended."""
+"""A child's environment variable: its seconds to end after its standard input, a pipe from the parent, has ended."""
 
 
 @dataclass(eq=False)
 class Child:
-    """One program. `restarts` counts how often it has been started again, `died` tells that it ended unasked."""
+    """One child process. `restarts` counts its restarts; `died` is set when it ends unexpectedly."""
 
     name: str
-    arguments: Sequence[str]  # behind `python -m restante_cli`
+    arguments: Sequence[str]  # after `python -m restante_cli`
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
     last_status: int | None = None
@@ -40,7 +43,7 @@ class Child:
 
 
 class Supervisor:
-    """Children that are kept running. The others need the first, which therefore ends last."""
+    """Keeps children running. The others depend on the first child, which therefore ends last."""
 
     def __init__(
         self,
@@ -48,11 +51,11 @@ class Supervisor:
         drain_seconds: float,
         first_ready: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """`tell` is given a line when a child dies. `drain_seconds` is a child's own time to drain. `first_ready` says
-        whether the first child serves: another that died waits for that a while before it is started again."""
+        """`tell` gets a line when a child dies. A child has `drain_seconds` to drain. `first_ready` returns whether the
+        first child serves: the restart of another child waits for that, at most HEAD_START_SECONDS."""
         self._tell, self._drain_seconds, self._first_ready = tell, drain_seconds, first_ready
         self.children: list[Child] = []
-        self.complete = False  # every child has been ready once: from here on one that dies is started again
+        self.complete = False  # set when every child has been ready once: a child that dies later is restarted
         self._ending = asyncio.Event()
 
     async def start(self, name: str, arguments: Sequence[str]) -> Child:
@@ -64,15 +67,15 @@ class Supervisor:
         return child
 
     def reload(self) -> None:
-        """Have each child read its configuration and certificates again."""
+        """Send SIGHUP to each child, so that it reads its configuration and certificates again."""
         for child in self.children:
             if child.process is not None and child.process.returncode is None:
                 child.process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
-        """End the children; those that do not end in time are killed.
+        """End the children, and kill those that do not end in time.
 
-        Gateways drain first, all at once, while the core is still there to take what their clients have begun.
+        The gateways drain first, all at once, while the core can still complete the requests of their clients.
         """
         self._ending.set()
         await asyncio.gather(*(self._end(child) for child in self.children[1:]))
@@ -82,7 +85,7 @@ class Supervisor:
         assert child.task is not None
         if child.process is not None and child.process.returncode is None:
             child.process.terminate()
-        # The task ends with the process; one that was just being started again is ended by its task.
+        # The task ends with the process; the task itself terminates a process that it has just restarted.
         done, _ = await asyncio.wait([child.task], timeout=self._drain_seconds + EXTRA_SECONDS)
         if not done:
             self._tell(f"{child.name} did not end in time and is killed")
@@ -91,8 +94,8 @@ class Supervisor:
         await child.task
 
     async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
-        # A session of its own: Ctrl-C at the terminal reaches only the supervisor, which ends them in order.
-        # The pipe is its leash: it ends when this process does, however that comes.
+        # In a new session: Ctrl-C at the terminal then reaches only the supervisor, which ends the children in order.
+        # The pipe on standard input closes when this process ends, for any reason; the child then ends too.
         return await asyncio.create_subprocess_exec(
             *IGNORING_HANGUP,
             sys.executable,
@@ -126,7 +129,7 @@ class Supervisor:
                 child.process = await self._spawn(child)
             except OSError as error:
                 self._tell(f"{child.name} could not be started: {error.strerror}")
-                continue  # the process that has ended is found ended once more, after a longer pause
+                continue  # the loop sees the same ended process again, and tries after a longer pause
             if self._ending.is_set():
                 child.process.terminate()
 
@@ -156,14 +159,14 @@ def _ended(status: int) -> str:
 
 
 def hold_leash() -> None:
-    """In a child: drain when the parent dies, as if it had asked, and end whatever happens some seconds later."""
+    """In a child: drain when the parent dies, as on SIGTERM, and exit at the latest after the seconds in LEASH."""
     seconds = os.environ.pop(LEASH, "")
     if not seconds:
         return
 
     def hold() -> None:
         while os.read(0, 4_096):
-            pass  # nothing is ever written to it
+            pass  # the parent never writes to the pipe
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(float(seconds))
         os._exit(1)

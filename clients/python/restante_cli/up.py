@@ -1,4 +1,4 @@
-"""`restante up`: the core and all gateways as child processes; with --demo, people and mail to try it with."""
+"""`restante up`: run the core and all gateways as child processes; with --demo, also create accounts and mail."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ relay = {relay_health}
 
 
 def prepare_demo(directory: Path, base: int, send: bool) -> None:
-    """Make a demo directory, or take the one made before. Raises click.ClickException for any other directory."""
+    """Create a demo directory, or use an earlier one. Raises click.ClickException for any other directory."""
     directory = directory.absolute()
     directories.claim(directory, "demo")
     if not (directory / "ca.pem").exists():
@@ -105,14 +105,14 @@ def prepare_demo(directory: Path, base: int, send: bool) -> None:
 
 
 def _text(path: Path) -> str:
-    """A TOML string: JSON's escapes are TOML's too."""
+    """A path as a TOML string; JSON's escapes are valid in TOML."""
     return json.dumps(str(path), ensure_ascii=False)
 
 
 def migrate(directory: Path) -> None:
-    """Bring the store up to date in a process of its own, which copies it first where there is something to change.
+    """Migrate the store in a separate process, which backs it up first when a migration is due.
 
-    Says where the copy lies. Raises click.ClickException; where the copy failed, nothing was changed.
+    Prints the place of the backup. Raises click.ClickException; a failed backup leaves the store unchanged.
     """
     file = directory / "restante.toml"
     migrated = subprocess.run(
@@ -124,12 +124,15 @@ def migrate(directory: Path) -> None:
     if migrated.returncode:
         lines = migrated.stderr.strip().splitlines() or [f"it ended with status {migrated.returncode}"]
         raise click.ClickException(f"the store cannot be opened: {lines[-1].removeprefix('Error: ')}")
-    for line in migrated.stdout.splitlines()[:-1]:  # the last one tells the schema's number
+    for line in migrated.stdout.splitlines()[:-1]:  # the last line is the schema's number
         click.echo(line)
 
 
 def require_ports(settings: config.Config, patience_seconds: float, advice: str) -> None:
-    """Raises click.ClickException that names each port which cannot be served, after waiting a while for them."""
+    """Wait at most `patience_seconds` until every port is free.
+
+    Raises click.ClickException, which names each port that cannot be served.
+    """
     until = time.monotonic() + patience_seconds
     while found := ports.problems(settings):
         if time.monotonic() >= until:
@@ -138,7 +141,7 @@ def require_ports(settings: config.Config, patience_seconds: float, advice: str)
 
 
 async def run(settings: config.Config, *, with_demo: bool) -> None:
-    """Start everything, and end it on SIGTERM or Ctrl-C. Raises click.ClickException when it cannot start."""
+    """Start all processes, and end them on SIGTERM or Ctrl-C. Raises click.ClickException when one cannot start."""
     ended = _asked_to_end()
     file = str(settings.directory / "restante.toml")
     core_ready = partial(health.ready, settings.health.host, settings.health.core)
@@ -165,7 +168,7 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
 
 
 def teller(logging: config.Logging) -> Callable[[str], None]:
-    """The function that writes a line about the children, in the form of their own logs."""
+    """A function that writes a line about the children, in the format of their logs."""
     if logging.format == "console":
         return lambda line: click.echo(line, err=True)
     logs.configure("up", form=logging.format, level=logging.level)
@@ -178,21 +181,21 @@ def teller(logging: config.Logging) -> Callable[[str], None]:
 
 
 def _asked_to_end() -> asyncio.Event:
-    """Set by SIGTERM or Ctrl-C, of which any number may come: none of them cuts the end short."""
+    """An event set by SIGTERM or Ctrl-C. Further signals do not interrupt the draining."""
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def end(_number: int, _frame: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
             loop.call_soon_threadsafe(ended.set)
 
-    # Not the loop's own handlers, which a loop that closes takes with it.
+    # signal.signal, because the event loop removes its handlers when it closes.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     return ended
 
 
 def _on_hangup(settings: config.Config, supervisor: Supervisor, ended: asyncio.Event) -> None:
-    """SIGHUP is passed on, and ends us when it says that the terminal has gone."""
+    """Pass SIGHUP on to the children, and end when the terminal has closed."""
     loop, file = asyncio.get_running_loop(), settings.directory / "restante.toml"
     hung_up = Reload(settings, lambda: read_config(file, None, ()), lambda _: supervisor.reload(), ended.set)
 
@@ -204,7 +207,7 @@ def _on_hangup(settings: config.Config, supervisor: Supervisor, ended: asyncio.E
 
 
 async def _ready(settings: config.Config, child: Child, ended: asyncio.Event) -> None:
-    """Wait until a child serves, or the end is wanted. Raises click.ClickException when it does not come up."""
+    """Wait until a child is ready or `ended` is set. Raises click.ClickException when it does not become ready."""
     port: int = getattr(settings.health, child.name)
     problem = await health.wait_until_ready(settings.health.host, port, START_SECONDS, ended, child.died)
     if not problem or ended.is_set():
@@ -244,7 +247,7 @@ def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send
         for name in ("core", *GATEWAYS):
             if getattr(settings.health, name) <= 0:
                 raise click.ClickException(f"health.{name}: `up` needs a port here to know when the process is ready")
-        # Children of a supervisor that was killed are still finishing what they have.
+        # The children of a killed supervisor may still be draining, with the ports in use.
         advice = "Choose others with --base-port." if with_demo else f"Choose others in {data / 'restante.toml'}."
         require_ports(settings, settings.core.drain_seconds + EXTRA_SECONDS if broken_off else 0.0, advice)
         migrate(data)
@@ -256,4 +259,4 @@ def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send
             raise click.ClickException(f"{error.strerror or error}") from None
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)  # all is done: a late one must not change the exit code
+                signal.signal(number, signal.SIG_IGN)  # a late signal must not change the exit code

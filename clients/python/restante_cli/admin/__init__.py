@@ -1,4 +1,4 @@
-"""`restante admin`: the whole installation on the command line."""
+"""`restante admin`: administration of an installation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUP = "restante.admin"
 
 
 class AdminCommands(Commands):
-    """What the server installs besides, such as commands that open the store themselves, is found like other parts."""
+    """The group of `restante admin`, including commands of the server's part, such as those that open the store."""
 
     entry_point_group = GROUP
 
@@ -46,7 +46,7 @@ def admin(
 ) -> None:
     """Domains, accounts, aliases, quotas, the queue and the store.
 
-    On the core's own machine --data or --config is enough, for whoever may read the data directory; default:
+    On the core's machine, --data or --config is enough for a user who may read the data directory; default:
     /etc/restante/restante.toml. Exit codes: 0 done, 1 not done (one line on standard error says why), 2 wrong usage.
     """
     context.obj = Admin(config, data, server, server_name, ca, user, password_file)

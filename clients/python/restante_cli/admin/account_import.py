@@ -1,4 +1,4 @@
-"""Many accounts from a CSV file."""
+"""Import of accounts from a CSV file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from restante_cli.admin.context import Admin, size_octets
 from restante_cli.failures import described
 from restante_cli.output import count_progress, print_json, say
 
-AT_ONCE = 16  # passwords are hashed on several threads
+AT_ONCE = 16  # calls in flight: the core hashes passwords on several threads
 HASH_PREFIX = "$argon2id$"
 COLUMNS = ("address", "password", "name", "quota_octets")
 
@@ -33,7 +33,7 @@ class Line:
     quota_octets: int | None = None
 
     def request(self) -> CreateAccountRequest:
-        """What makes the account."""
+        """The request that creates the account."""
         hashed = self.password.startswith(HASH_PREFIX)
         return CreateAccountRequest(
             address=self.address,
@@ -52,10 +52,10 @@ class _Outcome:
 
 
 def read_lines(file: Path) -> tuple[list[Line], dict[int, str]]:
-    """The lines of a file, and {number: problem} of those that cannot be understood.
+    """The lines of a file, and {number: problem} of the invalid lines.
 
-    A first line of column names and empty lines are passed over. Raises click.ClickException for a file that is no
-    CSV in UTF-8, of which nothing is made.
+    Skips a first line of column names and empty lines. Raises click.ClickException for a file that is not CSV in
+    UTF-8.
     """
     lines: list[Line] = []
     bad: dict[int, str] = {}
@@ -87,9 +87,9 @@ def _line(number: int, cells: list[str]) -> Line:
 
 
 async def run_import(admin: Admin, lines: list[Line], bad: dict[int, str], form: str) -> None:
-    """Make the accounts, several at once. Raises click.ClickException when some could not be made.
+    """Create the accounts, several at once. Raises click.ClickException when some could not be created.
 
-    `bad` has the lines that were not understood: they are told with those that the server refuses.
+    `bad` has the invalid lines: the output lists them together with those that the server refuses.
     """
     outcome, queue = _Outcome(failed=dict(bad)), iter(lines)
     with count_progress("Accounts", len(lines)) as told:
@@ -121,7 +121,7 @@ async def _make(calls: Calls, line: Line, outcome: _Outcome) -> None:
         outcome.present += 1
     except errors.RestanteError as error:
         if not error.caused_by_client or isinstance(error, errors.PermissionDenied | errors.InvalidSession):
-            raise  # the next line would fail like this one
+            raise  # the next line would fail in the same way
         outcome.failed[line.number] = f"{line.address}: {described(error)}"
     else:
         outcome.created += 1

@@ -41,7 +41,7 @@ sent_copy_option = click.option(
 
 
 def sent_copy_policy(name: str | None) -> SentCopyPolicy.ValueType:
-    """The policy of that name; none: as it is, or the usual one."""
+    """The policy of a name; for None UNSPECIFIED, which keeps an account's policy and gives a new one the default."""
     return SENT_COPIES[name] if name else SentCopyPolicy.SENT_COPY_POLICY_UNSPECIFIED
 
 
@@ -92,7 +92,7 @@ def create(
     password_file: Path | None,
     form: str,
 ) -> None:
-    """Make an account with its mailbox."""
+    """Create an account with its mailbox."""
     password = read_password(f"Password for {address}", from_stdin=password_stdin, file=password_file, confirm=True)
     request = CreateAccountRequest(
         address=address,
@@ -189,7 +189,7 @@ async def _update(admin: Admin, request: UpdateAccountRequest, form: str) -> Non
 @password_file_option
 @click.pass_obj
 def password(admin: Admin, address: str, password_stdin: bool, password_file: Path | None) -> None:
-    """Set an account's password, which ends its sessions."""
+    """Set an account's password and end its sessions."""
     new = read_password(f"New password for {address}", from_stdin=password_stdin, file=password_file, confirm=True)
     run(_password(admin, address, new))
     say(f"The password of {address} is changed.")
@@ -222,10 +222,10 @@ async def _delete(admin: Admin, address: str) -> None:
 @output_option
 @click.pass_obj
 def import_accounts(admin: Admin, file: Path, form: str) -> None:
-    """Make the accounts of a CSV file: address, password or argon2id hash, name, quota such as 2GB.
+    """Create the accounts of a CSV file: address, password or argon2id hash, name, quota such as 2GB.
 
-    May be repeated: accounts that are there already are left as they are. A line that fails is told with its number,
-    and the others are still made; the exit code is then 1.
+    May be repeated: existing accounts stay as they are. A failed line is printed with its number and does not stop the
+    others; the exit code is then 1.
     """
     lines, bad = account_import.read_lines(file)
     run(account_import.run_import(admin, lines, bad, form))

@@ -18,7 +18,7 @@ COLUMNS = ("address", "targets")
 
 @click.group(cls=Group)
 def alias() -> None:
-    """Addresses that stand for others."""
+    """Addresses whose mail goes to other addresses."""
 
 
 def _described(found: Alias) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def _described(found: Alias) -> dict[str, Any]:
 @output_option
 @click.pass_obj
 def create(admin: Admin, address: str, targets: tuple[str, ...], form: str) -> None:
-    """Make ADDRESS stand for TARGETS, here or elsewhere."""
+    """Send mail for ADDRESS to TARGETS, which may be addresses here or elsewhere."""
     run(_create(admin, address, targets, form))
 
 

@@ -1,4 +1,4 @@
-"""How `restante admin` reaches the core: by its socket on the same machine, or by the API as an administrator."""
+"""The connection of `restante admin`: the core's socket on the same machine, or the API as an administrator."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def octets(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 def size_octets(value: str) -> int:
-    """The same for a size that is there. Raises click.BadParameter."""
+    """The octets of a size such as 500MB or 2GiB, with 0 for "none". Raises click.BadParameter."""
     if value.strip().lower() == "none":
         return 0
     text = value.strip().lower().removesuffix("b")

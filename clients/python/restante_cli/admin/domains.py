@@ -30,7 +30,7 @@ RESENDING = {
 
 @click.group(cls=Group)
 def domain() -> None:
-    """Domains whose mail ends here."""
+    """Domains whose mail this installation receives."""
 
 
 def _described(found: Domain) -> dict[str, Any]:
@@ -102,7 +102,7 @@ async def _update(admin: Admin, request: UpdateDomainRequest, form: str) -> None
 @click.argument("name")
 @click.pass_obj
 def delete(admin: Admin, name: str) -> None:
-    """Remove the domain NAME, which has no accounts or aliases left."""
+    """Remove the domain NAME, which must not have accounts or aliases."""
     run(_delete(admin, name))
     say(f"{name} is removed.")
 

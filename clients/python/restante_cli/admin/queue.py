@@ -31,11 +31,11 @@ NULL_PATH = "<>"
 
 @click.group(cls=Group)
 def queue() -> None:
-    """Mail that waits to be delivered or sent on."""
+    """Mail that waits for delivery or relay."""
 
 
 def state(value: RecipientState.ValueType) -> str:
-    """A state as people write it."""
+    """A state in words for people."""
     return RecipientState.Name(value).removeprefix("RECIPIENT_STATE_").lower()
 
 
@@ -64,7 +64,7 @@ def _entry(entry: QueueEntry) -> dict[str, Any]:
 @output_option
 @click.pass_obj
 def list_queue(admin: Admin, destination: str, form: str) -> None:
-    """Recipients that wait, by next attempt."""
+    """List waiting recipients, by next attempt."""
     run(_list(admin, destination, form))
 
 
@@ -98,7 +98,7 @@ async def _retry(admin: Admin, request: RetryQueuedRequest) -> int:
 @click.option("--silently", is_flag=True, help="Without a report to the sender.")
 @click.pass_obj
 def remove(admin: Admin, transport_id: int, silently: bool) -> None:
-    """Give a message up; its sender gets a report."""
+    """Remove a message from the queue; its sender gets a report."""
     say(f"{run(_remove(admin, transport_id, silently))} recipients are ended.")
 
 
@@ -114,7 +114,7 @@ async def _remove(admin: Admin, transport_id: int, silently: bool) -> int:
 @output_option
 @click.pass_obj
 def trace(admin: Admin, what: str, limit: int, form: str) -> None:
-    """What became of messages, step by step: WHAT is an id, a Message-ID in angle brackets, or an address."""
+    """Show each step of messages: WHAT is an id, a Message-ID in angle brackets, or an address."""
     request = TraceMessagesRequest(page_size=min(limit, 100))
     if what.isdecimal():
         request.transport_id = int(what)

@@ -99,7 +99,7 @@ async def _stats(admin: Admin, form: str) -> None:
 @output_option
 @click.pass_obj
 def server(admin: Admin, form: str) -> None:
-    """Version and limits of the server; as JSON also the RPCs that it serves."""
+    """Version and limits of the server; in JSON also its RPCs."""
     run(_server(admin, form))
 
 

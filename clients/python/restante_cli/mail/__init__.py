@@ -1,4 +1,4 @@
-"""`restante mail`: one's own mail on the command line."""
+"""`restante mail`: a user's mail on the command line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["mail"]
 def mail(context: click.Context, session: Path | None, password_file: Path | None) -> None:
     """Your own mail, over Restante's API.
 
-    Messages are named by the ids that `list` shows; they stay the same through moves. Exit codes: 0 done, 1 not done
+    Commands take the message ids that `list` shows; a move does not change them. Exit codes: 0 done, 1 not done
     (one line on standard error says why), 2 wrong usage.
     """
     context.obj = Mail(session or saved_session.default_path(), password_file)

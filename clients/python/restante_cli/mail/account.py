@@ -36,7 +36,7 @@ def login(
     password_stdin: bool,
     password_file: Path | None,
 ) -> None:
-    """Log in, and keep the session (never the password) for the other commands.
+    """Log in, and save the session (never the password) for the other commands.
 
     A session lapses 15 minutes after the last command, and 24 hours after the login.
     """
@@ -91,7 +91,7 @@ async def _log_off(mail: Mail) -> None:
             client.session.on_change = None
             await client.account.log_off()
     except errors.RestanteError as error:
-        if not is_over(error):  # otherwise it had ended before
+        if not is_over(error):  # otherwise the session had already ended
             raise
 
 
@@ -99,7 +99,7 @@ async def _log_off(mail: Mail) -> None:
 @output_option
 @click.pass_obj
 def whoami(mail: Mail, form: str) -> None:
-    """Who is logged in, and how full the mailbox is."""
+    """Show the account that is logged in, and the use of its quota."""
     run(_whoami(mail, form))
 
 

@@ -1,4 +1,4 @@
-"""The part that all commands of `restante mail` share: the saved session and a client on it."""
+"""The saved session, and a client on it, for all commands of `restante mail`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Mail:
     password_file: Path | None = None
 
     def saved(self) -> SavedSession:
-        """The session that login saved. Raises click.ClickException when there is nothing."""
+        """The session that login saved. Raises click.ClickException when there is none."""
         found = saved_session.load(self.path)
         if found is None:
             raise click.ClickException(
@@ -44,7 +44,7 @@ class Mail:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
-        """A client on the saved session, renewed, or on a new session where login saved no token."""
+        """A client on the saved session, renewed; on a new session when login saved no token."""
         found = self.saved()
         password = "" if found.token else read_password(f"Password of {found.user}", file=self.password_file)
         async with Client.connect(
@@ -66,11 +66,11 @@ class Mail:
             except errors.FolderNotFound as error:
                 raise await _no_folder(client, error) from None
             if not found.token and not session.ended.is_set():
-                await client.account.log_off()  # it was for this command alone
+                await client.account.log_off()  # the session was for this command alone
 
 
 async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.ClickException:
-    """The failure for a folder that does not exist, with the nearest name that does."""
+    """The failure for a missing folder, with the nearest existing name."""
     context = click.get_current_context(silent=True)
     wanted = context.params.get("folder") if context is not None else None
     if not wanted:
@@ -88,7 +88,7 @@ class MessageIds(click.ParamType[list[int]]):
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """The ids; a range is written out."""
+        """The ids, with each range expanded."""
         if isinstance(value, list):
             return value
         found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", value)
@@ -126,7 +126,7 @@ ids_argument = click.argument("ids", nargs=-1, required=True, type=MessageIds())
 
 
 def written(address: MailAddress) -> str:
-    """An address as people write it; a group of nobody as in the field."""
+    """An address as in a header field; the entry of an empty group as "NAME:;"."""
     if not address.address and address.group_name:
         return f"{address.group_name}:;"
     return f"{address.display_name} <{address.address}>" if address.display_name else address.address

@@ -16,7 +16,7 @@ from restante_cli.output import output_option, print_json, say, show, size
 
 
 def _told(form: str, what: str, count: int, asked: int) -> None:
-    """How many messages were changed. Raises MessageNotFound when none was there."""
+    """Print the number of changed messages. Raises MessageNotFound when there was none."""
     if not count:
         raise errors.MessageNotFound("None of these messages is there.")
     if form == "json":
@@ -63,7 +63,7 @@ async def _copy(mail: Mail, ids: list[int], folder: str, form: str) -> None:
 @output_option
 @click.pass_obj
 def flag(mail: Mail, ids: tuple[list[int], ...], add: tuple[str, ...], remove: tuple[str, ...], form: str) -> None:
-    """Set or take away flags and keywords."""
+    """Set or remove flags and keywords."""
     if not add and not remove:
         raise click.UsageError("Say what to change: --add FLAG or --remove FLAG.")
     run(_flag(mail, flat(ids), add, remove, form))
@@ -114,7 +114,7 @@ async def _delete(mail: Mail, ids: list[int], mode: DeleteMode.ValueType, form: 
 @output_option
 @click.pass_obj
 def recover(mail: Mail, ids: tuple[list[int], ...], folder: str | None, form: str) -> None:
-    """Bring deleted messages back; without IDS, list those that can be."""
+    """Recover deleted messages; without IDS, list the recoverable ones."""
     run(_recover(mail, flat(ids), folder, form) if ids else _list(mail, form))
 
 

@@ -22,7 +22,7 @@ DAYS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"
 
 
 def moment(_context: click.Context, _option: click.Parameter, value: datetime | None) -> datetime | None:
-    """A time without a zone is local."""
+    """An aware time; a time without a zone is local."""
     return value.astimezone() if value is not None else None
 
 
@@ -95,7 +95,7 @@ def search(
     limit: int,
     form: str,
 ) -> None:
-    """Messages with all the WORDS in header or text, and all that the options ask for."""
+    """Messages with all the WORDS in header or text that also match every option."""
     wanted = [query.text("any", word) for word in words]
     wanted += [
         query.text(field, value) for field, value in (("from", sender), ("to", to), ("subject", subject)) if value
@@ -172,7 +172,7 @@ async def _submissions(mail: Mail, limit: int, form: str) -> None:
 @output_option
 @click.pass_obj
 def watch(mail: Mail, folder: str, count: int | None, form: str) -> None:
-    """Show messages of FOLDER (default: INBOX) as they come, one line each, until Ctrl-C."""
+    """Show messages of FOLDER (default: INBOX) as they arrive, one line each, until Ctrl-C."""
     run(_watch(mail, folder, count, form))
 
 
@@ -201,7 +201,7 @@ async def _watch(mail: Mail, folder: str, count: int | None, form: str) -> None:
 
 
 async def _arrived(client: Client, message_ids: list[int], folder: str) -> list[dict[str, Any]]:
-    """Facts of messages, those that are gone again left out."""
+    """Facts of messages, without those deleted or moved meanwhile."""
     if not message_ids:
         return []
     rows = []

@@ -23,20 +23,20 @@ class SavedSession:
     user: str
     root_certificates: str = ""  # PEM; empty: the system's
     server_name: str = ""
-    token: str = field(default="", repr=False)  # base64; empty: the password is asked for each time
+    token: str = field(default="", repr=False)  # base64; empty: each command asks for the password
 
     @property
     def token_octets(self) -> bytes:
-        """The token as it goes on the wire."""
+        """The octets of the token."""
         return base64.b64decode(self.token, validate=True)
 
     def with_token(self, token: bytes) -> SavedSession:
-        """The same with another token."""
+        """The same session with another token."""
         return replace(self, token=base64.b64encode(token).decode())
 
 
 def default_path() -> Path:
-    """Where the file is: $RESTANTE_MAIL_SESSION, or below the user's state directory (XDG)."""
+    """The path of the file: $RESTANTE_MAIL_SESSION, or below the user's state directory (XDG)."""
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     state = os.environ.get("XDG_STATE_HOME")
@@ -44,7 +44,7 @@ def default_path() -> Path:
 
 
 def load(path: Path) -> SavedSession | None:
-    """The saved session, None without one. Raises click.ClickException for a file that is not ours."""
+    """The saved session, or None without a file. Raises click.ClickException for a file of another form."""
     try:
         saved = SavedSession(**json.loads(path.read_text(encoding="utf-8")))
         saved.token_octets  # noqa: B018 - it must be base64
@@ -58,7 +58,7 @@ def load(path: Path) -> SavedSession | None:
 
 
 def save(path: Path, session: SavedSession) -> None:
-    """Write the file, readable for its owner only, as a whole or not at all. Raises OSError."""
+    """Write the file atomically, readable by its owner only. Raises OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
     try:
@@ -71,5 +71,5 @@ def save(path: Path, session: SavedSession) -> None:
 
 
 def forget(path: Path) -> None:
-    """Remove the file, if it is there."""
+    """Remove the file, if it exists."""
     path.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ def send(
     draft: bool,
     form: str,
 ) -> None:
-    """Send a message. TEXT is given here, or on standard input."""
+    """Send a message with TEXT, or with the text on standard input."""
     if not (to or cc or bcc or draft):
         raise click.UsageError("A message needs a recipient: --to, --cc or --bcc.")
     if send_at is not None and send_at <= datetime.now(UTC):
@@ -100,7 +100,7 @@ async def _send(
 
 
 def report(submission: SubmissionRecord, form: str, *, sent_message_id: int = 0) -> None:
-    """Where each recipient stands."""
+    """Print the state of each recipient."""
     recipients = [
         {
             "recipient": recipient.forward_path,
@@ -125,7 +125,7 @@ def report(submission: SubmissionRecord, form: str, *, sent_message_id: int = 0)
 @output_option
 @click.pass_obj
 def cancel(mail: Mail, submission_id: int, form: str) -> None:
-    """Take back the unsent part of a submission that `submissions` lists."""
+    """Cancel the unsent part of a submission that `submissions` lists."""
     run(_cancel(mail, submission_id, form))
 
 

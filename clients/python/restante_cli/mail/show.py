@@ -1,4 +1,4 @@
-"""`restante mail show`: a message's header and text, one of its parts, or all its octets."""
+"""`restante mail show`: show a message's header and text, one of its parts, or all its octets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def show(
 ) -> None:
     """Show a message: its header, text and attachments.
 
-    With --part or --raw, octets go to --output FILE, which must not be there yet, or to standard output.
+    With --part or --raw, octets go to --output FILE, which must not exist yet, or to standard output.
     """
     if part is not None or raw:
         if part is not None and raw:
@@ -81,7 +81,7 @@ async def _show(mail: Mail, message_id: int, whole_header: bool, form: str, mark
 
 
 async def _text(client: Client, opened: OpenedMessage) -> str:
-    """What there is to read: plain text, else HTML without its markup."""
+    """The readable text: plain text, or HTML without its markup."""
     for media_type in ("text/plain", "text/html"):
         part = opened.structure.find(media_type)
         if part is None:
@@ -94,7 +94,7 @@ async def _text(client: Client, opened: OpenedMessage) -> str:
 
 
 def _fields(header: bytes) -> list[str]:
-    """The shown fields, decoded as the core decodes them for `restante mail list`."""
+    """The header fields to show, decoded as the core decodes them for `restante mail list`."""
     found = raw_fields(header, wanted(" ".join(SHOWN_FIELDS)), DEFAULT_LIMITS.field_octets)
     return [f"{name}: {one_line(_value(name, raw))}" for name in SHOWN_FIELDS for raw in found.get(name.lower(), ())]
 
@@ -104,7 +104,7 @@ def _value(name: str, raw: str) -> str:
 
 
 def _text_of(header: bytes) -> str:
-    """A whole header block as it stands, line ends as LF."""
+    """A whole header block, undecoded; line ends are LF."""
     return decode(header, "utf-8").replace("\r\n", "\n")
 
 
@@ -149,7 +149,7 @@ def _find(opened: OpenedMessage, label: str) -> Part:
 
 
 async def _write(pieces: AsyncIterator[bytes], file: Path | None) -> int:
-    """Write the octets to a new file, or to standard output; how many. What is incomplete is removed."""
+    """Write the octets to a new file or to standard output, and return their number. Removes an incomplete file."""
     written = 0
     if file is None:
         async for piece in pieces:
