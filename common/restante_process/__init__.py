@@ -1,1 +1,4 @@
-"""What every process of the platform needs: logs, metrics and health over HTTP, certificates. It knows nobody."""
+"""The common base of all processes: configuration, logs, metrics, health over HTTP, certificates.
+
+It imports no other package of Restante.
+"""

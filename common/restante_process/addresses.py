@@ -12,14 +12,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Endpoint(NamedTuple):
-    """One end of a TCP connection: `host` is an address without scope id, IPv4-mapped ones as IPv4."""
+    """One end of a TCP connection. `host` is an address without scope id; an IPv4-mapped address is IPv4."""
 
     host: str
     port: int
 
 
 def parse_address(host: str) -> Address:
-    """The address in `host`, scope id dropped, IPv4-mapped IPv6 as IPv4. Raises ValueError."""
+    """The address in `host` without scope id; an IPv4-mapped address becomes IPv4. Raises ValueError."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def limit_key(host: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 of an IPv6 address, since hosts own that much."""
+    """The key of one client in limits: an IPv4 address, or the /64 of an IPv6 address, since a host has a whole /64."""
     address = parse_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, 64), strict=False))
@@ -56,7 +56,7 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 
 def in_networks(host: str, networks: tuple[Network, ...]) -> bool:
-    """Whether `host` lies in one of `networks`; false for a text that is no address."""
+    """Whether `host` is in one of `networks`; false for a text that is no address."""
     try:
         address = parse_address(host)
     except ValueError:

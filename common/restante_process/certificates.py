@@ -1,4 +1,4 @@
-"""When certificates expire, and the warnings about it."""
+"""The expiry of certificates, and the warnings about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WARNING_DAYS = 14.0
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """One certificate: the first name in it (without names, its file), and when it ends."""
+    """The expiry of one certificate, with its first name, or its file when it has no name."""
 
     name: str
     not_after: datetime
@@ -23,7 +23,7 @@ class Expiry:
         return (self.not_after - now).total_seconds() / 86_400
 
     def warning(self, now: datetime) -> str:
-        """What to tell the operator; empty while more than 14 days are left."""
+        """The warning for the operator; empty while more than 14 days are left."""
         days = self.days_left(now)
         date = f"{self.not_after:%Y-%m-%d %H:%M} UTC"
         if days < 0:
@@ -34,7 +34,7 @@ class Expiry:
 
 
 def names(leaf: x509.Certificate) -> tuple[str, ...]:
-    """The host names that a certificate is for, in lower case."""
+    """The host names of a certificate, in lower case."""
     try:
         subject = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -43,6 +43,6 @@ def names(leaf: x509.Certificate) -> tuple[str, ...]:
 
 
 def expiry(path: Path) -> Expiry:
-    """Of the first certificate in a PEM file. Raises OSError, ValueError when there is none."""
+    """The expiry of the first certificate in a PEM file. Raises OSError, and ValueError when there is none."""
     leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
     return Expiry(next(iter(names(leaf)), str(path)), leaf.not_valid_after_utc)

@@ -1,7 +1,7 @@
 """The configuration of every process: one TOML file, then environment `RESTANTE_SECTION__KEY`, then flags.
 
-Every key is a field below with its default; the comment behind it is its documentation (`restante config` prints it).
-A key that is not here, or a value of another kind, is an error that names it.
+Every key is a field below with its default; the comment after it is its documentation (`restante config` prints it).
+An unknown key or a value of the wrong type raises ConfigError, which names the key.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ TlsMode = Literal["none", "starttls", "implicit"]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. The text names the key and what is wrong with it."""
+    """A configuration that cannot be used. The text names the key and the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """[[tls.certificates]]: one certificate; the first also serves clients that name no host or an unknown one."""
+    """[[tls.certificates]]: one certificate; clients that name no host or an unknown one get the first certificate."""
 
     certificate: str = ""  # PEM file with the chain
     key: str = ""  # PEM file
-    hosts: tuple[str, ...] = ()  # host names it is for; none: those in the certificate
+    hosts: tuple[str, ...] = ()  # host names to use it for; none: the names in the certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Tls:
     """[tls]"""
 
     certificates: tuple[Certificate, ...] = ()
-    authentication: Literal["required", "except-loopback"] = "required"  # where a password may be sent
+    authentication: Literal["required", "except-loopback"] = "required"  # TLS for passwords: always, or not on loopback
     client_ca: str = ""  # PEM file of the authorities that may sign certificates of gateways on other machines
 
 
@@ -48,14 +48,14 @@ class Tls:
 class Core:
     """[core]"""
 
-    api_host: str = "localhost"  # native clients, TLS; localhost: 127.0.0.1 and ::1; empty: all addresses
+    api_host: str = "localhost"  # for native clients, with TLS; localhost: 127.0.0.1 and ::1; empty: all addresses
     api_port: int = 50051  # 0: any free port; -1: off
-    api_connections: int = 1_000  # at a time, on the API's port and on the gateways', each
+    api_connections: int = 1_000  # at a time, on api_port and on gateway_port each
     api_connections_per_address: int = 200  # of one client address (/64 for IPv6)
-    api_handshake_seconds: float = 10.0  # for the TLS handshake of a connection, and as long for HTTP/2's first words
-    gateway_host: str = "127.0.0.1"  # gateways on other machines, mutual TLS
-    gateway_port: int = -1  # 50052 by custom; -1: off
-    drain_seconds: float = 10.0  # how long calls may take to finish at the end
+    api_handshake_seconds: float = 10.0  # for the TLS handshake of a connection, and again for the HTTP/2 preface
+    gateway_host: str = "127.0.0.1"  # for gateways on other machines, with mutual TLS
+    gateway_port: int = -1  # usually 50052; -1: off
+    drain_seconds: float = 10.0  # for running calls to finish at a shutdown
     log_calls: Literal["all", "failed"] = "failed"  # one line for each finished call, or only for failed and slow ones
 
 
@@ -66,13 +66,13 @@ class Store:
     url: str = ""  # sqlite:///PATH or postgresql://...; empty: store.db in the data directory
     contents: str = ""  # directory of large contents; empty: contents/ in the data directory
     backups: str = ""  # root of backups by `up` and by administrators' sessions; empty: backups/ in the data directory
-    inline_octets: int = 65_536  # contents up to this size lie in the database
-    reserve_octets: int = 1 << 30  # with less free space, no new mail
-    write_lanes: int = 4  # transactions that write at once (PostgreSQL)
-    readers: int = 4  # threads that read
-    recoverable_days: int = 14  # how long deleted mail can be recovered
-    recoverable_octets: int = 10 << 30  # how much of it a mailbox keeps; the longest gone goes first
-    history_days: int = 30  # how long the store remembers removals, for clients that sync
+    inline_octets: int = 65_536  # contents up to this size are stored in the database
+    reserve_octets: int = 1 << 30  # with less free space the server accepts no new mail
+    write_lanes: int = 4  # write transactions at a time (PostgreSQL)
+    readers: int = 4  # threads for read transactions
+    recoverable_days: int = 14  # deleted mail can be recovered for this time
+    recoverable_octets: int = 10 << 30  # of deleted mail in one mailbox; beyond, the earliest deleted is removed
+    history_days: int = 30  # the store keeps tombstones of removed messages and folders for clients that sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,14 @@ class Limits:
 
     max_message_octets: int = 50 << 20  # SMTP's SIZE, APPEND and API
     max_recipients: int = 1_000  # of one message
-    account_uploads: int = 1_000  # of one account: begun, or finished and not used in a message yet
-    account_upload_octets: int = 512 << 20  # of these; they lapse after an hour
-    account_scheduled: int = 1_000  # of one account: submissions that wait for their time
-    account_scheduled_octets: int = 512 << 20  # of these
-    account_operations: int = 256  # of one account, over all its connections, that it has no answers to yet
+    account_uploads: int = 1_000  # of one account: unfinished, or finished and not yet used in a message
+    account_upload_octets: int = 512 << 20  # of all these uploads; an upload lapses after an hour
+    account_scheduled: int = 1_000  # of one account: submissions with a later sending time
+    account_scheduled_octets: int = 512 << 20  # of all these submissions
+    account_operations: int = 256  # of one account: unanswered operations on all its connections
     account_streams: int = 128  # of one account: Execute, Watch, Sync, reading and uploading
     account_subscriptions: int = 2_000  # of one account, on all its Watch streams
-    account_queued_octets: int = 16 << 20  # of one account: notices that its Watch streams have not taken
+    account_queued_octets: int = 16 << 20  # of one account: notices that its Watch streams have not sent yet
     connections: int = 4_000  # of one gateway process
     connections_per_address: int = 200  # of one client address (/64 for IPv6)
     reuse_port: bool = False  # several processes of one gateway on the same port
@@ -98,8 +98,8 @@ class Limits:
 class Sessions:
     """[sessions]"""
 
-    token_minutes: float = 15.0  # a session token lives so long, and is renewed at half of it
-    renewable_hours: int = 24  # after which one must log on again
+    token_minutes: float = 15.0  # lifetime of a session token; clients renew it at half of that
+    renewable_hours: int = 24  # the longest life of a session; then the user must log on again
     hash_memory_kib: int = 19_456  # argon2id
     hash_passes: int = 2  # argon2id
 
@@ -108,12 +108,12 @@ class Sessions:
 class Transport:
     """[transport]"""
 
-    hostname: str = "localhost"  # our name in EHLO, Received, Message-ID and reports
-    expire_days: float = 5.0  # undelivered mail is given up after
-    warn_hours: float = 4.0  # after which the sender gets one report of the delay
+    hostname: str = "localhost"  # the server's name in EHLO, Received, Message-ID and reports
+    expire_days: float = 5.0  # undelivered mail fails after this time
+    warn_hours: float = 4.0  # the sender gets one report of the delay after this time
     first_retry_minutes: float = 15.0  # doubles with each attempt
     longest_retry_minutes: float = 240.0  # between attempts
-    trace_days: int = 30  # how long the trace of a message is kept; at least 8
+    trace_days: int = 30  # the server keeps the trace of a message for this time; at least 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +122,15 @@ class Listener:
 
     host: str = ""  # empty: all addresses
     port: int = 0  # 0: any free port
-    tls: TlsMode = "starttls"  # or from the first octet, or never
-    proxy_from: tuple[str, ...] = ()  # networks whose PROXY header is believed, and required
+    tls: TlsMode = "starttls"  # implicit: TLS from the first octet; none: no TLS
+    proxy_from: tuple[str, ...] = ()  # networks whose connections must begin with a PROXY header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpListener(Listener):
     """One address that the SMTP gateway serves."""
 
-    role: Literal["mx", "submission"]  # takes mail from other servers, for us only; or from our users, who log on
+    role: Literal["mx", "submission"]  # mx: from other servers, to local recipients; submission: from users who log on
 
 
 def _listeners(**ports: tuple[int, TlsMode]) -> Any:
@@ -143,7 +143,7 @@ class Imap:
     """[imap]"""
 
     listeners: Mapping[str, Listener] = _listeners(imap=(143, "starttls"), imaps=(993, "implicit"))
-    idle_minutes: float = 30.0  # a silent client is logged out after (RFC 3501 5.4)
+    idle_minutes: float = 30.0  # an idle client is logged out after this time (RFC 3501 5.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Pop3:
     """[pop3]"""
 
     listeners: Mapping[str, Listener] = _listeners(pop3=(110, "starttls"), pop3s=(995, "implicit"))
-    idle_minutes: float = 10.0  # a silent client is logged out after (RFC 1939 3)
+    idle_minutes: float = 10.0  # an idle client is logged out after this time (RFC 1939 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +168,22 @@ class Smtp:
         )
     )
     command_seconds: float = 300.0  # wait for a command or for data (RFC 5321 4.5.3.2)
-    idle_seconds: float = 600.0  # wait for commands, all together, since the last message; a recipient taken adds one
-    data_seconds: float = 300.0  # wait for the data of a message, all together, and longer with what has come
-    data_octets_per_second: int = 500  # so many octets of data add a second to data_seconds; 0: there is no least rate
-    longest_data_seconds: float = 3_600.0  # for the data of a message, however fast it comes
-    max_hops: int = 100  # Received fields of a message, beyond: a loop
+    idle_seconds: float = 600.0  # total wait for commands since the last message; each accepted recipient adds a second
+    data_seconds: float = 300.0  # total wait for the data of a message, before data_octets_per_second adds to it
+    data_octets_per_second: int = 500  # each so many octets of data add a second to data_seconds; 0: no least rate
+    longest_data_seconds: float = 3_600.0  # for the data of a message at any rate
+    max_hops: int = 100  # Received fields of a message; a message with more is refused as a loop
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
     """[relay]"""
 
-    send: bool = True  # off: foreign mail waits in the queue
+    send: bool = True  # false: mail to other domains waits in the queue
     port: int = 25  # of other servers
     nameservers: tuple[str, ...] = ()  # ADDRESS or ADDRESS:PORT; none: the system's
-    allow_private: tuple[str, ...] = ()  # networks among loopback, private and link-local ones that may be sent to
-    routes: Mapping[str, str] = field(default_factory=dict)  # DOMAIN = "HOST:PORT", not its MX; "*": of all others
+    allow_private: tuple[str, ...] = ()  # loopback, private and link-local networks that the relay may connect to
+    routes: Mapping[str, str] = field(default_factory=dict)  # DOMAIN = "HOST:PORT" instead of its MX; "*": all others
     connections: int = 20  # at a time
     connections_per_host: int = 4  # at a time
 
@@ -192,16 +192,16 @@ class Relay:
 class Logging:
     """[logging]"""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"  # the least that is written
+    level: Literal["debug", "info", "warning", "error"] = "info"  # the least severe level that is logged
     format: Literal["json", "console"] = "json"  # for programs, or for people
-    security_file: str = ""  # names of failed logins, and only here; empty: security.log in the data directory
+    security_file: str = ""  # the only log with names of failed logins; empty: security.log in the data directory
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """[health]: metrics, liveness and readiness by HTTP, each process on a port of its own."""
+    """[health]: metrics, liveness and readiness by HTTP, with one port for each process."""
 
-    host: str = "127.0.0.1"  # for all of them
+    host: str = "127.0.0.1"  # of all these ports
     up: int = 9090  # all children together; -1: off, here and below
     core: int = 9091  # the core
     imap: int = 9092  # the imap gateway
@@ -212,7 +212,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All of it."""
+    """The whole configuration."""
 
     data: str = "/var/lib/restante"  # the data directory
     core_addresses: tuple[str, ...] = ()  # for gateways: "HOST:PORT", "dns:NAME:PORT", "unix:/PATH"; none: own socket
@@ -236,7 +236,7 @@ class Config:
 
     @property
     def store_url(self) -> str:
-        """The database."""
+        """The URL of the database."""
         return self.store.url or f"sqlite:///{self.directory / 'store.db'}"
 
     @property
@@ -246,19 +246,19 @@ class Config:
 
     @property
     def contents_directory(self) -> Path:
-        """Where large contents lie."""
+        """The directory of large contents."""
         return Path(self.store.contents) if self.store.contents else self.directory / "contents"
 
     @property
     def backups_directory(self) -> Path:
-        """Where a store is copied to before it is migrated, and when the session of an administrator asks for it."""
+        """The directory of backups before a migration and of those requested in an administrator's session."""
         return Path(self.store.backups) if self.store.backups else self.directory / "backups"
 
 
 def load(
     path: Path | None, environment: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
 ) -> Config:
-    """The configuration from a file (None: none), the environment, and flags such as {"core.api_port": 0}.
+    """The configuration from a file (None: no file), the environment, and flags such as {"core.api_port": 0}.
 
     Raises ConfigError.
     """
@@ -283,7 +283,7 @@ def load(
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """The keys that have another value, such as "core.api_port"."""
+    """The keys with different values, such as "core.api_port"."""
     return list(_changed(old, new, ""))
 
 
@@ -317,7 +317,7 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, name: str) -> None
 
 
 def from_text(text: str) -> Any:
-    """A value of the environment: a TOML value where it is one, otherwise the text itself."""
+    """The value of an environment variable: a TOML value if it parses as one, otherwise the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -325,7 +325,7 @@ def from_text(text: str) -> Any:
 
 
 def _make(kind: Any, value: Any, where: str) -> Any:
-    """A value of this kind from a TOML value. Raises ConfigError with the key."""
+    """Convert a TOML value to the type `kind`. Raises ConfigError with the key."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _make_section(kind, value, where)

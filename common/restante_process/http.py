@@ -1,6 +1,6 @@
-"""A small HTTP/1.1 server for operators: fixed pages, GET and HEAD, one request a connection, everything bounded.
+"""A small HTTP/1.1 server for health and metrics: fixed pages, GET and HEAD, one request a connection, all bounded.
 
-The grammar is h11's. It serves health and metrics on an address that only operators reach; it is no web server.
+h11 parses the requests. The server is for an address that only operators reach; it is no web server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer."""
+    """One response."""
 
     body: bytes
     status: HTTPStatus = HTTPStatus.OK
@@ -31,16 +31,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one server may be asked for."""
+    """The limits of one server."""
 
     request_octets: int = 8_192  # of a request's head
     seconds: float = 10.0  # for a whole connection
-    connections: int = 64  # at a time; one more gets 503 at once
-    discarded_octets: int = 65_536  # read after an answer, so that a client still sending gets it
+    connections: int = 64  # at a time; a further one gets 503 at once
+    discarded_octets: int = 65_536  # read after a response, so that a client that is still sending gets it
 
 
 Pages = Mapping[str, Callable[[], Awaitable[Page]]]
-"""{path: what makes the page}. It is awaited within the connection's time, and its failure is a 500 and a log line."""
+"""{path: function that makes the page}. It has the connection's time; an exception gives a 500 and a log line."""
 
 
 class HttpServer:
@@ -53,7 +53,7 @@ class HttpServer:
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 is any free one, which `port` then names. Raises CannotListen."""
+        """Listen; with port 0 on any free port, which `port` then holds. Raises CannotListen."""
         try:
             self._server = await asyncio.start_server(self._accepted, host, port, limit=self._bounds.request_octets)
         except OSError as error:
@@ -62,7 +62,7 @@ class HttpServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Stop listening and drop what is open. A second call does nothing."""
+        """Stop listening and drop open connections. A second call does nothing."""
         server, self._server = self._server, None
         if server is None:
             return
@@ -82,7 +82,7 @@ class HttpServer:
             async with asyncio.timeout(self._bounds.seconds):
                 await self._answer(reader, writer)
         except (TimeoutError, ConnectionError):
-            pass  # the client has gone, or takes too long
+            pass  # the client has disconnected or takes too long
         finally:
             writer.close()
 
@@ -125,7 +125,7 @@ class HttpServer:
 
 
 async def _request(http: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
-    """The head of the request; None when the client left before it. Raises h11.RemoteProtocolError."""
+    """The head of the request; None when the client disconnected before it. Raises h11.RemoteProtocolError."""
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
@@ -153,11 +153,11 @@ def _response(page: Page) -> h11.Response:
 
 
 class UnusableAnswer(OSError):
-    """What came back is no HTTP/1.1 answer, or one above the bound."""
+    """The response is not HTTP/1.1, or is larger than the limit."""
 
 
 async def fetch(host: str, port: int, path: str, *, seconds: float, max_octets: int = 8 << 20) -> Page:
-    """GET a page of such a server. Raises OSError (UnusableAnswer among them), TimeoutError."""
+    """GET a page of an HttpServer. Raises OSError, UnusableAnswer among them, and TimeoutError."""
     http = h11.Connection(h11.CLIENT)
     request = h11.Request(method="GET", target=path, headers=[("Host", host), ("Connection", "close")])
     async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""How many connections a client may hold and how fast it may come back (pure: the clock is passed in)."""
+"""Limits on the number and the rate of a client's connections (pure: the clock is passed in)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOOPBACK = parse_networks(("127.0.0.0/8", "::1"))
 
 
 class Refusal(enum.Enum):
-    """Why a connection is not served; each protocol has its own line for each."""
+    """The reason to refuse a connection; each protocol has a line for each reason."""
 
     TOO_MANY_CONNECTIONS = "too many connections"
     TOO_MANY_FROM_ADDRESS = "too many connections from your address"
@@ -21,7 +21,7 @@ class Refusal(enum.Enum):
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Bounds of one process. Zero or less means no bound. `exempt` networks count towards the total only."""
+    """Limits of one process; zero or less means no limit. For `exempt` networks only the total counts."""
 
     connections: int = 10_000
     connections_per_address: int = 50  # IPv6: per /64
@@ -30,14 +30,14 @@ class ConnectionLimits:
 
 
 class RateLimiter:
-    """Token buckets by key: `burst` at once, `per_second` after that. Remembers at most `max_keys` of the latest."""
+    """Token buckets by key: `burst` at once, then `per_second`. Keeps at most the `max_keys` latest keys."""
 
     def __init__(self, per_second: float, burst: float, *, max_keys: int = 65_536) -> None:
         self._per_second, self._burst, self._max_keys = per_second, burst, max_keys
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key: (tokens, as of)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key: (tokens, time of that count)
 
     def take(self, key: str, now: float, amount: float = 1.0) -> bool:
-        """Takes `amount` tokens and says whether they were there; takes none otherwise. `now` in seconds."""
+        """Take `amount` tokens and return True, or take none and return False. `now` in seconds."""
         tokens, since = self._buckets.pop(key, (self._burst, now))
         tokens = min(self._burst, tokens + max(0.0, now - since) * self._per_second)
         granted = tokens >= amount
@@ -61,7 +61,7 @@ class ConnectionLimiter:
         self._rate = RateLimiter(per_minute / 60, per_minute) if per_minute > 0 else None
 
     def admit(self, host: str, now: float) -> Refusal | None:
-        """Counts a connection from address `host`, or says why it may not be. `now` in seconds, any origin."""
+        """Count a connection from address `host`, or return the reason to refuse it. `now` in seconds, any origin."""
         if 0 < self.limits.connections <= self.connections:
             return Refusal.TOO_MANY_CONNECTIONS
         if not in_networks(host, self.limits.exempt):
@@ -81,7 +81,7 @@ class ConnectionLimiter:
         return None
 
     def release(self, host: str) -> None:
-        """End one connection that `admit(host)` counted."""
+        """Uncount one connection that `admit(host)` counted."""
         self.connections -= 1
         if in_networks(host, self.limits.exempt):
             return

@@ -1,6 +1,6 @@
-"""Logs on standard error: one line an event, the same form in every process.
+"""Logs on standard error: one line for each event, in the same format in every process.
 
-As JSON a line begins with `timestamp` (UTC, milliseconds), `level`, `process` and `event`; other members follow.
+A JSON line begins with `timestamp` (UTC, milliseconds), `level`, `process` and `event`; other members follow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 
 FIRST = ("timestamp", "level", "process", "event")
 OURS = ("restante", "restante_cli", "restante_gateways", "restante_process", "restante_server")
-"""Packages that log at the configured level. Libraries log from `warning` on: below it they show mail and names."""
+"""Packages that log at the configured level. Libraries log from `warning` up: below it they log mail and names."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -57,7 +57,7 @@ def configure(process: str, *, form: Literal["json", "console"] = "json", level:
 
 
 def timestamp(moment: datetime) -> str:
-    """A moment as every line has it: `2026-01-31T23:59:59.999Z`."""
+    """A moment in the format of the logs: `2026-01-31T23:59:59.999Z`."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
@@ -70,7 +70,7 @@ def _json_renderers() -> list[structlog.typing.Processor]:
 
 
 def _console_renderers() -> list[structlog.typing.Processor]:
-    plain = structlog.dev.plain_traceback  # the others show local variables: mail, passwords
+    plain = structlog.dev.plain_traceback  # the other formatters show local variables: mail, passwords
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
 
 

@@ -1,4 +1,4 @@
-"""The registry of a process, with the metrics that every process has."""
+"""The metrics registry of a process, with the metrics common to all processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def new_registry(process: str) -> CollectorRegistry:
 
 
 class CertificateMetrics:
-    """When the certificates of this process expire."""
+    """The metric of the expiry of this process's certificates."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._expiry = Gauge(
@@ -32,7 +32,7 @@ class CertificateMetrics:
         )
 
     def show(self, certificates: list[Expiry]) -> None:
-        """Show these instead of the present ones."""
+        """Replace the certificates in the metric."""
         self._expiry.clear()
         for each in certificates:
             self._expiry.labels(each.name).set(each.not_after.timestamp())

@@ -1,4 +1,4 @@
-"""Options that many commands have."""
+"""Options common to many commands."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CONFIG_FILE = Path("/etc/restante/restante.toml")
 
 
 def reading() -> Callable[[], config.Config]:
-    """What reads the configuration of the running command again; it raises click.ClickException."""
+    """A function that reads the running command's configuration again. It raises click.ClickException."""
     read: Callable[[], config.Config] = click.get_current_context().meta[READ]
     return read
 
 
 def read_config(file: Path | None, data: Path | None, keys: tuple[str, ...]) -> config.Config:
-    """The configuration: a file, or the one in the data directory, or the system's; then environment and flags.
+    """The configuration of a given file, of the data directory or of the system; then environment and flags.
 
     Raises click.ClickException.
     """
@@ -47,7 +47,7 @@ def read_config(file: Path | None, data: Path | None, keys: tuple[str, ...]) -> 
 
 
 def configured(command: F) -> F:
-    """Gives a command `config`, from --config, --data and --set."""
+    """Add the options --config, --data and --set to a command, and pass the configuration as its argument `config`."""
 
     @click.option("--config", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="TOML file.")
     @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")

@@ -1,4 +1,4 @@
-"""Whether a process can serve its clients now: `/readyz`, and the loops that keep it true."""
+"""The readiness of a process to serve its clients: `/readyz`, and the loops that check its conditions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from restante_process.http import Page, Pages
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 1.0  # between two looks at a condition: readiness is withdrawn and given again within seconds
+CHECK_SECONDS = 1.0  # between two checks of a condition, so that readiness follows within seconds
 
 
 class Readiness:
     """A process is ready while none of its named conditions has a problem. For one event loop."""
 
     def __init__(self, **problems: str) -> None:
-        """The conditions with what stands against each at the start, such as `core="not asked yet"`."""
+        """The conditions, each with its problem at the start, such as `core="not asked yet"`."""
         self._problems = dict(problems)
 
     def set(self, condition: str, problem: str) -> None:
-        """Set the reason against a condition; empty: it holds."""
+        """Set the problem of a condition; with an empty text the condition holds."""
         before, self._problems[condition] = self._problems.get(condition, ""), problem
         if problem and not before:
             log.warning("not ready: %s: %s", condition, problem)
@@ -45,7 +45,7 @@ class Readiness:
     async def keep(
         self, condition: str, check: Callable[[], Awaitable[str]], every_seconds: float = CHECK_SECONDS
     ) -> None:
-        """Look at a condition until cancelled. `check` says what stands against it, and bounds its own time."""
+        """Check a condition until cancelled. `check` returns its problem, and must limit its own time."""
         while True:
             try:
                 problem = await check()
@@ -57,7 +57,7 @@ class Readiness:
 
 
 def pages(registry: CollectorRegistry, readiness: Readiness) -> Pages:
-    """The three pages of every process: /metrics, /healthz (it turns), /readyz (it can serve; if not, why not)."""
+    """The three pages of every process: /metrics, /healthz (the event loop runs), /readyz (ready, or the problems)."""
 
     async def metrics() -> Page:
         return Page(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

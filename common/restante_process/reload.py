@@ -1,4 +1,4 @@
-"""SIGHUP: a process reads its configuration again, uses the keys that it can at once, and names the others."""
+"""SIGHUP: a process reads its configuration again, applies the keys that need no restart, and logs the others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from restante_process import config
 log = logging.getLogger(__name__)
 
 AT_ONCE = ("tls.certificates", "logging.level", "logging.format")
-"""Keys whose new value is used without a restart. The files of certificates are read again whatever their names."""
+"""Keys whose new value needs no restart. A reload always reads the certificate files again, under the same names too."""
 
 
 class Reload:
-    """To be called on SIGHUP. `use` is given a configuration that is right: the new one, or else the one in use."""
+    """The SIGHUP handler. It calls `use` with the new configuration, or with the present one if the new is invalid."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Reload:
         use: Callable[[config.Config], None],
         end: Callable[[], None],
     ) -> None:
-        """`read` raises click.ClickException. `end` is called when the signal means that the terminal has gone."""
+        """`read` raises click.ClickException. The handler calls `end` when the signal came from a closed terminal."""
         self._settings, self._read, self._use, self._end = settings, read, use, end
         self._has_terminal = _is_terminal()
 
@@ -47,8 +47,8 @@ class Reload:
 
 
 def _is_terminal() -> bool:
-    """Whether standard input is a terminal that is still there."""
+    """Whether standard input is an open terminal."""
     try:
         return os.isatty(sys.stdin.fileno())
-    except (AttributeError, OSError, ValueError):  # there is no standard input
+    except (AttributeError, OSError, ValueError):  # without standard input
         return False

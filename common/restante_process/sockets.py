@@ -1,4 +1,4 @@
-"""Listening sockets: bound here, or handed over by systemd."""
+"""Listening sockets: bound by the process, or passed by systemd."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from collections.abc import MutableMapping
 from typing import Any
 
 Socket = socket.socket
-NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})  # the machine has none
+NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})  # the machine has no IPv6
 LOCALHOST = "localhost"
 FIRST_ACTIVATED_FD = 3  # sd_listen_fds(3)
 
 
 class CannotListen(OSError):
-    """A port cannot be served. The text names the address, the cause and a remedy."""
+    """A port that cannot be served. The text names the address, the cause and a remedy."""
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
 def bind(host: str, port: int, *, reuse_port: bool = False, backlog: int = 1024) -> list[socket.socket]:
-    """Listening sockets for every address `host` stands for; `""` and `*` for all of the machine's.
+    """Listening sockets for every address of `host`; `""` and `*` are all addresses of the machine.
 
-    `localhost` is 127.0.0.1 and ::1, whatever the machine's table of hosts has: a client may try either first. Where
-    the machine has no IPv6, `localhost` and all addresses are those of IPv4. `reuse_port` lets several processes share
-    the port, the kernel spreading connections over them. With port 0 all addresses get the one free port chosen for the
-    first. Raises CannotListen, having closed what was opened.
+    `localhost` is always 127.0.0.1 and ::1, because a client may try either first. On a machine without IPv6,
+    `localhost` and all addresses are IPv4 only. With `reuse_port` several processes share the port, and the kernel
+    spreads connections over them. With port 0 all addresses get the free port chosen for the first. Raises
+    CannotListen, having closed all opened sockets.
     """
     everywhere = host in ("", "*")
     several = everywhere or host == LOCALHOST
@@ -65,7 +65,7 @@ def _addresses(host: str, port: int) -> list[tuple[Any, ...]]:
 
 
 def shown(address: tuple[Any, ...]) -> str:
-    """A TCP address as people read it."""
+    """A TCP address in words for people."""
     return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
 
@@ -90,9 +90,9 @@ def _prepare(listening: socket.socket, reuse_port: bool) -> None:
 
 
 def activated(environment: MutableMapping[str, str]) -> dict[str, list[socket.socket]]:
-    """The sockets systemd handed over, by `FileDescriptorName=`; none when it did not start us.
+    """The sockets passed by systemd, by `FileDescriptorName=`; none when systemd did not start the process.
 
-    Takes the variables out of `environment` (pass `os.environ`), so that children do not take the sockets for theirs.
+    Removes the variables from `environment` (pass `os.environ`), so that children do not use these sockets.
     """
     process, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
     names = environment.pop("LISTEN_FDNAMES", "").split(":")

@@ -1,4 +1,4 @@
-"""Server certificates: one pair a host name, chosen by SNI, read again when the files change."""
+"""Server certificates: one pair for each host name, selected by SNI, reloaded when the files change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = structlog.get_logger("tls")
 
 
 class CertificateError(Exception):
-    """A pair that cannot be used: unreadable, not PEM, encrypted, or a key of another certificate."""
+    """A pair that cannot be used: unreadable, not PEM, with an encrypted key or with another certificate's key."""
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,26 @@ class CertificateFiles:
 
     certificate: Path
     key: Path
-    hosts: tuple[str, ...] = ()  # names it is for; none: those in the certificate
+    hosts: tuple[str, ...] = ()  # names to use it for; none: the names in the certificate
 
 
 @dataclass(frozen=True)
 class _Pair:
     context: ssl.SSLContext
-    names: tuple[str, ...]  # lower case; `*.example.test` stands for one more label
+    names: tuple[str, ...]  # lower case; `*.example.test` matches one more label
     not_after: datetime
 
 
 class Certificates:
     """The pairs of one process. A client that sends no name, or an unknown one, gets the first pair.
 
-    Raises CertificateError when a pair cannot be used at the start; later a bad pair leaves the old one in place.
+    Raises CertificateError when a pair cannot be used at the start. Later a bad pair does not replace the old one.
     """
 
     def __init__(
         self, files: Sequence[CertificateFiles], *, client_ca: Path | None = None, protocols: Sequence[str] = ()
     ) -> None:
-        """`client_ca`: PEM file of those who sign the certificates that clients must show. `protocols`: for ALPN."""
+        """`client_ca`: PEM file of the authorities for required client certificates. `protocols`: for ALPN."""
         if not files:
             raise CertificateError("no certificate configured")
         self._files = tuple(files)
@@ -57,7 +57,7 @@ class Certificates:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """The context to use for the next handshake; take it anew for each."""
+        """The context for the next handshake; read this property for each handshake."""
         return self._pairs[0].context
 
     def _publish(self) -> None:
@@ -77,9 +77,9 @@ class Certificates:
             pair.context.sni_callback = choose
 
     def replace(self, files: Sequence[CertificateFiles]) -> bool:
-        """Reads these pairs; says whether every one was good.
+        """Read these pairs, and return whether every one was good.
 
-        Others than before take their place together or not at all. Of the same ones each good one does.
+        New file names replace the old pairs all together or not at all. With the same names each good pair is replaced.
         """
         if tuple(files) == self._files:
             return self.reload(force=True)
@@ -96,9 +96,9 @@ class Certificates:
         return True
 
     def reload(self, *, force: bool = False) -> bool:
-        """Reads pairs whose files have changed, all with `force`; says whether every pair read was good.
+        """Read the pairs whose files have changed, or with `force` all; return whether every pair read was good.
 
-        A bad pair is logged and the old one stays in use; it is tried again when a file changes again.
+        Logs a bad pair and keeps the old one; the next change of its files starts another attempt.
         """
         good = True
         for index, files in enumerate(self._files):
@@ -133,20 +133,20 @@ class Certificates:
         return pair
 
     def expiries(self) -> list[Expiry]:
-        """When each certificate in use expires."""
+        """The expiry of each certificate in use."""
         return [
             Expiry(pair.names[0] if pair.names else str(files.certificate), pair.not_after)
             for files, pair in zip(self._files, self._pairs, strict=True)
         ]
 
     def warn_of_expiry(self, now: datetime) -> None:
-        """Logs a warning for every certificate that has expired or soon will."""
+        """Log a warning for every certificate that has expired or will expire soon."""
         for each in self.expiries():
             if warning := each.warning(now):
                 log.warning(warning, name=each.name)
 
     async def watch(self, *, every_seconds: float = 30.0, after_check: Callable[[], None] = lambda: None) -> None:
-        """Looks for changed files until cancelled, and warns of expiry once a day; `after_check` updates metrics."""
+        """Check for changed files until cancelled, and warn of expiry once a day; `after_check` updates metrics."""
         warned_on = None
         while True:
             now = datetime.now(UTC)
@@ -172,7 +172,7 @@ def _reason(error: OSError) -> str:
 
 
 def _no_password() -> str:
-    raise CertificateError("the key is encrypted; it must not be")  # else OpenSSL asks on the terminal
+    raise CertificateError("the key is encrypted; it must not be")  # otherwise OpenSSL would prompt on the terminal
 
 
 def _load(files: CertificateFiles) -> _Pair:
