@@ -14,7 +14,7 @@ from restante_process import config
 log = logging.getLogger(__name__)
 
 AT_ONCE = ("tls.certificates", "logging.level", "logging.format")
-"""Keys whose new value needs no restart. A reload always reads the certificate files again, under the same names too."""
+"""Keys whose new value needs no restart. A reload reads the certificate files again even when these are unchanged."""
 
 
 class Reload:

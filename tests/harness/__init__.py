@@ -1,1 +1,1 @@
-"""What several tests share: requirements on the machine, and the player of transcripts."""
+"""Fixtures and helpers of several tests: servers, processes, faults, transcripts, requirements on the machine."""

@@ -18,7 +18,7 @@ MakePair = Callable[..., CertificateFiles]
 
 
 def pair_maker(folder: Path) -> MakePair:
-    """What makes self-signed certificates with their keys: `make_pair("name", "mail.example.test", days=90)`."""
+    """A maker of self-signed certificates with their keys: `make_pair("name", "mail.example.test", days=90)`."""
 
     def make(stem: str, *names: str, days: float = 90.0) -> CertificateFiles:
         key = ec.generate_private_key(ec.SECP256R1())

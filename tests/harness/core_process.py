@@ -1,4 +1,4 @@
-"""A real core as a process of its own, reached by its socket; a test may end, kill and start it again."""
+"""A real core in a separate process, reached by its socket. A test may end, kill and restart it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CoreProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it serves."""
+        """Start the core and wait until it is ready."""
         command = [sys.executable, "-m", "restante_cli", "core", "--migrate", "--data", str(self.directory)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -54,51 +54,51 @@ class CoreProcess:
             time.sleep(0.05)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it, by default in good order; harmless to repeat."""
+        """End the core, by default with SIGTERM, so that it drains. A second call does nothing."""
         process, self.process = self.process, None
         if process is not None:
             process.send_signal(how)
             process.wait(END_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the core."""
         assert self.process is not None
         self.process.send_signal(number)
 
     @property
     def status(self) -> int | None:
-        """How it ended; None while it runs. Negative: by that signal."""
+        """The exit status; None while the core runs, negative for a signal."""
         return None if self.process is None else self.process.poll()
 
     @property
     def api_port(self) -> int:
-        """The port of the API, as the core has told it when it was ready."""
+        """The port of the API, from the core's output at its start."""
         ready = next(line for line in self.log.read_text().splitlines() if '"ready"' in line)
         return int(json.loads(ready)["api_port"])
 
     @property
     def socket(self) -> str:
-        """The address of its socket."""
+        """The address of the core's socket."""
         elsewhere = self.directory / "core.address"
         path = elsewhere.read_text().strip() if elsewhere.exists() else str(self.directory / "core.sock")
         return f"unix:{path}"
 
     def kill(self) -> None:
-        """End it as a power cut would, for the process."""
+        """End the core with SIGKILL: for the process the same as a power cut."""
         self.stop(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Kill it and start it again."""
+        """Kill the core and start it again."""
         self.kill()
         self.start()
 
     async def link(self, identity: str) -> CoreLink:
-        """A link of a process identity."""
+        """A link with a process identity."""
         secret = (self.directory / "secrets" / f"{identity}.secret").read_text().strip()
         return await CoreLink.connect(Target(self.socket, ProcessIdentity(identity, secret)))
 
     async def account(self, address: str, password: str, *, fresh: bool = False) -> None:
-        """See that there is this account, and its domain; when `fresh`, made anew, with nothing in its mailbox."""
+        """Create the account and its domain if they are missing. With `fresh`, replace the account by an empty one."""
         link = await self.link("admin")
         try:
             domain = CreateDomainRequest(name=address.partition("@")[2], request_id=secrets.token_bytes(16))
@@ -116,7 +116,7 @@ class CoreProcess:
 
 @contextmanager
 def running_core(directory: Path, **environment: str) -> Iterator[CoreProcess]:
-    """A core on an empty store, ended at the end."""
+    """A core on an empty store for the time of the context."""
     core = CoreProcess(directory, **environment)
     core.start()
     try:

@@ -1,4 +1,4 @@
-"""`restante up --demo` as tests start it: the whole platform, in a directory and on ports of its own."""
+"""`restante up --demo` for tests: the whole platform, with a separate directory and separate ports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OFFSETS = {
     "imaps": 993,
     "pop3s": 995,
 }
-"""Each port above the base."""
+"""Each port, relative to the base port."""
 
 DOMAIN = "example.test"
 START_SECONDS = 90.0
@@ -43,7 +43,7 @@ STOP_SECONDS = 40.0
 
 
 def free_base() -> int:
-    """A base port of which every port is free now."""
+    """A base port for which all ports of OFFSETS are free now."""
     for _ in range(200):
         base = random.randrange(20_000, 31_000, 10)
         with contextlib.ExitStack() as stack:
@@ -60,7 +60,7 @@ def free_base() -> int:
 
 @dataclass
 class Demo:
-    """A running demo. Its people are alice, bob and carol, each with the password NAME-demo."""
+    """A running demo. Its users are alice, bob and carol, each with the password NAME-demo."""
 
     directory: Path
     base: int
@@ -79,24 +79,24 @@ class Demo:
 
     @property
     def configuration(self) -> Path:
-        """The configuration of all its processes, written at each start."""
+        """The configuration file of all its processes; each start writes it."""
         return self.directory / "restante.toml"
 
     @property
     def log(self) -> str:
-        """What its processes have written."""
+        """The output of its processes."""
         return (self.directory.parent / f"{self.directory.name}.log").read_text(errors="replace")
 
     def address(self, name: str) -> str:
-        """The address of one of the people."""
+        """The address of a user."""
         return f"{name}@{DOMAIN}"
 
     def password(self, name: str) -> str:
-        """The password of one of the people."""
+        """The password of a user."""
         return f"{name}-demo"
 
     def tls(self) -> ssl.SSLContext:
-        """A context that trusts it."""
+        """A TLS context that trusts its certificate."""
         return ssl.create_default_context(cafile=str(self.ca))
 
     def children(self) -> dict[str, psutil.Process]:
@@ -107,13 +107,13 @@ class Demo:
             with contextlib.suppress(psutil.Error):
                 arguments = child.cmdline()
                 if "restante_cli" not in arguments:
-                    continue  # on its way in or out
+                    continue  # starting or ending
                 words = arguments[arguments.index("restante_cli") + 1 :]
                 found[words[1] if words[0] == "gateway" else words[0]] = child
         return found
 
     def ready(self) -> bool:
-        """Whether every process can serve now."""
+        """Whether every process is ready now."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port('up')}/readyz", timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -121,7 +121,7 @@ class Demo:
             return False
 
     def start(self) -> None:
-        """Start it and wait until it is ready. Raises RuntimeError with what it said when it does not come up."""
+        """Start the demo and wait until it is ready. Raises RuntimeError with its output after a failed start."""
         command = [sys.executable, "-m", "restante_cli", "up", "--demo", "--data", str(self.directory)]
         command += ["--base-port", str(self.base), *self.options]
         log = (self.directory.parent / f"{self.directory.name}.log").open("ab")
@@ -144,7 +144,7 @@ class Demo:
             time.sleep(0.05)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it as Ctrl-C or SIGTERM would, and give its exit status. Harmless to repeat."""
+        """End the demo with a signal and return its exit status. A second call does nothing."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -160,7 +160,7 @@ class Demo:
 def running_demo(
     directory: Path, *options: str, base: int | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Demo]:
-    """A demo in a directory that is new or an earlier demo's, ended when this is left."""
+    """A demo, for the time of the context, in a new directory or an earlier demo's."""
     demo = Demo(directory, base if base is not None else free_base(), options, environment or {})
     demo.start()
     try:

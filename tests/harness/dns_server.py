@@ -1,4 +1,4 @@
-"""A real DNS server on loopback, over UDP and TCP, whose zones are text and whose moods a test sets.
+"""A real DNS server on loopback, over UDP and TCP. Its zones are text; a test sets its failures.
 
     async with dns_server(ZONE) as server:
         Resolver([server.address], [])
@@ -10,7 +10,7 @@ A zone is lines of `NAME TYPE DATA`, names with or without final dot:
     www.example.net   CNAME  mx.example.net.
     quiet.example     MX     0 .
 
-As a resolver does, it follows CNAMEs and puts the chain into the answer; long answers come truncated by UDP.
+Like a resolver, it follows CNAMEs and puts the chain into the answer. It truncates long answers over UDP.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def _name(text: str) -> dns.name.Name:
 
 @dataclass
 class DnsServer:
-    """What it knows and does. `asked` lists (name, type) of each question, as text."""
+    """The zone of a server and its failures. `asked` lists (name, type) of each question, as text."""
 
     zone: str = ""
     host: str = "127.0.0.1"
     port: int = 0
-    servfail: set[str] = field(default_factory=set)  # names that fail
+    servfail: set[str] = field(default_factory=set)  # names answered with SERVFAIL
     silent: set[str] = field(default_factory=set)  # names that get no answer
     delay_seconds: float = 0.0
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -59,11 +59,11 @@ class DnsServer:
 
     @property
     def address(self) -> str:
-        """As `relay.nameservers` takes it."""
+        """The server's address in the form of `relay.nameservers`."""
         return f"{self.host}:{self.port}"
 
     def load(self, zone: str) -> None:
-        """Know this zone from now on, and nothing else."""
+        """Replace the zone."""
         self._records = {}
         for line in zone.splitlines():
             if not line.strip():
@@ -74,7 +74,7 @@ class DnsServer:
             self._records.setdefault((_name(name), record_type), []).append(record)
 
     def answer(self, query: bytes, *, datagram: bool) -> bytes | None:
-        """The answer to one query; None: silence."""
+        """The answer to one query; None for no answer."""
         try:
             asked = dns.message.from_wire(query)
         except dns.exception.DNSException:
@@ -117,7 +117,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)  # asyncio's own does not say that it is one
+        self._transport = cast(asyncio.DatagramTransport, transport)  # asyncio's class does not inherit it
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         answer = self._server.answer(data, datagram=True)
@@ -132,7 +132,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 @contextlib.asynccontextmanager
 async def dns_server(zone: str = "", host: str = "127.0.0.1") -> AsyncIterator[DnsServer]:
-    """A server on a free port, the same for UDP and TCP, while entered."""
+    """A server, for the time of the context, on a free port that is the same for UDP and TCP."""
     server = DnsServer(zone, host)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,6 +1,6 @@
-"""Logins and session tokens in memory, by the core's rules: every core that tests make up judges tokens here.
+"""Logins and session tokens in memory, by the core's rules. All in-memory cores of tests use this module.
 
-`tests/contract/test_fake_sessions.py` plays the same calls on the real core.
+`tests/contract/test_fake_sessions.py` makes the same calls on the real core.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from restante.v1.session_pb2 import AuthenticateRequest, AuthenticateResponse, R
 
 
 class FakeAccount(Protocol):
-    """An account of a core in memory, as far as its sessions concern it."""
+    """The part of an in-memory core's account that sessions need."""
 
     account_id: int
     password: str
-    version: int  # of its credentials: a change raises it, and ends the sessions below
+    version: int  # of the credentials: a change raises it, and ends sessions with a lower version
 
     @property
     def address(self) -> str:
-        """Its address, in full."""
+        """The full address."""
 
 
 A = TypeVar("A", bound=FakeAccount)
@@ -32,24 +32,24 @@ A = TypeVar("A", bound=FakeAccount)
 
 @dataclass(frozen=True, slots=True)
 class Issued(Generic[A]):
-    """A token: whose, of which version, and until when it is good."""
+    """A token: its account, its credential version and its expiry."""
 
     account: A
     version: int
-    until: float  # of the monotonic clock
+    until: float  # by the monotonic clock
 
 
 class FakeSessions(Generic[A]):
-    """The sessions of one core. A test may clear `tokens`, as if they were another installation's."""
+    """The sessions of one core. A test may clear `tokens`, so that issued tokens become unknown."""
 
     def __init__(self, find: Callable[[str], A | None], token_seconds: float = 900.0) -> None:
-        """`find` gives the account of a login name. `token_seconds` holds for the tokens issued from now on."""
+        """`find` returns the account of a login name. A change of `token_seconds` affects tokens issued later."""
         self._find, self.token_seconds = find, token_seconds
         self.tokens: dict[bytes, Issued[A]] = {}
         self._numbers = itertools.count(1)
 
     def authenticate(self, request: AuthenticateRequest) -> AuthenticateResponse:
-        """One step of PLAIN, which is the whole exchange. Raises AuthenticationFailed, MechanismNotSupported."""
+        """Authenticate by PLAIN, in one step. Raises AuthenticationFailed, MechanismNotSupported."""
         if request.mechanism != "PLAIN":
             raise errors.MechanismNotSupported(mechanism=request.mechanism)
         fields = request.response.split(b"\0")
@@ -62,11 +62,11 @@ class FakeSessions(Generic[A]):
         return AuthenticateResponse(session=self.begin(account))
 
     def renew(self, token: bytes) -> RenewSessionResponse:
-        """A fresh token of a session that is good. Raises as `owner`."""
+        """A fresh token of a valid session. Raises as `owner` does."""
         return RenewSessionResponse(session=self.begin(self.owner(token)))
 
     def owner(self, token: bytes) -> A:
-        """Whose session it is. Raises InvalidSession, SessionExpired, SessionRevoked."""
+        """The account of a session. Raises InvalidSession, SessionExpired, SessionRevoked."""
         issued = self.tokens.get(token)
         if issued is None:
             raise errors.InvalidSession
@@ -77,7 +77,7 @@ class FakeSessions(Generic[A]):
         return issued.account
 
     def begin(self, account: A) -> Session:
-        """A session of an account that has proven itself."""
+        """A new session of an authenticated account."""
         token = b"token %d" % next(self._numbers)
         self.tokens[token] = Issued(account, account.version, time.monotonic() + self.token_seconds)
         return Session(

@@ -1,6 +1,6 @@
-"""Faults at the database's edge: a commit that fails, an answer lost, a lane standing still, a full disk, a lock.
+"""Faults of the database: a failed commit, a lost answer, a stopped write lane, a full disk, a lock.
 
-`DatabaseFaults` is given to `open_database(faults=...)`; nothing is patched. The full disk and the lock are real ones.
+`open_database(faults=...)` takes a `DatabaseFaults`; nothing is patched. The full disk and the lock are real ones.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Fault = Callable[[Connection], object]
 
 
 def kill_process(_tx: Connection) -> None:
-    """As a fault: the process dies at this very point, without a chance to tidy up."""
+    """A fault: the process dies at this point by SIGKILL."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def raising(error: BaseException) -> Fault:
-    """As a fault: raises this error."""
+    """A fault that raises an error."""
 
     def fault(_tx: Connection) -> None:
         raise error
@@ -38,19 +38,19 @@ def raising(error: BaseException) -> Fault:
 
 
 def fill_disk(tx: Connection) -> None:
-    """As a fault of SQLite: from now on this connection's database may not grow (until `free_disk`)."""
+    """A fault of SQLite: the database of this connection may not grow until `free_disk`."""
     pages: int = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
     tx.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
 
 def free_disk(tx: Connection) -> None:
-    """As a fault of SQLite: there is room again."""
+    """The end of the fault of `fill_disk`."""
     tx.exec_driver_sql("PRAGMA max_page_count=4294967294")
 
 
 @contextmanager
 def write_lock(path: Path) -> Iterator[None]:
-    """Another process, as it were, holds SQLite's write lock for the length of the block."""
+    """Hold SQLite's write lock, as another process might, for the time of the context."""
     other = sqlite3.connect(path, isolation_level=None, timeout=10)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -61,22 +61,22 @@ def write_lock(path: Path) -> Iterator[None]:
 
 
 class DatabaseFaults(FaultHooks):
-    """Each list holds what happens at the next passages of that point, one for each passage, then nothing."""
+    """Each list has the faults of the next passages of its point, one for each passage."""
 
     def __init__(self) -> None:
         self.at_begin: list[Fault | None] = []
         self.at_commit: list[Fault | None] = []
         self.after: list[Fault | None] = []
-        self.before: list[Callable[[Sequence[Operation[Any]]], object]] = []  # told each set of operations, lasting
+        self.before: list[Callable[[Sequence[Operation[Any]]], object]] = []  # called with every set of operations
         self._gate = threading.Event()
         self._gate.set()
         self.reached = threading.Event()
 
     @contextmanager
     def lanes_stopped(self) -> Iterator[None]:
-        """No transaction gets past its begin within the block: what is written meanwhile must wait.
+        """Stop every transaction at its begin for the time of the context, so that writes must wait.
 
-        The first group to come stands at the gate (`reached` is set then); it holds what had been waiting until then.
+        The first group to arrive sets `reached`; it holds the operations that had been waiting until then.
         """
         self.reached.clear()
         self._gate.clear()

@@ -1,4 +1,4 @@
-"""Fixtures for what serves sockets by itself: both kinds of event loop, and certificates made for the test.
+"""Fixtures for code that serves sockets: both kinds of event loop, and certificates for the test.
 
 This module is a pytest plugin, loaded by tests/conftest.py.
 """
@@ -21,7 +21,7 @@ Run = Callable[[Callable[[], Awaitable[T]]], T]
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run[object]:
-    """Runs a coroutine function on each kind of event loop, for at most 20 seconds."""
+    """A function that runs a coroutine function on each kind of event loop, for at most 20 seconds."""
     factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 
     def run_on_loop(main: Callable[[], Awaitable[object]]) -> object:
@@ -37,5 +37,5 @@ def run(request: pytest.FixtureRequest) -> Run[object]:
 
 @pytest.fixture
 def make_pair(tmp_path: Path) -> MakePair:
-    """Makes a self-signed certificate with its key: `make_pair("name", "mail.example.test", days=90)`."""
+    """A maker of self-signed certificates with their keys: `make_pair("name", "mail.example.test", days=90)`."""
     return pair_maker(tmp_path)

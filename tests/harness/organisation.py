@@ -1,9 +1,9 @@
-"""A whole Restante as processes, for tests: `restante up` on its own directory, with a domain and people.
+"""A whole installation for tests: `restante up` in a separate directory, with a domain and users.
 
     async with organisation(directory, "example.test", ["alice"], overrides={"relay.nameservers": [...]}) as ours:
         ours.smtp("submission"), ours.imap(), ...
 
-Several may run side by side: each takes free ports, its MX listens where it is told.
+Several may run at once: each takes free ports, and its MX listens at a given address.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Ports that nobody listens on now, below those that outgoing connections are given."""
+    """Free ports, below the range of outgoing connections."""
     with contextlib.ExitStack() as opened:
         found: list[int] = []
         for port in random.sample(PORTS, len(PORTS)):
@@ -58,7 +58,7 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
 
 
 async def eventually(look: Callable[[], T], seconds: float = 20.0, what: str = "it") -> T:
-    """What `look` (run on a thread) gives, once that is true. Raises AssertionError."""
+    """Run `look` on a thread until its result is true, and return the result. Raises AssertionError."""
     deadline = time.monotonic() + seconds
     while True:
         found = await asyncio.to_thread(look)
@@ -70,7 +70,7 @@ async def eventually(look: Callable[[], T], seconds: float = 20.0, what: str = "
 
 @dataclass
 class Organisation:
-    """One installation that runs."""
+    """One running installation."""
 
     domain: str
     settings: Config
@@ -78,12 +78,12 @@ class Organisation:
 
     @property
     def host(self) -> str:
-        """Where its clients connect."""
+        """The host that its clients connect to."""
         return self.settings.smtp.listeners["submission"].host
 
     @property
     def trust(self) -> ssl.SSLContext:
-        """Trusts its certificates."""
+        """A TLS context that trusts its certificates."""
         context = ssl.create_default_context(cafile=str(self.settings.directory / "ca.pem"))
         context.check_hostname = False
         return context
@@ -94,12 +94,12 @@ class Organisation:
         return next(found[listener].port for found in gateways if listener in found)
 
     def address(self, name: str) -> str:
-        """The address of one of its people."""
+        """The address of a user."""
         return f"{name}@{self.domain}"
 
     @contextlib.contextmanager
     def submission(self, name: str) -> Iterator[smtplib.SMTP]:
-        """A session on the submission port, under TLS, logged in."""
+        """A logged-in session on the submission port, with TLS."""
         with smtplib.SMTP(self.host, self.port("submission"), timeout=30) as client:
             client.starttls(context=self.trust)
             client.login(self.address(name), password(name))
@@ -107,13 +107,13 @@ class Organisation:
 
     @contextlib.contextmanager
     def imap(self, name: str) -> Iterator[imaplib.IMAP4]:
-        """An IMAP session, under TLS, logged in."""
+        """A logged-in IMAP session, with TLS."""
         with imaplib.IMAP4_SSL(self.host, self.port("imaps"), ssl_context=self.trust, timeout=30) as client:
             client.login(self.address(name), password(name))
             yield client
 
     def inbox(self, name: str) -> list[bytes]:
-        """The octets of every message in somebody's Inbox."""
+        """The octets of every message in a user's Inbox."""
         with self.imap(name) as client:
             client.select("INBOX", readonly=True)
             _, found = client.search(None, "ALL")
@@ -124,12 +124,12 @@ class Organisation:
             return [item[1] for item in answer if isinstance(item, tuple)]
 
     def mail(self, name: str, subject: str = "") -> list[EmailMessage]:
-        """The messages in somebody's Inbox, those with this text in the subject."""
+        """The messages in a user's Inbox with this text in the subject."""
         read = [message_from_bytes(octets, policy=policy.default) for octets in self.inbox(name)]
         return [message for message in read if subject in str(message["Subject"])]
 
     async def admin(self, *arguments: str) -> Any:
-        """What `restante admin ...` prints, as JSON. AssertionError with its words where it fails."""
+        """The JSON output of `restante admin ...`. Raises AssertionError with its error output when it fails."""
         file = str(self.settings.directory / "restante.toml")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "restante_cli", "admin", "--config", file, *arguments, "--output", "json",
@@ -148,7 +148,7 @@ class Organisation:
             await link.close()
 
     async def stop(self) -> None:
-        """End its processes, as an administrator does."""
+        """End its processes with SIGTERM."""
         if self.process is None or self.process.returncode is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -161,7 +161,7 @@ class Organisation:
             raise
 
     async def start(self) -> None:
-        """Start its processes; returns when all are ready. What they log goes to up.log in its directory."""
+        """Start its processes, with their logs in up.log in its directory. Returns when all are ready."""
         directory = self.settings.directory
         with (directory / "up.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -177,7 +177,7 @@ class Organisation:
 
 
 def password(name: str) -> str:
-    """The password of one of the people."""
+    """The password of a user."""
     return f"{name}-secret"
 
 
@@ -269,7 +269,7 @@ async def organisation(
     mx: tuple[str, int] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Organisation]:
-    """An installation of `domain` while entered. `mx`: where it takes mail from other servers."""
+    """An installation of `domain` for the time of the context. `mx`: its address for mail from other servers."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     authority.make(directory, ("localhost", "127.0.0.1", f"mx.{domain}"))
     _write_config(directory, domain, mx or ("127.0.0.1", free_ports(1)[0]), overrides or {})
