@@ -1,1 +1,1 @@
-"""The handlers of the RPCs, a module or a few for each service of the contract."""
+"""The handlers of the RPCs, in one or a few modules for each service of the contract."""

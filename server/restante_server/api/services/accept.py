@@ -35,11 +35,11 @@ handlers = Handlers()
 
 MAX_CHUNK_OCTETS = 256 << 10
 FIRST_GRANT_OCTETS = 1 << 20
-GRANT_OCTETS = 256 << 10  # given back in pieces of at least this
-MAX_STREAM_AGE_SECONDS = 600.0  # then the gateway is asked to move on (docs/design.md "Operations and batches")
+GRANT_OCTETS = 256 << 10  # the least size of a later grant
+MAX_STREAM_AGE_SECONDS = 600.0  # then the core asks for a new stream (docs/design.md "Operations and batches")
 MAX_OPEN = 1_000  # acceptances of one stream
-MAX_HELD_OCTETS = 128 << 20  # of one stream, counting at most HELD_OCTETS for each acceptance
-HELD_OCTETS = 2 << 20  # what an acceptance may hold: a grant that waits, and what the writer has not flushed
+MAX_HELD_OCTETS = 128 << 20  # in memory for one stream, counting at most HELD_OCTETS for each acceptance
+HELD_OCTETS = 2 << 20  # in memory for one acceptance: octets received within the grant, and octets not yet flushed
 
 
 @handlers.stream("TransportService", "Accept", rule=access.identities("smtp"))
@@ -63,7 +63,7 @@ async def accept(call: Call, requests: AsyncIterator[AcceptRequest]) -> AsyncIte
 
 
 class Acceptances:
-    """All that one Accept stream carries. Acceptances never wait for each other."""
+    """The acceptances of one Accept stream. They never wait for each other."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -74,7 +74,7 @@ class Acceptances:
         self._at_end = False
 
     async def feed(self, requests: AsyncIterator[AcceptRequest]) -> None:
-        """Take the stream's requests until it ends."""
+        """Take requests until the client ends them."""
         try:
             async for request in requests:
                 self._step(request)
@@ -85,34 +85,34 @@ class Acceptances:
             self._end_if_done()
 
     async def answers(self) -> AsyncIterator[AcceptResponse]:
-        """Until the client has ended its side and every commit is answered."""
+        """The responses, until the client has ended its side and every commit is answered."""
         while (response := await self._answers.get()) is not None:
             yield response
 
     def announce_draining(self) -> None:
-        """The core is going away."""
+        """Ask the gateway to send new acceptances on another stream."""
         self._answers.put_nowait(AcceptResponse(draining=True))
 
     def abandon(self) -> None:
-        """The stream is over: what was not committed is forgotten, what is being committed goes on."""
+        """Drop acceptances without a commit, because the stream is over. Committed ones go on."""
         for acceptance in list(self._open.values()):
             acceptance.abandon()
 
     def answer(self, response: AcceptResponse) -> None:
-        """To the client."""
+        """Queue a response for the client."""
         self._answers.put_nowait(response)
 
     def hold(self, octets: int) -> None:
-        """Count octets in memory; negative ones are let go."""
+        """Count octets in memory; a negative number frees them."""
         self._held += octets
 
     def closed(self, acceptance: _Acceptance) -> None:
-        """No more steps will come for it."""
+        """Remove an acceptance from the open ones, so that later steps for it are ignored."""
         if self._open.get(acceptance.acceptance_id) is acceptance:
             del self._open[acceptance.acceptance_id]
 
     def finished(self, acceptance: _Acceptance) -> None:
-        """Its task is over."""
+        """Forget an acceptance whose task has ended."""
         self.closed(acceptance)
         self._running.discard(acceptance)
         self._end_if_done()
@@ -128,7 +128,7 @@ class Acceptances:
             return
         acceptance = self._open.get(request.acceptance_id)
         if acceptance is None:
-            return  # ended early: the client has not read that yet
+            return  # it ended early, and the client has not read that yet
         if step == "chunk":
             acceptance.add(request.chunk)
         elif step == "commit":
@@ -143,7 +143,7 @@ class Acceptances:
             self.answer(AcceptResponse(acceptance_id=acceptance_id, status=to_status(StoreBusy())))
             return
         content, whole = begin.content, begin.whole
-        begin.ClearField("content")  # a repeated request_id is the same request however its content is cut
+        begin.ClearField("content")  # a repeat may cut the content otherwise and is still the same request
         begin.ClearField("whole")
         acceptance = _Acceptance(self, acceptance_id, begin)
         self._open[acceptance_id] = acceptance
@@ -168,7 +168,7 @@ class _Acceptance:
         self._committed = False
 
     def add(self, chunk: bytes) -> None:
-        """Octets came."""
+        """Take octets of the message. More than were granted end the acceptance with InvalidArgument."""
         self._granted -= len(chunk)
         if len(chunk) > MAX_CHUNK_OCTETS or self._granted < 0:
             self._stream.closed(self)
@@ -183,20 +183,20 @@ class _Acceptance:
         self._chunks.put_nowait(chunk)
 
     def commit(self) -> None:
-        """That was all."""
+        """End the message and begin to commit it."""
         self._stream.closed(self)
         self._committed = True
         self._chunks.put_nowait(None)
 
     def abandon(self) -> None:
-        """Forget it, unless it is being committed."""
+        """Drop the message, unless its commit has begun."""
         if not self._committed:
             self._stream.closed(self)
             self._abandoned.set()
             self._chunks.put_nowait(None)
 
     async def run(self) -> None:
-        """From the first octet to the answer."""
+        """Receive the message, commit it and answer."""
         response: AcceptResponse | None = None
         try:
             envelope = _judged(self._begin, self._stream.call)
@@ -204,7 +204,7 @@ class _Acceptance:
             if arrived is not None:
                 transport_id = await _take(self._stream.call, self._begin, envelope, arrived)
                 response = AcceptResponse(acceptance_id=self.acceptance_id, accepted=True, transport_id=transport_id)
-        except Exception as error:  # noqa: BLE001 - it is this acceptance's answer
+        except Exception as error:  # noqa: BLE001 - the error is the answer to this acceptance
             known = translate(error, "/restante.v1.TransportService/Accept")
             response = AcceptResponse(acceptance_id=self.acceptance_id, status=to_status(known))
         finally:
@@ -228,7 +228,7 @@ class _Acceptance:
             raise
 
     def _grant(self, octets: int) -> None:
-        """What was consumed may be sent anew."""
+        """Grant as many new octets as the core has consumed, in steps of at least GRANT_OCTETS."""
         self._to_grant += octets
         if self._to_grant >= GRANT_OCTETS and not self._committed:
             self._granted += self._to_grant
@@ -237,7 +237,10 @@ class _Acceptance:
 
 
 def _judged(begin: AcceptBegin, call: Call) -> Envelope:
-    """The envelope of an acceptance. Raises what is wrong with its beginning."""
+    """The envelope of an acceptance.
+
+    Raises RequestIdRequired, TooManyRecipients, RecipientNotFound, InvalidAddress, InvalidArgument.
+    """
     if len(begin.request_id) != REQUEST_ID_OCTETS:
         raise RequestIdRequired
     limit = min(MAX_ACCEPT_RECIPIENTS, call.core.transport.settings.max_recipients)
@@ -250,7 +253,7 @@ def _judged(begin: AcceptBegin, call: Call) -> Envelope:
 
 
 async def _resolve(call: Call, paths: list[str]) -> list[Resolution]:
-    """Where mail for these goes now: what was found for RCPT a moment ago is there still, unless it has changed."""
+    """Resolve forward-paths, from memory if RCPT has just resolved all of them and the directory has not changed."""
     recipients = call.core.recipients
     known = [recipients.get(path) for path in paths]
     if None not in known:

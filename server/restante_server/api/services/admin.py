@@ -1,4 +1,4 @@
-"""AdminService: domains, accounts, aliases and statistics. Queue, trace, check and backup have modules of their own."""
+"""AdminService: domains, accounts, aliases and statistics. Queue, trace, check and backup are in other modules."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def delete_domain(tx: Connection, call: Call, request: v1.DeleteDomainRequest) -
 
 @handlers.direct(methods.CREATE_ACCOUNT, rule=administrators)
 async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.CreateAccountResponse:
-    """Hash first, on a thread, then write."""
+    """Hash the password on a thread, then write."""
     directory, password = call.core.directory, Secret(request.password)
     quota_octets = request.quota_octets if request.HasField("quota_octets") else None
     with collected() as bad:
@@ -91,7 +91,7 @@ async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.Cre
         sent_copy=request.sent_copy or v1.SentCopyPolicy.SENT_COPY_POLICY_API,
         administrator=request.administrator,
     )
-    # A plain digest of the request is kept under its id: no password may be guessed from it.
+    # The store keeps a plain digest of the request under its id. A digest of the password would allow guessing it.
     remembered = v1.CreateAccountRequest()
     remembered.CopyFrom(request)
     remembered.ClearField("password")
@@ -120,7 +120,7 @@ def list_accounts(tx: Connection, call: Call, request: v1.ListAccountsRequest) -
 
 @handlers.direct(methods.UPDATE_ACCOUNT, rule=administrators)
 async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.UpdateAccountResponse:
-    """Change settings; sessions that the account loses end at once."""
+    """Change settings. Disabling the account, or ending its administrator right, ends its sessions at once."""
     edit = accounts.Edit(
         display_name=request.display_name if request.HasField("display_name") else None,
         enabled=request.enabled if request.HasField("enabled") else None,
@@ -144,7 +144,7 @@ async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.Upd
 
 @handlers.direct(methods.SET_PASSWORD, rule=administrators)
 async def set_password(call: Call, request: v1.SetPasswordRequest) -> v1.SetPasswordResponse:
-    """Hash first, on a thread, then write; the account's sessions end."""
+    """Hash the password on a thread, then write. The account's sessions end."""
     directory, password = call.core.directory, Secret(request.password)
     found = await call.core.db.read(accounts.get, request.address)
     credentials.check_strength(password, *credentials.names_of(found.address, found.display_name))
@@ -160,7 +160,7 @@ async def set_password(call: Call, request: v1.SetPasswordRequest) -> v1.SetPass
 
 @handlers.direct(methods.DELETE_ACCOUNT, rule=administrators)
 async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.DeleteAccountResponse:
-    """Addresses and sessions end at once; the mailbox is purged in the background."""
+    """Remove the account. Its addresses and sessions end at once; upkeep purges the mailbox in the background."""
     await call.core.db.write(
         Write(
             lambda tx: lifecycle.remove(tx, request.address),

@@ -1,4 +1,4 @@
-"""AppendMessage and CreateDraft: octets are staged first, then placed in one write."""
+"""AppendMessage and CreateDraft: the core stages the octets first, then places the message in one write."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.App
 
 
 async def _append_upload(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
-    """The upload is used up in the write. When it is gone before, the write still finds what a first call did."""
+    """Append an uploaded message and use up the upload in the same write.
+
+    If the upload is gone, the write still returns the remembered response of a first call with the same request id.
+    """
     account_id = call.caller.account_id
     try:
         stored, changed = await call.core.db.read(_uploaded, request.upload_id, account_id, call.now)
@@ -163,7 +166,7 @@ async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateD
 async def _place(
     call: Call, request: Message, staged: Staged, run: Callable[[Connection], R], mailboxes: frozenset[int]
 ) -> R:
-    """The write that names a staged content; where it does not, refused or done before, the content is forgotten."""
+    """Run the write that places a staged content. If it fails or is a repeat, the staged content is dropped."""
     ran = placed = False
 
     def place(tx: Connection) -> R:

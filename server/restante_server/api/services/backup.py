@@ -1,4 +1,4 @@
-"""AdminService, as far as it looks at and copies the whole store."""
+"""AdminService: CheckStore and BackupStore."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ async def check_store(call: Call, request: CheckStoreRequest) -> AsyncIterator[C
 
 
 def backup_target(call: Call, given: str) -> Path:
-    """Where a backup is to be written. Raises InvalidArgument.
+    """The directory to write a backup to. Raises InvalidArgument.
 
-    The identity of the administrator's tool proves a user of this machine who could write there anyway. A session comes
-    from anywhere, and the core writes with the core's rights: it gets what lies below `store.backups`, and no more by
-    a symbolic link.
+    The admin identity proves a user of this machine, who could write there anyway. A session may come from anywhere,
+    and the core writes with the core's rights. So a session may only name a directory below `store.backups`, also after
+    following symbolic links.
     """
     target = Path(given)
     if not target.is_absolute():
@@ -82,7 +82,7 @@ async def backup_store(call: Call, request: BackupStoreRequest) -> AsyncIterator
             arguments = (core.settings.store_url, core.contents.directory, target, call.now, told)
             await asyncio.to_thread(backup.write, *arguments)
 
-    # A thread cannot be called back: where the stream ends before it the work goes on, and the collector rests.
+    # A thread cannot be cancelled: if the stream ends first, the backup goes on with the collector paused.
     work = core.tasks.spawn(write(), "backup")
     work.add_done_callback(_note_failure)
     while not (await asyncio.wait([work], timeout=PROGRESS_SECONDS))[0]:
@@ -97,6 +97,6 @@ async def backup_store(call: Call, request: BackupStoreRequest) -> AsyncIterator
 
 
 def _note_failure(work: asyncio.Task[None]) -> None:
-    """The client may be gone that would have been told."""
+    """Log a failure, because the client may be gone."""
     if not work.cancelled() and (problem := work.exception()) is not None:
         log.warning("a backup was not made: %s", problem)

@@ -1,4 +1,4 @@
-"""Every service of the API: `app` hands these to the registry of its core."""
+"""The handlers of every service. `app` passes them to the registry of its core."""
 
 from __future__ import annotations
 

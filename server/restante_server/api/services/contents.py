@@ -1,4 +1,4 @@
-"""ContentService: octets in and out."""
+"""ContentService: uploading and reading octets."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ handlers = Handlers()
 
 CHUNK_OCTETS = 256 << 10
 MAX_PIECE_OCTETS = 512 << 10
-UPLOAD_SECONDS = 3_600.0  # of one stream; uploads by pieces lapse after as long
-SHED_OCTETS = 4 << 20  # about what one write of `uploads.shed` frees
+UPLOAD_SECONDS = 3_600.0  # for one stream; an upload by pieces expires after the same time
+SHED_OCTETS = 4 << 20  # freed by one write of `uploads.shed`, about
 FORMS = {UploadKind.UPLOAD_KIND_MESSAGE: Form.MAKE_CANONICAL, UploadKind.UPLOAD_KIND_ATTACHMENT: Form.ANY}
 
 
 def form(kind: int) -> Form:
-    """What the octets of an upload must be. Raises InvalidArgument."""
+    """The form required of an upload's octets. Raises InvalidArgument."""
     known = FORMS.get(UploadKind.ValueType(kind))
     if known is None:
         raise InvalidArgument(field="kind", problem="message or attachment")
@@ -89,7 +89,7 @@ async def upload_content(call: Call, requests: AsyncIterator[UploadContentReques
 
 
 class _OnItsWay:
-    """The octets of an upload by stream, which count for the account before they are in the store."""
+    """Counts an upload's octets for the account while they are not yet in the store."""
 
     def __init__(self, call: Call) -> None:
         self._call, self._party = call, call.caller.party
@@ -102,14 +102,14 @@ class _OnItsWay:
         self._call.core.allowances.give_back(self._party, Resource.UPLOAD_OCTETS, self.octets)
 
     def add(self, octets: int) -> None:
-        """Raises AccountLimitReached."""
+        """Count more octets. Raises AccountLimitReached."""
         self._call.core.allowances.take(self._party, Resource.UPLOAD_OCTETS, octets)
         self.octets += octets
 
     def require(self, tx: Connection) -> None:
-        """That it, with all that is on its way and in the store, is not too much. Raises AccountLimitReached.
+        """Raises AccountLimitReached if the account's uploads, those in the store included, exceed its limits.
 
-        Asked before the octets are staged: what is staged takes room for an hour.
+        Call it before staging the octets, because staged octets take room for an hour.
         """
         coming = self._call.core.allowances.held(self._party, Resource.UPLOAD_OCTETS)
         uploads.require(tx, self._call.caller.account_id, _limits(self._call), octets=coming, uploads=1)
@@ -155,11 +155,11 @@ async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkRe
 
 
 async def _assemble(call: Call, response: UploadChunkResponse) -> UploadChunkResponse:
-    """The last piece is there: make one content of them all."""
+    """Make one content of all pieces, after the last one has come."""
     upload_id, account_id = response.upload_id, call.caller.account_id
     found = await call.core.db.read(uploads.get, upload_id, account_id, call.now)
     if found.content_id is None:
-        with _OnItsWay(call) as copied:  # the octets are there twice for a while, each time the last piece is repeated
+        with _OnItsWay(call) as copied:  # assembling, also for a repeated last piece, takes the octets a second time
             copied.add(found.received_octets)
             await _make_content(call, found)
         found = await call.core.db.read(uploads.get, upload_id, account_id, call.now)
@@ -199,7 +199,7 @@ def _finish(call: Call, upload_id: bytes, received: int, staged: Staged, tx: Con
     if uploads.get(tx, upload_id, call.caller.account_id, call.now).content_id is None:
         uploads.finish(tx, upload_id, received, staged, call.now)
     else:
-        staged.forget(tx, call.now)  # the same last piece, sent twice at a time
+        staged.forget(tx, call.now)  # the client sent the same last piece twice at the same time
 
 
 @handlers.read(methods.GET_UPLOAD, rule=access.UPLOAD_SESSION)

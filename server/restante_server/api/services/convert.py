@@ -1,4 +1,4 @@
-"""Between the values of the store and the messages of the contract: rows and protobufs meet here and nowhere else."""
+"""Conversion between values of the store and messages of the contract."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ SECTION_KINDS: Final = {
 
 
 def timestamp(microseconds: int) -> Timestamp:
-    """A moment of the tables."""
+    """A Timestamp from microseconds since 1970-01-01 UTC."""
     return Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1_000)
 
 
 def microseconds(moment: Timestamp, field: str) -> int:
-    """A moment for the tables; what is finer than a microsecond is dropped.
+    """Microseconds since 1970-01-01 UTC from a Timestamp, rounded down.
 
-    Raises InvalidArgument for one that a Timestamp may not hold: outside of the years 1 to 9999.
+    Raises InvalidArgument for a moment that a Timestamp may not hold: outside of the years 1 to 9999.
     """
     if not FIRST_SECOND <= moment.seconds <= LAST_SECOND or not 0 <= moment.nanos < 1_000_000_000:
         raise InvalidArgument(field=field, problem="outside of the years 1 to 9999")
@@ -54,12 +54,12 @@ def microseconds(moment: Timestamp, field: str) -> int:
 
 
 def commit_token(call: Call, mailbox_id: int, change_number: int) -> CommitToken:
-    """Names a commit of this store."""
+    """The token of a commit of this store."""
     return CommitToken(mailbox_id=mailbox_id, change_number=change_number, epoch=call.core.epoch)
 
 
 def id_ranges(ids: IdSet) -> list[IdRange]:
-    """A set on the wire."""
+    """The ranges of a set for the wire."""
     return [IdRange(first=first, last=last) for first, last in ids.ranges()]
 
 
@@ -83,7 +83,7 @@ def message_ids(given: Sequence[int], field: str = "message_ids") -> IdSet:
 
 
 def selection(messages: MessageSet, *, only_deleted: bool = False, removed: bool = False) -> Selection:
-    """The messages a request names. Raises InvalidArgument, TooComplex."""
+    """The messages that a request names. Raises InvalidArgument, TooComplex."""
     if messages.message_ids:
         if messages.uids or messages.folder_id:
             raise InvalidArgument(field="messages", problem="both message ids and a place are given")
@@ -99,7 +99,7 @@ def selection(messages: MessageSet, *, only_deleted: bool = False, removed: bool
 
 
 def wanted(section: Section) -> Wanted:
-    """The section a request names; one that says nothing is the whole message. Raises InvalidArgument."""
+    """The section that a request names; an empty one is the whole message. Raises InvalidArgument."""
     kind = section.kind or SectionKind.SECTION_KIND_WHOLE
     if kind not in SECTION_KINDS:
         raise InvalidArgument(field="section.kind", problem="not known")
@@ -121,7 +121,7 @@ def wanted(section: Section) -> Wanted:
 
 
 def keyword_columns(stored: Iterable[str]) -> tuple[list[int], list[KeywordSet]]:
-    """The column of indexes and the table it points into, whose entry 0 is the empty set."""
+    """The column of indexes, and the table of keyword sets that they point into. Entry 0 is the empty set."""
     index: dict[str, int] = {"": 0}
     sets = [index.setdefault(text, len(index)) for text in stored]
     return sets, [KeywordSet(keywords=keywords.names(text)) for text in index]
@@ -184,7 +184,7 @@ def mailbox(facts: MailboxFacts, epoch: int) -> Mailbox:
 
 
 def bounded_range(value: int, low: int, high: int, field: str) -> int:
-    """The value, when it lies within both ends. Raises InvalidArgument."""
+    """The value, if it lies between both ends inclusively. Raises InvalidArgument."""
     if not low <= value <= high:
         raise InvalidArgument(field=field, problem=f"not between {low} and {high}")
     return value

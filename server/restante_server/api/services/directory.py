@@ -35,7 +35,7 @@ MAX_CANDIDATES = 100
 
 @handlers.read(methods.RESOLVE_NAMES, rule=API_SESSION, slow=True)
 def resolve_names(tx: Connection, call: Call, request: ResolveNamesRequest) -> ResolveNamesResponse:
-    """What each name could mean."""
+    """The entries that each name may mean."""
     with collected() as bad:
         bad.require(len(request.names) <= MAX_NAMES, "names", f"more than {MAX_NAMES}")
         short = all(len(name) <= MAX_NAME_CHARACTERS for name in request.names)
@@ -48,7 +48,7 @@ def resolve_names(tx: Connection, call: Call, request: ResolveNamesRequest) -> R
 
 @handlers.read(methods.LIST_ENTRIES, rule=API_SESSION)
 def list_entries(tx: Connection, call: Call, request: ListEntriesRequest) -> ListEntriesResponse:
-    """One page, by display name."""
+    """One page of entries, ordered by display name."""
     domain_id = entries.domain_of(tx, call.caller.account_id)
     of, size = f"entries {domain_id}", pages.size(request.page_size)
     name_key, address_key = pages.key(of, request.page_token, 2)

@@ -1,4 +1,4 @@
-"""A message from the structured parts of a request, for drafts and for sending."""
+"""Composing a message from the structured parts of a request, for drafts and for submission."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADDRESS_FIELDS = frozenset(("from", "sender", "reply-to", "to", "cc", "bcc"))
 
 
 async def write_message(call: Call, draft: Draft) -> bytes:
-    """The octets of a draft, canonical.
+    """The canonical octets of a draft.
 
     Raises InvalidAddress, InvalidArgument, UploadNotFound, MessageTooLarge.
     """
@@ -53,12 +53,12 @@ async def write_message(call: Call, draft: Draft) -> bytes:
 
 
 def upload_ids(draft: Draft) -> list[bytes]:
-    """The uploads that a draft uses up, each once: take them in the transaction that stores its message."""
+    """The ids of the uploads that a draft uses, each once. The transaction that stores the message uses them up."""
     return list(dict.fromkeys(attachment.upload_id for attachment in draft.attachments if attachment.upload_id))
 
 
 def use_up(tx: Connection, upload_id: bytes, call: Call) -> None:
-    """An upload has gone into a message: it is forgotten, and the collector looks at its octets."""
+    """Use up an upload that is part of a message, and leave its octets to the collector."""
     content_id = uploads.take(tx, upload_id, call.caller.account_id, call.now)
     garbage.notice(tx, [content_id], call.now)
 

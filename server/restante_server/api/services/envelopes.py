@@ -1,4 +1,4 @@
-"""Envelopes of the contract as values of the transport."""
+"""Conversion of the contract's envelopes to values of the transport."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTIFY_CONDITIONS = frozenset(NotifyCondition.values()) - {NotifyCondition.NOTIF
 
 
 def envelope_of(path: str, recipients: Iterable[EnvelopeRecipient], options: EnvelopeOptions) -> Envelope:
-    """An envelope of the contract as a value; "" is the null path. Raises InvalidAddress, InvalidArgument."""
+    """The transport's envelope; path "" is the null reverse-path. Raises InvalidAddress, InvalidArgument."""
     return Envelope(
         str(addresses.parse(path)) if path else "",
         [
@@ -40,14 +40,14 @@ def _conditions(given: Sequence[int]) -> int:
 
 
 def _parameter(field: str, value: str, longest: int) -> str:
-    """A parameter of MAIL or RCPT, which will stand on a command line again (RFC 3461 4.2, 4.4)."""
+    """A parameter of MAIL or RCPT, fit for a command line (RFC 3461 4.2, 4.4). Raises InvalidArgument."""
     if value and (len(value) > longest or not all("!" <= character <= "~" for character in value)):
         raise InvalidArgument(field=field, problem="not a parameter")
     return value
 
 
 def require_trace_field(trace_field: str) -> None:
-    """Raises InvalidArgument when it is not one field, folded as it may be, with its CRLF."""
+    """Raises InvalidArgument unless the text is one Received field, folded or not, with its CRLF."""
     lines = trace_field.split("\r\n")
     right = (
         len(trace_field) <= MAX_TRACE_FIELD_OCTETS

@@ -22,8 +22,8 @@ from restante_server.store.folders import FolderFacts
 
 handlers = Handlers()
 
-ROWS_AT_ONCE = 6_000  # of a snapshot: below 256 KiB however large the numbers are, keywords aside
-MOST_FOLLOWED = 256  # folders of one GetChangeNumbers: all refused they still fit a result
+ROWS_AT_ONCE = 6_000  # in one response: below 256 KiB even with the largest numbers, without keywords
+MOST_FOLLOWED = 256  # folders of one GetChangeNumbers; a response that refuses all of them still fits a result
 FOLLOWERS = identities("imap", or_sessions=(Scope.SCOPE_API, Scope.SCOPE_IMAP))
 KEYWORD_OCTETS = 64 << 10  # of the keyword table of one message
 
@@ -101,7 +101,11 @@ def delete_folder(tx: Connection, call: Call, request: v1.DeleteFolderRequest) -
 
 @handlers.stream("FolderService", "OpenFolder", rule=MAIL_SESSION)
 async def open_folder(call: Call, request: v1.OpenFolderRequest) -> AsyncIterator[v1.OpenFolderResponse]:
-    """A folder that one read holds is one snapshot; of a larger one the last message carries what changed meanwhile."""
+    """See FolderService.OpenFolder.
+
+    A folder of at most ROWS_AT_ONCE messages is read in one snapshot. For a larger folder the last response carries the
+    changes made during the reads.
+    """
     mailbox_id, folder_id = call.mailbox_id(request.mailbox_id), request.folder_id
     if request.HasField("min_commit"):
         await call.reach(request.min_commit)
@@ -154,7 +158,7 @@ async def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) ->
 
 
 async def _place(call: Call, wanted: v1.FollowedFolder) -> Place | RestanteError:
-    """Where a folder is, or why its session may not see it."""
+    """The (mailbox, folder) of a followed folder, or the error if its session may not see it."""
     try:
         caller = await call.core.authenticator.session(wanted.session_token, call.caller)
         MAIL_SESSION(caller)

@@ -30,7 +30,7 @@ def get_mailbox(tx: Connection, call: Call, request: v1.GetMailboxRequest) -> v1
 
 @handlers.read(methods.LIST_MAILBOXES, rule=ANY_SESSION)
 def list_mailboxes(tx: Connection, call: Call, request: v1.ListMailboxesRequest) -> v1.ListMailboxesResponse:
-    """The session's own, until mailboxes can be shared."""
+    """The session's own mailbox alone, because mailboxes cannot be shared yet."""
     facts = mailboxes.get(tx, call.mailbox_id(0))
     return v1.ListMailboxesResponse(mailboxes=[convert.mailbox(facts, call.core.epoch)])
 

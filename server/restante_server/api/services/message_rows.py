@@ -19,11 +19,11 @@ from restante_server.store.contents import Cut, Wanted
 from restante_server.store.selection import Selection
 
 MOST_SECTIONS: Final = 32
-BATCH_OCTETS: Final = 192 << 10  # octets of a batch, as estimated: the message stays below 256 KiB
+BATCH_OCTETS: Final = 192 << 10  # estimated octets of a batch, so that the response stays below 256 KiB
 ROWS_AT_ONCE: Final = 512  # with listing columns
 PLAIN_ROWS_AT_ONCE: Final = 4_096  # with numbers alone
 SECTION_ROWS_AT_ONCE: Final = 128
-HEADER_OCTETS: Final = 4 << 10  # of a usual header: an estimate
+HEADER_OCTETS: Final = 4 << 10  # estimate for a usual header
 PLAIN_OCTETS: Final = 48  # of a row with all its numbers
 
 _COLUMNS: Final[dict[int, tuple[str, ...]]] = {
@@ -39,7 +39,7 @@ _COLUMNS: Final[dict[int, tuple[str, ...]]] = {
     v1.MESSAGE_COLUMN_FOLDER: ("folder_id",),
 }
 _SIZED: Final = ("envelope", "body_structure", "body", "summary", "preview")
-# Where a column of the store goes as it is.
+# The field of MessageRows for each column of the store that needs no conversion.
 _FIELDS: Final = {
     "message_id": "message_ids",
     "uid": "uids",
@@ -58,11 +58,11 @@ _FIELDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is wanted of which messages."""
+    """The wanted messages, columns and sections of a request."""
 
     mailbox_id: int
     selection: Selection
-    names: frozenset[str]  # columns to answer with
+    names: frozenset[str]  # wanted columns
     sections: tuple[Wanted, ...]
     changed_since: int | None
 
@@ -75,7 +75,7 @@ class Ask:
         sections: Sequence[v1.Section],
         changed_since: int | None = None,
     ) -> Ask:
-        """From the fields of a request. Raises InvalidArgument, TooComplex."""
+        """The Ask of a request's fields. Raises InvalidArgument, TooComplex."""
         if len(sections) > MOST_SECTIONS:
             raise TooComplex(limit=MOST_SECTIONS, value=len(sections))
         if any(column not in _COLUMNS for column in columns):
@@ -85,7 +85,7 @@ class Ask:
 
     @property
     def rows_at_once(self) -> int:
-        """How many messages one read looks at."""
+        """The number of messages for one read."""
         if self.sections:
             return SECTION_ROWS_AT_ONCE
         return PLAIN_ROWS_AT_ONCE if rows.OF_LISTING.isdisjoint(self.names) else ROWS_AT_ONCE
@@ -93,18 +93,18 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What a cell of the last message of a batch still lacks."""
+    """The missing octets of a cell that was cut, which belongs to the last message of a batch."""
 
     uid: int
     message_id: int
     section: int  # position in the request
-    done: int  # octets of the cell that have been given
+    done: int  # octets of the cell that were sent
     total: int
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch, the key to go on behind (None at the end), and the cells that were cut."""
+    """One batch, the key after which the next begins (None at the end), and the cells that were cut."""
 
     rows: v1.MessageRows
     count: int
@@ -113,7 +113,7 @@ class Batch:
 
 
 def read_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
-    """The next batch behind the key `after`. It may be empty before the end."""
+    """The next batch of messages with keys above `after`. It may be empty before the end."""
     stored = frozenset(("content_id", "head", "size_octets")) if ask.sections else frozenset[str]()
     page = rows.page(
         tx,
@@ -145,7 +145,7 @@ def read_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
 def read_rest(tx: Connection, directory: Path, ask: Ask, rest: Rest, limit: int) -> bytes:
     """The next octets of a cell, also of a message that was removed meanwhile.
 
-    Raises MessageNotFound where its rows are erased.
+    Raises MessageNotFound once the message's rows are erased.
     """
     content_id, head = messages.content_of(tx, ask.mailbox_id, rest.message_id, removed=True)
     wanted = ask.sections[rest.section]
@@ -155,7 +155,7 @@ def read_rest(tx: Connection, directory: Path, ask: Ask, rest: Rest, limit: int)
 
 
 def message_rows(columns: dict[str, list[Any]], names: Iterable[str]) -> v1.MessageRows:
-    """Columns of the store as the contract has them: those of `names`, with message ids and UIDs."""
+    """The contract's MessageRows of columns of the store: `names`, message ids and UIDs."""
     given: dict[str, Any] = {}
     for name in ("message_id", "uid", *names):
         cells = columns[name]
@@ -173,7 +173,7 @@ def message_rows(columns: dict[str, list[Any]], names: Iterable[str]) -> v1.Mess
 
 
 def extend(into: v1.MessageRows, more: v1.MessageRows) -> None:
-    """Add the messages of another batch, whose columns are the same."""
+    """Add the messages of another batch with the same columns."""
     if not into.message_ids:
         into.CopyFrom(more)
         return
@@ -189,7 +189,7 @@ def extend(into: v1.MessageRows, more: v1.MessageRows) -> None:
 
 
 def _fitting(columns: dict[str, list[Any]], ask: Ask, count: int) -> int:
-    """How many of the messages one batch holds, at least one."""
+    """The number of messages that fit one batch, at least one."""
     sized = [columns[name] for name in _SIZED if name in ask.names]
     if not sized and not ask.sections:
         return min(count, BATCH_OCTETS // PLAIN_OCTETS)
@@ -205,7 +205,7 @@ def _fitting(columns: dict[str, list[Any]], ask: Ask, count: int) -> int:
 
 
 def _expectation(wanted: Wanted) -> Callable[[int], int]:
-    """About how many octets a section has, by the size of the message."""
+    """The estimated octets of a section, as a function of the message's size."""
     whole = wanted.kind in (Kind.WHOLE, Kind.TEXT)
     most = (1 << 62) if whole else HEADER_OCTETS
     if wanted.length is not None:
@@ -216,7 +216,7 @@ def _expectation(wanted: Wanted) -> Callable[[int], int]:
 def _sections(
     tx: Connection, directory: Path, sections: Sequence[Wanted], columns: dict[str, list[Any]]
 ) -> tuple[list[list[Cut]], list[Rest]]:
-    """A column of cells for each section, of as many messages as fit, and what is cut of the last of them."""
+    """A column of cells for each section, for as many messages as fit, and the missing octets of the last message."""
     found = contents.load(tx, columns["content_id"], octets=True)
     cells: list[list[Cut]] = [[] for _ in sections]
     rests: list[Rest] = []

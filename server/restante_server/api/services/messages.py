@@ -27,8 +27,8 @@ from restante_server.store.selection import FLAG_SEEN, Selection
 
 handlers = Handlers()
 
-REST_OCTETS = 256 << 10  # of a cut cell in one message
-MOST_CHANGES = 5_000  # messages in the changes that an update answers with
+REST_OCTETS = 256 << 10  # of a cut cell in one response
+MOST_CHANGES = 5_000  # messages in the changes that a response carries
 RESULT_OCTETS = 512 << 10  # of BatchGetMessages; Execute allows less
 OPERATIONS: frozenset[int] = frozenset(FlagChange)
 MODES: frozenset[int] = frozenset(Mode)
@@ -63,7 +63,7 @@ async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) ->
 
 
 def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.BatchGetMessagesResponse:
-    """All that was asked for, of what exists."""
+    """The wanted rows of those messages that exist. Raises FolderNotFound, ResultTooLarge."""
     if ask.selection.folder_id is not None:
         folders.require(tx, ask.mailbox_id, ask.selection.folder_id)
     if mark_seen:
@@ -81,7 +81,7 @@ def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.Batch
 
 @handlers.stream("MessageService", "StreamMessages", rule=READ_SESSION)
 async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> AsyncIterator[v1.StreamMessagesResponse]:
-    """A series of short reads: none is open while the client takes its time."""
+    """See MessageService.StreamMessages. No read is open while the client takes a response."""
     if request.HasField("min_commit"):
         await call.reach(request.min_commit)
     ask = _ask(call, request)
@@ -100,7 +100,7 @@ async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> Asyn
 
 
 async def _remainder(call: Call, ask: Ask, rest: Rest) -> AsyncIterator[v1.StreamMessagesResponse]:
-    """What a cut cell still lacks, in order."""
+    """The missing octets of a cut cell, in order."""
     while rest.done < rest.total:
         octets = await call.core.db.read(message_rows.read_rest, call.core.contents.directory, ask, rest, REST_OCTETS)
         if not octets:
@@ -115,7 +115,7 @@ async def _remainder(call: Call, ask: Ask, rest: Rest) -> AsyncIterator[v1.Strea
 
 
 def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool, since: int) -> FolderChanges | None:
-    """A folder's changes above a number, when asked for and small enough."""
+    """A folder's changes above a number; None if the request does not want them or they are too large or too old."""
     if not asked:
         return None
     if not messages.folder_id:
@@ -209,7 +209,7 @@ def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesReques
 
 
 def _rows(messages: MessageSet) -> int:
-    """About how many rows an operation on a set touches; sets of unknown extent count as bulk."""
+    """The estimated number of rows that an operation on a set touches. An open-ended set counts as 5000."""
     if messages.message_ids:
         return len(messages.message_ids)
     return min(5_000, sum(max(0, run.last - run.first) + 1 for run in messages.uids[:1_000]))

@@ -1,4 +1,4 @@
-"""The notices of a Watch stream that its client has not taken yet."""
+"""The notices of a Watch stream that the client has not taken yet."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ MAX_QUEUED_OCTETS = 16 << 20  # of these notices
 
 
 class Queued(NamedTuple):
-    """One notice."""
+    """One waiting notice."""
 
     notice: WatchResponse
     octets: int
-    party: Party | None  # its allowance counts the octets; None: of the stream, or the last notice of a subscription
+    party: Party | None  # whose allowance counts the octets; None: the stream's, or the last one of a subscription
 
 
 class Notices:
-    """In order. The octets of each count for its party until the client takes it."""
+    """The waiting notices in order. The octets of each count for its party until the client takes it."""
 
     def __init__(self, allowances: Allowances, most: int = MAX_QUEUED, most_octets: int = MAX_QUEUED_OCTETS) -> None:
         self._allowances, self.most, self._most_octets = allowances, most, most_octets
@@ -51,13 +51,13 @@ class Notices:
         self.wake.set()
 
     def take(self) -> WatchResponse:
-        """The first notice, which the client takes."""
+        """Remove and return the first notice."""
         queued = self._queue.popleft()
         self._release(queued)
         return queued.notice
 
     def replace(self, queue: list[Queued]) -> None:
-        """Keep these notices alone, in this order. New ones among them count for no party."""
+        """Keep only these notices, in this order. New ones among them must have no party."""
         kept = set(map(id, queue))
         known = set(map(id, self._queue))
         for queued in self._queue:

@@ -1,4 +1,4 @@
-"""TransportService, the relay's half: work leased, read and reported."""
+"""TransportService's RPCs for relays: leasing, reading and reporting outbound mail."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ RELAY = access.identities("relay")
 CHUNK_OCTETS = 256 << 10
 MAX_LEASES = 1_000
 DEFAULT_LEASE_SECONDS = 300
-LOOK_SECONDS = 1.0  # how soon work is seen that became due elsewhere
-AGAIN_SECONDS = 0.05  # when another core held the rows that are due
-LEASES_AT_ONCE = 50  # in one message
-ROOM_SHARE = 4  # of max_leases, before more are chosen
+LOOK_SECONDS = 1.0  # between two looks for work that became due at other cores
+AGAIN_SECONDS = 0.05  # until the next look, if another core held the due rows
+LEASES_AT_ONCE = 50  # in one response
+ROOM_SHARE = 4  # before LOOK_SECONDS have passed, new leases need 1/ROOM_SHARE of max_leases free
 STATES = {
     OutcomeKind.OUTCOME_KIND_RELAYED: State.RELAYED,
     OutcomeKind.OUTCOME_KIND_DEFERRED: State.PENDING,
@@ -73,7 +73,7 @@ async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIter
 
     stops = (call.core.transport.on_due(changed.set), call.core.tasks.on_drain(drain))
     held: set[int] = set()
-    # Choosing what to lease looks at many rows: a full relay gets its next ones some at a time, or after a while.
+    # Choosing leases reads many rows: a busy relay gets its next leases several at a time, or after LOOK_SECONDS.
     some_room = max(1, request.max_leases // ROOM_SHARE)
     clock = asyncio.get_running_loop().time
     chosen_at = clock() - LOOK_SECONDS
@@ -106,9 +106,9 @@ async def _until(changed: asyncio.Event, seconds: float) -> None:
 async def lease_now(
     call: Call, held: set[int], most: int, seconds: int, least: int = 1
 ) -> tuple[list[Lease], set[int], bool]:
-    """(new leases, all that this stream has out now, whether another core was just at all the work that is due).
+    """Lease work. Returns (new leases, ids of all leases of this stream, whether other cores held all due rows).
 
-    Writes only when there is something to lease, and room for at least `least`.
+    Writes only if something is due and there is room for at least `least` leases.
     """
 
     def look(tx: Connection) -> tuple[set[int], bool]:
@@ -124,7 +124,7 @@ async def lease_now(
 
 
 def lease_seconds(given: int) -> int:
-    """How long a lease is kept. Raises InvalidArgument."""
+    """The duration of a lease. Raises InvalidArgument."""
     if given and not 30 <= given <= 3_600:
         raise InvalidArgument(field="lease_seconds", problem="30 to 3600")
     return given or DEFAULT_LEASE_SECONDS

@@ -1,4 +1,4 @@
-"""Paging of lists: sizes, and opaque tokens that are good only for the request they came from. *Pure*."""
+"""Paging of lists: sizes, and opaque tokens that are valid only for the list they came from. *Pure*."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ HIGHEST = 1 << 63
 
 
 def size(requested: int) -> int:
-    """How many to answer with. Raises InvalidArgument for a negative number."""
+    """The number of entries for one page. Raises InvalidArgument for a negative number."""
     if requested < 0:
         raise InvalidArgument(field="page_size", problem="is negative")
     return min(requested or DEFAULT_SIZE, MAX_SIZE)
 
 
 def token(of: str, *key: str) -> str:
-    """The token of a page that ended at `key`; `of` names the list and its filters."""
+    """The token of the page after the entry at `key`. `of` names the list and its filters."""
     octets = json.dumps([_mark(of), *key], separators=(",", ":")).encode()
     return base64.urlsafe_b64encode(octets).decode("ascii").rstrip("=")
 
 
 def key(of: str, page_token: str, parts: int = 1) -> tuple[str, ...]:
-    """Where a page begins: behind this key, which is of empty strings for the first page. Raises InvalidPageToken."""
+    """The key after which a page begins, consisting of empty strings for the first page. Raises InvalidPageToken."""
     if not page_token:
         return ("",) * parts
     if len(page_token) > MAX_TOKEN_CHARACTERS:
@@ -48,7 +48,7 @@ def key(of: str, page_token: str, parts: int = 1) -> tuple[str, ...]:
 
 
 def number(part: str) -> int:
-    """A number of a key, as a table could hold it. Raises InvalidPageToken."""
+    """A number of a key, below 2^63 as in the tables. Raises InvalidPageToken."""
     if not (part.isascii() and part.isdecimal()) or len(part) > MAX_DIGITS or int(part) >= HIGHEST:
         raise InvalidPageToken
     return int(part)

@@ -1,4 +1,4 @@
-"""TransportService.VerifyRecipients: an answer to RCPT."""
+"""TransportService.VerifyRecipients: the verdicts for RCPT."""
 
 from __future__ import annotations
 

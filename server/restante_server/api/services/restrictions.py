@@ -1,4 +1,4 @@
-"""The restriction tree from the wire (search.proto)."""
+"""Conversion of the contract's restriction trees (search.proto) to those of the store."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from restante_server.store.restriction import (
     Within,
 )
 
-_FURTHEST: Final = 1 << 60  # microseconds: no time of a message lies beyond
+_FURTHEST: Final = 1 << 60  # microseconds, beyond the time of any message
 
 
 class _Reader:
-    """One tree from the wire. Raises TooComplex, InvalidArgument."""
+    """Converts one tree and counts its nodes. Raises TooComplex, InvalidArgument."""
 
     def __init__(self) -> None:
         self._nodes = 0
@@ -71,7 +71,7 @@ class _Reader:
 
 
 def restriction(given: v1.Restriction) -> Restriction:
-    """A condition from the wire; one that says nothing is true. Raises TooComplex, InvalidArgument."""
+    """The store's restriction. An empty one of the contract matches all. Raises TooComplex, InvalidArgument."""
     return _Reader().read(given)
 
 
@@ -115,7 +115,7 @@ def _time(given: v1.TimeRestriction) -> Restriction:
 
 
 def _bound(moment: Timestamp) -> int:
-    """Rounded up: times here are whole microseconds, so what is at or after the bound stays so."""
+    """A bound in microseconds, rounded up: the store's times are whole microseconds, so the comparison stays exact."""
     exact = moment.seconds * 1_000_000 - (-moment.nanos // 1_000)
     return max(-_FURTHEST, min(exact, _FURTHEST))
 

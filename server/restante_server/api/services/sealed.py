@@ -1,4 +1,4 @@
-"""Opaque octets that clients bring back: sealed by one core of the store, opened by any."""
+"""Opaque octets that clients return later. Any core of the store can open them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def seal(call: Call, purpose: bytes, plain: bytes) -> bytes:
 
 
 async def unseal(call: Call, purpose: bytes, sealed: bytes) -> bytes:
-    """What was sealed for this purpose, by a key that another core made meanwhile too.
+    """The plain octets, sealed for this purpose by any core of the store, even with a key made a moment ago.
 
     Raises NotSealed, which is a ValueError.
     """

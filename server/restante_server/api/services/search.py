@@ -1,4 +1,4 @@
-"""SearchMessages and QueryMessages: series of short reads, since no snapshot is held over a long scan."""
+"""SearchMessages and QueryMessages: each is a series of short reads, so that a long scan holds no snapshot."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchM
 
 @contextlib.contextmanager
 def _under_way(call: Call, query: Query) -> Iterator[None]:
-    """A search that asks for text is one of a bounded number of its account. Raises TooManyOperations."""
+    """Count a search for text during the block: an account may have a limited number. Raises TooManyOperations."""
     if not asks_for_text(query.restriction):
         yield
         return
@@ -88,7 +88,7 @@ def _under_way(call: Call, query: Query) -> Iterator[None]:
 
 
 async def _step(call: Call, query: Query, read: Callable[[Connection], Step], most: int | None = None) -> Step:
-    """One step of a search, every hit of it certain; where text is asked for, in the account's turn."""
+    """One step of a search with confirmed hits. A search for text waits for the account's turn."""
     if not asks_for_text(query.restriction):
         return await call.core.db.read(read, deadline=call.deadline)
     searches = call.core.searches
@@ -101,7 +101,7 @@ async def _step(call: Call, query: Query, read: Callable[[Connection], Step], mo
 
 @handlers.direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
 async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMessagesResponse:
-    """See MessageService.QueryMessages. Pages go on behind the last message of the page before, whatever came since."""
+    """See MessageService.QueryMessages. A page begins after the last message of the page before, despite new mail."""
     mailbox_id = call.mailbox_id(request.mailbox_id)
     query, names, size = _question(mailbox_id, request)
     mark = _mark(mailbox_id, request)
@@ -134,7 +134,7 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
 
 
 def _question(mailbox_id: int, request: QueryMessagesRequest) -> tuple[Query, frozenset[str], int]:
-    """The query, the columns and the size of a page. Raises the first fault with all bad fields."""
+    """The query, the columns and the page size. Raises the first error with all bad fields."""
     condition: Restriction = EVERYTHING
     sort: tuple[tuple[str, bool], ...] = LATEST_FIRST
     names, size = frozenset[str](), 0
@@ -151,7 +151,7 @@ def _question(mailbox_id: int, request: QueryMessagesRequest) -> tuple[Query, fr
 
 
 def _rows(tx: Connection, *, mailbox_id: int, message_ids: list[int], names: frozenset[str]) -> MessageRows:
-    """These messages in this order; one that has gone meanwhile is left out."""
+    """The rows of these messages in this order, without those that are gone meanwhile."""
     selection = Selection(None, IdSet.of(message_ids))
     columns: dict[str, list[Any]] = {name: [] for name in ("message_id", "uid", *names)}
     after: int | None = 0
@@ -175,7 +175,7 @@ def _sort(keys: Sequence[v1.SortKey]) -> tuple[tuple[str, bool], ...]:
 
 
 def _mark(mailbox_id: int, request: QueryMessagesRequest) -> bytes:
-    """What a page token belongs to: the question without how much of the answer is shown."""
+    """A digest of the query that a page token belongs to, without columns and page size."""
     asked = QueryMessagesRequest(mailbox_id=mailbox_id, folder_id=request.folder_id, sort=request.sort)
     asked.restriction.CopyFrom(request.restriction)
     return hashlib.sha256(asked.SerializeToString(deterministic=True)).digest()[:16]
@@ -187,7 +187,7 @@ def _seal_token(call: Call, mark: bytes, key: Key) -> str:
 
 
 async def _open_token(call: Call, mark: bytes, token: str) -> Key:
-    """Raises InvalidPageToken for one of another question."""
+    """The key in a page token. Raises InvalidPageToken for a token of another query."""
     try:
         sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         return tuple(json.loads(await unseal(call, PAGE_TOKEN + mark, sealed)))

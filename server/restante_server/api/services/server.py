@@ -61,7 +61,7 @@ PROVEN: Final = access.identities(
 
 @handlers.direct(methods.GET_SERVER, rule=PROVEN, reads=True)
 async def get_server(call: Call, request: v1.GetServerRequest) -> v1.GetServerResponse:
-    """From memory: no read of the store."""
+    """See SessionService.GetServer. It answers from memory, without a read of the store."""
     limits = _limits(call.core.settings.limits)
     return v1.GetServerResponse(version=VERSION, epoch=call.core.epoch, limits=limits, rpcs=RPCS)
 

@@ -1,4 +1,4 @@
-"""SessionService: who is calling."""
+"""SessionService: login, sessions and passwords."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class _Client(NamedTuple):
     """The client's address and transport security."""
 
     address: str
-    protected: bool  # what it sends cannot be read on its way
+    protected: bool  # nobody can read its octets on the network
     loopback: bool
 
 
 @handlers.direct(methods.AUTHENTICATE, rule=access.may_authenticate)
 async def authenticate(call: Call, request: AuthenticateRequest) -> AuthenticateResponse:
-    """One SASL step."""
+    """Run one step of a SASL exchange."""
     directory, identity = call.core.directory, call.caller.identity
     client = _client(call, request.client if request.HasField("client") else None)
     scope = access.login_scope(identity, request.scope)
@@ -87,14 +87,14 @@ async def authenticate(call: Call, request: AuthenticateRequest) -> Authenticate
 
 @handlers.direct(methods.GET_MECHANISMS, rule=access.may_authenticate)
 async def get_mechanisms(call: Call, request: GetMechanismsRequest) -> GetMechanismsResponse:
-    """The mechanisms, or none before TLS."""
+    """The SASL mechanisms; none if the client needs TLS first."""
     client = _client(call, request.client if request.HasField("client") else None)
     return GetMechanismsResponse(mechanisms=sasl.MECHANISMS if _may_send_password(call, client) else ())
 
 
 @handlers.direct(methods.RENEW_SESSION, rule=ANY_SESSION)
 async def renew_session(call: Call, request: RenewSessionRequest) -> RenewSessionResponse:
-    """A fresh token, everything checked again."""
+    """Check the session again and issue a fresh token."""
     sessions = call.core.directory.sessions
     issued = await sessions.renew(await _own_session(call), call.now)
     call.core.guards.renewed(call.caller.session_id, issued.expires_at)
@@ -103,7 +103,7 @@ async def renew_session(call: Call, request: RenewSessionRequest) -> RenewSessio
 
 @handlers.direct(methods.LOGOFF, rule=ANY_SESSION)
 async def logoff(call: Call, request: LogoffRequest) -> LogoffResponse:
-    """End the session everywhere."""
+    """End the session at every core."""
     directory, caller = call.core.directory, call.caller
     lifetime = directory.settings.sessions.token_seconds
 
@@ -116,7 +116,7 @@ async def logoff(call: Call, request: LogoffRequest) -> LogoffResponse:
 
 @handlers.direct(methods.GET_SESSION, rule=ANY_SESSION)
 async def get_session(call: Call, request: GetSessionRequest) -> GetSessionResponse:
-    """Whose session it is; without its token."""
+    """The session's account and times, without the token."""
     session = await _own_session(call)
     times = call.core.directory.sessions.times(session.token)
     return GetSessionResponse(session=_described(session, *times, call.now))
@@ -129,12 +129,12 @@ async def change_password(call: Call, request: ChangePasswordRequest) -> ChangeP
     old, new = Secret(request.old_password), Secret(request.new_password)
     state = await directory.logins.prove(caller.address, old, caller.scope, caller.client_address, call.now)
     if state.account_id != caller.account_id:
-        raise SessionRevoked  # the address belongs to another account by now
+        raise SessionRevoked  # the address now belongs to another account
     credentials.check_strength(new, *credentials.names_of(state.address, state.display_name))
     verifier = await directory.passwords.hash(new)
 
     def write(tx: Connection) -> states.AccountState:
-        # Two changes at once: the second proved a password that is the old one no longer.
+        # Of two changes at the same time, the second has proved a password that is no longer valid.
         before = states.fetch(tx, caller.account_id)
         if before is None or before.credential_version != state.credential_version:
             raise SessionRevoked
@@ -149,7 +149,10 @@ async def change_password(call: Call, request: ChangePasswordRequest) -> ChangeP
 
 
 def _client(call: Call, context: ClientContext | None) -> _Client:
-    """How the client stands: as a gateway says, or as this process sees a native one itself."""
+    """The client's address and transport security: as a gateway reports them, or as this process sees a native client.
+
+    Raises InvalidArgument, PermissionDenied.
+    """
     caller = call.caller
     if caller.identity:
         if context is None:
@@ -161,7 +164,7 @@ def _client(call: Call, context: ClientContext | None) -> _Client:
 
 
 def _may_send_password(call: Call, client: _Client) -> bool:
-    """The rule `tls.authentication`."""
+    """Whether the configured rule `tls.authentication` lets the client send a password."""
     loopback_is_enough = call.core.directory.settings.tls is TlsRule.EXCEPT_LOOPBACK
     return client.protected or (client.loopback and loopback_is_enough)
 

@@ -78,7 +78,10 @@ async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMes
 
 
 def _check(call: Call, request: SubmitMessageRequest) -> tuple[int | None, Envelope]:
-    """Judge what needs no store; returns when it may go, None: now, and the envelope."""
+    """Check the request without the store. Returns the time to send (microseconds; None: now) and the envelope.
+
+    Raises PermissionDenied, or the first error with all bad fields.
+    """
     gateway = call.caller.identity == "smtp"
     if (request.via_smtp or request.trace_field) and not gateway:
         raise PermissionDenied(permission="via_smtp")
@@ -102,7 +105,10 @@ def _check(call: Call, request: SubmitMessageRequest) -> tuple[int | None, Envel
 
 
 async def _source(call: Call, request: SubmitMessageRequest) -> Source:
-    """The message. Raises what its form can be wrong in."""
+    """The message to submit.
+
+    Raises InvalidContent, MessageTooLarge, UploadNotFound, MessageNotFound, and as drafts.write_message.
+    """
     match request.WhichOneof("source"):
         case "content":
             try:
@@ -128,7 +134,7 @@ def _stored_source(tx: Connection, call: Call, request: SubmitMessageRequest) ->
     else:
         content_id, _ = messages.content_of(tx, call.caller.mailbox_id, request.message_id)
     stored = contents.load(tx, [content_id])[content_id]
-    most = DEFAULT_LIMITS.header_octets + 1  # one more is refused when the authors are read
+    most = DEFAULT_LIMITS.header_octets + 1  # `read_authorship` refuses a header above the limit
     wanted = Wanted(kind=SectionKind.HEADER)
     return Source(contents.cut(tx, call.core.contents.directory, stored, b"", wanted, most).octets, stored=stored)
 
@@ -192,7 +198,7 @@ def list_submissions(tx: Connection, call: Call, request: ListSubmissionsRequest
 
 
 def record(found: Submitted) -> SubmissionRecord:
-    """A submission on the wire."""
+    """The contract's record of a submission."""
     made = SubmissionRecord(
         submission_id=found.submission_id,
         submitted_at=convert.timestamp(found.accepted_at),
@@ -206,7 +212,7 @@ def record(found: Submitted) -> SubmissionRecord:
 
 
 def recipient(row: Row) -> SubmissionRecipient:
-    """A recipient on the wire."""
+    """The contract's record of a recipient."""
     made = SubmissionRecipient(
         forward_path=row.forward_path,
         state=RecipientState.ValueType(row.state),

@@ -1,7 +1,7 @@
-"""SyncService.SyncMailbox: a copy of a mailbox or folder, brought up to date and kept so.
+"""SyncService.SyncMailbox: it brings a client's copy of a mailbox or folder up to date, and keeps it so.
 
-Rounds (store.sync) follow each other; what a round tells is read only as the client takes it. Cursors hold no more
-than where the copy stands, sealed for its mailbox and folder.
+Rounds (store.sync) follow each other. The rows of a round are read only as the client takes them. A cursor holds the
+position of the copy, sealed for its mailbox and folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from restante_server.store.sync import FolderState, Position, Round
 handlers = Handlers()
 
 DAY: Final = 24 * 3_600 * 1_000_000  # microseconds
-QUIET_SECONDS: Final = 60.0  # a follower gets a checkpoint so often when nothing happens
+QUIET_SECONDS: Final = 60.0  # between checkpoints for a follower while nothing changes
 IDS_AT_ONCE: Final = 10_000  # of one removal in one response
 _CURSOR: Final = struct.Struct(">Iqqq")  # epoch, then the position
 
@@ -46,7 +46,7 @@ class _Reset(Exception):
 
 
 class _Hints:
-    """Says that there is something new for a follower."""
+    """Wakes a follower after a change of its mailbox or folder."""
 
     def __init__(self, call: Call, mailbox_id: int, folder_id: int) -> None:
         self._call, self._folder_id = call, folder_id
@@ -57,17 +57,17 @@ class _Hints:
         self._stop_draining = call.core.tasks.on_drain(self._drain)
 
     async def wait(self, seconds: float) -> bool:
-        """Until there is something new, or so long. False: the core is going away."""
+        """Wait until there is something new, at most this long. Returns False if the core drains."""
         self.quiet = False
         try:
             async with asyncio.timeout(seconds):
                 await self._new.wait()
         except TimeoutError:
-            self.quiet = True  # the round that follows finds nothing and tells so
+            self.quiet = True  # the next round finds nothing and ends with a checkpoint
         return not self._draining
 
     def taken(self) -> None:
-        """What comes from now on is new."""
+        """Forget the hints so far, because a round begins now."""
         if not self._draining:
             self._new.clear()
 
@@ -104,7 +104,7 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
                 if key:
                     yield _checkpoint(call, mailbox_id, folder_id, told.at(key))
             moved, position = told.ended != position or not followed, told.ended
-            if moved or hints.quiet:  # a hint may be of what the round before has told
+            if moved or hints.quiet:  # a hint may be of changes that the round before has sent
                 yield _checkpoint(call, mailbox_id, folder_id, position)
             followed = True
             if not request.follow or not await hints.wait(QUIET_SECONDS):
@@ -127,7 +127,7 @@ async def _begin(call: Call, mailbox_id: int, folder_id: int, position: Position
 
 
 def _changes(told: Round, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
-    """Folders and removals. Names are unique again when all of them have been told."""
+    """The changed folders and the removals of a round. Folder names are unique once the client has all of them."""
     for state in told.folders:
         yield v1.SyncMailboxResponse(folder=_folder(state))
     for tombstone in told.removals:
@@ -141,7 +141,7 @@ def _folder(state: FolderState) -> v1.FolderUpsert:
 
 
 def _removal(tombstone: Tombstone, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
-    """What left a folder. A message that stayed where it was, with a new UID, is told as changed alone."""
+    """The messages that left a folder. A move within one folder is sent as a changed message only, with its new UID."""
     if tombstone.kind is Removal.MOVED and tombstone.target_folder_id == tombstone.folder_id:
         return
     ids = list(tombstone.message_ids)
@@ -161,7 +161,7 @@ def _removal(tombstone: Tombstone, folder_id: int) -> Iterator[v1.SyncMailboxRes
 
 
 async def _rows(call: Call, told: Round, asked: Ask) -> AsyncIterator[tuple[v1.SyncMailboxResponse, int]]:
-    """The rows of a round in batches, each with the key up to which all are told; 0 with the last."""
+    """The rows of a round in batches, each with the key up to which all rows are sent; 0 with the last batch."""
     if not told.messages.ids:
         return
     ask = Ask(asked.mailbox_id, told.messages, asked.names, (), None)
@@ -184,7 +184,7 @@ def _checkpoint(call: Call, mailbox_id: int, folder_id: int, position: Position)
 
 
 async def _position(call: Call, mailbox_id: int, folder_id: int, cursor: bytes) -> Position | None:
-    """Where a copy stands. Raises CursorInvalid for a cursor of another copy, _Reset for one of another epoch."""
+    """The position in a cursor. Raises CursorInvalid for a cursor of another copy, _Reset for one of another epoch."""
     if not cursor:
         return None
     try:

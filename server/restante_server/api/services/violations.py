@@ -1,4 +1,4 @@
-"""The bad fields of one request, collected: a caller that mends them mends them all at once."""
+"""Collecting the bad fields of one request, so that the client can correct all of them at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from restante.errors import FieldViolation, InvalidArgument, RestanteError
 
 
 class Violations:
-    """Filled while a handler judges a request, and raised at the end of `collected`."""
+    """The errors that a handler finds while it checks a request. `collected` raises them at its end."""
 
     def __init__(self) -> None:
         self._first: RestanteError | None = None
@@ -24,7 +24,7 @@ class Violations:
 
     @contextmanager
     def noting(self, field: str) -> Iterator[None]:
-        """Note an error of the block, whose status is INVALID_ARGUMENT, and go on behind it; others pass."""
+        """Note an error of the block with status INVALID_ARGUMENT and go on after the block. Other errors pass."""
         try:
             yield
         except RestanteError as error:
@@ -37,7 +37,7 @@ class Violations:
         self._found += error.violations or (FieldViolation(field, error.metadata.get("problem") or error.detail),)
 
     def raise_first(self) -> None:
-        """Raise the first error that was noted, with the bad fields of all."""
+        """Raise the first noted error, with the bad fields of all."""
         if self._first is not None:
             self._first.violations = tuple(self._found)
             raise self._first
@@ -45,7 +45,7 @@ class Violations:
 
 @contextmanager
 def collected() -> Iterator[Violations]:
-    """The checks of one request. Raises at the end what they found; a check that passes on another error ends them."""
+    """Collect the bad fields of one request in the block, and raise them at its end. Other errors pass at once."""
     violations = Violations()
     yield violations
     violations.raise_first()

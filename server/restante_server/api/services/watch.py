@@ -1,4 +1,4 @@
-"""SyncService.Watch and WatchMailboxes: a stream of changes for a client process, as they are committed."""
+"""SyncService.Watch and WatchMailboxes: a stream that informs a client process of committed changes."""
 
 from __future__ import annotations
 

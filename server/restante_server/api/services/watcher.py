@@ -1,7 +1,7 @@
-"""The subscriptions of one Watch stream, and the notices that follow from them (docs/design.md "Change numbers").
+"""The subscriptions of one Watch stream, and their notices (docs/design.md "Change numbers").
 
-A subscription to a folder is given the changes themselves: those that the commit has handed over, or those that are
-read; one to a mailbox is given its change number. A watcher that does not keep up gets Reset, never silence.
+A subscription to a folder receives the changes themselves, which the commit passes on or the watcher reads. A
+subscription to a mailbox receives its change number. A watcher that does not keep up gets Reset, never silence.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from restante_server.db.turns import Party
 from restante_server.store import changes, folders, mailboxes
 from restante_server.store.changes import FolderDelta
 
-QUIET_SECONDS = 0.05  # what the answer to its maker tells already is told to others together with what follows
+QUIET_SECONDS = 0.05  # delay of a change that its writer's response carries, to send it together with later ones
 MAX_SUBSCRIPTIONS = 1_000  # of one user's stream
-GOES_ON = ("folder", "mailbox", "subscribed")  # notices after which a subscription goes on
+GOES_ON = ("folder", "mailbox", "subscribed")  # notices that do not end a subscription
 MAX_GATEWAY_SUBSCRIPTIONS = 100_000  # of a gateway's stream, which carries many users
 
 
@@ -53,16 +53,16 @@ def _nothing() -> None:
 @dataclass(eq=False, slots=True)
 class Watching:
     id: int
-    caller: Caller  # whose session it is
+    caller: Caller  # of the subscription's session
     mailbox_id: int
     folder_id: int  # 0: the mailbox
     since: int
     watched: Watched | None = None
-    reading: bool = False  # a read is under way; `again` when more came meanwhile
-    again: bool = False
-    waiting: asyncio.TimerHandle | None = None  # until what is in no haste is told
-    held: FolderDelta | None = None  # what is to be told then; None: it must be read
-    release: Callable[[], None] = _nothing  # what guards its session
+    reading: bool = False  # a read is under way
+    again: bool = False  # another read must follow, because of a change during this one
+    waiting: asyncio.TimerHandle | None = None  # sends the held changes
+    held: FolderDelta | None = None  # the changes to send; None: they must be read
+    release: Callable[[], None] = _nothing  # removes the guard of its session
 
 
 class Watcher:
@@ -74,14 +74,14 @@ class Watcher:
         self._notices = Notices(call.core.allowances, most_queued, most_queued_octets)
         self._most = MAX_GATEWAY_SUBSCRIPTIONS if call.caller.identity else MAX_SUBSCRIPTIONS
         self._ended = False
-        self._problem: RestanteError | None = None  # why the stream ends, once the rest has been told
+        self._problem: RestanteError | None = None  # the stream ends with it after the last notices
         self._release = call.core.guards.hold(call.caller, self._session_over, with_token=True)
         self._stop_endings = (
             call.core.notifier.on_sessions_ended(self._sessions_ended) if call.caller.identity else None
         )
 
     async def take(self, requests: AsyncIterator[WatchRequest]) -> None:
-        """Subscribe and unsubscribe as asked, until the client has no more to ask."""
+        """Subscribe and unsubscribe as requested, until the client ends its requests."""
         async for request in requests:
             if request.HasField("subscribe"):
                 await self.subscribe(request.subscribe)
@@ -89,12 +89,12 @@ class Watcher:
                 self._drop(request.unsubscribe)
 
     def taken(self, taking: asyncio.Task[None]) -> None:
-        """A fault while taking requests ends the stream: a client must not wait for answers that nobody will give."""
+        """End the stream after a fault in `take`, so that the client does not wait for answers in vain."""
         if not taking.cancelled() and isinstance(fault := taking.exception(), Exception) and not self._ended:
             self._end(translate(fault, "/restante.v1.SyncService/Watch"))
 
     async def subscribe(self, wanted: Subscription) -> None:
-        """Begin a subscription, or refuse it with the reason."""
+        """Begin a subscription, or send the reason of its refusal."""
         core = self._call.core
         try:
             caller = await core.authenticator.session(wanted.session_token, self._call.caller)
@@ -113,7 +113,7 @@ class Watcher:
                 await core.short_read(partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id))
             self._drop(wanted.subscription_id)
             if self._ended:
-                return  # while this was looked into
+                return  # the stream ended during the checks above
             core.allowances.take(caller.party, Resource.SUBSCRIPTIONS)
         except RestanteError as error:
             self._tell(WatchResponse(subscription_id=wanted.subscription_id, rejected=to_status(error)))
@@ -125,10 +125,10 @@ class Watcher:
         self._subscriptions[subscription.id] = subscription
         subscription.release = core.guards.hold(caller, partial(self._end_subscription, subscription), with_token=True)
         self._tell(WatchResponse(subscription_id=subscription.id, subscribed=subscription.since))
-        self._read(subscription)  # what came between the client's reading and this subscription
+        self._read(subscription)  # the changes between the client's last read and this subscription
 
     async def notices(self) -> AsyncIterator[WatchResponse]:
-        """Whatever there is to tell, for ever. Raises SessionRevoked when the stream's own session ends."""
+        """The notices, until the stream ends. Raises the reason: SessionRevoked if the stream's own session ends."""
         try:
             while not self._ended:
                 while self._notices:
@@ -141,11 +141,11 @@ class Watcher:
             self.close()
 
     def drain(self) -> None:
-        """Ask the client to go elsewhere."""
+        """Ask the client to open another stream."""
         self._tell(WatchResponse(draining=True))
 
     def close(self) -> None:
-        """Forget all subscriptions."""
+        """End all subscriptions and drop all notices."""
         self._ended = True
         self._release()
         if self._stop_endings is not None:
@@ -172,7 +172,7 @@ class Watcher:
         deltas: Deltas = NO_DELTAS,
     ) -> None:
         if change_number <= subscription.since or self._subscriptions.get(subscription.id) is not subscription:
-            return  # told already; or dropped by what the same commit told a neighbour
+            return  # already sent; or dropped when the same commit's notice to another subscription overflowed
         if not subscription.folder_id:
             subscription.since = change_number
             notice = MailboxChanged(change_number=change_number, folder_ids=sorted(folder_ids))
@@ -181,12 +181,13 @@ class Watcher:
             self._hear(subscription, deltas.get(subscription.folder_id), QUIET_SECONDS if answered else 0.0)
 
     def _hear(self, subscription: Watching, delta: FolderDelta | None, delay: float) -> None:
-        """Something happened in a folder: `delta` is all of it above `delta.since`, None when it must be read.
+        """Send a folder's changes after `delay` seconds, joined with those that are already waiting.
 
-        What is known needs no read where it goes on from what the client was told last.
+        `delta` holds all changes above `delta.since`; None: they must be read. No read is needed if the delta continues
+        the changes that the client has received.
         """
         if subscription.reading:
-            subscription.again = True  # the read may have begun before
+            subscription.again = True  # the read may have begun before the change
         elif subscription.waiting is not None:
             held = subscription.held
             subscription.held = held.then(delta) if held is not None and delta is not None else None
@@ -220,12 +221,12 @@ class Watcher:
         self._call.core.tasks.spawn(tell(subscription), "watch")
 
     async def _tell_number(self, subscription: Watching) -> None:
-        """A mailbox may have moved on before it was watched, and nobody hints at that."""
-        turns.party.set(subscription.caller.party)  # not that of the commit which hinted
+        """Send a mailbox's change number if it rose before the watch began: no hint reports that."""
+        turns.party.set(subscription.caller.party)  # instead of the party of the hinting commit
         read = partial(mailboxes.change_number, mailbox_id=subscription.mailbox_id)
         try:
             number = await self._call.core.short_read(read)
-        except Exception as error:  # noqa: BLE001 - the client is told; the fault is logged
+        except Exception as error:  # noqa: BLE001 - the client receives Reset; the fault is logged
             self._reset(subscription, translate(error, "Watch"))
             return
         finally:
@@ -233,7 +234,7 @@ class Watcher:
         self._hint(subscription, number, frozenset())
 
     async def _tell_changes(self, subscription: Watching) -> None:
-        turns.party.set(subscription.caller.party)  # not that of the commit which hinted
+        turns.party.set(subscription.caller.party)  # instead of the party of the hinting commit
         read = partial(
             changes.folder_changes,
             mailbox_id=subscription.mailbox_id,
@@ -245,7 +246,7 @@ class Watcher:
         except RestanteError as error:
             self._reset(subscription, error)
             return
-        except Exception as error:  # noqa: BLE001 - the client is told; the fault is logged
+        except Exception as error:  # noqa: BLE001 - the client receives Reset; the fault is logged
             self._reset(subscription, translate(error, "Watch"))
             return
         finally:
@@ -266,11 +267,11 @@ class Watcher:
         self._tell(WatchResponse(subscription_id=subscription.id, reset_reason=reason))
 
     def _sessions_ended(self, ended: SessionsEnded) -> None:
-        """A gateway has more of a session than its subscriptions."""
+        """Inform a gateway of ended sessions, because a gateway keeps more of a session than its subscriptions."""
         self._tell(WatchResponse(sessions_ended=ended))
 
     def _session_over(self, why: RestanteError) -> None:
-        """The stream's own session is over, or its token. Harmless to repeat."""
+        """End the stream, because its own session or token has ended. A second call does nothing."""
         if self._problem is not None:
             return
         caller = self._call.caller
@@ -278,14 +279,14 @@ class Watcher:
         self._end(why, *([WatchResponse(sessions_ended=ended)] if isinstance(why, SessionRevoked) else ()))
 
     def _end_subscription(self, subscription: Watching, why: RestanteError) -> None:
-        """Its session is over, or its token: it is told nothing more, whatever its client does."""
+        """End a subscription, because its session or token has ended."""
         self._drop(subscription.id)
         self._tell(WatchResponse(subscription_id=subscription.id, rejected=to_status(why)))
         if subscription.caller.token == self._call.caller.token:
             self._session_over(why)
 
     def _end(self, problem: RestanteError, *last: WatchResponse) -> None:
-        """End the stream. What waits to be taken stays untold, but for `last`."""
+        """End the stream with an error after the notices in `last`. The waiting notices are dropped."""
         self._problem = problem
         self._notices.replace([Queued(notice, notice.ByteSize(), None) for notice in last])
 
@@ -300,13 +301,13 @@ class Watcher:
         if party is not None and not self._call.core.allowances.may_take(party, Resource.QUEUED_OCTETS, octets):
             self._overflow(party)
         if notice.subscription_id not in self._subscriptions and notice.WhichOneof("notice") in GOES_ON:
-            return  # it was of a subscription that has just been reset
+            return  # its subscription has just been reset
         self._notices.put(Queued(notice, octets, party))
 
     def _overflow(self, party: Party | None) -> None:
-        """A client is too slow: every subscription of this party starts again, with None every one of the stream.
+        """Reset every subscription of a party, or of the whole stream if None, because the client is too slow.
 
-        What is not of a subscription is kept, and the last word to one that has ended before.
+        Notices of the stream, and the last notice of each ended subscription, are kept.
         """
         ended = [
             subscription_id
@@ -319,7 +320,7 @@ class Watcher:
             reason = ResetReason.RESET_REASON_TOO_SLOW
             notice = WatchResponse(subscription_id=subscription_id, reset_reason=reason)
             kept.append(Queued(notice, notice.ByteSize(), None))
-        if party is None:  # what is left are last words: one for each subscription
+        if party is None:  # keep one last notice for each subscription
             last = {queued.notice.subscription_id: queued for queued in kept if queued.notice.subscription_id}
             kept = [*(queued for queued in kept if not queued.notice.subscription_id), *last.values()]
         self._notices.replace(kept)
