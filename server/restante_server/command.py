@@ -1,4 +1,4 @@
-"""The commands `restante core` and `restante store`, the latter of which opens the store without a running core."""
+"""The commands `restante core`, and `restante store`, which opens the store without a running core."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from restante_server.api.engine.rpc import Listener
 
 log = logging.getLogger(__name__)
 
-EVERYWHERE = ("::", "[::]")  # mean every address, as in gRPC and in older configuration files
+EVERYWHERE = ("::", "[::]")  # each means every address, as in gRPC and in older configuration files
 DESCRIPTORS_EACH = 3  # of one connection: the client's, and both ends of the connection to gRPC
 DESCRIPTORS_KEPT = 512  # for mail, the store and everything else
 

@@ -33,7 +33,7 @@ def of_sessions(core: Core) -> list[Job]:
 
 
 def of_store(core: Core) -> list[Job]:
-    """Jobs that remove expired rows of the directory and the store, and contents that no column holds."""
+    """Jobs that remove expired rows of the directory and the store, and contents that no column references."""
 
     async def tidy() -> None:
         moment = now()

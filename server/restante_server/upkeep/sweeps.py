@@ -12,7 +12,7 @@ from restante_server.store import changes, erasure, removal, requests, uploads
 
 DAY: Final = 24 * 3600 * 1_000_000  # microseconds
 AT_ONCE: Final = 500  # messages or mailboxes in one round, which limits the wait of other writers
-LAPSE_OCTETS: Final = 4 << 20  # freed by one step of an expiring upload, about
+LAPSE_OCTETS: Final = 4 << 20  # approximate octets that one step of an expiring upload frees
 UNUSED_OCTETS: Final = 64 << 20  # free space to keep in SQLite's file for new mail
 GIVE_BACK_OCTETS: Final = 4 << 20  # of SQLite's file returned to the file system in one write
 ROUNDS: Final = 1_000  # of one call; the next call does the rest

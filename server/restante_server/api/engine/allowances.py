@@ -58,7 +58,7 @@ class Allowances:
         }
         self._held: dict[Resource, dict[Party, int]] = {resource: {} for resource in Resource}
         self._lines: dict[Party, _Line] = {}
-        self.begun: Final[dict[Party, int]] = {}  # operations in this turn of the loop, by native clients' streams
+        self.begun: Final[dict[Party, int]] = {}  # operations begun in this turn of the loop, by party
 
     def held(self, party: Party, resource: Resource) -> int:
         """The amount of a resource that a party holds."""

@@ -58,7 +58,7 @@ class Call:
         octets: int = 0,
         contents: frozenset[int] = frozenset(),
     ) -> Response:
-        """Run a handler's write in the pipeline, once for each request_id. Watchers are informed after the commit.
+        """Run a handler's write in the pipeline, once for each request_id. The notifier informs watchers after it.
 
         The pipeline may run `function` again, like any operation. A request type without a request_id runs each time.
         """

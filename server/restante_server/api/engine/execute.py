@@ -85,7 +85,7 @@ class Execution:
         self._in_flight = 0
         self._request_octets = 0  # of the batches in flight
         self._party = stream.party  # of the operation begun last
-        self._refused: list[Party] = []  # one entry for each operation of the present request refused by a limit
+        self._refused: list[Party] = []  # of each operation of the present request that a limit refused
         self._results = Results(executor.allowances)
         self._room = asyncio.Event()  # there is room for another request
         self._room.set()

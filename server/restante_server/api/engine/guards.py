@@ -42,9 +42,9 @@ class Guards:
         self._of_account: dict[int, set[int]] = {}  # {account: its sessions above}
 
     def hold(self, caller: Caller, end: End, *, with_token: bool = False) -> Callable[[], None]:
-        """Begin to guard a stream of a caller's session. Returns a function that stops, and may be called repeatedly.
+        """Begin to guard a stream of a caller's session. Returns a function that ends the guard.
 
-        A caller without a session, such as a gateway, gets no guard.
+        A second call of that function does nothing. A caller without a session, such as a gateway, gets no guard.
         """
         if not caller.account_id:
             return _nothing

@@ -1,7 +1,7 @@
 """The search threads, which accounts use in turn.
 
 A search computes for as long as there is mail to look through. It runs on separate threads, so that it never delays
-reads and deliveries. Each account runs one look (a part of a search) at a time. Only RUNNING of all looks run at one
+reads and deliveries. Each account runs one look (a part of a search) at a time. At most RUNNING looks compute at one
 moment: a look that has used its time slice lets waiting looks go first, even in the middle of a message.
 """
 

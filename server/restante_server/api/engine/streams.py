@@ -68,7 +68,7 @@ class Streams:
 
 
 class _Stream:
-    """One stream: its caller, its rights, its session, its errors, its line in the log."""
+    """The context of one stream: it checks caller and rights, ends with the session, and handles errors and the log."""
 
     def __init__(self, streams: Streams, streaming: Streaming, context: Context, listener: Listener) -> None:
         self._streams, self._streaming = streams, streaming

@@ -37,7 +37,7 @@ handlers = Handlers()
 CHUNK_OCTETS = 256 << 10
 MAX_PIECE_OCTETS = 512 << 10
 UPLOAD_SECONDS = 3_600.0  # for one stream; an upload by pieces expires after the same time
-SHED_OCTETS = 4 << 20  # freed by one write of `uploads.shed`, about
+SHED_OCTETS = 4 << 20  # approximate octets that one write of `uploads.shed` frees
 FORMS = {UploadKind.UPLOAD_KIND_MESSAGE: Form.MAKE_CANONICAL, UploadKind.UPLOAD_KIND_ATTACHMENT: Form.ANY}
 
 

@@ -209,7 +209,7 @@ def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesReques
 
 
 def _rows(messages: MessageSet) -> int:
-    """The estimated number of rows that an operation on a set touches. An open-ended set counts as 5000."""
+    """The estimated number of rows that an operation on a set touches, at most 5000 for ranges of UIDs."""
     if messages.message_ids:
         return len(messages.message_ids)
     return min(5_000, sum(max(0, run.last - run.first) + 1 for run in messages.uids[:1_000]))

@@ -32,7 +32,7 @@ handlers = Handlers()
 
 MAX_VERIFIED = 100
 OPEN = RecipientVerdict(accepted=True, good_for_milliseconds=int(SECONDS * 1_000))
-POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3: without a domain
+POSTMASTER = "postmaster"  # valid without a domain (RFC 5321 4.1.1.3)
 
 GATEWAY_OR_SENDER = access.identities("smtp", or_sessions=(Scope.SCOPE_SMTP_SUBMIT, Scope.SCOPE_API))
 
