@@ -17,6 +17,7 @@ class Verdict(Enum):
     OWN = "the operation's own error: roll back to its savepoint and go on"
     REPLAY = "a victim of other transactions: run the whole group again"
     LOST = "the connection is gone: run the whole group again on a fresh one"
+    UNDONE = "the server ended the transaction and its connection, and nothing stands: run it again on a fresh one"
     BUSY = "the database is locked, or a statement took too long"
     FULL = "no room"
 

@@ -266,8 +266,8 @@ class GroupRunner:
     def _recover(self, tx: Connection, savepoint: Savepoint | None, error: BaseException) -> None:
         """Back to the savepoint; or raises when the transaction is beyond that."""
         verdict = self._judge(error)
-        if verdict in (Verdict.REPLAY, Verdict.LOST):
-            raise _Again(error, reconnect=verdict is Verdict.LOST) from error
+        if verdict in (Verdict.REPLAY, Verdict.LOST, Verdict.UNDONE):
+            raise _Again(error, reconnect=verdict is not Verdict.REPLAY) from error
         if savepoint is None:
             return
         if not self._backend.open(tx):
@@ -289,8 +289,8 @@ class GroupRunner:
         except BaseException as error:
             verdict = self._judge(error)
             self._roll_back(transaction)
-            if verdict is Verdict.REPLAY:  # the database itself says that nothing stands
-                raise _Again(error, reconnect=False) from error
+            if verdict in (Verdict.REPLAY, Verdict.UNDONE):  # the database itself says that nothing stands
+                raise _Again(error, reconnect=verdict is Verdict.UNDONE) from error
             self._listeners.invalidated({*invalidated, IN_DOUBT})  # it may stand
             self.disconnect()
             for item in group:
@@ -310,8 +310,8 @@ class GroupRunner:
     def _all(self, group: list[Item], error: BaseException) -> None:
         """The group as a whole could not run."""
         verdict = self._judge(error)
-        if verdict in (Verdict.REPLAY, Verdict.LOST):
-            raise _Again(error, reconnect=verdict is Verdict.LOST) from error
+        if verdict in (Verdict.REPLAY, Verdict.LOST, Verdict.UNDONE):
+            raise _Again(error, reconnect=verdict is not Verdict.REPLAY) from error
         if verdict is Verdict.OWN:
             log.error("a write group could not run", exc_info=error)
             self.disconnect()

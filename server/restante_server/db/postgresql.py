@@ -23,6 +23,7 @@ class PostgresSettings:
 
     write_lanes: int = 4
     write_statement_seconds: float = 60.0  # a statement, its wait for locks included, then it is given up
+    write_idle_seconds: float = 5.0  # between two statements of a write: then the server ends it and frees its locks
     read_statement_seconds: float = 300.0  # the outermost bound; a read's deadline cancels it sooner
 
 
@@ -35,8 +36,11 @@ class PostgresBackend:
     def __init__(self, url: URL, settings: PostgresSettings) -> None:
         url = url.set(drivername="postgresql+psycopg")
         self.lanes = settings.write_lanes
-        self.writer_engine = _engine(url, "READ COMMITTED", settings.write_statement_seconds, reads=False)
-        self._reader_engine = _engine(url, "REPEATABLE READ", settings.read_statement_seconds, reads=True)
+        # A core that is stopped in the midst of a write would hold the rows of its mailboxes against all other cores.
+        self.writer_engine = _engine(
+            url, "READ COMMITTED", settings.write_statement_seconds, settings.write_idle_seconds, reads=False
+        )
+        self._reader_engine = _engine(url, "REPEATABLE READ", settings.read_statement_seconds, 0, reads=True)
         self.features = _probe(self._reader_engine)
 
     def writer(self) -> Connection:
@@ -57,9 +61,11 @@ class PostgresBackend:
         return _status(tx) in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
     def judge(self, error: BaseException, *, reading: bool = False) -> Verdict:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, psycopg.errors.IdleInTransactionSessionTimeout):
+            return Verdict.UNDONE
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             return Verdict.LOST
-        cause = error.orig if isinstance(error, DBAPIError) else error
         if not isinstance(cause, psycopg.Error):
             return Verdict.OWN
         state = cause.sqlstate or ""
@@ -126,7 +132,10 @@ def _status(tx: Connection) -> TransactionStatus:
     return TransactionStatus(_driver(tx).pgconn.transaction_status)
 
 
-def _engine(url: URL, isolation: str, statement_seconds: float, reads: bool) -> Engine:
+def _engine(url: URL, isolation: str, statement_seconds: float, idle_seconds: float, *, reads: bool) -> Engine:
+    """An engine whose server ends statements, and transactions without a statement, after these times. 0: never."""
+    bounds = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": idle_seconds}
+    options = [f"-c {name}={round(seconds * 1_000)}" for name, seconds in bounds.items()]
     engine = create_engine(
         url,
         poolclass=NullPool,
@@ -134,7 +143,7 @@ def _engine(url: URL, isolation: str, statement_seconds: float, reads: bool) -> 
         isolation_level=isolation,
         connect_args={
             "application_name": "restante reader" if reads else "restante writer",
-            "options": f"-c statement_timeout={int(statement_seconds * 1000)} -c timezone=UTC",
+            "options": " ".join([*options, "-c timezone=UTC"]),
             "connect_timeout": 10,
         },
     )

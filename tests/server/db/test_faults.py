@@ -98,6 +98,30 @@ async def test_a_connection_lost_before_the_commit_is_replaced_and_the_group_rep
 
 
 @only_postgres
+async def test_a_core_that_stops_in_a_write_frees_its_rows_and_begins_the_write_anew(
+    open_small: Opener, figures: Figures
+) -> None:
+    stopped, other = open_small(postgres=PostgresSettings(write_lanes=1, write_idle_seconds=0.5)), open_small()
+    written, go_on = threading.Event(), threading.Event()
+
+    class Stopping(Add):
+        def run(self, tx: Connection) -> int:
+            number = super().run(tx)
+            if not written.is_set():
+                written.set()
+                assert go_on.wait(30)
+            return number
+
+    writing = asyncio.ensure_future(stopped.write(Stopping(1, "late")))
+    assert await asyncio.to_thread(written.wait, 30)
+    assert await other.write(Add(1, "first")) == 1, "while the other core stands still"
+    go_on.set()
+    assert await writing == 2
+    assert [replays for _, _, replays in figures.groups] == [0, 1]
+    assert await other.read(words) == ["first", "late"]
+
+
+@only_postgres
 async def test_a_connection_lost_while_idle_is_replaced(db: Database, empty_database_url: str) -> None:
     await db.write(Add(1, "a"))
     assert await db.read(words) == ["a"]
