@@ -79,7 +79,8 @@ class Cross:
 async def test_a_real_deadlock_is_survived_by_both_writers(open_small: Opener, figures: Figures) -> None:
     db, meeting, runs = open_small(), threading.Barrier(2), list[int]()
     await asyncio.gather(db.write(Cross(1, 2, meeting, runs)), db.write(Cross(2, 1, meeting, runs)))
-    assert sorted(replays for _, _, replays in figures.groups) == [0, 1]
+    # One is the victim. Begun anew it may overtake the other one, which waits, and there is a second deadlock.
+    assert sum(replays for _, _, replays in figures.groups) >= 1
 
     def counters(tx: Connection) -> list[int]:
         return list(tx.execute(select(box.c.counter).where(box.c.box_id < 3)).scalars())
