@@ -1,1 +1,1 @@
-"""Identities: domains, accounts, aliases, credentials and sessions."""
+"""The directory: domains, accounts, aliases, credentials and sessions."""

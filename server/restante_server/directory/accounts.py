@@ -1,4 +1,4 @@
-"""Accounts of the directory, each with the id of its mailbox. `accounts.lifecycle` makes and removes both together."""
+"""Accounts of the directory, each with its mailbox id. `accounts.lifecycle` makes and removes account and mailbox."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_DISPLAY_NAME_OCTETS = 255
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account, with what its mailbox holds. Times are microseconds."""
+    """One account with the counters of its mailbox. Times are microseconds."""
 
     account_id: int
     domain_id: int
@@ -38,7 +38,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """The values of an account to be made."""
+    """The values of a new account."""
 
     address: str
     verifier: str  # PHC string of the password
@@ -49,7 +49,7 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Changes of an account; None leaves a value as it is."""
+    """Changes of an account; None leaves a value unchanged."""
 
     display_name: str | None = None
     enabled: bool | None = None
@@ -77,7 +77,7 @@ _accounts = select(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An account that may be entered: its address is free and claimed by this transaction."""
+    """A checked new account: its address is free, and this transaction holds the lock on its domain."""
 
     new: NewAccount
     address: Path
@@ -86,7 +86,7 @@ class Prepared:
 
 
 def prepare(tx: Connection, new: NewAccount) -> Prepared:
-    """Judge a new account and claim its address.
+    """Check a new account and claim its address.
 
     Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
     """
@@ -95,7 +95,7 @@ def prepare(tx: Connection, new: NewAccount) -> Prepared:
 
 
 def enter(tx: Connection, now: int, prepared: Prepared, mailbox_id: int) -> int:
-    """Add the rows of an account whose mailbox is there; returns its id."""
+    """Insert the rows of an account whose mailbox exists; returns the account's id."""
     made = tx.execute(
         insert(account)
         .values(
@@ -139,7 +139,7 @@ def get_by_id(tx: Connection, account_id: int) -> Account:
 
 
 def listing(tx: Connection, domain_name: str, after: str, limit: int) -> list[Account]:
-    """At most `limit` accounts behind the address key `after`, in order of key; of one domain, or of all ("").
+    """At most `limit` accounts of one domain, or of all (""), behind the address key `after`, ordered by key.
 
     Raises DomainNotFound, InvalidArgument.
     """
@@ -150,7 +150,7 @@ def listing(tx: Connection, domain_name: str, after: str, limit: int) -> list[Ac
 
 
 def change(tx: Connection, address: str, edit: Edit) -> Account:
-    """Change an account's settings. Switching it off, and taking administration from it, end its sessions.
+    """Change an account's settings. Disabling it and revoking its administrator right end its sessions.
 
     Raises AccountNotFound, InvalidArgument.
     """
@@ -164,7 +164,7 @@ def change(tx: Connection, address: str, edit: Edit) -> Account:
     if edit.administrator is not None:
         values["administrator"] = edit.administrator
     if edit.enabled is not None or edit.administrator is not None:
-        invalidate(tx, DIRECTORY)  # `postmaster` may lead to another account now
+        invalidate(tx, DIRECTORY)  # `postmaster` may resolve to another account now
     if edit.sent_copy is not None:
         values["sent_copy"] = edit.sent_copy
     if values:
@@ -178,13 +178,13 @@ def change(tx: Connection, address: str, edit: Edit) -> Account:
 
 
 def set_password(tx: Connection, account_id: int, verifier: str) -> int:
-    """Another password, which ends the account's sessions; returns the new credential version."""
+    """Set another password, which ends the account's sessions; returns the new credential version."""
     credentials.replace(tx, account_id, verifier)
     return raise_version(tx, account_id)
 
 
 def raise_version(tx: Connection, account_id: int) -> int:
-    """End every session that the account has; returns the new credential version. Raises AccountNotFound."""
+    """End all sessions of the account; returns the new credential version. Raises AccountNotFound."""
     raised = tx.execute(
         update(account)
         .where(account.c.account_id == account_id)
@@ -199,7 +199,7 @@ def raise_version(tx: Connection, account_id: int) -> int:
 
 
 def remove(tx: Connection, address: str) -> Account:
-    """Take an account out of the directory. Returns the account as it was.
+    """Remove an account from the directory. Returns the removed account.
 
     Raises AccountNotFound.
     """
@@ -212,7 +212,7 @@ def remove(tx: Connection, address: str) -> Account:
 
 
 def require_display_name(text: str) -> str:
-    """The name itself. Raises InvalidArgument for one that is too long or has control characters."""
+    """Return the display name. Raises InvalidArgument when it is too long or has control characters."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_DISPLAY_NAME_OCTETS:
         raise InvalidArgument(field="display_name", problem=f"has more than {MAX_DISPLAY_NAME_OCTETS} octets")
     if any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in text):

@@ -1,6 +1,6 @@
-"""Addresses as the directory knows them: the paths of `restante_mail.envelope`, their keys, and details. *Pure*.
+"""Addresses of the directory: the paths of `restante_mail.envelope`, their keys, and `+detail`. *Pure*.
 
-An address keeps its spelling; the directory compares its key (docs/design.md "Lookup").
+The directory keeps the spelling of an address and compares its key (docs/design.md "Lookup").
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ DETAIL_SEPARATOR = "+"
 
 
 def parse(text: str) -> Path:
-    """An address. Raises InvalidAddress, which says the problem.
+    """Parse an address. Raises InvalidAddress with the problem.
 
-    The grammar has an empty local part (`""@example.org`), but nobody can have that address.
+    Refuses an empty local part (`""@example.org`), which the grammar permits but no account can have.
     """
     try:
         path = parse_path(text)
@@ -38,7 +38,7 @@ def split_key(address_key: str) -> tuple[str, str]:
 
 
 def without_detail(address_key: str) -> str | None:
-    """The key without `+detail`, or None when it has none. A leading "+" is not a separator."""
+    """The key without its `+detail`, or None when it has no detail. A leading "+" is not a separator."""
     local_part, domain = split_key(address_key)
     base, separator, _ = local_part.partition(DETAIL_SEPARATOR)
     return f"{base}@{domain}" if separator and base else None

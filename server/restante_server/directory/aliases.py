@@ -1,4 +1,4 @@
-"""Aliases: other addresses for one or more recipients, here or elsewhere."""
+"""Aliases: addresses that stand for one or more local or foreign recipients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _aliases = select(alias.c.address, alias.c.address_key, alias.c.targets)
 
 
 def create(tx: Connection, now: int, address: str, targets: Sequence[str]) -> Alias:
-    """Make an alias. Targets need not exist: what cannot be delivered is reported to the sender.
+    """Make an alias. Targets need not exist: the sender gets a report on mail that cannot be delivered.
 
     Raises AddressExists, DomainNotFound, InvalidAddress, InvalidArgument.
     """
@@ -52,13 +52,13 @@ def create(tx: Connection, now: int, address: str, targets: Sequence[str]) -> Al
 
 
 def require_count(targets: Sequence[str]) -> None:
-    """Raises InvalidArgument for no targets, or too many."""
+    """Raise InvalidArgument for no targets or too many."""
     if not 1 <= len(targets) <= MAX_TARGETS:
         raise InvalidArgument(field="targets", problem=f"must be 1 to {MAX_TARGETS} addresses")
 
 
 def listing(tx: Connection, domain_name: str, after: str, limit: int) -> list[Alias]:
-    """At most `limit` aliases behind the address key `after`, in order of key; of one domain, or of all ("").
+    """At most `limit` aliases of one domain, or of all (""), behind the address key `after`, ordered by key.
 
     Raises DomainNotFound, InvalidArgument.
     """
@@ -69,7 +69,7 @@ def listing(tx: Connection, domain_name: str, after: str, limit: int) -> list[Al
 
 
 def remove(tx: Connection, address: str) -> None:
-    """Take an alias out. Raises AliasNotFound."""
+    """Remove an alias. Raises AliasNotFound."""
     try:
         key = addresses.key(address)
     except InvalidAddress:
@@ -80,5 +80,5 @@ def remove(tx: Connection, address: str) -> None:
 
 
 def read_targets(stored: str) -> tuple[str, ...]:
-    """The column `targets` as addresses."""
+    """The addresses in a value of the column `targets`."""
     return tuple(json.loads(stored))

@@ -1,7 +1,7 @@
-"""Passwords: hashed on threads, a bounded number at once, and proven ones remembered for a few minutes.
+"""Passwords: hashing on threads, a bounded number at once, and a cache of verified passwords for a few minutes.
 
-Unknown accounts take the same time and get the same answer as known ones: every attempt verifies a hash, a
-dummy's where there is no account. Only successes are remembered, under a key that this process alone has.
+Unknown accounts take the same time and get the same answer as known ones: every attempt verifies a hash, which is a
+dummy when the account does not exist. The cache holds only successes, as digests under a key of this process.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CredentialKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredPassword:
-    """An account's password as it is kept."""
+    """The stored password of an account."""
 
     state: AccountState
     credential_id: int
@@ -69,7 +69,7 @@ _stored = (
 
 
 def find(tx: Connection, address_key: str) -> StoredPassword | None:
-    """The password of the account with this address, None when there is none."""
+    """The stored password of the account with this address, or None when there is no such account."""
     row = tx.execute(_stored, {"wanted": address_key}).first()
     if row is None:
         return None
@@ -77,7 +77,7 @@ def find(tx: Connection, address_key: str) -> StoredPassword | None:
 
 
 def create(tx: Connection, account_id: int, verifier: str, now: int) -> None:
-    """Give a new account its password."""
+    """Insert the password of a new account."""
     tx.execute(
         insert(credential).values(
             account_id=account_id,
@@ -92,7 +92,7 @@ def create(tx: Connection, account_id: int, verifier: str, now: int) -> None:
 
 
 def replace(tx: Connection, account_id: int, verifier: str) -> None:
-    """Another password. Ending the sessions is the caller's: `accounts.raise_version`."""
+    """Set another password. The caller ends the sessions with `accounts.raise_version`."""
     tx.execute(
         update(credential)
         .where(credential.c.account_id == account_id, credential.c.credential_id == PASSWORD_ID)
@@ -101,7 +101,7 @@ def replace(tx: Connection, account_id: int, verifier: str) -> None:
 
 
 def refresh_verifier(tx: Connection, stored: StoredPassword, verifier: str) -> None:
-    """The same password with other hash parameters; nothing, when the password has been changed meanwhile."""
+    """Replace the hash by one of the same password with other parameters, unless the password has changed meanwhile."""
     tx.execute(
         update(credential)
         .where(
@@ -115,12 +115,12 @@ def refresh_verifier(tx: Connection, stored: StoredPassword, verifier: str) -> N
 
 
 def names_of(address: str, display_name: str) -> tuple[str, ...]:
-    """Names that a password may not equal."""
+    """The names that a password must not equal."""
     return (address, address.rpartition("@")[0], display_name)
 
 
 def check_strength(password: Secret, *names: str) -> None:
-    """Raises WeakPassword for a password that is too short or long, has controls, or is one of the account's names."""
+    """Raise WeakPassword for a password that is too short or long, has control characters, or equals a name."""
     text = password.reveal()
     if len(text) < MIN_PASSWORD_CHARACTERS:
         raise WeakPassword(problem=f"has fewer than {MIN_PASSWORD_CHARACTERS} characters")
@@ -134,7 +134,7 @@ def check_strength(password: Secret, *names: str) -> None:
 
 
 def check_imported(verifier: str, settings: HashSettings) -> None:
-    """Raises InvalidArgument unless this is an argon2id hash in PHC form whose proof costs no more than is allowed."""
+    """Raise InvalidArgument unless this is an argon2id hash in PHC form within the limits of `settings`."""
     found = _PHC.fullmatch(verifier)
     if found is None:
         raise InvalidArgument(field="password_hash", problem="is no argon2id hash in PHC form, version 19")
@@ -149,11 +149,11 @@ def check_imported(verifier: str, settings: HashSettings) -> None:
     except InvalidHash as error:
         raise InvalidArgument(field="password_hash", problem="cannot be decoded") from error
     except Argon2Error:
-        return  # decoded and computed: the empty password is not the one
+        return  # the hash was decoded and computed; only the empty password did not match
 
 
 class Passwords:
-    """Hashes and proves. Belongs to the event loop; the work is done on threads of its own."""
+    """Hashes and verifies passwords on its threads. Use it on the event loop only."""
 
     def __init__(self, settings: HashSettings, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._settings, self._monotonic = settings, monotonic
@@ -161,17 +161,17 @@ class Passwords:
         self._free = asyncio.Semaphore(settings.threads)
         self._waiting = 0
         self._cache_key = secrets.token_bytes(32)
-        self._proven: dict[bytes, float] = {}  # {digest: until when}, in the order of proof
+        self._proven: dict[bytes, float] = {}  # {digest: expiry}, in the order of verification
         self._running: dict[bytes, asyncio.Task[bool]] = {}
         self._dummy = _hash(secrets.token_bytes(16), settings)
         self.proofs = 0  # hashes verified since the start; for metrics, and for tests of equal cost
 
     async def hash(self, password: Secret) -> str:
-        """A new PHC string. Raises StoreBusy when too many wait."""
+        """Make a PHC string. Raises StoreBusy when too many calls wait."""
         return await self._on_thread(lambda: _hash(password.octets(), self._settings))
 
     def needs_rehash(self, verifier: str) -> bool:
-        """True when a new hash would have other parameters."""
+        """Whether a new hash would have other parameters."""
         settings = self._settings
         return not verifier.startswith(
             f"$argon2id$v=19$m={settings.memory_kib},t={settings.passes},p={settings.lanes}$"
@@ -180,10 +180,10 @@ class Passwords:
     async def prove(
         self, name_key: str, stored: StoredPassword | None, password: Secret, before: Callable[[], None]
     ) -> bool:
-        """True when the password is the stored one. `stored` is None for a name that is not here: that costs the same.
+        """Whether the password is the stored one. `stored` is None for an unknown name, which costs the same time.
 
-        `before` is called when a thread is free; what it raises ends the attempt there. Equal attempts at one time
-        share one proof, as when a mail program opens its connections. Raises StoreBusy when too many wait.
+        `before` is called when a thread is free; an exception from it ends the attempt. Equal concurrent attempts share
+        one verification, as when a mail client opens several connections. Raises StoreBusy when too many calls wait.
         """
         digest = self._digest(name_key, stored, password)
         until = self._proven.get(digest)
@@ -197,23 +197,24 @@ class Passwords:
         return await asyncio.shield(running)
 
     async def check_imported(self, verifier: str) -> None:
-        """See `check_imported`, which computes the hash once. Raises StoreBusy besides when too many wait."""
+        """Run `check_imported`, which computes the hash once, on a thread. Also raises StoreBusy when too many calls
+        wait."""
         await self._on_thread(lambda: check_imported(verifier, self._settings))
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Stop the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ended(self, digest: bytes, task: asyncio.Task[bool]) -> None:
         self._running.pop(digest, None)
         if not task.cancelled():
-            task.exception()  # whoever waited was told; nobody may wait any more
+            task.exception()  # marks it as retrieved: possibly no caller waits any more, and waiting ones got it
 
     async def _prove(
         self, stored: StoredPassword | None, password: Secret, digest: bytes, before: Callable[[], None]
     ) -> bool:
         verifier = stored.verifier if stored is not None else self._dummy
-        octets = password.octets()[: MAX_PASSWORD_OCTETS + 1]  # longer than any that was ever set
+        octets = password.octets()[: MAX_PASSWORD_OCTETS + 1]  # one octet more than any stored password has
         right = await self._on_thread(lambda: _verify(verifier, octets), before)
         self.proofs += 1
         if right and stored is not None:
@@ -237,7 +238,7 @@ class Passwords:
 
     def _digest(self, name_key: str, stored: StoredPassword | None, password: Secret) -> bytes:
         ids = (stored.state.account_id, stored.credential_id, stored.version) if stored is not None else (0, 0, 0)
-        # The name counts only where there is no account: two unknown names are two guesses.
+        # The name is part of the digest only for unknown accounts: attempts on two unknown names must not be shared.
         name = b"" if stored is not None else name_key.encode("utf-8", "surrogateescape")
         mac = hmac.new(self._cache_key, b"%d %d %d %d " % (*ids, len(name)), hashlib.sha256)
         mac.update(name)

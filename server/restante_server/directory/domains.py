@@ -1,4 +1,4 @@
-"""Domains whose mail ends here."""
+"""The local domains."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ def set_resending(tx: Connection, name: str, resending: Resending) -> Domain:
 
 
 def resending_of(tx: Connection, ascii_domain: str) -> Resending:
-    """The setting of a domain; one that is not here lets nobody resend."""
+    """The resending policy of a domain; NEVER for a domain that is not local."""
     found = tx.execute(_resending, {"name": ascii_domain}).scalar_one_or_none()
     return Resending(found) if found is not None else Resending.NEVER
 
 
 def remove(tx: Connection, name: str) -> None:
-    """Take a domain out. Raises DomainNotFound, DomainNotEmpty."""
+    """Remove a domain. Raises DomainNotFound, DomainNotEmpty."""
     domain_id = lock(tx, ascii_name(name))
     found = get(tx, name)
     if found.account_count or found.alias_count:
@@ -131,7 +131,7 @@ def remove(tx: Connection, name: str) -> None:
 
 
 def lock(tx: Connection, ascii_domain: str) -> int:
-    """The id of a domain, kept from changing until the commit: addresses are made one at a time in a domain.
+    """Lock a domain until the commit and return its id. The lock serialises the creation of addresses in a domain.
 
     Raises DomainNotFound.
     """
@@ -143,13 +143,13 @@ def lock(tx: Connection, ascii_domain: str) -> int:
 
 
 def is_taken(tx: Connection, key: str) -> bool:
-    """True when an account or alias has this address key."""
+    """Whether an account or alias has this address key."""
     taken = select(account.c.account_id).where(account.c.address_key == key)
     return tx.execute(taken.union_all(select(alias.c.alias_id).where(alias.c.address_key == key))).first() is not None
 
 
 def claim(tx: Connection, address: Path) -> int:
-    """Make sure that an address can be made here; returns its domain's id, locked.
+    """Check that an address is free in a local domain; locks the domain and returns its id.
 
     Raises DomainNotFound, AddressExists.
     """
@@ -161,7 +161,7 @@ def claim(tx: Connection, address: Path) -> int:
 
 
 def release(tx: Connection, key: str) -> None:
-    """The account or alias of this key is going: nobody's catch-all may name it any longer."""
+    """Remove an address key that is being deleted from the catch-alls that name it."""
     tx.execute(update(domain).where(domain.c.catch_all == key).values(catch_all=None))
     invalidate(tx, DIRECTORY)
 

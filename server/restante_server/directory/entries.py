@@ -1,4 +1,4 @@
-"""The address book: accounts and aliases of one domain, as its people may see them."""
+"""The address book: the accounts and aliases of one domain that its users may see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from restante_server.directory import addresses, names
 from restante_server.directory.names import LIKE_ESCAPE, Match
 
 ACCOUNT, ALIAS = 1, 2  # EntryKind
-CONSIDERED = 1_000  # rows looked at for one name: more could not be told apart by a person anyway
+CONSIDERED = 1_000  # most rows read for one name; a user could not choose among more anyway
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ def domain_of(tx: Connection, account_id: int) -> int:
 
 
 def resolve(tx: Connection, domain_id: int, name: str, most: int) -> tuple[list[Entry], bool]:
-    """Entries that `name` could mean, the best first, at most `most`; and whether the first is the one meant.
+    """(entries that match `name`, the best first, at most `most`; whether the first is the unambiguous result).
 
-    Meant is the only one found, or the only one that is exactly it.
+    The result is unambiguous when only one entry matches, or only one matches exactly.
     """
     wanted = names.fold(name)
     if not wanted:
@@ -62,7 +62,7 @@ def resolve(tx: Connection, domain_id: int, name: str, most: int) -> tuple[list[
 
 
 def listing(tx: Connection, domain_id: int, after: tuple[str, str], limit: int) -> list[Entry]:
-    """At most `limit` entries behind (name key, address key), in that order."""
+    """At most `limit` entries behind (name key, address key), ordered by these."""
     book = _book(domain_id).subquery()
     behind = or_(book.c.name_key > after[0], and_(book.c.name_key == after[0], book.c.address_key > after[1]))
     statement = select(book).where(behind).order_by(book.c.name_key, book.c.address_key).limit(limit)

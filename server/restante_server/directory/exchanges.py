@@ -1,4 +1,4 @@
-"""A SASL exchange between two calls: its state, sealed, good for one use on any core."""
+"""The state of a SASL exchange between two calls: sealed, and valid for one use on any core."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _LAYOUT = struct.Struct(">qq")  # exchange id, expires at (microseconds)
 
 
 def seal(keys: KeyRing, binding: bytes, state: bytes, expires_at: int) -> bytes:
-    """The opaque exchange. `binding` names what must be the same at the next step: mechanism, gateway, scope."""
+    """The sealed exchange. `binding` holds the values that must be the same at the next step: mechanism, gateway,
+    scope."""
     plain = _LAYOUT.pack(secrets.randbits(63), expires_at) + state
     return keys.seal(PURPOSE + binding, plain)
 
 
 def unseal(keys: KeyRing, binding: bytes, exchange: bytes, now: int) -> tuple[int, int, bytes]:
-    """(exchange id, expires at, state). Raises ExchangeInvalid. Whether it was used before is `use`'s question."""
+    """(exchange id, expires at, state). Raises ExchangeInvalid. Only `use` checks that it was not used before."""
     try:
         plain = keys.open(PURPOSE + binding, exchange)
     except NotSealed:
@@ -36,13 +37,13 @@ def unseal(keys: KeyRing, binding: bytes, exchange: bytes, now: int) -> tuple[in
 
 
 def use(tx: Connection, exchange_id: int, expires_at: int) -> None:
-    """Spend it. Raises ExchangeInvalid when it was spent before."""
+    """Mark an exchange as used. Raises ExchangeInvalid when it was used before."""
     statement = insert_into(tx, used_exchange).values(exchange_id=exchange_id, expires_at=expires_at)
-    # By what it returns: the driver's count of such an insert differs between databases.
+    # RETURNING decides, because the drivers' row counts of such an insert differ between databases.
     if tx.execute(statement.on_conflict_do_nothing().returning(used_exchange.c.exchange_id)).first() is None:
         raise ExchangeInvalid
 
 
 def forget(tx: Connection, now: int) -> None:
-    """Drop those that have expired besides."""
+    """Delete the used exchanges that have expired."""
     tx.execute(delete(used_exchange).where(used_exchange.c.expires_at < now))

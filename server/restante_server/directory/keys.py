@@ -1,6 +1,6 @@
-"""Sealing keys: what one core seals, every core of the store can open, and nobody else.
+"""Sealing keys: every core of the store, and no other process, can open the octets that one core has sealed.
 
-AES-256-GCM with a random nonce. Each purpose is bound as associated data, so that what was sealed for one is nothing
+AES-256-GCM with a random nonce. The purpose is associated data, so that octets sealed for one purpose cannot be opened
 for another.
 """
 
@@ -21,26 +21,26 @@ KEY_OCTETS = 32
 NONCE_OCTETS = 12
 OVERHEAD_OCTETS = 1 + NONCE_OCTETS + 16  # key id, nonce, tag
 DAY = 24 * 3_600 * 1_000_000  # microseconds
-_KEY_IDS = 256  # one octet names the key; many fewer are alive at once
+_KEY_IDS = 256  # one octet names the key; far fewer keys exist at a time
 
 
 class NotSealed(ValueError):
-    """The octets were not sealed here for this purpose, or the key is gone."""
+    """The octets were not sealed by this store for this purpose, or their key has been deleted."""
 
 
 class KeyRing:
-    """The keys of a store, in memory: the newest seals, all open."""
+    """The keys of a store in memory: the newest seals, all of them open."""
 
     def __init__(self, keys: Mapping[int, bytes]) -> None:
         self.replace(keys)
 
     def replace(self, keys: Mapping[int, bytes]) -> None:
-        """Go on with these keys: {key id: secret}, at least one."""
+        """Use these keys from now on: {key id: secret}, at least one."""
         if not keys:
             raise ValueError("a store has at least one sealing key")
         self._newest = max(keys)
         self._ciphers = {key_id % _KEY_IDS: AESGCM(secret) for key_id, secret in keys.items()}
-        # Not the newest: a digest should last as long as it can when keys are rotated.
+        # Digests use the oldest key, so that they survive as many rotations as possible.
         self._oldest_secret = keys[min(keys)]
 
     def seal(self, purpose: bytes, plain: bytes) -> bytes:
@@ -50,11 +50,11 @@ class KeyRing:
         return bytes([name]) + nonce + self._ciphers[name].encrypt(nonce, plain, purpose)
 
     def knows(self, sealed: bytes) -> bool:
-        """True when the key that the octets name is here."""
+        """Whether the ring has the key that the octets name."""
         return bool(sealed) and sealed[0] in self._ciphers
 
     def open(self, purpose: bytes, sealed: bytes) -> bytes:
-        """The sealed octets. Raises NotSealed."""
+        """The plain octets. Raises NotSealed."""
         cipher = self._ciphers.get(sealed[0]) if len(sealed) >= OVERHEAD_OCTETS else None
         if cipher is None:
             raise NotSealed("no key of ours")
@@ -64,7 +64,7 @@ class KeyRing:
             raise NotSealed("not sealed for this purpose") from None
 
     def digest(self, purpose: bytes, *parts: bytes) -> bytes:
-        """32 octets that stand for `parts` and tell nothing about them to one without the key."""
+        """A keyed digest of `parts`, 32 octets; without the key it reveals nothing about them."""
         mac = hmac.new(self._oldest_secret, purpose, hashlib.sha256)
         for part in parts:
             mac.update(len(part).to_bytes(4, "big") + part)
@@ -72,7 +72,7 @@ class KeyRing:
 
 
 def create(tx: Connection, now: int) -> None:
-    """Add a new key, which is the one that seals from now on; with a new store, the first."""
+    """Add a key, which seals from now on."""
     newest: int = tx.execute(select(sealing_key.c.key_id).order_by(sealing_key.c.key_id.desc()).limit(1)).scalar() or 0
     tx.execute(insert(sealing_key).values(key_id=newest + 1, secret=secrets.token_bytes(KEY_OCTETS), created_at=now))
 
@@ -84,9 +84,10 @@ def load(tx: Connection) -> dict[int, bytes]:
 
 
 def rotate(tx: Connection, now: int, days: int) -> bool:
-    """Add a key when the newest has sealed for `days`, and drop those older than twice that. True when one was added.
+    """Add a key when the newest has sealed for `days`, and delete those older than twice that.
 
-    What a dropped key sealed is refused afterwards, so nothing sealed may have to last longer than `days`.
+    Returns whether a key was added. The octets that a deleted key sealed cannot be opened any more, so sealed octets
+    must not be needed for longer than `days`.
     """
     created: int | None = tx.execute(
         select(sealing_key.c.created_at).order_by(sealing_key.c.key_id.desc()).limit(1)

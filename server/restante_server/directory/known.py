@@ -1,8 +1,8 @@
-"""Recipients that were found lately, in memory: mail for the same people comes again, and each message asks twice.
+"""A cache of recently resolved recipients, because each message resolves its recipients twice.
 
-Only what was found is kept, never that somebody is not there, and no figure that mail changes. A change of the
-directory by this core empties it at once (`effects.DIRECTORY`). A change by another core is seen when an entry is old
-enough. Who places a message still notices in its transaction that a mailbox has gone.
+The cache holds only addresses that were found, and no counter that mail changes. A change of the directory by this core
+empties it at once (`effects.DIRECTORY`). A change by another core takes effect when an entry expires. The transaction
+that places a message still notices that a mailbox is gone.
 """
 
 from __future__ import annotations
@@ -14,44 +14,47 @@ from typing import NamedTuple
 from restante_server.directory.lookup import Kind, Resolution
 
 SECONDS = 2.0
-SECONDS_ALONE = 60.0  # where only one core has the database open
-MOST = 20_000  # entries, an alias with many targets counting as many
+SECONDS_ALONE = 60.0  # when this core alone has the database open
+MOST = 20_000  # entries; each target of an alias counts as one more
 FORMS = (Kind.LOCAL, Kind.ALIAS)
 
 
 class Known(NamedTuple):
-    """One address that leads somewhere."""
+    """One resolved address."""
 
     resolution: Resolution
-    open: bool  # takes mail of any size: nothing has to be asked at RCPT
-    good_until: float  # a moment of time.monotonic()
+    open: bool  # accepts mail of any size, so RCPT needs no database read
+    good_until: float  # a time of time.monotonic()
 
 
 class KnownRecipients:
-    """By address as it was asked for. `forget` may be called on any thread, the rest belongs to the event loop."""
+    """Resolved recipients by the address in its given spelling.
+
+    Call `forget` on any thread, and the other methods on the event loop only.
+    """
 
     def __init__(self, seconds: float = SECONDS, most: int = MOST) -> None:
         self._seconds, self._most = seconds, most
-        self._entries: dict[str, Known] = {}  # in order of arrival: the oldest make room
+        self._entries: dict[str, Known] = {}  # in order of arrival; the oldest are dropped first
         self._weight = 0
-        self._lock = threading.Lock()  # of a look at the generation with what follows from it
+        self._lock = threading.Lock()  # makes the check of the generation and the insertion one step
         self.generation = 0
-        """Changes with `forget`. To be taken before the database is asked, and given to `keep` with the answer."""
+        """Changes with `forget`. Read it before the database read, and pass it to `keep` with the result."""
 
     def get(self, address: str) -> Known | None:
-        """A remembered answer for an address that is not too old."""
+        """The entry of an address, unless it has expired."""
         known = self._entries.get(address)
         if known is None or known.good_until > time.monotonic():
             return known
         return None
 
     def is_open(self, address: str) -> bool:
-        """Whether it is known to take mail of any size."""
+        """Whether the cache knows that the address accepts mail of any size."""
         known = self.get(address)
         return known is not None and known.open
 
     def keep(self, generation: int, resolution: Resolution, *, open: bool | None = None) -> None:
-        """Remember an answer. `open` None: nobody looked; what was known of that stays as long as it would have."""
+        """Add a resolution. `open` None means not checked: a valid entry keeps its `open` and its expiry."""
         if resolution.kind not in FORMS or any(target.kind is Kind.UNKNOWN for target in resolution.targets):
             return
         now = time.monotonic()
@@ -73,7 +76,7 @@ class KnownRecipients:
             self._weight -= 1 + len(oldest.resolution.targets)
 
     def forget(self) -> None:
-        """The directory has changed."""
+        """Empty the cache after a change of the directory."""
         with self._lock:
             self.generation += 1
             self._entries, self._weight = {}, 0

@@ -1,4 +1,4 @@
-"""One login: throttled, proven, and answered alike whether the name, the password or the right was wrong."""
+"""Logins: throttled, verified, and with the same answer whether the name, the password or the scope was wrong."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class _Found:
 
 
 class Logins:
-    """Proves names and passwords."""
+    """Verifies names and passwords."""
 
     def __init__(self, db: Database, keys: KeyRing, passwords: Passwords, settings: ThrottleSettings) -> None:
         self._db, self._keys, self._passwords, self._settings = db, keys, passwords, settings
         self._throttle = Throttle(settings)
 
     async def prove(self, name: str, password: Secret, scope: int, client_address: str, now: int) -> AccountState:
-        """The account whose name and password these are, when it is enabled and its password is good for `scope`.
+        """The account with this name and password, when it is enabled and the password permits `scope`.
 
-        Writes only after a failure. Raises AuthenticationFailed, never saying why; TooManyAttempts, also for the
-        right password; StoreBusy when too many logins wait.
+        Writes only after a failure, and to clear failures or renew a hash. Raises AuthenticationFailed without a
+        reason; TooManyAttempts, also for the right password; StoreBusy when too many logins wait.
         """
         name_key = _name_key(name)
         keys = throttle.keys(self._keys, client_address, name_key)
@@ -82,4 +82,4 @@ def _name_key(name: str) -> str:
     try:
         return addresses.key(name)
     except InvalidAddress:
-        return "?" + name[:MAX_PATH_OCTETS]  # no address has this key: a name like any unknown one
+        return "?" + name[:MAX_PATH_OCTETS]  # no address has this key, so the name counts as unknown

@@ -1,11 +1,11 @@
-"""Where mail for an address goes.
+"""Resolving an address to its mailboxes and foreign addresses.
 
-For each address the first that is there: the account or alias of exactly that address, the one without `+detail`, the
-role default of `postmaster` and `abuse` (RFC 5321 4.5.1, RFC 2142 4), the domain's catch-all. An alias that has
-`+detail` in its own address therefore wins over the account without it: whoever made it meant just that.
+An address resolves to the first of these that exists: the account or alias of exactly that address, the one without
+`+detail`, the role default of `postmaster` and `abuse` (RFC 5321 4.5.1, RFC 2142 4), the domain's catch-all. An alias
+with `+detail` in its address therefore has precedence over the account without the detail.
 
-The role default is the domain's oldest administrator, else its oldest account, else the oldest administrator and then
-the oldest account of the installation. `postmaster` without a domain is the one of the oldest domain.
+The role default is the domain's oldest administrator, else its oldest account, else the oldest administrator, else the
+oldest account of the installation. `postmaster` without a domain belongs to the oldest domain.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from restante_server.db.schema import account, alias, domain
 from restante_server.directory import addresses
 from restante_server.directory.aliases import read_targets
 
-MAX_DEPTH = 10  # aliases of aliases
-MAX_EXPANDED = 1_000  # recipients that one address may stand for
+MAX_DEPTH = 10  # levels of aliases of aliases
+MAX_EXPANDED = 1_000  # most recipients of one alias
 KEYS_AT_ONCE = 500  # in one statement
 ROLES = frozenset({"postmaster", "abuse"})
 BARE_POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3
@@ -39,19 +39,19 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Where mail for one address goes."""
+    """The result for one address."""
 
-    address: str  # as asked; of a target, as the alias has it
+    address: str  # as the caller gave it; for a target, as the alias has it
     kind: Kind
     account_id: int = 0  # LOCAL
     mailbox_id: int = 0  # LOCAL
     targets: tuple[Resolution, ...] = ()  # ALIAS: LOCAL, FOREIGN and UNKNOWN ones, each mailbox and address once
-    problem: str = ""  # UNKNOWN: why, for the trace
+    problem: str = ""  # UNKNOWN: the reason, for the trace
 
 
 @dataclass(frozen=True, slots=True)
 class _Direct:
-    """One address by itself: an account, an alias with targets, or neither."""
+    """The entry of one address: an account, an alias with its targets, or neither."""
 
     account_id: int = 0
     mailbox_id: int = 0
@@ -61,13 +61,13 @@ class _Direct:
 
 @dataclass
 class _Known:
-    """Rows of keys and domains read so far."""
+    """The rows read so far."""
 
     domains: dict[str, tuple[int, str | None]] = field(default_factory=dict)  # {ascii name: (id, catch-all key)}
     asked_domains: set[str] = field(default_factory=set)
     entries: dict[str, _Direct] = field(default_factory=dict)
     asked_keys: set[str] = field(default_factory=set)
-    followed: set[str] = field(default_factory=set)  # keys of which also detail, role and catch-all were looked at
+    followed: set[str] = field(default_factory=set)  # keys whose base address, role and catch-all were read too
     roles: dict[int, _Direct] = field(default_factory=dict)  # by domain id
 
 
@@ -85,15 +85,15 @@ _of_domains = select(domain.c.ascii_name, domain.c.domain_id, domain.c.catch_all
 
 
 def resolve(tx: Connection, address: str) -> Resolution:
-    """Where mail for one address goes. Raises InvalidAddress."""
+    """Resolve one address. Raises InvalidAddress."""
     addresses.parse(_with_domain(tx, address))
     return resolve_many(tx, [address])[0]
 
 
 def resolve_many(tx: Connection, wanted: Sequence[str]) -> list[Resolution]:
-    """Where mail for each address goes, in order: two statements for all of them, and two for each level of aliases.
+    """Resolve addresses, in order, with two statements for all of them and two for each level of aliases.
 
-    An address that is none is UNKNOWN, with the problem.
+    A syntactically invalid address is UNKNOWN, with the problem.
     """
     known = _Known()
     keys: list[str | None] = []
@@ -135,7 +135,7 @@ def _target_keys(direct: _Direct) -> Iterable[str]:
 
 
 def _learn(tx: Connection, known: _Known, keys: set[str]) -> None:
-    """Ask the database about the keys, what they are without detail, and where their domains send the unknown."""
+    """Read the entries of the keys, of the keys without detail, and of their domains' catch-alls and role defaults."""
     names = {addresses.split_key(key)[1] for key in keys} - known.asked_domains
     for some in _pieces(names):
         for row in tx.execute(_of_domains, {"names": some}):
@@ -178,7 +178,7 @@ def _role_default(tx: Connection, domain_id: int) -> _Direct:
 
 
 def _direct(known: _Known, key: str) -> _Direct | None:
-    """A key by itself, in the module's order of preference; None when its domain is not hosted here."""
+    """The entry of a key, in the module's order of precedence; None when its domain is not local."""
     name = addresses.split_key(key)[1]
     if name not in known.domains:
         return None
@@ -204,7 +204,7 @@ def _answer(known: _Known, address: str, key: str) -> Resolution:
 
 
 def _expand(known: _Known, address: str, start: _Direct) -> Resolution:
-    """The leaves below an alias, breadth first. An alias met again adds nothing: what it stands for is there."""
+    """The final recipients of an alias, breadth first. A repeated alias adds nothing."""
     leaves: dict[object, Resolution] = {}
     seen, level = {start.alias_key}, [start]
     for depth in range(MAX_DEPTH + 1):
@@ -227,7 +227,7 @@ def _expand(known: _Known, address: str, start: _Direct) -> Resolution:
 
 
 def _leaf(known: _Known, target: str, depth: int) -> tuple[Resolution | None, _Direct | None]:
-    """(a target that ends here, None), or (None, the alias that it is)."""
+    """(the resolution of a target, None), or (None, the entry of a target that is an alias)."""
     key, problem = _key(target)
     if key is None:
         return Resolution(target, Kind.UNKNOWN, problem=problem), None

@@ -1,4 +1,4 @@
-"""Names as people give them: folding, and how well an entry answers to one. *Pure*."""
+"""Matching the names that users enter against entries of the address book: folding and ranking. *Pure*."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LIKE_ESCAPE = "\\"
 
 
 class Match(IntEnum):
-    """How an entry answers to a name, the best first."""
+    """The quality of a match between an entry and a name, the best first."""
 
     EXACT = 0  # the whole address, or the whole name
     LOCAL_PART = 1  # the whole local part
@@ -20,14 +20,14 @@ class Match(IntEnum):
 
 
 def fold(text: str) -> str:
-    """The form for comparison: letter case, compatibility forms, accents and runs of spaces do not matter."""
+    """The form for comparison, which ignores letter case, compatibility forms, accents and runs of spaces."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     plain = "".join(character for character in decomposed if not unicodedata.combining(character))
     return " ".join(unicodedata.normalize("NFC", plain).split())
 
 
 def match(wanted: str, name_key: str, address_key: str) -> Match:
-    """How an entry answers to `wanted`, which is folded."""
+    """The quality of the match between an entry and `wanted`, which is folded."""
     if not wanted:
         return Match.NONE
     local_part = address_key.rpartition("@")[0]
@@ -43,7 +43,7 @@ def match(wanted: str, name_key: str, address_key: str) -> Match:
 
 
 def like_literal(text: str) -> str:
-    """Text as a LIKE pattern that matches itself alone, with LIKE_ESCAPE."""
+    """Text as a LIKE pattern that matches only this text, with the escape character LIKE_ESCAPE."""
     for special in (LIKE_ESCAPE, "%", "_"):
         text = text.replace(special, LIKE_ESCAPE + special)
     return text

@@ -1,7 +1,7 @@
 """The server's side of SASL: PLAIN (RFC 4616) and LOGIN (draft-murchison-sasl-login), a step at a time. *Pure*.
 
-A step gets the client's response and what the step before left; it gives a challenge with what to keep, or the name
-and password. How the kept state travels, sealed and good for one use, is `exchanges.py`.
+A step takes the client's response and the state of the step before. It returns a challenge with the next state, or the
+name and password. `exchanges.py` seals the state for its way through the client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_NAME_OCTETS = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """To be sent to the client; `state` must come back with its response."""
+    """A challenge for the client; the client's next step needs `state`."""
 
     octets: bytes
     state: bytes
@@ -27,7 +27,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The client's name, as it was sent, and password."""
+    """The name as the client sent it, and the password."""
 
     name: str
     password: Secret
@@ -36,8 +36,8 @@ class Proof:
 def step(mechanism: str, response: bytes | None, state: bytes) -> Challenge | Proof:
     """One step; `state` is b"" at the first.
 
-    Raises MechanismNotSupported, InvalidArgument (too long), AuthenticationFailed (not what the mechanism has, or a
-    wish to act as somebody else).
+    Raises MechanismNotSupported, InvalidArgument (too long), AuthenticationFailed (a malformed response, or an
+    authorization identity of another account).
     """
     if mechanism not in MECHANISMS:
         raise MechanismNotSupported(mechanism=mechanism[:20])
@@ -64,7 +64,7 @@ def _login(response: bytes | None, state: bytes) -> Challenge | Proof:
             raise AuthenticationFailed
         return Proof(_text(state[1:]), Secret.from_octets(response))
     if response is None:
-        return Challenge(b"Username:", b"L")  # what clients compare it with, not what the draft has
+        return Challenge(b"Username:", b"L")  # clients compare with this text, which differs from the draft's
     if not response or len(response) > MAX_NAME_OCTETS:
         raise AuthenticationFailed
     return Challenge(b"Password:", b"N" + response)

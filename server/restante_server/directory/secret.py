@@ -1,4 +1,4 @@
-"""A password on its way. *Pure*."""
+"""A password in memory that never appears in logs. *Pure*."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ MAX_PASSWORD_OCTETS = 1_024
 class Secret:
     """Text that no log, traceback or error message may show.
 
-    Made ready for comparison once: spaces of every kind become U+0020, and the whole is NFC (RFC 8265 4.2.1), so that
-    a password typed on another keyboard is the same password. Octets that are not UTF-8 are kept, and match nothing.
+    The constructor prepares it for comparison: all kinds of spaces become U+0020, and the text is NFC (RFC 8265 4.2.1),
+    so that a password typed on another keyboard is the same password. Octets that are not UTF-8 stay and match nothing.
     """
 
     __slots__ = ("_text",)
@@ -22,11 +22,11 @@ class Secret:
 
     @classmethod
     def from_octets(cls, octets: bytes) -> Secret:
-        """A password as it came over the wire."""
+        """Make a Secret from the octets that a client sent."""
         return cls(octets.decode("utf-8", "surrogateescape"))
 
     def reveal(self) -> str:
-        """The text itself, for the one place that needs it."""
+        """The text, for the check of its strength."""
         return self._text
 
     def octets(self) -> bytes:

@@ -1,4 +1,4 @@
-"""The directory's living parts of one core process, put together."""
+"""The stateful parts of the directory in one core process, put together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from restante_server.directory.settings import AuthenticationSettings
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Sessions, logins and keys. Accounts, domains and aliases are functions of a transaction beside it."""
+    """Sessions, logins and keys. Accounts, domains and aliases are functions of a transaction in other modules."""
 
     db: Database
     settings: AuthenticationSettings
@@ -29,7 +29,7 @@ class Directory:
 
     @classmethod
     async def open(cls, db: Database, settings: AuthenticationSettings) -> Directory:
-        """Make the parts for a store that has its sealing key (`keys.create`), and learn which sessions have ended."""
+        """Make the parts for a store that has its sealing key (`keys.create`), and read the ended sessions."""
         ring = KeyRing(await db.read(keys.load))
         passwords = Passwords(settings.hashes)
         logins = Logins(db, ring, passwords, settings.throttle)
@@ -38,7 +38,7 @@ class Directory:
         return cls(db, settings, ring, passwords, logins, sessions)
 
     async def tidy(self, now: int) -> None:
-        """Make a new sealing key when it is time, and drop what nobody needs any more; once in some minutes."""
+        """Rotate the sealing key when it is due, and delete expired rows. Call it every few minutes."""
 
         def write(tx: Connection) -> None:
             keys.rotate(tx, now, self.settings.sessions.key_days)
@@ -49,5 +49,5 @@ class Directory:
         await self.db.write(Write(write))
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Stop the hashing threads."""
         self.passwords.close()

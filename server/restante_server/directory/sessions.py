@@ -1,7 +1,7 @@
-"""Sessions in memory: a token that was opened once costs microseconds, and ends everywhere within seconds.
+"""Sessions in memory: a token opened before is checked in microseconds, and its end takes effect within seconds.
 
-All of it belongs to the event loop. A core looks at the database every second or two (`refresh`) for what others have
-changed; what it changes itself it knows at once.
+Use this module on the event loop only. A core reads the changes of other cores from the database every second or two
+(`refresh`); it applies its own changes at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from restante_server.directory.tokens import SECOND, Token
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """A session that is good now."""
+    """A valid session."""
 
     token: Token
     state: AccountState
@@ -28,10 +28,10 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """Changes found by one look at the database."""
+    """The changes that one `refresh` found."""
 
-    ended: tuple[Ended, ...]  # accounts whose sessions may have ended, some of them again and again for a minute
-    revoked: frozenset[int]  # sessions that other cores have logged off since the look before
+    ended: tuple[Ended, ...]  # accounts whose sessions may have ended; repeated for a minute (OVERLAP_SECONDS)
+    revoked: frozenset[int]  # sessions that other cores have logged off since the last refresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,18 @@ class Sessions:
 
     def __init__(self, db: Database, keys: KeyRing, settings: SessionSettings) -> None:
         self._db, self._keys, self._settings = db, keys, settings
-        self._opened: dict[bytes, Token] = {}  # in order of arrival: the oldest makes room
+        self._opened: dict[bytes, Token] = {}  # in order of arrival; the oldest is dropped first
         self._states: dict[int, AccountState] = {}
-        self._generation: dict[int, int] = {}  # {account: how often forgotten while a read of it was under way}
+        self._generation: dict[int, int] = {}  # {account: number of `forget_account` calls}, for reads under way
         self._revoked: dict[int, int] = {}
-        self._least: dict[int, int] = {}  # {account: credential version below which sessions are over}, the latest
+        self._least: dict[int, int] = {}  # {account: lowest credential version of valid sessions}, latest changes last
         self._looked_at = 0
         self._may_look_for_keys = True  # once between two refreshes
 
     # --- Opening ------------------------------------------------------------------------------------------------
 
     def known(self, session_token: bytes, now: int) -> OpenSession | None:
-        """The session of a token, from memory alone; None when `open` has to look.
+        """The session of a token, from memory alone; None when `open` has to read the database.
 
         Raises SessionExpired, SessionRevoked.
         """
@@ -85,14 +85,14 @@ class Sessions:
         return OpenSession(token, state)
 
     def is_over(self, account_id: int, credential_version: int, session_id: int) -> bool:
-        """Whether a session that was open once is known, from memory alone, to have been ended since."""
+        """Whether a session opened earlier has ended, as far as memory alone shows."""
         if session_id in self._revoked or credential_version < self._least.get(account_id, 0):
             return True
         state = self._states.get(account_id)
         return state is not None and (not state.enabled or credential_version < state.credential_version)
 
     async def _unseal(self, session_token: bytes) -> Token:
-        # Another core may have made a new key in the last seconds; junk must not make us look each time.
+        # Another core may have made a new key in the last seconds. Invalid tokens must not cause a read each time.
         if not self._keys.knows(session_token) and self._may_look_for_keys:
             self._may_look_for_keys = False
             self._keys.replace(await self._db.read(sealing.load))
@@ -102,7 +102,7 @@ class Sessions:
             raise InvalidSession from error
 
     async def _fetch(self, account_id: int) -> AccountState | None:
-        # A state read before a change and stored after it would hide the change until the next one.
+        # A state that is read before a change and stored after it would hide the change until the next one.
         before = self._generation.get(account_id, 0)
         state = await self._db.read(states.fetch, account_id)
         if state is not None and self._generation.get(account_id, 0) == before:
@@ -127,11 +127,12 @@ class Sessions:
     # --- Issuing ------------------------------------------------------------------------------------------------
 
     def begin(self, state: AccountState, identity: str, scope: int, now: int) -> Issued:
-        """A new session for an account whose password has just been proven."""
+        """Begin a session for an account whose password has just been verified."""
         return self._issue(state, identity, scope, tokens.new_session_id(), now, now)
 
     async def renew(self, session: OpenSession, now: int) -> Issued:
-        """A fresh token for a session, everything read anew. Raises SessionExpired, SessionRevoked."""
+        """Issue a new token for a session, after reading its state from the database. Raises SessionExpired,
+        SessionRevoked."""
         old = session.token
         if now >= old.authenticated_at + self._settings.renewable_seconds * SECOND:
             raise SessionExpired
@@ -162,24 +163,24 @@ class Sessions:
         return Issued(session_token, OpenSession(token, state), token.expires_at, renewable_until)
 
     def times(self, token: Token) -> tuple[int, int]:
-        """When a token expires, and until when its session can be renewed (microseconds)."""
+        """(expiry of a token, time until which its session can be renewed), in microseconds."""
         return token.expires_at, token.authenticated_at + self._settings.renewable_seconds * SECOND
 
     # --- Ending -------------------------------------------------------------------------------------------------
 
     def forget_account(self, account_id: int) -> None:
-        """The account has changed: its next call reads it again. To be called after the commit of the change."""
+        """Drop the state of a changed account, so that its next call reads it. Call it after the commit."""
         self._states.pop(account_id, None)
         self._generation[account_id] = self._generation.get(account_id, 0) + 1
         if len(self._generation) > self._settings.account_states:
             self._generation.pop(next(iter(self._generation)))
 
     def forget_session(self, session_id: int, until: int) -> None:
-        """The session was logged off. To be called after the commit, with what `states.revoke` returned."""
+        """Mark a session as logged off. Call it after the commit, with `until` of the LoggedOff event."""
         self._revoked[session_id] = until
 
     async def refresh(self) -> Refreshed:
-        """Take over what other cores have changed, keys included; to be called every second or two."""
+        """Apply the changes of other cores, including new keys; call it every second or two."""
         since, lifetime = self._looked_at, self._settings.token_seconds
         changes, ring = await self._db.read(lambda tx: (states.look(tx, since, lifetime), sealing.load(tx)))
         revoked = frozenset(changes.revoked.keys() - self._revoked.keys())
@@ -190,7 +191,7 @@ class Sessions:
 
     def _apply(self, changes: Changes) -> None:
         if changes.looked_at - self._looked_at > states.CHANGES_KEPT_SECONDS * SECOND // 2:
-            self._states.clear()  # the database was away for so long that changes may have come and gone
+            self._states.clear()  # the last look is so long ago that change rows may have been deleted since
         for ended in changes.ended:
             self.forget_account(ended.account_id)
             self._least.pop(ended.account_id, None)

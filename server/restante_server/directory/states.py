@@ -1,4 +1,4 @@
-"""States of accounts, on which sessions depend: every core must see a change within seconds."""
+"""The account states that sessions depend on, and their changes, which every core must see within seconds."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from restante_server.db.schema import account, account_change, revoked_session
 from restante_server.db.upsert import insert_into
 
 SECOND = 1_000_000  # microseconds
-OVERLAP_SECONDS = 60  # how far a look reaches back behind the one before: a commit may come long after its time
+OVERLAP_SECONDS = 60  # each look also covers this time before the last one: a commit may follow its timestamp late
 CHANGES_KEPT_SECONDS = 3_600
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """An account as far as a session needs it."""
+    """The facts of an account that a session needs."""
 
     account_id: int
-    credential_version: int  # sessions below it are over
+    credential_version: int  # sessions with a lower version have ended
     enabled: bool
     administrator: bool
     mailbox_id: int
@@ -31,7 +31,7 @@ class AccountState:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Sessions of an account with a lower credential version are over."""
+    """All sessions of an account with a lower credential version have ended."""
 
     account_id: int
     credential_version: int
@@ -39,12 +39,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class LoggedOff:
-    """One session is over."""
+    """One session was logged off."""
 
     account_id: int
     session_id: int
     token: bytes
-    until: int  # microseconds by the database's clock: no token of the session outlives it
+    until: int  # microseconds by the database's clock: all tokens of the session have expired by then
 
 
 SESSIONS_ENDED: Topic[list[Ended | LoggedOff]] = Topic("sessions ended", list)
@@ -53,11 +53,11 @@ SESSIONS_ENDED: Topic[list[Ended | LoggedOff]] = Topic("sessions ended", list)
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Changes found by one look."""
+    """The changes that one `look` found."""
 
     looked_at: int  # by the database's clock
     ended: tuple[Ended, ...]
-    revoked: dict[int, int]  # {session id: when the last of its tokens has expired}
+    revoked: dict[int, int]  # {session id: expiry of the last of its tokens}
 
 
 COLUMNS = (
@@ -79,15 +79,15 @@ _revoked = select(revoked_session.c.session_id, revoked_session.c.expires_at).wh
 
 
 def fetch(tx: Connection, account_id: int) -> AccountState | None:
-    """The account's state, None when there is no such account."""
+    """The account's state, or None when the account does not exist."""
     row = tx.execute(_by_id, {"wanted": account_id}).one_or_none()
     return AccountState(*row) if row is not None else None
 
 
 def note_change(tx: Connection, account_id: int, credential_version: int) -> None:
-    """Let every core know that the account is another now; sessions below `credential_version` are over.
+    """Record a change of the account for all cores; sessions below `credential_version` have ended.
 
-    What another core has noted of a higher version stands: it may have ended sessions since this one looked.
+    Keeps a higher version in the row: another core may have ended sessions since this core read the account.
     """
     values = {"credential_version": credential_version, "changed_at": now_microseconds(tx)}
     noted, new = account_change.c.credential_version, credential_version
@@ -100,9 +100,9 @@ def note_change(tx: Connection, account_id: int, credential_version: int) -> Non
 
 
 def revoke(tx: Connection, account_id: int, session_id: int, token: bytes, token_seconds: int) -> None:
-    """End one session, known by its last token. It is remembered until no token of it can be valid.
+    """End one session. Its row stays until all its tokens have expired. `token` is the last one, for the event.
 
-    Rows therefore come in the order of their `expires_at`.
+    The rows are therefore made in the order of their `expires_at`.
     """
     expires_at = now_microseconds(tx) + (token_seconds + OVERLAP_SECONDS) * SECOND
     statement = insert_into(tx, revoked_session).values(session_id=session_id, expires_at=expires_at)
@@ -111,13 +111,13 @@ def revoke(tx: Connection, account_id: int, session_id: int, token: bytes, token
 
 
 def is_revoked(tx: Connection, session_id: int) -> bool:
-    """True when the session was logged off, wherever that was."""
+    """Whether the session was logged off, by any core."""
     statement = select(revoked_session.c.session_id).where(revoked_session.c.session_id == session_id)
     return tx.execute(statement).first() is not None
 
 
 def look(tx: Connection, since: int, token_seconds: int) -> Changes:
-    """Changes since the look at `since` (its `looked_at`; 0: everything that still matters)."""
+    """The changes since an earlier look (`since` is its `looked_at`; 0: all changes that still matter)."""
     now, horizon = now_microseconds(tx), since - OVERLAP_SECONDS * SECOND
     ended = tuple(Ended(*row) for row in tx.execute(_changed, {"since": horizon}))
     ends_after = max(now, horizon + (token_seconds + OVERLAP_SECONDS) * SECOND)
@@ -126,7 +126,7 @@ def look(tx: Connection, since: int, token_seconds: int) -> Changes:
 
 
 def forget(tx: Connection) -> None:
-    """Drop what no core can need any more."""
+    """Delete the rows that no core needs any more."""
     now = now_microseconds(tx)
     tx.execute(delete(account_change).where(account_change.c.changed_at < now - CHANGES_KEPT_SECONDS * SECOND))
     tx.execute(delete(revoked_session).where(revoked_session.c.expires_at < now))

@@ -1,7 +1,7 @@
-"""Failed logins slow the next ones: by client address, and by account and address.
+"""Delays after failed logins, counted by client address, and by account and client address.
 
-Rows are shared by all cores; a core also remembers its own failures in memory, so that guesses that were waiting for a
-hash when the first of them failed are stopped before they get one. An owner who comes from elsewhere has other keys.
+All cores share the rows. A core also keeps its own failures in memory, so that it stops guesses that wait for a hash as
+soon as an earlier guess fails. The owner of the account has another client address and so another key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_DOUBLINGS = 32
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """How often, and when last (microseconds)."""
+    """The number of failures and the time of the last (microseconds)."""
 
     count: int
     last_at: int
@@ -32,14 +32,14 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The rows that one login concerns: keyed digests, so that the table tells nobody who tried what."""
+    """The keys of a login's rows. They are keyed digests, so that the table reveals neither names nor addresses."""
 
     address: str
     account: str  # of the account's name and the address
 
 
 def network(client_address: str) -> str:
-    """The unit of counting: an IPv4 address, the /64 of an IPv6 one, or the text as it is."""
+    """The unit of counting: an IPv4 address, the /64 of an IPv6 address, or any other text unchanged."""
     try:
         address = ipaddress.ip_address(client_address.partition("%")[0])
     except ValueError:
@@ -59,7 +59,7 @@ def keys(ring: KeyRing, client_address: str, name_key: str) -> Keys:
 
 
 def delay_seconds(failures: Failures | None, free: int, settings: ThrottleSettings, now: int) -> float:
-    """How long from `now` a login has to wait after these failures; 0.0: not at all."""
+    """The seconds from `now` that a login has to wait after these failures."""
     if failures is None or now - failures.last_at >= settings.forget_seconds * SECOND:
         return 0.0
     beyond = failures.count - free
@@ -70,14 +70,14 @@ def delay_seconds(failures: Failures | None, free: int, settings: ThrottleSettin
 
 
 class Throttle:
-    """The policy over the rows and a core's own memory."""
+    """The policy over the rows and the failures in a core's memory."""
 
     def __init__(self, settings: ThrottleSettings) -> None:
         self._settings = settings
         self._recent: dict[str, Failures] = {}
 
     def wait_seconds(self, wanted: Keys, rows: Mapping[str, Failures], now: int) -> float:
-        """How long a login with these keys has to wait; `rows` as `failures` read them."""
+        """The seconds that a login with these keys has to wait; `rows` is the result of `failures`."""
         settings = self._settings
         return max(
             delay_seconds(self._worse(wanted.address, rows), settings.free_address_failures, settings, now),
@@ -89,7 +89,7 @@ class Throttle:
         return max(found, key=lambda failures: failures.count, default=None)
 
     def failed(self, wanted: Keys, rows: Mapping[str, Failures], now: int) -> None:
-        """A login has failed: remember it here at once; `record` does so for all cores."""
+        """Count a failed login in this core's memory at once; `record` counts it for all cores."""
         for key in (wanted.address, wanted.account):
             before = self._worse(key, rows)
             fresh = before is None or now - before.last_at >= self._settings.forget_seconds * SECOND
@@ -99,7 +99,7 @@ class Throttle:
             self._recent.pop(next(iter(self._recent)))
 
     def succeeded(self, wanted: Keys) -> None:
-        """The right password came: what failed before was its owner's mistake. The address stays as it is."""
+        """Drop the failures of an account after a successful login. The failures of the address stay."""
         self._recent.pop(wanted.account, None)
 
 
@@ -109,7 +109,7 @@ _find = select(login_failure.c.failure_key, login_failure.c.failures, login_fail
 
 
 def failures(tx: Connection, wanted: Keys) -> dict[str, Failures]:
-    """The rows that there are."""
+    """The existing rows of these keys."""
     rows = tx.execute(_find, {"wanted": [wanted.address, wanted.account]})
     return {row.failure_key: Failures(row.failures, row.last_at) for row in rows}
 
@@ -117,7 +117,7 @@ def failures(tx: Connection, wanted: Keys) -> dict[str, Failures]:
 def record(tx: Connection, wanted: Keys, now: int, settings: ThrottleSettings) -> None:
     """Count one failed login."""
     forgotten = now - settings.forget_seconds * SECOND
-    for key in sorted((wanted.address, wanted.account)):  # in one order, so that two cores cannot deadlock
+    for key in sorted((wanted.address, wanted.account)):  # in the same order, so that two cores cannot deadlock
         statement = insert_into(tx, login_failure).values(failure_key=key, failures=1, last_at=now)
         count = case((login_failure.c.last_at < forgotten, 1), else_=login_failure.c.failures + 1)
         tx.execute(
@@ -126,10 +126,10 @@ def record(tx: Connection, wanted: Keys, now: int, settings: ThrottleSettings) -
 
 
 def clear(tx: Connection, failure_keys: Sequence[str]) -> None:
-    """Forget these."""
+    """Delete the rows of these keys."""
     tx.execute(delete(login_failure).where(login_failure.c.failure_key.in_(failure_keys)))
 
 
 def forget(tx: Connection, now: int, settings: ThrottleSettings) -> None:
-    """Drop rows that no longer slow anybody."""
+    """Delete the rows that no longer delay any login."""
     tx.execute(delete(login_failure).where(login_failure.c.last_at < now - settings.forget_seconds * SECOND))

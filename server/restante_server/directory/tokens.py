@@ -1,4 +1,4 @@
-"""Session tokens: what a sealed token says, and how little room it takes (64 octets at most)."""
+"""Session tokens: their contents, and their sealed form of at most 64 octets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from restante_server.directory.keys import KeyRing, NotSealed
 
 PURPOSE = b"restante session token 1"
 SECOND = 1_000_000  # microseconds
-IDENTITIES = ("", "imap", "pop3", "smtp")  # whose session it is; the place in this list is what a token holds
+IDENTITIES = ("", "imap", "pop3", "smtp")  # the process that opened the session; a token holds the index in this list
 
 # account, credential version, session, identity, scope, authenticated at, expires at (both in seconds)
 _LAYOUT = struct.Struct(">qqqBBII")
@@ -23,19 +23,19 @@ class Token:
     account_id: int
     credential_version: int
     session_id: int
-    identity: str  # of the process that brought the client; "" for native ones
+    identity: str  # of the gateway that the client used; "" for API clients
     scope: int  # restante.v1.Scope
     authenticated_at: int
     expires_at: int
 
 
 def new_session_id() -> int:
-    """A random number that no other session has."""
+    """A random session id, never 0."""
     return secrets.randbits(63) or 1
 
 
 def seal(keys: KeyRing, token: Token) -> bytes:
-    """The token as the client gets it."""
+    """The sealed form of a token, which the client gets."""
     plain = _LAYOUT.pack(
         token.account_id,
         token.credential_version,
