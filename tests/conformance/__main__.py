@@ -1,7 +1,7 @@
 """`python -m tests.conformance`: every SDK plays the scenario; one table, language by step.
 
-Exits with 0 when every step of every language that is here has passed. With RESTANTE_NO_SKIP=1 a language whose
-toolchain is missing is a failure.
+Exits with 0 when every step has passed in every language whose toolchain is installed. With RESTANTE_NO_SKIP=1 a
+missing toolchain is a failure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of the scenario at the end of a run that played it."""
+"""The table of the scenario's results at the end of a test run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ OUTCOMES = pytest.StashKey[dict[str, dict[str, Outcome]]]()
 
 @pytest.fixture
 def played(pytestconfig: pytest.Config) -> dict[str, dict[str, Outcome]]:
-    """What has come of the scenario so far, by language and step; to be added to."""
+    """The outcomes so far, by language and step; tests add to it."""
     return pytestconfig.stash.setdefault(OUTCOMES, {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Language by step."""
+    """Print the table of outcomes, language by step."""
     if results := config.stash.get(OUTCOMES, {}):
         terminalreporter.section("conformance")
         terminalreporter.write_line(table(results, load()))

@@ -1,4 +1,4 @@
-"""The contract by names: what a method takes and gives, and its messages in the form that a runner speaks."""
+"""The contract by names: the request and response types of a method, and messages in a runner's encoding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENCODINGS = ("json", "protobuf")
 
 
 class BadAnswer(Exception):
-    """A runner wrote something that is no message of the type."""
+    """A runner wrote a value that is no message of the type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def _rpcs() -> dict[str, Rpc]:
 
 
 RPCS: Mapping[str, Rpc] = _rpcs()
-"""{"FolderService/GetFolder": ...}, all of the contract."""
+"""All RPCs of the contract by name, such as "FolderService/GetFolder"."""
 
 
 def rpc(name: str) -> Rpc:
@@ -59,12 +59,12 @@ def rpc(name: str) -> Rpc:
 
 
 def message_type(name: str) -> type[Message]:
-    """A message of the contract by its name within the package."""
+    """The type of a message by its name within the package."""
     return message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(f"restante.v1.{name}"))
 
 
 def written(kind: type[Message], value: Any, encoding: str) -> Any:
-    """A message of the scenario as a runner reads it. Raises ScenarioError where it is none of this type."""
+    """A message of the scenario in a runner's encoding. Raises ScenarioError when it is no message of this type."""
     try:
         message = json_format.ParseDict(value, kind())
     except json_format.ParseError as error:
@@ -75,7 +75,7 @@ def written(kind: type[Message], value: Any, encoding: str) -> Any:
 
 
 def canonical(kind: type[Message], value: Any, encoding: str) -> Any:
-    """A message that a runner wrote, in the one form that is compared. Raises BadAnswer."""
+    """A runner's message in the canonical form for comparison. Raises BadAnswer."""
     try:
         if encoding == "protobuf":
             message = kind.FromString(base64.b64decode(value, validate=True))

@@ -1,4 +1,4 @@
-"""Plays the scenario with one runner and says what came of each step."""
+"""The judge: it plays the scenario with one runner and yields the outcome of each step."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.conformance.wires import wires
 from tests.harness.demo import DOMAIN, Demo, running_demo
 
 DEFAULT_MILLISECONDS = 30_000
-GRACE_SECONDS = 30.0  # for a runner's answer, beyond the command's own time
+GRACE_SECONDS = 30.0  # for a runner's answer, in addition to the command's time
 PEOPLE = ("alice", "bob", "carol")
 IDENTITIES = ("smtp", "imap", "pop3", "relay")
 SETTINGS = {"RESTANTE_LIMITS__MAX_MESSAGE_OCTETS": str(2 << 20)}
-"""Of the demo: what is too large should not take long to send."""
+"""Settings of the demo: a message that is too large should not take long to send."""
 
 NOT_SENT = {"expect", "error", "meanwhile", "why"}
 SESSION_COMMANDS = ("log_on", "resume", "session", "renew", "change_password")
@@ -35,7 +35,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a step."""
+    """The outcome of a step."""
 
     step: str
     outcome: str  # passed, failed or unsupported
@@ -48,7 +48,7 @@ class Unsupported(Exception):
 
 
 class NotAsExpected(Exception):
-    """What the step waits for did not come."""
+    """The expected result did not arrive."""
 
 
 class Judge:
@@ -56,10 +56,10 @@ class Judge:
 
     def __init__(self, runner: Runner, outside: Outside, values: Values, tell: Tell) -> None:
         self._runner, self._outside, self._values, self._tell = runner, outside, values, tell
-        self._streams: dict[str, str] = {}  # what kind of stream a name is
+        self._streams: dict[str, str] = {}  # {stream's name: its kind}
 
     def play(self, step: Step) -> Outcome:
-        """Do a step's commands until one does not come out. Raises RunnerFailed, ScenarioError."""
+        """Run the commands of a step until one fails. Raises RunnerFailed, ScenarioError."""
         began = time.monotonic()
         for number, command in enumerate(step.commands, 1):
             try:
@@ -102,7 +102,7 @@ class Judge:
         return answer
 
     def _sent(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """A command as the runner gets it, its messages checked and encoded."""
+        """A command for the runner, with its messages checked and encoded."""
         template = {key: value for key, value in command.items() if key not in NOT_SENT}
         sent: dict[str, Any] = self._values.fill(template)
         self._encode(sent)
@@ -157,7 +157,7 @@ class Judge:
         ]
 
     def _compare(self, command: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        """Raises NotAsExpected."""
+        """Compare an answer with the command's expectation. Raises NotAsExpected."""
         wanted = "error" if "error" in command else "result"
         if wanted not in answer:
             got = answer.get("result", answer.get("error"))
@@ -170,7 +170,7 @@ class Judge:
 
     @contextmanager
     def _meanwhile(self, commands: Sequence[Mapping[str, Any]]) -> Iterator[None]:
-        """Outside commands done on another thread while the body runs. Raises what they raise."""
+        """Run outside commands on another thread during the context. Raises their exceptions."""
 
         def work() -> None:
             for command in commands:
@@ -184,7 +184,7 @@ class Judge:
 
 
 START_VARIABLES = frozenset({"domain", *PEOPLE, "password", "secret"})
-"""What a scenario may use without having bound it."""
+"""The variables that are bound at the start."""
 
 
 def _variables(demo: Demo) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _variables(demo: Demo) -> dict[str, Any]:
 
 
 def play(language: Language, steps: Sequence[Step], scratch: Path, tell: Tell) -> Iterator[Outcome]:
-    """The outcome of each step as it comes, against a fresh demo. The runner has been built."""
+    """Yield the outcome of each step against a fresh demo. The runner must have been built."""
     scratch.mkdir(parents=True, exist_ok=True)
     left = list(steps)
     with running_demo(scratch / "demo", environment=SETTINGS) as demo, wires() as lines:

@@ -1,4 +1,4 @@
-"""The languages that take part: one file clients/LANGUAGE/conformance.json each, and the runner as a process."""
+"""The languages of the conformance test, each with a file clients/LANGUAGE/conformance.json, and their runners."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ROOT / "clients"
 START_SECONDS = 60.0
 END_SECONDS = 15.0
-LOG_CHARACTERS = 4_000  # of what a runner said on standard error
+LOG_CHARACTERS = 4_000  # of a runner's standard error
 
 
 class RunnerFailed(Exception):
-    """The runner could not be built or started, ended, or broke the rules of its lines."""
+    """A runner that could not be built or started, that ended, or that broke the line protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Language:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its commands."""
+        """The environment of its commands."""
         added = [str(Path(folder).expanduser()) for folder in self.path]
         return os.environ | {"PATH": os.pathsep.join([*added, os.environ.get("PATH", "")])}
 
     def missing(self) -> str:
-        """Why it cannot take part on this machine; empty: it can."""
+        """The reason why it cannot run on this machine; empty when it can."""
         path = self.environment["PATH"]
         for program in self.needs:
             if shutil.which(program, path=path) is None:
@@ -76,7 +76,7 @@ class Language:
 
     @contextmanager
     def running(self, hello: dict[str, Any], log: Path) -> Iterator[Runner]:
-        """Its runner, ended when this is left. Raises RunnerFailed."""
+        """Its runner, for the time of the context. Raises RunnerFailed."""
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 self._filled(self.run),
@@ -96,7 +96,7 @@ class Language:
 
 
 def languages(clients: Path = CLIENTS) -> list[Language]:
-    """All of them, by name. Raises KeyError or ValueError where a file is wrong."""
+    """All languages, by name. Raises KeyError or ValueError for a faulty file."""
     found = []
     for file in sorted(clients.glob("*/conformance.json")):
         entry = json.loads(file.read_text(encoding="utf-8"))
@@ -115,7 +115,7 @@ def languages(clients: Path = CLIENTS) -> list[Language]:
 
 
 class Runner:
-    """A runner's process, one command at a time."""
+    """The process of a runner. It runs one command at a time."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self._process, self._log = process, log
@@ -127,11 +127,11 @@ class Runner:
 
     @property
     def encoding(self) -> str:
-        """How it wants messages."""
+        """The encoding of messages that it uses."""
         return str(self.ready.get("encoding", "json"))
 
     def greet(self, hello: dict[str, Any]) -> None:
-        """Tell it where the server is."""
+        """Send it the address of the server."""
         self._write({"hello": hello})
         ready = self._answer(START_SECONDS).get("ready")
         if not isinstance(ready, dict):
@@ -139,7 +139,7 @@ class Runner:
         self.ready = ready
 
     def do(self, command: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """What came of a command: an object with result, error or unsupported. Raises RunnerFailed."""
+        """Run a command and return an object with result, error or unsupported. Raises RunnerFailed."""
         self._last_id += 1
         self._write({"id": self._last_id, **command})
         answer = self._answer(seconds)
@@ -149,7 +149,7 @@ class Runner:
         return answer
 
     def finish(self) -> None:
-        """Let it end by itself. Raises RunnerFailed when it does not, or not well."""
+        """Wait for its end. Raises RunnerFailed when it does not end, or with a bad exit status."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -160,7 +160,7 @@ class Runner:
             raise RunnerFailed(f"it ended with status {status}{self._said()}")
 
     def kill(self) -> None:
-        """End it whatever it does; harmless to repeat."""
+        """End it at once. A second call does nothing."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""What the judge does to the world around a runner: mail arrives, the core restarts, connections break."""
+"""Commands of the judge outside the runner: deliver mail, restart the core, break connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 class Outside:
-    """The judge's own commands, by name."""
+    """The judge's commands, by name."""
 
     def __init__(self, demo: Demo, wires: Wires, line: Wire) -> None:
         self._demo, self._wires, self._line = demo, wires, line
@@ -38,7 +38,7 @@ class Outside:
         assert self.commands.keys() == COMMANDS
 
     def deliver(self, command: Mapping[str, Any]) -> None:
-        """A message comes in by SMTP."""
+        """Deliver a message by SMTP."""
         if "message" in command:
             octets = (MESSAGES / command["message"]).read_bytes()
         else:
@@ -50,7 +50,7 @@ class Outside:
             smtp.sendmail(command["from"], [command["to"]], octets)
 
     def restart_core(self, command: Mapping[str, Any]) -> None:
-        """The core ends and is started again, with these keys beside the demo's own."""
+        """Restart the core, with the command's keys in addition to the demo's."""
         sections: dict[str, list[str]] = {}
         for key, value in command.get("settings", {}).items():
             section, _, name = key.partition(".")
@@ -71,7 +71,7 @@ class Outside:
             time.sleep(0.05)
 
     def metric(self, command: Mapping[str, Any]) -> dict[str, float]:
-        """The sum of a metric of the core over all samples that have these labels; 0 where there is none."""
+        """The sum of a metric of the core over all samples with these labels; 0 without a sample."""
         url = f"http://127.0.0.1:{self._demo.port('core')}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             text = answer.read().decode()

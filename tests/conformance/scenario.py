@@ -44,7 +44,7 @@ def load(folder: Path = SCENARIO) -> list[Step]:
 
 
 def chosen(steps: Sequence[Step], names: Collection[str]) -> list[Step]:
-    """The steps of these names with all that they need; all steps where none is named. Raises ScenarioError."""
+    """The steps of these names and the steps they need; all steps without a name. Raises ScenarioError."""
     if not names:
         return list(steps)
     by_name = {step.name: step for step in steps}
@@ -76,6 +76,6 @@ def expected_reasons(steps: Sequence[Step]) -> set[str]:
     found: set[str] = set()
     for step in steps:
         for command in step.commands:
-            for expecting in (command, command.get("command", {})):  # the second within `eventually`
+            for expecting in (command, command.get("command", {})):  # the second inside `eventually`
                 found.update(within(expecting.get("error")), within(expecting.get("expect")))
     return found

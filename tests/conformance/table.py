@@ -1,4 +1,4 @@
-"""One table of what came of the scenario: language by step. *Pure.*"""
+"""The table of the scenario's outcomes: language by step. *Pure.*"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MARKS = {"passed": "ok", "failed": "FAILED", "unsupported": "missing", "": "-"}
 
 
 def table(results: Mapping[str, Mapping[str, Outcome]], steps: Sequence[Step]) -> str:
-    """Steps down, languages across."""
+    """The table, with a row for each step and a column for each language."""
     width = max(len(step.title) for step in steps)
     columns = {name: max(len(name), 7) for name in results}
     lines = [" " * width + "".join(f"  {name:{size}}" for name, size in columns.items())]

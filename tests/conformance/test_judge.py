@@ -1,4 +1,4 @@
-"""The judge against runners that answer well, badly, or not at all; and its line, held and cut."""
+"""The judge with runners that answer well, badly, or not at all; and its wire, held and cut."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GET_FOLDER = {"do": "rpc", "method": "FolderService/GetFolder", "request": {"fol
 
 
 class Answers:
-    """A runner that answers as a test says."""
+    """A runner with answers set by a test."""
 
     def __init__(self, *answers: dict[str, Any], encoding: str = "json") -> None:
         self.encoding, self._answers = encoding, list(answers)
@@ -36,7 +36,7 @@ class Answers:
 
 
 class World:
-    """The judge's own commands."""
+    """The judge's commands, recorded."""
 
     def __init__(self) -> None:
         self.done: list[Mapping[str, Any]] = []
@@ -193,7 +193,7 @@ def test_a_step_that_is_there_twice_or_needs_a_later_one_is_a_mistake(tmp_path: 
         load(tmp_path)
 
 
-# --- The line -------------------------------------------------------------------------------------------------------
+# --- The wire -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

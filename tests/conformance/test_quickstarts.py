@@ -1,7 +1,7 @@
-"""Each language's quickstart: short, shown by its README as it is, and run by the README's own commands.
+"""Each language's quickstart is short, equals the text in the README, and runs with the README's commands.
 
-The commands stand in the README's section "Quickstart" as its first indented block. They are run in an empty directory
-with RESTANTE naming this tree, as the README says, against a demo of this test's own.
+The commands are the first indented block of the README's section "Quickstart". The test runs them in an empty directory
+with RESTANTE naming this tree, as the README says, against a separate demo.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tests.conformance.languages import ROOT, languages
 from tests.harness.demo import Demo, running_demo
 from tests.harness.requirements import missing
 
-SERVER, CA = "localhost:2051", "$RESTANTE/build/demo/ca.pem"  # what the READMEs say of the demo
-MAX_LINES = 40  # of program text, blank lines apart
-RUN_SECONDS = 900  # building included
+SERVER, CA = "localhost:2051", "$RESTANTE/build/demo/ca.pem"  # the demo's address and CA in the READMEs
+MAX_LINES = 40  # of program text, without blank lines
+RUN_SECONDS = 900  # including the build
 
 
 QUICKSTARTS = {
@@ -34,7 +34,7 @@ QUICKSTARTS = {
     "rust": "quickstart/main.rs",
     "typescript": "quickstart.mts",
 }
-"""The program of each language, in clients/LANGUAGE. What it needs is in the language's conformance.json."""
+"""The program of each language, in clients/LANGUAGE. The language's conformance.json names its requirements."""
 
 LANGUAGES = {language.key: language for language in languages()}
 each = pytest.mark.parametrize("key", QUICKSTARTS)
@@ -80,9 +80,9 @@ def test_a_quickstart_runs_by_the_commands_of_its_readme(key: str, demo: Demo, t
     assert CA in commands
     commands = commands.replace(SERVER, f"localhost:{demo.port('api')}").replace(CA, str(demo.ca))
     environment = language.environment | {"RESTANTE": str(ROOT)}
-    if key == "python":  # `python3` is the one that runs this test: the machine's own may be too old
+    if key == "python":  # `python3` is the interpreter of this test: the machine's may be too old
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
-    if key == "rust":  # what its crate needs is compiled once, for the runner and for this
+    if key == "rust":  # shares the compiled dependencies with the runner
         environment |= {
             "CARGO_TARGET_DIR": str(language.directory / "target"),
             "CARGO_PROFILE_DEV_DEBUG": "line-tables-only",

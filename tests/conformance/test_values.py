@@ -1,4 +1,4 @@
-"""What fills the scenario's values in, and what matches them: README.md's two lists, entry by entry."""
+"""Filling in and matching of the scenario's values: each entry of README.md's two lists."""
 
 from __future__ import annotations
 

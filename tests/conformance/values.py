@@ -1,4 +1,4 @@
-"""The scenario's values: filled in before a command is sent, matched against what came back. *Pure, but for `$random`,
+"""The scenario's values: filled in before a command is sent, matched against its result. *Pure, but for `$random`,
 `$now` and the files that `$message` and `$file` name.*
 
 README.md, "The scenario's files", is the specification.
@@ -24,12 +24,12 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)([+-]\d+)?\}")
 
 
 class ScenarioError(Exception):
-    """The scenario itself is wrong: a variable that nobody bound, a file that is not there."""
+    """A fault of the scenario itself: an unbound variable, a missing file."""
 
 
 @dataclass
 class Values:
-    """Variables and what fills values in. `scratch` is where `$file` writes."""
+    """Variables, and the filling in of values. `scratch` is the directory that `$file` writes to."""
 
     scratch: Path
     variables: dict[str, Any] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Values:
     _files: int = 0
 
     def fill(self, value: Any) -> Any:
-        """The value with everything of the first list of README.md replaced. Raises ScenarioError."""
+        """The value with every entry of README.md's first list replaced. Raises ScenarioError."""
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, list):
@@ -50,7 +50,7 @@ class Values:
         return value
 
     def lookup(self, name: str) -> Any:
-        """A variable, or a value within one. Raises ScenarioError."""
+        """The value of a variable, or a value inside it. Raises ScenarioError."""
         found: Any = self.variables
         for step in name.split("."):
             try:
@@ -136,24 +136,24 @@ def _base64(octets: bytes) -> str:
 
 
 ABSENT = object()
-"""What a field that is not there is matched as."""
+"""The value of a missing field in a match."""
 
 
 @dataclass
 class Match:
-    """What does not fit, and what was bound on the way."""
+    """The mismatches of a value, and the variables bound by the match."""
 
     problems: list[str] = field(default_factory=list)
     bound: dict[str, Any] = field(default_factory=dict)
 
     def take(self, other: Match) -> None:
-        """Add another's findings."""
+        """Add the mismatches and variables of another match."""
         self.problems += other.problems
         self.bound |= other.bound
 
 
 def match(expected: Any, actual: Any, where: str = "") -> Match:
-    """Whether a value fits an expectation that has been filled in."""
+    """Match a value against an expectation that has been filled in."""
     if isinstance(expected, Mapping):
         for key, matcher in _MATCHERS.items():
             if key in expected:

@@ -1,7 +1,7 @@
-"""What lies between a runner and the server: a line that can be held and cut, and the way to the gateways' socket.
+"""Relays between a runner and the server: one that can be held and cut, and one to the gateways' socket.
 
-Both are plain relays of octets. The line passes TLS through as it is. The way to the socket, which has no TLS of its
-own, ends TLS with the demo's certificate, so that a runner can call as a gateway without speaking to Unix sockets.
+Both relay octets. The first passes TLS through unchanged. The second ends TLS with the demo's certificate, because the
+socket has no TLS; a runner can so call as a gateway without support for Unix sockets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CHUNK_OCTETS = 64 << 10
 
 
 class Wire:
-    """A listener on a free port of 127.0.0.1 that relays to what `opened` connects to."""
+    """A listener on a free port of 127.0.0.1 that relays each connection to one from `opened`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, opened: Open, tls: ssl.SSLContext | None = None) -> None:
         self._loop, self._opened, self._tls = loop, opened, tls
@@ -37,13 +37,13 @@ class Wire:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def hold(self, after_octets: int = 0) -> None:
-        """Keep back what the server sends, after so many octets more."""
+        """Hold back the server's octets after the next `after_octets`."""
         self._allowance = after_octets
         if not after_octets:
             self._flowing.clear()
 
     async def cut(self) -> None:
-        """Break every connection; what was kept back is lost. New connections work."""
+        """Break every connection and discard held octets. New connections work."""
         connections = list(self._connections)
         for connection in connections:
             connection.cancel()
@@ -52,7 +52,7 @@ class Wire:
         self._flowing.set()
 
     async def close(self) -> None:
-        """Break everything and listen no more."""
+        """Break every connection and stop listening."""
         if self._server is not None:
             self._server.close()
         await self.cut()
@@ -65,7 +65,7 @@ class Wire:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there_reader, there_writer = await self._opened()
-        except OSError:  # the core is away: the client sees a connection that ends at once
+        except OSError:  # the core is unreachable: the client's connection ends at once
             writer.transport.abort()
             return
         ways = [
@@ -90,7 +90,7 @@ class Wire:
                 await writer.drain()
 
     async def _passage(self, octets: int) -> None:
-        """Wait until so many octets of the server's may pass: for ever, when they are held and the line is cut."""
+        """Wait until the server's next octets may pass: for ever when they are held and the connection is cut."""
         if self._allowance is not None:
             self._allowance -= octets
             if self._allowance < 0:
@@ -99,7 +99,7 @@ class Wire:
 
 
 class Wires:
-    """The wires of one run, on an event loop of their own."""
+    """The wires of one run, on a separate event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -108,22 +108,22 @@ class Wires:
         self._wires: list[Wire] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of something done on the loop."""
+        """Run a coroutine on the loop and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def to_port(self, port: int) -> Wire:
-        """A line to a port of this machine."""
+        """A wire to a port of this machine."""
         return self._started(Wire(self._loop, lambda: asyncio.open_connection("127.0.0.1", port)))
 
     def to_socket(self, path: Callable[[], str], certificate: str, key: str) -> Wire:
-        """A way to a Unix socket, its path asked for at each connection, behind TLS with this certificate."""
+        """A wire to a Unix socket, with TLS by this certificate. Each connection calls `path` for the socket's path."""
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate, key)
         tls.set_alpn_protocols(["h2"])
         return self._started(Wire(self._loop, lambda: asyncio.open_unix_connection(path()), tls))
 
     def close(self) -> None:
-        """End all of them."""
+        """Close all wires."""
         for wire in self._wires:
             self.run(wire.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -138,7 +138,7 @@ class Wires:
 
 @contextlib.contextmanager
 def wires() -> Iterator[Wires]:
-    """Wires that are closed when this is left."""
+    """Wires for the time of the context."""
     made = Wires()
     try:
         yield made

@@ -4,11 +4,11 @@
     async def test_imap_conversation(path: Path, play: Play, platform: Platform) -> None:
         await play(path, {"imap": Endpoint("127.0.0.1", platform.imap_port)}, platform.given)
 
-`given` is a coroutine function of (text, player): it makes what the text asks for. It may open sessions itself, with
-`await player.session("A")`, log them in by `send` and `answer`, and bind names: `player.names["last"] = "3"`.
+`given` is a coroutine function of (text, player) that prepares the state described by the text. It may open sessions
+with `await player.session("A")`, log them in by `send` and `answer`, and bind names: `player.names["last"] = "3"`.
 
-With `pytest --rewrite` a transcript that does not match is written anew with what the server said, and the test fails
-once: the difference is then read like code. Lines that matched keep their `...` and `$name`.
+`pytest --rewrite` rewrites a transcript that does not match with the server's answers, and the test fails once: read
+the difference like code. Lines that matched keep their `...` and `$name`.
 
 This module is a pytest plugin, loaded by tests/conftest.py.
 """
@@ -48,7 +48,7 @@ SILENCE_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a protocol is spoken. `tls`: from the first octet if `implicit`, else what `-- starttls` uses."""
+    """The address of a protocol's server. `tls` is used from the first octet if `implicit`, else by `-- starttls`."""
 
     host: str
     port: int
@@ -58,23 +58,23 @@ class Endpoint:
 
 
 class Transport(Protocol):
-    """A session's octets; a network, or a script in a test of the player itself."""
+    """The octets of a session: a connection, or a script in a test of the player itself."""
 
     async def send(self, octets: bytes) -> None: ...
 
     async def receive(self) -> bytes:
-        """What came next; empty once the server has closed."""
+        """The next octets; empty once the server has closed."""
 
     async def start_tls(self) -> None: ...
 
     async def shutdown(self) -> None:
-        """Close our direction only."""
+        """Close the client's direction only."""
 
     async def close(self) -> None: ...
 
 
 Connect = Callable[[str], Awaitable[Transport]]
-"""From a protocol's name to an open transport."""
+"""A function from a protocol's name to an open transport."""
 
 
 class StreamTransport:
@@ -112,15 +112,15 @@ class StreamTransport:
         try:
             await self._writer.wait_closed()
         except (ConnectionError, ssl.SSLError):
-            pass  # the peer was quicker
+            pass  # the peer has closed first
 
 
 class Mismatch(AssertionError):
-    """The server said something else; the text has file, line, what was expected and what came."""
+    """The server's answer differs; the text has file, line, the expected and the actual answer."""
 
 
 class Session:
-    """One connection, cut into answers."""
+    """One connection, with the server's octets cut into answers."""
 
     def __init__(self, transport: Transport, protocol: str, timeout_seconds: float) -> None:
         self.transport = transport
@@ -129,13 +129,13 @@ class Session:
         self.ended = False
 
     async def send(self, text: str) -> None:
-        """Send text as it stands: a caller adds CRLF."""
+        """Send text unchanged; the caller adds CRLF."""
         await asyncio.wait_for(self.transport.send(encode(text)), self._timeout_seconds)
 
     async def answer(self, *, several: bool = False, timeout_seconds: float | None = None) -> str | None:
         """The next answer without its last CRLF; None when the server has closed. Raises TimeoutError.
 
-        `several`: for POP3, read on to the lone dot.
+        `several`: for POP3, read up to the lone dot.
         """
         async with asyncio.timeout(self._timeout_seconds if timeout_seconds is None else timeout_seconds):
             while (answer := self._framing.next_answer(several=several)) is None:
@@ -150,12 +150,12 @@ class Session:
         await asyncio.wait_for(self.transport.start_tls(), self._timeout_seconds)
 
     def unread(self) -> str:
-        """What has come and is no whole answer yet."""
+        """The received octets that are no whole answer yet."""
         return visible(self._framing.buffer.decode("utf-8", "surrogateescape"))
 
 
 class Player:
-    """One playing of one transcript."""
+    """One run of one transcript."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class Player:
         self._sessions: dict[str, Session] = {}
 
     async def session(self, name: str) -> Session:
-        """A session by its letter, connected now if it was not."""
+        """The session of a letter, connected at its first use."""
         if name not in self._sessions:
             protocol = self._transcript.protocols.get(name, self._transcript.path.parent.name)
             transport = await asyncio.wait_for(self._connect(protocol), self._timeout_seconds)
@@ -218,7 +218,7 @@ class Player:
             await self._quiet(session, step)
 
     async def _quiet(self, session: Session, step: Do) -> None:
-        """`closed` and `silent`."""
+        """Check `-- closed` and `-- silent`."""
         wanted = None if step.verb == "closed" else SILENCE_SECONDS
         try:
             said = await session.answer(timeout_seconds=wanted)
@@ -232,10 +232,10 @@ class Player:
             self._fail(step, "the server has closed the connection", session)
 
     async def _expect(self, session: Session, expected: list[Expect]) -> None:
-        """Answers of one session up to and with the last expected; only untagged ones may change places."""
+        """Match the answers of one session up to the last expected one; only untagged ones match in any order."""
         waiting, heard = list(expected), Heard()
         while not self._complete(expected, waiting, heard):
-            # A step that was not met may stay in front when recording: what it waits for is then no guide.
+            # When recording, an unmatched step may stay in front, and then says nothing about the next answer.
             several = bool(waiting) and waiting[0].several
             actual: str | None = None
             got = "nothing in time"
@@ -243,7 +243,7 @@ class Player:
                 actual = await session.answer(several=several)
                 got = "the end" if actual is None else visible(actual)
             except TimeoutError:
-                pass  # told below
+                pass  # reported below
             chosen = None if actual is None or not waiting else self._matching(waiting, actual)
             if chosen is None and not self._record:
                 alike = [step for step in waiting if step.untagged] if actual and actual.startswith("* ") else []
@@ -259,7 +259,7 @@ class Player:
             self.heard.append((expected, heard))
 
     def _complete(self, expected: list[Expect], waiting: list[Expect], heard: Heard) -> bool:
-        """Whether a group has all its answers. Recording, it ends with as many tagged ones as were expected."""
+        """Whether a group has all its answers; when recording, all its tagged ones."""
         if not self._record:
             return not waiting
         ends = sum(not step.untagged for step in expected)
@@ -268,18 +268,18 @@ class Player:
         return sum(not actual.startswith("* ") for _, actual in heard) >= ends
 
     def _matching(self, waiting: list[Expect], actual: str) -> tuple[Expect, dict[str, str]] | None:
-        """The step that `actual` meets, and the names it binds."""
+        """The step that `actual` matches, and the names it binds."""
         if actual.startswith("* ") and waiting[0].untagged:
             tagged = next((index for index, step in enumerate(waiting) if not step.untagged), len(waiting))
             return choose(waiting[:tagged], actual, self.names)
         step = waiting[0]
-        if self._record and not actual.startswith("* "):  # those before it did not come
+        if self._record and not actual.startswith("* "):  # the untagged ones before it have not arrived
             step = next((step for step in waiting if not step.untagged), step)
         bound = match(step.text, actual, self.names)
         return None if bound is None else (step, bound)
 
     async def _nothing_more(self, name: str, session: Session) -> None:
-        """At the end every session has said all it had to say."""
+        """Check that a session has no further answer at the end."""
         if session.ended:
             return
         try:
@@ -301,7 +301,7 @@ class Player:
 
 
 def _groups(steps: list[Step]) -> Iterator[list[Step]]:
-    """Steps in the portions in which they are played."""
+    """The steps in groups that are played together."""
     group: list[Step] = []
     for step in steps:
         if group and not _together(group[-1], step):
@@ -313,16 +313,16 @@ def _groups(steps: list[Step]) -> Iterator[list[Step]]:
 
 
 def _together(one: Step, other: Step) -> bool:
-    """Whether two neighbouring steps are one: client lines are sent at once, expectations are met as a group."""
+    """Whether two adjacent steps belong to one group: client lines sent at once, or expectations matched together."""
     return one.session == other.session and type(one) is type(other) and not isinstance(one, Do)
 
 
 Given = Callable[[str, Player], Awaitable[None]]
-"""Makes what the `given:` lines ask for."""
+"""A function that prepares the state described by the `given:` lines."""
 
 
 class Play(Protocol):
-    """What the fixture `play` is."""
+    """The type of the fixture `play`."""
 
     async def __call__(
         self,
@@ -336,7 +336,7 @@ class Play(Protocol):
 
 
 def each_transcript(folder: str) -> pytest.MarkDecorator:
-    """Gives a test the parameter `path`: each transcript of tests/transcripts/FOLDER in turn."""
+    """A mark that gives a test the parameter `path`: each transcript of tests/transcripts/FOLDER."""
     paths = sorted((TRANSCRIPTS / folder).glob("*.txt"))
     if not paths:
         raise ValueError(f"there are no transcripts in {folder}")
@@ -346,7 +346,7 @@ def each_transcript(folder: str) -> pytest.MarkDecorator:
 async def play_file(
     path: Path, connect: Connect, given: Given | None, names: Mapping[str, str], timeout_seconds: float, rewrite: bool
 ) -> None:
-    """Play a transcript; with `rewrite`, write the file anew where the server said something else, and fail once."""
+    """Play a transcript; with `rewrite`, replace the lines that the server answered differently, and fail once."""
     transcript = parse(path)
     player = Player(transcript, connect, timeout_seconds=timeout_seconds, record=rewrite)
     player.names |= names
@@ -367,7 +367,7 @@ async def play_file(
 
 @pytest.fixture
 def play(request: pytest.FixtureRequest) -> Play:
-    """Plays one transcript against a running server; see the head of tests/harness/player.py."""
+    """A function that plays one transcript against a running server; see the docstring of tests/harness/player.py."""
     rewrite = bool(request.config.getoption("--rewrite"))
 
     async def run(

@@ -1,9 +1,9 @@
 """PostgreSQL for tests: a private cluster for the session, and an empty database in milliseconds for a test.
 
 RESTANTE_TEST_POSTGRES may name a server to use instead (`postgresql://user:password@host:port/database`, whose user may
-create databases). Otherwise a cluster is made in a temporary folder, reached only by a Unix socket in it, without
-fsync: crash safety against power loss is the one thing that tests on it cannot show. `kill -9` of a Restante process
-loses nothing on it.
+create databases). Otherwise the tests make a cluster in a temporary folder, with a Unix socket there as the only way to
+it, and without fsync: tests on it show everything but safety against power loss. `kill -9` of a Restante process loses
+nothing on it.
 
 This module is a pytest plugin, loaded by tests/conftest.py.
 """
@@ -54,23 +54,23 @@ class PostgresServer:
             connection.execute(statement)
 
     def create_database(self, template: str = "template0") -> str:
-        """Make a database under a name that no other has; returns its SQLAlchemy URL (`postgresql+psycopg://...`).
+        """Create a database with a unique name; returns its SQLAlchemy URL (`postgresql+psycopg://...`).
 
-        `template` is the name of a database to copy, schema and rows; nobody may be connected to that one.
+        `template` is the name of a database to copy, schema and rows; it must have no connection.
         """
         name = f"restante_test_{os.getpid()}_{secrets.token_hex(4)}"
         self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         return self._maintenance.set(drivername="postgresql+psycopg", database=name).render_as_string(False)
 
     def drop_database(self, url: str) -> None:
-        """Drop a database by its URL, ending whatever is connected to it."""
+        """Drop a database by its URL, and end all connections to it."""
         name = make_url(url).database
         assert name is not None and name.startswith("restante_test_"), "only databases made here are dropped"
         self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     @contextmanager
     def database(self, template: str = "template0") -> Iterator[str]:
-        """A database that lives as long as the block; yields its URL."""
+        """A database for the time of the context; yields its URL."""
         url = self.create_database(template)
         try:
             yield url
@@ -79,7 +79,7 @@ class PostgresServer:
 
 
 def _owner() -> tuple[int, int] | None:
-    """(uid, gid) to run the server as, or None for ourselves. PostgreSQL refuses to run as root."""
+    """(uid, gid) to run the server as; None for the current user. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -92,7 +92,7 @@ def _owner() -> tuple[int, int] | None:
 
 
 class Cluster:
-    """A PostgreSQL cluster of our own in `folder`. A test that has one alone may stop, freeze and start it."""
+    """A private PostgreSQL cluster in `folder`. A test that shares it with no other may stop, freeze and start it."""
 
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +116,7 @@ class Cluster:
                 user=user,
                 group=group,
                 extra_groups=groups,
-                start_new_session=True,  # Ctrl-C is for the test run, which then stops the server in its own order
+                start_new_session=True,  # Ctrl-C reaches only the test run, which then stops the server
             )
 
     def _failed(self, what: str) -> RuntimeError:
@@ -131,10 +131,10 @@ class Cluster:
             raise self._failed("initdb")
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the cluster and wait until it answers."""
         settings = SETTINGS | {"unix_socket_directories": str(self.folder)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        # Dies with us even when we are killed, where the machine has the means.
+        # With setpriv the cluster also ends when the test run is killed.
         tied = [found, "--pdeathsig", "INT"] if (found := shutil.which("setpriv")) else []
         postgres = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), *options]
         process = self._process = self._start_process([*tied, *postgres])
@@ -152,14 +152,14 @@ class Cluster:
                 return
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every process of the cluster: SIGSTOP freezes it, SIGCONT lets it go on."""
+        """Send a signal to every process of the cluster: SIGSTOP freezes it, SIGCONT resumes it."""
         assert self._process is not None
         for process in (main := psutil.Process(self._process.pid)).children(recursive=True):
             process.send_signal(number)
         main.send_signal(number)
 
     def stop(self) -> None:
-        """End it in good order; harmless to repeat."""
+        """Shut the cluster down. A second call does nothing."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)  # "fast": ends its connections, then itself
@@ -172,9 +172,9 @@ class Cluster:
 
 @contextmanager
 def own_cluster() -> Iterator[Cluster]:
-    """A cluster of our own, running, for the length of the block."""
+    """A running private cluster for the time of the context."""
     binaries = postgres_binaries()
-    # A socket's path may have 107 octets: not below a long TMPDIR.
+    # A socket's path may have at most 107 octets, so a long TMPDIR is not usable.
     folder = Path(tempfile.mkdtemp(prefix="restante-postgres-", dir="/tmp"))
     try:
         cluster = Cluster(binaries, folder)
@@ -190,14 +190,14 @@ def own_cluster() -> Iterator[Cluster]:
 
 @contextmanager
 def running_cluster() -> Iterator[URL]:
-    """The same, for what only uses it; yields the URL of its `postgres` database."""
+    """A running private cluster; yields the URL of its `postgres` database."""
     with own_cluster() as cluster:
         yield cluster.maintenance
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """The session's PostgreSQL server; skips where there is none (tests/harness/requirements.py)."""
+    """The PostgreSQL server of the test session; skips without one (tests/harness/requirements.py)."""
     given = os.environ.get("RESTANTE_TEST_POSTGRES")
     if given:
         yield PostgresServer(make_url(given))
@@ -208,7 +208,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
-    """SQLAlchemy URL of a database that is fresh for this session."""
+    """SQLAlchemy URL of a database that is new in this test session."""
     with postgres.database() as url:
         yield url
 

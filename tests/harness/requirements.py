@@ -1,12 +1,11 @@
-"""What a test needs from the machine, and what happens where it is missing.
+"""Programs that tests need from the machine, and the skips when one is missing.
 
-A test says what it drives with a marker:
+A marker names the programs that a test runs:
 
     @pytest.mark.needs("mbsync", "curl")
 
-Where one of the programs is missing the test is skipped with a reason that names the Debian package. With
-RESTANTE_NO_SKIP=1 in the environment (CI) a missing program is a failure instead, and a run in which any test was
-skipped, for whatever reason, fails as a whole.
+Without one of the programs the test is skipped with a reason that names the Debian package. With RESTANTE_NO_SKIP=1 in
+the environment (CI) a missing program is a failure instead, and a run with any skipped test fails as a whole.
 
 This module is a pytest plugin, loaded by tests/conftest.py.
 """
@@ -45,7 +44,7 @@ PACKAGES = {
     "php": "php-cli",
     "ruby": "ruby",
 }
-"""Programs that tests may need, each with the Debian package that brings it."""
+"""Programs that tests may need, each with its Debian package."""
 
 
 def no_skip() -> bool:
@@ -54,14 +53,14 @@ def no_skip() -> bool:
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip the running test, or fail it where nothing may be skipped."""
+    """Skip the running test, or fail it when no test may be skipped."""
     if no_skip():
         pytest.fail(f"{reason} (RESTANTE_NO_SKIP=1 allows no skip)", pytrace=False)
     pytest.skip(reason)  # noqa: TID251 - the one place
 
 
 def program(name: str) -> Path:
-    """Path of a program on PATH, among those in PACKAGES; where it is not there, the test ends as in `missing`."""
+    """Path of a program of PACKAGES on PATH. Without it the test ends as in `missing`."""
     package = PACKAGES[name]
     found = shutil.which(name)
     if found is None:
@@ -70,7 +69,7 @@ def program(name: str) -> Path:
 
 
 def postgres_binaries() -> Path:
-    """Folder with `initdb` and `postgres`: the newest Debian one, else PATH's; else the test ends as in `missing`."""
+    """Folder with `initdb` and `postgres`: Debian's newest, or else PATH's. Otherwise the test ends as in `missing`."""
     debian = [folder for folder in Path("/usr/lib/postgresql").glob("*/bin") if folder.parent.name.isdigit()]
     for folder in sorted(debian, key=lambda folder: int(folder.parent.name), reverse=True):
         if (folder / "initdb").exists() and (folder / "postgres").exists():

@@ -1,4 +1,4 @@
-"""Another mail server, whose every answer a test decides. It speaks just enough SMTP to be sent mail.
+"""Another mail server, whose answers a test sets. It speaks just enough SMTP to receive mail.
 
     async with smtp_peer() as peer:
         peer.replies["RCPT TO:<bob@example.net>"] = "550 5.1.1 who?"
@@ -6,9 +6,9 @@
         assert peer.messages[0].content == b"..."
 
 `replies` maps the beginning of a command line (letter case ignored, the longest match wins) to an answer, or to a list
-of answers, one for each time, the last for ever. "greeting" is the first line, "content" the answer to the final dot.
-An answer is lines of a reply, or one of these: HANG (nothing more is said), DROP (the connection is cut), or bytes,
-sent as they are. A reply may end with " DROP": said, then cut.
+of answers, one for each occurrence, with the last one repeated. "greeting" is the first line, "content" the answer to
+the final dot. An answer is the lines of a reply, HANG (no further answer), DROP (close the connection), or bytes, sent
+unchanged. After a reply with " DROP" at its end the peer closes the connection.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ EXTENSIONS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "DSN", "ENH
 
 @dataclass
 class Received:
-    """One message that has come whole."""
+    """One message that was received whole."""
 
     mail: str  # the argument of MAIL FROM:
-    recipients: list[str]  # the arguments of RCPT TO:, those taken
-    content: bytes  # dots taken out
+    recipients: list[str]  # the arguments of RCPT TO:, accepted ones only
+    content: bytes  # without dot-stuffing
     secured: bool
     connection: int
 
 
 @dataclass
 class SmtpPeer:
-    """What it says and what it has heard."""
+    """The answers of a peer and the commands and messages that it has received."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -50,15 +50,15 @@ class SmtpPeer:
     connections: int = 0
     open_now: int = 0
     most_open: int = 0
-    said_early: str = ""  # a reply sent while content comes
-    said_early_pieces: tuple[bytes, ...] = ()  # the same in pieces, a moment between them
-    reading: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: content is left unread
+    said_early: str = ""  # a reply sent while content arrives
+    said_early_pieces: tuple[bytes, ...] = ()  # the same in pieces, with a pause between them
+    reading: asyncio.Event = field(default_factory=asyncio.Event)  # cleared: the peer does not read content
 
     def __post_init__(self) -> None:
         self.reading.set()
 
     def reply(self, event: str, usual: str) -> Reply:
-        """What is said to an event."""
+        """The answer to an event."""
         found = max((start for start in self.replies if event.upper().startswith(start.upper())), key=len, default=None)
         if found is None:
             return usual
@@ -69,7 +69,7 @@ class SmtpPeer:
 
 
 class _Ended(Exception):
-    """The connection is to be cut."""
+    """The peer closes the connection."""
 
 
 class _Conversation:
@@ -138,7 +138,7 @@ class _Conversation:
     async def _say(self, event: str, usual: str) -> str:
         reply = self._peer.reply(event, usual)
         if reply == HANG:
-            await self._reader.read(-1)  # until the other side gives up
+            await self._reader.read(-1)  # until the other side disconnects
             raise _Ended
         if reply == DROP:
             raise _Ended
@@ -161,7 +161,7 @@ async def smtp_peer(
     tls: ssl.SSLContext | None = None,
     extensions: tuple[str, ...] = EXTENSIONS,
 ) -> AsyncIterator[SmtpPeer]:
-    """A peer on a port, while entered; 0: a free one."""
+    """A peer on a port, for the time of the context; 0: a free port."""
     peer = SmtpPeer(host, port, extensions, tls)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -175,9 +175,9 @@ async def smtp_peer(
         try:
             await _Conversation(peer, reader, writer).run()
         except (_Ended, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            pass  # the test's wish, or the other side has gone
+            pass  # the test set DROP, or the other side has disconnected
         except asyncio.CancelledError:
-            pass  # the peer itself ends
+            pass  # the context ends
         finally:
             peer.open_now -= 1
             tasks.discard(task)

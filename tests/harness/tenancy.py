@@ -1,6 +1,6 @@
-"""Whether a statement on mailbox data names the mailbox, for every table it touches.
+"""A check that a statement on mailbox data names the mailbox for every table it touches.
 
-Ids are unique within a mailbox only: a statement that leaves `mailbox_id` out reads or changes other people's mail.
+Ids are unique within a mailbox only: a statement without `mailbox_id` reads or changes other users' mail.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ MAILBOX_TABLES = frozenset(
 
 
 def violations(statement: ClauseElement) -> list[str]:
-    """The mailbox tables (or aliases of them) in a statement that are not held to a mailbox.
+    """The mailbox tables (or aliases of them) in a statement that are not restricted to one mailbox.
 
-    Held is one whose `mailbox_id` equals a parameter, a value computed from one, or the `mailbox_id` of another table
-    that is held itself. A statement with the execution option `across_mailboxes` is about all of them on purpose.
+    A table is restricted when its `mailbox_id` equals a parameter, a value computed from one, or the `mailbox_id` of
+    another restricted table. A statement with the execution option `across_mailboxes` may read all mailboxes.
     """
     if getattr(statement, "_execution_options", {}).get("across_mailboxes"):
         return []
@@ -41,7 +41,7 @@ def violations(statement: ClauseElement) -> list[str]:
             elif right is not None and _is_value(element.left):
                 held.add(id(right))
     for element in visitors.iterate(statement):
-        # An UPDATE reaches what it selects from only through the columns it compares.
+        # In an UPDATE only the compared columns lead to the tables that it selects from.
         subquery = element if isinstance(element, Subquery) else getattr(element, "table", None)
         if isinstance(subquery, Subquery) and id(subquery) not in held:
             inner = violations(subquery.element)
@@ -67,7 +67,7 @@ def _sources(statement: ClauseElement) -> Iterator[Table | Alias]:
             if element in MAILBOX_TABLES and id(element) not in aliased:
                 yield element
         elif isinstance(element, Column) and element.table in MAILBOX_TABLES:
-            yield element.table  # even where a subquery hides the FROM clause
+            yield element.table  # even when a subquery hides the FROM clause
     if isinstance(statement, (Update, Delete)) and statement.table in MAILBOX_TABLES:
         yield statement.table
 
@@ -86,7 +86,7 @@ def _is_value(element: Any) -> bool:
 
 
 def names_mailbox(statement: ClauseElement) -> list[str]:
-    """Like `violations`, for INSERT too: rows must say whose they are."""
+    """Like `violations`, for INSERT too: rows must have a `mailbox_id`."""
     if isinstance(statement, Insert):
         if statement.table not in MAILBOX_TABLES:
             return []

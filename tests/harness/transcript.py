@@ -1,4 +1,4 @@
-r"""Transcripts: conversations with a server, written as they appear on the wire. The format, without I/O.
+r"""The format of transcripts: conversations with a server as they appear on the wire. Without I/O.
 
     # A message may not vanish while numbers are in use.   RFC 9051 7.5.1
     given: 3 messages in INBOX, the second \Deleted; sessions A and B have it selected
@@ -10,34 +10,34 @@ r"""Transcripts: conversations with a server, written as they appear on the wire
     B S: b1 OK ...
 
 **Header.** Comments first, which must name an `RFC` with section, or a section of `docs/design.md`. Then, as often as
-needed: `given: text` is handed to the test as it stands, to prepare mailboxes and sessions; `sessions: A imap, B smtp`
-says what each session speaks, where that is not the folder's name (tests/transcripts/imap/...: all speak imap).
+needed: the test gets `given: text` unchanged, and prepares mailboxes and sessions by it; `sessions: A imap, B smtp`
+names the protocol of each session when it is not the folder's name (tests/transcripts/imap/...: all speak imap).
 
-**Lines.** `A C: text` the client of session A sends; `A S: text` the server answers. A lone session needs no letter.
-CRLF is added and taken away. A session connects at its first line; what the server says first (its greeting) is
-expected like anything else. Client lines with nothing between them are sent in one piece: so pipelining is written.
+**Lines.** The client of session A sends `A C: text`; the server answers `A S: text`. A single session needs no letter.
+The player adds and removes CRLF. A session connects at its first line, and the transcript has the server's greeting as
+an answer. Adjacent client lines are sent in one piece, for pipelining.
 
 | line       | meaning                                                                                               |
 |------------|-------------------------------------------------------------------------------------------------------|
 | `C: text`  | a line                                                                                                |
-| `C| text`  | a line of data (message text, the inside of a literal): sent alike, told apart for the reader         |
+| `C| text`  | a line of data (message text, the inside of a literal): sent in the same way, marked for the reader   |
 | `C~ text`  | octets, without a line end; `\r \n \t \\ \xHH` stand for octets, a last `\` keeps the space before it |
 | `S: text`  | an answer, or its first line                                                                          |
 | `S| text`  | its next line: the inside of an IMAP literal and what follows; an SMTP or POP3 reply of several lines |
-| `-- verb`  | `starttls`, `close`, `shutdown` (half-close), `closed` (the server did), `silent` (it says nothing)   |
+| `-- verb`  | `starttls`, `close`, `shutdown` (half-close), `closed` (by the server), `silent` (no answer comes)    |
 
-A comment starts with `#` at the start of a line, or with two spaces and `# ` behind a line.
+A comment starts with `#` at the start of a line, or with two spaces and `# ` after a line.
 
-**An answer** is, in IMAP, a response with its literals; in SMTP, a reply with all its lines; in POP3 a line, and where
-`S|` lines follow, everything to the lone dot, which is written too.
+**An answer** is a response with its literals in IMAP, and a reply with all its lines in SMTP. In POP3 it is a line, or
+with following `S|` lines all lines up to the lone dot, which is written too.
 
 **Matching.** `...` at the end is the rest of the line; an `S|` line of `...` alone is the rest of the answer. `$name`
-(small letters, digits, _) binds what it meets, at least one character, at first sight and must match it afterwards, in
-all sessions, and may be used in client lines; `$$` is a dollar sign. IMAP's untagged responses match in any order up to
-the next other response, save that EXPUNGE, VANISHED and EXISTS keep their order among themselves, since each changes
-what the next one means.
+(small letters, digits, _) binds one or more characters at its first match; later matches must be equal, in all
+sessions, and client lines may use it. `$$` is a dollar sign. IMAP's untagged responses match in any order up to the
+next other response, but EXPUNGE, VANISHED and EXISTS keep their order among themselves, since each changes the meaning
+of the next.
 
-Text is UTF-8; octets that are not travel as surrogates, and are shown as `\xHH`.
+Text is UTF-8; other octets are surrogates in it, and are shown as `\xHH`.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ NUMBERING = re.compile(r"\* (?:\d+ (?:EXPUNGE|EXISTS)|VANISHED )", re.IGNORECASE
 
 
 class TranscriptError(Exception):
-    """A transcript that cannot be read; says file, line and why."""
+    """A transcript that cannot be read; the text has file, line and reason."""
 
 
 @dataclass(frozen=True)
 class Send:
-    """Octets that the client of a session sends; `text` may hold names to fill in."""
+    """Octets that the client of a session sends; `text` may have names to fill in."""
 
     session: str
     text: str
@@ -120,14 +120,14 @@ def encode(text: str) -> bytes:
 
 
 def visible(text: str) -> str:
-    """Text as it may be printed anywhere: octets that are not UTF-8 as `\\xHH`, CRLF as a new line."""
+    """Printable text: octets that are not UTF-8 as `\\xHH`, CRLF as a new line."""
     plain = text.replace("\r\n", "\n")
     return "".join(f"\\x{ord(char) - 0xDC00:02x}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in plain)
 
 
 def _unescape(text: str) -> str:
     kept = text[:-1] if text.endswith(" \\") else text
-    # An octet above 0x7F travels as a surrogate.
+    # An octet above 0x7F becomes a surrogate.
     return ESCAPE.sub(lambda m: decode(bytes([int(m[1], 16)])) if m[1] else ESCAPED[m[2]], kept)
 
 
@@ -176,12 +176,12 @@ def _add(found: Transcript, line: str, number: int) -> None:
 
 
 def fill(text: str, names: dict[str, str]) -> str:
-    """A client's text with every `$name` replaced. Raises KeyError for a name that nothing has bound."""
+    """A client's text with every `$name` replaced. Raises KeyError for an unbound name."""
     return NAME.sub(lambda match: "$" if match[1] == "$" else names[match[1]], text)
 
 
 def match(expected: str, actual: str, names: dict[str, str]) -> dict[str, str] | None:
-    """Names bound by the match of an answer, none bound before; None where it does not match."""
+    """The names newly bound by the match of an answer; None when it does not match."""
     lines = expected.split("\r\n")
     parts: list[str] = []
     seen: set[str] = set()
@@ -211,11 +211,11 @@ def _pattern(line: str, names: dict[str, str], seen: set[str]) -> str:
 
 
 def choose(waiting: list[Expect], actual: str, names: dict[str, str]) -> tuple[Expect, dict[str, str]] | None:
-    """Which of the untagged answers waited for this one is, and what it binds; the most definite first."""
+    """The expected untagged answer that `actual` matches, the most specific first, with the names it binds."""
     candidates = waiting
     if NUMBERING.match(actual):
         candidates = [step for step in waiting if NUMBERING.match(step.text)][:1]
-        # A line whose number is a name or left open is of no kind to keep in order.
+        # A line with a name or `...` for its number does not count as one of the ordered kinds.
         candidates += [step for step in waiting if not NUMBERING.match(step.text)]
     for step in sorted(candidates, key=lambda step: -len(NAME.sub("", step.text.removesuffix("...")))):
         if (bound := match(step.text, actual, names)) is not None:
@@ -224,14 +224,14 @@ def choose(waiting: list[Expect], actual: str, names: dict[str, str]) -> tuple[E
 
 
 Heard = list[tuple[Expect | None, str]]
-"""Answers in the order they came, each with the step that it matched."""
+"""Answers in their order of arrival, each with the step that it matched."""
 
 
 def rewritten(transcript: Transcript, heard: list[tuple[list[Expect], Heard]]) -> str:
-    """The file's text with what the server said in place of what was expected.
+    """The file's text with the server's answers in place of the expectations that did not match.
 
-    `heard` has groups of neighbouring expectations. A group that was met whole stays as it is; in another, lines that
-    matched stay, in the order the answers came, and so do comments.
+    `heard` has groups of adjacent expectations. A group with all its matches stays unchanged; in another, matched lines
+    stay, in the order of the answers, and so do comments.
     """
     lines = list(transcript.lines)
     for expected, answers in reversed(heard):
@@ -250,7 +250,7 @@ def rewritten(transcript: Transcript, heard: list[tuple[list[Expect], Heard]]) -
 
 
 def _written(session: str | None, answer: str) -> list[str]:
-    """The lines that say "the server answered this" (`session` None: without a letter)."""
+    """The transcript lines of a server's answer (`session` None: without a letter)."""
     letter = "" if session is None else f"{session} "
     first, *rest = answer.replace("$", "$$").split("\r\n")
     return [f"{letter}S: {first}", *(f"{letter}S| {line}".rstrip() for line in rest)]
@@ -260,7 +260,7 @@ def _written(session: str | None, answer: str) -> list[str]:
 
 
 class Framing:
-    """Cuts what a server sends into answers. `protocol` decides how: imap, pop3, smtp and their kin."""
+    """Cuts the octets of a server into answers, by the rules of `protocol`: imap, pop3, smtp and their variants."""
 
     def __init__(self, protocol: str) -> None:
         if protocol.startswith("imap"):
@@ -275,7 +275,7 @@ class Framing:
         self.buffer = bytearray()
 
     def next_answer(self, *, several: bool) -> str | None:
-        """The next whole answer, or None. `several`: in POP3, one that goes on to a lone dot if it starts with +OK."""
+        """The next whole answer, or None. `several`: in POP3, an answer up to a lone dot if it starts with +OK."""
         end = (self._many if several else self._end)()
         if end is None:
             return None
