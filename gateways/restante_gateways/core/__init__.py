@@ -1,1 +1,1 @@
-"""The parts of the core's contract that every gateway uses: login, account sessions, uploads, retries, failover."""
+"""The use of the core's contract that all gateways share: login, account sessions, uploads, retries, failover."""

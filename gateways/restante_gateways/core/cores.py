@@ -1,4 +1,4 @@
-"""The cores that a gateway may use: where they are, which one is used, and how the process proves itself to them."""
+"""The cores that a gateway may use: their addresses, the process's credentials, and metrics of failover."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ log = structlog.get_logger("core")
 _TCP = re.compile(r"(?:dns:)?(?:\[[0-9A-Fa-f:.]+\]|[^\s\[\]@/:]+):\d{1,5}")
 
 STREAM_WINDOW_OCTETS = 1 << 20
-"""Of one stream from the core that its client has not taken yet. On a busy machine the measure that gRPC takes let one
-FETCH of a large message hold 33 MiB."""
+"""Flow-control window of one stream from the core, unread by the gateway. On a busy machine gRPC's automatic window let
+one FETCH of a large message hold 33 MiB."""
 
 
 def targets(config: Config, gateway: str) -> tuple[Target, ...]:
@@ -46,7 +46,7 @@ def _own_socket(directory: Path) -> str:
 
 
 def _by_socket(socket: str, directory: Path, gateway: str) -> Target:
-    """A core of this machine, to which the secret in its data directory proves the gateway."""
+    """A core on this machine; the gateway authenticates with the secret in the core's data directory."""
     try:
         secret = (directory / "secrets" / f"{gateway}.secret").read_text().strip()
     except FileNotFoundError as error:
@@ -63,7 +63,7 @@ def _by_socket(socket: str, directory: Path, gateway: str) -> Target:
 
 
 def _by_mutual_tls(config: Config, address: str) -> Target:
-    """A core that knows the gateway by the name in its certificate."""
+    """A core on another machine, which identifies the gateway by the name in its certificate."""
     if not (config.tls.certificates and config.tls.client_ca):
         raise ConfigError("tls: a gateway on another machine needs tls.certificates and tls.client_ca")
     own = config.tls.certificates[0]
@@ -77,14 +77,14 @@ def _by_mutual_tls(config: Config, address: str) -> Target:
 
 
 def show_moves(link: CoreLink, gateway: str, registry: CollectorRegistry) -> None:
-    """Have metrics say which core is used, and one log line tell of each move."""
+    """Export the current core as a metric, and count and log each move to another core."""
     used = Gauge("restante_gateway_core", "1 for the core that is used", ["gateway", "core"], registry=registry)
     moves = Counter("restante_gateway_core_moves", "Moves to another core", ["gateway"], registry=registry)
     moves.labels(gateway)
     used.labels(gateway, link.target.address).set(1)
 
     def moved(move: Move) -> None:
-        used.clear()  # a DNS name may bring any number of addresses in time
+        used.clear()  # a DNS name may resolve to any number of addresses over time
         used.labels(gateway, move.after).set(1)
         moves.labels(gateway).inc()
         log.warning("moved to another core", before=move.before, after=move.after, why=move.why)

@@ -1,4 +1,4 @@
-"""The link to the core, as far as the gateways that serve users ask it; `restante.link.CoreLink` is one."""
+"""Protocols of the link to the core, for gateways that serve users; `restante.link.CoreLink` implements them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Watch(Protocol):
     """The process's Watch stream."""
 
     def on_sessions_ended(self, listener: OnSessionsEnded) -> None:
-        """Call `listener` with every announcement of ended sessions."""
+        """Call `listener` with every notice of ended sessions."""
         ...
 
     def on_resumed(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after a gap in which announcements may have been lost."""
+        """Call `listener` after a gap in which notices may have been lost."""
         ...
 
 
@@ -34,7 +34,7 @@ class Uploads(Protocol):
         session: bytes = b"",
         client_address: str = "",
     ) -> content_pb2.UploadContentResponse:
-        """One upload. Raises RestanteError."""
+        """Run one upload. Raises RestanteError."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Login: a SASL exchange between a client and the core, which alone decides."""
+"""Login: a SASL exchange between a client and the core. Only the core verifies credentials."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Ask = Callable[[bytes], Awaitable[bytes]]
 """Sends a challenge, already in base64, and returns the client's next line without its CRLF."""
 
 Verify = Callable[[sasl.Response, bytes], Awaitable[session_pb2.AuthenticateResponse]]
-"""Puts one step to the core, with the core's own state that came with its last challenge. Raises RestanteError."""
+"""Sends one step to the core, with the sealed state from the core's last challenge. Raises RestanteError."""
 
 
 def client_context(peer: Peer) -> session_pb2.ClientContext:
-    """The client's connection, as the core judges it."""
+    """The facts of the client's connection that the core's decision needs."""
     return session_pb2.ClientContext(
         client_address=peer.client.host, listener=peer.listener, tls=peer.tls is not None, loopback=peer.loopback
     )
 
 
 def verifier(core: Operations, peer: Peer, scope: session_pb2.Scope.ValueType) -> Verify:
-    """Authenticates clients of one connection for sessions of this scope."""
+    """A function that authenticates the client of one connection for sessions of this scope."""
 
     async def verify(response: sasl.Response, exchange: bytes) -> session_pb2.AuthenticateResponse:
         request = session_pb2.AuthenticateRequest(
@@ -42,9 +42,9 @@ def verifier(core: Operations, peer: Peer, scope: session_pb2.Scope.ValueType) -
 
 
 async def by_exchange(verify: Verify, mechanism: str, initial: bytes | None, ask: Ask) -> session_pb2.Session:
-    """The session at the end of an exchange (RFC 4422 3). `initial` is the initial response, still in base64.
+    """Run a SASL exchange and return its session (RFC 4422 3). `initial` is the initial response, still in base64.
 
-    Raises sasl.Cancelled and sasl.MalformedResponse for the client's lines, the core's refusal, and what `ask` raises.
+    Raises sasl.Cancelled and sasl.MalformedResponse for the client's lines, the core's refusal, and errors of `ask`.
     """
     exchange = sasl.Exchange(mechanism)
     step, sealed = exchange.begin(initial), b""
@@ -59,7 +59,7 @@ async def by_exchange(verify: Verify, mechanism: str, initial: bytes | None, ask
 
 
 async def by_password(verify: Verify, credentials: sasl.Secret) -> session_pb2.Session:
-    """The session for a PLAIN message (`sasl.plain`), of commands that take name and password. Raises RestanteError."""
+    """Log in with name and password as a PLAIN message (`sasl.plain`). Raises RestanteError."""
     answer = await verify(sasl.Response("PLAIN", credentials), b"")
     return answer.session if answer.HasField("session") else _unfinished()
 

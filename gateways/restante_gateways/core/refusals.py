@@ -1,4 +1,4 @@
-"""What a refusal of the core says about itself, as one line for a client of any protocol (pure)."""
+"""Texts for refusals of the core, one line each, for clients of any protocol. *Pure.*"""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MAX_CHARACTERS = 400  # SMTP's reply line has 512 octets, RFC 5321 4.5.3.1.5; PO
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 Texts = Mapping[type[RestanteError], tuple[str, ...]]
-"""By reason: sentences with {keys} of the reason's metadata, the one that says most first."""
+"""By reason: sentences with {keys} of the error's metadata, the most specific one first."""
 
 
 def text_of(error: RestanteError, texts: Texts) -> str | None:
-    """The first sentence whose keys are all known, in printable ASCII; None when there is none."""
+    """The first sentence whose keys the error's metadata has, in printable ASCII; None if there is none."""
     known = {key: value for key, value in error.metadata.items() if value}
     for sentence in texts.get(type(error), ()):
         try:

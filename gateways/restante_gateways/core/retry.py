@@ -1,4 +1,4 @@
-"""Repeating calls while the core is away."""
+"""Repetition of calls while the core is unreachable."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["OutcomeUnknown", "Pauses", "answer_was_lost", "is_over", "is_tempora
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 20.0  # for an answer that was lost: a core is back, or another takes over, within 5
+PATIENCE_SECONDS = 20.0  # for a lost answer; a core restarts, or another takes over, within 5
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
 
 class OutcomeUnknown(Exception):
-    """The core was lost between a commit and its answer, and no core has answered since: it may have been done."""
+    """The connection to the core was lost before the answer, and no core has answered since. The call may have been
+    executed."""
 
 
 class Pauses:
-    """Pauses before repetitions, each twice as long as the one before, within some seconds in all."""
+    """Pauses before repetitions, each twice as long as the one before, up to a total of `patience_seconds`."""
 
     def __init__(self, patience_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -32,11 +33,11 @@ class Pauses:
         self._until = self._loop.time() + patience_seconds
 
     def begin_anew(self) -> None:
-        """There was progress: the time counts from now on."""
+        """Restart the pauses and the total after some progress."""
         self._pause, self._until = FIRST_PAUSE_SECONDS, self._loop.time() + self._patience_seconds
 
     async def wait(self) -> bool:
-        """Pause; False, at once, when the time is over."""
+        """Pause and return True, or return False at once when the total is used up."""
         if self._loop.time() + self._pause > self._until:
             return False
         await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))
@@ -45,7 +46,7 @@ class Pauses:
 
 
 async def repeated(read: Callable[[], Awaitable[T]], patience_seconds: float = 5.0) -> T:
-    """A read that is begun again while the core is away. Raises the core's refusal, or the last failure."""
+    """Repeat a read while the core is unreachable. Raises the core's refusal, or the last failure."""
     pauses = Pauses(patience_seconds)
     while True:
         try:
@@ -56,9 +57,9 @@ async def repeated(read: Callable[[], Awaitable[T]], patience_seconds: float = 5
 
 
 async def settle(attempt: Callable[[], Awaitable[T]], patience_seconds: float = PATIENCE_SECONDS) -> T:
-    """Repeat an attempt whose answer was lost. All attempts bear one request_id, and so are one.
+    """Repeat an attempt whose answer was lost. All attempts must carry one request_id, so that the core executes one.
 
-    Raises the core's refusal, and OutcomeUnknown when no answer comes in time.
+    Raises the core's refusal, and OutcomeUnknown if no answer arrives in time.
     """
     pauses = Pauses(patience_seconds)
     while True:

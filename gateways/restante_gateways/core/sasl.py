@@ -1,7 +1,8 @@
-"""A SASL exchange on its way between a client's lines and the core (pure).
+"""The gateway's part of a SASL exchange, between a client's lines and the core. *Pure.*
 
-The core verifies; a gateway only undoes the wire's base64 and carries octets. LOGIN is the exception: it was never
-standardised, so its two prompts are asked here and the core sees PLAIN, as for POP3's USER and PASS and IMAP's LOGIN.
+The core verifies credentials; a gateway only decodes base64 and forwards octets. LOGIN is the exception, since it was
+never standardised: the gateway sends its two prompts and passes PLAIN to the core, as for POP3's USER and PASS and
+IMAP's LOGIN.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import binascii
 from dataclasses import dataclass
 
 MAX_LINE_OCTETS = 12_288  # base64 of one response, RFC 4954 4
-# Some clients compare the prompts, so they are those of Postfix, Dovecot and Exchange; draft-murchison-sasl-login 2 has
-# others ("User Name" and "Password", each with a NUL).
+# Some clients compare the prompts, so these are the ones of Postfix, Dovecot and Exchange. draft-murchison-sasl-login 2
+# has others ("User Name" and "Password", each with a NUL).
 LOGIN_PROMPTS = (b"Username:", b"Password:")
 
 
@@ -35,37 +36,37 @@ class Secret:
 
 
 class MalformedResponse(ValueError):
-    """The client's line is not base64, too long, or holds what the mechanism forbids."""
+    """The client's line is not base64, too long, or forbidden by the mechanism."""
 
 
 class Cancelled(Exception):
-    """The client gave the exchange up with `*` (RFC 4954 4, RFC 5034 4, RFC 9051 6.2.2)."""
+    """The client cancelled the exchange with `*` (RFC 4954 4, RFC 5034 4, RFC 9051 6.2.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """To the client: `octets`, not yet in base64; see `encode`."""
+    """A challenge to the client; `octets` are not in base64 yet (see `encode`)."""
 
     octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """To the core: the client's next step of `mechanism`."""
+    """A response to the core: the client's next step of `mechanism`."""
 
     mechanism: str
     octets: Secret
 
 
 class Exchange:
-    """One exchange. `begin`, then `answer` for every line of the client, with the core's challenges in between."""
+    """One exchange. Call `begin`, then `answer` for every line of the client, with the core's challenges between."""
 
     def __init__(self, mechanism: str) -> None:
         self.mechanism = mechanism.upper()  # RFC 4422 3.1: upper case only; clients send any
         self._login_name: bytes | None = None
 
     def begin(self, initial: bytes | None) -> Challenge | Response:
-        """The first step. `initial` is the line's initial response, still in base64; None when there was none.
+        """The first step. `initial` is the command's initial response, still in base64, or None.
 
         Raises MalformedResponse.
         """
@@ -89,14 +90,14 @@ class Exchange:
 
 
 def plain(name: bytes, password: bytes, authorization: bytes = b"") -> Secret:
-    """A PLAIN message (RFC 4616 2). Raises MalformedResponse for a NUL, which would shift the fields."""
+    """A PLAIN message (RFC 4616 2). Raises MalformedResponse for a NUL, which separates the fields."""
     if b"\0" in name or b"\0" in password or b"\0" in authorization:
         raise MalformedResponse("NUL in a name or password")
     return Secret(b"%b\0%b\0%b" % (authorization, name, password))
 
 
 def encode(octets: bytes) -> bytes:
-    """Base64 on one line, for a challenge. The client's continuation line may then be empty."""
+    """A challenge in base64 on one line."""
     return binascii.b2a_base64(octets, newline=False)
 
 
@@ -111,7 +112,10 @@ def decode(line: bytes) -> bytes:
 
 
 def decode_initial(text: bytes) -> bytes:
-    """The octets of an initial response, where `=` stands for the empty one (RFC 4954 4, RFC 4959 3)."""
+    """The octets of an initial response; `=` means an empty response (RFC 4954 4, RFC 4959 3).
+
+    Raises MalformedResponse.
+    """
     if text == b"=":
         return b""
     if not text:

@@ -1,7 +1,7 @@
-"""Account sessions of a process: each token is kept good, and every session ends when the core says so.
+"""Account sessions of a process: their tokens are renewed, and a session ends when the core revokes it.
 
-The announcement comes by Watch, within 5 seconds. A Watch stream that broke may have missed one, so that all sessions
-are confirmed by the core soon after it has resumed.
+The core's notice arrives by Watch within 5 seconds. A broken Watch stream may have missed one, so the process checks
+every session with the core soon after the stream has resumed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OnEnd = Callable[[errors.RestanteError], None]
 
 
 class AccountSession(SessionKeeper):
-    """One user's session with the core, kept from login until `close` or its end."""
+    """One user's session with the core, renewed from login until `close` or its end."""
 
     __slots__ = ("_sessions", "client_address")
 
@@ -45,7 +45,7 @@ class AccountSession(SessionKeeper):
         return self.info.mailbox_id
 
     def close(self) -> None:
-        """Keep it no longer; `on_end` is not called any more. The token lapses by itself."""
+        """Stop renewing the session and calling `on_end`. The token expires by itself."""
         super().close()
         self._sessions.forget(self)
 
@@ -54,7 +54,7 @@ class AccountSessions:
     """All account sessions of a process."""
 
     def __init__(self, core: Operations, confirmed_within_seconds: float = CONFIRMED_WITHIN_SECONDS) -> None:
-        """`follow` has them end when they should."""
+        """Call `follow` afterwards, so that revoked sessions end."""
         self.core, self._confirmed_within_seconds = core, confirmed_within_seconds
         self._by_account: dict[int, set[AccountSession]] = {}
 
@@ -62,14 +62,14 @@ class AccountSessions:
         return (session for held in tuple(self._by_account.values()) for session in tuple(held))
 
     def follow(self, watch: Watch) -> None:
-        """Learn from the process's Watch stream which sessions are over."""
+        """End revoked sessions by the notices of the process's Watch stream."""
         watch.on_sessions_ended(self.ended)
         watch.on_resumed(self.confirm)
 
     def keep(self, session: session_pb2.Session, client_address: str, on_end: OnEnd) -> AccountSession:
-        """Keep a session that the core has just given to a client at this address.
+        """Renew a session that the core has just opened for a client at this address.
 
-        `on_end` is called at most once, with the reason, when the session is over before it is closed.
+        Calls `on_end` at most once, with the reason, if the session ends before `close`.
         """
         kept = AccountSession(self, session, client_address, on_end)
         self._by_account.setdefault(kept.account_id, set()).add(kept)
@@ -77,7 +77,7 @@ class AccountSessions:
         return kept
 
     def forget(self, session: AccountSession) -> None:
-        """Leave a closed session out."""
+        """Remove a closed session."""
         held = self._by_account.get(session.account_id)
         if held is not None:
             held.discard(session)
@@ -85,12 +85,12 @@ class AccountSessions:
                 del self._by_account[session.account_id]
 
     def ended(self, notice: sync_pb2.SessionsEnded) -> None:
-        """Take an announcement: a password was changed, an account disabled, a session logged off."""
+        """Handle a notice of ended sessions: a changed password, a disabled account, a logoff."""
         for session in tuple(self._by_account.get(notice.account_id, ())):
             if session.concerned_by(notice):
                 session.end(errors.SessionRevoked())
 
     def confirm(self) -> None:
-        """Ask the core about every session, in a few seconds: an announcement may have been missed."""
+        """Check every session with the core within a few seconds, since a notice may have been missed."""
         for session in self:
             session.check_within(self._confirmed_within_seconds)

@@ -1,4 +1,4 @@
-"""Server streams that go on when their connection breaks, at another core where there is one."""
+"""Server streams that resume after a broken connection, at another core if there is one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from restante.v1.message_pb2 import MessageRows, Section, SectionRest, StreamMes
 from restante.v1.types_pb2 import IdRange, MessageSet
 from restante_gateways.core.retry import Pauses, is_temporary
 
-PATIENCE_SECONDS = 5.0  # for a core that is away, since the last message came
+PATIENCE_SECONDS = 5.0  # for an unreachable core, since the last response
 
 OpenMessages = Callable[[StreamMessagesRequest], AsyncIterator[StreamMessagesResponse]]
 
@@ -18,10 +18,10 @@ OpenMessages = Callable[[StreamMessagesRequest], AsyncIterator[StreamMessagesRes
 async def messages(
     open_stream: OpenMessages, request: StreamMessagesRequest, patience_seconds: float = PATIENCE_SECONDS
 ) -> AsyncIterator[StreamMessagesResponse]:
-    """StreamMessages, opened again behind the last octet that came. Contents never change, so that the octets fit.
+    """Run StreamMessages, resuming after the last octet received. Message contents never change, so the octets fit.
 
-    Raises the core's refusal; and what broke the stream when no core answers in time, or the message that was cut is
-    gone.
+    Raises the core's refusal, the stream's error if no core answers in time, and MessageNotFound if the interrupted
+    message no longer exists.
     """
     progress, pauses = _Progress(request), Pauses(patience_seconds)
     while True:
@@ -43,35 +43,35 @@ async def messages(
 
 
 class _Progress:
-    """How far a stream has come (pure)."""
+    """The progress of a stream. *Pure.*"""
 
     def __init__(self, request: StreamMessagesRequest) -> None:
         self._request = request
         self._last: MessageRows | None = None
-        self._missing: dict[int, int] = {}  # of the last message: octets of each section that have not come
-        self._sections: list[int] = []  # those that the stream of a cut message brings
+        self._missing: dict[int, int] = {}  # section index to octets of the last message not received yet
+        self._sections: list[int] = []  # sections in the request for the rest of the last message
         self.is_resumable = True
 
     @property
     def _left(self) -> MessageSet:
-        """The messages behind the last one that came."""
+        """The messages after the last one received."""
         return self._request.messages if self._last is None else behind(self._request.messages, self._last)
 
     @property
     def is_left(self) -> bool:
-        """Whether there are any."""
+        """Whether any messages are left."""
         left = self._left
         return bool(left.uids or left.message_ids)
 
     def request(self) -> StreamMessagesRequest:
-        """The request for what is left behind the last message."""
+        """The request for the messages after the last one received."""
         request = StreamMessagesRequest()
         request.CopyFrom(self._request)
         request.messages.CopyFrom(self._left)
         return request
 
     def cut_request(self) -> StreamMessagesRequest | None:
-        """The request for the missing octets of the last message; None when there are none."""
+        """The request for the missing octets of the last message; None if none are missing."""
         if not self._missing or self._last is None:
             return None
         self._sections = sorted(self._missing)
@@ -85,7 +85,7 @@ class _Progress:
         return request
 
     def take(self, response: StreamMessagesResponse) -> tuple[StreamMessagesResponse, ...]:
-        """Note a response to `request`, and pass it on."""
+        """Record a response to `request`, and return it for the caller."""
         if response.HasField("rest"):
             self._came(response.rest.section_index, len(response.rest.octets))
         elif response.HasField("rows"):
@@ -99,7 +99,7 @@ class _Progress:
         return (response,)
 
     def take_cut(self, response: StreamMessagesResponse) -> list[StreamMessagesResponse]:
-        """Note a response to `cut_request`: its cells continue those of the last message."""
+        """Record a response to `cut_request`, and return it as continuations of the last message's cells."""
         pieces = [(response.rest.section_index, response.rest.octets)] if response.HasField("rest") else []
         if response.HasField("rows"):
             pieces = [(at, cells.octets[-1]) for at, cells in enumerate(response.rows.sections) if cells.octets]
@@ -124,7 +124,7 @@ class _Progress:
             self._missing.pop(index, None)
 
     def _offset(self, index: int) -> int:
-        """How many octets of a section have come."""
+        """The number of octets of a section received so far."""
         assert self._last is not None
         return self._last.sections[index].total_octets[-1] - self._missing.get(index, 0)
 

@@ -1,4 +1,4 @@
-"""Contents that are too large for one operation, sent to the core as they come, in bounded memory."""
+"""Uploads of contents that are too large for one operation, streamed to the core in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from restante.v1 import content_pb2
 from restante_gateways.core.link import Uploads
 from restante_gateways.core.retry import Pauses, is_temporary
 
-HELD_OCTETS = 1 << 20  # of each content, at its beginning: so much can be sent again
-QUEUED_PIECES = 2  # TCP holds the client back while these wait
-PATIENCE_SECONDS = 5.0  # for a core that is away
+HELD_OCTETS = 1 << 20  # of each content, from its beginning, kept for a repetition
+QUEUED_PIECES = 2  # a full queue delays reading, so that TCP slows the client
+PATIENCE_SECONDS = 5.0  # for an unreachable core
 
 
 class Upload:
-    """One message on its way: `feed`, then `finish` or `abandon`.
+    """The upload of one message: `feed`, then `finish` or `abandon`.
 
-    An upload that breaks is begun anew, at another core where there is one, as long as all that was fed is still held;
-    after that its error is the caller's.
+    A broken upload restarts, at another core if there is one, as long as all octets fed so far are held. After that
+    the caller receives its error.
     """
 
     def __init__(
@@ -30,15 +30,15 @@ class Upload:
         client_address: str,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`token` gives the session's token at the moment of each attempt."""
+        """Each attempt calls `token` for the session's current token."""
         self._core, self._token, self._client_address = core, token, client_address
         self._patience_seconds = patience_seconds
-        self._held: list[bytes] | None = []  # all octets yet; None: there were too many
+        self._held: list[bytes] | None = []  # all octets so far; None: more than HELD_OCTETS
         self._held_octets = 0
         self._begin()
 
     async def feed(self, octets: bytes) -> None:
-        """The next octets. Returns when more may be fed. Raises the reason why the upload failed."""
+        """Send the next octets; return when more may be fed. Raises the error of a failed upload."""
         if self._held is not None:
             self._held.append(octets)
             self._held_octets += len(octets)
@@ -49,7 +49,7 @@ class Upload:
             await self._repair()
 
     async def finish(self) -> bytes:
-        """The upload's id. Raises RestanteError."""
+        """End the content and return the upload's id. Raises RestanteError."""
         await self._put(None)
         pauses = Pauses(self._patience_seconds)
         while True:
@@ -63,7 +63,7 @@ class Upload:
             await self._put(None)
 
     async def abandon(self) -> None:
-        """Forget it; harmless to repeat."""
+        """Cancel the upload. Idempotent."""
         self._sending.cancel()
         await asyncio.gather(self._sending, return_exceptions=True)
 
@@ -80,7 +80,7 @@ class Upload:
         )
 
     async def _put(self, piece: bytes | None) -> bool:
-        """Hand a piece over, waiting for room; False when the upload has ended meanwhile."""
+        """Queue a piece, waiting for room. Return False if the upload has ended meanwhile."""
         if self._sending.done():
             return False
         if not self._pieces.full():
@@ -102,7 +102,7 @@ class Upload:
         return True
 
     async def _repair(self) -> None:
-        """The upload has ended early: begin anew with all that was fed, or raise the reason."""
+        """Restart an upload that ended early with all octets fed so far, or raise its error."""
         pauses = Pauses(self._patience_seconds)
         while True:
             error = self._sending.exception()

@@ -1,1 +1,1 @@
-"""Sockets, TLS, limits, logs and metrics: what every gateway shares, and no protocol."""
+"""Sockets, TLS, limits, logs and metrics, shared by all gateways and independent of the mail protocol."""

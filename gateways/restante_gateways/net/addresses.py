@@ -1,4 +1,4 @@
-"""The other end of a connection (pure)."""
+"""The client's end of a connection. *Pure.*"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from restante_process.addresses import Endpoint
 
 
 class TlsFacts(NamedTuple):
-    """TLS as agreed with the client: `version` as `TLSv1.3`, `cipher` by its OpenSSL name."""
+    """The negotiated TLS: `version` such as `TLSv1.3`, `cipher` by its OpenSSL name."""
 
     version: str
     cipher: str
@@ -17,15 +17,15 @@ class TlsFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Facts of one connection, as far as the network shows them.
+    """Network facts of one connection.
 
-    `client` is the address limits, logs and the core see: that of the PROXY header where the listener trusts its
-    sender. `loopback` is judged by the socket alone and is never true on a listener that takes PROXY headers.
+    `client` is the address for limits, logs and the core: the one in the PROXY header if the listener accepts those.
+    `loopback` depends on the socket alone and is never true on a listener that accepts PROXY headers.
     """
 
     client: Endpoint
     local: Endpoint
     listener: str
     loopback: bool
-    starttls: bool = False  # the listener lets a client turn to TLS
+    starttls: bool = False  # the listener offers STARTTLS
     tls: TlsFacts | None = None

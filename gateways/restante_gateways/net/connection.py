@@ -1,4 +1,4 @@
-"""One client's connection, as a session sees it: octets in, octets out, bounds and timeouts in both directions."""
+"""One client's connection as a byte stream for its session, with limits and timeouts in both directions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from restante_gateways.net.bounds import ConnectionBounds, ConnectionLost, Inter
 from restante_gateways.net.stall import StallWatch
 from restante_gateways.net.tls_stream import TlsStream
 
-FLUSH_OCTETS = 65_536  # answers gathered beyond this leave at once
+FLUSH_OCTETS = 65_536  # gathered octets above this are flushed at once
 
 
 class Connection(asyncio.Protocol):
-    """A byte stream for one session task. One task reads; anyone on the loop may write.
+    """A byte stream for one session task. One task reads; any task of the loop may write.
 
-    What is written leaves together at the next `read`, `drain` or turn of the loop, so that the answers to pipelined
-    commands share a packet.
+    Written octets are flushed together at the next `read`, `drain` or turn of the loop, so that the answers to
+    pipelined commands share a packet.
     """
 
     __slots__ = (
@@ -32,14 +32,14 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, peer: Peer, bounds: ConnectionBounds) -> None:
         self.peer = peer
         self.idle_timeout_seconds = bounds.idle_timeout_seconds
-        self.octets_in = self.octets_out = 0  # as the session sees them, without TLS
+        self.octets_in = self.octets_out = 0  # of plaintext, without TLS overhead
         self._loop, self._bounds = loop, bounds
         self._transport: asyncio.Transport | None = None
         self._tls: TlsStream | None = None
         self._buffer = b""
         self._pending: list[bytes] = []
         self._pending_octets = 0
-        self._flush_due = False  # a flush comes at the next turn of the loop
+        self._flush_due = False  # a flush is scheduled for the next turn of the loop
         self._reader: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._handshake: asyncio.Future[None] | None = None
@@ -48,16 +48,16 @@ class Connection(asyncio.Protocol):
         self._deadline: float | None = None  # absolute, loop time
         self._idle_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._stall: StallWatch | None = None  # once the client has been slow
+        self._stall: StallWatch | None = None  # created when writing is first paused
         self._eof = self._lost = self._closing = self._read_paused = self._write_paused = False
 
     # -- for the session: reading
 
     async def read(self, *, interruptible: bool = True) -> bytes:
-        """Whatever has come since the last call, at least one octet; `b""` once the client sends no more.
+        """All octets received since the last call, at least one; `b""` at the end of the stream.
 
-        Raises the pending Interruption, before any octets; with `interruptible=False` (amid a literal or message) only
-        TimedOut. Waits at most `idle_timeout_seconds`.
+        A pending Interruption is raised before any octets; with `interruptible=False` (amid a literal or message) only
+        TimedOut is. Waits at most `idle_timeout_seconds`.
         """
         while True:
             if self._deadline is not None and self._loop.time() >= self._deadline:
@@ -81,41 +81,41 @@ class Connection(asyncio.Protocol):
                 self._reader = None
 
     def set_deadline(self, seconds: float | None) -> None:
-        """From now, `read` raises TimedOut after `seconds`, however busy the client is. None takes the deadline off."""
+        """Make `read` raise TimedOut `seconds` from now, even for a busy client. None removes the deadline."""
         self.set_deadline_at(None if seconds is None else self._loop.time() + seconds)
 
     def set_deadline_at(self, at: float | None) -> None:
-        """As `set_deadline`, with the moment in loop time."""
+        """Set the deadline as an absolute loop time."""
         self._deadline = at
         if self._reader is not None:
             self._arm_timer()
 
     def interrupt(self, interruption: Interruption) -> None:
-        """Makes the session's `read`, the waiting or the next one, raise `interruption`. The first one stands."""
-        if self._interruption is None or isinstance(interruption, TimedOut):  # it ends any read
+        """Make the session's current or next `read` raise `interruption`. Only TimedOut replaces an earlier one."""
+        if self._interruption is None or isinstance(interruption, TimedOut):  # which ends any read
             self._interruption = interruption
             self._wake_reader()
 
     def raise_interruption(self) -> None:
-        """Raises what `read` would: a session that holds commands of its client asks before each one."""
+        """Raise the pending Interruption as `read` would. Sessions with buffered commands call it before each one."""
         if self._interruption is not None:
             interruption, self._interruption = self._interruption, None
             raise interruption
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come from the client (what is buffered can still be read)."""
+        """Whether the client has stopped sending; buffered octets can still be read."""
         return self._eof or self._lost
 
     @property
     def lost(self) -> bool:
-        """Whether nothing can be sent to the client any more."""
+        """Whether nothing more can be sent to the client."""
         return self._lost
 
     # -- for the session: writing
 
     def write(self, data: bytes) -> None:
-        """Queues `data`; never waits. Ignored once the connection is lost."""
+        """Queue `data` without waiting. Does nothing on a lost connection."""
         if self._lost or not data:
             return
         if not self._flush_due:
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
         self.gather(data)
 
     def gather(self, data: bytes) -> None:
-        """As `write`, but leaves only with the next `read`, `drain` or `flush`, or with much else."""
+        """Queue `data` until the next `read`, `drain` or `flush`, or until FLUSH_OCTETS are queued."""
         if self._lost:
             return
         self.octets_out += len(data)
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
             self.flush()
 
     def flush(self) -> None:
-        """Hands what was written to the kernel, or to the transport as far as the kernel does not take it."""
+        """Send the queued octets; the transport buffers those that the kernel does not accept."""
         self._flush_due = False
         if not self._pending:
             return
@@ -156,11 +156,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def write_paused(self) -> bool:
-        """Whether so much waits to be sent that `drain` would wait: on hot paths, await `drain` only then."""
+        """Whether `drain` would wait or raise. Hot paths await `drain` only then."""
         return self._write_paused or self._lost
 
     async def drain(self) -> None:
-        """Flushes, and waits while more than the high-water mark is unsent. Raises ConnectionLost."""
+        """Flush, and wait while writing is paused by the high-water mark. Raises ConnectionLost."""
         self.flush()
         while self._write_paused and not self._lost:
             if self._drainer is None:
@@ -172,10 +172,10 @@ class Connection(asyncio.Protocol):
     # -- for the session: TLS and the end
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Sends what was written, forgets every octet received so far, and does the server's part of a handshake.
+        """Flush, discard every octet received so far, and run the server's part of a handshake.
 
-        The caller drops its own parser's buffer too: nothing sent in clear may be taken as sent under TLS (RFC 9051
-        11.1, RFC 3207 4.2, RFC 2595 4). Raises TlsFailed; the connection is of no use then.
+        The caller must discard its parser's buffer too: no octet sent in clear may count as sent under TLS (RFC 9051
+        11.1, RFC 3207 4.2, RFC 2595 4). Raises TlsFailed; the connection is then unusable.
         """
         self.flush()
         if self._transport is None or self._lost:
@@ -188,12 +188,12 @@ class Connection(asyncio.Protocol):
         await self.handshake()
 
     def begin_tls(self, context: ssl.SSLContext) -> None:
-        """Takes every octet from here on for TLS. The listener calls it before the first one; sessions `start_tls`."""
+        """Treat every octet from here on as TLS. The listener calls this for implicit TLS; sessions use `start_tls`."""
         self._tls = TlsStream(context)
         self._handshake = self._loop.create_future()
 
     async def handshake(self) -> None:
-        """Waits until TLS is established. Raises TlsFailed."""
+        """Wait until TLS is established. Raises TlsFailed."""
         assert self._tls is not None and self._handshake is not None
         try:
             async with asyncio.timeout(self._bounds.handshake_timeout_seconds):
@@ -205,9 +205,9 @@ class Connection(asyncio.Protocol):
         self.peer = dataclasses.replace(self.peer, tls=self._tls.facts())
 
     async def close(self) -> None:
-        """Sends what was written, ends our direction, and waits a bounded time for the client to end its own.
+        """Flush, close the sending direction, and wait up to `linger_seconds` for the client to close the other one.
 
-        Without the wait, octets we have not read would turn the close into a reset, which can overtake our last answer.
+        Without the wait, unread octets would turn the close into a reset, which can overtake the last answer.
         """
         self.flush()
         if self._transport is None:
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def abort(self) -> None:
-        """Cuts the connection; the session finds it ended and lost."""
+        """Abort the connection; it is then ended and lost."""
         if self._transport is not None:
             self._transport.abort()
         self._set_lost()
@@ -241,13 +241,13 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         try:
             self._transport.write_eof()
-        except OSError:  # the client has reset it, and the loop has not said so yet
+        except OSError:  # the client has reset it, and the loop has not reported that yet
             self._transport.abort()
 
     # -- for the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape, not by class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport has the methods, but not the class
         self._transport.set_write_buffer_limits(self._bounds.write_high_octets, self._bounds.write_low_octets)
 
     def data_received(self, data: bytes) -> None:
@@ -266,7 +266,7 @@ class Connection(asyncio.Protocol):
         self._wake_reader()
 
     def eof_received(self) -> bool:
-        """The client sends no more. The commands before are still answered, then the session closes (half-close)."""
+        """Record the client's half-close. The session still answers the commands before it, then closes."""
         self._eof = True
         self._wake_reader()
         if self._handshake is not None and not self._handshake.done():
@@ -347,7 +347,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
     def _arm_timer(self) -> None:
-        """One timer a connection, left alone while commands come: when it fires early it is set again."""
+        """Set the connection's single timer, unless it fires early enough; an early timer is then set again."""
         self._idle_until = self._loop.time() + self.idle_timeout_seconds
         until = self._idle_until if self._deadline is None else min(self._idle_until, self._deadline)
         if self._timer is not None and self._timer.when() > until:

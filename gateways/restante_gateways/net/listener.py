@@ -1,4 +1,4 @@
-"""Accepting connections: limits, PROXY protocol, TLS, one session each, and the end of it all in good order."""
+"""Accepting connections: limits, PROXY protocol, TLS, one session for each, and draining."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from restante_process.addresses import Endpoint, Network, endpoint, in_networks,
 from restante_process.limits import ConnectionLimiter, Refusal
 from restante_process.tls import Certificates
 
-ACCEPT_BURST = 64  # connections taken before others get their turn
+ACCEPT_BURST = 64  # connections accepted in one turn of the loop
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = structlog.get_logger("listener")
 
 Session = Callable[[Connection], Awaitable[None]]
-"""Serves one connection until it returns; the listener then closes it. Interruptions may be left to the listener."""
+"""Serves one connection until it returns; the listener then closes it, and catches Interruptions too."""
 
 
 @dataclass(frozen=True)
 class ListenerSettings:
-    """One named port. With `proxy_from`, connections come from these networks only, each with a PROXY header."""
+    """One named listener. With `proxy_from`, it accepts only connections from these networks with a PROXY header."""
 
     name: str
     implicit_tls: bool = False
-    starttls: bool = False  # sessions find it in `Peer.starttls`
+    starttls: bool = False  # passed to sessions as `Peer.starttls`
     proxy_from: tuple[Network, ...] = ()
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
     refusals: Mapping[Refusal, bytes] = field(default_factory=dict)  # whole lines; not sent under implicit TLS
-    proxy_timeout_seconds: float = 5.0  # for the PROXY header to come
-    accept_pause_seconds: float = 1.0  # when the process has no descriptor or memory for another connection
+    proxy_timeout_seconds: float = 5.0  # for the PROXY header to arrive
+    accept_pause_seconds: float = 1.0  # after a lack of descriptors or memory
 
 
 class Listener:
-    """Accepts on `sockets`, which it owns from here on, and runs `session` on a Connection for each client."""
+    """Accepts on `sockets`, which it owns and closes, and runs `session` with a Connection for each client."""
 
     def __init__(
         self,
@@ -64,20 +64,20 @@ class Listener:
         self._connections: set[Connection] = set()
         self._loop = asyncio.get_running_loop()
         self._resume: dict[int, asyncio.TimerHandle] = {}
-        self._draining = False  # a client that comes in from now on is turned away by its session at once
+        self._draining = False  # later connections are interrupted at once
 
     @property
     def addresses(self) -> list[Endpoint]:
-        """Its addresses."""
+        """The addresses of its sockets."""
         return [endpoint(listening.getsockname()) for listening in self._sockets]
 
     def start(self) -> None:
-        """Begins to accept."""
+        """Start accepting."""
         for listening in self._sockets:
             self._loop.add_reader(listening.fileno(), self._accept, listening)
 
     async def drain(self, timeout_seconds: float) -> None:
-        """Stops accepting, tells the sessions, waits at most `timeout_seconds` for them, then cuts what is left."""
+        """Stop accepting, interrupt all sessions, wait at most `timeout_seconds` for them, then abort the rest."""
         self._draining = True
         self._stop_accepting()
         for connection in self._connections:
@@ -95,7 +95,7 @@ class Listener:
             timer.cancel()
         for listening in self._sockets:
             self._loop.remove_reader(listening.fileno())
-            self._accept(listening)  # closing would reset those who wait in the queue
+            self._accept(listening)  # closing the socket would reset connections in its queue
             if listening.fileno() in self._resume:
                 self._resume.pop(listening.fileno()).cancel()
             listening.close()
@@ -122,7 +122,7 @@ class Listener:
             self._admit(client, address)
 
     def _pause_accepting(self, listening: socket.socket, error: OSError) -> None:
-        """Without a pause the loop would spin on a connection that cannot be taken."""
+        """Pause accepting, since the loop would otherwise spin on a connection that it cannot accept."""
         log.error("cannot accept", listener=self.settings.name, reason=error.strerror)
         descriptor = listening.fileno()
         self._loop.remove_reader(descriptor)
@@ -138,7 +138,7 @@ class Listener:
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             local = endpoint(client.getsockname())
-        except OSError:  # gone already
+        except OSError:  # the client has disconnected already
             client.close()
             return
         real = endpoint(address)
@@ -163,7 +163,7 @@ class Listener:
     async def _serve(self, client: socket.socket, peer: Peer) -> None:
         connection = Connection(self._loop, peer, self.settings.bounds)
         self._connections.add(connection)
-        if self._draining:  # it waited in the queue, or for its PROXY header
+        if self._draining:  # the connection waited in the queue, or for its PROXY header
             connection.interrupt(Draining())
         try:
             if self.settings.implicit_tls and self._certificates is not None:
@@ -177,7 +177,7 @@ class Listener:
             self._metrics.connection_refused(self.settings.name, "tls")
             log.debug("TLS failed", listener=self.settings.name, client=peer.client.host, reason=str(error))
         except (ConnectionLost, Interruption, OSError):
-            pass  # the session had nothing to add
+            pass  # normal ends of a session
         finally:
             await connection.close()
             self._connections.discard(connection)
@@ -191,7 +191,7 @@ class Listener:
             if line is not None and not self.settings.implicit_tls:
                 client.send(line)
         except OSError:
-            pass  # the client has gone already
+            pass  # the client has disconnected already
         finally:
             client.close()
 
@@ -219,7 +219,10 @@ class Listener:
 
 
 async def _read_proxy_header(loop: asyncio.AbstractEventLoop, client: socket.socket) -> ProxyHeader:
-    """Takes exactly the header off the socket: what follows may be a TLS handshake, which the transport must see."""
+    """Read exactly the header from the socket: the transport must read the octets after it, perhaps TLS.
+
+    Raises ProxyProtocolError, OSError.
+    """
     data = b""
     while True:
         readable = loop.create_future()

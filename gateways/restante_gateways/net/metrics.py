@@ -1,4 +1,4 @@
-"""Metrics that all gateways have."""
+"""Metrics of all gateways."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ COMMAND_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 
 class GatewayMetrics:
-    """The metrics all gateways have; `gateway` is the value of that label. One object a process and registry."""
+    """The metrics of all gateways; `gateway` is the value of that label. One object for each process and registry."""
 
     def __init__(self, gateway: str, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -35,20 +35,20 @@ class GatewayMetrics:
         self._command_children: dict[tuple[str, str], Histogram] = {}
 
     def connection_opened(self, listener: str) -> None:
-        """Counts a connection that is being served."""
+        """Count a connection that is now served."""
         self._connections.labels(self._gateway, listener).inc()
         self._opened.labels(self._gateway, listener).inc()
 
     def connection_closed(self, listener: str) -> None:
-        """Ends what `connection_opened` counted."""
+        """Count the end of a connection that `connection_opened` counted."""
         self._connections.labels(self._gateway, listener).dec()
 
     def connection_refused(self, listener: str, reason: str) -> None:
-        """Counts a connection that was not served; `reason` comes from a small fixed set."""
+        """Count a refused connection; `reason` comes from a small fixed set."""
         self._refused.labels(self._gateway, listener, reason).inc()
 
     def command(self, command: str, outcome: str, seconds: float) -> None:
-        """Counts a finished command; both names come from small fixed sets, never from the client."""
+        """Count a finished command; both names come from small fixed sets, never from the client."""
         key = (command, outcome)
         child = self._command_children.get(key)
         if child is None:

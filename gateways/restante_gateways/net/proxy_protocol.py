@@ -1,6 +1,6 @@
-"""The PROXY protocol, versions 1 and 2, as a load balancer sends it before the client's first octet (pure).
+"""The PROXY protocol, versions 1 and 2: a header that a load balancer sends before the client's octets. *Pure.*
 
-Whoever may send it decides what address we see: only listeners with an allow-list of senders read it at all.
+Its sender can claim any client address, so only listeners with an allow-list of senders read it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
 class ProxyProtocolError(ValueError):
-    """The octets are no PROXY header: the connection must be closed unanswered."""
+    """The octets are not a PROXY header; the connection must be closed without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """A whole header. Without `client` the connection speaks for itself (health checks, UNKNOWN, UNIX sockets)."""
+    """A whole header. Without `client`, the connection's own addresses count (health checks, UNKNOWN, UNIX sockets)."""
 
-    octets: int  # length of the header; the octets behind it are the client's
+    octets: int  # length of the header; the octets after it are the client's
     client: Endpoint | None = None
     local: Endpoint | None = None
 
 
 def parse(data: bytes) -> ProxyHeader | None:
-    """The header at the start of `data`, or None when it is not complete.
+    """The header at the start of `data`; None if it is incomplete, so that all of `data` belongs to it.
 
-    While the answer is None, every octet of `data` belongs to the header. Raises ProxyProtocolError.
+    Raises ProxyProtocolError.
     """
     if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _parse_v2(data)
@@ -82,7 +82,7 @@ def _parse_v2(data: bytes) -> ProxyHeader | None:
         raise ProxyProtocolError("unknown command")
     if len(data) < octets:
         return None
-    if command == 0:  # LOCAL: the proxy speaks for itself, addresses are to be ignored
+    if command == 0:  # LOCAL: the proxy's own connection; its addresses must be ignored
         return ProxyHeader(octets)
     width = {0x11: 4, 0x21: 16}.get(family)  # TCP over IPv4, TCP over IPv6
     if width is None:

@@ -1,4 +1,4 @@
-"""The servers that take mail for a domain: MX, then addresses (RFC 5321 5.1, RFC 7505)."""
+"""The mail servers of a domain: MX records, then addresses (RFC 5321 5.1, RFC 7505)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_ADDRESSES = 6  # of one host
 CACHED_ANSWERS = 10_000
 
 
-# Text that is no domain name.
+# Errors for text that is not a domain name.
 IMPOSSIBLE = (dns.name.LabelTooLong, dns.name.NameTooLong, dns.name.EmptyLabel, dns.name.BadEscape)
 
 
 class LookupFailed(Exception):
-    """The DNS has no answer now; it may have one later."""
+    """The DNS gave no answer now, but may give one later."""
 
 
 class NoSuchDomain(Exception):
@@ -35,16 +35,16 @@ class NoSuchDomain(Exception):
 
 
 class TakesNoMail(Exception):
-    """The domain says that it takes no mail: null MX (RFC 7505)."""
+    """The domain has a null MX: it accepts no mail (RFC 7505)."""
 
 
 class LoopsBack(Exception):
-    """The best server of the domain is this one (RFC 5321 5.1)."""
+    """This server is the preferred server of the domain (RFC 5321 5.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """A host that takes mail for a domain."""
+    """A host that accepts mail for a domain."""
 
     preference: int  # lower is tried first
     host: str  # lower case, no final dot
@@ -52,14 +52,14 @@ class MailServer:
 
 @dataclass(frozen=True, slots=True)
 class Nameserver:
-    """One server to ask."""
+    """One DNS server."""
 
     address: str
     port: int = 53
 
     @classmethod
     def parse(cls, text: str) -> Nameserver:
-        """ADDRESS, ADDRESS:PORT or [IPV6]:PORT. Raises ValueError."""
+        """Parse ADDRESS, ADDRESS:PORT or [IPV6]:PORT. Raises ValueError."""
         if text.startswith("["):
             address, closed, port = text[1:].partition("]")
             if not closed:
@@ -72,13 +72,13 @@ class Nameserver:
 
 
 class Resolver:
-    """Asks the DNS. Answers are cached for as long as they say."""
+    """Queries the DNS. Answers are cached for their time to live."""
 
     def __init__(self, nameservers: Sequence[str], own_names: Sequence[str], *, lookup_seconds: float = 20.0) -> None:
-        """`nameservers` as `Nameserver.parse` takes them, none: the system's. `own_names`: this server's in an MX.
-        `lookup_seconds`: for one question, over all servers that are asked.
+        """`nameservers` are in the syntax of `Nameserver.parse`; if empty, the system's are used. `own_names` are this
+        server's names in MX records. `lookup_seconds` limits one question over all servers.
 
-        Raises ValueError; dns.resolver.NoResolverConfiguration where the system has none.
+        Raises ValueError, and dns.resolver.NoResolverConfiguration if the system has no name servers.
         """
         self._resolver = dns.asyncresolver.Resolver(configure=not nameservers)
         if nameservers:
@@ -89,10 +89,10 @@ class Resolver:
         self._own = {name.rstrip(".").lower() for name in own_names}
 
     async def servers(self, domain: str) -> list[MailServer]:
-        """Servers in the order to try, equal preferences shuffled; the domain itself when it has no MX.
+        """Servers in the order to try, equal preferences shuffled; the domain itself if it has no MX.
 
-        This server, and servers of the same or a higher preference number, would only send it back: they are left
-        out. `domain` is in A-labels. Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack.
+        Leaves out this server and all of the same or a higher preference number, which would send the mail back.
+        `domain` is in A-labels. Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack.
         """
         found = await self._mx(domain)
         if not found:
@@ -100,7 +100,7 @@ class Resolver:
         if any(not server.host for server in found):
             if len(found) == 1:
                 raise TakesNoMail(domain)
-            found = [server for server in found if server.host]  # RFC 7505 3: beside others it means nothing
+            found = [server for server in found if server.host]  # RFC 7505 3: a null MX beside others is ignored
         own = min((server.preference for server in found if server.host in self._own), default=None)
         if own is not None:
             found = [server for server in found if server.preference < own]
@@ -110,7 +110,7 @@ class Resolver:
         return sorted(found, key=lambda server: server.preference)[:MAX_HOSTS]
 
     async def addresses(self, host: str) -> list[str]:
-        """At most 6 addresses of a host, IPv6 and IPv4 by turns. Raises LookupFailed; none is an answer."""
+        """At most 6 addresses of a host, alternating IPv6 and IPv4; may be empty. Raises LookupFailed."""
         found: list[list[str]] = []
         problem: LookupFailed | None = None
         for kind in (dns.rdatatype.AAAA, dns.rdatatype.A):
@@ -124,7 +124,7 @@ class Resolver:
             found.append([record.to_text() for record in answer])
         if not found and problem is not None:
             raise problem
-        # By turns, so that a network without IPv6 does not use up the attempt.
+        # Alternating, so that a network without IPv6 does not use up the attempt.
         return [address for address in chain(*zip_longest(*found)) if address is not None][:MAX_ADDRESSES]
 
     async def _mx(self, domain: str) -> list[MailServer]:

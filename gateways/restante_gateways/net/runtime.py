@@ -1,4 +1,4 @@
-"""A gateway process around its sessions: listeners, certificates, logs, metrics, signals and the end."""
+"""The runtime of a gateway process: listeners, certificates, logs, metrics, signals and draining."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ log = structlog.get_logger("runtime")
 
 @dataclass(frozen=True)
 class Port:
-    """The address of a listener. A systemd socket of the listener's name goes before `host` and `port`."""
+    """The address of a listener. A systemd socket of the listener's name replaces `host` and `port`."""
 
     host: str = "127.0.0.1"
     port: int = 0
     tls: Literal["none", "starttls", "implicit"] = "starttls"
-    proxy_from: tuple[str, ...] = ()  # networks of load balancers; then every connection needs a PROXY header
+    proxy_from: tuple[str, ...] = ()  # networks of load balancers; if set, every connection needs a PROXY header
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def ports(listeners: Mapping[str, ConfiguredListener]) -> dict[str, Port]:
 
 
 class Runtime:
-    """One gateway process. A gateway listens, says so by `started`, waits for `draining`, drains and returns.
+    """One gateway process. A gateway listens, calls `started`, waits for `draining`, drains and returns.
 
-    `readiness` also needs the condition `core` kept by the holder of the link to the core.
+    The owner of the link to the core must set the condition `core` of `readiness`.
     """
 
     def __init__(self, settings: RuntimeSettings, *, command_stream: BinaryIO | None = None) -> None:
-        """Raises CertificateError. Command lines go to `command_stream`, without it nowhere."""
+        """Command lines go to `command_stream`; None discards them. Raises CertificateError."""
         self.settings = settings
         self.metrics = GatewayMetrics(settings.gateway, new_registry(settings.gateway))
         self._expiries = CertificateMetrics(self.metrics.registry)
@@ -88,9 +88,9 @@ class Runtime:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, settings: RuntimeSettings, *, signals: bool = True) -> AsyncIterator[Runtime]:
-        """A runtime with logs set up, the metrics endpoint open, certificates watched and signals taken.
+        """Configure logs, open the metrics endpoint, watch the certificates and install signal handlers.
 
-        SIGTERM and SIGINT set `draining`; SIGHUP reads the certificates again. Raises CertificateError, OSError.
+        SIGTERM and SIGINT set `draining`; SIGHUP reloads the certificates. Raises CertificateError, OSError.
         """
         logs.configure(settings.gateway, form=settings.log_format, level=settings.log_level)
         if settings.log_level in ("info", "debug") and settings.log_commands:
@@ -122,16 +122,16 @@ class Runtime:
             runtime.commands.flush()
 
     def started(self) -> None:
-        """Says that the gateway accepts clients; `/readyz` shows it."""
+        """Declare in `/readyz` that the gateway accepts clients."""
         self.readiness.set("gateway", "")
 
     def end(self) -> None:
-        """Sets `draining`: the gateway stops accepting, finishes and returns."""
+        """Set `draining`, so that the gateway stops accepting, drains and returns."""
         self.readiness.set("gateway", "draining")
         self.draining.set()
 
     def reload(self, certificates: Sequence[CertificateFiles] | None = None) -> None:
-        """Reads all certificates again, or these instead. A bad one is logged, and the old one stays in use."""
+        """Reload all certificates, or replace them by these. A bad one is logged, and the old one stays in use."""
         if self.certificates is not None:
             if certificates is None:
                 self.certificates.reload(force=True)
@@ -147,7 +147,7 @@ class Runtime:
         refusals: Mapping[Refusal, bytes],
         bounds: ConnectionBounds,
     ) -> None:
-        """Accepts on `ports`, by listener name, with `session` for each client. Raises OSError, ValueError."""
+        """Accept on `ports`, by listener name, and run `session` for each client. Raises OSError, ValueError."""
         for name, port in ports.items():
             if port.tls != "none" and self.certificates is None:
                 raise ValueError(f"listener {name} needs a certificate")
@@ -178,7 +178,7 @@ class Runtime:
         return {listener.settings.name: listener.addresses for listener in self.listeners}
 
     async def drain(self) -> None:
-        """Ends all listeners and their sessions, within `drain_seconds`."""
+        """End all listeners and their sessions, within `drain_seconds`."""
         self.end()
         listeners, self.listeners = self.listeners, []
         await asyncio.gather(*(listener.drain(self.settings.drain_seconds) for listener in listeners))

@@ -1,4 +1,4 @@
-"""The end of a client that takes nothing of what we send: it would hold our memory for as long as it likes."""
+"""A timeout for clients that do not read, which would otherwise hold the process's memory without limit."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable
 
 
 class StallWatch:
-    """While more is unsent than should be: calls `stalled` when nothing was taken for `seconds`."""
+    """Calls `stalled` when the client reads nothing for `seconds` while writing is paused."""
 
     __slots__ = ("_loop", "_seconds", "_stalled", "_timer", "_unsent")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, seconds: float, unsent: Callable[[], int], stalled: Callable[[], None]
     ) -> None:
-        """`unsent`: how many octets wait to be sent now."""
+        """`unsent` returns the current number of unsent octets."""
         self._loop, self._seconds, self._unsent, self._stalled = loop, seconds, unsent, stalled
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """More is unsent than should be."""
+        """Start the watch: writing is paused."""
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._check, self._unsent())
 
     def end(self) -> None:
-        """It is no more, or the connection is over."""
+        """Stop the watch: writing has resumed, or the connection has ended."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,7 +1,7 @@
-"""TLS between two buffers (pure): ciphertext in, plaintext out, and back.
+"""TLS between two memory buffers: ciphertext in, plaintext out, and back. *Pure.*
 
-The event loops bring TLS of their own; asyncio's holds 256 KiB a connection, starts on a live connection differently in
-each loop, and hands over nothing that was read before. Over memory buffers all three are settled in one place.
+asyncio's own TLS holds 256 KiB for each connection, its STARTTLS differs between event loops, and it does not pass on
+octets that were read before. This module avoids all three.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ssl
 
 from restante_gateways.net.addresses import TlsFacts
 
-SLICE_OCTETS = 16_384  # a TLS record: memory buffers keep the largest size they ever had, so they get no more at once
+SLICE_OCTETS = 16_384  # a TLS record; memory buffers never shrink, so they get no more at once
 
 
 class TlsStream:
@@ -25,7 +25,7 @@ class TlsStream:
         self.ended = False  # the client has closed its direction properly
 
     def receive(self, data: bytes) -> bytes:
-        """The plaintext that `data` completes, perhaps none. Afterwards `output()` may hold octets to send."""
+        """The plaintext that `data` completes; may be empty. Afterwards `output()` may have octets to send."""
         if len(data) <= SLICE_OCTETS:
             return self._receive_slice(data)
         view = memoryview(data)
@@ -45,13 +45,13 @@ class TlsStream:
                 plain.append(chunk)
             self.ended = True
         except ssl.SSLWantReadError:
-            pass  # the rest of a record is still on its way
+            pass  # the rest of a record has not arrived yet
         except ssl.SSLZeroReturnError:
             self.ended = True
         return plain[0] if len(plain) == 1 else b"".join(plain)
 
     def send(self, data: bytes) -> bytes:
-        """The ciphertext of `data`, with anything else that waits to be sent."""
+        """The ciphertext of `data`, with all other pending output."""
         if len(data) <= SLICE_OCTETS:
             self._tls.write(data)
             return self._outgoing.read()
@@ -62,20 +62,20 @@ class TlsStream:
         return b"".join(sealed)
 
     def output(self) -> bytes:
-        """Octets of the TLS layer itself that wait to be sent: handshake, alerts."""
+        """Pending output of the TLS layer itself: handshake, alerts."""
         return self._outgoing.read() if self._outgoing.pending else b""
 
     def close(self) -> bytes:
-        """The closing alert (RFC 8446 6.1), which tells a client apart an end from a cut."""
+        """The closing alert (RFC 8446 6.1), by which a client distinguishes a regular end from a truncation."""
         if not self.established:
             return self.output()
         try:
             self._tls.unwrap()
         except ssl.SSLError:
-            pass  # the client's own closing alert has not come, and we do not wait for it
+            pass  # the client's closing alert has not arrived, and this does not wait for it
         return self.output()
 
     def facts(self) -> TlsFacts:
-        """Version and cipher, once established."""
+        """Version and cipher of the established connection."""
         cipher = self._tls.cipher()
         return TlsFacts(version=self._tls.version() or "", cipher=cipher[0] if cipher else "")

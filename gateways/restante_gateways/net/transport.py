@@ -1,4 +1,4 @@
-"""A Connection in the shape of an asyncio transport, for libraries that are written for one."""
+"""An adapter from Connection to asyncio's transport, for libraries written for one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from restante_gateways.net.connection import Connection
 
 
 class TransportClosed(Interruption):
-    """The library has closed its transport: the session reads no more."""
+    """The library has closed its transport, so the session stops reading."""
 
 
 class ConnectionTransport(asyncio.WriteTransport):
-    """The sending half: octets written here go the way of `Connection.write`, with its bounds, TLS and timers.
+    """The sending half of a transport. It writes with `Connection.write`, so limits, TLS and timers apply.
 
-    The client's octets are not passed to a protocol. The session reads them from the connection, because only there
-    STARTTLS drops what came in clear, and deadlines and draining end a wait.
+    It passes no octets of the client to a protocol. The session reads them from the connection, because only there
+    STARTTLS discards octets sent in clear, and deadlines and draining end a wait.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -26,23 +26,23 @@ class ConnectionTransport(asyncio.WriteTransport):
         self._closing = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Queues octets for the client; never waits."""
+        """Queue octets for the client without waiting."""
         self._connection.write(bytes(data))
 
     def can_write_eof(self) -> bool:
-        """False: the connection ends its direction itself, when the session is over."""
+        """False: the connection closes its sending direction itself, at the end of the session."""
         return False
 
     def is_closing(self) -> bool:
-        """Whether it is closed, or the connection lost."""
+        """Whether the transport is closed or the connection lost."""
         return self._closing or self._connection.lost
 
     def close(self) -> None:
-        """Ends the session at its next read. Octets written before are still sent."""
+        """End the session at its next read. Octets written before are still sent."""
         self._closing = True
         self._connection.interrupt(TransportClosed())
 
     def abort(self) -> None:
-        """Cuts the connection."""
+        """Abort the connection."""
         self._closing = True
         self._connection.abort()

@@ -1,1 +1,1 @@
-"""The relay: leases outbound mail from the core and hands it to other servers."""
+"""The relay: it leases outbound mail from the core and sends it to other servers."""

@@ -1,4 +1,4 @@
-"""One attempt: a lease, the servers of its destination, an outcome for each recipient."""
+"""One delivery attempt: from a lease and the servers of its destination to an outcome for each recipient."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from restante_gateways.relay.routes import BadLiteral, Hop, NoServer, NotAllowed
 
 
 class Ending(Exception):
-    """The process is ending, and this attempt had not begun: the lease goes back."""
+    """The process is draining and this attempt has not begun, so the lease must be returned."""
 
 
 class Reader(Protocol):
-    """Gives the octets of leased messages. See `restante.link.CoreLink`."""
+    """Reads leased messages; `restante.link.CoreLink` implements it."""
 
     def read_outbound(self, request: ReadOutboundRequest) -> AsyncIterator[ReadOutboundResponse]:
         """TransportService.ReadOutbound."""
@@ -28,15 +28,15 @@ class Reader(Protocol):
 
 
 class Attempts:
-    """What attempts are made with."""
+    """Makes attempts, with the router, the connection pool and the memory limit that all of them share."""
 
     def __init__(self, router: Router, pool: Pool, room: Room, reader: Reader, ending: Callable[[], bool]) -> None:
         self._router, self._pool, self._room, self._reader, self._ending = router, pool, room, reader, ending
 
     async def make(self, lease: OutboundLease) -> dict[int, Outcome]:
-        """Try the servers of the destination in their order, until one has answered for somebody.
+        """Try the servers of the destination in order, until one has answered for a recipient; return all outcomes.
 
-        Raises Ending; LeaseLost and what else the core answers when the message cannot be read.
+        Raises Ending, and LeaseLost or another RestanteError when the message cannot be read.
         """
         ids = [item.recipient_id for item in lease.recipients]
         last: Outcome | None = None
@@ -51,7 +51,7 @@ class Attempts:
         return dict.fromkeys(ids, last or deferred("4.4.1", f"no server of {lease.destination} could be reached"))
 
     async def _at(self, hop: Hop, lease: OutboundLease) -> dict[int, Outcome]:
-        """Hand the message to one server. Raises Unreachable, Ending and what reading raises."""
+        """Send the message to one server. Raises Unreachable, Ending and RestanteError."""
         async with self._pool.place(hop):
             while True:
                 if self._ending():
@@ -63,7 +63,7 @@ class Attempts:
                     except Unreachable:
                         if not reused:
                             raise
-                        # It was closed since its last transaction, which says nothing about the server.
+                        # The server closed the idle connection, which does not mean that it is unreachable.
 
     async def _over(self, connection: Connection, lease: OutboundLease) -> dict[int, Outcome]:
         async with self._room.taken(lease.size_octets):
@@ -81,7 +81,7 @@ class Attempts:
 
 
 def _unroutable(error: Exception, destination: str) -> Outcome:
-    """RFC 3463 3.5, RFC 7505 4.2."""
+    """The outcome of a failed route lookup (RFC 3463 3.5, RFC 7505 4.2)."""
     match error:
         case NoSuchDomain():
             return failed("5.1.2", f"the domain {destination} does not exist")

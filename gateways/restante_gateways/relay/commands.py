@@ -1,6 +1,6 @@
-"""The commands of one transaction, and why a message cannot be offered to a server. *Pure.*
+"""The commands of one transaction, and the checks before it. *Pure.*
 
-DSN parameters go on exactly as they came (RFC 3461 5.2); paths that could be read as something else never go.
+DSN parameters are passed on exactly as received (RFC 3461 5.2). Paths with an ambiguous syntax are never sent.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _PARAMETER = re.compile(r"[!-<>-~\u00a0-\U0010ffff]{1,500}")  # RFC 5321 4.1.2 e
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the other server offers, from its answer to EHLO."""
+    """The extensions that the other server offers in its reply to EHLO."""
 
     dsn: bool = False
     eight_bit: bool = False
     smtputf8: bool = False
     starttls: bool = False
-    size: int | None = None  # octets; 0: no fixed limit; None: it does not speak SIZE
+    size: int | None = None  # octets; 0: no fixed limit; None: SIZE is not offered
 
     @classmethod
     def of(cls, extensions: Mapping[str, str]) -> Offer:
-        """From keywords in lower case with their parameters."""
+        """Build from lower-case keywords with their parameters."""
         size = extensions.get("size")
         return cls(
             dsn="dsn" in extensions,
@@ -50,7 +50,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A message with its envelope, and what it needs of a server."""
+    """A message with its envelope, and the extensions that it needs."""
 
     reverse_path: str
     options: EnvelopeOptions
@@ -61,9 +61,10 @@ class Parcel:
 
     @classmethod
     def of(cls, reverse_path: str, options: EnvelopeOptions, content: bytes) -> Parcel:
-        """SMTPUTF8 is asked for where it was asked of us and the header is in need of it (RFC 6531 3.4).
+        """Build from a leased message. SMTPUTF8 is needed if its sender used it and the header is not ASCII, or if the
+        reverse-path is not ASCII (RFC 6531 3.4).
 
-        An 8-bit header that came without it travels as 8-bit octets, as programs have always sent it.
+        An 8-bit header received without SMTPUTF8 is sent as 8-bit octets, as programs have always done.
         """
         end = header_end(content)
         header, body = content[:end], content[end:]
@@ -72,7 +73,7 @@ class Parcel:
 
 
 def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
-    """Why the message cannot be offered to this server at all."""
+    """The outcome of a message that this server cannot take at all; None if it can."""
     if parcel.reverse_path and not _is_path(parcel.reverse_path):
         return failed("5.1.7", "the reverse-path is no address")
     if parcel.options.envelope_id and not _PARAMETER.fullmatch(parcel.options.envelope_id.replace("=", "")):
@@ -87,7 +88,7 @@ def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
 
 
 def recipient_problem(recipient: EnvelopeRecipient, offer: Offer, host: str) -> Outcome | None:
-    """Why one recipient cannot be offered to this server."""
+    """The outcome of a recipient that this server cannot take; None if it can."""
     if not _is_path(recipient.forward_path):
         return failed("5.1.3", "the forward-path is no address")
     original = recipient.original_recipient
@@ -99,7 +100,7 @@ def recipient_problem(recipient: EnvelopeRecipient, offer: Offer, host: str) -> 
 
 
 def mail(parcel: Parcel, recipients: Sequence[EnvelopeRecipient], offer: Offer) -> tuple[bytes, ...]:
-    """The words of MAIL."""
+    """The words of the MAIL command."""
     words = ["MAIL", f"FROM:<{_spelled(parcel.reverse_path)}>"]
     if offer.size is not None:
         words.append(f"SIZE={_octets_sent(parcel.content)}")
@@ -116,7 +117,7 @@ def mail(parcel: Parcel, recipients: Sequence[EnvelopeRecipient], offer: Offer) 
 
 
 def rcpt(recipient: EnvelopeRecipient, offer: Offer) -> tuple[bytes, ...]:
-    """The words of RCPT."""
+    """The words of the RCPT command."""
     words = ["RCPT", f"TO:<{_spelled(recipient.forward_path)}>"]
     if offer.dsn:
         if recipient.notify:
@@ -127,7 +128,7 @@ def rcpt(recipient: EnvelopeRecipient, offer: Offer) -> tuple[bytes, ...]:
 
 
 def _octets_sent(content: bytes) -> int:
-    """Of the message on the wire, every line ended (RFC 1870 5), without doubled dots."""
+    """The message's size for SIZE: with a CRLF after the last line, without doubled dots (RFC 1870 5)."""
     return len(content) + (0 if content.endswith(b"\r\n") else 2)
 
 
@@ -140,12 +141,12 @@ def _is_path(text: str) -> bool:
 
 
 def _spelled(path: str) -> str:
-    """A path as RFC 5321 4.1.2 writes it, quoted where it must be; "" is the null path. Raises BadPath."""
+    """A path in the syntax of RFC 5321 4.1.2, quoted if necessary; "" is the null path. Raises BadPath."""
     return parse_path(path).address if path else ""
 
 
 def stuffed(content: bytes) -> Iterator[bytes]:
-    """The octets behind DATA in pieces of about 64 KiB, dots doubled, the end included (RFC 5321 4.5.2)."""
+    """The octets after DATA in pieces of about 64 KiB, with doubled dots and the final dot (RFC 5321 4.5.2)."""
     start, at_line_start = 0, True
     while start < len(content):
         end = start + CHUNK_OCTETS

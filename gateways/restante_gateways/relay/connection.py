@@ -13,12 +13,15 @@ from restante_gateways.relay.outcomes import Outcome, deferred, from_reply, too_
 from restante_gateways.relay.peer import Answer, Broken, Line, Patience
 from restante_gateways.relay.routes import Hop
 
-MAX_TRANSACTIONS = 100  # then a fresh connection
-CLOSING = 421  # RFC 5321 3.8: whatever was asked, the server closes
+MAX_TRANSACTIONS = 100  # of one connection
+CLOSING = 421  # RFC 5321 3.8: the server closes the connection, in reply to any command
 
 
 class Unreachable(Exception):
-    """No recipient was answered here: another server may be tried. `outcome` is what to report if none is left."""
+    """No recipient has an outcome from this server, so another server may be tried.
+
+    `outcome` is the one to report if no server is left.
+    """
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.diagnostic)
@@ -26,7 +29,7 @@ class Unreachable(Exception):
 
 
 def tls_context() -> ssl.SSLContext:
-    """Opportunistic TLS protects against listening only: any certificate is taken (RFC 7435)."""
+    """The context of opportunistic TLS, which only prevents eavesdropping: it accepts any certificate (RFC 7435)."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -34,7 +37,7 @@ def tls_context() -> ssl.SSLContext:
 
 
 class Connection:
-    """A connection that has said EHLO. `transact` hands over one message."""
+    """A connection after EHLO. `transact` sends one message."""
 
     def __init__(self, line: Line, hop: Hop, offer: Offer, patience: Patience) -> None:
         self._line, self.hop, self.offer, self._patience = line, hop, offer, patience
@@ -43,7 +46,7 @@ class Connection:
 
     @classmethod
     async def open(cls, hop: Hop, own_name: str, context: ssl.SSLContext, patience: Patience) -> Connection:
-        """Connect, with TLS when the server offers it and it works, in the clear otherwise (RFC 3207 4.1).
+        """Connect, with TLS if the server offers it and the handshake succeeds, else in clear (RFC 3207 4.1).
 
         Raises Unreachable.
         """
@@ -52,13 +55,13 @@ class Connection:
             return cls(line, hop, offer, patience)
         try:
             answer = await line.secure(context, None if hop.host.startswith("[") else hop.host)
-            if answer.good:  # what was offered in the clear is forgotten (RFC 3207 4.2)
+            if answer.good:  # extensions offered in clear are discarded (RFC 3207 4.2)
                 answer, offer = await line.hello(own_name)
             if answer.good:
                 return cls(line, hop, offer, patience)
             await line.close()
         except Broken:
-            pass  # tried again without it
+            pass  # try again without TLS
         except BaseException:
             line.abandon()
             raise
@@ -87,27 +90,27 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Another transaction may be begun."""
+        """Whether another transaction may begin."""
         return self._line.open_still and self.transactions < MAX_TRANSACTIONS
 
     @property
     def secured(self) -> bool:
-        """It is under TLS."""
+        """Whether it uses TLS."""
         return self._line.secured
 
     async def close(self) -> None:
-        """Say goodbye, if anybody listens."""
+        """Send QUIT if the connection is open, then close it."""
         await self._line.close()
 
     def abandon(self) -> None:
-        """Cut it."""
+        """Abort the connection."""
         self._line.abandon()
 
     async def transact(self, parcel: Parcel, recipients: Sequence[OutboundRecipient]) -> dict[int, Outcome]:
-        """Hand over one message; returns the outcome of each recipient by id.
+        """Send one message; return the outcome of each recipient by id.
 
-        A server that takes fewer recipients at once gets several transactions. Raises Unreachable when there is an
-        outcome for nobody, and the server is the reason.
+        A server that takes fewer recipients at once gets several transactions. Raises Unreachable if no recipient has
+        an outcome because of the server.
         """
         refusal = commands.problem(parcel, self.offer, self.hop.host)
         if refusal is not None:
@@ -138,7 +141,7 @@ class Connection:
     async def _transaction(
         self, parcel: Parcel, recipients: Sequence[OutboundRecipient], outcomes: dict[int, Outcome]
     ) -> list[OutboundRecipient]:
-        """One transaction. Adds to `outcomes`; returns those recipients that need another one. Raises Broken."""
+        """Run one transaction and add to `outcomes`; return the recipients that need another one. Raises Broken."""
         self.transactions += 1
         answer = await self._line.command(*commands.mail(parcel, [item.recipient for item in recipients], self.offer))
         if not answer.good:
@@ -175,7 +178,7 @@ class Connection:
         return again
 
     async def _content(self, parcel: Parcel) -> Outcome:
-        """DATA and the octets. A connection that breaks has settled nobody: never taken for relayed."""
+        """Send DATA and the octets. A broken connection counts as deferred, never as relayed."""
         try:
             answer = await self._line.ask_to_send()
             if answer.code == 354:
@@ -202,7 +205,7 @@ class Connection:
             outcomes.setdefault(item.recipient_id, outcome)
 
     async def _reset(self, answer: Answer) -> None:
-        """End a transaction that came to nothing."""
+        """End a transaction in which no message was accepted."""
         if answer.code == CLOSING or not self._line.open_still:
             self.abandon()
             return
@@ -210,4 +213,4 @@ class Connection:
             if not (await self._line.command(b"RSET")).good:
                 await self._line.close()
         except Broken:
-            return  # nothing is lost with it
+            return  # the transaction has ended anyway

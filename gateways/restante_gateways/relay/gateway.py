@@ -1,4 +1,4 @@
-"""The relay's process: its settings, and what it is made of."""
+"""The relay's process: its settings and its parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from restante_gateways.relay.routes import Ourselves, Router
 from restante_process.config import Config
 
 LEASES_PER_CONNECTION = 5  # so that a slow destination leaves work for the other connections
-MEMORY_OCTETS = 128 << 20  # of messages under way
+MEMORY_OCTETS = 128 << 20  # of messages in transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class RelaySettings:
 
 
 class Relay:
-    """All of it."""
+    """The relay: leases, attempts and connection pool."""
 
     def __init__(self, settings: RelaySettings, core: Core, metrics: RelayMetrics) -> None:
-        """Raises ValueError for settings that cannot be used."""
+        """Raises ValueError for unusable settings."""
         if not settings.own_name.isascii() or not settings.own_name.isprintable() or " " in settings.own_name:
             raise ValueError(f"transport.hostname: {settings.own_name!r} is no host name in A-labels")
         if settings.connections < 1 or settings.connections_per_host < 1:
@@ -89,7 +89,7 @@ class Relay:
         metrics.watch(lambda: self._leases.count, lambda: self._pool.open_connections)
 
     async def run(self, draining: asyncio.Event) -> None:
-        """Take leases until told to drain; then finish those under way, within `drain_seconds`."""
+        """Take leases until `draining` is set; then finish current attempts, within `drain_seconds`."""
         loops = [asyncio.create_task(work()) for work in (self._leases.take, self._leases.renew, self._pool.tidy)]
         ended = asyncio.create_task(draining.wait())
         try:
@@ -104,12 +104,12 @@ class Relay:
             results = await asyncio.gather(*loops, return_exceptions=True)
             await self._pool.close_idle()
         for result in results:
-            if isinstance(result, Exception):  # a fault of ours: the process ends, and is started again
+            if isinstance(result, Exception):  # a bug: the process ends, and its supervisor restarts it
                 raise result
 
 
 async def run(settings: RelaySettings, core: CoreLink, runtime: Runtime) -> None:
-    """Serves until `runtime.draining` is set, then drains. Raises ValueError."""
+    """Serve until `runtime.draining` is set, then drain. Raises ValueError."""
     relay = Relay(settings, core, RelayMetrics(runtime.metrics.registry))
     runtime.started()
     await relay.run(runtime.draining)

@@ -1,4 +1,4 @@
-"""Leases as they come: attempted side by side, renewed while they last, reported, given back at the end."""
+"""Leases of outbound mail: attempted concurrently, renewed, reported, and returned when the process drains."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from restante_gateways.relay.outcomes import OUR_FAULT, SENDING_IS_OFF, Outcome,
 
 log = structlog.get_logger("relay")
 
-LEASE_SECONDS = 120  # so long mail waits that a relay had when it died
+LEASE_SECONDS = 120  # after a crash of the relay its mail waits this long
 RENEW_SECONDS = 30.0
 MAX_LEASES = 1_000  # in one request
 FIRST_PAUSE_SECONDS = 0.2
@@ -36,7 +36,7 @@ REPORT_SECONDS = 30.0
 
 
 class Core(Reader, Protocol):
-    """What the relay needs of the core. See `restante.link.CoreLink`."""
+    """The calls of the relay to the core; `restante.link.CoreLink` implements them."""
 
     async def execute(
         self, method: Method[Request, Response], request: Request, *, timeout: float = 30.0, independent: bool = False
@@ -52,11 +52,11 @@ class Core(Reader, Protocol):
 @dataclass(eq=False, slots=True)
 class _Held:
     task: asyncio.Task[None]
-    until: float  # of the loop's clock: from then on the core may have given it to another
+    until: float  # loop time; afterwards another relay may hold the lease
 
 
 class Leases:
-    """All that this process has on lease. `send` off: every lease is deferred with that reason."""
+    """All leases of this process. Without `send`, every lease is deferred with that reason."""
 
     def __init__(self, core: Core, attempts: Attempts, metrics: RelayMetrics, most: int, *, send: bool) -> None:
         self._core, self._attempts, self._metrics, self._most, self._send = core, attempts, metrics, most, send
@@ -65,7 +65,7 @@ class Leases:
 
     @property
     def count(self) -> int:
-        """How many are held."""
+        """The number of leases held."""
         return len(self._held)
 
     async def take(self) -> None:
@@ -73,7 +73,7 @@ class Leases:
         request = LeaseOutboundRequest(max_leases=min(self._most, MAX_LEASES), lease_seconds=LEASE_SECONDS)
         pause = FIRST_PAUSE_SECONDS
         while True:
-            # The core counts by stream: what an earlier one brought must be bounded here.
+            # The core limits the leases of one stream; this limits those of earlier streams, too.
             while len(self._held) > self._most:
                 self._fewer.clear()
                 await self._fewer.wait()
@@ -90,7 +90,7 @@ class Leases:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def renew(self) -> None:
-        """Renew for ever; an attempt whose lease is lost is cut, since another may be at it."""
+        """Renew for ever. Cancel an attempt whose lease is lost, since another relay may have it."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
@@ -102,7 +102,7 @@ class Leases:
                     held.task.cancel()
 
     async def finish(self, seconds: float) -> None:
-        """Let attempts under way end, at most so long; what is then left goes back to the queue."""
+        """Wait at most `seconds` for current attempts; then cancel the rest and return their leases to the queue."""
         tasks = [held.task for held in self._held.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
@@ -163,7 +163,7 @@ class Leases:
         await self._report(lease.lease_id, _reported(lease, outcomes))
 
     async def _attempt(self, lease: OutboundLease) -> dict[int, Outcome]:
-        """Raises Ending, LeaseLost."""
+        """The outcomes of an attempt; an error becomes a deferral. Raises Ending, LeaseLost."""
         ids = [item.recipient_id for item in lease.recipients]
         if not self._send:
             return dict.fromkeys(ids, SENDING_IS_OFF)
@@ -174,12 +174,12 @@ class Leases:
         except errors.RestanteError as error:
             return dict.fromkeys(ids, deferred("4.3.0", f"the message could not be read: {error.reason}"))
         except Exception:
-            # Without an answer the lease would lapse and come again at once, for ever.
+            # Without an outcome the lease would expire and return at once, for ever.
             log.exception("an attempt failed", transport_id=lease.transport_id)
             return dict.fromkeys(ids, OUR_FAULT)
 
     async def _report(self, lease_id: int, outcomes: list[RecipientOutcome]) -> None:
-        """Report until it is taken: what was relayed and is not reported would be sent again."""
+        """Report until the core accepts it or the lease is lost: unreported mail would be relayed again."""
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_SECONDS
         request = ReportOutcomeRequest(lease_id=lease_id, outcomes=outcomes)
         while True:

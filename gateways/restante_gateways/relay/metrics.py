@@ -13,7 +13,7 @@ SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 3
 
 
 class RelayMetrics:
-    """One object a process and registry."""
+    """The relay's metrics. One object for each process and registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._recipients = Counter(
@@ -30,16 +30,16 @@ class RelayMetrics:
         self._open = Gauge("restante_relay_connections", "Connections open, idle ones too", registry=registry)
 
     def watch(self, leases: Callable[[], float], connections: Callable[[], float]) -> None:
-        """Where the gauges find their values."""
+        """Set the functions that return the values of the gauges."""
         self._leases.set_function(leases)
         self._open.set_function(connections)
 
     def connection_opened(self, *, secured: bool) -> None:
-        """Counts a connection that has said EHLO."""
+        """Count a connection after EHLO."""
         self._opened.labels("yes" if secured else "no").inc()
 
     def attempted(self, outcomes: Iterable[Outcome], seconds: float) -> dict[str, int]:
-        """Counts an attempt; returns how many recipients ended how."""
+        """Count an attempt; return the number of recipients by outcome."""
         counts = Count(
             "relayed" if outcome.relayed else "failed" if outcome.final else "deferred" for outcome in outcomes
         )

@@ -1,4 +1,4 @@
-"""What a reply or a failure means for a recipient (RFC 5321 4.2.1, RFC 3463). *Pure.*"""
+"""The outcome of a reply or a failure for a recipient (RFC 5321 4.2.1, RFC 3463). *Pure.*"""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _INVISIBLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended for one recipient. Neither relayed nor final: it is tried again later."""
+    """The outcome of an attempt for one recipient. Neither relayed nor final means deferred."""
 
     relayed: bool
     final: bool
     status: str  # enhanced status code
     diagnostic: str  # at most 500 octets
-    remote_host: str = ""  # the server whose reply the diagnostic is; empty: these are words of ours
+    remote_host: str = ""  # the server whose reply the diagnostic quotes; empty: the text is the relay's own
     dsn_passed_on: bool = False
 
     @property
     def deferred(self) -> bool:
-        """It is tried again later."""
+        """Whether the core will try it again later."""
         return not (self.relayed or self.final)
 
 
 def from_reply(code: int, text: str, remote_host: str, *, dsn_passed_on: bool = False) -> Outcome:
-    """What a server's reply means. `text` has its lines, and octets beyond UTF-8 as surrogates."""
+    """The outcome of a server's reply. `text` has its lines, with octets that are not UTF-8 as surrogates."""
     relayed, final = 200 <= code < 300, 500 <= code < 600
     generic = "2.0.0" if relayed else "5.0.0" if final else "4.0.0"
     status = ""
     said: list[str] = []
     for line in text.split("\n"):
         match = _ENHANCED.match(line)
-        # A code of another class than the reply's is a mistake of that server: the reply counts (RFC 2034 4).
+        # If the enhanced code has another class than the reply, the server is wrong and the reply counts (RFC 2034 4).
         if match and match[1][0] == generic[0]:
             status = status or match[1]
             line = line[match.end() :] if match[1] == status and said else line
@@ -46,32 +46,32 @@ def from_reply(code: int, text: str, remote_host: str, *, dsn_passed_on: bool = 
 
 
 def deferred(status: str, diagnostic: str) -> Outcome:
-    """Tried again later, for a reason of our own or of the network: no server has said so (RFC 3464 2.3.5)."""
+    """A temporary failure found by the relay or the network, without a server's reply (RFC 3464 2.3.5)."""
     return Outcome(False, False, status, visible(diagnostic))
 
 
 def failed(status: str, diagnostic: str) -> Outcome:
-    """It will never go, for a reason of our own: no server has said so (RFC 3464 2.3.5)."""
+    """A permanent failure found by the relay, without a server's reply (RFC 3464 2.3.5)."""
     return Outcome(False, True, status, visible(diagnostic))
 
 
 def visible(text: str) -> str:
-    """One line of text that a report can hold, cut to 500 octets of UTF-8."""
+    """The text as one line for a report, without control characters, cut to 500 octets of UTF-8."""
     octets = text.encode("utf-8", "surrogateescape")
     clean = _INVISIBLE.sub(" ", octets.decode("utf-8", "replace")).strip()
     return clean.encode()[:MAX_DIAGNOSTIC_OCTETS].decode("utf-8", "ignore")
 
 
 def too_many(code: int, outcome: Outcome, accepted: int) -> bool:
-    """Whether a refused RCPT only means that this transaction is full: the rest goes in another.
+    """Whether a refused RCPT only means that the transaction is full, so that another can carry the recipient.
 
-    RFC 5321 4.5.3.1.10: 452, and 552 from servers of old, which is then no permanent answer.
+    The reply is 452, or 552 from old servers, which is then not permanent (RFC 5321 4.5.3.1.10).
     """
     return accepted > 0 and code in (452, 552) and outcome.status in (*TOO_MANY_RECIPIENTS, "4.0.0", "5.0.0")
 
 
 def worse(first: Outcome | None, second: Outcome) -> Outcome:
-    """What to report when several servers were tried: a permanent answer counts only when all gave one."""
+    """The outcome to report after several servers: a permanent failure only if all servers gave one."""
     return first if first is not None and first.deferred and second.final else second
 
 

@@ -1,7 +1,7 @@
-"""The line to another server, on aiosmtplib's protocol: one command, one reply; octets sent as fast as they are taken.
+"""The SMTP client's connection to another server, on aiosmtplib's protocol: commands, replies, and message octets.
 
-aiosmtplib's own client buffers a whole message four times over, gives the octets and the reply one time limit together,
-and cannot say whether a connection broke before or after the final dot; its protocol does the rest well.
+aiosmtplib's own client buffers a whole message four times, has one time limit for octets and reply together, and cannot
+report whether a connection broke before or after the final dot. Its protocol class does the rest well.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from restante_gateways.relay.commands import Offer
 
-WRITE_HIGH_OCTETS = 128 << 10  # waiting to be taken by the other server
-MAX_HELD_OCTETS = 32 << 10  # of replies; aiosmtplib's bound of one
+WRITE_HIGH_OCTETS = 128 << 10  # unsent octets
+MAX_HELD_OCTETS = 32 << 10  # of replies; aiosmtplib's limit of one reply
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the other server may take, in seconds (RFC 5321 4.5.3.2)."""
+    """Time limits for the other server, in seconds (RFC 5321 4.5.3.2)."""
 
     connect: float = 30.0
     greeting: float = 300.0
     command: float = 300.0
     tls: float = 60.0
-    data: float = 120.0  # to allow the octets
-    piece: float = 180.0  # to take 64 KiB of them
-    final: float = 600.0  # to answer the final dot
-    transaction: float = 3_600.0  # in all
+    data: float = 120.0  # for the reply to DATA
+    piece: float = 180.0  # for 64 KiB of octets
+    final: float = 600.0  # for the reply to the final dot
+    transaction: float = 3_600.0  # for a message as a whole
     quit: float = 5.0
 
 
@@ -46,32 +46,33 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """The command was carried out."""
+        """Whether the command succeeded (2yz)."""
         return 200 <= self.code < 300
 
 
 class Broken(Exception):
-    """The connection is of no further use: lost, silent for too long, or no SMTP. The text tells which."""
+    """The connection is unusable: lost, silent for too long, or not SMTP. The text has the reason."""
 
 
 class _Protocol(SMTPProtocol):
-    """aiosmtplib's protocol, with two things that it has no public way to: the end of a wait for the other server to
-    take octets, and a reply that comes at any moment after DATA. aiosmtplib drops octets that come while no reply is
-    awaited, and a server may refuse a message in the midst of it, even in one packet with its 354.
+    """aiosmtplib's protocol with two additions: waiting until octets are sent, and a reply at any moment after DATA.
+
+    aiosmtplib discards octets that arrive while no reply is awaited. A server may refuse a message before its end, even
+    in one packet with the 354.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._writable = asyncio.Event()
         self._writable.set()
-        self._held: bytearray | None = None  # since DATA was sent: octets that have come and are not passed on yet
+        self._held: bytearray | None = None  # since DATA: octets received and not passed on yet
         self._data_answered = False
-        self._final: asyncio.Task[SMTPResponse] | None = None  # the reply to a content
+        self._final: asyncio.Task[SMTPResponse] | None = None  # the reply to the message
 
     # -- for the event loop
 
     def data_received(self, data: bytes) -> None:
-        """Passes on the reply to DATA, and holds what stands behind it until `expect_final`."""
+        """Pass on the reply to DATA, and hold the octets after it until `expect_final`."""
         if self._held is None:
             super().data_received(data)
         elif len(self._held) < MAX_HELD_OCTETS:
@@ -82,7 +83,7 @@ class _Protocol(SMTPProtocol):
                 self._data_answered = True
                 super().data_received(first)
         else:
-            self._release()  # no SMTP: aiosmtplib says so
+            self._release()  # not SMTP; aiosmtplib raises the error
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
@@ -102,34 +103,34 @@ class _Protocol(SMTPProtocol):
     # -- for Line
 
     def expect_data_reply(self) -> None:
-        """DATA is about to be sent."""
+        """Prepare for the reply to DATA, before sending it."""
         self._held, self._data_answered = bytearray(), False
 
     def forget_data(self) -> None:
-        """DATA was refused: there is no content, and one reply to each command again."""
+        """Return to one reply for each command, after a refused DATA."""
         self._held = None
 
     async def expect_final(self) -> None:
-        """A reply may come from now on, even while octets are written; perhaps one has."""
+        """Expect the final reply from now on, even while octets are written; it may have arrived already."""
         self._final = asyncio.create_task(self.read_response(), name="reply to a message")
         self._final.add_done_callback(_noted)
-        await asyncio.sleep(0)  # `read_response` has begun to listen
+        await asyncio.sleep(0)  # let `read_response` start waiting
         self._release()
 
     @property
     def answered(self) -> bool:
-        """Whether the final reply has come."""
+        """Whether the final reply has arrived."""
         final = self._final
         return final is not None and final.done() and not final.cancelled() and final.exception() is None
 
     async def final_reply(self, seconds: float) -> SMTPResponse:
-        """The final reply. Raises as `read_response`, and TimeoutError."""
+        """The final reply. Raises the errors of `read_response`, and TimeoutError."""
         assert self._final is not None
         async with asyncio.timeout(seconds):
             return await self._final
 
     async def drained(self) -> None:
-        """Waits until the other server has taken most of what was written. Raises OSError."""
+        """Wait until the write buffer has drained below its limit. Raises OSError."""
         await self._writable.wait()
         if not self.is_connected:
             raise ConnectionResetError
@@ -141,7 +142,7 @@ class _Protocol(SMTPProtocol):
 
 
 def _end_of_reply(octets: bytearray) -> int:
-    """Where the first reply ends, behind its last line (RFC 5321 4.2.1); 0 when it has not come whole."""
+    """The end of the first reply, after its last line (RFC 5321 4.2.1); 0 if it is incomplete."""
     start = 0
     while (end := octets.find(b"\n", start) + 1) > 0:
         if octets[start + 3 : start + 4] != b"-":
@@ -151,13 +152,13 @@ def _end_of_reply(octets: bytearray) -> int:
 
 
 def _noted(final: asyncio.Task[SMTPResponse]) -> None:
-    """The failure of a reply that nobody waits for any more is known: the connection has been given up."""
+    """Retrieve the error of a reply that no task awaits any more, so that asyncio does not log it."""
     if not final.cancelled():
         final.exception()
 
 
 class Line:
-    """One connection. Every method raises Broken; the connection is then closed."""
+    """One connection. Every method raises Broken after closing the connection."""
 
     def __init__(self, protocol: _Protocol, transport: asyncio.Transport, patience: Patience) -> None:
         self._protocol, self._transport, self._patience = protocol, transport, patience
@@ -165,7 +166,7 @@ class Line:
 
     @classmethod
     async def open(cls, address: str, port: int, patience: Patience) -> tuple[Line, Answer]:
-        """Connect; the line, and the greeting."""
+        """Connect; return the line and the greeting."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(patience.connect):
@@ -184,16 +185,16 @@ class Line:
 
     @property
     def open_still(self) -> bool:
-        """Nobody has closed it, as far as is known."""
+        """Whether the connection is open, to the knowledge of this process."""
         return self._protocol.is_connected
 
     async def command(self, *words: bytes, seconds: float | None = None) -> Answer:
-        """Send a command, wait for its reply."""
+        """Send a command and wait for its reply."""
         limit = self._patience.command if seconds is None else seconds
         return await self._answer(self._protocol.execute_command(*words, timeout=limit))
 
     async def hello(self, own_name: str) -> tuple[Answer, Offer]:
-        """EHLO, or HELO where that is not known (RFC 5321 3.2)."""
+        """Send EHLO, or HELO if the server does not know EHLO (RFC 5321 3.2)."""
         answer = await self.command(b"EHLO", own_name.encode())
         if answer.good:
             return answer, Offer.of(parse_esmtp_extensions(answer.text)[0])
@@ -202,7 +203,7 @@ class Line:
         return answer, Offer()
 
     async def secure(self, context: ssl.SSLContext, name: str | None) -> Answer:
-        """STARTTLS and the handshake. An answer that is not good leaves the connection as it was."""
+        """Send STARTTLS and run the handshake. A negative reply leaves the connection unchanged."""
         try:
             answer = await self._answer(
                 self._protocol.start_tls(context, server_hostname=name, timeout=self._patience.tls)
@@ -211,13 +212,13 @@ class Line:
             self.abandon()
             raise Broken(str(error)) from None
         if answer.good:
-            # uvloop's TLS transport is none by its class.
+            # uvloop's TLS transport has the methods, but not the class.
             self._transport, self.secured = cast(asyncio.Transport, self._protocol.transport), True
             self._transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         return answer
 
     async def ask_to_send(self) -> Answer:
-        """DATA. With 354, `send` follows."""
+        """Send DATA. After the reply 354, call `send`."""
         self._protocol.expect_data_reply()
         answer = await self.command(b"DATA", seconds=self._patience.data)
         if answer.code != 354:
@@ -225,7 +226,10 @@ class Line:
         return answer
 
     async def send(self, pieces: Iterable[bytes]) -> Answer:
-        """Send the octets behind DATA, wait for the last reply. Once they are out, Broken leaves open what happened."""
+        """Send the octets after DATA and wait for the final reply.
+
+        If Broken is raised after the last octet, the server may or may not have accepted the message.
+        """
         await self._protocol.expect_final()
         try:
             for piece in pieces:
@@ -247,7 +251,7 @@ class Line:
         return await self._answer(self._protocol.final_reply(self._patience.final))
 
     async def _refused(self) -> Answer:
-        """The reply of a server that has not waited for the end: it can only be a refusal."""
+        """The reply before the end of the message. It must be a refusal; a positive one raises Broken."""
         answer = await self._answer(self._protocol.final_reply(self._patience.final))
         self.abandon()
         if answer.code < 400:
@@ -260,19 +264,19 @@ class Line:
             if self.open_still:
                 await self.command(b"QUIT", seconds=self._patience.quit)
         except Broken:
-            return  # it has gone already
+            return  # the connection is closed already
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Cut the connection: what was under way in it is not taken by the other server."""
+        """Abort the connection, so that the other server does not accept an unfinished message."""
         self._transport.abort()
 
     async def _answer(self, reply: Awaitable[SMTPResponse]) -> Answer:
         try:
             response = await reply
         except SMTPResponseException as error:
-            if error.code < 200:  # it could not be read
+            if error.code < 200:  # not a valid reply
                 self.abandon()
                 raise Broken("answers with what is no SMTP reply") from None
             return Answer(error.code, error.message)

@@ -1,4 +1,4 @@
-"""What attempts share: connections, bounded in all and for each host, and room in memory."""
+"""Resources that attempts share: connections, limited in total and for each host, and memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.routes import Hop
 
 KEEP_SECONDS = 5.0  # an idle connection is kept for the next message
-SLOW_SECONDS = 5.0  # a server that takes longer to say nothing is left alone for a while
-ALONE_SECONDS = 30.0
+SLOW_SECONDS = 5.0  # a server that is unreachable only after a longer time is not tried for a while
+ALONE_SECONDS = 30.0  # length of that while
 MAX_REMEMBERED = 1_000
 
 
 class Room:
-    """Room for messages in memory, given in turn. A message larger than all of it fits alone."""
+    """A memory limit for messages, granted in order. A message larger than the limit is granted alone."""
 
     def __init__(self, octets: int) -> None:
         self._limit, self.used = octets, 0
@@ -30,7 +30,7 @@ class Room:
 
     @contextlib.asynccontextmanager
     async def taken(self, octets: int) -> AsyncIterator[None]:
-        """While entered, so much is taken."""
+        """Wait until `octets` are free, and hold them until exit."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((octets, turn))
         self._admit()
@@ -45,7 +45,7 @@ class Room:
     def _admit(self) -> None:
         while self._waiting:
             octets, turn = self._waiting[0]
-            if not turn.done():  # else whoever waited has been cancelled
+            if not turn.done():  # else the waiting task was cancelled
                 if self.used and self.used + octets > self._limit:
                     return
                 self.used += octets
@@ -60,9 +60,9 @@ class _Host:
 
 
 class Pool:
-    """Connections. While `connection` is entered one of them is the caller's alone.
+    """A pool of connections. `connection` gives the caller one of them exclusively until exit.
 
-    A caller waits for its host first and then for a place among all, so that a slow host holds up nobody else.
+    A caller waits first for a slot of its host and then for one of all, so that a slow host does not delay others.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Pool:
 
     @property
     def open_connections(self) -> int:
-        """How many there are."""
+        """The number of open connections, including idle ones."""
         return self.busy + sum(map(len, self._idle.values()))
 
     @contextlib.asynccontextmanager
     async def place(self, hop: Hop) -> AsyncIterator[None]:
-        """While entered, the caller may have a connection to this host."""
+        """Wait for a slot for this host, and hold it until exit; `connection` needs one."""
         host = self._hosts.setdefault(hop, _Host(asyncio.Semaphore(self._per_host)))
         host.users += 1
         try:
@@ -102,7 +102,7 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def connection(self, hop: Hop) -> AsyncIterator[Connection]:
-        """An idle connection or else a new one; kept afterwards when it is good. Needs a place.
+        """An idle connection, or a new one; kept after exit if it is usable. The caller must hold a `place`.
 
         Raises Unreachable.
         """
@@ -158,14 +158,14 @@ class Pool:
             await oldest.close()
 
     async def tidy(self) -> None:
-        """Close what has been idle for too long, for ever."""
+        """Close connections that were idle for too long, repeatedly, for ever."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(KEEP_SECONDS / 2)
             await self.close_idle(before=loop.time() - KEEP_SECONDS)
 
     async def close_idle(self, before: float = float("inf")) -> None:
-        """Close those that have been idle since before this moment of the loop's clock, or are closed already."""
+        """Close connections that have been idle since before this loop time or are unusable."""
         idle = [connection for kept in self._idle.values() for connection in kept]
         old = [connection for connection in idle if connection.idle_since < before or not connection.usable]
         for connection in old:

@@ -1,4 +1,4 @@
-"""From a destination to the addresses to try, within what this installation may talk to."""
+"""The addresses to try for a destination, limited to those that this installation may connect to."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291 2.5.5.1
 
 
 class NotAllowed(Exception):
-    """Every address of the destination is one that the relay does not talk to."""
+    """The relay may not connect to any address of the destination."""
 
 
 class NoServer(Exception):
-    """The servers that the destination names have no address."""
+    """The servers in the destination's MX records have no address."""
 
 
 class BadLiteral(Exception):
-    """The destination is an address literal that names no address."""
+    """The destination is an address literal without a valid address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A configured way: instead of the DNS, and to whatever address it names."""
+    """A configured route, which replaces the DNS and may have any address."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str, port: int) -> Route:
-        """HOST, HOST:PORT or [ADDRESS]:PORT. Raises ValueError."""
+        """Parse HOST, HOST:PORT or [ADDRESS]:PORT. Raises ValueError."""
         if text.startswith("["):
             host, closed, rest = text[1:].partition("]")
             if not closed:
@@ -66,12 +66,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Ourselves:
-    """Where this installation takes mail itself: a host of its MX listeners, and the port."""
+    """The hosts and ports of this installation's own MX listeners."""
 
     listeners: tuple[tuple[str, int], ...] = ()
 
     def __contains__(self, hop: Hop) -> bool:
-        """Whether a connection to this address would come back to us."""
+        """Whether a connection to this address would reach this installation."""
         for host, port in self.listeners:
             if port == hop.port and (_is_of_this_machine(hop.address) if host in ("", "*") else _same(host, hop)):
                 return True
@@ -79,7 +79,7 @@ class Ourselves:
 
 
 class Router:
-    """Where mail goes."""
+    """Finds the servers of a destination."""
 
     def __init__(
         self,
@@ -89,13 +89,13 @@ class Router:
         port: int,
         ourselves: Ourselves = Ourselves(),
     ) -> None:
-        """Raises ValueError for a network or a route that cannot be read."""
+        """Raises ValueError for a malformed network or route."""
         self._resolver, self._port, self._ourselves = resolver, port, ourselves
         self._routes = {domain.lower().rstrip("."): Route.parse(text, port) for domain, text in routes.items()}
         self._allowed: list[Network] = [ipaddress.ip_network(text) for text in allow_private]
 
     async def hops(self, destination: str) -> AsyncIterator[Hop]:
-        """Servers to try, in order, at most 12. The first failure that leaves none is raised.
+        """The servers to try, in order, at most 12. A failed lookup is raised after the servers found.
 
         Raises LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, BadLiteral.
         """
@@ -107,7 +107,7 @@ class Router:
                 return
 
     def allowed(self, address: Address) -> bool:
-        """Whether the relay may talk to an address without a route that names it."""
+        """Whether the relay may connect to an address without a configured route."""
         return is_public(address) or any(address in network for network in self._allowed)
 
     async def _all(self, destination: str) -> AsyncIterator[Hop]:
@@ -125,7 +125,7 @@ class Router:
                 yield hop
 
     def _literal(self, destination: str) -> Hop:
-        """RFC 5321 4.1.3."""
+        """The hop of an address literal (RFC 5321 4.1.3). Raises BadLiteral, NotAllowed, LoopsBack."""
         inner = destination[1:-1]
         try:
             if inner[:5].lower() == "ipv6:":
@@ -154,7 +154,7 @@ class Router:
                     problem = error
                 else:
                     hops += [Hop(server.host, address, self._port) for address in addresses]
-            if any(hop in self._ourselves for hop in hops):  # servers as good as we are would send it back
+            if any(hop in self._ourselves for hop in hops):  # servers of this preference would send it back
                 if yielded or problem is not None:
                     break
                 raise LoopsBack(destination)
@@ -180,7 +180,7 @@ class Router:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the open internet, also when an IPv4 address hides in an IPv6 one."""
+    """Whether an address is public; an IPv4 address embedded in an IPv6 one is judged itself."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = _embedded(address)
         if inner is not None:
@@ -208,7 +208,7 @@ def _same(host: str, hop: Hop) -> bool:
 
 
 def _is_of_this_machine(address: str) -> bool:
-    """Only an address of this machine can be bound."""
+    """Whether the address belongs to this machine: only such an address can be bound."""
     parsed = parse_address(address)
     family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
