@@ -1,1 +1,1 @@
-"""Bad days: processes killed, disks filled, connections cut."""
+"""Tests of faults: killed processes, full disks, cut connections, bad input, overload."""

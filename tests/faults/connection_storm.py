@@ -1,9 +1,9 @@
 """A storm of connections on the API's port while its certificate changes: `python -m tests.faults.connection_storm`.
 
-A real core; each round opens a thousand TCP connections together, some of which begin a TLS handshake, and closes them
-together, while the files of the certificate are replaced, by a good pair or by a bad one. The core must live, serve the
-API by TLS with the newest good certificate, and serve the socket of the gateways all the while. Prints JSON; the exit
-code is 1 when anything went wrong. `test_connection_storm.py` has a short form.
+Each round opens a thousand TCP connections to a real core at once, begins a TLS handshake on some of them, and closes
+them at once. Meanwhile it replaces the certificate's files by a good pair or a bad one. The core must stay alive, serve
+the API by TLS with the newest good certificate, and serve the gateways' socket during the rounds. Prints JSON; the exit
+code is 1 after any failure. `test_connection_storm.py` has a short form.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from tests.harness.core_process import CoreProcess, running_core
 
 CONNECTIONS = 1_000
 ROUNDS = 100
-HELLO_EVERY = 5  # one connection in so many begins a handshake
+HELLO_EVERY = 5  # one connection of this number begins a handshake
 SERVED_SECONDS = 15.0
 
 
 @dataclass
 class Outcome:
-    """What happened."""
+    """The counts of a storm."""
 
     rounds: int = 0
     opened: int = 0
     replaced: int = 0  # good pairs put in place
-    served: int = 0  # calls of the API by TLS that were answered, between rounds
-    by_socket: int = 0  # calls on the gateways' socket that were answered, during rounds
+    served: int = 0  # answered API calls by TLS, between rounds
+    by_socket: int = 0  # answered calls on the gateways' socket, during rounds
     slowest_by_socket_seconds: float = 0.0
     problem: str = ""
 
 
 class Storm:
-    """One core under storm. `files` are replaced by each of `pairs` in turn."""
+    """The storm on one core. Each round replaces the served `files` by the next pair, or by a bad certificate."""
 
     def __init__(self, directory: Path, connections: int = CONNECTIONS) -> None:
         make, self.outcome = pair_maker(directory), Outcome()
         self._connections = connections
-        # Each has a subject of its own: a client looks for the issuer by it.
+        # Each pair has a different subject, because a client finds the issuer by its subject.
         self._pairs = [make(f"pair{number}", f"pair{number}.example.test", "localhost") for number in range(5)]
         self.files = CertificateFiles(directory / "served.pem", directory / "served-key.pem")
         self._put(self._pairs[-1])
@@ -63,12 +63,12 @@ class Storm:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the core has to know."""
+        """The core's settings as environment variables."""
         pair = f'[{{certificate = "{self.files.certificate}", key = "{self.files.key}"}}]'
         return {"RESTANTE_TLS__CERTIFICATES": pair, "RESTANTE_CORE__API_PORT": "0"}
 
     async def blow(self, core: CoreProcess, rounds: int) -> Outcome:
-        """All rounds, or as many as the core survives."""
+        """Run all rounds, or as many as the core survives."""
         port = core.api_port
         try:
             for number in range(rounds):
@@ -95,7 +95,7 @@ class Storm:
                 try:
                     connection.send(self._hello)
                 except OSError:
-                    pass  # refused, which is right where the bounds are used up
+                    pass  # refused, as it must be above the limits
         for connection in opened:
             connection.close()
         self.outcome.opened += len(opened)
@@ -127,7 +127,7 @@ class Storm:
         self.outcome.slowest_by_socket_seconds = max(self.outcome.slowest_by_socket_seconds, round(took, 3))
 
     async def _call_by_tls(self, port: int) -> None:
-        """By whichever of the certificates the core has read last."""
+        """Make a call by TLS that trusts every pair, whichever the core has read last."""
         roots = b"".join(pair.certificate.read_bytes() for pair in self._pairs)
         target = Target(f"localhost:{port}", root_certificates=roots)
         async with target.open_channel() as channel:
@@ -144,12 +144,12 @@ def _client_hello() -> bytes:
     try:
         client.do_handshake()
     except ssl.SSLWantReadError:
-        pass  # that is all that can be said without an answer
+        pass  # the client waits for the server's answer
     return outgoing.read()
 
 
 def run(directory: Path, rounds: int, connections: int = CONNECTIONS) -> Outcome:
-    """A storm on a core of its own in `directory`, which is empty."""
+    """Run a storm on a new core in `directory`, which must be empty."""
     storm = Storm(directory, connections)
     data = directory / "data"
     data.mkdir(mode=0o700)
@@ -158,7 +158,7 @@ def run(directory: Path, rounds: int, connections: int = CONNECTIONS) -> Outcome
 
 
 def main() -> int:
-    """The long form."""
+    """Run the long form."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=ROUNDS)
     arguments.add_argument("--connections", type=int, default=CONNECTIONS)

@@ -1,14 +1,14 @@
-"""Kill the one of two cores that the gateways use, under load of every protocol, and count every message afterwards.
+"""Kill that one of two cores which the gateways use, under load of every protocol, and count every message afterwards.
 
     python -m tests.faults.failover_rounds [--rounds 20] [--seed N]
 
-Two cores stand on one PostgreSQL store; the SMTP, IMAP and POP3 gateways and a native client know both. In every round
-the core in use is killed, or every fourth time ended in good order, and started again. The gateways reach the first by
-its socket, and the second by mutual TLS. What was answered 250, OK or
-without an error must be found exactly once for each recipient; what was refused, never. No session may end: each
-command is answered within a bounded time, by success or by the protocol's temporary error, and a session that idles
-since before the first round is told of new mail after each. Tokens live half a minute here, so that sessions are
-renewed at both cores. Prints a JSON line a round; exits 1 at the first violation.
+Two cores use one PostgreSQL store; the SMTP, IMAP and POP3 gateways and a native client have the addresses of both.
+Every round kills the core in use, or every fourth time ends it with SIGTERM, and starts it again. The gateways reach
+the first core by its socket, and the second by mutual TLS. Each message answered 250, OK or without an error must be
+found exactly once for each recipient; a refused one, never. No session may end: each command gets success or the
+protocol's temporary error within a bounded time, and a session in IDLE since before the first round learns of new mail
+after each round. Tokens live half a minute here, so that sessions are renewed at both cores. Prints a JSON line a
+round; exits 1 at the first violation.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ from tests.harness.core_process import CoreProcess
 from tests.harness.demo import free_base
 from tests.harness.postgres import PostgresServer, running_cluster
 
-GATEWAYS = {"imap": 92, "pop3": 93, "smtp": 94}  # and the offset of their health pages
-MUTUAL_TLS = 2  # the number of the core that gateways reach so
+GATEWAYS = {"imap": 92, "pop3": 93, "smtp": 94}  # with the offset of their health pages
+MUTUAL_TLS = 2  # the number of the core that gateways reach by mutual TLS
 LOAD_SECONDS = 8.0
-ANSWER_SECONDS = 12.0  # for any command, over the loss of a core; 5 of them is the patience of operations
-TOLD_SECONDS = 10.0  # for an idle client, from the delivery on
+ANSWER_SECONDS = 12.0  # for any command during the loss of a core; operations wait 5 of these for a core
+TOLD_SECONDS = 10.0  # from a delivery to its announcement in IDLE
 READY_SECONDS = 20.0
-EVERY_FOURTH = 4  # core is ended, not killed
-LARGE_OCTETS = 2_500_000  # more than an upload holds to begin anew
+EVERY_FOURTH = 4  # each fourth core is ended, not killed
+LARGE_OCTETS = 2_500_000  # more than a gateway buffers to restart an upload
 
 
 @dataclass
 class House:
-    """Two cores, their gateways, and the ports of all."""
+    """Two cores, their gateways, and all ports."""
 
     base: int
     cores: tuple[CoreProcess, CoreProcess]
@@ -76,7 +76,7 @@ class House:
         return made
 
     def metrics(self, gateway: str) -> str:
-        """What a gateway shows of itself."""
+        """The metrics of a gateway."""
         url = f"http://127.0.0.1:{self.base + GATEWAYS[gateway]}/metrics"
         with urllib.request.urlopen(url, timeout=10) as page:
             text: str = page.read().decode()
@@ -89,7 +89,7 @@ class House:
         return self.addresses.index(address[1])
 
     def moves(self) -> int:
-        """How often gateways have moved so far."""
+        """The number of moves of all gateways so far."""
         found = [
             re.search(r"^restante_gateway_core_moves_total\{.*\} (\d+)", self.metrics(gateway), re.MULTILINE)
             for gateway in GATEWAYS
@@ -97,7 +97,7 @@ class House:
         return sum(int(match[1]) for match in found if match is not None)
 
     def wait_until_ready(self, gateway: str) -> None:
-        """Raises TimeoutError."""
+        """Wait until a gateway is ready. Raises TimeoutError."""
         until = time.monotonic() + READY_SECONDS
         while True:
             with contextlib.suppress(OSError):
@@ -110,7 +110,7 @@ class House:
             time.sleep(0.1)
 
     def check(self) -> list[str]:
-        """What the store's own check finds."""
+        """The findings of the store's check."""
 
         async def run() -> list[str]:
             link = await self.cores[0].link("admin")
@@ -140,7 +140,7 @@ def _role(name: str) -> str:
 
 @contextlib.contextmanager
 def running(store: str) -> Iterator[House]:
-    """A fresh house on an empty PostgreSQL database."""
+    """Two cores and their gateways on an empty PostgreSQL database."""
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="restante-two-")))
         base = free_base()
@@ -207,7 +207,7 @@ async def _people(house: House) -> None:
 
 
 class Sessions(Load):
-    """The load, and sessions that must outlive the core."""
+    """The load, with sessions that must outlive the core."""
 
     def __init__(self, house: House) -> None:
         super().__init__(house.base)
@@ -227,7 +227,7 @@ class Sessions(Load):
         return threads
 
     def _again(self, work: Callable[[], None]) -> None:
-        """Nothing of the load may lose its connection either."""
+        """Repeat `work` until the end. No connection of the load may be lost either."""
         while not self.stop.is_set():
             self._once(work)
 
@@ -247,7 +247,7 @@ class Sessions(Load):
             raise AssertionError(f"{protocol}: {answer!r}")
 
     def _imap_session(self) -> None:
-        """One session asks on and on."""
+        """Send commands in one session until the end."""
         with self._house.wire("imap") as wire:
             for command in (f"LOGIN alice@{DOMAIN} alice-demo", "SELECT INBOX"):
                 assert b"OK" in wire.imap(command.encode())[-1]
@@ -260,7 +260,7 @@ class Sessions(Load):
                     self._answered("imap", lines[-1] if lines else b"", began, b"x OK", b"[UNAVAILABLE]")
 
     def _pop3_session(self) -> None:
-        """One session retrieves on and on, and ends with QUIT."""
+        """Retrieve messages in one session until the end, then QUIT."""
         with self._house.wire("pop3") as wire:
             assert wire.pop3(f"USER bob@{DOMAIN}".encode()).startswith(b"+OK")
             assert wire.pop3(b"PASS bob-demo").startswith(b"+OK")
@@ -278,7 +278,7 @@ class Sessions(Load):
             assert wire.pop3(b"QUIT").startswith(b"+OK")
 
     def _pop3_logins(self) -> None:
-        """Maildrops are taken and given back: none may stay locked by a call whose answer was lost."""
+        """Open and close maildrops: none may stay locked by a call whose answer was lost."""
         while not self.stop.is_set():
             with self._house.wire("pop3") as wire:
                 assert wire.pop3(f"USER carol@{DOMAIN}".encode()).startswith(b"+OK")
@@ -289,7 +289,7 @@ class Sessions(Load):
             time.sleep(0.05)
 
     def _large(self) -> None:
-        """Messages that are too large to be sent again: each is taken or refused, and the session goes on."""
+        """Append messages too large to be sent again: each is accepted or refused, and the session continues."""
         with contextlib.closing(imap_client(self.base, "alice")) as client:
             while not self.stop.is_set():
                 id_ = secrets.token_hex(8)
@@ -323,7 +323,7 @@ class Sessions(Load):
 
 
 class Idler:
-    """A session that idles from before the first round to the end."""
+    """A session in IDLE from before the first round to the end."""
 
     def __init__(self, house: House) -> None:
         self._wire = house.wire("imap")
@@ -333,7 +333,7 @@ class Idler:
         self._house = house
 
     def is_told_within(self, seconds: float) -> float:
-        """How long it takes until the idle client hears of a message that is delivered now. Raises AssertionError."""
+        """Deliver a message, and return the seconds until the client in IDLE learns of it. Raises AssertionError."""
         self._wire.socket.settimeout(1.0)
         with contextlib.suppress(TimeoutError):
             while self._next_line():
@@ -349,7 +349,7 @@ class Idler:
         return time.monotonic() - began
 
     def _next_line(self) -> bytes:
-        """Raises TimeoutError; AssertionError when the session has ended."""
+        """The next line. Raises TimeoutError, and AssertionError when the session has ended."""
         line = b""
         while not line.endswith(b"\n"):
             octet = self._wire.socket.recv(1)
@@ -359,7 +359,7 @@ class Idler:
         return line
 
     def close(self) -> None:
-        """End it as a client does."""
+        """End IDLE and close the connection."""
         self._wire.socket.settimeout(PATIENCE_SECONDS)
         self._wire.send(b"DONE\r\n")
         lines = self._wire.until(b"x")
@@ -368,7 +368,7 @@ class Idler:
 
 
 def one_round(house: House, idler: Idler, how: signal.Signals) -> dict[str, object]:
-    """One loss of the core in use, under load. Raises AssertionError, TimeoutError."""
+    """Lose the core in use once, under load. Raises AssertionError, TimeoutError."""
     _prepare(house)
     before, victim = house.moves(), house.used_by("smtp")
     sessions = Sessions(house)
@@ -409,7 +409,7 @@ def one_round(house: House, idler: Idler, how: signal.Signals) -> dict[str, obje
 
 
 def _prepare(house: House) -> None:
-    """The folders of the load, and a few messages for POP3."""
+    """Create the folders of the load, and a few messages for POP3."""
     for name in PEOPLE:
         with contextlib.closing(imap_client(house.base, name)) as client:
             client.create("Archive")
@@ -419,7 +419,7 @@ def _prepare(house: House) -> None:
 
 
 def manner(number: int) -> signal.Signals:
-    """How a core ends in this round: mostly without a word."""
+    """The signal that ends the core in a round: SIGKILL in most."""
     return signal.SIGTERM if number % EVERY_FOURTH == 0 else signal.SIGKILL
 
 

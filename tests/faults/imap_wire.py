@@ -8,15 +8,15 @@ import re
 from collections.abc import Callable
 
 LITERAL = re.compile(rb"\{(\d+)\}\r\n$")
-PATIENCE_SECONDS = 60.0  # with one response: the machine is busy
+PATIENCE_SECONDS = 60.0  # for one response: the machine is busy
 
 
 class Closed(Exception):
-    """The server ended the connection; the text is its last word."""
+    """The server ended the connection; the text is its last response."""
 
 
 class Wire:
-    """One connection. Untagged responses are handed to `heard` as they come."""
+    """One connection. It calls `heard` with each untagged response as it arrives."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: Callable[[bytes], None]
@@ -26,7 +26,7 @@ class Wire:
 
     @classmethod
     async def connect(cls, port: int, heard: Callable[[bytes], None]) -> Wire:
-        """Connected to a port of this machine, the greeting read."""
+        """Connect to a port of this machine and read the greeting."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
         wire = cls(reader, writer, heard)
         await wire.response()
@@ -46,7 +46,7 @@ class Wire:
                 pieces.append(await self._reader.readexactly(int(found[1])))
 
     async def command(self, *parts: bytes) -> bytes:
-        """Send a command, its parts but the first being literals (LITERAL+); the tagged answer without its tag."""
+        """Send a command, with all parts but the first as literals (LITERAL+). Returns the answer without its tag."""
         return await self._answer(self.send(*parts))
 
     def send(self, *parts: bytes) -> bytes:
@@ -59,7 +59,7 @@ class Wire:
         return tag
 
     async def idle(self, seconds: float) -> bytes:
-        """IDLE for so long; the tagged answer."""
+        """Stay in IDLE for `seconds`, and return the tagged answer."""
         tag = self.send(b"IDLE")
         assert (await self._until(b"+")).startswith(b"+")
         listening = asyncio.create_task(self._answer(tag))

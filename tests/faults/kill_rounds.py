@@ -2,10 +2,10 @@
 
     python -m tests.faults.kill_rounds [--rounds 100] [--postgres | --store postgresql://...] [--seed N]
 
-Each message is sent once, with a header of its own, and never repeated. What was answered 250 or OK must be found
-exactly once for each recipient; what was refused, never; where the answer was lost, at most once. After each round the
-core must be ready within five seconds, a whole IMAP and SMTP conversation must work soon after, and the store must pass
-`check`. Prints a JSON line a round; exits 1 at the first violation.
+Each message is sent once, with a unique header, and never repeated. A message answered 250 or OK must be found exactly
+once for each recipient; a refused one, never; one whose answer was lost, at most once. After each round the core must
+be ready within five seconds, a whole IMAP and SMTP conversation must work soon after, and the store must pass `check`.
+Prints a JSON line a round; exits 1 at the first violation.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ PEOPLE = ("alice", "bob", "carol")
 DOMAIN = "example.test"
 HEADER = "X-Kill-Id"
 BACK_SECONDS = 5.0  # until the core is ready
-CONVERSATION_SECONDS = 15.0  # until a conversation works: every gateway has started anew, too
+CONVERSATION_SECONDS = 15.0  # until a conversation works: every gateway has restarted too
 LOAD_SECONDS = 2.0
 VICTIMS = ("core", "smtp", "imap", "pop3", "relay", "all")
-PATIENCE_SECONDS = 30.0  # of the client with one answer
+PATIENCE_SECONDS = 30.0  # of the client, for one answer
 
 Answer = Literal["accepted", "refused", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One message that was sent, and what came back."""
+    """One message that was sent, and its outcome."""
 
     id: str
     recipients: tuple[str, ...]
@@ -64,14 +64,14 @@ class Sent:
 
 @dataclass
 class Load:
-    """Clients that send as fast as they can, until told to stop."""
+    """Clients that send as fast as they can until `stop` is set."""
 
     base: int
     sent: list[Sent] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self, seconds: float) -> list[threading.Thread]:
-        """Begin; the threads end by themselves after so many seconds."""
+        """Start the threads; they end after `seconds`."""
         threading.Timer(seconds, self.stop.set).start()
         work: list[Callable[[], None]] = [self._smtp, self._smtp, self._submission, self._append, self._append]
         threads = [threading.Thread(target=self._again, args=(each,), daemon=True) for each in work]
@@ -84,7 +84,7 @@ class Load:
             try:
                 work()
             except (OSError, smtplib.SMTPException, imaplib.IMAP4.error):
-                time.sleep(0.02)  # nothing was sent: the connection could not be made
+                time.sleep(0.02)  # nothing was sent: the connection failed
 
     def _note(self, id_: str, recipients: tuple[str, ...], answer: Answer, folder: str = "INBOX") -> None:
         self.sent.append(Sent(id_, recipients, folder, answer))
@@ -135,12 +135,12 @@ class Load:
 
 class _Client(imaplib.IMAP4):
     def close(self) -> None:  # type: ignore[override]
-        """Just the socket: nothing is expunged."""
+        """Close only the socket, so that nothing is expunged."""
         self.shutdown()
 
 
 def imap_client(base: int, name: str) -> imaplib.IMAP4:
-    """A session that is logged in; closing it is closing its socket."""
+    """A logged-in session; closing it closes only its socket."""
     client = _Client("127.0.0.1", base + 143, timeout=PATIENCE_SECONDS)
     client.login(f"{name}@{DOMAIN}", f"{name}-demo")
     return client
@@ -159,7 +159,7 @@ def _message(id_: str, sender: str) -> bytes:
 
 
 def found(base: int, name: str, folder: str) -> Counter[str]:
-    """How often each id is in a folder, which is emptied."""
+    """The number of messages with each id in a folder, which is then emptied."""
     with contextlib.closing(imap_client(base, name)) as client:
         client.select(folder)
         _, answer = client.uid("FETCH", "1:*", f"(BODY.PEEK[HEADER.FIELDS ({HEADER})])")
@@ -172,7 +172,7 @@ def found(base: int, name: str, folder: str) -> Counter[str]:
 
 
 def violations(sent: list[Sent], places: dict[tuple[str, str], Counter[str]]) -> list[str]:
-    """What should not be."""
+    """The violations: messages missing, found twice, or found although refused."""
     wrong = []
     for message in sent:
         for name in message.recipients:
@@ -197,7 +197,7 @@ def processes(supervisor: subprocess.Popen[bytes]) -> dict[str, psutil.Process]:
 
 
 def kill(supervisor: subprocess.Popen[bytes], victim: str) -> None:
-    """End one process, or all but the supervisor, without a chance to say anything."""
+    """End one process, or all but the supervisor, by SIGKILL."""
     alive = processes(supervisor)
     for child in alive.values() if victim == "all" else [alive[victim]] if victim in alive else []:
         with contextlib.suppress(psutil.Error):
@@ -205,7 +205,7 @@ def kill(supervisor: subprocess.Popen[bytes], victim: str) -> None:
 
 
 def wait_until_ready(base: int, seconds: float) -> float:
-    """Wait until the core says that it is ready; returns how long it took. Raises TimeoutError."""
+    """Wait until the core is ready; returns the seconds waited. Raises TimeoutError."""
     began = time.monotonic()
     while True:
         try:
@@ -219,7 +219,7 @@ def wait_until_ready(base: int, seconds: float) -> float:
 
 
 def wait_until_back(base: int, seconds: float) -> float:
-    """Wait until a whole IMAP and SMTP conversation works; returns how long it took. Raises TimeoutError."""
+    """Wait until a whole IMAP and SMTP conversation works; returns the seconds waited. Raises TimeoutError."""
     began = time.monotonic()
     while True:
         try:
@@ -236,7 +236,7 @@ def wait_until_back(base: int, seconds: float) -> float:
 
 
 async def check(directory: Path) -> list[str]:
-    """What `restante admin check` finds."""
+    """The findings of `restante admin check`."""
     link = await admin_link(read_config(None, directory, ()))
     try:
         return [answer.finding async for answer in link.check_store(CheckStoreRequest(digests=True)) if answer.finding]
@@ -247,7 +247,7 @@ async def check(directory: Path) -> list[str]:
 def one_round(
     supervisor: subprocess.Popen[bytes], base: int, directory: Path, victim: str, ready_within: float = BACK_SECONDS
 ) -> dict[str, object]:
-    """One kill under load. Raises AssertionError."""
+    """Kill once under load. Raises AssertionError."""
     load = Load(base)
     threads = load.run(LOAD_SECONDS)
     moment = random.uniform(0.1, LOAD_SECONDS - 0.3)

@@ -1,13 +1,13 @@
-"""Many IMAP sessions change one folder at once, and every answer is judged: none may be wrong.
+"""Many IMAP sessions change one folder at once; the test checks every answer, and none may be wrong.
 
     python -m tests.faults.session_stress [--seconds 600] [--sessions 15] [--postgres | --store URL] [--seed N]
 
-The platform runs as `restante up` with its child processes. The sessions append, store, expunge, move, copy, fetch by
-number and UID, search, wait in IDLE and are told by NOOP; two more clients delete for good and purge by the API. Wrong
-are: octets, sizes, UIDs or flags that cannot be those of the message; a FETCH or STORE that is not OK or leaves a
-message out, removed elsewhere or not; a number that shifts under FETCH, STORE or SEARCH; EXISTS and EXPUNGE that do not
-add up; a copy of less than all; what was acknowledged and is not told; a session that ends. Prints JSON; exits 1 when
-anything was wrong.
+The platform runs as `restante up` with its child processes. The sessions use APPEND, STORE, EXPUNGE, MOVE, COPY, FETCH
+by number and UID, SEARCH, IDLE and NOOP; two more clients delete permanently and purge by the API. These are wrong:
+octets, sizes, UIDs or flags that cannot be those of the message; a FETCH or STORE that is not OK or leaves a message
+out, even a removed one; a number that shifts under FETCH, STORE or SEARCH; EXISTS and EXPUNGE that do not add up; a
+COPY or MOVE of a part; an acknowledged change that NOOP does not report; a session that ends. Prints JSON; exits 1
+after any wrong answer.
 """
 
 from __future__ import annotations
@@ -57,46 +57,46 @@ ITEMS = (
     b"BODY[] FLAGS",
     b"INTERNALDATE RFC822.SIZE",
 )
-STORED = FLAGS[:4] + FLAGS[5:]  # \Deleted has a turn of its own
+STORED = FLAGS[:4] + FLAGS[5:]  # `mark` sets \Deleted
 
 
 class Session:
-    """One connection: what it was told, what it asks, and how the answers are judged."""
+    """One connection: the state it has learned, the commands it sends, and the checks of the answers."""
 
     def __init__(self, number: int, folder: Folder, base: int, chance: random.Random) -> None:
         self.number, self.folder, self.base, self.chance = number, folder, base, chance
         self.uids: list[int | None] = []  # by message number; None: not learned yet
-        self.flags: list[frozenset[bytes] | None] = []  # as they were told last
+        self.flags: list[frozenset[bytes] | None] = []  # the latest reported flags
         self.commands: Counter[str] = Counter()
-        self.holding = self.selecting = False  # EXPUNGE may not be told now
+        self.holding = self.selecting = False  # the server must not send EXPUNGE now
         self.rows: dict[int, dict[bytes, bytes | list[bytes]]] = {}  # items fetched since the command was sent
         self.sent_at = 0.0
         self.searched: list[int] = []
-        self.asked_of_removed = 0  # messages asked for that were removed, perhaps, and not told
+        self.asked_of_removed = 0  # requested messages whose removal may have begun without a report yet
 
-    # --- hearing ---
+    # --- responses ---
 
     async def open(self) -> None:
-        """Connected, with the folder selected."""
+        """Connect, log in and select the folder."""
         self.wire = await Wire.connect(self.base + 143, self.hear)
         assert (await self.wire.command(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))).startswith(b"OK")
         await self.select()
 
     async def select(self) -> None:
-        """Begin to count anew."""
+        """Select the folder and start from an empty state."""
         self.uids, self.flags, self.selecting = [], [], True
         answer = await self.wire.command(b"SELECT " + FOLDER)
         self.selecting = False
         self.expect(answer.startswith(b"OK"), "select", answer)
 
     def expect(self, holds: bool, kind: str, what: object) -> None:
-        """Judge."""
+        """Check one answer; `holds` is false when it is wrong."""
         self.folder.expect(holds, kind, f"session {self.number}, {self.doing!r}: {what!r}"[:400])
 
     doing = b""
 
     def hear(self, response: bytes) -> None:
-        """An untagged response."""
+        """Handle an untagged response."""
         if (told := re.fullmatch(rb"\* (\d+) (EXISTS|EXPUNGE|RECENT)", response)) is not None:
             number = int(told[1])
             if told[2] == b"EXISTS":
@@ -164,10 +164,10 @@ class Session:
         self.expect(below < uid < above, "UIDs that do not ascend", (number, below, uid, above))
         self.uids[number - 1] = uid
 
-    # --- asking ---
+    # --- commands ---
 
     async def run(self, name: str, *parts: bytes, holding: bool = False) -> bytes:
-        """One command; the tagged answer."""
+        """Run one command and return the tagged answer."""
         self.commands[name] += 1
         self.rows, self.searched, self.holding, self.doing = {}, [], holding, parts[0][:80]
         self.sent_at = time.monotonic()
@@ -181,12 +181,12 @@ class Session:
         return sorted(self.chance.sample(range(1, len(self.uids) + 1), count))
 
     def learned(self, most: int) -> list[int]:
-        """Some message numbers whose UIDs are known, ascending: a change of others could not be followed."""
+        """Some message numbers with known UIDs, ascending: the test cannot follow changes of other messages."""
         known = [number for number, uid in enumerate(self.uids, start=1) if uid is not None]
         return sorted(self.chance.sample(known, self.chance.randint(min(1, len(known)), min(most, len(known)))))
 
     def uids_of(self, numbers: list[int]) -> list[int | None]:
-        """Their UIDs."""
+        """The UIDs of message numbers."""
         return [self.uids[number - 1] for number in numbers]
 
     async def append(self) -> None:
@@ -237,7 +237,7 @@ class Session:
             self._judge_flags(numbers)
 
     def _judge_flags(self, numbers: list[int]) -> None:
-        """After a command: the flags told last are those that the message has, or had when it was removed."""
+        """Check after a command that the latest reported flags are those of the message, or those at its removal."""
         now = time.monotonic()
         for number in numbers:
             uid, given = self.uids[number - 1], self.flags[number - 1]
@@ -313,7 +313,7 @@ class Session:
             self.expect(not left, "MOVE that leaves something", left)
 
     async def noop(self) -> None:
-        """NOOP tells whatever was acknowledged before."""
+        """NOOP, which must report every change acknowledged before it."""
         there = set(self.folder.alive)
         answer = await self.run("NOOP", b"NOOP")
         self.expect(answer.startswith(b"OK"), "noop", answer)
@@ -364,7 +364,7 @@ class Session:
         await self.select()
 
     async def learn(self) -> None:
-        """Learn the UIDs that are not known."""
+        """Fetch the unknown UIDs."""
         numbers = [number for number, uid in enumerate(self.uids, start=1) if uid is None]
         if numbers:
             answer = await self.run("FETCH", b"FETCH %b (UID)" % _set(numbers), holding=True)
@@ -373,7 +373,7 @@ class Session:
                 self.expect(b"UID" in self.rows.get(number, {}), "FETCH that leaves something out", number)
 
     async def work(self, until: float) -> None:
-        """Do one thing after another; now and then for long only what may tell no EXPUNGE."""
+        """Run random commands until the end; at times a long run of commands that must not report EXPUNGE."""
         lagging = 0
         by_number = [(self.fetch, 10), (self.store, 5), (self.search, 2), (self.mark, 1), (self.learn, 3)]
         all_of_it = [*by_number, (self.fetch_by_uid, 4), (self.append, 6), (self.expunge, 2), (self.copy, 1)]
@@ -401,7 +401,7 @@ class Session:
 
 
 async def delete_for_good(base: int, ca: bytes, folder: Folder, chance: random.Random, until: float) -> Counter[str]:
-    """By the API: some messages go for good, and what can be recovered is purged, while sessions lag."""
+    """Delete some messages permanently by the API, and purge recoverable ones, while sessions lag behind."""
     done: Counter[str] = Counter()
     async with Client.connect(f"localhost:{base + 51}", user=USER, password=PASSWORD, root_certificates=ca) as me:
         place = await me.folders.get(FOLDER.decode())
@@ -422,7 +422,7 @@ async def delete_for_good(base: int, ca: bytes, folder: Folder, chance: random.R
 
 
 async def stress(base: int, directory: Path, count: int, seconds: float, seed: int) -> dict[str, object]:
-    """The whole of it; the counts."""
+    """Run the whole stress and return the counts."""
     folder = Folder()
     first = await Wire.connect(base + 143, lambda _: None)
     await first.command(b"LOGIN %b %b" % (USER.encode(), PASSWORD.encode()))
@@ -436,7 +436,7 @@ async def stress(base: int, directory: Path, count: int, seconds: float, seed: i
     await asyncio.gather(*(session.work(until) for session in sessions))
     deleted = await deleting
     pictures = set()
-    for session in sessions:  # in the end all see the same
+    for session in sessions:  # at the end all sessions must see the same
         await session.noop()
         await session.learn()
         pictures.add(tuple(session.uids))

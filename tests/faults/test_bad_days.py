@@ -1,5 +1,5 @@
-"""Bad input and bad days over a running platform: each gets the protocol's own clear error, nothing stops, nothing
-acknowledged is lost, and everything recovers by itself."""
+"""Bad input and failures on a running platform: each gets the protocol's clear error, no process stops, no acknowledged
+message is lost, and everything recovers without help."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """One platform for the whole module: each test leaves it well."""
+    """One platform for the whole module: each test leaves it in working order."""
     with house(tmp_path_factory.mktemp("bad-days")) as made:
         yield made
 
 
 @pytest.fixture(autouse=True)
 def well_afterwards(home: House) -> Iterator[None]:
-    """The same processes run before and after a test that kills none, and all of them work."""
+    """Wait after each test until every process works again."""
     yield
     home.wait_until_back()
 
@@ -78,8 +78,8 @@ def test_a_full_disk_takes_no_mail_and_gives_out_what_is_there(home: House) -> N
             assert smtp.smtp(b"NOOP").startswith(b"250")
         with home.imap("bob", "INBOX") as imap:
             assert append(imap, message()).startswith(b"x NO [OVERQUOTA]")
-            assert b"FETCH" in b"".join(imap.imap(b"FETCH 1 BODY.PEEK[]"))  # reading goes on
-            assert b"x OK" in imap.imap(b"STORE 1 +FLAGS (\\Deleted)")[-1]  # and making room
+            assert b"FETCH" in b"".join(imap.imap(b"FETCH 1 BODY.PEEK[]"))  # reading works
+            assert b"x OK" in imap.imap(b"STORE 1 +FLAGS (\\Deleted)")[-1]  # so does making room
             answers = imap.imap(b"EXPUNGE")
             assert b"* 1 EXPUNGE\r\n" in answers and answers[-1].startswith(b"x OK")
         with home.pop3("bob") as pop3:
@@ -100,7 +100,7 @@ def is_full(home: House) -> bool:
 
 @contextmanager
 def locked(home: House) -> Iterator[None]:
-    """Another program holds the database's write lock."""
+    """Hold the database's write lock, as another program might."""
     other = sqlite3.connect(home.directory / "store.db", isolation_level=None, timeout=10)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -118,7 +118,7 @@ def test_a_locked_database_is_answered_for_the_moment_and_passes(home: House) ->
         work = {
             "smtp": lambda: deliver(smtp, "bob", octets=octets),
             "imap": lambda: imap.imap(b"STORE 1 +FLAGS ($locked)")[-1],
-            "pop3": lambda: pop3.pop3(b"PASS carol-demo"),  # takes the maildrop, which is a write
+            "pop3": lambda: pop3.pop3(b"PASS carol-demo"),  # opens the maildrop, which is a write
         }
         with locked(home):
             began = time.monotonic()
@@ -136,11 +136,11 @@ def test_a_locked_database_is_answered_for_the_moment_and_passes(home: House) ->
         assert re.match(rb"4\d\d 4\.", answers["smtp"]), answers
         assert answers["imap"].startswith(b"x NO [UNAVAILABLE]"), answers
         assert answers["pop3"].startswith(b"-ERR [SYS/TEMP]"), answers
-        # The same connections go on.
+        # The same connections still work.
         assert imap.imap(b"STORE 1 +FLAGS ($unlocked)")[-1].startswith(b"x OK")
         assert deliver(smtp, "bob", octets=message("sent when it was free")).startswith(b"250")
     assert b"sent when it was free" in subjects(home, "bob")
-    assert b"sent while it was locked" not in subjects(home, "bob")  # what was refused is not there
+    assert b"sent while it was locked" not in subjects(home, "bob")  # the refused message was not delivered
 
 
 # --- The core goes away ---------------------------------------------------------------------------------------------
@@ -155,14 +155,14 @@ def test_while_the_core_is_away_gateways_answer_for_the_moment_and_recover(home:
     )
     idle.send(b"i IDLE\r\n")
     assert idle.line().startswith(b"+")
-    home.change_config(lambda text: "unknown_key = 1\n" + text)  # so that it does not come back
+    home.change_config(lambda text: "unknown_key = 1\n" + text)  # so that the core cannot restart
     home.processes()["core"].kill()
     try:
         assert imap.imap(b"STATUS Sent (MESSAGES)")[-1].startswith(b"x NO [UNAVAILABLE]")
         assert re.match(rb"4[25]1 4\.", deliver(smtp, "bob"))
         with home.wire("imap") as late:
             assert late.imap(f"LOGIN bob@{DOMAIN} bob-demo".encode())[-1].startswith(b"x NO [UNAVAILABLE]")
-        assert pop3.pop3(b"NOOP").startswith(b"+OK")  # what needs no core
+        assert pop3.pop3(b"NOOP").startswith(b"+OK")  # a command without the core
     finally:
         home.change_config(lambda text: text.removeprefix("unknown_key = 1\n"))
     home.wait_until_back(30)
@@ -174,7 +174,7 @@ def test_while_the_core_is_away_gateways_answer_for_the_moment_and_recover(home:
 
 
 def test_a_core_that_is_told_to_end_loses_no_command(home: House) -> None:
-    """Commands wait the moment that another takes to come up."""
+    """Commands wait until the next core is ready."""
     answers: list[bytes] = []
     stop = threading.Event()
 
@@ -209,7 +209,7 @@ def test_a_gateway_that_is_told_to_end_says_goodbye_and_comes_back(home: House) 
         before[name].send_signal(signal.SIGTERM)
     assert imap.line().startswith(b"* BYE")
     assert smtp.line().startswith(b"421 4.3.2")
-    assert pop3.line()[:4] in (b"", b"-ERR")  # POP3 has no word for it but -ERR
+    assert pop3.line()[:4] in (b"", b"-ERR")  # POP3 has no other answer for it than -ERR
     assert imap.line() == smtp.line() == b""
     home.wait_until_back(30)
     after = home.processes()
@@ -268,7 +268,7 @@ def test_a_mailbox_over_its_quota_takes_nothing_and_gives_everything(home: House
     try:
         with home.wire("smtp") as smtp, home.imap("carol", "INBOX") as imap:
             assert deliver(smtp, "carol").startswith(b"452 4.2.2")
-            assert deliver(smtp, "bob").startswith(b"250")  # nobody else is touched
+            assert deliver(smtp, "bob").startswith(b"250")  # other clients are not affected
             assert append(imap, message()).startswith(b"x NO [OVERQUOTA]")
             assert imap.imap(b"FETCH 1 BODY.PEEK[]")[-1].startswith(b"x OK")
     finally:
@@ -311,7 +311,7 @@ def test_an_endless_line_ends_the_line_or_the_connection_never_the_memory(home: 
 
 
 def flood(wire: Wire, mebibytes: int) -> bool:
-    """Send so much; True when the server ended the connection."""
+    """Send `mebibytes`; returns whether the server ended the connection."""
     try:
         for _ in range(mebibytes):
             wire.send(b"A" * MIB)
@@ -377,7 +377,7 @@ def test_a_half_closed_connection_still_gets_its_answer(
         lines = []
         while line := wire.line():
             lines.append(line)
-        assert any(line.startswith(answer) for line in lines), lines  # and then the end, not a hanging connection
+        assert any(line.startswith(answer) for line in lines), lines  # then the connection ends, and does not hang
 
 
 def test_octets_that_are_no_utf_8_are_an_error_and_no_more(home: House) -> None:
@@ -415,7 +415,7 @@ JUNK = (
 
 
 def hammer(home: House, protocol: str, seed: int, rounds: int, greetings: list[bytes]) -> None:
-    """One client that talks nonsense, again and again."""
+    """Connect `rounds` times, and send JUNK and random octets each time."""
     chance = random.Random(seed)
     for _ in range(rounds):
         try:
@@ -426,7 +426,7 @@ def hammer(home: House, protocol: str, seed: int, rounds: int, greetings: list[b
                 if chance.random() < 0.5:
                     wire.line()
         except OSError:
-            pass  # it may well end the connection
+            pass  # the server may end the connection
 
 
 def test_two_hundred_clients_of_junk_leave_the_gateways_as_they_were(home: House) -> None:
@@ -456,7 +456,7 @@ def test_two_hundred_clients_of_junk_leave_the_gateways_as_they_were(home: House
 
 
 def test_nothing_was_damaged(home: House) -> None:
-    """After all of the above: every invariant of the store and of the queue holds."""
+    """After all tests above, every invariant of the store and of the queue holds."""
     engine = create_engine(f"sqlite:///{home.directory / 'store.db'}")
     try:
         with engine.connect() as tx:

@@ -1,4 +1,4 @@
-"""The short form of the failover test: one core of two is killed, then the other is ended."""
+"""The short form of `python -m tests.faults.failover_rounds`: one core of two is killed, then the other is ended."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def test_sessions_go_on_and_nothing_is_lost_or_doubled_when_one_of_two_cores_goe
         outcomes = [one_round(house, idler, how) for how in (signal.SIGKILL, signal.SIGTERM)]
         idler.close()
     assert all(outcome.get("accepted") for outcome in outcomes), outcomes
-    assert {outcome["core"] for outcome in outcomes} == {1, 2}  # the one that was killed has come back and taken over
+    assert {outcome["core"] for outcome in outcomes} == {1, 2}  # the killed core has restarted and taken over

@@ -1,4 +1,4 @@
-"""The short form of the kill test: a few rounds, one for each kind of process that mail passes through."""
+"""The short form of `python -m tests.faults.kill_rounds`: one round for each kind of process that handles mail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.kill_rounds import one_round, running
 
-PATIENCE_SECONDS = 20.0  # until the core is ready: tests share their machine; the script itself holds five seconds
+PATIENCE_SECONDS = 20.0  # until the core is ready: tests share their machine; the long form requires five seconds
 
 
 @pytest.mark.faults

@@ -14,9 +14,9 @@ from tests.faults.wire import House, Memory, Wire, house
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 MIB = 1 << 20
-SIZE = 50_000_000  # octets, about; the largest that is taken by default is 52,428,800
-GATEWAY_MIB = 24  # that a gateway may grow by, whatever passes through it: measured 1 to 12
-CORE_MIB = 24  # that the core may: measured 0 to 5
+SIZE = 50_000_000  # octets, about; the default limit is 52,428,800
+GATEWAY_MIB = 24  # the most that a gateway may grow by, for any message: measured 1 to 12
+CORE_MIB = 24  # the most that the core may grow by: measured 0 to 5
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,12 @@ def send(wire: Wire, kind: str) -> tuple[int, str]:
 
 
 def receive(wire: Wire, octets: int, sent_octets: int) -> str:
-    """The digest of the last `sent_octets` of so many that come."""
+    """Read `octets`, and return the digest of the last `sent_octets` of them."""
     digest, left = hashlib.sha256(), octets
     while left:
         piece = wire.read(min(left, MIB))
         assert piece, "the connection ended early"
-        before = max(0, left - sent_octets)  # what we add at delivery comes first
+        before = max(0, left - sent_octets)  # the fields added at delivery come first
         digest.update(piece[before:])
         left -= len(piece)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Readiness tells the truth: withdrawn and given again within seconds, with the reason; liveness stays."""
+"""Readiness follows each fault and its end within seconds, with the reason; liveness does not change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.harness.postgres import own_cluster
 
 pytestmark = pytest.mark.faults
 
-WITHIN_SECONDS = 8.0  # two seconds are a check's own time, one lies between two of them; tests share their machine
+WITHIN_SECONDS = 8.0  # a check takes up to two seconds, one second is between checks; tests share their machine
 
 
 def free_port() -> int:
@@ -38,7 +38,7 @@ def free_port() -> int:
 
 
 def ask(port: int, path: str) -> tuple[int, str]:
-    """Status and body; 0 where nobody listens."""
+    """Status and body; status 0 when the port refuses."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3) as answer:
             return answer.status, answer.read().decode()
@@ -49,7 +49,7 @@ def ask(port: int, path: str) -> tuple[int, str]:
 
 
 def becomes(port: int, status: int, *, reason: str = "") -> None:
-    """Wait until /readyz says so; all the while /healthz says that the process turns."""
+    """Wait until /readyz has `status` and `reason`; meanwhile /healthz must stay 200."""
     until = time.monotonic() + WITHIN_SECONDS
     while True:
         found = ask(port, "/readyz")
@@ -62,7 +62,7 @@ def becomes(port: int, status: int, *, reason: str = "") -> None:
 
 @contextlib.contextmanager
 def gateway(name: str, directory: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A gateway of the core in `directory`, with its health port; without TLS, on any free port."""
+    """A gateway of the core in `directory`, without TLS, on any free port; `port` is its health port."""
     role = ', role = "mx"' if name == "smtp" else ""
     listeners = f'{{ plain = {{ host = "127.0.0.1", port = 0, tls = "none"{role} }} }}'
     command = [sys.executable, "-m", "restante_cli", "gateway", name, "--data", str(directory)]
@@ -80,7 +80,7 @@ def gateway(name: str, directory: Path, port: int) -> Iterator[subprocess.Popen[
 
 
 def told_at_once(directory: Path, said: str) -> None:
-    """The administrator's command fails with one line, long before its deadline."""
+    """Check that the administrator's command fails with one line, long before its deadline."""
     command = [sys.executable, "-m", "restante_cli", "admin", "--data", str(directory), "stats"]
     failed = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert failed.returncode == 1
@@ -94,7 +94,7 @@ def test_a_core_whose_database_hangs_ends_within_its_time(tmp_path: Path) -> Non
         with running_core(tmp_path / "data", RESTANTE_STORE__URL=url, RESTANTE_CORE__DRAIN_SECONDS="3.0") as core:
             cluster.signal(signal.SIGSTOP)
             try:
-                time.sleep(2.0)  # its own work meets the silence
+                time.sleep(2.0)  # the core's own calls now get no answer
                 began = time.monotonic()
                 core.stop()
                 assert time.monotonic() - began < 12
@@ -168,7 +168,7 @@ def test_a_core_that_drains_says_so_while_calls_finish(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def held_stream(core: CoreProcess) -> Iterator[None]:
-    """A call that is under way: an Execute stream whose client ends it when this is left."""
+    """A call in progress: an Execute stream that its client ends when the context ends."""
     secret = (core.directory / "secrets" / "admin.secret").read_text().strip()
     requests: queue.SimpleQueue[ExecuteRequest | None] = queue.SimpleQueue()
     with grpc.insecure_channel(f"unix:{core.directory / 'core.sock'}") as channel:

@@ -1,4 +1,4 @@
-"""The short form of the stress of many sessions, and that its judge finds what is wrong."""
+"""The short form of `python -m tests.faults.session_stress`, and tests that its checks find wrong answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_no_answer_is_wrong_while_fifteen_sessions_change_one_folder() -> None:
 
 
 def heard(*responses: bytes, holding: bool = False) -> set[str]:
-    """What is wrong with these responses, to a session that knows of messages 1 and 2; the first has been removed."""
+    """The faults found in responses to a session that knows messages 1 and 2; message 1 has been removed."""
     folder = Folder()
     for uid in (1, 2):
         folder.appended(uid, b"k", OCTETS, [b"\\Seen"] if uid == 1 else [], 1.0, 2.0, by=0)

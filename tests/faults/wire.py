@@ -1,4 +1,4 @@
-"""A running platform to do harm to, and plain sockets to do it with."""
+"""A running platform for tests of faults, and plain sockets to it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Wire:
         return self._file.read(octets)
 
     def smtp(self, command: bytes) -> bytes:
-        """A reply, its last line."""
+        """Send a command and return the last line of the reply."""
         self.send(command + b"\r\n")
         return self.reply()
 
@@ -69,7 +69,7 @@ class Wire:
         return line
 
     def imap(self, command: bytes, tag: bytes = b"x") -> list[bytes]:
-        """Everything up to the tagged answer, or to a continuation or the end."""
+        """Send a command and return the lines up to the tagged answer, a continuation or the end."""
         self.send(tag + b" " + command + b"\r\n")
         return self.until(tag)
 
@@ -104,7 +104,7 @@ class House:
         return made
 
     def imap(self, name: str, select: str = "") -> Wire:
-        """A session that is logged in."""
+        """A logged-in IMAP session."""
         made = self.wire("imap")
         assert b"OK" in made.imap(f"LOGIN {name}@{DOMAIN} {name}-demo".encode())[-1]
         if select:
@@ -131,7 +131,7 @@ class House:
         wait_until_back(self.base, seconds)
 
     def ask(self, question: Callable[[CoreLink], Awaitable[R]]) -> R:
-        """Something that the administrator does."""
+        """Run `question` on a link with the administrator's identity, and return its result."""
 
         async def run() -> R:
             link = await admin_link(read_config(None, self.directory, ()))
@@ -148,7 +148,7 @@ class House:
         path.write_text(change(path.read_text()))
 
     def restart_core(self) -> None:
-        """By SIGTERM; the supervisor starts it again."""
+        """End the core with SIGTERM; the supervisor restarts it."""
         before = self.processes()["core"]
         before.terminate()
         before.wait(30)
@@ -157,7 +157,7 @@ class House:
 
 @contextlib.contextmanager
 def house(scratch: Path, environment: Mapping[str, str] | None = None) -> Iterator[House]:
-    """A fresh platform with the demo's people. `environment`: further RESTANTE_* settings of its processes."""
+    """A fresh platform with the demo's users. `environment`: further RESTANTE_* settings of its processes."""
     before = dict(os.environ)
     os.environ.update(environment or {})
     base, directory = free_base(), scratch / "data"
@@ -170,7 +170,7 @@ def house(scratch: Path, environment: Mapping[str, str] | None = None) -> Iterat
 
 
 def message(subject: str = "", size: int = 100) -> bytes:
-    """A message of about so many octets, with a subject of its own."""
+    """A message of about `size` octets, with a unique subject by default."""
     head = f"From: someone@example.org\r\nSubject: {subject or secrets.token_hex(4)}\r\n\r\n".encode()
     return head + (b"x" * 70 + b"\r\n") * (1 + size // 72)
 
@@ -186,13 +186,13 @@ def deliver(wire: Wire, *names: str, octets: bytes = b"", sender: str = "someone
 
 
 def anonymous(process: psutil.Process) -> int:
-    """Octets resident but for pages of files, which the kernel can drop at any moment."""
+    """Resident octets without pages of files, which the kernel can drop at any moment."""
     held = process.memory_info()
     return int(held.rss - held.shared)
 
 
 class Memory:
-    """The most memory that each process ever held, looked at many times a second."""
+    """The peak memory of each process, sampled many times a second."""
 
     def __init__(self, watched: Mapping[str, psutil.Process]) -> None:
         self._watched = dict(watched)
@@ -216,12 +216,12 @@ class Memory:
                     self.most[name] = max(self.most[name], anonymous(process))
 
     def grown(self) -> dict[str, int]:
-        """MiB above the beginning, by process."""
+        """The peak in MiB above the beginning, by process."""
         return {name: (self.most[name] - self.before[name]) >> 20 for name in self._watched}
 
 
 def eventually(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came true in time."""
+    """Wait at most `seconds` until the condition is true, and return whether it became true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
