@@ -1,4 +1,4 @@
-"""The verbs of POP3: one small class each, in the table."""
+"""The POP3 commands, one small class each, registered in the table."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ALWAYS_CAPABLE = (
 
 
 def tls_wanted(s: Session) -> Response:
-    """The refusal of credentials in clear."""
+    """The refusal of authentication without TLS."""
     return negative("use STLS before authentication" if s.may_start_tls else "authentication needs TLS")
 
 
 @command("CAPA", ANY)
 @dataclass(frozen=True)
 class Capabilities:
-    """The capabilities of this connection as it is now. RFC 2449 5 and 6."""
+    """List the current capabilities of the connection. RFC 2449 5 and 6."""
 
     @classmethod
     def parse(cls, argument: bytes) -> Capabilities:
@@ -59,7 +59,7 @@ class Capabilities:
 @command("STLS", AUTHORIZATION)
 @dataclass(frozen=True)
 class StartTls:
-    """Turns to TLS. RFC 2595 4."""
+    """Start TLS. RFC 2595 4."""
 
     @classmethod
     def parse(cls, argument: bytes) -> StartTls:
@@ -76,7 +76,7 @@ class StartTls:
 @command("USER", AUTHORIZATION)
 @dataclass(frozen=True)
 class User:
-    """Names the maildrop; the answer is the same whether it exists or not. RFC 1939 7."""
+    """Set the user's name. Existing and unknown names get the same response. RFC 1939 7."""
 
     name: bytes
 
@@ -96,7 +96,7 @@ class User:
 @command("PASS", AUTHORIZATION)
 @dataclass(frozen=True)
 class Password:
-    """Logs in with the name of USER. Spaces belong to the password. RFC 1939 7."""
+    """Log in with the name of USER. Spaces belong to the password. RFC 1939 7."""
 
     password: sasl.Secret
 
@@ -120,7 +120,7 @@ class Password:
 @command("AUTH", AUTHORIZATION)
 @dataclass(frozen=True)
 class Authenticate:
-    """A SASL exchange, or without argument the list of mechanisms, as some clients ask. RFC 5034 4."""
+    """Run a SASL exchange; without argument list the mechanisms, for some clients. RFC 5034 4."""
 
     mechanism: str
     initial: sasl.Secret | None
@@ -145,7 +145,7 @@ class Authenticate:
 @command("STAT", TRANSACTION)
 @dataclass(frozen=True)
 class Statistics:
-    """The number of messages and octets. RFC 1939 5."""
+    """Report the number of messages and octets. RFC 1939 5."""
 
     @classmethod
     def parse(cls, argument: bytes) -> Statistics:
@@ -159,7 +159,7 @@ class Statistics:
 @command("LIST", TRANSACTION)
 @dataclass(frozen=True)
 class List:
-    """Sizes of one message or of all. RFC 1939 5."""
+    """Report the sizes of one message or of all. RFC 1939 5."""
 
     number: int | None
 
@@ -179,7 +179,7 @@ class List:
 @command("UIDL", TRANSACTION)
 @dataclass(frozen=True)
 class UniqueIds:
-    """Unique ids of one message or of all. RFC 1939 7."""
+    """Report the unique ids of one message or of all. RFC 1939 7."""
 
     number: int | None
 
@@ -199,7 +199,7 @@ class UniqueIds:
 @command("RETR", TRANSACTION)
 @dataclass(frozen=True)
 class Retrieve:
-    """A whole message. RFC 1939 5."""
+    """Send a whole message. RFC 1939 5."""
 
     number: int
 
@@ -224,7 +224,7 @@ class Retrieve:
 @command("TOP", TRANSACTION)
 @dataclass(frozen=True)
 class Top:
-    """The header and the first lines of the body. RFC 1939 7."""
+    """Send the header and the first lines of the body. RFC 1939 7."""
 
     number: int
     lines: int
@@ -249,7 +249,7 @@ class Top:
 @command("DELE", TRANSACTION)
 @dataclass(frozen=True)
 class Delete:
-    """Marks a message; it goes at QUIT. RFC 1939 5."""
+    """Mark a message as deleted; QUIT removes it. RFC 1939 5."""
 
     number: int
 
@@ -268,7 +268,7 @@ DELETED = positive("marked")
 @command("RSET", TRANSACTION)
 @dataclass(frozen=True)
 class Reset:
-    """Takes all marks away. RFC 1939 5."""
+    """Remove all deletion marks. RFC 1939 5."""
 
     @classmethod
     def parse(cls, argument: bytes) -> Reset:
@@ -277,14 +277,14 @@ class Reset:
 
     async def run(self, s: Session) -> Response | None:
         s.snapshot.reset()
-        await s.retriever.close()  # the walk left out what was marked
+        await s.retriever.close()  # the walk leaves out messages that were marked
         return positive(f"{s.snapshot.left_count} messages")
 
 
 @command("NOOP", TRANSACTION)
 @dataclass(frozen=True)
 class NoOperation:
-    """Does nothing. RFC 1939 5."""
+    """Do nothing. RFC 1939 5."""
 
     @classmethod
     def parse(cls, argument: bytes) -> NoOperation:
@@ -298,7 +298,7 @@ class NoOperation:
 @command("QUIT", ANY)
 @dataclass(frozen=True)
 class Quit:
-    """Deletes what is marked, all or nothing, and ends the session. RFC 1939 6."""
+    """Delete the marked messages, all or none, and end the session. RFC 1939 6."""
 
     @classmethod
     def parse(cls, argument: bytes) -> Quit:

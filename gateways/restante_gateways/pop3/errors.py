@@ -1,4 +1,4 @@
-"""The core's reasons as responses to a POP3 client: one row for each (response codes RFC 2449 8, RFC 3206 4)."""
+"""The POP3 response to each error reason of the core, one row for each (response codes RFC 2449 8, RFC 3206 4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from restante_gateways.core import refusals
 from restante_gateways.pop3.protocol import Response, negative
 from restante_process.limits import Refusal
 
-# Our own bug, or a core that is away, must lose no mail: the client tries again. A newer core's reasons likewise.
+# A bug, an unreachable core or a newer core's reason must not lose mail: this response makes the client try again.
 OTHERWISE = negative("the server cannot do this now, try again later", "SYS/TEMP")
 
 REPLIES: dict[type[errors.RestanteError], Response] = {
@@ -24,11 +24,11 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.AccountLimitReached: negative("this account does too much at once, try again later", "SYS/TEMP"),
     errors.MaildropInUse: negative("the maildrop is open in another session", "IN-USE"),  # RFC 2449 8.1.2
     errors.LeaseLost: negative("the maildrop was given to another session; nothing was deleted", "IN-USE"),
-    # Without a code: SYS tells of a fault of the system (RFC 3206 4), and here another session removed the message.
+    # Without a code: SYS means a fault of the system (RFC 3206 4), but another session removed the message.
     errors.MessageNotFound: negative(
         "another session removed this message over an hour ago, and it cannot be read now"
     ),
-    # A fault of ours or of the moment, or a reason that no request of this gateway can have.
+    # Internal or passing faults, and reasons that no request of this gateway can cause.
     errors.AccountNotFound: OTHERWISE,
     errors.AddressExists: OTHERWISE,
     errors.AliasNotFound: OTHERWISE,
@@ -79,17 +79,17 @@ REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.UploadOffsetMismatch: OTHERWISE,
     errors.WeakPassword: OTHERWISE,
 }
-# A refusal that names the field and its fault is answered in these words instead.
+# Texts that replace the table's for errors whose metadata has these values.
 TEXTS: refusals.Texts = {errors.InvalidArgument: ("{field}: {problem}",)}
 REFUSALS = {refusal: bytes(negative(f"{refusal.value}, try again later", "SYS/TEMP")) for refusal in Refusal}
 
 
 def response_to(error: errors.RestanteError) -> Response:
-    """The answer to a command that the core has refused."""
+    """The response to a command that the core has refused."""
     text = refusals.text_of(error, TEXTS)
     return REPLIES.get(type(error), OTHERWISE) if text is None else negative(text, "SYS/PERM")
 
 
 def ends_session(error: errors.RestanteError) -> bool:
-    """Whether there is no point in going on after `error`."""
+    """Whether the POP3 session must end after `error`."""
     return isinstance(error, (errors.InvalidSession, errors.SessionExpired, errors.SessionRevoked, errors.LeaseLost))

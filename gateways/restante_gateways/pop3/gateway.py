@@ -1,4 +1,4 @@
-"""The POP3 gateway process: its listeners, each with a session for every client."""
+"""The POP3 gateway's process: settings, listeners and sessions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pop3Settings:
 
 
 class Pop3Gateway:
-    """The things that all sessions of a process share."""
+    """State shared by all sessions of the process."""
 
     def __init__(self, core: Core, runtime: Runtime, settings: SessionSettings) -> None:
         self.settings = settings
@@ -47,17 +47,17 @@ class Pop3Gateway:
 
     @property
     def certificates(self) -> Certificates | None:
-        """For STLS."""
+        """The certificates for STLS."""
         return self._runtime.certificates
 
     async def serve(self, connection: Connection) -> None:
-        """Serves one connection."""
+        """Serve one connection."""
         log = self._runtime.commands.session(connection.peer, secrets.token_hex(4))
         await Session(connection, self, log).run()
 
 
 async def run(settings: Pop3Settings, core: CoreLink, runtime: Runtime) -> None:
-    """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
+    """Serve until `runtime.draining` is set, then drain. Raises OSError, ValueError."""
     gateway = Pop3Gateway(core, runtime, settings.sessions)
     gateway.sessions.follow(core.watch)
     runtime.listen(settings.listeners, gateway.serve, refusals=REFUSALS, bounds=settings.bounds)

@@ -1,4 +1,4 @@
-"""One user's Inbox, held by this session alone: the lease and its renewal, the end of it."""
+"""One user's Inbox, leased exclusively to this session: acquisition, renewal and release of the lease."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEASE_OCTETS = 16
 
 
 class Core(Link, Protocol):
-    """What POP3 asks of the core; `restante.link.CoreLink` is one."""
+    """The calls of POP3 to the core; `restante.link.CoreLink` implements them."""
 
     def stream_messages(
         self, request: message_pb2.StreamMessagesRequest, *, session: bytes = b"", client_address: str = ""
@@ -33,7 +33,7 @@ class Core(Link, Protocol):
 
 
 class Maildrop:
-    """The lease and the snapshot that came with it. `on_end` is called once when the lease is no good any more."""
+    """The lease and its snapshot. Calls `on_end` once when the lease is lost."""
 
     def __init__(
         self,
@@ -64,13 +64,13 @@ class Maildrop:
         on_end: Callable[[errors.RestanteError], None],
         settings: MaildropSettings,
     ) -> Maildrop:
-        """Takes the lease, for a user whom the core has just let in. Raises MaildropInUse and any RestanteError.
+        """Acquire the lease for a user who has just logged in. Raises MaildropInUse and any other RestanteError.
 
-        `on_end` is called when the user's session is over, too.
+        Calls `on_end` also when the user's session ends.
         """
         session = sessions.keep(user, client_address, on_end)
         try:
-            # Chosen here, so that the lease is ours even when it was taken by a call whose answer was lost.
+            # The client chooses the id, so that it holds the lease even if the answer to the first call was lost.
             request = mailbox_pb2.AcquireMaildropRequest(lease=os.urandom(LEASE_OCTETS))
             lease = await core.execute(
                 methods.ACQUIRE_MAILDROP, request, session=session.token, client_address=client_address
@@ -86,10 +86,10 @@ class Maildrop:
         return self._session.address
 
     async def quit(self) -> int | None:
-        """Deletes what is marked and still in the Inbox, all or nothing, and gives the lease back.
+        """Delete the marked messages that are still in the Inbox, all or none, and release the lease.
 
-        Returns how many messages were deleted; None when the core was asked again and its first answer is lost.
-        Raises LeaseLost, having deleted nothing; another RestanteError when it is not known to have worked.
+        Return the number of deleted messages; None if the call was repeated and the count of the first is unknown.
+        Raises LeaseLost, having deleted nothing, and another RestanteError if the outcome is unknown.
         """
         until = self._loop.time() + self._settings.release_seconds
         request = self._release_request()
@@ -110,20 +110,20 @@ class Maildrop:
                 if not is_temporary(error) or self._loop.time() >= until:
                     raise
                 await asyncio.sleep(self._settings.release_pause_seconds)
-                repeated = True  # which is harmless
+                repeated = True  # a repeated release is harmless
                 continue
             certain = not repeated or done.deleted_count == self.snapshot.deleted_count
             return done.deleted_count if certain else None
 
     async def abandon(self) -> None:
-        """Gives the lease back without deleting anything (RFC 1939 6); where that fails, it lapses."""
+        """Release the lease without deleting anything (RFC 1939 6). If that fails, the lease expires."""
         if not self._open:
             return
         await self._stop()
         try:
             await self._execute(methods.RELEASE_MAILDROP, self._release_request(), 5.0)
         except errors.RestanteError:
-            return  # it lapses by itself
+            return  # the lease expires by itself
         finally:
             self._session.close()
 
@@ -163,7 +163,7 @@ class Maildrop:
         self._renewal = self._loop.create_task(self._renewed())
 
     async def _renewed(self) -> None:
-        """Renew the lease. A core that is away is asked again before it lapses."""
+        """Renew the lease. If the core is unreachable, retry before the lease expires."""
         again_in = self._settings.lease_renewed_seconds
         request = mailbox_pb2.RenewMaildropRequest(lease=self._lease)
         try:

@@ -1,4 +1,4 @@
-"""Answers of any length, written as fast as the client takes them."""
+"""Output of responses of any length, at the client's pace."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from restante_gateways.pop3.protocol import DotStuffer
 
 
 class Output:
-    """The client's end of a connection, for commands."""
+    """The output of a connection, for commands."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def write(self, octets: bytes) -> None:
-        """Queues octets."""
+        """Queue octets."""
         self._connection.write(octets)
 
     def write_all(self, pieces: Iterable[bytes]) -> None:
-        """Queues a short answer."""
+        """Queue a short response."""
         for piece in pieces:
             self._connection.write(piece)
 
     async def stream(self, pieces: Iterable[bytes]) -> None:
-        """Writes a long answer. Raises ConnectionLost."""
+        """Write a long response. Raises ConnectionLost."""
         for piece in pieces:
             self._connection.write(piece)
-            await asyncio.sleep(0)  # a listing of a great maildrop must not hold up the others
+            await asyncio.sleep(0)  # the listing of a large maildrop must not delay other sessions
             if self._connection.write_paused:
                 await self._connection.drain()
 
     async def stream_message(self, octets: AsyncIterator[bytes], stuffer: DotStuffer) -> None:
-        """Writes the rest of a message and its end. Raises ConnectionLost, also where the rest cannot be read.
+        """Write the rest of a message and its end. Raises ConnectionLost, also if the rest cannot be read.
 
-        POP3 has no word for a message that breaks off. Only a lost connection keeps the client from taking half of it
-        for the whole.
+        POP3 has no response for an incomplete message. Only aborting the connection keeps the client from accepting it
+        as complete.
         """
         try:
             async for piece in octets:

@@ -1,17 +1,17 @@
-"""POP3 on the wire (pure): lines in, responses and dot-stuffed messages out. RFC 1939 3, RFC 2449 4."""
+"""POP3 syntax: lines in, responses and dot-stuffed messages out (RFC 1939 3, RFC 2449 4). *Pure.*"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-MAX_LINE_OCTETS = 8192  # a command with its CRLF; RFC 2449 4 asks for 255
+MAX_LINE_OCTETS = 8192  # a command with its CRLF; RFC 2449 4 requires 255
 LISTING_LINES = 2048  # lines of a listing made at once: about 32 KiB
 
 
 @dataclass(frozen=True, slots=True)
 class LineTooLong:
-    """A line that exceeded its bound; its octets are gone, the next line stands on its own."""
+    """A line exceeded its limit and was discarded; the next line is independent of it."""
 
 
 class LineReader:
@@ -20,18 +20,18 @@ class LineReader:
     __slots__ = ("_buffer", "_discarding", "_position", "max_octets")
 
     def __init__(self, max_octets: int = MAX_LINE_OCTETS) -> None:
-        self.max_octets = max_octets  # of one line with its CRLF; may be changed between lines
+        self.max_octets = max_octets  # of one line with its CRLF; callers may change it between lines
         self._buffer = b""
-        self._position = 0  # the octets before it have been handed out
+        self._position = 0  # the octets before it were returned
         self._discarding = False
 
     def feed(self, data: bytes) -> None:
-        """Adds octets; holds no more than one unfinished line and what was fed with it."""
+        """Append octets. The buffer holds at most one unfinished line and the octets of the last feed."""
         self._buffer = self._buffer[self._position :] + data if self._position < len(self._buffer) else data
         self._position = 0
 
     def next_line(self) -> bytes | LineTooLong | None:
-        """The next line without its CRLF, or None when more octets are needed."""
+        """The next line without its CRLF, or None if more octets are needed."""
         while True:
             end = self._buffer.find(b"\r\n", self._position)
             if end < 0:
@@ -48,7 +48,7 @@ class LineReader:
         waiting = len(self._buffer) - self._position
         if waiting < self.max_octets:
             return None
-        # the last octet may be the CR of the end that is awaited
+        # The last octet may be the CR of the line end.
         self._buffer, self._position = self._buffer[-1:], 0
         if self._discarding:
             return None
@@ -56,20 +56,20 @@ class LineReader:
         return LineTooLong()
 
     def clear(self) -> None:
-        """Forgets what was fed: nothing sent before TLS counts after it (RFC 2595 4)."""
+        """Discard all octets fed so far: nothing sent before TLS counts after it (RFC 2595 4)."""
         self._buffer, self._position, self._discarding = b"", 0, False
 
 
 class DotStuffer:
-    """A message in chunks of any size, made transparent (RFC 1939 3)."""
+    """Doubles leading dots of a message in chunks of any size (RFC 1939 3)."""
 
     __slots__ = ("_tail",)
 
     def __init__(self) -> None:
-        self._tail = b"\r\n"  # the last two octets so far: the message begins at the start of a line
+        self._tail = b"\r\n"  # the last two octets so far; initially, at the start of a line
 
     def feed(self, chunk: bytes) -> bytes:
-        """The chunk with a dot before each dot that begins a line."""
+        """The chunk with an additional dot before each dot at the start of a line."""
         if not chunk:
             return b""
         stuffed = chunk.replace(b"\r\n.", b"\r\n..")
@@ -83,19 +83,19 @@ class DotStuffer:
         return stuffed
 
     def finish(self) -> bytes:
-        """The end: the last line's CRLF where it is missing, and the dot."""
+        """The end: the last line's CRLF if it is missing, and the final dot."""
         return b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
 
 
 def stuffed(message: bytes) -> bytes:
-    """A whole message, transparent and with its end."""
+    """A whole message with doubled dots and its end."""
     body = message.replace(b"\r\n.", b"\r\n..")
     first = b"." if message[:1] == b"." else b""
     return first + body + (b".\r\n" if message[-2:] == b"\r\n" or not message else b"\r\n.\r\n")
 
 
 class TopCutter:
-    """Of a message in chunks: the header, its blank line, and the first `lines` lines of the body (RFC 1939 7)."""
+    """Cuts a message in chunks after the header, the blank line, and the first `lines` of the body (RFC 1939 7)."""
 
     __slots__ = ("_done", "_in_header", "_tail", "_wanted")
 
@@ -107,11 +107,11 @@ class TopCutter:
 
     @property
     def done(self) -> bool:
-        """Whether the answer is complete; the rest of the message is not part of it."""
+        """Whether the response is complete, so that the rest of the message is not part of it."""
         return self._done
 
     def feed(self, chunk: bytes) -> bytes:
-        """The part of the chunk that belongs to the answer; nothing once `done`."""
+        """The part of the chunk that belongs to the response; empty once `done`."""
         if self._done or not chunk:
             return b""
         start = 0
@@ -127,7 +127,7 @@ class TopCutter:
         return chunk[: self._body_end(chunk, start)]
 
     def _body_end(self, chunk: bytes, start: int) -> int:
-        """The end of the answer in `chunk`, whose body lines begin at `start`."""
+        """The end of the response in `chunk`, whose body lines begin at `start`."""
         if self._wanted == 0:
             self._done = True
             return start
@@ -147,7 +147,7 @@ class TopCutter:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One status line (RFC 1939 3), with a response code where there is one (RFC 2449 8, RFC 3206 4)."""
+    """One status line (RFC 1939 3), with an optional response code (RFC 2449 8, RFC 3206 4)."""
 
     ok: bool
     text: str
@@ -164,17 +164,17 @@ class Response:
 
 
 def positive(text: str) -> Response:
-    """`+OK text`."""
+    """A positive response: `+OK text`."""
     return Response(True, text)
 
 
 def negative(text: str, code: str = "") -> Response:
-    """`-ERR [code] text`."""
+    """A negative response: `-ERR [code] text`."""
     return Response(False, text, code)
 
 
 def listing(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a multi-line answer and its dot, joined to pieces of LISTING_LINES. Lines never begin with a dot."""
+    """The lines of a multi-line response and its dot, in pieces of LISTING_LINES. Lines must not begin with a dot."""
     piece: list[bytes] = []
     for line in lines:
         piece.append(line)
@@ -186,23 +186,23 @@ def listing(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def split_command(line: bytes) -> tuple[str, bytes]:
-    """Verb in capital letters, and what stands behind the space after it (`PASS` keeps every further one)."""
+    """The verb in capitals, and the octets after its space, further spaces included (for `PASS`)."""
     verb, _, argument = line.partition(b" ")
     return verb.decode("ascii", "replace").upper(), argument
 
 
 class Malformed(ValueError):
-    """An argument is missing, superfluous or no number; the text is for the client."""
+    """An argument is missing, superfluous or not a number; the text goes to the client."""
 
 
 def nothing(argument: bytes) -> None:
-    """Raises Malformed unless the command came without argument."""
+    """Raise Malformed if the command has an argument."""
     if argument.strip():
         raise Malformed("this command takes no argument")
 
 
 def number(argument: bytes, *, what: str = "message number", least: int = 1) -> int:
-    """A decimal number of at most ten digits. Raises Malformed."""
+    """Parse a decimal number of at most ten digits. Raises Malformed."""
     digits = argument.strip(b" ")
     if not digits.isdigit() or len(digits) > 10 or int(digits) < least:
         raise Malformed(f"{what} expected")

@@ -1,8 +1,8 @@
-"""Octets of messages: one server stream over the messages to come, as long as the client walks on in order.
+"""Reading of messages: one server stream over the following messages, while the client retrieves them in order.
 
-The stream names messages by their UIDs in the Inbox, in a few runs. A message that another session has moved or removed
-since login does not come with it. It is then read by its id, which works for an hour at least, wherever it is now: a
-number stands for the same message for the whole session (RFC 1939 3).
+The stream's request has the messages' UIDs in the Inbox, in a few ranges. It does not return a message that another
+session has moved or removed since login. The gateway then reads it by its id, which works for at least an hour, in any
+folder: a number means the same message for the whole session (RFC 1939 3).
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from restante_gateways.pop3.settings import MaildropSettings
 from restante_gateways.pop3.snapshot import Snapshot
 from restante_gateways.pop3.walk import HEADER, WHOLE, Cell, OpenStream, Walk, Want
 
-WINDOWS = (2, 32, 512, 1 << 30)  # messages asked for at once, more and more while the client walks on
-MAX_SKIPPED, MAX_SKIPPED_OCTETS = 16, 262_144  # passed over in a walk; beyond it a fresh one is cheaper
-TOP_OCTETS = 16_384  # asked for at first, with room for the lines
+WINDOWS = (2, 32, 512, 1 << 30)  # messages in one request, more with each request while the client goes on in order
+MAX_SKIPPED, MAX_SKIPPED_OCTETS = 16, 262_144  # skipped in a walk; above it a new walk is cheaper
+TOP_OCTETS = 16_384  # first request of TOP, before adding room for the lines
 
 
 class Retriever:
-    """Reads the messages of one session. Only one read at a time."""
+    """Reads the messages of one session, one at a time."""
 
     def __init__(self, open_stream: OpenStream, folder_id: int, snapshot: Snapshot, settings: MaildropSettings) -> None:
         self._open_stream, self._folder_id, self._snapshot = open_stream, folder_id, snapshot
         self._settings = settings
-        self._walk: Walk | None = None  # over the messages to come
-        self._single: Walk | None = None  # of the message found last, where it was read by its id
+        self._walk: Walk | None = None  # over the following messages
+        self._single: Walk | None = None  # over the message found last, if it was read by its id
         self._want = WHOLE
-        self._next_number = 0  # where the walk goes on
-        self._last_number = 0  # the walk was opened for no number above
+        self._next_number = 0  # next number of the walk
+        self._last_number = 0  # last number of the walk
         self._stride = 0  # index into WINDOWS
         self._used_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def find(self, number: int, want: Want = WHOLE) -> Cell:
-        """The first octets of a message. Waits a while for a core that is away.
+        """The first octets of a message. Waits `read_seconds` for an unreachable core.
 
-        Raises MessageNotFound when another session removed it so long ago that it is erased, and any RestanteError.
+        Raises MessageNotFound if another session removed it and it is erased by now, and any other RestanteError.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._settings.read_seconds
-        self._used_at = math.inf  # however long the core takes
+        self._used_at = math.inf  # in use while the core answers
         try:
             return await self._find(number, want, until)
         finally:
@@ -83,7 +83,7 @@ class Retriever:
             return Cell(number, *found)
 
     async def _open_single(self, number: int, section: Section) -> tuple[bytes, int] | None:
-        """First octets and length of one message by its id, wherever it is; None when it is erased."""
+        """First octets and length of one message by its id, in any folder; None if it is erased."""
         messages = MessageSet(message_ids=[self._snapshot.message_id(number)])
         request = StreamMessagesRequest(messages=messages, sections=[section], include_removed=True)
         self._single = Walk(self._open_stream(request))
@@ -95,13 +95,13 @@ class Retriever:
             await single.close()
 
     async def rest(self, cell: Cell) -> AsyncIterator[bytes]:
-        """The octets of `cell` that are still missing, with `find` the last call before.
+        """The missing octets of `cell`. `find` must be the last call before.
 
-        A stream that breaks is taken up again where it broke, since contents never change. Raises RestanteError.
+        Resumes a broken stream at the same octet, since contents never change. Raises RestanteError.
         """
         loop, held = asyncio.get_running_loop(), len(cell.octets)
         until = loop.time() + self._settings.read_seconds
-        self._used_at = math.inf  # however slowly the client takes it
+        self._used_at = math.inf  # in use while the client reads
         while held < cell.total:
             try:
                 walk = self._single or self._walk
@@ -122,7 +122,7 @@ class Retriever:
         self._used_at = loop.time()
 
     async def _resume(self, cell: Cell, held: int) -> bytes:
-        """Opens a stream for what is missing of one message behind its first `held` octets; returns the next octets."""
+        """Open a stream for the octets of one message after its first `held`; return the next octets."""
         section = Section(kind=self._want.kind, offset_octets=held, length_octets=cell.total - held)
         found = await self._open_single(cell.number, section)
         if found is None or found[1] != cell.total - held:
@@ -130,7 +130,7 @@ class Retriever:
         return found[0]
 
     async def top(self, number: int, lines: int) -> AsyncIterator[bytes]:
-        """The header, and `lines` lines of the body (RFC 1939 7). Raises as `find`, before the first octets."""
+        """The header and `lines` lines of the body (RFC 1939 7). Raises the errors of `find`, before any octets."""
         if lines == 0:
             cell = await self.find(number, HEADER)
             yield cell.octets
@@ -167,7 +167,7 @@ class Retriever:
             await self._close_single()
 
     async def close(self) -> None:
-        """Ends what is being read, if there is anything."""
+        """Close all open streams."""
         await self._close_single()
         if self._timer is not None:
             self._timer.cancel()
@@ -177,7 +177,7 @@ class Retriever:
             await walk.close()
 
     def _on_the_way(self, number: int, want: Want) -> bool:
-        """Whether the open walk will come to a message without bringing much that the client has not asked for."""
+        """Whether the open walk reaches a message without skipping much."""
         if self._walk is None or want != self._want or not self._next_number <= number <= self._last_number:
             return False
         skipped = number - self._next_number
@@ -186,7 +186,7 @@ class Retriever:
         )
 
     async def _begin(self, number: int, want: Want) -> None:
-        """Opens a walk at `number`: a wide one where the client has come here by walking, else a narrow one."""
+        """Open a walk at `number`: a wider one than before if the client goes on in order, else a narrow one."""
         walking = number == self._next_number or self._next_number == 0
         self._stride = min(self._stride + 1, len(WINDOWS) - 1) if walking and self._next_number else 0
         await self.close()
@@ -200,7 +200,7 @@ class Retriever:
         self._timer = asyncio.get_running_loop().call_later(self._settings.walk_idle_seconds, self._check_idle)
 
     def _check_idle(self) -> None:
-        """A client that pauses holds no batches."""
+        """Close the walk of a pausing client, which would hold batches in memory."""
         loop = asyncio.get_running_loop()
         self._timer = None
         if self._walk is None:

@@ -1,4 +1,4 @@
-"""One POP3 connection, from greeting to QUIT."""
+"""One POP3 connection, from its greeting to QUIT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from restante_gateways.net.bounds import ConnectionLost, Draining, Interruption,
 from restante_gateways.net.connection import Connection
 from restante_gateways.net.logging import SessionLog
 from restante_gateways.net.metrics import GatewayMetrics
-from restante_gateways.pop3 import commands  # noqa: F401 - they enter themselves into the table
+from restante_gateways.pop3 import commands  # noqa: F401 - the import fills the table
 from restante_gateways.pop3.errors import ends_session, response_to
 from restante_gateways.pop3.maildrop import Core, Maildrop
 from restante_gateways.pop3.output import Output
@@ -48,7 +48,7 @@ SHUTTING_DOWN = negative("the server is going down, come back soon", "SYS/TEMP")
 
 
 class Ended(Interruption):
-    """The core ended this session, or gave the maildrop to another."""
+    """The core ended this session, or another session has the maildrop."""
 
     def __init__(self, error: errors.RestanteError) -> None:
         super().__init__(error.reason)
@@ -56,7 +56,7 @@ class Ended(Interruption):
 
 
 class Gateway(Protocol):
-    """The process around a session."""
+    """The state of the process, for its sessions."""
 
     core: Core
     sessions: AccountSessions
@@ -66,11 +66,11 @@ class Gateway(Protocol):
 
     @property
     def certificates(self) -> Certificates | None:
-        """For STLS."""
+        """The certificates for STLS."""
 
 
 class Session:
-    """State of one connection; `run` serves it. Commands see it as `table.Session`."""
+    """The state of one connection; `run` serves it. Commands use it by the protocol `table.Session`."""
 
     def __init__(self, connection: Connection, gateway: Gateway, log: SessionLog) -> None:
         self._connection, self._gateway, self._log = connection, gateway, log
@@ -87,19 +87,19 @@ class Session:
     # -- the conversation
 
     async def run(self) -> None:
-        """Serves the connection until it ends, and gives the maildrop back."""
+        """Serve the connection until it ends, then release the maildrop."""
         self._connection.set_deadline(self._settings.login_seconds)
         self.output.write(bytes(positive("Restante POP3 ready")))
         try:
             await self._converse()
         except TimedOut:
-            pass  # RFC 1939 3: closed without a response, and nothing is deleted
+            pass  # RFC 1939 3: close without a response, and delete nothing
         except Draining:
             self.output.write(bytes(SHUTTING_DOWN))
         except Ended as ended:
             self.output.write(bytes(response_to(ended.error)))
         except ConnectionLost:
-            pass  # nothing is deleted without QUIT
+            pass  # without QUIT nothing is deleted
         finally:
             await self._leave()
 
@@ -132,7 +132,7 @@ class Session:
             await self._connection.drain()
 
     async def _answer(self, line: bytes | LineTooLong) -> tuple[str, Response | None]:
-        """The verb, for logs, and the response, None when it is written already."""
+        """The verb, for logs, and the response; None if the command has written it already."""
         if isinstance(line, LineTooLong):
             return "?", self._nonsense(LINE_TOO_LONG)
         verb, argument = split_command(line)
@@ -155,13 +155,13 @@ class Session:
         return verb, response
 
     def _nonsense(self, response: Response) -> Response:
-        """A client that sends nothing but errors speaks another protocol."""
+        """Count an unusable line; end the session after `max_errors` in a row."""
         self._errors += 1
         self._done = self._done or self._errors >= self._settings.max_errors
         return response
 
     async def _next_line(self) -> bytes:
-        """A line inside an exchange. Raises Malformed, ConnectionLost, Interruption."""
+        """A line inside a SASL exchange. Raises sasl.MalformedResponse, ConnectionLost, Interruption."""
         while (line := self._lines.next_line()) is None:
             data = await self._connection.read()
             if not data:
@@ -181,7 +181,7 @@ class Session:
 
     @property
     def maildrop(self) -> Maildrop:
-        """Ours, in the TRANSACTION state."""
+        """The maildrop; only in the TRANSACTION state."""
         assert self._maildrop is not None
         return self._maildrop
 
@@ -192,11 +192,11 @@ class Session:
 
     @property
     def retriever(self) -> Retriever:
-        """Their octets."""
+        """The reader of the messages' octets."""
         return self.maildrop.retriever
 
     async def quit(self) -> Response:
-        """Ends the session, and with it the messages marked as deleted (RFC 1939 6)."""
+        """End the session and delete the marked messages (RFC 1939 6)."""
         self._done = True
         maildrop, self._maildrop = self._maildrop, None
         if maildrop is None:
@@ -217,7 +217,7 @@ class Session:
 
     @property
     def mechanisms(self) -> Sequence[str]:
-        """Of SASL."""
+        """The SASL mechanisms."""
         return self._settings.mechanisms
 
     @property
@@ -227,17 +227,17 @@ class Session:
 
     @property
     def authentication_allowed(self) -> bool:
-        """Whether credentials may cross this connection."""
+        """Whether the connection is secure enough for credentials."""
         loopback = self._connection.peer.loopback
         return authentication_allowed(self._gateway.policy, tls=self.tls, loopback=loopback)
 
     @property
     def may_start_tls(self) -> bool:
-        """Whether STLS would work now."""
+        """Whether STLS is possible now."""
         return self._state is State.AUTHORIZATION and self._connection.peer.starttls and not self.tls
 
     async def start_tls(self, go_ahead: bytes) -> None:
-        """Says `go_ahead` and turns to TLS; nothing the client said in clear survives. Raises TlsFailed."""
+        """Send `go_ahead`, discard all input received in clear, and start TLS. Raises TlsFailed."""
         certificates = self._gateway.certificates
         assert certificates is not None
         self.output.write(go_ahead)
@@ -246,7 +246,7 @@ class Session:
         await self._connection.start_tls(certificates.context)
 
     async def exchange(self, mechanism: str, initial: bytes | None) -> Response:
-        """A SASL exchange with the client (RFC 5034 4). Raises RestanteError."""
+        """Log in by a SASL exchange with the client (RFC 5034 4). Raises RestanteError."""
         self._lines.max_octets = sasl.MAX_LINE_OCTETS + 2
         try:
             return await self._log_in(login.by_exchange(self._verify, mechanism, initial, self._ask))
@@ -258,7 +258,7 @@ class Session:
             self._lines.max_octets = MAX_LINE_OCTETS
 
     async def log_in(self, credentials: sasl.Secret) -> Response:
-        """Logs in with name and password. Raises RestanteError."""
+        """Log in with name and password. Raises RestanteError."""
         return await self._log_in(login.by_password(self._verify, credentials))
 
     async def _log_in(self, proof: Awaitable[session_pb2.Session]) -> Response:
@@ -277,7 +277,7 @@ class Session:
         return await self._next_line()
 
     def login_failed(self, response: Response) -> Response:
-        """Counts a failed login; after three the connection ends."""
+        """Count a failed login; after `max_login_attempts` the connection ends. Return the response."""
         self._failed_logins += 1
         self._done = self._failed_logins >= self._settings.max_login_attempts
         return response

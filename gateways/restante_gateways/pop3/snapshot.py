@@ -1,4 +1,4 @@
-"""The maildrop as it stood at login (pure): message numbers, sizes, unique ids, and what the client wants deleted."""
+"""The maildrop at the time of login: message numbers, sizes, unique ids, and deletion marks. *Pure.*"""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from restante_mail.ranges import compress
 
 
 class NoSuchMessage(LookupError):
-    """A number outside the maildrop, or of a message marked as deleted (RFC 1939 5)."""
+    """The number is outside the maildrop, or its message is marked as deleted (RFC 1939 5)."""
 
 
 class Snapshot:
-    """Messages are numbered from 1 and keep their numbers; later ones have none (RFC 1939 5)."""
+    """The messages of the maildrop, with fixed numbers from 1. Messages that arrive later have none (RFC 1939 5)."""
 
     __slots__ = (
         "_deleted",
@@ -31,7 +31,7 @@ class Snapshot:
     def __init__(
         self, uid_validity: int, uids: Iterable[int], message_ids: Iterable[int], size_octets: Iterable[int]
     ) -> None:
-        """Columns in UID order."""
+        """The columns are in UID order. Raises ValueError for unequal lengths."""
         self._validity = uid_validity
         self._uids, self._ids, self._sizes = array("L", uids), array("q", message_ids), array("Q", size_octets)
         if not len(self._uids) == len(self._ids) == len(self._sizes):
@@ -50,73 +50,73 @@ class Snapshot:
 
     @property
     def left_octets(self) -> int:
-        """Sum of their sizes."""
+        """Total size of the messages not marked as deleted."""
         return self.octets - self.deleted_octets
 
     def check(self, number: int) -> None:
-        """Raises NoSuchMessage unless `number` is a message that is not marked as deleted."""
+        """Raise NoSuchMessage unless `number` is a message that is not marked as deleted."""
         if not 1 <= number <= len(self._uids) or self._deleted[number - 1]:
             raise NoSuchMessage
 
     def uid(self, number: int) -> int:
-        """The UID that a message had in the Inbox at login."""
+        """The UID of a message in the Inbox at login."""
         return self._uids[number - 1]
 
     def message_id(self, number: int) -> int:
-        """The id of a message, which it keeps wherever another session moves it."""
+        """The id of a message, which stays the same when another session moves it."""
         return self._ids[number - 1]
 
     def size(self, number: int) -> int:
-        """Octets of the message (RFC 1939 11), without the line end that RETR adds where the last line has none."""
+        """Octets of the message (RFC 1939 11), without the CRLF that RETR adds after an unfinished last line."""
         return self._sizes[number - 1]
 
     def unique_id(self, number: int) -> bytes:
-        """The same for a message in every session, and never another's: UIDVALIDITY and UID (RFC 1939 7)."""
+        """The message's unique id in every session: UIDVALIDITY and UID (RFC 1939 7)."""
         return b"%d.%d" % (self._validity, self._uids[number - 1])
 
     def octets_of(self, first: int, end: int) -> int:
-        """Sum of the sizes of messages `first` up to, and without, `end`."""
+        """Total size of the messages from `first` to before `end`."""
         return sum(self._sizes[first - 1 : end - 1])
 
     def delete(self, number: int) -> None:
-        """Marks a message. Raises NoSuchMessage."""
+        """Mark a message as deleted. Raises NoSuchMessage."""
         self.check(number)
         self._deleted[number - 1] = 1
         self.deleted_count += 1
         self.deleted_octets += self._sizes[number - 1]
 
     def see(self, number: int) -> None:
-        """Notes that the client has retrieved a message."""
+        """Record that the client has retrieved a message."""
         self._seen[number - 1] = 1
 
     def reset(self) -> None:
-        """Takes every deletion mark away."""
+        """Remove all deletion marks."""
         self._deleted = bytearray(len(self._uids))
         self.deleted_count = self.deleted_octets = 0
 
     def sizes(self) -> Iterator[bytes]:
-        """Lines of LIST."""
+        """The lines of LIST."""
         deleted = self._deleted
         return (b"%d %d" % (n, size) for n, size in enumerate(self._sizes, 1) if not deleted[n - 1])
 
     def unique_ids(self) -> Iterator[bytes]:
-        """Lines of UIDL."""
+        """The lines of UIDL."""
         deleted, validity = self._deleted, self._validity
         return (b"%d %d.%d" % (n, validity, uid) for n, uid in enumerate(self._uids, 1) if not deleted[n - 1])
 
     def deleted_uids(self) -> list[tuple[int, int]]:
-        """UIDs of the messages marked as deleted, in runs that hold no other UID: what came later stays."""
+        """UIDs of the messages marked as deleted, in ranges without other UIDs, so that no other message goes."""
         return compress(itertools.compress(self._uids, self._deleted))
 
     def seen_uids(self) -> list[tuple[int, int]]:
-        """UIDs of the messages retrieved and kept, in runs that hold no other UID."""
+        """UIDs of the messages retrieved and not deleted, in ranges without other UIDs."""
         kept = (seen & ~deleted for seen, deleted in zip(self._seen, self._deleted, strict=True))
         return compress(itertools.compress(self._uids, kept))
 
     def following(self, number: int, limit: int) -> list[tuple[int, int]]:
-        """UIDs of `number` and the messages after it, `limit` in all, without those marked as deleted.
+        """UID ranges of `number` and the messages after it, `limit` in all, without those marked as deleted.
 
-        The runs span UIDs between neighbours, of messages that are gone, so that they are few.
+        The ranges include UIDs between adjacent messages, which have no message, so that they are few.
         """
         kept = bytearray(not deleted for deleted in self._deleted[number - 1 : number - 1 + limit])
         uids = self._uids[number - 1 : number - 1 + limit]

@@ -1,4 +1,4 @@
-"""The table of POP3's verbs, and what a verb may ask of its session."""
+"""The table of POP3 commands, and the protocol of the session that they use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from restante_gateways.pop3.snapshot import Snapshot
 
 
 class State(enum.Enum):
-    """RFC 1939 3; there is no waiting in UPDATE."""
+    """The state of a session (RFC 1939 3). The UPDATE state is part of QUIT."""
 
     AUTHORIZATION = enum.auto()
     TRANSACTION = enum.auto()
@@ -27,18 +27,18 @@ TRANSACTION = frozenset({State.TRANSACTION})
 
 
 class Session(Protocol):
-    """The session of a command."""
+    """The session for its commands."""
 
-    user_name: bytes | None  # of USER, until PASS
-    retrieved: int  # messages
+    user_name: bytes | None  # from USER, until PASS
+    retrieved: int  # messages retrieved so far
 
     @property
     def output(self) -> Output:
-        """The way to the client, for answers of several lines."""
+        """The output for multi-line responses."""
 
     @property
     def mechanisms(self) -> Sequence[str]:
-        """Of SASL."""
+        """The SASL mechanisms."""
 
     @property
     def tls(self) -> bool:
@@ -46,11 +46,11 @@ class Session(Protocol):
 
     @property
     def may_start_tls(self) -> bool:
-        """Whether STLS would work now."""
+        """Whether STLS is possible now."""
 
     @property
     def authentication_allowed(self) -> bool:
-        """Whether credentials may cross the connection as it is now."""
+        """Whether the connection is currently secure enough for credentials."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -58,34 +58,34 @@ class Session(Protocol):
 
     @property
     def retriever(self) -> Retriever:
-        """Their octets."""
+        """The reader of the messages' octets."""
 
     async def start_tls(self, go_ahead: bytes) -> None:
-        """Says `go_ahead` and turns to TLS; nothing the client said in clear survives. Raises TlsFailed."""
+        """Send `go_ahead`, discard all input received in clear, and start TLS. Raises TlsFailed."""
 
     async def log_in(self, credentials: sasl.Secret) -> Response:
-        """Logs in with name and password. Raises RestanteError."""
+        """Log in with name and password. Raises RestanteError."""
 
     async def exchange(self, mechanism: str, initial: bytes | None) -> Response:
-        """Logs in by a SASL exchange with the client. Raises RestanteError."""
+        """Log in by a SASL exchange with the client. Raises RestanteError."""
 
     def login_failed(self, response: Response) -> Response:
-        """Counts a failed login; after a few the connection ends."""
+        """Count a failed login; after a few the connection ends. Return the response."""
 
     async def quit(self) -> Response:
-        """Ends the session, and with it the messages marked as deleted."""
+        """End the session and delete the marked messages."""
 
 
 class Command(Protocol):
-    """A command with its arguments understood."""
+    """A parsed command."""
 
     async def run(self, s: Session) -> Response | None:
-        """Obeys. Returns the response, or None when all of it has been written."""
+        """Execute the command. Return the response, or None if it is written already."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A verb's line in the table. `parse` raises Malformed."""
+    """One command of the table. `parse` raises Malformed."""
 
     verb: str
     states: frozenset[State]
@@ -96,17 +96,17 @@ TABLE: dict[str, Entry] = {}
 
 
 class Parsing(Protocol):
-    """A class in the table: it makes a command from what stands behind the verb."""
+    """A command class, which parses the argument after the verb."""
 
     def parse(self, argument: bytes) -> Command:
-        """Raises Malformed."""
+        """Parse a command's argument. Raises Malformed."""
 
 
 C = TypeVar("C", bound=Parsing)
 
 
 def command(verb: str, states: frozenset[State]) -> Callable[[C], C]:
-    """Enters a class with a `parse` into the table."""
+    """Register a command class."""
 
     def enter(cls: C) -> C:
         TABLE[verb] = Entry(verb, states, cls.parse)

@@ -1,4 +1,4 @@
-"""One StreamMessages call, read one batch ahead, and the octets of single messages in it."""
+"""Reading of single messages from one StreamMessages call, one batch ahead."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from restante.v1.message_pb2 import (
 )
 
 OpenStream = Callable[[StreamMessagesRequest], AsyncIterator[StreamMessagesResponse]]
-"""Opens StreamMessages with the session's present token."""
+"""Opens StreamMessages with the session's current token."""
 
 
 class Want(NamedTuple):
-    """The part of each message that a walk brings: `length` octets at most, 0 for all."""
+    """The part of each message that a walk reads: at most `length` octets, 0 for all."""
 
     kind: SectionKind.ValueType
     length: int = 0
 
     def section(self) -> Section:
-        """The same for the core."""
+        """The section for the core's request."""
         return Section(kind=self.kind, length_octets=self.length or None)
 
 
@@ -38,7 +38,7 @@ HEADER = Want(SECTION_KIND_HEADER)
 
 @dataclass(slots=True)
 class Cell:
-    """The octets of one message that came with its batch; `total` is how many there are."""
+    """The octets of one message in its batch; `total` is the full number of octets."""
 
     number: int
     octets: bytes
@@ -46,7 +46,7 @@ class Cell:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether the cell has all octets."""
         return len(self.octets) >= self.total
 
 
@@ -61,7 +61,7 @@ class Walk:
         self._cells: list[bytes] = []
         self._totals: list[int] = []
         self._position = 0  # in the batch
-        self._rest: StreamMessagesResponse | None = None  # read, and not yet taken as a continuation
+        self._rest: StreamMessagesResponse | None = None  # read, but not used as a continuation yet
         self._ahead: asyncio.Future[StreamMessagesResponse | None] = asyncio.ensure_future(self._read())
 
     async def _read(self) -> StreamMessagesResponse | None:
@@ -74,7 +74,7 @@ class Walk:
         return response
 
     async def first(self) -> tuple[bytes, int] | None:
-        """First octets and length of the first message; None when none comes."""
+        """First octets and length of the first message; None if the stream has none."""
         response = await self._next()
         if response is None:
             return None
@@ -83,7 +83,7 @@ class Walk:
         return (self._cells[0], self._totals[0]) if self._cells else None
 
     async def seek(self, uid: int) -> tuple[bytes, int] | None:
-        """First octets and length of the message `uid`, passing over earlier ones; None when it does not come."""
+        """First octets and length of the message `uid`, skipping earlier ones; None if the stream lacks it."""
         while True:
             while self._position < len(self._uids):
                 found = self._uids[self._position]
@@ -95,7 +95,7 @@ class Walk:
             response = await self._next()
             if response is None:
                 return None
-            if not response.HasField("rest"):  # else of a message that was passed over
+            if not response.HasField("rest"):  # else more octets of a skipped message
                 self._take(response)
 
     def _take(self, response: StreamMessagesResponse) -> None:
@@ -106,7 +106,7 @@ class Walk:
         self._position = 0
 
     async def rest(self, missing: int) -> AsyncIterator[bytes]:
-        """The `missing` octets of the message that `seek` or `first` found last, the last one of its batch."""
+        """The `missing` octets of the message that `seek` or `first` returned last, the last one of its batch."""
         while missing > 0:
             response = await self._next()
             if response is None or not response.HasField("rest"):
@@ -115,7 +115,7 @@ class Walk:
             yield response.rest.octets
 
     async def close(self) -> None:
-        """Ends the call."""
+        """Cancel the call."""
         self._ahead.cancel()
         await asyncio.gather(self._ahead, return_exceptions=True)
         close = getattr(self._batches, "aclose", None)

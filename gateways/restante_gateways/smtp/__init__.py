@@ -1,1 +1,1 @@
-"""SMTP receiving: mail from other MTAs (mx) and from our own users (submission)."""
+"""The SMTP server: mail from other MTAs (mx) and from this installation's users (submission)."""

@@ -1,4 +1,4 @@
-"""Contents on their way to the core: by the Accept stream, by SubmitMessage, and by uploads."""
+"""Transfer of messages to the core: by the Accept stream, by SubmitMessage, and by uploads."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from restante_gateways.smtp.core import Envelope
 
 Token = Callable[[], bytes]
 
-KEPT_OCTETS = 131_072  # contents up to this size are held until the core has them, and sent again when it falls over
+KEPT_OCTETS = 131_072  # contents up to this size are held until the core has them, for a repetition at failover
 
 
 class AcceptStream(Protocol):
-    """`restante.accept.AcceptStream`, as far as it is used."""
+    """The used part of `restante.accept.AcceptStream`."""
 
     def start(self, begin: transport_pb2.AcceptBegin) -> accept.Acceptance:
         """Begin an acceptance."""
 
     async def take(self, begin: transport_pb2.AcceptBegin, content: bytes) -> int:
-        """A whole acceptance in one piece; its name in queue and trace. Raises RestanteError."""
+        """Run a whole acceptance; return the message's id in queue and trace. Raises RestanteError."""
 
 
 class Link(Operations, Uploads, Protocol):
-    """`restante.link.CoreLink`, as far as it is used."""
+    """The used part of `restante.link.CoreLink`."""
 
     @property
     def accept(self) -> AcceptStream:
@@ -39,15 +39,15 @@ class Link(Operations, Uploads, Protocol):
 
 
 class MxAcceptance:
-    """Mail from another MTA, by the Accept stream. A small content is held until it is settled."""
+    """Mail from another MTA, by the Accept stream. A small content is held until the outcome is known."""
 
     def __init__(self, link: Link, envelope: Envelope, patience_seconds: float) -> None:
-        """`patience_seconds`: for an answer that was lost."""
+        """`patience_seconds` limits the repetitions after a lost answer."""
         self._link, self._patience_seconds = link, patience_seconds
         self._begin = envelopes.begin(envelope, os.urandom(16))
         self._held: list[bytes] = []
         self._held_octets = 0
-        self._streaming: accept.Acceptance | None = None  # of a content too large to be held
+        self._streaming: accept.Acceptance | None = None  # of a content that is too large to be held
 
     async def feed(self, content: bytes) -> None:
         """See Acceptance."""
@@ -82,10 +82,10 @@ class MxAcceptance:
 
 
 class UserSubmission:
-    """Mail from a user, by SubmitMessage; a content too large for an operation is uploaded first."""
+    """Mail from a user, by SubmitMessage. A content above KEPT_OCTETS is uploaded first."""
 
     def __init__(self, link: Link, envelope: Envelope, token: Token, patience_seconds: float) -> None:
-        """`patience_seconds`: for an answer that was lost."""
+        """`patience_seconds` limits the repetitions after a lost answer."""
         self._link, self._token, self._patience_seconds = link, token, patience_seconds
         self._client_address = envelope.peer.client.host
         self._request = envelopes.submission(envelope, os.urandom(16))
@@ -109,7 +109,7 @@ class UserSubmission:
         if self._upload is None:
             self._request.content = b"".join(self._held)
         else:
-            self._request.upload_id = await self._upload.finish()  # nothing is sent before: a failure is just that
+            self._request.upload_id = await self._upload.finish()  # no mail is sent before, so a failure is certain
         return await settle(self._submit, self._patience_seconds)
 
     async def _submit(self) -> str:

@@ -1,4 +1,4 @@
-"""AUTH: any mechanism that the core knows, names in any case, responses of 12,288 octets. RFC 4954."""
+"""AUTH (RFC 4954): all configured mechanisms, in any letter case, with responses of up to 12,288 octets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from restante_gateways.smtp.replies import OTHERWISE, Refused, Reply, refuse
 
 
 def parse(argument: bytes, mechanisms: Sequence[str]) -> tuple[str, bytes | None]:
-    """The mechanism, and the initial response where there is one, still in base64. Raises Refused."""
+    """Parse the mechanism and the optional initial response, still in base64. Raises Refused."""
     words = argument.split(b" ")
     if not words[0] or len(words) > 2:
         raise refuse(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
@@ -28,9 +28,9 @@ def parse(argument: bytes, mechanisms: Sequence[str]) -> tuple[str, bytes | None
 
 
 async def exchange(channel: Channel, core: Core, peer: Peer, mechanism: str, initial: bytes | None) -> Identity:
-    """The user at the end of the exchange.
+    """Run the exchange and return the user.
 
-    Raises Refused for a response that is none, and RestanteError where the core refuses.
+    Raises Refused for a malformed response, and RestanteError for the core's refusal.
     """
     try:
         return await core.log_in(peer, mechanism, initial, partial(_ask, channel))
@@ -41,7 +41,7 @@ async def exchange(channel: Channel, core: Core, peer: Peer, mechanism: str, ini
 
 
 async def _ask(channel: Channel, challenge: bytes) -> bytes:
-    """Sends a challenge and reads the client's response. The blank stays when the challenge is empty (RFC 4954 4)."""
+    """Send a challenge and read the client's response. An empty challenge keeps its space (RFC 4954 4)."""
     channel.say_octets(b"334 " + challenge + b"\r\n")
     line = await channel.next_line()
     if line is BadLine.TOO_LONG:

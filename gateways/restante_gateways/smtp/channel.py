@@ -1,4 +1,4 @@
-"""The octets of one SMTP session: lines and content in, replies out, each within its time."""
+"""Input and output of one SMTP session: lines and content in, replies out, with time limits."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from restante_gateways.smtp.lines import MAX_LINE_OCTETS, BadLine, LineReader
 from restante_gateways.smtp.replies import Reply, SessionOver
 from restante_gateways.smtp.waiting import WaitingTime
 
-MAX_TAKEN_TOGETHER = 99  # commands behind the one under way; VerifyRecipients takes 100
+MAX_TAKEN_TOGETHER = 99  # commands after the current one; VerifyRecipients takes 100
 
 
 class Channel:
-    """A connection as SMTP reads and writes it. An Interruption of the connection passes through every wait."""
+    """SMTP lines and replies over a connection. Every wait may raise an Interruption of the connection."""
 
     def __init__(self, connection: Connection, *, line_seconds: float, max_command_octets: int, wait: float) -> None:
-        """`line_seconds`: for one line to come whole. `wait`: see `waiting`."""
+        """`line_seconds` limits one whole line, `wait` the waiting time for all commands together."""
         self.connection = connection
-        self.waiting = WaitingTime(wait)  # for commands, all together
+        self.waiting = WaitingTime(wait)  # for all commands together
         self._line_seconds, self._max_command_octets = line_seconds, max_command_octets
-        self._lines = LineReader(MAX_LINE_OCTETS + 64)  # the verb of an AUTH line comes on top
-        self._held: BadLine | None = None  # met while looking ahead
+        self._lines = LineReader(MAX_LINE_OCTETS + 64)  # plus the verb of an AUTH line
+        self._held: BadLine | None = None  # found by `take_waiting`
         self._loop = asyncio.get_running_loop()
 
     # -- in
 
     async def next_line(self) -> bytes | BadLine:
-        """The next line, or what came in its place; an unfinished last line is no line.
+        """The next line, or a BadLine. An unfinished last line does not count.
 
-        Raises SessionOver when the client sends no more, and Interruption, TimedOut among them.
+        Raises SessionOver at the end of the stream, and Interruption, including TimedOut.
         """
         if self._held is not None:
             line, self._held = self._held, None
@@ -39,7 +39,7 @@ class Channel:
         if found is not None:
             return found
         began = self._loop.time()
-        # Of the whole line: an octet now and then buys no time.
+        # The limit is for the whole line, so single octets now and then do not extend it.
         until = began + min(self._line_seconds, self.waiting.left_seconds)
         while (found := self._lines.next_line()) is None:
             self._lines.feed(await self.read(until, interruptible=True))
@@ -47,7 +47,7 @@ class Channel:
         return found
 
     def take_waiting(self, verb: bytes) -> list[bytes]:
-        """The arguments of the same command as far as it waits already, pipelined (RFC 2920)."""
+        """The arguments of pipelined commands with the same verb that have arrived already (RFC 2920)."""
         start, arguments = verb + b" ", list[bytes]()
         while len(arguments) < MAX_TAKEN_TOGETHER and self._lines.peek_line(start):
             line = self._lines.next_line()
@@ -60,17 +60,17 @@ class Channel:
         return arguments
 
     def take_rest(self) -> bytes:
-        """The octets that have come and are no command: the beginning of a content."""
+        """The buffered octets after DATA: the beginning of the content."""
         return self._lines.take_rest()
 
     def put_back(self, octets: bytes) -> None:
-        """The octets behind a content, which are commands again."""
+        """Return the octets after the content to the command lines."""
         self._lines.feed(octets)
 
     async def read(self, until: float, *, interruptible: bool) -> bytes:
-        """At least one octet, by loop time `until`. The replies said so far leave first.
+        """At least one octet, by loop time `until`. Queued replies are sent first.
 
-        Raises SessionOver when the client sends no more, TimedOut, and other Interruptions when `interruptible`.
+        Raises SessionOver at the end of the stream, TimedOut, and other Interruptions if `interruptible`.
         """
         connection = self.connection
         if connection.write_paused:
@@ -84,18 +84,17 @@ class Channel:
     # -- out
 
     def say(self, reply: Reply) -> None:
-        """Queues a reply; it leaves when the session next waits for the client (RFC 2920 3.2)."""
+        """Queue a reply until the session next waits for the client (RFC 2920 3.2)."""
         self.connection.gather(reply.encode())
 
     def say_octets(self, octets: bytes) -> None:
-        """Queues octets that are no Reply: the challenge of AUTH."""
+        """Queue octets other than a Reply: the challenge of AUTH."""
         self.connection.gather(octets)
 
     # -- TLS
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
-        """The server's part of a handshake. Nothing sent in clear counts afterwards (RFC 3207 4.2). Raises
-        TlsFailed."""
+        """Run the server's part of a handshake, and discard octets sent in clear (RFC 3207 4.2). Raises TlsFailed."""
         self._lines.take_rest()
         self._held = None
         await self.connection.start_tls(context)

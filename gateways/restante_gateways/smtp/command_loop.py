@@ -1,4 +1,4 @@
-"""The command loop of a session: finds the command, says the replies, logs, counts, and knows when it is enough."""
+"""The command loop of a session: it finds and runs commands, sends replies, logs, and enforces limits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from restante_gateways.smtp.lines import BadLine
 from restante_gateways.smtp.replies import Refused, Reply, SessionOver
 from restante_gateways.smtp.settings import SessionSettings
 
-# RFC 9110 9.3. A web page can make a browser send its form here: not one line of it is obeyed.
+# RFC 9110 9.3. A web page can make a browser send a form to this port; no line of it may run as a command.
 HTTP_METHODS = frozenset(b"GET POST HEAD PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
-# Commands that bring no mail, of which a session may send so many in a row.
+# Commands without mail, whose number in a row is limited.
 IDLE_COMMANDS = frozenset(b"EHLO HELO MAIL RSET NOOP VRFY EXPN HELP".split())
 BAD_LINES = {
     BadLine.TOO_LONG: replies.LINE_TOO_LONG,
@@ -25,11 +25,11 @@ BAD_LINES = {
     BadLine.BARE_LF: replies.BAD_LINE_END,
     BadLine.ENDLESS: replies.LINE_TOO_LONG,
 }
-# Text behind a bare LF may have been put into this connection by another. An endless line has no successor.
+# Text after a bare LF may be injected by an attacker. An endless line has no end after which to continue.
 FATAL_LINES = frozenset({BadLine.BARE_LF, BadLine.ENDLESS})
 
 Run = Callable[[bytes], Awaitable[Reply | list[Reply] | None]]
-"""One command, given its argument without blanks at the ends. None: the reply has been said already."""
+"""Runs one command with its argument, stripped of spaces. Returns None if it has sent the reply already."""
 
 
 class Ended(Interruption):
@@ -37,7 +37,7 @@ class Ended(Interruption):
 
 
 class CommandLoop:
-    """Runs the commands of one session in order. `find` gives the command of a name in capitals, None where none is."""
+    """Runs the commands of one session in order. `find` returns the command of a name in capitals, or None."""
 
     def __init__(
         self,
@@ -54,7 +54,10 @@ class CommandLoop:
         self._last_word: Reply | None = None
 
     async def run(self) -> None:
-        """Greets the client and obeys it until the session is over. Raises TlsFailed, ConnectionLost, Interruption."""
+        """Greet the client and run its commands until the session ends.
+
+        Raises TlsFailed, ConnectionLost, Interruption.
+        """
         try:
             self._channel.say(Reply(220, "", f"{self._settings.host_name} ESMTP Restante"))
             while not self._over:
@@ -72,12 +75,12 @@ class CommandLoop:
             self._channel.say(self._last_word)
 
     def end(self, last_word: Reply | None) -> None:
-        """Ends the session when the command under way is done, with `last_word` unless all has been said."""
+        """End the session after the current command; `last_word` is the final reply, None for no reply."""
         if not self._over:
             self._over, self._last_word = True, last_word
 
     def mail_accepted(self) -> None:
-        """The client is no nuisance: what it did wrong before is forgotten."""
+        """Reset the counters of errors and idle commands after an accepted message."""
         self._errors = self._idle_commands = 0
 
     async def _one_command(self) -> None:
@@ -114,15 +117,15 @@ class CommandLoop:
             return (refused.reply,)
         except (SessionOver, Interruption, ConnectionLost, TlsFailed):
             raise
-        except Exception as error:  # noqa: BLE001 - every failure of ours is answered, and never as a bounce
+        except Exception as error:  # noqa: BLE001 - the client gets a temporary reply to every internal failure
             return (failure_reply(error),)
         return answer if isinstance(answer, list) else (answer,)
 
     def _finish(self, verb: str, reply: Reply | None, started: float) -> None:
-        """Says the reply (None: said already), writes the log line, and counts errors until there are too many."""
+        """Send the reply (None: sent already), write the log line, and end the session after too many errors."""
         if reply is replies.SESSION_ENDED:
             self.end(reply)
-        if reply is not None and reply is not self._last_word:  # which is said once, at the end
+        if reply is not None and reply is not self._last_word:  # `run` sends the last word itself
             self._channel.say(reply)
         seconds = time.perf_counter() - started
         outcome = str(reply.code) if reply is not None else "220"

@@ -1,4 +1,4 @@
-"""The core as SMTP sessions know it. `upstream.py` is one over the contract; tests have one that records."""
+"""The protocols of the core for SMTP sessions. `upstream.py` implements them over the contract."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 
 class Identity(Protocol):
-    """A proven user of a submission session."""
+    """The authenticated user of a submission session."""
 
     @property
     def account(self) -> str:
         """The account's address, for logs."""
 
     def watch(self, ended: Callable[[], None]) -> None:
-        """Have `ended` called once when the core ends this user's sessions (password changed, account disabled)."""
+        """Call `ended` once when the core ends this user's sessions (password changed, account disabled)."""
 
     def close(self) -> None:
-        """The SMTP session is over: `ended` is never called again."""
+        """Release the user at the end of the SMTP session; `ended` is not called afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A mail transaction that is about to become a message."""
+    """The envelope of a complete mail transaction."""
 
     mail: MailArguments
     recipients: tuple[RcptArguments, ...]
     peer: Peer
     identity: Identity | None  # None: from another MTA
-    trace_field: bytes  # our Received field, with its CRLF
+    trace_field: bytes  # the Received field of this server, with its CRLF
     trace_id: str
 
 
 class Acceptance(Protocol):
-    """One content on its way to the core. Exactly one of `commit` and `abandon` ends it. Errors are RestanteError."""
+    """The transfer of one content to the core. Exactly one of `commit` and `abandon` ends it. Raises RestanteError."""
 
     async def feed(self, content: bytes) -> None:
-        """The next octets. Returns when more may be fed, so that a slow core slows the client."""
+        """Send the next octets. Returns when more may be fed, so that a slow core slows the client."""
 
     async def commit(self) -> str:
-        """That was all. Returns the message's name in queue and trace once the core has it durably.
+        """End the content; return the message's id in queue and trace after the core has committed it.
 
-        Raises OutcomeUnknown beside RestanteError. The client must hear nothing then, neither 250 nor a refusal
-        (RFC 5321 6.1): it will send again.
+        Raises OutcomeUnknown and RestanteError. After OutcomeUnknown the client must get neither 250 nor a refusal
+        (RFC 5321 6.1): it will send the message again.
         """
 
     async def abandon(self) -> None:
-        """Forget it; never fails."""
+        """Cancel the transfer; never fails."""
 
 
 class Core(Protocol):
-    """The core, as far as SMTP needs it. Every method raises RestanteError where the core refuses or is away."""
+    """The core's functions for SMTP. Every method raises RestanteError if the core refuses or is unreachable."""
 
     async def log_in(self, peer: Peer, mechanism: str, initial: bytes | None, ask: Ask) -> Identity:
-        """The user at the end of a SASL exchange. See `core.login.by_exchange`."""
+        """Run a SASL exchange and return the user. See `core.login.by_exchange`."""
 
     async def verify(
         self, peer: Peer, identity: Identity | None, mail: MailArguments, recipients: Sequence[RcptArguments]
     ) -> list[RestanteError | None]:
-        """Whether each recipient would be accepted now, and if not, why."""
+        """The core's current verdict on each recipient: None if it would accept it, else the error."""
 
     def open(self, envelope: Envelope) -> Acceptance:
-        """Begin a message: accepted from another MTA, or submitted when the envelope has an identity."""
+        """Begin a message: a submission if the envelope has an identity, else an acceptance from another MTA."""

@@ -1,4 +1,4 @@
-"""The octets between 354 and the final dot (pure). RFC 5321 4.1.1.4, 4.5.2."""
+"""The content between 354 and the final dot (RFC 5321 4.1.1.4, 4.5.2). *Pure.*"""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ _BARE_CR = re.compile(rb"\r[^\n]")
 
 
 class DataFault(enum.Enum):
-    """Why the content is refused, once it has been consumed whole."""
+    """The reason for a refusal of the content, after all of it has been read."""
 
-    BARE_LINE_END = enum.auto()  # CR or LF alone: two readers could see two different messages in it
+    BARE_LINE_END = enum.auto()  # CR or LF alone, which other software may read as a line end
     NUL = enum.auto()
     LINE_TOO_LONG = enum.auto()
     TOO_BIG = enum.auto()
 
 
 class DataScanner:
-    """Chunks of any length in, content out: unstuffed, ending where and only where CRLF.CRLF stands.
+    """Chunks of any length in, content out, without doubled dots, up to CRLF.CRLF.
 
-    Nothing else ends the content (LF.LF, LF.CRLF, CRLF.LF are part of it), so no second message can be smuggled
-    in. After the first fault nothing more is given out, but the content is read on to its true end.
+    No other sequence ends the content (LF.LF, LF.CRLF, CRLF.LF are part of it), which prevents the smuggling of a
+    second message. After the first fault it returns no more content, but still reads to the real end.
     """
 
     def __init__(self, max_octets: int, max_line_octets: int) -> None:
-        """`max_octets` limits the content as SIZE counts it (RFC 1870 5), `max_line_octets` a line without CRLF."""
+        """`max_octets` limits the content as SIZE measures it (RFC 1870 5), `max_line_octets` a line without CRLF."""
         self._max_octets, self._max_line = max_octets, max_line_octets
-        # Octets that may be the beginning of the end. At first the CRLF of the DATA command itself, which is no
-        # part of the content but lets a dot in the first line be seen as any other.
+        # Octets that may begin the end sequence. The initial CRLF belongs to the DATA command, not to the content; it
+        # makes a dot in the first line a dot at the start of a line.
         self._held = b"\r\n"
         self._not_content = 2
-        self._line_octets = 0  # length so far of a line that no chunk has ended yet
+        self._line_octets = 0  # length so far of an unfinished line
         self.finished = False
         self.fault: DataFault | None = None
-        self.size_octets = 0  # of content given out
+        self.size_octets = 0  # of content returned
         self.discarded_octets = 0  # read after the first fault
-        self.rest = b""  # octets behind the end; set when finished
+        self.rest = b""  # octets after the end; set when finished
 
     def feed(self, chunk: bytes) -> bytes:
         """The content that this chunk completes; empty after a fault."""
@@ -67,7 +67,7 @@ class DataScanner:
         return content
 
     def _fault_in(self, piece: bytes) -> DataFault | None:
-        # A piece never ends between CR and LF. No CR without LF and as many of both: then no LF without CR either.
+        # A piece never ends between CR and LF. If no CR is without LF and both counts are equal, no LF is without CR.
         if _BARE_CR.search(piece) or piece.count(b"\r") != piece.count(b"\n"):
             return DataFault.BARE_LINE_END
         if b"\0" in piece:
@@ -75,7 +75,7 @@ class DataScanner:
         return DataFault.LINE_TOO_LONG if self._has_long_line(piece) else None
 
     def _has_long_line(self, piece: bytes) -> bool:
-        """Whether a line, dot included, outgrows the limit: leaps from line end to line end, a limit at a time."""
+        """Whether a line, dot included, exceeds the limit. Jumps to the last line end within each limit's length."""
         start = -self._line_octets  # where the line began, before this piece
         while len(piece) - start > self._max_line:
             end = piece.rfind(b"\r\n", max(0, start), max(0, start + self._max_line + 2))
@@ -88,7 +88,7 @@ class DataScanner:
 
 
 def _length_of_beginning(data: bytes) -> int:
-    """The number of last octets that could be the beginning of the end."""
+    """The number of trailing octets that may begin the end sequence."""
     for length in range(len(_END) - 1, 0, -1):
         if data.endswith(_END[:length]):
             return length

@@ -1,4 +1,4 @@
-"""Envelopes in the words of the contract (pure)."""
+"""Conversion of envelopes to the contract's requests. *Pure.*"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CONDITIONS = {
 def verification(
     peer: Peer, mail: MailArguments, recipients: Sequence[RcptArguments]
 ) -> transport_pb2.VerifyRecipientsRequest:
-    """The question about recipients, at most 100."""
+    """The request about at most 100 recipients."""
     return transport_pb2.VerifyRecipientsRequest(
         reverse_path=_reverse_path(mail),
         forward_paths=[recipient.forward_path.address for recipient in recipients],
@@ -38,7 +38,7 @@ def verification(
 
 
 def begin(envelope: Envelope, request_id: bytes) -> transport_pb2.AcceptBegin:
-    """The beginning of an acceptance."""
+    """The first request of an acceptance."""
     return transport_pb2.AcceptBegin(
         request_id=request_id,
         reverse_path=_reverse_path(envelope.mail),
@@ -50,7 +50,7 @@ def begin(envelope: Envelope, request_id: bytes) -> transport_pb2.AcceptBegin:
 
 
 def submission(envelope: Envelope, request_id: bytes) -> submission_pb2.SubmitMessageRequest:
-    """A submission, still without its message."""
+    """The request of a submission, without its message yet."""
     return submission_pb2.SubmitMessageRequest(
         request_id=request_id,
         reverse_path=_reverse_path(envelope.mail),

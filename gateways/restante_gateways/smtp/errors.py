@@ -1,4 +1,4 @@
-"""The core's reasons as replies to an SMTP client: one row for each (enhanced codes RFC 3463)."""
+"""The SMTP reply to each error reason of the core, one row for each (enhanced codes RFC 3463)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.NoRecipients: replies.NO_VALID_RECIPIENT,
     errors.TooManyRecipients: replies.TOO_MANY_RECIPIENTS,
     errors.MailLoop: Reply(554, "5.4.6", "The message has been round in a loop"),  # RFC 5321 6.3
-    # A fault of ours or of the moment, or a reason that no act of an SMTP client brings about: temporary.
+    # Internal or passing faults, and reasons that no SMTP client can cause, get a temporary reply.
     errors.AccountNotFound: OTHERWISE,
     errors.AddressExists: OTHERWISE,
     errors.AliasNotFound: OTHERWISE,
@@ -80,7 +80,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.WeakPassword: OTHERWISE,
 }
 
-# A refusal that names the field and its fault is answered in these words instead.
+# Texts that replace the table's for errors whose metadata has these values.
 TEXTS: refusals.Texts = {
     errors.InvalidContent: ("{problem}",),
     errors.InvalidAddress: ("Bad address {address}: {problem}",),
@@ -97,7 +97,7 @@ TEXTS: refusals.Texts = {
 
 
 def reply_to(error: BaseException) -> Reply:
-    """The reply to a failure, a bug of ours among them: unknown is temporary, and no text of a bug leaves us."""
+    """The reply to a failure. An unknown error gets a temporary reply, without the error's text."""
     if not isinstance(error, errors.RestanteError):
         return OTHERWISE
     reply, text = REPLIES.get(type(error), OTHERWISE), refusals.text_of(error, TEXTS)
@@ -105,7 +105,7 @@ def reply_to(error: BaseException) -> Reply:
 
 
 def failure_reply(error: Exception) -> Reply:
-    """The reply to a failed command, with a line in the log: a bug with its place, the core's words by their reason."""
+    """The reply to a failed command. Logs a bug with its traceback, and a temporary refusal with its detail."""
     reply = reply_to(error)
     if not isinstance(error, errors.RestanteError):
         log.error("command failed", error=type(error).__name__, exc_info=error)

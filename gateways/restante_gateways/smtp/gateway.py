@@ -1,4 +1,4 @@
-"""The SMTP gateway process: its listeners, each with a session for every client."""
+"""The SMTP gateway's process: settings, listeners and sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFUSALS = {
 
 @dataclass(frozen=True)
 class SmtpListener:
-    """One port and what it is for."""
+    """One port and its role."""
 
     port: Port
     role: Role
@@ -35,12 +35,12 @@ class SmtpListener:
 
 @dataclass(frozen=True)
 class SmtpSettings:
-    """Settings of the SMTP gateway. `sessions` holds for all; role, TLS and authentication are filled in for each."""
+    """Settings of the SMTP gateway. `sessions` applies to all listeners, except for role and authentication."""
 
     listeners: Mapping[str, SmtpListener]
     sessions: SessionSettings
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
-    patience_seconds: float = PATIENCE_SECONDS  # for the core's answer to a message, when it was lost
+    patience_seconds: float = PATIENCE_SECONDS  # for repetitions after a lost answer of the core
 
     @classmethod
     def from_config(cls, config: Config) -> SmtpSettings:
@@ -70,7 +70,7 @@ class SmtpSettings:
 
 
 async def run(settings: SmtpSettings, core: CoreLink, runtime: Runtime) -> None:
-    """Serves until `runtime.draining` is set, then drains. Raises OSError, ValueError."""
+    """Serve until `runtime.draining` is set, then drain. Raises OSError, ValueError."""
     upstream = Upstream(core, settings.patience_seconds)
     upstream.sessions.follow(core.watch)
     listen(settings, upstream, runtime)
@@ -80,7 +80,7 @@ async def run(settings: SmtpSettings, core: CoreLink, runtime: Runtime) -> None:
 
 
 def listen(settings: SmtpSettings, core: Core, runtime: Runtime) -> None:
-    """Accepts on all listeners. Raises OSError, ValueError."""
+    """Accept on all listeners. Raises OSError, ValueError."""
     authentication = runtime.settings.authentication
     by_name = {
         name: dataclasses.replace(settings.sessions, role=listener.role, authentication=authentication)

@@ -1,6 +1,6 @@
-"""Arguments of EHLO, MAIL and RCPT: octets to values (pure). RFC 5321 4.1.2 and 4.1.3, RFC 6531 3.3.
+"""The parser of the arguments of EHLO, MAIL and RCPT (RFC 5321 4.1.2, 4.1.3, RFC 6531 3.3). *Pure.*
 
-Spelling is kept: letter case of local parts and of parameter values (ENVID, ORCPT) arrives as it was written.
+Local parts and parameter values (ENVID, ORCPT) keep their letter case.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from restante_mail.envelope.xtext import is_xtext
 MAX_ENVID_OCTETS = 100  # RFC 3461 4.4
 MAX_ORCPT_OCTETS = 500  # RFC 3461 4.2
 
-# The end of a path; `parse_path` judges its octets.
+# These find the end of a path; `parse_path` checks its octets.
 _MAILBOX = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^ "<>@]+)@(?:\[[^ \[\]<>]*\]|[^ <>@]+)')
 _SOURCE_ROUTE = re.compile(r"@(?:\[[^ \[\]<>@]*\]|[^ ,:<>@]+)(?:,@(?:\[[^ \[\]<>@]*\]|[^ ,:<>@]+))*:")
 _OPENING, _CLOSING, _NO_BRACKET = re.compile(r"< *"), re.compile(r" *>"), re.compile(r"(?= |$)")
@@ -24,7 +24,7 @@ _NULL_PATH = re.compile(r"< *>")
 _POSTMASTER = re.compile(r"< *(postmaster) *>|(postmaster)(?= |$)", re.IGNORECASE)  # RFC 5321 4.5.1
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([!-<>-~\u0080-\U0010ffff]+))?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-# Neither a space, bracket, quote or backslash, nor "=" or "?" of an encoded word: RFC 5322 3.2.3 atext but for those.
+# RFC 5322 3.2.3 atext and dots, without "=" and "?", which could form an encoded word.
 _UNSAFE_IN_HELLO = re.compile(r"[^A-Za-z0-9.!#$%&'*+/^_`{|}~-]")
 _UNSAFE_IN_LITERAL = re.compile(r"[^A-Za-z0-9.:%_-]")
 MAX_HELLO_CHARACTERS = 255
@@ -55,9 +55,8 @@ class RcptArguments:
 def parse_hello(argument: bytes) -> str:
     """The name given with EHLO or HELO, in a form that is safe in a Received field and in a log line.
 
-    RFC 5321 4.1.1.1 asks for a host name or an address literal, and 4.1.4 forbids to refuse mail because the name is
-    wrong: any name is taken, and each character that neither of the two has becomes "?". Raises Refused (501) when
-    there is no name.
+    RFC 5321 4.1.1.1 requires a host name or an address literal, but 4.1.4 forbids refusing mail for a wrong name. So
+    any name is accepted, and each unsafe character becomes "?". Raises Refused (501) without a name.
     """
     text = argument.decode("utf-8", "replace").strip(" ")[:MAX_HELLO_CHARACTERS]
     if not text:
@@ -68,7 +67,7 @@ def parse_hello(argument: bytes) -> str:
 
 
 def parse_mail(argument: bytes, *, extended: bool, authentication: bool) -> MailArguments:
-    """The argument of MAIL. `extended`: EHLO came before; `authentication`: AUTH is offered, so AUTH= may be used.
+    """Parse the argument of MAIL. `extended`: the client sent EHLO; `authentication`: AUTH is offered, so AUTH= is too.
 
     Raises Refused (501, 553, 555).
     """
@@ -93,7 +92,7 @@ def parse_mail(argument: bytes, *, extended: bool, authentication: bool) -> Mail
 
 
 def parse_rcpt(argument: bytes, *, extended: bool, smtputf8: bool) -> RcptArguments:
-    """The argument of RCPT. `smtputf8`: this transaction's MAIL asked for it. Raises Refused (501, 553, 555)."""
+    """Parse the argument of RCPT. `smtputf8`: the transaction's MAIL had SMTPUTF8. Raises Refused (501, 553, 555)."""
     text = _after_keyword(argument, "TO:", "RCPT TO:<address>")
     if _NULL_PATH.match(text):
         raise Refused(NULL_PATH_REFUSED)
@@ -121,16 +120,16 @@ def _after_keyword(argument: bytes, keyword: str, usage: str) -> str:
     text = _decode(argument)
     if text[: len(keyword)].upper() != keyword:
         raise refuse(501, "5.5.4", f"Syntax: {usage}")
-    text = text[len(keyword) :].strip(" ")  # a space behind the colon is a common fault and harmless
+    text = text[len(keyword) :].strip(" ")  # a space after the colon is a common, harmless fault
     if not text:
         raise refuse(501, "5.5.4", f"Syntax: {usage}")
     return text
 
 
 def _path(text: str, enhanced: str, role: str) -> tuple[Path, str]:
-    """The path at the beginning of the text, without its source route (RFC 5321 app. F.2), and the text behind it.
+    """The path at the beginning of the text, without its source route (RFC 5321 app. F.2), and the text after it.
 
-    Devices leave out the angle brackets, or put spaces inside them: both have one reading, and are taken.
+    Accepts a path without angle brackets, or with spaces inside them: devices send both, and both are unambiguous.
     """
     opening = _OPENING.match(text)
     start = opening.end() if opening else 0
@@ -147,7 +146,7 @@ def _path(text: str, enhanced: str, role: str) -> tuple[Path, str]:
 
 
 def _parameters(text: str, extended: bool) -> dict[str, str | None]:
-    """ESMTP parameters by upper-case keyword; values exactly as written."""
+    """ESMTP parameters by upper-case keyword; values are unchanged."""
     if not text.strip(" "):
         return {}
     if not text.startswith(" ") or not extended:
@@ -176,7 +175,7 @@ def _flag(values: dict[str, str | None], keyword: str) -> bool:
 
 
 def _value(values: dict[str, str | None], keyword: str) -> str | None:
-    """Takes a parameter out; None where it was not given. Raises Refused where it lacks its value."""
+    """Remove and return a parameter's value; None if it is absent. Raises Refused if it has no value."""
     if keyword not in values:
         return None
     value = values.pop(keyword)
@@ -226,7 +225,7 @@ def _orcpt(value: str | None) -> str:
     if value is None:
         return ""
     kind, semicolon, address = value.partition(";")
-    if kind.upper() == "UTF-8":  # beyond ASCII only here, and there is a spelling within it: RFC 6533 3
+    if kind.upper() == "UTF-8":  # only this type may hold non-ASCII, which gets its ASCII form (RFC 6533 3)
         address = "".join(c if c.isascii() else f"\\x{{{ord(c):X}}}" for c in address)
     elif not is_xtext(address):
         address = ""

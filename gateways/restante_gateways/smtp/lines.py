@@ -1,4 +1,4 @@
-"""Command lines out of a stream of octets (pure). Only CRLF ends a line: RFC 5321 2.3.8."""
+"""Command lines from a stream of octets. Only CRLF ends a line (RFC 5321 2.3.8). *Pure.*"""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ MAX_LINE_OCTETS = 12_288  # without CRLF: the longest AUTH response, RFC 4954 4
 
 
 class BadLine(enum.Enum):
-    """Octets that came in place of a command line."""
+    """The fault of a command line."""
 
     TOO_LONG = enum.auto()  # consumed to its end
-    BARE_LF = enum.auto()  # nothing behind it can be trusted to be a command
+    BARE_LF = enum.auto()  # the octets after it cannot be trusted to be commands
     BARE_CR = enum.auto()  # consumed to its end
-    ENDLESS = enum.auto()  # a too long line with no end in sight
+    ENDLESS = enum.auto()  # a too long line without an end so far
 
 
 class LineReader:
-    """Octets in, lines out, one at a time, because the answer to this one (DATA, STARTTLS) decides what follows it."""
+    """Octets in, lines out. Returns one line at a time, because its command (DATA, STARTTLS) decides the meaning of
+    the octets after it."""
 
     def __init__(self, max_line_octets: int = MAX_LINE_OCTETS, max_skipped_octets: int = 1 << 20) -> None:
         self._max, self._max_skipped = max_line_octets, max_skipped_octets
         self._buffer = bytearray()
-        self._searched = 0  # octets of the buffer known to hold no LF
-        self._skipped = 0  # octets thrown away of a line that is too long
+        self._searched = 0  # octets of the buffer already searched for LF
+        self._skipped = 0  # octets discarded of a line that is too long
 
     def feed(self, data: bytes) -> None:
-        """Add what the peer sent."""
+        """Append received octets."""
         self._buffer += data
 
     def next_line(self) -> bytes | BadLine | None:
-        """The next line without its CRLF, or None when more octets are needed."""
+        """The next line without its CRLF, or None if more octets are needed."""
         end = self._buffer.find(b"\n", self._searched)
         if end < 0:
             return self._without_end()
@@ -54,18 +55,18 @@ class LineReader:
         return BadLine.ENDLESS if self._skipped > self._max_skipped else None
 
     def peek_line(self, verb: bytes) -> bool:
-        """Whether a whole line that begins with `verb` (upper case, with its space) waits already."""
+        """Whether the buffer has a whole line that begins with `verb` (upper case, with its space)."""
         if bytes(self._buffer[: len(verb)]).upper() != verb:
             return False
         return b"\n" in self._buffer
 
     @property
     def has_line(self) -> bool:
-        """Whether `next_line` would answer without more octets."""
+        """Whether `next_line` needs no more octets."""
         return self._buffer.find(b"\n", self._searched) >= 0
 
     def take_rest(self) -> bytes:
-        """All octets not yet consumed; the buffer is empty afterwards (DATA begins, or STARTTLS drops them)."""
+        """Remove and return all octets not consumed yet, for DATA; STARTTLS discards them."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._searched = self._skipped = 0

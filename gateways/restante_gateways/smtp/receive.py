@@ -1,4 +1,4 @@
-"""DATA: content from the client to the core, as it comes, in bounded memory. RFC 5321 4.1.1.4."""
+"""The content of DATA, streamed from the client to the core in bounded memory (RFC 5321 4.1.1.4)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ FAULTS = {
 
 
 async def receive(channel: Channel, acceptance: Acceptance, settings: SessionSettings) -> Reply:
-    """Reads the content to its end; the reply to it.
+    """Read the content to its end; return the reply to it.
 
-    Raises SessionOver where the content does not end, comes too slowly, or its outcome is unknown.
+    Raises SessionOver if the content does not end, arrives too slowly, or its outcome is unknown.
     """
     return await _Reception(channel, acceptance, settings).run()
 
 
 class _Reception:
-    """One content. A content that is refused on the way is still read to its end: only then may the client be
-    answered, and only behind the end are commands again."""
+    """The reception of one content. A refused content is still read to its end: the reply must wait for the end, and
+    the next command follows it."""
 
     def __init__(self, channel: Channel, acceptance: Acceptance, settings: SessionSettings) -> None:
         self._channel, self._acceptance, self._settings = channel, acceptance, settings
@@ -45,7 +45,7 @@ class _Reception:
         self._failure: Reply | None = None
 
     async def run(self) -> Reply:
-        """Reads to the end of the content; the reply to it."""
+        """Read to the end of the content; return the reply to it."""
         settled = False
         try:
             await self._read_to_the_end()
@@ -64,7 +64,7 @@ class _Reception:
         rate = settings.data_octets_per_second
         waiting = WaitingTime(settings.data_seconds if rate else math.inf)
         waited_seconds = octets = 0.0
-        chunk = channel.take_rest()  # an impatient client has pipelined its content
+        chunk = channel.take_rest()  # content sent before the 354
         while True:
             if chunk:
                 content = scanner.feed(chunk)
@@ -87,8 +87,8 @@ class _Reception:
             waited_seconds, octets = waited_seconds + seconds, octets + len(chunk)
             waiting.spend(seconds)
             waiting.earn(len(chunk) / (rate or 1))
-        # Of the session's time a content takes only the part that it was slower than the least rate: a large one that
-        # is refused at its end leaves the client time to go on. A message that is accepted gives all of it back.
+        # The session's waiting time is charged only for the part beyond the minimum rate, so that the refusal of a
+        # large content leaves the client time to go on. An accepted message resets the time.
         channel.waiting.spend(max(0.0, waited_seconds - octets / rate) if rate else 0.0)
 
     async def _pass_on(self, content: bytes) -> None:
@@ -98,7 +98,7 @@ class _Reception:
             return
         try:
             await self._acceptance.feed(content)
-        except Exception as error:  # noqa: BLE001 - answered below, when the content has been read: see the class
+        except Exception as error:  # noqa: BLE001 - the reply follows the end of the content
             self._failure = failure_reply(error)
 
     async def _commit(self) -> Reply:
@@ -106,6 +106,6 @@ class _Reception:
             name = await self._acceptance.commit()
         except OutcomeUnknown:
             raise SessionOver(None) from None
-        except Exception as error:  # noqa: BLE001 - answered, and never as a bounce
+        except Exception as error:  # noqa: BLE001 - an internal failure gets a temporary reply
             return failure_reply(error)
         return Reply(250, "2.6.0", f"Message accepted as {name}")

@@ -1,4 +1,4 @@
-"""Pipelined RCPTs, verified by the core together. RFC 5321 4.1.1.3, RFC 2920 3.1."""
+"""Pipelined RCPT commands, which the core verifies in one call (RFC 5321 4.1.1.3, RFC 2920 3.1)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from restante_gateways.smtp.transaction import Transaction
 RECIPIENT_OK = Reply(250, "2.1.5", "Recipient OK")
 
 Verify = Callable[[MailArguments, Sequence[RcptArguments]], Awaitable[list[RestanteError | None]]]
-"""Whether the core would accept each recipient, and if not, why. Raises RestanteError."""
+"""Returns the core's verdict on each recipient: None, or the error. Raises RestanteError."""
 
 
 async def verify(
     arguments: Sequence[bytes], transaction: Transaction, ask: Verify, *, extended: bool, max_recipients: int
 ) -> list[Reply]:
-    """The reply to each RCPT. Accepted recipients are added to the open `transaction`, refused ones counted."""
+    """The reply to each RCPT. Adds accepted recipients to the open `transaction`, and counts refused ones."""
     mail = transaction.mail
     assert mail is not None
     answers: list[Reply | RcptArguments] = []
@@ -46,9 +46,9 @@ async def verify(
 
 
 async def _refusals(ask: Verify, mail: MailArguments, wanted: list[RcptArguments]) -> dict[RcptArguments, Reply]:
-    """The recipients that the core does not take, with the reply for each."""
+    """The recipients that the core refuses, with the reply to each."""
     try:
         verdicts = await ask(mail, wanted)
-    except Exception as error:  # noqa: BLE001 - answered for each, and never as a bounce
+    except Exception as error:  # noqa: BLE001 - an internal failure gets temporary replies
         return dict.fromkeys(wanted, failure_reply(error))
     return {recipient: reply_to(error) for recipient, error in zip(wanted, verdicts, strict=True) if error is not None}

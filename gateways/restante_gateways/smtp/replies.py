@@ -1,4 +1,4 @@
-"""SMTP replies and their octets (pure). RFC 5321 4.2, RFC 2034, RFC 3463."""
+"""SMTP replies and their encoding (RFC 5321 4.2, RFC 2034, RFC 3463). *Pure.*"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply: a three-digit code, an enhanced code (RFC 3463; empty where none belongs) and text.
+    """One reply: a three-digit code, an enhanced code (RFC 3463; may be empty) and text.
 
     Text of several lines becomes a multi-line reply; every line carries the enhanced code (RFC 2034 4).
     """
@@ -29,7 +29,7 @@ class Reply:
 
     @property
     def is_error(self) -> bool:
-        """Whether the command was refused, for now (4yz) or for good (5yz)."""
+        """Whether the command was refused temporarily (4yz) or permanently (5yz)."""
         return self.code >= 400
 
     @property
@@ -38,7 +38,7 @@ class Reply:
         return self.code >= 500
 
     def encode(self) -> bytes:
-        """The octets of the reply: lines of at most 512 octets, never a control or 8-bit octet inside."""
+        """The octets of the reply: lines of at most 512 octets, in printable ASCII."""
         lines = self.text.split("\n")
         prefix = f"{self.enhanced} " if self.enhanced else ""
         room = MAX_REPLY_LINE_OCTETS - len("250-\r\n") - len(prefix)
@@ -50,7 +50,7 @@ class Reply:
 
 
 class Refused(Exception):
-    """A command cannot be carried out; `reply` goes to the client."""
+    """A command is refused; `reply` goes to the client."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"{reply.code} {reply.enhanced} {reply.text}")
@@ -58,9 +58,9 @@ class Refused(Exception):
 
 
 class SessionOver(Exception):
-    """Nothing more comes from the client, or nothing it sends is obeyed: the session ends at once.
+    """The session ends at once: the client has stopped sending, or the server reads no more commands.
 
-    `reply` is the last word; None when there is nothing to say.
+    `reply` is the final reply, None for no reply.
     """
 
     def __init__(self, reply: Reply | None) -> None:
@@ -69,11 +69,11 @@ class SessionOver(Exception):
 
 
 def refuse(code: int, enhanced: str, text: str) -> Refused:
-    """The exception to raise for this refusal."""
+    """The exception for a refusal, for the caller to raise."""
     return Refused(Reply(code, enhanced, text))
 
 
-# Our own bug, or a core that is away, must never bounce someone's mail.
+# A bug or an unreachable core must never make the sender's server bounce mail.
 OTHERWISE = Reply(451, "4.3.0", "Temporary failure, try again later")
 OK = Reply(250, "2.0.0", "OK")
 CLOSING = Reply(221, "2.0.0", "Bye")

@@ -1,11 +1,12 @@
-"""One SMTP session: aiosmtpd's, with the commands that it dispatches by name. This is the one place that subclasses it.
+"""One SMTP session: a subclass of aiosmtpd's SMTP class, the only one in this project.
 
-aiosmtpd has the life of a session, its Session object, and `smtp_NAME` for the command NAME. Replaced are
-- the command loop: aiosmtpd takes a bare LF for a line end, answers without enhanced codes, waits for the client
-  to take each reply, counts no errors, and cancels a command under way when the client closes its direction;
-- the envelope: its arguments are values here, where aiosmtpd's are text in capitals, and no content lies in memory;
-- the commands, for the same reasons; DATA streams, pipelined RCPTs are verified together, and AUTH takes names in any
-  case and responses of 12,288 octets.
+It keeps aiosmtpd's life cycle of a session, its Session object, and the method name `smtp_NAME` for the command NAME.
+It replaces
+- the command loop: aiosmtpd accepts a bare LF as a line end, sends no enhanced codes, waits after each reply until the
+  client has read it, counts no errors, and cancels the current command when the client closes its sending direction;
+- the envelope: its arguments are parsed values instead of upper-case text, and it holds no content in memory;
+- the commands, for the same reasons. DATA streams the content, the core verifies pipelined RCPTs together, and AUTH
+  accepts mechanism names in any case and responses of 12,288 octets.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ from restante_gateways.smtp.transaction import Transaction
 from restante_gateways.smtp.waiting import WaitingTime
 from restante_process.tls import Certificates
 
-logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)  # aiosmtpd's: it prints addresses; we log our own lines
+logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)  # aiosmtpd's log shows addresses
 log = structlog.get_logger("smtp")
 
 COMMANDS = "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"  # of every listener, for HELP
-NEVER_SECONDS = 1e9  # aiosmtpd's own timer; the connection has the real ones
+NEVER_SECONDS = 1e9  # for aiosmtpd's timer; the connection enforces the real limits
 
 
 class SmtpSession(aiosmtpd.smtp.SMTP):
-    """The state of one connection and its commands; `serve` runs it."""
+    """The state and the commands of one connection; `serve` runs it."""
 
-    session: aiosmtpd.smtp.Session  # with the name of EHLO or HELO
+    session: aiosmtpd.smtp.Session  # has the name from EHLO or HELO
     envelope: Transaction
 
     def __init__(
@@ -77,24 +78,24 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         )
         self._identity: Identity | None = None
         self._login_failures = 0
-        self._task: asyncio.Task[None] | None = None  # of `_handle_client`, once it runs
+        self._task: asyncio.Task[None] | None = None  # the running `_handle_client`
         self._finished: asyncio.Future[None] = loop.create_future()
 
     # -- the life of a session
 
     async def serve(self) -> None:
-        """Serves the connection until it ends. The listener then closes it. Raises TlsFailed, ConnectionLost."""
-        self.connection_made(ConnectionTransport(self._channel.connection))  # which starts `_handle_client`
+        """Serve the connection until it ends. The listener then closes it. Raises TlsFailed, ConnectionLost."""
+        self.connection_made(ConnectionTransport(self._channel.connection))  # starts `_handle_client`
         try:
             await self._finished
         finally:
-            self.connection_lost(None)  # which cancels `_handle_client`, should it still run
+            self.connection_lost(None)  # cancels `_handle_client` if it still runs
             if self._task is not None:
                 await asyncio.wait([self._task])
             self._forget_user()
 
     async def _handle_client(self) -> None:
-        """aiosmtpd's task of a session."""
+        """The session's task, which aiosmtpd starts."""
         self._task = asyncio.current_task()
         try:
             await self._commands.run()
@@ -119,7 +120,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
 
     @property
     def _authentication_allowed(self) -> bool:
-        """Whether credentials may cross this connection as it is now."""
+        """Whether the connection is currently secure enough for credentials."""
         return authentication_allowed(self._settings.authentication, tls=self._tls, loopback=self._peer.loopback)
 
     @property
@@ -133,7 +134,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return replies.NEED_MAIL if self.session.host_name else replies.NEED_HELLO
 
     def _create_envelope(self) -> Transaction:
-        """aiosmtpd's place for an envelope of one's own."""
+        """Create the envelope for aiosmtpd."""
         return Transaction()
 
     def _reset(self) -> None:
@@ -144,10 +145,10 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
             self._identity.close()
             self._identity = None
 
-    # -- the commands, by aiosmtpd's names, but given octets, which our grammar is over, without blanks at the ends
+    # -- the commands, by aiosmtpd's names; their arguments are octets, stripped of spaces
 
     async def smtp_EHLO(self, argument: bytes) -> Reply:
-        """EHLO: names the client and lists what is offered now. RFC 5321 4.1.1.1."""
+        """EHLO: set the client's name and list the current extensions. RFC 5321 4.1.1.1."""
         self.session.host_name, self.session.extended_smtp = parse_hello(argument), True
         self._reset()
         offers = [
@@ -166,13 +167,13 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return Reply(250, "", "\n".join(offers))
 
     async def smtp_HELO(self, argument: bytes) -> Reply:
-        """HELO: names the client, without extensions. RFC 5321 4.1.1.1."""
+        """HELO: set the client's name, without extensions. RFC 5321 4.1.1.1."""
         self.session.host_name, self.session.extended_smtp = parse_hello(argument), False
         self._reset()
         return Reply(250, "", self._settings.host_name)
 
     async def smtp_MAIL(self, argument: bytes) -> Reply:
-        """MAIL: opens a transaction. RFC 5321 4.1.1.2."""
+        """MAIL: open a transaction. RFC 5321 4.1.1.2."""
         if not self.session.host_name:
             return replies.NEED_HELLO
         if self._settings.role is Role.SUBMISSION and self._identity is None:
@@ -186,7 +187,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return Reply(250, "2.1.0", "Sender OK")
 
     async def smtp_RCPT(self, argument: bytes) -> list[Reply]:
-        """RCPT, and those that wait behind it: recipients, verified in one call to the core. RFC 5321 4.1.1.3."""
+        """RCPT: add recipients; one call to the core verifies all pipelined ones. RFC 5321 4.1.1.3."""
         arguments = [argument, *self._channel.take_waiting(b"RCPT")]
         if self.envelope.mail is None:
             return [self._not_open] * len(arguments)
@@ -201,7 +202,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return answers
 
     async def smtp_DATA(self, argument: bytes) -> Reply:
-        """DATA: the content. Whatever comes of it, the transaction is over then. RFC 5321 4.1.1.4."""
+        """DATA: receive the content, and end the transaction in every case. RFC 5321 4.1.1.4."""
         _no_argument(argument, "DATA")
         if self.envelope.mail is None:
             return self._not_open
@@ -221,39 +222,39 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return reply
 
     async def smtp_RSET(self, argument: bytes) -> Reply:
-        """RSET: drops the transaction. RFC 5321 4.1.1.5."""
+        """RSET: discard the transaction. RFC 5321 4.1.1.5."""
         _no_argument(argument, "RSET")
         self._reset()
         return replies.OK
 
     async def smtp_NOOP(self, argument: bytes) -> Reply:
-        """NOOP: says OK, whatever its argument. RFC 5321 4.1.1.9."""
+        """NOOP: reply OK to any argument. RFC 5321 4.1.1.9."""
         return replies.OK
 
     async def smtp_VRFY(self, argument: bytes) -> Reply:
-        """VRFY: one answer for all, without a lookup, so that it does not show who exists. RFC 5321 3.5.3 and 7.3."""
+        """VRFY: the same reply for all names, which reveals no recipients. RFC 5321 3.5.3 and 7.3."""
         if not argument:
             raise refuse(501, "5.5.4", "Syntax: VRFY string")
         return replies.CANNOT_VERIFY
 
     async def smtp_EXPN(self, argument: bytes) -> Reply:  # type: ignore[override]
-        """EXPN: not for strangers. RFC 5321 7.3."""
+        """EXPN: refuse, since it would reveal addresses. RFC 5321 7.3."""
         return replies.NOT_OFFERED
 
     async def smtp_HELP(self, argument: bytes) -> Reply:
-        """HELP: the commands of this listener. RFC 5321 4.1.1.8."""
+        """HELP: list the commands of this listener. RFC 5321 4.1.1.8."""
         starttls = " STARTTLS" if self._starttls_offered else ""
         authentication = " AUTH" if self._authentication_offered else ""
         return Reply(214, "2.0.0", f"Commands: {COMMANDS}{starttls}{authentication}\nRFC 5321 has the rest")
 
     async def smtp_QUIT(self, argument: bytes) -> Reply:
-        """QUIT: ends the session. RFC 5321 4.1.1.10."""
+        """QUIT: end the session. RFC 5321 4.1.1.10."""
         _no_argument(argument, "QUIT")
         self._commands.end(replies.CLOSING)
         return replies.CLOSING
 
     async def smtp_STARTTLS(self, argument: bytes) -> Reply | None:
-        """STARTTLS: a handshake, then all from the beginning. RFC 3207 4."""
+        """STARTTLS: run a handshake, then reset the session. RFC 3207 4."""
         _no_argument(argument, "STARTTLS")
         if self._tls:
             return Reply(503, "5.5.1", "The connection is encrypted already")
@@ -268,7 +269,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return None
 
     async def smtp_AUTH(self, argument: bytes) -> Reply:
-        """AUTH: the client's exchange is carried to the core, which decides. RFC 4954 4."""
+        """AUTH: pass the client's exchange to the core, which verifies it. RFC 4954 4."""
         if self._settings.role is not Role.SUBMISSION:
             return replies.NOT_OFFERED
         if not self.session.host_name or not self.session.extended_smtp:
@@ -289,7 +290,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         return replies.AUTHENTICATED
 
     def _login_failed(self, error: errors.RestanteError) -> Reply:
-        """Guesses are counted. A core that is away is no fault of the client."""
+        """The reply to a failed login. Counts wrong credentials, but not failures of the core."""
         reply = auth.refusal(error)
         if reply.is_permanent:
             self._login_failures += 1

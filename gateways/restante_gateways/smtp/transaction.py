@@ -1,4 +1,4 @@
-"""An open mail transaction: aiosmtpd's envelope with values for the arguments, and without the content."""
+"""An open mail transaction: aiosmtpd's envelope with parsed arguments, and without the content."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from restante_mail.header.trace import Hop, received_field
 
 
 class Transaction(aiosmtpd.smtp.Envelope):
-    """The arguments of MAIL and RCPT so far (RFC 5321 3.3). No transaction is open until `mail` is there."""
+    """The arguments of MAIL and RCPT so far (RFC 5321 3.3). No transaction is open while `mail` is None."""
 
     def __init__(self) -> None:
         super().__init__()
         self.mail: MailArguments | None = None
-        self.recipients: dict[RcptArguments, None] = {}  # in order; the same one twice is one
+        self.recipients: dict[RcptArguments, None] = {}  # in order, without duplicates
         self.refused_count = 0
         self.trace_id = ""
 
     def begin(self, mail: MailArguments) -> None:
-        """MAIL has been accepted."""
+        """Open the transaction with an accepted MAIL."""
         self.mail, self.trace_id = mail, secrets.token_hex(8)
 
     def closed(
         self, session: aiosmtpd.smtp.Session, peer: Peer, identity: Identity | None, *, host_name: str, now: datetime
     ) -> Envelope:
-        """The envelope that goes to the core with the content, and with our Received field (RFC 5321 4.4)."""
+        """The envelope for the core, with this server's Received field (RFC 5321 4.4)."""
         assert self.mail is not None
         hop = Hop(
             hello_name=session.host_name or "",

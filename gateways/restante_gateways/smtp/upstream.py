@@ -1,4 +1,4 @@
-"""The core over the contract: what sessions ask becomes operations, the Accept stream, and uploads."""
+"""The core for SMTP sessions, implemented with the contract: operations, the Accept stream, and uploads."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from restante_gateways.smtp.core import Envelope, Identity
 from restante_gateways.smtp.grammar import MailArguments, RcptArguments
 
 MAX_VERIFIED_TOGETHER = 100  # of one VerifyRecipients
-MAX_KNOWN = 20_000  # verdicts that are good for a while
+MAX_KNOWN = 20_000  # cached verdicts
 
 
 class UserIdentity:
-    """A user's session with the core. Its token is kept good as long as it is watched, so that it is good at the end
-    of a message however long that took to come."""
+    """A user's session with the core. After `watch` its token is renewed, so that it is still valid at the end of a
+    slow message."""
 
     def __init__(self, sessions: AccountSessions, session: session_pb2.Session, client_address: str) -> None:
         self._sessions, self._session, self._client_address = sessions, session, client_address
@@ -36,7 +36,7 @@ class UserIdentity:
 
     @property
     def token(self) -> bytes:
-        """The token of this moment."""
+        """The session's current token."""
         return self._session.session_token if self._kept is None else self._kept.token
 
     def watch(self, ended: Callable[[], None]) -> None:
@@ -50,13 +50,13 @@ class UserIdentity:
 
 
 class Upstream:
-    """The core, for all SMTP sessions of a process. Keeps the promises of `core.Core`."""
+    """The core for all SMTP sessions of a process. Implements `core.Core`."""
 
     def __init__(self, link: Link, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """`patience_seconds`: for the answer to an acceptance that was lost."""
+        """`patience_seconds` limits the repetitions after a lost answer to an acceptance."""
         self.link, self._patience_seconds = link, patience_seconds
         self.sessions = AccountSessions(link)
-        self._known: dict[str, float] = {}  # forward-path: until when, by the loop's clock, the core would accept it
+        self._known: dict[str, float] = {}  # forward-path to the loop time until which the core accepts it
 
     async def log_in(self, peer: Peer, mechanism: str, initial: bytes | None, ask: login.Ask) -> Identity:
         """See Core."""
@@ -92,7 +92,7 @@ class Upstream:
         return all(self._known.get(recipient.forward_path.address, 0.0) > now for recipient in recipients)
 
     def _learn(self, recipients: Sequence[RcptArguments], verdicts: Sequence[transport_pb2.RecipientVerdict]) -> None:
-        """Keep what the core says may be said again: mail for the same people comes in bursts."""
+        """Cache positive verdicts for the time that the core permits: mail for one recipient comes in bursts."""
         now = asyncio.get_running_loop().time()
         for recipient, verdict in zip(recipients, verdicts, strict=True):
             if verdict.accepted and verdict.good_for_milliseconds > 0:
@@ -108,5 +108,5 @@ class Upstream:
 
 
 def _token(identity: Identity | None) -> bytes:
-    """The token of a user's session; none for mail from other MTAs, where the gateway's own identity acts."""
+    """The token of a user's session; empty for mail from other MTAs, which uses the gateway's own identity."""
     return identity.token if isinstance(identity, UserIdentity) else b""

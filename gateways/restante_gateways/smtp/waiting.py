@@ -1,13 +1,13 @@
-"""The time that a session waits for its client, in all (pure: the clock is passed in)."""
+"""The total time that a session waits for its client (pure: the caller passes the time)."""
 
 from __future__ import annotations
 
 
 class WaitingTime:
-    """Seconds that may still be spent waiting for a client.
+    """The remaining time that a session may wait for its client, in seconds.
 
-    A limit for each pause alone lets a client that sends an octet now and then keep its place for hours. This is the
-    sum of all pauses, and grows only with what the client brings. Time that the core takes is not counted.
+    A limit for each single pause would let a client that sends single octets occupy a connection for hours. This limits
+    the sum of all pauses, and grows only with received data. Waiting for the core does not count.
     """
 
     __slots__ = ("left_seconds",)
@@ -16,9 +16,9 @@ class WaitingTime:
         self.left_seconds = seconds
 
     def spend(self, seconds: float) -> None:
-        """The client has been waited for."""
+        """Subtract a pause."""
         self.left_seconds -= seconds
 
     def earn(self, seconds: float) -> None:
-        """The client has brought something."""
+        """Add time for received data."""
         self.left_seconds += seconds
