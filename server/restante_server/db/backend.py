@@ -1,4 +1,4 @@
-"""The operations of a database that pipeline and reads need; `sqlite.py` and `postgresql.py` have them."""
+"""The interface of a database for the pipeline and the reads; `sqlite.py` and `postgresql.py` implement it."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class Features:
 
 
 class Savepoint(Protocol):
-    """One savepoint that moves through a group, set on the driver's own cursor."""
+    """One savepoint that moves through a group, set on the driver's cursor."""
 
     def advance(self) -> None:
-        """Sets it here; what the operation before wrote is then part of the group.
+        """Set the savepoint here; the writes of the operation before then belong to the group.
 
         Raises when the transaction is unusable, for instance because that operation hid a failed statement.
         """
         ...
 
     def rewind(self) -> None:
-        """Undoes everything since `advance`; the savepoint stands as if just set."""
+        """Undo all writes since `advance`; the savepoint stays set."""
         ...
 
 
 class Backend(Protocol):
-    """One database by URL. Its methods are called on worker threads; a Connection stays on the thread that made it."""
+    """One database. Call its methods on worker threads; a Connection stays on the thread that made it."""
 
     @property
     def name(self) -> str:
@@ -63,12 +63,12 @@ class Backend(Protocol):
 
     @property
     def lanes(self) -> int:
-        """How many transactions may write at once."""
+        """The number of transactions that may write concurrently."""
         ...
 
     @property
     def locks_rows(self) -> bool:
-        """True when several transactions can write at once and rows must therefore be locked in order."""
+        """Whether several transactions can write concurrently, so that rows must be locked in order."""
         ...
 
     def writer(self) -> Connection: ...
@@ -78,11 +78,11 @@ class Backend(Protocol):
     def savepoint(self, tx: Connection) -> Savepoint: ...
 
     def usable(self, tx: Connection) -> bool:
-        """True while the transaction is open and would commit what it holds."""
+        """Whether the transaction is open and a commit would keep its writes."""
         ...
 
     def open(self, tx: Connection) -> bool:
-        """True while there is a transaction to roll back to a savepoint of."""
+        """Whether the transaction still exists, so that it can roll back to a savepoint."""
         ...
 
     def judge(self, error: BaseException, *, reading: bool = False) -> Verdict:
@@ -90,31 +90,31 @@ class Backend(Protocol):
         ...
 
     def interrupt(self, tx: Connection) -> None:
-        """Stops the statement that `tx` runs on another thread, if it runs one; may block for a round trip."""
+        """Stop the statement that `tx` runs on another thread, if any; may block for a round trip."""
         ...
 
     def committed(self, octets: int) -> None:
-        """Told by a lane after each commit, with about how much it wrote."""
+        """Note a commit of about so many octets. A lane calls this after each commit."""
         ...
 
     def between_groups(self, tx: Connection) -> None:
-        """Called by a lane outside any transaction, for the upkeep that only a writer can do."""
+        """Do the upkeep that only a writer can do. A lane calls this outside any transaction."""
         ...
 
     @property
     def file(self) -> Path | None:
-        """The database's file; None when another process keeps it."""
+        """The database's file; None for a database server."""
         ...
 
     @property
     def unused_octets(self) -> int:
-        """Unused octets in the file, as of a second ago."""
+        """Unused octets in the file, measured at most about a second ago."""
         ...
 
     def give_back(self, tx: Connection, keep_octets: int, most_octets: int) -> bool:
-        """Gives at most so many unused octets back to the file system, in a write transaction, and keeps the rest.
+        """Return at most `most_octets` unused octets to the file system, in a write transaction, and keep the rest.
 
-        False when there was nothing to give.
+        Returns False when no more than `keep_octets` are unused.
         """
         ...
 
@@ -122,4 +122,4 @@ class Backend(Protocol):
 
 
 LockRows = Callable[[Connection, Sequence[int]], object]
-"""Locks the rows of these ids, given in ascending order, in that order (SELECT ... ORDER BY id FOR UPDATE)."""
+"""Locks the rows of these ids, which are ascending, in this order (SELECT ... ORDER BY id FOR UPDATE)."""

@@ -1,4 +1,4 @@
-"""Checkpoints of SQLite's write-ahead log, on a thread of their own: no commit ever waits to copy pages."""
+"""Checkpoints of SQLite's write-ahead log, on a separate thread, so that no commit waits for the copying of pages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ log = logging.getLogger(__name__)
 
 
 class Checkpointer:
-    """Copies the log into the file when enough was written or enough time has passed.
+    """Copies the log into the file after so many written octets or so many seconds.
 
-    It works in PASSIVE mode, which waits for nobody and delays nobody. A writer that never pauses keeps a passive
-    checkpoint from ever reaching the log's end, and the log then only grows: past `log_octets` the writer is asked
-    (`wants_writer`) to copy the small rest itself, between two groups, so that its next commit starts the log anew.
+    It uses the PASSIVE mode, which neither waits for other connections nor delays them. A writer that never pauses
+    keeps a passive checkpoint from reaching the end of the log, and the log grows. Above `log_octets` the checkpointer
+    therefore sets `wants_writer`: the writer copies the small rest between two groups, and its next commit starts the
+    log from the beginning.
     """
 
     def __init__(
@@ -28,7 +29,8 @@ class Checkpointer:
         log_octets: int,
         timed: Callable[[float, int], object] | None = None,
     ) -> None:
-        """`timed` is told the seconds of each checkpoint and the pages then in the log, on the thread that made it."""
+        """Start the thread. `timed` gets the seconds of each checkpoint and the pages then in the log, on the thread of
+        the checkpoint."""
         self.wants_writer = False
         self._octets, self._seconds, self._log_octets = octets, seconds, log_octets
         self._timed = timed
@@ -43,7 +45,7 @@ class Checkpointer:
         self._thread.start()
 
     def committed(self, octets: int) -> None:
-        """Called by the writer after each commit with about how much it wrote."""
+        """Note a commit of about so many octets. The writer calls this after each commit."""
         self._commits += 1
         self._written += octets
         if self._written >= self._octets:
@@ -51,19 +53,19 @@ class Checkpointer:
             self._wake.set()
 
     def run_on_writer(self, driver: sqlite3.Connection) -> None:
-        """The checkpoint that was asked for by `wants_writer`, on the writer's connection, outside a transaction."""
-        self.wants_writer = False  # a reader of an old snapshot may keep it from the end: the thread will ask again
+        """Make the checkpoint that `wants_writer` requests, on the writer's connection, outside a transaction."""
+        self.wants_writer = False  # if an old snapshot keeps it from the end of the log, the thread sets this again
         self._run_on(driver)
 
     def _run_on(self, driver: sqlite3.Connection) -> int:
-        """One passive checkpoint; the octets in the log. A locked, full or broken disk is logged, not raised."""
+        """Make a passive checkpoint; returns the octets in the log. Logs database errors and returns 0."""
         began = time.perf_counter()
         try:
             _busy, pages, _copied = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             log.warning("checkpoint failed, the log is kept", exc_info=True)
             return 0
-        if pages < 0:  # the other of us is at it
+        if pages < 0:  # the other connection is making a checkpoint
             return 0
         page_octets: int = driver.execute("PRAGMA page_size").fetchone()[0]
         if self._timed is not None:
@@ -71,7 +73,7 @@ class Checkpointer:
         return int(pages) * page_octets
 
     def close(self) -> None:
-        """The last checkpoint, which empties the log, and the end of the thread. No other connection is open by now."""
+        """End the thread with a last checkpoint, which empties the log. All other connections must be closed."""
         self._closing = True
         self._wake.set()
         self._thread.join()
@@ -84,7 +86,7 @@ class Checkpointer:
             self._wake.clear()
             if self._commits != seen and not self._closing:
                 seen = self._commits
-                # What the writer has added meanwhile is in neither figure: whether the end was reached, it alone knows.
+                # Only the writer can find out whether its writes meanwhile kept the checkpoint from the log's end.
                 self.wants_writer = self._run_on(driver) > self._log_octets
         try:
             driver.execute("PRAGMA optimize")

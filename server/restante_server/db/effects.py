@@ -1,11 +1,11 @@
 """Effects of a write beyond the database, collected while it runs (docs/design.md "Effects").
 
-There are two kinds. An *invalidation* says that something in memory is out of date: it fires on the lane's thread,
-before any writer of the group is answered, and also when nobody knows whether the commit stands. An *event* is a fact
-of a committed write: it fires on the event loop, in commit order, before its writer is answered.
+There are two kinds. An *invalidation* marks a cache in memory as out of date. It fires on the lane's thread before any
+writer of the group gets its answer, and also when the outcome of the commit is unknown. An *event* is a fact of a
+committed write. It fires on the event loop, in commit order, before its writer gets the answer.
 
-Each operation, or set of operations that run as one, has a share of its own. Rolling back to a savepoint drops the
-share of what is undone; an operation need not know.
+Each operation, or set of operations that run as one, has a separate share of effects. A rollback to a savepoint drops
+the share of the undone operations without their doing.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sqlalchemy import Connection
 T = TypeVar("T")
 
 DIRECTORY: Final = "directory"
-"""An invalidation: what an address stands for has changed, or a quota."""
+"""An invalidation: the resolution of an address has changed, or a quota."""
 
 IN_DOUBT: Final = "in doubt"
-"""An invalidation: the outcome of a commit is unknown, and what memory has of any mailbox may be behind. Only the group
-fires it."""
+"""An invalidation: the outcome of a commit is unknown, so cached facts of any mailbox may be out of date. Only
+`GroupRunner` fires it."""
 
 _KEY: Final = "restante.effects"
 
 
 class Topic(Generic[T]):
-    """A kind of event. The events of one share are one collection, made by `empty`."""
+    """A kind of event. The events of one share are in one collection, made by `empty`."""
 
     __slots__ = ("empty", "name")
 
@@ -40,7 +40,7 @@ class Topic(Generic[T]):
 
 
 class Effects:
-    """The share of one operation, or of one set."""
+    """The share of one operation or one set of operations."""
 
     __slots__ = ("events", "invalidations")
 
@@ -57,7 +57,7 @@ def _share(tx: Connection) -> Effects:
 
 
 def invalidate(tx: Connection, name: str) -> None:
-    """Something in memory is out of date once this transaction stands. It may also fire for nothing."""
+    """Add an invalidation, which fires when this transaction has been committed or may have been."""
     _share(tx).invalidations.add(name)
 
 
@@ -71,48 +71,48 @@ def events(tx: Connection, topic: Topic[T]) -> T:
 
 
 def peek(tx: Connection, topic: Topic[T]) -> T | None:
-    """The same, or None where there are none yet."""
+    """The events of this topic, or None when the share has none yet."""
     share: Effects | None = tx.info.get(_KEY)
     return None if share is None else share.events.get(topic)
 
 
 def begin(tx: Connection) -> None:
-    """A new share begins; what was undone leaves nothing behind. For the owner of the transaction."""
+    """Begin a new share, and drop that of undone operations. For the owner of the transaction."""
     tx.info.pop(_KEY, None)
 
 
 def take(tx: Connection) -> Effects | None:
-    """The share that has ended, None when it is empty. For the owner of the transaction."""
+    """End the share and return it; None when it is empty. For the owner of the transaction."""
     share: Effects | None = tx.info.pop(_KEY, None)
     return share
 
 
 class Listeners:
-    """The parts of the program that hear of effects. Each listens from before the first write that it must hear of."""
+    """The listeners to effects. Add a listener before the first write whose effects it needs."""
 
     def __init__(self) -> None:
         self._invalidated: dict[str, list[Callable[[], object]]] = {}
         self._happened: dict[Topic[Any], list[Callable[[Any], object]]] = {}
 
     def on_invalidation(self, name: str, listener: Callable[[], object]) -> None:
-        """Have `listener` called on the lane's thread: it must be quick, thread-safe, and not raise."""
+        """Call `listener` on the lane's thread; it must be quick and thread-safe, and must not raise."""
         self._invalidated.setdefault(name, []).append(listener)
 
     def on_event(self, topic: Topic[T], listener: Callable[[T], object]) -> None:
-        """Have `listener` called on the event loop with the events of each share: it must not block."""
+        """Call `listener` on the event loop with the events of each share; it must not block."""
         self._happened.setdefault(topic, []).append(listener)
 
     def invalidated(self, names: Iterable[str]) -> None:
-        """A commit with these invalidations stands, or may stand."""
+        """Fire invalidations of a transaction that has been committed, or may have been."""
         for name in names:
             for listener in self._invalidated.get(name, ()):
                 listener()
 
     def happened(self, effects: Effects, failed: Callable[[Exception], object]) -> None:
-        """A committed share fires. What a listener raises is not the write's failure: it goes to `failed`."""
+        """Fire the events of a committed share. Exceptions of listeners go to `failed` and do not fail the write."""
         for topic, collected in effects.events.items():
             for listener in self._happened.get(topic, ()):
                 try:
                     listener(collected)
-                except Exception as error:  # noqa: BLE001 - the write is durable, and the other listeners must hear
+                except Exception as error:  # noqa: BLE001 - the write is durable; the other listeners still run
                     failed(error)

@@ -1,4 +1,4 @@
-"""The database as the rest of the core sees it: `open_database`, then `write` and `read`."""
+"""The database for the rest of the core: `open_database` makes a Database, with `write` and `read`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from restante_server.db.postgresql import PostgresBackend, PostgresSettings
 from restante_server.db.reads import ReadPool
 from restante_server.db.sqlite import SqliteBackend, SqliteSettings
 
-CLOSE_SECONDS = 30.0  # for the longest write that may be under way
+CLOSE_SECONDS = 30.0  # time for the longest running write to finish
 
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
@@ -34,10 +34,10 @@ K = TypeVar("K")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a database is used. Each has a default that suits one server."""
+    """The settings of a database. The defaults suit a single server."""
 
-    readers: int = 4  # threads that read
-    max_waiting_reads: int = 16_384  # beyond that: StoreBusy
+    readers: int = 4  # reader threads
+    max_waiting_reads: int = 16_384  # more raise StoreBusy
     bounds: Bounds = field(default_factory=Bounds)
     queue: QueueLimits = field(default_factory=QueueLimits)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)
@@ -48,12 +48,12 @@ class Settings:
 class _Started:
     pipeline: Pipeline
     reads: ReadPool
-    probe: ReadPool  # one thread of its own, so that it answers however many reads wait
+    probe: ReadPool  # one separate thread, so that it answers however many reads wait
     loop: asyncio.AbstractEventLoop
 
 
 class Database:
-    """Writes in groups, reads in snapshots. It belongs to the event loop of its first use, until `close`."""
+    """A database that writes in groups and reads in snapshots. Use it only on the event loop of its first use."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Database:
 
     @property
     def alone(self) -> bool:
-        """Whether no other process writes to the store: a core that opens SQLite holds the lock of its directory."""
+        """Whether no other process can write to the store. True for SQLite, whose core holds the directory's lock."""
         return self._backend.name == "sqlite"
 
     @property
@@ -87,28 +87,31 @@ class Database:
 
     @property
     def engine(self) -> Engine:
-        """For schema work before the first use (migrations, `MetaData.create_all`), never for mail."""
+        """The writer engine, for schema work before the first use (migrations, `MetaData.create_all`) only."""
         return self._backend.writer_engine
 
     @property
     def file(self) -> Path | None:
-        """The file of SQLite; None on PostgreSQL."""
+        """The SQLite file; None on PostgreSQL."""
         return self._backend.file
 
     @property
     def unused_octets(self) -> int:
-        """Unused octets in SQLite's file, as of a second ago; 0 on PostgreSQL."""
+        """Unused octets in the SQLite file, measured at most about a second ago; 0 on PostgreSQL."""
         return self._backend.unused_octets
 
     async def give_back(self, keep_octets: int, most_octets: int) -> bool:
-        """One short write that gives back what SQLite's file does not use; False when that is at most `keep_octets`."""
+        """Return unused octets of the SQLite file to the file system, in one short write of at most `most_octets`.
+
+        Returns False when no more than `keep_octets` are unused.
+        """
         return await self.write(
             Write(lambda tx: self._backend.give_back(tx, keep_octets, most_octets), octets=most_octets)
         )
 
     @property
     def queued_operations(self) -> int:
-        """Writes inside the pipeline, running ones included; for metrics."""
+        """The number of writes in the pipeline, including running ones; for metrics."""
         return self._started.pipeline.operations if self._started else 0
 
     @property
@@ -117,23 +120,24 @@ class Database:
 
     @property
     def waiting_writers(self) -> int:
-        """Writers that wait for room in the queue."""
+        """The number of writers that wait for room in the pipeline."""
         return self._started.pipeline.waiting if self._started else 0
 
     @property
     def waiting_reads(self) -> int:
-        """Reads that wait for a thread or run."""
+        """The number of reads that wait for a thread or run."""
         return self._started.reads.waiting if self._started else 0
 
     async def write(self, operation: Operation[R], *, deadline: float | None = None) -> R:
-        """See Pipeline.write: the result, once durable."""
+        """Run a write operation; returns its result once it is durable. See Pipeline.write."""
         return await self._start().pipeline.write(operation, deadline)
 
     async def read(self, function: Callable[[Connection, *Ts], R], /, *args: *Ts, deadline: float | None = None) -> R:
-        """Returns `function(tx, *args)`, run in one snapshot on a worker thread.
+        """Run `function(tx, *args)` in one snapshot on a worker thread and return its result.
 
-        What it returns must be complete: a cursor dies with the snapshot. Raises what it raised, or a DatabaseError.
-        `deadline` is a moment of `time.monotonic()`: then, as on cancellation, the statement is interrupted.
+        The result must not hold a cursor, which is closed with the snapshot. Raises the function's exception, or a
+        DatabaseError. `deadline` is a time of `time.monotonic()`; at the deadline, or on cancellation, the statement is
+        interrupted.
         """
         (outcome,) = await self._start().reads.run([lambda tx: function(tx, *args)], deadline)
         if isinstance(outcome, Exception):
@@ -144,16 +148,16 @@ class Database:
     async def read_many(
         self, functions: Sequence[Callable[[Connection], R]], *, deadline: float | None = None
     ) -> list[R | Exception]:
-        """Runs several functions in one snapshot and one thread hop: the result or the exception of each, in order.
+        """Run several functions in one snapshot and one thread hop; returns the result or exception of each, in order.
 
-        On PostgreSQL a statement that fails ends the snapshot: the functions behind it share a newer one.
+        On PostgreSQL a failed statement ends the snapshot, and the functions behind it share a newer one.
         """
         return await self._start().reads.run(functions, deadline)
 
     async def read_short(self, function: Callable[[Connection], R], *, deadline: float | None = None) -> R:
-        """`read` for what takes a moment: it shares a snapshot and a thread hop with others of its turn of the loop.
+        """Do a short `read`, which shares a snapshot and a thread hop with others of the same turn of the event loop.
 
-        Its deadline is kept to the second.
+        The deadline is accurate to a second.
         """
         (outcome,) = await self._start().reads.run((function,), deadline, shared=True)
         if isinstance(outcome, Exception):
@@ -164,7 +168,7 @@ class Database:
     def begin_read(
         self, make: Callable[[], Callable[[Connection], R]], *, deadline: float | None = None
     ) -> asyncio.Future[R]:
-        """`read_short` for many who do not wait one by one: `make` says what to read when the turn of the loop ends."""
+        """Start a `read_short` for several callers. `make` returns the function at the end of this turn of the loop."""
         return self._start().reads.begin(make, deadline)
 
     async def read_stream(
@@ -174,10 +178,10 @@ class Database:
         after: K | None = None,
         deadline: float | None = None,
     ) -> AsyncIterator[R]:
-        """A stream as a series of short reads: no snapshot is open while the receiver takes its time.
+        """Read a stream as a series of short reads, so that no snapshot is open while the receiver is slow.
 
-        `page(tx, key)` returns one page behind `key` and the key to go on from, None at the end. Pages come from
-        different snapshots: what changes behind the key meanwhile is seen.
+        `page(tx, key)` returns one page behind `key` and the key to continue from, None at the end. The pages come from
+        different snapshots, so a later page shows the changes made behind the key meanwhile.
         """
         while True:
             content, after = await self.read(page, after, deadline=deadline)
@@ -188,7 +192,7 @@ class Database:
     async def problem(self, seconds: float) -> str:
         """The reason why the database cannot be used now, found within `seconds`; empty when it can.
 
-        A look that has not come back is not repeated: the next call waits for it again.
+        A probe that has not returned is not repeated: the next call waits for the same one.
         """
         if self._look is None:
             self._look = asyncio.ensure_future(self._start().probe.run([_look], None))
@@ -203,9 +207,9 @@ class Database:
         return f"the look at it failed: {type(outcome).__name__}" if isinstance(outcome, Exception) else outcome
 
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Finishes what was begun, takes nothing new, closes every connection. A second call does nothing.
+        """Finish the running work, refuse new work, and close all connections. A second call does nothing.
 
-        A database that does not answer is waited for at most so long.
+        Waits at most `seconds` for a database that does not answer.
         """
         if self._closed:
             return
@@ -248,7 +252,7 @@ class Database:
 
 
 def _look(tx: Connection) -> str:
-    """The reason why the database behind this connection cannot be used."""
+    """The reason why the database of this connection cannot be used; empty when it can."""
     if tx.dialect.name == "postgresql" and tx.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
         return "it is a standby, which takes no writes"
     tx.exec_driver_sql("SELECT 1").scalar_one()
@@ -264,17 +268,18 @@ def open_database(
     observer: Observer | None = None,
     clock: Clock | None = None,
 ) -> Database:
-    """Opens `sqlite:///path` or `postgresql://...`; blocks for a few milliseconds while it looks at what is there.
+    """Open `sqlite:///path` or `postgresql://...`; blocks for a few milliseconds while it checks the database.
 
-    `locks` are needed on PostgreSQL. `clock` replaces the database's own, in tests. Raises UnsupportedDatabase, and
-    SQLAlchemy's OperationalError when there is nothing to connect to. Makes no tables: that is `migrate`'s.
+    PostgreSQL needs `locks`. `clock` replaces the database's clock, in tests. Raises UnsupportedDatabase, and
+    SQLAlchemy's OperationalError when it cannot connect. Makes no tables; `migrate` does.
     """
     settings, observer = settings or Settings(), observer or Observer()
     return Database(open_backend(url, settings, observer), settings, locks or Locks(), faults, observer, clock)
 
 
 def open_backend(url: str | URL, settings: Settings | None = None, observer: Observer | None = None) -> Backend:
-    """The database alone, for tools that work on it by themselves (migration, copy of a store). See `open_database`."""
+    """Open only the Backend, for tools that work on the database directly (migration, copying a store). See
+    `open_database`."""
     url, settings = make_url(url), settings or Settings()
     match url.get_backend_name():
         case "sqlite":

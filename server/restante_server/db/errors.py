@@ -1,8 +1,8 @@
-"""Failures of the database layer itself; exceptions of an operation pass through unchanged.
+"""Failures of the database layer; the exceptions of an operation pass through unchanged.
 
-Where `restante.errors` has the reason, its class is raised: DeadlineExceeded (a write was not started, a read was
-interrupted), StoreBusy (locked, away, or too many wait), StoreFull (no room for this write), Draining (closing). None
-of these has written anything, and none carries SQL or a path in its text; the cause is chained.
+The layer raises a class of `restante.errors` where one fits: DeadlineExceeded (a write was not started, a read was
+interrupted), StoreBusy (locked, unreachable, or too many wait), StoreFull (no room for this write), Draining (closing).
+A write that raises one of these has written nothing. Their texts hold no SQL and no path; the cause is chained.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from restante.errors import StoreBusy
 
 
 class DatabaseError(Exception):
-    """Base of the rest, which is no client's business: a fault of ours, or of how the store was opened."""
+    """Base class of failures that do not concern clients: program errors, and errors in opening the store."""
 
 
 class CommitFailed(StoreBusy):
-    """The commit failed, or its answer was lost: the write may stand or not, and only the database can tell.
+    """The commit failed, or its answer was lost: only the database knows whether the write was committed.
 
-    Clients see StoreBusy: asking again under the same request id settles it.
+    Clients see StoreBusy; a retry with the same request id gives a certain outcome.
     """
 
 
 class StoreLocked(DatabaseError):
-    """Another process holds the store. `holder` is its process id, or None when the lock file does not tell."""
+    """Another process holds the store. `holder` is its process id, or None when the lock file has none."""
 
     def __init__(self, message: str, holder: int | None) -> None:
         super().__init__(message)
@@ -30,17 +30,17 @@ class StoreLocked(DatabaseError):
 
 
 class UnsupportedDatabase(DatabaseError):
-    """The URL names a database we do not speak to, or one that is too old; the text names what is missing."""
+    """The URL names an unsupported database, or one that is too old; the text names the problem."""
 
 
 class NoStore(DatabaseError):
-    """There is no store yet where the configuration says that it is."""
+    """The configured place has no store yet."""
 
 
 class UnknownSchema(DatabaseError):
     """The store's schema is not the one this program was built for. `found` and `expected` are Alembic revisions.
 
-    `migratable`: the migration of this program makes it so.
+    `migratable`: this program's migration can bring the schema to `expected`.
     """
 
     def __init__(self, message: str, found: str | None, expected: str, *, migratable: bool = False) -> None:

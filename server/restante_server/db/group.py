@@ -1,4 +1,4 @@
-"""One group of operations as one transaction: savepoints, sets, ordered locks, replays, and who hears which error."""
+"""Running one group of operations as one transaction: savepoints, sets, ordered locks, replays, and errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 class Item:
-    """One operation on its way. The loop makes it, a lane fills `result` or `error`, the loop answers `future`."""
+    """One operation in the pipeline. The event loop makes it and settles `future`; a lane sets `result` or `error`."""
 
     __slots__ = (
         "contents",
@@ -49,7 +49,7 @@ class Item:
         self, operation: Operation[Any], deadline: float | None, lane: int, party: Party, future: Future[Any]
     ) -> None:
         self.operation = operation
-        self.party = party  # whose it is: those of one party keep their order
+        self.party = party  # operations of one party keep their order
         self.deadline = deadline
         self.lane = lane
         self.future = future
@@ -58,33 +58,33 @@ class Item:
         self.rows = operation.rows
         self.octets = operation.octets
         self.dropped = False  # its writer was cancelled before the start
-        self.started = False  # taken by a lane: it will complete
+        self.started = False  # a lane has taken it, and it will complete
         self.result: Any = None
-        self.effects: Effects | None = None  # that of a set is with its first member
+        self.effects: Effects | None = None  # the first member of a set has the effects of the set
         self.error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much becomes one transaction; a single operation beyond them is a group of its own. And how often again."""
+    """The limits of one group, and of its replays. A single operation beyond the limits forms a group alone."""
 
     operations: int = 256
     octets: int = 8 << 20
     rows: int = 5_000
     replays: int = 5
-    replay_seconds: float = 0.004  # the longest first pause; doubles each time
+    replay_seconds: float = 0.004  # upper limit of the first random pause; doubles each time
 
 
 @dataclass(frozen=True, slots=True)
 class Locks:
-    """The statements that lock what a group writes, given by the store; unused on SQLite."""
+    """The functions that lock the rows a group writes; the store provides them, and SQLite does not use them."""
 
     mailboxes: LockRows | None = None
     contents: LockRows | None = None
 
 
 class _Again(Exception):
-    """The group must run again from its beginning; nothing of it stands."""
+    """The group must run again from its beginning; none of its writes stand."""
 
     def __init__(self, error: BaseException, reconnect: bool) -> None:
         super().__init__()
@@ -92,11 +92,11 @@ class _Again(Exception):
 
 
 class _Vanished(Exception):
-    """The database gave the whole transaction up when one operation failed; its neighbours are innocent."""
+    """The database rolled back the whole transaction when one operation failed; the others must run again."""
 
 
 class GroupRunner:
-    """Owns one writer connection. Used on one thread only."""
+    """Runs groups on one writer connection. Use it on one thread only."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class GroupRunner:
         self._connection: Connection | None = None
 
     def run(self, group: list[Item]) -> int:
-        """Commits what can be committed and gives every item its result or error. Returns the number of replays."""
+        """Run and commit a group, and set the result or error of each item. Returns the number of replays."""
         try:
             return self._until_settled(group)
         except _Vanished:
@@ -123,7 +123,7 @@ class GroupRunner:
             return 1
 
     def upkeep(self) -> None:
-        """Work that the database has for its writer between two groups."""
+        """Let the database do its upkeep on the writer's connection, between two groups."""
         if self._connection is not None:
             self._backend.between_groups(self._connection)
 
@@ -133,14 +133,14 @@ class GroupRunner:
             try:
                 connection.invalidate()
                 connection.close()
-            except Exception:  # whatever a broken connection says on closing changes nothing
+            except Exception:  # errors on closing a broken connection do not matter
                 log.debug("closing a broken connection failed", exc_info=True)
 
     def _alone(self, item: Item) -> None:
         try:
             self._until_settled([item])
         except _Vanished:
-            pass  # by its own failure, which is its answer already
+            pass  # its own failure ended the transaction, and is its error already
 
     def _until_settled(self, group: list[Item]) -> int:
         pause = self._bounds.replay_seconds
@@ -194,7 +194,7 @@ class GroupRunner:
         return connection
 
     def _lock(self, tx: Connection, group: list[Item]) -> None:
-        """Mailboxes first, then contents, each in ascending order: whoever does the same can never deadlock with us."""
+        """Lock mailboxes, then contents, each in ascending order; transactions with this order cannot deadlock."""
         for lock, wanted in (
             (self._locks.mailboxes, [item.mailboxes for item in group]),
             (self._locks.contents, [item.contents for item in group]),
@@ -203,7 +203,7 @@ class GroupRunner:
                 lock(tx, sorted(ids))
 
     def _fill(self, tx: Connection, group: list[Item]) -> None:
-        if len(group) == 1:  # needs no savepoint: if it fails, all is rolled back
+        if len(group) == 1:  # needs no savepoint: on failure the whole transaction is rolled back
             self._run_one(tx, None, group[0])
             return
         savepoint = self._backend.savepoint(tx)
@@ -223,12 +223,12 @@ class GroupRunner:
             item.result = item.operation.run(tx)
             self._usable(tx)
             item.effects = take(tx)
-        except BaseException as error:  # noqa: BLE001 - it is this writer's answer
+        except BaseException as error:  # noqa: BLE001 - this writer gets it
             item.result, item.error = None, self._answer(error)
             self._recover(tx, savepoint, error)
 
     def _run_set(self, tx: Connection, savepoint: Savepoint, items: list[Item]) -> bool:
-        """Runs these as one; False when that failed and left nothing, so that each may show its own error."""
+        """Run items as one set. Returns False when the set failed and was undone; the items then run one by one."""
         kind = type(items[0].operation)
         assert isinstance(items[0].operation, Mergeable)
         self._advance(savepoint)
@@ -242,7 +242,7 @@ class GroupRunner:
             if len(results) != len(items):
                 raise DatabaseError(f"{kind.__name__}.run_many returned {len(results)} results for {len(items)}")
             items[0].effects = take(tx)
-        except BaseException as error:  # each of the set now runs alone and shows its own
+        except BaseException as error:  # each item of the set then runs alone and gets its own error
             self._recover(tx, savepoint, error)
             log.debug("a set of %d %s is run one by one", len(items), kind.__name__, exc_info=error)
             return False
@@ -264,7 +264,7 @@ class GroupRunner:
             raise DatabaseError("the operation caught a database error that had undone its transaction")
 
     def _recover(self, tx: Connection, savepoint: Savepoint | None, error: BaseException) -> None:
-        """Back to the savepoint; or raises when the transaction is beyond that."""
+        """Roll back to the savepoint. Raises _Again or _Vanished when the transaction cannot continue."""
         verdict = self._judge(error)
         if verdict in (Verdict.REPLAY, Verdict.LOST, Verdict.UNDONE):
             raise _Again(error, reconnect=verdict is not Verdict.REPLAY) from error
@@ -289,9 +289,9 @@ class GroupRunner:
         except BaseException as error:
             verdict = self._judge(error)
             self._roll_back(transaction)
-            if verdict in (Verdict.REPLAY, Verdict.UNDONE):  # the database itself says that nothing stands
+            if verdict in (Verdict.REPLAY, Verdict.UNDONE):  # the database reports that it committed nothing
                 raise _Again(error, reconnect=verdict is Verdict.UNDONE) from error
-            self._listeners.invalidated({*invalidated, IN_DOUBT})  # it may stand
+            self._listeners.invalidated({*invalidated, IN_DOUBT})  # the commit may stand
             self.disconnect()
             for item in group:
                 item.effects = None
@@ -303,12 +303,12 @@ class GroupRunner:
     def _roll_back(self, transaction: RootTransaction) -> None:
         try:
             transaction.rollback()
-        except Exception:  # a connection that cannot roll back is thrown away, which does the same
+        except Exception:  # closing a connection that cannot roll back has the same effect
             log.debug("rollback failed", exc_info=True)
             self.disconnect()
 
     def _all(self, group: list[Item], error: BaseException) -> None:
-        """The group as a whole could not run."""
+        """Set the error of a group that could not run as a whole; raises _Again when a replay may help."""
         verdict = self._judge(error)
         if verdict in (Verdict.REPLAY, Verdict.LOST, Verdict.UNDONE):
             raise _Again(error, reconnect=verdict is not Verdict.REPLAY) from error
@@ -319,7 +319,7 @@ class GroupRunner:
             item.result, item.error = None, self._answer(error)
 
     def _judge(self, error: BaseException) -> Verdict:
-        """An operation may have turned the database's error into one of its own: look behind it."""
+        """The verdict on an error or its causes, since an operation may have wrapped the database's error."""
         for cause in _causes(error):
             verdict = self._backend.judge(cause)
             if verdict is not Verdict.OWN:
@@ -329,7 +329,7 @@ class GroupRunner:
     def _answer(self, error: BaseException) -> Exception:
         verdict = self._judge(error)
         if verdict is Verdict.OWN:
-            # On the loop, StopIteration cannot be carried by a future, and SystemExit would end the process.
+            # A future cannot carry StopIteration, and SystemExit would end the process on the event loop.
             if isinstance(error, StopIteration) or not isinstance(error, Exception):
                 return _because(DatabaseError(f"the operation raised {type(error).__name__}"), error)
             return error
@@ -339,7 +339,7 @@ class GroupRunner:
 
 
 def _commit_failed(verdict: Verdict, error: BaseException) -> StoreFull | CommitFailed:
-    if verdict is Verdict.FULL:  # said by the database instead of committing
+    if verdict is Verdict.FULL:  # the database reported this instead of committing
         return _because(StoreFull(), error)
     return _because(CommitFailed("the commit failed or its answer was lost"), error)
 

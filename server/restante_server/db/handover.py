@@ -1,4 +1,4 @@
-"""From worker threads back to the event loop, one wake-up for whatever has finished meanwhile."""
+"""Passing results from worker threads to the event loop, with one wake-up for all that are ready."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 class Handover:
-    """Runs callables on a loop, in the order of `post` for each thread.
+    """Runs callables on an event loop, for each thread in the order of its `post` calls.
 
-    `call_soon_threadsafe` writes to a socket each time; here a thread that posts while a wake-up is already under
-    way only appends.
+    `call_soon_threadsafe` writes to a socket each time. A thread that posts while a wake-up is pending only appends to
+    the queue.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -23,7 +23,7 @@ class Handover:
         self._woken = False
 
     def post(self, call: Callable[[], object]) -> None:
-        """From any thread. After the loop is closed nobody waits for an answer any more, and the call is dropped."""
+        """Queue a call, from any thread. After the loop is closed no caller waits any more, and the call is dropped."""
         self._ready.append(call)
         if not self._woken:
             self._woken = True
@@ -33,7 +33,7 @@ class Handover:
                 log.debug("the event loop is closed, %d answers dropped", len(self._ready))
 
     def _run(self) -> None:
-        self._woken = False  # before the queue is read: what is appended from here on wakes the loop again
+        self._woken = False  # before the queue is read, so that later posts wake the loop again
         ready = self._ready
         while ready:
             ready.popleft()()

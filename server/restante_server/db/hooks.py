@@ -1,4 +1,4 @@
-"""Seams: where tests put faults, and where metrics listen. Both do nothing unless given."""
+"""Interfaces for fault injection by tests and for metrics. The defaults do nothing."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from restante_server.db.operation import Operation
 
 
 class FaultHooks:
-    """Points of a group's way where a test may raise, block or end the process. Called on the lane's thread.
+    """Points in the processing of a group at which a test may raise, block or end the process.
 
-    What is raised from the first three is handled as if the database had raised it.
+    The lane calls them on its thread. It handles an exception from the first three like one of the database.
     """
 
     def begun(self, tx: Connection) -> None:
-        """The transaction is open, nothing is written yet."""
+        """The transaction is open and has written nothing yet."""
 
     def before_operation(self, tx: Connection, operations: Sequence[Operation[Any]]) -> None:
-        """In the savepoint of these operations, just before they run."""
+        """The savepoint of these operations is set; they run next."""
 
     def before_commit(self, tx: Connection) -> None:
-        """All have run; the next step is COMMIT."""
+        """All operations have run; COMMIT is next."""
 
     def after_commit(self, tx: Connection) -> None:
-        """The commit is durable and nobody has been told. Raising here looks like a commit whose answer was lost."""
+        """The commit is durable, and no writer has its answer yet. Raising here simulates a lost answer."""
 
 
 class Observer:
-    """Figures, as they arise. Called on worker threads: must be quick, thread-safe, and must not raise."""
+    """Receives figures for metrics, on worker threads: it must be quick and thread-safe, and must not raise."""
 
     def group(self, lane: int, operations: int, seconds: float, replays: int) -> None:
-        """One group was committed or failed: how many operations it held, and how long its transaction took."""
+        """One group of `operations` was committed or failed; its transaction took `seconds`, with `replays` replays."""
 
     def read(self, functions: int, waited_seconds: float, seconds: float) -> None:
-        """One snapshot was read by this many functions."""
+        """So many functions read in one snapshot, after `waited_seconds` in the queue."""
 
     def checkpoint(self, seconds: float, pages: int) -> None:
-        """One checkpoint of SQLite's log was made; the log then held this many pages."""
+        """A checkpoint of SQLite's log took `seconds`; the log then held so many pages."""

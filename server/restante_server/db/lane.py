@@ -1,4 +1,4 @@
-"""One write lane: a thread, a connection, and whatever waits when both are free."""
+"""One write lane: a thread with a connection, which takes the waiting operations as a group whenever it is free."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Lane:
-    """Runs groups, one after the other. `put`, `drop` and `finish` belong to the loop, the rest to its thread."""
+    """Runs groups, one after the other. Call `put`, `drop` and `finish` on the event loop only."""
 
     def __init__(
         self, number: int, runner: GroupRunner, bounds: Bounds, done: Callable[[list[Item]], None], observer: Observer
@@ -29,7 +29,7 @@ class Lane:
         self._waiting: Turns[Item] = Turns()
         self._guard = threading.Lock()
         self._idle = True
-        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: look; False: finish and end
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: check the queue; False: finish and end
         self._thread = threading.Thread(target=self._work, name=f"restante-write-{number}", daemon=True)
         self._thread.start()
 
@@ -42,9 +42,9 @@ class Lane:
         self._wake.put(True)
 
     def drop(self, item: Item) -> bool:
-        """Takes back an operation that has not started; False when it has, and will complete."""
+        """Withdraw an operation that has not started; False when it has started and will complete."""
         with self._guard:
-            item.dropped = not item.started  # stays in the queue until the lane passes it: finding it would be a scan
+            item.dropped = not item.started  # it stays queued until its turn, since removal would need a scan
             return item.dropped
 
     def finish(self) -> None:
@@ -67,7 +67,7 @@ class Lane:
             replays = 0
             try:
                 replays = self._runner.run(due)
-            except BaseException as error:  # a bug of ours: its writers must hear of it, and the lane must live on
+            except BaseException as error:  # a program error: the writers get it, and the lane continues
                 log.exception("write group failed")
                 self._runner.disconnect()
                 for item in due:
@@ -77,17 +77,17 @@ class Lane:
             self._done(group)
             try:
                 self._runner.upkeep()
-            except Exception:  # the next group finds out, and its writers are told
+            except Exception:  # the writers of the next group get the error if it persists
                 log.exception("upkeep between two groups failed")
                 self._runner.disconnect()
         else:
             self._done(group)
 
     def _take(self) -> list[Item] | None:
-        """The next group, in turns by party; None, with the lane marked idle, when nothing waits.
+        """The next group, in turns by party; None, with the lane marked idle, when no item waits.
 
-        All of a group is committed together, so those of one party stand together in it: deliveries that were taken
-        in turns with others still run as one set. An item whose deadline has passed comes with its error set already.
+        A group is committed together, so the items of one party are placed together in it: deliveries that were taken
+        in turns with other work still run as one set. An item whose deadline has passed gets its error here.
         """
         group: list[Item] = []
         count = rows = octets = 0
@@ -114,7 +114,7 @@ class Lane:
 
 
 def _by_party(group: list[Item]) -> list[Item]:
-    """The same items, those of each party together, in the order they were."""
+    """The items with those of each party together, otherwise in the same order."""
     together: dict[Party, list[Item]] = {}
     for item in group:
         together.setdefault(item.party, []).append(item)

@@ -1,4 +1,4 @@
-"""The store's lock: exactly one core process at a time opens a store directory."""
+"""The lock of a store directory: only one core process at a time opens it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from restante_server.db.errors import StoreLocked
 
 
 class StoreLock:
-    """Holds `directory/lock` by flock until `release`, or until the process ends in whatever way.
+    """Holds `directory/lock` by flock until `release` or the end of the process.
 
-    The file stays and tells who holds it: the process id in decimal and a line end. Two holders in one process
-    exclude each other too. Not inherited by programs that are started (the descriptor is closed on exec).
+    The file stays. It contains the holder's process id in decimal and a line end. Two holders in one process exclude
+    each other too. Child programs do not inherit the lock (the descriptor is closed on exec).
     """
 
     def __init__(self, directory: Path) -> None:
-        """Takes the lock now. Raises StoreLocked, naming the holder, and OSError when the directory is not ours."""
+        """Take the lock. Raises StoreLocked with the holder, and OSError when the process may not open the file."""
         self.path = directory / "lock"
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -34,7 +34,7 @@ class StoreLock:
         os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 
     def release(self) -> None:
-        """Gives the lock back; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         if self._descriptor >= 0:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
@@ -48,6 +48,6 @@ class StoreLock:
 
 
 def _holder(descriptor: int) -> int | None:
-    """The process id in the lock file, None while its holder has not written it yet."""
+    """The process id in the lock file, or None while its holder has not written it yet."""
     written = os.pread(descriptor, 32, 0).strip()
     return int(written) if written.isdigit() else None

@@ -1,7 +1,7 @@
-"""Brings a store's schema to the one this program was built for, and tells whether it is there.
+"""Migrating a store's schema to the one this program was built for, and checking its state.
 
-Steps only go forward and only add; what they leave behind is removed one release later. To make one: change
-`schema.py`, then `python -m restante_server.db.revision "what it adds"`, then read what it wrote.
+Steps only go forward and only add; a later release removes obsolete parts. To make a step, change `schema.py`, run
+`python -m restante_server.db.revision "what it adds"`, and review the written step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from restante_server.db import schema
 from restante_server.db.engine import open_backend
 from restante_server.db.errors import UnknownSchema
 
-_LOCK = 0x72657374616E7465  # of PostgreSQL's advisory locks: one migration at a time, whichever core starts it
+_LOCK = 0x72657374616E7465  # PostgreSQL advisory lock, so that only one core migrates at a time
 
 
 class SchemaState(Enum):
@@ -30,10 +30,10 @@ class SchemaState(Enum):
 
 
 def upgrade(url: str | URL, revision: str = "head") -> None:
-    """Runs the steps that are missing, in one transaction. On an empty database that makes the schema.
+    """Run the missing steps in one transaction; on an empty database they make the schema.
 
-    Blocks; SQLite's store must be locked by the caller (`StoreLock`). Raises UnknownSchema when the database holds a
-    revision we do not know, and leaves it as it was.
+    Blocks. The caller must hold the StoreLock of a SQLite store. Raises UnknownSchema, and changes nothing, when the
+    database has a revision that this program does not know.
     """
     backend = open_backend(url)
     try:
@@ -57,7 +57,7 @@ def expected() -> str:
 
 
 def current(tx: Connection) -> str | None:
-    """The revision of the database's schema; None when it has none of ours."""
+    """The revision of the database's schema; None when it has no Restante schema."""
     return MigrationContext.configure(tx).get_current_revision()
 
 
@@ -72,7 +72,7 @@ def state(tx: Connection) -> SchemaState:
 
 
 def require_current(tx: Connection) -> None:
-    """Raises UnknownSchema, with a text for the operator, unless the schema is the expected one."""
+    """Raise UnknownSchema, with a text for the operator, unless the schema is the expected one."""
     if state(tx) is not SchemaState.CURRENT:
         raise _refusal(tx)
 
@@ -95,7 +95,7 @@ def defaults_differ(
     _metadata_default: object,
     rendered_default: str | None,
 ) -> bool | None:
-    """For Alembic's comparison, which takes an empty string as a default for different from itself on SQLite."""
+    """Compare defaults for Alembic, which on SQLite takes equal empty-string defaults for different ones."""
     return False if _bare(inspected_default) == _bare(rendered_default) else None  # None: Alembic decides
 
 

@@ -1,7 +1,7 @@
-"""Operations of the write pipeline: their shape, and how waiting ones form sets. *Pure* but for the Connection.
+"""Operations of the write pipeline: their interface, and the forming of sets. *Pure* except for the Connection.
 
-An operation is any object of the shape below, usually a frozen dataclass. Do not inherit from the protocol: its
-properties would be taken for field defaults.
+An operation is any object with the interface below, usually a frozen dataclass. Do not inherit from the protocol: a
+dataclass would take its properties for field defaults.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ R_co = TypeVar("R_co", covariant=True)
 class Operation(Protocol[R_co]):
     """One all-or-nothing write.
 
-    `run` gets an open transaction and touches nothing else, since it may run again: after a deadlock, and when a
-    neighbour's failure took the transaction with it. Its effects beyond the database go through `db.effects`. What it
-    raises becomes the answer of `write`, and nothing it wrote stays. An operation may also have `contents`, see
-    `WithContents`.
+    `run` gets an open transaction and changes nothing else, because it may run again: after a deadlock, and when the
+    failure of another operation in the group ended the transaction. Its effects beyond the database go through
+    `db.effects`. When it raises, its writes are undone and `write` raises the exception. An operation may also have
+    `contents`, see `WithContents`.
     """
 
     @property
     def mailboxes(self) -> frozenset[int]:
-        """Every mailbox it may write: their rows are locked before anything runs.
+        """All mailboxes that it may write; their rows are locked before any operation runs.
 
-        Operations sharing a mailbox keep their order of arrival. None named: a write on no mailbox (directory,
-        queue), which keeps its order towards all others of its lane.
+        Operations that share a mailbox keep their order of arrival. Empty for a write on no mailbox (directory, queue),
+        which keeps its order relative to all other operations of its lane.
         """
         ...
 
     @property
     def rows(self) -> int:
-        """About how many rows it writes."""
+        """The approximate number of rows that it writes."""
         ...
 
     @property
     def octets(self) -> int:
-        """About how many octets it writes and holds in memory while it waits."""
+        """The approximate number of octets that it writes, and holds in memory while it waits."""
         ...
 
     def run(self, tx: Connection) -> R_co: ...
@@ -57,20 +57,21 @@ class WithContents(Protocol):
 
 @runtime_checkable
 class Mergeable(Protocol):
-    """An operation whose class can run many of its kind at once: one read, one `executemany` a table."""
+    """An operation whose class can run many operations at once: one read, one `executemany` for each table."""
 
     @classmethod
     def run_many(cls, tx: Connection, operations: Sequence[Self], /) -> list[Any]:
-        """Returns one result for each operation, in order; an exception in the list means that operation wrote nothing.
+        """Run the operations; returns one result for each, in order. An exception in the list means that its operation
+        wrote nothing.
 
-        Raising undoes the whole set, and its operations then run one by one.
+        If this raises, the whole set is undone and its operations run one by one.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Write(Generic[R]):
-    """A function of the transaction as an operation, for writes too rare to deserve a class."""
+    """A function of the transaction as an operation, for rare writes that need no class."""
 
     run: Callable[[Connection], R]
     mailboxes: frozenset[int] = frozenset()
@@ -80,12 +81,12 @@ class Write(Generic[R]):
 
 
 def sets(operations: Sequence[tuple[type, frozenset[int]]]) -> list[list[int]]:
-    """Puts operations of one mergeable class together, without ever passing one that shares a mailbox.
+    """Group operations of one mergeable class into sets, keeping the order of operations that share a mailbox.
 
     Takes (class, mailboxes) of each operation in order of arrival; returns the sets in the order to run, each as
-    indexes in order of arrival. An operation may join an earlier set of its class when nothing between that set and
-    itself writes one of its mailboxes: disjoint mailboxes commute. One that names no mailbox passes nothing and
-    is passed by nothing.
+    indexes in order of arrival. An operation may join an earlier set of its class when no operation between the set and
+    itself writes one of its mailboxes, because operations on disjoint mailboxes commute. An operation without mailboxes
+    keeps its order relative to all others.
     """
     result: list[list[int]] = []
     open_set: dict[type, int] = {}  # class: its latest set

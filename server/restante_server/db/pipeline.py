@@ -1,15 +1,16 @@
-"""The write pipeline: nothing else opens a write transaction.
+"""The write pipeline; no other code opens a write transaction.
 
-Whatever waits when a lane is free becomes one transaction, without any timer: alone an operation is committed at
-once, under load the price of a commit is shared. A writer is answered when its commit is durable.
+The operations that wait when a lane becomes free form one transaction, without any timer: a single operation is
+committed at once, and under load many share the cost of a commit. A writer gets its answer when its commit is durable.
 
-Who waits is served in turns by party (`turns.py`), for room in the pipeline and for a place in a group.
+Waiting writers are served in turns by party (`turns.py`), both for room in the pipeline and for a place in a group.
 
-Effects of one lane are told in commit order. An operation over mailboxes of several lanes runs in the lane of the
-lowest: what it tells about the others may come after what their own lanes committed later. Receivers go by the number.
+Listeners receive the events of one lane in commit order. An operation over mailboxes of several lanes runs in the lane
+of the lowest mailbox id, so its events about another mailbox may come after later commits of that mailbox's lane.
+Listeners therefore order events by change number.
 
-Within a mailbox commit order is number order: a mailbox always goes to the same lane, and where there are several
-lanes (or cores) its row is locked for the whole transaction, so nobody can see change number n+1 before n.
+Within a mailbox, commits are in the order of change numbers: a mailbox always uses the same lane, and with several
+lanes (or cores) its row is locked for the whole transaction, so no reader sees change number n+1 before n.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may be inside the pipeline, running or in its queue; writers beyond that wait their turn."""
+    """The limits of the work inside the pipeline, running or queued; further writers wait for room."""
 
     operations: int = 4_096
     octets: int = 64 << 20
 
 
 class Pipeline:
-    """Admission and answers, on the event loop; the lanes do the rest on their threads."""
+    """Admits operations and answers writers, on the event loop; the lanes do the work on their threads."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Pipeline:
         listeners: Listeners,
     ) -> None:
         self._handover, self._limits, self._listeners = handover, limits, listeners
-        self.operations = 0  # inside
+        self.operations = 0  # admitted and not yet answered
         self.octets = 0
         self._outside: Turns[Item] = Turns()  # waiting for room
         self._closing = False
@@ -74,14 +75,14 @@ class Pipeline:
 
     @property
     def waiting(self) -> int:
-        """Writers that wait for room in the queue."""
+        """The number of writers that wait for room in the pipeline."""
         return len(self._outside)
 
     async def write(self, operation: Operation[R], deadline: float | None = None) -> R:
-        """Returns what `operation.run` returned, once that is durable; raises what it raised, or a DatabaseError.
+        """Run an operation; returns its result once it is durable. Raises the operation's exception or a DatabaseError.
 
-        `deadline` is a moment of `time.monotonic()`: past it, the operation is not started. A writer that is
-        cancelled takes back an operation that has not started; one that has started completes, effects included.
+        `deadline` is a time of `time.monotonic()`, after which the operation is not started. Cancelling the writer
+        withdraws an operation that has not started; one that has started completes, including its effects.
         """
         if self._closing:
             raise Draining
@@ -100,10 +101,9 @@ class Pipeline:
         return result
 
     async def close(self, seconds: float) -> None:
-        """Takes no new writes, finishes those it has, ends the lanes.
+        """Refuse new writes, finish the accepted ones, and end the lanes.
 
-        What a database that does not answer keeps for longer than `seconds` is left to the process's end: nobody was
-        told that it is done.
+        Abandons writes that a database does not answer within `seconds`; their writers never got a success.
         """
         if not self._closing:
             self._closing = True
@@ -119,7 +119,7 @@ class Pipeline:
                 await asyncio.to_thread(lane.join, max(0.0, until - time.monotonic()))
 
     def _fits(self, item: Item) -> bool:
-        """An operation larger than the whole queue fits when it is alone."""
+        """Whether there is room. An operation larger than the whole pipeline fits when it is alone."""
         return self.operations == 0 or (
             self.operations < self._limits.operations and self.octets + item.octets <= self._limits.octets
         )
@@ -147,7 +147,7 @@ class Pipeline:
         self._handover.post(partial(self._answer, group))
 
     def _answer(self, group: list[Item]) -> None:
-        """Events in commit order; each writer is answered after its own."""
+        """Fire the events of a group in commit order, and answer each writer after its events."""
         octets = 0
         for item in group:
             octets += item.octets

@@ -1,4 +1,4 @@
-"""PostgreSQL by psycopg, synchronously: a writer connection for each lane, readers on REPEATABLE READ READ ONLY."""
+"""PostgreSQL through synchronous psycopg: a writer connection for each lane; readers use REPEATABLE READ READ ONLY."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ OLDEST = (13, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
-    """How PostgreSQL is used."""
+    """The settings of PostgreSQL."""
 
     write_lanes: int = 4
-    write_statement_seconds: float = 60.0  # a statement, its wait for locks included, then it is given up
-    write_idle_seconds: float = 5.0  # between two statements of a write: then the server ends it and frees its locks
-    read_statement_seconds: float = 300.0  # the outermost bound; a read's deadline cancels it sooner
+    write_statement_seconds: float = 60.0  # limit of a statement, including its wait for locks
+    write_idle_seconds: float = 5.0  # limit between two statements of a write; the server then ends it
+    read_statement_seconds: float = 300.0  # upper limit; the deadline of a read cancels it sooner
 
 
 class PostgresBackend:
-    """See Backend. `postgresql://` and `postgresql+psycopg://` mean the same."""
+    """See Backend. `postgresql://` and `postgresql+psycopg://` are equivalent."""
 
     name = "postgresql"
     locks_rows = True
@@ -36,7 +36,7 @@ class PostgresBackend:
     def __init__(self, url: URL, settings: PostgresSettings) -> None:
         url = url.set(drivername="postgresql+psycopg")
         self.lanes = settings.write_lanes
-        # A core that is stopped in the midst of a write would hold the rows of its mailboxes against all other cores.
+        # Without the idle limit, a core that stops in the middle of a write would keep its mailboxes locked for all.
         self.writer_engine = _engine(
             url, "READ COMMITTED", settings.write_statement_seconds, settings.write_idle_seconds, reads=False
         )
@@ -53,8 +53,8 @@ class PostgresBackend:
         return PostgresSavepoint(_driver(tx))
 
     def usable(self, tx: Connection) -> bool:
-        # An aborted transaction (INERROR) must never reach COMMIT: the server answers it with a silent ROLLBACK.
-        # IDLE is fine: BEGIN goes out with the first statement.
+        # An aborted transaction (INERROR) must never reach COMMIT: the server would silently roll back.
+        # IDLE is usable: the driver sends BEGIN with the first statement.
         return _status(tx) in (TransactionStatus.INTRANS, TransactionStatus.IDLE)
 
     def open(self, tx: Connection) -> bool:
@@ -77,7 +77,7 @@ class PostgresBackend:
             return Verdict.FULL
         if state == "25006" and not reading:  # read-only: the primary has become a standby
             return Verdict.LOST
-        if state.startswith(("08", "57P")):  # the connection itself; the server ends or starts
+        if state.startswith(("08", "57P")):  # connection failure; the server shuts down or starts
             return Verdict.LOST
         return Verdict.LOST if isinstance(cause, psycopg.OperationalError) and not state else Verdict.OWN
 
@@ -85,7 +85,7 @@ class PostgresBackend:
         _driver(tx).cancel_safe(timeout=5.0)
 
     def committed(self, octets: int) -> None:
-        pass  # the server makes its own checkpoints
+        pass  # the server makes the checkpoints
 
     def between_groups(self, tx: Connection) -> None:
         pass
@@ -107,7 +107,7 @@ class PostgresBackend:
 
 
 class PostgresSavepoint:
-    """See Savepoint. Each step is one round trip: statements without parameters may share a message."""
+    """See Savepoint. Each step is one round trip, because statements without parameters may share a message."""
 
     def __init__(self, driver: psycopg.Connection[object]) -> None:
         self._cursor = driver.cursor()
@@ -133,13 +133,13 @@ def _status(tx: Connection) -> TransactionStatus:
 
 
 def _engine(url: URL, isolation: str, statement_seconds: float, idle_seconds: float, *, reads: bool) -> Engine:
-    """An engine whose server ends statements, and transactions without a statement, after these times. 0: never."""
+    """An engine whose server ends statements, and idle transactions, after these times. 0: never."""
     bounds = {"statement_timeout": statement_seconds, "idle_in_transaction_session_timeout": idle_seconds}
     options = [f"-c {name}={round(seconds * 1_000)}" for name, seconds in bounds.items()]
     engine = create_engine(
         url,
         poolclass=NullPool,
-        hide_parameters=True,  # they hold mail, and errors are logged
+        hide_parameters=True,  # parameters hold mail, and errors are logged
         isolation_level=isolation,
         connect_args={
             "application_name": "restante reader" if reads else "restante writer",

@@ -1,9 +1,8 @@
-"""Statements that run so often that SQLAlchemy's own execution would be most of their price.
+"""Frequent statements, compiled once, because SQLAlchemy's execution would take most of their time.
 
-A statement that a module keeps is compiled once for each database and from then on runs on the driver's cursor, with
-the parameters in their places. Measured on SQLite for a small one: 0.006 ms instead of 0.06, all of it time of the one
-write lane. What a statement means stays with SQLAlchemy: names, types, dialects. Lists that expand (`IN`) are not for
-here: sets of ids travel as `store.runs.JsonRows`.
+A statement that a module keeps is compiled once for each database and then runs on the driver's cursor. Measured on
+SQLite for a small statement: 0.006 ms instead of 0.06 ms, all of it time of the one write lane. SQLAlchemy still
+defines names, types and dialects. Expanding lists (`IN`) are not supported: sets of ids are `store.runs.JsonRows`.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ Parameters = Mapping[str, Any]
 _Process = Callable[[Any], Any]
 
 MOST: Final = 1_000
-"""Statements that are kept. There are about a hundred: reaching this means that some are made anew for each call."""
+"""Most compiled statements kept. There are about a hundred; at this limit some are being made anew for each call."""
 
 
 def rows(tx: Connection, statement: Statement, parameters: Parameters) -> list[Row]:
-    """All rows of a SELECT or RETURNING. Raises the driver's own errors, as everything here does."""
+    """All rows of a SELECT or RETURNING. Raises the driver's errors, like all functions of this module."""
     compiled = _compiled(tx, statement, None)
     driver: Any = tx.connection.dbapi_connection
     found: list[Row] = driver.execute(compiled.sql, compiled.bind(parameters)).fetchall()
@@ -33,13 +32,13 @@ def rows(tx: Connection, statement: Statement, parameters: Parameters) -> list[R
 
 
 def first(tx: Connection, statement: Statement, parameters: Parameters) -> Row | None:
-    """The first row, None when there is none. For statements that find one at most."""
+    """The first row, or None when there is none. For statements that return at most one row."""
     found = rows(tx, statement, parameters)
     return found[0] if found else None
 
 
 def run(tx: Connection, statement: Statement, parameters: Parameters) -> int:
-    """A change of rows; returns how many it touched."""
+    """Run an INSERT, UPDATE or DELETE; returns the number of changed rows."""
     compiled = _compiled(tx, statement, None)
     driver: Any = tx.connection.dbapi_connection
     count: int = driver.execute(compiled.sql, compiled.bind(parameters)).rowcount
@@ -47,7 +46,7 @@ def run(tx: Connection, statement: Statement, parameters: Parameters) -> int:
 
 
 def run_many(tx: Connection, statement: Statement, many: Sequence[Parameters]) -> None:
-    """A statement for each of these; an INSERT takes its columns from the first. Does nothing for none."""
+    """Run a statement once for each parameter set; an INSERT takes its columns from the first set. No sets: no-op."""
     if not many:
         return
     compiled = _compiled(tx, statement, tuple(many[0]) if isinstance(statement, Insert) else None)
@@ -59,12 +58,12 @@ def run_many(tx: Connection, statement: Statement, many: Sequence[Parameters]) -
 
 
 def kept() -> list[Statement]:
-    """Every statement that has been run here, for tests that examine them."""
+    """All statements compiled so far, for tests that examine them."""
     return [statement for _, statement, _ in _kept]
 
 
 class _Compiled:
-    """A statement as one driver takes it."""
+    """A statement in the form of one driver."""
 
     def __init__(self, statement: Statement, tx: Connection, columns: Sequence[str] | None) -> None:
         dialect = tx.dialect
@@ -83,7 +82,7 @@ class _Compiled:
         self.results = _processes(returned, lambda kind: kind.dialect_impl(dialect).result_processor(dialect, None))
 
     def bind(self, given: Parameters) -> Any:
-        """The parameters as the driver takes them. Raises KeyError when one is missing."""
+        """The parameters in the form of the driver. Raises KeyError when one is missing."""
         values: Parameters = {**self._constants, **given} if self._constants else given
         if self._processes:
             values = {**values, **{name: process(values[name]) for name, process in self._processes}}
@@ -94,7 +93,7 @@ class _Compiled:
         return tuple(values[name] for name in self._names)
 
     def convert(self, found: list[Row]) -> list[Row]:
-        """Rows as the types of their columns have them."""
+        """The rows with their values converted by the column types."""
         converted = []
         for row in found:
             cells = list(row)
@@ -107,7 +106,7 @@ class _Compiled:
 def _processes(
     types: Iterable[tuple[Any, TypeEngine[Any]]], process_of: Callable[[TypeEngine[Any]], _Process | None]
 ) -> list[tuple[Any, _Process]]:
-    """Conversions for values of these types; both drivers take octets as they are."""
+    """The conversions for values of these types; both drivers take octets without conversion."""
     found = ((key, None if isinstance(kind, LargeBinary) else process_of(kind)) for key, kind in types)
     return [(key, process) for key, process in found if process is not None]
 
@@ -116,7 +115,7 @@ _kept: dict[tuple[str, Statement, tuple[str, ...] | None], _Compiled] = {}
 
 
 def _compiled(tx: Connection, statement: Statement, columns: tuple[str, ...] | None) -> _Compiled:
-    """Called on many threads: that two of them compile the same does no harm."""
+    """The compiled statement. Called on many threads; two threads may compile the same statement without harm."""
     key = (tx.dialect.name, statement, columns)
     found = _kept.get(key)
     if found is None:

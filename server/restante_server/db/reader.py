@@ -1,4 +1,4 @@
-"""One reader: a thread with a connection, which serves hops of reads, each hop in one snapshot."""
+"""One reader: a thread with a connection, which runs hops (batches of reads), each hop in one snapshot."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from restante_server.db.turns import Party
 
 log = logging.getLogger(__name__)
 
-HOP_SECONDS = 0.01  # after so long a hop begins no further read: what it has is answered, the rest takes its next turn
+HOP_SECONDS = 0.01  # after so long a hop begins no further read; the rest is queued again
 
 Reading = Callable[[Connection], Any]
 Outcomes = list[Any] | Exception
-"""Results or exceptions of the functions, in order; or the reason why none ran to its end."""
+"""Results or exceptions of the functions, in order; or the reason why none completed."""
 
 
 class Job:
-    """Some functions that share one snapshot, and who is told of their outcomes, on the loop and once."""
+    """Functions that share one snapshot. `tell` gets their outcomes, once, on the event loop."""
 
     __slots__ = (
         "alarm",
@@ -57,21 +57,21 @@ class Job:
         self.tell: Callable[[Outcomes], object] | None = tell
         self.party = party
         self.deadline = deadline
-        self.shared = shared  # its snapshot and its hop may be those of others too
-        self.make: Callable[[], Reading] | None = None  # the function, when it is known only at the last moment
+        self.shared = shared  # it may share its snapshot and its hop with other jobs
+        self.make: Callable[[], Reading] | None = None  # makes the function just before the job is queued
         self.alarm: asyncio.TimerHandle | None = None
         self.came = time.perf_counter()
-        self.unwanted = False  # cancelled or past its deadline: nobody waits for it
+        self.unwanted = False  # cancelled or past its deadline: no caller waits for it
         self.thread: Reader | None = None
         self.outcomes: Outcomes = []
 
 
 class _Lost(Exception):
-    """The connection went away under a read; reading again on a fresh one is safe."""
+    """The connection was lost during a read; repeating the read on a new one is safe."""
 
 
 class Reader:
-    """`interrupt` may be called from any thread; `take`, `put_back` and `done` are called on the reader's own."""
+    """A reader thread. Call `interrupt` on any thread; the reader calls `take`, `put_back` and `done` on its thread."""
 
     def __init__(
         self,
@@ -84,12 +84,12 @@ class Reader:
         observer: Observer,
         clock: Clock | None,
     ) -> None:
-        """`wake` gives True when there may be something to `take` again, False to end."""
+        """Start the thread. `wake` gives True when `take` may have a hop again, False to end the thread."""
         self._backend, self._observer, self._clock = backend, observer, clock
         self._wake, self._take, self._put_back, self._done = wake, take, put_back, done
         self._connection: Connection | None = None
         self._job: Job | None = None
-        self._guard = threading.Lock()  # held while a job is interrupted, so that it never hits the next one
+        self._guard = threading.Lock()  # held during an interrupt, so that it never stops the next job
         self._thread = threading.Thread(target=self._work, name=f"restante-read-{number}", daemon=True)
         self._thread.start()
 
@@ -101,7 +101,7 @@ class Reader:
             if self._job is job and self._connection is not None:
                 try:
                     self._backend.interrupt(self._connection)
-                except Exception as error:  # noqa: BLE001 - then the statement's own timeout ends it
+                except Exception as error:  # noqa: BLE001 - the statement's timeout then ends it
                     log.warning("a read could not be interrupted: %s: %s", type(error).__name__, error)
 
     def _work(self) -> None:
@@ -118,7 +118,7 @@ class Reader:
             job.thread = self
         try:
             served = self._serve(hop)
-        except Exception as error:  # noqa: BLE001 - it is the readers' answer, and the thread must live on
+        except Exception as error:  # noqa: BLE001 - the callers get it, and the thread continues
             served = len(hop)
             for job in hop:
                 job.outcomes = error
@@ -130,7 +130,7 @@ class Reader:
         self._done(hop)
 
     def _serve(self, hop: list[Job]) -> int:
-        """Reads for as many jobs as there is time for, at least one; returns how many have their outcomes."""
+        """Run as many jobs as fit into HOP_SECONDS, at least one; returns the number of finished jobs."""
         for trial in (1, 2):
             try:
                 tx = self._connection = self._connection or self._connect()
@@ -159,7 +159,7 @@ class Reader:
                     break
                 try:
                     outcomes.append(function(tx))
-                except BaseException as error:  # it is this function's outcome
+                except BaseException as error:  # the outcome of this function
                     if self._judge(error) is Verdict.LOST:
                         raise _Lost from error
                     outcomes.append(self._answer(error))
@@ -186,7 +186,7 @@ class Reader:
             try:
                 connection.invalidate()
                 connection.close()
-            except Exception:  # whatever a broken connection says on closing changes nothing
+            except Exception:  # errors on closing a broken connection do not matter
                 log.debug("closing a broken connection failed", exc_info=True)
 
     def _judge(self, error: BaseException | None) -> Verdict:
@@ -199,7 +199,7 @@ class Reader:
 
     def _answer(self, error: BaseException) -> Exception:
         busy = self._judge(error) is not Verdict.OWN
-        # On the loop, StopIteration cannot be carried by a future, and SystemExit would end the process.
+        # A future cannot carry StopIteration, and SystemExit would end the process on the event loop.
         if not busy and isinstance(error, Exception) and not isinstance(error, StopIteration):
             return error
         answer = StoreBusy() if busy else DatabaseError(f"the read raised {type(error).__name__}")

@@ -1,6 +1,6 @@
-"""Snapshot reads on worker threads: short ones share a snapshot, and none ever waits for the writer.
+"""Snapshot reads on worker threads. Short reads share a snapshot, and no read ever waits for the writer.
 
-Parties take turns (`turns.py`): a reader that is free takes one read of each, again and again, until the hop is full.
+The parties take turns (`turns.py`): a free reader takes one read of each party in turn until its hop is full.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from restante_server.db.hooks import Observer
 from restante_server.db.reader import Job, Outcomes, Reader, Reading
 
 MAX_HOP = 64  # reads that share one snapshot and one thread hop
-INSIST_SECONDS = 0.05  # an interrupt that fell between two statements is repeated
-EXPIRE_SECONDS = 1.0  # how often the deadlines of shared reads are looked at
+INSIST_SECONDS = 0.05  # an interrupt is repeated at this interval, since one between two statements has no effect
+EXPIRE_SECONDS = 1.0  # interval of checking the deadlines of shared reads
 
 
 class ReadPool:
-    """A bounded number of reader threads, each with a connection of its own, started when first needed."""
+    """A bounded number of reader threads, each with a connection, started when first needed."""
 
     def __init__(
         self,
@@ -50,32 +50,32 @@ class ReadPool:
             observer=observer,
             clock=clock,
         )
-        self._guard = threading.Lock()  # of what the readers take from, down to `_busy`
+        self._guard = threading.Lock()  # protects the attributes below, down to `_busy`
         self._shared: turns.Turns[Job] = turns.Turns()
         self._alone: turns.Turns[Job] = turns.Turns()
         self._alone_next = True
-        self._idle = 0  # readers that nobody has woken; the others will look before they rest
+        self._idle = 0  # resting readers that have not been woken; the others check the queues before they rest
         self._busy = 0  # readers with a hop
-        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: look; False: end
-        self._gathered: list[Job] = []  # shared reads of this turn of the loop
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: check the queues; False: end
+        self._gathered: list[Job] = []  # shared reads of this turn of the event loop
         self._running: set[Job] = set()  # waiting for a reader or with one
         self._expiring: asyncio.TimerHandle | None = None
         self._closing = self._ended = False
 
     @property
     def waiting(self) -> int:
-        """Reads that wait for a thread or run."""
+        """The number of reads that wait for a thread or run."""
         return len(self._running)
 
     async def run(
         self, functions: Sequence[Reading], deadline: float | None = None, *, shared: bool = False
     ) -> list[Any]:
-        """The outcome of each function, its result or its exception, in order.
+        """Run functions in one snapshot; returns the outcome of each, its result or its exception, in order.
 
-        Raises DeadlineExceeded, StoreBusy, Draining for all of them together. `deadline` is a moment of
-        `time.monotonic()`; when it comes, or the caller is cancelled, the running statement is interrupted.
-        `shared`: those of one turn of the loop share a snapshot and a thread hop, up to MAX_HOP of them, and their
-        deadlines are kept to the second.
+        Raises DeadlineExceeded, StoreBusy, Draining for all of them together. `deadline` is a time of
+        `time.monotonic()`. At the deadline, or when the caller is cancelled, the pool interrupts the running statement.
+        `shared` reads of one turn of the event loop share a snapshot and a thread hop, up to MAX_HOP of them; their
+        deadlines are accurate to a second.
         """
         future: asyncio.Future[list[Any]] = self._handover.loop.create_future()
         job = self._start(Job(functions, partial(_settle, future), turns.party.get(), deadline, shared))
@@ -86,7 +86,10 @@ class ReadPool:
             raise
 
     def begin(self, make: Callable[[], Reading], deadline: float | None = None) -> asyncio.Future[Any]:
-        """A shared read for many, made by `make` when this turn of the loop is over; the future has its outcome."""
+        """Start a shared read for several callers; the future gets its outcome.
+
+        `make` returns the function to run. It is called at the end of this turn of the event loop.
+        """
         future: asyncio.Future[Any] = self._handover.loop.create_future()
         job = Job((), partial(_settle_one, future), turns.CORE, deadline, shared=True)
         job.make = make
@@ -97,9 +100,9 @@ class ReadPool:
         return future
 
     async def close(self, seconds: float) -> None:
-        """Takes no new reads, finishes those it has, ends the threads.
+        """Refuse new reads, finish the accepted ones, and end the threads.
 
-        A thread whose database does not answer within `seconds` is left to the process's end.
+        Leaves a thread alone whose database does not answer within `seconds`; the end of the process ends it.
         """
         if not self._closing:
             self._closing = True
@@ -141,7 +144,7 @@ class ReadPool:
         return job
 
     def _flush(self) -> None:
-        """Begin the reads that this turn of the loop has gathered."""
+        """Queue the shared reads that this turn of the event loop has gathered."""
         gathered, self._gathered = self._gathered, []
         for job in gathered:
             if job.make is not None:
@@ -153,7 +156,7 @@ class ReadPool:
                 self._rouse()
 
     def _rouse(self) -> None:
-        """There is something to take: wake a reader, or open one. When all are at work, one of them will take it."""
+        """Wake or start a reader for a queued read. When all are busy, the next free reader takes the read."""
         if self._idle:
             self._idle -= 1
             self._wake.put(True)
@@ -176,7 +179,7 @@ class ReadPool:
         self._expiring = self._handover.loop.call_later(EXPIRE_SECONDS, self._expire_shared) if some else None
 
     def _stop(self, job: Job) -> None:
-        """Interrupts a job, again and again until its thread has let go of it."""
+        """Interrupt a job, repeatedly until its thread has finished with it."""
         job.unwanted = True
         if job in self._running and job.thread is not None and not self._ended:
             loop = self._handover.loop
@@ -198,7 +201,7 @@ class ReadPool:
     # --- On the readers' threads ------------------------------------------------------------------------------------
 
     def _take(self) -> list[Job]:
-        """The next hop, in turns by party; none when nothing waits: then the reader rests until it is woken."""
+        """The next hop, in turns by party; empty when no read waits, and the reader then rests until it is woken."""
         with self._guard:
             hop: list[Job] = []
             if self._alone and (self._alone_next or not self._shared):
@@ -249,7 +252,7 @@ def _settle_one(future: asyncio.Future[Any], outcomes: Outcomes) -> None:
 
 
 def _refuse(make: Callable[[], Reading], future: asyncio.Future[Any], error: RestanteError) -> None:
-    """Answer the gathered reads with the reason why they could not begin."""
+    """Fail a gathered read that could not be started. `make` is still called, since it collects the callers."""
     make()
     if not future.done():
         future.set_exception(error)

@@ -3,8 +3,8 @@
     python -m restante_server.db.revision "what it adds"
     python -m restante_server.db.revision --first          until the first release: makes step 0001 anew
 
-Read what it wrote: it cannot know what a change means. A step may only add (a table, a column with a default or
-without NOT NULL, an index); a backfill is a job of its own, never part of a step.
+Review the written step, because the tool cannot know the meaning of a change. A step may only add (a table, a column
+with a default or without NOT NULL, an index). A backfill is a separate job, never part of a step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIRST = "0001"
 
 
 def write_step(message: str, number: str) -> None:
-    """Writes step `number`, four digits: what `schema.py` has and the steps before it do not make."""
+    """Write step `number` (four digits) with the parts of `schema.py` that the steps before it do not make."""
     with tempfile.TemporaryDirectory() as folder:
         backend = open_backend(f"sqlite:///{folder}/trial.db")
         with backend.writer() as tx, tx.begin():
@@ -34,9 +34,7 @@ def write_step(message: str, number: str) -> None:
         backend.close()
     (written,) = VERSIONS.glob(f"{number}_*.py")
     lines = written.read_text().splitlines(keepends=True)
-    written.write_text(
-        "".join(line for line in lines if not line.lstrip().startswith("# ###"))
-    )  # Alembic's own remarks
+    written.write_text("".join(line for line in lines if not line.lstrip().startswith("# ###")))  # Alembic's remarks
     for step in (["format"], ["check", "--fix"]):
         subprocess.run([sys.executable, "-m", "ruff", *step, "--quiet", str(written)], check=True)
 

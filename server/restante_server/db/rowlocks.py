@@ -12,11 +12,11 @@ from restante_server.db.backend import LockRows
 
 
 def lock_rows(key: Column[Any]) -> LockRows:
-    """A function that locks the rows whose integer `key` is among the ids; an id without a row is nothing to lock.
+    """A function that locks the rows whose integer `key` is among the ids; ids without a row are ignored.
 
-    ORDER BY comes before FOR UPDATE in the plan: the rows are locked in the order of their ids.
+    The plan sorts before it locks, so the rows are locked in the order of their ids.
     """
-    # NO KEY: nobody changes the key itself, so rows that refer to this one may be inserted meanwhile.
+    # FOR NO KEY UPDATE: the key never changes, so rows that refer to this one may be inserted meanwhile.
     statement = (
         select(key)
         .where(key == any_(bindparam("ids", type_=ARRAY(BigInteger))))

@@ -1,7 +1,7 @@
-"""Every table and index, with why.
+"""All tables and indexes, with their reasons.
 
-Mailbox data: the primary key begins with `mailbox_id`, and every statement names it (ids are unique within a mailbox
-only). Times are microseconds since 1970-01-01 UTC in BIGINT columns named `..._at`: they compare and sort alike on
+The primary key of mailbox data begins with `mailbox_id`, and every statement names it (ids are unique within a mailbox
+only). Times are microseconds since 1970-01-01 UTC in BIGINT columns named `..._at`, which compare and sort alike on
 every database. Sets of ids are packed runs (`restante_mail.idset`), never long lists.
 """
 
@@ -31,10 +31,10 @@ metadata = MetaData(
     }
 )
 
-# SQLite counts a bare INTEGER PRIMARY KEY as the row's own id; BIGINT elsewhere.
+# On SQLite only INTEGER PRIMARY KEY is the rowid, which SQLite assigns; elsewhere BIGINT.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
-# A column that names a content says whether it holds it: the collector removes contents that no column holds.
+# Marks a column that names a content as holding it or not; the collector removes contents that no column holds.
 HOLDS_CONTENT = {"holds": "content"}
 NAMES_CONTENT = {"names": "content"}
 
@@ -46,7 +46,7 @@ store = Table(
     Column("store_id", Integer, primary_key=True, autoincrement=False),  # always 1
     Column("store_uuid", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),  # raised by restore and by promoting an incomplete standby
-    Column("uid_validity_next", BigInteger, nullable=False),  # from here, never from the clock (docs/design.md "Epoch")
+    Column("uid_validity_next", BigInteger, nullable=False),  # a counter, never the clock (docs/design.md "Epoch")
     Column("created_at", BigInteger, nullable=False),
     CheckConstraint("store_id = 1", name="single"),
     comment="One row: facts of the whole store.",
@@ -88,7 +88,7 @@ domain = Table(
     Column("ascii_name", Text, nullable=False, unique=True),  # A-labels, lower case
     Column("name", Text, nullable=False),  # as given
     Column("catch_all", Text),  # address key of an account or alias here
-    Column("resending", Integer, nullable=False),  # who may get what its people resend: ResendingPolicy
+    Column("resending", Integer, nullable=False),  # ResendingPolicy: permitted recipients of resent mail
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -104,20 +104,20 @@ account = Table(
     Column("enabled", Boolean, nullable=False),
     Column("administrator", Boolean, nullable=False),
     Column("sent_copy", Integer, nullable=False),  # SentCopyPolicy
-    Column("credential_version", BigInteger, nullable=False),  # sessions below it are over
+    Column("credential_version", BigInteger, nullable=False),  # sessions with a lower version have ended
     Column("mailbox_id", BigInteger, nullable=False, unique=True),
     Column("created_at", BigInteger, nullable=False),
     ForeignKeyConstraint(["domain_id"], ["domain.domain_id"]),
     Index(None, "domain_id", "address_key"),
     Index(None, "name_key"),
-    sqlite_autoincrement=True,  # an id is never given twice: sessions and request ids are named by it
+    sqlite_autoincrement=True,  # an id is never reused, because sessions and request ids refer to it
 )
 
 account_change = Table(
     "account_change",
     metadata,
     Column("account_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("credential_version", BigInteger, nullable=False),  # sessions below it are over
+    Column("credential_version", BigInteger, nullable=False),  # sessions with a lower version have ended
     Column("changed_at", BigInteger, nullable=False),  # by the database's clock
     Index("ix_account_change_age", "changed_at"),
     comment="Accounts changed or deleted within the last hour, so that every core hears of it within seconds.",
@@ -166,8 +166,8 @@ mailbox = Table(
     "mailbox",
     metadata,
     Column("mailbox_id", RowId, primary_key=True),
-    Column("account_id", BigInteger),  # NULL once the account is deleted: waits for the purge
-    Column("change_number", BigInteger, nullable=False),  # the one counter; this row is locked by every writer
+    Column("account_id", BigInteger),  # NULL once the account is deleted; upkeep then removes the mailbox
+    Column("change_number", BigInteger, nullable=False),  # the mailbox's counter; every writer locks this row
     Column("next_message_id", BigInteger, nullable=False),
     Column("next_folder_id", BigInteger, nullable=False),
     Column("quota_octets", BigInteger),  # NULL: no limit
@@ -175,9 +175,9 @@ mailbox = Table(
     Column("message_count", BigInteger, nullable=False),
     Column("recoverable_octets", BigInteger, nullable=False),
     Column("recoverable_count", BigInteger, nullable=False),
-    Column("history_from", BigInteger, nullable=False),  # tombstones above this change number are all kept
+    Column("history_from", BigInteger, nullable=False),  # all tombstones above this change number are kept
     Column("created_at", BigInteger, nullable=False),
-    sqlite_autoincrement=True,  # an id is never given twice: cursors and deliveries are named by it
+    sqlite_autoincrement=True,  # an id is never reused, because cursors and deliveries refer to it
 )
 
 folder = Table(
@@ -216,16 +216,16 @@ message = Table(
     Column("folder_id", BigInteger),  # NULL: deleted, recoverable or removed (see the tables of these names)
     Column("uid", BigInteger),  # NULL with folder_id
     Column("flags", Integer, nullable=False),
-    Column("keywords", Text, nullable=False, server_default=""),  # "" or " a b ": ascending, by spaces, also around
+    Column("keywords", Text, nullable=False, server_default=""),  # "" or " a b ": ascending, a space around each
     Column("change_number", BigInteger, nullable=False),
     Column("received_at", BigInteger, nullable=False),
     Column("received_offset_minutes", Integer, nullable=False),
     Column("size_octets", BigInteger, nullable=False),  # head and content
     Column("content_id", BigInteger, nullable=False, info=HOLDS_CONTENT),
-    Column("head", LargeBinary, nullable=False),  # what we added at delivery, 8 KiB at most; empty for APPEND
+    Column("head", LargeBinary, nullable=False),  # fields added at delivery, 8 KiB at most; empty for APPEND
     Index("uq_message_place", "mailbox_id", "folder_id", "uid", unique=True),
     Index("ix_message_change", "mailbox_id", "folder_id", "change_number"),
-    Index("ix_message_content", "content_id"),  # the collector asks whether any row holds a content
+    Index("ix_message_content", "content_id"),  # for the collector's check whether any row holds a content
     sqlite_with_rowid=False,
 )
 
@@ -234,7 +234,7 @@ keyword = Table(
     metadata,
     Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),
     Column("keyword_key", Text, primary_key=True),  # lower case: letter case never matters (RFC 3501 2.3.2)
-    Column("keyword", Text, nullable=False),  # as it was first spelled, and as every message has it
+    Column("keyword", Text, nullable=False),  # in its first spelling, which every message uses
     comment="The keywords of a mailbox: their spelling, and how many there are, without reading its messages.",
 )
 
@@ -249,8 +249,8 @@ listing = Table(
     Column("summary", LargeBinary, nullable=False),  # serialised restante.v1.MessageSummary
     Column("preview", Text, nullable=False),
     Column("attachment_count", Integer, nullable=False),
-    Column("sent_at", BigInteger),  # the Date field as a moment; NULL: none
-    Column("sent_offset_minutes", Integer, nullable=False),  # its zone
+    Column("sent_at", BigInteger),  # the time of the Date field; NULL: none
+    Column("sent_offset_minutes", Integer, nullable=False),  # the zone of the Date field
     Column("subject_key", Text, nullable=False),  # folded, for search and sort
     Column("sort_subject_key", Text, nullable=False),  # folded base subject (RFC 5256 2.1)
     Column("sort_from_key", Text, nullable=False),  # folded first address of From
@@ -292,7 +292,7 @@ tombstone = Table(
     Column("change_number", BigInteger, primary_key=True, autoincrement=False),
     Column("folder_id", BigInteger, primary_key=True, autoincrement=False),
     Column("kind", Integer, nullable=False),  # store.changes.Removal: soft, hard, moved, folder deleted
-    Column("target_folder_id", BigInteger, nullable=False),  # where to, for moved
+    Column("target_folder_id", BigInteger, nullable=False),  # of moved messages; else 0
     Column("uids", LargeBinary, nullable=False),  # packed runs
     Column("message_ids", LargeBinary, nullable=False),  # packed runs
     Column("created_at", BigInteger, nullable=False),
@@ -303,7 +303,7 @@ tombstone = Table(
 request = Table(
     "request",
     metadata,
-    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),  # 0: not of one mailbox
+    Column("mailbox_id", BigInteger, primary_key=True, autoincrement=False),  # 0: not bound to one mailbox
     Column("actor", Text, primary_key=True),  # "account:7" or "gateway:smtp"
     Column("request_id", LargeBinary, primary_key=True),  # 16 octets
     Column("method", Text, nullable=False),
@@ -328,7 +328,7 @@ content = Table(
     "content",
     metadata,
     Column("content_id", RowId, primary_key=True, info=NAMES_CONTENT),
-    Column("digest", LargeBinary, nullable=False),  # SHA-256, for check alone; never leaves the core
+    Column("digest", LargeBinary, nullable=False),  # SHA-256, for integrity checks only; never leaves the core
     Column("size_octets", BigInteger, nullable=False),
     Column("place", Integer, nullable=False),  # store.contents.Place: database, file
     Column("file_name", Text),  # relative to the contents directory, for files
@@ -336,7 +336,7 @@ content = Table(
     Column("structure", LargeBinary, nullable=False),  # mime.parts.encode: the part tree with offsets
     Column("created_at", BigInteger, nullable=False),
     Index("ix_content_state", "state"),
-    sqlite_autoincrement=True,  # an id is never given twice: files and pins are named by it
+    sqlite_autoincrement=True,  # an id is never reused, because pins refer to it
 )
 
 content_octets = Table(
@@ -377,7 +377,7 @@ upload = Table(
     Column("expires_at", BigInteger, nullable=False),
     Index("ix_upload_expiry", "expires_at"),
     Index("ix_upload_content", "content_id"),
-    Index("ix_upload_account", "account_id"),  # what an account has uploaded is bounded
+    Index("ix_upload_account", "account_id"),  # for the limits on an account's uploads
 )
 
 upload_piece = Table(
@@ -396,15 +396,15 @@ transport_message = Table(
     Column("transport_id", RowId, primary_key=True),
     Column("reverse_path", Text, nullable=False),  # "" is the null path
     Column("content_id", BigInteger, info=HOLDS_CONTENT),  # NULL once every recipient is settled
-    Column("trace_field", LargeBinary, nullable=False),  # Received, for the head
+    Column("trace_field", LargeBinary, nullable=False),  # the Received field, for the head
     Column("size_octets", BigInteger, nullable=False),
     Column("dsn_return", Integer, nullable=False),
     Column("envelope_id", Text, nullable=False),  # ENVID as given, xtext
     Column("smtputf8", Boolean, nullable=False),
     Column("body_8bit", Boolean, nullable=False),
-    Column("source", Text, nullable=False),  # for people: client address or account
-    Column("account_id", BigInteger),  # who submitted it; NULL: it came from elsewhere
-    Column("subject", Text, nullable=False),  # of submissions, for their owner
+    Column("source", Text, nullable=False),  # client address or account, shown to administrators
+    Column("account_id", BigInteger),  # the submitter; NULL: received from another server, or a report
+    Column("subject", Text, nullable=False),  # of submissions, shown to their owner
     Column("internet_message_id", Text, nullable=False),
     Column("send_at", BigInteger),
     Column("accepted_at", BigInteger, nullable=False),
@@ -432,8 +432,8 @@ transport_recipient = Table(
     Column("original_recipient", Text, nullable=False),  # ORCPT as given
     Column("notify", Integer, nullable=False),  # sum of 1 << NotifyCondition; 0: not given
     Column("state", Integer, nullable=False),  # RecipientState
-    Column("mailbox_id", BigInteger),  # local recipients
-    Column("destination", Text, nullable=False),  # "" for local ones
+    Column("mailbox_id", BigInteger),  # of local recipients
+    Column("destination", Text, nullable=False),  # of foreign recipients; "" for local ones
     Column("promised", Boolean, nullable=False),  # accepted at RCPT: delivered even beyond the quota
     Column("next_attempt_at", BigInteger),  # NULL in final states
     Column("attempt_count", Integer, nullable=False),
@@ -442,7 +442,7 @@ transport_recipient = Table(
     Column("lease_expires_at", BigInteger),
     Column("status", Text, nullable=False),
     Column("diagnostic", Text, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),  # given up after this
+    Column("expires_at", BigInteger, nullable=False),  # the queue then gives up
     Index("ix_transport_recipient_due", "state", "next_attempt_at"),
     Index("ix_transport_recipient_lease", "lease_id"),
     Index("ix_transport_recipient_destination", "destination", "state"),
@@ -479,4 +479,4 @@ trace_event = Table(
 CONTENT_HOLDERS: tuple[Column[int], ...] = tuple(
     column for table in metadata.sorted_tables for column in table.columns if column.info == HOLDS_CONTENT
 )
-"""Every column that holds a content: while one row does, the content stays."""
+"""All columns that hold a content: a content stays while a row of one of them names it."""

@@ -19,8 +19,8 @@ from restante_server.db.errors import UnsupportedDatabase
 
 OLDEST = (3, 35, 0)  # RETURNING
 PAGE_OCTETS = 8_192
-INCREMENTAL = 2  # of PRAGMA auto_vacuum: pages are given back when asked
-LOOK_SECONDS = 1.0  # between looks at how much of the file is unused
+INCREMENTAL = 2  # value of PRAGMA auto_vacuum: PRAGMA incremental_vacuum returns unused pages
+LOOK_SECONDS = 1.0  # interval of measuring the unused part of the file
 _AWAY = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -34,18 +34,18 @@ _MOVED = (sqlite3.SQLITE_READONLY_DBMOVED, sqlite3.SQLITE_READONLY_DIRECTORY, sq
 
 @dataclass(frozen=True, slots=True)
 class SqliteSettings:
-    """How SQLite is run; the defaults suit one store on one machine."""
+    """The settings of SQLite; the defaults suit one store on one machine."""
 
-    cache_octets: int = 64 << 20  # for each connection
-    map_octets: int = 1 << 30  # of the file, mapped for reading
-    busy_milliseconds: int = 5_000  # how long a writer waits for another process
-    checkpoint_octets: int = 4 << 20  # written to the log, by estimate, before a checkpoint
-    checkpoint_seconds: float = 5.0  # after which a checkpoint is made however little was written
-    log_octets: int = 32 << 20  # a log longer than this is finished by the writer itself, so that it starts anew
+    cache_octets: int = 64 << 20  # page cache of each connection
+    map_octets: int = 1 << 30  # largest part of the file mapped into memory for reading
+    busy_milliseconds: int = 5_000  # time that a writer waits for another process
+    checkpoint_octets: int = 4 << 20  # estimated octets written to the log before a checkpoint
+    checkpoint_seconds: float = 5.0  # longest interval between checkpoints while there are writes
+    log_octets: int = 32 << 20  # above this the writer completes the checkpoint, so that the log restarts
 
 
 class SqliteBackend:
-    """See Backend. The file is made when it is not there, with our page size; its directory must exist."""
+    """See Backend. Makes a missing file, with PAGE_OCTETS; its directory must exist."""
 
     name = "sqlite"
     lanes = 1
@@ -58,7 +58,7 @@ class SqliteBackend:
         self.settings = settings
         self.features = _probe()
         self._unused_octets = 0
-        self._look_at = 0.0  # a moment of time.monotonic()
+        self._look_at = 0.0  # a time of time.monotonic()
         self.writer_engine = _engine(url, settings, reads=False)
         self._reader_engine = _engine(url, settings, reads=True)
         with self.writer_engine.connect():  # makes the file, with its page size and log mode, before any reader comes
@@ -79,7 +79,7 @@ class SqliteBackend:
     def usable(self, tx: Connection) -> bool:
         return _driver(tx).in_transaction
 
-    # A statement that fails is undone alone, unless SQLite gave the whole transaction up (disk full, I/O error).
+    # A failed statement is undone alone, unless SQLite rolled back the whole transaction (disk full, I/O error).
     open = usable
 
     def judge(self, error: BaseException, *, reading: bool = False) -> Verdict:
@@ -118,7 +118,7 @@ class SqliteBackend:
         pages = min(_unused_octets(driver) - keep_octets, most_octets) // PAGE_OCTETS
         if pages <= 0 or driver.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
             return False
-        driver.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()  # it works as its rows are taken
+        driver.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()  # frees pages as rows are fetched
         return True
 
     def close(self) -> None:
@@ -156,12 +156,12 @@ def _engine(url: URL, settings: SqliteSettings, reads: bool) -> Engine:
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args={"check_same_thread": False})
 
     def tune(driver: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
-        driver.isolation_level = None  # the driver's own BEGIN is deferred and comes too late
+        driver.isolation_level = None  # the driver's BEGIN would be deferred and too late
         execute = driver.execute
         execute(f"PRAGMA busy_timeout={settings.busy_milliseconds:d}")
-        if not execute("PRAGMA page_count").fetchone()[0]:  # both have a meaning only while the file is empty
+        if not execute("PRAGMA page_count").fetchone()[0]:  # both take effect only while the file is empty
             execute(f"PRAGMA page_size={PAGE_OCTETS:d}")
-            execute(f"PRAGMA auto_vacuum={INCREMENTAL:d}")  # takes the write lock; a file made without keeps its size
+            execute(f"PRAGMA auto_vacuum={INCREMENTAL:d}")  # takes the write lock; without it a file never shrinks
         execute("PRAGMA journal_mode=WAL")
         execute("PRAGMA synchronous=FULL")  # a commit survives power loss
         execute("PRAGMA foreign_keys=ON")

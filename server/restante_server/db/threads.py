@@ -1,4 +1,4 @@
-"""Work on a thread for a coroutine that may be cancelled."""
+"""Running work on a thread for a coroutine that may be cancelled."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ R = TypeVar("R")
 
 
 async def on_thread(threads: Executor, work: Callable[[], R], *, stop: Callable[[], object] = lambda: None) -> R:
-    """Returns or raises what the work does, run on one of the threads.
+    """Run `work` on one of the threads; returns its result or raises its exception.
 
-    A caller that is cancelled, however often, goes on only once the thread has let go: until then the thread may use
-    the caller's files. `stop` is called first, and should make the work end soon.
+    A cancelled caller continues only after the thread has finished, because the thread may use the caller's files until
+    then. On cancellation `stop` is called first and should make the work end soon.
     """
     running = asyncio.get_running_loop().run_in_executor(threads, work)
     try:
@@ -23,6 +23,6 @@ async def on_thread(threads: Executor, work: Callable[[], R], *, stop: Callable[
     except asyncio.CancelledError:
         stop()
         while not running.done():
-            with contextlib.suppress(asyncio.CancelledError):  # the first one is raised in the end
+            with contextlib.suppress(asyncio.CancelledError):  # the first cancellation is raised at the end
                 await asyncio.wait([running])
         raise

@@ -1,4 +1,5 @@
-"""Whose work it is, and work of many taken in turns, so that nobody waits for all that another has asked for."""
+"""The party that a task works for, and a queue that serves parties in turns, so that no party waits for all the work
+of another."""
 
 from __future__ import annotations
 
@@ -10,17 +11,17 @@ T = TypeVar("T")
 
 
 class Party(NamedTuple):
-    """One for whom work is done: an account over all its sessions, a gateway on its own account, the core itself."""
+    """The party that work is done for: an account with all its sessions, a gateway itself, or the core itself."""
 
     name: str
-    many: bool = False  # its work is for many people: a gateway's, the core's own
+    many: bool = False  # it works for many users: a gateway or the core
 
 
 CORE = Party("core", many=True)
-"""The party of what the core does of its own accord: upkeep, deliveries that waited, notices."""
+"""The party of the core's background work: upkeep, waiting deliveries, notices."""
 
 party: ContextVar[Party] = ContextVar("party", default=CORE)
-"""The party of the present task. A task begins with that of the one that made it."""
+"""The party of the current task. A new task inherits the party of the task that made it."""
 
 
 class _Queue(deque[T]):
@@ -38,7 +39,7 @@ class _Round(Generic[T]):
     __slots__ = ("order", "queues")
 
     def __init__(self) -> None:
-        self.queues: dict[Party, _Queue[T]] = {}  # of the parties that have any
+        self.queues: dict[Party, _Queue[T]] = {}  # of the parties that have waiting items
         self.order: deque[_Queue[T]] = deque()  # the same queues, the next one first
 
     def take(self) -> T:
@@ -53,11 +54,12 @@ class _Round(Generic[T]):
 
 
 class Turns(Generic[T]):
-    """A queue that gives one item of each party in turn; those of one party come in the order they were put.
+    """A queue that gives one item of each party in turn; the items of one party keep their order.
 
-    Every second item is of a party that works for many, while both kinds wait: one mx gateway brings everybody's mail,
-    and a thousand busy people must not keep it waiting, nor it them. An item of a party that had none waits for at most
-    one of each other party of its kind, and as many of the other kind. Not safe among threads.
+    While both kinds of parties wait, every second item is of a party that works for many: one mx gateway brings the
+    mail of all users, so neither a thousand busy users may delay the gateway nor the gateway the users. The first item
+    of a party waits for at most one item of each other party of its kind, and for as many of the other kind. Not
+    thread-safe.
     """
 
     __slots__ = ("_many", "_many_next", "_one")
@@ -74,7 +76,7 @@ class Turns(Generic[T]):
         return bool(self._one.order or self._many.order)
 
     def put(self, party: Party, item: T) -> None:
-        """A party that had nothing comes last in its round."""
+        """Add an item. A party without waiting items goes to the end of its round."""
         chosen = self._many if party.many else self._one
         queue = chosen.queues.get(party)
         if queue is None:
@@ -83,7 +85,8 @@ class Turns(Generic[T]):
         queue.append(item)
 
     def put_back(self, party: Party, item: T) -> None:
-        """An item that was taken and not served: the first of its party again, which has the next turn of its kind."""
+        """Return a taken item that was not served: it is its party's first, and the party has the next turn of its
+        kind."""
         chosen = self._many if party.many else self._one
         queue = chosen.queues.get(party)
         if queue is None:
@@ -94,17 +97,17 @@ class Turns(Generic[T]):
         queue.appendleft(item)
 
     def peek(self) -> T:
-        """The item that `take` gives. Raises IndexError when there is none."""
+        """The item that `take` would return. Raises IndexError when there is none."""
         return self._next().order[0][0]
 
     def take(self) -> T:
-        """The next item. Raises IndexError when there is none."""
+        """Remove and return the next item. Raises IndexError when there is none."""
         chosen = self._next()
         self._many_next = chosen is self._one
         return chosen.take()
 
     def remove(self, party: Party, item: T) -> bool:
-        """Takes an item out of the queue; False when it is not there."""
+        """Remove an item from the queue; False when it is not in it."""
         chosen = self._many if party.many else self._one
         queue = chosen.queues.get(party)
         if queue is None or item not in queue:

@@ -1,4 +1,4 @@
-"""INSERT ... ON CONFLICT, which both databases have and SQLAlchemy spells once for each."""
+"""INSERT ... ON CONFLICT, which both databases support through different SQLAlchemy classes."""
 
 from __future__ import annotations
 

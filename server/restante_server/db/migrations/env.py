@@ -1,4 +1,5 @@
-"""Run by Alembic, never imported. The connection, in a transaction, and the metadata are given by `migrate`."""
+"""The environment script that Alembic runs; never import it. `migrate` provides the connection, in a transaction, and
+the metadata."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ attributes = context.config.attributes
 context.configure(
     connection=attributes["connection"],
     target_metadata=attributes["metadata"],
-    transactional_ddl=True,  # on SQLite too: all steps stand or none does
+    transactional_ddl=True,  # on SQLite too, so that either all steps are committed or none
     compare_type=True,
     compare_server_default=defaults_differ,
-    render_as_batch=False,  # steps only add: no table is ever copied
+    render_as_batch=False,  # steps only add, so no table is ever copied
 )
 with context.begin_transaction():
     context.run_migrations()
