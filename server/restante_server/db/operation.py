@@ -1,4 +1,4 @@
-"""Operations of the write pipeline: their interface, and the forming of sets. *Pure* except for the Connection.
+"""Operations of the write pipeline: their interface, and the forming of sets. *Pure* but for the Connection.
 
 An operation is any object with the interface below, usually a frozen dataclass. Do not inherit from the protocol: a
 dataclass would take its properties for field defaults.
