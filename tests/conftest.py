@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures and plugins for every test."""
 
 import faulthandler
 

@@ -1,11 +1,11 @@
-"""`make bench`: the platform under the load generator, beside peers where they are installed, in one interleaved run.
+"""`make bench`: the platform and installed peers under the load generator, in one interleaved run.
 
     python -m tests.bench [--only smtp,fetch] [--alone] [--workloads FILE] [--load-generator DIR]
 
-Starts `restante up` in a fresh directory with fifty accounts, writes a target file for it, and hands over to the load
-generator's `suite.py`. Prints a JSON line for each measurement, then a table of medians. Peers take part whose
-servers answer on the ports of their target files (see the generator's README for how to start them). Postfix with
-Dovecot is started for the run where it is installed and we are root.
+Starts `restante up` in a fresh directory with fifty accounts, writes a target file for it, and runs `suite.py` of the
+load generator. Prints a JSON line for each measurement, then a table of medians. Peers take part when their servers
+answer on the ports of their target files (the generator's README says how to start them). Postfix and Dovecot are
+started for the run when they are installed and the user is root.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What taking and delivering a message costs, from the Accept stream to the commit, on SQLite; prints JSON.
+"""The cost of accepting and delivering a message, from the Accept stream to the commit, on SQLite; prints JSON.
 
     python -m tests.bench.bench_delivery [messages]
 
-`accept` goes through the handler of the stream without gRPC: header, scan, listing, resolution, one transaction for
-whatever waits together. `set` is the transaction alone, of messages made ready before. CPU is that of the process.
+`accept` uses the stream's handler without gRPC: header, scan, listing, resolution, one transaction for all waiting
+messages. `set` is the transaction alone, for messages prepared before. CPU is that of the process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What an operation costs between the Execute stream and the store: `python -m tests.bench.bench_execute` prints JSON.
+"""The cost of an operation between the Execute stream and the store: `python -m tests.bench.bench_execute` prints JSON.
 
 A whole core in this process, without gRPC's framing. CPU milliseconds an operation, all threads, the least of five
-rounds, by how many operations wait together.
+rounds, by the number of operations that wait together.
 """
 
 from __future__ import annotations

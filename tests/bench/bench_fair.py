@@ -1,7 +1,8 @@
-"""What one account waits for while another asks for all it can: `python -m tests.bench.bench_fair` prints JSON.
+"""The waiting time of one account while another makes the most requests it can.
 
-A core, a greedy client and an innocent one, each in a process of its own. The greedy one has STREAMS Execute streams
-with TOGETHER reads on each, and heeds no delay that it is told; the innocent one reads one folder after another.
+`python -m tests.bench.bench_fair` prints JSON. A core, a greedy client and a moderate one run in separate processes.
+The greedy client has STREAMS Execute streams with TOGETHER reads on each, and ignores the server's retry delays; the
+moderate one reads one folder after another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Costs of the IMAP view: rendering, changes as they come from the core, telling, memory. Prints one JSON object.
+"""Costs of the IMAP view: rendering, changes from the core, reports to clients, memory. Prints one JSON object.
 
 python -m tests.bench.bench_imap_view [--messages 10000]
 """

@@ -1,10 +1,10 @@
-"""What a write costs through the pipeline: alone, in groups, set at a time; and a read alone and shared.
+"""The cost of a write through the pipeline: alone, in groups, in sets; and of a read alone and shared.
 
     python -m tests.bench.bench_pipeline [--seconds 3] [--postgres URL] [--folder DIR]
 
 One JSON object a line. `cpu_ms` is processor time of this process for each operation, `server_cpu_ms` that of the
-PostgreSQL processes, where they can be seen. A "delivery" writes what a delivery of one message writes: mailbox and
-folder counters, content with 2 kB of octets, message, listing and delivery key.
+PostgreSQL processes if they can be seen. A "delivery" makes the writes of a delivery of one message: mailbox and folder
+counters, content with 2 kB of octets, message, listing and delivery key.
 """
 
 from __future__ import annotations

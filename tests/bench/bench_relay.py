@@ -1,7 +1,7 @@
-"""How fast mail goes from one installation to another: `python -m tests.bench.bench_relay [MESSAGES]`.
+"""The speed of mail from one installation to another: `python -m tests.bench.bench_relay [MESSAGES]`.
 
-Two whole installations with a DNS server between them. The mail is queued while the other side is away; measured is the
-time from its return until the last message is in the mailbox there. Prints one JSON object.
+Two whole installations with a DNS server between them. The mail is queued while the other side is stopped; the measured
+time is from its start until the last message is in the mailbox there. Prints one JSON object.
 """
 
 from __future__ import annotations

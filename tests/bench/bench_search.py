@@ -1,6 +1,6 @@
-"""What searching a folder costs on SQLite: `python tests/bench/bench_search.py [MESSAGES]`.
+"""The cost of searching a folder on SQLite: `python tests/bench/bench_search.py [MESSAGES]`.
 
-Prints one line of JSON: milliseconds of the best and the middle run of each kind of search, as the store answers it.
+Prints one line of JSON: milliseconds of the best and the median run of each kind of search in the store.
 """
 
 from __future__ import annotations

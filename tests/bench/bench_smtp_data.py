@@ -1,4 +1,4 @@
-"""What receiving costs the SMTP gateway: the data scanner alone, and whole messages into a recording core.
+"""The cost of receiving for the SMTP gateway: the data scanner alone, and whole messages into a recording core.
 
 python -m tests.bench.bench_smtp_data [--messages 2000]      prints one JSON object
 """

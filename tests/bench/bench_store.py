@@ -1,4 +1,4 @@
-"""What the store can do alone: `python -m tests.bench.bench_store [sqlite|postgresql]` prints one JSON object.
+"""The throughput of the store alone: `python -m tests.bench.bench_store [sqlite|postgresql]` prints one JSON object.
 
 Rates are messages a second, commit included, unless a name says otherwise. The mailbox holds 10,000 messages in the
 Inbox for changes and 100,000 in another folder for reads.

@@ -1,4 +1,4 @@
-"""The Python SDK's part of `make bench-sdk`: ./sdk.py describes the arguments, the loads and the line printed."""
+"""The Python program of `make bench-sdk`: ./sdk.py describes the arguments, the loads and the output line."""
 
 from __future__ import annotations
 

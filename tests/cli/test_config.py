@@ -1,4 +1,4 @@
-"""The configuration: every key has a default and documentation, and every mistake is named."""
+"""The configuration: every key has a default and documentation, and every error names the key."""
 
 from __future__ import annotations
 

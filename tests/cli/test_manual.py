@@ -1,4 +1,4 @@
-"""The manual page is what the commands say of themselves."""
+"""The manual page agrees with the help of the commands."""
 
 from __future__ import annotations
 

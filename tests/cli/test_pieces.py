@@ -1,4 +1,4 @@
-"""What the commands are made of, without a server: kept sessions, safe output, CSV files, ports, directories."""
+"""Parts of the commands without a server: saved sessions, safe output, CSV files, ports, directories."""
 
 from __future__ import annotations
 

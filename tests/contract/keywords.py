@@ -1,4 +1,4 @@
-"""Words that a target language of the generated clients reserves, so that no name in the contract may be one."""
+"""Reserved words of the target languages of generated clients; no name in the contract may be one."""
 
 KEYWORDS: dict[str, frozenset[str]] = {
     "go": frozenset(

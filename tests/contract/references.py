@@ -1,4 +1,4 @@
-"""References in prose (comments, docstrings, pages): those that lead nowhere, and why."""
+"""A check of references in prose (comments, docstrings, pages): the dangling ones, each with its reason."""
 
 from __future__ import annotations
 

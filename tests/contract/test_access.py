@@ -1,6 +1,6 @@
-"""Who may call what: every RPC of the contract against every kind of caller, over the wire.
+"""Access to every RPC of the contract for every kind of caller, over the wire.
 
-Refused means INVALID_SESSION or PERMISSION_DENIED; whatever else an empty request is answered with, it was allowed.
+INVALID_SESSION and PERMISSION_DENIED are refusals; any other answer to an empty request means that it was allowed.
 """
 
 from __future__ import annotations

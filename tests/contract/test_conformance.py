@@ -1,4 +1,4 @@
-"""The conformance scenario is whole: every reason that clients cause has a step, and a step can stand on its needs."""
+"""The conformance scenario is complete: every reason caused by clients has a step, and each step's needs are valid."""
 
 from __future__ import annotations
 

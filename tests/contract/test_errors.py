@@ -1,4 +1,4 @@
-"""errors.proto is the list of reasons; `restante.errors` says the same of each."""
+"""errors.proto and `restante.errors` agree on every reason."""
 
 from __future__ import annotations
 

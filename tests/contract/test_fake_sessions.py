@@ -1,4 +1,4 @@
-"""Sessions of the cores that tests make up, and of the real one: the same calls, the same answers."""
+"""Sessions of the in-memory cores and of the real core: the same calls get the same answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checked-in Python half of the contract is what the protos give."""
+"""The checked-in Python code of the contract equals a fresh generation from the protos."""
 
 from __future__ import annotations
 

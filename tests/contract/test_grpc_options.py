@@ -1,4 +1,4 @@
-"""Every channel and server option that we set is one that gRPC knows: it passes over others without a word."""
+"""gRPC knows every channel and server option that Restante sets; it would silently ignore others."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Who may import whom, as far as single modules are concerned (between packages: import-linter, pyproject.toml).
+"""The import rules of single modules (import-linter has those between packages: pyproject.toml).
 
-Read from the syntax tree, so an import inside a function counts like any other. One under TYPE_CHECKING counts too,
-save where a pure module names the type of something of ours that is not.
+The test reads the syntax tree, so an import inside a function counts like any other. An import under TYPE_CHECKING
+counts too, unless a pure module names a type of one of Restante's modules that is not pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One user's data never reaches another (docs/design.md "Promises").
 
-Bob plays every RPC of the contract, directly, as an operation and as a stream, against what is alice's: her mailbox by
-its id, and her folder, message, upload, submission and lease ids, which exist in his own mailbox too. Nothing that is
-hers may be in an answer, and not a row of hers may change. An RPC that has no entry here fails the test.
+Bob makes every RPC of the contract, directly, as an operation and as a stream, on alice's data: her mailbox by its id,
+and her folder, message, upload, submission and lease ids, which exist in his mailbox too. No answer may contain her
+data, and no row of hers may change. An RPC without an entry here fails the test.
 """
 
 from __future__ import annotations

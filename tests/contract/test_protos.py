@@ -1,7 +1,7 @@
 """The rules of the contract (protos/README.md) that keep it comfortable in every language.
 
-Each rule is a function from one compiled file to its findings. It is held over protos/restante/v1, and shown to find
-what it is for in a small proto that breaks it.
+Each rule is a function from one compiled file to its findings. The tests apply it to protos/restante/v1, and to a small
+proto that breaks it.
 """
 
 from __future__ import annotations

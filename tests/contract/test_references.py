@@ -1,4 +1,4 @@
-"""References lead somewhere: to sections, files and links that are there, and to RFCs that stand in the index."""
+"""References lead to existing sections, files and links, and to RFCs in the index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checked-in TypeScript half of the contract is what the protos give."""
+"""The checked-in TypeScript code of the contract equals a fresh generation from the protos."""
 
 from __future__ import annotations
 

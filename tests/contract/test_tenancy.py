@@ -1,8 +1,7 @@
 """Promise 6 of the design: every statement on mailbox data names the mailbox.
 
-While the tests of the store run, every statement that SQLAlchemy executes is examined (tests/server/store/conftest.py).
-Here the examiner itself is held to what it must and must not let through, and every statement that the store's modules
-keep ready is examined without running any.
+During the tests of the store, every statement that SQLAlchemy executes is checked (tests/server/store/conftest.py).
+This module tests the check itself, and checks every prepared statement of the store's modules without running one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One demo for all end-to-end tests: what a test leaves behind must not matter to another."""
+"""One demo for all end-to-end tests: data left by one test must not matter to another."""
 
 from __future__ import annotations
 

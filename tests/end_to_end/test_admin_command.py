@@ -1,4 +1,4 @@
-"""`restante admin`, `restante init` and `restante config` as an administrator uses them."""
+"""`restante admin`, `restante init` and `restante config` with an administrator's use."""
 
 from __future__ import annotations
 

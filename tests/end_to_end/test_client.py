@@ -1,4 +1,4 @@
-"""The SDK against the running platform, asynchronous and blocking."""
+"""The asynchronous and the blocking SDK with the running platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SDK's sync against the running platform."""
+"""The SDK's sync with the running platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A last line without an end comes out as it went in, by whichever door, and POP3 ends it on the wire alone."""
+"""A last line without CRLF stays unchanged through every protocol; only POP3 adds one on the wire."""
 
 from __future__ import annotations
 

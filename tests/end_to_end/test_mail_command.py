@@ -1,4 +1,4 @@
-"""`restante mail` against the running platform, as a person or a script would use it."""
+"""`restante mail` with the running platform, in the use of a person or a script."""
 
 from __future__ import annotations
 

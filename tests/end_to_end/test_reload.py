@@ -1,4 +1,4 @@
-"""SIGHUP, to `up`, as its processes take it: certificates are read again, nothing ends, nobody is disconnected."""
+"""SIGHUP to `up` and its processes: certificates are read again, no process ends, no client is disconnected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search in large mail ends with its client, and keeps nobody waiting."""
+"""A search in large mail ends with its client, and delays no other client."""
 
 from __future__ import annotations
 

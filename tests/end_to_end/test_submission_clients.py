@@ -1,6 +1,6 @@
-"""The mail programs that people send with: each submits with STARTTLS and with TLS, and what arrives is what they sent.
+"""Common mail programs submit with STARTTLS and with TLS, and the delivered message equals the sent one.
 
-Octet for octet but for the head, which is ours: Return-Path, Delivered-To and Received.
+Only the server's first fields differ: Return-Path, Delivered-To and Received.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Two whole installations, and a DNS server between them: mail crosses by MX and SMTP, and so do answers and reports.
+"""Two whole installations with a DNS server between them: mail, replies and reports cross by MX and SMTP.
 
-Both take mail on the same port, each on a loopback address of its own, as two hosts would on port 25.
+Both receive mail on the same port, each on a different loopback address, like two hosts on port 25.
 """
 
 from __future__ import annotations

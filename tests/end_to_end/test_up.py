@@ -1,4 +1,4 @@
-"""`restante up --demo` itself: what it listens on, how it ends, and what it does when a process dies."""
+"""`restante up --demo`: its listeners, its end, and the restart of a process that dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages to test the scanner with: the shared corpus, CPython's own, and some made here."""
+"""Messages for tests of the scanner: the shared corpus, CPython's, and some made here."""
 
 from __future__ import annotations
 

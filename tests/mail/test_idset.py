@@ -1,4 +1,4 @@
-"""Sets as runs: the same as Python's own sets, and packed octets that come back."""
+"""IdSet equals Python's sets, and survives packing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges and the sets of numbers that they stand for agree."""
+"""Ranges agree with the sets of numbers that they contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When certificates expire."""
+"""The expiry of certificates."""
 
 from __future__ import annotations
 

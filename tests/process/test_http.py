@@ -1,4 +1,4 @@
-"""The small HTTP server of every process: its pages, its refusals, and its bounds."""
+"""The small HTTP server of every process: its pages, refusals and limits."""
 
 from __future__ import annotations
 

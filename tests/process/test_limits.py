@@ -1,4 +1,4 @@
-"""Limits by address: an IPv6 host owns a /64, tokens come back with time, what was admitted is released."""
+"""Limits by address: a /64 is one IPv6 client, tokens return with time, and `release` frees a connection."""
 
 from __future__ import annotations
 

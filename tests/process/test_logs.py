@@ -1,4 +1,4 @@
-"""One form of log lines in every process, without secrets."""
+"""One format of log lines in every process, without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readiness is withdrawn and given again, and says why not."""
+"""Readiness follows its conditions, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SIGHUP does with the configuration."""
+"""The effect of SIGHUP on the configuration."""
 
 from __future__ import annotations
 

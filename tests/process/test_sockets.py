@@ -1,4 +1,4 @@
-"""Listening sockets: bound here or handed over by systemd."""
+"""Listening sockets: bound by the process or passed by systemd."""
 
 from __future__ import annotations
 

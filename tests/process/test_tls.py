@@ -1,4 +1,4 @@
-"""Certificates are read again when they change; a bad pair leaves the old one in use and is logged."""
+"""Changed certificates are read again; a bad pair is logged and does not replace the old one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`restante store migrate` when the program is newer than the store: it copies the store before it changes anything."""
+"""`restante store migrate` with a program newer than the store: it backs up the store before any change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that cannot be opened is one clear line with a hint, never a traceback, and nothing is left behind."""
+"""A store that cannot be opened gives one clear line with a hint, no traceback, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C++ SDK's own tests, built and run by its own tools."""
+"""The C++ SDK's tests, built and run by its own tools."""
 
 from __future__ import annotations
 

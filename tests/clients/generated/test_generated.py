@@ -1,4 +1,4 @@
-"""What is generated for C#, Kotlin, PHP and Ruby is whole: compiled, loaded or parsed, without a warning."""
+"""The generated code for C#, Kotlin, PHP and Ruby compiles, loads or parses without a warning."""
 
 from __future__ import annotations
 

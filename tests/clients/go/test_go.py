@@ -1,4 +1,4 @@
-"""The Go SDK's own checks, run by its own tools."""
+"""The Go SDK's checks, run by its own tools."""
 
 from __future__ import annotations
 

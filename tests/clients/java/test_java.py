@@ -1,4 +1,4 @@
-"""The Java SDK's own checks, run by its own tools."""
+"""The Java SDK's checks, run by its own tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small gRPC servers in this process, whose every answer a test decides."""
+"""Small gRPC servers in this process, with answers set by a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Accept stream: octets only as granted, each acceptance its own outcome, lost connections told apart."""
+"""The Accept stream: octets only as granted, one outcome for each acceptance, lost connections reported as Draining."""
 
 from __future__ import annotations
 

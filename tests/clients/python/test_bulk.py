@@ -1,4 +1,4 @@
-"""Batches of many messages are put together from pieces."""
+"""Whole batches of messages from the pieces of a stream."""
 
 from __future__ import annotations
 

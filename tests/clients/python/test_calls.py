@@ -1,4 +1,4 @@
-"""What `Calls` adds to an RPC: a request id kept across retries, delays the server asks for, its own writes, pages."""
+"""The additions of `Calls` to an RPC: one request id for all retries, the server's delays, read-your-writes, pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client's watch, sync, reads and uploads go on by themselves after a break, and read anew after a reset."""
+"""The client's watch, sync, reads and uploads resume after a break, and start again after a reset."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The client library's own distribution: what its wheel holds, and that it works with its own dependencies alone.
+"""The distribution of the client library: the content of its wheel, and its use with its dependencies alone.
 
-Nothing is downloaded: the installed hatchling builds the wheel, and the new environment gets the installed copies of
-the dependencies that the wheel names.
+Nothing is downloaded: the installed hatchling builds the wheel, and the new environment gets copies of the installed
+dependencies that the wheel names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Execute multiplexer against servers that batch, break, drain, stall and refuse."""
+"""The Execute multiplexer with servers that batch, break, drain, stall and refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A link with several cores: it stays with one that is well, and goes to another when it is not."""
+"""A link with several cores stays with a ready one, and moves when that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a core serves, asked by grpc.health.v1 as any server of gRPC answers it."""
+"""The readiness of a core by grpc.health.v1, with any gRPC server's answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that `import restante` gives, and what it costs a process that wants only a part of them."""
+"""The public names of `import restante`, and the cost for a process that uses only a part of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a session token is renewed."""
+"""The moment of a session token's renewal."""
 
 from __future__ import annotations
 

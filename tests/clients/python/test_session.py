@@ -1,4 +1,4 @@
-"""A user's session: renewed in time, logged on again after its day, known to be over when it is."""
+"""A user's session: renewal in time, another login after its longest life, and its end."""
 
 from __future__ import annotations
 

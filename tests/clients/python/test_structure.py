@@ -1,4 +1,4 @@
-"""Part trees from BODYSTRUCTURE, text of parts, columns as messages, conditions."""
+"""Part trees from BODYSTRUCTURE, text of parts, messages from columns, conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a core is reached."""
+"""Targets: addresses, channels and names with several cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that cannot be reached: the error names the address and the true cause."""
+"""The error for an unreachable server names the address and the true cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Watch stream: notices in order, resumed from what has been told, never silently dead."""
+"""The Watch stream: notices in order, resumed after the last notice, each failure reported."""
 
 from __future__ import annotations
 

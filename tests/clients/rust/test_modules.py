@@ -1,4 +1,4 @@
-"""The Rust SDK's modules know each other one way."""
+"""The Rust SDK's modules import each other in one direction."""
 
 from __future__ import annotations
 

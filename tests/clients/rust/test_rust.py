@@ -1,4 +1,4 @@
-"""The Rust SDK's own checks, run by its own tools."""
+"""The Rust SDK's checks, run by its own tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unit tests of the TypeScript SDK, run by its own command."""
+"""The unit tests of the TypeScript SDK, run by its own tools."""
 
 from __future__ import annotations
 

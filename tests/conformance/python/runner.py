@@ -1,6 +1,6 @@
-"""The runner of the Python SDK: see ../README.md for what it is told and answers.
+"""The Python SDK's runner: ../README.md describes its commands and answers.
 
-It is also the example for other languages, and so it imports nothing but the SDK.
+It is also the example for other languages, and therefore imports only the SDK.
 """
 
 from __future__ import annotations

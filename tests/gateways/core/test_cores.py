@@ -1,4 +1,4 @@
-"""The cores of a configuration, and what is shown of a move between them."""
+"""The cores of a configuration, and the report of a move between them."""
 
 from __future__ import annotations
 

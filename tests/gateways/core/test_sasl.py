@@ -1,4 +1,4 @@
-"""Carrying a SASL exchange: base64 rules, cancel, LOGIN's prompts, and secrets that do not print."""
+"""SASL exchanges: base64 rules, cancel, LOGIN's prompts, and secrets with a safe repr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Account sessions: kept by renewal, ended by announcements, confirmed where one may have been missed."""
+"""Account sessions: renewal, ends by announcements, confirmation after a gap in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""StreamMessages that goes on where it broke."""
+"""StreamMessages resumes after a break."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads: begun anew when they break while their octets are held, and else a clean failure."""
+"""Uploads restart after a break while their octets are buffered, and otherwise fail cleanly."""
 
 from __future__ import annotations
 

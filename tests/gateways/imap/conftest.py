@@ -1,4 +1,4 @@
-"""The IMAP gateway on free ports, over a core in memory (`running`) or a real one (`stage`)."""
+"""The IMAP gateway on free ports, with an in-memory core (`running`) or a real one (`stage`)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where conversations take place: a gateway's listeners, and what transcripts ask for in their `given:` lines.
+"""The stage of conversations: a gateway's listeners, and the preparation by transcripts' `given:` lines.
 
-Everything is prepared by IMAP itself, so that the same transcripts run over any core.
+The preparation uses only IMAP, so that the same transcripts run over any core.
 """
 
 from __future__ import annotations

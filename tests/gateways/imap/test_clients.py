@@ -1,4 +1,4 @@
-"""Real programs do a whole scenario each, over a real core."""
+"""Real programs run a whole scenario each, over a real core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real and hard mail goes in by APPEND and comes out as it is, its renderings too (RFC 3501 6.4.5, 7.4.2)."""
+"""APPEND and FETCH keep real and difficult mail unchanged, renderings included (RFC 3501 6.4.5, 7.4.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every reason of the core has its answer."""
+"""Every reason of the core has an IMAP response."""
 
 from __future__ import annotations
 

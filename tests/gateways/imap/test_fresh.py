@@ -1,4 +1,4 @@
-"""What was acknowledged to anyone shows in the next command that may tell, whether or not the watch has told it."""
+"""An acknowledged change shows in the next command that may report it, with or without a notice of the watch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is answered or cut off, and the gateway goes on."""
+"""Any input of a client gets an answer or a disconnect, and the gateway continues to serve."""
 
 from __future__ import annotations
 

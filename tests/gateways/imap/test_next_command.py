@@ -1,4 +1,4 @@
-"""Acknowledged here, shown there: 300 changes, each followed at once by a NOOP of a client of another gateway."""
+"""300 acknowledged changes, each followed at once by a NOOP of a client of another gateway, which must report it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a conversation alone does not show: calls to the core, streams, faults, ends."""
+"""Facts of sessions outside transcripts: calls to the core, streams, faults, ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every conversation of tests/transcripts/imap, against the gateway over a core in memory."""
+"""Every conversation of tests/transcripts/imap, with the gateway over an in-memory core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two gateways on one real core: what one does, the other's clients are told; and what ends a session ends it."""
+"""Two gateways on one real core: clients of one learn of changes by the other, and a session's end reaches both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether credentials may cross a connection."""
+"""The policy of credentials on a connection."""
 
 from __future__ import annotations
 

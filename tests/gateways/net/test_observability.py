@@ -1,4 +1,4 @@
-"""The lines of finished commands, and the metrics of a gateway."""
+"""The log lines of finished commands, and the metrics of a gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROXY headers: every prefix of a good one asks for more, anything else is refused."""
+"""PROXY headers: every prefix of a valid one needs more octets, and any other input is refused."""
 
 from __future__ import annotations
 

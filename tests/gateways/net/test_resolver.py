@@ -1,4 +1,4 @@
-"""Where mail goes, asked of a real DNS server."""
+"""The addresses for a mail domain, from a real DNS server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway process: listeners by name, readiness, drain on a signal, certificates on another."""
+"""A gateway process: listeners by name, readiness, draining on SIGTERM, certificates on SIGHUP."""
 
 from __future__ import annotations
 

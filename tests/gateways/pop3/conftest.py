@@ -1,4 +1,4 @@
-"""The POP3 gateway on free ports, over a core in memory."""
+"""The POP3 gateway on free ports, with an in-memory core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A core in memory that keeps the contract's promises to POP3, with faults to order."""
+"""An in-memory core that keeps the contract's promises to POP3, with faults set by tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages by the names that transcripts use."""
+"""The messages named in transcripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that people have: Python's poplib, curl, fetchmail."""
+"""Common clients: Python's poplib, curl, fetchmail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POP3 over a real core: the same conversations, and days on which the core falls over."""
+"""POP3 over a real core: the same conversations, and restarts of the core."""
 
 from __future__ import annotations
 

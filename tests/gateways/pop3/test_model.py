@@ -1,4 +1,4 @@
-"""Random sessions, pipelined, against what RFC 1939 says of each command: one answer each, in order."""
+"""Random pipelined sessions compared with RFC 1939: one answer for each command, in order."""
 
 from __future__ import annotations
 

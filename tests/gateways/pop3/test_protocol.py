@@ -1,4 +1,4 @@
-"""POP3's octets: lines, dot-stuffing and TOP on any boundary, responses."""
+"""POP3's octets: lines, dot-stuffing and TOP with any division into pieces, responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading messages: one stream while the client walks on, any order, any cut, and a core that goes away."""
+"""Reading messages: one stream for a client that reads on, any order, any cut, and a lost core."""
 
 from __future__ import annotations
 

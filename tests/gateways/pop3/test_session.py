@@ -1,4 +1,4 @@
-"""Sessions in trouble and under rules: the core away, leases lost, time running out, TLS required, lost clients."""
+"""Failures and limits of sessions: lost core, lost leases, timeouts, required TLS, lost clients."""
 
 from __future__ import annotations
 

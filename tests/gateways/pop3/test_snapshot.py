@@ -1,4 +1,4 @@
-"""The maildrop as it stood at login."""
+"""The snapshot of the maildrop at login."""
 
 from __future__ import annotations
 

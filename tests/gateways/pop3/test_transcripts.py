@@ -1,4 +1,4 @@
-"""Conversations with the POP3 gateway, as written in tests/transcripts/pop3."""
+"""The conversations of tests/transcripts/pop3 with the POP3 gateway."""
 
 from __future__ import annotations
 

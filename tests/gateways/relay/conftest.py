@@ -1,4 +1,4 @@
-"""A relay whose core is in memory, and whose neighbours are scripted."""
+"""A relay with an in-memory core and scripted peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MAIL, RCPT and the octets behind DATA."""
+"""MAIL, RCPT and the octets after DATA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reply means."""
+"""The outcome of each reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relay between a core in memory and scripted servers."""
+"""The relay with an in-memory core and scripted servers."""
 
 from __future__ import annotations
 

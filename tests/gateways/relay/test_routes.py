@@ -1,4 +1,4 @@
-"""From a destination to addresses, and what is refused."""
+"""Addresses for a destination, and refused addresses."""
 
 from __future__ import annotations
 

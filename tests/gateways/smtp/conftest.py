@@ -1,4 +1,4 @@
-"""A running SMTP gateway over a recording core, with a client that speaks in octets."""
+"""A running SMTP gateway over a recording core, with a client that sends octets."""
 
 from __future__ import annotations
 

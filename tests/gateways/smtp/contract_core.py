@@ -1,4 +1,4 @@
-"""The contract's server half, as far as SMTP uses it, over real gRPC: it records, and falls over when told to."""
+"""The server side of the contract for SMTP, over real gRPC: it records calls, and fails on a test's order."""
 
 from __future__ import annotations
 

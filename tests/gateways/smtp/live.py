@@ -1,4 +1,4 @@
-"""SMTP and POP3 gateways over a real core, which can be killed and started again."""
+"""SMTP and POP3 gateways over a real core, which a test can kill and restart."""
 
 from __future__ import annotations
 

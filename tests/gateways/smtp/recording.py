@@ -1,4 +1,4 @@
-"""A core that records: small, complete for what the SMTP gateway asks, with the demo's users."""
+"""A recording core with all calls of the SMTP gateway and the demo's users."""
 
 from __future__ import annotations
 

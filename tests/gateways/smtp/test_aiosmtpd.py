@@ -1,4 +1,4 @@
-"""What aiosmtpd does for a session, and that nothing of its own commands, limits and logs is left to reach."""
+"""The use of aiosmtpd in a session: none of its own commands, limits and logs is reachable."""
 
 from __future__ import annotations
 

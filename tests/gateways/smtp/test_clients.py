@@ -1,4 +1,4 @@
-"""Clients that people have: curl and swaks. (smtplib is in test_auth.py.)"""
+"""Common clients: curl and swaks. (smtplib is in test_auth.py.)"""
 
 from __future__ import annotations
 

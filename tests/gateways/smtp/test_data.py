@@ -1,4 +1,4 @@
-"""The data scanner: where content ends, what is refused, at every cut of the stream."""
+"""The data scanner: the end of content and its refusals, with any division of the stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table from reasons to replies is whole, and kind to mail."""
+"""The table of replies has every reason, and no internal fault gives a permanent reply."""
 
 from __future__ import annotations
 

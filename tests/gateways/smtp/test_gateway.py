@@ -1,4 +1,4 @@
-"""The process: settings, and clients that are turned away."""
+"""The gateway process: settings, and refused clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EHLO, MAIL and RCPT arguments by table, and everything that must be refused."""
+"""EHLO, MAIL and RCPT arguments by table, and the arguments to refuse."""
 
 from __future__ import annotations
 

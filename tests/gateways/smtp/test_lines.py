@@ -1,4 +1,4 @@
-"""Command lines: framing, limits and the one true line end."""
+"""Command lines: framing, limits, and CRLF as the only line end."""
 
 from __future__ import annotations
 

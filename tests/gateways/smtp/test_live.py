@@ -1,4 +1,4 @@
-"""SMTP in, POP3 out, over a real core: conversations, contents octet for octet, submission, and a core that dies."""
+"""SMTP to POP3 over a real core: conversations, unchanged contents, submission, and a killed core."""
 
 from __future__ import annotations
 

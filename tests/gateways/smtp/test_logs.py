@@ -1,4 +1,4 @@
-"""What the logs of a session hold, and what they never do."""
+"""The logs of a session: their members, and the data that they never contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No open relay: what strangers may not do, with all the known tricks. RFC 5321 3.6.2."""
+"""No open relay: the known tricks of unauthenticated clients are refused. RFC 5321 3.6.2."""
 
 from __future__ import annotations
 

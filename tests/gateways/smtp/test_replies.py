@@ -1,4 +1,4 @@
-"""Replies as octets: lines of at most 512, enhanced codes that fit, nothing injected."""
+"""Replies as octets: lines of at most 512, fitting enhanced codes, no injection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions over real sockets: order, state, pipelining, content, limits, the end."""
+"""Sessions over real sockets: command order, state, pipelining, content, limits, the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway and the contract, over real gRPC: what goes out, and what happens when the core falls over."""
+"""The gateway's calls over real gRPC, and its answers when the core fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same sessions on uvloop, whose transports and TLS are its own."""
+"""The same sessions on uvloop, which has different transports and TLS."""
 
 from __future__ import annotations
 

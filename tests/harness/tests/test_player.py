@@ -1,4 +1,4 @@
-"""Playing transcripts: over real sockets against a scripted server, and over a transport that is a script itself."""
+"""The player of transcripts: over real sockets with a scripted server, and over a scripted transport."""
 
 from __future__ import annotations
 

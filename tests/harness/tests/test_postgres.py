@@ -1,4 +1,4 @@
-"""The session's PostgreSQL: private, empty, and gone afterwards."""
+"""The test session's PostgreSQL: private, empty, and removed at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Skips are told with their reason, and are failures where none is allowed."""
+"""Skips report their reason, and fail the run when no skip is allowed."""
 
 from __future__ import annotations
 

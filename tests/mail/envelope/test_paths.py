@@ -1,4 +1,4 @@
-"""Paths: spellings and keys by table, and the texts that are none, each with its problem."""
+"""Paths: spellings and keys by table, and invalid texts, each with its problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""xtext (RFC 3461 4): any text goes in and comes back, on one line."""
+"""xtext (RFC 3461 4): any text survives encoding and decoding, on one line."""
 
 from __future__ import annotations
 

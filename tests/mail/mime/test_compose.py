@@ -1,4 +1,4 @@
-"""Messages from structured parts: what goes in comes back out of the scanner, and out of the standard library."""
+"""Messages from structured parts: the scanner and the standard library read the same parts back."""
 
 from __future__ import annotations
 

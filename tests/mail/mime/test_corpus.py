@@ -1,5 +1,5 @@
-"""Real and hard mail: nothing raises, every section adds up, and the standard library's parser (compat32) sees the same
-parts, but for a list of deliberate differences."""
+"""Real and difficult mail: nothing raises, the sections cover every octet, and the standard library's parser (compat32)
+finds the same parts, except for a list of deliberate differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ENVELOPE and BODYSTRUCTURE in finished octets, written out by hand; RFC 3501 4.3 and 7.4.2."""
+"""ENVELOPE and BODYSTRUCTURE as literal octets; RFC 3501 4.3 and 7.4.2."""
 
 # ruff: noqa: E501 - a rendering is one line
 

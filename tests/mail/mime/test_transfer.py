@@ -1,4 +1,4 @@
-"""Transfer encodings undone in pieces: what was encoded comes back, and damage costs no more than itself."""
+"""Transfer decoding in pieces: it undoes the encoding, and damage affects only the damaged octets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charsets: which one a label means, and what becomes of octets that are no character in it."""
+"""Charsets: the charset of each label, and the handling of invalid octets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of HTML: what is shown, whatever the markup and the pieces, in linear time."""
+"""Text of HTML: the visible text for any markup and any division into pieces, in linear time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A core with a few people."""
+"""A core with a few accounts."""
 
 from __future__ import annotations
 

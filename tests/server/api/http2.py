@@ -1,4 +1,4 @@
-"""An HTTP/2 client of a few frames (RFC 9113), for that which gRPC's own client never does."""
+"""An HTTP/2 client with a few frames (RFC 9113), for frames that gRPC's client never sends."""
 
 from __future__ import annotations
 

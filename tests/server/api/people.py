@@ -1,4 +1,4 @@
-"""A core's dispatcher over a store with a few people, and callers of every kind."""
+"""A core's dispatcher over a store with a few accounts, and callers of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole core behind real listeners, in this process, with alice (an administrator), bob and carol in it."""
+"""A whole core behind real listeners, in this process, with alice (an administrator), bob and carol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Databases with small tables of our own, so that these tests say what a database does and not what mail needs."""
+"""Databases with small test tables, independent of the mail schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each database is opened, its clock, and how SQLite's log is kept short."""
+"""The settings of each database, its clock, and the truncation of SQLite's log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad days of the database: deadlock, lost connection, full disk, lock. The writers hear of it, and it passes."""
+"""Faults of the database: deadlock, lost connection, full disk, lock. The writers get errors, and recovery follows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Migrations: the steps make exactly the schema, and a program refuses one it was not built for."""
+"""Migrations: the steps give exactly the schema, and a program refuses a schema of another version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids that are given out for many rows at once are the rows', ascend, and never come twice."""
+"""Ids assigned to many rows at once belong to their rows, ascend, and are unique."""
 
 from __future__ import annotations
 

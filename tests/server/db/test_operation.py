@@ -1,4 +1,4 @@
-"""How waiting operations are put together."""
+"""The grouping of waiting operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The write pipeline: what becomes one transaction, who hears which error, and what is told when."""
+"""The write pipeline: the operations of a transaction, the errors of each caller, and the order of notices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepared statements mean what SQLAlchemy's own execution means, on both databases."""
+"""Prepared statements give the same results as SQLAlchemy's execution, on both databases."""
 
 from __future__ import annotations
 

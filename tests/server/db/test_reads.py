@@ -1,4 +1,4 @@
-"""Snapshot reads: what they see, what stops them, and what they never wait for."""
+"""Snapshot reads: their view, their cancellation, and their independence of writers."""
 
 from __future__ import annotations
 

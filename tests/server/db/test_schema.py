@@ -1,4 +1,4 @@
-"""Columns that name a content are marked, so that the collector and the check find every holder."""
+"""Columns that name a content are marked, so that the collector and the check find every reference."""
 
 from __future__ import annotations
 

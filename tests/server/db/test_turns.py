@@ -1,4 +1,4 @@
-"""Turns by party: nobody waits for all that another has asked for, in the queue itself, for reads and for writes."""
+"""Turns by party: in the queue itself, for reads and for writes, no party waits for all requests of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store with one domain and a few people, and cheap hashes."""
+"""A store with one domain and a few accounts, and cheap hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two spellings of one address have one key; what is no address says why."""
+"""Spellings of one address have one key; an invalid address has a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is remembered of recipients: only what was found, not too long, and nothing from before a change."""
+"""The cache of recipients: only found ones, for a limited time, and none from before a change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is here and who is not cost and answer alike; guessing is stopped; the owner is not."""
+"""Unknown accounts take the same time and get the same answer as known ones; guessing is stopped, the owner is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where mail for an address goes (docs/design.md "Lookup")."""
+"""The delivery of an address (docs/design.md "Lookup")."""
 
 from __future__ import annotations
 

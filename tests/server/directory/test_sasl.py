@@ -1,4 +1,4 @@
-"""PLAIN (RFC 4616) and LOGIN, a step at a time."""
+"""PLAIN (RFC 4616) and LOGIN, step by step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens: small, sealed, and over everywhere within seconds of what ends them."""
+"""Tokens: small, sealed, and invalid at every core within seconds of their session's end."""
 
 from __future__ import annotations
 

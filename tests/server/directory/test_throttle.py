@@ -1,4 +1,4 @@
-"""Guessing is slowed where it comes from, and nowhere else."""
+"""Password guessing is slowed for its source only."""
 
 from __future__ import annotations
 

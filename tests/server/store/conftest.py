@@ -1,4 +1,4 @@
-"""Every test of the store ends with `check`, and every statement it ran on mailbox data must name the mailbox."""
+"""Every test of the store ends with `check`, and each of its statements on mailbox data must name the mailbox."""
 
 from __future__ import annotations
 

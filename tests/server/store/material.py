@@ -1,4 +1,4 @@
-"""Stores with mail in them, for tests."""
+"""Stores with mail, for tests."""
 
 from __future__ import annotations
 

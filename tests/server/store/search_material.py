@@ -1,4 +1,4 @@
-"""Mail to search, random conditions, and what each means, said a second time and as simply as can be."""
+"""Mail to search, random conditions, and a second, simplest evaluation of each."""
 
 from __future__ import annotations
 

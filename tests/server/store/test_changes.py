@@ -1,4 +1,4 @@
-"""What a copy needs to come up to date, and how long that is known."""
+"""The changes that bring a copy up to date, and the time for which they are kept."""
 
 from __future__ import annotations
 

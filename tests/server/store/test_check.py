@@ -1,4 +1,4 @@
-"""`check` finds what is broken: each kind of damage, done by hand, is named."""
+"""`check` finds damage: each kind of damage, made by hand, is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any sequence of operations does what a few lines of Python say it does, and a copy kept by changes stays equal."""
+"""Any sequence of operations agrees with a model of a few lines of Python, and a copy kept by changes stays equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting, expunging, recovering, purging."""
+"""Deleting, expunging, recovering and purging."""
 
 from __future__ import annotations
 

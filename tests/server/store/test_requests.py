@@ -1,4 +1,4 @@
-"""Request ids: a set of requests sorted, and two cores that are asked at once (here as an administrator)."""
+"""Request ids: sorting a set of requests, and the same request at two cores at once (here by an administrator)."""
 
 from __future__ import annotations
 

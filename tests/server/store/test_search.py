@@ -1,4 +1,4 @@
-"""Searching gives the answers of a plain evaluation, whichever way it takes."""
+"""Searches agree with a plain evaluation, by every query plan."""
 
 from __future__ import annotations
 

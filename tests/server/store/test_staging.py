@@ -1,4 +1,4 @@
-"""Octets on their way in: what is given up leaves nothing behind, whenever that happens."""
+"""Contents in upload: an abandoned one leaves nothing behind, at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store with people, its transport, and the API in front of it, without sockets; its clock can be moved."""
+"""A store with accounts, its transport and the API, without sockets, and with a movable clock."""
 
 from __future__ import annotations
 

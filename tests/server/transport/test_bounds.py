@@ -1,4 +1,4 @@
-"""What callers make up: numbers no table holds, uploads without end, sets of mail that together are too much."""
+"""Hostile requests: numbers outside the tables' range, endless uploads, sets of mail that are too large together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is lost, nothing is doubled, every recipient has exactly one end (docs/design.md "Promises")."""
+"""No message is lost or doubled, and every recipient has exactly one outcome (docs/design.md "Promises")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue's patience: retries grow, spread, and end (RFC 5321 4.5.4.1)."""
+"""The retry schedule: delays grow, spread, and end (RFC 5321 4.5.4.1)."""
 
 from __future__ import annotations
 

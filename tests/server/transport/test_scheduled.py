@@ -1,4 +1,4 @@
-"""An account's scheduled mail is bounded, in messages and in octets."""
+"""The limits of an account's scheduled mail, in messages and in octets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users send: whose name it may bear, what is changed, who gets it, and what the sender keeps and hears."""
+"""Submissions: permitted senders, changes of the message, recipients, the sent copy and the reports."""
 
 from __future__ import annotations
 

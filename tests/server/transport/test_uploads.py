@@ -1,4 +1,4 @@
-"""Uploads that are never finished: bounded for each account, forgotten in small steps, and the room given back."""
+"""Unfinished uploads: limited for each account, removed in small steps, with their space freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transport's streams over gRPC, as the gateways' own library uses them."""
+"""The transport's streams over gRPC, by the gateways' library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What transport tests stand on: people, mail, and calls as gateways and users make them."""
+"""The base of transport tests: accounts, mail, and the calls of gateways and users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upkeep works on the store: the same box, and the same proofs at the end of each test."""
+"""Upkeep uses the store's fixtures, with the same checks at the end of each test."""
 
 from __future__ import annotations
 

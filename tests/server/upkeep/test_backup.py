@@ -1,4 +1,4 @@
-"""A backup of a store that is written to meanwhile, and what comes back from it."""
+"""A backup of a store during writes, and its restoration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs are repeated whatever goes wrong with them, and end within a bound."""
+"""Jobs run again after any failure, and end within a limit."""
 
 from __future__ import annotations
 

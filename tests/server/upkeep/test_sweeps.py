@@ -1,4 +1,4 @@
-"""What is past its time goes, in every mailbox; what is not stays."""
+"""The sweeps remove expired data in every mailbox, and only that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parsed values as a client could have written them."""
+"""Parsed values in a spelling that a client might send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command's grammar: octets to a value, or BAD (RFC 3501 7.1.3)."""
+"""The grammar of every command: octets to a value, or BAD (RFC 3501 7.1.3)."""
 
 from __future__ import annotations
 

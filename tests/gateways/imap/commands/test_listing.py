@@ -1,4 +1,4 @@
-"""Which names LIST and LSUB answer (RFC 3501 6.3.8, 6.3.9; RFC 5258; RFC 6154)."""
+"""The names in answers to LIST and LSUB (RFC 3501 6.3.8, 6.3.9; RFC 5258; RFC 6154)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every call names the mailbox that it is about, and carries the session's own token."""
+"""Every call names its mailbox and has the session's token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One question about change numbers for all sessions that ask in the same turn of the loop."""
+"""One request for change numbers for all sessions that need them in the same turn of the event loop."""
 
 from __future__ import annotations
 

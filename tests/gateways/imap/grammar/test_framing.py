@@ -1,4 +1,4 @@
-"""The end of a command is found before anything in it is understood (RFC 3501 2.2, 4.3; RFC 7888)."""
+"""The framing finds the end of a command before the parser reads it (RFC 3501 2.2, 4.3; RFC 7888)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Primitives of the grammar (RFC 3501 9), and what is spelled is read again."""
+"""Primitives of the grammar (RFC 3501 9); formatted values parse to the same values."""
 
 from __future__ import annotations
 

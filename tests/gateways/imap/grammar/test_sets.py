@@ -1,4 +1,4 @@
-"""Sets of numbers stay ranges, however many numbers they span (RFC 3501 9)."""
+"""Sets of numbers stay ranges, for any number of elements (RFC 3501 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modified UTF-7: one spelling for each name (RFC 3501 5.1.3)."""
+"""Modified UTF-7: one encoding for each name (RFC 3501 5.1.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What left a folder is kept for sessions that lag, shared among them, and for no longer (RFC 2180 4.1.2)."""
+"""Rows of removed messages are kept for sessions that lag, shared among them, and only as long (RFC 2180 4.1.2)."""
 
 from __future__ import annotations
 

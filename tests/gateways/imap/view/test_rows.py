@@ -1,4 +1,4 @@
-"""Rows of the core become FETCH responses, whole or in pieces."""
+"""Conversion of the core's rows to FETCH responses, whole or in pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search keys on the view, and those for the core as its restriction."""
+"""Search keys evaluated on the view, and those sent to the core as a restriction."""
 
 from __future__ import annotations
 

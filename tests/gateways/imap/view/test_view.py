@@ -1,4 +1,4 @@
-"""What a session may be told when, and that its numbers never mean two messages (RFC 3501 5.5, 7.4.1; RFC 2180)."""
+"""The moments of a session's reports; a number never means two messages (RFC 3501 5.5, 7.4.1; RFC 2180)."""
 
 from __future__ import annotations
 

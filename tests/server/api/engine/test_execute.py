@@ -1,4 +1,4 @@
-"""One Execute stream: order within a session, independence between sessions, bounds.
+"""One Execute stream: order within a session, independence between sessions, limits.
 
 See docs/design.md "Operations and batches".
 """

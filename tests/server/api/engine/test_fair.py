@@ -1,4 +1,4 @@
-"""One account against all others: what it may have at once is bounded over all its streams and sessions together."""
+"""Limits of one account over all its streams and sessions, so that it cannot delay others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The change numbers of followed folders: never behind what was acknowledged, for every kind of change."""
+"""The change numbers of followed folders include every acknowledged change, for every kind of change."""
 
 from __future__ import annotations
 

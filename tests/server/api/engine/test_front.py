@@ -1,4 +1,4 @@
-"""The TCP ports of the core: bounds, certificates, addresses, and every octet unchanged."""
+"""The TCP ports of the core: limits, certificates, addresses, and unchanged octets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream that is quiet stays open while its client pings (RFC 9113 6.7), as every SDK does once a minute."""
+"""A quiet stream stays open while its client pings (RFC 9113 6.7), as every SDK does once a minute."""
 
 from __future__ import annotations
 

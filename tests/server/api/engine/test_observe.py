@@ -1,4 +1,4 @@
-"""What a core tells of itself in figures, and of failed logins to its operators."""
+"""The metrics of a core, and its log of failed logins for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API as clients meet it: over a Unix socket, TLS and mutual TLS (docs/design.md "Trust and identities")."""
+"""The API with real clients: over a Unix socket, TLS and mutual TLS (docs/design.md "Trust and identities")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No stream outlives its session: each ends, or refuses what it is asked, within five seconds of whatever ends that."""
+"""No stream outlives its session: within five seconds of the end each stream ends or refuses requests."""
 
 from __future__ import annotations
 

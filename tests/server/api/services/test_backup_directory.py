@@ -1,4 +1,4 @@
-"""Where the session of an administrator may have a backup written: below one root, whatever links lie there."""
+"""The allowed directories of a backup in an administrator's session: below one root, also through symbolic links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services of a core: every RPC of the contract has one handler, and no module of handlers is forgotten."""
+"""The services of a core: every RPC of the contract has one handler, and every module of handlers is registered."""
 
 from __future__ import annotations
 

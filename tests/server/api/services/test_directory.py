@@ -1,4 +1,4 @@
-"""DirectoryService: one's own domain, and no other."""
+"""DirectoryService: entries of the user's domain only."""
 
 from __future__ import annotations
 

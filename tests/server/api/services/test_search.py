@@ -1,4 +1,4 @@
-"""Restrictions from the wire: their bounds, their meaning, and a search through the handler."""
+"""Restrictions from the wire: their limits, their meaning, and a search through the handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may look into messages when, and that a look ends when nobody waits for it."""
+"""Limits on concurrent searches in contents; a search ends when its caller is gone."""
 
 from __future__ import annotations
 

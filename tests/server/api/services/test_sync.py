@@ -1,4 +1,4 @@
-"""SyncMailbox: whatever happens, and wherever a stream breaks, the copy comes to equal the mailbox."""
+"""SyncMailbox: after any changes and breaks of the stream, the copy becomes equal to the mailbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watch over a real listener: nothing is missed, nothing comes out of order, ended sessions hear nothing more."""
+"""Watch over a real listener: no notice is lost or out of order, and ended sessions get no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a commit hands over to those who watch: told without a read, and the same as a read would tell."""
+"""The changes that a commit passes to watchers without a read, equal to those of a read."""
 
 from __future__ import annotations
 

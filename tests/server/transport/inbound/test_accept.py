@@ -1,4 +1,4 @@
-"""Mail from other servers: taken once, delivered at once, and every recipient with an end."""
+"""Mail from other servers: accepted once, delivered at once, with an outcome for every recipient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acceptances that are one message of the stream: begin, content and commit together."""
+"""Acceptances in one message of the stream: begin, content and commit together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One way into a mailbox: a recipient ends alike whether the mail is delivered at once, scheduled, or waits."""
+"""Delivery: a recipient has the same outcome for mail delivered at once, scheduled, or queued."""
 
 from __future__ import annotations
 

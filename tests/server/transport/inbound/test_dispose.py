@@ -1,4 +1,4 @@
-"""The decision at delivery, from values alone."""
+"""The decision at delivery, as a pure function."""
 
 from __future__ import annotations
 

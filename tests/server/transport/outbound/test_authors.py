@@ -1,4 +1,4 @@
-"""In whose name a header speaks: what mail programs write passes, whatever could be read in two ways does not."""
+"""The authors of a header: common forms of mail programs pass, ambiguous ones do not."""
 
 from __future__ import annotations
 

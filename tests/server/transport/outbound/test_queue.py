@@ -1,4 +1,4 @@
-"""Foreign mail: leased by destination, read, reported, retried, given up."""
+"""Outbound mail: leased by destination, read, reported, retried, failed."""
 
 from __future__ import annotations
 

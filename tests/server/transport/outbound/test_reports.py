@@ -1,4 +1,4 @@
-"""Reports as the standard library reads them (RFC 3464, RFC 3461)."""
+"""Delivery reports, read by the standard library (RFC 3464, RFC 3461)."""
 
 from __future__ import annotations
 
