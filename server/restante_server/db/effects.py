@@ -4,8 +4,8 @@ There are two kinds. An *invalidation* marks a cache in memory as out of date. I
 writer of the group gets its answer, and also when the outcome of the commit is unknown. An *event* is a fact of a
 committed write. It fires on the event loop, in commit order, before its writer gets the answer.
 
-Each operation, or set of operations that run as one, has a separate share of effects. A rollback to a savepoint drops
-the share of the undone operations without their doing.
+Each operation, or set of operations that run as one, has a separate share of effects. After a rollback to a savepoint
+the owner of the transaction drops the share of the undone operations; the operations need no code for this.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Lane:
     def __init__(
         self, number: int, runner: GroupRunner, bounds: Bounds, done: Callable[[list[Item]], None], observer: Observer
     ) -> None:
-        """`done` is called on the lane's thread with each group after its commit or failure, in order."""
+        """Start the thread, which calls `done` with each group after its commit or failure, in order."""
         self._number, self._runner, self._bounds = number, runner, bounds
         self._done, self._observer = done, observer
         self._waiting: Turns[Item] = Turns()

@@ -99,7 +99,7 @@ class PostgresBackend:
         return 0
 
     def give_back(self, tx: Connection, keep_octets: int, most_octets: int) -> bool:
-        return False  # autovacuum's work
+        return False  # autovacuum does this
 
     def close(self) -> None:
         self.writer_engine.dispose()

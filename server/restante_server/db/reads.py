@@ -58,7 +58,7 @@ class ReadPool:
         self._busy = 0  # readers with a hop
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: check the queues; False: end
         self._gathered: list[Job] = []  # shared reads of this turn of the event loop
-        self._running: set[Job] = set()  # waiting for a reader or with one
+        self._running: set[Job] = set()  # jobs that wait for a reader or run
         self._expiring: asyncio.TimerHandle | None = None
         self._closing = self._ended = False
 

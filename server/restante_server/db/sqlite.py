@@ -166,7 +166,7 @@ def _engine(url: URL, settings: SqliteSettings, reads: bool) -> Engine:
         execute("PRAGMA synchronous=FULL")  # a commit survives power loss
         execute("PRAGMA foreign_keys=ON")
         execute("PRAGMA temp_store=MEMORY")
-        execute("PRAGMA wal_autocheckpoint=0")  # the Checkpointer's work
+        execute("PRAGMA wal_autocheckpoint=0")  # the Checkpointer makes the checkpoints
         execute(f"PRAGMA cache_size={-(settings.cache_octets >> 10):d}")
         execute(f"PRAGMA mmap_size={settings.map_octets:d}")
         if reads:

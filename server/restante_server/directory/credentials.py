@@ -164,7 +164,7 @@ class Passwords:
         self._proven: dict[bytes, float] = {}  # {digest: expiry}, in the order of verification
         self._running: dict[bytes, asyncio.Task[bool]] = {}
         self._dummy = _hash(secrets.token_bytes(16), settings)
-        self.proofs = 0  # hashes verified since the start; for metrics, and for tests of equal cost
+        self.proofs = 0  # number of hashes verified since the start; for metrics, and for tests of equal cost
 
     async def hash(self, password: Secret) -> str:
         """Make a PHC string. Raises StoreBusy when too many calls wait."""

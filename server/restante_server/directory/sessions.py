@@ -55,7 +55,7 @@ class Sessions:
         self._revoked: dict[int, int] = {}
         self._least: dict[int, int] = {}  # {account: lowest credential version of valid sessions}, latest changes last
         self._looked_at = 0
-        self._may_look_for_keys = True  # once between two refreshes
+        self._may_look_for_keys = True  # only once between two refreshes
 
     # --- Opening ------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ _add = insert(keyword)
 
 
 def spell(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
-    """These keywords as the mailbox spells them; adds new ones to it. Raises InvalidArgument, LimitExceeded."""
+    """The keywords in the mailbox's spelling; adds new ones to the mailbox. Raises InvalidArgument, LimitExceeded."""
     spelled: set[str] = set()
     for name in valid(wanted):
         lower = name.lower()
@@ -48,7 +48,7 @@ def spell(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[s
 
 
 def known(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
-    """Those of the keywords that the mailbox has, as it spells them. Raises InvalidArgument."""
+    """The wanted keywords that the mailbox has, in its spelling. Raises InvalidArgument."""
     found = (tx.execute(_spelling, {"mailbox": mailbox_id, "lower": n.lower()}).scalar() for n in valid(wanted))
     return frozenset(name for name in found if name is not None)
 

@@ -31,7 +31,7 @@ DEFAULT_FOLDERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MailboxFacts:
-    """One mailbox. `address` and `display_name` are its owner's, empty when the account is gone."""
+    """One mailbox. `address` and `display_name` are those of its owner, empty when the account is gone."""
 
     mailbox_id: int
     account_id: int | None

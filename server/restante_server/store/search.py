@@ -193,7 +193,7 @@ def _place(query: Query) -> list[ColumnElement[bool]]:
 
 
 def _behind(order: tuple[By, ...], key: Key) -> ColumnElement[bool]:
-    """The rows that come after this key: greater in its first column, or equal there and greater in the next..."""
+    """The condition on rows behind this key, which compares its columns lexicographically."""
     alternatives: list[ColumnElement[bool]] = []
     equal: list[ColumnElement[bool]] = []
     for by, value in zip(order, key, strict=True):

@@ -42,7 +42,7 @@ HOUR = 3_600_000_000  # microseconds
 FLUSH_OCTETS = 1 << 20  # octets held in memory before they go to a file
 SCAN_INLINE_OCTETS = 32 << 10  # up to here a scan on the event loop costs less than a hop to a thread
 THREADS = 4  # reserved for writing and scanning incoming octets
-ROOM_SECONDS = 1.0  # how long a measurement of the free space stays valid
+ROOM_SECONDS = 1.0  # validity of a measurement of the free space
 RETRY_SECONDS = 60.0
 
 

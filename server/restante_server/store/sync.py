@@ -24,7 +24,7 @@ NOTHING = -1  # below change number 0, which the folders of a new mailbox have
 
 
 class Position(NamedTuple):
-    """How far a client's copy has come, in change numbers.
+    """The progress of a client's copy, in change numbers.
 
     The copy has all changes up to `told` and all removals up to `removed`. Of the messages that changed between the
     two it has those whose key (UID in a folder, else message id) is not above `key`. Between rounds `told` and

@@ -39,7 +39,7 @@ from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selec
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """The n-th of `source` (UIDs, or message ids when the selection named those) is now the n-th of `target_uids`."""
+    """The n-th of `source` (UIDs, or message ids when the selection has those) is now the n-th of `target_uids`."""
 
     source: IdSet
     target_uids: IdSet

@@ -11,7 +11,7 @@ DAY = 24 * HOUR
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The pauses and deadlines of the queue."""
+    """The retry intervals and deadlines of the queue."""
 
     first_retry: int = 15 * MINUTE  # after the first attempt; doubles with each further one
     longest_retry: int = 4 * HOUR

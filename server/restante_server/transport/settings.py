@@ -28,7 +28,7 @@ class TransportSettings:
     max_hops: int = 100  # more Received fields mean a loop (RFC 5321 6.3)
     trace_microseconds: int = 30 * DAY
     whole_report_octets: int = 256 << 10  # a report returns only the header of a longer message
-    report_header_octets: int = 32 << 10  # of that header
+    report_header_octets: int = 32 << 10  # most octets of a returned header
 
     @classmethod
     def of(cls, settings: Config) -> TransportSettings:

@@ -27,7 +27,7 @@ class Inbox(NamedTuple):
 
 
 class Disposition(NamedTuple):
-    """The end of one recipient's delivery."""
+    """The outcome of the delivery to one recipient."""
 
     state: State  # DELIVERED or FAILED
     status: str  # enhanced status code (RFC 3463)

@@ -203,7 +203,7 @@ def _mailbox(field: str, text: str, at: int) -> tuple[str, list[str], int]:
 
 def _addresses_in(field: str, name: str, own: str) -> list[str]:
     """The addresses, other than `own`, in a display name or comment; rules 5 and 6."""
-    if name.isascii() and "@" not in name and "=?" not in name:  # nearly all
+    if name.isascii() and "@" not in name and "=?" not in name:  # nearly all names
         if "<" in name or ">" in name:
             _refuse(f"{field} has angle brackets in a name")
         return []

@@ -23,7 +23,7 @@ LINE = 76  # octets of a folded field's line
 
 
 class Action(Enum):
-    """The end of a recipient, or its delay (RFC 3464 2.3.3)."""
+    """The reported action on a recipient (RFC 3464 2.3.3)."""
 
     FAILED = "failed"
     DELAYED = "delayed"

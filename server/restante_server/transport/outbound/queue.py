@@ -115,7 +115,7 @@ def anything_due(tx: Connection, now: int) -> bool:
 
 
 def standing(tx: Connection, leases: Iterable[int]) -> set[int]:
-    """Those of these leases that have neither been reported nor lapsed."""
+    """The leases among these that have neither been reported nor lapsed."""
     wanted = sorted(set(leases))
     return {lease_id for lease_id in tx.scalars(_standing, {"leases": wanted}) if lease_id} if wanted else set()
 

@@ -69,7 +69,7 @@ def send(
 
     `content_id` is the content of the message and must still have its octets.
     """
-    if not origin.reverse_path:  # RFC 5321 6.1: never a report about a report
+    if not origin.reverse_path:  # RFC 5321 6.1: no report about a report
         return False
     chosen = sorted((notice for notice in notices if notice.wanted), key=lambda notice: notice.action.value)
     for action, group in groupby(chosen, key=lambda notice: notice.action):
