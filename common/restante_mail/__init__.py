@@ -1,6 +1,6 @@
-"""The mail library, pure: octets and values in, octets and values out. It imports nothing else of ours.
+"""The mail library, pure: octets and values in, octets and values out. It imports no other package of this project.
 
-`mime` (parts, facts, text, composing) stands above `header` (fields, addresses, dates, trace, edits), that above
-`envelope` (paths, xtext) and `text` (charsets, folding, HTML); `canonical`, `octets`, `limits`, `idset` and `ranges`
-are below all.
+`mime` (parts, facts, text, composing) imports `header` (fields, addresses, dates, trace, edits), which imports
+`envelope` (paths, xtext) and `text` (charsets, folding, HTML). All of them may import `canonical`, `octets`, `limits`,
+`idset` and `ranges`.
 """

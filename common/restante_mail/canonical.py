@@ -1,6 +1,6 @@
-"""Line ends made canonical, once, where octets enter (RFC 5322 2.3, RFC 5321 2.3.8). *Pure.*
+"""Conversion to canonical line ends, once, on input (RFC 5322 2.3, RFC 5321 2.3.8). *Pure.*
 
-A last line without an end is left so: a signature or a size may depend on it. POP3 and SMTP end it on the wire.
+A last line without a line end stays so: a signature or a size may depend on it. POP3 and SMTP add the CRLF on output.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 class NulFound(ValueError):
-    """The octets hold a NUL, which no content may (RFC 5322 2.2, RFC 3501 9 CHAR8)."""
+    """The octets have a NUL, which is forbidden in a content (RFC 5322 2.2, RFC 3501 9 CHAR8)."""
 
     def __init__(self, offset: int) -> None:
         super().__init__(f"NUL at offset {offset}")
@@ -23,7 +23,7 @@ class NulFound(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """`octets` with CRLF in place of every other line end; `changed` when any was another."""
+    """Octets whose line ends are all CRLF; `changed` if the conversion changed any."""
 
     octets: bytes
     changed: bool
@@ -31,7 +31,7 @@ class Canonical:
 
 @dataclass(frozen=True, slots=True)
 class LineEnds:
-    """Faults that SMTP must refuse, as found in octets before they are made canonical."""
+    """Faults of the original octets that SMTP must refuse."""
 
     bare_cr: bool
     bare_lf: bool
@@ -43,7 +43,7 @@ class LineEnds:
 
 
 def line_ends(octets: bytes) -> LineEnds:
-    """Judge `octets` without changing them. Linear, at the speed of counting."""
+    """The faults of `octets`. Takes linear time, at the speed of `bytes.count`."""
     pairs = octets.count(b"\r\n")
     return LineEnds(
         bare_cr=octets.count(b"\r") != pairs,
@@ -53,7 +53,7 @@ def line_ends(octets: bytes) -> LineEnds:
 
 
 def canonicalise(octets: bytes) -> Canonical:
-    """Bare CR and bare LF become CRLF. Canonical octets come back as the same object. Raises NulFound."""
+    """Convert bare CR and bare LF to CRLF. Returns canonical octets as the same object. Raises NulFound."""
     found = line_ends(octets)
     if found.nul:
         raise NulFound(octets.index(b"\0"))
@@ -63,9 +63,9 @@ def canonicalise(octets: bytes) -> Canonical:
 
 
 class Canonicaliser:
-    """The same for octets that come in pieces: the results of `feed` and `finish` joined are that of the whole.
+    """`canonicalise` for octets in pieces: the joined results of `feed` and `finish` equal the result for the whole.
 
-    Holds back one octet at most (a CR whose LF may follow).
+    Holds back at most one octet (a CR whose LF may follow).
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Canonicaliser:
         self._held_cr = False
 
     def feed(self, octets: bytes) -> bytes:
-        """The canonical form of the octets that are certain so far. Raises NulFound, with the offset in the whole."""
+        """The canonical octets so far, without a held CR. Raises NulFound, with the offset in the whole."""
         if (nul := octets.find(b"\0")) >= 0:
             raise NulFound(self.octets_in + nul)
         self.octets_in += len(octets)
@@ -92,7 +92,7 @@ class Canonicaliser:
         return octets
 
     def finish(self) -> bytes:
-        """The last line end, when a CR was held back."""
+        """The last line end if a CR was held back, else no octets."""
         if not self._held_cr:
             return b""
         self.changed, self._held_cr = True, False

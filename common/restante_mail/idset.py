@@ -1,4 +1,4 @@
-"""Sets of ids or UIDs as ascending runs, expanded only by iteration. *Pure.*"""
+"""Sets of ids or UIDs as ascending ranges, expanded only by iteration. *Pure.*"""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ Run = Range
 
 
 class IdSet:
-    """An immutable set of integers from 1 on, kept as ascending runs that neither overlap nor touch."""
+    """An immutable set of positive integers, stored as ascending runs that neither overlap nor touch."""
 
     __slots__ = ("_length", "_runs")
 
     def __init__(self, runs: tuple[Run, ...]) -> None:
-        """For `of`, `from_runs` and the like: the runs must already be ascending and apart."""
+        """The runs must be ascending and disjoint. Callers use `of`, `from_ascending` or `from_runs`."""
         self._runs = runs
         self._length = sum(last - first + 1 for first, last in runs)
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> IdSet:
-        """The set of these numbers, in any order, repeats allowed."""
+        """The set of these numbers, in any order, duplicates allowed."""
         return cls.from_ascending(sorted(set(numbers)))
 
     @classmethod
     def from_ascending(cls, numbers: Sequence[int]) -> IdSet:
-        """The set of these numbers, strictly ascending. A sequence without gaps costs nothing, however long."""
+        """The set of these strictly ascending numbers. A sequence without gaps takes constant time."""
         if not numbers:
             return EMPTY
         if numbers[-1] - numbers[0] + 1 == len(numbers):
@@ -37,7 +37,7 @@ class IdSet:
 
     @classmethod
     def from_runs(cls, runs: Iterable[Run]) -> IdSet:
-        """The set of these runs, in any order, overlaps allowed. Raises ValueError for one below 1 or upside down."""
+        """The set of these runs, in any order, overlaps allowed. Raises ValueError for a run below 1 or reversed."""
         given = list(runs)
         for first, last in given:
             if first < 1 or last < first:
@@ -50,12 +50,12 @@ class IdSet:
 
     @property
     def first(self) -> int:
-        """The lowest number. Raises IndexError when there is none."""
+        """The lowest number. Raises IndexError for an empty set."""
         return self._runs[0][0]
 
     @property
     def last(self) -> int:
-        """The highest number. Raises IndexError when there is none."""
+        """The highest number. Raises IndexError for an empty set."""
         return self._runs[-1][1]
 
     def __len__(self) -> int:
@@ -102,8 +102,8 @@ class IdSet:
         return IdSet(tuple(found)) if found else EMPTY
 
     def pack(self) -> bytes:
-        """Octets that `unpack` reads back: of each run the gap before it and its length, as base-128 integers with
-        the low digits first. About two octets a run."""
+        """The octets for `unpack`: the gap before each run and its length minus one, as base-128 integers with the low
+        digits first. About two octets for each run."""
         packed = bytearray()
         end = 0
         for first, last in self._runs:
@@ -117,7 +117,7 @@ class IdSet:
 
     @classmethod
     def unpack(cls, packed: bytes) -> IdSet:
-        """The set that `pack` wrote. Raises ValueError when the octets end within a run."""
+        """The set of packed octets. Raises ValueError if they end within a run."""
         numbers: list[int] = []
         value = shift = 0
         for octet in packed:

@@ -1,4 +1,4 @@
-"""Search in octets of any buffer: bytes, a memory map, a view. *Pure.* No function copies more than a chunk."""
+"""Search in any buffer: bytes, a memory map, a view. No search copies more than a chunk. *Pure.*"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNK = 1 << 18
 
 
 def find(buffer: Buffer, needle: bytes, start: int, end: int) -> int:
-    """Offset of the first `needle` that lies whole in [start, end), or -1."""
+    """Offset of the first `needle` inside [start, end), or -1."""
     if isinstance(buffer, memoryview):  # a view has no find; the regex engine reads any buffer in place
         match = re.compile(re.escape(needle)).search(buffer, start, end)
         return match.start() if match else -1
@@ -34,7 +34,7 @@ def count_lines(buffer: Buffer, start: int, end: int) -> int:
 
 
 def line_counts(buffer: Buffer, offsets: Iterable[int]) -> dict[int, int]:
-    """{offset: line ends before it}. The octets are read once."""
+    """{offset: number of line ends before it}, in one pass over the octets."""
     counts: dict[int, int] = {}
     last = total = 0
     for offset in sorted(set(offsets)):

@@ -1,6 +1,6 @@
-"""Ascending ranges of integers, both ends included: the arithmetic of sets that are never expanded. *Pure.*
+"""Set operations on ranges of integers, both ends included, without expanding them. *Pure.*
 
-A list of ranges is *disjoint* when its ranges ascend and neither overlap nor touch.
+A list of ranges is *disjoint* if its ranges ascend and neither overlap nor touch.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 __all__ = ["Range", "compress", "contains", "merge", "subtract"]
 
 Range = tuple[int, int]  # lowest and highest, both included
-_ABOVE = 1 << 64  # every number
+_ABOVE = 1 << 64  # above every number
 
 
 def merge(ranges: Iterable[Range]) -> list[Range]:
-    """The same numbers as disjoint ranges. The ranges may come in any order and overlap."""
+    """The same numbers as disjoint ranges. The input may be in any order and overlap."""
     merged: list[Range] = []
     for low, high in sorted(ranges):
         if merged and low <= merged[-1][1] + 1:
@@ -61,6 +61,6 @@ def subtract(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
 
 
 def contains(ranges: Sequence[Range], number: int) -> bool:
-    """Whether disjoint ranges hold `number`. Costs one bisection."""
+    """Whether disjoint ranges contain `number`. Takes one bisection."""
     at = bisect_right(ranges, (number, _ABOVE)) - 1
     return at >= 0 and number <= ranges[at][1]

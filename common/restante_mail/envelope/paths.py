@@ -1,9 +1,9 @@
 """Paths of the transport envelope: RFC 5321 4.1.2 `Mailbox`, with RFC 6531 3.3 beyond ASCII. *Pure.*
 
-A path keeps its spelling, with its letter case, in NFC; quotes that a local part does not need are dropped. This
-grammar is wider than the RFC in three places, because such mail exists: local parts may have up to 255 octets (return
-paths of mailing lists), dots may stand anywhere in them (providers gave out a..b@ and a.@; they are written in quotes),
-and domains may contain "_".
+A path keeps its spelling and letter case, in NFC, without unnecessary quotes around the local part. This grammar is
+wider than the RFC in three places, because such mail exists: local parts may have up to 255 octets (return paths of
+mailing lists), dots may be anywhere in them (providers assigned a..b@ and a.@; the output quotes them), and domains may
+contain "_".
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import idna
 
 __all__ = ["MAX_PATH_OCTETS", "BadPath", "Path", "ascii_domain", "parse_path", "quoted_local_part"]
 
-MAX_LOCAL_PART_OCTETS = 255  # RFC 5321 4.5.3.1.1 asks for at least 64, and for no limit where possible
+MAX_LOCAL_PART_OCTETS = 255  # RFC 5321 4.5.3.1.1 requires at least 64, and recommends no limit
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 4.5.3.1.2
 MAX_PATH_OCTETS = MAX_LOCAL_PART_OCTETS + 1 + MAX_DOMAIN_OCTETS
 
-# RFC 5322 3.2.3 atext, and beyond ASCII the characters that RFC 6531 3.3 adds.
+# RFC 5322 3.2.3 atext, and the non-ASCII characters that RFC 6531 3.3 adds.
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-"
 _DOT_STRING = re.compile(rf"[{_ATEXT}]+(\.[{_ATEXT}]+)*")
 _DOTS_ANYWHERE = re.compile(rf"[{_ATEXT}.]+")
@@ -34,7 +34,7 @@ _FORBIDDEN = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, surrogates, priva
 
 
 class BadPath(ValueError):
-    """A text that is no path. `problem` is a predicate, such as "has no domain"."""
+    """The text is not a path. `problem` is a predicate, such as "has no domain"."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -46,11 +46,11 @@ class Path:
     """A mailbox of the transport envelope."""
 
     local_part: str  # unquoted
-    domain: str  # as spelled, or an address literal in its brackets; empty for <Postmaster> alone (RFC 5321 4.5.1)
+    domain: str  # in its own spelling, or a bracketed address literal; empty for <Postmaster> alone (RFC 5321 4.5.1)
 
     @property
     def address(self) -> str:
-        """The canonical spelling, quoted only where RFC 5321 4.1.2 needs it."""
+        """The canonical spelling, quoted only if RFC 5321 4.1.2 requires it."""
         local = quoted_local_part(self.local_part)
         return f"{local}@{self.domain}" if self.domain else local
 
@@ -64,23 +64,23 @@ class Path:
 
     @property
     def key(self) -> str:
-        """The text under which paths are compared: spellings of one mailbox have one key. It divides at its last "@".
+        """The key for comparing paths: all spellings of one mailbox have the same. Its last "@" precedes the domain.
 
-        Letter case does not count, in the local part either, although RFC 5321 2.4 would allow it to.
+        It ignores letter case, also in the local part, although RFC 5321 2.4 permits case-sensitive local parts.
         """
         local_part = self.local_part
-        # Case folding can undo NFC.
+        # Case folding may produce text that is not NFC.
         folded = local_part.lower() if local_part.isascii() else unicodedata.normalize("NFC", local_part.casefold())
         return f"{folded}@{self.ascii_domain}"
 
     @property
     def needs_smtputf8(self) -> bool:
-        """Whether ASCII cannot spell the path (RFC 6531 3.2)."""
+        """Whether the path has non-ASCII characters (RFC 6531 3.2)."""
         return not (self.local_part.isascii() and self.domain.isascii())
 
 
 def parse_path(text: str) -> Path:
-    """A path without its angle brackets, source route and parameters; comments are not allowed. Raises BadPath."""
+    """Parse a path without angle brackets, source route and parameters. Comments are not allowed. Raises BadPath."""
     if not text:
         raise BadPath("is empty")
     if len(text) > MAX_PATH_OCTETS or len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_OCTETS:
@@ -89,7 +89,7 @@ def parse_path(text: str) -> Path:
         if any(unicodedata.category(character) in _FORBIDDEN for character in text):
             raise BadPath("has characters that addresses cannot have")
         text = unicodedata.normalize("NFC", text)
-    local_part, at, domain = text.rpartition("@")  # a domain has no "@", a quoted local part may
+    local_part, at, domain = text.rpartition("@")  # a quoted local part may contain "@", a domain may not
     if not at:
         raise BadPath("has no domain")
     path = Path(_local_part(local_part), domain)
@@ -98,7 +98,7 @@ def parse_path(text: str) -> Path:
 
 
 def ascii_domain(name: str, *, literal: bool = False) -> str:
-    """A domain in A-labels, lower case (UTS 46, not transitional); with `literal`, also an address literal.
+    """A domain in A-labels and lower case (UTS 46, nontransitional); with `literal`, also an address literal.
 
     Raises BadPath.
     """
@@ -113,7 +113,7 @@ def ascii_domain(name: str, *, literal: bool = False) -> str:
 
 
 def quoted_local_part(local_part: str) -> str:
-    """A local part as it is written: a dot-string where possible, else a quoted string (RFC 5321 4.1.2)."""
+    """A local part in SMTP syntax: a dot-string if possible, else a quoted string (RFC 5321 4.1.2)."""
     if _DOT_STRING.fullmatch(local_part):
         return local_part
     return '"' + _MUST_ESCAPE.sub(r"\\\1", local_part) + '"'
@@ -129,10 +129,10 @@ def _a_labels(name: str) -> str:
 
 
 def _address_literal(text: str) -> str:
-    """`[192.0.2.1]` or `[IPv6:2001:db8::1]` in lower case (RFC 5321 4.1.3). General literals are not taken."""
+    """`[192.0.2.1]` or `[IPv6:2001:db8::1]` in lower case (RFC 5321 4.1.3). Other literals raise BadPath."""
     inner = text[1:-1].lower() if text.endswith("]") else ""
     try:
-        if "%" in inner:  # ipaddress takes a zone, the RFC does not
+        if "%" in inner:  # ipaddress accepts a zone, the RFC does not
             raise ValueError("zone")
         if inner.startswith("ipv6:"):
             ipaddress.IPv6Address(inner[5:])

@@ -1,8 +1,8 @@
-"""Address lists: RFC 5322 3.4, the obsolete forms of 4.4, and other text that programs send as one. *Pure.*
+"""Address lists: RFC 5322 3.4, the obsolete forms of 4.4, and malformed lists of real programs. *Pure.*
 
-Input is header text with one octet a character (latin-1), so that 8-bit and encoded words come out as they came. Every
-octet is looked at a bounded number of times; nothing raises. Unusual forms cost about a microsecond a token, so
-`Tokens` bounds how many are read.
+Input is header text with one character for each octet (latin-1), so that 8-bit text and encoded words are preserved.
+Parsing is linear and never raises. Unusual forms take about a microsecond for each token, so `Tokens` limits their
+number.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = [
 
 
 class Mailbox(NamedTuple):
-    """One mailbox as it stands: raw `name`, RFC 5322 quoting removed. `local` or `domain` may be empty when missing."""
+    """One mailbox without decoding: raw `name`, RFC 5322 quoting removed. Missing `local` or `domain` are empty."""
 
     name: str  # "" without one
-    route: str  # "@a,@b" of the obsolete <@a,@b:local@domain>, else ""
+    route: str  # "@a,@b" from the obsolete <@a,@b:local@domain>, else ""
     local: str
     domain: str
 
@@ -51,9 +51,9 @@ ListItem = Mailbox | GroupStart | GroupEnd
 
 
 class Address(NamedTuple):
-    """One mailbox for people and programs: `name` decoded text, `address` as local@domain, quoted where it must be.
+    """One decoded mailbox: `name` as text, `address` as local@domain, quoted if necessary.
 
-    `group` is the decoded name of the group it stands in, else empty. A group of nobody is one without an address.
+    `group` is the decoded name of its group, or empty. An empty group is one Address without an address.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Address(NamedTuple):
     group: str = ""
 
 
-# The form of nearly every mailbox; others take the long way. Neither alternative can match a part of something
-# longer: both end at a comma or at the end of the list.
+# The form of nearly every mailbox; `_Reader` parses other forms. Both alternatives end at a comma or at the end of the
+# list, so that neither matches a part of a longer element.
 _USUAL = re.compile(
     r'[ \t\r\n]*+(?:(?:"([^"\\\r\n]*+)"|([^\x00-\x1f"(),:;<>@\[\\\]\x7f]*+))[ \t\r\n]*+'
     r"<([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)@([^\x00-\x20\"(),:;<>@\[\\\]\x7f]++)>"
@@ -70,7 +70,7 @@ _USUAL = re.compile(
 )
 _TOKEN = re.compile(
     r'([ \t\r\n]++)|"((?:[^"\\]|\\.)*+)(?:"|\\?$)|(\[(?:[^\[\]\\]|\\.)*+\]?)|([^\x00-\x20"(),.:;<>@\[\\\]\x7f]++)'
-    r"|([^\x09\x0a\x0d\x20-\x5b\x5d-\xff]++|.)",  # a run of characters that may stand nowhere, or one special
+    r"|([^\x09\x0a\x0d\x20-\x5b\x5d-\xff]++|.)",  # a run of characters that are allowed nowhere, or one special
     re.DOTALL,
 )
 _NOBODY = re.compile(r"[ \t\r\n,]*+")
@@ -82,7 +82,7 @@ _DOT_ATOM = re.compile(r"[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+(?:\.[^\x00-\x20\"(),
 
 @dataclass(slots=True)
 class Tokens:
-    """The number of tokens that all holders of this object together may still read."""
+    """The number of tokens left for all users of this object together."""
 
     left: int = DEFAULT_LIMITS.address_tokens
 
@@ -90,7 +90,7 @@ class Tokens:
 def parse_address_list(raw: str, limit: int = 10_000, tokens: Tokens | None = None) -> list[ListItem]:
     """The mailboxes of a field in order, groups marked by a GroupStart and a GroupEnd; at most `limit` items.
 
-    An empty place between commas or a lone comment gives no item. The list ends where no token is left.
+    Empty elements and lone comments give no item. The list ends when no token is left.
     """
     tokens = tokens or Tokens()
     items: list[ListItem] = []
@@ -121,10 +121,9 @@ def parse_address_list(raw: str, limit: int = 10_000, tokens: Tokens | None = No
 
 
 class _Reader:
-    """The long way, one list element at a time: reads tokens to the comma that ends it, a group to its semicolon.
+    """The token parser for unusual forms. It reads one list element up to its comma, or a group up to its semicolon.
 
-    Elements without a comma between them, as some programs write, are elements all the same: nothing of one address
-    becomes a part of another.
+    Elements of programs that omit the comma are separated, so that no address gets a part of another.
     """
 
     def __init__(self, raw: str, at: int, limit: int, tokens: Tokens) -> None:
@@ -136,19 +135,19 @@ class _Reader:
         self._clear()
 
     def _clear(self) -> None:
-        self._words: list[str] = []  # the phrase, spaces included; its end may be a local part
-        self._local_from = 0  # the place in `_words` where that begins
+        self._words: list[str] = []  # the phrase with its spaces; its end may be a local part
+        self._local_from = 0  # index in `_words` at which that local part begins
         self._comments: list[str] = []
         self._angle: list[str] | None = None
         self._closed = False
         self._domain: list[str] | None = None
-        self._after: list[str] = []  # words behind an address: a name that came last, or the next address
+        self._after: list[str] = []  # words after an address: its name, or the next address
         self._route: list[str] = []
         self._space = False
         self._abbreviated = False  # the last token is a dot at the end of a word, as in "J. Smith"
 
     def run(self) -> None:
-        """Read one list element; a group that is never closed ends with the list."""
+        """Read one list element. An unclosed group ends with the list."""
         raw, end, tokens = self._raw, len(self._raw), self._tokens
         while self.at < end and len(self.items) < self._limit and tokens.left > 0:
             tokens.left -= 1
@@ -157,7 +156,7 @@ class _Reader:
                 self._space = True
                 continue
             match = _TOKEN.match(raw, self.at)
-            assert match is not None  # the last alternative takes any one character
+            assert match is not None  # the last alternative matches any character
             self.at = match.end()
             kind = match.lastindex
             if kind == 1:
@@ -168,12 +167,12 @@ class _Reader:
             else:
                 self._word(_unquoted(match[2]) if kind == 2 else match[0])
         if self.at == end:
-            self._flush()  # else it is half of an element
+            self._flush()  # else the element is incomplete
         if self._in_group:
             self.items.append(GroupEnd())
 
     def _comment(self) -> str:
-        """The inside of the comment at `at`."""
+        """The text inside the comment at `at`."""
         start, self.at = self.at, comment_end(self._raw, self.at)
         inner = self._raw[start + 1 : self.at]
         return _unquoted(inner.removesuffix(")")).strip()
@@ -202,7 +201,7 @@ class _Reader:
         words.append(word)
 
     def _special(self, char: str) -> bool:
-        """Take one special; True when it ended the element."""
+        """Process one special character. Return True if it ended the element."""
         if char == "<" and (self._closed or self._after):
             self._next_element()
             self._angle = []
@@ -246,14 +245,14 @@ class _Reader:
             self._next_element()
         elif self._closed:
             return
-        if self._domain is not None:  # a@b@c: the last @ parts the domain
+        if self._domain is not None:  # a@b@c: the domain follows the last @
             target = self._words if self._angle is None else self._angle
             target += ["@", *self._domain]
         self._domain = []
         self._space = False
 
     def _next_element(self) -> None:
-        """A comma is missing: the words behind an address are the beginning of another one."""
+        """Begin another element after a missing comma, with the words after the address."""
         words, self._after = self._after, []
         spaced = self._space
         self._flush()
@@ -270,7 +269,7 @@ class _Reader:
         return self._domain is not None and not self._angle
 
     def _route_step(self, char: str) -> None:
-        """One @domain of the obsolete route (RFC 5322 4.4), ended by a comma, or by the colon before the address."""
+        """Add one @domain of the obsolete route (RFC 5322 4.4), which ends with a comma or the final colon."""
         if self._domain:
             self._route.append("@" + "".join(self._domain))
         self._domain = None
@@ -278,7 +277,7 @@ class _Reader:
             self._angle = []
 
     def _word_glued(self, char: str) -> None:
-        """A dot, or a special where none may stand: kept as it is, gluing the words beside it."""
+        """Keep a dot, or a misplaced special, and join it with its adjacent words."""
         spaced, self._space = self._space, False
         if self._closed or self._after:
             if self._after:
@@ -292,13 +291,13 @@ class _Reader:
             self._abbreviated = char == "." and not spaced and len(self._words) > 1
 
     def _pass_over_nobody(self) -> None:
-        """Empty places between commas."""
+        """Skip empty elements."""
         nobody = _NOBODY.match(self._raw, self.at)
         assert nobody is not None  # it may be empty
         self.at = nobody.end()
 
     def _flush(self) -> None:
-        """End of an element: its words become a mailbox, or nothing."""
+        """End an element: its words become a mailbox, or nothing."""
         domain = "".join(self._domain or ())
         behind = "".join(self._after) if self._closed or self._angle is None else ""
         said = behind or " ".join(filter(None, self._comments))
@@ -316,20 +315,20 @@ class _Reader:
 
 
 def _unquoted(text: str) -> str:
-    """The inside of a quoted string or comment without its backslashes and folds."""
+    """The text of a quoted string or comment without backslashes and folds."""
     if "\\" in text:
         text = _PAIR.sub(r"\1", text)
     return _LINE_END.sub("", text) if "\r" in text or "\n" in text else text
 
 
 def spelled(local: str, domain: str) -> str:
-    """local@domain as text, the local part quoted where RFC 5321 4.1.2 wants it."""
+    """local@domain as text, the local part quoted if RFC 5321 4.1.2 requires it."""
     local = quoted_local_part(local) if local else ""
     return f"{local}@{domain}" if domain else local
 
 
 def addresses(items: list[ListItem]) -> tuple[Address, ...]:
-    """The mailboxes of a parsed list as typed facts, each with the group it stands in."""
+    """The decoded mailboxes of a parsed list, each with its group."""
     found: list[Address] = []
     group, empty = "", False
     for item in items:
@@ -349,7 +348,7 @@ def addresses(items: list[ListItem]) -> tuple[Address, ...]:
 
 
 def shown(people: Iterable[Address]) -> str:
-    """Names and addresses in the form of the field, groups included, so that text copied from it is found."""
+    """Names and addresses as in the field, groups included, so that a search finds text copied from it."""
     pieces: list[str] = []
     group = ""
     for person in people:

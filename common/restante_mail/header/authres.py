@@ -1,4 +1,4 @@
-"""Authentication-Results (RFC 8601): the server in whose name a field speaks. *Pure.*"""
+"""Authentication-Results (RFC 8601): the server name in a field. *Pure.*"""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PAIR, _BLANK = re.compile(r"\\(.)"), re.compile(r"\s+")
 
 
 def authserv_id(value: str) -> str:
-    """The authserv-id of a field's unfolded value in the form of `comparable_id`; empty when there is none.
+    """The authserv-id of a field's unfolded value in the form of `comparable_id`; empty if it has none.
 
-    RFC 8601 2.2 has comments before it and quotes around it. It is read as generously as other readers may read it:
-    white space and comments around dots, a dot at the end, a version behind a slash.
+    RFC 8601 2.2 allows comments before it and quotes around it. This also accepts forms that other programs may accept:
+    white space and comments around dots, a final dot, a version after a slash.
     """
     try:
-        value = value[:_LONGEST_VALUE].encode("latin-1").decode()  # one octet a character came in
+        value = value[:_LONGEST_VALUE].encode("latin-1").decode()  # the value has one character for each octet
     except UnicodeDecodeError:
-        pass  # not UTF-8: comparable with no name of ours
+        pass  # not UTF-8, so equal to no name of this server
     value = value.split(";", 1)[0] if "(" not in value else without_comments(value)
     match = _AUTHSERV_ID.match(value)
     if match is None:
@@ -33,9 +33,9 @@ def authserv_id(value: str) -> str:
 
 
 def comparable_id(name: str) -> str:
-    """The form in which equal names are equal: lower case and A-labels, without blanks and the dot of the root."""
+    """The normal form for comparing names: lower case and A-labels, without white space and a final dot."""
     plain = _BLANK.sub("", name).rstrip(".").lower()
     try:
         return plain if plain.isascii() else idna.encode(plain, uts46=True).decode("ascii")
-    except idna.IDNAError:  # no host name at all
+    except idna.IDNAError:  # not a host name
         return plain

@@ -11,7 +11,7 @@ _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+"|[^("]++|"', re.DOTALL)
 
 
 def comment_end(text: str, start: int) -> int:
-    """Behind the comment that begins at `start`, nested ones included; the end of the text when it is never closed."""
+    """The offset after the comment at `start`, including nested ones; the end of the text if it is unclosed."""
     depth = 0
     for mark in _MARK.finditer(text, start):
         if mark[0] == "(":
@@ -24,7 +24,7 @@ def comment_end(text: str, start: int) -> int:
 
 
 def without_comments(text: str) -> str:
-    """`text` with a space for each comment outside of quoted strings; one that never closes ends the text."""
+    """`text` with a space for each comment outside of quoted strings. An unclosed comment ends the text."""
     if "(" not in text:
         return text
     out, at = [], 0
@@ -34,7 +34,7 @@ def without_comments(text: str) -> str:
             out.append(" ")
             continue
         piece = _PIECE.match(text, at)
-        assert piece is not None  # the alternatives take anything but a bracket
+        assert piece is not None  # the alternatives match everything except "("
         out.append(piece[0])
         at = piece.end()
     return "".join(out)

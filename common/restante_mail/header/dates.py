@@ -1,4 +1,4 @@
-"""Date fields: RFC 5322 3.3, the obsolete forms of 4.3 and common mistakes. *Pure.*"""
+"""Date fields: RFC 5322 3.3, the obsolete forms of 4.3, and common malformed ones. *Pure.*"""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "O
 
 
 class MailDate(NamedTuple):
-    """An instant, aware in the zone it was written in, and that zone (minutes east of UTC)."""
+    """An aware time in the zone of the field, and that zone in minutes east of UTC."""
 
     at: datetime
     zone_minutes: int
 
 
 _MONTHS = {name.lower(): number for number, name in enumerate(MONTH_NAMES, 1)}
-# RFC 5322 4.3. The military letters were defined the wrong way round in RFC 822, so they say nothing: -0000.
+# RFC 5322 4.3. RFC 822 defined the military letters with the wrong sign, so they count as -0000.
 _ZONES = {"ut": 0, "utc": 0, "gmt": 0, "z": 0, "est": -300, "edt": -240, "cst": -360, "cdt": -300}
 _ZONES |= {"mst": -420, "mdt": -360, "pst": -480, "pdt": -420}
-# Seen in mail although no RFC gives them.
+# Zones in real mail that no RFC defines.
 _ZONES |= {"cet": 60, "cest": 120, "met": 60, "mest": 120, "eet": 120, "eest": 180, "bst": 60, "west": 60, "jst": 540}
 
-# An offset of one to four digits; forms such as "GMT+0200" name the zone from which it counts.
+# An offset of one to four digits, optionally after the zone it is relative to, as in "GMT+0200".
 _OFFSET = r"(?:(?:GMT|UTC?|Z)\s*+)?([+-])\s*+([0-9]{1,2}?)(?::?([0-9]{2}))?(?![0-9])"
 _DATE = re.compile(
     r"\s*+(?:[A-Za-z]{3,9}\s*+[,.]?\s*+)?+([0-9]{1,2})[\s-]*+([A-Za-z]{3})[A-Za-z]{0,6}+[\s,-]*+([0-9]{2,4})[\s,]++"
@@ -49,7 +49,7 @@ _FIXED: dict[int, timezone] = {}
 
 
 def parse_date(raw: str) -> MailDate | None:
-    """The instant a Date field names, or None. Years run from 1900 to 9998, so that any zone can show them."""
+    """The time in a Date field, or None. Years are 1900 to 9998, so that the time is valid in every zone."""
     text = raw[:200] if len(raw) <= 200 else without_comments(raw[:4096])[:200]
     if "(" in text:
         text = without_comments(text)
@@ -74,7 +74,7 @@ def parse_date(raw: str) -> MailDate | None:
     if not 1900 <= full_year <= 9998:
         return None
     try:
-        # datetime has no leap second: the second before it stands for it.
+        # datetime has no leap seconds, so 60 becomes 59.
         at = datetime(
             full_year, number, int(day), int(hour), int(minute), min(int(second or 0), 59), tzinfo=_fixed(zone)
         )
@@ -100,5 +100,5 @@ def _zone(sign: str | None, hours: str | None, minutes: str | None, name: str | 
 
 
 def named_zone_minutes(name: str) -> int:
-    """The minutes east of UTC of a zone's name in any letter case. RFC 5322 4.3: 0 for a name that it does not list."""
+    """The minutes east of UTC of a zone name, in any letter case; 0 for an unknown name (RFC 5322 4.3)."""
     return _ZONES.get(name.lower(), 0)

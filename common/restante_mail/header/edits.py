@@ -1,6 +1,6 @@
 """Changes of a header that copy the body at most once. *Pure.*
 
-An edit names the ranges to leave out and the octets to put in front; the rest stays octet for octet.
+An edit has the ranges to remove and the octets to prepend; all other octets stay unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BLIND = frozenset((b"bcc", b"resent-bcc"))
 
 @dataclass(frozen=True, slots=True)
 class HeaderEdit:
-    """`front` goes before everything; `drops` are ascending ranges [start, end) of the content to leave out."""
+    """Prepend `front`, and remove `drops`, the ascending ranges [start, end) of the content."""
 
     front: bytes = b""
     drops: tuple[tuple[int, int], ...] = ()
@@ -31,7 +31,7 @@ class HeaderEdit:
         return bool(self.front or self.drops)
 
     def kept(self, octets: int) -> Iterator[tuple[int, int]]:
-        """The ranges of a content of `octets` that stay, in order, for a caller that streams them."""
+        """The remaining ranges of a content of `octets`, in order, for a caller that streams them."""
         at = 0
         for start, end in self.drops:
             if at < start:
@@ -41,7 +41,7 @@ class HeaderEdit:
             yield at, octets
 
     def apply(self, content: Buffer) -> bytes:
-        """The edited content, each octet copied once. Canonical bytes without a change come back as they are."""
+        """The edited content, with each octet copied once. An empty edit returns bytes as the same object."""
         if not self and isinstance(content, bytes):
             return content
         view = memoryview(content)
@@ -49,10 +49,10 @@ class HeaderEdit:
 
 
 def submission_edit(content: Buffer, now: datetime, message_id: str, author: str) -> HeaderEdit:
-    """The edit that a submission needs before it travels (RFC 6409 8).
+    """The edit of a submitted message (RFC 6409 8).
 
-    Bcc and Resent-Bcc are left out; a missing From (`author`, an address), a missing Date (`now`, aware) and a missing
-    Message-ID (`message_id`, without brackets) are added.
+    It removes Bcc and Resent-Bcc, and adds a missing From (`author`, an address), Date (`now`, aware) and Message-ID
+    (`message_id`, without brackets).
     """
     block = _block(content)
     present: set[bytes] = set()
@@ -71,14 +71,15 @@ def submission_edit(content: Buffer, now: datetime, message_id: str, author: str
     if b"message-id" not in present:
         front += b"Message-ID: <" + message_id.encode("utf-8") + b">\r\n"
     if not present and not block.startswith(b"\r\n"):
-        front += b"\r\n"  # text from its first line on: without a blank line it would become part of our header
+        front += b"\r\n"  # no header: without a blank line the text would follow the added fields
     return HeaderEdit(front, drops)
 
 
 def resending_completed(header: bytes, now: datetime, message_id: str) -> bytes:
-    """The header of a resent message with what the latest resending lacks: Resent-Date (`now`, aware), which is
-    required, and Resent-Message-ID (`message_id`, without brackets), at the top of its Resent fields (RFC 5322 3.6.6).
-    A header without Resent-From there comes back as it is.
+    """The header of a resent message with the missing fields of its latest resending (RFC 5322 3.6.6).
+
+    These are Resent-Date (`now`, aware), which is required, and Resent-Message-ID (`message_id`, without brackets),
+    added above its other Resent fields. If that resending has no Resent-From, the header is returned unchanged.
     """
     if b"resent-from" not in header.lower():
         return header
@@ -89,7 +90,7 @@ def resending_completed(header: bytes, now: datetime, message_id: str) -> bytes:
             start = field.start if start < 0 else start
             present.add(name)
         elif start >= 0:
-            break  # each resending puts its fields together, above those of earlier ones
+            break  # the fields of one resending are adjacent, above those of earlier ones
     if b"resent-from" not in present:
         return header
     missing = b""
@@ -101,8 +102,10 @@ def resending_completed(header: bytes, now: datetime, message_id: str) -> bytes:
 
 
 def received_edit(content: Buffer, authserv_ids: Collection[str]) -> HeaderEdit:
-    """The edit that removes forged fields of a received message: Return-Path and Delivered-To, which final delivery
-    writes (RFC 5321 4.4), and Authentication-Results in our own name (RFC 8601 5). Detect loops before.
+    """The edit that removes forged fields of a received message: Return-Path and Delivered-To, which only final
+    delivery may write (RFC 5321 4.4), and Authentication-Results with one of `authserv_ids` (RFC 8601 5).
+
+    Detect loops before, since they need Delivered-To.
     """
     ours = {comparable_id(name) for name in authserv_ids}
     block = _block(content)

@@ -1,6 +1,6 @@
-"""Header blocks: fields with offsets, structured values, and choosing fields (RFC 5322 2.2, RFC 2045 5). *Pure.*
+"""Header blocks: fields with offsets, structured values, and selection of fields (RFC 5322 2.2, RFC 2045 5). *Pure.*
 
-Values travel as `str` with one octet a character (latin-1): nothing is lost, and `words.py` makes text of them.
+Values are `str` with one character for each octet (latin-1), which loses nothing; `words.py` decodes them to text.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = [
 
 
 class Field(NamedTuple):
-    """One field of a block: `name` as spelled, octets [start, end) with its folds and last CRLF, its value from
-    `value_start`."""
+    """One field of a block: `name` in its own spelling, octets [start, end) including folds and the last CRLF; the
+    value begins at `value_start`."""
 
     name: bytes
     start: int
@@ -37,10 +37,10 @@ class Field(NamedTuple):
     end: int
 
 
-# A field begins a line: a name of printable ASCII, white space (obsolete), a colon; folds follow. RFC 5322 2.2, 4.5.
+# A line with a name of printable ASCII, white space (obsolete) and a colon; then folded lines. RFC 5322 2.2, 4.5.
 _FIELD = re.compile(rb"\n([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)")
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
-# From an escape to a Japanese set up to the one back to ASCII; a set that is never left ends with the value.
+# From an escape to a Japanese set up to the escape back to ASCII, or up to the end of the value.
 _ISO_2022_JP = re.compile(r"\x1b(?:\$[@B]|\$\([@BD]|\(I)(?:[^\x1b]|\x1b(?!\([BJ]))*+(?:\x1b\([BJ])?")
 _MESSAGE_ID = re.compile(r"<([^<>\x00-\x20\x7f]{1,998})>")
 _BARE_ID = re.compile(r"[^<>\s,;()\x00-\x20\x7f]{1,998}")
@@ -48,7 +48,7 @@ _TYPE = re.compile(r"\s*+([^\s;,=\"()<>@\[\]\\/]++)\s*+(?:/\s*+([^\s;,=\"()<>@\[
 _PARAMETER = re.compile(
     r";\s*+([^\s;=\"(),<>@\[\]\\/:?]++)\s*+=\s*+(?:\"((?:[^\"\\]|\\.)*+)(?:\"[^;]*+|\\?$)|([^;]*+))", re.DOTALL
 )
-# Behind a type: a sign that the word before it, or the next word, is the name of a parameter.
+# After a type: an equals sign after it or after the next word, which is then the name of a parameter.
 _FIRST_PARAMETER = re.compile(r"\s*+(=)|\s++[^\s;=\"(),<>@\[\\\]/:?]++\s*+=")
 _NAME_PIECE = re.compile(r"(?:;|\A)\s*+(?:file)?name[^=;\s]*+\s*+=\s*+[^\s\"(;][^;]*+", re.IGNORECASE)
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)|[^(";]++|[";]', re.DOTALL)
@@ -59,15 +59,15 @@ _SHORT_VALUE = 256  # characters of a value that is cached
 
 
 def fields(block: bytes) -> Iterator[Field]:
-    """The fields of a header block in order. Other lines (an mbox `From `, junk) are passed over."""
+    """The fields of a header block in order. Other lines (an mbox `From `, junk) are ignored."""
     if block:
-        for match in _FIELD.finditer(b"\n" + block):  # offsets shift by the one octet put in front
+        for match in _FIELD.finditer(b"\n" + block):  # the prepended octet shifts offsets by one
             end = match.end()
             yield Field(match[1], match.start(), match.start(2) - 1, min(end, len(block)))
 
 
 def header_end(content: Buffer) -> int:
-    """Offset behind the blank line that ends the header; the length of the content when there is none."""
+    """The offset after the blank line that ends the header; the length of the content if it has none."""
     if take(content, 0, 2) == b"\r\n":
         return 2
     blank = find(content, b"\r\n\r\n", 0, len(content))
@@ -75,8 +75,8 @@ def header_end(content: Buffer) -> int:
 
 
 def raw_fields(block: bytes, names: re.Pattern[bytes], longest: int) -> dict[str, list[str]]:
-    """{lower-case name: raw unfolded values in order} of the fields that `names` (see `wanted`) picks out; fields of
-    more than `longest` octets are left out."""
+    """{lower-case name: raw unfolded values in order} of the fields that match `names` (see `wanted`), without fields
+    of more than `longest` octets."""
     found: dict[str, list[str]] = {}
     for name, value in names.findall(b"\n" + block):
         if len(value) <= longest:
@@ -85,7 +85,7 @@ def raw_fields(block: bytes, names: re.Pattern[bytes], longest: int) -> dict[str
 
 
 def wanted(names: str) -> re.Pattern[bytes]:
-    """A pattern for `raw_fields`: names parted by spaces, in any letter case. Other fields cost nothing."""
+    """The pattern of these field names, separated by spaces, in any letter case, for `raw_fields`."""
     alternatives = "|".join(re.escape(name) for name in names.split())
     return re.compile(
         rb"\n(" + alternatives.encode() + rb")[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.IGNORECASE
@@ -93,10 +93,10 @@ def wanted(names: str) -> re.Pattern[bytes]:
 
 
 def unfold(value: bytes) -> str:
-    """A raw value in one line (RFC 5322 2.2.3), one octet a character, without the white space around it.
+    """A raw value in one line (RFC 5322 2.2.3), one character for each octet, without surrounding white space.
 
-    Runs of raw ISO-2022-JP (RFC 1468), which old Japanese programs send, become UTF-8: their octets look like quotes,
-    commas and brackets, and no charset is declared.
+    Converts runs of raw ISO-2022-JP (RFC 1468), which old Japanese programs send, to UTF-8: their octets look like
+    quotes, commas and brackets, and no charset is declared.
     """
     text = value.decode("latin-1")
     if "\n" in text:
@@ -111,7 +111,7 @@ def _as_utf_8(run: re.Match[str]) -> str:
 
 
 class StructuredValue(NamedTuple):
-    """`kind[/subkind]; name=value...`, letter case as it stands; parameters in order, quoting removed."""
+    """`kind[/subkind]; name=value...` in its own letter case; parameters in order, quoting removed."""
 
     kind: str
     subkind: str
@@ -119,8 +119,8 @@ class StructuredValue(NamedTuple):
 
 
 def content_value(raw: str) -> StructuredValue:
-    """Content-Type, Content-Disposition and their like (RFC 2045 5.1, RFC 2183 2), read tolerantly: comments,
-    doubled semicolons, unquoted values with spaces and missing closing quotes all occur."""
+    """Parse Content-Type, Content-Disposition and similar values (RFC 2045 5.1, RFC 2183 2). Accepts comments, doubled
+    semicolons, unquoted values with spaces and missing closing quotes, which all occur."""
     return _known_value(raw) if len(raw) <= _SHORT_VALUE else _value(raw)
 
 
@@ -130,7 +130,7 @@ def _value(raw: str) -> StructuredValue:
     head = _TYPE.match(raw)
     kind, subkind, at = (head[1], head[2] or "", head.end()) if head else ("", "", 0)
     following = _FIRST_PARAMETER.match(raw, at)
-    if following is not None and following[1] == "=":  # no type at all: the word names a parameter
+    if following is not None and following[1] == "=":  # no type: the word is the name of a parameter
         kind, subkind, raw, at = "", "", ";" + raw, 0
     elif following is not None:  # a semicolon is missing
         raw = raw[:at] + ";" + raw[at:]
@@ -150,8 +150,8 @@ def _value(raw: str) -> StructuredValue:
 
 
 def _without_comments(raw: str) -> str:
-    """`raw` without its comments. A bracket begins no comment in a quoted string, nor in a file name that should have
-    been quoted: name=a (1).txt."""
+    """`raw` without comments. A bracket does not begin a comment in a quoted string, nor in an unquoted file name such
+    as name=a (1).txt."""
     out: list[str] = []
     at = 0
     while at < len(raw):
@@ -166,21 +166,21 @@ def _without_comments(raw: str) -> str:
 
 
 def transfer_encoding(raw: str) -> str:
-    """Content-Transfer-Encoding in lower case, "7bit" when there is none (RFC 2045 6.1). Spellings such as `8 bit` and
-    words behind the encoding are tolerated."""
+    """Content-Transfer-Encoding in lower case, "7bit" for an empty value (RFC 2045 6.1). Accepts spellings such as
+    `8 bit` and words after the encoding."""
     words = without_comments(raw).partition(";")[0].lower().replace('"', " ").split()
     together = _ENCODINGS.get("".join(words).replace("-", ""))
     return together or _ENCODINGS.get(words[0].replace("-", ""), words[0]) if words else "7bit"
 
 
-# The same few values stand in all mail, and each is read several times for a part.
+# The same few values are in all mail, and each is parsed several times for a part.
 _known_value = lru_cache(maxsize=4_096)(_value)
 
 
 def message_ids(raw: str, limit: int = 1_000) -> tuple[str, ...]:
     """The ids of Message-ID, In-Reply-To or References in order, without angle brackets, at most the last `limit`.
 
-    RFC 5322 3.6.4. Without any bracket the words themselves are taken: some programs forget the brackets.
+    RFC 5322 3.6.4. If a value has no bracket, its words with "@" count: some programs omit the brackets.
     """
     found = _MESSAGE_ID.findall(raw)
     if not found and "<" not in raw:
@@ -189,9 +189,9 @@ def message_ids(raw: str, limit: int = 1_000) -> tuple[str, ...]:
 
 
 def header_fields(block: bytes, names: Collection[str], exclude: bool = False) -> bytes:
-    """The fields named (or all others), octet for octet in order, with the blank line that ends a header.
+    """The fields with these names (or all others), unchanged and in order, with a final blank line.
 
-    RFC 3501 6.4.5, HEADER.FIELDS and HEADER.FIELDS.NOT: folding is kept, letter case of names does not matter.
+    RFC 3501 6.4.5, HEADER.FIELDS and HEADER.FIELDS.NOT: folding is kept, names compare case-insensitively.
     """
     chosen = {name.encode("latin-1", "replace").lower() for name in names}
     parts = [

@@ -1,4 +1,4 @@
-"""The facts of a header: typed (`Summary`) and as a finished ENVELOPE (RFC 3501 7.4.2, RFC 9051 7.5.2). *Pure.*"""
+"""The facts of a header: typed (`Summary`) and as an encoded ENVELOPE (RFC 3501 7.4.2, RFC 9051 7.5.2). *Pure.*"""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _LISTS = ("from", "sender", "reply-to", "to", "cc", "bcc")
 _REPEATED = ("to", "cc", "bcc")
 _LITERAL = re.compile(r"[^\x01-\x09\x0b\x0c\x0e-\x7e]")
 _MUST_ESCAPE = re.compile(r'(["\\])')
-_LONGEST_QUOTED = 1_000  # octets; some clients read lines of a bounded length
+_LONGEST_QUOTED = 1_000  # octets; some clients limit the length of lines
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The facts of a header as text, encoded words resolved. Message ids without angle brackets; empty when absent."""
+    """The facts of a header as decoded text. Message ids have no angle brackets. Absent fields are empty."""
 
     subject: str
     from_: tuple[Address, ...]
@@ -41,7 +41,7 @@ class Summary:
     to: tuple[Address, ...]
     cc: tuple[Address, ...]
     bcc: tuple[Address, ...]
-    sent_at: datetime | None  # the Date field, aware, in the zone it was written in
+    sent_at: datetime | None  # the Date field, aware, in its own zone
     sent_offset_minutes: int  # that zone, east of UTC; 0 without a date
     message_id: str
     in_reply_to: tuple[str, ...]
@@ -50,16 +50,16 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The fields of one header that ENVELOPE and Summary are made of, parsed once for both."""
+    """The fields of one header for ENVELOPE and Summary, parsed once for both."""
 
-    raw: dict[str, str]  # unfolded, one octet a character
+    raw: dict[str, str]  # unfolded, one character for each octet
     lists: dict[str, list[ListItem]]  # by field name; empty lists are left out
 
 
 def read_header(block: bytes, limits: Limits = DEFAULT_LIMITS, tokens: Tokens | None = None) -> Header:
-    """Read a header block. Of repeated fields the first counts, but To, Cc and Bcc are taken together:
-    RFC 5322 3.6 allows one of each, and mail with several is common enough. `tokens` is shared by
-    all headers of a content; without it this header has as many as a content."""
+    """Parse a header block. The first of repeated fields counts, except that several To, Cc or Bcc are joined: RFC 5322
+    3.6 allows one of each, but mail with several is common. All headers of a content share `tokens`; without it this
+    header has the number of a whole content."""
     tokens = tokens or Tokens(limits.address_tokens)
     if len(block) > limits.header_octets:
         block = block[: limits.header_octets]
@@ -109,14 +109,14 @@ def summary(header: Header) -> Summary:
 
 
 def sent(header: Header) -> MailDate | None:
-    """The Date field, read."""
+    """The parsed Date field, or None."""
     raw = header.raw.get("date")
     return parse_date(raw) if raw else None
 
 
 def envelope(header: Header) -> bytes:
-    """`(date subject from sender reply-to to cc bcc in-reply-to message-id)`, values raw. RFC 3501 7.4.2: sender and
-    reply-to are the From list where they are absent or empty, and an empty list is NIL."""
+    """`(date subject from sender reply-to to cc bcc in-reply-to message-id)` with raw values. Absent or empty sender
+    and reply-to become the From list, and an empty list is NIL (RFC 3501 7.4.2)."""
     raw, lists = header.raw, header.lists
     author = _address_list(lists.get("from"))
     parts = (
@@ -144,7 +144,7 @@ def _address(item: ListItem) -> str:
     """One address, or a group mark: `(NIL NIL "name" NIL)` before, `(NIL NIL NIL NIL)` after. RFC 3501 7.4.2."""
     if isinstance(item, Mailbox):
         name, route, local, domain = item
-        # NIL as a host would open a group, so a missing domain is the empty string.
+        # A NIL host marks a group, so a missing domain is the empty string.
         return f"({nstring(name or None)} {nstring(route or None)} {nstring(local)} {nstring(domain)})"
     if isinstance(item, GroupStart):
         return f"(NIL NIL {nstring(item.name)} NIL)"
@@ -152,9 +152,9 @@ def _address(item: ListItem) -> str:
 
 
 def nstring(raw: str | None) -> str:
-    """NIL, a quoted string or, for 8-bit, control and long values, a literal; one octet a character. RFC 3501 4.3.
+    """NIL, a quoted string or, for 8-bit, control and long values, a literal (RFC 3501 4.3).
 
-    CR, LF and NUL never stand in a quoted string; NUL never anywhere.
+    The result has one character for each octet. A quoted string never has CR, LF or NUL, and a literal no NUL.
     """
     if raw is None:
         return "NIL"

@@ -1,4 +1,4 @@
-"""Received fields: the one that a hop adds, and the number of hops so far (RFC 5321 4.4 and 6.3, RFC 3848). *Pure.*"""
+"""Received fields: building one for a hop, and counting those of a message (RFC 5321 4.4, 6.3, RFC 3848). *Pure.*"""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from email.utils import format_datetime
 __all__ = ["Hop", "HopCounter", "address_literal", "count_hops", "received_by_service", "received_field"]
 
 _RECEIVED = re.compile(rb"\nreceived[ \t]*+:", re.IGNORECASE)
-_CARRY = len(b"\nreceived") + 64  # a field name and the blanks before its colon (RFC 5322 4.5.7)
+_CARRY = len(b"\nreceived") + 64  # a field name and white space before its colon (RFC 5322 4.5.7)
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """The facts of one reception that its Received field states."""
+    """The facts of one reception for its Received field."""
 
-    hello_name: str  # as given with EHLO: a host name or an address literal
-    client_address: str  # of the connection's peer; empty where there is none (a Unix socket)
-    host_name: str  # ours
+    hello_name: str  # from EHLO: a host name or an address literal
+    client_address: str  # of the connection's peer; empty for a Unix socket
+    host_name: str  # of this server
     extended: bool
     tls: bool
     authenticated: bool
@@ -38,7 +38,7 @@ class Hop:
 
 
 def received_field(hop: Hop, now: datetime) -> bytes:
-    """One folded Received field with its CRLF. No `for`: it would tell recipients about each other (RFC 5321 7.6)."""
+    """One folded Received field with its CRLF. It has no `for`, which would reveal other recipients (RFC 5321 7.6)."""
     client = address_literal(hop.client_address)
     info = f" ({client})" if client else ""
     clauses = (f"from {hop.hello_name}{info}", f"by {hop.host_name} with {hop.protocol} id {hop.trace_id};")
@@ -46,7 +46,7 @@ def received_field(hop: Hop, now: datetime) -> bytes:
 
 
 def received_by_service(host_name: str, service: str, trace_id: str, now: datetime) -> bytes:
-    """The Received field, with its CRLF, of a message that came by no mail protocol; a comment names the service."""
+    """The Received field, with its CRLF, of a message from a service other than a mail protocol, named in a comment."""
     return _field((f"by {host_name} ({service}) id {trace_id};",), now)
 
 
@@ -55,7 +55,7 @@ def _field(clauses: Sequence[str], now: datetime) -> bytes:
 
 
 def address_literal(address: str) -> str:
-    """`[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3); empty for what is no IP address."""
+    """`[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 4.1.3); empty if the text is not an IP address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -73,14 +73,14 @@ def count_hops(block: bytes) -> int:
 
 
 class HopCounter:
-    """`count_hops` for a message as it streams by; it stops looking at the end of the header."""
+    """`count_hops` for a streamed message; it stops at the end of the header."""
 
     def __init__(self) -> None:
         self.hops = 0
         self._carry: bytes | None = b"\r\n"  # None in the body
 
     def feed(self, content: bytes) -> None:
-        """The next octets of the message, its lines ended by CRLF and without doubled dots."""
+        """Count in the next octets of the message, which has CRLF line ends and no doubled dots."""
         if self._carry is None:
             return
         data = self._carry + content
@@ -89,7 +89,7 @@ class HopCounter:
             self.hops += len(_RECEIVED.findall(data, 0, end + 2))
             self._carry = None
             return
-        # Count these fields once, then keep only the octets behind them that may begin another.
+        # Count these fields once, then keep only the octets after them that may begin another.
         counted = 0
         for field in _RECEIVED.finditer(data):
             self.hops, counted = self.hops + 1, field.end()

@@ -1,7 +1,7 @@
 """Encoded words (RFC 2047) and parameters with charset and continuations (RFC 2231). *Pure.*
 
-Header text travels as `str` in which each character is one octet (latin-1), so that nothing is lost before a charset
-is known; these functions return real text.
+Input is `str` with one character for each octet (latin-1), which loses nothing before the charset is known. These
+functions return decoded text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
 
 
 def decode_text(raw: str) -> str:
-    """Unstructured text of a field, folds and encoded words resolved, in one line (RFC 5322 2.2.1, RFC 2047 5)."""
+    """The unstructured text of a field, unfolded and decoded, in one line (RFC 5322 2.2.1, RFC 2047 5)."""
     if "\n" in raw:
         raw = _FOLD.sub("", raw)
     text = decode_words(raw) if "=?" in raw or not raw.isascii() else raw
@@ -31,8 +31,8 @@ def decode_text(raw: str) -> str:
 
 
 def decode_words(raw: str) -> str:
-    """Resolve encoded words. White space between two of them is dropped, and neighbours of one charset are joined as
-    octets first, since senders split characters between words. RFC 2047 6.2. Other text is UTF-8 or windows-1252.
+    """Decode encoded words. White space between two of them is dropped (RFC 2047 6.2). Adjacent words of one charset
+    are joined as octets first, since senders split characters between words. Other text is UTF-8 or windows-1252.
     """
     if "=?" not in raw:
         return raw if raw.isascii() else decode(raw.encode("latin-1", "replace"))
@@ -41,7 +41,7 @@ def decode_words(raw: str) -> str:
     for match in _WORD.finditer(raw):
         charset, how, data = match[1].lower(), match[2], match[3]
         octets = _word_octets(how, data)
-        if octets is None:  # broken base64 is left as it stands
+        if octets is None:  # malformed base64 stays unchanged
             continue
         between = raw[at : match.start()]
         joined = bool(run_charset) and not between.strip(" \t\r\n")
@@ -62,7 +62,8 @@ def decode_words(raw: str) -> str:
 
 
 def _splits_safely(charset: str) -> bool:
-    """Stateful charsets begin every word anew (RFC 2047 6.2), so joining their octets could only harm."""
+    """Whether octets of adjacent words may be joined. Each word of a stateful charset begins in its initial state
+    (RFC 2047 6.2), so those must not be."""
     codec = codec_for(charset) or ""
     return not codec.startswith(("iso2022", "hz", "utf_7", "utf_16", "utf_32"))
 
@@ -81,9 +82,10 @@ def _word_octets(how: str, data: str) -> bytes | None:
 
 
 def decode_parameters(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """{lower-case name: text} of raw parameters: continuations joined and charsets resolved (RFC 2231 3 and 4), encoded
-    words, which many senders put here against RFC 2047 5, resolved too. The RFC 2231 form of a name wins over the plain
-    one (RFC 6266 4.3), else the first of equal names.
+    """{lower-case name: text} of raw parameters, with continuations joined and charsets decoded (RFC 2231 3 and 4).
+
+    Also decodes encoded words, which many senders use here against RFC 2047 5. The RFC 2231 form of a name takes
+    precedence over the plain one (RFC 6266 4.3), otherwise the first of equal names.
     """
     plain: dict[str, str] = {}
     pieces: dict[str, dict[int, tuple[str, bool]]] = {}
@@ -102,7 +104,7 @@ def decode_parameters(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _joined(numbered: dict[int, tuple[str, bool]]) -> str | None:
-    """The pieces 0, 1, 2... up to the first gap, in the charset that piece 0 names; None without a piece 0."""
+    """The text of the pieces 0, 1, 2... up to the first gap, in the charset of piece 0; None without a piece 0."""
     if 0 not in numbered:
         return None
     first, encoded = numbered[0]
@@ -115,7 +117,7 @@ def _joined(numbered: dict[int, tuple[str, bool]]) -> str | None:
             break
         pieces.append(_percent(*numbered[number]))
     octets = b"".join(pieces)
-    if b"=?" in octets and octets.isascii():  # encoded words, cut into pieces by a program that knew both forms
+    if b"=?" in octets and octets.isascii():  # encoded words that a program split into RFC 2231 pieces
         return decode_text(octets.decode("ascii"))
     return _CONTROL.sub(" ", decode(octets, charset))
 

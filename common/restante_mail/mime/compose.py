@@ -1,7 +1,7 @@
-"""A message from structured parts (RFC 5322, RFC 2045 to 2047, RFC 2231), for drafts and sending by API. *Pure.*
+"""Composing a message from structured parts (RFC 5322, RFC 2045 to 2047, RFC 2231), for drafts and the API. *Pure.*
 
-The standard library's email package writes the body. This module writes the header: `summary` reads names and subjects
-back unchanged, and no value can begin another field.
+The standard library's email package writes the body. This module writes the header, such that `summary` reads names and
+subjects back unchanged, and that no value can begin another field.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Attached", "ComposeError", "Outgoing", "compose"]
 
 
 class ComposeError(ValueError):
-    """A value that no message can carry; `field` is the caller's name of it."""
+    """A value is impossible in a message; `field` is the value's name in Outgoing."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -33,7 +33,7 @@ class ComposeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A file to attach. With a `content_id` (without brackets) it belongs to the HTML, which shows it as cid:..."""
+    """A file to attach. With a `content_id` (without brackets) it belongs to the HTML, which refers to it as cid:..."""
 
     name: str
     media_type: str
@@ -43,7 +43,7 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """The values of a message to be made. Ids are without angle brackets; addresses as local@domain."""
+    """The values of a new message. Ids have no angle brackets; addresses are local@domain."""
 
     from_: Sequence[Address]
     sent_at: datetime  # aware
@@ -62,7 +62,7 @@ class Outgoing:
     extra_fields: Sequence[tuple[str, str]] = ()  # other header fields, in order
 
 
-_POLICY = policy.SMTP.clone(cte_type="7bit")  # any next hop can carry it (RFC 6152 3)
+_POLICY = policy.SMTP.clone(cte_type="7bit")  # every next hop accepts it (RFC 6152 3)
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\u2028\u2029\x85]")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -74,13 +74,14 @@ _OWN = frozenset(
     "from sender reply-to to cc bcc subject date message-id in-reply-to references mime-version return-path received "
     "delivered-to resent-bcc".split()
 )
-_LINE = 76  # octets of a folded line, where it can be folded at all. RFC 5322 2.1.1
+_LINE = 76  # octets of a line, if it can be folded (RFC 5322 2.1.1)
 _LONGEST_WORD = 900  # of a line's 998
 
 
 def compose(parts: Outgoing) -> bytes:
-    """The message, canonical (CRLF) and in 7 bits unless an address or an attached message needs more. Bcc is kept: the
-    transport removes it (`header.edits.submission_edit`). Raises ComposeError.
+    """The message, canonical (CRLF) and 7-bit unless an address or an attached message is not. Raises ComposeError.
+
+    Bcc is kept; the transport removes it (`header.edits.submission_edit`).
     """
     if not parts.from_:
         raise ComposeError("from", "an author is needed")  # RFC 5322 3.6
@@ -118,7 +119,7 @@ def _checked(field: str, value: str) -> str:
 
 
 def _mailboxes(name: str, listed: Sequence[Address]) -> str:
-    """An address field, one fold between any two addresses that do not fit a line."""
+    """An address field, folded between addresses that do not fit in one line."""
     line, out = f"{name}:", []
     for at, address in enumerate(listed):
         text = _mailbox(name.lower().replace("-", "_"), address) + ("," if at + 1 < len(listed) else "")
@@ -144,13 +145,13 @@ def _mailbox(field: str, address: Address) -> str:
 
 
 def _words(text: str, used: int) -> str:
-    """Encoded words, folded (RFC 2047 2): all of `text`, so that every space of it is kept."""
+    """The whole `text` as folded encoded words (RFC 2047 2), which keep every space."""
     first = max(_LINE - used, 40)
     return Header(text, "utf-8", maxlinelen=_LINE, header_name="x" * (_LINE - first)).encode(linesep="\r\n")
 
 
 def _unstructured(name: str, value: str) -> str:
-    """A field of free text: folded at its own white space, or encoded where ASCII cannot carry it unchanged."""
+    """A field of free text: folded at its white space, or encoded if plain ASCII would not preserve it."""
     _checked("subject" if name == "Subject" else name, value)
     plain = value.isascii() and "=?" not in value and value == value.strip()
     if plain and len(name) + 2 + len(value) <= _LINE:
@@ -175,7 +176,7 @@ def _ids(field: str, ids: Sequence[str]) -> str:
 
 
 def _body(parts: Outgoing) -> tuple[EmailMessage, dict[bytes, bytes]]:
-    """The MIME part of the message: its Content-* fields and its body; and what to put in place of tokens in it."""
+    """The Content-* fields and the body of the message, and the octets that replace tokens in it."""
     verbatim: dict[bytes, bytes] = {}
     message = EmailMessage(policy=_POLICY)
     for field, text in (("text", parts.text), ("html", parts.html)):
@@ -210,13 +211,13 @@ def _attach(message: EmailMessage, attached: Attached, inside: bool, verbatim: d
     if maintype == "multipart":
         raise ComposeError("attachments", "a multipart cannot be attached as a file")
     octets, encoding = attached.octets, "base64"
-    if maintype == "message" and subtype in ("rfc822", "global"):  # must not be encoded: RFC 2046 5.2.1
+    if maintype == "message" and subtype in ("rfc822", "global"):  # encoding is forbidden (RFC 2046 5.2.1)
         try:
             octets = canonicalise(octets).octets
         except NulFound as found:
             raise ComposeError("attachments", str(found)) from found
         encoding = "7bit" if octets.isascii() else "8bit"
-        # The generator would rewrite line ends and refuse 8 bits, so it gets a token that is replaced afterwards.
+        # The generator would change line ends and refuse 8-bit octets, so it gets a token that is replaced afterwards.
         token = f"verbatim-{len(verbatim)}-{hashlib.sha256(octets).hexdigest()}".encode()
         verbatim[token], octets = octets, token
     part = EmailMessage(policy=_POLICY)

@@ -1,4 +1,4 @@
-"""Everything that is made once, when octets arrive (docs/design.md "Parsed once"). *Pure.*"""
+"""The facts of a content, computed once on arrival (docs/design.md "Parsed once"). *Pure.*"""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["Facts", "scan"]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The facts of one content that listings need, so that no listing parses."""
+    """The facts of one content for listings, which therefore never parse."""
 
     octets: int
     lines: int  # line ends of the whole content
     tree: Part
     summary: Summary
-    envelope: bytes  # RFC 9051 ENVELOPE, finished
-    body_structure: bytes  # RFC 9051 BODYSTRUCTURE, finished
-    body: bytes  # the same without extension data
+    envelope: bytes  # encoded RFC 9051 ENVELOPE
+    body_structure: bytes  # encoded RFC 9051 BODYSTRUCTURE
+    body: bytes  # encoded BODY, which has no extension data
     preview: str  # at most 200 characters of visible text, in one line
     attachments: list[Attachment]
 

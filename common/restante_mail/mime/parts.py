@@ -1,4 +1,4 @@
-"""The tree of the parts of a content, with offsets, and its stored form (RFC 2045, RFC 2046). *Pure.*"""
+"""The tree of a content's parts with their offsets, and its stored form (RFC 2045, RFC 2046). *Pure.*"""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ class Part:
     """One entity. Offsets count octets from the start of the content: header [header_start, body_start) with its blank
     line, body [body_start, body_end).
 
-    `media_type` is lower case and says how the part was read: a part nested too deep is application/octet-stream.
-    `content` holds the raw Content-* fields by lower-case name without that prefix ("type", "transfer-encoding"...),
-    unfolded, one octet a character. The embedded message of a message/rfc822 is its only child.
+    `media_type` is in lower case, and is the type that the scanner applied: application/octet-stream for a part nested
+    too deep. `content` has the raw Content-* fields by lower-case name without that prefix ("type",
+    "transfer-encoding"...), unfolded, with one character for each octet. The embedded message of a message/rfc822 is
+    its only child.
     """
 
     header_start: int
@@ -35,7 +36,7 @@ class Part:
 
     @property
     def octets(self) -> int:
-        """Size of the body, as encoded."""
+        """Size of the encoded body."""
         return self.body_end - self.body_start
 
     @property
@@ -44,12 +45,12 @@ class Part:
 
     @property
     def is_message(self) -> bool:
-        """An embedded message, whose only child is its root part. RFC 2046 5.2.1, RFC 6532 3.7."""
+        """Whether this is an embedded message, whose only child is its root part (RFC 2046 5.2.1, RFC 6532 3.7)."""
         return self.media_type in ("message/rfc822", "message/global")
 
     @property
     def type_value(self) -> StructuredValue:
-        """Content-Type as it stands; an empty one when there is none."""
+        """The parsed Content-Type; an empty value if it is absent."""
         return content_value(self.content.get("type", ""))
 
     @property
@@ -59,20 +60,20 @@ class Part:
 
     @property
     def charset(self) -> str:
-        """As declared, or empty."""
+        """The declared charset, or empty."""
         raw = self.content.get("type", "")
         return self.parameters.get("charset", "") if "charset" in raw.lower() else ""
 
     @property
     def encoding(self) -> str:
-        """See `header.fields.transfer_encoding`."""
+        """The transfer encoding; see `header.fields.transfer_encoding`."""
         raw = self.content.get("transfer-encoding")
         return transfer_encoding(raw) if raw else "7bit"
 
     @property
     def disposition(self) -> str:
-        """inline, attachment or another word, in lower case; empty when there is none. A file name without such a
-        word makes it an attachment, as an unknown word does (RFC 2183 2.8)."""
+        """The disposition in lower case, such as inline or attachment; empty without a Content-Disposition. A value
+        with only a file name means attachment, like an unknown word in RFC 2183 2.8."""
         raw = self.content.get("disposition", "")
         if not raw:
             return ""
@@ -86,18 +87,19 @@ class Part:
 
     @property
     def filename(self) -> str:
-        """From Content-Disposition, else the name of Content-Type; as sent, so never a path to open. May be empty."""
+        """The file name from Content-Disposition, else from Content-Type; may be empty. It is unchecked input, so never
+        open it as a path."""
         if "name" not in self.content.get("disposition", "").lower() + self.content.get("type", "").lower():
             return ""
         return self.disposition_parameters.get("filename") or self.parameters.get("name") or ""
 
     @property
     def content_id(self) -> str:
-        """Without angle brackets; empty when there is none."""
+        """The Content-ID without angle brackets; empty if it is absent."""
         return self.content.get("id", "").strip("<> \t")
 
     def walk(self) -> Iterator[Part]:
-        """This part and all below, in the order of the octets."""
+        """This part and all its descendants, in the order of their octets."""
         waiting = [self]
         while waiting:
             part = waiting.pop()
@@ -106,7 +108,7 @@ class Part:
 
 
 def encode(tree: Part) -> bytes:
-    """The stored form of a tree: compact JSON. `decode` gives the same tree back."""
+    """The stored form of a tree: compact JSON, which `decode` reads."""
     return json.dumps([_VERSION, _packed(tree)], separators=(",", ":"), check_circular=False).encode("ascii")
 
 
@@ -116,7 +118,7 @@ def _packed(part: Part) -> list[Any]:
 
 
 def decode(stored: bytes) -> Part:
-    """The tree that `encode` stored. Raises ValueError for a version that this release does not know."""
+    """The tree of a stored form. Raises ValueError for an unknown version."""
     version, row = json.loads(stored)
     if version != _VERSION:
         raise ValueError(f"a stored part tree of version {version}, not {_VERSION}")

@@ -1,9 +1,9 @@
-"""Octets to a tree of parts with offsets (RFC 2045, RFC 2046). *Pure.*
+"""The parser of octets to a tree of parts with offsets (RFC 2045, RFC 2046). *Pure.*
 
-The octets are canonical (`canonical.py`). Nothing raises, and only header blocks are copied. One pass goes from
-delimiter to delimiter: a delimiter line belongs to the innermost open multipart with its boundary and ends whatever is
-open inside of it, including a header that is being read. For each boundary the octets are searched at the speed of
-`find`, and only up to the next delimiter of an enclosing one; `Limits` bounds the sum of it.
+The octets must be canonical (`canonical.py`). The parser never raises, and copies only header blocks. It goes from
+delimiter to delimiter in one pass. A delimiter line belongs to the innermost open multipart with its boundary, and ends
+all parts that are open inside of it, including an unfinished header. The search for each boundary runs at the speed of
+`find`, and only up to the next delimiter of an enclosing multipart; `Limits` bounds the total.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _WANTED = wanted(
     "content-location content-md5"
 )
 _PADDING = re.compile(rb"[ \t]*+")
-# Text behind a closing delimiter does not matter, as long as it cannot be more of a boundary (RFC 2046 5.1.1).
+# Text after a closing delimiter is ignored, unless it could continue a longer boundary (RFC 2046 5.1.1).
 _END_OF_CLOSING = re.compile(rb"[ \t]*+(?:\r\n|\Z|[^0-9A-Za-z'()+_,\-./:=? \t\r\n][^\r\n]*+(?:\r\n|\Z))")
 
 
 def parse(buffer: Buffer, limits: Limits = DEFAULT_LIMITS) -> Part:
-    """The tree of a whole content. Never raises."""
+    """Parse a whole content. Never raises."""
     return _Scan(buffer, limits).root()
 
 
 _Delimiter = tuple[int, int, bool]
-"""The delimiter line [start, end), and whether it closes the multipart. A plain tuple, since many are made."""
+"""The delimiter line [start, end), and whether it closes the multipart. A plain tuple, for speed."""
 
 
 @dataclass(slots=True)
 class _Boundary:
-    """A boundary of open multiparts, and how far it has been looked for."""
+    """A boundary of open multiparts, and the progress of the search for it."""
 
-    needle: bytes  # with the line end before it
-    owners: list[int]  # places of these multiparts in the stack, the innermost last
+    needle: bytes  # with LF and "--" before the boundary
+    owners: list[int]  # stack indices of these multiparts, the innermost last
     found: _Delimiter | None = None
-    searched: int = 0  # no delimiter begins before this offset, but for `found`
+    searched: int = 0  # no delimiter except `found` begins before this offset
 
 
 _Found = tuple[_Boundary, _Delimiter]
@@ -51,20 +51,20 @@ _Found = tuple[_Boundary, _Delimiter]
 
 @dataclass(slots=True)
 class _Open:
-    """A part whose end has not been seen."""
+    """A part whose end is not found yet."""
 
     part: Part
     boundary: _Boundary | None = None
-    first: int = -1  # of a multipart: the offset behind its first delimiter, unless that closes it
+    first: int = -1  # the offset after a multipart's first delimiter, unless that closes it
 
     @property
     def default(self) -> str:
-        """The type of a part in it that names none (RFC 2046 5.1.5)."""
+        """The type of a child without Content-Type (RFC 2046 5.1.5)."""
         return "message/rfc822" if self.part.media_type == "multipart/digest" else "text/plain"
 
 
 class _Scan:
-    """One run over one content, with the rest of its budgets."""
+    """One scan of one content, with the rest of its limits."""
 
     def __init__(self, buffer: Buffer, limits: Limits) -> None:
         self._buffer, self._size, self._limits = buffer, len(buffer), limits
@@ -99,8 +99,8 @@ class _Scan:
         return root.part
 
     def _begin(self, start: int, default: str) -> _Found | None:
-        """Read the header at `start`, and the headers of the messages that begin with its body. Returns the delimiter
-        that comes next."""
+        """Read the header at `start`, and the headers of embedded messages at the start of its body. Return the next
+        delimiter."""
         stack = self._stack
         while True:
             self._parts_left -= 1
@@ -122,7 +122,7 @@ class _Scan:
             start, default = part.body_start, "text/plain"
 
     def _expect(self, boundary: bytes) -> None:
-        """Look for this boundary from now on, for the part at the end of the stack."""
+        """Search for this boundary from now on, for the part at the end of the stack."""
         multipart, place = self._stack[-1], len(self._stack) - 1
         if not boundary or not multipart.part.body_start:
             return
@@ -137,7 +137,7 @@ class _Scan:
         multipart.boundary = known
 
     def _forget(self, multipart: _Open) -> None:
-        """The multipart is closed, or ends with another one."""
+        """Stop searching for the boundary of a multipart that has ended."""
         boundary, multipart.boundary = multipart.boundary, None
         if boundary is not None:
             boundary.owners.pop()
@@ -145,8 +145,8 @@ class _Scan:
                 self._boundaries.remove(boundary)
 
     def _end_inside(self, owner: int, line: int) -> None:
-        """A delimiter at `line` ends all parts inside of the one at this place of the stack. The CRLF before it belongs
-        to it, but to a part that ends with its header it is the header's last line end as well."""
+        """End all parts inside of the one at stack index `owner`, at a delimiter at `line`. The CRLF before a delimiter
+        belongs to it; for a part that ends with its header it is also the header's last line end."""
         ended = self._stack[owner + 1 :]
         if not ended:
             return
@@ -160,18 +160,18 @@ class _Scan:
         for inner in reversed(ended):
             self._forget(inner)
             self._finish(inner)
-        if first.header_start == line:  # a line repeated: each delimiter has a CRLF of its own (RFC 2046 5.1.1)
+        if first.header_start == line:  # two adjacent delimiter lines: each needs its own CRLF (RFC 2046 5.1.1)
             self._stack[owner].part.children.pop()
 
     def _finish(self, multipart: _Open) -> None:
-        """A multipart without any part is read as a single text part without header, its whole body. So no text is
+        """Give a multipart without parts a single text part without header, which is its whole body. So no text is
         hidden, and every body structure has a part."""
         part = multipart.part
         if part.children or not part.is_multipart:
             return
         if multipart.first < 0:
             only = Part(part.body_start, part.body_start, part.body_end)
-        else:  # nothing but delimiters
+        else:  # delimiters only
             at = min(multipart.first, part.body_end)
             only = Part(at, at, at, media_type=multipart.default)
             if only.is_message:
@@ -207,7 +207,7 @@ class _Scan:
         return part
 
     def _end_at_own_delimiter(self, part: Part, block: bytes, default: str) -> None:
-        """A header without a blank line ends where the first delimiter of its own boundary stands."""
+        """End a header without a blank line at the first delimiter of its own boundary."""
         boundary = _boundary(part)
         needle = b"\n--" + boundary
         at = block.find(needle) if boundary else -1
@@ -223,7 +223,7 @@ class _Scan:
     def _read_content_fields(self, part: Part, block: bytes, cut: bool) -> None:
         if self._structure_left <= 0:
             return
-        if cut:  # the last field may be half of one
+        if cut:  # the last field may be incomplete
             block = block[: block.rfind(b"\n") + 1]
         content = part.content
         for name, values in raw_fields(block, _WANTED, self._limits.content_field_octets).items():
@@ -232,13 +232,13 @@ class _Scan:
         raw = content.get("type")
         if raw:
             value = content_value(raw)
-            if value.subkind:  # "text" alone is no type: RFC 2045 5.2 says how to read it
+            if value.subkind:  # without a subtype the default type applies (RFC 2045 5.2)
                 part.media_type = f"{value.kind}/{value.subkind}".lower()
 
     # Delimiters -------------------------------------------------------------------------------------------------------
 
     def _next(self, at: int) -> _Found | None:
-        """The first delimiter of an open multipart that begins at `at` or behind it; of two at one place the outer."""
+        """The first delimiter of an open multipart at or after `at`; of two at one offset, the outer one's."""
         first: _Found | None = None
         before = self._size + 1
         for boundary in self._boundaries:
@@ -272,8 +272,8 @@ class _Scan:
         return None
 
     def _delimiter(self, line_end: int, needle: bytes) -> _Delimiter | None:
-        """The delimiter behind the line end here. RFC 2046 5.1.1: a line of its own, white space may follow; a longer
-        boundary that begins alike is another one."""
+        """The delimiter after this line end, or None. It is a whole line and may have trailing white space. A longer
+        boundary with the same beginning is a different one (RFC 2046 5.1.1)."""
         buffer, size = self._buffer, self._size
         tail = line_end + len(needle)
         following = take(buffer, tail, min(tail + 2, size))
@@ -295,6 +295,6 @@ def _boundary(part: Part) -> bytes:
     for name, value in part.type_value.parameters:
         if name.lower() == "boundary":
             return value.rstrip(" \t").encode("latin-1", "replace")
-    if "boundary*" in part.content.get("type", "").lower():  # RFC 2231, although no boundary needs it
+    if "boundary*" in part.content.get("type", "").lower():  # RFC 2231 syntax, although no boundary needs it
         return part.parameters.get("boundary", "").rstrip(" \t").encode("utf-8", "replace")
     return b""

@@ -1,6 +1,6 @@
-"""Sections of a stored message by part number: where their octets lie, without reading any (RFC 3501 6.4.5). *Pure.*
+"""The offsets of a stored message's sections, by part number (RFC 3501 6.4.5). *Pure.*
 
-A message is a head (the fields that delivery added) followed by a content; offsets of a tree count within the content.
+A message is a head (the fields added by delivery) followed by a content. Offsets of a tree count within the content.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Kind", "Piece", "find_part", "parse_section", "pieces", "section"]
 
 
 class Kind(enum.Enum):
-    """Which octets of a part: BODY[1], BODY[1.HEADER], BODY[1.TEXT], BODY[1.MIME]."""
+    """The octets of a part that a section has: BODY[1], BODY[1.HEADER], BODY[1.TEXT], BODY[1.MIME]."""
 
     WHOLE = ""
     HEADER = "HEADER"
@@ -25,7 +25,7 @@ class Kind(enum.Enum):
 
 
 class Piece(NamedTuple):
-    """`length` octets from `offset` of the head or of the content."""
+    """`length` octets at `offset` of the head or of the content."""
 
     source: Literal["head", "content"]
     offset: int
@@ -36,7 +36,7 @@ _SECTION = re.compile(r"((?:[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9}){0,999})?)\.?(HE
 
 
 def parse_section(text: str) -> tuple[tuple[int, ...], Kind] | None:
-    """("1.2", "TEXT"...) of a section without fields, such as "", "HEADER" or "1.2.MIME"; None when malformed."""
+    """Parse a section without fields, such as "", "HEADER" or "1.2.MIME", to path and kind; None if malformed."""
     match = _SECTION.fullmatch(text)
     if match is None or text.startswith(".") or text.endswith("."):
         return None
@@ -48,8 +48,8 @@ def parse_section(text: str) -> tuple[tuple[int, ...], Kind] | None:
 
 
 def find_part(tree: Part, path: Sequence[int]) -> Part | None:
-    """The part with this number; () is the root. The text of a message that is no multipart is its part 1."""
-    part, inside = tree, tree  # the next number counts in `inside`
+    """The part with this number; () is the root. Part 1 of a message without multipart is its text."""
+    part, inside = tree, tree  # the next number is relative to `inside`
     for depth, number in enumerate(path):
         if depth:
             if part.is_message and part.children:
@@ -70,7 +70,7 @@ def find_part(tree: Part, path: Sequence[int]) -> Part | None:
 
 
 def section(tree: Part, path: Sequence[int], kind: Kind = Kind.WHOLE) -> tuple[int, int] | None:
-    """(offset, length) in the content, or None when there is no such section. RFC 3501 6.4.5."""
+    """(offset, length) in the content, or None if the section does not exist. RFC 3501 6.4.5."""
     part = find_part(tree, path)
     if part is None:
         return None
@@ -79,7 +79,7 @@ def section(tree: Part, path: Sequence[int], kind: Kind = Kind.WHOLE) -> tuple[i
             return part.header_start, part.body_start - part.header_start
         if kind is Kind.WHOLE:
             return part.body_start, part.octets
-        if not (part.is_message and part.children):  # HEADER and TEXT of a part are those of the message in it
+        if not (part.is_message and part.children):  # HEADER and TEXT of a part refer to its embedded message
             return None
         part = part.children[0]
     if kind is Kind.WHOLE:
@@ -92,8 +92,8 @@ def section(tree: Part, path: Sequence[int], kind: Kind = Kind.WHOLE) -> tuple[i
 
 
 def pieces(head_octets: int, tree: Part, path: Sequence[int] = (), kind: Kind = Kind.WHOLE) -> list[Piece] | None:
-    """The octets of a section of a delivered message, in order; None when there is no such section. The head belongs to
-    the whole message and to its header; every other section is of the content alone."""
+    """The octets of a delivered message's section, in order; None if the section does not exist. The whole message and
+    its header include the head; all other sections are in the content alone."""
     found = section(tree, path, kind)
     if found is None:
         return None

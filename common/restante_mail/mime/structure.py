@@ -1,4 +1,4 @@
-"""BODYSTRUCTURE and BODY in finished octets (RFC 3501 7.4.2, RFC 9051 7.5.2). *Pure.*"""
+"""Encoding of BODYSTRUCTURE and BODY (RFC 3501 7.4.2, RFC 9051 7.5.2). *Pure.*"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def structures(buffer: Buffer, tree: Part, limits: Limits = DEFAULT_LIMITS) -> S
 
 
 def _render(buffer: Buffer, tree: Part, limits: Limits) -> tuple[str, str]:
-    """Children before parents, without recursion."""
+    """Render children before parents, without recursion."""
     done: dict[int, tuple[str, str]] = {}
     tokens = Tokens(limits.address_tokens)
     for part in reversed(list(tree.walk())):
@@ -45,7 +45,7 @@ def _multipart(part: Part, below: list[tuple[str, str]]) -> tuple[str, str]:
 
 
 def _message(buffer: Buffer, part: Part, below: tuple[str, str], limits: Limits, tokens: Tokens) -> tuple[str, str]:
-    """A message carries its ENVELOPE, body structure and lines after the octets."""
+    """An embedded message: its ENVELOPE, body structure and lines follow the basic fields."""
     inner = part.children[0]
     end = min(inner.body_start, inner.header_start + limits.header_octets)
     summary = envelope(read_header(take(buffer, inner.header_start, end), limits, tokens)).decode("latin-1")
@@ -62,7 +62,7 @@ def _leaf(part: Part) -> tuple[str, str]:
 
 
 def _basic(part: Part) -> str:
-    """Type, subtype, parameters, id, description, encoding, octets: the fields of every part that is no multipart."""
+    """The fields of every part except a multipart: type, subtype, parameters, id, description, encoding, octets."""
     kind, _, subkind = part.media_type.partition("/")
     content = part.content
     parameters = part.type_value.parameters if "type" in content else ()
@@ -79,7 +79,7 @@ def _leaf_extension(part: Part) -> str:
 
 
 def _common_extension(part: Part) -> str:
-    """Disposition, language, location: in this order."""
+    """Disposition, language and location."""
     content = part.content
     if not content:
         return "NIL NIL NIL"
@@ -102,7 +102,7 @@ def _language(raw: str | None) -> str:
 
 
 def _parameters(pairs: Sequence[tuple[str, str]]) -> str:
-    """Names in lower case, values raw: parameters split by RFC 2231 stay split, as clients expect."""
+    """Parameters with lower-case names and raw values. Those split by RFC 2231 stay split, as clients expect."""
     if not pairs:
         return "NIL"
     return "(" + " ".join(f"{nstring(name.lower())} {nstring(value)}" for name, value in pairs) + ")"

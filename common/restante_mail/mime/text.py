@@ -1,6 +1,6 @@
 """Text of a content in pieces: preview, text for search, attachments. *Pure.*
 
-Only text parts are decoded; the size of an attachment does not matter.
+It decodes only text parts, so the size of attachments does not matter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Attachment", "attachments", "decoded", "field_values", "header_text"
 
 _CHUNK = 1 << 16  # octets read at a time
 _PREVIEW_CHUNK = 1_024
-_PREVIEW_OCTETS = 1 << 16  # read of one part for a preview, at most
+_PREVIEW_OCTETS = 1 << 16  # at most read of one part for a preview
 _HEADER_TEXT_OCTETS = 1 << 20
 _SUBJECT = wanted("subject")
 _SIGNATURES = frozenset(("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"))
@@ -32,7 +32,7 @@ _INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060\ufeff]")  # mail progr
 
 
 class Attachment(NamedTuple):
-    """An attachment, as a person would call it. `octets` as encoded; `path` is its part number."""
+    """An attachment. `octets` is its encoded size; `path` is its part number."""
 
     path: tuple[int, ...]
     name: str  # as sent, may be empty
@@ -41,9 +41,9 @@ class Attachment(NamedTuple):
 
 
 def decoded(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[bytes]:
-    """The body of a leaf with its transfer encoding undone, in pieces; at most `limit` encoded octets are read.
+    """The decoded body of a leaf, in pieces; at most `limit` encoded octets are read.
 
-    Damaged encodings give what can be read (RFC 2045 6.7 and 6.8); an unknown one gives the octets as they are.
+    Malformed encodings are decoded as far as possible (RFC 2045 6.7 and 6.8); an unknown one gives the raw octets.
     """
     end = part.body_end if limit is None else min(part.body_end, part.body_start + limit)
     raw = (take(buffer, at, min(at + chunk, end)) for at in range(part.body_start, end, chunk))
@@ -51,7 +51,7 @@ def decoded(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _
 
 
 def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int = _CHUNK) -> Iterator[str]:
-    """The visible text of one text part, in pieces: decoded, and without markup when it is HTML."""
+    """The visible text of one text part, in pieces: decoded, and without markup if it is HTML."""
     decoder = TextDecoder(part.charset)
     markup = TextOfHtml() if part.media_type == "text/html" else None
     for octets in decoded(buffer, part, limit, chunk):
@@ -62,9 +62,9 @@ def part_text(buffer: Buffer, part: Part, limit: int | None = None, chunk: int =
 
 
 def text_chunks(buffer: Buffer, tree: Part, limit: int | None = None) -> Iterator[str]:
-    """The text of a body for search: all text parts, and the headers of embedded messages, a line end between.
+    """The text of a body for search: all text parts, and the headers of embedded messages, separated by line ends.
 
-    At most `limit` octets are read, as they are encoded; the text ends there.
+    Reads at most `limit` encoded octets; the text ends there.
     """
     left = limit
     for part in tree.walk():
@@ -86,7 +86,7 @@ def text_chunks(buffer: Buffer, tree: Part, limit: int | None = None) -> Iterato
 
 
 def header_text(block: bytes) -> str:
-    """A header block as text, one line a field, encoded words resolved."""
+    """A header block as decoded text, one line for each field."""
     return "".join(
         f"{field.name.decode('ascii')}: {decode_text(unfold(block[field.value_start : field.end]))}\n"
         for field in fields(block)
@@ -94,7 +94,7 @@ def header_text(block: bytes) -> str:
 
 
 def field_values(block: bytes, name: str) -> list[str]:
-    """The values of the fields with this name, as text, in order."""
+    """The decoded values of the fields with this name, in order."""
     lowered = name.encode("latin-1", "replace").lower()
     return [
         decode_text(unfold(block[field.value_start : field.end]))
@@ -104,7 +104,7 @@ def field_values(block: bytes, name: str) -> list[str]:
 
 
 def preview(buffer: Buffer, tree: Part, characters: int = 200) -> str:
-    """The first visible text in one line: of the first text/plain that has any, else of the first text/html."""
+    """The first visible text in one line: from the first text/plain part, or if that is empty, the first text/html."""
     plain = html = None
     for part in _shown(tree):
         if part.media_type == "text/plain":
@@ -120,7 +120,7 @@ def preview(buffer: Buffer, tree: Part, characters: int = 200) -> str:
 
 
 def _shown(tree: Part) -> Iterator[Part]:
-    """Leaves that are shown with the message: neither attachments nor parts of embedded messages."""
+    """Leaves shown with the message: neither attachments nor parts of embedded messages."""
     waiting = [tree]
     while waiting:
         part = waiting.pop()
@@ -142,7 +142,7 @@ def _beginning(buffer: Buffer, part: Part, characters: int) -> str:
 
 
 def attachments(buffer: Buffer, tree: Part) -> list[Attachment]:
-    """The attachments in order. Those inside embedded messages belong to these messages, which count as one each."""
+    """The attachments in order. An embedded message is one attachment, including its own attachments."""
     found: list[Attachment] = []
     waiting: list[tuple[tuple[int, ...], Part, bool]] = [((), tree, False)]
     while waiting:
@@ -156,14 +156,14 @@ def attachments(buffer: Buffer, tree: Part) -> list[Attachment]:
 
 
 def _has_html(related: Part) -> bool:
-    """Whether the parts of a multipart/related belong to HTML, which may be one of several forms."""
+    """Whether a multipart/related has HTML, directly or as one of several alternatives."""
     forms = [form for child in related.children for form in (child, *child.children)]
     return any(form.media_type == "text/html" for form in forms)
 
 
 def _is_attachment(part: Part, in_html: bool) -> bool:
-    """Whether the part is neither shown text (plain or HTML without a name), nor shown by the HTML beside it
-    (`in_html`), nor a signature or the machine's half of a report, which belong to the message itself."""
+    """Whether the part is an attachment. Not attachments are text without a file name, parts that related HTML shows
+    (`in_html`), signatures, and the machine-readable parts of reports."""
     media_type = part.media_type
     if not part.content:
         return media_type not in _SHOWN

@@ -1,6 +1,6 @@
-"""Content transfer encodings undone in pieces (RFC 2045 6). *Pure.*
+"""Decoding of content transfer encodings in pieces (RFC 2045 6). *Pure.*
 
-Damage is passed over, as mail programs do, and nothing raises. An unknown encoding leaves the octets as they are.
+Decoders skip malformed octets, as mail programs do, and never raise. An unknown encoding leaves the octets unchanged.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _LONGEST_LINE = 1_000  # octets held until their line ends (RFC 5322 2.1.1 allow
 
 
 class TransferDecoder(Protocol):
-    """Undoes one encoding; whatever the pieces, their results joined are the result for the whole."""
+    """Decodes one encoding. The joined results for any pieces equal the result for the whole."""
 
     def feed(self, octets: bytes) -> bytes:
-        """The octets that are certain so far."""
+        """The octets that later input cannot change."""
 
     def finish(self) -> bytes:
-        """The octets that were held back. The encoded text is complete."""
+        """The octets held back, at the end of the encoded text."""
 
 
 def transfer_decoder(encoding: str) -> TransferDecoder:
-    """A decoder for a Content-Transfer-Encoding, spelled in any letter case."""
+    """A decoder for a Content-Transfer-Encoding in any letter case."""
     match encoding.strip().lower():
         case "base64":
             return _Base64()
@@ -41,7 +41,7 @@ def transfer_decoder(encoding: str) -> TransferDecoder:
 
 
 def decoded(encoding: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces with the encoding undone."""
+    """The decoded pieces."""
     decoder = transfer_decoder(encoding)
     return iter(pieces) if isinstance(decoder, _Identity) else _decoded(decoder, pieces)
 
@@ -66,16 +66,16 @@ class _Identity:
 
 class _State(enum.Enum):
     RUN = enum.auto()  # in base64
-    REST_OF_LINE = enum.auto()  # behind padding, up to the next line
+    REST_OF_LINE = enum.auto()  # after padding, up to the next line
     BETWEEN = enum.auto()  # at the beginning of a line that may begin another run
     ENDED = enum.auto()
 
 
 class _Base64:
-    """Characters beyond the alphabet are passed over (RFC 2045 6.8). Padding ends a run of base64 and its line.
+    """Ignores characters outside the alphabet (RFC 2045 6.8). Padding ends a run of base64 and its line.
 
-    Some programs join encoded pieces, so the lines below are another run if the first of them with a digit in it is
-    base64. Otherwise they are a footer that a mailing list added in plain text, and the data has ended.
+    Some programs concatenate encoded pieces, so the following lines are another run if the first one with a base64
+    digit is valid base64. Otherwise they are the plain-text footer of a mailing list, and the data has ended.
     """
 
     def __init__(self) -> None:
@@ -111,9 +111,9 @@ class _Base64:
                 return out[0] if len(out) == 1 else b"".join(out)
 
     def _run(self, octets: bytes, ended: bool) -> bytes:
-        """The octets of a piece of a run."""
+        """Decode a piece of a run."""
         digits = self._held + octets.translate(None, _NOT_BASE64)
-        if ended:  # padding that was forgotten is added; one digit alone is no octet
+        if ended:  # add missing padding; a single digit is not an octet
             self._held = b""
             digits = digits[:-1] if len(digits) % 4 == 1 else digits + b"=" * (-len(digits) % 4)
         else:
@@ -122,7 +122,7 @@ class _Base64:
         return binascii.a2b_base64(digits)
 
     def _between(self, text: bytes, final: bool) -> bytes:
-        """The text still to read, in the state that the first line of `text` decides."""
+        """Set the state by the first line of `text`; return the text left to decode."""
         self._held = b""
         line_end = text.find(b"\n")
         if line_end < 0 and len(text) < _LONGEST_LINE and not final:
@@ -137,7 +137,7 @@ class _Base64:
 
 
 class _QuotedPrintable:
-    """Decodes whole lines, and of a line above `_LONGEST_LINE` what its rest cannot change."""
+    """Decodes whole lines; of a line above `_LONGEST_LINE`, the part that its rest cannot change."""
 
     def __init__(self) -> None:
         self._held = b""
@@ -154,8 +154,8 @@ class _QuotedPrintable:
 
 
 def _certain(line: bytes) -> int:
-    """The length of the part of an unfinished line that can be decoded without the rest: half an escape cannot, nor
-    white space that a line end may follow."""
+    """The length of the part of an unfinished line that can be decoded without the rest. A partial escape cannot, nor
+    white space that may be before a line end."""
     escape = line.find(b"=", max(0, len(line) - 2))
     kept = line[:escape] if escape >= 0 else line
     kept = kept.rstrip(b" \t\r")
@@ -165,7 +165,7 @@ def _certain(line: bytes) -> int:
 
 
 def _quoted_printable(octets: bytes) -> bytes:
-    # White space at the end of a line was added underway: RFC 2045 6.7 (3).
+    # Trailing white space of a line was added in transport (RFC 2045 6.7 (3)).
     if b" \r\n" in octets or b"\t\r\n" in octets:
         octets = b"\r\n".join([line.rstrip(b" \t") for line in octets.split(b"\r\n")])
     return binascii.a2b_qp(octets)

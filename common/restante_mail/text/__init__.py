@@ -1,1 +1,1 @@
-"""Octets as text, text as it is compared, and the text of HTML. Pure."""
+"""Decoding of charsets, folding of text for search, and the text of HTML. Pure."""

@@ -1,7 +1,7 @@
 """Charset labels of mail and their decoders. *Pure.*
 
-The table is that of the WHATWG Encoding standard (4.2), which reads a charset as the superset that programs really
-send, and beyond it the other charsets that Python has.
+The table has the labels of the WHATWG Encoding standard (4.2), which decodes a charset as the superset that programs
+really send, and the other charsets of Python.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from webencodings.labels import LABELS
 
 __all__ = ["codec_for"]
 
-# Codecs that are no charset, that run the octets like a program, or that take quadratic time.
+# Codecs that are not charsets, that interpret the octets as escapes, or that take quadratic time.
 _NOT_FOR_MAIL = frozenset(
     "idna punycode undefined unicode_escape raw_unicode_escape string_escape mbcs oem base64_codec bz2_codec hex_codec "
     "quopri_codec rot_13 uu_codec zlib_codec palmos".split()
 )
-# Encodings of the standard for which Python's codec has another name. Where Python has several, the one nearest to the
-# standard's table is taken; `multibyte` mends what is left.
+# Encodings of the standard whose Python codec has another name. Of several codecs this has the one nearest to the
+# standard's table; `multibyte` corrects the remaining differences.
 _CODECS_OF_ENCODINGS = {
     "big5": "big5hkscs",
     "euc-kr": "cp949",
@@ -32,7 +32,7 @@ _CODECS_OF_ENCODINGS = {
     "x-mac-cyrillic": "mac_cyrillic",
 }
 _NO_ENCODING = frozenset(("replacement", "x-user-defined"))  # dangerous in a browser only
-# Names that only Python knows, with the superset that the standard would read.
+# Names that only Python knows, with the superset that the standard would use.
 _SUPERSETS = {
     "big5": "big5hkscs",
     "cp950": "big5hkscs",
@@ -47,7 +47,7 @@ _SUPERSETS = {
     "shift_jis": "cp932",
     "tis_620": "cp874",
 }
-# Names seen in mail that neither knows, and ASCII. The standard reads ASCII as windows-1252, but mail that says
+# Names in real mail that neither knows, and ASCII. The standard decodes ASCII as windows-1252, but mail declared as
 # us-ascii is as often UTF-8.
 _MORE = {
     "ansi": "cp1252",
@@ -80,7 +80,7 @@ def _squeezed(label: str) -> str:
 
 
 def _codec_of(encoding: str) -> str:
-    """Python's codec for an encoding by the standard's name."""
+    """Python's codec for an encoding name of the standard."""
     found = _CODECS_OF_ENCODINGS.get(encoding)
     if found is None:
         found = encoding.replace("windows-", "cp").replace("iso-8859-", "iso8859_").replace("-", "_")
@@ -88,8 +88,8 @@ def _codec_of(encoding: str) -> str:
 
 
 def _table() -> dict[str, str]:
-    """{label without separators: codec}. A fixed table: codecs.lookup would remember every hostile name for ever and
-    import by it."""
+    """{label without separators: codec}. A fixed table, because codecs.lookup would cache every hostile name for ever
+    and try to import a module of that name."""
     known = {name: module for name, module in aliases.items() if module not in _NOT_FOR_MAIL}
     known.update({module: module for module in list(known.values())})
     extra = ("koi8_u", "koi8_t", "cp720", "cp856", "cp874", "cp1006", "mac_farsi", "utf_8_sig")
@@ -105,7 +105,7 @@ _CODECS = _table()
 
 
 def codec_for(charset: str) -> str | None:
-    """The name of Python's codec for a charset as mail spells it, or None for one that is not trusted."""
+    """The name of Python's codec for a charset label of mail, or None for an unknown or untrusted one."""
     if len(charset) > 64:
         return None
     name = _squeezed(charset.strip().strip("\"'").lower())

@@ -1,13 +1,12 @@
-"""Octets as text, by the charset that is declared, whole or in pieces. *Pure.*
+"""Decoding of octets by their declared charset, whole or in pieces. *Pure.*
 
-No function raises. A text is read in one charset from its first octet to its last; an octet that is no character there
-becomes U+FFFD, alone. The charset is chosen once, from the declaration and from the first `WINDOW` octets that are not
-plain ASCII:
+No function raises. A text is decoded with one charset from its first octet to its last; each invalid octet becomes
+U+FFFD. The charset is chosen once, by the declaration and the first `WINDOW` octets after the ASCII beginning:
 
-1. the declared one (without a declaration, or when it is unknown or us-ascii: UTF-8), if it reads all of the window;
-2. UTF-8, if that reads all of it;
-3. the declared one still, if few octets fail: a charset of single octets always, another as long as it replaces no
-   more than the characters beyond ASCII that it reads;
+1. the declared one, if it decodes the whole window (UTF-8 if it is absent, unknown or us-ascii);
+2. UTF-8, if that decodes the whole window;
+3. the declared one, if few octets fail: a single-octet charset always, another one if it decodes at least as many
+   non-ASCII characters as it replaces;
 4. windows-1252.
 """
 
@@ -22,7 +21,7 @@ from restante_mail.text.multibyte import as_sent, decoder
 
 __all__ = ["WINDOW", "TextDecoder", "codec_for", "decode", "is_ascii_based"]
 
-WINDOW = 512  # octets that decide which charset a text is in
+WINDOW = 512  # octets that decide the charset of a text
 
 _EIGHT_BIT = re.compile(b"[\x80-\xff]")
 _ASCII = bytes(range(128))
@@ -33,7 +32,7 @@ _PAIRS_OF_CP = frozenset(("cp932", "cp949"))
 
 @lru_cache(maxsize=256)
 def is_ascii_based(codec: str) -> bool:
-    """Whether octets below 128 are ASCII up to the first octet above; with shifts or escapes they are not."""
+    """Whether octets below 128 are ASCII until the first octet above; not so in charsets with shifts or escapes."""
     if codec.startswith(("iso2022", "hz", "utf_7", "utf_8_sig")):
         return False
     return decoder(codec).decode(_ASCII, True) == _ASCII.decode("ascii")
@@ -47,7 +46,7 @@ def _meant(charset: str) -> str:
 
 
 def decode(octets: bytes, charset: str = "") -> str:
-    """`octets` as the text that a `TextDecoder` reads from them. Never raises."""
+    """The text of `octets`, the same as by `TextDecoder`. Never raises."""
     codec = _meant(charset)
     if octets.isascii() and is_ascii_based(codec):
         return octets.decode("ascii")
@@ -60,7 +59,7 @@ def decode(octets: bytes, charset: str = "") -> str:
 
 
 class TextDecoder:
-    """`decode` for octets that come in pieces: their texts joined are the text of the whole.
+    """`decode` for octets in pieces: the joined texts equal the text of the whole.
 
     Holds back at most `WINDOW` octets, and those of one character.
     """
@@ -71,7 +70,7 @@ class TextDecoder:
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, octets: bytes, final: bool = False) -> str:
-        """The text of `octets` and of the octets held back, as far as it is certain. Never raises."""
+        """The text of the held and new octets that later octets cannot change. Never raises."""
         if self._decoder is not None:
             return self._decoder.decode(octets, final)
         plain = ""
@@ -92,7 +91,7 @@ class TextDecoder:
 
 
 def _chosen(codec: str, window: bytes, complete: bool) -> str:
-    """The codec of a text that begins with this window; `complete` when nothing follows it."""
+    """The codec of a text that begins with this window; `complete` if the window is the whole text."""
     if codec == "utf_8":  # nearly all mail
         try:
             codecs.utf_8_decode(window, "strict", complete)
@@ -102,7 +101,7 @@ def _chosen(codec: str, window: bytes, complete: bool) -> str:
             return codec
     text = decoder(codec).decode(window, complete)
     bad = text.count("\ufffd")
-    if codec == "cp1252":  # no program writes C1 controls: the text is in another charset
+    if codec == "cp1252":  # no program writes C1 controls, so the text is in another charset
         bad += len(_C1.findall(text))
     if not bad:
         return codec

@@ -1,8 +1,8 @@
-"""Folding of text for search: stored text and search terms are folded by the same function. *Pure.*
+"""Folding of text for search: the same function folds stored text and search terms. *Pure.*
 
-Folding removes the differences of letter case, of compatibility forms, of diacritics (U+0300 to U+036F: "José" is found
-by "jose", and the other way round), and makes a run of white space one space. Marks of other scripts stay, since they
-are letters there. This is looser than i;unicode-casemap (RFC 5051): texts that match there match here.
+Folding removes the differences of letter case, compatibility forms and diacritics (U+0300 to U+036F: "jose" finds
+"José" and vice versa), and makes a run of white space one space. Marks of other scripts stay, since they are letters
+there. This is looser than i;unicode-casemap (RFC 5051): texts that match there match here.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _MARKS = dict.fromkeys(range(0x300, 0x370))
 _INVISIBLE = dict.fromkeys([0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF])  # soft hyphen, joiners: break no word
 _DROPPED = _MARKS | _INVISIBLE
 _ASCII_SPACE = str.maketrans("\t\n\v\f\r\x1c\x1d\x1e\x1f", " " * 9)
-_LONGEST_CARRY = 1_024  # characters without white space that wait for the rest of a word
+_LONGEST_CARRY = 1_024  # characters of an unfinished word held back
 
 
 def fold(text: str) -> str:
-    """`text` folded. fold(fold(x)) == fold(x)."""
+    """The folded text. fold(fold(x)) == fold(x)."""
     if text.isascii():
         text = text.lower().translate(_ASCII_SPACE) if not text.isprintable() else text.lower()
     else:
-        # Twice: the casefold of a composed letter may need decomposing again (Unicode 3.13, D145).
+        # Twice: the case fold of a composed letter may need another decomposition (Unicode 3.13, D145).
         text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).casefold()
         text = unicodedata.normalize("NFC", unicodedata.normalize("NFKD", text).translate(_DROPPED))
         text = _SPACE.sub(" ", text)
@@ -34,8 +34,8 @@ def fold(text: str) -> str:
 
 
 def folded_chunks(chunks: Iterable[str]) -> Iterator[str]:
-    """The fold of a text that comes in pieces. The results joined are the fold of the whole: pieces are cut anew at
-    white space, so that no character is folded apart from its marks."""
+    """The fold of a text in pieces. The joined results equal the fold of the whole. Pieces are split again at white
+    space, so that no character is folded without its marks."""
     carry, spaced = "", False
     for chunk in chunks:
         text = carry + chunk
@@ -60,7 +60,7 @@ def folded_chunks(chunks: Iterable[str]) -> Iterator[str]:
 
 
 def occurs(needle: str, chunks: Iterable[str]) -> bool:
-    """Whether a folded `needle` occurs in the text, folded here, in memory bounded by a chunk and the needle."""
+    """Whether a folded `needle` occurs in the fold of the text. Memory is bounded by a chunk and the needle."""
     tail = ""
     if not needle:
         return True

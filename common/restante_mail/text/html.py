@@ -1,9 +1,9 @@
-"""Visible text of HTML, read tolerantly, in pieces, in linear time for any nesting. *Pure.*
+"""Visible text of HTML, even malformed, in pieces, in linear time for any nesting. *Pure.*
 
-`TextOfHtml` gives words, for previews and search; `LinesOfHtml` gives lines with links, for terminals. Neither is a
-sanitiser: their results must never be shown as HTML. Elements are not matched with their ends, so depth costs nothing.
-One regular expression reads a whole run of text and tags; its quantifiers give nothing back, so that each character is
-looked at a few times at most.
+`TextOfHtml` returns words, for previews and search; `LinesOfHtml` returns lines with links, for terminals. Neither is a
+sanitiser: never show their results as HTML. Start tags are not matched with end tags, so depth costs nothing. One
+regular expression matches a whole run of text and tags. Its quantifiers are possessive, so that it examines each
+character a few times at most.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from html.entities import html5
 __all__ = ["LinesOfHtml", "TextOfHtml", "lines_of_html", "text_of_html"]
 
 _HIDDEN = ("script", "style", "title", "template", "noscript", "svg", "math")  # elements without visible text
-# Tags inside of words ("<b>rest</b>aurant"); all others part words.
+# Tags that may be inside of words ("<b>rest</b>aurant"); all others separate words.
 _INLINE = "a abbr b bdi bdo big cite code em font i ins mark q s small span strike strong sub sup tt u wbr".split()
 _LINES = ("br", "p", "div", "tr", "li")
 _BLOCKS = (
     "address article blockquote br dd div dl dt fieldset figure footer form h1 h2 h3 h4 h5 h6 header hr li main nav"
     " ol p pre section table td th tr ul"
 ).split()
-_NOTHING = "\0"  # in the place of an inline tag until entities are resolved: "&am<b>p;" is no entity
+_NOTHING = "\0"  # replaces an inline tag until entities are resolved, so that "&am<b>p;" is no entity
 
-_LONGEST_TAG = 4_096  # characters of a tag in which quotes are believed; a longer one ends at its first ">"
+_LONGEST_TAG = 4_096  # characters of a tag with quoted values; a longer one ends at its first ">"
 _LONGEST_QUOTED = 2_000  # of one value
 _LONGEST_ENTITY = 33
 
 _QUOTED = rf"(?:\"[^\"]{{0,{_LONGEST_QUOTED}}}+\"|'[^']{{0,{_LONGEST_QUOTED}}}+')"
 _IN_TAG = rf"[^>\"']*+(?:{_QUOTED}[^>\"']*+)*+>"
-_LENIENT = re.compile(rf"</?[A-Za-z](?:[^>\"']++|{_QUOTED}|[\"'])*+>")  # a quote that is never closed is none
-_IN_COMMENT = r"(?=--)(?:[^-]++|-(?!->))*+-->"  # behind the "!": <!--> is one, too
+_LENIENT = re.compile(rf"</?[A-Za-z](?:[^>\"']++|{_QUOTED}|[\"'])*+>")  # an unclosed quote is ignored
+_IN_COMMENT = r"(?=--)(?:[^-]++|-(?!->))*+-->"  # after the "!"; <!--> is a comment, too
 _SHOWN = rf"(?!(?ai:{'|'.join(_HIDDEN)})(?![^\s/>]))"
-# A run: text, whole tags, comments and declarations; a "<" with no letter behind it is text.
+# A run: text, whole tags, comments and declarations; a "<" without a letter after it is text.
 _RUN = re.compile(
     rf"(?:[^<]++|<+(?=[^A-Za-z/!?])|<(?:/?+{_SHOWN}[A-Za-z]{_IN_TAG}|!{_IN_COMMENT}|(?:!(?!--)|\?|/(?![A-Za-z]))[^>]*+>))*+"
 )
 _MARKUP = rf"<(/?[A-Za-z][^\s/>\"'!?]*+|[!?/])(?:(?<![!?/]){_IN_TAG}|(?<=!){_IN_COMMENT}|[^>]*+>)"
-_EACH_MARKUP = re.compile(_MARKUP)  # the markup of a run, each with the name or mark behind its "<"
-_SPLIT = re.compile(rf"{_MARKUP}(?:<\1(?=[\s/>]){_IN_TAG})*+")  # the same; a tag that is repeated at once counts once
+_EACH_MARKUP = re.compile(_MARKUP)  # the markup of a run, with the name or mark after each "<"
+_SPLIT = re.compile(rf"{_MARKUP}(?:<\1(?=[\s/>]){_IN_TAG})*+")  # the same, but a directly repeated tag counts once
 _ANY_MARKUP = re.compile("<[A-Za-z!?/]")
 _WHOLE_TAG = re.compile(rf"</?[A-Za-z]{_IN_TAG}")
 _TAG_START = re.compile("</?[A-Za-z]")
@@ -57,7 +57,7 @@ _ENDS = {name: (re.compile(f"(?ai)(?=</{name})"), len(name) + 1) for name in _HI
 
 
 class _Traces(dict[str, str]):
-    """{name behind the "<", in lower case: text in the place of the tag}; a space for tags that are not named."""
+    """{name after the "<", in lower case: text that replaces the tag}; a space for all other tags."""
 
     def __missing__(self, name: str) -> str:
         return " "
@@ -69,16 +69,16 @@ _TRACES.update(dict.fromkeys("/!?", _NOTHING))
 
 
 class TextOfHtml:
-    """Words of markup that is fed in pieces. Holds at most one tag of `_LONGEST_TAG` between pieces; while no tag is
-    longer, the words do not depend on the pieces."""
+    """The words of markup in pieces. Holds at most one tag of `_LONGEST_TAG` between pieces. If no tag is longer, the
+    words do not depend on the pieces."""
 
     def __init__(self) -> None:
         self._held = ""
-        # Inside of a hidden element or a comment: its end, and how many characters may be the beginning of that end.
+        # Inside of a hidden element or a comment: the pattern of its end, and the characters to hold for a partial end.
         self._until: tuple[re.Pattern[str], int] | None = None
 
     def feed(self, markup: str, final: bool = False) -> str:
-        """The visible text of what is certain so far, entities resolved; white space is left as it is."""
+        """The visible text that later markup cannot change, with entities resolved and white space unchanged."""
         text, self._held = self._held + markup, ""
         if _NOTHING in text:
             text = text.replace(_NOTHING, "")
@@ -103,7 +103,7 @@ class TextOfHtml:
         return "".join(out)
 
     def _skipped(self, text: str, at: int, final: bool) -> int:
-        """The offset behind the hidden element or comment that is open."""
+        """The offset after the open hidden element or comment."""
         assert self._until is not None
         ending, kept = self._until
         found = ending.search(text, at)
@@ -115,7 +115,7 @@ class TextOfHtml:
         return found.end()
 
     def _markup(self, text: str, at: int, final: bool, out: list[str]) -> int:
-        """The offset behind the markup that begins at the "<" at `at`, as far as it has come."""
+        """Process the markup at the "<" at `at`; return the offset after its available part."""
         beginning = text[at : at + 4]
         if beginning in _UNDECIDED and len(text) - at < 4:
             if not final:
@@ -144,7 +144,7 @@ class TextOfHtml:
         return tag.end()
 
     def _visible(self, run: str) -> str:
-        """The text of a run of text and whole tags."""
+        """The visible text of a run of text and whole tags."""
         if _ANY_MARKUP.search(run):
             pieces = _SPLIT.split(run)
             pieces[1::2] = map(_TRACES.__getitem__, map(str.lower, pieces[1::2]))
@@ -153,12 +153,12 @@ class TextOfHtml:
         return run.replace(_NOTHING, "") if _NOTHING in run else run
 
     def _trace(self, name: str, tag: str) -> str:
-        """The text in the place of one tag; `tag` is empty when it never ends."""
+        """The text that replaces one tag; `tag` is empty if the tag has no end."""
         return _TRACES[name].replace(_NOTHING, "")
 
 
 class LinesOfHtml(TextOfHtml):
-    """Text of markup in lines: one for each block, `* ` before an item of a list, the target of a link behind it."""
+    """The text of markup in lines: one for each block, `* ` before a list item, a link's target after its text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class LinesOfHtml(TextOfHtml):
 
 
 def _resolved(text: str) -> str:
-    """`text` with characters in the place of entities."""
+    """`text` with its entities replaced by characters."""
     return _ENTITY.sub(_character, text) if "&" in text else text
 
 
@@ -206,7 +206,7 @@ def text_of_html(markup: str) -> str:
 
 
 def lines_of_html(markup: str) -> str:
-    """The text of a whole page in lines, each ended by LF, with at most one empty line between two others."""
+    """The text of a whole page in lines, each with LF, with at most one empty line between two others."""
     text = LinesOfHtml().feed(markup, final=True)
     lines = [" ".join(line.split()) for line in text.split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

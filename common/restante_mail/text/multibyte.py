@@ -1,9 +1,9 @@
-"""Charsets of East Asia as programs send them, read so that damage costs no more than itself. *Pure.*
+"""Decoding of East Asian charsets, with their real extensions, and with errors limited to the bad octets. *Pure.*
 
-Python's codecs read the published tables. The WHATWG Encoding standard reads the characters that programs send: the NEC
+Python's codecs have the published tables. The WHATWG Encoding standard has the characters that programs send: the NEC
 and IBM extensions of JIS X 0208, half-width kana in ISO-2022-JP (Microsoft's code page 50220), the euro of Big5 and of
-GBK. Where a pair of octets is no character, the standard takes the pair, or its first octet alone when the second is
-ASCII. Python's codecs go on behind the first octet, and would read the rest of the text one octet off.
+GBK. For an invalid pair of octets the standard skips the pair, or only its first octet if the second is ASCII. Python's
+codecs resume after the first octet, and would decode the rest of the text shifted by one octet.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import re
 
 __all__ = ["REPAIR", "Iso2022JpDecoder", "as_sent", "decoder"]
 
-REPAIR = "restante-repair"  # the error handler of all decoding here but that of windows-1252
+REPAIR = "restante-repair"  # the error handler of all decoders here except windows-1252
 _REPAIR_WINDOWS_1252 = "restante-repair-windows-1252"
 
-_BIG5 = {  # ETEN characters that HKSCS has elsewhere, and the euro of Windows
+_BIG5 = {  # ETEN characters that HKSCS has at other codes, and the euro of Windows
     b"\xa3\xe1": "€",
     b"\xc6\xcf": "廴",
     b"\xc6\xd3": "无",
@@ -25,8 +25,8 @@ _BIG5 = {  # ETEN characters that HKSCS has elsewhere, and the euro of Windows
     b"\xc6\xde": "〃",
     b"\xc6\xdf": "仝",
 }
-_JIS_EXTENSION_ROWS = frozenset((13, 89, 90, 91, 92))  # NEC's, and IBM's as NEC places them
-# Where Python's table and that of the standard (and Windows) differ between two like characters.
+_JIS_EXTENSION_ROWS = frozenset((13, 89, 90, 91, 92))  # NEC's, and IBM's at NEC's codes
+# Similar characters in which Python's table differs from that of the standard (and Windows).
 _AS_SENT = {
     "euc_jp": str.maketrans("〜‖−¢£¬", "～∥－￠￡￢"),
     "big5hkscs": str.maketrans("•､‾∼♁☉¥¢£￭", "‧﹑¯～⊕⊙￥￠￡▓"),
@@ -34,7 +34,7 @@ _AS_SENT = {
 
 
 def _repair(error: UnicodeError) -> tuple[str, int]:
-    """(text in place of the bad octets, offset behind them)."""
+    """(replacement of the bad octets, offset after them)."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     octets, start = error.object, error.start
@@ -52,14 +52,14 @@ def _repair(error: UnicodeError) -> tuple[str, int]:
 
 
 def _behind_pair(octets: bytes, start: int, lowest_lead: int) -> int:
-    """Behind a bad pair at `start`: an ASCII octet is never swallowed."""
+    """The offset after a bad pair at `start`; an ASCII octet is never skipped."""
     is_pair = lowest_lead <= octets[start] <= 0xFE and octets[start + 1 : start + 2] >= b"\x80"
     return start + 2 if is_pair else start + 1
 
 
 def _repair_euc_jp(octets: bytes, start: int) -> tuple[str, int]:
     first = octets[start]
-    if first == 0x8F and octets[start + 1 : start + 2] >= b"\xa1":  # of JIS X 0212, in three octets
+    if first == 0x8F and octets[start + 1 : start + 2] >= b"\xa1":  # JIS X 0212, in three octets
         return "\ufffd", _behind_pair(octets, start + 1, 0xA1)
     if first == 0x8E:
         return "\ufffd", _behind_pair(octets, start, 0x8E)
@@ -72,14 +72,14 @@ def _repair_euc_jp(octets: bytes, start: int) -> tuple[str, int]:
 
 
 def _shift_jis(row: int, cell: int) -> bytes:
-    """The place of JIS X 0208 as Shift_JIS, of which Python has the extended table."""
+    """The Shift_JIS code of a JIS X 0208 position; Python has the extended table only for Shift_JIS."""
     lead = (row - 1) // 2 + (0x81 if row <= 62 else 0xC1)
     trail = cell + 0x9E if row % 2 == 0 else cell + (0x3F if cell <= 63 else 0x40)
     return bytes((lead, trail))
 
 
 def _repair_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """The five octets that Windows leaves undefined are C1 controls in the table of the standard."""
+    """Decode the five undefined octets of windows-1252 as C1 controls, as the standard does."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return chr(error.object[error.start]), error.start + 1
@@ -90,13 +90,13 @@ codecs.register_error(_REPAIR_WINDOWS_1252, _repair_windows_1252)
 
 
 def as_sent(codec: str, text: str) -> str:
-    """Text from Python's codec, with the characters of the standard's table."""
+    """Text of Python's codec, corrected to the characters of the standard's table."""
     table = _AS_SENT.get(codec)
     return text.translate(table) if table is not None and not text.isascii() else text
 
 
 class _Translated(codecs.IncrementalDecoder):
-    """A codec of Python, and `as_sent` on what it read."""
+    """A codec of Python, with `as_sent` applied to its text."""
 
     def __init__(self, codec: str) -> None:
         super().__init__(REPAIR)
@@ -108,10 +108,10 @@ class _Translated(codecs.IncrementalDecoder):
 
 
 class Iso2022JpDecoder(codecs.IncrementalDecoder):
-    """ISO-2022-JP (RFC 1468) as Windows reads code page 50220: with the extensions of JIS X 0208, JIS X 0212, and
-    half-width kana by an escape, by shift out, or in eight bits. A line begins in ASCII.
+    """ISO-2022-JP (RFC 1468) as code page 50220 of Windows: with the extensions of JIS X 0208, with JIS X 0212, and
+    with half-width kana after an escape, after shift out, or as 8-bit octets. Each line begins in ASCII.
 
-    Each run between two escapes is rewritten as EUC-JP and read by its decoder.
+    It converts each run between two escapes to EUC-JP, which the EUC-JP decoder then decodes.
     """
 
     _SWITCH = re.compile(rb"(\x1b\([BHIJ]|\x1b\$[@B]|\x1b\$\([@BD]|[\x0e\x0f\n])")
@@ -134,12 +134,12 @@ class Iso2022JpDecoder(codecs.IncrementalDecoder):
     def __init__(self, errors: str = REPAIR) -> None:
         super().__init__(errors)
         self._mode = "ascii"
-        self._held = b""  # an escape that is not complete
-        self._half = b""  # of a pair of JIS X 0212
+        self._held = b""  # an incomplete escape
+        self._half = b""  # the first octet of a pair of JIS X 0212
         self._inner = _Translated("euc_jp")
 
     def decode(self, octets: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer there
-        """The text of the octets that are certain so far."""
+        """The text that later octets cannot change."""
         octets, self._held = self._held + octets, b""
         if not final and (unfinished := self._UNFINISHED.search(octets, max(0, len(octets) - 3))):
             octets, self._held = octets[: unfinished.start()], unfinished[0]
@@ -173,7 +173,7 @@ class Iso2022JpDecoder(codecs.IncrementalDecoder):
         return self._PAIR.sub(self._three_octets, run)
 
     def _odd(self, run: bytes) -> bytes:
-        """The last octet when it begins a pair."""
+        """The last octet if it begins a pair, else no octets."""
         pairs = list(self._PAIR.finditer(run))
         return pairs[-1][0] if pairs and len(pairs[-1][0]) == 1 and pairs[-1].end() == len(run) else b""
 
@@ -184,7 +184,7 @@ class Iso2022JpDecoder(codecs.IncrementalDecoder):
 
 
 class _Marked(codecs.IncrementalDecoder):
-    """UTF-16 or UTF-32 in the byte order of its mark, without one little-endian. Python's own decoder insists on it."""
+    """UTF-16 or UTF-32 in the byte order of its mark; little-endian without a mark, which Python's decoder requires."""
 
     def __init__(self, codec: str) -> None:
         super().__init__(REPAIR)
@@ -204,7 +204,7 @@ class _Marked(codecs.IncrementalDecoder):
 
 
 def decoder(codec: str) -> codecs.IncrementalDecoder:
-    """A decoder of this codec (a name of `charset_names`) that never raises and resumes as the standard does."""
+    """A decoder of this codec (a name in `charset_names`), which never raises and skips errors like the standard."""
     if codec == "iso2022_jp":
         return Iso2022JpDecoder()
     if codec in ("utf_16", "utf_32"):
