@@ -8,6 +8,6 @@ pytest_plugins = ["tests.harness.requirements", "tests.harness.postgres", "tests
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What is compiled from nothing takes its time: `faulthandler_timeout` would end the whole run."""
+    """Turn `faulthandler_timeout` off for tests that compile from scratch: it would end the whole run."""
     if item.get_closest_marker("builds"):
         faulthandler.cancel_dump_traceback_later()

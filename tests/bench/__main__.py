@@ -55,7 +55,7 @@ server_pids = [{pids}]
 
 @contextlib.contextmanager
 def platform(directory: Path, base: int, store: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """`restante up` with its demo in a directory, ready; ended when left. `store`: URL of another database."""
+    """`restante up --demo` in a directory, ready, for the time of the context. `store`: URL of another database."""
     command = [sys.executable, "-m", "restante_cli", "up", "--demo", "--data", str(directory), "--base-port", str(base)]
     environment = os.environ | ({"RESTANTE_STORE__URL": store} if store else {})
     with open(directory.parent / "restante.log", "wb") as log:
@@ -73,7 +73,7 @@ def platform(directory: Path, base: int, store: str = "") -> Iterator[subprocess
 
 
 async def add_users(directory: Path) -> None:
-    """The accounts that the load generator logs on with."""
+    """Create the accounts of the load generator."""
     link = await admin_link(read_config(None, directory, ()))
     try:
         with contextlib.suppress(errors.DomainExists):
@@ -91,7 +91,7 @@ async def add_users(directory: Path) -> None:
 
 
 def target_file(directory: Path, base: int, process: subprocess.Popen[bytes]) -> Path:
-    """What the load generator must know of us, with the processes whose CPU counts."""
+    """Write the load generator's target file for Restante, with the processes whose CPU counts."""
     pids = []
     for child in psutil.Process(process.pid).children():
         words = child.cmdline()
@@ -105,7 +105,7 @@ def target_file(directory: Path, base: int, process: subprocess.Popen[bytes]) ->
 
 
 def answering(target: Path) -> bool:
-    """Whether the server of a target file is there."""
+    """Whether the server of a target file answers."""
     settings = tomllib.loads(target.read_text())
     try:
         with socket.create_connection((settings.get("host", "127.0.0.1"), settings["imap_port"]), timeout=2):
@@ -116,7 +116,7 @@ def answering(target: Path) -> bool:
 
 @contextlib.contextmanager
 def postfix_and_dovecot(load_generator: Path) -> Iterator[None]:
-    """Runs them while entered, where they are installed, not running yet, and we are root."""
+    """Run both for the time of the context, if they are installed, not running yet, and the user is root."""
     script = load_generator / "peers" / "postfix_dovecot.sh"
     missing = [program for program in PEER_PROGRAMS if shutil.which(program) is None]
     problem = f"not installed ({', '.join(missing)})" if missing else "they need root" if os.geteuid() else ""

@@ -42,7 +42,7 @@ PEOPLE = 50
 
 @contextmanager
 def measured(results: dict[str, Any], name: str, messages: int, recipients: int) -> Iterator[None]:
-    """Adds the figures of the block."""
+    """Measure the context and add its figures to the results."""
     cpu, wall = time.process_time(), time.perf_counter()
     yield
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -56,7 +56,7 @@ def measured(results: dict[str, Any], name: str, messages: int, recipients: int)
 
 
 async def accept(world: World, messages: int, recipients: int, together: int) -> None:
-    """`together` messages at a time on one stream."""
+    """Accept messages, `together` at a time on one stream."""
     finished = asyncio.Semaphore(together)
     paths = [
         [f"user{(number * 7 + at) % PEOPLE}@example.test" for at in range(recipients)] for number in range(messages)
@@ -82,7 +82,7 @@ async def accept(world: World, messages: int, recipients: int, together: int) ->
 
 
 async def prepared(world: World, messages: int, recipients: int) -> list[TakeMail]:
-    """Messages that only need their transaction."""
+    """Messages prepared up to their transaction."""
     mailboxes = [world.people[f"user{number}"].mailbox_id for number in range(PEOPLE)]
     made = []
     for number in range(messages):
@@ -118,7 +118,7 @@ async def take(world: World, mails: list[TakeMail], together: int) -> None:
 
 
 async def with_world(run: Callable[[World], Coroutine[Any, Any, None]]) -> None:
-    """Runs with a fresh store of fifty people."""
+    """Run on a fresh store with fifty accounts."""
     with tempfile.TemporaryDirectory() as directory:
         db = open_database(f"sqlite:///{Path(directory) / 'store.db'}")
         with db.engine.begin() as tx:
@@ -131,7 +131,7 @@ async def with_world(run: Callable[[World], Coroutine[Any, Any, None]]) -> None:
 
 
 async def main(messages: int) -> None:
-    """Every workload on a store of its own."""
+    """Run every workload on a separate store."""
     results: dict[str, Any] = {"octets": len(MESSAGE)}
     for recipients in (1, 10):
         for together in (1, 10, 32):

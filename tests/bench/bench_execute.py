@@ -58,7 +58,7 @@ def append(number: int) -> Operation:
 
 
 class Stream:
-    """One Execute stream, as its client sees it."""
+    """The client's side of an Execute stream."""
 
     def __init__(self, executor: Executor, token: bytes) -> None:
         caller = Caller(identity="", encrypted=True)
@@ -73,7 +73,7 @@ class Stream:
             yield await self._requests.get()
 
     async def run(self, operations: list[Operation]) -> None:
-        """All at once, until all are answered."""
+        """Send all operations at once and wait for all answers."""
         for operation in operations:
             operation.operation_id, operation.session_token, operation.independent = next(self._ids), self._token, True
         self._requests.put_nowait(Batch(ExecuteRequest(operations=operations), octets=0))

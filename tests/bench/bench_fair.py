@@ -64,7 +64,7 @@ async def _greedy_stream(channel: grpc.aio.Channel, token: bytes, until: float, 
 
 
 async def greedy(address: str, token: bytes, seconds: float) -> dict[str, int]:
-    """How many of the answers were of each reason."""
+    """The number of answers with each reason."""
     counts: dict[str, int] = collections.Counter()
     until = time.monotonic() + seconds
     async with grpc.aio.insecure_channel(address) as channel:
@@ -73,7 +73,7 @@ async def greedy(address: str, token: bytes, seconds: float) -> dict[str, int]:
 
 
 async def innocent(address: str, token: bytes, seconds: float) -> dict[str, float]:
-    """Milliseconds of a read."""
+    """Milliseconds of one read."""
     found: list[float] = []
     until = time.monotonic() + seconds
     async with grpc.aio.insecure_channel(address) as channel:
@@ -104,7 +104,7 @@ async def _client(role: str, address: str, token: bytes, seconds: float) -> dict
 
 
 async def run() -> dict[str, dict[str, float]]:
-    """Of the innocent client alone and beside the greedy one, and what the greedy one was answered."""
+    """Figures of the moderate client alone and beside the greedy one, and the answers to the greedy one."""
     with tempfile.TemporaryDirectory() as scratch:
         async with served(Path(scratch)) as box:
             alice, bob = [(await box.session(name)).session_token for name in ("alice", "bob")]

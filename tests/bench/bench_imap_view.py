@@ -116,7 +116,7 @@ def changing(count: int) -> dict[str, float]:
 
 
 def memory() -> dict[str, float]:
-    """Octets of what a connection holds of a small folder of its own, and of one more session on a large folder."""
+    """Octets of a connection with an unshared small folder, and of a further session on a large folder."""
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     own = [SessionView(view_of(10), read_only=False) for _ in range(200)]

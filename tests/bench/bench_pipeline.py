@@ -109,7 +109,7 @@ next_transport_id = iter(range(1, 1 << 60))
 
 @dataclass(frozen=True)
 class Deliver:
-    """One delivery; `Merged` below is the same, set at a time."""
+    """One delivery; `Merged` below makes the same deliveries in sets."""
 
     mailbox_id: int
     transport_id: int
@@ -131,7 +131,7 @@ class Merged(Deliver):
 
 
 def place(tx: Connection, deliveries: Sequence[Deliver]) -> list[int]:
-    """One read of each counter, numbers given out here, one statement a table. Returns the UIDs."""
+    """Read each counter once, assign the numbers here, and run one statement for each table. Returns the UIDs."""
     counts: dict[int, int] = {}
     for one in deliveries:
         counts[one.mailbox_id] = counts.get(one.mailbox_id, 0) + 1
@@ -181,7 +181,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Nothing:
-    """Costs only the pipeline itself."""
+    """An operation without work, to measure the pipeline alone."""
 
     mailbox_id: int
     rows: int = 1
@@ -212,7 +212,7 @@ class Groups(Observer):
 
 
 def server_seconds() -> float:
-    """Processor time of all PostgreSQL processes that can be seen, those that ended left out."""
+    """Processor time of all visible PostgreSQL processes, without those that have ended."""
     total = 0.0
     for process in psutil.process_iter(["name", "cpu_times"]):
         times = process.info["cpu_times"]
@@ -224,7 +224,7 @@ def server_seconds() -> float:
 async def measure(
     what: str, db: Database, groups: Groups, at_once: int, seconds: float, step: Callable[[int, int], Awaitable[object]]
 ) -> None:
-    """`step(client, turn)`, by `at_once` clients, each in turn, for so long."""
+    """Run `step(client, turn)` again and again by `at_once` clients, for the measured seconds."""
     count = 0
 
     async def client(number: int, until: float) -> None:

@@ -26,7 +26,7 @@ BODY = b"x" * 70 + b"\r\n"
 
 
 def submit(ours: Organisation, count: int) -> None:
-    """Queue so many messages of about 2 kB over one session."""
+    """Queue `count` messages of about 2 kB over one session."""
     with ours.submission("alice") as client:
         for number in range(count):
             head = f"From: alice@example.test\r\nTo: bob@example.net\r\nSubject: {number}\r\n\r\n".encode()
@@ -34,7 +34,7 @@ def submit(ours: Organisation, count: int) -> None:
 
 
 def cpu_seconds(where: Organisation) -> dict[str, float]:
-    """What each of its processes has used."""
+    """The CPU seconds of each process of an installation."""
     assert where.process is not None
     used: dict[str, float] = {}
     for child in psutil.Process(where.process.pid).children():
@@ -46,13 +46,13 @@ def cpu_seconds(where: Organisation) -> dict[str, float]:
 
 
 def count(where: Organisation) -> int:
-    """Messages in bob's Inbox."""
+    """The number of messages in bob's Inbox."""
     with where.imap("bob") as client:
         return int(client.select("INBOX", readonly=True)[1][0] or b"0")
 
 
 async def measure(messages: int) -> dict[str, object]:
-    """One run."""
+    """Run the measurement once."""
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         async with dns_server(ZONE) as dns:

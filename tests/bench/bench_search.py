@@ -95,7 +95,7 @@ def place(tx: Connection, mailbox_id: int, folder_id: int, rng: random.Random, n
 
 
 class Unhurried:
-    """A watch that never ends a look."""
+    """A watch that never ends a search."""
 
     over = False
 

@@ -32,7 +32,7 @@ MESSAGE = b"From: dora@example.net\r\nTo: alice@example.test\r\nSubject: bench\r
 
 
 def scanner_rate(content: bytes, chunk_octets: int, octets: int) -> float:
-    """Octets a second, hop counter included."""
+    """Octets a second, including the hop counter."""
     scanner, hops, done = DataScanner(LIMIT_OCTETS, 1 << 20), HopCounter(), 0
     chunks = [content[start : start + chunk_octets] for start in range(0, len(content), chunk_octets)]
     began = time.perf_counter()
@@ -44,7 +44,7 @@ def scanner_rate(content: bytes, chunk_octets: int, octets: int) -> float:
 
 
 async def send(port: int, count: int) -> None:
-    """One connection: messages one after the other, pipelined as far as DATA."""
+    """Send messages one after the other on one connection, pipelined up to DATA."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await reader.readline()
     writer.write(b"EHLO c\r\n")

@@ -62,7 +62,7 @@ async def fill(box: Box, folder_id: int, count: int) -> float:
 
 
 async def deliveries(box: Box, other: Box) -> dict[str, float]:
-    """Milliseconds of one delivery with a content of its own: alone, and 16 as one set."""
+    """Milliseconds of one delivery with a separate content: alone, and 16 as one set."""
     facts = scan(BODY)
     shown, new = listing_of(facts), NewContent(len(BODY), bytes(32), parts.encode(facts.tree), BODY, None)
 

@@ -54,7 +54,7 @@ class Measured(NamedTuple):
 
 
 def taking_part(wanted: str) -> list[tuple[Language, list[str]]]:
-    """Languages with a bench whose toolchains are here, built, each with the words of its command."""
+    """The languages with a bench and an installed toolchain, built, each with its command."""
     found = []
     for language in languages():
         file = language.directory / "bench.json"
@@ -83,7 +83,7 @@ def fill(demo: Demo) -> None:
 
 
 def measure(language: Language, command: list[str], demo: Demo, mode: str, load: str, seconds: float) -> Measured:
-    """Run one program and print what it says. Raises RunnerFailed."""
+    """Run one program and print its output. Raises RunnerFailed."""
     arguments = ["--target", f"localhost:{demo.port('api')}", "--ca", str(demo.ca), "--user", demo.address("alice")]
     arguments += ["--password", demo.password("alice"), "--seconds", f"{seconds:g}", "--mode", mode, "--load", load]
     done = subprocess.run(

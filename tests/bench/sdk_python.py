@@ -37,25 +37,25 @@ COLUMNS = (
 SECTIONS = (Section(kind=SectionKind.SECTION_KIND_WHOLE),)
 
 Load = Callable[[], Awaitable[int]]
-"""Reads some messages, and tells how many."""
+"""A function that reads some messages and returns their number."""
 
 
 class Ids:
-    """The Inbox, round and round."""
+    """The ids of the Inbox in an endless cycle."""
 
     def __init__(self, all_of_them: list[int]) -> None:
         self.first = all_of_them[:PAGE_SIZE]
         self._next = itertools.cycle(all_of_them)
 
     def request(self, count: int) -> BatchGetMessagesRequest:
-        """For so many of them."""
+        """A request for the next `count` messages."""
         return BatchGetMessagesRequest(
             messages=MessageSet(message_ids=itertools.islice(self._next, count)), columns=COLUMNS
         )
 
 
 def by_sdk(client: Client, ids: Ids) -> dict[str, Load]:
-    """The loads as a program that uses the SDK has them."""
+    """The loads by the SDK."""
 
     async def batch_get() -> int:
         answer = await client.execute(methods.BATCH_GET_MESSAGES, ids.request(BATCH_MESSAGES))
@@ -78,7 +78,7 @@ def by_sdk(client: Client, ids: Ids) -> dict[str, Load]:
 
 @asynccontextmanager
 async def by_stubs(target: Target, token: bytes, ids: Ids) -> AsyncIterator[dict[str, Load]]:
-    """The loads by the generated stubs on a connection of their own."""
+    """The loads by the generated stubs, on a separate connection."""
     metadata = streams.call_metadata((), token)
     async with target.open_channel() as channel:
         messages = message_pb2_grpc.MessageServiceStub(channel)
@@ -124,7 +124,7 @@ async def by_stubs(target: Target, token: bytes, ids: Ids) -> AsyncIterator[dict
 
 
 async def during(load: Load, seconds: float) -> int:
-    """Messages read in so many seconds."""
+    """The number of messages read in `seconds`."""
     until = time.perf_counter() + seconds
     messages = 0
     while time.perf_counter() < until:

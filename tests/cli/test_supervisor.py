@@ -40,7 +40,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """What the supervisor tells; its children are the program above."""
+    """The lines reported by the supervisor; its children run the program above."""
     program = tmp_path / "child.py"
     program.write_text(CHILD)
     spawn = asyncio.create_subprocess_exec

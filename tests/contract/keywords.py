@@ -76,11 +76,11 @@ KEYWORDS: dict[str, frozenset[str]] = {
         "strong struct super switch typedef union unsigned void volatile weak while zone".split()
     ),
 }
-"""{language: its words}. Contextual words stand here where the generated code would have to escape or rename them."""
+"""{language: its words}, including contextual words that the generated code would have to escape or rename."""
 
 
 def reserved(name: str, *, any_case_in: frozenset[str] = frozenset()) -> list[str]:
-    """Languages in which `name` is a keyword; for those in `any_case_in`, whatever its letter case."""
+    """Languages in which `name` is a keyword; for languages in `any_case_in` in any letter case."""
     return [
         language
         for language, words in KEYWORDS.items()

@@ -19,7 +19,7 @@ LEFT_OUT = re.compile(
     r"|^clients/(go/restante/v1|typescript/src/gen|python/restante/v1)/"
     r"|^requirements/|^tests/contract/test_references\.py$"
 )
-"""Generated, foreign, lists of words, and the examples of this check's own test."""
+"""Files that are not checked: generated or foreign ones, lists of words, and the examples in this check's test."""
 
 SLASHED = (".proto", ".go", ".java", ".kt", ".rs", ".ts", ".mts", ".cc", ".h", ".php", ".rb")
 HASHED = (".txt", ".toml", ".yaml", ".sh", ".conf", ".in", ".mako", ".service", ".socket")
@@ -41,12 +41,12 @@ ANCHOR = re.compile(r'\b(?:id|name)="([^"]+)"')
 SHORT = re.compile(r"(?<![\w./])[a-z_]+\.[a-z_]+\.[A-Za-z_]+(?![\w/])")  # `store.runs.JsonRows`
 
 NOT_OURS = frozenset({"restante.toml", "hello.txt", "suite.py", "descriptor.proto", "error_details.proto"})
-"""Files that an installation, a reader or another project has."""
+"""Names of files outside the repository: in an installation, at a reader or in another project."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The files of the repository, and their texts as they are asked for."""
+    """The files of the repository, with their texts read at first use."""
 
     root: Path
     files: frozenset[str]
@@ -54,23 +54,23 @@ class Tree:
 
     @classmethod
     def of(cls, root: Path) -> Tree:
-        """All files that git knows or would take."""
+        """All files that git tracks or would add."""
         command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.splitlines()
         return cls(root, frozenset(name for name in listed if (root / name).is_file()))
 
     def text(self, name: str) -> str:
-        """The text of a file. Raises UnicodeDecodeError where it is none."""
+        """The text of a file. Raises UnicodeDecodeError when it is not text."""
         return self.texts[name] if name in self.texts else (self.root / name).read_text()
 
     @cached_property
     def endings(self) -> frozenset[str]:
-        """Every way to name a file or a folder by the last parts of its path, with its suffix and without."""
+        """All names of files and folders by the last parts of their paths, with the suffix and without."""
         return self._endings(self.files)
 
     @cached_property
     def endings_of_code(self) -> frozenset[str]:
-        """The same without the pages below docs/, whose names are those of rooms."""
+        """The names as in `endings`, without those of the pages below docs/, which are also names of folders."""
         return self._endings(name for name in self.files if not name.startswith("docs/"))
 
     @staticmethod
@@ -89,7 +89,7 @@ class Tree:
 
     @cached_property
     def rooms(self) -> frozenset[str]:
-        """Every folder, by its own name."""
+        """Every folder, by the last part of its path."""
         return frozenset(PurePosixPath(folder).name for folder in self.folders)
 
     @cached_property
@@ -99,12 +99,12 @@ class Tree:
 
     @cached_property
     def packages(self) -> frozenset[str]:
-        """Names of our packages below the first."""
+        """Names of packages below the top level."""
         return frozenset(name.split(".")[-2] for name in self.modules if name.count(".") > 1)
 
     @cached_property
     def modules(self) -> dict[str, str]:
-        """{dotted name: file} of our packages."""
+        """{dotted name: file} of all modules of the repository's packages."""
         found = {}
         for name in self.files:
             parts = PurePosixPath(name).with_suffix("").parts
@@ -115,7 +115,7 @@ class Tree:
 
 
 def complaints(tree: Tree, names: Iterable[str] | None = None) -> Iterator[str]:
-    """What leads nowhere, as `file: reason`."""
+    """The dangling references, as `file: reason`."""
     for name in sorted(tree.files if names is None else names):
         if LEFT_OUT.search(name):
             continue
@@ -130,7 +130,7 @@ def complaints(tree: Tree, names: Iterable[str] | None = None) -> Iterator[str]:
 
 
 def prose(name: str, text: str) -> list[str]:
-    """What a file says to people: comments that follow each other as one text, docstrings, or the whole page."""
+    """The prose of a file: adjacent comments as one text, docstrings, or the whole page."""
     suffix = PurePosixPath(name).suffix
     if suffix == ".md":
         return _even(re.split(r"\n\s*\n", text))
@@ -206,7 +206,7 @@ def _is_file(tree: Tree, name: str, target: str) -> bool:
 
 
 def _is_there(tree: Tree, dotted: str) -> bool:
-    """Whether a dotted name is a module of ours, or something that a module has."""
+    """Whether a dotted name is a module of the repository or a member of one."""
     parts = dotted.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
@@ -217,14 +217,14 @@ def _is_there(tree: Tree, dotted: str) -> bool:
 
 
 def _is_there_by_its_end(tree: Tree, dotted: str) -> bool:
-    """The same for a name without its first packages."""
+    """Whether a dotted name without its first packages is such a module or member."""
     room = dotted.partition(".")[0]
     starts = {module.partition(f".{room}")[0] for module in tree.modules if f".{room}." in f"{module}."}
     return any(_is_there(tree, f"{start}.{dotted}") for start in starts)
 
 
 def _links(tree: Tree, name: str, text: str) -> Iterator[str]:
-    """Links of a page whose file or anchor is not there."""
+    """Links of a page to a missing file or anchor."""
     for target in LINK.findall(text):
         if re.match(r"\w+:", target):
             continue
@@ -237,6 +237,6 @@ def _links(tree: Tree, name: str, text: str) -> Iterator[str]:
 
 
 def anchors(page: str) -> set[str]:
-    """Names that a link to a part of a page may use: ids, and headings as GitHub spells them."""
+    """The anchors of a page: ids, and headings in GitHub's spelling."""
     spelled = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(page)}
     return spelled | set(ANCHOR.findall(page))

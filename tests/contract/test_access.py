@@ -150,7 +150,7 @@ async def token_of(core: Served, caller: str) -> bytes:
 
 
 def empty_request(rpc: str) -> Any:
-    """Nothing but a request id, so that what answers is the rule and not a missing id."""
+    """A request with a request id only, so that the access rule answers and not the check of a missing id."""
     request = request_type(rpc)()
     if "request_id" in request.DESCRIPTOR.fields_by_name:
         request.request_id = request_id()
@@ -174,7 +174,7 @@ async def in_a_batch(core: Served, rpc: str, caller: str) -> RestanteError | Non
 
 
 async def as_a_stream(core: Served, rpc: str, caller: str) -> RestanteError | None:
-    """The refusal, or None once the stream has answered or ended: silence says neither, however long it lasts."""
+    """The refusal, or None once the stream has answered or ended. Silence is neither, for any time."""
     identity, _, _ = CALLERS[caller]
     method, request = CONTRACT[rpc], SPOKEN.get(rpc) or empty_request(rpc)
     metadata = (*core.identity(identity), *token_metadata(await token_of(core, caller)))
@@ -226,5 +226,5 @@ async def test_a_gateway_gets_sessions_of_its_own_protocol_alone(core: Served, i
 
 
 def test_the_streams_that_take_several_requests_are_played_with_one() -> None:
-    """What `as_a_stream` sends to Accept is a request, and an empty one begins nothing."""
+    """`as_a_stream` sends one request to Accept; an empty one begins nothing."""
     assert AcceptRequest().WhichOneof("step") is None

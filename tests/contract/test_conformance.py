@@ -23,7 +23,7 @@ RUNNER_COMMANDS = frozenset(
 
 
 def commands(step: Step) -> Iterator[dict[str, Any]]:
-    """A step's commands, those within `eventually` and `meanwhile` too."""
+    """The commands of a step, including those inside `eventually` and `meanwhile`."""
 
     def within(command: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield command
@@ -35,7 +35,7 @@ def commands(step: Step) -> Iterator[dict[str, Any]]:
 
 
 def values(step: Step) -> Iterator[tuple[str, str]]:
-    """(what, name) of all that a step uses or makes: variables, sessions, streams."""
+    """(kind, name) of each variable, session and stream that a step uses or makes."""
 
     def within(value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):

@@ -26,7 +26,7 @@ class Declared(NamedTuple):
 
 
 def declared(text: str) -> dict[str, Declared]:
-    """{reason: what its comment says}, the unspecified value left out."""
+    """{reason: the facts in its comment}, without the unspecified value."""
     found = {}
     for comment, name, number in _ENTRY.findall(text):
         if number == "0":
@@ -101,7 +101,7 @@ def test_one_bad_field_is_a_violation_too() -> None:
 
 
 def _as_grpc(status: object) -> grpc.aio.AioRpcError:
-    """As a failed unary call has it."""
+    """The status as the error of a failed unary call."""
     trailers = grpc.aio.Metadata(("grpc-status-details-bin", status.SerializeToString()))  # type: ignore[attr-defined]
     code = next(each for each in grpc.StatusCode if each.value[0] == status.code)  # type: ignore[attr-defined]
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, status.message)  # type: ignore[attr-defined]

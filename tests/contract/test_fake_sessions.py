@@ -30,7 +30,7 @@ LAPSED_SECONDS = TOKEN_SECONDS + 0.3
 
 
 class Sessions(Protocol):
-    """One core, as far as these tests ask it."""
+    """The calls of a core that these tests use."""
 
     async def authenticate(self, request: AuthenticateRequest) -> Session: ...
 
@@ -48,7 +48,7 @@ class Account:
 
 
 class Fake:
-    """The cores that tests make up."""
+    """The in-memory sessions of tests."""
 
     def __init__(self) -> None:
         self.account = Account(7, ALICE, PASSWORD)
@@ -66,7 +66,7 @@ class Fake:
 
 
 class Real:
-    """The real core, by its socket."""
+    """The real core, over its socket."""
 
     def __init__(self, imap: CoreLink, admin: CoreLink) -> None:
         self._imap, self._admin = imap, admin

@@ -17,7 +17,7 @@ IN_TYPESCRIPT = re.compile(r'"(grpc\.[a-z0-9_.]+)":')
 
 
 def _in_python(path: Path) -> Iterator[str]:
-    """First members of pairs, as options are given: ("grpc.keepalive_time_ms", 60_000)."""
+    """Names of options: the first members of pairs such as ("grpc.keepalive_time_ms", 60_000)."""
     text = path.read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(text)) if '"grpc.' in text else ():
         if isinstance(node, ast.Tuple) and len(node.elts) == 2 and isinstance(node.elts[0], ast.Constant):
@@ -27,7 +27,7 @@ def _in_python(path: Path) -> Iterator[str]:
 
 
 def options_set() -> set[tuple[str, str]]:
-    """(file, name of an option)."""
+    """The set options, as (file, name)."""
     files = [path for source in SOURCES for path in source.rglob("*.py") if "node_modules" not in path.parts]
     found = {(str(path.relative_to(ROOT)), name) for path in files for name in _in_python(path)}
     target = ROOT / "clients/typescript/src/target.ts"  # grpc-js takes the names of the others
@@ -37,7 +37,7 @@ def options_set() -> set[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def grpc_library() -> bytes:
-    """gRPC itself, in which each name that it looks for stands as a text."""
+    """The octets of gRPC's library, which contain the name of each option that it knows."""
     found = importlib.util.find_spec("grpc._cython.cygrpc")
     assert found is not None and found.origin is not None
     return Path(found.origin).read_bytes()

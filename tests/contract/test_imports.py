@@ -50,7 +50,7 @@ IMPURE = [
     "subprocess",
     "threading",
 ]
-"""What a pure module may not import, and neither may anything below these names."""
+"""Modules that a pure module must not import, including all below them."""
 
 CLOCK_READINGS = {
     *(("datetime", name) for name in ("now", "utcnow", "today")),
@@ -61,7 +61,7 @@ CLOCK_READINGS = {
     ),
     *(("time", name) for name in ("localtime", "ctime")),
 }
-"""(module or class, what reads the clock there)"""
+"""(module or class, the names there that read the clock)"""
 
 CONTRACT_HALF = [
     "restante.v1",
@@ -78,13 +78,13 @@ def module_name(path: Path, source: Path) -> str:
 
 
 def modules(*sources: Path) -> dict[str, Path]:
-    """{dotted name: file} of every module below the source folders, generated ones left out."""
+    """{dotted name: file} of every module below the source folders, without generated ones."""
     found = {module_name(path, source): path for source in sources for path in source.rglob("*.py")}
     return {name: path for name, path in sorted(found.items()) if not name.startswith("restante.v1")}
 
 
 def _for_types_only(tree: ast.Module) -> set[ast.AST]:
-    """All that stands below `if TYPE_CHECKING:`."""
+    """All nodes below `if TYPE_CHECKING:`."""
     guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     return {below for guard in guards for statement in guard.body for below in ast.walk(statement)}
 
@@ -163,7 +163,7 @@ def matches(name: str, patterns: list[str]) -> bool:
 
 
 def impurities(text: str, module: str, *, is_package: bool = False) -> list[str]:
-    """Why a module is not pure: what it imports, and the clocks it reads."""
+    """The reasons why a module is not pure: its imports, and the clocks it reads."""
     below = [*IMPURE, *(f"{name}.*" for name in IMPURE)]
     imported = set(imports(text, module, is_package=is_package))
     found = {name.split(".")[0] for name in imported if matches(name, below)}
@@ -177,7 +177,7 @@ def impurities(text: str, module: str, *, is_package: bool = False) -> list[str]
 
 
 def beyond_contract(text: str, module: str) -> list[str]:
-    """What a server module imports from `restante` besides its contract half."""
+    """The imports of a server module from `restante` outside the contract's modules."""
     found = set(imports(text, module))
     ours = {name for name in found if name.startswith("restante.")}
     parts = [*CONTRACT_HALF, *(f"{module}.*" for module in CONTRACT_HALF)]
@@ -190,7 +190,7 @@ def is_pure(name: str, text: str) -> bool:
 
 
 def pure_modules() -> dict[str, Path]:
-    """Those of the list that are built, and those that say so."""
+    """The pure modules: existing ones of the list, and those whose docstring says so."""
     return {name: path for name, path in modules(*SOURCES).items() if is_pure(name, path.read_text())}
 
 

@@ -58,7 +58,7 @@ LISTEN_SECONDS = 0.5  # to a stream that never ends by itself
 
 @dataclass
 class Holdings:
-    """What one user has."""
+    """The ids of one user's data."""
 
     mailbox_id: int = 0
     account_id: int = 0
@@ -77,7 +77,7 @@ class Holdings:
 
 @dataclass
 class World:
-    """Two neighbours in one house."""
+    """Two users of one store."""
 
     core: Served
     alice: Holdings
@@ -86,7 +86,7 @@ class World:
 
 @dataclass(frozen=True)
 class Try:
-    """One request of bob's, and how it must end: with one of these errors, or answered (no error named)."""
+    """One request of bob's, and its required end: one of these errors, or an answer when there is none."""
 
     request: Any
     ends: tuple[type[RestanteError], ...] = ()
@@ -96,7 +96,7 @@ class Try:
 
 
 async def settle(core: Served, name: str, marker: str) -> Holdings:
-    """Give a user one of everything, in the same order for everyone, so that all ids are equal."""
+    """Create one of everything for a user, in the same order for each user, so that all ids are equal."""
     token = (await core.session(name)).session_token
     session = (await core.call("SessionService/GetSession", session_pb2.GetSessionRequest(), token=token)).session
 
@@ -181,7 +181,7 @@ def against(request: Any, **more: Any) -> Callable[[World], list[Try]]:
 
 
 def refused(request: Any, error: type[RestanteError] = errors.PermissionDenied, **more: Any) -> Any:
-    """A request that is not for users at all."""
+    """A request that no user may make."""
     return lambda world: [Try(request(world) if callable(request) else request, (error,), **more)]
 
 
@@ -191,7 +191,7 @@ def both(world: World) -> MessageSet:
 
 
 def with_deleted(world: World) -> MessageSet:
-    """The same, and the message that each has deleted."""
+    """Two messages by id, and the deleted message."""
     return MessageSet(message_ids=[*world.alice.message_ids, world.alice.deleted_message_id])
 
 
@@ -201,7 +201,7 @@ def by_uid(world: World) -> MessageSet:
 
 
 def hunt() -> search_pb2.Restriction:
-    """Matches what holds alice's marker anywhere."""
+    """A restriction that matches alice's marker in any field."""
     text = search_pb2.TextRestriction(field=search_pb2.TEXT_FIELD_ANY, value=SECRET)
     return search_pb2.Restriction(text=text)
 
@@ -277,7 +277,7 @@ def authenticate(world: World) -> list[Try]:
 
 
 def numbers(world: World) -> list[Try]:
-    """Hers, between two of his own: she has a session, which he does not know, and he has his."""
+    """The change number of her mailbox's folder between two of his own: only hers is refused."""
     alice = world.alice
     followed = [
         folder_pb2.FollowedFolder(folder_id=alice.folder_id),
@@ -527,7 +527,7 @@ BATCHES = {"BatchService/Execute", "BatchService/ExecuteOnce"}  # they carry the
 
 
 def belongings(tx: Connection, has: Holdings) -> dict[str, list[str]]:
-    """Every row that is a user's, in every table that says whose its rows are."""
+    """Every row of a user, in every table with an owner column."""
     mine = select(schema.transport_message.c.transport_id).where(
         schema.transport_message.c.account_id == has.account_id
     )
@@ -555,7 +555,7 @@ def holds_nothing_of_alice(world: World, answer: Any) -> None:
 
 
 def judge(world: World, one: Try, outcome: Any) -> None:
-    """An error or a list of answers."""
+    """Check the outcome of a request: an error or a list of answers."""
     if isinstance(outcome, RestanteError):
         assert SECRET not in str(outcome)
         assert one.anything or isinstance(outcome, one.ends), (one.request, outcome)
@@ -652,7 +652,7 @@ async def test_a_watcher_of_an_equal_folder_hears_nothing_of_the_neighbours(worl
 
 @together
 async def test_a_session_of_one_kind_of_client_is_no_good_to_another(world: World) -> None:
-    """A token that leaks from a gateway opens nothing elsewhere."""
+    """A token leaked from a gateway gives no access elsewhere."""
     by_gateway = (await world.core.session("alice", Scope.SCOPE_IMAP, identity="imap")).session_token
     native = (await world.core.session("alice")).session_token
     request = mailbox_pb2.GetMailboxRequest()

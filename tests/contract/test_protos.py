@@ -41,7 +41,7 @@ FILE_OPTIONS = [
 
 
 def messages(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
-    """(name below the package, message) of all messages, nested ones and map entries included."""
+    """(name below the package, message) of all messages, including nested ones and map entries."""
 
     def below(prefix: str, found: DescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
         name = f"{prefix}{found.name}"
@@ -105,7 +105,7 @@ def no_map_has_a_wide_integer(file: FileDescriptorProto) -> Iterator[str]:
 
 
 def no_name_is_a_keyword(file: FileDescriptorProto) -> Iterator[str]:
-    """PHP's class names have no letter case; in Rust, enum values lose their prefix and become `Self` and the like."""
+    """PHP ignores the letter case of class names; Rust removes an enum value's prefix, which may leave `Self`."""
     names: list[tuple[str, list[str], frozenset[str]]] = []
     names += [(name, [message.name], frozenset({"php"})) for name, message in messages(file)]
     names += [(name, [enum.name], frozenset({"php"})) for name, enum in enums(file)]
@@ -135,7 +135,7 @@ def each_file_names_its_packages(file: FileDescriptorProto) -> Iterator[str]:
 
 
 def lists_page(file: FileDescriptorProto) -> Iterator[str]:
-    """Unary `List...` RPCs, whose messages are in the same file."""
+    """Unary `List...` RPCs page. Their messages must be in the same file."""
     shapes = {message.name: {field.name: field.type for field in message.field} for message in file.message_type}
     for service in file.service:
         for rpc in service.method:
@@ -147,7 +147,7 @@ def lists_page(file: FileDescriptorProto) -> Iterator[str]:
 
 
 def everything_has_a_comment(file: FileDescriptorProto) -> Iterator[str]:
-    """Numbers in a path are those of FileDescriptorProto's fields and their members (descriptor.proto)."""
+    """The numbers in a path are field numbers of FileDescriptorProto and of its members (descriptor.proto)."""
     commented = {
         tuple(location.path)
         for location in file.source_code_info.location
@@ -245,7 +245,7 @@ RULES: dict[Rule, tuple[str, list[str]]] = {
         ["M.b", "M.N", "E.E_UNSPECIFIED", "S.R"],
     ),
 }
-"""{rule: (a proto that breaks it, exactly what it finds there)}"""
+"""{rule: (a proto that breaks it, its exact findings)}"""
 
 
 def compiled(protos: Path, scratch: Path) -> list[FileDescriptorProto]:

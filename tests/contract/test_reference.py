@@ -60,7 +60,7 @@ def test_there_is_a_page_for_each_proto_with_all_its_parts(contract: Contract) -
 
 
 def test_every_reason_is_named_where_it_may_come(contract: Contract) -> None:
-    """By an RPC, or a field that carries reasons, or as one that comes with a field or anywhere."""
+    """By an RPC, by a field that carries reasons, or as a reason of a field or of any call."""
     said = " ".join(text for file in contract.files if stem(file) != "errors" for text in comments(file).values())
     named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", said))
     named |= {*ANYWHERE, *(reason for brought in COMES_WITH.values() for reason in brought)}

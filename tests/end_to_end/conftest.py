@@ -11,6 +11,6 @@ from tests.harness.demo import Demo, running_demo
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The whole platform, running: see `tests.harness.demo.Demo` for ports, people and passwords."""
+    """The whole running platform: see `tests.harness.demo.Demo` for ports, users and passwords."""
     with running_demo(tmp_path_factory.mktemp("demo") / "data") as started:
         yield started

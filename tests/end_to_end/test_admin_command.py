@@ -22,7 +22,7 @@ pytestmark = pytest.mark.end_to_end
 
 
 class Admin:
-    """The command on the machine of the core."""
+    """The command on the core's machine."""
 
     def __init__(self, *options: str) -> None:
         self.options = options
@@ -46,7 +46,7 @@ def here(demo: Demo) -> Admin:
 
 @pytest.fixture
 def domain(here: Admin) -> str:
-    """A domain of the test's own."""
+    """A domain for this test alone."""
     name = f"d{secrets.token_hex(5)}.example"
     here("domain", "create", name)
     return name

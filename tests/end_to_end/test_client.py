@@ -44,7 +44,7 @@ async def alice(demo: Demo) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def folder(alice: Client) -> AsyncIterator[str]:
-    """A folder of the test's own."""
+    """A folder for this test alone."""
     name = f"Test {secrets.token_hex(5)}"
     await alice.folders.create(name)
     yield name

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.end_to_end
 
 
 class Mail:
-    """The command with a session file of its own."""
+    """The command with a separate session file."""
 
     def __init__(self, demo: Demo, person: str, directory: Path) -> None:
         self.demo, self.person, self.session = demo, person, directory / f"{person}.json"

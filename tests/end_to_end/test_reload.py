@@ -23,7 +23,7 @@ SECONDS = 15.0
 
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """A demo of this module alone: its certificates are not those that others trust."""
+    """A demo for this module alone, because the tests replace its certificates."""
     with running_demo(tmp_path_factory.mktemp("reload") / "data") as started:
         yield started
 
@@ -57,7 +57,7 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
 
 
 def put(demo: Demo, files: CertificateFiles) -> str:
-    """Replace the demo's pair; gives the new certificate."""
+    """Replace the demo's pair and return the new certificate."""
     (demo.directory / "tls" / "key.pem").write_bytes(files.key.read_bytes())
     (demo.directory / "tls" / "cert.pem").write_bytes(files.certificate.read_bytes())
     return files.certificate.read_text().strip()

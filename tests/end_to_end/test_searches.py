@@ -31,7 +31,7 @@ NOTHING = b'a SEARCH TEXT "absent"\r\n'
 
 
 async def bring(link: CoreLink, token: bytes, content: bytes) -> int:
-    """A message into the Inbox, by upload; its folder."""
+    """Append a message to the Inbox by upload and return the folder's id."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield content
@@ -43,7 +43,7 @@ async def bring(link: CoreLink, token: bytes, content: bytes) -> int:
 
 @pytest.fixture
 async def core(tmp_path: Path) -> AsyncIterator[Served]:
-    """A core where alice's and carol's Inboxes take minutes to look through, and bob's a moment."""
+    """A core where a search takes minutes in alice's and carol's Inbox, and a moment in bob's."""
     async with served(tmp_path, TLS__AUTHENTICATION="except-loopback") as made:
         link = await made.link()
         for name in ("alice", "carol"):
@@ -72,7 +72,7 @@ async def gateway(core: Served, tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 async def selected(stage: Stage, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A client with its Inbox selected."""
+    """A client with its user's Inbox selected."""
     endpoint = stage.endpoint()
     reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
     writer.write(f"l LOGIN {name}@example.test {name}-demo\r\ns SELECT INBOX\r\n".encode())
@@ -83,7 +83,7 @@ async def selected(stage: Stage, name: str) -> tuple[asyncio.StreamReader, async
 
 
 async def within(seconds: float, true: Callable[[], bool]) -> float:
-    """How long it took."""
+    """Wait until `true()` holds, and return the seconds waited."""
     began = time.monotonic()
     async with asyncio.timeout(seconds):
         while not true():

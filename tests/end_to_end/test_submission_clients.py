@@ -33,7 +33,7 @@ PORTS = ["submission", "submissions"]
 
 
 def hard_mail(demo: Demo) -> tuple[str, bytes]:
-    """(what to find it by, octets) of a message that is complete, so that nothing has to be added."""
+    """(a token in its subject, octets) of a complete message, to which the server adds no missing field."""
     token = secrets.token_hex(8)
     head = (
         f"Date: Mon, 23 Nov 2026 12:00:00 +0100\r\nMessage-ID: <{token}@client.example>\r\n"
@@ -44,7 +44,7 @@ def hard_mail(demo: Demo) -> tuple[str, bytes]:
 
 
 def arrived(demo: Demo, token: str, name: str = "bob") -> bytes:
-    """The message in somebody's Inbox with this in its subject, once it is there."""
+    """Wait for the message with a token in its subject in a user's Inbox, and return it."""
     until = time.monotonic() + 15
     with imaplib.IMAP4_SSL("localhost", demo.port("imaps"), ssl_context=demo.tls()) as client:
         client.login(demo.address(name), demo.password(name))
@@ -63,7 +63,7 @@ def arrived(demo: Demo, token: str, name: str = "bob") -> bytes:
 
 
 def less_the_head(octets: bytes, demo: Demo) -> bytes:
-    """Without the fields that we put before the message; they must be there."""
+    """The message without the server's first fields, which must be present."""
     head = re.match(
         rb"Return-Path: <alice@example\.test>\r\nDelivered-To: bob@example\.test\r\n"
         rb"Received: [^\r]*\r\n(?:[ \t][^\r]*\r\n)+",
@@ -75,7 +75,7 @@ def less_the_head(octets: bytes, demo: Demo) -> bytes:
 
 
 def run(arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None, text: str = "") -> str:
-    """Output of a program that must do what it is asked."""
+    """The output of a program, which must succeed."""
     done = subprocess.run(
         [str(one) for one in arguments],
         input=text,

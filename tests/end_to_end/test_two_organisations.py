@@ -40,7 +40,7 @@ ALICE, BOB = "alice@example.test", "bob@example.net"
 
 @dataclass
 class Two:
-    """Ours has alice and carol, theirs bob."""
+    """Two installations: ours with alice and carol, theirs with bob."""
 
     ours: Organisation
     theirs: Organisation
@@ -94,7 +94,7 @@ async def traced(where: Organisation, mail: EmailMessage) -> list[dict[str, Any]
 
 
 async def ended(where: Organisation, mail: EmailMessage, recipient: str, state: str) -> dict[str, Any]:
-    """The step that brought a recipient into this state, once it is there."""
+    """Wait for the trace's step of a recipient with a state, and return it."""
     for _ in range(40):
         for event in await traced(where, mail):
             if event["recipient"] == recipient and event["state"] == state:
@@ -191,7 +191,7 @@ async def test_never_is_silent(two: Two) -> None:  # RFC 3461 4.1
 
 
 async def no_report_about(where: Organisation, mail: EmailMessage) -> None:
-    """A report is made in the transaction that settles the recipient: its own trace would be there by now."""
+    """Check for no report. One would have a trace now: the transaction of the recipient's outcome creates it."""
     (about,) = await where.admin("trace", str(mail["Message-ID"]))
     sent = await where.admin("trace", ALICE, "--limit", "1000")
     assert f"report on {about['id']}" not in {one["source"] for one in sent}

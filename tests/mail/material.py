@@ -13,7 +13,7 @@ CORPUS = Path(__file__).parents[2] / ".." / "shared" / "corpus"  # beside the re
 
 @cache
 def shared_corpus() -> dict[str, bytes]:
-    """{file name: octets as they are} of the shared corpus; the test is skipped where it is not there."""
+    """{file name: octets} of the shared corpus; the test is skipped without the corpus."""
     found = {path.name: path.read_bytes() for path in sorted(CORPUS.glob("*/*.msg"))}
     if not found:
         missing("the shared corpus (../shared/corpus beside the repository) is not there")
@@ -22,7 +22,7 @@ def shared_corpus() -> dict[str, bytes]:
 
 @cache
 def cpython_corpus() -> dict[str, bytes]:
-    """The messages that CPython tests its email package with; the test is skipped where the interpreter has none."""
+    """The messages of CPython's tests of its email package; the test is skipped when the interpreter has none."""
     spec = importlib.util.find_spec("test.test_email")
     folder = Path(spec.origin).parent / "data" if spec and spec.origin else None
     found = {path.name: path.read_bytes() for path in sorted(folder.glob("msg_*.txt"))} if folder else {}
@@ -32,11 +32,11 @@ def cpython_corpus() -> dict[str, bytes]:
 
 
 def crlf(text: str) -> bytes:
-    """A message written with plain line ends, one octet a character."""
+    """The octets of a message written with LF line ends, one octet a character."""
     return text.replace("\n", "\r\n").encode("latin-1")
 
 
 def nested_multiparts(levels: int) -> bytes:
-    """Multiparts in multiparts, each with a boundary of its own, never closed."""
+    """Nested multiparts, each with a different boundary, never closed."""
     parts = [f"Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n" for level in range(levels)]
     return "".join(parts).encode() + b"Content-Type: text/plain\r\n\r\ninnermost\r\n"

@@ -17,7 +17,7 @@ NEW = replace(OLD, core=replace(OLD.core, api_port=1), logging=replace(OLD.loggi
 
 @pytest.fixture(autouse=True)
 def _heard(caplog: pytest.LogCaptureFixture) -> None:
-    """Commands that ran before in this process have silenced the client's log."""
+    """Let the log through again, which earlier commands in this process have silenced."""
     caplog.set_level(logging.WARNING, reload.__name__)
 
 

@@ -15,7 +15,7 @@ from tests.harness.certificates import MakePair
 
 
 def served(certificates: Certificates, name: str | None) -> str:
-    """The PEM of the certificate that a client asking for `name` gets, by a handshake between buffers."""
+    """The PEM of the certificate for a client that names `name`, by a handshake between buffers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -37,7 +37,7 @@ def pem(files: CertificateFiles) -> str:
 
 
 def replace(target: CertificateFiles, source: CertificateFiles, *, key: bool = True) -> None:
-    """As ACME clients do: a new file moved over the old one."""
+    """Move a new file over the old one, like ACME clients."""
     pairs = [(target.certificate, source.certificate)] + ([(target.key, source.key)] if key else [])
     for old, new in pairs:
         fresh = old.with_suffix(".new")

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.builds, pytest.mark.needs("cmake", "
 
 
 def _passed(program: str, **environment: str) -> int:
-    """How many tests of a program passed, after building it; none may fail."""
+    """Build a test program, run it, and return the number of passed tests; none may fail."""
     (entry,) = (each for each in languages() if each.key == "cpp")
     configure, build = entry.build
     for command in (configure, [*build[:-1], program]):

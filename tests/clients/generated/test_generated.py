@@ -19,7 +19,7 @@ SERVICES = {
     service: re.findall(r"^  rpc (\w+)\(", body, re.MULTILINE)
     for service, body in re.findall(r"^service (\w+) \{$(.*?)^\}$", TEXT, re.MULTILINE | re.DOTALL)
 }
-"""{service: its methods}, as the protos have them."""
+"""{service: its methods} in the protos."""
 
 
 def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def _printed(*command: str | Path) -> str:
-    """What a checker printed; it may not fail, nor print anything as an error."""
+    """The output of a checker; it must not fail or print an error."""
     done = _run(*command)
     assert (done.returncode, done.stderr) == (0, ""), (done.stdout + done.stderr)[-8_000:]
     return done.stdout

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.builds, pytest.mark.needs("javac", "
 
 
 def _tests_passed(*arguments: str) -> int:
-    """How many tests passed; the compiler is told to allow no warning, and no public name without a comment."""
+    """The number of passed tests. The compiler allows no warning, and no public name without a comment."""
     command = ["mvn", "-B", "-Pstrict", "-Dstyle.color=never", "-pl", "client", "-am", *arguments, "test"]
     done = subprocess.run(command, cwd=SDK, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-8_000:]

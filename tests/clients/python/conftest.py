@@ -35,12 +35,12 @@ def answer(operation: Operation, **response: Any) -> OperationResult:
 
 
 def refusal(operation: Operation, error: errors.RestanteError) -> OperationResult:
-    """An operation's own error."""
+    """A result with an error."""
     return OperationResult(operation_id=operation.operation_id, status=errors.to_status(error))
 
 
 class Batches(batch_pb2_grpc.BatchServiceServicer):
-    """Execute as a test wants it: `reply` gives each operation its result, or None to leave it unanswered."""
+    """Execute with answers by a test: `reply` returns the result of each operation, or None for no answer."""
 
     def __init__(self, reply: Answer) -> None:
         self.reply = reply
@@ -54,11 +54,11 @@ class Batches(batch_pb2_grpc.BatchServiceServicer):
 
     @property
     def operations(self) -> list[Operation]:
-        """All that came, in order."""
+        """All received operations, in order."""
         return [operation for request in self.requests for operation in request.operations]
 
     def drain(self) -> None:
-        """Announce it on every stream."""
+        """Announce the draining on every stream."""
         for outgoing in self._outgoing:
             outgoing.put_nowait(ExecuteResponse(draining=True))
 
@@ -121,7 +121,7 @@ class Batches(batch_pb2_grpc.BatchServiceServicer):
 
 
 class Servers:
-    """Starts servers on one Unix socket, one after the other where a test wants that."""
+    """Servers on one Unix socket, also one after the other."""
 
     def __init__(self, socket: Path) -> None:
         self.target = Target(f"unix:{socket}")
@@ -152,19 +152,19 @@ class Servers:
         await self.start(*adders)
 
     async def stop(self) -> None:
-        """As if the core had died."""
+        """Stop the server at once, as if the core had died."""
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
     async def link(self, *, patience_seconds: float = 5.0) -> CoreLink:
-        """A link to what is served, closed at the end of the test."""
+        """A link to the server, closed at the end of the test."""
         link = await CoreLink.connect(self.target, patience_seconds=patience_seconds)
         self._links.append(link)
         return link
 
     async def close(self) -> None:
-        """End all of it."""
+        """Close all links and servers."""
         for link in self._links:
             await link.close()
         await self.stop()

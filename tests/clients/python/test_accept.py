@@ -18,7 +18,7 @@ from tests.clients.python.test_watch import until
 
 
 class Transport:
-    """Accept as a test plays it; the other RPCs of the service are not served."""
+    """Accept with answers by a test, without the other RPCs of the service."""
 
     def __init__(self) -> None:
         self.requests: list[AcceptRequest] = []

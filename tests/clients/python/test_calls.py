@@ -27,7 +27,7 @@ from tests.clients.python.conftest import Answer, Batches, Servers, answer, refu
 
 
 def in_turn(*results: errors.RestanteError | dict[str, object]) -> Answer:
-    """Answers one after the other, the last for ever."""
+    """Answers one after the other, with the last one repeated."""
     left = list(results)
 
     async def reply(operation: Operation) -> OperationResult | None:

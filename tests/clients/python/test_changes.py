@@ -44,7 +44,7 @@ OCTETS = bytes(range(256)) * 40
 
 
 class Core(Changes):
-    """One folder at change number 10, a content, and a Sync, each breaking where the test says."""
+    """One folder at change number 10, a content, and a Sync, each with breaks set by the test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Core(Changes):
             )
 
     async def stream_messages(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        """Three messages, one a batch, the octets of the second in pieces; broken within it, and after the third."""
+        """Three messages, one a batch, the second in pieces; breaks within the second and after the third."""
         left = list(request.messages.message_ids)
         self.asked.append(left)
         for message_id in left:

@@ -61,7 +61,7 @@ def listed(wheel: Path) -> set[str]:
 
 
 def requirements(texts: list[str]) -> set[Requirement]:
-    """Those that hold here and belong to no extra."""
+    """The requirements that apply on this machine and belong to no extra."""
     found = {Requirement(text) for text in texts}
     return {each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})}
 
@@ -73,7 +73,7 @@ def required(wheel: Path) -> set[Requirement]:
 
 
 def files(folder: Path) -> set[str]:
-    """Those below a package's folder that belong to it, by their paths from the folder above."""
+    """The files of a package, by their paths from the folder above it."""
     found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(folder.parent).as_posix() for path in found}
 
@@ -106,7 +106,7 @@ def test_version_and_floors_are_those_of_the_platform(wheel: Path) -> None:
 
 
 def closure(wanted: set[Requirement]) -> Iterator[Distribution]:
-    """The installed distributions that the requirements need, those of their own included."""
+    """The installed distributions of the requirements, including indirect ones."""
     seen: set[str] = set()
     waiting = list(wanted)
     while waiting:

@@ -30,7 +30,7 @@ PACE = Pace(check_seconds=0.3, answer_seconds=0.3)
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]
-    """Answers, unless it hangs."""
+    """A health service that answers unless it hangs."""
 
     hanging = False
 
@@ -43,7 +43,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]
 
 
 class Watches(sync_pb2_grpc.SyncServiceServicer):
-    """Watch streams: notes the subscriptions."""
+    """Watch streams that record the subscriptions."""
 
     def __init__(self) -> None:
         self.since: list[int] = []
@@ -68,7 +68,7 @@ class Watches(sync_pb2_grpc.SyncServiceServicer):
 
 
 class Core:
-    """One core on a socket of its own; it answers with its name."""
+    """One core on a separate socket; it answers with its name."""
 
     def __init__(self, address: str, name: str, credentials: grpc.ServerCredentials | None = None) -> None:
         self.target, self.name, self._credentials = Target(address), name, credentials
@@ -290,7 +290,7 @@ async def test_a_name_stands_for_all_its_addresses() -> None:
 async def test_a_name_leads_from_one_of_its_addresses_to_another_by_tls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The certificate is checked for the name, whichever address is used."""
+    """The certificate is checked for the name, at any address."""
     pair = pair_maker(tmp_path)("server", "cores.example.test")
     credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.certificate.read_bytes())])
     with socket.socket() as probe:

@@ -18,7 +18,7 @@ from tests.clients.python.test_watch import until
 
 
 class Accounts:
-    """Sessions as the core gives them out, of one account."""
+    """The core's sessions of one account."""
 
     def __init__(self, token_seconds: float = 900.0) -> None:
         self.token_seconds, self.version = token_seconds, 1

@@ -70,7 +70,7 @@ async def test_the_tls_port_of_another_protocol_is_told_from_a_server_that_is_do
 
 
 async def test_a_server_that_does_not_answer_is_waited_for_in_vain_for_so_long() -> None:
-    """Its queue of connections is full, as behind a firewall that drops what comes."""
+    """The server's queue of connections is full, which looks like a firewall that drops packets."""
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

@@ -29,7 +29,7 @@ Stream = asyncio.Queue[WatchResponse | None]
 
 
 class Changes(sync_pb2_grpc.SyncServiceServicer):
-    """Watch as a test plays it: requests are kept, `tell` sends on the newest stream, `end` breaks it."""
+    """Watch with answers by a test: it records requests, `tell` sends on the newest stream, `end` breaks that."""
 
     def __init__(self) -> None:
         self.requests: list[list[WatchRequest]] = []

@@ -11,7 +11,7 @@ _USES = re.compile(r"^\s*(?:pub )?use crate::(\w+)", re.MULTILINE)
 
 
 def uses(sources: Path) -> dict[str, set[str]]:
-    """{module: the modules that it uses}; the crate's root, which names them all, is left out."""
+    """{module: the modules that it uses}, without the crate's root, which names all."""
     modules = {path.stem: path for path in sources.glob("*.rs") if path.stem != "lib"}
     return {name: set(_USES.findall(path.read_text(encoding="utf-8"))) - {name} for name, path in modules.items()}
 

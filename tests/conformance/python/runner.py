@@ -55,17 +55,17 @@ def rpc(name: str) -> Rpc:
 
 
 def read(kind: type[Message], value: Any) -> Any:
-    """A message from the judge."""
+    """Read a message from the judge."""
     return json_format.ParseDict(value, kind())
 
 
 def shown(message: Message) -> Any:
-    """A message for the judge."""
+    """Convert a message for the judge."""
     return json_format.MessageToDict(message)
 
 
 def shown_error(error: errors.RestanteError) -> dict[str, Any]:
-    """An error as a program that uses the SDK sees it."""
+    """Convert an error of the SDK for the judge."""
     unknown = isinstance(error, errors.UnknownReason)
     found = {
         "code": (error.status_code if isinstance(error, errors.UnknownReason) else error.code).name,
@@ -78,7 +78,7 @@ def shown_error(error: errors.RestanteError) -> dict[str, Any]:
 
 
 class Stream:
-    """A stream of the SDK that is read in the background."""
+    """A stream of the SDK, read in the background."""
 
     def __init__(self, events: AsyncIterator[Any], show: Callable[[Any], Any]) -> None:
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -94,7 +94,7 @@ class Stream:
             self._queue.put_nowait({"error": shown_error(error)})
 
     async def next(self, seconds: float) -> dict[str, Any]:
-        """What came next."""
+        """The next event of the stream."""
         try:
             async with asyncio.timeout(seconds):
                 return await self._queue.get()
@@ -102,13 +102,13 @@ class Stream:
             return {"result": {"event": None}}
 
     async def stop(self) -> None:
-        """End it, at the server too."""
+        """End the stream, at the server too."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
 
 class Runner:
-    """The commands, each a method of its name."""
+    """The commands; each is a method of its name."""
 
     def __init__(self, hello: dict[str, str]) -> None:
         roots = Path(hello["ca"]).read_bytes()
@@ -119,7 +119,7 @@ class Runner:
         self._channels: dict[Target, grpc.aio.Channel] = {}
 
     async def close(self) -> None:
-        """End everything."""
+        """End all streams, clients and channels."""
         for stream in self._streams.values():
             await stream.stop()
         for _, stack in self._clients.values():
@@ -128,7 +128,7 @@ class Runner:
             await channel.close()
 
     async def do(self, command: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a command, without its id."""
+        """Run a command and return the answer without its id."""
         method = getattr(self, f"do_{command['do']}", None)
         if method is None:
             return {"unsupported": f"there is no command {command['do']}"}
@@ -181,7 +181,7 @@ class Runner:
         return self._clients[command["as"]["session"]][0]
 
     def _caller(self, command: dict[str, Any]) -> tuple[grpc.aio.Channel, tuple[tuple[str, str], ...]]:
-        """A channel and the metadata of who calls."""
+        """A channel and the metadata of the caller."""
         caller, target, metadata = command.get("as", {}), self._target, streams.call_metadata(())
         if "identity" in caller:
             target = self._gateways
@@ -328,12 +328,12 @@ def _shown_change(change: SyncMailboxResponse) -> Any:
 
 
 def write(line: dict[str, Any]) -> None:
-    """One line to the judge."""
+    """Write one line to the judge."""
     print(json.dumps(line), flush=True)
 
 
 async def main() -> None:
-    """Until there are no more commands."""
+    """Run commands until the input ends."""
     hello = json.loads(await asyncio.to_thread(sys.stdin.readline))["hello"]
     runner = Runner(hello)
     runtime = f"Python {platform.python_version()}, grpcio {grpc.__version__}"

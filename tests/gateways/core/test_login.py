@@ -13,7 +13,7 @@ from restante_gateways.core.login import by_exchange, by_password
 
 
 class Core:
-    """Knows PLAIN, and an exchange of two steps whose state is sealed."""
+    """A core with PLAIN and an exchange of two steps with sealed state."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[str, bytes, bytes]] = []
@@ -32,7 +32,7 @@ class Core:
 
 
 class Client:
-    """Answers challenges in order."""
+    """A client that answers challenges in order."""
 
     def __init__(self, *answers: bytes) -> None:
         self.answers, self.challenges = list(answers), list[bytes]()

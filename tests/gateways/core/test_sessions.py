@@ -17,7 +17,7 @@ from restante_gateways.core.sessions import AccountSession, AccountSessions
 
 
 class Core:
-    """Renews a good token; refuses one that lapsed, was replaced by another account's, or was revoked."""
+    """A core that renews a valid token, and refuses a lapsed or revoked one and one of another account."""
 
     def __init__(self, token_seconds: float = 900.0) -> None:
         self.token_seconds = token_seconds

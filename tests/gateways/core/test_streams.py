@@ -26,7 +26,7 @@ PIECE = 50  # octets of a cell in one response
 
 
 class Core:
-    """Serves CONTENTS in small batches; breaks after so many responses, each time."""
+    """A core that serves CONTENTS in small batches; each stream breaks after a number of responses."""
 
     def __init__(self, break_after: int | None) -> None:
         self.break_after, self.broken = break_after, 0
@@ -78,7 +78,7 @@ class Core:
 
 
 async def read(core: Core, request: StreamMessagesRequest) -> dict[int, list[bytes]]:
-    """{uid: its sections}; each rest must fit exactly behind what came before."""
+    """{uid: its sections}; each rest must continue exactly at the end of the octets before it."""
     whole, got = WholeBatches(), dict[int, list[bytes]]()
     length: dict[int, int] = {}
 

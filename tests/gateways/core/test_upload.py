@@ -15,7 +15,7 @@ from restante_gateways.core.upload import HELD_OCTETS, Upload
 
 
 class Core:
-    """Takes uploads; the first `broken` of them break after so many octets."""
+    """A core that takes uploads; the first `broken` of them break after a number of octets."""
 
     def __init__(self, broken: int = 0, after: int = 0) -> None:
         self.broken, self.after = broken, after

@@ -27,7 +27,7 @@ MAX_MESSAGE_OCTETS = 600_000
 
 @dataclass
 class Running(Stage):
-    """A gateway over a core in memory."""
+    """A gateway over an in-memory core."""
 
     core: MemoryCore
     log: BytesIO

@@ -95,7 +95,7 @@ class Watching:
 
 
 class MemoryCore:
-    """Stands in for CoreLink. `calls` lists what was asked, by method; `fail` may raise in its place."""
+    """A replacement of CoreLink. `calls` lists the calls by method; `fail` may raise instead of an answer."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
@@ -167,7 +167,7 @@ class MemoryCore:
         return account.change_number
 
     def commit(self, account: Account) -> CommitToken:
-        """Tell watchers, on the loop's next turn, as a stream would."""
+        """Notify watchers in the event loop's next turn, like a stream."""
         if self.watching:
             try:
                 asyncio.get_running_loop().call_soon(self._tell, account)
@@ -202,7 +202,7 @@ class MemoryCore:
         return found
 
     def restore(self, name: str) -> None:
-        """As after a restore: another epoch, and every UIDVALIDITY anew."""
+        """Simulate a restore: another epoch, and a new UIDVALIDITY for every folder."""
         self.epoch += 1
         for folder in self.accounts[name].folders.values():
             folder.uid_validity = self._id()
@@ -211,7 +211,7 @@ class MemoryCore:
             watcher.on_notice(sync_pb2.WatchResponse(reset_reason=sync_pb2.RESET_REASON_EPOCH_CHANGED))
 
     def end_sessions(self, name: str) -> None:
-        """As after a new password."""
+        """End all sessions of an account, as after a new password."""
         account = self.accounts[name]
         account.version += 1
         for listener in self.ended_listeners:
@@ -223,7 +223,7 @@ class MemoryCore:
         self.ended_listeners.append(listener)
 
     def on_resumed(self, listener: Callable[[], None]) -> None:
-        """This watch never has a gap."""
+        """Ignore the listener: this watch never has a gap."""
 
     def subscribe(
         self, mailbox_id: int, folder_id: int, since: int, epoch: int, token: TokenSource, on_notice: OnNotice
@@ -472,7 +472,7 @@ class MemoryCore:
         return [message for message in folder.messages if _within(message.uid, wanted.uids)]
 
     def purge(self, name: str) -> None:
-        """As when the leases on removed messages have lapsed."""
+        """Purge removed messages, as after the end of their leases."""
         for folder in self.accounts[name].folders.values():
             folder.removed.clear()
 

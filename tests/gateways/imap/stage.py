@@ -19,18 +19,18 @@ NAME, PASSWORD = "alice@example.test", "alice-demo"
 
 @dataclass
 class Stage:
-    """A gateway that serves alice."""
+    """A gateway with alice's account."""
 
     runtime: Runtime
     tls: ssl.SSLContext
 
     def endpoint(self, listener: str = "imap") -> Endpoint:
-        """Where a listener accepts."""
+        """The address of a listener."""
         (address,) = self.runtime.addresses()[listener]
         return Endpoint(address.host, address.port, self.tls, implicit=listener == "imaps")
 
     async def given(self, text: str, player: Player) -> None:
-        """Make what the `given:` lines of a transcript ask for."""
+        """Prepare the state described by a transcript's `given:` lines."""
         sessions: list[str] = []
         for line in filter(None, re.split(r";\s*|\n", text)):
             if (
@@ -81,7 +81,7 @@ class Stage:
 
 
 def message(number: int) -> bytes:
-    """A small message; each number makes another."""
+    """A small message, different for each number."""
     return (
         f"Date: Mon, {number:02d} Jan 2024 10:00:00 +0100\r\n"
         f"From: Bob Example <bob@example.test>\r\n"
@@ -94,7 +94,7 @@ def message(number: int) -> bytes:
 
 
 class Client:
-    """A client that speaks lines."""
+    """A client that sends and reads lines."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -102,7 +102,7 @@ class Client:
 
     @classmethod
     async def open(cls, stage: Stage, select: str = "") -> Client:
-        """Connected, logged in as alice, and with a folder selected if one is named."""
+        """Connect, log in as alice, and select a folder if one is named."""
         endpoint = stage.endpoint()
         client = cls(*await asyncio.open_connection(endpoint.host, endpoint.port))
         await client.line()
@@ -117,7 +117,7 @@ class Client:
             return (await self.reader.readline()).removesuffix(b"\r\n")
 
     async def run(self, command: str | bytes) -> list[bytes]:
-        """All lines of the answer to a command, the tagged one last and without its tag."""
+        """Run a command and return all lines of the answer, the tagged one last and without its tag."""
         tag = b"t%d" % next(self._tags)
         text = command.encode() if isinstance(command, str) else command
         self.writer.write(tag + b" " + text + b"\r\n")
@@ -128,11 +128,11 @@ class Client:
         return [*lines, line.removeprefix(tag + b" ")]
 
     async def ok(self, command: str | bytes) -> list[bytes]:
-        """The untagged lines of a command that succeeds."""
+        """Run a command that must succeed, and return its untagged lines."""
         *lines, tagged = await self.run(command)
         assert tagged.startswith(b"OK"), tagged
         return lines
 
     async def status(self, command: str | bytes) -> bytes:
-        """The tagged line alone."""
+        """Run a command and return the tagged line alone."""
         return (await self.run(command))[-1]

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.client]
 
 
 async def run(*command: str | Path, stdin: bytes = b"") -> bytes:
-    """What a program writes; it must succeed."""
+    """The output of a program, which must succeed."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         stdin=asyncio.subprocess.PIPE,
@@ -211,7 +211,7 @@ set pager_stop=yes imap_idle=yes timeout=5 resolve=no
 
 
 def _in_terminal(command: list[str], home: Path) -> bytes:
-    """Run a program that wants a terminal to its end; what it showed."""
+    """Run a program on a terminal to its end, and return its output."""
     terminal, its_side = pty.openpty()
     environment = {"TERM": "xterm", "HOME": str(home), "LANG": "C.UTF-8", "PATH": os.defpath}
     process = subprocess.Popen(

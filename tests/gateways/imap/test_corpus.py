@@ -47,7 +47,7 @@ async def append(client: Client, content: bytes) -> None:
 
 
 async def fetch(client: Client, what: bytes) -> dict[bytes, bytes]:
-    """Items of a FETCH of one message, by name; every response is read as a client reads it: to the octet."""
+    """The items of a FETCH of one message, by name. Every octet of the response is parsed, as by a client."""
     client.writer.write(b"f " + what + b"\r\n")
     octets = b""
     while not (line := await client.line()).startswith(b"f "):
@@ -69,7 +69,7 @@ async def fetch(client: Client, what: bytes) -> dict[bytes, bytes]:
 
 
 def value(p: Parser) -> bytes:
-    """One value: a string's octets, NIL, a number, or a balanced list as it is written."""
+    """One value: a string's octets, NIL, a number, or the octets of a balanced list."""
     if p.sees(b'"') or p.sees(b"{"):
         return p.string()
     begin = p.at

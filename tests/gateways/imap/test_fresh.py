@@ -17,7 +17,7 @@ ALICE = "alice@example.test"
 
 
 class House:
-    """A client of a gateway that hears nothing by the watch, and everyone else."""
+    """A client of a gateway that gets no notices of the watch, and the changes by other sessions."""
 
     def __init__(self, running: Running, client: Client) -> None:
         self.running, self.client = running, client
@@ -30,18 +30,18 @@ class House:
         self.running.core.deliver(ALICE, message(number))
 
     def mark(self, stored: Stored, flags: int) -> None:
-        """Another session has stored flags."""
+        """Store flags by another session."""
         stored.change_number = self.running.core.change(self.running.core.accounts[ALICE], self.inbox)
         stored.flags = flags
 
     def expunge(self, stored: Stored) -> None:
-        """Another session has expunged it."""
+        """Expunge a message by another session."""
         number = self.running.core.change(self.running.core.accounts[ALICE], self.inbox)
         self.inbox.messages.remove(stored)
         self.inbox.gone.append((number, stored.uid))
 
     def asked(self) -> list[str]:
-        """What the core was asked since the last time."""
+        """The calls to the core since the last check."""
         calls, self.running.core.calls = self.running.core.calls, []
         return calls
 

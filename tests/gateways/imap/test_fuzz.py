@@ -98,7 +98,7 @@ VERBS = (
 
 
 def line(dice: random.Random) -> bytes:
-    """A line that is near to a command, or far from any."""
+    """A random line, similar to a command or not."""
     if dice.random() < 0.05:
         return dice.randbytes(dice.randrange(40)) + b"\r\n"
     words = [b"t%d" % dice.randrange(100), dice.choice(VERBS)]

@@ -26,7 +26,7 @@ ROUNDS = 300
 
 
 async def gateway(stack: AsyncExitStack, core: CoreProcess, folder: Path) -> Stage:
-    """A gateway of its own, until the stack is left."""
+    """A separate gateway, closed with the stack."""
     folder.mkdir()
     link = await core.link("imap")
     stack.push_async_callback(link.close)
@@ -36,7 +36,7 @@ async def gateway(stack: AsyncExitStack, core: CoreProcess, folder: Path) -> Sta
 
 
 class Conversation:
-    """One client changes a folder, another says NOOP; `known` and `gone` count what the second has been told."""
+    """One client changes a folder, another sends NOOP; `known` and `gone` count the reports to the second."""
 
     def __init__(self, smtp: CoreLink, writer: Client, reader: Client) -> None:
         self.smtp, self.writer, self.reader = smtp, writer, reader
@@ -53,7 +53,7 @@ class Conversation:
             self.stale.append(what)
 
     async def deliver(self) -> None:
-        """As the SMTP gateway does before it answers 250."""
+        """Deliver a message, like the SMTP gateway before it answers 250."""
         begin = AcceptBegin(
             request_id=secrets.token_bytes(16),
             reverse_path="someone@example.org",
@@ -111,7 +111,7 @@ def _flags(line: bytes, number: int) -> set[bytes] | None:
 
 
 async def converse(first: CoreProcess, second: CoreProcess, folder: Path) -> list[str]:
-    """What was stale in 300 rounds: the changes are made at the first core, the NOOPs come to the second."""
+    """The stale answers of 300 rounds, with changes at the first core and NOOPs at the second."""
     await first.account(NAME, PASSWORD, fresh=True)
     async with AsyncExitStack() as stack:
         here = await gateway(stack, first, folder / "here")

@@ -20,7 +20,7 @@ ALICE = "alice@example.test"
 
 
 def deliver(running: Running, count: int) -> None:
-    """Messages that somebody has been told of before."""
+    """Deliver messages that are not \\Recent any more."""
     for number in range(1, count + 1):
         running.core.deliver(ALICE, message(number))
     inbox = running.core.find(running.core.accounts[ALICE], ["Inbox"])
@@ -28,7 +28,7 @@ def deliver(running: Running, count: int) -> None:
 
 
 def asked(running: Running) -> list[str]:
-    """What the core was asked since the last time."""
+    """The calls to the core since the last check."""
     calls, running.core.calls = running.core.calls, []
     return calls
 
@@ -244,7 +244,7 @@ async def test_a_message_that_breaks_off_for_good_ends_the_connection(
 
 
 class SlowSearches:
-    """Searches of the core in memory that take until the test lets them go."""
+    """Searches of the in-memory core that a test releases."""
 
     def __init__(self, running: Running) -> None:
         self.began, self.cancelled, self.goes_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -369,7 +369,7 @@ async def test_flags_in_a_fetch_are_those_of_the_store_just_before(running: Runn
 
 
 async def removed_unheard(running: Running) -> tuple[Client, Client]:
-    """Two clients; the first has removed message 2 of 3, and nothing of it has reached the gateway's view."""
+    """Two clients; the first has removed message 2 of 3, and the gateway's view has no notice of it."""
     for number in (1, 2, 3):
         running.core.deliver(ALICE, message(number), flags=8 if number == 2 else 1)
     running.core.find(running.core.accounts[ALICE], ["Inbox"]).recent_uid = 4

@@ -39,7 +39,7 @@ async def append(client: Client, number: int) -> None:
 
 
 async def told(client: Client, wanted: bytes) -> list[bytes]:
-    """What an idling client is told, up to a line that ends so."""
+    """The lines to a client in IDLE, up to one with the ending `wanted`."""
     lines = [await client.line()]
     while not lines[-1].endswith(wanted):
         lines.append(await client.line())
@@ -97,7 +97,7 @@ async def test_both_gateways_agree_on_every_uid(stage: Stage, other: Stage) -> N
 
 
 async def purge_everything(live: CoreProcess) -> None:
-    """By another session of alice: what lies in the Archive is deleted for good, what can be recovered is purged."""
+    """By another session of alice, delete all of the Archive permanently and purge all recoverable messages."""
     link = await live.link("imap")
     try:
         client = session_pb2.ClientContext(client_address="127.0.0.1", listener="imap", loopback=True)

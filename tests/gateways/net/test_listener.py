@@ -315,7 +315,7 @@ def test_connections_above_the_limit_get_the_protocols_line(run: Run) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_start_tls_forgets_what_was_sent_in_clear(run: Run, make_pair: MakePair, version: ssl.TLSVersion) -> None:
-    """RFC 3501 6.2.1, RFC 2595 4 and RFC 3207 4.2 ask for it."""
+    """RFC 3501 6.2.1, RFC 2595 4 and RFC 3207 4.2 require it."""
     certificates = Certificates([make_pair("server", "localhost")])
     peers: list[Peer] = []
     all_sent = asyncio.Event()
@@ -546,7 +546,7 @@ def test_what_is_gathered_leaves_with_the_next_write_or_read(run: Run) -> None:
 
 
 class Exhausted(socket.socket):
-    """A listening socket in a process that has no file descriptor left, for a moment."""
+    """A listening socket in a process that has no free file descriptor for a moment."""
 
     def __init__(self, fileno: int, failures: int) -> None:
         super().__init__(fileno=fileno)

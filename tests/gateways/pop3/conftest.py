@@ -23,7 +23,7 @@ from tests.harness.certificates import pair_maker
 
 @dataclass
 class Running:
-    """A gateway that serves."""
+    """A running gateway."""
 
     core: FakeCore
     runtime: Runtime
@@ -32,7 +32,7 @@ class Running:
     log: BytesIO
 
     def set_maildrop(self, **changed: float) -> None:
-        """Other settings, for sessions from now on."""
+        """Change settings for later sessions."""
         settings = self.gateway.settings
         self.gateway.settings = replace(settings, maildrop=replace(settings.maildrop, **changed))
 

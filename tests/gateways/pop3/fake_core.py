@@ -40,12 +40,12 @@ class Account:
         return uid
 
     def leave(self, *uids: int) -> None:
-        """Another session moves or removes messages."""
+        """Move or remove messages by another session."""
         for uid in uids:
             self.departed[FIRST_ID + uid] = self.messages.pop(uid)
 
     def chosen(self, request: message_pb2.StreamMessagesRequest) -> Iterator[tuple[int, int, bytes]]:
-        """Message id, UID (0 for none) and octets of the messages that a request names."""
+        """Message id, UID (0 for none) and octets of the messages in a request."""
         if request.messages.message_ids:
             assert not request.messages.folder_id
             for message_id in sorted(request.messages.message_ids):
@@ -61,7 +61,7 @@ class Account:
 
 
 class FakeCore:
-    """`away` lets every call fail; `break_after` cuts the next stream after so many answers."""
+    """A core in memory. With `away` every call fails; `break_after` cuts the next stream after so many answers."""
 
     def __init__(self, batch_octets: int = 256 << 10) -> None:
         self.accounts: dict[str, Account] = {}
@@ -183,7 +183,7 @@ class FakeCore:
     def _batches(
         self, account: Account, request: message_pb2.StreamMessagesRequest
     ) -> Iterator[message_pb2.StreamMessagesResponse]:
-        """Batches as the contract has them: only the last message of one may be cut."""
+        """Batches by the contract's rule: only the last message of a batch may be cut."""
         (section,) = request.sections
         batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets
         for message_id, uid, message in account.chosen(request):

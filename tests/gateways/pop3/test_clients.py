@@ -17,7 +17,7 @@ LARGE = b"From: bob@example.test\r\nSubject: large\r\n\r\n" + b".a line that beg
 
 
 def fill(running: Running) -> list[bytes]:
-    """Messages for alice."""
+    """Put messages into alice's Inbox and return them."""
     account = running.core.account("alice")
     for message in (*MESSAGES.values(), LARGE):
         account.add(message)

@@ -48,10 +48,10 @@ class Other:
 
 
 class Core(CoreProcess):
-    """A core process with mail in it."""
+    """A core process with methods to prepare mail."""
 
     async def fill(self, address: str, password: str, messages: list[bytes]) -> None:
-        """Put messages into the Inbox of an account made anew."""
+        """Put messages into the Inbox of a new account."""
         await self.account(address, password, fresh=True)
         async with self.session(address, password) as other:
             for message in messages:
@@ -60,7 +60,7 @@ class Core(CoreProcess):
 
     @asynccontextmanager
     async def session(self, address: str, password: str) -> AsyncIterator[Other]:
-        """A session as the IMAP gateway has it."""
+        """A session like the IMAP gateway's."""
         link = await self.link("imap")
         try:
             client = session_pb2.ClientContext(client_address="127.0.0.1", listener="imap", loopback=True)
@@ -161,7 +161,7 @@ async def test_a_walk_over_many_messages_brings_each_whole(served: Served) -> No
 @pytest.mark.faults
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_session_outlives_the_core(served: Served, how: signal.Signals) -> None:
-    """The gateway recovers by itself, the unique ids stay, and QUIT deletes (RFC 1939 6, 7)."""
+    """The gateway recovers without help, the unique ids stay, and QUIT deletes (RFC 1939 6, 7)."""
     client = await served.open([MESSAGES["plain"], MESSAGES["dots"], MESSAGES["short"]])
     await client.ask("UIDL")
     ids = await client.rest()
@@ -186,7 +186,7 @@ async def test_a_session_outlives_the_core(served: Served, how: signal.Signals) 
 
 
 async def test_what_other_sessions_move_and_remove_stays_for_the_session(served: Served) -> None:
-    """RFC 1939 3, 5, 6: numbers, unique ids and messages stay; QUIT takes from the Inbox alone."""
+    """RFC 1939 3, 5, 6: numbers, unique ids and messages stay; QUIT deletes from the Inbox alone."""
     large = b"Subject: large\r\n\r\n" + b"large\r\n" * 60_000  # more than one batch holds
     messages = [MESSAGES["plain"], MESSAGES["dots"], MESSAGES["short"], large, MESSAGES["plain"], MESSAGES["dots"]]
     client = await served.open(messages)

@@ -13,7 +13,7 @@ MULTI_LINE = {"RETR", "TOP", "LIST", "UIDL"}
 
 
 class Model:
-    """A maildrop, by the definition."""
+    """A maildrop by RFC 1939's definition."""
 
     def __init__(self, messages: list[bytes]) -> None:
         self.messages, self.deleted = messages, set[int]()
@@ -23,7 +23,7 @@ class Model:
         return [n for n in range(1, len(self.messages) + 1) if n not in self.deleted]
 
     def answer(self, verb: str, *numbers: int) -> tuple[str, bytes | None]:
-        """How the status line begins, and the rest of a multi-line answer where there is one."""
+        """The beginning of the status line, and the rest of a multi-line answer or None."""
         if verb == "NOOP":
             return "+OK", None
         if verb == "RSET":
@@ -61,7 +61,7 @@ def some_command(dice: random.Random, count: int) -> tuple[str, *tuple[int, ...]
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_every_command_gets_its_answer(running: Running, seed: int) -> None:
-    """Any order of commands leaves the maildrop as RFC 1939 5 and 6 say."""
+    """Any order of commands leaves the maildrop in the state required by RFC 1939 5 and 6."""
     dice = random.Random(seed)
     running.core._batch_octets = dice.choice([64, 1000, 256 << 10])
     messages = []

@@ -35,7 +35,7 @@ def cut(octets: bytes, sizes: list[int]) -> list[bytes]:
 
 
 def unstuffed(answer: bytes) -> bytes:
-    """A client's view, from the definition: lines up to the lone dot, one leading dot removed."""
+    """The content for a client, by the definition: lines up to the lone dot, without one leading dot."""
     lines = answer.split(b"\r\n")
     assert lines[-2:] == [b".", b""]
     assert b"." not in lines[:-2]

@@ -45,12 +45,12 @@ KINDS = {
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
-    """The loop that the relay runs on, and asyncio's, whose transports differ in places."""
+    """The relay's event loop (uvloop) and asyncio's, whose transports differ in places."""
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
 class FakeCore:
-    """What the relay needs of the core, in memory. `reports` has {lease id: outcomes}, None where it was given back."""
+    """The relay's calls of the core, in memory. `reports` has {lease id: outcomes}; None for a returned lease."""
 
     def __init__(self) -> None:
         self.contents: dict[int, bytes] = {}
@@ -134,7 +134,7 @@ class FakeCore:
 async def running(
     core: FakeCore, routes: dict[str, str], *, registry: CollectorRegistry | None = None, **settings: Any
 ) -> AsyncIterator[Callable[[], None]]:
-    """A relay at work while entered; gives what makes it drain."""
+    """A running relay for the time of the context; yields a function that makes it drain."""
     settings = {"own_name": "mx.example.test", "patience": HASTE, "drain_seconds": 1.0, **settings}
     relay = Relay(
         RelaySettings(routes=tuple(routes.items()), **settings), core, RelayMetrics(registry or CollectorRegistry())

@@ -42,7 +42,7 @@ class Client:
                 return "\n".join(lines)
 
     async def ask(self, line: bytes | str) -> str:
-        """One command, one reply."""
+        """Send one command and return its reply."""
         await self.send((line.encode() if isinstance(line, str) else line) + b"\r\n")
         return await self.reply()
 
@@ -72,14 +72,14 @@ class Gateway:
 
     @classmethod
     def of(cls, runtime: Runtime, tls: ssl.SSLContext) -> Gateway:
-        """One whose core is somebody else's."""
+        """A gateway with an external core."""
         return cls(RecordingCore(), runtime, tls)
 
     def port(self, listener: str) -> int:
         return self.runtime.addresses()[listener][0].port
 
     async def connect(self, listener: str = "mx", *, greet: bool = True) -> Client:
-        """A client that has read the greeting."""
+        """Connect a client and read the greeting."""
         tls = self.tls if listener == "submissions" else None
         name = "localhost" if tls else None
         port = self.port(listener)
@@ -90,7 +90,7 @@ class Gateway:
         return client
 
     async def logged_in(self, name: str = "alice") -> Client:
-        """A client of the submissions listener that is `name`."""
+        """A client of the submissions listener, logged in as `name`."""
         client = await self.connect("submissions")
         await client.ask("EHLO client.example.net")
         plain = f"\0{name}@example.test\0{name}-demo".encode()
@@ -147,13 +147,13 @@ def make_gateway(certificate: CertificateFiles) -> MakeGateway:
 
 @pytest.fixture
 async def gateway(make_gateway: MakeGateway) -> AsyncIterator[Gateway]:
-    """A gateway with usual bounds."""
+    """A gateway with default limits."""
     async with make_gateway() as running:
         yield running
 
 
 @pytest.fixture
 async def lenient(make_gateway: MakeGateway) -> AsyncIterator[Gateway]:
-    """A gateway as in the demo: authentication without TLS on loopback."""
+    """A gateway with the demo's policy: authentication without TLS on loopback."""
     async with make_gateway(authentication=AuthenticationPolicy.EXCEPT_LOOPBACK) as running:
         yield running

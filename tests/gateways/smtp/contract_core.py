@@ -42,7 +42,7 @@ class Alice:
 
 
 class ContractCore:
-    """What the servicers share. Attributes make bad days."""
+    """The state shared by the servicers. A test sets attributes to cause failures."""
 
     def __init__(self) -> None:
         self.operations: list[batch_pb2.Operation] = []
@@ -191,7 +191,7 @@ class Sync(sync_pb2_grpc.SyncServiceServicer):
 
 @contextlib.asynccontextmanager
 async def serving(core: ContractCore, socket: Path) -> AsyncIterator[grpc.aio.Server]:
-    """Serves on a Unix socket until left."""
+    """Serve on a Unix socket for the time of the context."""
     server = grpc.aio.server()
     batch_pb2_grpc.add_BatchServiceServicer_to_server(Batch(core), server)  # type: ignore[abstract]
     transport_pb2_grpc.add_TransportServiceServicer_to_server(Transport(core), server)  # type: ignore[abstract]

@@ -23,7 +23,7 @@ PEOPLE = ("alice", "bob", "carol")
 
 
 class Platform:
-    """SMTP and POP3 gateways over a core, in the test's own loop."""
+    """SMTP and POP3 gateways over a core, in the test's event loop."""
 
     def __init__(self, core: CoreProcess, certificate: CertificateFiles) -> None:
         self.core = core
@@ -32,7 +32,7 @@ class Platform:
         self._running: list[tuple[Runtime, CoreLink, asyncio.Task[None]]] = []
 
     async def start(self) -> None:
-        """Opens the listeners."""
+        """Open the listeners."""
         for name in PEOPLE:
             await self.core.account(f"{name}@example.test", f"{name}-demo")
         sessions = SessionSettings(Role.MX, "mx.example.test", max_message_octets=MAX_MESSAGE_OCTETS)
@@ -60,7 +60,7 @@ class Platform:
         self._running.append((runtime, link, task))
 
     async def stop(self) -> None:
-        """Ends both gateways."""
+        """End both gateways."""
         await self.gateway.close_clients()
         for runtime, link, task in self._running:
             runtime.draining.set()
@@ -68,7 +68,7 @@ class Platform:
             await link.close()
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """For transcripts."""
+        """The endpoints for transcripts."""
         port = self.gateway.port
         return {
             "smtp": Endpoint("127.0.0.1", port("mx"), self.tls),
@@ -77,7 +77,7 @@ class Platform:
         }
 
     async def take_all(self, name: str) -> list[bytes]:
-        """What is in a maildrop, oldest first, and deleted there."""
+        """Retrieve and delete all messages of a maildrop, oldest first."""
         return await asyncio.to_thread(self._take_all, name)
 
     def _take_all(self, name: str) -> list[bytes]:

@@ -34,7 +34,7 @@ class RecordedIdentity:
 
 
 class RecordedAcceptance:
-    """One content, kept."""
+    """One recorded acceptance."""
 
     def __init__(self, core: RecordingCore, envelope: Envelope) -> None:
         self.core, self.envelope, self.content = core, envelope, bytearray()
@@ -63,7 +63,7 @@ class RecordedAcceptance:
 
 
 class RecordingCore:
-    """Answers like the demo's core; `failures` and `gate` make bad days."""
+    """A core with the answers of the demo's; `failures` and `gate` cause failures and delays."""
 
     def __init__(self) -> None:
         self.accepted: list[RecordedAcceptance] = []

@@ -18,7 +18,7 @@ THEIRS = sorted(name for name in vars(aiosmtpd.smtp.SMTP) if name.startswith("sm
 
 @pytest.fixture
 def sessions(monkeypatch: pytest.MonkeyPatch) -> list[SmtpSession]:
-    """Every session that is served from now on."""
+    """Every session served from now on."""
     served: list[SmtpSession] = []
     serve = SmtpSession.serve
 

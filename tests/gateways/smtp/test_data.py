@@ -10,7 +10,7 @@ from restante_gateways.smtp.data import DataFault, DataScanner
 
 
 def scan(octets: bytes, size: int, max_octets: int = 1 << 20, max_line_octets: int = 1000) -> tuple[bytes, DataScanner]:
-    """Feed in chunks of `size`; what follows the end within the stream becomes `rest` whole."""
+    """Feed in chunks of `size`; all octets after the end in the stream become `rest`."""
     scanner, content = DataScanner(max_octets, max_line_octets), b""
     for start in range(0, len(octets), size):
         content += scanner.feed(octets[start : start + size])
@@ -108,7 +108,7 @@ def test_memory_is_bounded_by_the_chunk() -> None:
 
 
 def stuffed(content: bytes) -> bytes:
-    """What a sender puts on the wire (RFC 5321 4.5.2): the oracle, line by line."""
+    """The sender's octets on the wire (RFC 5321 4.5.2), computed line by line for comparison."""
     lines = content.split(b"\r\n")
     return b"\r\n".join(b"." + line if line.startswith(b".") else line for line in lines) + b".\r\n"
 

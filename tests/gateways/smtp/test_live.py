@@ -59,7 +59,7 @@ async def platform(core: CoreProcess, certificate: CertificateFiles) -> AsyncIte
 
 
 def without_head(message: bytes) -> bytes:
-    """What came, less the fields that delivery puts in front of it."""
+    """A delivered message without the fields that delivery puts before it."""
     received = rb"Received: [^\r]*\r\n(?:[ \t][^\r]*\r\n)*"
     head = re.match(rb"Return-Path: [^\r]*\r\nDelivered-To: [^\r]*\r\n" + received, message)  # RFC 5321 4.4
     assert head is not None, message[:200]
@@ -265,7 +265,7 @@ async def test_real_mail_comes_out_as_it_went_in(platform: Platform, corpus: Cal
 
 
 def without_forged_head(content: bytes) -> bytes:
-    """Forged copies of fields that only delivery may write are cut on receipt (docs/design.md "Heads")."""
+    """Remove forged copies of fields that only delivery may write, as the core does (docs/design.md "Heads")."""
     header, blank, body = content.partition(b"\r\n\r\n")
     fields = re.findall(rb"[^\r]*(?:\r\n[ \t][^\r]*)*(?:\r\n|$)", header)
     kept = [field for field in fields if not re.match(rb"(?i)(?:return-path|delivered-to)[ \t]*:", field)]
@@ -277,7 +277,7 @@ def without_forged_head(content: bytes) -> bytes:
 async def test_a_submission_that_takes_longer_than_a_token_lives(
     octets: int, certificate: CertificateFiles, tmp_path: Path
 ) -> None:
-    """The token is renewed while the content comes, and the upload of a large one goes on under the renewed session."""
+    """The token is renewed while the content arrives, and a large upload continues with the renewed session."""
     with running_core(tmp_path / "data", RESTANTE_SESSIONS__TOKEN_MINUTES="0.05") as core:
         platform = Platform(core, certificate)
         await platform.start()

@@ -385,7 +385,7 @@ async def trickle(client: Client, octets: bytes = b"x") -> None:
 
 
 async def drip(client: Client, octets: bytes = b"x") -> float:
-    """How long the server goes on with a client that sends so much every 50 ms."""
+    """Send `octets` every 50 ms, and return the seconds until the server closes."""
     began, trickling = asyncio.get_running_loop().time(), asyncio.create_task(trickle(client, octets))
     try:
         while reply := await client.reply():

@@ -36,7 +36,7 @@ def socket() -> Iterator[Path]:
 
 
 class Running:
-    """A gateway process, without the process."""
+    """A gateway's runtime, in the test's process."""
 
     def __init__(self, runtime: Runtime, tls: ssl.SSLContext) -> None:
         self.gateway = Gateway.of(runtime, tls)
@@ -57,7 +57,7 @@ class Running:
 async def running(
     socket: Path, certificate: CertificateFiles, patience_seconds: float = 0.3, settle_seconds: float = 20.0
 ) -> AsyncIterator[Running]:
-    """`patience_seconds`: of the link, `settle_seconds`: for an answer that was lost."""
+    """A running gateway. `patience_seconds` is the link's; `settle_seconds` is the time to settle a lost answer."""
     link = await CoreLink.connect(
         Target(f"unix:{socket}", ProcessIdentity("smtp", "00")), patience_seconds=patience_seconds
     )

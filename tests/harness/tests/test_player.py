@@ -13,7 +13,7 @@ from tests.harness.player import Endpoint, Mismatch, Play, Player, StreamTranspo
 
 HEADER = "# A sample.   RFC 9051 7.5.1\n"
 Replies = Mapping[bytes, bytes | None]
-"""{what a client's line starts with: what the server answers}; None: it closes."""
+"""{beginning of a client's line: the server's answer}; None: the server closes."""
 
 
 @asynccontextmanager
@@ -144,7 +144,7 @@ async def test_rewrite_records_what_the_server_said_and_then_the_transcript_hold
 
 
 class Script:
-    """A transport that answers from a list, and keeps what was sent."""
+    """A transport with answers from a list, which records the sent octets."""
 
     def __init__(self, *answers: bytes) -> None:
         self.sent: list[bytes] = []

@@ -28,7 +28,7 @@ def test_skips_by_itself():
 
 
 def _run(folder: Path, *, no_skip: bool, body: str) -> tuple[int, str]:
-    """Runs pytest over TESTS on a machine without programs: (exit code, output)."""
+    """Run pytest over TESTS on a machine without programs: (exit code, output)."""
     (folder / "test_sample.py").write_text(TESTS.format(body=body))
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("RESTANTE_", "PYTEST_"))}
     environment |= {"PATH": str(folder), "PYTHONPATH": str(ROOT)}

@@ -94,7 +94,7 @@ def test_address_lists_are_read(raw: str, items: list[ListItem]) -> None:
 
 
 def test_the_long_way_reads_what_the_short_way_reads() -> None:
-    """A comment, which means nothing, forces the long way."""
+    """A comment, which has no meaning, forces the full parser."""
     for raw, items in TABLE:
         if raw and "(" not in raw and not raw.startswith('"unclosed'):
             assert parse_address_list("(c)" + raw) == [

@@ -83,7 +83,7 @@ def _ours(content: bytes, part: Part) -> object:
 
 
 def _without_parts(part: Part) -> bool:
-    """Read as one text part; the library gives a multipart whose payload is a string."""
+    """Whether the part is read as one text part; the library has a multipart with a string payload there."""
     first = part.children[0]
     return len(part.children) == 1 and first.header_start == first.body_start == part.body_start
 

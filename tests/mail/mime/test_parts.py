@@ -22,7 +22,7 @@ Shape = str | list["Shape"]
 
 
 def shape(content: bytes, part: Part) -> object:
-    """What a tree looks like: a leaf is its body, a container its type and its children."""
+    """The shape of a tree: a leaf is its body, a container its type and its children."""
     if part.children:
         return [part.media_type, *(shape(content, child) for child in part.children)]
     return content[part.body_start : part.body_end].decode("latin-1")
@@ -33,7 +33,7 @@ def mixed(body: str, boundary: str = "b", subtype: str = "mixed") -> bytes:
 
 
 def inner(body: str, boundary: str = "b") -> str:
-    """A multipart to stand as a part of another, with plain line ends."""
+    """A multipart to nest in another, with LF line ends."""
     return f'Content-Type: multipart/mixed; boundary="{boundary}"\n\n{body}'
 
 
@@ -264,7 +264,7 @@ def test_no_octets_raise(octets: bytes) -> None:
 
 
 def _check(content: bytes, tree: Part) -> None:
-    """Offsets in bounds, children inside their parents' bodies, in order, without overlap; lines as counted."""
+    """Check offsets, children inside their parents' bodies, in order and without overlap, and counts of lines."""
     assert (tree.header_start, tree.body_end) == (0, len(content))
     for part in tree.walk():
         assert 0 <= part.header_start <= part.body_start <= part.body_end <= len(content)
@@ -388,7 +388,7 @@ TRAPS: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("name", TRAPS)
 def test_hostile_input_takes_linear_time(name: str) -> None:
-    """A megabyte of each in bounded CPU, and eight times as much takes no more than a linear share of that."""
+    """A megabyte of each input takes bounded CPU time, and eight times as much at most a linear multiple."""
 
     def seconds(size: int) -> float:
         content = TRAPS[name](size)

@@ -200,7 +200,7 @@ def test_strings_can_be_read_back_and_hold_nothing_forbidden(raw: str) -> None:
 
 
 def balanced(rendering: bytes) -> bool:
-    """Whether parentheses match, strings and literals aside."""
+    """Whether parentheses match outside strings and literals."""
     depth = at = 0
     while at < len(rendering):
         octet = rendering[at : at + 1]

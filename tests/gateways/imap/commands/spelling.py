@@ -23,7 +23,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def encode_fetch_item(item: FetchItem) -> bytes:
-    """The item of a FETCH."""
+    """Encode an item of a FETCH."""
     if isinstance(item, FetchFact):
         return item.value
     if item.legacy is not None:
@@ -33,7 +33,7 @@ def encode_fetch_item(item: FetchItem) -> bytes:
 
 
 def encode_key(key: SearchKey) -> bytes:
-    """The key of a SEARCH, to be read under CHARSET UTF-8."""
+    """Encode a key of a SEARCH with CHARSET UTF-8."""
     match key:
         case SearchAnd(()):
             return b"ALL"

@@ -61,7 +61,7 @@ from tests.gateways.imap.commands.spelling import encode_fetch_item, encode_key
 
 
 def read(octets: bytes) -> Any:
-    """The command in a whole line."""
+    """Parse the command of a whole line."""
     _, entry, p = table.read_entry(octets)
     return entry.parse(p)
 
@@ -352,7 +352,7 @@ def test_body_alone_is_the_structure() -> None:
 
 
 def refusal(octets: bytes) -> ParseError | None:
-    """The error that reading a line ends in, None for a command."""
+    """The error from parsing a line; None for a valid command."""
     try:
         read(octets)
     except ParseError as error:

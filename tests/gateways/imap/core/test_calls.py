@@ -33,7 +33,7 @@ class Session:
 
 
 class Link:
-    """A core that answers everything with nothing."""
+    """A core that answers every call with an empty response."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []

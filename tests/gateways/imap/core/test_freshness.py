@@ -14,7 +14,7 @@ from restante_gateways.imap.values import Place
 
 
 class Link:
-    """A core that answers when told to: the number of a folder is its id times ten."""
+    """A core whose answers a test releases: the number of a folder is its id times ten."""
 
     def __init__(self) -> None:
         self.asked: list[GetChangeNumbersRequest] = []

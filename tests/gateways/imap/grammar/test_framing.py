@@ -22,7 +22,7 @@ LIMITS = Limits(line=64, kept=32, streamed=1000, discarded=2000)
 
 
 def events(reader: CommandReader, *pieces: bytes) -> list[Event]:
-    """All events of these pieces; literals are kept where they may be and refused otherwise."""
+    """All events of these pieces; a literal is accepted if its size is allowed, and refused otherwise."""
     found = []
     for piece in pieces:
         reader.feed(piece)

@@ -109,7 +109,7 @@ def test_octets_out_of_place_are_never_passed_on() -> None:
 
 
 def keyword_on(view: SessionView, uid: int, keyword: str) -> None:
-    """Another session's STORE arrives."""
+    """Apply a STORE of another session."""
     folder = view.folder
     added = Changes(
         since_change_number=folder.change_number,

@@ -32,7 +32,7 @@ def changes(
     number: int | None = None,
     since: int | None = None,
 ) -> Changes:
-    """Changes from the view's number to the next: (uid, flags[, keywords]) and UIDs that went."""
+    """Changes from the view's number to the next: (uid, flags[, keywords]) and removed UIDs."""
     number = view.change_number + 1 if number is None else number
     rows = [(uid, flags, rest[0] if rest else ()) for uid, flags, *rest in sorted(upserts)]
     table: list[tuple[str, ...]] = [(), *(keywords for _, _, keywords in rows if keywords)]
@@ -154,7 +154,7 @@ def test_a_snapshot_replaces_what_is_known() -> None:
 
 
 def pieces_of_a_large_folder(view: FolderView) -> list[Changes]:
-    """As the core streams them: each as of its own moment, then what changed since the first, in pieces too."""
+    """The core's stream of a large folder: pieces, each as of its moment, then the changes since the first."""
     rows = [
         changes(view, [(1, 0), (2, 0), (3, 0)], number=100, since=0),
         changes(view, [(4, 0), (5, 0), (6, 0)], number=102, since=0),
@@ -495,7 +495,7 @@ def test_a_message_costs_24_octets() -> None:
 
 
 class Belief:
-    """A client's picture of the folder: for each number the flags it last heard, nothing else."""
+    """A client's picture of the folder: only the latest reported flags of each number."""
 
     def __init__(self, session: SessionView) -> None:
         self.session = session
@@ -523,7 +523,7 @@ class Belief:
 
 
 class Sessions(RuleBasedStateMachine):
-    """Three sessions, told at different times, always believe what was true, and in the end what is true."""
+    """Three sessions with reports at different times always have a past state, and at the end the present one."""
 
     def __init__(self) -> None:
         super().__init__()
