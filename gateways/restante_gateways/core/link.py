@@ -24,7 +24,7 @@ class Watch(Protocol):
 
 
 class Uploads(Protocol):
-    """Contents that are too large for one operation."""
+    """Uploads of contents that are too large for one operation."""
 
     async def upload(
         self,

@@ -24,7 +24,7 @@ class Account:
         self.session = session
         self.operations = Operations(link, session)
         self.folders, self.messages = FolderCalls(self.operations), MessageCalls(self.operations)
-        self._inbox: Place | None = None  # cached for good: INBOX can be neither deleted nor renamed
+        self._inbox: Place | None = None  # cached permanently: INBOX can be neither deleted nor renamed
         self._targets: set[str] = set()  # names whose folders the core confirmed
 
     @property

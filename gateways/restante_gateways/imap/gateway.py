@@ -36,7 +36,7 @@ class ImapSettings:
 
     @classmethod
     def from_config(cls, config: Config) -> ImapSettings:
-        """The settings that the configuration file gives."""
+        """The settings in the configuration file."""
         listeners = {
             name: Port(listener.host, listener.port, listener.tls, listener.proxy_from)
             for name, listener in config.imap.listeners.items()

@@ -58,7 +58,7 @@ class RuntimeSettings:
 
 
 def ports(listeners: Mapping[str, ConfiguredListener]) -> dict[str, Port]:
-    """The listeners of a gateway, as configured."""
+    """The configured listeners of a gateway."""
     return {
         name: Port(listener.host, listener.port, listener.tls, listener.proxy_from)
         for name, listener in listeners.items()

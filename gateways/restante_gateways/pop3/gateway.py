@@ -18,7 +18,7 @@ from restante_gateways.pop3.settings import SessionSettings
 from restante_process.config import Config
 from restante_process.tls import Certificates
 
-IDLE_SECONDS = 600.0  # RFC 1939 3 asks for at least ten minutes
+IDLE_SECONDS = 600.0  # RFC 1939 3 requires at least ten minutes
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Pop3Settings:
 
     @classmethod
     def from_config(cls, config: Config) -> Pop3Settings:
-        """The settings that the configuration file gives."""
+        """The settings in the configuration file."""
         idle_seconds = max(IDLE_SECONDS, config.pop3.idle_minutes * 60)
         return cls(ports(config.pop3.listeners), ConnectionBounds(idle_timeout_seconds=idle_seconds))
 

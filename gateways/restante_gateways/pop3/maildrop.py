@@ -29,7 +29,7 @@ class Core(Link, Protocol):
     def stream_messages(
         self, request: message_pb2.StreamMessagesRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
-        """Messages in batches. Raises RestanteError."""
+        """Read messages in batches. Raises RestanteError."""
 
 
 class Maildrop:

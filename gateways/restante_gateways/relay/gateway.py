@@ -40,7 +40,7 @@ class RelaySettings:
 
     @classmethod
     def from_config(cls, config: Config) -> RelaySettings:
-        """The settings that the configuration file gives."""
+        """The settings in the configuration file."""
         relay = config.relay
         listeners = config.smtp.listeners.values()
         return cls(

@@ -259,7 +259,7 @@ class Line:
         return answer
 
     async def close(self) -> None:
-        """Say goodbye, if anybody listens."""
+        """Send QUIT if the connection is open, then close it."""
         try:
             if self.open_still:
                 await self.command(b"QUIT", seconds=self._patience.quit)

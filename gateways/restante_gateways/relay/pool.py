@@ -16,8 +16,8 @@ from restante_gateways.relay.peer import Patience
 from restante_gateways.relay.routes import Hop
 
 KEEP_SECONDS = 5.0  # an idle connection is kept for the next message
-SLOW_SECONDS = 5.0  # a server that is unreachable only after a longer time is not tried for a while
-ALONE_SECONDS = 30.0  # length of that while
+SLOW_SECONDS = 5.0  # after a failed connection attempt of more than this, the server is not tried for a while
+ALONE_SECONDS = 30.0  # duration of that suspension
 MAX_REMEMBERED = 1_000
 
 

@@ -64,7 +64,7 @@ class Channel:
         return self._lines.take_rest()
 
     def put_back(self, octets: bytes) -> None:
-        """Return the octets after the content to the command lines."""
+        """Give the octets after the content back to the line reader."""
         self._lines.feed(octets)
 
     async def read(self, until: float, *, interruptible: bool) -> bytes:

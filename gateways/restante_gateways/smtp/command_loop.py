@@ -125,7 +125,7 @@ class CommandLoop:
         """Send the reply (None: sent already), write the log line, and end the session after too many errors."""
         if reply is replies.SESSION_ENDED:
             self.end(reply)
-        if reply is not None and reply is not self._last_word:  # `run` sends the last word itself
+        if reply is not None and reply is not self._last_word:  # `run` sends the final reply itself
             self._channel.say(reply)
         seconds = time.perf_counter() - started
         outcome = str(reply.code) if reply is not None else "220"

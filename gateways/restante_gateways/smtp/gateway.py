@@ -44,7 +44,7 @@ class SmtpSettings:
 
     @classmethod
     def from_config(cls, config: Config) -> SmtpSettings:
-        """The settings that the configuration file gives."""
+        """The settings in the configuration file."""
         smtp = config.smtp
         listeners = {
             name: SmtpListener(

@@ -23,7 +23,7 @@ class SessionSettings:
     host_name: str
     max_message_octets: int = 50 << 20  # offered as SIZE
     max_content_line_octets: int = 1 << 20  # large: real mail has long lines, and no line is buffered
-    max_recipients: int = 1000  # of one message; RFC 5321 4.5.3.1.8 asks for at least 100
+    max_recipients: int = 1000  # of one message; RFC 5321 4.5.3.1.8 requires at least 100
     max_command_octets: int = 4096  # except AUTH, with 12,288 by RFC 4954
     max_errors: int = 20  # permanent errors since the last accepted message, then 421
     max_idle_commands: int = 100  # commands without mail (NOOP, RSET, VRFY, ...) since the last message, then 421
@@ -33,8 +33,8 @@ class SessionSettings:
     login_timeout_seconds: float = 60.0  # on submission, total waiting time until the login
     idle_seconds: float = 600.0  # total waiting time for commands since the last message; see `WaitingTime`
     data_timeout_seconds: float = 300.0  # between two pieces of content
-    data_seconds: float = 300.0  # total waiting time for a content, extended by a second for each of these octets
-    data_octets_per_second: int = 500  # octets received; 0: no minimum rate
+    data_seconds: float = 300.0  # total waiting time for a content, which received octets extend
+    data_octets_per_second: int = 500  # each so many octets extend it by a second; 0: no minimum rate
     max_data_seconds: float = 3600.0  # for a whole content at any rate
     mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")  # on submission
     authentication: AuthenticationPolicy = AuthenticationPolicy.REQUIRED

@@ -72,7 +72,7 @@ extension("MOVE")
 @command("MOVE", "UID MOVE", state=SELECTED)
 @dataclass(frozen=True)
 class Move:
-    """Move messages to another folder. RFC 6851 3; COPYUID comes before the EXPUNGEs, 4.3."""
+    """Move messages to another folder (RFC 6851 3). COPYUID precedes the EXPUNGE responses (RFC 6851 4.3)."""
 
     messages: SequenceSet
     uid: bool

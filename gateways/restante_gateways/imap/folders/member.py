@@ -20,5 +20,5 @@ class Member(Protocol):
         ...
 
     def folder_lost(self, reason: str) -> None:
-        """End the session: the folder or the validity of its UIDs is gone. Must not block."""
+        """End the session: the folder was deleted, or its UIDs are no longer valid. Must not block."""
         ...

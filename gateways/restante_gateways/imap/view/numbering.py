@@ -1,8 +1,8 @@
 """Sequence numbers of one session in one folder, which may lag behind the folder. *Pure.*
 
 A session shares its array of UIDs with the folder's view. When a message is removed, the session keeps the older array
-until it has announced the removal; until then the session can still read the removed message with its last flags. A
-session costs a few hundred octets for a folder of any size, and its numbers never shift between announcements
+until it has announced the removal, and meanwhile can still read the removed message with its last flags. A session
+costs a few hundred octets for a folder of any size, and its numbers never shift between announcements
 (RFC 3501 5.5, 7.4.1; RFC 2180).
 """
 

@@ -20,7 +20,7 @@ class BrokenRows(Exception):
 class RowWriter:
     """Renders the rows of one FETCH. `continued` completes a cell that its batch has only in part.
 
-    A response has facts first, then sections, in any order of the request. Only sections then follow an incomplete
+    A response has facts first, then sections, regardless of the requested order. So only sections follow an incomplete
     section of a batch's last message.
     """
 

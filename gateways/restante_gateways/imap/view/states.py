@@ -20,7 +20,7 @@ _BASE_RECENT_TEXTS = [_spell(flags, recent=True) for flags in _BASE_FLAGS]
 
 
 class StateTable:
-    """The states in one folder, by index. States without keywords are shared by all folders and cost nothing.
+    """The states in one folder, by index. All folders share the states without keywords.
 
     `flags[i]` is the state, `texts[i]` is `FLAGS (...)` for it, `recent_texts[i]` the same with `\\Recent`.
     """
