@@ -125,7 +125,7 @@ def postfix_and_dovecot(load_generator: Path) -> Iterator[None]:
             print(f"Postfix and Dovecot are not started: {problem}", file=sys.stderr)
         yield
         return
-    # What stays in the background must not hold our own output open.
+    # Background processes must not keep this process's output open.
     subprocess.run(["bash", str(script), "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield

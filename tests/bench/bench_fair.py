@@ -30,8 +30,8 @@ from tests.server.api.served import served, token_metadata
 STREAMS = 60
 TOGETHER = 60
 SECONDS = 6.0
-WARM_SECONDS = 2.0  # of the greedy client's alone
-PAUSE_SECONDS = 0.02  # between two reads of the innocent client
+WARM_SECONDS = 2.0  # with the greedy client alone
+PAUSE_SECONDS = 0.02  # between two reads of the moderate client
 
 
 def _execute(channel: grpc.aio.Channel, token: bytes) -> Any:

@@ -301,7 +301,7 @@ def test_a_directory_has_one_supervisor(tmp_path: Path) -> None:
         assert not broken_off
         with pytest.raises(click.ClickException, match=f"process {os.getpid()}"), directories.supervised(tmp_path):
             pass
-    (tmp_path / directories.LOCK).write_text("4711\n")  # one that was killed
+    (tmp_path / directories.LOCK).write_text("4711\n")  # the lock of a killed supervisor
     with directories.supervised(tmp_path) as broken_off:
         assert broken_off
 

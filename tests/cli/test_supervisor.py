@@ -122,7 +122,7 @@ async def test_one_that_does_not_end_in_time_is_killed(told: list[str], log: Pat
 async def test_children_drain_when_their_parent_is_gone(tmp_path: Path, log: Path) -> None:
     program = tmp_path / "child.py"
     program.write_text(CHILD)
-    # A parent that holds the pipe and is killed: nothing of it can tell the child.
+    # A parent that holds the pipe and is killed, so that it cannot signal the child.
     parent = (
         "import subprocess, sys, time, os\n"
         f"subprocess.Popen([sys.executable, {str(program)!r}, 'core', {str(log)!r}, '0.1'], stdin=subprocess.PIPE,"

@@ -34,11 +34,11 @@ from tests.server.api.served import (
 together = pytest.mark.asyncio(loop_scope="module")
 
 REFUSED = (errors.InvalidSession, errors.PermissionDenied)
-ANSWER_SECONDS = 60  # every stream answers what it is asked here; a call that does not is a failure, not a right
+ANSWER_SECONDS = 60  # every stream answers these requests; a call without an answer is a failure, not an allowed one
 
 NO_SUBSCRIPTION = Subscription(subscription_id=0)  # refused on the stream itself, by those who may open it
 SPOKEN: dict[str, Any] = {
-    # Streams that listen in silence are told something that they must answer.
+    # Streams that send nothing by themselves get a request that they must answer.
     "SyncService/Watch": WatchRequest(subscribe=NO_SUBSCRIPTION),
     "SyncService/WatchMailboxes": WatchMailboxesRequest(subscriptions=[NO_SUBSCRIPTION]),
 }
@@ -132,7 +132,7 @@ ALLOWED: dict[str, set[str]] = {
     "DirectoryService/ListEntries": API,
     "DirectoryService/GetEntry": API,
     **{rpc: ADMINISTRATORS for rpc in CONTRACT if rpc.startswith("AdminService/")},
-    # What a batch may do is said of each operation in it; the stream itself needs no rights.
+    # Rights apply to each operation of a batch; the stream itself needs none.
     "BatchService/Execute": set(CALLERS),
     "BatchService/ExecuteOnce": set(CALLERS),
 }

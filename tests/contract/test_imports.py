@@ -34,8 +34,8 @@ PURE = [
     "restante_gateways.smtp.grammar",
     "restante_gateways.smtp.replies",
 ]
-"""Modules that are pure whatever their docstring says: no I/O, no framework, no clock; octets and values in, values and
-octets out. Others are pure by saying so: `*Pure.*` or `(pure)` in the docstring."""
+"""Modules that must be pure even when their docstring does not say so: no I/O, no framework, no clock; octets and
+values in, values and octets out. Other modules are pure by `*Pure.*` or `(pure)` in the docstring."""
 
 SAYS_PURE = re.compile(r"\*Pure\.?\*(?! but)|\(pure[):]")
 
@@ -92,7 +92,7 @@ def _for_types_only(tree: ast.Module) -> set[ast.AST]:
 def imports(text: str, module: str, *, is_package: bool = False, with_types: bool = True) -> Iterator[str]:
     """Dotted names that a module's text imports; `from a import b` gives `a` and `a.b`, relative names are resolved.
 
-    Without `with_types` those that only a type checker sees are left out.
+    Without `with_types` the result has no imports under TYPE_CHECKING.
     """
     package = module.split(".") if is_package else module.split(".")[:-1]
     tree = ast.parse(text)
@@ -110,9 +110,9 @@ def imports(text: str, module: str, *, is_package: bool = False, with_types: boo
 
 
 def edges(text: str, module: str, known: Collection[str], *, is_package: bool = False) -> set[str]:
-    """The modules of ours that a module's text imports, under TYPE_CHECKING and inside functions too.
+    """The modules of `known` that a module's text imports, including imports under TYPE_CHECKING and inside functions.
 
-    `from a import b` leads to the module `a.b` where there is one, and to `a` otherwise.
+    `from a import b` leads to the module `a.b` if it exists, and to `a` otherwise.
     """
     found: set[str] = set()
     package = module.split(".") if is_package else module.split(".")[:-1]
@@ -212,7 +212,7 @@ def test_a_pure_module_imports_no_io_no_framework_and_no_clock(name: str) -> Non
 @pytest.mark.parametrize("name", EXISTING)
 def test_a_pure_module_imports_only_pure_modules_of_ours(name: str) -> None:
     known = modules(*SOURCES)
-    # A package's own name only leads to the module meant; what it imports itself is its own affair.
+    # The name of a package only leads to the imported module; the package's imports count for the package.
     path = EXISTING[name]
     found = imports(path.read_text(), name, is_package=_is_package(path), with_types=False)
     ours = {each for each in found if each in known and not _is_package(known[each])}

@@ -53,7 +53,7 @@ together = pytest.mark.asyncio(loop_scope="module")
 SECRET = "xyzzy-of-alice"
 WHOLE = message_pb2.Section(kind=message_pb2.SECTION_KIND_WHOLE)
 EVERY_COLUMN = [column for column in message_pb2.MessageColumn.values() if column]
-LISTEN_SECONDS = 0.5  # to a stream that never ends by itself
+LISTEN_SECONDS = 0.5  # to a stream without an end
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Try:
     ends: tuple[type[RestanteError], ...] = ()
     scope: int = Scope.SCOPE_API
     answer: Callable[[Any], bool] = lambda _: True
-    anything: bool = False  # his own may be there or not: only what becomes of alice's counts
+    anything: bool = False  # any answer is right, if alice's data does not change
 
 
 async def settle(core: Served, name: str, marker: str) -> Holdings:
@@ -161,7 +161,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 
 def against(request: Any, **more: Any) -> Callable[[World], list[Try]]:
-    """A request about a mailbox: alice's by its id, which must not exist for bob, and his own by the same other ids.
+    """A request about a mailbox: alice's by its id, which must not exist for bob, and his with equal ids of the rest.
 
     `request` gets the world and returns the rest of the request.
     """
@@ -231,13 +231,13 @@ def submissions(world: World) -> list[Try]:
         Try(drafted, (errors.UploadNotFound,)),
         Try(forged, (errors.SenderNotPermitted,)),
         Try(posing, (errors.SenderNotPermitted,)),
-        Try(submit(world, message_id=world.alice.message_ids[0]), anything=True),  # his own of that id
+        Try(submit(world, message_id=world.alice.message_ids[0]), anything=True),  # bob's message of that id
     ]
 
 
 def appends(world: World) -> list[Try]:
     again = message_pb2.AppendMessageRequest()
-    again.CopyFrom(world.alice.append)  # her very request, request_id and all: it must be done anew, in his mailbox
+    again.CopyFrom(world.alice.append)  # her request with its request_id: it must run again, in his mailbox
     again.content = again.content.replace(SECRET.encode(), b"of-bob")
     again.ClearField("keywords")
     fresh = message_pb2.AppendMessageRequest(
@@ -269,7 +269,7 @@ def authenticate(world: World) -> list[Try]:
     Request = session_pb2.AuthenticateRequest
     step = Request(mechanism="LOGIN", response=b"bob-demo", exchange=world.alice.exchange, scope=Scope.SCOPE_API)
     plain = Request(mechanism="PLAIN", response=b"alice@example.test\0bob@example.test\0bob-demo")
-    plain.scope = Scope.SCOPE_API  # as authorization identity alice, proven as bob
+    plain.scope = Scope.SCOPE_API  # authorization identity alice, authentication identity bob
     return [
         Try(step, (errors.AuthenticationFailed, errors.ExchangeInvalid)),
         Try(plain, (errors.AuthenticationFailed, errors.PermissionDenied)),
@@ -507,7 +507,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
     "TransportService/VerifyRecipients": lambda world: [
         Try(
             transport_pb2.VerifyRecipientsRequest(forward_paths=["alice@example.test"]),
-            scope=Scope.SCOPE_SMTP_SUBMIT,  # anybody may write to her
+            scope=Scope.SCOPE_SMTP_SUBMIT,  # every user may send her mail
         )
     ],
     "TransportService/Accept": refused([transport_pb2.AcceptRequest(acceptance_id=1)]),

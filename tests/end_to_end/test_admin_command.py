@@ -168,7 +168,7 @@ def test_init_makes_an_installation_once(tmp_path: Path) -> None:
     made = init(directory, "--local-ca")
     assert made.returncode == 0, made.stderr
     assert "example.org.  MX   10 mail.example.org." in made.stdout
-    assert "ca.pem" in made.stdout  # the warning about the certificate of one's own
+    assert "ca.pem" in made.stdout  # the warning about the self-signed certificate
     assert directory.stat().st_mode & 0o777 == 0o700
     for name in ("restante.toml", "tls/key.pem", "secrets/admin.secret"):
         assert (directory / name).stat().st_mode & 0o777 == 0o600

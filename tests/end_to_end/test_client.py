@@ -177,7 +177,7 @@ async def test_mail_is_sent_with_files_and_its_fate_is_known(alice: Client, demo
             try:
                 await alice.submissions.cancel(sent.submission.submission_id)
                 break
-            except errors.SubmissionNotCancellable:  # the relay has it for a moment, to leave it in the queue
+            except errors.SubmissionNotCancellable:  # the relay leases it for a moment, then leaves it in the queue
                 await asyncio.sleep(0.2)
     async with connected(demo, "bob") as bob:  # type: ignore[attr-defined]
         (received,) = [each async for each in bob.messages.query("INBOX", query.text("subject", subject))]

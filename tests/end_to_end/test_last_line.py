@@ -31,7 +31,7 @@ async def test_a_last_line_without_an_end_is_kept_octet_for_octet(demo: Demo) ->
             assert await carol.contents.read(added.message_id) == OPEN
             text = Section(kind=SectionKind.SECTION_KIND_TEXT)
             assert await carol.contents.read(added.message_id, text) == b"one\r\n.two"
-        for _ in range(100):  # until the session has been told of both
+        for _ in range(100):  # until the session has reports of both
             if imap.uid("SEARCH", f"UID {kept + 1}")[1][0]:
                 break
             time.sleep(0.1)

@@ -31,7 +31,7 @@ class Mail:
         self.demo, self.person, self.session = demo, person, directory / f"{person}.json"
 
     def run(self, *arguments: str, stdin: str = "") -> Result:
-        # In this process: starting an interpreter for each command would be most of the time.
+        # In this process, because most of the time would go into starting an interpreter for each command.
         return CliRunner().invoke(mail, arguments, input=stdin, env={"RESTANTE_MAIL_SESSION": str(self.session)})
 
     def __call__(self, *arguments: str, stdin: str = "") -> str:
@@ -111,7 +111,7 @@ def test_logout_ends_the_session_at_the_server(alice: Mail) -> None:
     token = json.loads(alice.session.read_text())
     alice("logout")
     assert not alice.session.exists()
-    alice.session.write_text(json.dumps(token))  # someone who has copied it
+    alice.session.write_text(json.dumps(token))  # a copy of the session file
     refused = alice.run("list")
     assert refused.exit_code == 1
     assert "SESSION_REVOKED" in refused.stderr or "INVALID_SESSION" in refused.stderr
@@ -171,7 +171,7 @@ def test_attachments_small_and_large_arrive_octet_for_octet(
         bob("show", str(received["id"]), "--part", files[original.name], "--output", str(target))
         assert target.read_bytes() == original.read_bytes()
     refused = bob.run("show", str(received["id"]), "--part", files[large.name], "--output", str(tmp_path / "large.bin"))
-    assert refused.exit_code == 1  # what is there already is not written over
+    assert refused.exit_code == 1  # an existing file is not overwritten
     assert large.stat().st_size == 2_000_001
 
 
@@ -205,7 +205,7 @@ def test_mail_to_elsewhere_waits_in_the_queue_and_can_be_taken_back(alice: Mail,
     assert one(sent["recipients"])["state"] in ("pending", "leased")
     until = time.monotonic() + 20
     while (cancelled := alice.run("cancel", str(sent["id"]), "--output", "json")).exit_code:
-        # The relay has it for a moment, to leave it in the queue.
+        # The relay leases it for a moment, then leaves it in the queue.
         assert "SUBMISSION_NOT_CANCELLABLE" in cancelled.stderr
         assert time.monotonic() < until
         time.sleep(0.2)
@@ -283,9 +283,9 @@ def test_raw_is_what_smtp_brought(demo: Demo, bob: Mail, subject: str, tmp_path:
     number = str(one(bob.json("search", "--subject", subject))["id"])
     target = tmp_path / "raw.eml"
     bob("show", number, "--raw", "--output", str(target))
-    assert target.read_bytes().endswith(octets)  # behind the head that delivery added
+    assert target.read_bytes().endswith(octets)  # after the fields added at delivery
     shown = bob("show", number)
-    assert "\x1b" not in shown  # nobody's mail writes to the terminal
+    assert "\x1b" not in shown  # mail cannot send control sequences to the terminal
     assert "\u202e" not in shown
 
 
@@ -324,7 +324,7 @@ def test_the_password_can_be_changed(demo: Demo, tmp_path: Path) -> None:
     weak = carol.run("change-password", "--passwords-stdin", stdin=f"{old}\nshort\n")
     assert "WEAK_PASSWORD" in weak.stderr
     carol("change-password", "--passwords-stdin", stdin=f"{old}\n{new}\n")
-    assert "carol" in carol("whoami")  # this session goes on
+    assert "carol" in carol("whoami")  # this session continues
     try:
         assert carol.login().exit_code == 1
         assert carol.login(password=new).exit_code == 0

@@ -50,7 +50,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Served]:
             token = (await made.session(name)).session_token
             await bring(link, token, LARGE)
             inbox = await bring(link, token, LARGE)
-            for _ in range(4):  # contents are shared: it is the looking that costs
+            for _ in range(4):  # the messages share contents: the search is the cost
                 copy = CopyMessagesRequest(
                     messages=MessageSet(folder_id=inbox, uids=[IdRange(first=1, last=1_000)]),
                     target_folder_id=inbox,

@@ -135,7 +135,7 @@ def swaks(demo: Demo, port: str, mail: Path, *more: str | Path) -> str:
 @pytest.mark.needs("swaks")
 def test_swaks_without_tls_on_loopback(demo: Demo, tmp_path: Path) -> None:
     token, octets = hard_mail(demo)
-    (tmp_path / "mail").write_bytes(octets.replace(b"\n.", b"\n..") + b".\r\n")  # nothing is mended for it
+    (tmp_path / "mail").write_bytes(octets.replace(b"\n.", b"\n..") + b".\r\n")  # without a correction for the program
     swaks(demo, "submission", tmp_path / "mail")
     came = arrived(demo, token)
     assert b"with ESMTPA " in came[:400]

@@ -216,7 +216,7 @@ async def test_a_report_that_fails_makes_no_report(two: Two) -> None:  # RFC 532
     assert about["reverse_path"] == "<>"
     assert await two.theirs.admin("queue", "list") == []
     with pytest.raises(AssertionError, match="TRANSPORT_MESSAGE_NOT_FOUND"):
-        await two.theirs.admin("trace", str(about["id"] + 1))  # the next message, had there been one
+        await two.theirs.admin("trace", str(about["id"] + 1))  # the id that a next message would have
 
 
 async def test_who_is_away_gets_the_mail_later_and_once(two: Two) -> None:  # RFC 5321 4.2.1, 4.5.4.1

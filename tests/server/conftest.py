@@ -23,14 +23,14 @@ BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 @pytest.fixture(params=BOTH)
 def dialect(request: pytest.FixtureRequest) -> str:
-    """Every test that asks for this, by itself or through `database`, runs once on each."""
+    """The database's kind. Each test that uses this fixture, directly or through `database`, runs once on each kind."""
     name: str = request.param
     return name
 
 
 @pytest.fixture
 def empty_database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of this test alone, without any table."""
+    """A database for this test alone, without tables."""
     if dialect == "sqlite":
         return f"sqlite:///{tmp_path / 'empty.db'}"
     url: str = request.getfixturevalue("empty_postgres_url")
@@ -39,7 +39,7 @@ def empty_database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: P
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that holds the schema and nothing else; tests copy it."""
+    """A file with the schema only; tests copy it."""
     path = tmp_path_factory.mktemp("template") / "store.db"
     backend = SqliteBackend(make_url(f"sqlite:///{path}"), SqliteSettings())
     schema.metadata.create_all(backend.writer_engine)
@@ -49,7 +49,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> Iterator[str]:
-    """The name of a database that holds the schema and nothing else."""
+    """The name of a database with the schema only."""
     with postgres.database() as url:
         engine = create_engine(url)
         schema.metadata.create_all(engine)
@@ -59,7 +59,7 @@ def postgres_template(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of this test alone that holds the schema."""
+    """A database for this test alone, with the schema."""
     if dialect == "sqlite":
         path = tmp_path / "store.db"
         shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
@@ -72,13 +72,13 @@ def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -
 
 @pytest.fixture
 def faults() -> DatabaseFaults:
-    """What can go wrong in `database`: nothing, until the test says so."""
+    """The faults of `database`: none until the test sets one."""
     return DatabaseFaults()
 
 
 @pytest.fixture
 def observer() -> Observer:
-    """Hears the figures of `database`; a module that counts them overrides this."""
+    """The observer of the figures of `database`; a module that counts them overrides this fixture."""
     return Observer()
 
 

@@ -39,7 +39,7 @@ def upgrade() -> None:
 
 @pytest.fixture
 def next_release(tmp_path: Path) -> dict[str, str]:
-    """The environment of a program like this one whose schema is one step further."""
+    """The environment of a program whose schema is one migration later."""
     tree = tmp_path / "next release"
     package = tree / "restante_server"
     shutil.copytree(Path(restante_server.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -50,7 +50,7 @@ def next_release(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def elsewhere(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where to restore to."""
+    """The target of a restoration."""
     if dialect == "sqlite":
         yield f"sqlite:///{tmp_path / 'restored' / 'store.db'}"
     else:

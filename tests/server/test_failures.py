@@ -21,7 +21,7 @@ from tests.harness.postgres import own_cluster
 
 
 def restante(*arguments: str) -> str:
-    """The one line that a command fails with."""
+    """The one line of a failed command."""
     made = subprocess.run(
         [sys.executable, "-m", "restante_cli", *arguments], capture_output=True, text=True, timeout=60, check=False
     )

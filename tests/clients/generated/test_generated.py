@@ -51,7 +51,7 @@ def test_csharp_messages_are_parsed(tmp_path: Path) -> None:
 @pytest.mark.needs("javac", "mvn")
 def test_kotlin_stubs_are_compiled(tmp_path: Path) -> None:
     output = tmp_path / "kotlin"
-    # Generated and compiled; Java's compiler, which comes after it, has its turn in the Java SDK.
+    # Kotlin's code is generated and compiled here; the Java SDK's tests run Java's compiler.
     command = ["mvn", "-B", "-q", "-Dstyle.color=never", "-f", str(others.KOTLIN), f"-Doutput={output}"]
     done = _run(*command, "process-sources")
     assert done.returncode == 0, (done.stdout + done.stderr)[-8_000:]

@@ -80,7 +80,7 @@ async def test_a_message_is_begun_sent_in_chunks_and_committed(servers: Servers,
     assert core.requests[0].start.reverse_path == "bob@example.org"
     assert core.received(1) == 600_000
     assert max(len(each.chunk) for each in core.requests) <= MAX_CHUNK_OCTETS
-    assert not committing.done()  # not before the core says so
+    assert not committing.done()  # not before the core's answer
     core.tell(acceptance_id=1, accepted=True, transport_id=77)
     assert await committing == 77
 
@@ -144,7 +144,7 @@ async def test_a_lost_connection_is_unavailable_and_the_next_message_goes_on_a_n
     core.streams[-1].put_nowait(None)
     with pytest.raises(errors.RestanteError) as caught:
         await committing
-    assert not caught.value.caused_by_client  # it may have been taken: the same request_id settles it
+    assert not caught.value.caused_by_client  # the core may have accepted it: the same request_id settles it
     again = asyncio.create_task(link.accept.start(begin()).commit())
     await until(lambda: len(commits(core)) == 2)
     core.tell(acceptance_id=core.requests[-1].acceptance_id, accepted=True, transport_id=9)

@@ -62,7 +62,7 @@ async def test_a_request_id_is_made_once_and_kept_across_retries(servers: Server
     assert len(ids) == 3
     assert len(set(ids)) == 1
     assert len(ids[0]) == 16
-    assert request.request_id == b""  # the caller's own request stays as it is
+    assert request.request_id == b""  # the caller's request object does not change
 
 
 async def test_two_calls_have_two_request_ids(servers: Servers) -> None:
@@ -117,7 +117,7 @@ async def test_reads_see_ones_own_writes(servers: Servers) -> None:
     await caller.execute(methods.GET_FOLDER, GetFolderRequest(folder_id=9))
     await caller.execute(methods.CREATE_FOLDER, CreateFolderRequest(path=["x"]))
     await caller.execute(methods.GET_FOLDER, GetFolderRequest(folder_id=9))
-    await caller.execute(methods.GET_FOLDER, GetFolderRequest(folder_id=9, mailbox_id=6))  # another's: nothing known
+    await caller.execute(methods.GET_FOLDER, GetFolderRequest(folder_id=9, mailbox_id=6))  # of another mailbox
     before, _, after, other = core.operations
     assert not before.get_folder.HasField("min_commit")
     assert after.get_folder.min_commit.change_number == 70

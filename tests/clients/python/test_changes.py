@@ -200,7 +200,7 @@ async def test_a_watch_outlives_the_tokens_of_its_session(
         event = await following
         assert (event.changes.change_number, event.fresh) == (12, False)
         following = asyncio.ensure_future(anext(events))
-        for _ in range(2):  # a server that finds each token expired, as fresh as it may be
+        for _ in range(2):  # a server that refuses every token as expired
             known = subscription(core)
             core.tell(subscription_id=known, rejected=errors.to_status(errors.SessionExpired()))
             await until(lambda: following.done() or subscription(core) != known)  # noqa: B023 - awaited at once
@@ -217,7 +217,7 @@ async def test_after_a_reset_the_folder_is_read_anew_as_a_whole(core: Core, clie
         await until(lambda: core.requests and core.requests[-1])
         core.change_number = 50
         core.tell(subscription_id=subscription(core), reset_reason=ResetReason.RESET_REASON_HISTORY_GONE)
-        again = await following  # the second reading broke off in the middle and was begun anew, unseen
+        again = await following  # the client restarted the second read after a break, invisibly
         assert again.fresh
         assert [*again.changes.uids, *(await anext(events)).changes.uids] == [1, 2, 3]
         following = asyncio.ensure_future(anext(events))

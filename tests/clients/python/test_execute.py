@@ -99,7 +99,7 @@ async def test_what_one_session_has_beyond_its_bound_is_held_back_in_order_while
     open_.set()
     await asyncio.gather(*(task for task in busy if task not in (given_up, of_the_held)))
     of_busy = [one.get_folder.folder_id for one in core.operations if one.session_token == b"busy"]
-    assert of_busy == [number for number in range(1, 201) if number != 151]  # the one that was given up is never sent
+    assert of_busy == [number for number in range(1, 201) if number != 151]  # the cancelled one is never sent
 
 
 async def test_an_operation_carries_its_session_client_and_time(servers: Servers) -> None:
@@ -266,7 +266,7 @@ async def test_draining_moves_new_operations_to_a_fresh_connection_and_finishes_
     assert core.streams == 2
     assert link._channel is not first
     release.set()
-    assert (await slow).folder.folder_id == 1  # answered on the stream it was sent on
+    assert (await slow).folder.folder_id == 1  # answered on the stream that carried it
     assert [operation.get_folder.folder_id for operation in core.operations] == [1, 2]
 
 
@@ -325,5 +325,5 @@ async def test_a_channel_closed_under_a_stream_loses_it_but_not_the_operation(se
         await asyncio.sleep(0.01)
     core.reply = echo
     old, link._channel = link._channel, link.target.open_channel()
-    await old.close()  # what happens to a retired connection after its time
+    await old.close()  # the end of a retired connection's time
     assert (await asyncio.wait_for(waiting, 10)).folder.folder_id == 3

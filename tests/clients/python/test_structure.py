@@ -68,7 +68,7 @@ def test_parts_of_an_attached_message_are_numbered_below_it(inner: bytes, labels
     assert [each.label for each in tree.attachments()] == ["2"]  # the message counts as one
     found = tree.find("text/plain")
     assert found is not None
-    assert found.label == "1"  # never the text of somebody else's message
+    assert found.label == "1"  # never the text of an attached message
 
 
 def test_text_and_attachments_are_told_apart() -> None:
@@ -89,7 +89,7 @@ def test_text_and_attachments_are_told_apart() -> None:
         (b'("filename*0" "one " "filename*1" "name.txt")', "one name.txt"),  # RFC 2231 3
         (b'("filename*0*" "iso-8859-1\'\'%e4" "filename*1" "b.txt")', "äb.txt"),
         (b'("filename" "=?utf-8?q?Gr=C3=BC=C3=9Fe=2Etxt?=")', "Grüße.txt"),  # RFC 2047 5 forbids it, programs do it
-        (b'("filename" "=?no-such-charset?q?x?=")', "x"),  # as the core reads it
+        (b'("filename" "=?no-such-charset?q?x?=")', "x"),  # as in the core
         (b'("filename" "=?windows-1252?q?=80.txt?=")', "€.txt"),
         (b'("filename" "=?iso-8859-1?q?=80.txt?=")', "€.txt"),
         (b'("filename" {4}\r\n\xfc.tx)', "ü.tx"),
@@ -123,7 +123,7 @@ def test_no_octets_do_harm(octets: bytes) -> None:
     try:
         list(parse_structure(octets).walk())
     except ValueError:
-        pass  # told, which is right
+        pass  # the documented error
 
 
 PARTS = [

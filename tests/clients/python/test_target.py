@@ -12,7 +12,7 @@ from restante.v1.batch_pb2 import Operation, OperationResult
 from restante.v1.folder_pb2 import GetFolderRequest, GetFolderResponse
 from tests.clients.python.conftest import Servers, answer
 
-FAR_SECONDS = 0.2  # to the other end of a bad line
+FAR_SECONDS = 0.2  # delay of a slow connection, each way
 
 
 async def test_a_core_at_the_end_of_a_slow_line_is_reached_by_the_first_attempt(

@@ -34,7 +34,7 @@ class Changes(sync_pb2_grpc.SyncServiceServicer):
     def __init__(self) -> None:
         self.requests: list[list[WatchRequest]] = []
         self.metadata: list[dict[str, str]] = []
-        self.problem: errors.RestanteError | None = None  # what a stream ends with
+        self.problem: errors.RestanteError | None = None  # the error that ends a stream
         self._streams: list[Stream] = []
 
     def tell(self, **notice: Any) -> None:
@@ -121,8 +121,8 @@ async def test_the_end_of_the_streams_own_session_is_told_to_each_subscription(s
     await until(lambda: len(told) == 2)
     assert [errors.from_status(notice.rejected).reason for notice in told] == ["SESSION_REVOKED", "SESSION_REVOKED"]
     await asyncio.sleep(0.2)
-    assert len(core.requests) == 1  # there is nobody to watch for
-    link.watch.subscribe(1, 7, 0, 0, b"", lambda notice: None)  # with a fresh session, say
+    assert len(core.requests) == 1  # without a subscription
+    link.watch.subscribe(1, 7, 0, 0, b"", lambda notice: None)  # for example with a new session
     await until(lambda: len(core.requests) == 2 and core.requests[1])
 
 
@@ -188,7 +188,7 @@ async def test_a_connection_closed_under_it_is_replaced(servers: Servers, core: 
     link.watch.subscribe(1, 5, 10, 0, b"", lambda notice: None)
     await until(lambda: core.requests and core.requests[0])
     old, link._channel = link._channel, link.target.open_channel()
-    await old.close()  # what happens to a retired connection after its time
+    await old.close()  # the end of a retired connection's time
     await until(lambda: len(core.requests) == 2 and core.requests[1])
 
 
@@ -208,7 +208,7 @@ async def test_after_a_reset_or_refusal_there_is_nothing_more(
     core.end()
     await until(lambda: len(core.requests) == 2)
     assert told == list(last)
-    assert core.requests[1] == []  # it is not asked for again
+    assert core.requests[1] == []  # the client does not subscribe again
 
 
 async def test_a_closed_subscription_is_told_to_the_server_and_hears_nothing(servers: Servers, core: Changes) -> None:

@@ -47,7 +47,7 @@ def test_addresses_are_tried_in_their_order_and_each_core_gets_its_own_proof(tmp
     assert first.metadata == (("restante-identity", "imap"), ("restante-secret", "another"))
     assert (second.address, second.root_certificates) == ("core.example.net:50052", b"ca")
     assert (second.certificate_chain, second.private_key) == (b"chain", b"key")
-    assert second.metadata == ()  # the secret is for sockets alone
+    assert second.metadata == ()  # only sockets get the secret
     assert third.is_name
 
 

@@ -105,7 +105,7 @@ class MemoryCore:
         self.watch = self
         self.calls: list[str] = []
         self.fail: Callable[[str], None] = lambda _: None
-        self.watching = True  # off: commits are not told to watchers
+        self.watching = True  # False: commits do not notify watchers
         self.answered: dict[bytes, Protobuf] = {}
         self.max_message_octets = 100_000
         self.before_update: Callable[[], None] = lambda: None
@@ -172,7 +172,7 @@ class MemoryCore:
             try:
                 asyncio.get_running_loop().call_soon(self._tell, account)
             except RuntimeError:
-                pass  # no loop runs yet, so nobody watches
+                pass  # no event loop runs yet, so there are no watchers
         return CommitToken(mailbox_id=account.account_id, change_number=account.change_number, epoch=self.epoch)
 
     def _tell(self, account: Account) -> None:

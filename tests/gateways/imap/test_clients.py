@@ -147,7 +147,7 @@ CopyArrivalDate yes
     sync = (program("mbsync"), "--config", config, "--all")
     await run(*sync)
     arrived = [path.read_bytes() for folder in ("new", "cur") for path in (local / "INBOX" / folder).iterdir()]
-    texts = sorted(octets.partition(b"\n\n")[2] for octets in arrived)  # mbsync adds a field of its own
+    texts = sorted(octets.partition(b"\n\n")[2] for octets in arrived)  # mbsync adds a header field
     assert texts == [b"This is message %d.\n" % number for number in (1, 2, 3)]
     (local / "Work" / "2024" / "new" / "1.local").write_bytes(message(9).replace(b"\r\n", b"\n"))
     flagged = next((local / "INBOX" / "new").iterdir())
@@ -223,7 +223,7 @@ def _in_terminal(command: list[str], home: Path) -> bytes:
         while select.select([terminal], [], [], 20)[0] and (octets := os.read(terminal, 65_536)):
             shown += octets
     except OSError:
-        pass  # the program has ended, and the terminal with it
+        pass  # the program has ended and closed the terminal
     finally:
         os.close(terminal)
         process.terminate()

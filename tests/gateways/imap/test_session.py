@@ -195,7 +195,7 @@ async def test_a_client_that_stops_reading_holds_only_a_little(running: Running)
     await asyncio.sleep(0.3)
     served = running.core.calls.count("BatchGetMessages")
     assert served < 40
-    other = await Client.open(running, "INBOX")  # and nobody else waits
+    other = await Client.open(running, "INBOX")  # other sessions do not wait
     assert await other.ok("NOOP") == []
 
 
@@ -326,7 +326,7 @@ async def test_what_another_changed_within_a_silent_store_is_told(running: Runni
     client = await Client.open(running, "INBOX")
     folder = running.core.find(running.core.accounts[ALICE], ["Inbox"])
 
-    def meanwhile() -> None:  # neither told to the watch nor known before the STORE's own answer
+    def meanwhile() -> None:  # neither in a notice of the watch nor known before the STORE's answer
         number = running.core.change(running.core.accounts[ALICE], folder)
         folder.messages[0].flags, folder.messages[0].change_number = 4, number
 
@@ -410,7 +410,7 @@ async def test_what_left_unheard_keeps_its_neighbours_from_being_copied(running:
 async def test_what_can_be_read_no_more_ends_the_session(running: Running) -> None:
     client, other = await removed_unheard(running)
     running.core.purge(ALICE)
-    assert b"* 2 FETCH (FLAGS (\\Deleted))" in await other.ok("FETCH 1:3 (FLAGS)")  # the view has that much
+    assert b"* 2 FETCH (FLAGS (\\Deleted))" in await other.ok("FETCH 1:3 (FLAGS)")  # the view has this change
     client.writer.write(b"x FETCH 1:3 (BODY.PEEK[TEXT])\r\n")
     while (line := await client.line()).startswith((b"* 1 FETCH", b"* 3 FETCH", b"This", b")")):
         pass
@@ -465,7 +465,7 @@ async def test_a_gap_is_filled_though_the_core_is_away_at_first(running: Running
     running.core.deliver(ALICE, message(3))
     watcher.since = running.core.accounts[ALICE].change_number  # this one was lost
     running.core.watching = True
-    running.core.deliver(ALICE, message(4))  # and nothing comes after this one
+    running.core.deliver(ALICE, message(4))  # no notice follows this one
     assert await client.line() == b"* 4 EXISTS"
     assert tries == 3
 

@@ -55,10 +55,10 @@ class FakeCore:
     def __init__(self) -> None:
         self.contents: dict[int, bytes] = {}
         self.reports: dict[int, list[RecipientOutcome]] = {}
-        self.lost: set[int] = set()  # leases that another has
-        self.away = 0  # so many reports fail
+        self.lost: set[int] = set()  # leases that another relay holds
+        self.away = 0  # number of reports that fail
         self.reads = 0
-        self.breaks = 0  # so many reads break in their midst
+        self.breaks = 0  # number of reads that break in the middle
         self.requests: list[LeaseOutboundRequest] = []
         self._ids = itertools.count(1)
         self._due: asyncio.Queue[OutboundLease] = asyncio.Queue()

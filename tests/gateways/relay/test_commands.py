@@ -82,7 +82,7 @@ def test_stray_dots_go_on_in_quotes(path: str, written: str) -> None:  # RFC 532
             ALL,
             b"MAIL FROM:<alice@example.test> SIZE=26 BODY=8BITMIME SMTPUTF8",
         ),
-        # Asked for, but nothing is in need of it: any server may have it (RFC 6531 3.4).
+        # SMTPUTF8 was requested, but the message does not need it: any server may get it (RFC 6531 3.4).
         (parcel(PLAIN, smtputf8=True), Offer(), b"MAIL FROM:<alice@example.test>"),
         (
             parcel(reverse_path="älice@example.test"),
@@ -141,7 +141,7 @@ def test_a_message_that_the_server_cannot_have_is_not_offered(sent: Parcel, offe
     refusal = problem(sent, offer, "mx.example.net")
     assert (refusal.status if refusal else "") == status
     assert refusal is None or refusal.final
-    assert refusal is None or not refusal.remote_host  # that server has said nothing of the kind
+    assert refusal is None or not refusal.remote_host  # the refusal is not the server's
 
 
 def test_an_8_bit_header_without_smtputf8_is_8_bit_content_and_no_more() -> None:  # RFC 6152 3

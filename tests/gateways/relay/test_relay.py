@@ -107,13 +107,13 @@ async def test_whatever_goes_wrong_the_outcome_is_right(
         peer.replies.update(replies)
         assert await core.outcomes(core.put(BOB)) == [outcome]
         peer.replies.clear()
-        assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]  # and it goes on
+        assert await core.outcomes(core.put(BOB)) == [("relayed", "2.0.0")]  # the relay continues
 
 
 async def test_a_refusal_while_octets_are_sent_is_heard() -> None:
     core = FakeCore()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
-        peer.reading.clear()  # what is sent fills the buffers, and only the refusal is there to read
+        peer.reading.clear()  # the sent octets fill the buffers, and the relay can read only the refusal
         peer.replies["DATA"] = "354 go"
         peer.said_early = "552 5.3.4 too big"
         lease = core.put(BOB, content=b"x" * 20_000_000 + b"\r\n")
@@ -133,7 +133,7 @@ async def test_a_refusal_while_octets_are_sent_is_heard() -> None:
 async def test_a_refusal_in_one_packet_with_354_is_heard(pieces: tuple[bytes, ...]) -> None:
     core = FakeCore()
     async with smtp_peer() as peer, running(core, {"*": f"127.0.0.1:{peer.port}"}):
-        peer.reading.clear()  # only the refusal is there to read
+        peer.reading.clear()  # the relay can read only the refusal
         peer.replies["DATA"], peer.said_early_pieces = pieces[0], pieces[1:]
         lease = core.put(BOB, content=b"x" * 20_000_000 + b"\r\n")
         assert await core.outcomes(lease) == [("failed", "5.3.4")]
@@ -183,7 +183,7 @@ async def test_servers_that_are_down_are_passed_over() -> None:  # RFC 5321 5.1
             good.replies["greeting"] = "554 5.3.2 no service"
             await asyncio.sleep(0.1)
             good.replies["MAIL"] = "421 4.3.2 closing DROP"
-            # One was only down: a permanent answer of the others is not the last word.
+            # One server was only down, so a permanent answer of the others is not final.
             assert await core.outcomes(core.put(BOB)) == [("deferred", "4.4.1")]
         assert good.messages[0].recipients == [f"<{BOB}>"]
 

@@ -60,7 +60,7 @@ class Client:
         except TimeoutError:
             self.writer.transport.abort()
         except (ConnectionError, ssl.SSLError):
-            pass  # the server was quicker
+            pass  # the server has closed first
 
 
 class Gateway:

@@ -54,7 +54,7 @@ class ContractCore:
         self.refuse_commit: errors.RestanteError | None = None
         self.refuse_submit: errors.RestanteError | None = None
         self.refuse_upload: errors.RestanteError | None = None
-        self.lose_answers = 0  # so many commits are done, and the stream then breaks instead of answering
+        self.lose_answers = 0  # number of commits after which the stream breaks instead of answering
         self.grant = True
         self.sessions = FakeSessions({"alice@example.test": Alice()}.get)
         self.verdicts_good_milliseconds = 0

@@ -508,7 +508,7 @@ async def test_a_session_that_outlasts_the_draining_abandons_its_message_before_
     client = await gateway.connect()
     await client.send(f"EHLO c\r\n{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode())
     await client.codes(4)
-    gateway.core.gate.clear()  # the core does not take the content
+    gateway.core.gate.clear()  # the core does not read the content
     await client.send(MESSAGE)
     await asyncio.sleep(0.05)
     await gateway.runtime.drain()

@@ -129,7 +129,7 @@ async def test_a_verdict_is_given_again_while_the_core_says_so(socket: Path, cer
             await client.ask(rcpt)
         assert await client.ask("RSET") == "250 2.0.0 OK"
         asked = [list(operation.verify_recipients.forward_paths) for operation in core.operations]
-        # Only what was accepted is said again.
+        # Only the accepted recipients are sent again.
         assert asked == [["alice@example.test"], ["nobody@example.test"], ["nobody@example.test"]]
         assert (await deliver(client)).startswith("250 2.6.0")
         assert len(core.operations) == 3
@@ -217,7 +217,7 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_request_id(
     async with serving(core, socket), running(socket, certificate) as system:
         client = await system.open()
         assert (await deliver(client)).startswith("250 2.6.0")
-        assert len(core.accepted) == 1  # one acceptance, however often it was sent
+        assert len(core.accepted) == 1  # one acceptance for all attempts
         assert len(core.begun) == 3
 
 
@@ -228,7 +228,7 @@ async def test_a_core_that_never_comes_back_leaves_the_client_without_a_word(
     core.lose_answers = 100
     async with serving(core, socket), running(socket, certificate, settle_seconds=0.2) as system:
         client = await system.open()
-        assert await deliver(client) == ""  # it may have been taken: neither 250 nor a refusal would be true
+        assert await deliver(client) == ""  # the core may have accepted it: neither 250 nor a refusal would be true
         client = await system.open()
         core.lose_answers = 1
         assert await deliver(client, BIG) == ""  # not held, so it cannot be settled
@@ -304,7 +304,7 @@ async def test_a_submission_broken_off_is_forgotten(socket: Path, certificate: C
     async with serving(core, socket), running(socket, certificate) as system:
         client = await system.login()
         assert (await deliver(client, BIG * 2 + b"\0\r\n")).startswith("550")
-        assert core.submitted == {}  # what was uploaded is named by nothing, and lapses
+        assert core.submitted == {}  # no message uses the upload, which lapses
 
 
 async def test_a_sender_who_is_not_permitted(socket: Path, certificate: CertificateFiles) -> None:

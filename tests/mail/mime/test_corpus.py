@@ -72,8 +72,8 @@ def test_the_standard_library_sees_the_same_parts(corpus: Corpus) -> None:
 
 
 def _ours(content: bytes, part: Part) -> object:
-    """The shape of a tree: kinds, and the octets of texts, less the line ends at their end: where a final boundary is
-    missing the library keeps one less."""
+    """The shape of a tree: kinds, and the octets of texts without the line ends at their end, because the library
+    removes one more when a final boundary is missing."""
     if part.is_multipart and _without_parts(part):
         return [part.media_type, b""]
     if part.children:

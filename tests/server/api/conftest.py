@@ -12,7 +12,7 @@ from tests.server.api.people import Bench, make_bench
 
 @pytest.fixture
 async def bench(database: Database) -> AsyncIterator[Bench]:
-    """See `people.make_bench`."""
+    """A core with a few accounts; see `people.make_bench`."""
     made = await make_bench(database)
     yield made
     made.core.directory.close()

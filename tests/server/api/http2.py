@@ -12,7 +12,7 @@ END_HEADERS = 4
 
 
 def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
-    """RFC 9113 4.1."""
+    """One frame (RFC 9113 4.1)."""
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
 
@@ -26,7 +26,7 @@ def headers(stream: int, fields: Iterable[tuple[str, str]]) -> bytes:
 
 
 def begin_call(path: str, metadata: Iterable[tuple[str, str]] = ()) -> bytes:
-    """A connection's first octets, with a gRPC call on its first stream, of which nothing follows."""
+    """A connection's first octets, with the beginning of a gRPC call on its first stream."""
     fields = [
         (":method", "POST"),
         (":scheme", "http"),

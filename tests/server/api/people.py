@@ -35,7 +35,7 @@ ADMIN = Caller(identity="admin", encrypted=True)
 
 @dataclass
 class Bench:
-    """One core, as far as these services need it."""
+    """The parts of a core that these services need."""
 
     core: Core
     dispatcher: Dispatcher
@@ -43,13 +43,13 @@ class Bench:
     ended: list[SessionsEnded] = field(default_factory=list)  # what gateways are told
 
     async def run(self, method: Method[Any, Any], request: Any, caller: Caller = NATIVE) -> Any:
-        """One call through the dispatcher."""
+        """Make one call through the dispatcher."""
         return await self.dispatcher.run(RPCS.unary[method.field], caller, request, time.monotonic() + 20)
 
     async def login(
         self, name: str, password: str, *, scope: int = 0, caller: Caller = NATIVE, client: ClientContext | None = None
     ) -> Session:
-        """A session by PLAIN."""
+        """Log in by PLAIN and return the session."""
         request = AuthenticateRequest(
             mechanism="PLAIN", response=f"\0{name}\0{password}".encode(), scope=Scope.ValueType(scope), client=client
         )
@@ -57,7 +57,7 @@ class Bench:
         return response.session
 
     async def caller(self, session: Session, stream: Caller = NATIVE) -> Caller:
-        """Who comes with a session's token."""
+        """The caller with a session's token."""
         return await self.authenticator.session(session.session_token, stream)
 
 
@@ -71,7 +71,7 @@ async def make_bench(database: Database, settings: AuthenticationSettings = SETT
 
 
 async def open_bench(database: Database, settings: AuthenticationSettings = SETTINGS) -> Bench:
-    """A core over a store that is there."""
+    """A core over an existing store."""
     parts = await Directory.open(database, settings)
     notifier, authenticator = Notifier(database), Authenticator({"admin": "00"}, parts.sessions)
     absent = cast(Any, None)  # parts that these services do not touch
@@ -91,6 +91,6 @@ async def open_bench(database: Database, settings: AuthenticationSettings = SETT
 
 
 def gateway(identity: str, **context: Any) -> tuple[Caller, ClientContext]:
-    """A gateway's stream, and what it says of its client."""
+    """A gateway's stream, and its context of a client."""
     stream = replace(NATIVE, identity=identity, client_address="")
     return stream, ClientContext(client_address="192.0.2.7", listener=identity, **context)

@@ -45,7 +45,7 @@ _SYMBOLS = symbol_database.Default()
 
 
 def request_id() -> bytes:
-    """A fresh one."""
+    """A fresh request id."""
     return secrets.token_bytes(16)
 
 
@@ -55,12 +55,12 @@ def request_type(rpc: str) -> Any:
 
 
 def token_metadata(token: bytes) -> tuple[tuple[str, str], ...]:
-    """How a session goes with a call."""
+    """The metadata of a session's call."""
     return (("authorization", "Bearer " + base64.urlsafe_b64encode(token).decode()),) if token else ()
 
 
 class Served:
-    """The core, its sockets, and everything that can be said to it."""
+    """A core, its sockets, and all kinds of calls to it."""
 
     def __init__(self, process: CoreProcess, directory: Path, authority: Authority) -> None:
         self.process, self.directory, self.authority = process, directory, authority
@@ -82,7 +82,7 @@ class Served:
         return (self.directory / "secrets" / f"{identity}.secret").read_text().strip()
 
     def identity(self, name: str) -> tuple[tuple[str, str], ...]:
-        """Metadata that proves a process on the Unix socket."""
+        """Metadata of a process identity on the Unix socket."""
         return (("restante-identity", name), ("restante-secret", self.secret(name))) if name else ()
 
     def channel(
@@ -122,7 +122,7 @@ class Served:
         password: str = "",
         channel: grpc.aio.Channel | None = None,
     ) -> Session:
-        """A session of a person, native or by a gateway."""
+        """A session of a user, of a native client or through a gateway."""
         request = AuthenticateRequest(
             mechanism="PLAIN",
             response=f"\0{name}@{DOMAIN}\0{password or name + '-demo'}".encode(),
@@ -135,7 +135,7 @@ class Served:
         return session
 
     def stub(self, rpc: str, channel: grpc.aio.Channel | None = None) -> Any:
-        """What begins a call of any RPC of the contract."""
+        """The callable of any RPC of the contract."""
         method = CONTRACT[rpc]
         return _multicallable(channel or self.channel(), method)
 
@@ -149,7 +149,7 @@ class Served:
         channel: grpc.aio.Channel | None = None,
         timeout: float = 20.0,
     ) -> Any:
-        """A unary call. Raises the class of its reason."""
+        """Make a unary call. Raises the class of its reason."""
         metadata = (*self.identity(identity), *token_metadata(token))
         try:
             return await self.stub(rpc, channel or self._main())(request, metadata=metadata, timeout=timeout)
@@ -159,7 +159,7 @@ class Served:
     async def operate(
         self, *operations: Operation, identity: str = "", channel: grpc.aio.Channel | None = None
     ) -> list[OperationResult]:
-        """A batch by ExecuteOnce."""
+        """Run a batch by ExecuteOnce."""
         request = ExecuteOnceRequest(operations=operations)
         answer = await self.call("BatchService/ExecuteOnce", request, identity=identity, channel=channel, timeout=30.0)
         return list(answer.results)
@@ -175,7 +175,7 @@ class Served:
 
 
 def operation(rpc: str, request: Any, *, token: bytes = b"", operation_id: int = 1, **more: Any) -> Operation:
-    """The same request in a batch."""
+    """An operation with a request, for a batch."""
     made = Operation(operation_id=operation_id, session_token=token, **more)
     getattr(made, UNARY_FIELDS[rpc]).CopyFrom(request)
     return made
@@ -197,7 +197,7 @@ def _multicallable(channel: grpc.aio.Channel, method: MethodDescriptor) -> Any:
 
 
 class Authority:
-    """A small CA of a test."""
+    """A small certificate authority for a test."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -256,7 +256,7 @@ def settings(directory: Path, authority: Authority, **environment: str) -> confi
 
 @contextlib.asynccontextmanager
 async def served(scratch: Path, **environment: str) -> AsyncIterator[Served]:
-    """A core on an empty store in `scratch`, with its people."""
+    """A core on an empty store in `scratch`, with its accounts."""
     directory, authority = scratch / "data", Authority()
     directory.mkdir(mode=0o700)
     chosen = settings(directory, authority, **environment)

@@ -40,7 +40,7 @@ ADDED: Topic[list[tuple[int, Any, str | None]]] = Topic("added", list)
 
 
 def next_number(tx: Connection, box_id: int, count: int = 1) -> int:
-    """Raises a box's counter; returns its new value."""
+    """Increase a box's counter and return its new value."""
     raised = update(box).where(box.c.box_id == box_id).values(counter=box.c.counter + count).returning(box.c.counter)
     number: int = tx.execute(raised).scalar_one()
     return number
@@ -48,7 +48,7 @@ def next_number(tx: Connection, box_id: int, count: int = 1) -> int:
 
 @dataclass(frozen=True)
 class Add:
-    """Adds an entry under the box's next number and returns that. A word that is there already is an IntegrityError."""
+    """Add an entry with the box's next number and return the number. An existing word raises IntegrityError."""
 
     box_id: int
     word: str | None = None
@@ -67,7 +67,7 @@ class Add:
 
 
 class AddSet(Add):
-    """The same, but many at once: one counter, one executemany. Words that begin with `bad` are refused one by one."""
+    """Add in sets: one counter, one executemany. Each word with the prefix `bad` is refused singly."""
 
     sizes: list[int] = []  # noqa: RUF012 - how large each set was; tests empty it
 
@@ -89,7 +89,7 @@ class AddSet(Add):
 
 
 def words(tx: Connection) -> list[str]:
-    """Every word there is, in the order in which they were given."""
+    """All words, in the order of their entry ids."""
     return list(tx.execute(select(entry.c.word).order_by(entry.c.entry_id)).scalars())
 
 
@@ -98,7 +98,7 @@ def numbers(tx: Connection, box_id: int) -> list[int]:
 
 
 class Figures(Observer):
-    """Keeps what it hears."""
+    """An observer that records the figures."""
 
     def __init__(self) -> None:
         self.groups: list[tuple[int, int, int]] = []  # lane, operations, replays
@@ -134,7 +134,7 @@ def figures() -> Figures:
 
 @pytest.fixture
 async def open_small(empty_database_url: str, faults: DatabaseFaults, figures: Figures) -> AsyncIterator[Opener]:
-    """Opens the test's database, with the tables above and boxes 1 to 8; several times makes several cores."""
+    """A function that opens the test's database, with the tables above and boxes 1 to 8; each call is another core."""
     async with AsyncExitStack() as stack:
 
         def opener(*, locks: Locks = LOCKS, **changes: Any) -> Database:
@@ -152,5 +152,5 @@ async def open_small(empty_database_url: str, faults: DatabaseFaults, figures: F
 
 @pytest.fixture
 def db(open_small: Opener) -> Database:
-    """One lane on every database, so that it is known what comes together."""
+    """A database with one write lane, so that a test can predict the groups."""
     return open_small(postgres=PostgresSettings(write_lanes=1))

@@ -54,7 +54,7 @@ async def test_after_five_replays_the_group_is_given_up(db: Database, faults: Da
 
 @dataclass(frozen=True)
 class Cross:
-    """Raises two counters in this order; on its first run it waits in between until the other has done its first."""
+    """Increase two counters in this order. Its first run waits between them for the other operation's first counter."""
 
     first: int
     second: int

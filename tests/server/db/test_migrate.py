@@ -18,7 +18,7 @@ from tests.harness.postgres import PostgresServer
 
 @pytest.fixture
 def tx(empty_database_url: str) -> Iterator[Connection]:
-    """A transaction on an empty database, made there by hand, not by the pipeline."""
+    """A transaction on an empty database, without the pipeline."""
     backend = open_backend(empty_database_url)
     with backend.writer() as connection, connection.begin():
         yield connection

@@ -25,7 +25,7 @@ from tests.server.db.conftest import ADDED, Add, AddSet, Figures, Opener, box, e
 
 
 async def held(database: Database, faults: DatabaseFaults, *operations: Any) -> list[Any]:
-    """Writes a first entry, keeps its transaction open until all the operations wait, and returns their outcomes."""
+    """Write a first entry, keep its transaction open until all the operations wait, and return their outcomes."""
     with faults.lanes_stopped():
         first = asyncio.ensure_future(database.write(Add(1, "first")))
         await asyncio.to_thread(faults.reached.wait, 10)
@@ -37,7 +37,7 @@ async def held(database: Database, faults: DatabaseFaults, *operations: Any) -> 
 
 
 def heard(database: Database) -> list[Any]:
-    """The events of entries, as they come."""
+    """The events of entries, in their order of arrival."""
     events: list[Any] = []
     database.listeners.on_event(ADDED, events.extend)
     return events
@@ -340,7 +340,7 @@ async def test_operations_for_a_mailbox_run_in_order_of_arrival_whatever_their_c
 
 @dataclass(frozen=True)
 class Move:
-    """Raises two counters, the one given first before the other."""
+    """Increase two counters in the given order."""
 
     first: int
     second: int
@@ -440,7 +440,7 @@ async def test_nobody_sees_a_change_number_before_the_one_below_it(dialect: str,
 async def test_a_lane_lives_on_when_the_upkeep_between_groups_fails(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as a checkpoint on a broken disk. A lane that is gone would leave its writers waiting without a word."""
+    """An example is a checkpoint on a broken disk. Writers of an ended lane would wait for ever."""
     backend = db._start().pipeline._lanes[0]._runner._backend
 
     def broken(tx: Connection) -> None:

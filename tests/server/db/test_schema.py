@@ -8,7 +8,7 @@ from restante_server.db import schema
 
 
 def references_content(column: Column[object]) -> bool:
-    """By its name, or by a foreign key."""
+    """Whether a column refers to a content, by its name or by a foreign key."""
     named = "content" in column.name and column.name.endswith("_id")
     return named or any(key.target_fullname == "content.content_id" for key in column.foreign_keys)
 

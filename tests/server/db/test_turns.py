@@ -71,7 +71,7 @@ def test_an_item_can_be_taken_out_and_its_party_leaves_with_the_last() -> None:
 
 
 def begin(party: Party, work: Callable[[], Awaitable[R]]) -> asyncio.Task[R]:
-    """A task of this party's, as a call of it is."""
+    """Start a task for a party, as a call of that party would run."""
 
     async def run() -> R:
         return await work()
@@ -169,7 +169,7 @@ async def test_a_shared_read_keeps_its_deadline_and_can_be_given_up(open_small: 
 
 
 async def test_a_write_waits_for_one_write_of_each_other_party(open_small: Opener, faults: DatabaseFaults) -> None:
-    """In the queue of the lane, and among those that wait for room in the pipeline."""
+    """This holds in the lane's queue, and among writes that wait for room in the pipeline."""
     db = open_small(bounds=Bounds(operations=3), queue=QueueLimits(operations=6))
     served: list[str] = []
     with faults.lanes_stopped():
@@ -196,7 +196,7 @@ def _note(served: list[str], name: str) -> Write[None]:
 async def test_deliveries_taken_in_turns_with_others_still_run_as_one_set(
     db: Database, faults: DatabaseFaults, figures: Figures
 ) -> None:
-    """Though the greedy one writes to the very mailboxes that mail is delivered to."""
+    """This holds even when the greedy party writes to the mailboxes of the deliveries."""
     AddSet.sizes.clear()
     with faults.lanes_stopped():
         first = asyncio.ensure_future(db.write(Add(1)))

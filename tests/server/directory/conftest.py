@@ -20,7 +20,7 @@ async def store(database: Database) -> Database:
 
 @pytest.fixture
 async def people(store: Database) -> Database:
-    """The same with alice, bob and carol."""
+    """A store with the domain example.test and the accounts alice, bob and carol."""
     for name in ("alice", "bob", "carol"):
         await make_account(store, f"{name}@example.test", display_name=name.capitalize())
     return store
@@ -28,7 +28,7 @@ async def people(store: Database) -> Database:
 
 @pytest.fixture
 async def directory(people: Database) -> AsyncIterator[Directory]:
-    """The parts of one core."""
+    """One core's Directory: its logins, sessions and lookups."""
     opened = await Directory.open(people, SETTINGS)
     yield opened
     opened.close()

@@ -20,7 +20,7 @@ SETTINGS = AuthenticationSettings(hashes=HASHES)
 
 
 def create_store(tx: Connection) -> None:
-    """The one row of a store, its first key, and the domain example.test."""
+    """Create the row of a store's facts, its first key, and the domain example.test."""
     tx.execute(insert(schema.store).values(store_id=1, store_uuid="0", epoch=1, uid_validity_next=1, created_at=NOW))
     keys.create(tx, NOW)
     domains.create(tx, NOW, "example.test")
@@ -33,7 +33,7 @@ async def make_store(database: Database) -> None:
 async def make_account(
     database: Database, address: str, password: str = "", *, display_name: str = "", administrator: bool = False
 ) -> accounts.Account:
-    """An account whose password is `NAME-demo` unless given."""
+    """Create an account. Its default password is `NAME-demo`."""
     passwords = Passwords(HASHES)
     verifier = await passwords.hash(Secret(password or f"{address.partition('@')[0]}-demo"))
     passwords.close()

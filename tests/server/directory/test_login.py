@@ -27,7 +27,7 @@ async def login(directory: Directory, name: str, password: str, address: str = "
 
 
 async def refusal(directory: Directory, name: str, password: str) -> tuple[str, str, dict[str, str], int]:
-    """(reason, text, metadata, hashes verified) of a login that fails."""
+    """(reason, text, metadata, hashes verified) of a failed login."""
     before = directory.passwords.proofs
     with pytest.raises(AuthenticationFailed) as refused:
         await login(directory, name, password)

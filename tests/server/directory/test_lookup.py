@@ -146,7 +146,7 @@ ALICE_EDITS = [(accounts.Edit(enabled=False), None), (accounts.Edit(administrato
 async def test_a_change_of_an_account_that_may_lead_mail_elsewhere_is_told(
     people: Database, edit: accounts.Edit, quota_octets: int | None
 ) -> None:
-    """A memory of where addresses lead must forget: `postmaster` is an enabled account, administrators first."""
+    """A cache of lookups must drop the entry: `postmaster` leads to an enabled account, administrators first."""
     told: list[str] = []
     people.listeners.on_invalidation(DIRECTORY, lambda: told.append(DIRECTORY))
     await people.write(Write(lambda tx: lifecycle.change(tx, "alice@example.test", edit, quota_octets)))

@@ -58,7 +58,7 @@ async def test_every_changed_octet_makes_a_token_worthless(directory: Directory)
 
 
 async def test_a_version_noted_late_takes_nothing_back(directory: Directory) -> None:
-    """Two cores change one account: who looked first may note last."""
+    """Two cores change one account: the first to read may be the last to record."""
     for version in (5, 3):
         await directory.db.write(Write(lambda tx, version=version: states.note_change(tx, 1, version)))  # type: ignore[misc]
     changes = await directory.db.read(states.look, 0, SETTINGS.sessions.token_seconds)

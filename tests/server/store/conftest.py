@@ -19,7 +19,7 @@ _examined: dict[ClauseElement, list[str]] = {}  # statements are kept by modules
 
 @pytest.fixture(autouse=True)
 def _tenancy() -> Iterator[None]:
-    """Fails a test that ran a statement which forgets the mailbox (tests/contract/test_tenancy.py)."""
+    """Fail a test that ran a statement without the mailbox (tests/contract/test_tenancy.py)."""
     forgotten: list[str] = []
 
     def examine(tx: Connection | None, statement: Any, many: Any, params: Any, options: Any) -> None:
@@ -40,7 +40,7 @@ def _tenancy() -> Iterator[None]:
 
 @pytest.fixture
 async def box(database: Database) -> AsyncIterator[Box]:
-    """A mailbox; whatever the test did to its store, the store must be sound at the end."""
+    """A mailbox. Its store must pass the check at the end of the test."""
     yield await make_box(database)
     assert await database.read(check) == []
 

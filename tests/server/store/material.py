@@ -33,14 +33,14 @@ _LISTED: dict[bytes, Listing] = {}
 
 
 def begin_store(tx: Connection) -> None:
-    """The one row of facts about the store, where it is missing."""
+    """Create the row of the store's facts if it is missing."""
     if tx.execute(select(func.count()).select_from(schema.store)).scalar_one() == 0:
         values = {"store_id": 1, "store_uuid": "test", "epoch": 1, "uid_validity_next": 1_000, "created_at": NOW}
         tx.execute(insert(schema.store), values)
 
 
 def new_content(tx: Connection, octets: bytes = SIMPLE) -> int:
-    """A content that the caller is about to name."""
+    """A content that the caller will refer to."""
     digest = hashlib.sha256(octets).digest()
     structure = parts.encode(scan(octets).tree)
     return contents.insert_many(tx, [NewContent(len(octets), digest, structure, octets, None)], NOW)[0]
@@ -55,7 +55,7 @@ def new_messages(tx: Connection, count: int, octets: bytes = SIMPLE, **facts: ob
 
 
 class Box:
-    """One mailbox in an open database, with short ways to write and read it."""
+    """One mailbox in an open database, with short methods to write and read it."""
 
     def __init__(self, database: Database, mailbox_id: int, by_role: dict[Role, int]) -> None:
         self.database, self.id, self.by_role = database, mailbox_id, by_role
@@ -92,13 +92,13 @@ async def make_box(database: Database, quota_octets: int | None = None) -> Box:
 
 
 def erase(tx: Connection, mailbox_id: int, selection: Selection) -> None:
-    """Remove messages for good, as if their leases had lapsed at once."""
+    """Remove messages permanently, as if their leases had lapsed at once."""
     removal.remove(tx, mailbox_id, selection, Mode.HARD, NOW)
     erasure.end_leases(tx, mailbox_id, IdSet(((1, 1 << 40),)), NOW)
 
 
 def uids(folder_id: int, *runs: int | tuple[int, int]) -> Selection:
-    """Messages of a folder by UID, given as numbers and runs."""
+    """Messages of a folder by UID, as numbers and runs."""
     return Selection(folder_id, IdSet.from_runs(run if isinstance(run, tuple) else (run, run) for run in runs))
 
 

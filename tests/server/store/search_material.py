@@ -60,7 +60,7 @@ HEAD = b"Return-Path: <carol@example.org>\r\nDelivered-To: alice@example.test\r\
 
 @dataclass
 class Known:
-    """A message as the test made it."""
+    """A message with the facts of its creation by the test."""
 
     octets: bytes
     head: bytes

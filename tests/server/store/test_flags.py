@@ -23,7 +23,7 @@ async def change(
 
 
 async def shown(box: Box) -> dict[int, tuple[int, str]]:
-    """UID: flags and keywords, of the Inbox."""
+    """{UID: (flags, keywords)} of the Inbox."""
     found = await box.read(changes.folder_changes, box.inbox, 0)
     return dict(zip(found.uids, zip(found.flags, found.keywords, strict=True), strict=True))
 

@@ -43,7 +43,7 @@ SEEN, DELETED = 1, 8
 
 @dataclass(frozen=True)
 class Known:
-    """One message as the model has it."""
+    """One message of the model."""
 
     message_id: int
     flags: int
@@ -53,7 +53,7 @@ class Known:
 
 @dataclass
 class Place:
-    """One folder as the model has it."""
+    """One folder of the model."""
 
     messages: dict[int, Known] = field(default_factory=dict)  # by UID
     uid_next: int = 1
@@ -65,7 +65,7 @@ class Place:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Each rule does one thing to the store and to the model; the invariant compares them."""
+    """Each rule makes one change of the store and of the model; the invariant compares them."""
 
     @initialize()
     def begin(self) -> None:
@@ -203,7 +203,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(before=st.integers(1, 40))
     def erase(self, before: int) -> None:
-        """Leases of some messages end; nothing else that is named with them is touched."""
+        """End the leases of some messages; other messages in the selection must not change."""
         ended = {message_id for message_id in self.leased if message_id <= before}
         everything = Selection(None, IdSet(((1, 1 << 40),)), removed=True)
         assert self.write(erasure.end_leases, IdSet(((1, before),)), NOW) == len(ended)
@@ -214,7 +214,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(name=FOLDERS)
     def catch_up(self, name: str) -> None:
-        """A copy of one folder takes in what has changed since it last did."""
+        """Bring the copy of one folder up to date."""
         since, copy = self.copies[name]
         found = self.run(self.box.read(changes.folder_changes, self.id_of(name), since))
         for uid in [uid for uid in copy if uid in found.vanished]:
@@ -230,7 +230,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert copy == fresh
 
     def some_gone(self, data: st.DataObject) -> set[int]:
-        """Ids of recoverable messages, and perhaps of one that is not."""
+        """Ids of some recoverable messages, and perhaps of one that is not recoverable."""
         wanted: set[int] = data.draw(st.sets(st.sampled_from([*self.gone, self.next_id]), min_size=1))
         return wanted
 

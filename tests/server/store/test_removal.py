@@ -74,7 +74,7 @@ async def test_hard_deletion_leaves_the_content_to_the_collector_when_the_lease_
 
 
 def _lapse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour passes."""
+    """Let an hour pass."""
     later = erasure.LEASE_MICROSECONDS
     monkeypatch.setattr(erasure, "now_microseconds", lambda tx: now_microseconds(tx) + later)
 

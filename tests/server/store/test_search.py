@@ -29,7 +29,7 @@ from tests.server.store.search_material import Known, fill, holds, random_restri
 
 
 class Unhurried:
-    """A watch that never ends a look."""
+    """A watch that never ends a search."""
 
     over = False
 
@@ -37,7 +37,7 @@ class Unhurried:
 
 
 async def found(box: Box, restriction: Restriction, directory: Path = Path("/nonexistent")) -> list[int]:
-    """UIDs of the Inbox that match."""
+    """The UIDs of matching messages of the Inbox."""
     uids: list[int] = []
     after: Key | None = None
     while True:

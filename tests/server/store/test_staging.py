@@ -31,7 +31,7 @@ def files(contents: Contents) -> list[Path]:
 async def test_a_writer_given_up_while_its_thread_works_closes_the_file_after_it(
     contents: Contents, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Closed under its thread, the number could by then be another file's: its octets would go there."""
+    """If the file were closed during the thread's write, its descriptor could belong to another file by then."""
     entered, goes_on = threading.Event(), threading.Event()
     known: list[int] = []
     plain = getattr(os, step)

@@ -15,7 +15,7 @@ from tests.server.transport.world import Clock, World, open_world
 
 @pytest.fixture
 def clock() -> Clock:
-    """The database's clock of a test, which the test can put forward."""
+    """The database's clock, which a test can advance."""
     return Clock()
 
 

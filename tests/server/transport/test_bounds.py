@@ -83,7 +83,7 @@ async def test_an_upload_may_be_attached_twice(world: World) -> None:
 
 
 async def test_mail_of_one_group_does_not_overrun_a_quota_that_nobody_promised(world: World) -> None:
-    """Judged one by one, two of them fit: the others must not slip in by being judged at the same moment."""
+    """Two of the messages fit when checked in turn; a check at the same moment must not admit more."""
     await world.add_account("dora@example.test", quota_octets=3 * len(MESSAGE))
     await world.add_alias("team@example.test", "dora@example.test", "bob@example.test")
     answers = await asyncio.gather(*(world.accept(["team@example.test"]) for _ in range(12)))
@@ -98,7 +98,7 @@ async def test_mail_of_one_group_does_not_overrun_a_quota_that_nobody_promised(w
 async def test_one_mailbox_that_takes_no_more_does_not_hold_up_the_deliveries_of_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An Inbox out of UIDs, say: its own mail waits, and is tried again."""
+    """An example is an Inbox without free UIDs: its mail waits, and is tried again."""
     world.transport.settings = replace(world.transport.settings, direct_deliveries=0)  # everybody waits
     stuck = (await world.accept(["carol@example.test"])).transport_id
     others = (await world.accept(["bob@example.test"])).transport_id
@@ -120,7 +120,7 @@ async def test_one_mailbox_that_takes_no_more_does_not_hold_up_the_deliveries_of
 
 
 async def test_what_is_left_of_a_content_is_never_sent_as_the_message(world: World) -> None:
-    """A disk that lost the end of a file: the relay gets an error instead of half a letter, and no endless loop."""
+    """When a disk lost the end of a file, the relay gets an error, and neither half a message nor an endless loop."""
     large = MESSAGE.replace(b"dave@example.org", b"alice@example.test").replace(
         b"To: alice@example.test", b"To: a@b.example"
     )

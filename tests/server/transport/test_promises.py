@@ -135,7 +135,7 @@ async def test_whatever_happens_every_recipient_has_one_end(world: World, seed: 
 
 
 async def _let_time_settle(world: World, dice: random.Random) -> None:
-    """Relays answer at random, and in the end nobody does: all is settled within the queue's patience."""
+    """Relays report random outcomes, then none: every recipient is settled within the queue's expiry."""
     for _ in range(4):
         await world.run(RetryQueuedRequest(all=True), world.gateway("admin"))
         for lease in await world.lease():

@@ -23,7 +23,7 @@ def limit(world: World, **limits: int) -> None:
 
 
 async def schedule(world: World, name: str = "alice", **fields: Any) -> SubmitMessageResponse:
-    """A letter to carol in an hour."""
+    """Schedule a message to carol in an hour."""
     moment = convert.timestamp(world.call(world.gateway()).now + HOUR)
     letter = LETTER.replace(b"NAME", name.encode())
     return await world.submit(name, letter, recipients=["carol@example.test"], send_at=moment, **fields)

@@ -280,7 +280,7 @@ async def test_a_stored_message_is_sent(world: World) -> None:
 
 
 async def draft_of(world: World, name: str) -> int:
-    """The id of a letter to bob among somebody's drafts."""
+    """The id of a user's draft to bob."""
     draft = Draft(to=[MailAddress(address="bob@example.test")], subject="soon", text="At noon.\n")
     made = await world.run(CreateDraftRequest(draft=draft, request_id=secrets.token_bytes(16)), world.session(name))
     return int(made.message_id)

@@ -45,7 +45,7 @@ def first(octets: bytes = PIECE, **fields: Any) -> UploadChunkRequest:
 
 
 async def by_stream(world: World, caller: Caller, *pieces: bytes) -> bytes:
-    """ContentService.UploadContent."""
+    """Upload by ContentService.UploadContent."""
 
     async def requests() -> AsyncIterator[UploadContentRequest]:
         for piece in pieces:
@@ -177,7 +177,7 @@ async def test_pieces_of_a_finished_upload_go_though_its_core_ended_before(world
 async def test_unused_pages_of_the_database_count_as_room_and_are_given_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is nearly full of an account's pieces; when they have gone, mail is taken again, at once."""
+    """The disk is nearly full of an account's uploads; once they are removed, mail is accepted again at once."""
     monkeypatch.setattr(staging, "ROOM_SECONDS", 0.0)
     disk = 8 << 20
     file = world.db.file
@@ -215,7 +215,7 @@ async def test_unused_pages_of_the_database_count_as_room_and_are_given_back(
 
 
 async def checkpointed(world: World) -> None:
-    """What was written is in the file."""
+    """Checkpoint, so that all writes are in the database file."""
 
     def run() -> None:
         with world.db.engine.connect() as connection:

@@ -38,7 +38,7 @@ SECRETS = {"smtp": "5e", "relay": "4e"}
 
 @pytest.fixture
 def dialect() -> str:
-    """One database: these tests are about the wire."""
+    """One database is enough: these tests are about the wire."""
     return "sqlite"
 
 

@@ -91,7 +91,7 @@ class Clock:
 
 @dataclass
 class Letter:
-    """A message in a folder, whole."""
+    """A whole message in a folder."""
 
     message_id: int
     head: bytes
@@ -150,7 +150,7 @@ class World:
         return made
 
     async def add_accounts(self, addresses: Sequence[str]) -> None:
-        """Many at once, without a quota."""
+        """Create many accounts at once, without a quota."""
 
         def create(tx: Connection) -> None:
             for address in addresses:
@@ -176,7 +176,7 @@ class World:
         options: EnvelopeOptions | None = None,
         chunk: int = 100_000,
     ) -> AcceptResponse:
-        """One acceptance on a stream of its own."""
+        """Make one acceptance on a separate stream."""
         begin = AcceptBegin(
             request_id=request_id or secrets.token_bytes(16),
             reverse_path=reverse_path,
@@ -200,7 +200,7 @@ class World:
         return responses[0]
 
     async def letters(self, name: str, role: int = 1) -> list[Letter]:
-        """What lies in a folder, in order of UID."""
+        """The messages of a folder, in order of UID."""
         return await self.db.read(self._letters, self.people[name].mailbox_id, role)
 
     def _letters(self, tx: Connection, mailbox_id: int, role: int) -> list[Letter]:
@@ -230,18 +230,18 @@ class World:
         return [(path, State(state), status) for path, state, status in rows]
 
     async def pass_time(self, microseconds: int) -> None:
-        """Put the clock forward and do what is due then."""
+        """Advance the clock and run the due jobs."""
         self.clock.ahead += microseconds
         await self.settle()
 
     async def settle(self) -> None:
-        """All that the background would do now."""
+        """Run all background jobs that are due now."""
         await self.transport.tick()
         await self.transport.expire()
         await self.transport.deliver()
 
     async def lease(self, most: int = 100, seconds: int = 0) -> list[OutboundLease]:
-        """What a relay that has nothing out would be given now."""
+        """The leases for a relay without other leases."""
         call = self.call(self.gateway("relay"), FOREVER)
         leases, _, _ = await outbound.lease_now(call, set(), most, outbound.lease_seconds(seconds))
         return list(map(outbound.lease_of, leases))
@@ -250,7 +250,7 @@ class World:
         await self.run(ReportOutcomeRequest(lease_id=lease.lease_id, outcomes=outcomes), self.gateway("relay"))
 
     async def report_all(self, lease: OutboundLease, kind: OutcomeKind.ValueType, status: str, **facts: Any) -> None:
-        """The same outcome for all recipients of a lease."""
+        """Report the same outcome for all recipients of a lease."""
         outcomes = [
             RecipientOutcome(recipient_id=one.recipient_id, kind=kind, status=status, **facts)
             for one in lease.recipients
@@ -264,7 +264,7 @@ class World:
         return b"".join([response.octets async for response in stream])
 
     async def submit(self, name: str, content: bytes | None = None, **fields: Any) -> SubmitMessageResponse:
-        """A submission by API."""
+        """Submit a message by the API."""
         if content is not None:
             fields["content"] = content
         recipients = [
@@ -298,7 +298,7 @@ class World:
 
 
 def settings(directory: Path) -> config.Config:
-    """The defaults, with a name and room."""
+    """The default settings, with a hostname and without a disk reserve."""
     return config.Config(
         data=str(directory),
         store=config.Store(contents=str(directory), reserve_octets=0),

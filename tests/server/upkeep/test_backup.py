@@ -34,7 +34,7 @@ INLINE_OCTETS = 500
 
 @pytest.fixture
 def database_url(database_url: str) -> str:
-    """A store, which says what step its schema is at."""
+    """The URL of a store that is stamped with the latest schema number."""
     backend = open_backend(database_url)
     with backend.writer() as tx, tx.begin():
         command.stamp(migrate.config(tx), "head")
@@ -78,7 +78,7 @@ async def add(database: Database, staging: Contents, mailbox_id: int, number: in
 
 @pytest.fixture
 def elsewhere(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where to restore to: a database without any table."""
+    """The target of a restoration: a database without tables."""
     if dialect == "sqlite":
         yield f"sqlite:///{tmp_path / 'restored' / 'store.db'}"
     else:
@@ -88,7 +88,7 @@ def elsewhere(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> I
 
 
 def facts_of(url: str) -> tuple[int, int, set[int], int]:
-    """Epoch, messages, UIDVALIDITYs and the next of them."""
+    """(epoch, number of messages, UIDVALIDITYs, next UIDVALIDITY) of a store."""
     engine = create_engine(make_url(url))
     try:
         with engine.connect() as tx:

@@ -107,7 +107,7 @@ async def test_many_expired_request_ids_go_a_bounded_number_at_a_time(box: Box) 
 async def test_a_content_let_go_of_while_the_collector_looks_is_collected_later(
     box: Box, database_url: str, locks: Locks, tmp_path: Path
 ) -> None:
-    """It was noticed before, and held still when the collector looked: the last notice must not be lost."""
+    """The content was reported before, and still in use when the collector looked: the last report must not be lost."""
     await box.fill(box.inbox, 2)  # of one content
     await box.write(erase, uids(box.inbox, 1))
     let_go, may_commit = threading.Event(), threading.Event()

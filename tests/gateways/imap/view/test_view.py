@@ -112,10 +112,10 @@ def test_an_own_message_may_come_before_the_changes_that_tell_of_it() -> None:
         b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work \\*)] These flags last.",
         b"* 2 FETCH (FLAGS (\\Seen))",
     ]
-    assert view.add(3, 30, Flags(SystemFlag.SEEN), 105, 0)  # told of already
+    assert view.add(3, 30, Flags(SystemFlag.SEEN), 105, 0)  # reported already
     assert not view.add(5, 50, Flags(), 107, 0)  # number 4 may be on its way
     view.apply(changes(view, gone=[3], number=106))
-    assert not view.add(3, 30, Flags(SystemFlag.SEEN), 105, 0)  # come and gone
+    assert not view.add(3, 30, Flags(SystemFlag.SEEN), 105, 0)  # delivered and removed meanwhile
 
 
 def test_an_own_message_that_nothing_lies_before_makes_the_view_current() -> None:
@@ -123,7 +123,7 @@ def test_an_own_message_that_nothing_lies_before_makes_the_view_current() -> Non
     session = SessionView(view, False)
     assert view.add(3, 30, Flags(), 105, since=100)
     assert view.change_number == 105
-    assert view.add(4, 40, Flags(), 108, since=107)  # somebody changed flags between
+    assert view.add(4, 40, Flags(), 108, since=107)  # flags changed between
     assert view.change_number == 105
     assert told(session)[0] == b"* 4 EXISTS"
     view.apply(changes(view, [(1, SEEN), (4, 0)], number=108))
@@ -206,7 +206,7 @@ def test_what_was_added_since_the_snapshot_was_read_stays() -> None:
     view = folder(1, 2, 3)
     session = SessionView(view, read_only=False)
     snapshot = changes(view, [(1, 0), (3, 0)], number=140)
-    assert view.add(4, 40, Flags(), 141, 0)  # its answer was here before the snapshot
+    assert view.add(4, 40, Flags(), 141, 0)  # its answer arrived before the snapshot
     assert told(session)[0] == b"* 4 EXISTS"
     assert view.apply_snapshot([snapshot], 140)
     assert list(view.uids) == [1, 3, 4]
@@ -222,7 +222,7 @@ def test_a_claim_of_messages_still_to_come_makes_no_gap() -> None:
     assert not view.add(4, 40, Flags(), 102, 0)  # number 3 comes first
     view.apply(changes(view, [(3, 0)]))
     assert list(view.uids) == [1, 2, 3]
-    assert told(session) == [b"* 3 EXISTS", b"* 1 RECENT"]  # claimed for this process, and first told here
+    assert told(session) == [b"* 3 EXISTS", b"* 1 RECENT"]  # claimed for this process and first reported here
     assert view.add(4, 40, Flags(), 102, 0)
 
 
@@ -346,7 +346,7 @@ def test_a_change_of_ours_that_changed_nothing_hides_none_of_others(monkeypatch:
         view.apply(changes(view, [(1, DELETED)]))
         session.note_own_change(101, 101, [(1, 2)])  # the latest number, which is another's
         assert told(session) == [b"* 1 FETCH (FLAGS (\\Deleted))"]
-        session.note_own_change(101, 102, [(2, 2)])  # another's too, and not heard of before
+        session.note_own_change(101, 102, [(2, 2)])  # another session's too, without an earlier notice
         view.apply(changes(view, [(2, SEEN), (3, SEEN)]))
         assert told(session) == [b"* 3 FETCH (FLAGS (\\Seen))"]
 
@@ -514,7 +514,7 @@ class Belief:
                     new = self.session.uids[len(self.flags) : number]
                     self.flags += [None] * len(new)
                     self.uids += new
-                    for at in range(number - len(new), number):  # a client asks for the flags of what is new
+                    for at in range(number - len(new), number):  # a client fetches the flags of new messages
                         self.hear(list(self.session.flag_responses([(at, at + 1)], True, False)))
             elif (found := re.fullmatch(rb"\* (\d+) FETCH \((?:UID (\d+) )?FLAGS \((.*)\)\)", line)) is not None:
                 at = int(found[1]) - 1

@@ -36,7 +36,7 @@ Work = Callable[[Any], Any]
 
 
 class FakeDispatcher:
-    """Runs whatever a test says for a folder id; notes what began when."""
+    """A dispatcher that runs a test's function for each folder id, and records the order of beginnings."""
 
     def __init__(self) -> None:
         self.began: list[int] = []
@@ -70,7 +70,7 @@ HANDLERS = {
 
 
 class FakeAuthenticator:
-    """Every token is a session of account 1 that has to be looked for."""
+    """An authenticator for which every token is a session of account 1 that needs a lookup."""
 
     def known(self, token: bytes, stream: Caller, client_address: str = "") -> Caller | None:
         return None
@@ -80,7 +80,7 @@ class FakeAuthenticator:
 
 
 class Harness:
-    """An execution with its two ends in the test's hands."""
+    """An execution whose input and output a test controls."""
 
     def __init__(self, identity: str = "imap") -> None:
         self.dispatcher = FakeDispatcher()
@@ -311,7 +311,7 @@ async def test_a_batch_that_is_too_long_ends_the_stream() -> None:
 
 
 def sized(number: int, octets: int) -> Operation:
-    """An operation of exactly so many octets."""
+    """An operation of exactly `octets` octets."""
     made = operation(number)
     made.client_address = "x" * (octets - made.ByteSize() - 4)
     made.client_address += "x" * (octets - made.ByteSize())

@@ -93,7 +93,7 @@ def test_work_counts_for_the_account_of_its_session_however_it_comes() -> None:
 
 
 class Dispatcher:
-    """Every operation waits until the test lets all go on."""
+    """A dispatcher whose operations wait until a test releases all."""
 
     def __init__(self, limits: Limits) -> None:
         self.allowances = Allowances(limits)
@@ -112,7 +112,7 @@ class Dispatcher:
 
 
 class Authenticator:
-    """The token is the number of the account, whose session is in memory."""
+    """An authenticator for which the token is the account's number, with the session in memory."""
 
     def known(self, token: bytes, stream: Caller, client_address: str = "") -> Caller | None:
         return Caller(account_id=int(token))
@@ -122,7 +122,7 @@ class Authenticator:
 
 
 class Stream:
-    """One Execute stream; the session token is the number of the account."""
+    """One Execute stream; the session token is the account's number."""
 
     def __init__(self, dispatcher: Dispatcher, identity: str = "") -> None:
         executor = Executor(RPCS.unary, dispatcher, Authenticator(), dispatcher.allowances)  # type: ignore[arg-type]
@@ -138,7 +138,7 @@ class Stream:
 
     @property
     def unread(self) -> int:
-        """Requests that wait to be read."""
+        """The number of requests that wait to be read."""
         return self._requests.qsize()
 
     async def send(self, account: int, count: int, *, octets: int = 0) -> None:
@@ -197,7 +197,7 @@ async def test_operations_of_an_account_are_bounded_over_all_its_streams_until_i
 
 @pytest.fixture
 def no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The retry delay never passes."""
+    """Make the retry delay an hour, so that it does not pass during a test."""
     monkeypatch.setitem(RETRY_SECONDS, "operations", 3_600.0)
 
 
@@ -357,7 +357,7 @@ async def test_unary_calls_count_too(core: Served) -> None:
 
 
 async def follow(core: Served, token: bytes) -> Any:
-    """A follower that has begun. Raises why not."""
+    """Start a follower. Raises the error of a refusal."""
     call = core.stub("SyncService/SyncMailbox", core.channel())(
         SyncMailboxRequest(follow=True), metadata=token_metadata(token)
     )
@@ -394,7 +394,7 @@ async def test_streams_of_an_account_are_bounded_over_all_its_sessions_and_kinds
 
 
 async def watcher_of(core: Served, token: bytes = b"", identity: str = "") -> Watcher:
-    """A Watch stream whose client takes nothing until the test does."""
+    """A Watch stream whose client reads nothing until the test does."""
     caller = Caller(identity=identity, encrypted=True)
     if token:
         caller = await core.core.authenticator.session(token, caller)
@@ -402,7 +402,7 @@ async def watcher_of(core: Served, token: bytes = b"", identity: str = "") -> Wa
 
 
 def told(watcher: Watcher, kind: str) -> dict[int, WatchResponse]:
-    """{subscription: its latest notice of this kind that waits}"""
+    """{subscription: its latest waiting notice of this kind}"""
     return {
         queued.notice.subscription_id: queued.notice
         for queued in watcher._notices
@@ -446,7 +446,7 @@ async def test_subscriptions_to_one_folder_are_counted_each(core: Served) -> Non
 
 
 async def test_who_does_not_read_is_reset_alone_and_holds_no_more_than_the_account_may(core: Served) -> None:
-    """Notices of one account on two streams count together; others on the same stream go on."""
+    """Notices of one account on two streams count together; others on the same stream continue."""
     allowances: Allowances = core.core.allowances
     allowances.limits[Resource.QUEUED_OCTETS] = 5_000
     alice = await core.session("alice", Scope.SCOPE_IMAP, identity="imap")

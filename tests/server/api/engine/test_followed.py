@@ -31,7 +31,7 @@ MESSAGE = b"From: alice@example.test\r\nTo: bob@example.test\r\nSubject: news\r\
 
 @dataclass
 class House:
-    """A core, bob's session, and the reads of change numbers that were made."""
+    """A core, bob's session, and the recorded reads of change numbers."""
 
     core: Served
     token: bytes
@@ -42,7 +42,7 @@ class House:
         return await self.core.call(rpc, request, token=self.token)
 
     async def numbers(self, *folder_ids: int) -> list[int]:
-        """As GetChangeNumbers tells them; 0 for a folder that is not there."""
+        """The change numbers from GetChangeNumbers; 0 for a missing folder."""
         request = GetChangeNumbersRequest(folders=[FollowedFolder(folder_id=folder_id) for folder_id in folder_ids])
         answer = await self.call("FolderService/GetChangeNumbers", request)
         refused = {each.index: errors.from_status(each.status) for each in answer.refused}
@@ -51,7 +51,7 @@ class House:
         return list(answer.change_numbers)
 
     async def agree(self) -> None:
-        """What is told of every folder, past ones included, is what the store has."""
+        """Check that the reported number of every folder, deleted ones included, is the store's."""
         listed = await self.call("FolderService/ListFolders", folder_pb2.ListFoldersRequest(page_size=1000))
         stored = {folder.folder_id: folder.change_number for folder in listed.folders}
         self.folders |= stored.keys()
@@ -81,7 +81,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[set[changes.Place]]:
 
 @pytest.fixture(params=BOTH)
 def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty database; "" for SQLite in the data directory."""
+    """The URL of an empty database; "" for SQLite in the data directory."""
     if request.param == "sqlite":
         yield ""
     else:
@@ -116,7 +116,7 @@ async def accept(house: House) -> None:
 
 
 async def submit_a_draft(house: House) -> None:
-    """Puts away the draft, adds the Sent copy and delivers, in three folders of one transaction."""
+    """Submit a draft: its removal, the Sent copy and the delivery change three folders in one transaction."""
     draft = message_pb2.Draft(to=[{"address": "bob@example.test"}], subject="to myself", text="hello")  # type: ignore[list-item]
     made = await house.call(
         "MessageService/CreateDraft", message_pb2.CreateDraftRequest(draft=draft, request_id=request_id())
@@ -315,7 +315,7 @@ async def test_an_append_tells_what_number_the_folder_had_before(house: House) -
 async def test_what_a_commit_in_doubt_has_done_is_told_once_it_is_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer to the commit is lost; the client asks again under the same id, and gets the first answer."""
+    """The answer to the commit is lost; the client repeats the request id, and gets the first answer."""
     faults = DatabaseFaults()
 
     def open_store(settings: Any, observer: Any) -> Any:
@@ -337,7 +337,7 @@ async def test_what_a_commit_in_doubt_has_done_is_told_once_it_is_acknowledged(
 
 
 class Reading:
-    """Reads that a test answers when it likes."""
+    """Reads whose answers a test releases."""
 
     def __init__(self) -> None:
         self.made: list[tuple[Callable[[], Read], asyncio.Future[Any]]] = []

@@ -43,7 +43,7 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
 
 @pytest_asyncio.fixture(loop_scope="module", autouse=True)
 async def undisturbed(request: pytest.FixtureRequest) -> None:
-    """What the test before has left open is gone."""
+    """Wait until the connections of the previous test have closed."""
     if "core" in request.fixturenames:
         assert await eventually(request.getfixturevalue("core"))
 
@@ -63,7 +63,7 @@ async def by_tls(core: Served, host: str = "127.0.0.1", *protocols: str) -> tupl
 
 
 async def closed(reader: asyncio.StreamReader, seconds: float = SECONDS) -> float:
-    """How long it took the server to close."""
+    """Wait until the server closes, and return the seconds waited."""
     began = time.monotonic()
     with contextlib.suppress(ConnectionError):
         await asyncio.wait_for(reader.read(), seconds)
@@ -71,7 +71,7 @@ async def closed(reader: asyncio.StreamReader, seconds: float = SECONDS) -> floa
 
 
 async def answers(core: Served, address: str = "") -> bool:
-    """Whether the API serves a fresh connection: by the socket of the gateways, or by TLS."""
+    """Whether the API serves a new connection, on the gateways' socket or by TLS."""
     channel = core.channel(address)
     try:
         await core.call("SessionService/GetMechanisms", GetMechanismsRequest(), channel=channel, timeout=5)
@@ -83,7 +83,7 @@ async def answers(core: Served, address: str = "") -> bool:
 
 
 async def eventually(core: Served) -> bool:
-    """By TLS, once what was closed has been noticed."""
+    """Whether the API serves a new connection by TLS, once the core has noticed closed ones."""
     until = time.monotonic() + SECONDS
     while not await answers(core, core.tls_address):
         if time.monotonic() > until:
@@ -231,7 +231,7 @@ async def test_much_comes_through_both_ways_unchanged_while_a_client_is_slow(cor
 
 
 async def shown(core: Served, name: str) -> bytes:
-    """The certificate that a client gets which asks for a name."""
+    """The certificate for a client that names `name`."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     tls.set_alpn_protocols(["h2"])

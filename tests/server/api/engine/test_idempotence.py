@@ -51,13 +51,13 @@ MESSAGE = b"From: alice@example.test\r\nSubject: once\r\n\r\nonly once\r\n"
 
 
 def one_message(uid: int) -> MessageSet:
-    """Of the Inbox."""
+    """A set of one message of the Inbox."""
     return MessageSet(folder_id=1, uids=[IdRange(first=uid, last=uid)])
 
 
 @dataclass(frozen=True)
 class Creating:
-    """One RPC that creates: a request, and another that differs."""
+    """One RPC that creates something: a request, and a different one."""
 
     request: Callable[[str], Any]  # from a word that is new each time
     rows: dict[str, int]  # what one effect adds to each table
@@ -100,7 +100,7 @@ CREATING: dict[str, Creating] = {
 
 @dataclass
 class House:
-    """A core, and alice's session."""
+    """A core with alice's session."""
 
     core: Served
     token: bytes
@@ -108,7 +108,7 @@ class House:
 
 @pytest.fixture(scope="module", params=BOTH)
 def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty database; "" for SQLite in the data directory."""
+    """The URL of an empty database; "" for SQLite in the data directory."""
     if request.param == "sqlite":
         yield ""
     else:
@@ -128,7 +128,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory, store_url: str) -> Asy
 
 
 async def counts(core: Served) -> dict[str, int]:
-    """How many rows there are of what can be created."""
+    """The number of rows in each table that these RPCs create rows in."""
 
     def read(tx: Any) -> dict[str, int]:
         return {table.name: tx.scalar(select(func.count()).select_from(table)) for table in COUNTED}
@@ -157,7 +157,7 @@ def test_every_rpc_that_needs_a_request_id_is_tested() -> None:
 
 
 def fixed(response: Any) -> Any:
-    """A response without what tells of the present moment."""
+    """A response without its time-dependent fields."""
     kept = type(response)()
     kept.CopyFrom(response)
     if "submission" in response.DESCRIPTOR.fields_by_name:

@@ -27,7 +27,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 async def quiet_stream(core: Served, socket: Path, keepalive: Keepalive) -> list[bytes]:
-    """What the server says when it sends a client away that has a quiet Watch and pings; empty: it does not."""
+    """The debug data of the server's GOAWAYs to a client that has a quiet Watch and pings; empty without one."""
     observer = CallObserver(CollectorRegistry(), quiet=True)
     server = ApiServer(core.core, core.process.server.registry, core.dispatcher, observer, keepalive)
     await server.start([Listener(f"unix:{socket}")])

@@ -107,7 +107,7 @@ async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
 
 
 async def _until_heard(teller: PeerHints, heard: asyncio.Queue[int], number: int) -> None:
-    """Tell until it arrives: a hint may be lost while the connections are made."""
+    """Send a hint until it arrives: one may be lost during the connection's setup."""
     async with asyncio.timeout(20):
         while True:
             teller.tell({5: Touched(number)})

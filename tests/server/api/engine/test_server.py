@@ -54,7 +54,7 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
 
 
 async def whoami(core: Served, channel: grpc.aio.Channel, *metadata: tuple[str, str]) -> errors.RestanteError | None:
-    """How a call of the administrator's ends, for whoever the metadata and the connection prove."""
+    """The error of an administrator's call by the caller of this metadata and connection; None for success."""
     try:
         await core.stub("AdminService/GetStatistics", channel)(GetStatisticsRequest(), metadata=metadata, timeout=10)
     except grpc.aio.AioRpcError as error:
@@ -227,7 +227,7 @@ async def test_an_exception_is_answered_with_a_number_and_nothing_else(
 
 @pytest.fixture
 def endless(core: Served, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Kind], None]:
-    """Makes an RPC one that never ends by itself."""
+    """A function that makes an RPC run for ever."""
 
     def statistics(tx: Connection, call: Call, request: Any) -> GetStatisticsResponse:
         return GetStatisticsResponse(domain_count=tx.execute(ENDLESS).scalar_one())
@@ -240,13 +240,13 @@ def endless(core: Served, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Kin
 
 
 def begin_statistics(core: Served) -> Any:
-    """The call, under way."""
+    """Begin the call."""
     batch = ExecuteOnceRequest(operations=[operation("AdminService/GetStatistics", GetStatisticsRequest())])
     return core.stub("BatchService/ExecuteOnce")(batch, metadata=core.identity("admin"), timeout=30)
 
 
 async def reads_end(core: Served) -> None:
-    """No reader thread is busy any more."""
+    """Wait until no reader thread is busy."""
     async with asyncio.timeout(3):
         while core.core.db.waiting_reads:
             await asyncio.sleep(0.02)
@@ -407,7 +407,7 @@ async def test_a_batch_above_1_mib_is_answered_with_the_reason_and_above_2_mib_e
 
 @together
 async def test_a_client_that_only_sends_is_held_back(core: Served) -> None:
-    """Answers that nobody takes stay bounded: the core stops reading."""
+    """Unread answers stay limited, because the core stops reading."""
     token = (await core.session("bob")).session_token
     stream = core.stub("BatchService/Execute")(metadata=token_metadata(token))
     sent = 0
@@ -432,7 +432,7 @@ async def test_a_client_that_only_sends_is_held_back(core: Served) -> None:
 
 
 async def keep_asking(link: CoreLink, token: bytes, until: Callable[[], bool]) -> int:
-    """Operations one after the other; each must be answered."""
+    """Run operations one after the other until `until()`; each must be answered. Returns their number."""
     done = 0
     while not until():
         await link.execute(methods.GET_MAILBOX, GetMailboxRequest(), session=token)

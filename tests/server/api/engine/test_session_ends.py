@@ -38,7 +38,7 @@ WHOLE = Section(kind=SECTION_KIND_WHOLE)
 
 
 class SlowReads:
-    """A database whose reads take for ever, for those who reach it by the core: work that a session has begun."""
+    """A database whose reads through the core never end, as the unfinished work of a session."""
 
     def __init__(self, database: Any) -> None:
         self._database = database
@@ -70,7 +70,7 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
 
 
 class Open:
-    """A call that has begun. `ask` is what it refuses where the session's end does not end it."""
+    """A begun call. `ask` is a request that it must refuse when the session's end does not end the call."""
 
     def __init__(self, call: Any, ask: Callable[[], Awaitable[object]] | None = None) -> None:
         self.call, self._ask = call, ask
@@ -84,11 +84,11 @@ class Open:
 
     @property
     def goes_on(self) -> bool:
-        """Nothing has ended it yet."""
+        """Whether the call has not ended yet."""
         return self._reading is None or not self._reading.done()
 
     async def end(self) -> errors.RestanteError:
-        """Why it ended, or refuses. Fails when it does neither in time."""
+        """The error of the call's end or of its refusal. Fails when neither happens in time."""
         until = time.monotonic() + SECONDS
         try:
             if self._reading is not None:
@@ -137,7 +137,7 @@ async def upload(core: Served, token: bytes) -> Open:
 
 
 def executing(metadata_token: bool) -> Callable[[Served, bytes], Awaitable[Open]]:
-    """An Execute stream on which a folder list is asked for, again and again."""
+    """An Execute stream with repeated requests for the folder list."""
 
     async def begin(core: Served, token: bytes) -> Open:
         metadata = token_metadata(token) if metadata_token else ()
@@ -200,7 +200,7 @@ def test_every_stream_that_a_session_may_open_is_in_the_tables() -> None:
 
 
 def lifetime(core: Served, seconds: int) -> None:
-    """Of tokens issued from now on."""
+    """Set the lifetime of tokens issued later."""
     sessions = core.core.directory.sessions
     sessions._settings = replace(sessions._settings, token_seconds=seconds)
 
@@ -224,11 +224,11 @@ async def disable(core: Served, token: bytes) -> None:
 
 
 async def expire(core: Served, token: bytes) -> None:
-    """The token is past its time in a second or two, by itself."""
+    """Let the token expire, within a second or two."""
 
 
 async def log_off_elsewhere(core: Served, token: bytes) -> None:
-    """Another core leaves rows in the database, and tells this one nothing."""
+    """Log off at another core, which writes rows to the database and sends this core no hint."""
     with unheard(core):
         await log_off(core, token)
 
@@ -253,7 +253,7 @@ ENDINGS = [log_off, change_password, disable, expire, log_off_elsewhere, disable
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def restored(core: Served) -> AsyncIterator[None]:
-    """Alice as she was, after each test."""
+    """Restore the token lifetime and alice's account after each test."""
     yield
     lifetime(core, 900)
     await settle(core)
@@ -320,7 +320,7 @@ async def test_a_backup_is_told_of_no_longer_than_its_session(core: Served, monk
 @together
 @pytest.mark.usefixtures("restored")
 async def test_work_in_hand_goes_on_when_the_session_is_renewed(core: Served) -> None:
-    """A large message that a slow client takes may need longer than a token lives."""
+    """A large message to a slow client may take longer than a token's lifetime."""
     token = (await session_for(core, expire)).session_token
     with slow_reads(core):
         begun = await streaming("ContentService/ReadContent", AT_WORK["ContentService/ReadContent"])(core, token)

@@ -31,7 +31,7 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
 
 
 async def backup(core: Served, directory: str, metadata: Any) -> bool:
-    """Whether a backup was finished. Raises the class of its reason."""
+    """Make a backup and return whether it finished. Raises the class of its reason."""
     call = core.stub("AdminService/BackupStore")(BackupStoreRequest(directory=directory), metadata=metadata, timeout=30)
     try:
         steps = [step async for step in call]

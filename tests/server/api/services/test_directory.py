@@ -16,7 +16,7 @@ from tests.server.directory.material import NOW, make_account
 
 @pytest.fixture
 async def book(bench: Bench) -> Bench:
-    """A second domain, an alias, and names that are hard to tell apart or to quote."""
+    """A second domain, an alias, and names that are similar or hard to quote."""
     db = bench.core.db
     await db.write(Write(lambda tx: domains.create(tx, NOW, "example.org")))
     await make_account(db, "dave@example.org", display_name="Dave Alice")

@@ -46,7 +46,7 @@ STORED = LETTER.replace(b"\n", b"\r\n")
 
 
 class Mail:
-    """One person's session, with short ways to call."""
+    """One user's session, with short methods for calls."""
 
     def __init__(self, bench: Bench, caller: Caller) -> None:
         self.bench, self.caller = bench, caller
@@ -70,7 +70,7 @@ class Mail:
 
 @pytest.fixture
 async def bench(bench: Bench, tmp_path: Path) -> AsyncIterator[Bench]:
-    """With contents, and a sound store at the end."""
+    """A core with contents, whose store must pass the check at the end."""
     settings = ContentSettings(tmp_path, inline_octets=8 << 10, reserve_octets=0)
     bench.core.settings = Config(data=str(tmp_path))
     bench.core.contents = Contents(bench.core.db, settings)
@@ -473,7 +473,7 @@ async def test_neighbours_with_equal_ids_are_out_of_reach(bob: Mail, carol: Mail
 
 
 async def test_the_files_of_what_is_refused_or_done_before_go_soon(bench: Bench, bob: Mail, tmp_path: Path) -> None:
-    """Each would take room for an hour, and no account would be charged for it."""
+    """Otherwise each file would take space for an hour, outside every account's limit."""
     large = LETTER + b"x" * 70 + b"\n" + b"far more than the database keeps\n" * 1_000
     inbox = (await bob.folder("Inbox")).folder_id
     again = secrets.token_bytes(16)

@@ -158,7 +158,7 @@ SORTS: dict[int, Any] = {
 
 
 async def pages_of(call: Call, request: QueryMessagesRequest) -> list[int]:
-    """Message ids, page after page."""
+    """The message ids of all pages."""
     found: list[int] = []
     while True:
         answer = await api.query_messages(call, request)

@@ -42,7 +42,7 @@ async def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 def busy(turn: Turn) -> None:
-    """Work that only its watch ends."""
+    """Work until its watch ends it."""
     while True:
         turn.check()
         time.sleep(0.001)

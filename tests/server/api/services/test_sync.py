@@ -56,7 +56,7 @@ def call_of(box: Box, **core: Any) -> Call:
 
 
 class Copy:
-    """What a client keeps. Events are applied as they come, in the simplest way."""
+    """A client's copy. It applies events as they arrive, in the simplest way."""
 
     def __init__(self, folder_id: int = 0) -> None:
         self.scope = folder_id
@@ -106,7 +106,7 @@ class Copy:
         return sync.sync_mailbox(call, request)
 
     async def catch_up(self, call: Call, at_most: int = 1 << 30) -> bool:
-        """Take steps until the stream ends (True), or so many, and then break off."""
+        """Read events until the stream ends (True), or break the stream after `at_most` of them."""
         taken = 0
         async with aclosing(cast(Any, self.stream(call))) as steps:
             async for step in steps:
@@ -118,7 +118,7 @@ class Copy:
 
 
 async def truth(box: Box, folder_id: int = 0) -> tuple[dict[int, Row], dict[int, tuple[int, str, int, int, int]]]:
-    """What a copy should be."""
+    """The state that a copy must have."""
 
     def run(tx: Connection, mailbox_id: int) -> Any:
         m = schema.message.c

@@ -66,7 +66,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 class Watcher:
-    """One Watch stream, native with a session or a gateway's."""
+    """One Watch stream, of a native client with a session or of a gateway."""
 
     def __init__(self, core: Served, *, token: bytes = b"", identity: str = "") -> None:
         metadata = (*core.identity(identity), *token_metadata(token))
@@ -74,7 +74,7 @@ class Watcher:
         self._reading: asyncio.Future[Any] | None = None
 
     async def subscribe(self, subscription_id: int = 1, **wanted: Any) -> WatchResponse:
-        """What the core says to a subscription, by default from a mailbox's beginning on."""
+        """Subscribe, by default from a mailbox's beginning, and return the core's answer."""
         wanted.setdefault("since_change_number", NEW_MAILBOX if "folder_id" in wanted else 0)
         request = Subscription(subscription_id=subscription_id, **wanted)
         await self.call.write(WatchRequest(subscribe=request))
@@ -84,7 +84,7 @@ class Watcher:
         return notice
 
     async def read(self, seconds: float = 10.0) -> WatchResponse:
-        """The next notice. One not there in time is the next of the next read: a cancelled read would end the call."""
+        """The next notice. A read that times out continues in the next read, because a cancelled read ends the call."""
         reading = self._reading or asyncio.ensure_future(self.call.read())
         done, _ = await asyncio.wait([reading], timeout=seconds)
         self._reading = None if done else reading
@@ -95,18 +95,18 @@ class Watcher:
         return response
 
     async def silent(self, seconds: float = 0.5) -> None:
-        """Nothing comes for so long."""
+        """Check that no notice arrives for `seconds`."""
         with pytest.raises(TimeoutError):
             await self.read(seconds)
 
 
 def reason(notice: WatchResponse) -> str:
-    """Why a subscription was refused; empty: it was not."""
+    """The reason of a subscription's refusal; empty when it was not refused."""
     return errors.from_status(notice.rejected).reason
 
 
 async def append(core: Served, token: bytes, folder_id: int = INBOX, content: bytes = MESSAGE) -> int:
-    """The change number of a new message."""
+    """Append a message and return its change number."""
     request = AppendMessageRequest(folder_id=folder_id, content=content, request_id=request_id())
     answer = await core.call("MessageService/AppendMessage", request, token=token)
     return int(answer.commit.change_number)
@@ -117,7 +117,7 @@ async def token_of(core: Served, name: str = "bob") -> bytes:
 
 
 def short_tokens(core: Served, seconds: int) -> None:
-    """Tokens issued from now on live so long."""
+    """Set the lifetime of tokens issued later."""
     sessions = core.core.authenticator._sessions
     sessions._settings = replace(sessions._settings, token_seconds=seconds)
 
@@ -207,7 +207,7 @@ async def test_a_stream_that_resumes_hears_what_it_missed(core: Served) -> None:
 
 
 async def test_a_mailbox_watched_from_an_old_number_is_told_at_once(core: Served) -> None:
-    """Also when others watch it already, and have been told."""
+    """This holds even when other watchers of the mailbox have had the notice already."""
     token = await token_of(core)
     other = Watcher(core, token=token)
     await other.subscribe()
@@ -254,7 +254,7 @@ async def test_a_lost_hint_is_made_good(core: Served, monkeypatch: pytest.Monkey
 
 
 async def test_a_late_hint_of_another_folder_loses_nothing(core: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another core's hints may overtake each other: the numbers between are looked for in every folder."""
+    """Hints of another core may arrive out of order, so the core looks for the skipped numbers in every folder."""
     token = await token_of(core)
     watcher = Watcher(core, token=token)
     await watcher.subscribe(folder_id=INBOX)
@@ -317,7 +317,7 @@ async def test_a_folder_that_goes_and_an_epoch_that_is_past_are_told(core: Serve
 
 
 def core_caller() -> Caller:
-    """The stream that a session's token comes by."""
+    """The caller of the stream with a session's token."""
     return Caller(encrypted=True)
 
 
@@ -470,7 +470,7 @@ async def test_logging_off_ends_that_session_alone(core: Served) -> None:
 
 
 async def test_what_another_core_ended_is_noticed_within_five_seconds(core: Served) -> None:
-    """The other core leaves rows in the database, and nothing else."""
+    """The other core only writes rows to the database."""
     watcher = Watcher(core, token=await token_of(core))
     await watcher.subscribe(folder_id=INBOX)
     core.core.notifier.sessions_ended, tell = lambda *_: None, core.core.notifier.sessions_ended
@@ -484,7 +484,7 @@ async def test_what_another_core_ended_is_noticed_within_five_seconds(core: Serv
 
 
 def _revoke_elsewhere(tx: Connection, *, caller: Caller) -> None:
-    """As another core does it, whose effects are not ours."""
+    """Revoke sessions like another core, without this core's effects."""
     states.revoke(tx, caller.account_id, caller.session_id, b"", 900)
     effects.take(tx)
 

@@ -38,7 +38,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 def apply(seen: Seen, told: FolderChanges) -> None:
-    """As a view does: what vanished first."""
+    """Apply changes like a view: removals first."""
     for gone in told.vanished_uids:
         for uid in [uid for uid in seen if gone.first <= uid <= gone.last]:
             del seen[uid]
@@ -49,7 +49,7 @@ def apply(seen: Seen, told: FolderChanges) -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers above which a folder's changes were read."""
+    """Record the change numbers above which a folder's changes are read."""
     made: list[int] = []
     real = changes.folder_changes
 
@@ -91,7 +91,7 @@ async def test_a_change_that_hands_nothing_over_is_read(core: Served, reads: lis
 
 
 async def _change(core: Served, token: bytes, chance: random.Random, since: int) -> None:
-    """Something that happens to a folder, with or without its changes in the answer."""
+    """Make a random change of a folder, with or without its changes in the answer."""
     low = chance.randint(1, 25)
     some = MessageSet(folder_id=INBOX, uids=[IdRange(first=low, last=low + chance.randint(0, 4))])
     asked: dict[str, Any] = {"changes_since": since} if chance.random() < 0.6 else {}
@@ -141,7 +141,7 @@ async def test_what_is_told_comes_to_what_is_there(core: Served, seed: int) -> N
 
 
 def delta(since: int, number: int, uids: list[int], flags: int = 0, vanished: IdSet = EMPTY) -> FolderDelta:
-    """One in which each message has its UID's hundredfold as its id."""
+    """A delta in which a message's id is a hundred times its UID."""
     return FolderDelta(
         folder_id=1,
         since=since,

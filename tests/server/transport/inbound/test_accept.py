@@ -157,7 +157,7 @@ async def test_a_message_accepted_at_rcpt_may_overrun_the_quota(world: World) ->
 
 
 async def test_a_full_mailbox_behind_an_alias_is_a_failure(world: World) -> None:
-    """RCPT asks about the alias, never about its targets: they have no promise."""
+    """RCPT checks only the alias; its targets have no reserved quota."""
     await world.add_account("dora@example.test", quota_octets=10)
     await world.add_alias("team@example.test", "dora@example.test", "bob@example.test")
     answer = await world.accept(["team@example.test"])

@@ -41,7 +41,7 @@ async def scheduled(world: World, path: str, **fields: object) -> int:
 
 
 async def behind_others(world: World, path: str, **fields: object) -> int:
-    """As the recipient of a message whose direct deliveries are used up."""
+    """Deliver to a recipient of a message after its direct deliveries are used up."""
     world.transport.settings = replace(world.transport.settings, direct_deliveries=2)
     sent = await world.submit(
         "alice", FROM_ALICE, recipients=["bob@example.test", "carol@example.test", path], **fields

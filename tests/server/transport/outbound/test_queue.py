@@ -31,7 +31,7 @@ LETTER = b"From: alice@example.test\r\nTo: eve@example.net\r\nSubject: Hello\r\n
 
 
 async def send(world: World, *recipients: str) -> int:
-    """A submission of alice's; returns its transport id."""
+    """Submit a message of alice's and return its transport id."""
     response = await world.submit("alice", LETTER, recipients=recipients or ("eve@example.net",))
     return response.submission.submission_id
 
@@ -306,7 +306,7 @@ async def test_a_parameter_travels_as_given(world: World) -> None:
 
 
 async def test_what_is_given_up_is_not_reported_as_the_word_of_a_server(world: World) -> None:
-    """RFC 3464 2.3.5 and 2.3.6: a server that said "later" has refused nothing."""
+    """RFC 3464 2.3.5 and 2.3.6: a temporary reply of a server is no refusal."""
     await send(world, "eve@example.net")
     (lease,) = await world.lease()
     world.clock.ahead += 6 * DAY

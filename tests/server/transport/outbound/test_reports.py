@@ -43,7 +43,7 @@ def read(octets: bytes) -> tuple[EmailMessage, list[dict[str, str]], EmailMessag
 
 
 async def fail(world: World, options: EnvelopeOptions | None = None, **fields: object) -> None:
-    """A message of alice's to eve fails at her server."""
+    """Fail a message of alice's at the server of its recipient eve."""
     recipient = EnvelopeRecipient(forward_path="eve@example.net", original_recipient="rfc822;e+2Bve@example.com")
     await world.submit("alice", LETTER, recipients=[recipient], options=options, **fields)
     (lease,) = await world.lease()
@@ -196,7 +196,7 @@ UMLAUTS = (
 
 
 async def report_elsewhere(world: World, octets: bytes, path: str = "nobody@example.test") -> bytes:
-    """The report to dave, elsewhere, about a message of his that asked to be returned whole."""
+    """The report to dave, elsewhere, about a message of his with a request for its full return."""
     options = EnvelopeOptions(dsn_return=DsnReturn.DSN_RETURN_FULL, body_8bit=True)
     await world.accept(["alice@example.test", path], octets, options=options)
     (lease,) = await world.lease()
