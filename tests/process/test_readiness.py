@@ -26,7 +26,7 @@ async def test_a_process_is_ready_while_nothing_stands_against_it() -> None:
     assert (await shown["/readyz"]()).status == HTTPStatus.OK
     readiness.set("gateway", "draining")
     assert (await shown["/readyz"]()).body == b"gateway: draining\n"
-    assert (await shown["/healthz"]()).status == HTTPStatus.OK  # the process turns
+    assert (await shown["/healthz"]()).status == HTTPStatus.OK  # the event loop runs
 
 
 async def test_a_condition_is_looked_at_again_and_again_even_when_the_look_fails() -> None:

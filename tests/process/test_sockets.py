@@ -73,7 +73,7 @@ def test_a_machine_without_ipv6_serves_by_ipv4(host: str, number: int, monkeypat
         each.close()
     assert families == {socket.AF_INET}
     with pytest.raises(sockets.CannotListen, match=r"cannot listen on \[::1\]:"):
-        sockets.bind("::1", 0)  # which somebody has asked for by name
+        sockets.bind("::1", 0)  # an IPv6 address requested explicitly
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_key_of_another_certificate_keeps_the_old_pair_until_it_fits(make_pair
     replace(used, newer, key=False)
     with capture_logs() as logs:
         assert not certificates.reload()
-        assert certificates.reload()  # nothing changed since: said once, not at every look
+        assert certificates.reload()  # nothing changed since: logged once, not at every check
     assert [line["event"] for line in logs] == ["certificate not replaced"]
     assert served(certificates, None) == before
     replace(used, newer)

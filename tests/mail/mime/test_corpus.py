@@ -21,7 +21,7 @@ from tests.mail.mime.test_structure import balanced
 CORPORA = [pytest.param(shared_corpus, id="shared"), pytest.param(cpython_corpus, id="cpython")]
 Corpus = Callable[[], dict[str, bytes]]
 
-# A header ends at the first blank line and nowhere else (RFC 5322 2.1). The library ends it before a line that is no
+# A header ends only at the first blank line (RFC 5322 2.1). The library ends it before a line that is no
 # field, so that it sees text where we see a header with junk, or with a separator that is not blank.
 HEADER_ENDS_ELSEWHERE = (
     "basic-plain-with-bad-header-separator.msg hdr-fakeout.msg malformedHeader-nocrlfcrlf.msg "

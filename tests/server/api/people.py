@@ -40,7 +40,7 @@ class Bench:
     core: Core
     dispatcher: Dispatcher
     authenticator: Authenticator
-    ended: list[SessionsEnded] = field(default_factory=list)  # what gateways are told
+    ended: list[SessionsEnded] = field(default_factory=list)  # announcements to gateways
 
     async def run(self, method: Method[Any, Any], request: Any, caller: Caller = NATIVE) -> Any:
         """Make one call through the dispatcher."""
@@ -79,7 +79,7 @@ async def open_bench(database: Database, settings: AuthenticationSettings = SETT
         settings=config.Config(),
         db=database,
         epoch=1,
-        contents=Contents(database, ContentSettings(Path("absent"))),  # which tests of contents replace
+        contents=Contents(database, ContentSettings(Path("absent"))),  # tests of contents replace it
         directory=parts,
         transport=absent,
         notifier=notifier,

@@ -65,7 +65,7 @@ class Cross:
 
     @property
     def mailboxes(self) -> frozenset[int]:
-        return frozenset({self.first})  # says less than it writes: the locks cannot help
+        return frozenset({self.first})  # declares less than it writes, so that the locks cannot prevent the deadlock
 
     def run(self, tx: Connection) -> None:
         next_number(tx, self.first)
@@ -79,7 +79,7 @@ class Cross:
 async def test_a_real_deadlock_is_survived_by_both_writers(open_small: Opener, figures: Figures) -> None:
     db, meeting, runs = open_small(), threading.Barrier(2), list[int]()
     await asyncio.gather(db.write(Cross(1, 2, meeting, runs)), db.write(Cross(2, 1, meeting, runs)))
-    # One is the victim. Begun anew it may overtake the other one, which waits, and there is a second deadlock.
+    # One is the victim. Its second run may overtake the waiting one, and cause a second deadlock.
     assert sum(replays for _, _, replays in figures.groups) >= 1
 
     def counters(tx: Connection) -> list[int]:

@@ -32,11 +32,11 @@ class Rename:
         ("R1 R1", [[0], [1]]),  # a class that cannot be merged
         ("D1 F2 D3", [[0, 2], [1]]),  # disjoint mailboxes commute
         ("D1 F1 D1", [[0], [1], [2]]),  # the flag change sees the first delivery and not the second
-        ("D1 F2 D2", [[0], [1], [2]]),  # what is between touches its mailbox
+        ("D1 F2 D2", [[0], [1], [2]]),  # the operation between them touches the same mailbox
         ("D1 F2 D1", [[0, 2], [1]]),
-        ("D1 R- D2", [[0], [1], [2]]),  # one without a mailbox is passed by nothing
+        ("D1 R- D2", [[0], [1], [2]]),  # no operation passes one without a mailbox
         ("D1 D- D2", [[0, 1, 2]]),
-        ("D1 F2 D-", [[0], [1], [2]]),  # and passes nothing
+        ("D1 F2 D-", [[0], [1], [2]]),  # one without a mailbox passes no other
         ("D1 F23 D4 F3 D3", [[0, 2], [1, 3], [4]]),
     ],
 )

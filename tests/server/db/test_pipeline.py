@@ -57,7 +57,7 @@ async def test_what_waits_while_a_lane_is_busy_becomes_one_transaction(
         (Bounds(operations=4), [1, 4, 4, 2]),
         (Bounds(rows=6), [1, 3, 3, 3, 1]),
         (Bounds(octets=250), [1, 2, 2, 2, 2, 2]),
-        (Bounds(octets=50), [1] * 11),  # one beyond the bound is a group of its own
+        (Bounds(octets=50), [1] * 11),  # one above the limit is a separate group
     ],
 )
 async def test_a_group_is_bounded_by_count_rows_and_octets(
@@ -76,7 +76,7 @@ async def test_a_failing_operation_answers_its_own_error_and_its_neighbours_comm
     assert figures.sizes == [1, 5]
     assert [type(outcome) for outcome in outcomes] == [int, IntegrityError, int, IntegrityError, int]
     assert await db.read(words) == ["first", "a", "b", "c"]
-    assert await db.read(numbers, 1) == [1, 2, 3, 4]  # what the failed ones had raised was undone
+    assert await db.read(numbers, 1) == [1, 2, 3, 4]  # the increments of the failed ones were undone
 
 
 async def test_an_operation_that_fails_alone_leaves_nothing_and_the_next_one_works(db: Database) -> None:
@@ -116,7 +116,7 @@ async def test_an_operation_that_swallows_a_database_error_does_not_spoil_its_ne
         return "nothing happened"
 
     outcomes = await held(db, faults, Add(1, "a"), Write(swallows), Add(1, "b"))
-    if dialect == "postgresql":  # its transaction is aborted by then: it must not pass for a success
+    if dialect == "postgresql":  # the transaction is aborted by then, so it must not count as a success
         assert isinstance(outcomes[1], DatabaseError)
     else:
         assert outcomes[1] == "all is well"
@@ -177,7 +177,7 @@ async def test_a_commit_whose_answer_is_lost_is_never_an_ok(db: Database, faults
     faults.after = [raising(ConnectionResetError())]
     with pytest.raises(CommitFailed):
         await db.write(Add(1, "a"))
-    assert await db.read(words) == ["a"]  # which the writer finds when it looks
+    assert await db.read(words) == ["a"]  # the writer finds it when it reads
 
 
 async def test_effects_are_told_in_commit_order_after_the_commit_and_before_the_answer(

@@ -34,7 +34,7 @@ R = TypeVar("R")
         ("ggggbbc", "gbcgbgg"),
         ("gggggm", "gmgggg"),
         ("mmmmmg", "gmmmmm"),
-        ("gbcmmmm", "gmbmcmm"),  # every second one is for many
+        ("gbcmmmm", "gmbmcmm"),  # every second turn is for a party that acts for many
         ("gbgbm", "gmbgb"),
     ],
 )
@@ -55,7 +55,7 @@ def test_a_party_keeps_its_order_and_what_is_put_back_is_its_first() -> None:
     assert queue.peek() == queue.take() == 0
     queue.put_back(GREEDY, 0)
     assert [queue.take() for _ in range(5)] == [0, 10, 1, 2, 3]
-    queue.put_back(BOB, 11)  # of a party that had nothing left
+    queue.put_back(BOB, 11)  # of a party without other waiting work
     assert queue.take() == 11
 
 
@@ -139,7 +139,7 @@ async def test_a_hop_that_takes_long_ends_early_and_lets_a_newcomer_in(
 async def test_short_reads_of_one_turn_of_the_loop_share_a_hop(
     db: Database, figures: Figures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "HOP_SECONDS", 10.0)  # however busy this machine is
+    monkeypatch.setattr(reader, "HOP_SECONDS", 10.0)  # on a busy machine too
     await asyncio.gather(*(begin(party, lambda: db.read_short(lambda _tx: None)) for party in (GREEDY, BOB, MX) * 5))
     assert figures.reads == [15]
 

@@ -137,7 +137,7 @@ async def test_a_hash_with_other_parameters_is_made_anew_when_proven(people: Dat
     directory.close()
     assert stored is not None
     assert stored.verifier.startswith("$argon2id$v=19$m=64,t=2,p=1$")
-    assert stored.version == 1  # nobody's session ends
+    assert stored.version == 1  # no session ends
 
 
 async def test_too_many_waiting_logins_are_turned_away(people: Database) -> None:

@@ -173,7 +173,7 @@ async def test_keys_rotate_with_overlap(directory: Directory) -> None:
     await directory.sessions.refresh()
     new = await begin(directory)
     assert old.session_token[0] != new.session_token[0]
-    for issued in (old, new):  # `other` has not looked since: it does when it meets the key
+    for issued in (old, new):  # `other` has not read the keys since: it does so for the unknown key
         assert await other.sessions.open(issued.session_token, NOW) == issued.session
     assert await directory.db.write(Write(lambda tx: keys.rotate(tx, NOW + 61 * DAY, days)))
     assert len(await directory.db.read(keys.load)) == 2

@@ -33,7 +33,7 @@ def _tenancy() -> Iterator[None]:
     event.listen(Engine, "before_execute", examine)
     yield
     event.remove(Engine, "before_execute", examine)
-    for statement in prepared.kept():  # which SQLAlchemy tells nobody of
+    for statement in prepared.kept():  # SQLAlchemy has no event for these
         examine(None, statement, None, None, None)
     assert forgotten == []
 

@@ -61,7 +61,7 @@ async def test_damage_is_found(database: Database, what: str) -> None:
     assert await database.read(check) == []
 
     def damage(tx: Connection, mailbox_id: int) -> None:
-        # By hand, past every rule: the text alone, so that it is not taken for a statement of the store.
+        # Raw SQL text that bypasses every rule, so that the tenancy check does not see it as the store's statement.
         compiled = DAMAGE[what].compile(tx)
         tx.exec_driver_sql(str(compiled), _driver_parameters(tx, compiled))
 

@@ -75,8 +75,8 @@ class StoreMachine(RuleBasedStateMachine):
         schema.metadata.create_all(self.database.engine)
         self.box: Box = self.run(make_box(self.database))
         self.places = {name: Place() for name in ("inbox", "trash", "archive")}
-        self.gone: dict[int, tuple[str, Known]] = {}  # recoverable: where from, and what
-        self.leased: set[int] = set()  # removed for good, and not erased yet
+        self.gone: dict[int, tuple[str, Known]] = {}  # recoverable: {id: (folder, message)}
+        self.leased: set[int] = set()  # removed permanently, and not erased yet
         self.next_id = 1
         self.change: int = self.run(self.box.read(mailboxes.change_number))
         self.copies: dict[str, tuple[int, dict[int, tuple[int, ...]]]] = {name: (0, {}) for name in self.places}

@@ -99,7 +99,7 @@ async def test_one_mailbox_that_takes_no_more_does_not_hold_up_the_deliveries_of
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An example is an Inbox without free UIDs: its mail waits, and is tried again."""
-    world.transport.settings = replace(world.transport.settings, direct_deliveries=0)  # everybody waits
+    world.transport.settings = replace(world.transport.settings, direct_deliveries=0)  # every recipient is queued
     stuck = (await world.accept(["carol@example.test"])).transport_id
     others = (await world.accept(["bob@example.test"])).transport_id
     full = world.people["carol"].mailbox_id
@@ -124,7 +124,7 @@ async def test_what_is_left_of_a_content_is_never_sent_as_the_message(world: Wor
     large = MESSAGE.replace(b"dave@example.org", b"alice@example.test").replace(
         b"To: alice@example.test", b"To: a@b.example"
     )
-    large += b"x" * 200_000 + b"\r\n"  # complete as it is: sent and kept share one file
+    large += b"x" * 200_000 + b"\r\n"  # complete, so that the sent and the kept message share one file
     submitted = await world.submit("alice", upload_id=await world.upload("alice", large))
     (lease,) = await world.lease()
     (file,) = [path for path in world.core.contents.directory.rglob("*") if path.is_file() and path.stat().st_size]

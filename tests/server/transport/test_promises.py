@@ -141,7 +141,7 @@ async def _let_time_settle(world: World, dice: random.Random) -> None:
         for lease in await world.lease():
             await world.report_all(lease, dice.choice(KINDS), "")
         await world.settle()
-    for _ in range(3):  # mail, reports on it, and nothing about those
+    for _ in range(3):  # messages, then reports on them; a report causes no report
         await world.pass_time(6 * DAY)
     table = schema.transport_recipient
     waiting = select(func.count()).where(table.c.state.not_in(sorted(FINAL)))

@@ -100,7 +100,7 @@ async def test_what_is_past_its_time_goes_in_small_steps_and_the_room_is_back(
     now = time.time_ns() // 1_000 + HOUR + 1
     assert await bounded.db.write(Write(lambda tx: uploads.lapse(tx, upload_id, now)))
     assert await pieces_left(bounded) == 5  # one step, and there is more to do
-    with pytest.raises(AccountLimitReached):  # what still takes room still counts
+    with pytest.raises(AccountLimitReached):  # uploads that still take space still count
         await bounded.run(first(), greedy)
     assert await sweeps.lapse_uploads(bounded.db, now) == 2
     assert await pieces_left(bounded) == 0
@@ -202,7 +202,7 @@ async def test_unused_pages_of_the_database_count_as_room_and_are_given_back(
     await sweeps.lapse_uploads(world.db, time.time_ns() // 1_000 + HOUR + 1)
     await checkpointed(world)
     assert file.stat().st_size >= large
-    async with asyncio.timeout(10):  # the file is as large, and has room, which is looked at once a second
+    async with asyncio.timeout(10):  # the file has the same size with free pages, which the core counts once a second
         while not (await world.accept(["bob@example.test"])).accepted:
             await world.db.write(Write(lambda _tx: None))
             await asyncio.sleep(0.1)

@@ -120,7 +120,7 @@ async def test_what_was_there_comes_back_and_clients_begin_anew(
     restored_epoch, count, restored_validities, following = facts_of(elsewhere)
     assert 6 <= count <= 12
     assert restored_epoch == epoch + 1
-    assert min(restored_validities) > max(validities) + restore.SKIPPED  # the store went on after the backup
+    assert min(restored_validities) > max(validities) + restore.SKIPPED  # the store was changed after the backup
     assert following > max(restored_validities)
 
 

@@ -183,7 +183,7 @@ async def test_operations_of_an_account_are_bounded_over_all_its_streams_until_i
     for _ in range(10):
         await asyncio.sleep(0)
     assert dispatcher.running == 0
-    assert allowances.held(ALICE, Resource.OPERATIONS) == 5  # done, and nobody has taken the answers
+    assert allowances.held(ALICE, Resource.OPERATIONS) == 5  # done, with unread answers
     await one.send(1, 1)
     assert any(result.HasField("status") for result in await one.answered())
     assert allowances.held(ALICE, Resource.OPERATIONS) == 2
@@ -217,11 +217,11 @@ async def test_a_native_stream_is_not_read_while_its_account_has_all_that_it_may
     dispatcher.go_on.set()
     for _ in range(10):
         await asyncio.sleep(0)
-    assert (greedy.unread, second.unread) == (1, 1)  # answered, and nobody has taken the answers
+    assert (greedy.unread, second.unread) == (1, 1)  # answered, with unread answers
     assert len(await greedy.answered()) == 4
     for _ in range(10):
         await asyncio.sleep(0)
-    assert (greedy.unread, second.unread) == (0, 1)  # the first that waited, and no more at once
+    assert (greedy.unread, second.unread) == (0, 1)  # the first waiting stream, and no more at once
     for stream in (greedy, second, bobs):
         await stream.end()
     assert dispatcher.allowances.parties == 0
@@ -320,7 +320,7 @@ async def test_requests_of_a_native_stream_are_bounded_by_their_octets_together(
     for _ in range(10):
         await asyncio.sleep(0)
     assert native.unread == 0
-    for _ in range(20):  # nothing is left of what was counted
+    for _ in range(20):  # all counts are back at zero
         await native.send(1, 2, octets=MAX_BATCH_OCTETS)
     assert native.unread == 0
     for stream in (native, gateway):
@@ -337,7 +337,7 @@ async def test_a_client_that_goes_away_leaves_nothing_counted() -> None:
     done = Stream(dispatcher)
     dispatcher.go_on.set()
     await done.send(1, 5)
-    await done.end()  # with its answers not taken
+    await done.end()  # with unread answers
     assert dispatcher.allowances.parties == 0
 
 
@@ -440,7 +440,7 @@ async def test_subscriptions_to_one_folder_are_counted_each(core: Served) -> Non
     for number in range(1, 7):
         await watcher.subscribe(Subscription(subscription_id=number, folder_id=1))
     assert set(told(watcher, "subscribed")) == {1, 2, 3, 4}
-    await watcher.subscribe(Subscription(subscription_id=4, folder_id=1))  # in the place of the one before
+    await watcher.subscribe(Subscription(subscription_id=4, folder_id=1))  # replaces the previous one
     assert 4 not in told(watcher, "rejected")
     watcher.close()
 

@@ -307,7 +307,7 @@ async def test_an_append_tells_what_number_the_folder_had_before(house: House) -
     first = await house.append()
     await house.append(folder_id=2)
     wanted = message_pb2.AppendMessageRequest(folder_id=INBOX, content=MESSAGE, request_id=request_id())
-    answers = [await house.call("MessageService/AppendMessage", wanted) for _ in range(2)]  # the second is remembered
+    answers = [await house.call("MessageService/AppendMessage", wanted) for _ in range(2)]  # the second is a repetition
     assert [answer.since_change_number for answer in answers] == [first, first]
     assert answers[0].commit.change_number > first + 1
 
@@ -362,7 +362,7 @@ async def test_what_is_committed_while_a_folder_is_read_is_not_lost() -> None:
     await reading.answer({(1, 7): 5})
     assert (await first, await second, numbers.of((1, 7))) == (9, 9, 9)
     numbers.note({1: Touched(12, {7: 11, 8: 12})})  # each folder has its own number
-    numbers.note({1: Touched(10, {7: 10})})  # told late
+    numbers.note({1: Touched(10, {7: 10})})  # reported late
     assert numbers.of((1, 7)) == 11
 
 

@@ -59,8 +59,8 @@ def one_message(uid: int) -> MessageSet:
 class Creating:
     """One RPC that creates something: a request, and a different one."""
 
-    request: Callable[[str], Any]  # from a word that is new each time
-    rows: dict[str, int]  # what one effect adds to each table
+    request: Callable[[str], Any]  # from a word that is different each time
+    rows: dict[str, int]  # {table: rows added by one effect}
 
 
 CREATING: dict[str, Creating] = {
@@ -162,7 +162,7 @@ def fixed(response: Any) -> Any:
     kept.CopyFrom(response)
     if "submission" in response.DESCRIPTOR.fields_by_name:
         for recipient in kept.submission.recipients:
-            recipient.ClearField("state")  # delivery goes on meanwhile
+            recipient.ClearField("state")  # delivery continues meanwhile
             recipient.ClearField("status")
             recipient.ClearField("diagnostic")
             recipient.ClearField("next_attempt_at")
@@ -174,7 +174,7 @@ def fixed(response: Any) -> Any:
 async def test_a_repeat_has_the_first_answer_and_one_effect(house: House, rpc: str) -> None:
     request, before = asked(rpc, "repeat"), await counts(house.core)
     first = await house.core.call(rpc, request, token=house.token)
-    (result,) = await house.core.operate(operation(rpc, request, token=house.token))  # by the other way
+    (result,) = await house.core.operate(operation(rpc, request, token=house.token))  # as an operation of a batch
     again = await house.core.call(rpc, request, token=house.token)
     assert not result.HasField("status"), result.status
     answers = [fixed(first), fixed(again), fixed(getattr(result, UNARY_FIELDS[rpc]))]

@@ -16,7 +16,7 @@ from restante_server.api.engine.server import ApiServer
 from tests.server.api import http2
 from tests.server.api.served import Served, served
 
-PING_SECONDS = 0.15  # what a minute is scaled down to
+PING_SECONDS = 0.15  # a minute, scaled down
 PINGS = 10
 
 

@@ -55,7 +55,7 @@ async def test_mail_that_is_taken_and_delivered_is_counted_once_with_its_time(tm
             trace_field="Received: by mx.example.test; Sat, 28 Nov 2026 10:00:00 +0000\r\n",
             recipients=[EnvelopeRecipient(forward_path=f"{name}@example.test") for name in ("alice", "bob")],
         )
-        for _ in range(2):  # the second is the same acceptance, asked for again
+        for _ in range(2):  # the second repeats the same acceptance
             await link.accept.take(begin, MAIL)
         await link.close()
         assert value(core, "mail_taken_duration_seconds_count", kind="acceptance") == 1

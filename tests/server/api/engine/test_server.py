@@ -353,7 +353,7 @@ async def test_a_result_too_large_for_an_operation_names_the_stream(core: Served
     info = error_info(result.status)
     assert info.reason == "RESULT_TOO_LARGE"
     assert info.metadata["rpc"] == "MessageService/StreamMessages"
-    answer = await core.call("MessageService/BatchGetMessages", request, token=token)  # a call of its own may have it
+    answer = await core.call("MessageService/BatchGetMessages", request, token=token)  # a separate call may get it
     assert answer.rows.sections[0].total_octets == [placed.size_octets]
 
 
@@ -486,7 +486,7 @@ async def test_a_core_that_goes_away_says_so_and_answers_what_it_has(tmp_path: P
         assert (await execute.read()).draining
         assert (await watch.read()).draining
         late = operation("FolderService/ListFolders", ListFoldersRequest(), operation_id=2)
-        await execute.write(ExecuteRequest(operations=[late]))  # on its way when the word came
+        await execute.write(ExecuteRequest(operations=[late]))  # sent before the announcement arrived
         assert (await execute.read()).results[0].HasField("list_folders")
         await execute.done_writing()
         assert await execute.read() is grpc.aio.EOF

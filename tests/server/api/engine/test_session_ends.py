@@ -324,7 +324,7 @@ async def test_work_in_hand_goes_on_when_the_session_is_renewed(core: Served) ->
     token = (await session_for(core, expire)).session_token
     with slow_reads(core):
         begun = await streaming("ContentService/ReadContent", AT_WORK["ContentService/ReadContent"])(core, token)
-        await asyncio.sleep(0.2)  # until the core has it in hand
+        await asyncio.sleep(0.2)  # until the core runs it
         renewed = await core.call("SessionService/RenewSession", RenewSessionRequest(), token=token)
         await asyncio.sleep(2.5)
         assert begun.goes_on

@@ -378,7 +378,7 @@ async def test_a_folder_larger_than_a_read_is_one_consistent_snapshot(
             for uid in range(run.first, run.last + 1):
                 copy.pop(uid, None)
         copy.update(zip(part.rows.uids, part.rows.flags, strict=True))
-        if first:  # what was told already changes before the rest is read
+        if first:  # reported messages change before the rest is read
             await bob.call(methods.UPDATE_MESSAGES, messages=messages(inbox, 1), operation=1, flags=4)
             await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 2), mode=v1.DELETE_MODE_SOFT)
             first = False
@@ -419,7 +419,7 @@ async def test_the_maildrop_is_leased_and_given_back(bob: Mail) -> None:
     with pytest.raises(MaildropInUse):
         await bob.call(methods.ACQUIRE_MAILDROP)
     await bob.call(methods.RENEW_MAILDROP, lease=drop.lease)
-    again = await bob.call(methods.ACQUIRE_MAILDROP, lease=drop.lease)  # as a client does whose answer was lost
+    again = await bob.call(methods.ACQUIRE_MAILDROP, lease=drop.lease)  # like a client after a lost answer
     assert (again.lease, list(again.uids)) == (drop.lease, [1, 2, 3])
     with pytest.raises(MaildropInUse):
         await bob.call(methods.ACQUIRE_MAILDROP, lease=b"another's lease!")

@@ -122,7 +122,7 @@ async def test_a_turn_that_is_given_up_goes_to_the_next(searches: Searches) -> N
     await asyncio.sleep(0)
     holding.cancel()
     await asyncio.sleep(0)
-    late.cancel()  # when it has just been given the turn
+    late.cancel()  # just after it got the turn
     assert await last
     assert searches.running == 0
 
@@ -135,7 +135,7 @@ async def test_a_turn_comes_free_in_the_moment_when_the_next_one_gives_up(search
     async with searches.turn(1):
         given_up, behind = (asyncio.create_task(wait(1)) for _ in range(2))
         await asyncio.sleep(0)
-        given_up.cancel()  # its task has not heard of it when the turn is over
+        given_up.cancel()  # its task has not noticed when the turn ends
     assert await behind == 1
     async with searches.turn(1):
         alone = asyncio.create_task(wait(1))
@@ -231,7 +231,7 @@ async def test_a_thread_is_waited_for_however_often_its_caller_is_cancelled(
     for _ in range(3):
         caller.cancel()
         await asyncio.sleep(0.01)
-    assert not caller.done()  # the thread has its file still
+    assert not caller.done()  # the thread still has the file open
     let_go.set()
     await asyncio.wait([caller], timeout=5)
     assert caller.cancelled()

@@ -74,7 +74,7 @@ class Copy:
                 facts = (told.parent_folder_id, told.display_name, told.uid_validity)
                 self.folders[told.folder_id] = (*facts, told.message_count, told.unread_count)
             case "deleted_folder_id":
-                self.folders.pop(step.deleted_folder_id, None)  # told again, or never there
+                self.folders.pop(step.deleted_folder_id, None)  # reported again, or never in the copy
                 self.messages = {key: row for key, row in self.messages.items() if row[0] != step.deleted_folder_id}
             case "messages":
                 self._upsert(step)

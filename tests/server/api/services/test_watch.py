@@ -337,7 +337,7 @@ async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served) -> No
                 keywords=[f"k{number % 3}"],
             )
             await core.call("MessageService/UpdateMessages", flag, token=token)
-    assert number >= 48  # as many as the queue holds, or more where several were told as one
+    assert number >= 48  # as many as the queue holds, or more when one notice covers several
     assert len(lagging._notices) <= 50
     async with aclosing(lagging.notices()) as notices:  # type: ignore[type-var]
         notice = await anext(notices)
@@ -359,7 +359,7 @@ async def test_the_last_word_to_a_subscription_outlives_the_reset_of_the_others(
             await append(core, token)
     told = [queued.notice for queued in lagging._notices]
     assert [reason(notice) for notice in told if notice.subscription_id == 1] == ["FOLDER_NOT_FOUND"]
-    for one in (2, 3):  # nothing after the reset, though both were to be told of the same commit
+    for one in (2, 3):  # no notice after the reset, though both subscriptions match the commit
         assert [notice.reset_reason for notice in told if notice.subscription_id == one] == [RESET_REASON_TOO_SLOW]
     lagging.close()
 
@@ -392,7 +392,7 @@ async def test_subscriptions_are_bounded(core: Served, monkeypatch: pytest.Monke
     monkeypatch.setattr(served_watcher, "MAX_SUBSCRIPTIONS", 3)
     token = await token_of(core)
     watcher = Watcher(core, token=token)
-    for number in (1, 2, 3, 3):  # the last takes the place of the one before
+    for number in (1, 2, 3, 3):  # the last replaces the one before
         assert (await watcher.subscribe(number, folder_id=number)).HasField("subscribed")
     assert reason(await watcher.subscribe(4, folder_id=4)) == "LIMIT_EXCEEDED"
     many = WatchMailboxesRequest(subscriptions=[Subscription(subscription_id=n) for n in range(1, 5)])
@@ -438,7 +438,7 @@ async def test_a_gateway_is_told_and_its_subscriptions_of_the_account_end(core: 
     assert ended.sessions_ended.account_id == bob.account_id
     assert ended.sessions_ended.credential_version > bob.credential_version
     assert reason(await gateway.subscribe(3, session_token=bob.session_token)) == "SESSION_REVOKED"
-    await append(core, await token_of(core, "carol"))  # the others of the stream go on
+    await append(core, await token_of(core, "carol"))  # the other subscriptions of the stream continue
     while not (notice := await gateway.read()).folder.uids:
         assert notice.HasField("sessions_ended")
     assert notice.subscription_id == 2
@@ -501,7 +501,7 @@ async def test_a_session_logged_off_at_another_core_hears_of_no_more_mail(core: 
     await asyncio.sleep(1.5)  # a core looks every second
     await append(core, other)
     while (notice := await gateway.read()).HasField("sessions_ended"):
-        pass  # what the administrator changed lately is told again for a while
+        pass  # recent changes by the administrator are announced again for a while
     assert reason(notice) == "SESSION_REVOKED"
     assert (await native.read()).HasField("sessions_ended")
     with pytest.raises(grpc.aio.AioRpcError) as caught:

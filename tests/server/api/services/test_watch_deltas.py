@@ -127,7 +127,7 @@ async def test_what_is_told_comes_to_what_is_there(core: Served, seed: int) -> N
         together = [_change(core, token, chance, chance.choice([reached, 0])) for _ in range(chance.randint(1, 4))]
         await asyncio.gather(*together)
         if chance.random() < 0.3:
-            await asyncio.sleep(0.06)  # longer than what is in no haste waits
+            await asyncio.sleep(0.06)  # longer than the delay of non-urgent notices
         request = ReadFolderChangesRequest(folder_id=INBOX)
         there = (await core.call("FolderService/ReadFolderChanges", request, token=token)).changes
         while reached < there.change_number:

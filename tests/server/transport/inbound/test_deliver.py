@@ -114,7 +114,7 @@ async def test_mail_from_elsewhere_keeps_its_promise_while_it_waits(world: World
     expanded = (await world.accept(["team@example.test"], reverse_path="alice@example.test")).transport_id
     await world.settle()
     assert await end_of(world, promised, FULL) == (State.DELIVERED, "2.1.5", OVERDRAWN)
-    assert (await end_of(world, expanded, FULL))[:2] == (State.FAILED, "5.2.2")  # nobody asked about an alias' targets
+    assert (await end_of(world, expanded, FULL))[:2] == (State.FAILED, "5.2.2")  # RCPT checks no alias' targets
     await world.settle()
     assert len(await world.letters("alice")) == 1
 

@@ -173,7 +173,7 @@ async def test_a_stream_has_only_so_many_leases_out(world: World) -> None:
     await asyncio.sleep(0.1)
     assert not following.done()
     await world.report_all(first.leases[0], RELAYED, "2.0.0")
-    async with asyncio.timeout(0.9):  # told, not polled
+    async with asyncio.timeout(0.9):  # by a notification, not by polling
         second = await following
     assert len(second.leases) == 1
     waiting = asyncio.ensure_future(anext(stream))
