@@ -123,7 +123,7 @@ class Listener:
     host: str = ""  # empty: all addresses
     port: int = 0  # 0: any free port
     tls: TlsMode = "starttls"  # implicit: TLS from the first octet; none: no TLS
-    proxy_from: tuple[str, ...] = ()  # networks whose connections must begin with a PROXY header
+    proxy_from: tuple[str, ...] = ()  # connections from these networks must begin with a PROXY header, which is trusted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

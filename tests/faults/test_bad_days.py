@@ -143,7 +143,7 @@ def test_a_locked_database_is_answered_for_the_moment_and_passes(home: House) ->
     assert b"sent while it was locked" not in subjects(home, "bob")  # the refused message was not delivered
 
 
-# --- The core goes away ---------------------------------------------------------------------------------------------
+# --- The core is unavailable ----------------------------------------------------------------------------------------
 
 
 def test_while_the_core_is_away_gateways_answer_for_the_moment_and_recover(home: House) -> None:

@@ -91,7 +91,7 @@ class _Stream:
         self._requests: asyncio.Queue[AcceptRequest] = asyncio.Queue()
         self._acceptances: dict[int, Acceptance] = {}
         self.usable = True
-        self.drained = False  # the server asked for another connection
+        self.drained = False  # whether the server asked for another connection
         self._tasks = (asyncio.create_task(self._write()), asyncio.create_task(self._read()))
 
     def start(self, acceptance_id: int, begin: AcceptBegin) -> Acceptance:

@@ -71,7 +71,7 @@ async def ask_health(channel: grpc.aio.Channel, seconds: float) -> Health:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A link went from one core to another."""
+    """The move of a link from one core to another."""
 
     before: str  # addresses
     after: str

@@ -59,7 +59,7 @@ class CoreLink:
         A process that has one session and no process identity sets `session` to a function that returns its token.
         """
         targets = (target,) if isinstance(target, Target) else tuple(target)
-        self.target = targets[0]  # the core that is used
+        self.target = targets[0]  # the present core
         self._channel = self.target.open_channel()
         self._retired: dict[asyncio.Task[None], grpc.aio.Channel] = {}
         self._watched_on = self._accepted_on = self._channel

@@ -17,7 +17,7 @@ from restante.v1.content_pb2 import UploadContentRequest, UploadContentResponse,
 T = TypeVar("T")
 
 MAX_CHUNK_OCTETS = 256 << 10
-WRITE_FAILED = "Internal error from Core"  # grpc.aio's text for a write that met the end of its call
+WRITE_FAILED = "Internal error from Core"  # grpc.aio's text for a write on an ended call
 
 
 def call_metadata(

@@ -67,7 +67,7 @@ class WatchStream:
         self._task: asyncio.Task[None] | None = None
         self._pause = FIRST_PAUSE_SECONDS
         self.connected = False
-        self.drained = False  # the last stream ended because the server asked for another connection
+        self.drained = False  # whether the last stream ended because the server asked for another connection
 
     def subscribe(
         self, mailbox_id: int, folder_id: int, since: int, epoch: int, token: bytes | TokenSource, on_notice: OnNotice

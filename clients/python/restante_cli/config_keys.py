@@ -38,7 +38,7 @@ def all_keys() -> Iterator[Key]:
 
 
 def _comments() -> dict[tuple[str, str], str]:
-    """(class, field): the comment behind the field."""
+    """{(class, field): the comment after the field}."""
     source = inspect.getsource(config)
     by_line = {
         token.start[0]: token.string.lstrip("# ")

@@ -29,7 +29,7 @@ def kind_of(directory: Path) -> Kind | None:
 def claim(directory: Path, kind: Kind) -> bool:
     """Create and mark the directory, and return whether it is new.
 
-    Raises click.ClickException when it exists and is not a data directory of this kind.
+    Raises click.ClickException for a directory of the other kind, and for one with other content.
     """
     try:
         found = kind_of(directory)

@@ -28,7 +28,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def to_status(error: RestanteError) -> status_pb2.Status:
-    """The status of an error, with ErrorInfo; RetryInfo where there is a delay; BadRequest where fields are bad."""
+    """The status of an error, with ErrorInfo, RetryInfo for an error with a delay, and BadRequest for bad fields."""
     parts: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.retry_seconds is not None:
         seconds = int(error.retry_seconds)

@@ -55,7 +55,7 @@ def read_lines(file: Path) -> tuple[list[Line], dict[int, str]]:
     """The lines of a file, and {number: problem} of the invalid lines.
 
     Skips a first line of column names and empty lines. Raises click.ClickException for a file that is not CSV in
-    UTF-8.
+    UTF-8, before any account is created.
     """
     lines: list[Line] = []
     bad: dict[int, str] = {}

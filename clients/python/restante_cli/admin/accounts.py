@@ -233,7 +233,7 @@ def import_accounts(admin: Admin, file: Path, form: str) -> None:
 
 @click.group(cls=Group)
 def quota() -> None:
-    """How much a mailbox may hold."""
+    """The size limits of mailboxes."""
 
 
 @quota.command("show")
