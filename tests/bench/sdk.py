@@ -1,22 +1,22 @@
-"""`make bench-sdk`: what reading mail by each SDK costs, beside the bare generated stubs of the same language.
+"""`make bench-sdk`: the cost of reading mail by each SDK, beside the bare generated stubs of the same language.
 
     python -m tests.bench.sdk [--languages go,rust] [--loads batch_get,execute,stream] [--rounds 5] [--seconds 3]
 
-A language joins by a file clients/LANGUAGE/bench.json, {"build": [[...], ...], "run": [...]}, whose commands are run as
-those of its conformance.json, which also says what they need. The program is called with
+A language takes part by a file clients/LANGUAGE/bench.json, {"build": [[...], ...], "run": [...]}. The commands run
+like those of its conformance.json, which also names their requirements. The arguments of the program are
 
     --target HOST:PORT --ca FILE --user U --password P --seconds N --mode sdk|bare --load batch_get|execute|stream
 
-and prints one line of JSON: {"language", "mode", "load", "messages", "seconds", "cpu_seconds"}, the last being its own
-CPU time while it read (not while it began). The user's Inbox has 1,000 messages of 4 KiB. Flags, size and summary are
-read, by these loads, in both modes with as much in one message on the wire:
+It prints one line of JSON: {"language", "mode", "load", "messages", "seconds", "cpu_seconds"}. `cpu_seconds` is its CPU
+time during the reading (without the start). The user's Inbox has 1,000 messages of 4 KiB. These loads read flags, size
+and summary, in both modes with the same amount in one message on the wire:
 
     batch_get   BatchGetMessages of 20 messages, one call after the other (bare: unary)
     execute     32 BatchGetMessages, each of one message, waiting together in the Execute stream; then the next 32
     stream      StreamMessages of all of them, with their octets
 
-The modes are run in turn, in rounds. Prints every measurement as a line of JSON, then a table of medians: CPU
-microseconds a message in both modes, what the SDK adds, and messages a second by the SDK.
+The modes run in turn, in rounds. Prints every measurement as a line of JSON, then a table of medians: CPU microseconds
+a message in both modes, the difference, and messages a second by the SDK.
 """
 
 from __future__ import annotations

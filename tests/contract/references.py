@@ -50,7 +50,7 @@ class Tree:
 
     root: Path
     files: frozenset[str]
-    texts: Mapping[str, str] = field(default_factory=dict)  # in place of what the disk has
+    texts: Mapping[str, str] = field(default_factory=dict)  # replacements of texts on disk
 
     @classmethod
     def of(cls, root: Path) -> Tree:

@@ -157,7 +157,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         yield World(core, alice, bob)
 
 
-# --- What bob tries -------------------------------------------------------------------------------------------------
+# --- Bob's requests -------------------------------------------------------------------------------------------------
 
 
 def against(request: Any, **more: Any) -> Callable[[World], list[Try]]:
@@ -523,7 +523,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
 BATCHES = {"BatchService/Execute", "BatchService/ExecuteOnce"}  # they carry the others: each is played through them
 
 
-# --- What must hold -------------------------------------------------------------------------------------------------
+# --- Checks ---------------------------------------------------------------------------------------------------------
 
 
 def belongings(tx: Connection, has: Holdings) -> dict[str, list[str]]:

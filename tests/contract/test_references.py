@@ -77,7 +77,7 @@ def test_the_checks_can_fail(tmp_path: Path) -> None:
         entries("1 | two | three\n")
 
 
-# --- What leads nowhere -----------------------------------------------------------------------------------------------
+# --- Dangling references ----------------------------------------------------------------------------------------------
 
 TREE = Tree.of(ROOT)
 

@@ -131,7 +131,7 @@ def test_it_drains_on_sigterm_and_keeps_what_it_has(tmp_path: Path) -> None:
         imap.login(demo.address("alice"), demo.password("alice"))
         assert demo.process is not None
         demo.process.send_signal(signal.SIGTERM)
-        assert b"BYE" in imap.readline()  # clients are told
+        assert b"BYE" in imap.readline()  # clients get a BYE
         assert demo.stop() == 0
         demo.start()  # the same directory: nothing is made twice
         imap = imaplib.IMAP4("127.0.0.1", demo.port("imap"))

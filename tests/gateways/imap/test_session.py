@@ -33,7 +33,7 @@ def asked(running: Running) -> list[str]:
     return calls
 
 
-# --- what commands cost ---
+# --- costs of commands ---
 
 
 async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # docs/design.md "RPC budget"
@@ -318,7 +318,7 @@ async def test_a_search_that_cannot_be_finished_says_so(running: Running, reason
     assert status.startswith(b"NO [LIMIT] ") and b"search" in status
 
 
-# --- two who change the same ---
+# --- two sessions with changes of the same message ---
 
 
 async def test_what_another_changed_within_a_silent_store_is_told(running: Running) -> None:  # RFC 3501 6.4.6

@@ -87,7 +87,7 @@ def test_octets_go_round_and_the_peer_is_known(run: Run) -> None:
             ours: tuple[str, int] = writer.get_extra_info("sockname")
             writer.write(b"hello")
             assert await reader.readexactly(5) == b"hello"
-            writer.write_eof()  # half-close: what was sent before is answered, then the connection ends
+            writer.write_eof()  # half-close: the earlier input is answered, then the connection ends
             assert await reader.read() == b""
             writer.close()
             assert peers == [Peer(Endpoint(*ours), listener.addresses[0], "test", loopback=True)]

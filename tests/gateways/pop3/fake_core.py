@@ -87,7 +87,7 @@ class FakeCore:
     def _find(self, name: str) -> Account | None:
         return self.accounts.get(name if "@" in name else f"{name}@example.test")
 
-    # -- what CoreLink offers
+    # -- the methods of CoreLink
 
     async def execute(
         self,

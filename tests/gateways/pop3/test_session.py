@@ -68,7 +68,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-# -- the core is away
+# -- an unreachable core
 
 
 async def test_a_core_that_is_away_is_a_temporary_error_at_login(running: Running) -> None:
@@ -158,7 +158,7 @@ async def test_the_lease_and_the_token_are_renewed_while_the_session_lives(runni
         await until(lambda: running.core.calls.count("RenewSession") >= 2)
         assert running.core.calls.count("RenewMaildrop") > running.core.calls.count("RenewSession")
         running.core.away = True
-        await asyncio.sleep(0.2)  # a core away for a moment ends nothing
+        await asyncio.sleep(0.2)  # a core that is unreachable for a moment ends no session
         running.core.away = False
         assert (await client.ask("RETR 1")).startswith("+OK")
         await client.rest()
@@ -375,7 +375,7 @@ async def test_a_gateway_going_down_says_so_and_gives_the_maildrop_back(running:
     assert len(account.messages) == 1
 
 
-# -- TLS and who may log in
+# -- TLS and the login policy
 
 
 @pytest.mark.parametrize("policy", [AuthenticationPolicy.REQUIRED])

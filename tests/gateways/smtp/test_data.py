@@ -29,7 +29,7 @@ def scan(octets: bytes, size: int, max_octets: int = 1 << 20, max_line_octets: i
         (b"a\r\n.\r\nQUIT\r\n", b"a\r\n", b"QUIT\r\n"),
         (b"..\r\n.\r\n", b".\r\n", b""),  # RFC 5321 4.5.2: exactly one dot goes
         (b"...\r\n.\r\n", b"..\r\n", b""),
-        (b".a\r\n.\r\n", b"a\r\n", b""),  # RFC 5321 4.5.2: the first is deleted, whatever follows
+        (b".a\r\n.\r\n", b"a\r\n", b""),  # RFC 5321 4.5.2: the first is deleted before any text
         (b"a\r\n..b\r\n...c\r\n.\r\n", b"a\r\n.b\r\n..c\r\n", b""),
         (b"a.\r\n.\r\n", b"a.\r\n", b""),
         (b"\r\n\r\n.\r\n", b"\r\n\r\n", b""),
@@ -92,7 +92,7 @@ def test_line_length_counts_across_chunks(size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 10_000])
 def test_size_limit_counts_what_size_counts(size: int) -> None:
-    octets = b"..345678\r\n" * 10 + b".\r\n"  # 9 octets a line once the dot is gone (RFC 1870 5)
+    octets = b"..345678\r\n" * 10 + b".\r\n"  # 9 octets a line without the stuffed dot (RFC 1870 5)
     assert scan(octets, size, max_octets=90)[1].fault is None
     _, scanner = scan(octets, size, max_octets=89)
     assert scanner.fault is DataFault.TOO_BIG  # RFC 1870 6.3

@@ -184,7 +184,7 @@ async def test_a_refused_content_reaches_nobody(socket: Path, certificate: Certi
         assert (await deliver(client, b"\0\r\n")).startswith("550 5.6.0")
         await asyncio.sleep(0.05)
         assert core.accepted == {}
-        assert (len(core.begun), core.aborted) == (1, 1)  # the small one was never begun
+        assert (len(core.begun), core.aborted) == (1, 1)  # no acceptance began for the small one
         assert (await deliver(client)).startswith("250")
 
 

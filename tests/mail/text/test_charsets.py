@@ -137,7 +137,7 @@ def test_iso_2022_jp_is_read_as_programs_send_it(octets: bytes, text: str) -> No
     assert in_pieces(octets, "iso-2022-jp", list(range(len(octets)))) == text
 
 
-# What is bad ----------------------------------------------------------------------------------------------------------
+# Invalid octets -------------------------------------------------------------------------------------------------------
 
 DAMAGE = [
     ("utf-8", "Sp\u00e9ciale r\u00e9".encode() + b"\xc3", "Spéciale ré\ufffd"),

@@ -93,7 +93,7 @@ def compose(rng: random.Random) -> bytes:
     lines = [f"From: {rng.choice(people)}", f"To: {', '.join(rng.sample(people, 2))}"]
     subject = encoded(" ".join(rng.sample(words, 2)))
     if rng.random() < 0.1:
-        subject = " ".join(["padding"] * 300) + " " + subject  # longer than what a folded key keeps
+        subject = " ".join(["padding"] * 300) + " " + subject  # longer than the kept part of a folded key
     lines.append(f"Subject: {subject}")
     if rng.random() < 0.3:
         lines.append("Cc: bob@example.com")

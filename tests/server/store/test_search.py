@@ -69,7 +69,7 @@ async def test_every_answer_equals_a_plain_evaluation(
         answer = await found(box, restriction, tmp_path)
         assert answer == expected(known, box, restriction), restriction
         hits += 0 < len(answer) < 30
-    assert hits > 20  # conditions that tell messages apart
+    assert hits > 20  # conditions that distinguish messages
 
 
 async def test_nothing_asked_is_everything_found(box: Box) -> None:

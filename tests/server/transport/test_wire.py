@@ -57,7 +57,7 @@ class Wire:
 
 @pytest.fixture
 async def wire(world: World, tmp_path: Path) -> AsyncIterator[Wire]:
-    sessions: Any = None  # nobody logs on
+    sessions: Any = None  # no test logs on
     world.core.authenticator = Authenticator(SECRETS, sessions)
     observer = CallObserver(CollectorRegistry(), quiet=True)
     server = ApiServer(world.core, RPCS, Dispatcher(world.core, observer), observer)

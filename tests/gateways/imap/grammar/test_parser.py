@@ -23,7 +23,7 @@ from restante_gateways.imap.grammar.parser import ParseError, Parser, Refused
         (b'"a b"', b"a b"),
         (b'"say \\"hi\\" \\\\"', b'say "hi" \\'),
         ('"Grüße"'.encode(), "Grüße".encode()),  # RFC 9051 9 `QUOTED-CHAR`
-        (b'"p\xe4ss"', b"p\xe4ss"),  # what the octets mean is for the command to find out
+        (b'"p\xe4ss"', b"p\xe4ss"),  # the command decodes the octets
         (b"{3}\r\na\r\n", b"a\r\n"),
         (b"{3+}\r\n\xff\xfe\xfd", b"\xff\xfe\xfd"),
         (b"{0}\r\n", b""),

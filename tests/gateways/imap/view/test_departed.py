@@ -148,12 +148,12 @@ def test_every_position_is_found_wherever_its_message_is(
 ) -> None:
     view = folder(*range(1, 41))
     session = SessionView(view, False)
-    view.apply(changes(view, [(uid, 0) for uid in range(41, 45)]))  # of which the client has not been told
+    view.apply(changes(view, [(uid, 0) for uid in range(41, 45)]))  # not yet reported to the client
     removed: set[int] = set()
     for gone, asked in removals:
         view.apply(changes(view, gone=gone))
         removed |= gone
-        if asked:  # what is known of removals is gathered now, or later together
+        if asked:  # known removals are collected now, or later together
             assert len(lines(session)) == 40
     spans = [(first, stop)] if first < stop else []
     assert session.gone(spans) == any(first < uid <= stop for uid in removed)

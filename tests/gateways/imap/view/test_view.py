@@ -491,7 +491,7 @@ def test_a_message_costs_24_octets() -> None:
     assert sum(column.itemsize for column in columns) == 24
 
 
-# --- a client that believes what it is told ---
+# --- a client's picture from the reports ---
 
 
 class Belief:

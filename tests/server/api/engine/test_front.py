@@ -152,7 +152,7 @@ async def test_a_client_of_another_protocol_is_sent_away(core: Served) -> None:
     writer.close()
 
 
-# --- Who is there ----------------------------------------------------------------------------------------------------
+# --- Client addresses ------------------------------------------------------------------------------------------------
 
 
 @together

@@ -62,7 +62,7 @@ async def whoami(core: Served, channel: grpc.aio.Channel, *metadata: tuple[str, 
     return None
 
 
-# --- Who is at the other end ------------------------------------------------------------------------------------------
+# --- Identities of callers --------------------------------------------------------------------------------------------
 
 
 @together

@@ -66,7 +66,7 @@ async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served
         yield made
 
 
-# --- What a session may have open ------------------------------------------------------------------------------------
+# --- Open calls of a session -----------------------------------------------------------------------------------------
 
 
 class Open:
@@ -181,7 +181,7 @@ BEGUN: dict[str, Callable[[Served, bytes], Awaitable[Open]]] = {
     "ContentService/UploadContent": upload,
 }
 AT_WORK: dict[str, Any] = {
-    # These end by themselves, unless what they read takes time.
+    # These calls end without the session's end, unless their reads take time.
     "FolderService/OpenFolder": OpenFolderRequest(folder_id=INBOX),
     "MessageService/StreamMessages": StreamMessagesRequest(messages=ALL, sections=[WHOLE]),
     "ContentService/ReadContent": ReadContentRequest(message_id=1, section=WHOLE),
@@ -196,7 +196,7 @@ def test_every_stream_that_a_session_may_open_is_in_the_tables() -> None:
     assert {rpc for rpc in STREAMING if rpc not in tried} == OF_GATEWAYS
 
 
-# --- What ends it ----------------------------------------------------------------------------------------------------
+# --- Ends of a session -----------------------------------------------------------------------------------------------
 
 
 def lifetime(core: Served, seconds: int) -> None:

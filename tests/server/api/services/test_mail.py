@@ -177,7 +177,7 @@ async def test_an_upload_is_used_up_by_one_append(bob: Mail) -> None:
     assert await bob.call(methods.APPEND_MESSAGE, request_id=name, **request) == added
     with pytest.raises(UploadNotFound):
         await bob.call(methods.APPEND_MESSAGE, **request)
-    # What no operation can answer with is streamed, its cells continued where a batch ends.
+    # A content too large for an operation's answer is streamed, with its cells continued in the next batch.
     asked: dict[str, Any] = {
         "messages": messages(inbox, 1),
         "sections": [v1.Section(), v1.Section(kind=v1.SECTION_KIND_TEXT)],

@@ -288,7 +288,7 @@ def test_a_look_reads_so_many_octets_of_a_message_and_finds_nothing_behind_them(
     assert found == [True, True, True, True, False, False]  # all parts of a message together
     attached = b"--b\r\nContent-Type: application/pdf\r\n\r\n" + b"x " * 100_000 + b"\r\n"
     first = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + attached + part % b"behind" + b"--b--\r\n"
-    assert holds(first, "behind")  # what is not text is not read, and does not count
+    assert holds(first, "behind")  # parts that are not text are not read, and do not count
 
 
 def test_the_octets_looked_at_are_those_that_the_contract_tells() -> None:
@@ -327,7 +327,7 @@ async def test_a_turn_ends_after_a_while_and_the_search_goes_on_where_it_was(
     assert found == list(range(0, 20, 2)) and looked == list(range(20)) and turns > 3
 
 
-# --- nobody else waits ------------------------------------------------------------------------------------------------
+# --- no other caller waits --------------------------------------------------------------------------------------------
 
 
 async def test_large_mail_is_staged_while_every_search_thread_is_busy(

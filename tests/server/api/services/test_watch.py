@@ -520,7 +520,7 @@ async def test_a_stream_of_messages_stops_when_its_session_ends(core: Served) ->
     )
     call = core.stub("MessageService/StreamMessages", core.channel())(request, metadata=token_metadata(token))
     assert (await call.read()).rows.uids
-    await asyncio.sleep(0.3)  # gRPC has taken what its windows hold
+    await asyncio.sleep(0.3)  # gRPC's windows are full by then
     await end_by_administrator(core, token)
     await asyncio.sleep(1.5)
     octets = 0

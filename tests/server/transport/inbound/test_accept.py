@@ -108,7 +108,7 @@ async def test_what_waits_when_a_core_dies_is_delivered_once_by_the_next(world: 
 
 async def test_unknown_recipients_refuse_only_when_nobody_is_known(world: World) -> None:
     assert reason(await world.accept(["nobody@example.test"])) == "RECIPIENT_NOT_FOUND"
-    # RFC 5321 3.6.2: an mx gateway cannot relay, whatever it claims to have verified
+    # RFC 5321 3.6.2: an mx gateway cannot relay, even with a claim of verification
     assert reason(await world.accept(["eve@example.net"])) == "RECIPIENT_NOT_FOUND"
     answer = await world.accept(["alice@example.test", "nobody@example.test", "eve@example.net"])
     assert answer.accepted
