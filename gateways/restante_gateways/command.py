@@ -52,7 +52,7 @@ GATEWAYS: dict[str, Run] = {"imap": _imap, "pop3": _pop3, "smtp": _smtp, "relay"
 
 
 def runtime_settings(config: Config, name: str) -> RuntimeSettings:
-    """What every gateway process takes from the configuration."""
+    """The runtime settings of a gateway process, from the configuration."""
     port: int = getattr(config.health, name)
     return RuntimeSettings(
         gateway=name,
@@ -78,7 +78,7 @@ def certificate_files(config: Config) -> tuple[CertificateFiles, ...]:
 
 
 async def serve(config: Config, name: str, read: Callable[[], Config]) -> None:
-    """Run one gateway until it is told to end. Raises ConfigError, CertificateError, OSError."""
+    """Run one gateway until a signal or `Runtime.end` ends it. Raises ConfigError, CertificateError, OSError."""
     core = await CoreLink.connect(targets(config, name))
     try:
         async with Runtime.open(runtime_settings(config, name)) as runtime:
@@ -104,7 +104,7 @@ async def serve(config: Config, name: str, read: Callable[[], Config]) -> None:
 @configured
 def gateway(config: Config, name: str) -> None:
     """Run one gateway: imap, pop3, smtp or relay."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something that can be read again
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the reload handler is installed
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config, name, reading()))
