@@ -1,8 +1,14 @@
 """Fixtures and plugins for every test."""
 
 import faulthandler
+import os
 
 import pytest
+from hypothesis import settings
+
+if "CI" not in os.environ:  # there hypothesis has a profile of its own, without deadlines too
+    settings.register_profile("patient", deadline=None)  # a busy machine is not a fault
+    settings.load_profile("patient")
 
 pytest_plugins = ["tests.harness.requirements", "tests.harness.postgres", "tests.harness.player", "tests.harness.loops"]
 

@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from restante import errors
 from restante.errors import RestanteError
+from restante.streams import WRITE_FAILED
 from restante.v1.session_pb2 import Scope
 from restante.v1.sync_pb2 import Subscription, WatchMailboxesRequest, WatchRequest
 from restante.v1.transport_pb2 import AcceptRequest
@@ -186,6 +187,8 @@ async def as_a_stream(core: Served, rpc: str, caller: str) -> RestanteError | No
         else:
             await call
     except grpc.aio.AioRpcError as error:
+        if error.details() == WRITE_FAILED:  # the refusal met the request on its way, and gRPC drops the reason
+            return await as_a_stream(core, rpc, caller)
         known = errors.from_rpc_error(error)
         assert known.reason, f"{rpc} by {caller}: {known}"  # a deadline or a broken connection is no answer
         return known

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, select
 
 from restante import errors
 from restante.errors import RestanteError
+from restante.streams import WRITE_FAILED
 from restante.v1 import (
     admin_pb2,
     content_pb2,
@@ -593,6 +594,8 @@ async def as_a_stream(world: World, rpc: str, one: Try, token: bytes) -> Any:
     except TimeoutError:
         pass  # such a stream stays
     except grpc.aio.AioRpcError as error:
+        if error.details() == WRITE_FAILED:  # the refusal met the request on its way, and gRPC drops the reason
+            return await as_a_stream(world, rpc, one, token)
         return errors.from_rpc_error(error)
     finally:
         call.cancel()

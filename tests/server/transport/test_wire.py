@@ -103,10 +103,21 @@ async def test_mail_is_verified_and_accepted_side_by_side_on_one_stream(wire: Wi
         await refused.commit()
 
 
+async def accepted_at_last(link: CoreLink) -> None:
+    """Accept a message. When the refusal of the stream meets a write on its way, gRPC drops the reason: ask again."""
+    for _ in range(20):
+        try:
+            await link.accept.start(begin("alice@example.test")).commit()
+            return
+        except errors.Draining:
+            await asyncio.sleep(0.05)
+    raise AssertionError("every refusal met a write")
+
+
 async def test_an_identity_has_only_its_own_powers(wire: Wire) -> None:
     relay, smtp = await wire.link("relay"), await wire.link("smtp")
     with pytest.raises(errors.PermissionDenied):
-        await relay.accept.start(begin("alice@example.test")).commit()
+        await accepted_at_last(relay)
     with pytest.raises(errors.PermissionDenied):
         await relay.execute(methods.VERIFY_RECIPIENTS, VerifyRecipientsRequest())
     with pytest.raises(errors.PermissionDenied):

@@ -148,6 +148,10 @@ final class Multiplexer {
         ExecuteStream told = null;
         synchronized (this) {
             Lane lane = operation.lane;
+            if (operation.abandoned) { // by its context, and by the call that waited: one cancellation is enough
+                return;
+            }
+            operation.abandoned = true;
             if (operation.stream != null && operation.stream.flying.containsKey(operation.id)) {
                 told = operation.stream;
                 told.cancels.add(operation.id);

@@ -35,6 +35,7 @@ final class PendingOperation {
     // What follows is the multiplexer's, under its lock.
     long id;
     Multiplexer.Lane lane;
+    boolean abandoned; // nobody waits for it
     Multiplexer.ExecuteStream stream; // that it was sent on; null: it waits
     long giveUpAt; // set when a stream was lost: it is not sent again after this; 0: not set
 
