@@ -18,10 +18,15 @@ from restante_server.db.postgresql import PostgresSettings
 from restante_server.db.rowlocks import lock_rows
 from restante_server.directory import keys
 
+WRITE_IDLE_SECONDS = 5.0
+"""A stopped core would otherwise hold the rows of a write against the other cores. Tools have no such limit: a restore
+reads files between two statements."""
+
 
 def database_settings(settings: Config) -> Settings:
-    """The database settings of a configuration."""
-    return Settings(readers=settings.store.readers, postgres=PostgresSettings(write_lanes=settings.store.write_lanes))
+    """The database settings of a core process."""
+    postgres = PostgresSettings(write_lanes=settings.store.write_lanes, write_idle_seconds=WRITE_IDLE_SECONDS)
+    return Settings(readers=settings.store.readers, postgres=postgres)
 
 
 def open_store(settings: Config, observer: Observer | None = None) -> Database:

@@ -23,7 +23,7 @@ class PostgresSettings:
 
     write_lanes: int = 4
     write_statement_seconds: float = 60.0  # limit of a statement, including its wait for locks
-    write_idle_seconds: float = 5.0  # limit between two statements of a write; the server then ends it
+    write_idle_seconds: float = 0.0  # limit between two statements of a write; the server then ends it; 0: no limit
     read_statement_seconds: float = 300.0  # upper limit; the deadline of a read cancels it sooner
 
 

@@ -17,11 +17,13 @@ from psycopg import sql
 from sqlalchemy import Connection, make_url, select, update
 
 from restante.errors import StoreBusy, StoreFull
+from restante_process.config import Config
 from restante_server.db.effects import IN_DOUBT, invalidate
-from restante_server.db.engine import Database, Settings, open_database
+from restante_server.db.engine import Database, Settings, open_backend, open_database
 from restante_server.db.errors import CommitFailed
 from restante_server.db.operation import Write
 from restante_server.db.postgresql import PostgresSettings
+from restante_server.opening import database_settings
 from tests.harness.faults import DatabaseFaults, Fault, fill_disk, free_disk, raising, write_lock
 from tests.server.db.conftest import QUICK, Add, Figures, Opener, box, next_number, words
 
@@ -120,6 +122,22 @@ async def test_a_core_that_stops_in_a_write_frees_its_rows_and_begins_the_write_
     assert await writing == 2
     assert [replays for _, _, replays in figures.groups] == [0, 1]
     assert await other.read(words) == ["first", "late"]
+
+
+@only_postgres
+def test_only_a_core_limits_the_pauses_of_its_writes(empty_database_url: str) -> None:
+    """A restore reads contents between two statements, and a migration may compute."""
+
+    def limit(settings: Settings | None) -> str:
+        backend = open_backend(empty_database_url, settings)
+        try:
+            with backend.writer() as tx:
+                return str(tx.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one())
+        finally:
+            backend.close()
+
+    assert limit(None) == "0"
+    assert limit(database_settings(Config())) == "5s"
 
 
 @only_postgres
