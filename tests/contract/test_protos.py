@@ -146,6 +146,21 @@ def lists_page(file: FileDescriptorProto) -> Iterator[str]:
                     yield f"{service.name}.{rpc.name}"
 
 
+TARGETS = {"mailbox_id", "folder_id", "name", "address"}
+"""Fields that name the object of an update."""
+
+
+def updates_change_what_they_have(file: FileDescriptorProto) -> Iterator[str]:
+    """Each setting in the request of an `Update...` RPC may be absent, unless a field `operation` says what to do."""
+    shapes = dict(messages(file))
+    for service in file.service:
+        for rpc in service.method:
+            fields_of = shapes[f"{rpc.name}Request"].field if rpc.name.startswith("Update") else []
+            if all(field.name != "operation" for field in fields_of):
+                settings = (field for field in fields_of if field.name not in TARGETS)
+                yield from (f"{rpc.name}Request.{field.name}" for field in settings if not field.proto3_optional)
+
+
 def everything_has_a_comment(file: FileDescriptorProto) -> Iterator[str]:
     """The numbers in a path are field numbers of FileDescriptorProto and of its members (descriptor.proto)."""
     commented = {
@@ -236,6 +251,16 @@ RULES: dict[Rule, tuple[str, list[str]]] = {
             " rpc ListPeers(ListPeersRequest) returns (ListPeersResponse); }"
         ),
         ["S.ListFolders"],
+    ),
+    updates_change_what_they_have: (
+        (
+            "message UpdateFolderRequest { int64 folder_id = 1; optional int32 role = 2; int32 colour = 3;"
+            " repeated string path = 4; } message UpdateFolderResponse {}"
+            "message UpdateMessagesRequest { int32 operation = 1; int32 flags = 2; } message UpdateMessagesResponse {}"
+            "service S { rpc UpdateFolder(UpdateFolderRequest) returns (UpdateFolderResponse);"
+            " rpc UpdateMessages(UpdateMessagesRequest) returns (UpdateMessagesResponse); }"
+        ),
+        ["UpdateFolderRequest.colour", "UpdateFolderRequest.path"],
     ),
     everything_has_a_comment: (
         (

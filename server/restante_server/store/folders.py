@@ -317,15 +317,15 @@ def move(
 
 
 def set_role(
-    tx: Connection, mailbox_id: int, folder_id: int, role: int, *, if_change_number: int | None = None
+    tx: Connection, mailbox_id: int, folder_id: int, role: int | None, *, if_change_number: int | None = None
 ) -> int | None:
-    """Set the role of a folder; returns the change number, or None when it had the role already.
+    """Set the role of a folder; None leaves it. Returns the change number, or None when nothing changed.
 
     Raises FolderNotFound, FolderIsSpecial (Inbox, or the role is taken), ChangeConflict.
     """
     _unchanged(tx, mailbox_id, folder_id, if_change_number)
     present = require(tx, mailbox_id, folder_id)
-    if present == role:
+    if role is None or present == role:
         return None
     if Role.INBOX in (present, role):
         raise FolderIsSpecial(role="INBOX")

@@ -29,7 +29,7 @@ const (
 type ResendingPolicy int32
 
 const (
-	ResendingPolicy_RESENDING_POLICY_UNSPECIFIED   ResendingPolicy = 0 // Leave as it is; WITHIN_DOMAIN when new.
+	ResendingPolicy_RESENDING_POLICY_UNSPECIFIED   ResendingPolicy = 0 // Not a policy. A new domain has WITHIN_DOMAIN.
 	ResendingPolicy_RESENDING_POLICY_NEVER         ResendingPolicy = 1 // Nobody: every author must be the sender.
 	ResendingPolicy_RESENDING_POLICY_WITHIN_DOMAIN ResendingPolicy = 2 // Addresses of the same domain.
 	ResendingPolicy_RESENDING_POLICY_ANYWHERE      ResendingPolicy = 3 // Anybody. Other servers may refuse the mail because of its author's DMARC policy.
@@ -82,7 +82,7 @@ func (ResendingPolicy) EnumDescriptor() ([]byte, []int) {
 type SentCopyPolicy int32
 
 const (
-	SentCopyPolicy_SENT_COPY_POLICY_UNSPECIFIED SentCopyPolicy = 0 // Leave as it is; API when new.
+	SentCopyPolicy_SENT_COPY_POLICY_UNSPECIFIED SentCopyPolicy = 0 // In CreateAccount: API. Otherwise not a policy.
 	SentCopyPolicy_SENT_COPY_POLICY_API         SentCopyPolicy = 1 // Submissions by the API.
 	SentCopyPolicy_SENT_COPY_POLICY_ALWAYS      SentCopyPolicy = 2 // Submissions by the API and by SMTP.
 	SentCopyPolicy_SENT_COPY_POLICY_NEVER       SentCopyPolicy = 3 // None.
@@ -545,12 +545,12 @@ func (x *ListDomainsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// UpdateDomainRequest names the domain and its settings.
+// UpdateDomainRequest names the domain and its new settings; an absent one is unchanged.
 type UpdateDomainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                             // The domain.
-	CatchAll      *string                `protobuf:"bytes,2,opt,name=catch_all,json=catchAll,proto3,oneof" json:"catch_all,omitempty"`               // Absent: unchanged; empty: none.
-	Resending     ResendingPolicy        `protobuf:"varint,3,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy" json:"resending,omitempty"` // Recipients to whom its users may resend mail of other authors.
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                                   // The domain.
+	CatchAll      *string                `protobuf:"bytes,2,opt,name=catch_all,json=catchAll,proto3,oneof" json:"catch_all,omitempty"`                     // Address that receives mail for unknown recipients; empty: none.
+	Resending     *ResendingPolicy       `protobuf:"varint,3,opt,name=resending,proto3,enum=restante.v1.ResendingPolicy,oneof" json:"resending,omitempty"` // Recipients to whom its users may resend mail of other authors.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -600,8 +600,8 @@ func (x *UpdateDomainRequest) GetCatchAll() string {
 }
 
 func (x *UpdateDomainRequest) GetResending() ResendingPolicy {
-	if x != nil {
-		return x.Resending
+	if x != nil && x.Resending != nil {
+		return *x.Resending
 	}
 	return ResendingPolicy_RESENDING_POLICY_UNSPECIFIED
 }
@@ -1086,12 +1086,12 @@ func (x *ListAccountsResponse) GetNextPageToken() string {
 // UpdateAccountRequest names the account and its new settings; an absent one is unchanged.
 type UpdateAccountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`                                                    // Its address.
-	DisplayName   *string                `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3,oneof" json:"display_name,omitempty"`                   // Its name.
-	Enabled       *bool                  `protobuf:"varint,3,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`                                             // False disables the account and ends its sessions.
-	Administrator *bool                  `protobuf:"varint,4,opt,name=administrator,proto3,oneof" json:"administrator,omitempty"`                                 // It may call AdminService.
-	SentCopy      SentCopyPolicy         `protobuf:"varint,5,opt,name=sent_copy,json=sentCopy,proto3,enum=restante.v1.SentCopyPolicy" json:"sent_copy,omitempty"` // Sent copies.
-	QuotaOctets   *int64                 `protobuf:"varint,6,opt,name=quota_octets,json=quotaOctets,proto3,oneof" json:"quota_octets,omitempty"`                  // 0: no limit.
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`                                                          // Its address.
+	DisplayName   *string                `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3,oneof" json:"display_name,omitempty"`                         // Its name.
+	Enabled       *bool                  `protobuf:"varint,3,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`                                                   // False disables the account and ends its sessions.
+	Administrator *bool                  `protobuf:"varint,4,opt,name=administrator,proto3,oneof" json:"administrator,omitempty"`                                       // It may call AdminService.
+	SentCopy      *SentCopyPolicy        `protobuf:"varint,5,opt,name=sent_copy,json=sentCopy,proto3,enum=restante.v1.SentCopyPolicy,oneof" json:"sent_copy,omitempty"` // Sent copies.
+	QuotaOctets   *int64                 `protobuf:"varint,6,opt,name=quota_octets,json=quotaOctets,proto3,oneof" json:"quota_octets,omitempty"`                        // 0: no limit.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1155,8 +1155,8 @@ func (x *UpdateAccountRequest) GetAdministrator() bool {
 }
 
 func (x *UpdateAccountRequest) GetSentCopy() SentCopyPolicy {
-	if x != nil {
-		return x.SentCopy
+	if x != nil && x.SentCopy != nil {
+		return *x.SentCopy
 	}
 	return SentCopyPolicy_SENT_COPY_POLICY_UNSPECIFIED
 }
@@ -2935,13 +2935,15 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"l\n" +
 	"\x13ListDomainsResponse\x12-\n" +
 	"\adomains\x18\x01 \x03(\v2\x13.restante.v1.DomainR\adomains\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x95\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa8\x01\n" +
 	"\x13UpdateDomainRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
-	"\tcatch_all\x18\x02 \x01(\tH\x00R\bcatchAll\x88\x01\x01\x12:\n" +
-	"\tresending\x18\x03 \x01(\x0e2\x1c.restante.v1.ResendingPolicyR\tresendingB\f\n" +
+	"\tcatch_all\x18\x02 \x01(\tH\x00R\bcatchAll\x88\x01\x01\x12?\n" +
+	"\tresending\x18\x03 \x01(\x0e2\x1c.restante.v1.ResendingPolicyH\x01R\tresending\x88\x01\x01B\f\n" +
 	"\n" +
-	"_catch_all\"C\n" +
+	"_catch_allB\f\n" +
+	"\n" +
+	"_resending\"C\n" +
 	"\x14UpdateDomainResponse\x12+\n" +
 	"\x06domain\x18\x01 \x01(\v2\x13.restante.v1.DomainR\x06domain\")\n" +
 	"\x13DeleteDomainRequest\x12\x12\n" +
@@ -2971,18 +2973,20 @@ const file_restante_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"p\n" +
 	"\x14ListAccountsResponse\x120\n" +
 	"\baccounts\x18\x01 \x03(\v2\x14.restante.v1.AccountR\baccounts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc8\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdb\x02\n" +
 	"\x14UpdateAccountRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12&\n" +
 	"\fdisplay_name\x18\x02 \x01(\tH\x00R\vdisplayName\x88\x01\x01\x12\x1d\n" +
 	"\aenabled\x18\x03 \x01(\bH\x01R\aenabled\x88\x01\x01\x12)\n" +
-	"\radministrator\x18\x04 \x01(\bH\x02R\radministrator\x88\x01\x01\x128\n" +
-	"\tsent_copy\x18\x05 \x01(\x0e2\x1b.restante.v1.SentCopyPolicyR\bsentCopy\x12*\n" +
-	"\fquota_octets\x18\x06 \x01(\x03B\x020\x01H\x03R\vquotaOctets\x88\x01\x01B\x0f\n" +
+	"\radministrator\x18\x04 \x01(\bH\x02R\radministrator\x88\x01\x01\x12=\n" +
+	"\tsent_copy\x18\x05 \x01(\x0e2\x1b.restante.v1.SentCopyPolicyH\x03R\bsentCopy\x88\x01\x01\x12*\n" +
+	"\fquota_octets\x18\x06 \x01(\x03B\x020\x01H\x04R\vquotaOctets\x88\x01\x01B\x0f\n" +
 	"\r_display_nameB\n" +
 	"\n" +
 	"\b_enabledB\x10\n" +
-	"\x0e_administratorB\x0f\n" +
+	"\x0e_administratorB\f\n" +
+	"\n" +
+	"_sent_copyB\x0f\n" +
 	"\r_quota_octets\"G\n" +
 	"\x15UpdateAccountResponse\x12.\n" +
 	"\aaccount\x18\x01 \x01(\v2\x14.restante.v1.AccountR\aaccount\"J\n" +

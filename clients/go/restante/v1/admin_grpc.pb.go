@@ -54,7 +54,7 @@ type AdminServiceClient interface {
 	CreateDomain(ctx context.Context, in *CreateDomainRequest, opts ...grpc.CallOption) (*CreateDomainResponse, error)
 	// Lists the domains, by name.
 	ListDomains(ctx context.Context, in *ListDomainsRequest, opts ...grpc.CallOption) (*ListDomainsResponse, error)
-	// Changes a domain's settings. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all).
+	// Changes the settings of a domain that the request has. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all).
 	UpdateDomain(ctx context.Context, in *UpdateDomainRequest, opts ...grpc.CallOption) (*UpdateDomainResponse, error)
 	// Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY.
 	DeleteDomain(ctx context.Context, in *DeleteDomainRequest, opts ...grpc.CallOption) (*DeleteDomainResponse, error)
@@ -65,7 +65,7 @@ type AdminServiceClient interface {
 	GetAccount(ctx context.Context, in *GetAccountRequest, opts ...grpc.CallOption) (*GetAccountResponse, error)
 	// Lists the accounts, by address.
 	ListAccounts(ctx context.Context, in *ListAccountsRequest, opts ...grpc.CallOption) (*ListAccountsResponse, error)
-	// Changes an account's settings. Errors: ACCOUNT_NOT_FOUND.
+	// Changes the settings of an account that the request has. Errors: ACCOUNT_NOT_FOUND.
 	UpdateAccount(ctx context.Context, in *UpdateAccountRequest, opts ...grpc.CallOption) (*UpdateAccountResponse, error)
 	// Sets a password, which ends the account's sessions. Errors: ACCOUNT_NOT_FOUND, WEAK_PASSWORD.
 	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*SetPasswordResponse, error)
@@ -333,7 +333,7 @@ type AdminServiceServer interface {
 	CreateDomain(context.Context, *CreateDomainRequest) (*CreateDomainResponse, error)
 	// Lists the domains, by name.
 	ListDomains(context.Context, *ListDomainsRequest) (*ListDomainsResponse, error)
-	// Changes a domain's settings. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all).
+	// Changes the settings of a domain that the request has. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all).
 	UpdateDomain(context.Context, *UpdateDomainRequest) (*UpdateDomainResponse, error)
 	// Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY.
 	DeleteDomain(context.Context, *DeleteDomainRequest) (*DeleteDomainResponse, error)
@@ -344,7 +344,7 @@ type AdminServiceServer interface {
 	GetAccount(context.Context, *GetAccountRequest) (*GetAccountResponse, error)
 	// Lists the accounts, by address.
 	ListAccounts(context.Context, *ListAccountsRequest) (*ListAccountsResponse, error)
-	// Changes an account's settings. Errors: ACCOUNT_NOT_FOUND.
+	// Changes the settings of an account that the request has. Errors: ACCOUNT_NOT_FOUND.
 	UpdateAccount(context.Context, *UpdateAccountRequest) (*UpdateAccountResponse, error)
 	// Sets a password, which ends the account's sessions. Errors: ACCOUNT_NOT_FOUND, WEAK_PASSWORD.
 	SetPassword(context.Context, *SetPasswordRequest) (*SetPasswordResponse, error)

@@ -748,12 +748,12 @@ func (x *MoveFolderResponse) GetCommit() *CommitToken {
 	return nil
 }
 
-// UpdateFolderRequest names the folder and its new role.
+// UpdateFolderRequest names the folder and its new settings; an absent one is unchanged.
 type UpdateFolderRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                        // The mailbox; 0: the session's own.
 	FolderId       int64                  `protobuf:"varint,2,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`                           // The folder.
-	Role           FolderRole             `protobuf:"varint,3,opt,name=role,proto3,enum=restante.v1.FolderRole" json:"role,omitempty"`                       // The new role; unspecified: none.
+	Role           *FolderRole            `protobuf:"varint,3,opt,name=role,proto3,enum=restante.v1.FolderRole,oneof" json:"role,omitempty"`                 // Its purpose; unspecified: an ordinary folder.
 	IfChangeNumber *int64                 `protobuf:"varint,4,opt,name=if_change_number,json=ifChangeNumber,proto3,oneof" json:"if_change_number,omitempty"` // Fail with CHANGE_CONFLICT when the folder has changed since.
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -804,8 +804,8 @@ func (x *UpdateFolderRequest) GetFolderId() int64 {
 }
 
 func (x *UpdateFolderRequest) GetRole() FolderRole {
-	if x != nil {
-		return x.Role
+	if x != nil && x.Role != nil {
+		return *x.Role
 	}
 	return FolderRole_FOLDER_ROLE_UNSPECIFIED
 }
@@ -1864,13 +1864,14 @@ const file_restante_v1_folder_proto_rawDesc = "" +
 	"\x11_if_change_number\"s\n" +
 	"\x12MoveFolderResponse\x12+\n" +
 	"\x06folder\x18\x01 \x01(\v2\x13.restante.v1.FolderR\x06folder\x120\n" +
-	"\x06commit\x18\x02 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\"\xce\x01\n" +
+	"\x06commit\x18\x02 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\"\xdc\x01\n" +
 	"\x13UpdateFolderRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
-	"\tfolder_id\x18\x02 \x01(\x03B\x020\x01R\bfolderId\x12+\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x17.restante.v1.FolderRoleR\x04role\x121\n" +
-	"\x10if_change_number\x18\x04 \x01(\x03B\x020\x01H\x00R\x0eifChangeNumber\x88\x01\x01B\x13\n" +
+	"\tfolder_id\x18\x02 \x01(\x03B\x020\x01R\bfolderId\x120\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x17.restante.v1.FolderRoleH\x00R\x04role\x88\x01\x01\x121\n" +
+	"\x10if_change_number\x18\x04 \x01(\x03B\x020\x01H\x01R\x0eifChangeNumber\x88\x01\x01B\a\n" +
+	"\x05_roleB\x13\n" +
 	"\x11_if_change_number\"u\n" +
 	"\x14UpdateFolderResponse\x12+\n" +
 	"\x06folder\x18\x01 \x01(\v2\x13.restante.v1.FolderR\x06folder\x120\n" +

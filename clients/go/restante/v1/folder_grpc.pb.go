@@ -52,8 +52,8 @@ type FolderServiceClient interface {
 	// Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
 	// CHANGE_CONFLICT.
 	MoveFolder(ctx context.Context, in *MoveFolderRequest, opts ...grpc.CallOption) (*MoveFolderResponse, error)
-	// Sets the role of a folder. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the role is taken),
-	// CHANGE_CONFLICT.
+	// Changes the settings of a folder that the request has. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the
+	// role is taken), CHANGE_CONFLICT.
 	UpdateFolder(ctx context.Context, in *UpdateFolderRequest, opts ...grpc.CallOption) (*UpdateFolderResponse, error)
 	// Deletes a folder; its messages stay recoverable. Errors: FOLDER_NOT_FOUND, FOLDER_HAS_CHILDREN,
 	// FOLDER_IS_SPECIAL (Inbox).
@@ -234,8 +234,8 @@ type FolderServiceServer interface {
 	// Errors: FOLDER_NOT_FOUND, FOLDER_EXISTS, FOLDER_NAME_INVALID, FOLDER_IS_SPECIAL (Inbox), FOLDER_CYCLE,
 	// CHANGE_CONFLICT.
 	MoveFolder(context.Context, *MoveFolderRequest) (*MoveFolderResponse, error)
-	// Sets the role of a folder. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the role is taken),
-	// CHANGE_CONFLICT.
+	// Changes the settings of a folder that the request has. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the
+	// role is taken), CHANGE_CONFLICT.
 	UpdateFolder(context.Context, *UpdateFolderRequest) (*UpdateFolderResponse, error)
 	// Deletes a folder; its messages stay recoverable. Errors: FOLDER_NOT_FOUND, FOLDER_HAS_CHILDREN,
 	// FOLDER_IS_SPECIAL (Inbox).

@@ -28,7 +28,7 @@ class _ResendingPolicy:
 class _ResendingPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResendingPolicy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RESENDING_POLICY_UNSPECIFIED: _ResendingPolicy.ValueType  # 0
-    """Leave as it is; WITHIN_DOMAIN when new."""
+    """Not a policy. A new domain has WITHIN_DOMAIN."""
     RESENDING_POLICY_NEVER: _ResendingPolicy.ValueType  # 1
     """Nobody: every author must be the sender."""
     RESENDING_POLICY_WITHIN_DOMAIN: _ResendingPolicy.ValueType  # 2
@@ -42,7 +42,7 @@ class ResendingPolicy(_ResendingPolicy, metaclass=_ResendingPolicyEnumTypeWrappe
     """
 
 RESENDING_POLICY_UNSPECIFIED: ResendingPolicy.ValueType  # 0
-"""Leave as it is; WITHIN_DOMAIN when new."""
+"""Not a policy. A new domain has WITHIN_DOMAIN."""
 RESENDING_POLICY_NEVER: ResendingPolicy.ValueType  # 1
 """Nobody: every author must be the sender."""
 RESENDING_POLICY_WITHIN_DOMAIN: ResendingPolicy.ValueType  # 2
@@ -58,7 +58,7 @@ class _SentCopyPolicy:
 class _SentCopyPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SentCopyPolicy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SENT_COPY_POLICY_UNSPECIFIED: _SentCopyPolicy.ValueType  # 0
-    """Leave as it is; API when new."""
+    """In CreateAccount: API. Otherwise not a policy."""
     SENT_COPY_POLICY_API: _SentCopyPolicy.ValueType  # 1
     """Submissions by the API."""
     SENT_COPY_POLICY_ALWAYS: _SentCopyPolicy.ValueType  # 2
@@ -70,7 +70,7 @@ class SentCopyPolicy(_SentCopyPolicy, metaclass=_SentCopyPolicyEnumTypeWrapper):
     """SentCopyPolicy says for which submissions the server stores a copy in the Sent folder."""
 
 SENT_COPY_POLICY_UNSPECIFIED: SentCopyPolicy.ValueType  # 0
-"""Leave as it is; API when new."""
+"""In CreateAccount: API. Otherwise not a policy."""
 SENT_COPY_POLICY_API: SentCopyPolicy.ValueType  # 1
 """Submissions by the API."""
 SENT_COPY_POLICY_ALWAYS: SentCopyPolicy.ValueType  # 2
@@ -293,7 +293,7 @@ Global___ListDomainsResponse: _TypeAlias = ListDomainsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateDomainRequest(_message.Message):
-    """UpdateDomainRequest names the domain and its settings."""
+    """UpdateDomainRequest names the domain and its new settings; an absent one is unchanged."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,7 +303,7 @@ class UpdateDomainRequest(_message.Message):
     name: _builtins.str
     """The domain."""
     catch_all: _builtins.str
-    """Absent: unchanged; empty: none."""
+    """Address that receives mail for unknown recipients; empty: none."""
     resending: Global___ResendingPolicy.ValueType
     """Recipients to whom its users may resend mail of other authors."""
     def __init__(
@@ -311,15 +311,20 @@ class UpdateDomainRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         catch_all: _builtins.str | None = ...,
-        resending: Global___ResendingPolicy.ValueType = ...,
+        resending: Global___ResendingPolicy.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "catch_all", b"catch_all"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_resending", b"_resending", "catch_all", b"catch_all", "resending", b"resending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "catch_all", b"catch_all", "name", b"name", "resending", b"resending"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all", "_resending", b"_resending", "catch_all", b"catch_all", "name", b"name", "resending", b"resending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__catch_all: _TypeAlias = _typing.Literal["catch_all"]  # noqa: Y015
     _WhichOneofArgType__catch_all: _TypeAlias = _typing.Literal["_catch_all", b"_catch_all"]  # noqa: Y015
+    _WhichOneofReturnType__resending: _TypeAlias = _typing.Literal["resending"]  # noqa: Y015
+    _WhichOneofArgType__resending: _TypeAlias = _typing.Literal["_resending", b"_resending"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__catch_all) -> _WhichOneofReturnType__catch_all | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resending) -> _WhichOneofReturnType__resending | None: ...
 
 Global___UpdateDomainRequest: _TypeAlias = UpdateDomainRequest  # noqa: Y015
 
@@ -597,12 +602,12 @@ class UpdateAccountRequest(_message.Message):
         display_name: _builtins.str | None = ...,
         enabled: _builtins.bool | None = ...,
         administrator: _builtins.bool | None = ...,
-        sent_copy: Global___SentCopyPolicy.ValueType = ...,
+        sent_copy: Global___SentCopyPolicy.ValueType | None = ...,
         quota_octets: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_administrator", b"_administrator", "_display_name", b"_display_name", "_enabled", b"_enabled", "_quota_octets", b"_quota_octets", "administrator", b"administrator", "display_name", b"display_name", "enabled", b"enabled", "quota_octets", b"quota_octets"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_administrator", b"_administrator", "_display_name", b"_display_name", "_enabled", b"_enabled", "_quota_octets", b"_quota_octets", "_sent_copy", b"_sent_copy", "administrator", b"administrator", "display_name", b"display_name", "enabled", b"enabled", "quota_octets", b"quota_octets", "sent_copy", b"sent_copy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_administrator", b"_administrator", "_display_name", b"_display_name", "_enabled", b"_enabled", "_quota_octets", b"_quota_octets", "address", b"address", "administrator", b"administrator", "display_name", b"display_name", "enabled", b"enabled", "quota_octets", b"quota_octets", "sent_copy", b"sent_copy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_administrator", b"_administrator", "_display_name", b"_display_name", "_enabled", b"_enabled", "_quota_octets", b"_quota_octets", "_sent_copy", b"_sent_copy", "address", b"address", "administrator", b"administrator", "display_name", b"display_name", "enabled", b"enabled", "quota_octets", b"quota_octets", "sent_copy", b"sent_copy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__administrator: _TypeAlias = _typing.Literal["administrator"]  # noqa: Y015
     _WhichOneofArgType__administrator: _TypeAlias = _typing.Literal["_administrator", b"_administrator"]  # noqa: Y015
@@ -612,6 +617,8 @@ class UpdateAccountRequest(_message.Message):
     _WhichOneofArgType__enabled: _TypeAlias = _typing.Literal["_enabled", b"_enabled"]  # noqa: Y015
     _WhichOneofReturnType__quota_octets: _TypeAlias = _typing.Literal["quota_octets"]  # noqa: Y015
     _WhichOneofArgType__quota_octets: _TypeAlias = _typing.Literal["_quota_octets", b"_quota_octets"]  # noqa: Y015
+    _WhichOneofReturnType__sent_copy: _TypeAlias = _typing.Literal["sent_copy"]  # noqa: Y015
+    _WhichOneofArgType__sent_copy: _TypeAlias = _typing.Literal["_sent_copy", b"_sent_copy"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__administrator) -> _WhichOneofReturnType__administrator | None: ...
     @_typing.overload
@@ -620,6 +627,8 @@ class UpdateAccountRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enabled) -> _WhichOneofReturnType__enabled | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_octets) -> _WhichOneofReturnType__quota_octets | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sent_copy) -> _WhichOneofReturnType__sent_copy | None: ...
 
 Global___UpdateAccountRequest: _TypeAlias = UpdateAccountRequest  # noqa: Y015
 

@@ -158,7 +158,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDomain(self, request, context):
-        """Changes a domain's settings. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all).
+        """Changes the settings of a domain that the request has. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,7 +194,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAccount(self, request, context):
-        """Changes an account's settings. Errors: ACCOUNT_NOT_FOUND.
+        """Changes the settings of an account that the request has. Errors: ACCOUNT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,7 @@ class AdminServiceStub:
     ListDomains: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListDomainsRequest, _admin_pb2.ListDomainsResponse]
     """Lists the domains, by name."""
     UpdateDomain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateDomainRequest, _admin_pb2.UpdateDomainResponse]
-    """Changes a domain's settings. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all)."""
+    """Changes the settings of a domain that the request has. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all)."""
     DeleteDomain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteDomainRequest, _admin_pb2.DeleteDomainResponse]
     """Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY."""
     CreateAccount: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateAccountRequest, _admin_pb2.CreateAccountResponse]
@@ -52,7 +52,7 @@ class AdminServiceStub:
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAccountsRequest, _admin_pb2.ListAccountsResponse]
     """Lists the accounts, by address."""
     UpdateAccount: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateAccountRequest, _admin_pb2.UpdateAccountResponse]
-    """Changes an account's settings. Errors: ACCOUNT_NOT_FOUND."""
+    """Changes the settings of an account that the request has. Errors: ACCOUNT_NOT_FOUND."""
     SetPassword: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPasswordRequest, _admin_pb2.SetPasswordResponse]
     """Sets a password, which ends the account's sessions. Errors: ACCOUNT_NOT_FOUND, WEAK_PASSWORD."""
     DeleteAccount: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteAccountRequest, _admin_pb2.DeleteAccountResponse]
@@ -96,7 +96,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListDomains: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListDomainsRequest, _admin_pb2.ListDomainsResponse]  # type: ignore[assignment]
     """Lists the domains, by name."""
     UpdateDomain: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateDomainRequest, _admin_pb2.UpdateDomainResponse]  # type: ignore[assignment]
-    """Changes a domain's settings. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all)."""
+    """Changes the settings of a domain that the request has. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all)."""
     DeleteDomain: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteDomainRequest, _admin_pb2.DeleteDomainResponse]  # type: ignore[assignment]
     """Removes a domain. Errors: DOMAIN_NOT_FOUND, DOMAIN_NOT_EMPTY."""
     CreateAccount: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateAccountRequest, _admin_pb2.CreateAccountResponse]  # type: ignore[assignment]
@@ -108,7 +108,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListAccounts: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAccountsRequest, _admin_pb2.ListAccountsResponse]  # type: ignore[assignment]
     """Lists the accounts, by address."""
     UpdateAccount: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateAccountRequest, _admin_pb2.UpdateAccountResponse]  # type: ignore[assignment]
-    """Changes an account's settings. Errors: ACCOUNT_NOT_FOUND."""
+    """Changes the settings of an account that the request has. Errors: ACCOUNT_NOT_FOUND."""
     SetPassword: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPasswordRequest, _admin_pb2.SetPasswordResponse]  # type: ignore[assignment]
     """Sets a password, which ends the account's sessions. Errors: ACCOUNT_NOT_FOUND, WEAK_PASSWORD."""
     DeleteAccount: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteAccountRequest, _admin_pb2.DeleteAccountResponse]  # type: ignore[assignment]
@@ -167,7 +167,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.UpdateDomainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UpdateDomainResponse, _abc.Awaitable[_admin_pb2.UpdateDomainResponse]]:
-        """Changes a domain's settings. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all)."""
+        """Changes the settings of a domain that the request has. Errors: DOMAIN_NOT_FOUND, RECIPIENT_NOT_FOUND (catch-all)."""
 
     @_abc_1.abstractmethod
     def DeleteDomain(
@@ -209,7 +209,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.UpdateAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UpdateAccountResponse, _abc.Awaitable[_admin_pb2.UpdateAccountResponse]]:
-        """Changes an account's settings. Errors: ACCOUNT_NOT_FOUND."""
+        """Changes the settings of an account that the request has. Errors: ACCOUNT_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def SetPassword(

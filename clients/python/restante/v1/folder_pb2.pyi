@@ -418,7 +418,7 @@ Global___MoveFolderResponse: _TypeAlias = MoveFolderResponse  # noqa: Y015
 
 @_typing.final
 class UpdateFolderRequest(_message.Message):
-    """UpdateFolderRequest names the folder and its new role."""
+    """UpdateFolderRequest names the folder and its new settings; an absent one is unchanged."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -431,7 +431,7 @@ class UpdateFolderRequest(_message.Message):
     folder_id: _builtins.int
     """The folder."""
     role: Global___FolderRole.ValueType
-    """The new role; unspecified: none."""
+    """Its purpose; unspecified: an ordinary folder."""
     if_change_number: _builtins.int
     """Fail with CHANGE_CONFLICT when the folder has changed since."""
     def __init__(
@@ -439,16 +439,21 @@ class UpdateFolderRequest(_message.Message):
         *,
         mailbox_id: _builtins.int = ...,
         folder_id: _builtins.int = ...,
-        role: Global___FolderRole.ValueType = ...,
+        role: Global___FolderRole.ValueType | None = ...,
         if_change_number: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_if_change_number", b"_if_change_number", "if_change_number", b"if_change_number"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_if_change_number", b"_if_change_number", "_role", b"_role", "if_change_number", b"if_change_number", "role", b"role"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_change_number", b"_if_change_number", "folder_id", b"folder_id", "if_change_number", b"if_change_number", "mailbox_id", b"mailbox_id", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_change_number", b"_if_change_number", "_role", b"_role", "folder_id", b"folder_id", "if_change_number", b"if_change_number", "mailbox_id", b"mailbox_id", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__if_change_number: _TypeAlias = _typing.Literal["if_change_number"]  # noqa: Y015
     _WhichOneofArgType__if_change_number: _TypeAlias = _typing.Literal["_if_change_number", b"_if_change_number"]  # noqa: Y015
+    _WhichOneofReturnType__role: _TypeAlias = _typing.Literal["role"]  # noqa: Y015
+    _WhichOneofArgType__role: _TypeAlias = _typing.Literal["_role", b"_role"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__if_change_number) -> _WhichOneofReturnType__if_change_number | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__role) -> _WhichOneofReturnType__role | None: ...
 
 Global___UpdateFolderRequest: _TypeAlias = UpdateFolderRequest  # noqa: Y015
 

@@ -133,8 +133,8 @@ class FolderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateFolder(self, request, context):
-        """Sets the role of a folder. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the role is taken),
-        CHANGE_CONFLICT.
+        """Changes the settings of a folder that the request has. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the
+        role is taken), CHANGE_CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,8 +47,8 @@ class FolderServiceStub:
     CHANGE_CONFLICT.
     """
     UpdateFolder: _grpc.UnaryUnaryMultiCallable[_folder_pb2.UpdateFolderRequest, _folder_pb2.UpdateFolderResponse]
-    """Sets the role of a folder. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the role is taken),
-    CHANGE_CONFLICT.
+    """Changes the settings of a folder that the request has. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the
+    role is taken), CHANGE_CONFLICT.
     """
     DeleteFolder: _grpc.UnaryUnaryMultiCallable[_folder_pb2.DeleteFolderRequest, _folder_pb2.DeleteFolderResponse]
     """Deletes a folder; its messages stay recoverable. Errors: FOLDER_NOT_FOUND, FOLDER_HAS_CHILDREN,
@@ -99,8 +99,8 @@ class FolderServiceAsyncStub(FolderServiceStub):
     CHANGE_CONFLICT.
     """
     UpdateFolder: _aio.UnaryUnaryMultiCallable[_folder_pb2.UpdateFolderRequest, _folder_pb2.UpdateFolderResponse]  # type: ignore[assignment]
-    """Sets the role of a folder. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the role is taken),
-    CHANGE_CONFLICT.
+    """Changes the settings of a folder that the request has. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the
+    role is taken), CHANGE_CONFLICT.
     """
     DeleteFolder: _aio.UnaryUnaryMultiCallable[_folder_pb2.DeleteFolderRequest, _folder_pb2.DeleteFolderResponse]  # type: ignore[assignment]
     """Deletes a folder; its messages stay recoverable. Errors: FOLDER_NOT_FOUND, FOLDER_HAS_CHILDREN,
@@ -178,8 +178,8 @@ class FolderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _folder_pb2.UpdateFolderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_folder_pb2.UpdateFolderResponse, _abc.Awaitable[_folder_pb2.UpdateFolderResponse]]:
-        """Sets the role of a folder. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the role is taken),
-        CHANGE_CONFLICT.
+        """Changes the settings of a folder that the request has. Errors: FOLDER_NOT_FOUND, FOLDER_IS_SPECIAL (Inbox, or the
+        role is taken), CHANGE_CONFLICT.
         """
 
     @_abc_1.abstractmethod

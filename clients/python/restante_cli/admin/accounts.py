@@ -40,11 +40,6 @@ sent_copy_option = click.option(
 )
 
 
-def sent_copy_policy(name: str | None) -> SentCopyPolicy.ValueType:
-    """The policy of a name; for None UNSPECIFIED, which keeps an account's policy and gives a new one the default."""
-    return SENT_COPIES[name] if name else SentCopyPolicy.SENT_COPY_POLICY_UNSPECIFIED
-
-
 @click.group(cls=Group)
 def account() -> None:
     """People and roles with a mailbox."""
@@ -99,7 +94,7 @@ def create(
         display_name=name,
         password=password,
         quota_octets=quota or None,
-        sent_copy=sent_copy_policy(sent_copy),
+        sent_copy=SENT_COPIES[sent_copy or "api"],
         administrator=administrator,
     )
     run(_create(admin, request, form))
@@ -166,12 +161,14 @@ def update(
     form: str,
 ) -> None:
     """Change settings of an account."""
+    if all(given is None for given in (name, quota, sent_copy, enabled, administrator)):
+        raise click.UsageError("Nothing to change: give --name, --quota, --sent-copy, --enabled or --administrator.")
     request = UpdateAccountRequest(
         address=address,
         display_name=name,
         enabled=enabled,
         administrator=administrator,
-        sent_copy=sent_copy_policy(sent_copy),
+        sent_copy=SENT_COPIES.get(sent_copy or ""),
         quota_octets=quota,
     )
     run(_update(admin, request, form))

@@ -48,7 +48,7 @@ def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -
     found = domains.get(tx, request.name)
     if request.HasField("catch_all"):
         found = domains.set_catch_all(tx, request.name, request.catch_all)
-    if request.resending:
+    if request.HasField("resending"):
         found = domains.set_resending(tx, request.name, _resending(request.resending))
     return v1.UpdateDomainResponse(domain=_domain(found))
 
@@ -88,7 +88,7 @@ async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.Cre
         address=request.address,
         verifier=verifier,
         display_name=request.display_name,
-        sent_copy=request.sent_copy or v1.SentCopyPolicy.SENT_COPY_POLICY_API,
+        sent_copy=_sent_copy(request.sent_copy or v1.SentCopyPolicy.SENT_COPY_POLICY_API),
         administrator=request.administrator,
     )
     # The store keeps a plain digest of the request under its id. A digest of the password would allow guessing it.
@@ -121,18 +121,22 @@ def list_accounts(tx: Connection, call: Call, request: v1.ListAccountsRequest) -
 @handlers.direct(methods.UPDATE_ACCOUNT, rule=administrators)
 async def update_account(call: Call, request: v1.UpdateAccountRequest) -> v1.UpdateAccountResponse:
     """Change settings. Disabling the account, or ending its administrator right, ends its sessions at once."""
-    edit = accounts.Edit(
-        display_name=request.display_name if request.HasField("display_name") else None,
-        enabled=request.enabled if request.HasField("enabled") else None,
-        administrator=request.administrator if request.HasField("administrator") else None,
-        sent_copy=request.sent_copy or None,
-    )
     quota_octets = request.quota_octets if request.HasField("quota_octets") else None
+    sent_copy: int | None = None
     with collected() as bad:
+        if request.HasField("sent_copy"):
+            with bad.noting("sent_copy"):
+                sent_copy = _sent_copy(request.sent_copy)
         with bad.noting("display_name"):
             accounts.require_display_name(request.display_name)
         with bad.noting("quota_octets"):
             lifecycle.require_quota(quota_octets)
+    edit = accounts.Edit(
+        display_name=request.display_name if request.HasField("display_name") else None,
+        enabled=request.enabled if request.HasField("enabled") else None,
+        administrator=request.administrator if request.HasField("administrator") else None,
+        sent_copy=sent_copy,
+    )
     found = await call.core.db.write(
         Write(
             lambda tx: lifecycle.change(tx, request.address, edit, quota_octets),
@@ -225,6 +229,12 @@ def _resending(given: int) -> domains.Resending:
         return domains.Resending(given)
     except ValueError:
         raise InvalidArgument(field="resending", problem="is no ResendingPolicy") from None
+
+
+def _sent_copy(given: int) -> int:
+    if given not in v1.SentCopyPolicy.values() or given == v1.SentCopyPolicy.SENT_COPY_POLICY_UNSPECIFIED:
+        raise InvalidArgument(field="sent_copy", problem="is no SentCopyPolicy")
+    return given
 
 
 def _domain(found: domains.Domain) -> v1.Domain:

@@ -86,7 +86,8 @@ def move_folder(tx: Connection, call: Call, request: v1.MoveFolderRequest) -> v1
 def update_folder(tx: Connection, call: Call, request: v1.UpdateFolderRequest) -> v1.UpdateFolderResponse:
     mailbox_id = call.mailbox_id(request.mailbox_id)
     unless = request.if_change_number if request.HasField("if_change_number") else None
-    folders.set_role(tx, mailbox_id, request.folder_id, _role(request.role), if_change_number=unless)
+    role = _role(request.role) if request.HasField("role") else None
+    folders.set_role(tx, mailbox_id, request.folder_id, role, if_change_number=unless)
     facts = folders.get(tx, mailbox_id, request.folder_id)
     commit = convert.commit_token(call, mailbox_id, facts.change_number)
     return v1.UpdateFolderResponse(folder=convert.folder(facts), commit=commit)

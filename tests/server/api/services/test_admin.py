@@ -116,6 +116,22 @@ async def test_a_domain_says_who_may_get_resent_mail(bench: Bench) -> None:
         await admin(bench, methods.UPDATE_DOMAIN, v1.UpdateDomainRequest(name="example.test", resending=9))  # type: ignore[arg-type]
 
 
+async def test_a_policy_that_an_update_names_is_a_policy(bench: Bench) -> None:
+    """Presence alone says that a setting changes, so UNSPECIFIED is a mistake of the client."""
+    domain = v1.UpdateDomainRequest(name="example.test", resending=v1.ResendingPolicy.RESENDING_POLICY_UNSPECIFIED)
+    with pytest.raises(InvalidArgument) as refused:
+        await admin(bench, methods.UPDATE_DOMAIN, domain)
+    assert refused.value.metadata["field"] == "resending"
+    for policy in (v1.SentCopyPolicy.SENT_COPY_POLICY_UNSPECIFIED, 9):
+        person = v1.UpdateAccountRequest(address="bob@example.test", sent_copy=policy)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgument) as refused:
+            await admin(bench, methods.UPDATE_ACCOUNT, person)
+        assert refused.value.metadata["field"] == "sent_copy"
+    new = account("dora@example.test", sent_copy=9)
+    with pytest.raises(InvalidArgument):
+        await admin(bench, methods.CREATE_ACCOUNT, new)
+
+
 async def test_a_catch_all_is_somebody_here(bench: Bench) -> None:
     request = v1.UpdateDomainRequest(name="example.test", catch_all="Bob@example.test")
     assert (await admin(bench, methods.UPDATE_DOMAIN, request)).domain.catch_all == "bob@example.test"
