@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from operator import eq
 
-__all__ = ["Range", "compress", "contains", "merge", "subtract"]
+__all__ = ["Range", "compress", "contains", "merge", "runs", "subtract"]
 
 Range = tuple[int, int]  # lowest and highest, both included
 _ABOVE = 1 << 64  # above every number
@@ -40,6 +41,23 @@ def compress(numbers: Iterable[int]) -> list[Range]:
         previous = number
     ranges.append((start, previous))
     return ranges
+
+
+def runs(numbers: Sequence[int]) -> list[Range]:
+    """Runs of successive numbers in the given order, which need not ascend: 8 9 2 3 become (8, 9) and (2, 3)."""
+    if not numbers:
+        return []
+    if numbers[-1] - numbers[0] == len(numbers) - 1 and all(map(eq, numbers, range(numbers[0], numbers[-1] + 1))):
+        return [(numbers[0], numbers[-1])]
+    found: list[Range] = []
+    start = previous = numbers[0]
+    for number in numbers[1:]:
+        if number != previous + 1:
+            found.append((start, previous))
+            start = number
+        previous = number
+    found.append((start, previous))
+    return found
 
 
 def subtract(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:

@@ -19,7 +19,8 @@ import uvloop
 
 from restante.v1 import folder_pb2, message_pb2
 from restante.v1.batch_pb2 import ExecuteRequest, Operation
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.message_pb2 import MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server.api.engine.batch import Batch
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.execute import Execution, Executor
@@ -33,7 +34,9 @@ BODY = b"From: alice@example.test\r\nSubject: hello\r\n\r\n" + b"The quick brown
 
 
 def one(number: int) -> MessageSet:
-    return MessageSet(folder_id=1, uids=[IdRange(first=1 + number % MESSAGES, last=1 + number % MESSAGES)])
+    return MessageSet(
+        uids=UidSet(folder_id=1, ranges=[IdRange(first=1 + number % MESSAGES, last=1 + number % MESSAGES)])
+    )
 
 
 def get_folder(number: int) -> Operation:

@@ -19,12 +19,13 @@ from restante.v1.batch_pb2 import ExecuteRequest, ExecuteResponse, Operation
 from restante.v1.message_pb2 import (
     BatchGetMessagesRequest,
     MessageColumn,
+    MessageSet,
     QueryMessagesRequest,
     Section,
     SectionKind,
     StreamMessagesRequest,
 )
-from restante.v1.types_pb2 import MessageSet
+from restante.v1.types_pb2 import MessageIdSet
 
 BATCH_MESSAGES = 20  # of one BatchGetMessages in the load batch_get
 WAITING = 32  # operations that wait together in the load execute, each for one message
@@ -50,7 +51,7 @@ class Ids:
     def request(self, count: int) -> BatchGetMessagesRequest:
         """A request for the next `count` messages."""
         return BatchGetMessagesRequest(
-            messages=MessageSet(message_ids=itertools.islice(self._next, count)), columns=COLUMNS
+            messages=MessageSet(ids=MessageIdSet(message_ids=itertools.islice(self._next, count))), columns=COLUMNS
         )
 
 
@@ -112,7 +113,7 @@ async def by_stubs(target: Target, token: bytes, ids: Ids) -> AsyncIterator[dict
 
         async def stream() -> int:
             request = StreamMessagesRequest(
-                messages=MessageSet(message_ids=ids.first), columns=COLUMNS, sections=SECTIONS
+                messages=MessageSet(ids=MessageIdSet(message_ids=ids.first)), columns=COLUMNS, sections=SECTIONS
             )
             found = 0
             async for response in messages.StreamMessages(request, metadata=metadata):

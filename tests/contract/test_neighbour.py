@@ -35,8 +35,9 @@ from restante.v1 import (
     sync_pb2,
     transport_pb2,
 )
+from restante.v1.message_pb2 import MessageSet
 from restante.v1.session_pb2 import Scope
-from restante.v1.types_pb2 import CommitToken, IdRange, MailAddress, MessageSet
+from restante.v1.types_pb2 import CommitToken, IdRange, MailAddress, MessageIdSet, UidSet
 from restante_server.db import schema
 from tests.server.api.served import (
     CONTRACT,
@@ -117,7 +118,7 @@ async def settle(core: Served, name: str, marker: str) -> Holdings:
         has.message_ids.append(appended.message_id)
         has.commit = appended.commit
     has.deleted_message_id = has.message_ids.pop()
-    gone = MessageSet(message_ids=[has.deleted_message_id])
+    gone = MessageSet(ids=MessageIdSet(message_ids=[has.deleted_message_id]))
     delete = message_pb2.DeleteMessagesRequest(messages=gone, mode=message_pb2.DELETE_MODE_SOFT)
     await call("MessageService/DeleteMessages", delete)
     for last in (True, False):
@@ -188,17 +189,17 @@ def refused(request: Any, error: type[RestanteError] = errors.PermissionDenied, 
 
 def both(world: World) -> MessageSet:
     """Two messages by id."""
-    return MessageSet(message_ids=world.alice.message_ids)
+    return MessageSet(ids=MessageIdSet(message_ids=world.alice.message_ids))
 
 
 def with_deleted(world: World) -> MessageSet:
     """Two messages by id, and the deleted message."""
-    return MessageSet(message_ids=[*world.alice.message_ids, world.alice.deleted_message_id])
+    return MessageSet(ids=MessageIdSet(message_ids=[*world.alice.message_ids, world.alice.deleted_message_id]))
 
 
 def by_uid(world: World) -> MessageSet:
     """All messages by folder and UID."""
-    return MessageSet(folder_id=world.alice.folder_id, uids=[IdRange(first=1, last=99)])
+    return MessageSet(uids=UidSet(folder_id=world.alice.folder_id, ranges=[IdRange(first=1, last=99)]))
 
 
 def hunt() -> search_pb2.Restriction:

@@ -14,9 +14,9 @@ from restante.link import CoreLink
 from restante.v1 import methods
 from restante.v1.content_pb2 import UPLOAD_KIND_MESSAGE
 from restante.v1.folder_pb2 import GetFolderRequest
-from restante.v1.message_pb2 import AppendMessageRequest, CopyMessagesRequest, SearchMessagesRequest
+from restante.v1.message_pb2 import AppendMessageRequest, CopyMessagesRequest, MessageSet, SearchMessagesRequest
 from restante.v1.search_pb2 import TEXT_FIELD_ANY, Restriction, TextRestriction
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
 from tests.gateways.imap.stage import Stage
@@ -52,7 +52,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Served]:
             inbox = await bring(link, token, LARGE)
             for _ in range(4):  # the messages share contents: the search is the cost
                 copy = CopyMessagesRequest(
-                    messages=MessageSet(folder_id=inbox, uids=[IdRange(first=1, last=1_000)]),
+                    messages=MessageSet(uids=UidSet(folder_id=inbox, ranges=[IdRange(first=1, last=1_000)])),
                     target_folder_id=inbox,
                     request_id=request_id(),
                 )

@@ -33,9 +33,10 @@ from restante.v1.message_pb2 import (
     DELETE_MODE_HARD,
     DeleteMessagesRequest,
     ListRecoverableMessagesRequest,
+    MessageSet,
     PurgeRecoverableMessagesRequest,
 )
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from tests.faults.imap_wire import Closed, Wire, fetched
 from tests.faults.kill_rounds import check, running
 from tests.faults.stress_model import FLAGS, Folder
@@ -410,7 +411,7 @@ async def delete_for_good(base: int, ca: bytes, folder: Folder, chance: random.R
             if len(folder.alive) > FEWEST:
                 uid = chance.choice(sorted(folder.alive))
                 folder.begin_removal([uid], time.monotonic())
-                wanted = MessageSet(folder_id=place.folder_id, uids=[IdRange(first=uid, last=uid)])
+                wanted = MessageSet(uids=UidSet(folder_id=place.folder_id, ranges=[IdRange(first=uid, last=uid)]))
                 request = DeleteMessagesRequest(messages=wanted, mode=DELETE_MODE_HARD)
                 done["deleted for good"] += len((await me.execute(methods.DELETE_MESSAGES, request)).deleted_uids)
             page = await me.execute(methods.LIST_RECOVERABLE_MESSAGES, ListRecoverableMessagesRequest(page_size=100))

@@ -54,7 +54,7 @@ class Turns {
     add_columns(request);
     const int most = std::min(count, static_cast<int>(ids_.size()));
     for (int i = 0; i < most; ++i) {
-      request.mutable_messages()->add_message_ids(ids_[next_]);
+      request.mutable_messages()->mutable_ids()->add_message_ids(ids_[next_]);
       next_ = (next_ + 1) % ids_.size();
     }
     return request;
@@ -65,7 +65,7 @@ class Turns {
     add_columns(request);
     request.add_sections()->set_kind(v1::SECTION_KIND_WHOLE);
     const auto most = static_cast<std::ptrdiff_t>(std::min<std::size_t>(1'000, ids_.size()));
-    request.mutable_messages()->mutable_message_ids()->Add(ids_.begin(), ids_.begin() + most);
+    request.mutable_messages()->mutable_ids()->mutable_message_ids()->Add(ids_.begin(), ids_.begin() + most);
     return request;
   }
 
@@ -221,7 +221,7 @@ void run(const std::map<std::string, std::string>& options) {
   config.root_certificates = restante::read_pem(options.at("--ca"));
   auto client = restante::Client::log_on(config, options.at("--user"), options.at("--password"));
   Turns turns(inbox(client));
-  if (turns.stream().messages().message_ids().empty()) throw std::runtime_error("the Inbox is empty");
+  if (turns.stream().messages().ids().message_ids().empty()) throw std::runtime_error("the Inbox is empty");
   const auto bare = config.dial();
   const auto token = client.token();
 

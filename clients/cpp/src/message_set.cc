@@ -1,7 +1,7 @@
 #include "message_set.h"
 
 #include <algorithm>
-#include <utility>
+#include <cstdint>
 
 namespace restante::detail {
 
@@ -19,26 +19,50 @@ bool whole(const v1::MessageRows& batch) {
   return true;
 }
 
-void pass_over(v1::MessageSet& set, const v1::MessageRows& told) {
-  if (set.folder_id() != 0) {
-    if (told.uids().empty()) return;
-    const auto last = told.uids(told.uids_size() - 1);
-    v1::MessageSet left;
-    for (const auto& range : set.uids()) {
-      if (range.last() <= last) continue;
-      auto* kept = left.add_uids();
-      kept->set_first(std::max(range.first(), last + 1));
-      kept->set_last(range.last());
-    }
-    set.mutable_uids()->Swap(left.mutable_uids());
-    return;
-  }
-  if (told.message_ids().empty()) return;
-  const auto last = told.message_ids(told.message_ids_size() - 1);
-  auto* ids = set.mutable_message_ids();
-  ids->erase(std::remove_if(ids->begin(), ids->end(), [last](auto id) { return id <= last; }), ids->end());
+namespace {
+
+// Adds to a restriction that the UID, or in all folders the message id, is above the last one told.
+v1::MatchingMessages matching_behind(const v1::MatchingMessages& matching, std::int64_t last_id,
+                                     std::int64_t last_uid) {
+  v1::MatchingMessages left;
+  left.set_folder_id(matching.folder_id());
+  auto* both = left.mutable_restriction()->mutable_all_of();
+  auto* last = both->add_restrictions()->mutable_compare();
+  last->set_comparison(v1::COMPARISON_GREATER);
+  last->set_property(matching.folder_id() != 0 ? v1::COMPARE_PROPERTY_UID : v1::COMPARE_PROPERTY_MESSAGE_ID);
+  last->set_value(matching.folder_id() != 0 ? last_uid : last_id);
+  if (matching.has_restriction()) *both->add_restrictions() = matching.restriction();
+  return left;
 }
 
-bool finished(const v1::MessageSet& set) { return set.uids().empty() && set.message_ids().empty(); }
+}  // namespace
+
+v1::MessageSet behind(const v1::MessageSet& set, const v1::MessageRows& told) {
+  if (told.message_ids().empty()) return set;
+  const std::int64_t last_id = *told.message_ids().rbegin();
+  const std::int64_t last_uid = told.uids().empty() ? 0 : *told.uids().rbegin();
+  v1::MessageSet left;
+  if (set.has_matching()) {
+    *left.mutable_matching() = matching_behind(set.matching(), last_id, last_uid);
+  } else if (set.has_uids()) {
+    left.mutable_uids()->set_folder_id(set.uids().folder_id());
+    for (const auto& range : set.uids().ranges()) {
+      if (range.last() <= last_uid) continue;
+      auto* kept = left.mutable_uids()->add_ranges();
+      kept->set_first(std::max<std::int64_t>(range.first(), last_uid + 1));
+      kept->set_last(range.last());
+    }
+  } else {
+    auto* kept = left.mutable_ids();
+    for (const auto id : set.ids().message_ids()) {
+      if (id > last_id) kept->add_message_ids(id);
+    }
+  }
+  return left;
+}
+
+bool finished(const v1::MessageSet& set) {
+  return !set.has_matching() && set.uids().ranges().empty() && set.ids().message_ids().empty();
+}
 
 }  // namespace restante::detail

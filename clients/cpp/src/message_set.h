@@ -11,8 +11,8 @@ void join(v1::MessageRows& batch, const v1::SectionRest& rest);
 // Whether no cell of the last message is cut.
 bool whole(const v1::MessageRows& batch);
 
-// Takes out of a set what has been told: it comes in ascending order.
-void pass_over(v1::MessageSet& set, const v1::MessageRows& told);
+// The part of a set that follows a batch: batches come in ascending order of UIDs or message ids.
+v1::MessageSet behind(const v1::MessageSet& set, const v1::MessageRows& told);
 
 // Whether nothing is left of a set.
 bool finished(const v1::MessageSet& set);

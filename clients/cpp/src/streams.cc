@@ -56,6 +56,7 @@ void Content::cancel() const { impl_->stream.cancel(); }
 MessageStream::Impl::Impl(const std::shared_ptr<detail::Core>& core, v1::StreamMessagesRequest its_request,
                           const CallOptions& options)
     : request(std::move(its_request)),
+      whole(request.messages()),
       stream(core, options.cancellation,
              [this](const auto& channel, grpc::ClientContext& context) -> decltype(stream)::Reader {
                if (detail::finished(request.messages())) return nullptr;
@@ -68,7 +69,7 @@ MessageStream::Impl::Impl(const std::shared_ptr<detail::Core>& core, v1::StreamM
 v1::MessageRows MessageStream::Impl::give() {
   v1::MessageRows given = std::move(*batch);
   batch.reset();
-  detail::pass_over(*request.mutable_messages(), given);
+  *request.mutable_messages() = detail::behind(whole, given);
   return given;
 }
 

@@ -307,30 +307,52 @@ TEST(Cancelling, AWaitEndsEarly) {
 
 TEST(Sets, WhatHasBeenToldIsPassedOver) {
   v1::MessageSet by_uid;
-  by_uid.set_folder_id(7);
+  by_uid.mutable_uids()->set_folder_id(7);
   for (const auto& [first, last] : {std::pair(1, 4), std::pair(6, 6), std::pair(9, 20)}) {
-    auto* range = by_uid.add_uids();
+    auto* range = by_uid.mutable_uids()->add_ranges();
     range->set_first(first);
     range->set_last(last);
   }
   v1::MessageRows told;
-  for (const int uid : {2, 6, 11}) told.add_uids(uid);
-  pass_over(by_uid, told);
-  ASSERT_EQ(by_uid.uids_size(), 1);
-  EXPECT_EQ(by_uid.uids(0).first(), 12);
-  EXPECT_EQ(by_uid.uids(0).last(), 20);
-  EXPECT_FALSE(finished(by_uid));
+  for (const int uid : {2, 6, 11}) {
+    told.add_uids(uid);
+    told.add_message_ids(30 - uid);
+  }
+  auto left = behind(by_uid, told);
+  EXPECT_EQ(left.uids().folder_id(), 7);
+  ASSERT_EQ(left.uids().ranges_size(), 1);
+  EXPECT_EQ(left.uids().ranges(0).first(), 12);
+  EXPECT_EQ(left.uids().ranges(0).last(), 20);
+  EXPECT_FALSE(finished(left));
   told.add_uids(20);
-  pass_over(by_uid, told);
-  EXPECT_TRUE(finished(by_uid));
+  told.add_message_ids(10);
+  EXPECT_TRUE(finished(behind(by_uid, told)));
 
   v1::MessageSet by_id;
-  for (const int id : {9, 3, 5}) by_id.add_message_ids(id);
+  for (const int id : {9, 3, 5}) by_id.mutable_ids()->add_message_ids(id);
   v1::MessageRows rows;
   rows.add_message_ids(5);
-  pass_over(by_id, rows);
-  ASSERT_EQ(by_id.message_ids_size(), 1);
-  EXPECT_EQ(by_id.message_ids(0), 9);
+  left = behind(by_id, rows);
+  ASSERT_EQ(left.ids().message_ids_size(), 1);
+  EXPECT_EQ(left.ids().message_ids(0), 9);
+}
+
+TEST(Sets, MatchingMessagesGoOnBehindTheLastOneTold) {
+  v1::MessageRows told;
+  told.add_uids(6);
+  told.add_message_ids(14);
+  for (const int folder : {0, 7}) {
+    v1::MessageSet set;
+    set.mutable_matching()->set_folder_id(folder);
+    set.mutable_matching()->mutable_restriction()->mutable_flags()->set_mask(1);
+    const auto left = behind(set, told);
+    EXPECT_EQ(left.matching().folder_id(), folder);
+    const auto& both = left.matching().restriction().all_of();
+    ASSERT_EQ(both.restrictions_size(), 2);
+    EXPECT_EQ(both.restrictions(0).compare().value(), folder == 0 ? 14 : 6);
+    EXPECT_EQ(both.restrictions(1).flags().mask(), 1);
+    EXPECT_FALSE(finished(left));
+  }
 }
 
 TEST(Sets, ACutCellIsPutTogether) {

@@ -159,7 +159,7 @@ func (t *turns) take(count int) []int64 {
 
 func (t *turns) request(count int) *restantev1.BatchGetMessagesRequest {
 	return &restantev1.BatchGetMessagesRequest{
-		Messages: &restantev1.MessageSet{MessageIds: t.take(count)}, Columns: columns,
+		Messages: byID(t.take(count)), Columns: columns,
 	}
 }
 
@@ -228,7 +228,7 @@ func executeByStub(ctx context.Context, bare *grpc.ClientConn, token []byte, tur
 
 func streamRequest(ids []int64) *restantev1.StreamMessagesRequest {
 	return &restantev1.StreamMessagesRequest{
-		Messages: &restantev1.MessageSet{MessageIds: ids[:min(len(ids), 1_000)]}, Columns: columns, Sections: whole,
+		Messages: byID(ids[:min(len(ids), 1_000)]), Columns: columns, Sections: whole,
 	}
 }
 
@@ -264,4 +264,8 @@ func streamByStub(ctx context.Context, bare *grpc.ClientConn, ids []int64) load 
 			messages += len(response.GetRows().GetMessageIds())
 		}
 	}
+}
+
+func byID(ids []int64) *restantev1.MessageSet {
+	return &restantev1.MessageSet{Messages: &restantev1.MessageSet_Ids{Ids: &restantev1.MessageIdSet{MessageIds: ids}}}
 }

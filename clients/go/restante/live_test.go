@@ -73,7 +73,7 @@ func TestLiveStreamedCellsAreWhole(t *testing.T) {
 		want[id] = octets
 	}
 	request := &restantev1.StreamMessagesRequest{
-		Messages: &restantev1.MessageSet{FolderId: inbox.GetFolderId(), Uids: []*restantev1.IdRange{{First: inbox.GetUidNext(), Last: 1 << 31}}},
+		Messages: uidSet(inbox.GetFolderId(), &restantev1.IdRange{First: inbox.GetUidNext(), Last: 1 << 31}),
 		Sections: []*restantev1.Section{
 			{Kind: restantev1.SectionKind_SECTION_KIND_WHOLE}, {Kind: restantev1.SectionKind_SECTION_KIND_WHOLE, Part: []int32{7}},
 		},

@@ -39,7 +39,7 @@ func (c *Client) StreamMessages(
 				}
 				given := batch
 				batch = nil
-				passOver(wanted.GetMessages(), given)
+				wanted.Messages = behind(request.GetMessages(), given)
 				return yield(given, nil)
 			}
 			for {
@@ -97,25 +97,49 @@ func whole(batch *restantev1.MessageRows) bool {
 	return true
 }
 
-// passOver takes out of a set what has been told: they come in ascending order.
-func passOver(set *restantev1.MessageSet, told *restantev1.MessageRows) {
-	if set.GetFolderId() != 0 {
-		if uids := told.GetUids(); len(uids) > 0 {
-			set.Uids = above(set.GetUids(), uids[len(uids)-1])
-		}
-		return
-	}
+// behind is the part of a set that follows a batch: batches come in ascending order of UIDs or message ids.
+func behind(set *restantev1.MessageSet, told *restantev1.MessageRows) *restantev1.MessageSet {
 	ids := told.GetMessageIds()
 	if len(ids) == 0 {
-		return
+		return set
 	}
-	var left []int64
-	for _, id := range set.GetMessageIds() {
-		if id > ids[len(ids)-1] {
-			left = append(left, id)
+	lastID, lastUID := ids[len(ids)-1], cell(told.GetUids(), len(ids)-1)
+	switch {
+	case set.GetMatching() != nil:
+		matching := matchingBehind(set.GetMatching(), lastID, lastUID)
+		return &restantev1.MessageSet{Messages: &restantev1.MessageSet_Matching{Matching: matching}}
+	case set.GetUids() != nil:
+		left := &restantev1.UidSet{FolderId: set.GetUids().GetFolderId(), Ranges: above(set.GetUids().GetRanges(), lastUID)}
+		return &restantev1.MessageSet{Messages: &restantev1.MessageSet_Uids{Uids: left}}
+	default:
+		left := &restantev1.MessageIdSet{}
+		for _, id := range set.GetIds().GetMessageIds() {
+			if id > lastID {
+				left.MessageIds = append(left.MessageIds, id)
+			}
 		}
+		return &restantev1.MessageSet{Messages: &restantev1.MessageSet_Ids{Ids: left}}
 	}
-	set.MessageIds = left
+}
+
+// matchingBehind adds to a restriction that the UID, or in all folders the message id, is above the last one told.
+func matchingBehind(matching *restantev1.MatchingMessages, lastID, lastUID int64) *restantev1.MatchingMessages {
+	last := &restantev1.CompareRestriction{
+		Property:   restantev1.CompareProperty_COMPARE_PROPERTY_UID,
+		Comparison: restantev1.Comparison_COMPARISON_GREATER,
+		Value:      lastUID,
+	}
+	if matching.GetFolderId() == 0 {
+		last.Property, last.Value = restantev1.CompareProperty_COMPARE_PROPERTY_MESSAGE_ID, lastID
+	}
+	parts := []*restantev1.Restriction{{Condition: &restantev1.Restriction_Compare{Compare: last}}}
+	if matching.GetRestriction() != nil {
+		parts = append(parts, matching.GetRestriction())
+	}
+	both := &restantev1.Restriction_AllOf{AllOf: &restantev1.RestrictionList{Restrictions: parts}}
+	return &restantev1.MatchingMessages{
+		FolderId: matching.GetFolderId(), Restriction: &restantev1.Restriction{Condition: both},
+	}
 }
 
 // above is what ranges hold above an id.
@@ -131,7 +155,7 @@ func above(ranges []*restantev1.IdRange, id int64) []*restantev1.IdRange {
 
 // finished tells whether nothing is left of a set.
 func finished(set *restantev1.MessageSet) bool {
-	return len(set.GetUids()) == 0 && len(set.GetMessageIds()) == 0
+	return set.GetMatching() == nil && len(set.GetUids().GetRanges()) == 0 && len(set.GetIds().GetMessageIds()) == 0
 }
 
 // Message is one row of [Rows]. What was not asked for is zero.

@@ -28,21 +28,51 @@ func TestACutCellIsPutTogether(t *testing.T) {
 	}
 }
 
+func uidSet(folderID int64, ranges ...*restantev1.IdRange) *restantev1.MessageSet {
+	uids := &restantev1.UidSet{FolderId: folderID, Ranges: ranges}
+	return &restantev1.MessageSet{Messages: &restantev1.MessageSet_Uids{Uids: uids}}
+}
+
+func idSet(ids ...int64) *restantev1.MessageSet {
+	return &restantev1.MessageSet{Messages: &restantev1.MessageSet_Ids{Ids: &restantev1.MessageIdSet{MessageIds: ids}}}
+}
+
 func TestWhatHasBeenToldIsNotAskedForAgain(t *testing.T) {
-	byUID := &restantev1.MessageSet{FolderId: 3, Uids: []*restantev1.IdRange{{First: 1, Last: 4}, {First: 6, Last: 9}, {First: 20, Last: 20}}}
-	passOver(byUID, &restantev1.MessageRows{Uids: []int64{2, 7}, MessageIds: []int64{50, 40}})
-	want := &restantev1.MessageSet{FolderId: 3, Uids: []*restantev1.IdRange{{First: 8, Last: 9}, {First: 20, Last: 20}}}
+	told := &restantev1.MessageRows{Uids: []int64{2, 7}, MessageIds: []int64{50, 40}}
+	byUID := behind(uidSet(3, &restantev1.IdRange{First: 1, Last: 4}, &restantev1.IdRange{First: 6, Last: 9}, &restantev1.IdRange{First: 20, Last: 20}), told)
+	want := uidSet(3, &restantev1.IdRange{First: 8, Last: 9}, &restantev1.IdRange{First: 20, Last: 20})
 	if !proto.Equal(byUID, want) {
 		t.Errorf("left are %v", byUID)
 	}
-	byID := &restantev1.MessageSet{MessageIds: []int64{9, 2, 5}}
-	passOver(byID, &restantev1.MessageRows{MessageIds: []int64{2, 5}})
-	if !slices.Equal(byID.MessageIds, []int64{9}) || finished(byID) {
+	byID := behind(idSet(9, 2, 5), &restantev1.MessageRows{MessageIds: []int64{2, 5}})
+	if !proto.Equal(byID, idSet(9)) || finished(byID) {
 		t.Errorf("left are %v", byID)
 	}
-	passOver(byID, &restantev1.MessageRows{MessageIds: []int64{9}})
+	byID = behind(byID, &restantev1.MessageRows{MessageIds: []int64{9}})
 	if !finished(byID) {
 		t.Errorf("left are %v", byID)
+	}
+}
+
+func TestMatchingMessagesGoOnBehindTheLastOneTold(t *testing.T) {
+	told := &restantev1.MessageRows{Uids: []int64{2, 7}, MessageIds: []int64{40, 50}}
+	seen := &restantev1.Restriction{Condition: &restantev1.Restriction_Flags{Flags: &restantev1.FlagRestriction{Mask: 1, Value: 1}}}
+	for folderID, last := range map[int64]*restantev1.CompareRestriction{
+		3: {Property: restantev1.CompareProperty_COMPARE_PROPERTY_UID, Value: 7},
+		0: {Property: restantev1.CompareProperty_COMPARE_PROPERTY_MESSAGE_ID, Value: 50},
+	} {
+		last.Comparison = restantev1.Comparison_COMPARISON_GREATER
+		set := &restantev1.MessageSet{Messages: &restantev1.MessageSet_Matching{
+			Matching: &restantev1.MatchingMessages{FolderId: folderID, Restriction: seen},
+		}}
+		left := behind(set, told).GetMatching()
+		parts := left.GetRestriction().GetAllOf().GetRestrictions()
+		if left.GetFolderId() != folderID || len(parts) != 2 || !proto.Equal(parts[0].GetCompare(), last) || !proto.Equal(parts[1], seen) {
+			t.Errorf("left are %v", left)
+		}
+		if finished(set) {
+			t.Errorf("%v is not finished", set)
+		}
 	}
 }
 

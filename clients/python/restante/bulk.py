@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from restante.v1.message_pb2 import MessageRows, StreamMessagesResponse
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.message_pb2 import MatchingMessages, MessageRows, MessageSet, StreamMessagesResponse
+from restante.v1.search_pb2 import CompareProperty, CompareRestriction, Comparison, Restriction, RestrictionList
+from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 
 
 class WholeBatches:
@@ -49,14 +50,35 @@ class WholeBatches:
             cells.octets[-1] = bytes(self._growing.pop(index))
 
 
+def is_empty(messages: MessageSet) -> bool:
+    """Whether a set names no messages."""
+    return not messages.HasField("matching") and not messages.uids.ranges and not messages.ids.message_ids
+
+
 def behind(messages: MessageSet, batch: MessageRows) -> MessageSet:
-    """The messages of a set that follow a batch; batches arrive in ascending order."""
-    if messages.folder_id:
+    """The messages of a set that follow a batch; batches arrive in ascending order of UIDs or message ids."""
+    if messages.HasField("matching"):
+        return MessageSet(matching=_matching_behind(messages.matching, batch)) if batch.message_ids else messages
+    if messages.HasField("uids"):
         if not batch.uids:
             return messages
-        last = batch.uids[-1]
-        ranges = [IdRange(first=max(run.first, last + 1), last=run.last) for run in messages.uids if run.last > last]
-        return MessageSet(folder_id=messages.folder_id, uids=ranges)
+        last, given = batch.uids[-1], messages.uids
+        ranges = [IdRange(first=max(run.first, last + 1), last=run.last) for run in given.ranges if run.last > last]
+        return MessageSet(uids=UidSet(folder_id=given.folder_id, ranges=ranges))
     if not batch.message_ids:
         return messages
-    return MessageSet(message_ids=[id for id in messages.message_ids if id > batch.message_ids[-1]])
+    return MessageSet(
+        ids=MessageIdSet(message_ids=[id for id in messages.ids.message_ids if id > batch.message_ids[-1]])
+    )
+
+
+def _matching_behind(matching: MatchingMessages, batch: MessageRows) -> MatchingMessages:
+    if matching.folder_id:
+        last = CompareRestriction(property=CompareProperty.COMPARE_PROPERTY_UID, value=batch.uids[-1])
+    else:
+        last = CompareRestriction(property=CompareProperty.COMPARE_PROPERTY_MESSAGE_ID, value=batch.message_ids[-1])
+    last.comparison = Comparison.COMPARISON_GREATER
+    parts = [Restriction(compare=last), matching.restriction]
+    return MatchingMessages(
+        folder_id=matching.folder_id, restriction=Restriction(all_of=RestrictionList(restrictions=parts))
+    )

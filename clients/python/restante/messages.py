@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from restante import errors, rows
-from restante.bulk import WholeBatches, behind
+from restante.bulk import WholeBatches, behind, is_empty
 from restante.calls import Calls
 from restante.contents import INLINE_OCTETS, Contents, Progress
 from restante.folders import FolderName, Folders
@@ -29,6 +29,7 @@ from restante.v1.message_pb2 import (
     ListRecoverableMessagesRequest,
     MessageColumn,
     MessageRows,
+    MessageSet,
     MoveMessagesRequest,
     PurgeRecoverableMessagesRequest,
     QueryMessagesRequest,
@@ -41,7 +42,7 @@ from restante.v1.message_pb2 import (
     UpdateMessagesRequest,
 )
 from restante.v1.search_pb2 import Restriction, SortKey
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, MessageIdSet
 
 MAX_IDS = 1_000
 PAGE_SIZE = 100
@@ -66,7 +67,7 @@ def message_sets(messages: MessageIds) -> Iterator[MessageSet]:
         return
     ids = iter([messages] if isinstance(messages, int) else messages)
     while batch := list(islice(ids, MAX_IDS)):
-        yield MessageSet(message_ids=batch)
+        yield MessageSet(ids=MessageIdSet(message_ids=batch))
 
 
 def count(ranges: Iterable[IdRange]) -> int:
@@ -117,7 +118,7 @@ class Messages:
         """Facts of one message. Raises MessageNotFound."""
         request = BatchGetMessagesRequest(
             mailbox_id=mailbox_id,
-            messages=MessageSet(message_ids=[message_id]),
+            messages=MessageSet(ids=MessageIdSet(message_ids=[message_id])),
             columns=columns,
             mark_seen=mark_seen,
         )
@@ -162,12 +163,13 @@ class Messages:
 
     async def _batches(self, request: StreamMessagesRequest) -> AsyncGenerator[MessageRows, None]:
         """Batches of one call and, after each break, of another call for the messages that have not arrived."""
-        whole = WholeBatches()
+        whole, wanted = WholeBatches(), MessageSet()
+        wanted.CopyFrom(request.messages)
 
         async def opened() -> AsyncGenerator[StreamMessagesResponse, None]:
             nonlocal whole
             whole = WholeBatches()
-            if request.messages.uids or request.messages.message_ids:
+            if not is_empty(request.messages):
                 async with aclosing(self._calls.link.stream_messages(request, session=self._calls.token)) as stream:  # type: ignore[type-var]
                     async for response in stream:
                         yield response
@@ -175,7 +177,7 @@ class Messages:
         async with aclosing(self._calls.resumed(opened)) as responses:
             async for response in responses:
                 for batch in whole.add(response):
-                    request.messages.CopyFrom(behind(request.messages, batch))
+                    request.messages.CopyFrom(behind(wanted, batch))
                     yield batch
         for batch in whole.end():
             yield batch
@@ -241,7 +243,7 @@ class Messages:
         target, moved = await self._folders.id_of(folder, mailbox_id=mailbox_id), 0
         for wanted in message_sets(messages):
             request = MoveMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
-            moved += count((await self._calls.execute(methods.MOVE_MESSAGES, request)).source_uids)
+            moved += count((await self._calls.execute(methods.MOVE_MESSAGES, request)).message_ids)
         return moved
 
     async def copy(self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0) -> int:
@@ -249,7 +251,7 @@ class Messages:
         target, copied = await self._folders.id_of(folder, mailbox_id=mailbox_id), 0
         for wanted in message_sets(messages):
             request = CopyMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
-            copied += count((await self._calls.execute(methods.COPY_MESSAGES, request)).source_uids)
+            copied += count((await self._calls.execute(methods.COPY_MESSAGES, request)).source_message_ids)
         return copied
 
     async def delete(
@@ -263,7 +265,7 @@ class Messages:
         deleted = 0
         for wanted in message_sets(messages):
             request = DeleteMessagesRequest(mailbox_id=mailbox_id, messages=wanted, mode=mode)
-            deleted += count((await self._calls.execute(methods.DELETE_MESSAGES, request)).deleted_uids)
+            deleted += count((await self._calls.execute(methods.DELETE_MESSAGES, request)).deleted_message_ids)
         return deleted
 
     async def recoverable(self, *, mailbox_id: int = 0) -> AsyncIterator[RecoverableMessage]:
@@ -281,7 +283,7 @@ class Messages:
         recovered: list[int] = []
         for wanted in message_sets(message_ids):
             request = RecoverMessagesRequest(
-                mailbox_id=mailbox_id, message_ids=wanted.message_ids, target_folder_id=target
+                mailbox_id=mailbox_id, message_ids=wanted.ids.message_ids, target_folder_id=target
             )
             recovered.extend((await self._calls.execute(methods.RECOVER_MESSAGES, request)).message_ids)
         return recovered
@@ -290,6 +292,6 @@ class Messages:
         """Remove recoverable messages permanently and return their number."""
         purged = 0
         for wanted in message_sets(message_ids):
-            request = PurgeRecoverableMessagesRequest(mailbox_id=mailbox_id, message_ids=wanted.message_ids)
+            request = PurgeRecoverableMessagesRequest(mailbox_id=mailbox_id, message_ids=wanted.ids.message_ids)
             purged += (await self._calls.execute(methods.PURGE_RECOVERABLE_MESSAGES, request)).purged_count
         return purged

@@ -25,7 +25,7 @@ from restante.v1.search_pb2 import (
     TimeProperty,
     TimeRestriction,
 )
-from restante.v1.types_pb2 import MessageSet
+from restante.v1.types_pb2 import MessageIdSet
 
 FIELDS = {
     "subject": TextField.TEXT_FIELD_SUBJECT,
@@ -103,7 +103,7 @@ def smaller(octets: int) -> Restriction:
 
 def ids(message_ids: Iterable[int]) -> Restriction:
     """These messages, at most 1000."""
-    return Restriction(ids=MessageSet(message_ids=message_ids))
+    return Restriction(ids=MessageIdSet(message_ids=message_ids))
 
 
 def _time(which: TimeProperty.ValueType, since: datetime | None, before: datetime | None) -> Restriction:

@@ -8,7 +8,9 @@ use crate::error::Error;
 use crate::events::{Events, Resume, Told};
 use crate::link::authorize;
 use crate::v1;
+use crate::v1::message_set::Messages;
 use crate::v1::message_service_client::MessageServiceClient;
+use crate::v1::restriction::Condition;
 
 impl Client {
     /// Reads columns and sections of any number of messages, a batch at a time, no faster than they are taken. Octets
@@ -30,7 +32,8 @@ async fn stream(
         wanted.min_commit = core.min_commit(wanted.mailbox_id);
     }
     let mut resume = Resume::new(&core);
-    while let Err(failure) = stream_once(&core, &mut wanted, &told, &mut resume).await {
+    let whole = wanted.messages.clone();
+    while let Err(failure) = stream_once(&core, &whole, &mut wanted, &told, &mut resume).await {
         resume.after(failure).await?;
     }
     Ok(())
@@ -38,6 +41,7 @@ async fn stream(
 
 async fn stream_once(
     core: &Core,
+    whole: &Option<v1::MessageSet>,
     wanted: &mut v1::StreamMessagesRequest,
     told: &Told<v1::MessageRows>,
     resume: &mut Resume,
@@ -56,23 +60,26 @@ async fn stream_once(
         }
         if let Some(rows) = response.rows {
             if let Some(batch) = cut.replace(rows) {
-                give(batch, wanted, told).await;
+                give(batch, whole, wanted, told).await;
             }
         }
         if let Some(batch) = cut.take_if(|batch| is_whole(batch)) {
-            give(batch, wanted, told).await;
+            give(batch, whole, wanted, told).await;
         }
     }
     if let Some(batch) = cut {
-        give(batch, wanted, told).await;
+        give(batch, whole, wanted, told).await;
     }
     Ok(())
 }
 
-async fn give(batch: v1::MessageRows, wanted: &mut v1::StreamMessagesRequest, told: &Told<v1::MessageRows>) {
-    if let Some(set) = &mut wanted.messages {
-        pass_over(set, &batch);
-    }
+async fn give(
+    batch: v1::MessageRows,
+    whole: &Option<v1::MessageSet>,
+    wanted: &mut v1::StreamMessagesRequest,
+    told: &Told<v1::MessageRows>,
+) {
+    wanted.messages = whole.as_ref().map(|set| behind(set, &batch));
     told.tell(batch).await;
 }
 
@@ -92,22 +99,50 @@ fn is_whole(batch: &v1::MessageRows) -> bool {
     })
 }
 
-/// Takes out of a set what has been told: messages come in ascending order.
-fn pass_over(set: &mut v1::MessageSet, told: &v1::MessageRows) {
-    if set.folder_id == 0 {
-        if let Some(last) = told.message_ids.last() {
-            set.message_ids.retain(|id| id > last);
+/// The part of a set that follows a batch: batches come in ascending order of UIDs or message ids.
+fn behind(set: &v1::MessageSet, told: &v1::MessageRows) -> v1::MessageSet {
+    let (Some(&last_id), Some(messages)) = (told.message_ids.last(), &set.messages) else {
+        return set.clone();
+    };
+    let last_uid = told.uids.last().copied().unwrap_or_default();
+    let left = match messages.clone() {
+        Messages::Uids(mut uids) => {
+            uids.ranges.retain(|range| range.last > last_uid);
+            for range in &mut uids.ranges {
+                range.first = range.first.max(last_uid + 1);
+            }
+            Messages::Uids(uids)
         }
-    } else if let Some(last) = told.uids.last() {
-        set.uids.retain(|range| range.last > *last);
-        for range in &mut set.uids {
-            range.first = range.first.max(last + 1);
+        Messages::Ids(mut ids) => {
+            ids.message_ids.retain(|id| *id > last_id);
+            Messages::Ids(ids)
         }
-    }
+        Messages::Matching(matching) => Messages::Matching(matching_behind(matching, last_id, last_uid)),
+    };
+    v1::MessageSet { messages: Some(left) }
+}
+
+/// Adds to a restriction that the UID, or in all folders the message id, is above the last one told.
+fn matching_behind(matching: v1::MatchingMessages, last_id: i64, last_uid: i64) -> v1::MatchingMessages {
+    let (property, value) = match matching.folder_id {
+        0 => (v1::CompareProperty::MessageId, last_id),
+        _ => (v1::CompareProperty::Uid, last_uid),
+    };
+    let comparison = v1::Comparison::Greater.into();
+    let last = Condition::Compare(v1::CompareRestriction { property: property.into(), comparison, value });
+    let mut restrictions = vec![v1::Restriction { condition: Some(last) }];
+    restrictions.extend(matching.restriction);
+    let both = Condition::AllOf(v1::RestrictionList { restrictions });
+    v1::MatchingMessages { restriction: Some(v1::Restriction { condition: Some(both) }), ..matching }
 }
 
 fn is_finished(set: &v1::MessageSet) -> bool {
-    set.uids.is_empty() && set.message_ids.is_empty()
+    match &set.messages {
+        Some(Messages::Uids(uids)) => uids.ranges.is_empty(),
+        Some(Messages::Ids(ids)) => ids.message_ids.is_empty(),
+        Some(Messages::Matching(_)) => false,
+        None => true,
+    }
 }
 
 /// One message of a batch of columns. What was not asked for is zero or empty.
@@ -206,16 +241,38 @@ mod tests {
         v1::SectionCells { octets, total_octets: totals.to_vec() }
     }
 
+    fn set(messages: Messages) -> v1::MessageSet {
+        v1::MessageSet { messages: Some(messages) }
+    }
+
     #[test]
     fn what_was_told_is_not_asked_for_again() {
         let told = v1::MessageRows { message_ids: vec![11, 14], uids: vec![3, 6], ..Default::default() };
-        let mut by_uid =
-            v1::MessageSet { folder_id: 1, uids: vec![range(1, 4), range(5, 9), range(12, 12)], message_ids: vec![] };
-        pass_over(&mut by_uid, &told);
-        assert_eq!(by_uid.uids, [range(7, 9), range(12, 12)]);
-        let mut by_id = v1::MessageSet { message_ids: vec![11, 14, 15], ..Default::default() };
-        pass_over(&mut by_id, &told);
-        assert_eq!((by_id.message_ids.as_slice(), is_finished(&by_id)), (&[15][..], false));
+        let uids = |ranges| set(Messages::Uids(v1::UidSet { folder_id: 1, ranges }));
+        let by_uid = uids(vec![range(1, 4), range(5, 9), range(12, 12)]);
+        assert_eq!(behind(&by_uid, &told), uids(vec![range(7, 9), range(12, 12)]));
+        let ids = |message_ids| set(Messages::Ids(v1::MessageIdSet { message_ids }));
+        let left = behind(&ids(vec![11, 14, 15]), &told);
+        assert_eq!((&left, is_finished(&left)), (&ids(vec![15]), false));
+        assert!(is_finished(&behind(&ids(vec![11, 14]), &told)));
+    }
+
+    #[test]
+    fn matching_messages_go_on_behind_the_last_one_told() {
+        let told = v1::MessageRows { message_ids: vec![11, 14], uids: vec![3, 6], ..Default::default() };
+        let seen = Condition::Flags(v1::FlagRestriction { mask: 1, value: 1 });
+        let seen = v1::Restriction { condition: Some(seen) };
+        for (folder_id, property, value) in [(0, v1::CompareProperty::MessageId, 14), (7, v1::CompareProperty::Uid, 6)] {
+            let restriction = Some(seen.clone());
+            let whole = set(Messages::Matching(v1::MatchingMessages { folder_id, restriction }));
+            let comparison = v1::Comparison::Greater.into();
+            let last = v1::CompareRestriction { property: property.into(), comparison, value };
+            let last = v1::Restriction { condition: Some(Condition::Compare(last)) };
+            let both = v1::RestrictionList { restrictions: vec![last, seen.clone()] };
+            let both = v1::Restriction { condition: Some(Condition::AllOf(both)) };
+            let left = set(Messages::Matching(v1::MatchingMessages { folder_id, restriction: Some(both) }));
+            assert_eq!((behind(&whole, &told), is_finished(&left)), (left.clone(), false));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::Cursor;
 use std::time::Duration;
 
+use restante::v1::message_set::Messages;
 use restante::v1::{self, ErrorReason};
 use restante::{Client, Code, Config, Error, ExecuteOptions, WatchOptions, rows};
 use tokio::time::timeout;
@@ -53,7 +54,7 @@ async fn streamed_cells_are_whole() {
     let missing = v1::Section { part: vec![7], ..whole.clone() };
     let ids = wanted.keys().copied().collect();
     let request = v1::StreamMessagesRequest {
-        messages: Some(v1::MessageSet { message_ids: ids, ..Default::default() }),
+        messages: Some(v1::MessageSet { messages: Some(Messages::Ids(v1::MessageIdSet { message_ids: ids })) }),
         sections: vec![whole, missing],
         ..Default::default()
     };

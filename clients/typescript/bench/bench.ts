@@ -5,7 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, fromBinary, type MessageInitShape, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import {
   BatchService,
@@ -20,6 +20,7 @@ import {
   BatchGetMessagesResponseSchema,
   MessageColumn,
   MessageService,
+  type MessageSetSchema,
   SectionKind,
   StreamMessagesRequestSchema,
   type StreamMessagesResponse,
@@ -77,19 +78,23 @@ async function inbox(): Promise<bigint[]> {
   return found;
 }
 
-function streamed(): { messages: { messageIds: bigint[] }; columns: MessageColumn[]; sections: typeof sections } {
-  return { messages: { messageIds: ids.slice(0, PAGE_SIZE) }, columns, sections };
+function byId(messageIds: bigint[]): MessageInitShape<typeof MessageSetSchema> {
+  return { messages: { case: "ids", value: { messageIds } } };
+}
+
+function streamed(): MessageInitShape<typeof StreamMessagesRequestSchema> {
+  return { messages: byId(ids.slice(0, PAGE_SIZE)), columns, sections };
 }
 
 const sdk: Record<string, () => Load> = {
   batch_get: () => async () => {
-    const request = { messages: { messageIds: take(BATCH_MESSAGES) }, columns };
+    const request = { messages: byId(take(BATCH_MESSAGES)), columns };
     const { rows } = await client.call(MessageService.method.batchGetMessages, request);
     return rows?.messageIds.length ?? 0;
   },
   execute: () => async () => {
     const calls = Array.from({ length: WAITING }, () => {
-      const request = { messages: { messageIds: take(1) }, columns };
+      const request = { messages: byId(take(1)), columns };
       return client.call(MessageService.method.batchGetMessages, request, { independent: true });
     });
     const answers = await Promise.all(calls);
@@ -131,7 +136,7 @@ const bare: Record<string, () => Load> = {
     return () =>
       new Promise((resolve, reject) => {
         const request = create(BatchGetMessagesRequestSchema, {
-          messages: { messageIds: take(BATCH_MESSAGES) },
+          messages: byId(take(BATCH_MESSAGES)),
           columns,
         });
         stub.makeUnaryRequest(path, writing, reading, request, metadata, {}, (error, response) =>
@@ -184,7 +189,7 @@ const bare: Record<string, () => Load> = {
           timeoutMilliseconds: 30_000,
           request: {
             case: "batchGetMessages" as const,
-            value: create(BatchGetMessagesRequestSchema, { messages: { messageIds: take(1) }, columns }),
+            value: create(BatchGetMessagesRequestSchema, { messages: byId(take(1)), columns }),
           },
         }));
         call.write(create(ExecuteRequestSchema, { operations }));

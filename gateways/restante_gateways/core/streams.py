@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from restante import errors
-from restante.bulk import behind
-from restante.v1.message_pb2 import MessageRows, Section, SectionRest, StreamMessagesRequest, StreamMessagesResponse
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.bulk import behind, is_empty
+from restante.v1.message_pb2 import (
+    MessageRows,
+    MessageSet,
+    Section,
+    SectionRest,
+    StreamMessagesRequest,
+    StreamMessagesResponse,
+)
+from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 from restante_gateways.core.retry import Pauses, is_temporary
 
 PATIENCE_SECONDS = 5.0  # for an unreachable core, since the last response
@@ -60,8 +67,7 @@ class _Progress:
     @property
     def is_left(self) -> bool:
         """Whether any messages are left."""
-        left = self._left
-        return bool(left.uids or left.message_ids)
+        return not is_empty(self._left)
 
     def request(self) -> StreamMessagesRequest:
         """The request for the messages after the last one received."""
@@ -90,7 +96,7 @@ class _Progress:
             self._came(response.rest.section_index, len(response.rest.octets))
         elif response.HasField("rows"):
             rows = self._last = response.rows
-            self.is_resumable = bool(rows.uids if self._request.messages.folder_id else rows.message_ids)
+            self.is_resumable = bool(rows.uids if self._request.messages.HasField("uids") else rows.message_ids)
             self._missing = {
                 index: cells.total_octets[-1] - len(cells.octets[-1])
                 for index, cells in enumerate(rows.sections)
@@ -103,18 +109,18 @@ class _Progress:
         pieces = [(response.rest.section_index, response.rest.octets)] if response.HasField("rest") else []
         if response.HasField("rows"):
             pieces = [(at, cells.octets[-1]) for at, cells in enumerate(response.rows.sections) if cells.octets]
+        assert self._last is not None
+        message_id = self._last.message_ids[-1]
         told = []
         for at, octets in pieces:
             index = self._sections[at]
             if octets:
-                rest = SectionRest(uid=self._uid, section_index=index, offset_octets=self._offset(index), octets=octets)
+                rest = SectionRest(
+                    message_id=message_id, section_index=index, offset_octets=self._offset(index), octets=octets
+                )
                 self._came(index, len(octets))
                 told.append(StreamMessagesResponse(rest=rest))
         return told
-
-    @property
-    def _uid(self) -> int:
-        return self._last.uids[-1] if self._last is not None and self._last.uids else 0
 
     def _came(self, index: int, octets: int) -> None:
         left = self._missing.get(index, 0) - octets
@@ -136,8 +142,8 @@ class _Progress:
         return section
 
     def _one(self, rows: MessageRows) -> MessageSet:
-        folder_id = self._request.messages.folder_id
+        folder_id = self._request.messages.uids.folder_id
         if folder_id:
             last = rows.uids[-1]
-            return MessageSet(folder_id=folder_id, uids=[IdRange(first=last, last=last)])
-        return MessageSet(message_ids=[rows.message_ids[-1]])
+            return MessageSet(uids=UidSet(folder_id=folder_id, ranges=[IdRange(first=last, last=last)]))
+        return MessageSet(ids=MessageIdSet(message_ids=[rows.message_ids[-1]]))

@@ -15,10 +15,11 @@ from contextlib import aclosing
 from restante import errors
 from restante.v1.message_pb2 import (
     SECTION_KIND_WHOLE,
+    MessageSet,
     Section,
     StreamMessagesRequest,
 )
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 from restante_gateways.core.retry import is_temporary
 from restante_gateways.pop3.protocol import TopCutter
 from restante_gateways.pop3.settings import MaildropSettings
@@ -84,7 +85,7 @@ class Retriever:
 
     async def _open_single(self, number: int, section: Section) -> tuple[bytes, int] | None:
         """First octets and length of one message by its id, in any folder; None if it is erased."""
-        messages = MessageSet(message_ids=[self._snapshot.message_id(number)])
+        messages = MessageSet(ids=MessageIdSet(message_ids=[self._snapshot.message_id(number)]))
         request = StreamMessagesRequest(messages=messages, sections=[section], include_removed=True)
         self._single = Walk(self._open_stream(request))
         return await self._single.first()
@@ -193,7 +194,7 @@ class Retriever:
         self._want = want
         window = WINDOWS[self._stride]
         runs = [IdRange(first=first, last=last) for first, last in self._snapshot.following(number, window)]
-        messages = MessageSet(folder_id=self._folder_id, uids=runs)
+        messages = MessageSet(uids=UidSet(folder_id=self._folder_id, ranges=runs))
         request = StreamMessagesRequest(messages=messages, sections=[want.section()])
         self._walk = Walk(self._open_stream(request))
         self._next_number, self._last_number = number, number + window - 1

@@ -69,6 +69,7 @@ _NUMBERS = {
     Property.SIZE_OCTETS: message.c.size_octets,
     Property.CHANGE_NUMBER: message.c.change_number,
     Property.UID: message.c.uid,
+    Property.MESSAGE_ID: message.c.message_id,
 }
 _RELATIONS = {Comparison.LESS: lt, Comparison.EQUAL: eq, Comparison.GREATER: gt, Comparison.AT_LEAST: ge}
 _spelling = select(keyword.c.keyword).where(

@@ -22,13 +22,13 @@ from sqlalchemy import (
     update,
 )
 
-from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import message
 from restante_server.store import changes, folders, keywords
 from restante_server.store.folders import Tally
 from restante_server.store.messages import ALL_FLAGS
-from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, key_of, members
+from restante_server.store.rows import columns_of
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, key_of, members
 
 
 class FlagChange(IntEnum):
@@ -45,7 +45,7 @@ class Updated:
 
     change_number: int | None
     found: int  # messages that the condition permitted to change, whether or not a flag differed
-    left: IdSet  # UIDs or message ids left unchanged because they had changed after if_change_number
+    left: Listed = Listed()  # messages that stay unchanged because they had changed after if_change_number
 
 
 class _Shape(NamedTuple):
@@ -74,10 +74,10 @@ def change_flags(
     if selection.folder_id is not None:
         folders.require(tx, mailbox_id, selection.folder_id)
     if not selection.ids:
-        return Updated(None, 0, EMPTY)
+        return Updated(None, 0)
     flags &= ALL_FLAGS
     conditional = if_change_number is not None
-    left = _left(tx, mailbox_id, selection, if_change_number) if if_change_number is not None else EMPTY
+    left = _left(tx, mailbox_id, selection, if_change_number) if if_change_number is not None else Listed()
     where = selection.parameters(mailbox_id)
     if if_change_number is not None:
         where["limit"] = if_change_number
@@ -162,16 +162,16 @@ def _change(shape: _Shape) -> Update:
 def _changed_after(kind: Kind) -> Select[*tuple[Any, ...]]:
     source, condition = chosen(kind)
     return (
-        select(key_of(kind))
+        select(message.c.message_id, message.c.uid)
         .select_from(source)
         .where(condition, message.c.change_number > bindparam("limit"))
         .order_by(key_of(kind))
     )
 
 
-def _left(tx: Connection, mailbox_id: int, selection: Selection, if_change_number: int) -> IdSet:
+def _left(tx: Connection, mailbox_id: int, selection: Selection, if_change_number: int) -> Listed:
     where = selection.parameters(mailbox_id, limit=if_change_number)
-    return IdSet.from_ascending([key for (key,) in prepared.rows(tx, _changed_after(selection.kind), where)])
+    return Listed(*columns_of(prepared.rows(tx, _changed_after(selection.kind), where), 2))
 
 
 # --- Adding and removing keywords: the new column depends on the old one, so each message is updated by itself ------
@@ -201,7 +201,7 @@ def _one_by_one(
     where: dict[str, object],
     flags: int,
     keyword_names: Iterable[str],
-    left: IdSet,
+    left: Listed,
 ) -> Updated:
     adds = shape.change is FlagChange.ADD
     given = (keywords.spell if adds else keywords.known)(tx, mailbox_id, keyword_names)

@@ -3,6 +3,7 @@ recovering them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -41,7 +42,7 @@ from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import Role, Tally
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_runs, join_from
-from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, members
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, members
 from restante_server.store.transfer import Found
 
 
@@ -55,11 +56,19 @@ class Mode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The deleted messages: UIDs, or message ids when the selection has those. `change_number` is None when no message
-    was deleted."""
+    """The deleted messages, with their former UIDs. `change_number` is None when no message was deleted."""
 
-    ids: IdSet
+    messages: Listed
     change_number: int | None
+
+
+class Recovered(NamedTuple):
+    """The recovered messages in columns, in the order of their ids. `change_number` is None when there are none."""
+
+    message_ids: Sequence[int] = ()
+    folder_ids: Sequence[int] = ()
+    uids: Sequence[int] = ()
+    change_number: int | None = None
 
 
 class Recoverable(NamedTuple):
@@ -84,7 +93,7 @@ def remove(tx: Connection, mailbox_id: int, selection: Selection, mode: Mode, no
         folders.require(tx, mailbox_id, selection.folder_id)
     found = transfer.find(tx, mailbox_id, selection)
     if not found:
-        return Deleted(EMPTY, None)
+        return Deleted(Listed(), None)
     number = changes.next_number(tx, mailbox_id)
     trash = folders.with_role(tx, mailbox_id, Role.TRASH) if mode is Mode.TO_TRASH else None
     if mode is Mode.HARD:
@@ -98,7 +107,7 @@ def remove(tx: Connection, mailbox_id: int, selection: Selection, mode: Mode, no
             _hide(tx, mailbox_id, selection, inside, number, now, Removal.SOFT)
         if outside:
             transfer.move_found(tx, mailbox_id, selection, outside, trash, number, now)
-    return Deleted(found.ids, number)
+    return Deleted(found.listed, number)
 
 
 def delete_folder(tx: Connection, mailbox_id: int, folder_id: int, now: int) -> tuple[int, int]:
@@ -153,19 +162,17 @@ def recoverable_page(tx: Connection, mailbox_id: int, after: tuple[int, int] | N
     return [Recoverable(*row[:4], bytes(row[4])) for row in tx.execute(_page, where)]
 
 
-def recover(
-    tx: Connection, mailbox_id: int, message_ids: IdSet, now: int, *, target: int | None = None
-) -> tuple[list[int], int | None]:
+def recover(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int, *, target: int | None = None) -> Recovered:
     """Put recoverable messages back, with new UIDs and without FLAG_DELETED, in the order of their ids.
 
-    They go into `target`; without it each goes into its former folder, or the Inbox when that folder is gone. Returns
-    (message ids, change number). Raises FolderNotFound (target), QuotaExceeded, LimitExceeded (UIDs).
+    They go into `target`; without it each goes into its former folder, or the Inbox when that folder is gone.
+    Raises FolderNotFound (target), QuotaExceeded, LimitExceeded (UIDs).
     """
     if target is not None:
         folders.require(tx, mailbox_id, target)
     rows = tx.execute(_lost, {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}).all()
     if not rows:
-        return [], None
+        return Recovered()
     number = changes.next_number(tx, mailbox_id)
     octets = sum(row.size_octets for row in rows)
     counters = tx.execute(_back_to_mailbox, {"mailbox": mailbox_id, "count": len(rows), "octets": octets}).one()
@@ -185,9 +192,9 @@ def recover(
             for at, (message_id, _, _) in enumerate(back)
         ]
     tx.execute(_put_back, placed)
-    recovered = [row.message_id for row in rows]
-    tx.execute(_drop_recoverable, {"mailbox": mailbox_id, "runs": encode_runs(IdSet.of(recovered))})
-    return recovered, number
+    recovered, targets, uids = zip(*sorted((row["id"], row["into"], row["place"]) for row in placed), strict=True)
+    tx.execute(_drop_recoverable, {"mailbox": mailbox_id, "runs": encode_runs(IdSet.from_ascending(recovered))})
+    return Recovered(recovered, targets, uids, number)
 
 
 def purge(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:

@@ -34,6 +34,7 @@ class Property(IntEnum):
     SIZE_OCTETS = 1
     CHANGE_NUMBER = 2
     UID = 3
+    MESSAGE_ID = 4
 
 
 class Comparison(IntEnum):

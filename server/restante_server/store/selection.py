@@ -5,6 +5,7 @@ A statement on a selection is built once for each `Kind` and kept, so that SQLAl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -27,6 +28,13 @@ class Kind(NamedTuple):
     single: bool  # one run of ids
     only_deleted: bool  # only messages with FLAG_DELETED
     removed: bool = False  # by message id, including messages that are in no folder
+
+
+class Listed(NamedTuple):
+    """Some messages of a selection as columns, in the order of its UIDs or message ids."""
+
+    message_ids: Sequence[int] = ()
+    uids: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,15 +34,16 @@ from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import HIGHEST_UID, Reserved, Tally
 from restante_server.store.mailboxes import check_quota
 from restante_server.store.runs import JsonRows, encode_rows, join_from
-from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Selection, chosen, key_of
+from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN, Kind, Listed, Selection, chosen, key_of
 
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """The n-th of `source` (UIDs, or message ids when the selection has those) is now the n-th of `target_uids`."""
+    """The n-th message of `source` got the n-th of `target_uids`, and the n-th of `target_ids` if it was copied."""
 
-    source: IdSet
+    source: Listed
     target_uids: IdSet
+    target_ids: IdSet  # message ids of the copies; EMPTY for a move, which keeps the ids
     uid_validity: int
     change_number: int | None  # None when no message of the selection exists
 
@@ -51,7 +52,7 @@ class Transferred:
 class Found:
     """The messages of a selection in columns, in the order of their keys."""
 
-    keys: Sequence[int]  # UIDs, or message ids when the selection has those
+    by_uid: bool  # the keys are UIDs; else they are message ids
     message_ids: Sequence[int]
     folder_ids: Sequence[int]
     uids: Sequence[int]
@@ -59,7 +60,17 @@ class Found:
     sizes: Sequence[int]
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.message_ids)
+
+    @property
+    def keys(self) -> Sequence[int]:
+        """UIDs, or message ids when the selection has those."""
+        return self.uids if self.by_uid else self.message_ids
+
+    @property
+    def listed(self) -> Listed:
+        """The messages without their facts."""
+        return Listed(self.message_ids, self.uids)
 
     @property
     def ids(self) -> IdSet:
@@ -69,20 +80,20 @@ class Found:
     def by_folder(self) -> dict[int, Found]:
         """The messages of each folder."""
         if len(set(self.folder_ids)) <= 1:
-            return {self.folder_ids[0]: self} if self.keys else {}
+            return {self.folder_ids[0]: self} if self.message_ids else {}
         return {folder_id: self.where(partial(eq, folder_id)) for folder_id in set(self.folder_ids)}
 
     def where(self, holds: Callable[[int], object]) -> Found:
         """The messages whose folder id satisfies a condition."""
         chosen = [holds(folder_id) for folder_id in self.folder_ids]
-        columns = (self.keys, self.message_ids, self.folder_ids, self.uids, self.flags, self.sizes)
-        return Found(*(list(compress(column, chosen)) for column in columns))
+        columns = (self.message_ids, self.folder_ids, self.uids, self.flags, self.sizes)
+        return Found(self.by_uid, *(list(compress(column, chosen)) for column in columns))
 
     def tally(self) -> Tally:
         """The sums over all these messages, for the counters of folders."""
         seen = sum([flags & FLAG_SEEN for flags in self.flags])
         deleted = sum([flags & FLAG_DELETED for flags in self.flags]) // FLAG_DELETED
-        return Tally(len(self.keys), len(self.keys) - seen, deleted, sum(self.sizes))
+        return Tally(len(self), len(self) - seen, deleted, sum(self.sizes))
 
 
 class Shift(NamedTuple):
@@ -108,9 +119,10 @@ _take = (
 
 def find(tx: Connection, mailbox_id: int, selection: Selection) -> Found:
     """The messages of a selection that exist."""
+    kind = selection.kind
     if not selection.ids:
-        return Found((), (), (), (), (), ())
-    return Found(*rows.columns_of(prepared.rows(tx, _find(selection.kind), selection.parameters(mailbox_id)), 6))
+        return Found(kind.by_uid, (), (), (), (), ())
+    return Found(kind.by_uid, *rows.columns_of(prepared.rows(tx, _find(kind), selection.parameters(mailbox_id)), 5))
 
 
 def copy(
@@ -123,15 +135,14 @@ def copy(
     """
     found = _require(tx, mailbox_id, selection, target, expected)
     if not found:
-        return Transferred(EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
+        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
     tally = found.tally()
     number = changes.next_number(tx, mailbox_id)
     given = {"mailbox": mailbox_id, "count": tally.messages, "octets": tally.octets}
     next_message_id, quota_octets, used_octets = prepared.rows(tx, _take, given)[0]
     check_quota(quota_octets, used_octets - tally.octets, tally.octets)
     reserved = folders.reserve_uids(tx, mailbox_id, target, number, tally)
-    keys = found.ids
-    shifts = _shifts(keys, reserved.uid, next_message_id - tally.messages)
+    shifts = _shifts(found.ids, reserved.uid, next_message_id - tally.messages)
     where: dict[str, object] = {"mailbox": mailbox_id, "shifts": encode_rows(shifts)}
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
@@ -139,7 +150,8 @@ def copy(
     # Listings first: their statement reads the messages, and must not see the new copies.
     prepared.run(tx, _copy_listings(by_uid), where)
     prepared.run(tx, _copy_messages(by_uid), where | {"target": target, "number": number})
-    return Transferred(keys, _given(reserved), reserved.uid_validity, number)
+    copies = IdSet(((next_message_id - tally.messages, next_message_id - 1),))
+    return Transferred(found.listed, _given(reserved), copies, reserved.uid_validity, number)
 
 
 def move(
@@ -151,7 +163,7 @@ def move(
     """
     found = _require(tx, mailbox_id, selection, target, expected)
     if not found:
-        return Transferred(EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
+        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
     number = changes.next_number(tx, mailbox_id)
     return move_found(tx, mailbox_id, selection, found, target, number, now)
 
@@ -161,8 +173,7 @@ def move_found(
 ) -> Transferred:
     """Move the messages `found` of `selection`, under the change number that the caller has taken."""
     reserved = folders.reserve_uids(tx, mailbox_id, target, number, found.tally())
-    keys = found.ids
-    shifts = _shifts(keys, reserved.uid, 0)
+    shifts = _shifts(found.ids, reserved.uid, 0)
     where = {"mailbox": mailbox_id, "target": target, "number": number}
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
@@ -171,7 +182,7 @@ def move_found(
     by_run.pop("to_message_id", None)
     prepared.run(tx, _move(selection.kind.by_uid, single), where | by_run)
     leave(tx, mailbox_id, found, number, now, Removal.MOVED, target)
-    return Transferred(keys, _given(reserved), reserved.uid_validity, number)
+    return Transferred(found.listed, _given(reserved), EMPTY, reserved.uid_validity, number)
 
 
 def leave(tx: Connection, mailbox_id: int, found: Found, number: int, now: int, kind: Removal, target: int = 0) -> None:
@@ -211,13 +222,12 @@ def _shifts(keys: IdSet, first_uid: int, first_message_id: int) -> list[Shift]:
 @cache
 def _find(kind: Kind) -> Select[*tuple[Any, ...]]:
     source, condition = chosen(kind)
-    key = key_of(kind)
     columns = message.c
     return (
-        select(key, columns.message_id, columns.folder_id, columns.uid, columns.flags, columns.size_octets)
+        select(columns.message_id, columns.folder_id, columns.uid, columns.flags, columns.size_octets)
         .select_from(source)
         .where(condition)
-        .order_by(key)
+        .order_by(key_of(kind))
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from restante.bulk import WholeBatches, behind
-from restante.v1.message_pb2 import MessageRows, SectionCells, SectionRest, StreamMessagesResponse
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.message_pb2 import MessageRows, MessageSet, SectionCells, SectionRest, StreamMessagesResponse
+from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 
 
 def rows(*ids: int, cells: Iterable[SectionCells] = ()) -> StreamMessagesResponse:
@@ -43,8 +43,14 @@ def test_a_message_that_was_removed_while_it_was_read_stays_cut_and_hides_no_oth
 
 def test_what_was_told_is_not_asked_for_again() -> None:
     told = MessageRows(message_ids=[4, 7], uids=[3, 5])
-    assert behind(MessageSet(message_ids=[9, 4, 7, 8]), told) == MessageSet(message_ids=[9, 8])
+    assert behind(MessageSet(ids=MessageIdSet(message_ids=[9, 4, 7, 8])), told) == MessageSet(
+        ids=MessageIdSet(message_ids=[9, 8])
+    )
     ranges = [IdRange(first=1, last=2), IdRange(first=4, last=6), IdRange(first=8, last=9)]
     left = [IdRange(first=6, last=6), IdRange(first=8, last=9)]
-    assert behind(MessageSet(folder_id=5, uids=ranges), told) == MessageSet(folder_id=5, uids=left)
-    assert behind(MessageSet(message_ids=[1]), MessageRows()) == MessageSet(message_ids=[1])
+    assert behind(MessageSet(uids=UidSet(folder_id=5, ranges=ranges)), told) == MessageSet(
+        uids=UidSet(folder_id=5, ranges=left)
+    )
+    assert behind(MessageSet(ids=MessageIdSet(message_ids=[1])), MessageRows()) == MessageSet(
+        ids=MessageIdSet(message_ids=[1])
+    )

@@ -12,13 +12,14 @@ from restante.bulk import WholeBatches
 from restante.v1.message_pb2 import (
     SECTION_KIND_WHOLE,
     MessageRows,
+    MessageSet,
     Section,
     SectionCells,
     SectionRest,
     StreamMessagesRequest,
     StreamMessagesResponse,
 )
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 from restante_gateways.core import streams
 
 CONTENTS = {uid: random.Random(uid).randbytes(uid * 37 % 211 + 1) for uid in range(1, 30)}
@@ -50,8 +51,8 @@ class Core:
             for uid in CONTENTS
             if uid not in self.gone
             and (
-                any(run.first <= uid <= run.last for run in request.messages.uids)
-                or uid + 1_000 in request.messages.message_ids
+                any(run.first <= uid <= run.last for run in request.messages.uids.ranges)
+                or uid + 1_000 in request.messages.ids.message_ids
             )
         ]
         for uid in wanted:
@@ -67,7 +68,9 @@ class Core:
             made.append(StreamMessagesResponse(rows=rows))
             for index, (head, cell) in enumerate(zip(heads, cells, strict=True)):
                 for at in range(len(head), len(cell), PIECE):
-                    rest = SectionRest(uid=uid, section_index=index, offset_octets=at, octets=cell[at : at + PIECE])
+                    rest = SectionRest(
+                        message_id=uid + 1_000, section_index=index, offset_octets=at, octets=cell[at : at + PIECE]
+                    )
                     made.append(StreamMessagesResponse(rest=rest))
         return made
 
@@ -106,11 +109,13 @@ PART = Section(kind=SECTION_KIND_WHOLE, offset_octets=20, length_octets=90)
 
 def by_uids(*sections: Section) -> StreamMessagesRequest:
     runs = [IdRange(first=1, last=9), IdRange(first=12, last=29)]
-    return StreamMessagesRequest(messages=MessageSet(folder_id=5, uids=runs), sections=sections)
+    return StreamMessagesRequest(messages=MessageSet(uids=UidSet(folder_id=5, ranges=runs)), sections=sections)
 
 
 def by_ids(*sections: Section) -> StreamMessagesRequest:
-    return StreamMessagesRequest(messages=MessageSet(message_ids=range(1_003, 1_020)), sections=sections)
+    return StreamMessagesRequest(
+        messages=MessageSet(ids=MessageIdSet(message_ids=range(1_003, 1_020))), sections=sections
+    )
 
 
 @pytest.mark.parametrize("request_", [by_uids(WHOLE), by_uids(WHOLE, PART), by_ids(WHOLE), by_ids(PART, WHOLE)])
@@ -138,7 +143,7 @@ async def test_a_message_that_is_gone_in_the_midst_of_its_octets_is_an_error() -
         async for response in streams.messages(core.open, by_uids(WHOLE), 0.2):
             received.append(response)
             if response.HasField("rest"):
-                core.gone.add(response.rest.uid)
+                core.gone.add(response.rest.message_id - 1_000)
 
     with pytest.raises(errors.MessageNotFound):
         await reading()

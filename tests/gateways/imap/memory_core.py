@@ -15,7 +15,8 @@ from restante import errors
 from restante.execute import Followed
 from restante.methods import Method, Request, Response
 from restante.v1 import content_pb2, folder_pb2, mailbox_pb2, message_pb2, methods, search_pb2, session_pb2, sync_pb2
-from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
+from restante.v1.message_pb2 import MessageSet
+from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet
 from restante.watch import OnNotice, TokenSource
 from restante_mail import canonical
 from restante_mail.header.fields import header_fields
@@ -302,7 +303,9 @@ class MemoryCore:
                 for start in range(CELL_OCTETS, len(octets), CELL_OCTETS):
                     piece = octets[start : start + CELL_OCTETS]
                     rests.append(
-                        message_pb2.SectionRest(uid=last.uid, section_index=index, offset_octets=start, octets=piece)
+                        message_pb2.SectionRest(
+                            message_id=last.message_id, section_index=index, offset_octets=start, octets=piece
+                        )
                     )
             yield message_pb2.StreamMessagesResponse(rows=rows)
             for rest in rests:
@@ -464,12 +467,12 @@ class MemoryCore:
     # --- messages ---
 
     def select(self, account: Account, wanted: MessageSet) -> list[Stored]:
-        if wanted.message_ids:
+        if wanted.HasField("ids"):
             everywhere = [each for folder in account.folders.values() for each in (*folder.messages, *folder.removed)]
-            found = {each.message_id: each for each in everywhere if each.message_id in wanted.message_ids}
+            found = {each.message_id: each for each in everywhere if each.message_id in wanted.ids.message_ids}
             return [found[message_id] for message_id in sorted(found)]
-        folder = self.by_id(account, wanted.folder_id)
-        return [message for message in folder.messages if _within(message.uid, wanted.uids)]
+        folder = self.by_id(account, wanted.uids.folder_id)
+        return [message for message in folder.messages if _within(message.uid, wanted.uids.ranges)]
 
     def purge(self, name: str) -> None:
         """Purge removed messages, as after the end of their leases."""
@@ -529,7 +532,7 @@ class MemoryCore:
 
     def update_messages(self, account: Account, request: message_pb2.UpdateMessagesRequest) -> Protobuf:
         self.before_update()
-        folder = self.by_id(account, request.messages.folder_id)
+        folder = self.by_id(account, request.messages.uids.folder_id)
         found = self.select(account, request.messages)
         limit = request.if_change_number if request.HasField("if_change_number") else None
         modified = [message.uid for message in found if limit is not None and message.change_number > limit]
@@ -582,7 +585,7 @@ class MemoryCore:
         return answer
 
     def move_messages(self, account: Account, request: message_pb2.MoveMessagesRequest) -> Protobuf:
-        source = self.by_id(account, request.messages.folder_id)
+        source = self.by_id(account, request.messages.uids.folder_id)
         target = self.target(account, request.target_folder_id, request.target_path)
         found = self._expected(account, request)
         answer = message_pb2.MoveMessagesResponse(target_uid_validity=target.uid_validity)
@@ -603,7 +606,7 @@ class MemoryCore:
         folder.removed += messages
 
     def delete_messages(self, account: Account, request: message_pb2.DeleteMessagesRequest) -> Protobuf:
-        folder = self.by_id(account, request.messages.folder_id)
+        folder = self.by_id(account, request.messages.uids.folder_id)
         found = self.select(account, request.messages)
         if request.only_flagged_deleted:
             found = [message for message in found if message.flags & 8]
@@ -680,8 +683,8 @@ def _matches(message: Stored, wanted: search_pb2.Restriction) -> bool:
             return any(_matches(message, part) for part in wanted.any_of.restrictions)
         case "negation":
             return not _matches(message, wanted.negation)
-        case "ids":
-            return _within(message.uid, wanted.ids.uids)
+        case "uids":
+            return _within(message.uid, wanted.uids.ranges)
         case "flags":
             return message.flags & wanted.flags.mask == wanted.flags.value
         case "keyword":

@@ -12,7 +12,8 @@ import pytest
 
 from restante.v1 import folder_pb2, message_pb2, methods, session_pb2
 from restante.v1.admin_pb2 import SetPasswordRequest
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.message_pb2 import MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import start
 from tests.gateways.imap.stage import NAME, PASSWORD, Client, Stage, message
@@ -107,7 +108,9 @@ async def purge_everything(live: CoreProcess) -> None:
         )
         token = (await link.execute(methods.AUTHENTICATE, login)).session.session_token
         archive = await link.execute(methods.GET_FOLDER, folder_pb2.GetFolderRequest(path=["Archive"]), session=token)
-        everything = MessageSet(folder_id=archive.folder.folder_id, uids=[IdRange(first=1, last=1 << 31)])
+        everything = MessageSet(
+            uids=UidSet(folder_id=archive.folder.folder_id, ranges=[IdRange(first=1, last=1 << 31)])
+        )
         delete = message_pb2.DeleteMessagesRequest(messages=everything, mode=message_pb2.DELETE_MODE_HARD)
         await link.execute(methods.DELETE_MESSAGES, delete, session=token)
         lost = message_pb2.ListRecoverableMessagesRequest()

@@ -46,16 +46,15 @@ class Account:
 
     def chosen(self, request: message_pb2.StreamMessagesRequest) -> Iterator[tuple[int, int, bytes]]:
         """Message id, UID (0 for none) and octets of the messages in a request."""
-        if request.messages.message_ids:
-            assert not request.messages.folder_id
-            for message_id in sorted(request.messages.message_ids):
+        if request.messages.HasField("ids"):
+            for message_id in sorted(request.messages.ids.message_ids):
                 if message_id - FIRST_ID in self.messages:
                     yield message_id, message_id - FIRST_ID, self.messages[message_id - FIRST_ID]
                 elif request.include_removed and message_id in self.departed:
                     yield message_id, 0, self.departed[message_id]
             return
-        assert request.messages.folder_id == FOLDER_ID
-        for run in request.messages.uids:
+        assert request.messages.uids.folder_id == FOLDER_ID
+        for run in request.messages.uids.ranges:
             for uid in [uid for uid in self.messages if run.first <= uid <= run.last]:
                 yield FIRST_ID + uid, uid, self.messages[uid]
 
@@ -203,7 +202,7 @@ class FakeCore:
                 yield batch
                 for at in range(sent, len(octets), self._batch_octets):
                     rest = message_pb2.SectionRest(
-                        uid=uid, offset_octets=at, octets=octets[at : at + self._batch_octets]
+                        message_id=message_id, offset_octets=at, octets=octets[at : at + self._batch_octets]
                     )
                     yield message_pb2.StreamMessagesResponse(rest=rest)
                 batch, room = message_pb2.StreamMessagesResponse(), self._batch_octets

@@ -20,7 +20,8 @@ from restante.methods import Request as RequestType
 from restante.methods import Response as ResponseType
 from restante.v1 import folder_pb2, message_pb2, methods, session_pb2
 from restante.v1.admin_pb2 import SetPasswordRequest
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.message_pb2 import MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.runtime import Port, Runtime, RuntimeSettings
 from restante_gateways.pop3.gateway import Pop3Settings, run
@@ -199,7 +200,7 @@ async def test_what_other_sessions_move_and_remove_stays_for_the_session(served:
         (archive,) = [f.folder_id for f in folders if f.role == folder_pb2.FOLDER_ROLE_ARCHIVE]
 
         def at(uid: int) -> MessageSet:
-            return MessageSet(folder_id=other.inbox, uids=[IdRange(first=uid, last=uid)])
+            return MessageSet(uids=UidSet(folder_id=other.inbox, ranges=[IdRange(first=uid, last=uid)]))
 
         move = message_pb2.MoveMessagesRequest(messages=at(1), target_folder_id=archive)
         await other.call(methods.MOVE_MESSAGES, move)

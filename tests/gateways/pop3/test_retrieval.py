@@ -76,7 +76,9 @@ async def test_marked_messages_are_not_asked_for() -> None:
     drop.snapshot.delete(3)
     await drop.read(1)
     await drop.read(4)
-    asked = {uid for request in drop.core.streamed for run in request.messages.uids for uid in (run.first, run.last)}
+    asked = {
+        uid for request in drop.core.streamed for run in request.messages.uids.ranges for uid in (run.first, run.last)
+    }
     assert not asked & {2, 3}
     await drop.close()
 
@@ -90,7 +92,7 @@ async def test_messages_that_leave_the_inbox_are_read_by_their_ids_and_the_walk_
     read += [await drop.read(n) for n in range(3, 61)]
     assert read == messages
     assert await drop.read(1) == messages[0]
-    asked_by_id = [r.messages.message_ids for r in drop.core.streamed if r.messages.message_ids]
+    asked_by_id = [r.messages.ids.message_ids for r in drop.core.streamed if r.messages.HasField("ids")]
     assert sum(map(len, asked_by_id)) == 20  # only of those
     assert len(drop.core.streamed) <= 20 + 4
     await drop.close()

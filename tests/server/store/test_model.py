@@ -128,7 +128,8 @@ class StoreMachine(RuleBasedStateMachine):
         done = self.write(flags.change_flags, selection, how, bits, words, if_change_number=limit)
         messages = self.places[name].messages
         left = [uid for uid in there if limit is not None and messages[uid].change > limit]
-        assert (done.left, done.found) == (IdSet.of(left), len(there) - len(left))
+        assert (done.left.uids, done.found) == (left, len(there) - len(left))
+        assert done.left.message_ids == [messages[uid].message_id for uid in left]
         changed = {}
         for uid in set(there) - set(left):
             known = messages[uid]
@@ -152,7 +153,9 @@ class StoreMachine(RuleBasedStateMachine):
         for known in [self.places[name].messages[uid] for uid in there]:
             made.append(self.places[into].add(replace(known, message_id=self.next_id, change=self.change)))
             self.next_id += 1
-        assert (done.source, done.target_uids) == (IdSet.of(there), IdSet.of(made))
+        assert (done.source.uids, done.target_uids) == (there, IdSet.of(made))
+        assert done.source.message_ids == [self.places[name].messages[uid].message_id for uid in there]
+        assert done.target_ids == IdSet.of(self.places[into].messages[uid].message_id for uid in made)
 
     @rule(name=FOLDERS, runs=UIDS, into=FOLDERS)
     def move(self, name: str, runs: list[tuple[int, int]], into: str) -> None:
@@ -161,7 +164,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.raise_change(bool(there), done.change_number)
         moved = [self.places[name].messages.pop(uid) for uid in there]
         made = [self.places[into].add(replace(known, change=self.change)) for known in moved]
-        assert (done.source, done.target_uids) == (IdSet.of(there), IdSet.of(made))
+        assert (done.source.uids, done.target_uids) == (there, IdSet.of(made))
+        assert done.source.message_ids == [known.message_id for known in moved]
 
     @rule(name=FOLDERS, runs=UIDS, mode=st.sampled_from(Mode), marked=st.sampled_from([False, False, True]))
     def delete(self, name: str, runs: list[tuple[int, int]], mode: Mode, marked: bool) -> None:
@@ -171,7 +175,8 @@ class StoreMachine(RuleBasedStateMachine):
             there = [uid for uid in there if place.messages[uid].flags & DELETED]
         done = self.write(removal.remove, selection, mode, NOW)
         self.raise_change(bool(there), done.change_number)
-        assert done.ids == IdSet.of(there)
+        assert done.messages.uids == there
+        assert done.messages.message_ids == [place.messages[uid].message_id for uid in there]
         for uid in there:
             known = replace(place.messages.pop(uid), change=self.change)
             if mode is Mode.TO_TRASH and name != "trash":
@@ -185,12 +190,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def recover(self, data: st.DataObject) -> None:
         wanted = self.some_gone(data)
-        recovered, number = self.write(removal.recover, IdSet.of(wanted), NOW)
-        assert recovered == sorted(wanted & self.gone.keys())
-        self.raise_change(bool(recovered), number)
-        for message_id in recovered:
+        done = self.write(removal.recover, IdSet.of(wanted), NOW)
+        assert list(done.message_ids) == sorted(wanted & self.gone.keys())
+        self.raise_change(bool(done.message_ids), done.change_number)
+        for message_id, folder_id, uid in zip(done.message_ids, done.folder_ids, done.uids, strict=True):
             name, known = self.gone.pop(message_id)
-            self.places[name].add(replace(known, flags=known.flags & ~DELETED, change=self.change))
+            made = self.places[name].add(replace(known, flags=known.flags & ~DELETED, change=self.change))
+            assert (folder_id, uid) == (self.id_of(name), made)
 
     @precondition(lambda self: bool(self.gone))
     @rule(data=st.data())

@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from restante.errors import FolderHasChildren, FolderIsSpecial, FolderNotFound, MessageNotFound, QuotaExceeded
-from restante_mail.idset import EMPTY, IdSet
+from restante_mail.idset import IdSet
 from restante_process.config import Store
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import content_garbage, message
 from restante_server.store import changes, erasure, folders, mailboxes, messages, removal, rows
 from restante_server.store.changes import Removal
-from restante_server.store.removal import Mode
-from restante_server.store.selection import Selection
+from restante_server.store.removal import Mode, Recovered
+from restante_server.store.selection import Listed, Selection
 from restante_server.upkeep import sweeps
 from tests.server.store.material import NOW, SIMPLE, Box, ids, uids
 
@@ -29,13 +29,13 @@ async def test_expunge_takes_only_flagged_messages_in_the_set(box: Box) -> None:
     await box.fill(box.inbox, 1, flags=DELETED)
     wanted = Selection(box.inbox, IdSet.from_runs([(2, 3), (5, 9)]), only_deleted=True)
     done = await box.write(removal.remove, wanted, Mode.SOFT, NOW)
-    assert done.ids == IdSet.of([2, 5])
+    assert done.messages.uids == [2, 5]
     facts = await box.read(folders.get, box.inbox)
     assert (facts.message_count, facts.deleted_count, facts.uid_next) == (3, 1, 6)
     box_facts = await box.read(mailboxes.get)
     assert (box_facts.recoverable_count, box_facts.recoverable_octets) == (2, 2 * SIZE)
     again = await box.write(removal.remove, wanted, Mode.SOFT, NOW)
-    assert (again.ids, again.change_number) == (EMPTY, None)
+    assert (again.messages, again.change_number) == (Listed(), None)
 
 
 async def test_uids_are_never_given_twice(box: Box) -> None:  # RFC 3501 2.3.1.1
@@ -62,7 +62,7 @@ async def test_hard_deletion_leaves_the_content_to_the_collector_when_the_lease_
         (tombstone,) = await mine.read(changes.removals, 2)
         assert tombstone.kind is Removal.HARD
         facts = await mine.read(mailboxes.get)
-        assert len(done.ids) == gone
+        assert len(done.messages.uids) == gone
         assert (facts.message_count, facts.used_octets) == (left, left * SIZE)
         assert (facts.recoverable_count, facts.recoverable_octets) == (0, 0)
         assert await mine.read(rows_and_garbage) == (3, 0)
@@ -90,7 +90,7 @@ async def test_what_is_purged_soon_after_its_deletion_stays_for_a_while(
     assert (await box.read(rows_and_garbage)) == (3, 1), "every reader knows of the first one"
     assert (await box.read(mailboxes.get)).recoverable_count == 1
     assert [item.message_id for item in await box.read(removal.recoverable_page, None, 9)] == [numbers[2]]
-    recovered, _ = await box.write(removal.recover, IdSet.of(numbers), NOW)
+    recovered = (await box.write(removal.recover, IdSet.of(numbers), NOW)).message_ids
     assert recovered == [numbers[2]]
     assert await box.write(removal.purge, IdSet.of(numbers), NOW) == 0
     with pytest.raises(MessageNotFound):
@@ -135,12 +135,14 @@ async def test_recovered_messages_come_back_where_they_were_without_the_mark(box
     numbers = [message.message_id for message in placed]
     await box.write(removal.remove, ids(*numbers), Mode.SOFT, NOW)
     await box.write(removal.delete_folder, box.archive, NOW)
-    recovered, number = await box.write(removal.recover, IdSet.of([*numbers, 77]), NOW)
-    assert recovered == numbers
+    done = await box.write(removal.recover, IdSet.of([*numbers, 77]), NOW)
     found = await box.read(changes.folder_changes, box.inbox, 0)
     assert (found.uids, found.flags) == ([3, 4, 5], [0, 0, 1])
-    assert set(found.change_numbers) == {number}
-    assert await box.write(removal.recover, IdSet.of(numbers), NOW) == ([], None)
+    assert set(found.change_numbers) == {done.change_number}
+    assert (list(done.message_ids), set(done.folder_ids)) == (numbers, {box.inbox})
+    assert sorted(done.uids) == found.uids
+    assert [found.message_ids[found.uids.index(uid)] for uid in done.uids] == numbers
+    assert await box.write(removal.recover, IdSet.of(numbers), NOW) == Recovered()
 
 
 async def test_recovery_needs_room_and_a_target(box: Box) -> None:

@@ -8,6 +8,7 @@ from restante.errors import FolderNotFound, QuotaExceeded
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.store import changes, folders, mailboxes, transfer
 from restante_server.store.changes import Removal
+from restante_server.store.selection import Listed
 from tests.server.store.material import NOW, SIMPLE, Box, ids, uids
 
 SIZE = len(SIMPLE) + 17
@@ -17,7 +18,7 @@ async def test_copies_keep_flags_and_get_ascending_uids(box: Box) -> None:  # RF
     await box.fill(box.archive, 2)
     await box.fill(box.inbox, 5, flags=1, keywords=("x",), received_offset_minutes=120)
     done = await box.write(transfer.copy, uids(box.inbox, 1, (3, 4), 9), box.archive)
-    assert (done.source, done.target_uids) == (IdSet.of([1, 3, 4]), IdSet.of([3, 4, 5]))
+    assert (done.source.uids, done.target_uids) == ([1, 3, 4], IdSet.of([3, 4, 5]))
     found = await box.read(changes.folder_changes, box.archive, 0)
     assert found.uids == [1, 2, 3, 4, 5]
     assert found.flags == [0, 0, 1, 1, 1]
@@ -33,7 +34,7 @@ async def test_copies_within_a_folder_and_by_id(box: Box) -> None:
     within = await box.write(transfer.copy, uids(box.inbox, (1, 3)), box.inbox)
     assert within.target_uids == IdSet.of([4, 5, 6])
     by_id = await box.write(transfer.copy, ids(placed[0].message_id, placed[2].message_id), box.archive)
-    assert (len(by_id.source), by_id.target_uids) == (2, IdSet.of([1, 2]))
+    assert (by_id.source.uids, by_id.target_uids) == ([1, 3], IdSet.of([1, 2]))
 
 
 async def test_a_copy_beyond_the_quota_copies_nothing(box: Box) -> None:  # RFC 3501 6.4.7
@@ -49,7 +50,7 @@ async def test_moves_keep_ids_and_leave_tombstones(box: Box) -> None:
     placed = await box.fill(box.inbox, 6)
     since = placed[0].change_number
     done = await box.write(transfer.move, uids(box.inbox, 2, (4, 5)), box.archive, NOW)
-    assert (done.source, done.target_uids) == (IdSet.of([2, 4, 5]), IdSet.of([1, 2, 3]))
+    assert (done.source.uids, done.target_uids) == ([2, 4, 5], IdSet.of([1, 2, 3]))
     there = await box.read(changes.folder_changes, box.archive, 0)
     assert there.message_ids == [placed[1].message_id, placed[3].message_id, placed[4].message_id]
     here = await box.read(changes.folder_changes, box.inbox, since)
@@ -84,7 +85,7 @@ async def test_nothing_there_is_nothing_done(box: Box) -> None:
         await box.write(transfer.copy, uids(box.inbox, 1, 5), box.archive),
         await box.write(transfer.move, uids(box.inbox, (1, 5)), box.archive, NOW),
     ):
-        assert (done.source, done.target_uids, done.change_number) == (EMPTY, EMPTY, None)
+        assert (done.source, done.target_uids, done.change_number) == (Listed(), EMPTY, None)
     assert await box.read(mailboxes.change_number) == before
     with pytest.raises(FolderNotFound):
         await box.write(transfer.copy, uids(box.inbox, 1), 999)

@@ -399,7 +399,7 @@ func (x *SectionCells) GetTotalOctets() []int64 {
 // SectionRest continues a cell that was cut at the end of a batch.
 type SectionRest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Uid           int64                  `protobuf:"varint,1,opt,name=uid,proto3" json:"uid,omitempty"`                                       // The message's UID.
+	MessageId     int64                  `protobuf:"varint,1,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`          // The message.
 	SectionIndex  int32                  `protobuf:"varint,2,opt,name=section_index,json=sectionIndex,proto3" json:"section_index,omitempty"` // Position in the request's sections.
 	OffsetOctets  int64                  `protobuf:"varint,3,opt,name=offset_octets,json=offsetOctets,proto3" json:"offset_octets,omitempty"` // Position of these octets within the cell.
 	Octets        []byte                 `protobuf:"bytes,4,opt,name=octets,proto3" json:"octets,omitempty"`                                  // The octets.
@@ -437,9 +437,9 @@ func (*SectionRest) Descriptor() ([]byte, []int) {
 	return file_restante_v1_message_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *SectionRest) GetUid() int64 {
+func (x *SectionRest) GetMessageId() int64 {
 	if x != nil {
-		return x.Uid
+		return x.MessageId
 	}
 	return 0
 }
@@ -645,6 +645,161 @@ func (x *MessageRows) GetSections() []*SectionCells {
 	return nil
 }
 
+// MessageSet names the messages of a request, in one of three ways. A set without any of them is INVALID_ARGUMENT; a set
+// of no UIDs or no ids selects no message.
+type MessageSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The messages.
+	//
+	// Types that are valid to be assigned to Messages:
+	//
+	//	*MessageSet_Uids
+	//	*MessageSet_Ids
+	//	*MessageSet_Matching
+	Messages      isMessageSet_Messages `protobuf_oneof:"messages"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageSet) Reset() {
+	*x = MessageSet{}
+	mi := &file_restante_v1_message_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageSet) ProtoMessage() {}
+
+func (x *MessageSet) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_message_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageSet.ProtoReflect.Descriptor instead.
+func (*MessageSet) Descriptor() ([]byte, []int) {
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MessageSet) GetMessages() isMessageSet_Messages {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *MessageSet) GetUids() *UidSet {
+	if x != nil {
+		if x, ok := x.Messages.(*MessageSet_Uids); ok {
+			return x.Uids
+		}
+	}
+	return nil
+}
+
+func (x *MessageSet) GetIds() *MessageIdSet {
+	if x != nil {
+		if x, ok := x.Messages.(*MessageSet_Ids); ok {
+			return x.Ids
+		}
+	}
+	return nil
+}
+
+func (x *MessageSet) GetMatching() *MatchingMessages {
+	if x != nil {
+		if x, ok := x.Messages.(*MessageSet_Matching); ok {
+			return x.Matching
+		}
+	}
+	return nil
+}
+
+type isMessageSet_Messages interface {
+	isMessageSet_Messages()
+}
+
+type MessageSet_Uids struct {
+	Uids *UidSet `protobuf:"bytes,1,opt,name=uids,proto3,oneof"` // UIDs of one folder.
+}
+
+type MessageSet_Ids struct {
+	Ids *MessageIdSet `protobuf:"bytes,2,opt,name=ids,proto3,oneof"` // Message ids, in any folder.
+}
+
+type MessageSet_Matching struct {
+	Matching *MatchingMessages `protobuf:"bytes,3,opt,name=matching,proto3,oneof"` // All messages that match a restriction.
+}
+
+func (*MessageSet_Uids) isMessageSet_Messages() {}
+
+func (*MessageSet_Ids) isMessageSet_Messages() {}
+
+func (*MessageSet_Matching) isMessageSet_Messages() {}
+
+// MatchingMessages selects the messages that match a restriction.
+type MatchingMessages struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FolderId      int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"` // The folder; 0: all folders.
+	Restriction   *Restriction           `protobuf:"bytes,2,opt,name=restriction,proto3" json:"restriction,omitempty"`            // Absent: all messages.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchingMessages) Reset() {
+	*x = MatchingMessages{}
+	mi := &file_restante_v1_message_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchingMessages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchingMessages) ProtoMessage() {}
+
+func (x *MatchingMessages) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_message_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchingMessages.ProtoReflect.Descriptor instead.
+func (*MatchingMessages) Descriptor() ([]byte, []int) {
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *MatchingMessages) GetFolderId() int64 {
+	if x != nil {
+		return x.FolderId
+	}
+	return 0
+}
+
+func (x *MatchingMessages) GetRestriction() *Restriction {
+	if x != nil {
+		return x.Restriction
+	}
+	return nil
+}
+
 // QueryMessagesRequest is a condition, an order and a page.
 type QueryMessagesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -662,7 +817,7 @@ type QueryMessagesRequest struct {
 
 func (x *QueryMessagesRequest) Reset() {
 	*x = QueryMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[4]
+	mi := &file_restante_v1_message_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +829,7 @@ func (x *QueryMessagesRequest) String() string {
 func (*QueryMessagesRequest) ProtoMessage() {}
 
 func (x *QueryMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[4]
+	mi := &file_restante_v1_message_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +842,7 @@ func (x *QueryMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryMessagesRequest.ProtoReflect.Descriptor instead.
 func (*QueryMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{4}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *QueryMessagesRequest) GetMailboxId() int64 {
@@ -757,7 +912,7 @@ type QueryMessagesResponse struct {
 
 func (x *QueryMessagesResponse) Reset() {
 	*x = QueryMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[5]
+	mi := &file_restante_v1_message_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +924,7 @@ func (x *QueryMessagesResponse) String() string {
 func (*QueryMessagesResponse) ProtoMessage() {}
 
 func (x *QueryMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[5]
+	mi := &file_restante_v1_message_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +937,7 @@ func (x *QueryMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryMessagesResponse.ProtoReflect.Descriptor instead.
 func (*QueryMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{5}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *QueryMessagesResponse) GetRows() *MessageRows {
@@ -812,7 +967,7 @@ type SearchMessagesRequest struct {
 
 func (x *SearchMessagesRequest) Reset() {
 	*x = SearchMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[6]
+	mi := &file_restante_v1_message_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +979,7 @@ func (x *SearchMessagesRequest) String() string {
 func (*SearchMessagesRequest) ProtoMessage() {}
 
 func (x *SearchMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[6]
+	mi := &file_restante_v1_message_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +992,7 @@ func (x *SearchMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMessagesRequest.ProtoReflect.Descriptor instead.
 func (*SearchMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{6}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SearchMessagesRequest) GetMailboxId() int64 {
@@ -880,7 +1035,7 @@ type SearchMessagesResponse struct {
 
 func (x *SearchMessagesResponse) Reset() {
 	*x = SearchMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[7]
+	mi := &file_restante_v1_message_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +1047,7 @@ func (x *SearchMessagesResponse) String() string {
 func (*SearchMessagesResponse) ProtoMessage() {}
 
 func (x *SearchMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[7]
+	mi := &file_restante_v1_message_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1060,7 @@ func (x *SearchMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMessagesResponse.ProtoReflect.Descriptor instead.
 func (*SearchMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{7}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SearchMessagesResponse) GetUids() []*IdRange {
@@ -946,7 +1101,7 @@ type BatchGetMessagesRequest struct {
 
 func (x *BatchGetMessagesRequest) Reset() {
 	*x = BatchGetMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[8]
+	mi := &file_restante_v1_message_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1113,7 @@ func (x *BatchGetMessagesRequest) String() string {
 func (*BatchGetMessagesRequest) ProtoMessage() {}
 
 func (x *BatchGetMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[8]
+	mi := &file_restante_v1_message_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1126,7 @@ func (x *BatchGetMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetMessagesRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{8}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BatchGetMessagesRequest) GetMailboxId() int64 {
@@ -1040,7 +1195,7 @@ type BatchGetMessagesResponse struct {
 
 func (x *BatchGetMessagesResponse) Reset() {
 	*x = BatchGetMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[9]
+	mi := &file_restante_v1_message_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1207,7 @@ func (x *BatchGetMessagesResponse) String() string {
 func (*BatchGetMessagesResponse) ProtoMessage() {}
 
 func (x *BatchGetMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[9]
+	mi := &file_restante_v1_message_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1220,7 @@ func (x *BatchGetMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetMessagesResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{9}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BatchGetMessagesResponse) GetRows() *MessageRows {
@@ -1091,7 +1246,7 @@ type StreamMessagesRequest struct {
 
 func (x *StreamMessagesRequest) Reset() {
 	*x = StreamMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[10]
+	mi := &file_restante_v1_message_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1258,7 @@ func (x *StreamMessagesRequest) String() string {
 func (*StreamMessagesRequest) ProtoMessage() {}
 
 func (x *StreamMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[10]
+	mi := &file_restante_v1_message_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1271,7 @@ func (x *StreamMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMessagesRequest.ProtoReflect.Descriptor instead.
 func (*StreamMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{10}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StreamMessagesRequest) GetMailboxId() int64 {
@@ -1179,7 +1334,7 @@ type StreamMessagesResponse struct {
 
 func (x *StreamMessagesResponse) Reset() {
 	*x = StreamMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[11]
+	mi := &file_restante_v1_message_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1346,7 @@ func (x *StreamMessagesResponse) String() string {
 func (*StreamMessagesResponse) ProtoMessage() {}
 
 func (x *StreamMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[11]
+	mi := &file_restante_v1_message_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1359,7 @@ func (x *StreamMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamMessagesResponse.ProtoReflect.Descriptor instead.
 func (*StreamMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{11}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StreamMessagesResponse) GetRows() *MessageRows {
@@ -1240,7 +1395,7 @@ type AppendMessageRequest struct {
 
 func (x *AppendMessageRequest) Reset() {
 	*x = AppendMessageRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[12]
+	mi := &file_restante_v1_message_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1407,7 @@ func (x *AppendMessageRequest) String() string {
 func (*AppendMessageRequest) ProtoMessage() {}
 
 func (x *AppendMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[12]
+	mi := &file_restante_v1_message_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1420,7 @@ func (x *AppendMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendMessageRequest.ProtoReflect.Descriptor instead.
 func (*AppendMessageRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{12}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AppendMessageRequest) GetMailboxId() int64 {
@@ -1355,7 +1510,7 @@ type AppendMessageResponse struct {
 
 func (x *AppendMessageResponse) Reset() {
 	*x = AppendMessageResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[13]
+	mi := &file_restante_v1_message_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1522,7 @@ func (x *AppendMessageResponse) String() string {
 func (*AppendMessageResponse) ProtoMessage() {}
 
 func (x *AppendMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[13]
+	mi := &file_restante_v1_message_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1535,7 @@ func (x *AppendMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendMessageResponse.ProtoReflect.Descriptor instead.
 func (*AppendMessageResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{13}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AppendMessageResponse) GetMessageId() int64 {
@@ -1454,7 +1609,7 @@ type Attachment struct {
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_restante_v1_message_proto_msgTypes[14]
+	mi := &file_restante_v1_message_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1621,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[14]
+	mi := &file_restante_v1_message_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1634,7 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{14}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Attachment) GetFileName() string {
@@ -1544,7 +1699,7 @@ type Draft struct {
 
 func (x *Draft) Reset() {
 	*x = Draft{}
-	mi := &file_restante_v1_message_proto_msgTypes[15]
+	mi := &file_restante_v1_message_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1711,7 @@ func (x *Draft) String() string {
 func (*Draft) ProtoMessage() {}
 
 func (x *Draft) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[15]
+	mi := &file_restante_v1_message_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1724,7 @@ func (x *Draft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draft.ProtoReflect.Descriptor instead.
 func (*Draft) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{15}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Draft) GetAuthor() *MailAddress {
@@ -1662,7 +1817,7 @@ type CreateDraftRequest struct {
 
 func (x *CreateDraftRequest) Reset() {
 	*x = CreateDraftRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[16]
+	mi := &file_restante_v1_message_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1829,7 @@ func (x *CreateDraftRequest) String() string {
 func (*CreateDraftRequest) ProtoMessage() {}
 
 func (x *CreateDraftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[16]
+	mi := &file_restante_v1_message_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1842,7 @@ func (x *CreateDraftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDraftRequest.ProtoReflect.Descriptor instead.
 func (*CreateDraftRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{16}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateDraftRequest) GetMailboxId() int64 {
@@ -1732,7 +1887,7 @@ type CreateDraftResponse struct {
 
 func (x *CreateDraftResponse) Reset() {
 	*x = CreateDraftResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[17]
+	mi := &file_restante_v1_message_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1899,7 @@ func (x *CreateDraftResponse) String() string {
 func (*CreateDraftResponse) ProtoMessage() {}
 
 func (x *CreateDraftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[17]
+	mi := &file_restante_v1_message_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1912,7 @@ func (x *CreateDraftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDraftResponse.ProtoReflect.Descriptor instead.
 func (*CreateDraftResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{17}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateDraftResponse) GetMessageId() int64 {
@@ -1811,7 +1966,7 @@ type UpdateMessagesRequest struct {
 
 func (x *UpdateMessagesRequest) Reset() {
 	*x = UpdateMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[18]
+	mi := &file_restante_v1_message_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1978,7 @@ func (x *UpdateMessagesRequest) String() string {
 func (*UpdateMessagesRequest) ProtoMessage() {}
 
 func (x *UpdateMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[18]
+	mi := &file_restante_v1_message_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1991,7 @@ func (x *UpdateMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMessagesRequest.ProtoReflect.Descriptor instead.
 func (*UpdateMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{18}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateMessagesRequest) GetMailboxId() int64 {
@@ -1888,20 +2043,21 @@ func (x *UpdateMessagesRequest) GetChangesSince() int64 {
 	return 0
 }
 
-// UpdateMessagesResponse lists the messages that were not changed.
+// UpdateMessagesResponse lists the messages that were not changed. See CopyMessagesResponse for the order of lists.
 type UpdateMessagesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Commit        *CommitToken           `protobuf:"bytes,1,opt,name=commit,proto3" json:"commit,omitempty"`                                  // The commit; its change number is the messages' new one.
-	ModifiedUids  []*IdRange             `protobuf:"bytes,2,rep,name=modified_uids,json=modifiedUids,proto3" json:"modified_uids,omitempty"`  // Messages that if_change_number kept from being changed; with message_ids: their ids.
-	Changes       *FolderChanges         `protobuf:"bytes,3,opt,name=changes,proto3" json:"changes,omitempty"`                                // When requested and small enough; otherwise call ReadFolderChanges.
-	UpdatedCount  int64                  `protobuf:"varint,4,opt,name=updated_count,json=updatedCount,proto3" json:"updated_count,omitempty"` // Messages found and permitted to change, whether or not a flag differed.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Commit             *CommitToken           `protobuf:"bytes,1,opt,name=commit,proto3" json:"commit,omitempty"`                                                     // The commit; its change number is the messages' new one.
+	ModifiedMessageIds []*IdRange             `protobuf:"bytes,2,rep,name=modified_message_ids,json=modifiedMessageIds,proto3" json:"modified_message_ids,omitempty"` // Messages that if_change_number kept from being changed.
+	ModifiedUids       []*IdRange             `protobuf:"bytes,3,rep,name=modified_uids,json=modifiedUids,proto3" json:"modified_uids,omitempty"`                     // Their UIDs, if the request names one folder.
+	Changes            *FolderChanges         `protobuf:"bytes,4,opt,name=changes,proto3" json:"changes,omitempty"`                                                   // When requested and small enough; otherwise call ReadFolderChanges.
+	UpdatedCount       int64                  `protobuf:"varint,5,opt,name=updated_count,json=updatedCount,proto3" json:"updated_count,omitempty"`                    // Messages found and permitted to change, whether or not a flag differed.
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *UpdateMessagesResponse) Reset() {
 	*x = UpdateMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[19]
+	mi := &file_restante_v1_message_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1913,7 +2069,7 @@ func (x *UpdateMessagesResponse) String() string {
 func (*UpdateMessagesResponse) ProtoMessage() {}
 
 func (x *UpdateMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[19]
+	mi := &file_restante_v1_message_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1926,12 +2082,19 @@ func (x *UpdateMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMessagesResponse.ProtoReflect.Descriptor instead.
 func (*UpdateMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{19}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateMessagesResponse) GetCommit() *CommitToken {
 	if x != nil {
 		return x.Commit
+	}
+	return nil
+}
+
+func (x *UpdateMessagesResponse) GetModifiedMessageIds() []*IdRange {
+	if x != nil {
+		return x.ModifiedMessageIds
 	}
 	return nil
 }
@@ -1972,7 +2135,7 @@ type CopyMessagesRequest struct {
 
 func (x *CopyMessagesRequest) Reset() {
 	*x = CopyMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[20]
+	mi := &file_restante_v1_message_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2147,7 @@ func (x *CopyMessagesRequest) String() string {
 func (*CopyMessagesRequest) ProtoMessage() {}
 
 func (x *CopyMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[20]
+	mi := &file_restante_v1_message_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2160,7 @@ func (x *CopyMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyMessagesRequest.ProtoReflect.Descriptor instead.
 func (*CopyMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{20}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CopyMessagesRequest) GetMailboxId() int64 {
@@ -2042,21 +2205,25 @@ func (x *CopyMessagesRequest) GetIfMessageCount() int64 {
 	return 0
 }
 
-// CopyMessagesResponse pairs old and new: the n-th UID of one set belongs to the n-th of the other.
+// CopyMessagesResponse pairs old and new: the n-th id or UID of each list belongs to the n-th message. A list has runs of
+// successive numbers in the order of the messages: by UID if the request names one folder, else by message id. A list
+// that is not in that order by itself is therefore not sorted.
 type CopyMessagesResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
-	SourceUids        []*IdRange             `protobuf:"bytes,1,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                         // UIDs copied, ascending; with message_ids: those ids.
-	TargetUids        []*IdRange             `protobuf:"bytes,2,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                         // Their UIDs in the target, ascending.
-	TargetUidValidity int64                  `protobuf:"varint,3,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"` // Of the target folder.
-	Commit            *CommitToken           `protobuf:"bytes,4,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit; unset when nothing was copied.
-	TargetFolderId    int64                  `protobuf:"varint,5,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`          // The target folder.
+	SourceMessageIds  []*IdRange             `protobuf:"bytes,1,rep,name=source_message_ids,json=sourceMessageIds,proto3" json:"source_message_ids,omitempty"`     // Messages copied.
+	TargetMessageIds  []*IdRange             `protobuf:"bytes,2,rep,name=target_message_ids,json=targetMessageIds,proto3" json:"target_message_ids,omitempty"`     // The copies.
+	SourceUids        []*IdRange             `protobuf:"bytes,3,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                         // UIDs of the messages copied, if the request names one folder.
+	TargetUids        []*IdRange             `protobuf:"bytes,4,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                         // UIDs of the copies in the target folder.
+	TargetUidValidity int64                  `protobuf:"varint,5,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"` // Of the target folder.
+	Commit            *CommitToken           `protobuf:"bytes,6,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit; unset when nothing was copied.
+	TargetFolderId    int64                  `protobuf:"varint,7,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`          // The target folder.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CopyMessagesResponse) Reset() {
 	*x = CopyMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[21]
+	mi := &file_restante_v1_message_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2235,7 @@ func (x *CopyMessagesResponse) String() string {
 func (*CopyMessagesResponse) ProtoMessage() {}
 
 func (x *CopyMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[21]
+	mi := &file_restante_v1_message_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2248,21 @@ func (x *CopyMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyMessagesResponse.ProtoReflect.Descriptor instead.
 func (*CopyMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{21}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CopyMessagesResponse) GetSourceMessageIds() []*IdRange {
+	if x != nil {
+		return x.SourceMessageIds
+	}
+	return nil
+}
+
+func (x *CopyMessagesResponse) GetTargetMessageIds() []*IdRange {
+	if x != nil {
+		return x.TargetMessageIds
+	}
+	return nil
 }
 
 func (x *CopyMessagesResponse) GetSourceUids() []*IdRange {
@@ -2135,7 +2316,7 @@ type MoveMessagesRequest struct {
 
 func (x *MoveMessagesRequest) Reset() {
 	*x = MoveMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[22]
+	mi := &file_restante_v1_message_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2328,7 @@ func (x *MoveMessagesRequest) String() string {
 func (*MoveMessagesRequest) ProtoMessage() {}
 
 func (x *MoveMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[22]
+	mi := &file_restante_v1_message_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2341,7 @@ func (x *MoveMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveMessagesRequest.ProtoReflect.Descriptor instead.
 func (*MoveMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{22}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MoveMessagesRequest) GetMailboxId() int64 {
@@ -2215,19 +2396,20 @@ func (x *MoveMessagesRequest) GetIfMessageCount() int64 {
 // MoveMessagesResponse pairs old and new, as CopyMessagesResponse does.
 type MoveMessagesResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
-	SourceUids        []*IdRange             `protobuf:"bytes,1,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                         // UIDs moved, ascending; with message_ids: those ids.
-	TargetUids        []*IdRange             `protobuf:"bytes,2,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                         // Their UIDs in the target, ascending.
-	TargetUidValidity int64                  `protobuf:"varint,3,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"` // Of the target folder.
-	Commit            *CommitToken           `protobuf:"bytes,4,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit; unset when nothing was moved.
-	Changes           *FolderChanges         `protobuf:"bytes,5,opt,name=changes,proto3" json:"changes,omitempty"`                                                 // Of the source folder, when requested and small enough.
-	TargetFolderId    int64                  `protobuf:"varint,6,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`          // The target folder.
+	MessageIds        []*IdRange             `protobuf:"bytes,1,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`                         // Messages moved, which keep their ids.
+	SourceUids        []*IdRange             `protobuf:"bytes,2,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                         // Their former UIDs, if the request names one folder.
+	TargetUids        []*IdRange             `protobuf:"bytes,3,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                         // Their UIDs in the target folder.
+	TargetUidValidity int64                  `protobuf:"varint,4,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"` // Of the target folder.
+	Commit            *CommitToken           `protobuf:"bytes,5,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit; unset when nothing was moved.
+	Changes           *FolderChanges         `protobuf:"bytes,6,opt,name=changes,proto3" json:"changes,omitempty"`                                                 // Of the source folder, when requested and small enough.
+	TargetFolderId    int64                  `protobuf:"varint,7,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`          // The target folder.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *MoveMessagesResponse) Reset() {
 	*x = MoveMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[23]
+	mi := &file_restante_v1_message_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2421,7 @@ func (x *MoveMessagesResponse) String() string {
 func (*MoveMessagesResponse) ProtoMessage() {}
 
 func (x *MoveMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[23]
+	mi := &file_restante_v1_message_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2434,14 @@ func (x *MoveMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveMessagesResponse.ProtoReflect.Descriptor instead.
 func (*MoveMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{23}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *MoveMessagesResponse) GetMessageIds() []*IdRange {
+	if x != nil {
+		return x.MessageIds
+	}
+	return nil
 }
 
 func (x *MoveMessagesResponse) GetSourceUids() []*IdRange {
@@ -2311,7 +2500,7 @@ type DeleteMessagesRequest struct {
 
 func (x *DeleteMessagesRequest) Reset() {
 	*x = DeleteMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[24]
+	mi := &file_restante_v1_message_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2512,7 @@ func (x *DeleteMessagesRequest) String() string {
 func (*DeleteMessagesRequest) ProtoMessage() {}
 
 func (x *DeleteMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[24]
+	mi := &file_restante_v1_message_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2525,7 @@ func (x *DeleteMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessagesRequest.ProtoReflect.Descriptor instead.
 func (*DeleteMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{24}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DeleteMessagesRequest) GetMailboxId() int64 {
@@ -2374,19 +2563,20 @@ func (x *DeleteMessagesRequest) GetChangesSince() int64 {
 	return 0
 }
 
-// DeleteMessagesResponse lists the deleted messages.
+// DeleteMessagesResponse lists the deleted messages. See CopyMessagesResponse for the order of lists.
 type DeleteMessagesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeletedUids   []*IdRange             `protobuf:"bytes,1,rep,name=deleted_uids,json=deletedUids,proto3" json:"deleted_uids,omitempty"` // UIDs deleted, ascending; with message_ids: those ids.
-	Commit        *CommitToken           `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`                              // The commit; unset when nothing was deleted.
-	Changes       *FolderChanges         `protobuf:"bytes,3,opt,name=changes,proto3" json:"changes,omitempty"`                            // When requested and small enough.
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	DeletedMessageIds []*IdRange             `protobuf:"bytes,1,rep,name=deleted_message_ids,json=deletedMessageIds,proto3" json:"deleted_message_ids,omitempty"` // Messages deleted.
+	DeletedUids       []*IdRange             `protobuf:"bytes,2,rep,name=deleted_uids,json=deletedUids,proto3" json:"deleted_uids,omitempty"`                     // Their former UIDs, if the request names one folder.
+	Commit            *CommitToken           `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`                                                  // The commit; unset when nothing was deleted.
+	Changes           *FolderChanges         `protobuf:"bytes,4,opt,name=changes,proto3" json:"changes,omitempty"`                                                // When requested and small enough.
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *DeleteMessagesResponse) Reset() {
 	*x = DeleteMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[25]
+	mi := &file_restante_v1_message_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2588,7 @@ func (x *DeleteMessagesResponse) String() string {
 func (*DeleteMessagesResponse) ProtoMessage() {}
 
 func (x *DeleteMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[25]
+	mi := &file_restante_v1_message_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2601,14 @@ func (x *DeleteMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteMessagesResponse.ProtoReflect.Descriptor instead.
 func (*DeleteMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{25}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DeleteMessagesResponse) GetDeletedMessageIds() []*IdRange {
+	if x != nil {
+		return x.DeletedMessageIds
+	}
+	return nil
 }
 
 func (x *DeleteMessagesResponse) GetDeletedUids() []*IdRange {
@@ -2447,7 +2644,7 @@ type ListRecoverableMessagesRequest struct {
 
 func (x *ListRecoverableMessagesRequest) Reset() {
 	*x = ListRecoverableMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[26]
+	mi := &file_restante_v1_message_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2656,7 @@ func (x *ListRecoverableMessagesRequest) String() string {
 func (*ListRecoverableMessagesRequest) ProtoMessage() {}
 
 func (x *ListRecoverableMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[26]
+	mi := &file_restante_v1_message_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2669,7 @@ func (x *ListRecoverableMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecoverableMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListRecoverableMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{26}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListRecoverableMessagesRequest) GetMailboxId() int64 {
@@ -2511,7 +2708,7 @@ type RecoverableMessage struct {
 
 func (x *RecoverableMessage) Reset() {
 	*x = RecoverableMessage{}
-	mi := &file_restante_v1_message_proto_msgTypes[27]
+	mi := &file_restante_v1_message_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2720,7 @@ func (x *RecoverableMessage) String() string {
 func (*RecoverableMessage) ProtoMessage() {}
 
 func (x *RecoverableMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[27]
+	mi := &file_restante_v1_message_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2733,7 @@ func (x *RecoverableMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverableMessage.ProtoReflect.Descriptor instead.
 func (*RecoverableMessage) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{27}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RecoverableMessage) GetMessageId() int64 {
@@ -2592,7 +2789,7 @@ type ListRecoverableMessagesResponse struct {
 
 func (x *ListRecoverableMessagesResponse) Reset() {
 	*x = ListRecoverableMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[28]
+	mi := &file_restante_v1_message_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2801,7 @@ func (x *ListRecoverableMessagesResponse) String() string {
 func (*ListRecoverableMessagesResponse) ProtoMessage() {}
 
 func (x *ListRecoverableMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[28]
+	mi := &file_restante_v1_message_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2814,7 @@ func (x *ListRecoverableMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecoverableMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListRecoverableMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{28}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListRecoverableMessagesResponse) GetMessages() []*RecoverableMessage {
@@ -2646,7 +2843,7 @@ type RecoverMessagesRequest struct {
 
 func (x *RecoverMessagesRequest) Reset() {
 	*x = RecoverMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[29]
+	mi := &file_restante_v1_message_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2855,7 @@ func (x *RecoverMessagesRequest) String() string {
 func (*RecoverMessagesRequest) ProtoMessage() {}
 
 func (x *RecoverMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[29]
+	mi := &file_restante_v1_message_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2868,7 @@ func (x *RecoverMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverMessagesRequest.ProtoReflect.Descriptor instead.
 func (*RecoverMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{29}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RecoverMessagesRequest) GetMailboxId() int64 {
@@ -2695,18 +2892,20 @@ func (x *RecoverMessagesRequest) GetTargetFolderId() int64 {
 	return 0
 }
 
-// RecoverMessagesResponse lists the recovered messages.
+// RecoverMessagesResponse lists the recovered messages in columns, in the order of their ids.
 type RecoverMessagesResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	MessageIds    []int64                `protobuf:"varint,1,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // The recovered messages.
-	Commit        *CommitToken           `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`                                   // The commit.
+	MessageIds    []int64                `protobuf:"varint,1,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // Column: message id.
+	FolderIds     []int64                `protobuf:"varint,2,rep,packed,name=folder_ids,json=folderIds,proto3" json:"folder_ids,omitempty"`    // Column: the folder.
+	Uids          []int64                `protobuf:"varint,3,rep,packed,name=uids,proto3" json:"uids,omitempty"`                               // Column: the new UID in that folder.
+	Commit        *CommitToken           `protobuf:"bytes,4,opt,name=commit,proto3" json:"commit,omitempty"`                                   // The commit.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RecoverMessagesResponse) Reset() {
 	*x = RecoverMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[30]
+	mi := &file_restante_v1_message_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +2917,7 @@ func (x *RecoverMessagesResponse) String() string {
 func (*RecoverMessagesResponse) ProtoMessage() {}
 
 func (x *RecoverMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[30]
+	mi := &file_restante_v1_message_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,12 +2930,26 @@ func (x *RecoverMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverMessagesResponse.ProtoReflect.Descriptor instead.
 func (*RecoverMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{30}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RecoverMessagesResponse) GetMessageIds() []int64 {
 	if x != nil {
 		return x.MessageIds
+	}
+	return nil
+}
+
+func (x *RecoverMessagesResponse) GetFolderIds() []int64 {
+	if x != nil {
+		return x.FolderIds
+	}
+	return nil
+}
+
+func (x *RecoverMessagesResponse) GetUids() []int64 {
+	if x != nil {
+		return x.Uids
 	}
 	return nil
 }
@@ -2759,7 +2972,7 @@ type PurgeRecoverableMessagesRequest struct {
 
 func (x *PurgeRecoverableMessagesRequest) Reset() {
 	*x = PurgeRecoverableMessagesRequest{}
-	mi := &file_restante_v1_message_proto_msgTypes[31]
+	mi := &file_restante_v1_message_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2984,7 @@ func (x *PurgeRecoverableMessagesRequest) String() string {
 func (*PurgeRecoverableMessagesRequest) ProtoMessage() {}
 
 func (x *PurgeRecoverableMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[31]
+	mi := &file_restante_v1_message_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2997,7 @@ func (x *PurgeRecoverableMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRecoverableMessagesRequest.ProtoReflect.Descriptor instead.
 func (*PurgeRecoverableMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{31}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PurgeRecoverableMessagesRequest) GetMailboxId() int64 {
@@ -2811,7 +3024,7 @@ type PurgeRecoverableMessagesResponse struct {
 
 func (x *PurgeRecoverableMessagesResponse) Reset() {
 	*x = PurgeRecoverableMessagesResponse{}
-	mi := &file_restante_v1_message_proto_msgTypes[32]
+	mi := &file_restante_v1_message_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +3036,7 @@ func (x *PurgeRecoverableMessagesResponse) String() string {
 func (*PurgeRecoverableMessagesResponse) ProtoMessage() {}
 
 func (x *PurgeRecoverableMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_message_proto_msgTypes[32]
+	mi := &file_restante_v1_message_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +3049,7 @@ func (x *PurgeRecoverableMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRecoverableMessagesResponse.ProtoReflect.Descriptor instead.
 func (*PurgeRecoverableMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_message_proto_rawDescGZIP(), []int{32}
+	return file_restante_v1_message_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PurgeRecoverableMessagesResponse) GetPurgedCount() int64 {
@@ -2861,9 +3074,10 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x0e_length_octets\"I\n" +
 	"\fSectionCells\x12\x16\n" +
 	"\x06octets\x18\x01 \x03(\fR\x06octets\x12!\n" +
-	"\ftotal_octets\x18\x02 \x03(\x03R\vtotalOctets\"\x89\x01\n" +
-	"\vSectionRest\x12\x14\n" +
-	"\x03uid\x18\x01 \x01(\x03B\x020\x01R\x03uid\x12#\n" +
+	"\ftotal_octets\x18\x02 \x03(\x03R\vtotalOctets\"\x96\x01\n" +
+	"\vSectionRest\x12!\n" +
+	"\n" +
+	"message_id\x18\x01 \x01(\x03B\x020\x01R\tmessageId\x12#\n" +
 	"\rsection_index\x18\x02 \x01(\x05R\fsectionIndex\x12'\n" +
 	"\roffset_octets\x18\x03 \x01(\x03B\x020\x01R\foffsetOctets\x12\x16\n" +
 	"\x06octets\x18\x04 \x01(\fR\x06octets\"\xa2\x05\n" +
@@ -2888,7 +3102,17 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\tsummaries\x18\x0e \x03(\v2\x1b.restante.v1.MessageSummaryR\tsummaries\x12\x1a\n" +
 	"\bpreviews\x18\x0f \x03(\tR\bpreviews\x12+\n" +
 	"\x11attachment_counts\x18\x10 \x03(\x05R\x10attachmentCounts\x125\n" +
-	"\bsections\x18\x11 \x03(\v2\x19.restante.v1.SectionCellsR\bsections\"\xeb\x02\n" +
+	"\bsections\x18\x11 \x03(\v2\x19.restante.v1.SectionCellsR\bsections\"\xaf\x01\n" +
+	"\n" +
+	"MessageSet\x12)\n" +
+	"\x04uids\x18\x01 \x01(\v2\x13.restante.v1.UidSetH\x00R\x04uids\x12-\n" +
+	"\x03ids\x18\x02 \x01(\v2\x19.restante.v1.MessageIdSetH\x00R\x03ids\x12;\n" +
+	"\bmatching\x18\x03 \x01(\v2\x1d.restante.v1.MatchingMessagesH\x00R\bmatchingB\n" +
+	"\n" +
+	"\bmessages\"o\n" +
+	"\x10MatchingMessages\x12\x1f\n" +
+	"\tfolder_id\x18\x01 \x01(\x03B\x020\x01R\bfolderId\x12:\n" +
+	"\vrestriction\x18\x02 \x01(\v2\x18.restante.v1.RestrictionR\vrestriction\"\xeb\x02\n" +
 	"\x14QueryMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
@@ -3019,12 +3243,13 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x10if_change_number\x18\x06 \x01(\x03B\x020\x01H\x00R\x0eifChangeNumber\x88\x01\x01\x12,\n" +
 	"\rchanges_since\x18\a \x01(\x03B\x020\x01H\x01R\fchangesSince\x88\x01\x01B\x13\n" +
 	"\x11_if_change_numberB\x10\n" +
-	"\x0e_changes_since\"\xe4\x01\n" +
+	"\x0e_changes_since\"\xac\x02\n" +
 	"\x16UpdateMessagesResponse\x120\n" +
-	"\x06commit\x18\x01 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x129\n" +
-	"\rmodified_uids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\fmodifiedUids\x124\n" +
-	"\achanges\x18\x03 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12'\n" +
-	"\rupdated_count\x18\x04 \x01(\x03B\x020\x01R\fupdatedCount\"\xa3\x02\n" +
+	"\x06commit\x18\x01 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x12F\n" +
+	"\x14modified_message_ids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\x12modifiedMessageIds\x129\n" +
+	"\rmodified_uids\x18\x03 \x03(\v2\x14.restante.v1.IdRangeR\fmodifiedUids\x124\n" +
+	"\achanges\x18\x04 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12'\n" +
+	"\rupdated_count\x18\x05 \x01(\x03B\x020\x01R\fupdatedCount\"\xa3\x02\n" +
 	"\x13CopyMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3035,15 +3260,17 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\vtarget_path\x18\x05 \x03(\tR\n" +
 	"targetPath\x121\n" +
 	"\x10if_message_count\x18\x06 \x01(\x03B\x020\x01H\x00R\x0eifMessageCount\x88\x01\x01B\x13\n" +
-	"\x11_if_message_count\"\x98\x02\n" +
-	"\x14CopyMessagesResponse\x125\n" +
-	"\vsource_uids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\n" +
+	"\x11_if_message_count\"\xa0\x03\n" +
+	"\x14CopyMessagesResponse\x12B\n" +
+	"\x12source_message_ids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\x10sourceMessageIds\x12B\n" +
+	"\x12target_message_ids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\x10targetMessageIds\x125\n" +
+	"\vsource_uids\x18\x03 \x03(\v2\x14.restante.v1.IdRangeR\n" +
 	"sourceUids\x125\n" +
-	"\vtarget_uids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\n" +
+	"\vtarget_uids\x18\x04 \x03(\v2\x14.restante.v1.IdRangeR\n" +
 	"targetUids\x122\n" +
-	"\x13target_uid_validity\x18\x03 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
-	"\x06commit\x18\x04 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x12,\n" +
-	"\x10target_folder_id\x18\x05 \x01(\x03B\x020\x01R\x0etargetFolderId\"\xe3\x02\n" +
+	"\x13target_uid_validity\x18\x05 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
+	"\x06commit\x18\x06 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x12,\n" +
+	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\"\xe3\x02\n" +
 	"\x13MoveMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3056,16 +3283,18 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"targetPath\x121\n" +
 	"\x10if_message_count\x18\a \x01(\x03B\x020\x01H\x01R\x0eifMessageCount\x88\x01\x01B\x10\n" +
 	"\x0e_changes_sinceB\x13\n" +
-	"\x11_if_message_count\"\xce\x02\n" +
+	"\x11_if_message_count\"\x85\x03\n" +
 	"\x14MoveMessagesResponse\x125\n" +
-	"\vsource_uids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\n" +
+	"\vmessage_ids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\n" +
+	"messageIds\x125\n" +
+	"\vsource_uids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\n" +
 	"sourceUids\x125\n" +
-	"\vtarget_uids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\n" +
+	"\vtarget_uids\x18\x03 \x03(\v2\x14.restante.v1.IdRangeR\n" +
 	"targetUids\x122\n" +
-	"\x13target_uid_validity\x18\x03 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
-	"\x06commit\x18\x04 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x124\n" +
-	"\achanges\x18\x05 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12,\n" +
-	"\x10target_folder_id\x18\x06 \x01(\x03B\x020\x01R\x0etargetFolderId\"\x8e\x02\n" +
+	"\x13target_uid_validity\x18\x04 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
+	"\x06commit\x18\x05 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x124\n" +
+	"\achanges\x18\x06 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12,\n" +
+	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\"\x8e\x02\n" +
 	"\x15DeleteMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3073,11 +3302,12 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x04mode\x18\x03 \x01(\x0e2\x17.restante.v1.DeleteModeR\x04mode\x120\n" +
 	"\x14only_flagged_deleted\x18\x04 \x01(\bR\x12onlyFlaggedDeleted\x12,\n" +
 	"\rchanges_since\x18\x05 \x01(\x03B\x020\x01H\x00R\fchangesSince\x88\x01\x01B\x10\n" +
-	"\x0e_changes_since\"\xb9\x01\n" +
-	"\x16DeleteMessagesResponse\x127\n" +
-	"\fdeleted_uids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\vdeletedUids\x120\n" +
-	"\x06commit\x18\x02 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x124\n" +
-	"\achanges\x18\x03 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\"\x7f\n" +
+	"\x0e_changes_since\"\xff\x01\n" +
+	"\x16DeleteMessagesResponse\x12D\n" +
+	"\x13deleted_message_ids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\x11deletedMessageIds\x127\n" +
+	"\fdeleted_uids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\vdeletedUids\x120\n" +
+	"\x06commit\x18\x03 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x124\n" +
+	"\achanges\x18\x04 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\"\x7f\n" +
 	"\x1eListRecoverableMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1b\n" +
@@ -3102,11 +3332,14 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
 	"\vmessage_ids\x18\x02 \x03(\x03R\n" +
 	"messageIds\x12,\n" +
-	"\x10target_folder_id\x18\x03 \x01(\x03B\x020\x01R\x0etargetFolderId\"l\n" +
+	"\x10target_folder_id\x18\x03 \x01(\x03B\x020\x01R\x0etargetFolderId\"\x9f\x01\n" +
 	"\x17RecoverMessagesResponse\x12\x1f\n" +
 	"\vmessage_ids\x18\x01 \x03(\x03R\n" +
-	"messageIds\x120\n" +
-	"\x06commit\x18\x02 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\"e\n" +
+	"messageIds\x12\x1d\n" +
+	"\n" +
+	"folder_ids\x18\x02 \x03(\x03R\tfolderIds\x12\x12\n" +
+	"\x04uids\x18\x03 \x03(\x03R\x04uids\x120\n" +
+	"\x06commit\x18\x04 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\"e\n" +
 	"\x1fPurgeRecoverableMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x12\x1f\n" +
@@ -3175,7 +3408,7 @@ func file_restante_v1_message_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_message_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_restante_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_restante_v1_message_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_restante_v1_message_proto_goTypes = []any{
 	(MessageColumn)(0),                       // 0: restante.v1.MessageColumn
 	(SectionKind)(0),                         // 1: restante.v1.SectionKind
@@ -3185,135 +3418,147 @@ var file_restante_v1_message_proto_goTypes = []any{
 	(*SectionCells)(nil),                     // 5: restante.v1.SectionCells
 	(*SectionRest)(nil),                      // 6: restante.v1.SectionRest
 	(*MessageRows)(nil),                      // 7: restante.v1.MessageRows
-	(*QueryMessagesRequest)(nil),             // 8: restante.v1.QueryMessagesRequest
-	(*QueryMessagesResponse)(nil),            // 9: restante.v1.QueryMessagesResponse
-	(*SearchMessagesRequest)(nil),            // 10: restante.v1.SearchMessagesRequest
-	(*SearchMessagesResponse)(nil),           // 11: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesRequest)(nil),          // 12: restante.v1.BatchGetMessagesRequest
-	(*BatchGetMessagesResponse)(nil),         // 13: restante.v1.BatchGetMessagesResponse
-	(*StreamMessagesRequest)(nil),            // 14: restante.v1.StreamMessagesRequest
-	(*StreamMessagesResponse)(nil),           // 15: restante.v1.StreamMessagesResponse
-	(*AppendMessageRequest)(nil),             // 16: restante.v1.AppendMessageRequest
-	(*AppendMessageResponse)(nil),            // 17: restante.v1.AppendMessageResponse
-	(*Attachment)(nil),                       // 18: restante.v1.Attachment
-	(*Draft)(nil),                            // 19: restante.v1.Draft
-	(*CreateDraftRequest)(nil),               // 20: restante.v1.CreateDraftRequest
-	(*CreateDraftResponse)(nil),              // 21: restante.v1.CreateDraftResponse
-	(*UpdateMessagesRequest)(nil),            // 22: restante.v1.UpdateMessagesRequest
-	(*UpdateMessagesResponse)(nil),           // 23: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesRequest)(nil),              // 24: restante.v1.CopyMessagesRequest
-	(*CopyMessagesResponse)(nil),             // 25: restante.v1.CopyMessagesResponse
-	(*MoveMessagesRequest)(nil),              // 26: restante.v1.MoveMessagesRequest
-	(*MoveMessagesResponse)(nil),             // 27: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesRequest)(nil),            // 28: restante.v1.DeleteMessagesRequest
-	(*DeleteMessagesResponse)(nil),           // 29: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesRequest)(nil),   // 30: restante.v1.ListRecoverableMessagesRequest
-	(*RecoverableMessage)(nil),               // 31: restante.v1.RecoverableMessage
-	(*ListRecoverableMessagesResponse)(nil),  // 32: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesRequest)(nil),           // 33: restante.v1.RecoverMessagesRequest
-	(*RecoverMessagesResponse)(nil),          // 34: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesRequest)(nil),  // 35: restante.v1.PurgeRecoverableMessagesRequest
-	(*PurgeRecoverableMessagesResponse)(nil), // 36: restante.v1.PurgeRecoverableMessagesResponse
-	(*KeywordSet)(nil),                       // 37: restante.v1.KeywordSet
-	(*MessageSummary)(nil),                   // 38: restante.v1.MessageSummary
-	(*Restriction)(nil),                      // 39: restante.v1.Restriction
-	(*SortKey)(nil),                          // 40: restante.v1.SortKey
-	(*CommitToken)(nil),                      // 41: restante.v1.CommitToken
-	(*IdRange)(nil),                          // 42: restante.v1.IdRange
-	(*MessageSet)(nil),                       // 43: restante.v1.MessageSet
-	(*timestamppb.Timestamp)(nil),            // 44: google.protobuf.Timestamp
-	(*MailAddress)(nil),                      // 45: restante.v1.MailAddress
-	(*FolderChanges)(nil),                    // 46: restante.v1.FolderChanges
+	(*MessageSet)(nil),                       // 8: restante.v1.MessageSet
+	(*MatchingMessages)(nil),                 // 9: restante.v1.MatchingMessages
+	(*QueryMessagesRequest)(nil),             // 10: restante.v1.QueryMessagesRequest
+	(*QueryMessagesResponse)(nil),            // 11: restante.v1.QueryMessagesResponse
+	(*SearchMessagesRequest)(nil),            // 12: restante.v1.SearchMessagesRequest
+	(*SearchMessagesResponse)(nil),           // 13: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesRequest)(nil),          // 14: restante.v1.BatchGetMessagesRequest
+	(*BatchGetMessagesResponse)(nil),         // 15: restante.v1.BatchGetMessagesResponse
+	(*StreamMessagesRequest)(nil),            // 16: restante.v1.StreamMessagesRequest
+	(*StreamMessagesResponse)(nil),           // 17: restante.v1.StreamMessagesResponse
+	(*AppendMessageRequest)(nil),             // 18: restante.v1.AppendMessageRequest
+	(*AppendMessageResponse)(nil),            // 19: restante.v1.AppendMessageResponse
+	(*Attachment)(nil),                       // 20: restante.v1.Attachment
+	(*Draft)(nil),                            // 21: restante.v1.Draft
+	(*CreateDraftRequest)(nil),               // 22: restante.v1.CreateDraftRequest
+	(*CreateDraftResponse)(nil),              // 23: restante.v1.CreateDraftResponse
+	(*UpdateMessagesRequest)(nil),            // 24: restante.v1.UpdateMessagesRequest
+	(*UpdateMessagesResponse)(nil),           // 25: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesRequest)(nil),              // 26: restante.v1.CopyMessagesRequest
+	(*CopyMessagesResponse)(nil),             // 27: restante.v1.CopyMessagesResponse
+	(*MoveMessagesRequest)(nil),              // 28: restante.v1.MoveMessagesRequest
+	(*MoveMessagesResponse)(nil),             // 29: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesRequest)(nil),            // 30: restante.v1.DeleteMessagesRequest
+	(*DeleteMessagesResponse)(nil),           // 31: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesRequest)(nil),   // 32: restante.v1.ListRecoverableMessagesRequest
+	(*RecoverableMessage)(nil),               // 33: restante.v1.RecoverableMessage
+	(*ListRecoverableMessagesResponse)(nil),  // 34: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesRequest)(nil),           // 35: restante.v1.RecoverMessagesRequest
+	(*RecoverMessagesResponse)(nil),          // 36: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesRequest)(nil),  // 37: restante.v1.PurgeRecoverableMessagesRequest
+	(*PurgeRecoverableMessagesResponse)(nil), // 38: restante.v1.PurgeRecoverableMessagesResponse
+	(*KeywordSet)(nil),                       // 39: restante.v1.KeywordSet
+	(*MessageSummary)(nil),                   // 40: restante.v1.MessageSummary
+	(*UidSet)(nil),                           // 41: restante.v1.UidSet
+	(*MessageIdSet)(nil),                     // 42: restante.v1.MessageIdSet
+	(*Restriction)(nil),                      // 43: restante.v1.Restriction
+	(*SortKey)(nil),                          // 44: restante.v1.SortKey
+	(*CommitToken)(nil),                      // 45: restante.v1.CommitToken
+	(*IdRange)(nil),                          // 46: restante.v1.IdRange
+	(*timestamppb.Timestamp)(nil),            // 47: google.protobuf.Timestamp
+	(*MailAddress)(nil),                      // 48: restante.v1.MailAddress
+	(*FolderChanges)(nil),                    // 49: restante.v1.FolderChanges
 }
 var file_restante_v1_message_proto_depIdxs = []int32{
 	1,  // 0: restante.v1.Section.kind:type_name -> restante.v1.SectionKind
-	37, // 1: restante.v1.MessageRows.keyword_table:type_name -> restante.v1.KeywordSet
-	38, // 2: restante.v1.MessageRows.summaries:type_name -> restante.v1.MessageSummary
+	39, // 1: restante.v1.MessageRows.keyword_table:type_name -> restante.v1.KeywordSet
+	40, // 2: restante.v1.MessageRows.summaries:type_name -> restante.v1.MessageSummary
 	5,  // 3: restante.v1.MessageRows.sections:type_name -> restante.v1.SectionCells
-	39, // 4: restante.v1.QueryMessagesRequest.restriction:type_name -> restante.v1.Restriction
-	40, // 5: restante.v1.QueryMessagesRequest.sort:type_name -> restante.v1.SortKey
-	0,  // 6: restante.v1.QueryMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	41, // 7: restante.v1.QueryMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	7,  // 8: restante.v1.QueryMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	39, // 9: restante.v1.SearchMessagesRequest.restriction:type_name -> restante.v1.Restriction
-	41, // 10: restante.v1.SearchMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	42, // 11: restante.v1.SearchMessagesResponse.uids:type_name -> restante.v1.IdRange
-	43, // 12: restante.v1.BatchGetMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	0,  // 13: restante.v1.BatchGetMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	4,  // 14: restante.v1.BatchGetMessagesRequest.sections:type_name -> restante.v1.Section
-	41, // 15: restante.v1.BatchGetMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	7,  // 16: restante.v1.BatchGetMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	43, // 17: restante.v1.StreamMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	0,  // 18: restante.v1.StreamMessagesRequest.columns:type_name -> restante.v1.MessageColumn
-	4,  // 19: restante.v1.StreamMessagesRequest.sections:type_name -> restante.v1.Section
-	41, // 20: restante.v1.StreamMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
-	7,  // 21: restante.v1.StreamMessagesResponse.rows:type_name -> restante.v1.MessageRows
-	6,  // 22: restante.v1.StreamMessagesResponse.rest:type_name -> restante.v1.SectionRest
-	44, // 23: restante.v1.AppendMessageRequest.received_at:type_name -> google.protobuf.Timestamp
-	41, // 24: restante.v1.AppendMessageResponse.commit:type_name -> restante.v1.CommitToken
-	45, // 25: restante.v1.Draft.author:type_name -> restante.v1.MailAddress
-	45, // 26: restante.v1.Draft.to:type_name -> restante.v1.MailAddress
-	45, // 27: restante.v1.Draft.cc:type_name -> restante.v1.MailAddress
-	45, // 28: restante.v1.Draft.bcc:type_name -> restante.v1.MailAddress
-	45, // 29: restante.v1.Draft.reply_to:type_name -> restante.v1.MailAddress
-	18, // 30: restante.v1.Draft.attachments:type_name -> restante.v1.Attachment
-	19, // 31: restante.v1.CreateDraftRequest.draft:type_name -> restante.v1.Draft
-	41, // 32: restante.v1.CreateDraftResponse.commit:type_name -> restante.v1.CommitToken
-	43, // 33: restante.v1.UpdateMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	2,  // 34: restante.v1.UpdateMessagesRequest.operation:type_name -> restante.v1.FlagOperation
-	41, // 35: restante.v1.UpdateMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	42, // 36: restante.v1.UpdateMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
-	46, // 37: restante.v1.UpdateMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	43, // 38: restante.v1.CopyMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	42, // 39: restante.v1.CopyMessagesResponse.source_uids:type_name -> restante.v1.IdRange
-	42, // 40: restante.v1.CopyMessagesResponse.target_uids:type_name -> restante.v1.IdRange
-	41, // 41: restante.v1.CopyMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	43, // 42: restante.v1.MoveMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	42, // 43: restante.v1.MoveMessagesResponse.source_uids:type_name -> restante.v1.IdRange
-	42, // 44: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
-	41, // 45: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	46, // 46: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	43, // 47: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	3,  // 48: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
-	42, // 49: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
-	41, // 50: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	46, // 51: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	44, // 52: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
-	44, // 53: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
-	38, // 54: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
-	31, // 55: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
-	41, // 56: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	8,  // 57: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
-	10, // 58: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
-	12, // 59: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
-	14, // 60: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
-	16, // 61: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
-	20, // 62: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
-	22, // 63: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
-	24, // 64: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
-	26, // 65: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
-	28, // 66: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
-	30, // 67: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
-	33, // 68: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
-	35, // 69: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
-	9,  // 70: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
-	11, // 71: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
-	13, // 72: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
-	15, // 73: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
-	17, // 74: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
-	21, // 75: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
-	23, // 76: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
-	25, // 77: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
-	27, // 78: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
-	29, // 79: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
-	32, // 80: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
-	34, // 81: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
-	36, // 82: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
-	70, // [70:83] is the sub-list for method output_type
-	57, // [57:70] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	41, // 4: restante.v1.MessageSet.uids:type_name -> restante.v1.UidSet
+	42, // 5: restante.v1.MessageSet.ids:type_name -> restante.v1.MessageIdSet
+	9,  // 6: restante.v1.MessageSet.matching:type_name -> restante.v1.MatchingMessages
+	43, // 7: restante.v1.MatchingMessages.restriction:type_name -> restante.v1.Restriction
+	43, // 8: restante.v1.QueryMessagesRequest.restriction:type_name -> restante.v1.Restriction
+	44, // 9: restante.v1.QueryMessagesRequest.sort:type_name -> restante.v1.SortKey
+	0,  // 10: restante.v1.QueryMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	45, // 11: restante.v1.QueryMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	7,  // 12: restante.v1.QueryMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	43, // 13: restante.v1.SearchMessagesRequest.restriction:type_name -> restante.v1.Restriction
+	45, // 14: restante.v1.SearchMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	46, // 15: restante.v1.SearchMessagesResponse.uids:type_name -> restante.v1.IdRange
+	8,  // 16: restante.v1.BatchGetMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	0,  // 17: restante.v1.BatchGetMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	4,  // 18: restante.v1.BatchGetMessagesRequest.sections:type_name -> restante.v1.Section
+	45, // 19: restante.v1.BatchGetMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	7,  // 20: restante.v1.BatchGetMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	8,  // 21: restante.v1.StreamMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	0,  // 22: restante.v1.StreamMessagesRequest.columns:type_name -> restante.v1.MessageColumn
+	4,  // 23: restante.v1.StreamMessagesRequest.sections:type_name -> restante.v1.Section
+	45, // 24: restante.v1.StreamMessagesRequest.min_commit:type_name -> restante.v1.CommitToken
+	7,  // 25: restante.v1.StreamMessagesResponse.rows:type_name -> restante.v1.MessageRows
+	6,  // 26: restante.v1.StreamMessagesResponse.rest:type_name -> restante.v1.SectionRest
+	47, // 27: restante.v1.AppendMessageRequest.received_at:type_name -> google.protobuf.Timestamp
+	45, // 28: restante.v1.AppendMessageResponse.commit:type_name -> restante.v1.CommitToken
+	48, // 29: restante.v1.Draft.author:type_name -> restante.v1.MailAddress
+	48, // 30: restante.v1.Draft.to:type_name -> restante.v1.MailAddress
+	48, // 31: restante.v1.Draft.cc:type_name -> restante.v1.MailAddress
+	48, // 32: restante.v1.Draft.bcc:type_name -> restante.v1.MailAddress
+	48, // 33: restante.v1.Draft.reply_to:type_name -> restante.v1.MailAddress
+	20, // 34: restante.v1.Draft.attachments:type_name -> restante.v1.Attachment
+	21, // 35: restante.v1.CreateDraftRequest.draft:type_name -> restante.v1.Draft
+	45, // 36: restante.v1.CreateDraftResponse.commit:type_name -> restante.v1.CommitToken
+	8,  // 37: restante.v1.UpdateMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	2,  // 38: restante.v1.UpdateMessagesRequest.operation:type_name -> restante.v1.FlagOperation
+	45, // 39: restante.v1.UpdateMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	46, // 40: restante.v1.UpdateMessagesResponse.modified_message_ids:type_name -> restante.v1.IdRange
+	46, // 41: restante.v1.UpdateMessagesResponse.modified_uids:type_name -> restante.v1.IdRange
+	49, // 42: restante.v1.UpdateMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	8,  // 43: restante.v1.CopyMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	46, // 44: restante.v1.CopyMessagesResponse.source_message_ids:type_name -> restante.v1.IdRange
+	46, // 45: restante.v1.CopyMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
+	46, // 46: restante.v1.CopyMessagesResponse.source_uids:type_name -> restante.v1.IdRange
+	46, // 47: restante.v1.CopyMessagesResponse.target_uids:type_name -> restante.v1.IdRange
+	45, // 48: restante.v1.CopyMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	8,  // 49: restante.v1.MoveMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	46, // 50: restante.v1.MoveMessagesResponse.message_ids:type_name -> restante.v1.IdRange
+	46, // 51: restante.v1.MoveMessagesResponse.source_uids:type_name -> restante.v1.IdRange
+	46, // 52: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
+	45, // 53: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	49, // 54: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	8,  // 55: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	3,  // 56: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
+	46, // 57: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
+	46, // 58: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
+	45, // 59: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	49, // 60: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	47, // 61: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
+	47, // 62: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
+	40, // 63: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
+	33, // 64: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
+	45, // 65: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	10, // 66: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
+	12, // 67: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
+	14, // 68: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
+	16, // 69: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
+	18, // 70: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
+	22, // 71: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
+	24, // 72: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
+	26, // 73: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
+	28, // 74: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
+	30, // 75: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
+	32, // 76: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
+	35, // 77: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
+	37, // 78: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
+	11, // 79: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
+	13, // 80: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
+	15, // 81: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
+	17, // 82: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
+	19, // 83: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
+	23, // 84: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
+	25, // 85: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
+	27, // 86: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
+	29, // 87: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
+	31, // 88: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
+	34, // 89: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
+	36, // 90: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
+	38, // 91: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
+	79, // [79:92] is the sub-list for method output_type
+	66, // [66:79] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_message_proto_init() }
@@ -3324,19 +3569,24 @@ func file_restante_v1_message_proto_init() {
 	file_restante_v1_search_proto_init()
 	file_restante_v1_types_proto_init()
 	file_restante_v1_message_proto_msgTypes[0].OneofWrappers = []any{}
-	file_restante_v1_message_proto_msgTypes[8].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[4].OneofWrappers = []any{
+		(*MessageSet_Uids)(nil),
+		(*MessageSet_Ids)(nil),
+		(*MessageSet_Matching)(nil),
+	}
 	file_restante_v1_message_proto_msgTypes[10].OneofWrappers = []any{}
-	file_restante_v1_message_proto_msgTypes[18].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[12].OneofWrappers = []any{}
 	file_restante_v1_message_proto_msgTypes[20].OneofWrappers = []any{}
 	file_restante_v1_message_proto_msgTypes[22].OneofWrappers = []any{}
 	file_restante_v1_message_proto_msgTypes[24].OneofWrappers = []any{}
+	file_restante_v1_message_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_message_proto_rawDesc), len(file_restante_v1_message_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   33,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -99,6 +99,7 @@ const (
 	CompareProperty_COMPARE_PROPERTY_SIZE_OCTETS   CompareProperty = 1 // Head and content.
 	CompareProperty_COMPARE_PROPERTY_CHANGE_NUMBER CompareProperty = 2 // The message's change number.
 	CompareProperty_COMPARE_PROPERTY_UID           CompareProperty = 3 // Its UID.
+	CompareProperty_COMPARE_PROPERTY_MESSAGE_ID    CompareProperty = 4 // Its message id.
 )
 
 // Enum value maps for CompareProperty.
@@ -108,12 +109,14 @@ var (
 		1: "COMPARE_PROPERTY_SIZE_OCTETS",
 		2: "COMPARE_PROPERTY_CHANGE_NUMBER",
 		3: "COMPARE_PROPERTY_UID",
+		4: "COMPARE_PROPERTY_MESSAGE_ID",
 	}
 	CompareProperty_value = map[string]int32{
 		"COMPARE_PROPERTY_UNSPECIFIED":   0,
 		"COMPARE_PROPERTY_SIZE_OCTETS":   1,
 		"COMPARE_PROPERTY_CHANGE_NUMBER": 2,
 		"COMPARE_PROPERTY_UID":           3,
+		"COMPARE_PROPERTY_MESSAGE_ID":    4,
 	}
 )
 
@@ -328,6 +331,7 @@ type Restriction struct {
 	//	*Restriction_Flags
 	//	*Restriction_Keyword
 	//	*Restriction_Header
+	//	*Restriction_Uids
 	//	*Restriction_Ids
 	Condition     isRestriction_Condition `protobuf_oneof:"condition"`
 	unknownFields protoimpl.UnknownFields
@@ -452,7 +456,16 @@ func (x *Restriction) GetHeader() *HeaderRestriction {
 	return nil
 }
 
-func (x *Restriction) GetIds() *MessageSet {
+func (x *Restriction) GetUids() *UidSet {
+	if x != nil {
+		if x, ok := x.Condition.(*Restriction_Uids); ok {
+			return x.Uids
+		}
+	}
+	return nil
+}
+
+func (x *Restriction) GetIds() *MessageIdSet {
 	if x != nil {
 		if x, ok := x.Condition.(*Restriction_Ids); ok {
 			return x.Ids
@@ -501,8 +514,12 @@ type Restriction_Header struct {
 	Header *HeaderRestriction `protobuf:"bytes,9,opt,name=header,proto3,oneof"` // Any header field by name.
 }
 
+type Restriction_Uids struct {
+	Uids *UidSet `protobuf:"bytes,10,opt,name=uids,proto3,oneof"` // The message is in that folder and has one of these UIDs.
+}
+
 type Restriction_Ids struct {
-	Ids *MessageSet `protobuf:"bytes,10,opt,name=ids,proto3,oneof"` // Message ids, or UIDs of the folder searched.
+	Ids *MessageIdSet `protobuf:"bytes,11,opt,name=ids,proto3,oneof"` // The message has one of these ids.
 }
 
 func (*Restriction_AllOf) isRestriction_Condition() {}
@@ -522,6 +539,8 @@ func (*Restriction_Flags) isRestriction_Condition() {}
 func (*Restriction_Keyword) isRestriction_Condition() {}
 
 func (*Restriction_Header) isRestriction_Condition() {}
+
+func (*Restriction_Uids) isRestriction_Condition() {}
 
 func (*Restriction_Ids) isRestriction_Condition() {}
 
@@ -961,7 +980,7 @@ var File_restante_v1_search_proto protoreflect.FileDescriptor
 
 const file_restante_v1_search_proto_rawDesc = "" +
 	"\n" +
-	"\x18restante/v1/search.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17restante/v1/types.proto\"\xbf\x04\n" +
+	"\x18restante/v1/search.proto\x12\vrestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17restante/v1/types.proto\"\xec\x04\n" +
 	"\vRestriction\x125\n" +
 	"\x06all_of\x18\x01 \x01(\v2\x1c.restante.v1.RestrictionListH\x00R\x05allOf\x125\n" +
 	"\x06any_of\x18\x02 \x01(\v2\x1c.restante.v1.RestrictionListH\x00R\x05anyOf\x126\n" +
@@ -971,9 +990,10 @@ const file_restante_v1_search_proto_rawDesc = "" +
 	"\x04time\x18\x06 \x01(\v2\x1c.restante.v1.TimeRestrictionH\x00R\x04time\x124\n" +
 	"\x05flags\x18\a \x01(\v2\x1c.restante.v1.FlagRestrictionH\x00R\x05flags\x12;\n" +
 	"\akeyword\x18\b \x01(\v2\x1f.restante.v1.KeywordRestrictionH\x00R\akeyword\x128\n" +
-	"\x06header\x18\t \x01(\v2\x1e.restante.v1.HeaderRestrictionH\x00R\x06header\x12+\n" +
-	"\x03ids\x18\n" +
-	" \x01(\v2\x17.restante.v1.MessageSetH\x00R\x03idsB\v\n" +
+	"\x06header\x18\t \x01(\v2\x1e.restante.v1.HeaderRestrictionH\x00R\x06header\x12)\n" +
+	"\x04uids\x18\n" +
+	" \x01(\v2\x13.restante.v1.UidSetH\x00R\x04uids\x12-\n" +
+	"\x03ids\x18\v \x01(\v2\x19.restante.v1.MessageIdSetH\x00R\x03idsB\v\n" +
 	"\tcondition\"O\n" +
 	"\x0fRestrictionList\x12<\n" +
 	"\frestrictions\x18\x01 \x03(\v2\x18.restante.v1.RestrictionR\frestrictions\"U\n" +
@@ -1014,12 +1034,13 @@ const file_restante_v1_search_proto_rawDesc = "" +
 	"\rTEXT_FIELD_CC\x10\x04\x12\x12\n" +
 	"\x0eTEXT_FIELD_BCC\x10\x05\x12\x13\n" +
 	"\x0fTEXT_FIELD_BODY\x10\x06\x12\x12\n" +
-	"\x0eTEXT_FIELD_ANY\x10\a*\x93\x01\n" +
+	"\x0eTEXT_FIELD_ANY\x10\a*\xb4\x01\n" +
 	"\x0fCompareProperty\x12 \n" +
 	"\x1cCOMPARE_PROPERTY_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cCOMPARE_PROPERTY_SIZE_OCTETS\x10\x01\x12\"\n" +
 	"\x1eCOMPARE_PROPERTY_CHANGE_NUMBER\x10\x02\x12\x18\n" +
-	"\x14COMPARE_PROPERTY_UID\x10\x03*\x84\x01\n" +
+	"\x14COMPARE_PROPERTY_UID\x10\x03\x12\x1f\n" +
+	"\x1bCOMPARE_PROPERTY_MESSAGE_ID\x10\x04*\x84\x01\n" +
 	"\n" +
 	"Comparison\x12\x1a\n" +
 	"\x16COMPARISON_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -1070,8 +1091,9 @@ var file_restante_v1_search_proto_goTypes = []any{
 	(*KeywordRestriction)(nil),    // 11: restante.v1.KeywordRestriction
 	(*HeaderRestriction)(nil),     // 12: restante.v1.HeaderRestriction
 	(*SortKey)(nil),               // 13: restante.v1.SortKey
-	(*MessageSet)(nil),            // 14: restante.v1.MessageSet
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*UidSet)(nil),                // 14: restante.v1.UidSet
+	(*MessageIdSet)(nil),          // 15: restante.v1.MessageIdSet
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_restante_v1_search_proto_depIdxs = []int32{
 	6,  // 0: restante.v1.Restriction.all_of:type_name -> restante.v1.RestrictionList
@@ -1083,20 +1105,21 @@ var file_restante_v1_search_proto_depIdxs = []int32{
 	10, // 6: restante.v1.Restriction.flags:type_name -> restante.v1.FlagRestriction
 	11, // 7: restante.v1.Restriction.keyword:type_name -> restante.v1.KeywordRestriction
 	12, // 8: restante.v1.Restriction.header:type_name -> restante.v1.HeaderRestriction
-	14, // 9: restante.v1.Restriction.ids:type_name -> restante.v1.MessageSet
-	5,  // 10: restante.v1.RestrictionList.restrictions:type_name -> restante.v1.Restriction
-	0,  // 11: restante.v1.TextRestriction.field:type_name -> restante.v1.TextField
-	1,  // 12: restante.v1.CompareRestriction.property:type_name -> restante.v1.CompareProperty
-	2,  // 13: restante.v1.CompareRestriction.comparison:type_name -> restante.v1.Comparison
-	3,  // 14: restante.v1.TimeRestriction.property:type_name -> restante.v1.TimeProperty
-	15, // 15: restante.v1.TimeRestriction.not_before:type_name -> google.protobuf.Timestamp
-	15, // 16: restante.v1.TimeRestriction.before:type_name -> google.protobuf.Timestamp
-	4,  // 17: restante.v1.SortKey.property:type_name -> restante.v1.SortProperty
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	14, // 9: restante.v1.Restriction.uids:type_name -> restante.v1.UidSet
+	15, // 10: restante.v1.Restriction.ids:type_name -> restante.v1.MessageIdSet
+	5,  // 11: restante.v1.RestrictionList.restrictions:type_name -> restante.v1.Restriction
+	0,  // 12: restante.v1.TextRestriction.field:type_name -> restante.v1.TextField
+	1,  // 13: restante.v1.CompareRestriction.property:type_name -> restante.v1.CompareProperty
+	2,  // 14: restante.v1.CompareRestriction.comparison:type_name -> restante.v1.Comparison
+	3,  // 15: restante.v1.TimeRestriction.property:type_name -> restante.v1.TimeProperty
+	16, // 16: restante.v1.TimeRestriction.not_before:type_name -> google.protobuf.Timestamp
+	16, // 17: restante.v1.TimeRestriction.before:type_name -> google.protobuf.Timestamp
+	4,  // 18: restante.v1.SortKey.property:type_name -> restante.v1.SortProperty
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_search_proto_init() }
@@ -1115,6 +1138,7 @@ func file_restante_v1_search_proto_init() {
 		(*Restriction_Flags)(nil),
 		(*Restriction_Keyword)(nil),
 		(*Restriction_Header)(nil),
+		(*Restriction_Uids)(nil),
 		(*Restriction_Ids)(nil),
 	}
 	type x struct{}

@@ -532,30 +532,29 @@ func (x *MessageSummary) GetInReplyTo() string {
 	return ""
 }
 
-// MessageSet names messages, by folder and UIDs or by message ids.
-type MessageSet struct {
+// UidSet names messages of one folder by their UIDs.
+type UidSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	FolderId      int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"`              // The folder that the UIDs belong to; 0 when message_ids are given.
-	Uids          []*IdRange             `protobuf:"bytes,2,rep,name=uids,proto3" json:"uids,omitempty"`                                       // UIDs in ascending order; the server ignores those that do not exist.
-	MessageIds    []int64                `protobuf:"varint,3,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // Message ids instead of folder and UIDs; at most 1000.
+	FolderId      int64                  `protobuf:"varint,1,opt,name=folder_id,json=folderId,proto3" json:"folder_id,omitempty"` // The folder that the UIDs belong to.
+	Ranges        []*IdRange             `protobuf:"bytes,2,rep,name=ranges,proto3" json:"ranges,omitempty"`                      // UIDs; at most 100000 ranges (TOO_COMPLEX). The server ignores those that do not exist.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *MessageSet) Reset() {
-	*x = MessageSet{}
+func (x *UidSet) Reset() {
+	*x = UidSet{}
 	mi := &file_restante_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *MessageSet) String() string {
+func (x *UidSet) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*MessageSet) ProtoMessage() {}
+func (*UidSet) ProtoMessage() {}
 
-func (x *MessageSet) ProtoReflect() protoreflect.Message {
+func (x *UidSet) ProtoReflect() protoreflect.Message {
 	mi := &file_restante_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -567,26 +566,64 @@ func (x *MessageSet) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use MessageSet.ProtoReflect.Descriptor instead.
-func (*MessageSet) Descriptor() ([]byte, []int) {
+// Deprecated: Use UidSet.ProtoReflect.Descriptor instead.
+func (*UidSet) Descriptor() ([]byte, []int) {
 	return file_restante_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *MessageSet) GetFolderId() int64 {
+func (x *UidSet) GetFolderId() int64 {
 	if x != nil {
 		return x.FolderId
 	}
 	return 0
 }
 
-func (x *MessageSet) GetUids() []*IdRange {
+func (x *UidSet) GetRanges() []*IdRange {
 	if x != nil {
-		return x.Uids
+		return x.Ranges
 	}
 	return nil
 }
 
-func (x *MessageSet) GetMessageIds() []int64 {
+// MessageIdSet names messages by their ids, in any folder of the mailbox.
+type MessageIdSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MessageIds    []int64                `protobuf:"varint,1,rep,packed,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"` // Message ids, at most 1000 (TOO_COMPLEX). The server ignores those that do not exist.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageIdSet) Reset() {
+	*x = MessageIdSet{}
+	mi := &file_restante_v1_types_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageIdSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageIdSet) ProtoMessage() {}
+
+func (x *MessageIdSet) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_types_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageIdSet.ProtoReflect.Descriptor instead.
+func (*MessageIdSet) Descriptor() ([]byte, []int) {
+	return file_restante_v1_types_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MessageIdSet) GetMessageIds() []int64 {
 	if x != nil {
 		return x.MessageIds
 	}
@@ -637,12 +674,12 @@ const file_restante_v1_types_proto_rawDesc = "" +
 	"\x02cc\x18\x04 \x03(\v2\x18.restante.v1.MailAddressR\x02cc\x123\n" +
 	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\x12.\n" +
 	"\x13internet_message_id\x18\x06 \x01(\tR\x11internetMessageId\x12\x1e\n" +
-	"\vin_reply_to\x18\a \x01(\tR\tinReplyTo\"x\n" +
-	"\n" +
-	"MessageSet\x12\x1f\n" +
-	"\tfolder_id\x18\x01 \x01(\x03B\x020\x01R\bfolderId\x12(\n" +
-	"\x04uids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\x04uids\x12\x1f\n" +
-	"\vmessage_ids\x18\x03 \x03(\x03R\n" +
+	"\vin_reply_to\x18\a \x01(\tR\tinReplyTo\"W\n" +
+	"\x06UidSet\x12\x1f\n" +
+	"\tfolder_id\x18\x01 \x01(\x03B\x020\x01R\bfolderId\x12,\n" +
+	"\x06ranges\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\x06ranges\"/\n" +
+	"\fMessageIdSet\x12\x1f\n" +
+	"\vmessage_ids\x18\x01 \x03(\x03R\n" +
 	"messageIds*r\n" +
 	"\x04Flag\x12\x14\n" +
 	"\x10FLAG_UNSPECIFIED\x10\x00\x12\r\n" +
@@ -668,7 +705,7 @@ func file_restante_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_restante_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_restante_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_restante_v1_types_proto_goTypes = []any{
 	(Flag)(0),                     // 0: restante.v1.Flag
 	(*CommitToken)(nil),           // 1: restante.v1.CommitToken
@@ -677,8 +714,9 @@ var file_restante_v1_types_proto_goTypes = []any{
 	(*KeywordSet)(nil),            // 4: restante.v1.KeywordSet
 	(*FolderChanges)(nil),         // 5: restante.v1.FolderChanges
 	(*MessageSummary)(nil),        // 6: restante.v1.MessageSummary
-	(*MessageSet)(nil),            // 7: restante.v1.MessageSet
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*UidSet)(nil),                // 7: restante.v1.UidSet
+	(*MessageIdSet)(nil),          // 8: restante.v1.MessageIdSet
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_restante_v1_types_proto_depIdxs = []int32{
 	4, // 0: restante.v1.FolderChanges.keyword_table:type_name -> restante.v1.KeywordSet
@@ -686,8 +724,8 @@ var file_restante_v1_types_proto_depIdxs = []int32{
 	3, // 2: restante.v1.MessageSummary.authors:type_name -> restante.v1.MailAddress
 	3, // 3: restante.v1.MessageSummary.to:type_name -> restante.v1.MailAddress
 	3, // 4: restante.v1.MessageSummary.cc:type_name -> restante.v1.MailAddress
-	8, // 5: restante.v1.MessageSummary.sent_at:type_name -> google.protobuf.Timestamp
-	2, // 6: restante.v1.MessageSet.uids:type_name -> restante.v1.IdRange
+	9, // 5: restante.v1.MessageSummary.sent_at:type_name -> google.protobuf.Timestamp
+	2, // 6: restante.v1.UidSet.ranges:type_name -> restante.v1.IdRange
 	7, // [7:7] is the sub-list for method output_type
 	7, // [7:7] is the sub-list for method input_type
 	7, // [7:7] is the sub-list for extension type_name
@@ -706,7 +744,7 @@ func file_restante_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_types_proto_rawDesc), len(file_restante_v1_types_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -259,12 +259,12 @@ class SectionRest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    UID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     SECTION_INDEX_FIELD_NUMBER: _builtins.int
     OFFSET_OCTETS_FIELD_NUMBER: _builtins.int
     OCTETS_FIELD_NUMBER: _builtins.int
-    uid: _builtins.int
-    """The message's UID."""
+    message_id: _builtins.int
+    """The message."""
     section_index: _builtins.int
     """Position in the request's sections."""
     offset_octets: _builtins.int
@@ -274,14 +274,14 @@ class SectionRest(_message.Message):
     def __init__(
         self,
         *,
-        uid: _builtins.int = ...,
+        message_id: _builtins.int = ...,
         section_index: _builtins.int = ...,
         offset_octets: _builtins.int = ...,
         octets: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["octets", b"octets", "offset_octets", b"offset_octets", "section_index", b"section_index", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "octets", b"octets", "offset_octets", b"offset_octets", "section_index", b"section_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -414,6 +414,74 @@ class MessageRows(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MessageRows: _TypeAlias = MessageRows  # noqa: Y015
+
+@_typing.final
+class MessageSet(_message.Message):
+    """MessageSet names the messages of a request, in one of three ways. A set without any of them is INVALID_ARGUMENT; a set
+    of no UIDs or no ids selects no message.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UIDS_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    MATCHING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uids(self) -> _types_pb2.UidSet:
+        """UIDs of one folder."""
+
+    @_builtins.property
+    def ids(self) -> _types_pb2.MessageIdSet:
+        """Message ids, in any folder."""
+
+    @_builtins.property
+    def matching(self) -> Global___MatchingMessages:
+        """All messages that match a restriction."""
+
+    def __init__(
+        self,
+        *,
+        uids: _types_pb2.UidSet | None = ...,
+        ids: _types_pb2.MessageIdSet | None = ...,
+        matching: Global___MatchingMessages | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "matching", b"matching", "messages", b"messages", "uids", b"uids"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "matching", b"matching", "messages", b"messages", "uids", b"uids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_messages: _TypeAlias = _typing.Literal["uids", "ids", "matching"]  # noqa: Y015
+    _WhichOneofArgType_messages: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_messages) -> _WhichOneofReturnType_messages | None: ...
+
+Global___MessageSet: _TypeAlias = MessageSet  # noqa: Y015
+
+@_typing.final
+class MatchingMessages(_message.Message):
+    """MatchingMessages selects the messages that match a restriction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLDER_ID_FIELD_NUMBER: _builtins.int
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    folder_id: _builtins.int
+    """The folder; 0: all folders."""
+    @_builtins.property
+    def restriction(self) -> _search_pb2.Restriction:
+        """Absent: all messages."""
+
+    def __init__(
+        self,
+        *,
+        folder_id: _builtins.int = ...,
+        restriction: _search_pb2.Restriction | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["restriction", b"restriction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_id", b"folder_id", "restriction", b"restriction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchingMessages: _TypeAlias = MatchingMessages  # noqa: Y015
 
 @_typing.final
 class QueryMessagesRequest(_message.Message):
@@ -594,7 +662,7 @@ class BatchGetMessagesRequest(_message.Message):
     include_removed: _builtins.bool
     """With message ids: also messages in no folder, up to an hour after deletion for good."""
     @_builtins.property
-    def messages(self) -> _types_pb2.MessageSet:
+    def messages(self) -> Global___MessageSet:
         """The messages."""
 
     @_builtins.property
@@ -613,7 +681,7 @@ class BatchGetMessagesRequest(_message.Message):
         self,
         *,
         mailbox_id: _builtins.int = ...,
-        messages: _types_pb2.MessageSet | None = ...,
+        messages: Global___MessageSet | None = ...,
         columns: _abc.Iterable[Global___MessageColumn.ValueType] | None = ...,
         sections: _abc.Iterable[Global___Section] | None = ...,
         changed_since: _builtins.int | None = ...,
@@ -675,7 +743,7 @@ class StreamMessagesRequest(_message.Message):
     include_removed: _builtins.bool
     """With message ids: also messages in no folder, up to an hour after deletion for good."""
     @_builtins.property
-    def messages(self) -> _types_pb2.MessageSet:
+    def messages(self) -> Global___MessageSet:
         """The messages."""
 
     @_builtins.property
@@ -694,7 +762,7 @@ class StreamMessagesRequest(_message.Message):
         self,
         *,
         mailbox_id: _builtins.int = ...,
-        messages: _types_pb2.MessageSet | None = ...,
+        messages: Global___MessageSet | None = ...,
         columns: _abc.Iterable[Global___MessageColumn.ValueType] | None = ...,
         sections: _abc.Iterable[Global___Section] | None = ...,
         changed_since: _builtins.int | None = ...,
@@ -1075,7 +1143,7 @@ class UpdateMessagesRequest(_message.Message):
     changes_since: _builtins.int
     """With a folder: answer with its changes above this number."""
     @_builtins.property
-    def messages(self) -> _types_pb2.MessageSet:
+    def messages(self) -> Global___MessageSet:
         """The messages."""
 
     @_builtins.property
@@ -1086,7 +1154,7 @@ class UpdateMessagesRequest(_message.Message):
         self,
         *,
         mailbox_id: _builtins.int = ...,
-        messages: _types_pb2.MessageSet | None = ...,
+        messages: Global___MessageSet | None = ...,
         operation: Global___FlagOperation.ValueType = ...,
         flags: _builtins.int = ...,
         keywords: _abc.Iterable[_builtins.str] | None = ...,
@@ -1110,11 +1178,12 @@ Global___UpdateMessagesRequest: _TypeAlias = UpdateMessagesRequest  # noqa: Y015
 
 @_typing.final
 class UpdateMessagesResponse(_message.Message):
-    """UpdateMessagesResponse lists the messages that were not changed."""
+    """UpdateMessagesResponse lists the messages that were not changed. See CopyMessagesResponse for the order of lists."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COMMIT_FIELD_NUMBER: _builtins.int
+    MODIFIED_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     MODIFIED_UIDS_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     UPDATED_COUNT_FIELD_NUMBER: _builtins.int
@@ -1125,8 +1194,12 @@ class UpdateMessagesResponse(_message.Message):
         """The commit; its change number is the messages' new one."""
 
     @_builtins.property
+    def modified_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Messages that if_change_number kept from being changed."""
+
+    @_builtins.property
     def modified_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
-        """Messages that if_change_number kept from being changed; with message_ids: their ids."""
+        """Their UIDs, if the request names one folder."""
 
     @_builtins.property
     def changes(self) -> _types_pb2.FolderChanges:
@@ -1136,13 +1209,14 @@ class UpdateMessagesResponse(_message.Message):
         self,
         *,
         commit: _types_pb2.CommitToken | None = ...,
+        modified_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         modified_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         changes: _types_pb2.FolderChanges | None = ...,
         updated_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "modified_uids", b"modified_uids", "updated_count", b"updated_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "modified_message_ids", b"modified_message_ids", "modified_uids", b"modified_uids", "updated_count", b"updated_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1169,7 +1243,7 @@ class CopyMessagesRequest(_message.Message):
     if_message_count: _builtins.int
     """Copy nothing unless exactly so many of them exist."""
     @_builtins.property
-    def messages(self) -> _types_pb2.MessageSet:
+    def messages(self) -> Global___MessageSet:
         """The messages."""
 
     @_builtins.property
@@ -1180,7 +1254,7 @@ class CopyMessagesRequest(_message.Message):
         self,
         *,
         mailbox_id: _builtins.int = ...,
-        messages: _types_pb2.MessageSet | None = ...,
+        messages: Global___MessageSet | None = ...,
         target_folder_id: _builtins.int = ...,
         request_id: _builtins.bytes = ...,
         target_path: _abc.Iterable[_builtins.str] | None = ...,
@@ -1198,10 +1272,15 @@ Global___CopyMessagesRequest: _TypeAlias = CopyMessagesRequest  # noqa: Y015
 
 @_typing.final
 class CopyMessagesResponse(_message.Message):
-    """CopyMessagesResponse pairs old and new: the n-th UID of one set belongs to the n-th of the other."""
+    """CopyMessagesResponse pairs old and new: the n-th id or UID of each list belongs to the n-th message. A list has runs of
+    successive numbers in the order of the messages: by UID if the request names one folder, else by message id. A list
+    that is not in that order by itself is therefore not sorted.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    SOURCE_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    TARGET_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     SOURCE_UIDS_FIELD_NUMBER: _builtins.int
     TARGET_UIDS_FIELD_NUMBER: _builtins.int
     TARGET_UID_VALIDITY_FIELD_NUMBER: _builtins.int
@@ -1212,12 +1291,20 @@ class CopyMessagesResponse(_message.Message):
     target_folder_id: _builtins.int
     """The target folder."""
     @_builtins.property
+    def source_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Messages copied."""
+
+    @_builtins.property
+    def target_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """The copies."""
+
+    @_builtins.property
     def source_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
-        """UIDs copied, ascending; with message_ids: those ids."""
+        """UIDs of the messages copied, if the request names one folder."""
 
     @_builtins.property
     def target_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
-        """Their UIDs in the target, ascending."""
+        """UIDs of the copies in the target folder."""
 
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
@@ -1226,6 +1313,8 @@ class CopyMessagesResponse(_message.Message):
     def __init__(
         self,
         *,
+        source_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
+        target_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         source_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         target_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         target_uid_validity: _builtins.int = ...,
@@ -1234,7 +1323,7 @@ class CopyMessagesResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "source_message_ids", b"source_message_ids", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_message_ids", b"target_message_ids", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1264,7 +1353,7 @@ class MoveMessagesRequest(_message.Message):
     if_message_count: _builtins.int
     """Move nothing unless exactly so many of them exist."""
     @_builtins.property
-    def messages(self) -> _types_pb2.MessageSet:
+    def messages(self) -> Global___MessageSet:
         """The messages."""
 
     @_builtins.property
@@ -1275,7 +1364,7 @@ class MoveMessagesRequest(_message.Message):
         self,
         *,
         mailbox_id: _builtins.int = ...,
-        messages: _types_pb2.MessageSet | None = ...,
+        messages: Global___MessageSet | None = ...,
         target_folder_id: _builtins.int = ...,
         request_id: _builtins.bytes = ...,
         changes_since: _builtins.int | None = ...,
@@ -1303,6 +1392,7 @@ class MoveMessagesResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     SOURCE_UIDS_FIELD_NUMBER: _builtins.int
     TARGET_UIDS_FIELD_NUMBER: _builtins.int
     TARGET_UID_VALIDITY_FIELD_NUMBER: _builtins.int
@@ -1314,12 +1404,16 @@ class MoveMessagesResponse(_message.Message):
     target_folder_id: _builtins.int
     """The target folder."""
     @_builtins.property
+    def message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Messages moved, which keep their ids."""
+
+    @_builtins.property
     def source_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
-        """UIDs moved, ascending; with message_ids: those ids."""
+        """Their former UIDs, if the request names one folder."""
 
     @_builtins.property
     def target_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
-        """Their UIDs in the target, ascending."""
+        """Their UIDs in the target folder."""
 
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
@@ -1332,6 +1426,7 @@ class MoveMessagesResponse(_message.Message):
     def __init__(
         self,
         *,
+        message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         source_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         target_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         target_uid_validity: _builtins.int = ...,
@@ -1341,7 +1436,7 @@ class MoveMessagesResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "message_ids", b"message_ids", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1367,14 +1462,14 @@ class DeleteMessagesRequest(_message.Message):
     changes_since: _builtins.int
     """With a folder: answer with its changes above this number."""
     @_builtins.property
-    def messages(self) -> _types_pb2.MessageSet:
+    def messages(self) -> Global___MessageSet:
         """The messages."""
 
     def __init__(
         self,
         *,
         mailbox_id: _builtins.int = ...,
-        messages: _types_pb2.MessageSet | None = ...,
+        messages: Global___MessageSet | None = ...,
         mode: Global___DeleteMode.ValueType = ...,
         only_flagged_deleted: _builtins.bool = ...,
         changes_since: _builtins.int | None = ...,
@@ -1391,16 +1486,21 @@ Global___DeleteMessagesRequest: _TypeAlias = DeleteMessagesRequest  # noqa: Y015
 
 @_typing.final
 class DeleteMessagesResponse(_message.Message):
-    """DeleteMessagesResponse lists the deleted messages."""
+    """DeleteMessagesResponse lists the deleted messages. See CopyMessagesResponse for the order of lists."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    DELETED_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     DELETED_UIDS_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
+    def deleted_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Messages deleted."""
+
+    @_builtins.property
     def deleted_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
-        """UIDs deleted, ascending; with message_ids: those ids."""
+        """Their former UIDs, if the request names one folder."""
 
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
@@ -1413,13 +1513,14 @@ class DeleteMessagesResponse(_message.Message):
     def __init__(
         self,
         *,
+        deleted_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         deleted_uids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
         commit: _types_pb2.CommitToken | None = ...,
         changes: _types_pb2.FolderChanges | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "deleted_uids", b"deleted_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "deleted_message_ids", b"deleted_message_ids", "deleted_uids", b"deleted_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1565,15 +1666,25 @@ Global___RecoverMessagesRequest: _TypeAlias = RecoverMessagesRequest  # noqa: Y0
 
 @_typing.final
 class RecoverMessagesResponse(_message.Message):
-    """RecoverMessagesResponse lists the recovered messages."""
+    """RecoverMessagesResponse lists the recovered messages in columns, in the order of their ids."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    FOLDER_IDS_FIELD_NUMBER: _builtins.int
+    UIDS_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The recovered messages."""
+        """Column: message id."""
+
+    @_builtins.property
+    def folder_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Column: the folder."""
+
+    @_builtins.property
+    def uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Column: the new UID in that folder."""
 
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
@@ -1583,11 +1694,13 @@ class RecoverMessagesResponse(_message.Message):
         self,
         *,
         message_ids: _abc.Iterable[_builtins.int] | None = ...,
+        folder_ids: _abc.Iterable[_builtins.int] | None = ...,
+        uids: _abc.Iterable[_builtins.int] | None = ...,
         commit: _types_pb2.CommitToken | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "message_ids", b"message_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "folder_ids", b"folder_ids", "message_ids", b"message_ids", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

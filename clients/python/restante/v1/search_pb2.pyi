@@ -82,6 +82,8 @@ class _ComparePropertyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Compa
     """The message's change number."""
     COMPARE_PROPERTY_UID: _CompareProperty.ValueType  # 3
     """Its UID."""
+    COMPARE_PROPERTY_MESSAGE_ID: _CompareProperty.ValueType  # 4
+    """Its message id."""
 
 class CompareProperty(_CompareProperty, metaclass=_ComparePropertyEnumTypeWrapper):
     """CompareProperty is a numeric property of a message."""
@@ -94,6 +96,8 @@ COMPARE_PROPERTY_CHANGE_NUMBER: CompareProperty.ValueType  # 2
 """The message's change number."""
 COMPARE_PROPERTY_UID: CompareProperty.ValueType  # 3
 """Its UID."""
+COMPARE_PROPERTY_MESSAGE_ID: CompareProperty.ValueType  # 4
+"""Its message id."""
 Global___CompareProperty: _TypeAlias = CompareProperty  # noqa: Y015
 
 class _Comparison:
@@ -207,6 +211,7 @@ class Restriction(_message.Message):
     FLAGS_FIELD_NUMBER: _builtins.int
     KEYWORD_FIELD_NUMBER: _builtins.int
     HEADER_FIELD_NUMBER: _builtins.int
+    UIDS_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def all_of(self) -> Global___RestrictionList:
@@ -245,8 +250,12 @@ class Restriction(_message.Message):
         """Any header field by name."""
 
     @_builtins.property
-    def ids(self) -> _types_pb2.MessageSet:
-        """Message ids, or UIDs of the folder searched."""
+    def uids(self) -> _types_pb2.UidSet:
+        """The message is in that folder and has one of these UIDs."""
+
+    @_builtins.property
+    def ids(self) -> _types_pb2.MessageIdSet:
+        """The message has one of these ids."""
 
     def __init__(
         self,
@@ -260,13 +269,14 @@ class Restriction(_message.Message):
         flags: Global___FlagRestriction | None = ...,
         keyword: Global___KeywordRestriction | None = ...,
         header: Global___HeaderRestriction | None = ...,
-        ids: _types_pb2.MessageSet | None = ...,
+        uids: _types_pb2.UidSet | None = ...,
+        ids: _types_pb2.MessageIdSet | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "compare", b"compare", "condition", b"condition", "flags", b"flags", "header", b"header", "ids", b"ids", "keyword", b"keyword", "negation", b"negation", "text", b"text", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "compare", b"compare", "condition", b"condition", "flags", b"flags", "header", b"header", "ids", b"ids", "keyword", b"keyword", "negation", b"negation", "text", b"text", "time", b"time", "uids", b"uids"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "compare", b"compare", "condition", b"condition", "flags", b"flags", "header", b"header", "ids", b"ids", "keyword", b"keyword", "negation", b"negation", "text", b"text", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "compare", b"compare", "condition", b"condition", "flags", b"flags", "header", b"header", "ids", b"ids", "keyword", b"keyword", "negation", b"negation", "text", b"text", "time", b"time", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["all_of", "any_of", "negation", "text", "compare", "time", "flags", "keyword", "header", "ids"]  # noqa: Y015
+    _WhichOneofReturnType_condition: _TypeAlias = _typing.Literal["all_of", "any_of", "negation", "text", "compare", "time", "flags", "keyword", "header", "uids", "ids"]  # noqa: Y015
     _WhichOneofArgType_condition: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_condition) -> _WhichOneofReturnType_condition | None: ...
 

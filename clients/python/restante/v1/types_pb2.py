@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17restante/v1/types.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"S\n\x0b\x43ommitToken\x12\x16\n\nmailbox_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x19\n\rchange_number\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x11\n\x05\x65poch\x18\x03 \x01(\x03\x42\x02\x30\x01\".\n\x07IdRange\x12\x11\n\x05\x66irst\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x04last\x18\x02 \x01(\x03\x42\x02\x30\x01\"H\n\x0bMailAddress\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\ngroup_name\x18\x03 \x01(\t\"\x1e\n\nKeywordSet\x12\x10\n\x08keywords\x18\x01 \x03(\t\"\xcd\x02\n\rFolderChanges\x12\x15\n\tfolder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x1f\n\x13since_change_number\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x19\n\rchange_number\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x0c\n\x04uids\x18\x04 \x03(\x03\x12\x13\n\x0bmessage_ids\x18\x05 \x03(\x03\x12\r\n\x05\x66lags\x18\x06 \x03(\x05\x12\x14\n\x0ckeyword_sets\x18\x07 \x03(\x05\x12\x16\n\x0e\x63hange_numbers\x18\x08 \x03(\x03\x12.\n\rkeyword_table\x18\t \x03(\x0b\x32\x17.restante.v1.KeywordSet\x12+\n\rvanished_uids\x18\n \x03(\x0b\x32\x14.restante.v1.IdRange\x12\x14\n\x08uid_next\x18\x0b \x01(\x03\x42\x02\x30\x01\x12\x16\n\nrecent_uid\x18\x0c \x01(\x03\x42\x02\x30\x01\"\xf7\x01\n\x0eMessageSummary\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12)\n\x07\x61uthors\x18\x02 \x03(\x0b\x32\x18.restante.v1.MailAddress\x12$\n\x02to\x18\x03 \x03(\x0b\x32\x18.restante.v1.MailAddress\x12$\n\x02\x63\x63\x18\x04 \x03(\x0b\x32\x18.restante.v1.MailAddress\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13internet_message_id\x18\x06 \x01(\t\x12\x13\n\x0bin_reply_to\x18\x07 \x01(\t\"\\\n\nMessageSet\x12\x15\n\tfolder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\"\n\x04uids\x18\x02 \x03(\x0b\x32\x14.restante.v1.IdRange\x12\x13\n\x0bmessage_ids\x18\x03 \x03(\x03*r\n\x04\x46lag\x12\x14\n\x10\x46LAG_UNSPECIFIED\x10\x00\x12\r\n\tFLAG_SEEN\x10\x01\x12\x11\n\rFLAG_ANSWERED\x10\x02\x12\x10\n\x0c\x46LAG_FLAGGED\x10\x04\x12\x10\n\x0c\x46LAG_DELETED\x10\x08\x12\x0e\n\nFLAG_DRAFT\x10\x10\x42\x8f\x01\n\x0eio.restante.v1B\nTypesProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17restante/v1/types.proto\x12\x0brestante.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"S\n\x0b\x43ommitToken\x12\x16\n\nmailbox_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x19\n\rchange_number\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x11\n\x05\x65poch\x18\x03 \x01(\x03\x42\x02\x30\x01\".\n\x07IdRange\x12\x11\n\x05\x66irst\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x10\n\x04last\x18\x02 \x01(\x03\x42\x02\x30\x01\"H\n\x0bMailAddress\x12\x14\n\x0c\x64isplay_name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\ngroup_name\x18\x03 \x01(\t\"\x1e\n\nKeywordSet\x12\x10\n\x08keywords\x18\x01 \x03(\t\"\xcd\x02\n\rFolderChanges\x12\x15\n\tfolder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12\x1f\n\x13since_change_number\x18\x02 \x01(\x03\x42\x02\x30\x01\x12\x19\n\rchange_number\x18\x03 \x01(\x03\x42\x02\x30\x01\x12\x0c\n\x04uids\x18\x04 \x03(\x03\x12\x13\n\x0bmessage_ids\x18\x05 \x03(\x03\x12\r\n\x05\x66lags\x18\x06 \x03(\x05\x12\x14\n\x0ckeyword_sets\x18\x07 \x03(\x05\x12\x16\n\x0e\x63hange_numbers\x18\x08 \x03(\x03\x12.\n\rkeyword_table\x18\t \x03(\x0b\x32\x17.restante.v1.KeywordSet\x12+\n\rvanished_uids\x18\n \x03(\x0b\x32\x14.restante.v1.IdRange\x12\x14\n\x08uid_next\x18\x0b \x01(\x03\x42\x02\x30\x01\x12\x16\n\nrecent_uid\x18\x0c \x01(\x03\x42\x02\x30\x01\"\xf7\x01\n\x0eMessageSummary\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12)\n\x07\x61uthors\x18\x02 \x03(\x0b\x32\x18.restante.v1.MailAddress\x12$\n\x02to\x18\x03 \x03(\x0b\x32\x18.restante.v1.MailAddress\x12$\n\x02\x63\x63\x18\x04 \x03(\x0b\x32\x18.restante.v1.MailAddress\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13internet_message_id\x18\x06 \x01(\t\x12\x13\n\x0bin_reply_to\x18\x07 \x01(\t\"E\n\x06UidSet\x12\x15\n\tfolder_id\x18\x01 \x01(\x03\x42\x02\x30\x01\x12$\n\x06ranges\x18\x02 \x03(\x0b\x32\x14.restante.v1.IdRange\"#\n\x0cMessageIdSet\x12\x13\n\x0bmessage_ids\x18\x01 \x03(\x03*r\n\x04\x46lag\x12\x14\n\x10\x46LAG_UNSPECIFIED\x10\x00\x12\r\n\tFLAG_SEEN\x10\x01\x12\x11\n\rFLAG_ANSWERED\x10\x02\x12\x10\n\x0c\x46LAG_FLAGGED\x10\x04\x12\x10\n\x0c\x46LAG_DELETED\x10\x08\x12\x0e\n\nFLAG_DRAFT\x10\x10\x42\x8f\x01\n\x0eio.restante.v1B\nTypesProtoP\x01Z>github.com/restante/restante/clients/go/restante/v1;restantev1\xa2\x02\x03RST\xaa\x02\x0bRestante.V1\xca\x02\x0bRestante\\V1\xea\x02\x0cRestante::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,10 +53,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLDERCHANGES'].fields_by_name['uid_next']._serialized_options = b'0\001'
   _globals['_FOLDERCHANGES'].fields_by_name['recent_uid']._loaded_options = None
   _globals['_FOLDERCHANGES'].fields_by_name['recent_uid']._serialized_options = b'0\001'
-  _globals['_MESSAGESET'].fields_by_name['folder_id']._loaded_options = None
-  _globals['_MESSAGESET'].fields_by_name['folder_id']._serialized_options = b'0\001'
-  _globals['_FLAG']._serialized_start=992
-  _globals['_FLAG']._serialized_end=1106
+  _globals['_UIDSET'].fields_by_name['folder_id']._loaded_options = None
+  _globals['_UIDSET'].fields_by_name['folder_id']._serialized_options = b'0\001'
+  _globals['_FLAG']._serialized_start=1006
+  _globals['_FLAG']._serialized_end=1120
   _globals['_COMMITTOKEN']._serialized_start=73
   _globals['_COMMITTOKEN']._serialized_end=156
   _globals['_IDRANGE']._serialized_start=158
@@ -69,6 +69,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLDERCHANGES']._serialized_end=646
   _globals['_MESSAGESUMMARY']._serialized_start=649
   _globals['_MESSAGESUMMARY']._serialized_end=896
-  _globals['_MESSAGESET']._serialized_start=898
-  _globals['_MESSAGESET']._serialized_end=990
+  _globals['_UIDSET']._serialized_start=898
+  _globals['_UIDSET']._serialized_end=967
+  _globals['_MESSAGEIDSET']._serialized_start=969
+  _globals['_MESSAGEIDSET']._serialized_end=1004
 # @@protoc_insertion_point(module_scope)

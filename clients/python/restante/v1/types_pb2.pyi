@@ -305,35 +305,53 @@ class MessageSummary(_message.Message):
 Global___MessageSummary: _TypeAlias = MessageSummary  # noqa: Y015
 
 @_typing.final
-class MessageSet(_message.Message):
-    """MessageSet names messages, by folder and UIDs or by message ids."""
+class UidSet(_message.Message):
+    """UidSet names messages of one folder by their UIDs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FOLDER_ID_FIELD_NUMBER: _builtins.int
-    UIDS_FIELD_NUMBER: _builtins.int
-    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
     folder_id: _builtins.int
-    """The folder that the UIDs belong to; 0 when message_ids are given."""
+    """The folder that the UIDs belong to."""
     @_builtins.property
-    def uids(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdRange]:
-        """UIDs in ascending order; the server ignores those that do not exist."""
-
-    @_builtins.property
-    def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Message ids instead of folder and UIDs; at most 1000."""
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdRange]:
+        """UIDs; at most 100000 ranges (TOO_COMPLEX). The server ignores those that do not exist."""
 
     def __init__(
         self,
         *,
         folder_id: _builtins.int = ...,
-        uids: _abc.Iterable[Global___IdRange] | None = ...,
+        ranges: _abc.Iterable[Global___IdRange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_id", b"folder_id", "ranges", b"ranges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UidSet: _TypeAlias = UidSet  # noqa: Y015
+
+@_typing.final
+class MessageIdSet(_message.Message):
+    """MessageIdSet names messages by their ids, in any folder of the mailbox."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Message ids, at most 1000 (TOO_COMPLEX). The server ignores those that do not exist."""
+
+    def __init__(
+        self,
+        *,
         message_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["folder_id", b"folder_id", "message_ids", b"message_ids", "uids", b"uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_ids", b"message_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MessageSet: _TypeAlias = MessageSet  # noqa: Y015
+Global___MessageIdSet: _TypeAlias = MessageIdSet  # noqa: Y015

@@ -208,15 +208,18 @@ fn columns() -> Vec<i32> {
     [v1::MessageColumn::Flags, v1::MessageColumn::Size, v1::MessageColumn::Summary].map(i32::from).to_vec()
 }
 
+fn by_id(message_ids: Vec<i64>) -> v1::MessageSet {
+    v1::MessageSet { messages: Some(v1::message_set::Messages::Ids(v1::MessageIdSet { message_ids })) }
+}
+
 fn asked(turns: &mut impl Iterator<Item = i64>, count: usize) -> v1::BatchGetMessagesRequest {
-    let messages = Some(v1::MessageSet { message_ids: turns.take(count).collect(), ..Default::default() });
+    let messages = Some(by_id(turns.take(count).collect()));
     v1::BatchGetMessagesRequest { messages, columns: columns(), ..Default::default() }
 }
 
 fn streamed(ids: &[i64]) -> v1::StreamMessagesRequest {
-    let message_ids = ids.iter().copied().take(1_000).collect();
     v1::StreamMessagesRequest {
-        messages: Some(v1::MessageSet { message_ids, ..Default::default() }),
+        messages: Some(by_id(ids.iter().copied().take(1_000).collect())),
         columns: columns(),
         sections: vec![v1::Section { kind: v1::SectionKind::Whole.into(), ..Default::default() }],
         ..Default::default()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from restante.v1 import folder_pb2, message_pb2
-from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, MessageSet
+from restante.v1.message_pb2 import MessageSet
+from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, MessageIdSet, UidSet
 from restante_gateways.imap.grammar.fetch import FetchFact, FetchSection, SectionText
 from restante_gateways.imap.values import (
     Cells,
@@ -53,9 +54,13 @@ def ranges(runs: Iterable[IdRange]) -> list[Range]:
 def message_set(messages: Messages | RemovedMessages) -> MessageSet:
     """The MessageSet of some messages; the request has the mailbox in a field of its own."""
     if isinstance(messages, RemovedMessages):
-        return MessageSet(message_ids=messages.message_ids)
-    runs = [IdRange(first=first, last=last) for first, last in messages.uids]
-    return MessageSet(folder_id=messages.place.folder_id, uids=runs)
+        return MessageSet(ids=MessageIdSet(message_ids=messages.message_ids))
+    return MessageSet(uids=uid_set(messages.place, messages.uids))
+
+
+def uid_set(place: Place, uids: Iterable[Range]) -> UidSet:
+    """UIDs of a folder."""
+    return UidSet(folder_id=place.folder_id, ranges=[IdRange(first=first, last=last) for first, last in uids])
 
 
 def mailbox_id(messages: Messages | RemovedMessages) -> int:

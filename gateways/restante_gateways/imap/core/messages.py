@@ -104,7 +104,7 @@ class MessageCalls:
         """
         parts = [restriction(place, key) for key in keys]
         if within is not None:
-            parts.insert(0, search_pb2.Restriction(ids=convert.message_set(Messages(place, within))))
+            parts.insert(0, search_pb2.Restriction(uids=convert.uid_set(place, within)))
         whole = parts[0]
         if len(parts) > 1:
             whole = search_pb2.Restriction(all_of=search_pb2.RestrictionList(restrictions=parts))

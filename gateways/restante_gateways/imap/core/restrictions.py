@@ -26,7 +26,7 @@ from restante_gateways.imap.grammar.search_keys import (
     SearchUids,
     TextScope,
 )
-from restante_gateways.imap.values import Messages, Place
+from restante_gateways.imap.values import Place
 
 _TEXT_FIELDS = {
     "SUBJECT": search_pb2.TEXT_FIELD_SUBJECT,
@@ -68,7 +68,7 @@ def restriction(place: Place, key: SearchKey) -> Restriction:
         case SearchUids(()):
             return Restriction(any_of=search_pb2.RestrictionList())  # an empty OR is false
         case SearchUids(uids):
-            return Restriction(ids=convert.message_set(Messages(place, uids)))
+            return Restriction(uids=convert.uid_set(place, uids))
     raise TypeError(f"no restriction for {key!r}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,8 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from restante.errors import InvalidArgument, TooComplex
 from restante.v1.folder_pb2 import Folder, FolderRole
 from restante.v1.mailbox_pb2 import Mailbox
-from restante.v1.message_pb2 import Section, SectionKind
-from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, MessageSet
+from restante.v1.message_pb2 import MessageSet, Section, SectionKind
+from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, KeywordSet, UidSet
+from restante_mail import ranges
 from restante_mail.idset import IdSet
 from restante_mail.mime.sections import Kind
 from restante_server.api.engine.call import Call
@@ -63,12 +65,17 @@ def id_ranges(ids: IdSet) -> list[IdRange]:
     return [IdRange(first=first, last=last) for first, last in ids.ranges()]
 
 
-def id_set(ranges: Sequence[IdRange], field: str) -> IdSet:
+def runs(numbers: Sequence[int]) -> list[IdRange]:
+    """The runs of successive ids or UIDs for the wire, in the given order."""
+    return [IdRange(first=first, last=last) for first, last in ranges.runs(numbers)]
+
+
+def id_set(given: Sequence[IdRange], field: str) -> IdSet:
     """A set from the wire. Raises InvalidArgument, TooComplex."""
-    if len(ranges) > MOST_RUNS:
-        raise TooComplex(limit=MOST_RUNS, value=len(ranges))
+    if len(given) > MOST_RUNS:
+        raise TooComplex(limit=MOST_RUNS, value=len(given))
     try:
-        return IdSet.from_runs((run.first, run.last) for run in ranges)
+        return IdSet.from_runs((run.first, run.last) for run in given)
     except ValueError as error:
         raise InvalidArgument(field=field, problem="not ranges of ids from 1 on") from error
 
@@ -82,20 +89,31 @@ def message_ids(given: Sequence[int], field: str = "message_ids") -> IdSet:
     return IdSet.of(given)
 
 
-def selection(messages: MessageSet, *, only_deleted: bool = False, removed: bool = False) -> Selection:
-    """The messages that a request names. Raises InvalidArgument, TooComplex."""
-    if messages.message_ids:
-        if messages.uids or messages.folder_id:
-            raise InvalidArgument(field="messages", problem="both message ids and a place are given")
-        return Selection(None, message_ids(messages.message_ids, "messages.message_ids"), only_deleted, removed)
-    if removed:
-        raise InvalidArgument(field="include_removed", problem="goes with message ids")
-    if not messages.folder_id:
-        raise InvalidArgument(field="messages", problem="neither message ids nor a folder are given")
-    ids = id_set(messages.uids, "messages.uids")
+def uid_set(given: UidSet, field: str) -> Selection:
+    """UIDs of a folder from the wire. Raises InvalidArgument, TooComplex."""
+    if not given.folder_id:
+        raise InvalidArgument(field=f"{field}.folder_id", problem="is missing")
+    ids = id_set(given.ranges, f"{field}.ranges")
     if ids and ids.last > HIGHEST_UID:
         ids = ids.intersect(IdSet(((1, HIGHEST_UID),)))
-    return Selection(messages.folder_id, ids, only_deleted)
+    return Selection(given.folder_id, ids)
+
+
+def selection(messages: MessageSet, *, only_deleted: bool = False, removed: bool = False) -> Selection:
+    """The messages that a request names. Raises InvalidArgument, TooComplex."""
+    match messages.WhichOneof("messages"):
+        case "ids":
+            ids = message_ids(messages.ids.message_ids, "messages.ids.message_ids")
+            return Selection(None, ids, only_deleted, removed)
+        case "uids":
+            if removed:
+                raise InvalidArgument(field="include_removed", problem="goes with message ids")
+            found = uid_set(messages.uids, "messages.uids")
+            return replace(found, only_deleted=True) if only_deleted else found
+        case "matching":
+            raise InvalidArgument(field="messages.matching", problem="is not served yet")
+        case _:
+            raise InvalidArgument(field="messages", problem="names no messages: give uids, ids or matching")
 
 
 def wanted(section: Section) -> Wanted:

@@ -75,6 +75,6 @@ def release_maildrop(tx: Connection, call: Call, request: v1.ReleaseMaildropRequ
     if mailboxes.release_maildrop(tx, mailbox_id, request.lease):
         inbox = folders.inbox(tx, mailbox_id)
         flags.change_flags(tx, mailbox_id, Selection(inbox, seen), FlagChange.ADD, FLAG_SEEN)
-        deleted = len(removal.remove(tx, mailbox_id, Selection(inbox, unwanted), Mode.SOFT, call.now).ids)
+        deleted = len(removal.remove(tx, mailbox_id, Selection(inbox, unwanted), Mode.SOFT, call.now).messages.uids)
     number = mailboxes.change_number(tx, mailbox_id)
     return v1.ReleaseMaildropResponse(deleted_count=deleted, commit=convert.commit_token(call, mailbox_id, number))

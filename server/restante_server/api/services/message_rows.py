@@ -95,7 +95,6 @@ class Ask:
 class Rest:
     """The missing octets of a cell that was cut, which belongs to the last message of a batch."""
 
-    uid: int
     message_id: int
     section: int  # position in the request
     done: int  # octets of the cell that were sent
@@ -221,15 +220,13 @@ def _sections(
     cells: list[list[Cut]] = [[] for _ in sections]
     rests: list[Rest] = []
     room = BATCH_OCTETS
-    for message_id, uid, content_id, head in zip(
-        columns["message_id"], columns["uid"], columns["content_id"], columns["head"], strict=True
-    ):
+    for message_id, content_id, head in zip(columns["message_id"], columns["content_id"], columns["head"], strict=True):
         for at, wanted in enumerate(sections):
             cell = contents.cut(tx, directory, found[content_id], bytes(head), wanted, max(room, 0))
             cells[at].append(cell)
             room -= len(cell.octets)
             if len(cell.octets) < cell.total:
-                rests.append(Rest(uid or 0, message_id, at, len(cell.octets), cell.total))
+                rests.append(Rest(message_id, at, len(cell.octets), cell.total))
         if rests or room <= 0:
             break
     return cells, rests

@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 from restante.errors import CursorInvalid, InvalidArgument, ResultTooLarge
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
-from restante.v1.types_pb2 import FolderChanges, MessageSet, MessageSummary
-from restante_mail.idset import EMPTY
+from restante.v1.message_pb2 import MessageSet
+from restante.v1.types_pb2 import FolderChanges, IdRange, MessageSummary
+from restante_mail.idset import EMPTY, IdSet
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
@@ -23,7 +24,7 @@ from restante_server.store import changes, flags, folders, keywords, mailboxes, 
 from restante_server.store.flags import FlagChange
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.removal import Mode
-from restante_server.store.selection import FLAG_SEEN, Selection
+from restante_server.store.selection import FLAG_SEEN, Listed, Selection
 
 handlers = Handlers()
 
@@ -106,7 +107,9 @@ async def _remainder(call: Call, ask: Ask, rest: Rest) -> AsyncIterator[v1.Strea
         if not octets:
             return
         yield v1.StreamMessagesResponse(
-            rest=v1.SectionRest(uid=rest.uid, section_index=rest.section, offset_octets=rest.done, octets=octets)
+            rest=v1.SectionRest(
+                message_id=rest.message_id, section_index=rest.section, offset_octets=rest.done, octets=octets
+            )
         )
         rest = replace(rest, done=rest.done + len(octets))
 
@@ -118,10 +121,11 @@ def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool,
     """A folder's changes above a number; None if the request does not want them or they are too large or too old."""
     if not asked:
         return None
-    if not messages.folder_id:
+    folder_id = messages.uids.folder_id
+    if not folder_id:
         raise InvalidArgument(field="changes_since", problem="goes with a folder")
     try:
-        delta = changes.folder_changes(tx, mailbox_id, messages.folder_id, since, most=MOST_CHANGES)
+        delta = changes.folder_changes(tx, mailbox_id, folder_id, since, most=MOST_CHANGES)
     except (ResultTooLarge, CursorInvalid):
         return None
     changes.note_delta(tx, mailbox_id, delta)
@@ -153,7 +157,8 @@ def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesReques
     number = done.change_number or mailboxes.change_number(tx, mailbox_id)
     return v1.UpdateMessagesResponse(
         commit=convert.commit_token(call, mailbox_id, number),
-        modified_uids=convert.id_ranges(done.left),
+        modified_message_ids=convert.runs(done.left.message_ids),
+        modified_uids=_uids(request.messages, done.left),
         changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
         updated_count=done.found,
     )
@@ -169,7 +174,9 @@ def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -
     target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
     done = transfer.copy(tx, mailbox_id, convert.selection(request.messages), target, _expected(request))
     return v1.CopyMessagesResponse(
-        source_uids=convert.id_ranges(done.source),
+        source_message_ids=convert.runs(done.source.message_ids),
+        target_message_ids=convert.id_ranges(done.target_ids),
+        source_uids=_uids(request.messages, done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
         commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
@@ -183,7 +190,8 @@ def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -
     target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
     done = transfer.move(tx, mailbox_id, convert.selection(request.messages), target, call.now, _expected(request))
     return v1.MoveMessagesResponse(
-        source_uids=convert.id_ranges(done.source),
+        message_ids=convert.runs(done.source.message_ids),
+        source_uids=_uids(request.messages, done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
         commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
@@ -202,17 +210,23 @@ def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesReques
         bad.require(request.mode in MODES, "mode", "not known")
     done = removal.remove(tx, mailbox_id, selection, Mode(request.mode), call.now)
     return v1.DeleteMessagesResponse(
-        deleted_uids=convert.id_ranges(done.ids),
+        deleted_message_ids=convert.runs(done.messages.message_ids),
+        deleted_uids=_uids(request.messages, done.messages),
         commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
         changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
     )
 
 
+def _uids(messages: MessageSet, listed: Listed) -> list[IdRange]:
+    """The UIDs of messages for an answer; none unless the request names one folder."""
+    return convert.id_ranges(IdSet.from_ascending(listed.uids)) if messages.HasField("uids") else []
+
+
 def _rows(messages: MessageSet) -> int:
     """The estimated number of rows that an operation on a set touches, at most 5000 for ranges of UIDs."""
-    if messages.message_ids:
-        return len(messages.message_ids)
-    return min(5_000, sum(max(0, run.last - run.first) + 1 for run in messages.uids[:1_000]))
+    if messages.HasField("ids"):
+        return len(messages.ids.message_ids)
+    return min(5_000, sum(max(0, run.last - run.first) + 1 for run in messages.uids.ranges[:1_000]))
 
 
 # --- Recoverable messages -------------------------------------------------------------------------------------------
@@ -252,10 +266,12 @@ def recover_messages(tx: Connection, call: Call, request: v1.RecoverMessagesRequ
     mailbox_id = call.mailbox_id(request.mailbox_id)
     wanted = convert.message_ids(request.message_ids)
     target = request.target_folder_id or None
-    recovered, number = removal.recover(tx, mailbox_id, wanted, call.now, target=target)
-    number = number or mailboxes.change_number(tx, mailbox_id)
+    done = removal.recover(tx, mailbox_id, wanted, call.now, target=target)
+    number = done.change_number or mailboxes.change_number(tx, mailbox_id)
     commit = convert.commit_token(call, mailbox_id, number)
-    return v1.RecoverMessagesResponse(message_ids=recovered, commit=commit)
+    return v1.RecoverMessagesResponse(
+        message_ids=done.message_ids, folder_ids=done.folder_ids, uids=done.uids, commit=commit
+    )
 
 
 @handlers.write(

@@ -8,7 +8,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from restante.errors import InvalidArgument, TooComplex
 from restante.v1 import search_pb2 as v1
-from restante.v1.types_pb2 import MessageSet
 from restante_mail.text.fold import fold
 from restante_server.api.services import convert
 from restante_server.store.restriction import (
@@ -64,8 +63,11 @@ class _Reader:
                 return _keyword(given.keyword.keyword)
             case "header":
                 return _header(given.header)
+            case "uids":
+                among = convert.uid_set(given.uids, "restriction.uids")
+                return Among(among.folder_id, among.ids)
             case "ids":
-                return _among(given.ids)
+                return Among(None, convert.message_ids(given.ids.message_ids, "restriction.ids.message_ids"))
             case _:
                 return EVERYTHING
 
@@ -118,10 +120,3 @@ def _bound(moment: Timestamp) -> int:
     """A bound in microseconds, rounded up: the store's times are whole microseconds, so the comparison stays exact."""
     exact = moment.seconds * 1_000_000 - (-moment.nanos // 1_000)
     return max(-_FURTHEST, min(exact, _FURTHEST))
-
-
-def _among(given: MessageSet) -> Restriction:
-    if not given.message_ids and not given.folder_id:
-        raise InvalidArgument(field="restriction.ids", problem="neither message ids nor a folder are given")
-    selection = convert.selection(given)
-    return Among(selection.folder_id, selection.ids)

@@ -118,8 +118,8 @@ def test_a_chain_of_ors_is_one_list() -> None:
 
 
 def test_numbers_become_uids() -> None:
-    found = translated(b"OR 2:3 SUBJECT x").any_of.restrictions[0].ids
-    assert [(run.first, run.last) for run in found.uids] == [(11, 12)] and found.folder_id == 1
+    found = translated(b"OR 2:3 SUBJECT x").any_of.restrictions[0].uids
+    assert [(run.first, run.last) for run in found.ranges] == [(11, 12)] and found.folder_id == 1
     nothing = translated(b"OR UID 99 SUBJECT x").any_of.restrictions[0]
     assert nothing.WhichOneof("condition") == "any_of" and not nothing.any_of.restrictions
 

@@ -13,8 +13,9 @@ import pytest
 from restante import errors
 from restante.v1 import content_pb2, folder_pb2, message_pb2, submission_pb2, transport_pb2
 from restante.v1.folder_pb2 import FollowedFolder, GetChangeNumbersRequest, GetFolderRequest
+from restante.v1.message_pb2 import MessageSet
 from restante.v1.session_pb2 import Scope
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server import app, opening
 from restante_server.api.engine.followed import MOST_KNOWN, ChangeNumbers, Read
 from restante_server.db.engine import open_database
@@ -97,7 +98,7 @@ async def house(tmp_path: Path, store_url: str, reads: list[set[changes.Place]])
 
 
 def uids(first: int, last: int = 0, folder_id: int = INBOX) -> MessageSet:
-    return MessageSet(folder_id=folder_id, uids=[IdRange(first=first, last=last or first)])
+    return MessageSet(uids=UidSet(folder_id=folder_id, ranges=[IdRange(first=first, last=last or first)]))
 
 
 async def accept(house: House) -> None:

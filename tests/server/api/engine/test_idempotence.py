@@ -23,11 +23,12 @@ from restante.v1.message_pb2 import (
     CopyMessagesRequest,
     CreateDraftRequest,
     Draft,
+    MessageSet,
     MoveMessagesRequest,
 )
 from restante.v1.submission_pb2 import EnvelopeRecipient, SubmitMessageRequest
 from restante.v1.transport_pb2 import AcceptBegin, AcceptRequest
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server.db import schema
 from tests.harness.postgres import PostgresServer
 from tests.server.api.served import UNARY_FIELDS, Served, operation, request_id, served, token_metadata
@@ -52,7 +53,7 @@ MESSAGE = b"From: alice@example.test\r\nSubject: once\r\n\r\nonly once\r\n"
 
 def one_message(uid: int) -> MessageSet:
     """A set of one message of the Inbox."""
-    return MessageSet(folder_id=1, uids=[IdRange(first=uid, last=uid)])
+    return MessageSet(uids=UidSet(folder_id=1, ranges=[IdRange(first=uid, last=uid)]))
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,11 @@ from restante.v1.message_pb2 import (
     SECTION_KIND_WHOLE,
     AppendMessageRequest,
     BatchGetMessagesRequest,
+    MessageSet,
     Section,
 )
 from restante.v1.session_pb2 import GetSessionRequest, Scope
-from restante.v1.types_pb2 import CommitToken, MessageSet
+from restante.v1.types_pb2 import CommitToken, MessageIdSet
 from restante_server.api.engine import batches
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.identity import bearer_token
@@ -347,7 +348,8 @@ async def test_a_result_too_large_for_an_operation_names_the_stream(core: Served
     line = b"x" * 70 + b"\r\n"
     placed = await append(core, token, b"Subject: large\r\n\r\n" + line * 1_500)
     request = BatchGetMessagesRequest(
-        messages=MessageSet(message_ids=[placed.message_id]), sections=[Section(kind=SECTION_KIND_WHOLE)]
+        messages=MessageSet(ids=MessageIdSet(message_ids=[placed.message_id])),
+        sections=[Section(kind=SECTION_KIND_WHOLE)],
     )
     (result,) = await core.operate(operation("MessageService/BatchGetMessages", request, token=token))
     info = error_info(result.status)

@@ -21,10 +21,10 @@ from restante.v1.batch_pb2 import ExecuteRequest, Operation
 from restante.v1.content_pb2 import UPLOAD_KIND_ATTACHMENT, ReadContentRequest, UploadContentRequest
 from restante.v1.folder_pb2 import ListFoldersRequest, OpenFolderRequest
 from restante.v1.mailbox_pb2 import GetMailboxRequest
-from restante.v1.message_pb2 import SECTION_KIND_WHOLE, Section, StreamMessagesRequest
+from restante.v1.message_pb2 import SECTION_KIND_WHOLE, MessageSet, Section, StreamMessagesRequest
 from restante.v1.session_pb2 import ChangePasswordRequest, LogoffRequest, RenewSessionRequest, Session
 from restante.v1.sync_pb2 import Subscription, SyncMailboxRequest, WatchMailboxesRequest, WatchRequest
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server.app import CoreProcess
 from restante_server.upkeep import backup
 from tests.server.api.served import DOMAIN, STREAMING, Served, served, settings, token_metadata
@@ -33,7 +33,7 @@ together = pytest.mark.asyncio(loop_scope="module")
 
 SECONDS = 5.0
 INBOX = 1
-ALL = MessageSet(folder_id=INBOX, uids=[IdRange(first=1, last=99)])
+ALL = MessageSet(uids=UidSet(folder_id=INBOX, ranges=[IdRange(first=1, last=99)]))
 WHOLE = Section(kind=SECTION_KIND_WHOLE)
 
 

@@ -29,7 +29,8 @@ from restante.v1 import content_pb2 as c1
 from restante.v1 import folder_pb2 as f1
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
-from restante.v1.types_pb2 import IdRange, MailAddress, MessageSet
+from restante.v1.message_pb2 import MessageSet
+from restante.v1.types_pb2 import IdRange, MailAddress, MessageIdSet, UidSet
 from restante_process.config import Config
 from restante_server.api.engine.caller import Caller
 from restante_server.api.services import contents as _contents  # noqa: F401 - registers its handlers
@@ -89,7 +90,7 @@ async def carol(bench: Bench) -> Mail:
 
 
 def messages(folder_id: int, *uids: int) -> MessageSet:
-    return MessageSet(folder_id=folder_id, uids=[IdRange(first=uid, last=uid) for uid in uids])
+    return MessageSet(uids=UidSet(folder_id=folder_id, ranges=[IdRange(first=uid, last=uid) for uid in uids]))
 
 
 async def test_a_message_is_appended_and_read_back_canonical(bob: Mail) -> None:
@@ -202,7 +203,7 @@ async def test_many_messages_are_streamed_in_batches_in_order(bob: Mail) -> None
     for _ in range(60):
         await bob.append(inbox, body)
     request = v1.StreamMessagesRequest(
-        messages=MessageSet(folder_id=inbox, uids=[IdRange(first=1, last=1 << 31)]),
+        messages=MessageSet(uids=UidSet(folder_id=inbox, ranges=[IdRange(first=1, last=1 << 31)])),
         columns=[v1.MESSAGE_COLUMN_FLAGS],
         sections=[v1.Section()],
     )
@@ -266,7 +267,7 @@ async def test_flags_copies_moves_and_deletions_tell_what_changed(bob: Mail) -> 
     assert [run.first for run in moved.changes.vanished_uids] == [4]
     expunged = await bob.call(
         methods.DELETE_MESSAGES,
-        messages=MessageSet(folder_id=inbox.folder_id, uids=[IdRange(first=1, last=99)]),
+        messages=MessageSet(uids=UidSet(folder_id=inbox.folder_id, ranges=[IdRange(first=1, last=99)])),
         mode=v1.DELETE_MODE_SOFT,
         only_flagged_deleted=True,
     )
@@ -300,7 +301,7 @@ async def test_what_left_its_folder_is_read_by_message_id_if_asked(bob: Mail, ca
     await bob.call(methods.PURGE_RECOVERABLE_MESSAGES, message_ids=ids[3:4])
     await bob.call(methods.DELETE_MESSAGES, messages=messages(inbox, 5), mode=v1.DELETE_MODE_HARD)
     asked: dict[str, Any] = {
-        "messages": MessageSet(message_ids=ids),
+        "messages": MessageSet(ids=MessageIdSet(message_ids=ids)),
         "columns": [v1.MESSAGE_COLUMN_FOLDER, v1.MESSAGE_COLUMN_SIZE, v1.MESSAGE_COLUMN_ENVELOPE],
         "sections": [v1.Section()],
     }
@@ -333,7 +334,7 @@ async def test_deleted_messages_are_listed_recovered_and_purged(bob: Mail) -> No
     inbox = (await bob.folder("inbox")).folder_id
     for _ in range(3):
         await bob.append(inbox)
-    everything = MessageSet(folder_id=inbox, uids=[IdRange(first=1, last=9)])
+    everything = MessageSet(uids=UidSet(folder_id=inbox, ranges=[IdRange(first=1, last=9)]))
     await bob.call(methods.DELETE_MESSAGES, messages=everything, mode=v1.DELETE_MODE_SOFT)
     page = await bob.call(methods.LIST_RECOVERABLE_MESSAGES, page_size=2)
     rest = await bob.call(methods.LIST_RECOVERABLE_MESSAGES, page_size=2, page_token=page.next_page_token)
@@ -464,7 +465,9 @@ async def test_neighbours_with_equal_ids_are_out_of_reach(bob: Mail, carol: Mail
     ):
         with pytest.raises(MailboxNotFound):
             await carol.call(method, mailbox_id=theirs, **fields)
-    own = await carol.call(methods.BATCH_GET_MESSAGES, messages=MessageSet(message_ids=[added.message_id]))
+    own = await carol.call(
+        methods.BATCH_GET_MESSAGES, messages=MessageSet(ids=MessageIdSet(message_ids=[added.message_id]))
+    )
     assert not own.rows.message_ids
     assert (await bob.call(methods.GET_MAILBOX)).mailbox.message_count == 1
 

@@ -13,7 +13,7 @@ from restante.errors import FolderNotFound, InvalidArgument, InvalidPageToken, M
 from restante.v1 import message_pb2 as m1
 from restante.v1 import search_pb2 as v1
 from restante.v1.message_pb2 import QueryMessagesRequest, SearchMessagesRequest
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, MessageIdSet, UidSet
 from restante_mail.idset import IdSet
 from restante_mail.text.fold import fold
 from restante_server.api.engine.call import Call
@@ -73,8 +73,8 @@ def test_a_tree_is_at_most_16_deep_with_256_nodes() -> None:
         (text("\u00ad"), EVERYTHING),  # folds to nothing
         (text("CAFÉ"), HasText(TextField.BODY, "cafe")),
         (v1.Restriction(header=v1.HeaderRestriction(name="X-Note")), HasHeader("x-note", "")),
-        (v1.Restriction(ids=MessageSet(message_ids=[3, 1])), Among(None, IdSet.of([1, 3]))),
-        (v1.Restriction(ids=MessageSet(folder_id=7)), Among(7, IdSet(()))),
+        (v1.Restriction(ids=MessageIdSet(message_ids=[3, 1])), Among(None, IdSet.of([1, 3]))),
+        (v1.Restriction(uids=UidSet(folder_id=7)), Among(7, IdSet(()))),
         (v1.Restriction(all_of=v1.RestrictionList()), AllOf()),
     ],
 )
@@ -96,8 +96,9 @@ def test_times_finer_than_a_microsecond_are_rounded_so_that_nothing_before_the_b
         v1.Restriction(compare=v1.CompareRestriction(property=v1.COMPARE_PROPERTY_UID)),
         v1.Restriction(time=v1.TimeRestriction()),
         v1.Restriction(header=v1.HeaderRestriction(value="x")),
-        v1.Restriction(ids=MessageSet()),
-        v1.Restriction(ids=MessageSet(folder_id=1, uids=[IdRange(first=0, last=2)])),
+        v1.Restriction(uids=UidSet()),
+        v1.Restriction(uids=UidSet(folder_id=1, ranges=[IdRange(first=0, last=2)])),
+        v1.Restriction(ids=MessageIdSet(message_ids=[0])),
     ],
 )
 def test_a_condition_that_says_half_is_refused(given: v1.Restriction) -> None:

@@ -60,9 +60,9 @@ BAD: list[tuple[Method[Any, Any], Any, type[RestanteError], list[str]]] = [
     ),
     (
         methods.DELETE_MESSAGES,
-        message_pb2.DeleteMessagesRequest(messages=types_pb2.MessageSet(folder_id=1, message_ids=[1])),
+        message_pb2.DeleteMessagesRequest(messages=message_pb2.MessageSet(ids=types_pb2.MessageIdSet(message_ids=[0]))),
         InvalidArgument,
-        ["messages", "mode"],
+        ["messages.ids.message_ids", "mode"],
     ),
     (
         methods.BATCH_GET_MESSAGES,

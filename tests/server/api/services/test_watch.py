@@ -26,6 +26,7 @@ from restante.v1.message_pb2 import (
     SECTION_KIND_WHOLE,
     AppendMessageRequest,
     DeleteMessagesRequest,
+    MessageSet,
     Section,
     StreamMessagesRequest,
     UpdateMessagesRequest,
@@ -42,7 +43,7 @@ from restante.v1.sync_pb2 import (
     WatchRequest,
     WatchResponse,
 )
-from restante.v1.types_pb2 import IdRange, MessageSet
+from restante.v1.types_pb2 import IdRange, UidSet
 from restante_server.api.engine import notify
 from restante_server.api.engine.caller import Caller
 from restante_server.api.services import watcher as served_watcher
@@ -272,7 +273,7 @@ async def test_a_folder_that_was_quiet_for_longer_than_removals_are_kept_is_watc
     token = await token_of(core)
     mailbox_id = (await core.session("bob")).mailbox_id
     await append(core, token, folder_id=2)
-    removed = MessageSet(folder_id=2, uids=[IdRange(first=1, last=1)])
+    removed = MessageSet(uids=UidSet(folder_id=2, ranges=[IdRange(first=1, last=1)]))
     delete = DeleteMessagesRequest(messages=removed, mode=DELETE_MODE_SOFT)
     await core.call("MessageService/DeleteMessages", delete, token=token)
     forget = partial(changes.forget_history, mailbox_id=mailbox_id, before=1 << 62)
@@ -332,7 +333,7 @@ async def test_a_watcher_that_lags_is_reset_and_holds_little(core: Served) -> No
         while lagging._subscriptions:
             number += 1
             flag = UpdateMessagesRequest(
-                messages=MessageSet(folder_id=INBOX, uids=[IdRange(first=1, last=1)]),
+                messages=MessageSet(uids=UidSet(folder_id=INBOX, ranges=[IdRange(first=1, last=1)])),
                 operation=FLAG_OPERATION_REPLACE,
                 keywords=[f"k{number % 3}"],
             )
@@ -515,7 +516,7 @@ async def test_a_stream_of_messages_stops_when_its_session_ends(core: Served) ->
     for _ in range(MANY):
         await append(core, token, content=b"Subject: large\r\n\r\n" + line * 6_000)
     request = StreamMessagesRequest(
-        messages=MessageSet(folder_id=INBOX, uids=[IdRange(first=1, last=99)]),
+        messages=MessageSet(uids=UidSet(folder_id=INBOX, ranges=[IdRange(first=1, last=99)])),
         sections=[Section(kind=SECTION_KIND_WHOLE)],
     )
     call = core.stub("MessageService/StreamMessages", core.channel())(request, metadata=token_metadata(token))
@@ -544,7 +545,7 @@ async def test_what_its_maker_was_told_with_the_answer_is_told_to_others_togethe
     await watcher.subscribe(Subscription(subscription_id=7, folder_id=INBOX))
     for number in range(20):
         flag = UpdateMessagesRequest(
-            messages=MessageSet(folder_id=INBOX, uids=[IdRange(first=1, last=1)]),
+            messages=MessageSet(uids=UidSet(folder_id=INBOX, ranges=[IdRange(first=1, last=1)])),
             operation=FLAG_OPERATION_REPLACE,
             keywords=[f"k{each}" for each in range(number + 1)],
             changes_since=0,

@@ -17,10 +17,11 @@ from restante.v1.message_pb2 import (
     FLAG_OPERATION_REMOVE,
     CopyMessagesRequest,
     DeleteMessagesRequest,
+    MessageSet,
     MoveMessagesRequest,
     UpdateMessagesRequest,
 )
-from restante.v1.types_pb2 import FolderChanges, IdRange, MessageSet
+from restante.v1.types_pb2 import FolderChanges, IdRange, UidSet
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.store import changes
 from restante_server.store.changes import FolderDelta
@@ -82,7 +83,7 @@ async def test_a_change_that_hands_nothing_over_is_read(core: Served, reads: lis
     await append(core, token)
     await watcher.read()
     reads.clear()
-    one = MessageSet(folder_id=INBOX, uids=[IdRange(first=1, last=1)])
+    one = MessageSet(uids=UidSet(folder_id=INBOX, ranges=[IdRange(first=1, last=1)]))
     flag = UpdateMessagesRequest(messages=one, operation=FLAG_OPERATION_ADD, flags=1)
     answer = await core.call("MessageService/UpdateMessages", flag, token=token)
     told = (await watcher.read()).folder
@@ -93,7 +94,7 @@ async def test_a_change_that_hands_nothing_over_is_read(core: Served, reads: lis
 async def _change(core: Served, token: bytes, chance: random.Random, since: int) -> None:
     """Make a random change of a folder, with or without its changes in the answer."""
     low = chance.randint(1, 25)
-    some = MessageSet(folder_id=INBOX, uids=[IdRange(first=low, last=low + chance.randint(0, 4))])
+    some = MessageSet(uids=UidSet(folder_id=INBOX, ranges=[IdRange(first=low, last=low + chance.randint(0, 4))]))
     asked: dict[str, Any] = {"changes_since": since} if chance.random() < 0.6 else {}
     kind = chance.choice(["append", "append", "flags", "flags", "flags", "delete", "copy", "move"])
     if kind == "append":

@@ -10,7 +10,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Restriction, SortKey } from "./search_pb.js";
 import { file_restante_v1_search } from "./search_pb.js";
-import type { CommitToken, FolderChanges, IdRange, KeywordSet, MailAddress, MessageSet, MessageSummary } from "./types_pb.js";
+import type { CommitToken, FolderChanges, IdRange, KeywordSet, MailAddress, MessageIdSet, MessageSummary, UidSet } from "./types_pb.js";
 import { file_restante_v1_types } from "./types_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/message.proto.
  */
 export const file_restante_v1_message: GenFile = /*@__PURE__*/
-  fileDesc("ChlyZXN0YW50ZS92MS9tZXNzYWdlLnByb3RvEgtyZXN0YW50ZS52MSKzAQoHU2VjdGlvbhIMCgRwYXJ0GAEgAygFEiYKBGtpbmQYAiABKA4yGC5yZXN0YW50ZS52MS5TZWN0aW9uS2luZBIOCgZmaWVsZHMYAyADKAkSHgoNb2Zmc2V0X29jdGV0cxgEIAEoA0ICMAFIAIgBARIeCg1sZW5ndGhfb2N0ZXRzGAUgASgDQgIwAUgBiAEBQhAKDl9vZmZzZXRfb2N0ZXRzQhAKDl9sZW5ndGhfb2N0ZXRzIjQKDFNlY3Rpb25DZWxscxIOCgZvY3RldHMYASADKAwSFAoMdG90YWxfb2N0ZXRzGAIgAygDImAKC1NlY3Rpb25SZXN0Eg8KA3VpZBgBIAEoA0ICMAESFQoNc2VjdGlvbl9pbmRleBgCIAEoBRIZCg1vZmZzZXRfb2N0ZXRzGAMgASgDQgIwARIOCgZvY3RldHMYBCABKAwiygMKC01lc3NhZ2VSb3dzEhMKC21lc3NhZ2VfaWRzGAEgAygDEgwKBHVpZHMYAiADKAMSEgoKZm9sZGVyX2lkcxgDIAMoAxINCgVmbGFncxgEIAMoBRIUCgxrZXl3b3JkX3NldHMYBSADKAUSLgoNa2V5d29yZF90YWJsZRgGIAMoCzIXLnJlc3RhbnRlLnYxLktleXdvcmRTZXQSFgoOY2hhbmdlX251bWJlcnMYByADKAMSGwoTcmVjZWl2ZWRfYXRfc2Vjb25kcxgIIAMoAxIfChdyZWNlaXZlZF9vZmZzZXRfbWludXRlcxgJIAMoBRITCgtzaXplX29jdGV0cxgKIAMoAxIRCgllbnZlbG9wZXMYCyADKAwSFwoPYm9keV9zdHJ1Y3R1cmVzGAwgAygMEg4KBmJvZGllcxgNIAMoDBIuCglzdW1tYXJpZXMYDiADKAsyGy5yZXN0YW50ZS52MS5NZXNzYWdlU3VtbWFyeRIQCghwcmV2aWV3cxgPIAMoCRIZChFhdHRhY2htZW50X2NvdW50cxgQIAMoBRIrCghzZWN0aW9ucxgRIAMoCzIZLnJlc3RhbnRlLnYxLlNlY3Rpb25DZWxscyKaAgoUUXVlcnlNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARItCgtyZXN0cmljdGlvbhgDIAEoCzIYLnJlc3RhbnRlLnYxLlJlc3RyaWN0aW9uEiIKBHNvcnQYBCADKAsyFC5yZXN0YW50ZS52MS5Tb3J0S2V5EisKB2NvbHVtbnMYBSADKA4yGi5yZXN0YW50ZS52MS5NZXNzYWdlQ29sdW1uEhEKCXBhZ2Vfc2l6ZRgGIAEoBRISCgpwYWdlX3Rva2VuGAcgASgJEiwKCm1pbl9jb21taXQYCCABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiJYChVRdWVyeU1lc3NhZ2VzUmVzcG9uc2USJgoEcm93cxgBIAEoCzIYLnJlc3RhbnRlLnYxLk1lc3NhZ2VSb3dzEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKjAQoVU2VhcmNoTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhUKCWZvbGRlcl9pZBgCIAEoA0ICMAESLQoLcmVzdHJpY3Rpb24YAyABKAsyGC5yZXN0YW50ZS52MS5SZXN0cmljdGlvbhIsCgptaW5fY29tbWl0GAQgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4igAEKFlNlYXJjaE1lc3NhZ2VzUmVzcG9uc2USIgoEdWlkcxgBIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USGQoNY2hhbmdlX251bWJlchgCIAEoA0ICMAESJwobaGlnaGVzdF9tYXRjaF9jaGFuZ2VfbnVtYmVyGAMgASgDQgIwASK9AgoXQmF0Y2hHZXRNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0EisKB2NvbHVtbnMYAyADKA4yGi5yZXN0YW50ZS52MS5NZXNzYWdlQ29sdW1uEiYKCHNlY3Rpb25zGAQgAygLMhQucmVzdGFudGUudjEuU2VjdGlvbhIeCg1jaGFuZ2VkX3NpbmNlGAUgASgDQgIwAUgAiAEBEhEKCW1hcmtfc2VlbhgGIAEoCBIsCgptaW5fY29tbWl0GAcgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SFwoPaW5jbHVkZV9yZW1vdmVkGAggASgIQhAKDl9jaGFuZ2VkX3NpbmNlIkIKGEJhdGNoR2V0TWVzc2FnZXNSZXNwb25zZRImCgRyb3dzGAEgASgLMhgucmVzdGFudGUudjEuTWVzc2FnZVJvd3MiqAIKFVN0cmVhbU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIpCghtZXNzYWdlcxgCIAEoCzIXLnJlc3RhbnRlLnYxLk1lc3NhZ2VTZXQSKwoHY29sdW1ucxgDIAMoDjIaLnJlc3RhbnRlLnYxLk1lc3NhZ2VDb2x1bW4SJgoIc2VjdGlvbnMYBCADKAsyFC5yZXN0YW50ZS52MS5TZWN0aW9uEh4KDWNoYW5nZWRfc2luY2UYBSABKANCAjABSACIAQESLAoKbWluX2NvbW1pdBgGIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuEhcKD2luY2x1ZGVfcmVtb3ZlZBgHIAEoCEIQCg5fY2hhbmdlZF9zaW5jZSJoChZTdHJlYW1NZXNzYWdlc1Jlc3BvbnNlEiYKBHJvd3MYASABKAsyGC5yZXN0YW50ZS52MS5NZXNzYWdlUm93cxImCgRyZXN0GAIgASgLMhgucmVzdGFudGUudjEuU2VjdGlvblJlc3Qi/gEKFEFwcGVuZE1lc3NhZ2VSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhUKCWZvbGRlcl9pZBgCIAEoA0ICMAESDwoHY29udGVudBgDIAEoDBIRCgl1cGxvYWRfaWQYBCABKAwSDQoFZmxhZ3MYBSABKAUSEAoIa2V5d29yZHMYBiADKAkSLwoLcmVjZWl2ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEh8KF3JlY2VpdmVkX29mZnNldF9taW51dGVzGAggASgFEhIKCnJlcXVlc3RfaWQYCSABKAwSDAoEcGF0aBgKIAMoCSLwAQoVQXBwZW5kTWVzc2FnZVJlc3BvbnNlEhYKCm1lc3NhZ2VfaWQYASABKANCAjABEhgKDHVpZF92YWxpZGl0eRgCIAEoA0ICMAESDwoDdWlkGAMgASgDQgIwARIXCgtzaXplX29jdGV0cxgEIAEoA0ICMAESGQoRbGluZV9lbmRzX2NoYW5nZWQYBSABKAgSKAoGY29tbWl0GAYgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SFQoJZm9sZGVyX2lkGAcgASgDQgIwARIfChNzaW5jZV9jaGFuZ2VfbnVtYmVyGAggASgDQgIwASJ8CgpBdHRhY2htZW50EhEKCWZpbGVfbmFtZRgBIAEoCRISCgptZWRpYV90eXBlGAIgASgJEg8KB2NvbnRlbnQYAyABKAwSEQoJdXBsb2FkX2lkGAQgASgMEg8KB2lubGluZWQYBSABKAgSEgoKY29udGVudF9pZBgGIAEoCSLUAgoFRHJhZnQSKAoGYXV0aG9yGAEgASgLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJAoCdG8YAiADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIkCgJjYxgDIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEiUKA2JjYxgEIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEioKCHJlcGx5X3RvGAUgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSDwoHc3ViamVjdBgGIAEoCRIMCgR0ZXh0GAcgASgJEgwKBGh0bWwYCCABKAkSLAoLYXR0YWNobWVudHMYCSADKAsyFy5yZXN0YW50ZS52MS5BdHRhY2htZW50EhMKC2luX3JlcGx5X3RvGAogASgJEhIKCnJlZmVyZW5jZXMYCyADKAkiegoSQ3JlYXRlRHJhZnRSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEiEKBWRyYWZ0GAIgASgLMhIucmVzdGFudGUudjEuRHJhZnQSFQoJZm9sZGVyX2lkGAMgASgDQgIwARISCgpyZXF1ZXN0X2lkGAQgASgMIpsBChNDcmVhdGVEcmFmdFJlc3BvbnNlEhYKCm1lc3NhZ2VfaWQYASABKANCAjABEhgKDHVpZF92YWxpZGl0eRgCIAEoA0ICMAESDwoDdWlkGAMgASgDQgIwARIXCgtzaXplX29jdGV0cxgEIAEoA0ICMAESKAoGY29tbWl0GAUgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4ilAIKFVVwZGF0ZU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIpCghtZXNzYWdlcxgCIAEoCzIXLnJlc3RhbnRlLnYxLk1lc3NhZ2VTZXQSLQoJb3BlcmF0aW9uGAMgASgOMhoucmVzdGFudGUudjEuRmxhZ09wZXJhdGlvbhINCgVmbGFncxgEIAEoBRIQCghrZXl3b3JkcxgFIAMoCRIhChBpZl9jaGFuZ2VfbnVtYmVyGAYgASgDQgIwAUgAiAEBEh4KDWNoYW5nZXNfc2luY2UYByABKANCAjABSAGIAQFCEwoRX2lmX2NoYW5nZV9udW1iZXJCEAoOX2NoYW5nZXNfc2luY2UitwEKFlVwZGF0ZU1lc3NhZ2VzUmVzcG9uc2USKAoGY29tbWl0GAEgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SKwoNbW9kaWZpZWRfdWlkcxgCIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKwoHY2hhbmdlcxgDIAEoCzIaLnJlc3RhbnRlLnYxLkZvbGRlckNoYW5nZXMSGQoNdXBkYXRlZF9jb3VudBgEIAEoA0ICMAEi1wEKE0NvcHlNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0EhwKEHRhcmdldF9mb2xkZXJfaWQYAyABKANCAjABEhIKCnJlcXVlc3RfaWQYBCABKAwSEwoLdGFyZ2V0X3BhdGgYBSADKAkSIQoQaWZfbWVzc2FnZV9jb3VudBgGIAEoA0ICMAFIAIgBAUITChFfaWZfbWVzc2FnZV9jb3VudCLVAQoUQ29weU1lc3NhZ2VzUmVzcG9uc2USKQoLc291cmNlX3VpZHMYASADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEikKC3RhcmdldF91aWRzGAIgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIfChN0YXJnZXRfdWlkX3ZhbGlkaXR5GAMgASgDQgIwARIoCgZjb21taXQYBCABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIcChB0YXJnZXRfZm9sZGVyX2lkGAUgASgDQgIwASKJAgoTTW92ZU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIpCghtZXNzYWdlcxgCIAEoCzIXLnJlc3RhbnRlLnYxLk1lc3NhZ2VTZXQSHAoQdGFyZ2V0X2ZvbGRlcl9pZBgDIAEoA0ICMAESEgoKcmVxdWVzdF9pZBgEIAEoDBIeCg1jaGFuZ2VzX3NpbmNlGAUgASgDQgIwAUgAiAEBEhMKC3RhcmdldF9wYXRoGAYgAygJEiEKEGlmX21lc3NhZ2VfY291bnQYByABKANCAjABSAGIAQFCEAoOX2NoYW5nZXNfc2luY2VCEwoRX2lmX21lc3NhZ2VfY291bnQiggIKFE1vdmVNZXNzYWdlc1Jlc3BvbnNlEikKC3NvdXJjZV91aWRzGAEgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIpCgt0YXJnZXRfdWlkcxgCIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USHwoTdGFyZ2V0X3VpZF92YWxpZGl0eRgDIAEoA0ICMAESKAoGY29tbWl0GAQgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SKwoHY2hhbmdlcxgFIAEoCzIaLnJlc3RhbnRlLnYxLkZvbGRlckNoYW5nZXMSHAoQdGFyZ2V0X2ZvbGRlcl9pZBgGIAEoA0ICMAEi0QEKFURlbGV0ZU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIpCghtZXNzYWdlcxgCIAEoCzIXLnJlc3RhbnRlLnYxLk1lc3NhZ2VTZXQSJQoEbW9kZRgDIAEoDjIXLnJlc3RhbnRlLnYxLkRlbGV0ZU1vZGUSHAoUb25seV9mbGFnZ2VkX2RlbGV0ZWQYBCABKAgSHgoNY2hhbmdlc19zaW5jZRgFIAEoA0ICMAFIAIgBAUIQCg5fY2hhbmdlc19zaW5jZSKbAQoWRGVsZXRlTWVzc2FnZXNSZXNwb25zZRIqCgxkZWxldGVkX3VpZHMYASADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEigKBmNvbW1pdBgCIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuEisKB2NoYW5nZXMYAyABKAsyGi5yZXN0YW50ZS52MS5Gb2xkZXJDaGFuZ2VzIl8KHkxpc3RSZWNvdmVyYWJsZU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSLxAQoSUmVjb3ZlcmFibGVNZXNzYWdlEhYKCm1lc3NhZ2VfaWQYASABKANCAjABEhoKDmZyb21fZm9sZGVyX2lkGAIgASgDQgIwARIuCgpkZWxldGVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIwCgxwdXJnZWRfYWZ0ZXIYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKC3NpemVfb2N0ZXRzGAUgASgDQgIwARIsCgdzdW1tYXJ5GAYgASgLMhsucmVzdGFudGUudjEuTWVzc2FnZVN1bW1hcnkibQofTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXNwb25zZRIxCghtZXNzYWdlcxgBIAMoCzIfLnJlc3RhbnRlLnYxLlJlY292ZXJhYmxlTWVzc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiYwoWUmVjb3Zlck1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARITCgttZXNzYWdlX2lkcxgCIAMoAxIcChB0YXJnZXRfZm9sZGVyX2lkGAMgASgDQgIwASJYChdSZWNvdmVyTWVzc2FnZXNSZXNwb25zZRITCgttZXNzYWdlX2lkcxgBIAMoAxIoCgZjb21taXQYAiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiJOCh9QdXJnZVJlY292ZXJhYmxlTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhMKC21lc3NhZ2VfaWRzGAIgAygDIjwKIFB1cmdlUmVjb3ZlcmFibGVNZXNzYWdlc1Jlc3BvbnNlEhgKDHB1cmdlZF9jb3VudBgBIAEoA0ICMAEq0AIKDU1lc3NhZ2VDb2x1bW4SHgoaTUVTU0FHRV9DT0xVTU5fVU5TUEVDSUZJRUQQABIYChRNRVNTQUdFX0NPTFVNTl9GTEFHUxABEiAKHE1FU1NBR0VfQ09MVU1OX0NIQU5HRV9OVU1CRVIQAhIeChpNRVNTQUdFX0NPTFVNTl9SRUNFSVZFRF9BVBADEhcKE01FU1NBR0VfQ09MVU1OX1NJWkUQBBIbChdNRVNTQUdFX0NPTFVNTl9FTlZFTE9QRRAFEiEKHU1FU1NBR0VfQ09MVU1OX0JPRFlfU1RSVUNUVVJFEAYSFwoTTUVTU0FHRV9DT0xVTU5fQk9EWRAHEhoKFk1FU1NBR0VfQ09MVU1OX1NVTU1BUlkQCBIaChZNRVNTQUdFX0NPTFVNTl9QUkVWSUVXEAkSGQoVTUVTU0FHRV9DT0xVTU5fRk9MREVSEAoqzgEKC1NlY3Rpb25LaW5kEhwKGFNFQ1RJT05fS0lORF9VTlNQRUNJRklFRBAAEhYKElNFQ1RJT05fS0lORF9XSE9MRRABEhcKE1NFQ1RJT05fS0lORF9IRUFERVIQAhIVChFTRUNUSU9OX0tJTkRfVEVYVBADEhUKEVNFQ1RJT05fS0lORF9NSU1FEAQSHgoaU0VDVElPTl9LSU5EX0hFQURFUl9GSUVMRFMQBRIiCh5TRUNUSU9OX0tJTkRfSEVBREVSX0ZJRUxEU19OT1QQBip+Cg1GbGFnT3BlcmF0aW9uEh4KGkZMQUdfT1BFUkFUSU9OX1VOU1BFQ0lGSUVEEAASFgoSRkxBR19PUEVSQVRJT05fQUREEAESGQoVRkxBR19PUEVSQVRJT05fUkVNT1ZFEAISGgoWRkxBR19PUEVSQVRJT05fUkVQTEFDRRADKm8KCkRlbGV0ZU1vZGUSGwoXREVMRVRFX01PREVfVU5TUEVDSUZJRUQQABIYChRERUxFVEVfTU9ERV9UT19UUkFTSBABEhQKEERFTEVURV9NT0RFX1NPRlQQAhIUChBERUxFVEVfTU9ERV9IQVJEEAMy2AkKDk1lc3NhZ2VTZXJ2aWNlElYKDVF1ZXJ5TWVzc2FnZXMSIS5yZXN0YW50ZS52MS5RdWVyeU1lc3NhZ2VzUmVxdWVzdBoiLnJlc3RhbnRlLnYxLlF1ZXJ5TWVzc2FnZXNSZXNwb25zZRJZCg5TZWFyY2hNZXNzYWdlcxIiLnJlc3RhbnRlLnYxLlNlYXJjaE1lc3NhZ2VzUmVxdWVzdBojLnJlc3RhbnRlLnYxLlNlYXJjaE1lc3NhZ2VzUmVzcG9uc2USXwoQQmF0Y2hHZXRNZXNzYWdlcxIkLnJlc3RhbnRlLnYxLkJhdGNoR2V0TWVzc2FnZXNSZXF1ZXN0GiUucmVzdGFudGUudjEuQmF0Y2hHZXRNZXNzYWdlc1Jlc3BvbnNlElsKDlN0cmVhbU1lc3NhZ2VzEiIucmVzdGFudGUudjEuU3RyZWFtTWVzc2FnZXNSZXF1ZXN0GiMucmVzdGFudGUudjEuU3RyZWFtTWVzc2FnZXNSZXNwb25zZTABElYKDUFwcGVuZE1lc3NhZ2USIS5yZXN0YW50ZS52MS5BcHBlbmRNZXNzYWdlUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkFwcGVuZE1lc3NhZ2VSZXNwb25zZRJQCgtDcmVhdGVEcmFmdBIfLnJlc3RhbnRlLnYxLkNyZWF0ZURyYWZ0UmVxdWVzdBogLnJlc3RhbnRlLnYxLkNyZWF0ZURyYWZ0UmVzcG9uc2USWQoOVXBkYXRlTWVzc2FnZXMSIi5yZXN0YW50ZS52MS5VcGRhdGVNZXNzYWdlc1JlcXVlc3QaIy5yZXN0YW50ZS52MS5VcGRhdGVNZXNzYWdlc1Jlc3BvbnNlElMKDENvcHlNZXNzYWdlcxIgLnJlc3RhbnRlLnYxLkNvcHlNZXNzYWdlc1JlcXVlc3QaIS5yZXN0YW50ZS52MS5Db3B5TWVzc2FnZXNSZXNwb25zZRJTCgxNb3ZlTWVzc2FnZXMSIC5yZXN0YW50ZS52MS5Nb3ZlTWVzc2FnZXNSZXF1ZXN0GiEucmVzdGFudGUudjEuTW92ZU1lc3NhZ2VzUmVzcG9uc2USWQoORGVsZXRlTWVzc2FnZXMSIi5yZXN0YW50ZS52MS5EZWxldGVNZXNzYWdlc1JlcXVlc3QaIy5yZXN0YW50ZS52MS5EZWxldGVNZXNzYWdlc1Jlc3BvbnNlEnQKF0xpc3RSZWNvdmVyYWJsZU1lc3NhZ2VzEisucmVzdGFudGUudjEuTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXF1ZXN0GiwucmVzdGFudGUudjEuTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXNwb25zZRJcCg9SZWNvdmVyTWVzc2FnZXMSIy5yZXN0YW50ZS52MS5SZWNvdmVyTWVzc2FnZXNSZXF1ZXN0GiQucmVzdGFudGUudjEuUmVjb3Zlck1lc3NhZ2VzUmVzcG9uc2USdwoYUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzEiwucmVzdGFudGUudjEuUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzUmVxdWVzdBotLnJlc3RhbnRlLnYxLlB1cmdlUmVjb3ZlcmFibGVNZXNzYWdlc1Jlc3BvbnNlQpEBCg5pby5yZXN0YW50ZS52MUIMTWVzc2FnZVByb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_restante_v1_search, file_restante_v1_types]);
+  fileDesc("ChlyZXN0YW50ZS92MS9tZXNzYWdlLnByb3RvEgtyZXN0YW50ZS52MSKzAQoHU2VjdGlvbhIMCgRwYXJ0GAEgAygFEiYKBGtpbmQYAiABKA4yGC5yZXN0YW50ZS52MS5TZWN0aW9uS2luZBIOCgZmaWVsZHMYAyADKAkSHgoNb2Zmc2V0X29jdGV0cxgEIAEoA0ICMAFIAIgBARIeCg1sZW5ndGhfb2N0ZXRzGAUgASgDQgIwAUgBiAEBQhAKDl9vZmZzZXRfb2N0ZXRzQhAKDl9sZW5ndGhfb2N0ZXRzIjQKDFNlY3Rpb25DZWxscxIOCgZvY3RldHMYASADKAwSFAoMdG90YWxfb2N0ZXRzGAIgAygDImcKC1NlY3Rpb25SZXN0EhYKCm1lc3NhZ2VfaWQYASABKANCAjABEhUKDXNlY3Rpb25faW5kZXgYAiABKAUSGQoNb2Zmc2V0X29jdGV0cxgDIAEoA0ICMAESDgoGb2N0ZXRzGAQgASgMIsoDCgtNZXNzYWdlUm93cxITCgttZXNzYWdlX2lkcxgBIAMoAxIMCgR1aWRzGAIgAygDEhIKCmZvbGRlcl9pZHMYAyADKAMSDQoFZmxhZ3MYBCADKAUSFAoMa2V5d29yZF9zZXRzGAUgAygFEi4KDWtleXdvcmRfdGFibGUYBiADKAsyFy5yZXN0YW50ZS52MS5LZXl3b3JkU2V0EhYKDmNoYW5nZV9udW1iZXJzGAcgAygDEhsKE3JlY2VpdmVkX2F0X3NlY29uZHMYCCADKAMSHwoXcmVjZWl2ZWRfb2Zmc2V0X21pbnV0ZXMYCSADKAUSEwoLc2l6ZV9vY3RldHMYCiADKAMSEQoJZW52ZWxvcGVzGAsgAygMEhcKD2JvZHlfc3RydWN0dXJlcxgMIAMoDBIOCgZib2RpZXMYDSADKAwSLgoJc3VtbWFyaWVzGA4gAygLMhsucmVzdGFudGUudjEuTWVzc2FnZVN1bW1hcnkSEAoIcHJldmlld3MYDyADKAkSGQoRYXR0YWNobWVudF9jb3VudHMYECADKAUSKwoIc2VjdGlvbnMYESADKAsyGS5yZXN0YW50ZS52MS5TZWN0aW9uQ2VsbHMimgEKCk1lc3NhZ2VTZXQSIwoEdWlkcxgBIAEoCzITLnJlc3RhbnRlLnYxLlVpZFNldEgAEigKA2lkcxgCIAEoCzIZLnJlc3RhbnRlLnYxLk1lc3NhZ2VJZFNldEgAEjEKCG1hdGNoaW5nGAMgASgLMh0ucmVzdGFudGUudjEuTWF0Y2hpbmdNZXNzYWdlc0gAQgoKCG1lc3NhZ2VzIlgKEE1hdGNoaW5nTWVzc2FnZXMSFQoJZm9sZGVyX2lkGAEgASgDQgIwARItCgtyZXN0cmljdGlvbhgCIAEoCzIYLnJlc3RhbnRlLnYxLlJlc3RyaWN0aW9uIpoCChRRdWVyeU1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIVCglmb2xkZXJfaWQYAiABKANCAjABEi0KC3Jlc3RyaWN0aW9uGAMgASgLMhgucmVzdGFudGUudjEuUmVzdHJpY3Rpb24SIgoEc29ydBgEIAMoCzIULnJlc3RhbnRlLnYxLlNvcnRLZXkSKwoHY29sdW1ucxgFIAMoDjIaLnJlc3RhbnRlLnYxLk1lc3NhZ2VDb2x1bW4SEQoJcGFnZV9zaXplGAYgASgFEhIKCnBhZ2VfdG9rZW4YByABKAkSLAoKbWluX2NvbW1pdBgIIAEoCzIYLnJlc3RhbnRlLnYxLkNvbW1pdFRva2VuIlgKFVF1ZXJ5TWVzc2FnZXNSZXNwb25zZRImCgRyb3dzGAEgASgLMhgucmVzdGFudGUudjEuTWVzc2FnZVJvd3MSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqMBChVTZWFyY2hNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARItCgtyZXN0cmljdGlvbhgDIAEoCzIYLnJlc3RhbnRlLnYxLlJlc3RyaWN0aW9uEiwKCm1pbl9jb21taXQYBCABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiKAAQoWU2VhcmNoTWVzc2FnZXNSZXNwb25zZRIiCgR1aWRzGAEgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIZCg1jaGFuZ2VfbnVtYmVyGAIgASgDQgIwARInChtoaWdoZXN0X21hdGNoX2NoYW5nZV9udW1iZXIYAyABKANCAjABIr0CChdCYXRjaEdldE1lc3NhZ2VzUmVxdWVzdBIWCgptYWlsYm94X2lkGAEgASgDQgIwARIpCghtZXNzYWdlcxgCIAEoCzIXLnJlc3RhbnRlLnYxLk1lc3NhZ2VTZXQSKwoHY29sdW1ucxgDIAMoDjIaLnJlc3RhbnRlLnYxLk1lc3NhZ2VDb2x1bW4SJgoIc2VjdGlvbnMYBCADKAsyFC5yZXN0YW50ZS52MS5TZWN0aW9uEh4KDWNoYW5nZWRfc2luY2UYBSABKANCAjABSACIAQESEQoJbWFya19zZWVuGAYgASgIEiwKCm1pbl9jb21taXQYByABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIXCg9pbmNsdWRlX3JlbW92ZWQYCCABKAhCEAoOX2NoYW5nZWRfc2luY2UiQgoYQmF0Y2hHZXRNZXNzYWdlc1Jlc3BvbnNlEiYKBHJvd3MYASABKAsyGC5yZXN0YW50ZS52MS5NZXNzYWdlUm93cyKoAgoVU3RyZWFtTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEikKCG1lc3NhZ2VzGAIgASgLMhcucmVzdGFudGUudjEuTWVzc2FnZVNldBIrCgdjb2x1bW5zGAMgAygOMhoucmVzdGFudGUudjEuTWVzc2FnZUNvbHVtbhImCghzZWN0aW9ucxgEIAMoCzIULnJlc3RhbnRlLnYxLlNlY3Rpb24SHgoNY2hhbmdlZF9zaW5jZRgFIAEoA0ICMAFIAIgBARIsCgptaW5fY29tbWl0GAYgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SFwoPaW5jbHVkZV9yZW1vdmVkGAcgASgIQhAKDl9jaGFuZ2VkX3NpbmNlImgKFlN0cmVhbU1lc3NhZ2VzUmVzcG9uc2USJgoEcm93cxgBIAEoCzIYLnJlc3RhbnRlLnYxLk1lc3NhZ2VSb3dzEiYKBHJlc3QYAiABKAsyGC5yZXN0YW50ZS52MS5TZWN0aW9uUmVzdCL+AQoUQXBwZW5kTWVzc2FnZVJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESFQoJZm9sZGVyX2lkGAIgASgDQgIwARIPCgdjb250ZW50GAMgASgMEhEKCXVwbG9hZF9pZBgEIAEoDBINCgVmbGFncxgFIAEoBRIQCghrZXl3b3JkcxgGIAMoCRIvCgtyZWNlaXZlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHwoXcmVjZWl2ZWRfb2Zmc2V0X21pbnV0ZXMYCCABKAUSEgoKcmVxdWVzdF9pZBgJIAEoDBIMCgRwYXRoGAogAygJIvABChVBcHBlbmRNZXNzYWdlUmVzcG9uc2USFgoKbWVzc2FnZV9pZBgBIAEoA0ICMAESGAoMdWlkX3ZhbGlkaXR5GAIgASgDQgIwARIPCgN1aWQYAyABKANCAjABEhcKC3NpemVfb2N0ZXRzGAQgASgDQgIwARIZChFsaW5lX2VuZHNfY2hhbmdlZBgFIAEoCBIoCgZjb21taXQYBiABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIVCglmb2xkZXJfaWQYByABKANCAjABEh8KE3NpbmNlX2NoYW5nZV9udW1iZXIYCCABKANCAjABInwKCkF0dGFjaG1lbnQSEQoJZmlsZV9uYW1lGAEgASgJEhIKCm1lZGlhX3R5cGUYAiABKAkSDwoHY29udGVudBgDIAEoDBIRCgl1cGxvYWRfaWQYBCABKAwSDwoHaW5saW5lZBgFIAEoCBISCgpjb250ZW50X2lkGAYgASgJItQCCgVEcmFmdBIoCgZhdXRob3IYASABKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIkCgJ0bxgCIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEiQKAmNjGAMgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJQoDYmNjGAQgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSKgoIcmVwbHlfdG8YBSADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIPCgdzdWJqZWN0GAYgASgJEgwKBHRleHQYByABKAkSDAoEaHRtbBgIIAEoCRIsCgthdHRhY2htZW50cxgJIAMoCzIXLnJlc3RhbnRlLnYxLkF0dGFjaG1lbnQSEwoLaW5fcmVwbHlfdG8YCiABKAkSEgoKcmVmZXJlbmNlcxgLIAMoCSJ6ChJDcmVhdGVEcmFmdFJlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESIQoFZHJhZnQYAiABKAsyEi5yZXN0YW50ZS52MS5EcmFmdBIVCglmb2xkZXJfaWQYAyABKANCAjABEhIKCnJlcXVlc3RfaWQYBCABKAwimwEKE0NyZWF0ZURyYWZ0UmVzcG9uc2USFgoKbWVzc2FnZV9pZBgBIAEoA0ICMAESGAoMdWlkX3ZhbGlkaXR5GAIgASgDQgIwARIPCgN1aWQYAyABKANCAjABEhcKC3NpemVfb2N0ZXRzGAQgASgDQgIwARIoCgZjb21taXQYBSABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiKUAgoVVXBkYXRlTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEikKCG1lc3NhZ2VzGAIgASgLMhcucmVzdGFudGUudjEuTWVzc2FnZVNldBItCglvcGVyYXRpb24YAyABKA4yGi5yZXN0YW50ZS52MS5GbGFnT3BlcmF0aW9uEg0KBWZsYWdzGAQgASgFEhAKCGtleXdvcmRzGAUgAygJEiEKEGlmX2NoYW5nZV9udW1iZXIYBiABKANCAjABSACIAQESHgoNY2hhbmdlc19zaW5jZRgHIAEoA0ICMAFIAYgBAUITChFfaWZfY2hhbmdlX251bWJlckIQCg5fY2hhbmdlc19zaW5jZSLrAQoWVXBkYXRlTWVzc2FnZXNSZXNwb25zZRIoCgZjb21taXQYASABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIyChRtb2RpZmllZF9tZXNzYWdlX2lkcxgCIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKwoNbW9kaWZpZWRfdWlkcxgDIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKwoHY2hhbmdlcxgEIAEoCzIaLnJlc3RhbnRlLnYxLkZvbGRlckNoYW5nZXMSGQoNdXBkYXRlZF9jb3VudBgFIAEoA0ICMAEi1wEKE0NvcHlNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0EhwKEHRhcmdldF9mb2xkZXJfaWQYAyABKANCAjABEhIKCnJlcXVlc3RfaWQYBCABKAwSEwoLdGFyZ2V0X3BhdGgYBSADKAkSIQoQaWZfbWVzc2FnZV9jb3VudBgGIAEoA0ICMAFIAIgBAUITChFfaWZfbWVzc2FnZV9jb3VudCK5AgoUQ29weU1lc3NhZ2VzUmVzcG9uc2USMAoSc291cmNlX21lc3NhZ2VfaWRzGAEgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIwChJ0YXJnZXRfbWVzc2FnZV9pZHMYAiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEikKC3NvdXJjZV91aWRzGAMgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIpCgt0YXJnZXRfdWlkcxgEIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USHwoTdGFyZ2V0X3VpZF92YWxpZGl0eRgFIAEoA0ICMAESKAoGY29tbWl0GAYgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SHAoQdGFyZ2V0X2ZvbGRlcl9pZBgHIAEoA0ICMAEiiQIKE01vdmVNZXNzYWdlc1JlcXVlc3QSFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESKQoIbWVzc2FnZXMYAiABKAsyFy5yZXN0YW50ZS52MS5NZXNzYWdlU2V0EhwKEHRhcmdldF9mb2xkZXJfaWQYAyABKANCAjABEhIKCnJlcXVlc3RfaWQYBCABKAwSHgoNY2hhbmdlc19zaW5jZRgFIAEoA0ICMAFIAIgBARITCgt0YXJnZXRfcGF0aBgGIAMoCRIhChBpZl9tZXNzYWdlX2NvdW50GAcgASgDQgIwAUgBiAEBQhAKDl9jaGFuZ2VzX3NpbmNlQhMKEV9pZl9tZXNzYWdlX2NvdW50Iq0CChRNb3ZlTWVzc2FnZXNSZXNwb25zZRIpCgttZXNzYWdlX2lkcxgBIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKQoLc291cmNlX3VpZHMYAiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEikKC3RhcmdldF91aWRzGAMgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZRIfChN0YXJnZXRfdWlkX3ZhbGlkaXR5GAQgASgDQgIwARIoCgZjb21taXQYBSABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbhIrCgdjaGFuZ2VzGAYgASgLMhoucmVzdGFudGUudjEuRm9sZGVyQ2hhbmdlcxIcChB0YXJnZXRfZm9sZGVyX2lkGAcgASgDQgIwASLRAQoVRGVsZXRlTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEikKCG1lc3NhZ2VzGAIgASgLMhcucmVzdGFudGUudjEuTWVzc2FnZVNldBIlCgRtb2RlGAMgASgOMhcucmVzdGFudGUudjEuRGVsZXRlTW9kZRIcChRvbmx5X2ZsYWdnZWRfZGVsZXRlZBgEIAEoCBIeCg1jaGFuZ2VzX3NpbmNlGAUgASgDQgIwAUgAiAEBQhAKDl9jaGFuZ2VzX3NpbmNlIs4BChZEZWxldGVNZXNzYWdlc1Jlc3BvbnNlEjEKE2RlbGV0ZWRfbWVzc2FnZV9pZHMYASADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEioKDGRlbGV0ZWRfdWlkcxgCIAMoCzIULnJlc3RhbnRlLnYxLklkUmFuZ2USKAoGY29tbWl0GAMgASgLMhgucmVzdGFudGUudjEuQ29tbWl0VG9rZW4SKwoHY2hhbmdlcxgEIAEoCzIaLnJlc3RhbnRlLnYxLkZvbGRlckNoYW5nZXMiXwoeTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJIvEBChJSZWNvdmVyYWJsZU1lc3NhZ2USFgoKbWVzc2FnZV9pZBgBIAEoA0ICMAESGgoOZnJvbV9mb2xkZXJfaWQYAiABKANCAjABEi4KCmRlbGV0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDHB1cmdlZF9hZnRlchgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoLc2l6ZV9vY3RldHMYBSABKANCAjABEiwKB3N1bW1hcnkYBiABKAsyGy5yZXN0YW50ZS52MS5NZXNzYWdlU3VtbWFyeSJtCh9MaXN0UmVjb3ZlcmFibGVNZXNzYWdlc1Jlc3BvbnNlEjEKCG1lc3NhZ2VzGAEgAygLMh8ucmVzdGFudGUudjEuUmVjb3ZlcmFibGVNZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJjChZSZWNvdmVyTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhMKC21lc3NhZ2VfaWRzGAIgAygDEhwKEHRhcmdldF9mb2xkZXJfaWQYAyABKANCAjABInoKF1JlY292ZXJNZXNzYWdlc1Jlc3BvbnNlEhMKC21lc3NhZ2VfaWRzGAEgAygDEhIKCmZvbGRlcl9pZHMYAiADKAMSDAoEdWlkcxgDIAMoAxIoCgZjb21taXQYBCABKAsyGC5yZXN0YW50ZS52MS5Db21taXRUb2tlbiJOCh9QdXJnZVJlY292ZXJhYmxlTWVzc2FnZXNSZXF1ZXN0EhYKCm1haWxib3hfaWQYASABKANCAjABEhMKC21lc3NhZ2VfaWRzGAIgAygDIjwKIFB1cmdlUmVjb3ZlcmFibGVNZXNzYWdlc1Jlc3BvbnNlEhgKDHB1cmdlZF9jb3VudBgBIAEoA0ICMAEq0AIKDU1lc3NhZ2VDb2x1bW4SHgoaTUVTU0FHRV9DT0xVTU5fVU5TUEVDSUZJRUQQABIYChRNRVNTQUdFX0NPTFVNTl9GTEFHUxABEiAKHE1FU1NBR0VfQ09MVU1OX0NIQU5HRV9OVU1CRVIQAhIeChpNRVNTQUdFX0NPTFVNTl9SRUNFSVZFRF9BVBADEhcKE01FU1NBR0VfQ09MVU1OX1NJWkUQBBIbChdNRVNTQUdFX0NPTFVNTl9FTlZFTE9QRRAFEiEKHU1FU1NBR0VfQ09MVU1OX0JPRFlfU1RSVUNUVVJFEAYSFwoTTUVTU0FHRV9DT0xVTU5fQk9EWRAHEhoKFk1FU1NBR0VfQ09MVU1OX1NVTU1BUlkQCBIaChZNRVNTQUdFX0NPTFVNTl9QUkVWSUVXEAkSGQoVTUVTU0FHRV9DT0xVTU5fRk9MREVSEAoqzgEKC1NlY3Rpb25LaW5kEhwKGFNFQ1RJT05fS0lORF9VTlNQRUNJRklFRBAAEhYKElNFQ1RJT05fS0lORF9XSE9MRRABEhcKE1NFQ1RJT05fS0lORF9IRUFERVIQAhIVChFTRUNUSU9OX0tJTkRfVEVYVBADEhUKEVNFQ1RJT05fS0lORF9NSU1FEAQSHgoaU0VDVElPTl9LSU5EX0hFQURFUl9GSUVMRFMQBRIiCh5TRUNUSU9OX0tJTkRfSEVBREVSX0ZJRUxEU19OT1QQBip+Cg1GbGFnT3BlcmF0aW9uEh4KGkZMQUdfT1BFUkFUSU9OX1VOU1BFQ0lGSUVEEAASFgoSRkxBR19PUEVSQVRJT05fQUREEAESGQoVRkxBR19PUEVSQVRJT05fUkVNT1ZFEAISGgoWRkxBR19PUEVSQVRJT05fUkVQTEFDRRADKm8KCkRlbGV0ZU1vZGUSGwoXREVMRVRFX01PREVfVU5TUEVDSUZJRUQQABIYChRERUxFVEVfTU9ERV9UT19UUkFTSBABEhQKEERFTEVURV9NT0RFX1NPRlQQAhIUChBERUxFVEVfTU9ERV9IQVJEEAMy2AkKDk1lc3NhZ2VTZXJ2aWNlElYKDVF1ZXJ5TWVzc2FnZXMSIS5yZXN0YW50ZS52MS5RdWVyeU1lc3NhZ2VzUmVxdWVzdBoiLnJlc3RhbnRlLnYxLlF1ZXJ5TWVzc2FnZXNSZXNwb25zZRJZCg5TZWFyY2hNZXNzYWdlcxIiLnJlc3RhbnRlLnYxLlNlYXJjaE1lc3NhZ2VzUmVxdWVzdBojLnJlc3RhbnRlLnYxLlNlYXJjaE1lc3NhZ2VzUmVzcG9uc2USXwoQQmF0Y2hHZXRNZXNzYWdlcxIkLnJlc3RhbnRlLnYxLkJhdGNoR2V0TWVzc2FnZXNSZXF1ZXN0GiUucmVzdGFudGUudjEuQmF0Y2hHZXRNZXNzYWdlc1Jlc3BvbnNlElsKDlN0cmVhbU1lc3NhZ2VzEiIucmVzdGFudGUudjEuU3RyZWFtTWVzc2FnZXNSZXF1ZXN0GiMucmVzdGFudGUudjEuU3RyZWFtTWVzc2FnZXNSZXNwb25zZTABElYKDUFwcGVuZE1lc3NhZ2USIS5yZXN0YW50ZS52MS5BcHBlbmRNZXNzYWdlUmVxdWVzdBoiLnJlc3RhbnRlLnYxLkFwcGVuZE1lc3NhZ2VSZXNwb25zZRJQCgtDcmVhdGVEcmFmdBIfLnJlc3RhbnRlLnYxLkNyZWF0ZURyYWZ0UmVxdWVzdBogLnJlc3RhbnRlLnYxLkNyZWF0ZURyYWZ0UmVzcG9uc2USWQoOVXBkYXRlTWVzc2FnZXMSIi5yZXN0YW50ZS52MS5VcGRhdGVNZXNzYWdlc1JlcXVlc3QaIy5yZXN0YW50ZS52MS5VcGRhdGVNZXNzYWdlc1Jlc3BvbnNlElMKDENvcHlNZXNzYWdlcxIgLnJlc3RhbnRlLnYxLkNvcHlNZXNzYWdlc1JlcXVlc3QaIS5yZXN0YW50ZS52MS5Db3B5TWVzc2FnZXNSZXNwb25zZRJTCgxNb3ZlTWVzc2FnZXMSIC5yZXN0YW50ZS52MS5Nb3ZlTWVzc2FnZXNSZXF1ZXN0GiEucmVzdGFudGUudjEuTW92ZU1lc3NhZ2VzUmVzcG9uc2USWQoORGVsZXRlTWVzc2FnZXMSIi5yZXN0YW50ZS52MS5EZWxldGVNZXNzYWdlc1JlcXVlc3QaIy5yZXN0YW50ZS52MS5EZWxldGVNZXNzYWdlc1Jlc3BvbnNlEnQKF0xpc3RSZWNvdmVyYWJsZU1lc3NhZ2VzEisucmVzdGFudGUudjEuTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXF1ZXN0GiwucmVzdGFudGUudjEuTGlzdFJlY292ZXJhYmxlTWVzc2FnZXNSZXNwb25zZRJcCg9SZWNvdmVyTWVzc2FnZXMSIy5yZXN0YW50ZS52MS5SZWNvdmVyTWVzc2FnZXNSZXF1ZXN0GiQucmVzdGFudGUudjEuUmVjb3Zlck1lc3NhZ2VzUmVzcG9uc2USdwoYUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzEiwucmVzdGFudGUudjEuUHVyZ2VSZWNvdmVyYWJsZU1lc3NhZ2VzUmVxdWVzdBotLnJlc3RhbnRlLnYxLlB1cmdlUmVjb3ZlcmFibGVNZXNzYWdlc1Jlc3BvbnNlQpEBCg5pby5yZXN0YW50ZS52MUIMTWVzc2FnZVByb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp, file_restante_v1_search, file_restante_v1_types]);
 
 /**
  * Section names octets of a message.
@@ -104,11 +104,11 @@ export const SectionCellsSchema: GenMessage<SectionCells> = /*@__PURE__*/
  */
 export type SectionRest = Message<"restante.v1.SectionRest"> & {
   /**
-   * The message's UID.
+   * The message.
    *
-   * @generated from field: int64 uid = 1 [jstype = JS_STRING];
+   * @generated from field: int64 message_id = 1 [jstype = JS_STRING];
    */
-  uid: string;
+  messageId: string;
 
   /**
    * Position in the request's sections.
@@ -279,6 +279,80 @@ export const MessageRowsSchema: GenMessage<MessageRows> = /*@__PURE__*/
   messageDesc(file_restante_v1_message, 3);
 
 /**
+ * MessageSet names the messages of a request, in one of three ways. A set without any of them is INVALID_ARGUMENT; a set
+ * of no UIDs or no ids selects no message.
+ *
+ * @generated from message restante.v1.MessageSet
+ */
+export type MessageSet = Message<"restante.v1.MessageSet"> & {
+  /**
+   * The messages.
+   *
+   * @generated from oneof restante.v1.MessageSet.messages
+   */
+  messages: {
+    /**
+     * UIDs of one folder.
+     *
+     * @generated from field: restante.v1.UidSet uids = 1;
+     */
+    value: UidSet;
+    case: "uids";
+  } | {
+    /**
+     * Message ids, in any folder.
+     *
+     * @generated from field: restante.v1.MessageIdSet ids = 2;
+     */
+    value: MessageIdSet;
+    case: "ids";
+  } | {
+    /**
+     * All messages that match a restriction.
+     *
+     * @generated from field: restante.v1.MatchingMessages matching = 3;
+     */
+    value: MatchingMessages;
+    case: "matching";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message restante.v1.MessageSet.
+ * Use `create(MessageSetSchema)` to create a new message.
+ */
+export const MessageSetSchema: GenMessage<MessageSet> = /*@__PURE__*/
+  messageDesc(file_restante_v1_message, 4);
+
+/**
+ * MatchingMessages selects the messages that match a restriction.
+ *
+ * @generated from message restante.v1.MatchingMessages
+ */
+export type MatchingMessages = Message<"restante.v1.MatchingMessages"> & {
+  /**
+   * The folder; 0: all folders.
+   *
+   * @generated from field: int64 folder_id = 1 [jstype = JS_STRING];
+   */
+  folderId: string;
+
+  /**
+   * Absent: all messages.
+   *
+   * @generated from field: restante.v1.Restriction restriction = 2;
+   */
+  restriction?: Restriction | undefined;
+};
+
+/**
+ * Describes the message restante.v1.MatchingMessages.
+ * Use `create(MatchingMessagesSchema)` to create a new message.
+ */
+export const MatchingMessagesSchema: GenMessage<MatchingMessages> = /*@__PURE__*/
+  messageDesc(file_restante_v1_message, 5);
+
+/**
  * QueryMessagesRequest is a condition, an order and a page.
  *
  * @generated from message restante.v1.QueryMessagesRequest
@@ -346,7 +420,7 @@ export type QueryMessagesRequest = Message<"restante.v1.QueryMessagesRequest"> &
  * Use `create(QueryMessagesRequestSchema)` to create a new message.
  */
 export const QueryMessagesRequestSchema: GenMessage<QueryMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 4);
+  messageDesc(file_restante_v1_message, 6);
 
 /**
  * QueryMessagesResponse is a page.
@@ -374,7 +448,7 @@ export type QueryMessagesResponse = Message<"restante.v1.QueryMessagesResponse">
  * Use `create(QueryMessagesResponseSchema)` to create a new message.
  */
 export const QueryMessagesResponseSchema: GenMessage<QueryMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 5);
+  messageDesc(file_restante_v1_message, 7);
 
 /**
  * SearchMessagesRequest is a condition on one folder.
@@ -416,7 +490,7 @@ export type SearchMessagesRequest = Message<"restante.v1.SearchMessagesRequest">
  * Use `create(SearchMessagesRequestSchema)` to create a new message.
  */
 export const SearchMessagesRequestSchema: GenMessage<SearchMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 6);
+  messageDesc(file_restante_v1_message, 8);
 
 /**
  * SearchMessagesResponse lists the matches.
@@ -451,7 +525,7 @@ export type SearchMessagesResponse = Message<"restante.v1.SearchMessagesResponse
  * Use `create(SearchMessagesResponseSchema)` to create a new message.
  */
 export const SearchMessagesResponseSchema: GenMessage<SearchMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 7);
+  messageDesc(file_restante_v1_message, 9);
 
 /**
  * BatchGetMessagesRequest names messages, columns and sections.
@@ -521,7 +595,7 @@ export type BatchGetMessagesRequest = Message<"restante.v1.BatchGetMessagesReque
  * Use `create(BatchGetMessagesRequestSchema)` to create a new message.
  */
 export const BatchGetMessagesRequestSchema: GenMessage<BatchGetMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 8);
+  messageDesc(file_restante_v1_message, 10);
 
 /**
  * BatchGetMessagesResponse is one batch.
@@ -542,7 +616,7 @@ export type BatchGetMessagesResponse = Message<"restante.v1.BatchGetMessagesResp
  * Use `create(BatchGetMessagesResponseSchema)` to create a new message.
  */
 export const BatchGetMessagesResponseSchema: GenMessage<BatchGetMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 9);
+  messageDesc(file_restante_v1_message, 11);
 
 /**
  * StreamMessagesRequest names messages, columns and sections.
@@ -605,7 +679,7 @@ export type StreamMessagesRequest = Message<"restante.v1.StreamMessagesRequest">
  * Use `create(StreamMessagesRequestSchema)` to create a new message.
  */
 export const StreamMessagesRequestSchema: GenMessage<StreamMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 10);
+  messageDesc(file_restante_v1_message, 12);
 
 /**
  * StreamMessagesResponse is a batch, or more octets of the last cell of the batch before.
@@ -633,7 +707,7 @@ export type StreamMessagesResponse = Message<"restante.v1.StreamMessagesResponse
  * Use `create(StreamMessagesResponseSchema)` to create a new message.
  */
 export const StreamMessagesResponseSchema: GenMessage<StreamMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 11);
+  messageDesc(file_restante_v1_message, 13);
 
 /**
  * AppendMessageRequest holds a message or names an upload.
@@ -717,7 +791,7 @@ export type AppendMessageRequest = Message<"restante.v1.AppendMessageRequest"> &
  * Use `create(AppendMessageRequestSchema)` to create a new message.
  */
 export const AppendMessageRequestSchema: GenMessage<AppendMessageRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 12);
+  messageDesc(file_restante_v1_message, 14);
 
 /**
  * AppendMessageResponse has the new message's place.
@@ -787,7 +861,7 @@ export type AppendMessageResponse = Message<"restante.v1.AppendMessageResponse">
  * Use `create(AppendMessageResponseSchema)` to create a new message.
  */
 export const AppendMessageResponseSchema: GenMessage<AppendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 13);
+  messageDesc(file_restante_v1_message, 15);
 
 /**
  * Attachment is a file that goes with a draft.
@@ -843,7 +917,7 @@ export type Attachment = Message<"restante.v1.Attachment"> & {
  * Use `create(AttachmentSchema)` to create a new message.
  */
 export const AttachmentSchema: GenMessage<Attachment> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 14);
+  messageDesc(file_restante_v1_message, 16);
 
 /**
  * Draft is a message in structured parts.
@@ -934,7 +1008,7 @@ export type Draft = Message<"restante.v1.Draft"> & {
  * Use `create(DraftSchema)` to create a new message.
  */
 export const DraftSchema: GenMessage<Draft> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 15);
+  messageDesc(file_restante_v1_message, 17);
 
 /**
  * CreateDraftRequest holds the draft.
@@ -976,7 +1050,7 @@ export type CreateDraftRequest = Message<"restante.v1.CreateDraftRequest"> & {
  * Use `create(CreateDraftRequestSchema)` to create a new message.
  */
 export const CreateDraftRequestSchema: GenMessage<CreateDraftRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 16);
+  messageDesc(file_restante_v1_message, 18);
 
 /**
  * CreateDraftResponse has the new message's place.
@@ -1025,7 +1099,7 @@ export type CreateDraftResponse = Message<"restante.v1.CreateDraftResponse"> & {
  * Use `create(CreateDraftResponseSchema)` to create a new message.
  */
 export const CreateDraftResponseSchema: GenMessage<CreateDraftResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 17);
+  messageDesc(file_restante_v1_message, 19);
 
 /**
  * UpdateMessagesRequest names messages and flags.
@@ -1088,10 +1162,10 @@ export type UpdateMessagesRequest = Message<"restante.v1.UpdateMessagesRequest">
  * Use `create(UpdateMessagesRequestSchema)` to create a new message.
  */
 export const UpdateMessagesRequestSchema: GenMessage<UpdateMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 18);
+  messageDesc(file_restante_v1_message, 20);
 
 /**
- * UpdateMessagesResponse lists the messages that were not changed.
+ * UpdateMessagesResponse lists the messages that were not changed. See CopyMessagesResponse for the order of lists.
  *
  * @generated from message restante.v1.UpdateMessagesResponse
  */
@@ -1104,23 +1178,30 @@ export type UpdateMessagesResponse = Message<"restante.v1.UpdateMessagesResponse
   commit?: CommitToken | undefined;
 
   /**
-   * Messages that if_change_number kept from being changed; with message_ids: their ids.
+   * Messages that if_change_number kept from being changed.
    *
-   * @generated from field: repeated restante.v1.IdRange modified_uids = 2;
+   * @generated from field: repeated restante.v1.IdRange modified_message_ids = 2;
+   */
+  modifiedMessageIds: IdRange[];
+
+  /**
+   * Their UIDs, if the request names one folder.
+   *
+   * @generated from field: repeated restante.v1.IdRange modified_uids = 3;
    */
   modifiedUids: IdRange[];
 
   /**
    * When requested and small enough; otherwise call ReadFolderChanges.
    *
-   * @generated from field: restante.v1.FolderChanges changes = 3;
+   * @generated from field: restante.v1.FolderChanges changes = 4;
    */
   changes?: FolderChanges | undefined;
 
   /**
    * Messages found and permitted to change, whether or not a flag differed.
    *
-   * @generated from field: int64 updated_count = 4 [jstype = JS_STRING];
+   * @generated from field: int64 updated_count = 5 [jstype = JS_STRING];
    */
   updatedCount: string;
 };
@@ -1130,7 +1211,7 @@ export type UpdateMessagesResponse = Message<"restante.v1.UpdateMessagesResponse
  * Use `create(UpdateMessagesResponseSchema)` to create a new message.
  */
 export const UpdateMessagesResponseSchema: GenMessage<UpdateMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 19);
+  messageDesc(file_restante_v1_message, 21);
 
 /**
  * CopyMessagesRequest names messages and a target.
@@ -1186,46 +1267,62 @@ export type CopyMessagesRequest = Message<"restante.v1.CopyMessagesRequest"> & {
  * Use `create(CopyMessagesRequestSchema)` to create a new message.
  */
 export const CopyMessagesRequestSchema: GenMessage<CopyMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 20);
+  messageDesc(file_restante_v1_message, 22);
 
 /**
- * CopyMessagesResponse pairs old and new: the n-th UID of one set belongs to the n-th of the other.
+ * CopyMessagesResponse pairs old and new: the n-th id or UID of each list belongs to the n-th message. A list has runs of
+ * successive numbers in the order of the messages: by UID if the request names one folder, else by message id. A list
+ * that is not in that order by itself is therefore not sorted.
  *
  * @generated from message restante.v1.CopyMessagesResponse
  */
 export type CopyMessagesResponse = Message<"restante.v1.CopyMessagesResponse"> & {
   /**
-   * UIDs copied, ascending; with message_ids: those ids.
+   * Messages copied.
    *
-   * @generated from field: repeated restante.v1.IdRange source_uids = 1;
+   * @generated from field: repeated restante.v1.IdRange source_message_ids = 1;
+   */
+  sourceMessageIds: IdRange[];
+
+  /**
+   * The copies.
+   *
+   * @generated from field: repeated restante.v1.IdRange target_message_ids = 2;
+   */
+  targetMessageIds: IdRange[];
+
+  /**
+   * UIDs of the messages copied, if the request names one folder.
+   *
+   * @generated from field: repeated restante.v1.IdRange source_uids = 3;
    */
   sourceUids: IdRange[];
 
   /**
-   * Their UIDs in the target, ascending.
+   * UIDs of the copies in the target folder.
    *
-   * @generated from field: repeated restante.v1.IdRange target_uids = 2;
+   * @generated from field: repeated restante.v1.IdRange target_uids = 4;
    */
   targetUids: IdRange[];
 
   /**
    * Of the target folder.
    *
-   * @generated from field: int64 target_uid_validity = 3 [jstype = JS_STRING];
+   * @generated from field: int64 target_uid_validity = 5 [jstype = JS_STRING];
    */
   targetUidValidity: string;
 
   /**
    * The commit; unset when nothing was copied.
    *
-   * @generated from field: restante.v1.CommitToken commit = 4;
+   * @generated from field: restante.v1.CommitToken commit = 6;
    */
   commit?: CommitToken | undefined;
 
   /**
    * The target folder.
    *
-   * @generated from field: int64 target_folder_id = 5 [jstype = JS_STRING];
+   * @generated from field: int64 target_folder_id = 7 [jstype = JS_STRING];
    */
   targetFolderId: string;
 };
@@ -1235,7 +1332,7 @@ export type CopyMessagesResponse = Message<"restante.v1.CopyMessagesResponse"> &
  * Use `create(CopyMessagesResponseSchema)` to create a new message.
  */
 export const CopyMessagesResponseSchema: GenMessage<CopyMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 21);
+  messageDesc(file_restante_v1_message, 23);
 
 /**
  * MoveMessagesRequest names messages and a target.
@@ -1298,7 +1395,7 @@ export type MoveMessagesRequest = Message<"restante.v1.MoveMessagesRequest"> & {
  * Use `create(MoveMessagesRequestSchema)` to create a new message.
  */
 export const MoveMessagesRequestSchema: GenMessage<MoveMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 22);
+  messageDesc(file_restante_v1_message, 24);
 
 /**
  * MoveMessagesResponse pairs old and new, as CopyMessagesResponse does.
@@ -1307,44 +1404,51 @@ export const MoveMessagesRequestSchema: GenMessage<MoveMessagesRequest> = /*@__P
  */
 export type MoveMessagesResponse = Message<"restante.v1.MoveMessagesResponse"> & {
   /**
-   * UIDs moved, ascending; with message_ids: those ids.
+   * Messages moved, which keep their ids.
    *
-   * @generated from field: repeated restante.v1.IdRange source_uids = 1;
+   * @generated from field: repeated restante.v1.IdRange message_ids = 1;
+   */
+  messageIds: IdRange[];
+
+  /**
+   * Their former UIDs, if the request names one folder.
+   *
+   * @generated from field: repeated restante.v1.IdRange source_uids = 2;
    */
   sourceUids: IdRange[];
 
   /**
-   * Their UIDs in the target, ascending.
+   * Their UIDs in the target folder.
    *
-   * @generated from field: repeated restante.v1.IdRange target_uids = 2;
+   * @generated from field: repeated restante.v1.IdRange target_uids = 3;
    */
   targetUids: IdRange[];
 
   /**
    * Of the target folder.
    *
-   * @generated from field: int64 target_uid_validity = 3 [jstype = JS_STRING];
+   * @generated from field: int64 target_uid_validity = 4 [jstype = JS_STRING];
    */
   targetUidValidity: string;
 
   /**
    * The commit; unset when nothing was moved.
    *
-   * @generated from field: restante.v1.CommitToken commit = 4;
+   * @generated from field: restante.v1.CommitToken commit = 5;
    */
   commit?: CommitToken | undefined;
 
   /**
    * Of the source folder, when requested and small enough.
    *
-   * @generated from field: restante.v1.FolderChanges changes = 5;
+   * @generated from field: restante.v1.FolderChanges changes = 6;
    */
   changes?: FolderChanges | undefined;
 
   /**
    * The target folder.
    *
-   * @generated from field: int64 target_folder_id = 6 [jstype = JS_STRING];
+   * @generated from field: int64 target_folder_id = 7 [jstype = JS_STRING];
    */
   targetFolderId: string;
 };
@@ -1354,7 +1458,7 @@ export type MoveMessagesResponse = Message<"restante.v1.MoveMessagesResponse"> &
  * Use `create(MoveMessagesResponseSchema)` to create a new message.
  */
 export const MoveMessagesResponseSchema: GenMessage<MoveMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 23);
+  messageDesc(file_restante_v1_message, 25);
 
 /**
  * DeleteMessagesRequest names messages and a mode.
@@ -1403,32 +1507,39 @@ export type DeleteMessagesRequest = Message<"restante.v1.DeleteMessagesRequest">
  * Use `create(DeleteMessagesRequestSchema)` to create a new message.
  */
 export const DeleteMessagesRequestSchema: GenMessage<DeleteMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 24);
+  messageDesc(file_restante_v1_message, 26);
 
 /**
- * DeleteMessagesResponse lists the deleted messages.
+ * DeleteMessagesResponse lists the deleted messages. See CopyMessagesResponse for the order of lists.
  *
  * @generated from message restante.v1.DeleteMessagesResponse
  */
 export type DeleteMessagesResponse = Message<"restante.v1.DeleteMessagesResponse"> & {
   /**
-   * UIDs deleted, ascending; with message_ids: those ids.
+   * Messages deleted.
    *
-   * @generated from field: repeated restante.v1.IdRange deleted_uids = 1;
+   * @generated from field: repeated restante.v1.IdRange deleted_message_ids = 1;
+   */
+  deletedMessageIds: IdRange[];
+
+  /**
+   * Their former UIDs, if the request names one folder.
+   *
+   * @generated from field: repeated restante.v1.IdRange deleted_uids = 2;
    */
   deletedUids: IdRange[];
 
   /**
    * The commit; unset when nothing was deleted.
    *
-   * @generated from field: restante.v1.CommitToken commit = 2;
+   * @generated from field: restante.v1.CommitToken commit = 3;
    */
   commit?: CommitToken | undefined;
 
   /**
    * When requested and small enough.
    *
-   * @generated from field: restante.v1.FolderChanges changes = 3;
+   * @generated from field: restante.v1.FolderChanges changes = 4;
    */
   changes?: FolderChanges | undefined;
 };
@@ -1438,7 +1549,7 @@ export type DeleteMessagesResponse = Message<"restante.v1.DeleteMessagesResponse
  * Use `create(DeleteMessagesResponseSchema)` to create a new message.
  */
 export const DeleteMessagesResponseSchema: GenMessage<DeleteMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 25);
+  messageDesc(file_restante_v1_message, 27);
 
 /**
  * ListRecoverableMessagesRequest pages.
@@ -1473,7 +1584,7 @@ export type ListRecoverableMessagesRequest = Message<"restante.v1.ListRecoverabl
  * Use `create(ListRecoverableMessagesRequestSchema)` to create a new message.
  */
 export const ListRecoverableMessagesRequestSchema: GenMessage<ListRecoverableMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 26);
+  messageDesc(file_restante_v1_message, 28);
 
 /**
  * RecoverableMessage is a deleted message.
@@ -1529,7 +1640,7 @@ export type RecoverableMessage = Message<"restante.v1.RecoverableMessage"> & {
  * Use `create(RecoverableMessageSchema)` to create a new message.
  */
 export const RecoverableMessageSchema: GenMessage<RecoverableMessage> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 27);
+  messageDesc(file_restante_v1_message, 29);
 
 /**
  * ListRecoverableMessagesResponse is a page.
@@ -1557,7 +1668,7 @@ export type ListRecoverableMessagesResponse = Message<"restante.v1.ListRecoverab
  * Use `create(ListRecoverableMessagesResponseSchema)` to create a new message.
  */
 export const ListRecoverableMessagesResponseSchema: GenMessage<ListRecoverableMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 28);
+  messageDesc(file_restante_v1_message, 30);
 
 /**
  * RecoverMessagesRequest names deleted messages.
@@ -1592,25 +1703,39 @@ export type RecoverMessagesRequest = Message<"restante.v1.RecoverMessagesRequest
  * Use `create(RecoverMessagesRequestSchema)` to create a new message.
  */
 export const RecoverMessagesRequestSchema: GenMessage<RecoverMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 29);
+  messageDesc(file_restante_v1_message, 31);
 
 /**
- * RecoverMessagesResponse lists the recovered messages.
+ * RecoverMessagesResponse lists the recovered messages in columns, in the order of their ids.
  *
  * @generated from message restante.v1.RecoverMessagesResponse
  */
 export type RecoverMessagesResponse = Message<"restante.v1.RecoverMessagesResponse"> & {
   /**
-   * The recovered messages.
+   * Column: message id.
    *
    * @generated from field: repeated int64 message_ids = 1;
    */
   messageIds: bigint[];
 
   /**
+   * Column: the folder.
+   *
+   * @generated from field: repeated int64 folder_ids = 2;
+   */
+  folderIds: bigint[];
+
+  /**
+   * Column: the new UID in that folder.
+   *
+   * @generated from field: repeated int64 uids = 3;
+   */
+  uids: bigint[];
+
+  /**
    * The commit.
    *
-   * @generated from field: restante.v1.CommitToken commit = 2;
+   * @generated from field: restante.v1.CommitToken commit = 4;
    */
   commit?: CommitToken | undefined;
 };
@@ -1620,7 +1745,7 @@ export type RecoverMessagesResponse = Message<"restante.v1.RecoverMessagesRespon
  * Use `create(RecoverMessagesResponseSchema)` to create a new message.
  */
 export const RecoverMessagesResponseSchema: GenMessage<RecoverMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 30);
+  messageDesc(file_restante_v1_message, 32);
 
 /**
  * PurgeRecoverableMessagesRequest names deleted messages.
@@ -1648,7 +1773,7 @@ export type PurgeRecoverableMessagesRequest = Message<"restante.v1.PurgeRecovera
  * Use `create(PurgeRecoverableMessagesRequestSchema)` to create a new message.
  */
 export const PurgeRecoverableMessagesRequestSchema: GenMessage<PurgeRecoverableMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 31);
+  messageDesc(file_restante_v1_message, 33);
 
 /**
  * PurgeRecoverableMessagesResponse counts the purged messages.
@@ -1669,7 +1794,7 @@ export type PurgeRecoverableMessagesResponse = Message<"restante.v1.PurgeRecover
  * Use `create(PurgeRecoverableMessagesResponseSchema)` to create a new message.
  */
 export const PurgeRecoverableMessagesResponseSchema: GenMessage<PurgeRecoverableMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_restante_v1_message, 32);
+  messageDesc(file_restante_v1_message, 34);
 
 /**
  * MessageColumn is a property of a message that a reader can request. Message ids and UIDs are always present.

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file restante/v1/types.proto.
  */
 export const file_restante_v1_types: GenFile = /*@__PURE__*/
-  fileDesc("ChdyZXN0YW50ZS92MS90eXBlcy5wcm90bxILcmVzdGFudGUudjEiUwoLQ29tbWl0VG9rZW4SFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESGQoNY2hhbmdlX251bWJlchgCIAEoA0ICMAESEQoFZXBvY2gYAyABKANCAjABIi4KB0lkUmFuZ2USEQoFZmlyc3QYASABKANCAjABEhAKBGxhc3QYAiABKANCAjABIkgKC01haWxBZGRyZXNzEhQKDGRpc3BsYXlfbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhIKCmdyb3VwX25hbWUYAyABKAkiHgoKS2V5d29yZFNldBIQCghrZXl3b3JkcxgBIAMoCSLNAgoNRm9sZGVyQ2hhbmdlcxIVCglmb2xkZXJfaWQYASABKANCAjABEh8KE3NpbmNlX2NoYW5nZV9udW1iZXIYAiABKANCAjABEhkKDWNoYW5nZV9udW1iZXIYAyABKANCAjABEgwKBHVpZHMYBCADKAMSEwoLbWVzc2FnZV9pZHMYBSADKAMSDQoFZmxhZ3MYBiADKAUSFAoMa2V5d29yZF9zZXRzGAcgAygFEhYKDmNoYW5nZV9udW1iZXJzGAggAygDEi4KDWtleXdvcmRfdGFibGUYCSADKAsyFy5yZXN0YW50ZS52MS5LZXl3b3JkU2V0EisKDXZhbmlzaGVkX3VpZHMYCiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEhQKCHVpZF9uZXh0GAsgASgDQgIwARIWCgpyZWNlbnRfdWlkGAwgASgDQgIwASL3AQoOTWVzc2FnZVN1bW1hcnkSDwoHc3ViamVjdBgBIAEoCRIpCgdhdXRob3JzGAIgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJAoCdG8YAyADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIkCgJjYxgEIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEisKB3NlbnRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE2ludGVybmV0X21lc3NhZ2VfaWQYBiABKAkSEwoLaW5fcmVwbHlfdG8YByABKAkiXAoKTWVzc2FnZVNldBIVCglmb2xkZXJfaWQYASABKANCAjABEiIKBHVpZHMYAiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEhMKC21lc3NhZ2VfaWRzGAMgAygDKnIKBEZsYWcSFAoQRkxBR19VTlNQRUNJRklFRBAAEg0KCUZMQUdfU0VFThABEhEKDUZMQUdfQU5TV0VSRUQQAhIQCgxGTEFHX0ZMQUdHRUQQBBIQCgxGTEFHX0RFTEVURUQQCBIOCgpGTEFHX0RSQUZUEBBCjwEKDmlvLnJlc3RhbnRlLnYxQgpUeXBlc1Byb3RvUAFaPmdpdGh1Yi5jb20vcmVzdGFudGUvcmVzdGFudGUvY2xpZW50cy9nby9yZXN0YW50ZS92MTtyZXN0YW50ZXYxogIDUlNUqgILUmVzdGFudGUuVjHKAgtSZXN0YW50ZVxWMeoCDFJlc3RhbnRlOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChdyZXN0YW50ZS92MS90eXBlcy5wcm90bxILcmVzdGFudGUudjEiUwoLQ29tbWl0VG9rZW4SFgoKbWFpbGJveF9pZBgBIAEoA0ICMAESGQoNY2hhbmdlX251bWJlchgCIAEoA0ICMAESEQoFZXBvY2gYAyABKANCAjABIi4KB0lkUmFuZ2USEQoFZmlyc3QYASABKANCAjABEhAKBGxhc3QYAiABKANCAjABIkgKC01haWxBZGRyZXNzEhQKDGRpc3BsYXlfbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhIKCmdyb3VwX25hbWUYAyABKAkiHgoKS2V5d29yZFNldBIQCghrZXl3b3JkcxgBIAMoCSLNAgoNRm9sZGVyQ2hhbmdlcxIVCglmb2xkZXJfaWQYASABKANCAjABEh8KE3NpbmNlX2NoYW5nZV9udW1iZXIYAiABKANCAjABEhkKDWNoYW5nZV9udW1iZXIYAyABKANCAjABEgwKBHVpZHMYBCADKAMSEwoLbWVzc2FnZV9pZHMYBSADKAMSDQoFZmxhZ3MYBiADKAUSFAoMa2V5d29yZF9zZXRzGAcgAygFEhYKDmNoYW5nZV9udW1iZXJzGAggAygDEi4KDWtleXdvcmRfdGFibGUYCSADKAsyFy5yZXN0YW50ZS52MS5LZXl3b3JkU2V0EisKDXZhbmlzaGVkX3VpZHMYCiADKAsyFC5yZXN0YW50ZS52MS5JZFJhbmdlEhQKCHVpZF9uZXh0GAsgASgDQgIwARIWCgpyZWNlbnRfdWlkGAwgASgDQgIwASL3AQoOTWVzc2FnZVN1bW1hcnkSDwoHc3ViamVjdBgBIAEoCRIpCgdhdXRob3JzGAIgAygLMhgucmVzdGFudGUudjEuTWFpbEFkZHJlc3MSJAoCdG8YAyADKAsyGC5yZXN0YW50ZS52MS5NYWlsQWRkcmVzcxIkCgJjYxgEIAMoCzIYLnJlc3RhbnRlLnYxLk1haWxBZGRyZXNzEisKB3NlbnRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKE2ludGVybmV0X21lc3NhZ2VfaWQYBiABKAkSEwoLaW5fcmVwbHlfdG8YByABKAkiRQoGVWlkU2V0EhUKCWZvbGRlcl9pZBgBIAEoA0ICMAESJAoGcmFuZ2VzGAIgAygLMhQucmVzdGFudGUudjEuSWRSYW5nZSIjCgxNZXNzYWdlSWRTZXQSEwoLbWVzc2FnZV9pZHMYASADKAMqcgoERmxhZxIUChBGTEFHX1VOU1BFQ0lGSUVEEAASDQoJRkxBR19TRUVOEAESEQoNRkxBR19BTlNXRVJFRBACEhAKDEZMQUdfRkxBR0dFRBAEEhAKDEZMQUdfREVMRVRFRBAIEg4KCkZMQUdfRFJBRlQQEEKPAQoOaW8ucmVzdGFudGUudjFCClR5cGVzUHJvdG9QAVo+Z2l0aHViLmNvbS9yZXN0YW50ZS9yZXN0YW50ZS9jbGllbnRzL2dvL3Jlc3RhbnRlL3YxO3Jlc3RhbnRldjGiAgNSU1SqAgtSZXN0YW50ZS5WMcoCC1Jlc3RhbnRlXFYx6gIMUmVzdGFudGU6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * CommitToken names a commit. A read that carries it as min_commit sees that commit's changes.
@@ -299,39 +299,53 @@ export const MessageSummarySchema: GenMessage<MessageSummary> = /*@__PURE__*/
   messageDesc(file_restante_v1_types, 5);
 
 /**
- * MessageSet names messages, by folder and UIDs or by message ids.
+ * UidSet names messages of one folder by their UIDs.
  *
- * @generated from message restante.v1.MessageSet
+ * @generated from message restante.v1.UidSet
  */
-export type MessageSet = Message<"restante.v1.MessageSet"> & {
+export type UidSet = Message<"restante.v1.UidSet"> & {
   /**
-   * The folder that the UIDs belong to; 0 when message_ids are given.
+   * The folder that the UIDs belong to.
    *
    * @generated from field: int64 folder_id = 1 [jstype = JS_STRING];
    */
   folderId: string;
 
   /**
-   * UIDs in ascending order; the server ignores those that do not exist.
+   * UIDs; at most 100000 ranges (TOO_COMPLEX). The server ignores those that do not exist.
    *
-   * @generated from field: repeated restante.v1.IdRange uids = 2;
+   * @generated from field: repeated restante.v1.IdRange ranges = 2;
    */
-  uids: IdRange[];
+  ranges: IdRange[];
+};
 
+/**
+ * Describes the message restante.v1.UidSet.
+ * Use `create(UidSetSchema)` to create a new message.
+ */
+export const UidSetSchema: GenMessage<UidSet> = /*@__PURE__*/
+  messageDesc(file_restante_v1_types, 6);
+
+/**
+ * MessageIdSet names messages by their ids, in any folder of the mailbox.
+ *
+ * @generated from message restante.v1.MessageIdSet
+ */
+export type MessageIdSet = Message<"restante.v1.MessageIdSet"> & {
   /**
-   * Message ids instead of folder and UIDs; at most 1000.
+   * Message ids, at most 1000 (TOO_COMPLEX). The server ignores those that do not exist.
    *
-   * @generated from field: repeated int64 message_ids = 3;
+   * @generated from field: repeated int64 message_ids = 1;
    */
   messageIds: bigint[];
 };
 
 /**
- * Describes the message restante.v1.MessageSet.
- * Use `create(MessageSetSchema)` to create a new message.
+ * Describes the message restante.v1.MessageIdSet.
+ * Use `create(MessageIdSetSchema)` to create a new message.
  */
-export const MessageSetSchema: GenMessage<MessageSet> = /*@__PURE__*/
-  messageDesc(file_restante_v1_types, 6);
+export const MessageIdSetSchema: GenMessage<MessageIdSet> = /*@__PURE__*/
+  messageDesc(file_restante_v1_types, 7);
 
 /**
  * Flag holds the bits of a message's `flags`, which is their sum. A message is read when FLAG_SEEN is set.

@@ -18,6 +18,7 @@ import io.restante.v1.GetFolderRequest;
 import io.restante.v1.MessageColumn;
 import io.restante.v1.MessageRows;
 import io.restante.v1.MessageServiceGrpc;
+import io.restante.v1.MessageIdSet;
 import io.restante.v1.MessageSet;
 import io.restante.v1.QueryMessagesRequest;
 import io.restante.v1.QueryMessagesResponse;
@@ -185,17 +186,22 @@ public final class Main {
         }
 
         BatchGetMessagesRequest request(int count) {
-            MessageSet.Builder set = MessageSet.newBuilder();
+            MessageIdSet.Builder set = MessageIdSet.newBuilder();
             for (int i = 0; i < Math.min(count, ids.size()); i++) {
                 set.addMessageIds(ids.get(next));
                 next = (next + 1) % ids.size();
             }
-            return BatchGetMessagesRequest.newBuilder().setMessages(set).addAllColumns(COLUMNS).build();
+            return BatchGetMessagesRequest.newBuilder()
+                    .setMessages(MessageSet.newBuilder().setIds(set))
+                    .addAllColumns(COLUMNS)
+                    .build();
         }
 
         StreamMessagesRequest streamed() {
             return StreamMessagesRequest.newBuilder()
-                    .setMessages(MessageSet.newBuilder().addAllMessageIds(ids.subList(0, Math.min(ids.size(), STREAMED))))
+                    .setMessages(MessageSet.newBuilder()
+                            .setIds(MessageIdSet.newBuilder()
+                                    .addAllMessageIds(ids.subList(0, Math.min(ids.size(), STREAMED)))))
                     .addAllColumns(COLUMNS)
                     .addSections(Section.newBuilder().setKind(SectionKind.SECTION_KIND_WHOLE))
                     .build();

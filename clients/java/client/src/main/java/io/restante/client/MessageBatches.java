@@ -1,10 +1,16 @@
 package io.restante.client;
 
 import io.restante.v1.CommitToken;
+import io.restante.v1.CompareProperty;
+import io.restante.v1.CompareRestriction;
+import io.restante.v1.Comparison;
 import io.restante.v1.IdRange;
+import io.restante.v1.MatchingMessages;
 import io.restante.v1.MessageRows;
 import io.restante.v1.MessageServiceGrpc;
 import io.restante.v1.MessageSet;
+import io.restante.v1.Restriction;
+import io.restante.v1.RestrictionList;
 import io.restante.v1.SectionCells;
 import io.restante.v1.SectionRest;
 import io.restante.v1.StreamMessagesRequest;
@@ -15,12 +21,14 @@ import java.util.List;
 
 /** StreamMessages with whole cells, opened again with the messages that have not been told. */
 final class MessageBatches extends EventStream<MessageRows> {
+    private final MessageSet whole; // of the caller's request
     private final StreamMessagesRequest.Builder wanted;
     private final ResumedCall<StreamMessagesRequest, StreamMessagesResponse> call;
     private final Deque<MessageRows> ready = new ArrayDeque<>();
     private MessageRows.Builder cut; // the batch whose last message is not whole; null: none
 
     MessageBatches(Core core, StreamMessagesRequest request) {
+        whole = request.getMessages();
         wanted = request.toBuilder();
         CommitToken seen = core.minCommit(request.getMailboxId());
         if (!wanted.hasMinCommit() && seen != null) {
@@ -32,8 +40,7 @@ final class MessageBatches extends EventStream<MessageRows> {
     /** What to ask for; null: everything has been told. */
     private StreamMessagesRequest left() {
         cut = null;
-        boolean finished = wanted.getMessages().getUidsCount() == 0 && wanted.getMessages().getMessageIdsCount() == 0;
-        return finished ? null : wanted.build();
+        return isEmpty(wanted.getMessages()) ? null : wanted.build();
     }
 
     @Override
@@ -67,15 +74,21 @@ final class MessageBatches extends EventStream<MessageRows> {
 
     private void give() {
         if (cut != null) {
-            MessageRows whole = cut.build();
+            MessageRows batch = cut.build();
             cut = null;
-            told(whole);
+            told(batch);
         }
     }
 
     private void told(MessageRows batch) {
-        wanted.setMessages(passOver(wanted.getMessages(), batch));
+        wanted.setMessages(behind(whole, batch));
         ready.add(batch);
+    }
+
+    private static boolean isEmpty(MessageSet set) {
+        return !set.hasMatching()
+                && set.getUids().getRangesCount() == 0
+                && set.getIds().getMessageIdsCount() == 0;
     }
 
     /** Adds octets to a cut cell of the last message of a batch. */
@@ -100,20 +113,45 @@ final class MessageBatches extends EventStream<MessageRows> {
         return true;
     }
 
-    /** What of a set has not been told: messages come in ascending order. */
-    static MessageSet passOver(MessageSet set, MessageRows told) {
+    /** The part of a set that follows a batch: batches come in ascending order of UIDs or message ids. */
+    static MessageSet behind(MessageSet set, MessageRows told) {
+        if (told.getMessageIdsCount() == 0) {
+            return set;
+        }
         MessageSet.Builder left = set.toBuilder();
-        if (set.getFolderId() != 0) {
-            if (told.getUidsCount() > 0) {
-                long last = told.getUids(told.getUidsCount() - 1);
-                left.clearUids().addAllUids(above(set.getUidsList(), last));
+        long lastId = told.getMessageIds(told.getMessageIdsCount() - 1);
+        long lastUid = told.getUidsCount() == 0 ? 0 : told.getUids(told.getUidsCount() - 1);
+        switch (set.getMessagesCase()) {
+            case UIDS -> left.getUidsBuilder().clearRanges().addAllRanges(above(set.getUids().getRangesList(), lastUid));
+            case MATCHING -> left.setMatching(matchingBehind(set.getMatching(), lastId, lastUid));
+            default -> {
+                left.getIdsBuilder().clearMessageIds();
+                set.getIds().getMessageIdsList().stream()
+                        .filter(id -> id > lastId)
+                        .forEach(left.getIdsBuilder()::addMessageIds);
             }
-        } else if (told.getMessageIdsCount() > 0) {
-            long last = told.getMessageIds(told.getMessageIdsCount() - 1);
-            left.clearMessageIds();
-            set.getMessageIdsList().stream().filter(id -> id > last).forEach(left::addMessageIds);
         }
         return left.build();
+    }
+
+    /** Adds to a restriction that the UID, or in all folders the message id, is above the last one told. */
+    private static MatchingMessages matchingBehind(MatchingMessages matching, long lastId, long lastUid) {
+        boolean inFolder = matching.getFolderId() != 0;
+        CompareRestriction last = CompareRestriction.newBuilder()
+                .setProperty(
+                        inFolder
+                                ? CompareProperty.COMPARE_PROPERTY_UID
+                                : CompareProperty.COMPARE_PROPERTY_MESSAGE_ID)
+                .setComparison(Comparison.COMPARISON_GREATER)
+                .setValue(inFolder ? lastUid : lastId)
+                .build();
+        RestrictionList both = RestrictionList.newBuilder()
+                .addRestrictions(Restriction.newBuilder().setCompare(last))
+                .addRestrictions(matching.getRestriction())
+                .build();
+        return matching.toBuilder()
+                .setRestriction(Restriction.newBuilder().setAllOf(both))
+                .build();
     }
 
     private static List<IdRange> above(List<IdRange> ranges, long id) {

@@ -9,12 +9,17 @@ import com.google.protobuf.ByteString;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.restante.v1.ErrorReason;
+import io.restante.v1.FlagRestriction;
 import io.restante.v1.IdRange;
 import io.restante.v1.KeywordSet;
+import io.restante.v1.MatchingMessages;
+import io.restante.v1.MessageIdSet;
 import io.restante.v1.MessageRows;
 import io.restante.v1.MessageSet;
+import io.restante.v1.Restriction;
 import io.restante.v1.SectionCells;
 import io.restante.v1.SectionRest;
+import io.restante.v1.UidSet;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -114,17 +119,39 @@ class FactsTest {
     void whatHasBeenToldIsNotAskedForAgain() {
         MessageRows told =
                 MessageRows.newBuilder().addAllMessageIds(List.of(3L, 5L)).addAllUids(List.of(30L, 50L)).build();
-        MessageSet ids = MessageSet.newBuilder().addAllMessageIds(List.of(5L, 3L, 8L)).build();
-        assertEquals(List.of(8L), MessageBatches.passOver(ids, told).getMessageIdsList());
-        MessageSet uids = MessageSet.newBuilder()
-                .setFolderId(1)
-                .addUids(IdRange.newBuilder().setFirst(1).setLast(40))
-                .addUids(IdRange.newBuilder().setFirst(45).setLast(60))
-                .addUids(IdRange.newBuilder().setFirst(70).setLast(80))
+        MessageSet ids = MessageSet.newBuilder()
+                .setIds(MessageIdSet.newBuilder().addAllMessageIds(List.of(5L, 3L, 8L)))
                 .build();
-        MessageSet left = MessageBatches.passOver(uids, told);
-        assertEquals(List.of(51L, 70L), left.getUidsList().stream().map(IdRange::getFirst).toList());
-        assertEquals(List.of(60L, 80L), left.getUidsList().stream().map(IdRange::getLast).toList());
+        assertEquals(List.of(8L), MessageBatches.behind(ids, told).getIds().getMessageIdsList());
+        MessageSet uids = MessageSet.newBuilder()
+                .setUids(UidSet.newBuilder()
+                        .setFolderId(1)
+                        .addRanges(IdRange.newBuilder().setFirst(1).setLast(40))
+                        .addRanges(IdRange.newBuilder().setFirst(45).setLast(60))
+                        .addRanges(IdRange.newBuilder().setFirst(70).setLast(80)))
+                .build();
+        List<IdRange> left = MessageBatches.behind(uids, told).getUids().getRangesList();
+        assertEquals(List.of(51L, 70L), left.stream().map(IdRange::getFirst).toList());
+        assertEquals(List.of(60L, 80L), left.stream().map(IdRange::getLast).toList());
+    }
+
+    @Test
+    void matchingMessagesGoOnBehindTheLastOneTold() {
+        MessageRows told =
+                MessageRows.newBuilder().addAllMessageIds(List.of(3L, 5L)).addAllUids(List.of(30L, 50L)).build();
+        Restriction seen = Restriction.newBuilder()
+                .setFlags(FlagRestriction.newBuilder().setMask(1).setValue(1))
+                .build();
+        for (long folder : List.of(0L, 7L)) {
+            MessageSet set = MessageSet.newBuilder()
+                    .setMatching(MatchingMessages.newBuilder().setFolderId(folder).setRestriction(seen))
+                    .build();
+            MatchingMessages left = MessageBatches.behind(set, told).getMatching();
+            List<Restriction> parts = left.getRestriction().getAllOf().getRestrictionsList();
+            assertEquals(folder, left.getFolderId());
+            assertEquals(folder == 0 ? 5 : 50, parts.get(0).getCompare().getValue());
+            assertEquals(seen, parts.get(1));
+        }
     }
 
     @Test

@@ -29,6 +29,7 @@ import io.restante.v1.OpenFolderRequest;
 import io.restante.v1.Section;
 import io.restante.v1.SectionKind;
 import io.restante.v1.StreamMessagesRequest;
+import io.restante.v1.UidSet;
 import io.restante.v1.UploadKind;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
@@ -123,8 +124,11 @@ class LiveChecks {
         Section whole = Section.newBuilder().setKind(SectionKind.SECTION_KIND_WHOLE).build();
         StreamMessagesRequest request = StreamMessagesRequest.newBuilder()
                 .setMessages(MessageSet.newBuilder()
-                        .setFolderId(inbox.getFolderId())
-                        .addUids(IdRange.newBuilder().setFirst(inbox.getUidNext()).setLast(1L << 31)))
+                        .setUids(UidSet.newBuilder()
+                                .setFolderId(inbox.getFolderId())
+                                .addRanges(IdRange.newBuilder()
+                                        .setFirst(inbox.getUidNext())
+                                        .setLast(1L << 31))))
                 .addSections(whole)
                 .addSections(whole.toBuilder().addPart(7))
                 .build();
