@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class Try:
     ends: tuple[type[RestanteError], ...] = ()
     scope: int = Scope.SCOPE_API
     answer: Callable[[Any], bool] = lambda _: True
+    identity: str = ""  # the gateway that makes the call, "": a native client
     anything: bool = False  # any answer is right, if alice's data does not change
 
 
@@ -234,6 +235,19 @@ def submissions(world: World) -> list[Try]:
         Try(forged, (errors.SenderNotPermitted,)),
         Try(posing, (errors.SenderNotPermitted,)),
         Try(submit(world, message_id=world.alice.message_ids[0]), anything=True),  # bob's message of that id
+    ]
+
+
+def submissions_by_smtp(world: World) -> list[Try]:
+    trace = "Received: from a by b; Mon, 23 Nov 2026 20:00:00 +0000\r\n"
+    return [
+        replace(
+            one,
+            request=transport_pb2.AcceptSubmissionRequest(submission=one.request, trace_field=trace),
+            scope=Scope.SCOPE_SMTP_SUBMIT,
+            identity="smtp",
+        )
+        for one in submissions(world)
     ]
 
 
@@ -512,6 +526,7 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
             scope=Scope.SCOPE_SMTP_SUBMIT,  # every user may send her mail
         )
     ],
+    "TransportService/AcceptSubmission": submissions_by_smtp,
     "TransportService/Accept": refused([transport_pb2.AcceptRequest(acceptance_id=1)]),
     "TransportService/LeaseOutbound": refused(transport_pb2.LeaseOutboundRequest(max_leases=10)),
     "TransportService/ReadOutbound": refused(transport_pb2.ReadOutboundRequest(lease_id=1)),
@@ -570,13 +585,13 @@ def judge(world: World, one: Try, outcome: Any) -> None:
 
 async def directly(world: World, rpc: str, one: Try, token: bytes) -> Any:
     try:
-        return [await world.core.call(rpc, one.request, token=token)]
+        return [await world.core.call(rpc, one.request, token=token, identity=one.identity)]
     except RestanteError as error:
         return error
 
 
 async def in_a_batch(world: World, rpc: str, one: Try, token: bytes) -> Any:
-    (result,) = await world.core.operate(operation(rpc, one.request, token=token))
+    (result,) = await world.core.operate(operation(rpc, one.request, token=token), identity=one.identity)
     if result.HasField("status"):
         return errors.from_status(result.status)
     return [getattr(result, UNARY_FIELDS[rpc])]
@@ -613,7 +628,7 @@ def test_every_rpc_of_the_contract_has_an_entry() -> None:
 async def test_no_call_reaches_a_neighbour(world: World, rpc: str, play: Any) -> None:
     before = await kept(world)
     for one in TRIES[rpc](world):
-        token = (await world.core.session("bob", one.scope)).session_token
+        token = (await world.core.session("bob", one.scope, identity=one.identity)).session_token
         judge(world, one, await play(world, rpc, one, token))
         assert await kept(world) == before, one.request
 

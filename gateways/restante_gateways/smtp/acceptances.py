@@ -1,4 +1,4 @@
-"""Transfer of messages to the core: by the Accept stream, by SubmitMessage, and by uploads."""
+"""Transfer of messages to the core: by the Accept stream, by AcceptSubmission, and by uploads."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class MxAcceptance:
 
 
 class UserSubmission:
-    """Mail from a user, by SubmitMessage. A content above KEPT_OCTETS is uploaded first."""
+    """Mail from a user, by AcceptSubmission. A content above KEPT_OCTETS is uploaded first."""
 
     def __init__(self, link: Link, envelope: Envelope, token: Token, patience_seconds: float) -> None:
         """`patience_seconds` limits the repetitions after a lost answer."""
@@ -107,20 +107,21 @@ class UserSubmission:
     async def commit(self) -> str:
         """See Acceptance."""
         if self._upload is None:
-            self._request.content = b"".join(self._held)
+            self._request.submission.content = b"".join(self._held)
         else:
-            self._request.upload_id = await self._upload.finish()  # no mail is sent before, so a failure is certain
+            # No mail is sent before the upload ends, so a failure is certain.
+            self._request.submission.upload_id = await self._upload.finish()
         return await settle(self._submit, self._patience_seconds)
 
     async def _submit(self) -> str:
         answer = await self._link.execute(
-            methods.SUBMIT_MESSAGE,
+            methods.ACCEPT_SUBMISSION,
             self._request,
             session=self._token(),
             client_address=self._client_address,
             independent=True,
         )
-        return str(answer.submission.submission_id)
+        return str(answer.transport_id)
 
     async def abandon(self) -> None:
         """See Acceptance."""

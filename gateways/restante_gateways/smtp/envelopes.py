@@ -49,14 +49,15 @@ def begin(envelope: Envelope, request_id: bytes) -> transport_pb2.AcceptBegin:
     )
 
 
-def submission(envelope: Envelope, request_id: bytes) -> submission_pb2.SubmitMessageRequest:
+def submission(envelope: Envelope, request_id: bytes) -> transport_pb2.AcceptSubmissionRequest:
     """The request of a submission, without its message yet."""
-    return submission_pb2.SubmitMessageRequest(
-        request_id=request_id,
-        reverse_path=_reverse_path(envelope.mail),
-        recipients=_recipients(envelope),
-        options=_options(envelope.mail),
-        via_smtp=True,
+    return transport_pb2.AcceptSubmissionRequest(
+        submission=submission_pb2.SubmitMessageRequest(
+            request_id=request_id,
+            reverse_path=_reverse_path(envelope.mail),
+            recipients=_recipients(envelope),
+            options=_options(envelope.mail),
+        ),
         trace_field=envelope.trace_field.decode("ascii"),
     )
 

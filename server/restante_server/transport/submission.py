@@ -46,11 +46,15 @@ class Submission:
     authorship: Authorship
     envelope: Envelope
     now: int  # microseconds
-    via_smtp: bool = False
-    trace_field: str = ""  # the gateway's; empty: submitted through the API
+    trace_field: str | None = None  # the SMTP gateway's; None: submitted through the API
     send_at: int | None = None  # microseconds
     uploads: Sequence[bytes] = ()  # used up by this submission
     message_id: int | None = None  # the message in the submitter's mailbox that it is made from
+
+    @property
+    def by_smtp(self) -> bool:
+        """Whether the message came by SMTP, with the gateway's trace field and recipients checked at RCPT."""
+        return self.trace_field is not None
 
 
 class Judged(NamedTuple):
@@ -93,7 +97,7 @@ def judge(tx: Connection, submission: Submission) -> Judged:
             raise RecipientNotFound(address=found.address)
     policy = accounts.get_by_id(tx, account_id).sent_copy
     keeps_copy = policy == SentCopyPolicy.SENT_COPY_POLICY_ALWAYS or (
-        policy != SentCopyPolicy.SENT_COPY_POLICY_NEVER and not submission.via_smtp
+        policy != SentCopyPolicy.SENT_COPY_POLICY_NEVER and not submission.by_smtp
     )
     return Judged(resolutions, folders.with_role(tx, mailbox_id, Role.SENT) if keeps_copy else None)
 
@@ -117,9 +121,9 @@ async def prepare(contents: Contents, settings: TransportSettings, submission: S
         staged=staged,
         listing=listing,
         # An SMTP gateway has checked each recipient at RCPT; an API client has checked none.
-        recipients=route.plan(judged.resolutions, envelope.recipients, may_relay=True, promised=submission.via_smtp),
+        recipients=route.plan(judged.resolutions, envelope.recipients, may_relay=True, promised=submission.by_smtp),
         accepted_at=submission.now,
-        trace_field=submission.trace_field.encode("ascii") or outgoing.received(settings, submission.now),
+        trace_field=_trace_field(submission, settings),
         source=submitter.address,
         dsn_return=envelope.dsn_return,
         envelope_id=envelope.envelope_id,
@@ -133,6 +137,12 @@ async def prepare(contents: Contents, settings: TransportSettings, submission: S
         uploads=tuple(submission.uploads),
         stored=StoredMessage(submitter.mailbox_id, stored) if stored is not None else None,
     )
+
+
+def _trace_field(submission: Submission, settings: TransportSettings) -> bytes:
+    if submission.trace_field is None:
+        return outgoing.received(settings, submission.now)
+    return submission.trace_field.encode("ascii")
 
 
 def _sent_copy(mailbox_id: int, folder_id: int, kept: Staged | None, listing: Listing) -> SentCopy:

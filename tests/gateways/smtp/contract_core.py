@@ -20,7 +20,6 @@ from restante.v1 import (
     content_pb2,
     content_pb2_grpc,
     session_pb2,
-    submission_pb2,
     sync_pb2,
     sync_pb2_grpc,
     transport_pb2,
@@ -49,7 +48,7 @@ class ContractCore:
         self.accepted: dict[bytes, tuple[transport_pb2.AcceptBegin, bytes]] = {}  # by request_id
         self.begun: list[transport_pb2.AcceptBegin] = []
         self.aborted = 0
-        self.submitted: dict[bytes, submission_pb2.SubmitMessageRequest] = {}
+        self.submitted: dict[bytes, transport_pb2.AcceptSubmissionRequest] = {}  # by request_id
         self.uploads: dict[bytes, bytes] = {}
         self.refuse_commit: errors.RestanteError | None = None
         self.refuse_submit: errors.RestanteError | None = None
@@ -86,7 +85,7 @@ class Batch(batch_pb2_grpc.BatchServiceServicer):
                     getattr(result, field).CopyFrom(getattr(self, field)(getattr(operation, field), operation))
                 except errors.RestanteError as error:
                     result.status.CopyFrom(errors.to_status(error))
-                if field == "submit_message" and self.core.lose_answers:
+                if field == "accept_submission" and self.core.lose_answers:
                     self.core.lose_answers -= 1
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
             yield response
@@ -110,14 +109,15 @@ class Batch(batch_pb2_grpc.BatchServiceServicer):
             answer.verdicts.add(accepted=known, status=status, good_for_milliseconds=good)
         return answer
 
-    def submit_message(
-        self, request: submission_pb2.SubmitMessageRequest, operation: batch_pb2.Operation
-    ) -> submission_pb2.SubmitMessageResponse:
+    def accept_submission(
+        self, request: transport_pb2.AcceptSubmissionRequest, operation: batch_pb2.Operation
+    ) -> transport_pb2.AcceptSubmissionResponse:
         if self.core.refuse_submit is not None:
             raise self.core.refuse_submit
-        self.core.submitted.setdefault(request.request_id, request)
-        number = list(self.core.submitted).index(request.request_id) + 1
-        return submission_pb2.SubmitMessageResponse(submission=submission_pb2.SubmissionRecord(submission_id=number))
+        request_id = request.submission.request_id
+        self.core.submitted.setdefault(request_id, request)
+        number = list(self.core.submitted).index(request_id) + 1
+        return transport_pb2.AcceptSubmissionResponse(transport_id=number)
 
 
 class Transport(transport_pb2_grpc.TransportServiceServicer):

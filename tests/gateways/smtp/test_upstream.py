@@ -268,9 +268,8 @@ async def test_a_small_submission_is_one_operation(socket: Path, certificate: Ce
         reply = await deliver(client, mail="MAIL FROM:<alice@example.test> RET=HDRS", rcpt="RCPT TO:<bob@example.test>")
         assert reply == "250 2.6.0 Message accepted as 1"
         (request,) = core.submitted.values()
-        assert request.content == MESSAGE
-        assert request.via_smtp
-        assert request.reverse_path == "alice@example.test"
+        assert request.submission.content == MESSAGE
+        assert request.submission.reverse_path == "alice@example.test"
         assert " with ESMTPSA id " in request.trace_field
         (token,) = core.sessions.tokens
         assert [operation.session_token for operation in core.operations] == [b"", token, token]
@@ -284,7 +283,7 @@ async def test_a_large_submission_is_uploaded_first(socket: Path, certificate: C
         client = await system.login()
         assert (await deliver(client, BIG * 4)).startswith("250")
         (request,) = core.submitted.values()
-        assert core.uploads[request.upload_id] == BIG * 4
+        assert core.uploads[request.submission.upload_id] == BIG * 4
 
 
 async def test_an_upload_that_fails_is_answered_at_the_end_of_the_content(

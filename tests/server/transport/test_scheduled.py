@@ -24,9 +24,14 @@ def limit(world: World, **limits: int) -> None:
 
 async def schedule(world: World, name: str = "alice", **fields: Any) -> SubmitMessageResponse:
     """Schedule a message to carol in an hour."""
+    return await world.submit(name, **in_an_hour(world, name), **fields)
+
+
+def in_an_hour(world: World, name: str) -> dict[str, Any]:
+    """The fields of a message to carol that is sent in an hour."""
     moment = convert.timestamp(world.call(world.gateway()).now + HOUR)
     letter = LETTER.replace(b"NAME", name.encode())
-    return await world.submit(name, letter, recipients=["carol@example.test"], send_at=moment, **fields)
+    return {"content": letter, "recipients": ["carol@example.test"], "send_at": moment}
 
 
 async def test_one_too_many_is_refused_and_names_the_limit(world: World) -> None:
@@ -71,7 +76,9 @@ async def test_a_repeated_request_is_answered_though_the_bound_is_reached(world:
 
 async def test_many_at_once_do_not_slip_in_together(world: World) -> None:
     limit(world, max_scheduled=3)
-    outcomes = await asyncio.gather(*(schedule(world, via_smtp=True) for _ in range(10)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(world.submit_by_smtp("alice", **in_an_hour(world, "alice")) for _ in range(10)), return_exceptions=True
+    )
     refused = [outcome for outcome in outcomes if isinstance(outcome, AccountLimitReached)]
     assert len(refused) == 7
     assert len(outcomes) - len(refused) == 3

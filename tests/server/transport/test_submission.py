@@ -12,11 +12,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from restante.errors import (
     InvalidAddress,
+    InvalidArgument,
     InvalidContent,
+    InvalidSession,
     MailLoop,
     NoRecipients,
     PermissionDenied,
     RecipientNotFound,
+    RequestIdRequired,
     RequestIdReused,
     SenderNotPermitted,
     SubmissionNotCancellable,
@@ -26,6 +29,7 @@ from restante.errors import (
 from restante.v1.admin_pb2 import SentCopyPolicy
 from restante.v1.content_pb2 import UploadKind
 from restante.v1.message_pb2 import Attachment, CreateDraftRequest, Draft, ListRecoverableMessagesRequest
+from restante.v1.session_pb2 import Scope
 from restante.v1.submission_pb2 import (
     CancelSubmissionRequest,
     EnvelopeOptions,
@@ -33,6 +37,7 @@ from restante.v1.submission_pb2 import (
     ListSubmissionsRequest,
     SubmitMessageRequest,
 )
+from restante.v1.transport_pb2 import AcceptSubmissionRequest
 from restante.v1.types_pb2 import MailAddress
 from restante_server.accounts import lifecycle
 from restante_server.db.operation import Write
@@ -209,9 +214,9 @@ async def test_the_sender_keeps_a_copy_as_the_account_says(
     await world.db.write(Write(lambda tx: lifecycle.change(tx, "alice@example.test", accounts.Edit(sent_copy=chosen))))
     await world.submit("alice", WITHOUT_BCC, recipients=["bob@example.test"])
     assert len(await world.letters("alice", SENT)) == by_api
-    response = await world.submit("alice", WITHOUT_BCC, recipients=["bob@example.test"], via_smtp=True)
+    transport_id = await world.submit_by_smtp("alice", WITHOUT_BCC, recipients=["bob@example.test"])
+    assert transport_id > 0
     assert len(await world.letters("alice", SENT)) == by_api + by_smtp
-    assert bool(response.sent_message_id) == bool(by_smtp)
     assert len(await world.letters("bob")) == 2
     assert (await world.letters("bob"))[1].head.endswith(TRACE.encode())
 
@@ -226,13 +231,27 @@ async def test_a_sent_folder_that_goes_at_that_moment_is_no_reason_not_to_send(
 
 
 async def test_only_a_gateway_says_that_mail_came_by_smtp(world: World) -> None:
-    with pytest.raises(PermissionDenied):
-        await world.run(
-            _request(WITHOUT_BCC, via_smtp=True),
-            world.session("alice"),
-        )
-    with pytest.raises(PermissionDenied):
-        await world.submit("alice", WITHOUT_BCC, trace_field="Received: by bank.example.net\r\n")
+    request = AcceptSubmissionRequest(submission=_request(WITHOUT_BCC), trace_field="Received: by bank.example.net\r\n")
+    for caller in (world.session("alice"), world.session("alice", Scope.SCOPE_SMTP_SUBMIT)):
+        with pytest.raises(PermissionDenied):
+            await world.run(request, caller)
+    with pytest.raises(InvalidSession):
+        await world.run(request, world.gateway())
+    assert await world.letters("bob") == []
+
+
+async def test_a_submission_by_smtp_is_taken_once_and_has_one_trace_field(world: World) -> None:
+    request = AcceptSubmissionRequest(submission=_request(WITHOUT_BCC), trace_field=TRACE)
+    gateway = world.session("alice", Scope.SCOPE_SMTP_SUBMIT, "smtp")
+    first, again = await world.run(request, gateway), await world.run(request, gateway)
+    assert first == again
+    assert len(await world.letters("bob")) == 1
+    for field in ("", "X-Trace: no\r\n", TRACE + TRACE, TRACE.rstrip()):
+        with pytest.raises(InvalidArgument) as refused:
+            await world.run(AcceptSubmissionRequest(submission=_request(WITHOUT_BCC), trace_field=field), gateway)
+        assert refused.value.metadata["field"] == "trace_field"
+    with pytest.raises(RequestIdRequired):
+        await world.run(AcceptSubmissionRequest(trace_field=TRACE), gateway)
 
 
 def _request(content: bytes, **fields: Any) -> Any:

@@ -29,6 +29,8 @@ from restante.v1.transport_pb2 import (
     AcceptBegin,
     AcceptRequest,
     AcceptResponse,
+    AcceptSubmissionRequest,
+    AcceptSubmissionResponse,
     OutboundLease,
     OutcomeKind,
     ReadOutboundRequest,
@@ -265,19 +267,16 @@ class World:
 
     async def submit(self, name: str, content: bytes | None = None, **fields: Any) -> SubmitMessageResponse:
         """Submit a message by the API."""
-        if content is not None:
-            fields["content"] = content
-        recipients = [
-            EnvelopeRecipient(forward_path=r) if isinstance(r, str) else r for r in fields.pop("recipients", ())
-        ]
-        fields.setdefault("request_id", secrets.token_bytes(16))
-        request = SubmitMessageRequest(recipients=recipients, **fields)
-        caller = self.session(name)
-        if request.via_smtp:
-            request.trace_field = TRACE
-            caller = self.session(name, Scope.SCOPE_SMTP_SUBMIT, "smtp")
-        response: SubmitMessageResponse = await self.run(request, caller)
+        response: SubmitMessageResponse = await self.run(submit_request(content, **fields), self.session(name))
         return response
+
+    async def submit_by_smtp(self, name: str, content: bytes | None = None, **fields: Any) -> int:
+        """Submit a message as the SMTP gateway does; returns its transport id."""
+        request = AcceptSubmissionRequest(submission=submit_request(content, **fields), trace_field=TRACE)
+        response: AcceptSubmissionResponse = await self.run(
+            request, self.session(name, Scope.SCOPE_SMTP_SUBMIT, "smtp")
+        )
+        return response.transport_id
 
     async def upload(self, name: str, octets: bytes, kind: int = UploadKind.UPLOAD_KIND_MESSAGE) -> bytes:
         """A finished upload."""
@@ -295,6 +294,15 @@ class World:
 
     async def problems(self) -> list[str]:
         return await self.db.read(lambda tx: store_check.check(tx) + transport_check.check(tx))
+
+
+def submit_request(content: bytes | None = None, **fields: Any) -> SubmitMessageRequest:
+    """A request with an id; recipients may be plain addresses."""
+    if content is not None:
+        fields["content"] = content
+    recipients = [EnvelopeRecipient(forward_path=r) if isinstance(r, str) else r for r in fields.pop("recipients", ())]
+    fields.setdefault("request_id", secrets.token_bytes(16))
+    return SubmitMessageRequest(recipients=recipients, **fields)
 
 
 def settings(directory: Path) -> config.Config:

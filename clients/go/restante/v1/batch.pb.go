@@ -105,6 +105,7 @@ type Operation struct {
 	//	*Operation_GetStatistics
 	//	*Operation_GetChangeNumbers
 	//	*Operation_GetServer
+	//	*Operation_AcceptSubmission
 	Request       isOperation_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -781,6 +782,15 @@ func (x *Operation) GetGetServer() *GetServerRequest {
 	return nil
 }
 
+func (x *Operation) GetAcceptSubmission() *AcceptSubmissionRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Operation_AcceptSubmission); ok {
+			return x.AcceptSubmission
+		}
+	}
+	return nil
+}
+
 type isOperation_Request interface {
 	isOperation_Request()
 }
@@ -1045,6 +1055,10 @@ type Operation_GetServer struct {
 	GetServer *GetServerRequest `protobuf:"bytes,84,opt,name=get_server,json=getServer,proto3,oneof"` // GetServer.
 }
 
+type Operation_AcceptSubmission struct {
+	AcceptSubmission *AcceptSubmissionRequest `protobuf:"bytes,85,opt,name=accept_submission,json=acceptSubmission,proto3,oneof"` // AcceptSubmission.
+}
+
 func (*Operation_Authenticate) isOperation_Request() {}
 
 func (*Operation_RenewSession) isOperation_Request() {}
@@ -1175,6 +1189,8 @@ func (*Operation_GetChangeNumbers) isOperation_Request() {}
 
 func (*Operation_GetServer) isOperation_Request() {}
 
+func (*Operation_AcceptSubmission) isOperation_Request() {}
+
 // OperationResult is one answer.
 type OperationResult struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1253,6 +1269,7 @@ type OperationResult struct {
 	//	*OperationResult_GetStatistics
 	//	*OperationResult_GetChangeNumbers
 	//	*OperationResult_GetServer
+	//	*OperationResult_AcceptSubmission
 	Response      isOperationResult_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1901,6 +1918,15 @@ func (x *OperationResult) GetGetServer() *GetServerResponse {
 	return nil
 }
 
+func (x *OperationResult) GetAcceptSubmission() *AcceptSubmissionResponse {
+	if x != nil {
+		if x, ok := x.Response.(*OperationResult_AcceptSubmission); ok {
+			return x.AcceptSubmission
+		}
+	}
+	return nil
+}
+
 type isOperationResult_Response interface {
 	isOperationResult_Response()
 }
@@ -2165,6 +2191,10 @@ type OperationResult_GetServer struct {
 	GetServer *GetServerResponse `protobuf:"bytes,84,opt,name=get_server,json=getServer,proto3,oneof"` // GetServer.
 }
 
+type OperationResult_AcceptSubmission struct {
+	AcceptSubmission *AcceptSubmissionResponse `protobuf:"bytes,85,opt,name=accept_submission,json=acceptSubmission,proto3,oneof"` // AcceptSubmission.
+}
+
 func (*OperationResult_Authenticate) isOperationResult_Response() {}
 
 func (*OperationResult_RenewSession) isOperationResult_Response() {}
@@ -2294,6 +2324,8 @@ func (*OperationResult_GetStatistics) isOperationResult_Response() {}
 func (*OperationResult_GetChangeNumbers) isOperationResult_Response() {}
 
 func (*OperationResult_GetServer) isOperationResult_Response() {}
+
+func (*OperationResult_AcceptSubmission) isOperationResult_Response() {}
 
 // ExecuteRequest holds operations.
 type ExecuteRequest struct {
@@ -2495,7 +2527,7 @@ var File_restante_v1_batch_proto protoreflect.FileDescriptor
 
 const file_restante_v1_batch_proto_rawDesc = "" +
 	"\n" +
-	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"\xce(\n" +
+	"\x17restante/v1/batch.proto\x12\vrestante.v1\x1a\x17google/rpc/status.proto\x1a\x17restante/v1/admin.proto\x1a\x19restante/v1/content.proto\x1a\x1brestante/v1/directory.proto\x1a\x18restante/v1/folder.proto\x1a\x19restante/v1/mailbox.proto\x1a\x19restante/v1/message.proto\x1a\x19restante/v1/session.proto\x1a\x1crestante/v1/submission.proto\x1a\x1brestante/v1/transport.proto\"\xa3)\n" +
 	"\tOperation\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12#\n" +
 	"\rsession_token\x18\x02 \x01(\fR\fsessionToken\x121\n" +
@@ -2577,8 +2609,9 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x0eget_statistics\x18R \x01(\v2!.restante.v1.GetStatisticsRequestH\x00R\rgetStatistics\x12T\n" +
 	"\x12get_change_numbers\x18S \x01(\v2$.restante.v1.GetChangeNumbersRequestH\x00R\x10getChangeNumbers\x12>\n" +
 	"\n" +
-	"get_server\x18T \x01(\v2\x1d.restante.v1.GetServerRequestH\x00R\tgetServerB\t\n" +
-	"\arequest\"\xf5'\n" +
+	"get_server\x18T \x01(\v2\x1d.restante.v1.GetServerRequestH\x00R\tgetServer\x12S\n" +
+	"\x11accept_submission\x18U \x01(\v2$.restante.v1.AcceptSubmissionRequestH\x00R\x10acceptSubmissionB\t\n" +
+	"\arequest\"\xcb(\n" +
 	"\x0fOperationResult\x12%\n" +
 	"\foperation_id\x18\x01 \x01(\x03B\x020\x01R\voperationId\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\x128\n" +
@@ -2656,7 +2689,8 @@ const file_restante_v1_batch_proto_rawDesc = "" +
 	"\x0eget_statistics\x18R \x01(\v2\".restante.v1.GetStatisticsResponseH\x00R\rgetStatistics\x12U\n" +
 	"\x12get_change_numbers\x18S \x01(\v2%.restante.v1.GetChangeNumbersResponseH\x00R\x10getChangeNumbers\x12?\n" +
 	"\n" +
-	"get_server\x18T \x01(\v2\x1e.restante.v1.GetServerResponseH\x00R\tgetServerB\n" +
+	"get_server\x18T \x01(\v2\x1e.restante.v1.GetServerResponseH\x00R\tgetServer\x12T\n" +
+	"\x11accept_submission\x18U \x01(\v2%.restante.v1.AcceptSubmissionResponseH\x00R\x10acceptSubmissionB\n" +
 	"\n" +
 	"\bresponse\"z\n" +
 	"\x0eExecuteRequest\x126\n" +
@@ -2764,72 +2798,74 @@ var file_restante_v1_batch_proto_goTypes = []any{
 	(*GetStatisticsRequest)(nil),             // 68: restante.v1.GetStatisticsRequest
 	(*GetChangeNumbersRequest)(nil),          // 69: restante.v1.GetChangeNumbersRequest
 	(*GetServerRequest)(nil),                 // 70: restante.v1.GetServerRequest
-	(*status.Status)(nil),                    // 71: google.rpc.Status
-	(*AuthenticateResponse)(nil),             // 72: restante.v1.AuthenticateResponse
-	(*RenewSessionResponse)(nil),             // 73: restante.v1.RenewSessionResponse
-	(*LogoffResponse)(nil),                   // 74: restante.v1.LogoffResponse
-	(*GetSessionResponse)(nil),               // 75: restante.v1.GetSessionResponse
-	(*ChangePasswordResponse)(nil),           // 76: restante.v1.ChangePasswordResponse
-	(*GetMechanismsResponse)(nil),            // 77: restante.v1.GetMechanismsResponse
-	(*GetMailboxResponse)(nil),               // 78: restante.v1.GetMailboxResponse
-	(*ListMailboxesResponse)(nil),            // 79: restante.v1.ListMailboxesResponse
-	(*AcquireMaildropResponse)(nil),          // 80: restante.v1.AcquireMaildropResponse
-	(*RenewMaildropResponse)(nil),            // 81: restante.v1.RenewMaildropResponse
-	(*ReleaseMaildropResponse)(nil),          // 82: restante.v1.ReleaseMaildropResponse
-	(*ListFoldersResponse)(nil),              // 83: restante.v1.ListFoldersResponse
-	(*GetFolderResponse)(nil),                // 84: restante.v1.GetFolderResponse
-	(*CreateFolderResponse)(nil),             // 85: restante.v1.CreateFolderResponse
-	(*MoveFolderResponse)(nil),               // 86: restante.v1.MoveFolderResponse
-	(*UpdateFolderResponse)(nil),             // 87: restante.v1.UpdateFolderResponse
-	(*DeleteFolderResponse)(nil),             // 88: restante.v1.DeleteFolderResponse
-	(*ReadFolderChangesResponse)(nil),        // 89: restante.v1.ReadFolderChangesResponse
-	(*ClaimRecentResponse)(nil),              // 90: restante.v1.ClaimRecentResponse
-	(*SetSubscriptionResponse)(nil),          // 91: restante.v1.SetSubscriptionResponse
-	(*ListSubscriptionsResponse)(nil),        // 92: restante.v1.ListSubscriptionsResponse
-	(*QueryMessagesResponse)(nil),            // 93: restante.v1.QueryMessagesResponse
-	(*SearchMessagesResponse)(nil),           // 94: restante.v1.SearchMessagesResponse
-	(*BatchGetMessagesResponse)(nil),         // 95: restante.v1.BatchGetMessagesResponse
-	(*AppendMessageResponse)(nil),            // 96: restante.v1.AppendMessageResponse
-	(*CreateDraftResponse)(nil),              // 97: restante.v1.CreateDraftResponse
-	(*UpdateMessagesResponse)(nil),           // 98: restante.v1.UpdateMessagesResponse
-	(*CopyMessagesResponse)(nil),             // 99: restante.v1.CopyMessagesResponse
-	(*MoveMessagesResponse)(nil),             // 100: restante.v1.MoveMessagesResponse
-	(*DeleteMessagesResponse)(nil),           // 101: restante.v1.DeleteMessagesResponse
-	(*ListRecoverableMessagesResponse)(nil),  // 102: restante.v1.ListRecoverableMessagesResponse
-	(*RecoverMessagesResponse)(nil),          // 103: restante.v1.RecoverMessagesResponse
-	(*PurgeRecoverableMessagesResponse)(nil), // 104: restante.v1.PurgeRecoverableMessagesResponse
-	(*UploadChunkResponse)(nil),              // 105: restante.v1.UploadChunkResponse
-	(*GetUploadResponse)(nil),                // 106: restante.v1.GetUploadResponse
-	(*SubmitMessageResponse)(nil),            // 107: restante.v1.SubmitMessageResponse
-	(*CancelSubmissionResponse)(nil),         // 108: restante.v1.CancelSubmissionResponse
-	(*GetSubmissionResponse)(nil),            // 109: restante.v1.GetSubmissionResponse
-	(*ListSubmissionsResponse)(nil),          // 110: restante.v1.ListSubmissionsResponse
-	(*VerifyRecipientsResponse)(nil),         // 111: restante.v1.VerifyRecipientsResponse
-	(*RenewLeaseResponse)(nil),               // 112: restante.v1.RenewLeaseResponse
-	(*ReportOutcomeResponse)(nil),            // 113: restante.v1.ReportOutcomeResponse
-	(*ResolveNamesResponse)(nil),             // 114: restante.v1.ResolveNamesResponse
-	(*ListEntriesResponse)(nil),              // 115: restante.v1.ListEntriesResponse
-	(*GetEntryResponse)(nil),                 // 116: restante.v1.GetEntryResponse
-	(*CreateDomainResponse)(nil),             // 117: restante.v1.CreateDomainResponse
-	(*ListDomainsResponse)(nil),              // 118: restante.v1.ListDomainsResponse
-	(*UpdateDomainResponse)(nil),             // 119: restante.v1.UpdateDomainResponse
-	(*DeleteDomainResponse)(nil),             // 120: restante.v1.DeleteDomainResponse
-	(*CreateAccountResponse)(nil),            // 121: restante.v1.CreateAccountResponse
-	(*GetAccountResponse)(nil),               // 122: restante.v1.GetAccountResponse
-	(*ListAccountsResponse)(nil),             // 123: restante.v1.ListAccountsResponse
-	(*UpdateAccountResponse)(nil),            // 124: restante.v1.UpdateAccountResponse
-	(*SetPasswordResponse)(nil),              // 125: restante.v1.SetPasswordResponse
-	(*DeleteAccountResponse)(nil),            // 126: restante.v1.DeleteAccountResponse
-	(*CreateAliasResponse)(nil),              // 127: restante.v1.CreateAliasResponse
-	(*ListAliasesResponse)(nil),              // 128: restante.v1.ListAliasesResponse
-	(*DeleteAliasResponse)(nil),              // 129: restante.v1.DeleteAliasResponse
-	(*ListQueueResponse)(nil),                // 130: restante.v1.ListQueueResponse
-	(*RetryQueuedResponse)(nil),              // 131: restante.v1.RetryQueuedResponse
-	(*RemoveQueuedResponse)(nil),             // 132: restante.v1.RemoveQueuedResponse
-	(*TraceMessagesResponse)(nil),            // 133: restante.v1.TraceMessagesResponse
-	(*GetStatisticsResponse)(nil),            // 134: restante.v1.GetStatisticsResponse
-	(*GetChangeNumbersResponse)(nil),         // 135: restante.v1.GetChangeNumbersResponse
-	(*GetServerResponse)(nil),                // 136: restante.v1.GetServerResponse
+	(*AcceptSubmissionRequest)(nil),          // 71: restante.v1.AcceptSubmissionRequest
+	(*status.Status)(nil),                    // 72: google.rpc.Status
+	(*AuthenticateResponse)(nil),             // 73: restante.v1.AuthenticateResponse
+	(*RenewSessionResponse)(nil),             // 74: restante.v1.RenewSessionResponse
+	(*LogoffResponse)(nil),                   // 75: restante.v1.LogoffResponse
+	(*GetSessionResponse)(nil),               // 76: restante.v1.GetSessionResponse
+	(*ChangePasswordResponse)(nil),           // 77: restante.v1.ChangePasswordResponse
+	(*GetMechanismsResponse)(nil),            // 78: restante.v1.GetMechanismsResponse
+	(*GetMailboxResponse)(nil),               // 79: restante.v1.GetMailboxResponse
+	(*ListMailboxesResponse)(nil),            // 80: restante.v1.ListMailboxesResponse
+	(*AcquireMaildropResponse)(nil),          // 81: restante.v1.AcquireMaildropResponse
+	(*RenewMaildropResponse)(nil),            // 82: restante.v1.RenewMaildropResponse
+	(*ReleaseMaildropResponse)(nil),          // 83: restante.v1.ReleaseMaildropResponse
+	(*ListFoldersResponse)(nil),              // 84: restante.v1.ListFoldersResponse
+	(*GetFolderResponse)(nil),                // 85: restante.v1.GetFolderResponse
+	(*CreateFolderResponse)(nil),             // 86: restante.v1.CreateFolderResponse
+	(*MoveFolderResponse)(nil),               // 87: restante.v1.MoveFolderResponse
+	(*UpdateFolderResponse)(nil),             // 88: restante.v1.UpdateFolderResponse
+	(*DeleteFolderResponse)(nil),             // 89: restante.v1.DeleteFolderResponse
+	(*ReadFolderChangesResponse)(nil),        // 90: restante.v1.ReadFolderChangesResponse
+	(*ClaimRecentResponse)(nil),              // 91: restante.v1.ClaimRecentResponse
+	(*SetSubscriptionResponse)(nil),          // 92: restante.v1.SetSubscriptionResponse
+	(*ListSubscriptionsResponse)(nil),        // 93: restante.v1.ListSubscriptionsResponse
+	(*QueryMessagesResponse)(nil),            // 94: restante.v1.QueryMessagesResponse
+	(*SearchMessagesResponse)(nil),           // 95: restante.v1.SearchMessagesResponse
+	(*BatchGetMessagesResponse)(nil),         // 96: restante.v1.BatchGetMessagesResponse
+	(*AppendMessageResponse)(nil),            // 97: restante.v1.AppendMessageResponse
+	(*CreateDraftResponse)(nil),              // 98: restante.v1.CreateDraftResponse
+	(*UpdateMessagesResponse)(nil),           // 99: restante.v1.UpdateMessagesResponse
+	(*CopyMessagesResponse)(nil),             // 100: restante.v1.CopyMessagesResponse
+	(*MoveMessagesResponse)(nil),             // 101: restante.v1.MoveMessagesResponse
+	(*DeleteMessagesResponse)(nil),           // 102: restante.v1.DeleteMessagesResponse
+	(*ListRecoverableMessagesResponse)(nil),  // 103: restante.v1.ListRecoverableMessagesResponse
+	(*RecoverMessagesResponse)(nil),          // 104: restante.v1.RecoverMessagesResponse
+	(*PurgeRecoverableMessagesResponse)(nil), // 105: restante.v1.PurgeRecoverableMessagesResponse
+	(*UploadChunkResponse)(nil),              // 106: restante.v1.UploadChunkResponse
+	(*GetUploadResponse)(nil),                // 107: restante.v1.GetUploadResponse
+	(*SubmitMessageResponse)(nil),            // 108: restante.v1.SubmitMessageResponse
+	(*CancelSubmissionResponse)(nil),         // 109: restante.v1.CancelSubmissionResponse
+	(*GetSubmissionResponse)(nil),            // 110: restante.v1.GetSubmissionResponse
+	(*ListSubmissionsResponse)(nil),          // 111: restante.v1.ListSubmissionsResponse
+	(*VerifyRecipientsResponse)(nil),         // 112: restante.v1.VerifyRecipientsResponse
+	(*RenewLeaseResponse)(nil),               // 113: restante.v1.RenewLeaseResponse
+	(*ReportOutcomeResponse)(nil),            // 114: restante.v1.ReportOutcomeResponse
+	(*ResolveNamesResponse)(nil),             // 115: restante.v1.ResolveNamesResponse
+	(*ListEntriesResponse)(nil),              // 116: restante.v1.ListEntriesResponse
+	(*GetEntryResponse)(nil),                 // 117: restante.v1.GetEntryResponse
+	(*CreateDomainResponse)(nil),             // 118: restante.v1.CreateDomainResponse
+	(*ListDomainsResponse)(nil),              // 119: restante.v1.ListDomainsResponse
+	(*UpdateDomainResponse)(nil),             // 120: restante.v1.UpdateDomainResponse
+	(*DeleteDomainResponse)(nil),             // 121: restante.v1.DeleteDomainResponse
+	(*CreateAccountResponse)(nil),            // 122: restante.v1.CreateAccountResponse
+	(*GetAccountResponse)(nil),               // 123: restante.v1.GetAccountResponse
+	(*ListAccountsResponse)(nil),             // 124: restante.v1.ListAccountsResponse
+	(*UpdateAccountResponse)(nil),            // 125: restante.v1.UpdateAccountResponse
+	(*SetPasswordResponse)(nil),              // 126: restante.v1.SetPasswordResponse
+	(*DeleteAccountResponse)(nil),            // 127: restante.v1.DeleteAccountResponse
+	(*CreateAliasResponse)(nil),              // 128: restante.v1.CreateAliasResponse
+	(*ListAliasesResponse)(nil),              // 129: restante.v1.ListAliasesResponse
+	(*DeleteAliasResponse)(nil),              // 130: restante.v1.DeleteAliasResponse
+	(*ListQueueResponse)(nil),                // 131: restante.v1.ListQueueResponse
+	(*RetryQueuedResponse)(nil),              // 132: restante.v1.RetryQueuedResponse
+	(*RemoveQueuedResponse)(nil),             // 133: restante.v1.RemoveQueuedResponse
+	(*TraceMessagesResponse)(nil),            // 134: restante.v1.TraceMessagesResponse
+	(*GetStatisticsResponse)(nil),            // 135: restante.v1.GetStatisticsResponse
+	(*GetChangeNumbersResponse)(nil),         // 136: restante.v1.GetChangeNumbersResponse
+	(*GetServerResponse)(nil),                // 137: restante.v1.GetServerResponse
+	(*AcceptSubmissionResponse)(nil),         // 138: restante.v1.AcceptSubmissionResponse
 }
 var file_restante_v1_batch_proto_depIdxs = []int32{
 	6,   // 0: restante.v1.Operation.authenticate:type_name -> restante.v1.AuthenticateRequest
@@ -2897,85 +2933,87 @@ var file_restante_v1_batch_proto_depIdxs = []int32{
 	68,  // 62: restante.v1.Operation.get_statistics:type_name -> restante.v1.GetStatisticsRequest
 	69,  // 63: restante.v1.Operation.get_change_numbers:type_name -> restante.v1.GetChangeNumbersRequest
 	70,  // 64: restante.v1.Operation.get_server:type_name -> restante.v1.GetServerRequest
-	71,  // 65: restante.v1.OperationResult.status:type_name -> google.rpc.Status
-	72,  // 66: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
-	73,  // 67: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
-	74,  // 68: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
-	75,  // 69: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
-	76,  // 70: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
-	77,  // 71: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
-	78,  // 72: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
-	79,  // 73: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
-	80,  // 74: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
-	81,  // 75: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
-	82,  // 76: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
-	83,  // 77: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
-	84,  // 78: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
-	85,  // 79: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
-	86,  // 80: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
-	87,  // 81: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
-	88,  // 82: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
-	89,  // 83: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
-	90,  // 84: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
-	91,  // 85: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
-	92,  // 86: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
-	93,  // 87: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
-	94,  // 88: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
-	95,  // 89: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
-	96,  // 90: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
-	97,  // 91: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
-	98,  // 92: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
-	99,  // 93: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
-	100, // 94: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
-	101, // 95: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
-	102, // 96: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
-	103, // 97: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
-	104, // 98: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
-	105, // 99: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
-	106, // 100: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
-	107, // 101: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
-	108, // 102: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
-	109, // 103: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
-	110, // 104: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
-	111, // 105: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
-	112, // 106: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
-	113, // 107: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
-	114, // 108: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
-	115, // 109: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
-	116, // 110: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
-	117, // 111: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
-	118, // 112: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
-	119, // 113: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
-	120, // 114: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
-	121, // 115: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
-	122, // 116: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
-	123, // 117: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
-	124, // 118: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
-	125, // 119: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
-	126, // 120: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
-	127, // 121: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
-	128, // 122: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
-	129, // 123: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
-	130, // 124: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
-	131, // 125: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
-	132, // 126: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
-	133, // 127: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
-	134, // 128: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
-	135, // 129: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
-	136, // 130: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
-	0,   // 131: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
-	1,   // 132: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
-	0,   // 133: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
-	1,   // 134: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
-	2,   // 135: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
-	4,   // 136: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
-	3,   // 137: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
-	5,   // 138: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
-	137, // [137:139] is the sub-list for method output_type
-	135, // [135:137] is the sub-list for method input_type
-	135, // [135:135] is the sub-list for extension type_name
-	135, // [135:135] is the sub-list for extension extendee
-	0,   // [0:135] is the sub-list for field type_name
+	71,  // 65: restante.v1.Operation.accept_submission:type_name -> restante.v1.AcceptSubmissionRequest
+	72,  // 66: restante.v1.OperationResult.status:type_name -> google.rpc.Status
+	73,  // 67: restante.v1.OperationResult.authenticate:type_name -> restante.v1.AuthenticateResponse
+	74,  // 68: restante.v1.OperationResult.renew_session:type_name -> restante.v1.RenewSessionResponse
+	75,  // 69: restante.v1.OperationResult.logoff:type_name -> restante.v1.LogoffResponse
+	76,  // 70: restante.v1.OperationResult.get_session:type_name -> restante.v1.GetSessionResponse
+	77,  // 71: restante.v1.OperationResult.change_password:type_name -> restante.v1.ChangePasswordResponse
+	78,  // 72: restante.v1.OperationResult.get_mechanisms:type_name -> restante.v1.GetMechanismsResponse
+	79,  // 73: restante.v1.OperationResult.get_mailbox:type_name -> restante.v1.GetMailboxResponse
+	80,  // 74: restante.v1.OperationResult.list_mailboxes:type_name -> restante.v1.ListMailboxesResponse
+	81,  // 75: restante.v1.OperationResult.acquire_maildrop:type_name -> restante.v1.AcquireMaildropResponse
+	82,  // 76: restante.v1.OperationResult.renew_maildrop:type_name -> restante.v1.RenewMaildropResponse
+	83,  // 77: restante.v1.OperationResult.release_maildrop:type_name -> restante.v1.ReleaseMaildropResponse
+	84,  // 78: restante.v1.OperationResult.list_folders:type_name -> restante.v1.ListFoldersResponse
+	85,  // 79: restante.v1.OperationResult.get_folder:type_name -> restante.v1.GetFolderResponse
+	86,  // 80: restante.v1.OperationResult.create_folder:type_name -> restante.v1.CreateFolderResponse
+	87,  // 81: restante.v1.OperationResult.move_folder:type_name -> restante.v1.MoveFolderResponse
+	88,  // 82: restante.v1.OperationResult.update_folder:type_name -> restante.v1.UpdateFolderResponse
+	89,  // 83: restante.v1.OperationResult.delete_folder:type_name -> restante.v1.DeleteFolderResponse
+	90,  // 84: restante.v1.OperationResult.read_folder_changes:type_name -> restante.v1.ReadFolderChangesResponse
+	91,  // 85: restante.v1.OperationResult.claim_recent:type_name -> restante.v1.ClaimRecentResponse
+	92,  // 86: restante.v1.OperationResult.set_subscription:type_name -> restante.v1.SetSubscriptionResponse
+	93,  // 87: restante.v1.OperationResult.list_subscriptions:type_name -> restante.v1.ListSubscriptionsResponse
+	94,  // 88: restante.v1.OperationResult.query_messages:type_name -> restante.v1.QueryMessagesResponse
+	95,  // 89: restante.v1.OperationResult.search_messages:type_name -> restante.v1.SearchMessagesResponse
+	96,  // 90: restante.v1.OperationResult.batch_get_messages:type_name -> restante.v1.BatchGetMessagesResponse
+	97,  // 91: restante.v1.OperationResult.append_message:type_name -> restante.v1.AppendMessageResponse
+	98,  // 92: restante.v1.OperationResult.create_draft:type_name -> restante.v1.CreateDraftResponse
+	99,  // 93: restante.v1.OperationResult.update_messages:type_name -> restante.v1.UpdateMessagesResponse
+	100, // 94: restante.v1.OperationResult.copy_messages:type_name -> restante.v1.CopyMessagesResponse
+	101, // 95: restante.v1.OperationResult.move_messages:type_name -> restante.v1.MoveMessagesResponse
+	102, // 96: restante.v1.OperationResult.delete_messages:type_name -> restante.v1.DeleteMessagesResponse
+	103, // 97: restante.v1.OperationResult.list_recoverable_messages:type_name -> restante.v1.ListRecoverableMessagesResponse
+	104, // 98: restante.v1.OperationResult.recover_messages:type_name -> restante.v1.RecoverMessagesResponse
+	105, // 99: restante.v1.OperationResult.purge_recoverable_messages:type_name -> restante.v1.PurgeRecoverableMessagesResponse
+	106, // 100: restante.v1.OperationResult.upload_chunk:type_name -> restante.v1.UploadChunkResponse
+	107, // 101: restante.v1.OperationResult.get_upload:type_name -> restante.v1.GetUploadResponse
+	108, // 102: restante.v1.OperationResult.submit_message:type_name -> restante.v1.SubmitMessageResponse
+	109, // 103: restante.v1.OperationResult.cancel_submission:type_name -> restante.v1.CancelSubmissionResponse
+	110, // 104: restante.v1.OperationResult.get_submission:type_name -> restante.v1.GetSubmissionResponse
+	111, // 105: restante.v1.OperationResult.list_submissions:type_name -> restante.v1.ListSubmissionsResponse
+	112, // 106: restante.v1.OperationResult.verify_recipients:type_name -> restante.v1.VerifyRecipientsResponse
+	113, // 107: restante.v1.OperationResult.renew_lease:type_name -> restante.v1.RenewLeaseResponse
+	114, // 108: restante.v1.OperationResult.report_outcome:type_name -> restante.v1.ReportOutcomeResponse
+	115, // 109: restante.v1.OperationResult.resolve_names:type_name -> restante.v1.ResolveNamesResponse
+	116, // 110: restante.v1.OperationResult.list_entries:type_name -> restante.v1.ListEntriesResponse
+	117, // 111: restante.v1.OperationResult.get_entry:type_name -> restante.v1.GetEntryResponse
+	118, // 112: restante.v1.OperationResult.create_domain:type_name -> restante.v1.CreateDomainResponse
+	119, // 113: restante.v1.OperationResult.list_domains:type_name -> restante.v1.ListDomainsResponse
+	120, // 114: restante.v1.OperationResult.update_domain:type_name -> restante.v1.UpdateDomainResponse
+	121, // 115: restante.v1.OperationResult.delete_domain:type_name -> restante.v1.DeleteDomainResponse
+	122, // 116: restante.v1.OperationResult.create_account:type_name -> restante.v1.CreateAccountResponse
+	123, // 117: restante.v1.OperationResult.get_account:type_name -> restante.v1.GetAccountResponse
+	124, // 118: restante.v1.OperationResult.list_accounts:type_name -> restante.v1.ListAccountsResponse
+	125, // 119: restante.v1.OperationResult.update_account:type_name -> restante.v1.UpdateAccountResponse
+	126, // 120: restante.v1.OperationResult.set_password:type_name -> restante.v1.SetPasswordResponse
+	127, // 121: restante.v1.OperationResult.delete_account:type_name -> restante.v1.DeleteAccountResponse
+	128, // 122: restante.v1.OperationResult.create_alias:type_name -> restante.v1.CreateAliasResponse
+	129, // 123: restante.v1.OperationResult.list_aliases:type_name -> restante.v1.ListAliasesResponse
+	130, // 124: restante.v1.OperationResult.delete_alias:type_name -> restante.v1.DeleteAliasResponse
+	131, // 125: restante.v1.OperationResult.list_queue:type_name -> restante.v1.ListQueueResponse
+	132, // 126: restante.v1.OperationResult.retry_queued:type_name -> restante.v1.RetryQueuedResponse
+	133, // 127: restante.v1.OperationResult.remove_queued:type_name -> restante.v1.RemoveQueuedResponse
+	134, // 128: restante.v1.OperationResult.trace_messages:type_name -> restante.v1.TraceMessagesResponse
+	135, // 129: restante.v1.OperationResult.get_statistics:type_name -> restante.v1.GetStatisticsResponse
+	136, // 130: restante.v1.OperationResult.get_change_numbers:type_name -> restante.v1.GetChangeNumbersResponse
+	137, // 131: restante.v1.OperationResult.get_server:type_name -> restante.v1.GetServerResponse
+	138, // 132: restante.v1.OperationResult.accept_submission:type_name -> restante.v1.AcceptSubmissionResponse
+	0,   // 133: restante.v1.ExecuteRequest.operations:type_name -> restante.v1.Operation
+	1,   // 134: restante.v1.ExecuteResponse.results:type_name -> restante.v1.OperationResult
+	0,   // 135: restante.v1.ExecuteOnceRequest.operations:type_name -> restante.v1.Operation
+	1,   // 136: restante.v1.ExecuteOnceResponse.results:type_name -> restante.v1.OperationResult
+	2,   // 137: restante.v1.BatchService.Execute:input_type -> restante.v1.ExecuteRequest
+	4,   // 138: restante.v1.BatchService.ExecuteOnce:input_type -> restante.v1.ExecuteOnceRequest
+	3,   // 139: restante.v1.BatchService.Execute:output_type -> restante.v1.ExecuteResponse
+	5,   // 140: restante.v1.BatchService.ExecuteOnce:output_type -> restante.v1.ExecuteOnceResponse
+	139, // [139:141] is the sub-list for method output_type
+	137, // [137:139] is the sub-list for method input_type
+	137, // [137:137] is the sub-list for extension type_name
+	137, // [137:137] is the sub-list for extension extendee
+	0,   // [0:137] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_batch_proto_init() }
@@ -3058,6 +3096,7 @@ func file_restante_v1_batch_proto_init() {
 		(*Operation_GetStatistics)(nil),
 		(*Operation_GetChangeNumbers)(nil),
 		(*Operation_GetServer)(nil),
+		(*Operation_AcceptSubmission)(nil),
 	}
 	file_restante_v1_batch_proto_msgTypes[1].OneofWrappers = []any{
 		(*OperationResult_Authenticate)(nil),
@@ -3125,6 +3164,7 @@ func file_restante_v1_batch_proto_init() {
 		(*OperationResult_GetStatistics)(nil),
 		(*OperationResult_GetChangeNumbers)(nil),
 		(*OperationResult_GetServer)(nil),
+		(*OperationResult_AcceptSubmission)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

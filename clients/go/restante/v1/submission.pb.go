@@ -345,8 +345,6 @@ type SubmitMessageRequest struct {
 	Recipients    []*EnvelopeRecipient          `protobuf:"bytes,7,rep,name=recipients,proto3" json:"recipients,omitempty"`                            // Empty: all in To, Cc and Bcc; of a resent message, in Resent-To and so on.
 	Options       *EnvelopeOptions              `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`                                  // DSN and other parameters.
 	SendAt        *timestamppb.Timestamp        `protobuf:"bytes,9,opt,name=send_at,json=sendAt,proto3" json:"send_at,omitempty"`                      // Not before this time, at most 30 days ahead; absent: at once.
-	ViaSmtp       bool                          `protobuf:"varint,10,opt,name=via_smtp,json=viaSmtp,proto3" json:"via_smtp,omitempty"`                 // Gateways only: the message came by SMTP, which matters for SentCopyPolicy.
-	TraceField    string                        `protobuf:"bytes,11,opt,name=trace_field,json=traceField,proto3" json:"trace_field,omitempty"`         // Gateways only: the Received field for this hop, with its CRLF, without `for`.
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -457,20 +455,6 @@ func (x *SubmitMessageRequest) GetSendAt() *timestamppb.Timestamp {
 		return x.SendAt
 	}
 	return nil
-}
-
-func (x *SubmitMessageRequest) GetViaSmtp() bool {
-	if x != nil {
-		return x.ViaSmtp
-	}
-	return false
-}
-
-func (x *SubmitMessageRequest) GetTraceField() string {
-	if x != nil {
-		return x.TraceField
-	}
-	return ""
 }
 
 type isSubmitMessageRequest_Source interface {
@@ -1035,7 +1019,7 @@ const file_restante_v1_submission_proto_rawDesc = "" +
 	"\venvelope_id\x18\x02 \x01(\tR\n" +
 	"envelopeId\x12\x1a\n" +
 	"\bsmtputf8\x18\x03 \x01(\bR\bsmtputf8\x12\x1b\n" +
-	"\tbody_8bit\x18\x04 \x01(\bR\bbody8bit\"\xed\x03\n" +
+	"\tbody_8bit\x18\x04 \x01(\bR\bbody8bit\"\xb1\x03\n" +
 	"\x14SubmitMessageRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\fR\trequestId\x12\x1a\n" +
@@ -1049,11 +1033,7 @@ const file_restante_v1_submission_proto_rawDesc = "" +
 	"recipients\x18\a \x03(\v2\x1e.restante.v1.EnvelopeRecipientR\n" +
 	"recipients\x126\n" +
 	"\aoptions\x18\b \x01(\v2\x1c.restante.v1.EnvelopeOptionsR\aoptions\x123\n" +
-	"\asend_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06sendAt\x12\x19\n" +
-	"\bvia_smtp\x18\n" +
-	" \x01(\bR\aviaSmtp\x12\x1f\n" +
-	"\vtrace_field\x18\v \x01(\tR\n" +
-	"traceFieldB\b\n" +
+	"\asend_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06sendAtB\b\n" +
 	"\x06sourceB\x0f\n" +
 	"\r_reverse_path\"\x8c\x02\n" +
 	"\x13SubmissionRecipient\x12!\n" +

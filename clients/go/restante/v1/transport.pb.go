@@ -566,6 +566,104 @@ func (x *AcceptResponse) GetGrantedOctets() int64 {
 	return 0
 }
 
+// AcceptSubmissionRequest holds a submission and the gateway's trace of it.
+type AcceptSubmissionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Submission    *SubmitMessageRequest  `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`                   // The message with its envelope and its request_id.
+	TraceField    string                 `protobuf:"bytes,2,opt,name=trace_field,json=traceField,proto3" json:"trace_field,omitempty"` // The Received field for this hop, with its CRLF, without `for`; at most 2 KiB.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptSubmissionRequest) Reset() {
+	*x = AcceptSubmissionRequest{}
+	mi := &file_restante_v1_transport_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptSubmissionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptSubmissionRequest) ProtoMessage() {}
+
+func (x *AcceptSubmissionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_transport_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptSubmissionRequest.ProtoReflect.Descriptor instead.
+func (*AcceptSubmissionRequest) Descriptor() ([]byte, []int) {
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AcceptSubmissionRequest) GetSubmission() *SubmitMessageRequest {
+	if x != nil {
+		return x.Submission
+	}
+	return nil
+}
+
+func (x *AcceptSubmissionRequest) GetTraceField() string {
+	if x != nil {
+		return x.TraceField
+	}
+	return ""
+}
+
+// AcceptSubmissionResponse names the accepted message.
+type AcceptSubmissionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TransportId   int64                  `protobuf:"varint,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"` // Its id in queue and trace, which is also the submission's.
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptSubmissionResponse) Reset() {
+	*x = AcceptSubmissionResponse{}
+	mi := &file_restante_v1_transport_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptSubmissionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptSubmissionResponse) ProtoMessage() {}
+
+func (x *AcceptSubmissionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_restante_v1_transport_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptSubmissionResponse.ProtoReflect.Descriptor instead.
+func (*AcceptSubmissionResponse) Descriptor() ([]byte, []int) {
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AcceptSubmissionResponse) GetTransportId() int64 {
+	if x != nil {
+		return x.TransportId
+	}
+	return 0
+}
+
 // LeaseOutboundRequest has the limits of the leases.
 type LeaseOutboundRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -577,7 +675,7 @@ type LeaseOutboundRequest struct {
 
 func (x *LeaseOutboundRequest) Reset() {
 	*x = LeaseOutboundRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[6]
+	mi := &file_restante_v1_transport_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +687,7 @@ func (x *LeaseOutboundRequest) String() string {
 func (*LeaseOutboundRequest) ProtoMessage() {}
 
 func (x *LeaseOutboundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[6]
+	mi := &file_restante_v1_transport_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +700,7 @@ func (x *LeaseOutboundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseOutboundRequest.ProtoReflect.Descriptor instead.
 func (*LeaseOutboundRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{6}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LeaseOutboundRequest) GetMaxLeases() int32 {
@@ -631,7 +729,7 @@ type OutboundRecipient struct {
 
 func (x *OutboundRecipient) Reset() {
 	*x = OutboundRecipient{}
-	mi := &file_restante_v1_transport_proto_msgTypes[7]
+	mi := &file_restante_v1_transport_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +741,7 @@ func (x *OutboundRecipient) String() string {
 func (*OutboundRecipient) ProtoMessage() {}
 
 func (x *OutboundRecipient) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[7]
+	mi := &file_restante_v1_transport_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +754,7 @@ func (x *OutboundRecipient) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboundRecipient.ProtoReflect.Descriptor instead.
 func (*OutboundRecipient) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{7}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OutboundRecipient) GetRecipientId() int64 {
@@ -697,7 +795,7 @@ type OutboundLease struct {
 
 func (x *OutboundLease) Reset() {
 	*x = OutboundLease{}
-	mi := &file_restante_v1_transport_proto_msgTypes[8]
+	mi := &file_restante_v1_transport_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +807,7 @@ func (x *OutboundLease) String() string {
 func (*OutboundLease) ProtoMessage() {}
 
 func (x *OutboundLease) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[8]
+	mi := &file_restante_v1_transport_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +820,7 @@ func (x *OutboundLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboundLease.ProtoReflect.Descriptor instead.
 func (*OutboundLease) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{8}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OutboundLease) GetLeaseId() int64 {
@@ -792,7 +890,7 @@ type LeaseOutboundResponse struct {
 
 func (x *LeaseOutboundResponse) Reset() {
 	*x = LeaseOutboundResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[9]
+	mi := &file_restante_v1_transport_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +902,7 @@ func (x *LeaseOutboundResponse) String() string {
 func (*LeaseOutboundResponse) ProtoMessage() {}
 
 func (x *LeaseOutboundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[9]
+	mi := &file_restante_v1_transport_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +915,7 @@ func (x *LeaseOutboundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseOutboundResponse.ProtoReflect.Descriptor instead.
 func (*LeaseOutboundResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{9}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LeaseOutboundResponse) GetLeases() []*OutboundLease {
@@ -844,7 +942,7 @@ type ReadOutboundRequest struct {
 
 func (x *ReadOutboundRequest) Reset() {
 	*x = ReadOutboundRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[10]
+	mi := &file_restante_v1_transport_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +954,7 @@ func (x *ReadOutboundRequest) String() string {
 func (*ReadOutboundRequest) ProtoMessage() {}
 
 func (x *ReadOutboundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[10]
+	mi := &file_restante_v1_transport_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +967,7 @@ func (x *ReadOutboundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutboundRequest.ProtoReflect.Descriptor instead.
 func (*ReadOutboundRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{10}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadOutboundRequest) GetLeaseId() int64 {
@@ -889,7 +987,7 @@ type ReadOutboundResponse struct {
 
 func (x *ReadOutboundResponse) Reset() {
 	*x = ReadOutboundResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[11]
+	mi := &file_restante_v1_transport_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +999,7 @@ func (x *ReadOutboundResponse) String() string {
 func (*ReadOutboundResponse) ProtoMessage() {}
 
 func (x *ReadOutboundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[11]
+	mi := &file_restante_v1_transport_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1012,7 @@ func (x *ReadOutboundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutboundResponse.ProtoReflect.Descriptor instead.
 func (*ReadOutboundResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{11}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadOutboundResponse) GetOctets() []byte {
@@ -935,7 +1033,7 @@ type RenewLeaseRequest struct {
 
 func (x *RenewLeaseRequest) Reset() {
 	*x = RenewLeaseRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[12]
+	mi := &file_restante_v1_transport_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1045,7 @@ func (x *RenewLeaseRequest) String() string {
 func (*RenewLeaseRequest) ProtoMessage() {}
 
 func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[12]
+	mi := &file_restante_v1_transport_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1058,7 @@ func (x *RenewLeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseRequest.ProtoReflect.Descriptor instead.
 func (*RenewLeaseRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{12}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RenewLeaseRequest) GetLeaseIds() []int64 {
@@ -987,7 +1085,7 @@ type RenewLeaseResponse struct {
 
 func (x *RenewLeaseResponse) Reset() {
 	*x = RenewLeaseResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[13]
+	mi := &file_restante_v1_transport_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1097,7 @@ func (x *RenewLeaseResponse) String() string {
 func (*RenewLeaseResponse) ProtoMessage() {}
 
 func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[13]
+	mi := &file_restante_v1_transport_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1110,7 @@ func (x *RenewLeaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewLeaseResponse.ProtoReflect.Descriptor instead.
 func (*RenewLeaseResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{13}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RenewLeaseResponse) GetLostLeaseIds() []int64 {
@@ -1037,7 +1135,7 @@ type RecipientOutcome struct {
 
 func (x *RecipientOutcome) Reset() {
 	*x = RecipientOutcome{}
-	mi := &file_restante_v1_transport_proto_msgTypes[14]
+	mi := &file_restante_v1_transport_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1147,7 @@ func (x *RecipientOutcome) String() string {
 func (*RecipientOutcome) ProtoMessage() {}
 
 func (x *RecipientOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[14]
+	mi := &file_restante_v1_transport_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1160,7 @@ func (x *RecipientOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecipientOutcome.ProtoReflect.Descriptor instead.
 func (*RecipientOutcome) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{14}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RecipientOutcome) GetRecipientId() int64 {
@@ -1118,7 +1216,7 @@ type ReportOutcomeRequest struct {
 
 func (x *ReportOutcomeRequest) Reset() {
 	*x = ReportOutcomeRequest{}
-	mi := &file_restante_v1_transport_proto_msgTypes[15]
+	mi := &file_restante_v1_transport_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1228,7 @@ func (x *ReportOutcomeRequest) String() string {
 func (*ReportOutcomeRequest) ProtoMessage() {}
 
 func (x *ReportOutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[15]
+	mi := &file_restante_v1_transport_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1241,7 @@ func (x *ReportOutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportOutcomeRequest.ProtoReflect.Descriptor instead.
 func (*ReportOutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{15}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReportOutcomeRequest) GetLeaseId() int64 {
@@ -1169,7 +1267,7 @@ type ReportOutcomeResponse struct {
 
 func (x *ReportOutcomeResponse) Reset() {
 	*x = ReportOutcomeResponse{}
-	mi := &file_restante_v1_transport_proto_msgTypes[16]
+	mi := &file_restante_v1_transport_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1279,7 @@ func (x *ReportOutcomeResponse) String() string {
 func (*ReportOutcomeResponse) ProtoMessage() {}
 
 func (x *ReportOutcomeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_restante_v1_transport_proto_msgTypes[16]
+	mi := &file_restante_v1_transport_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1292,7 @@ func (x *ReportOutcomeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportOutcomeResponse.ProtoReflect.Descriptor instead.
 func (*ReportOutcomeResponse) Descriptor() ([]byte, []int) {
-	return file_restante_v1_transport_proto_rawDescGZIP(), []int{16}
+	return file_restante_v1_transport_proto_rawDescGZIP(), []int{18}
 }
 
 var File_restante_v1_transport_proto protoreflect.FileDescriptor
@@ -1240,7 +1338,15 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\ftransport_id\x18\x03 \x01(\x03B\x020\x01R\vtransportId\x12*\n" +
 	"\x06status\x18\x04 \x01(\v2\x12.google.rpc.StatusR\x06status\x12\x1a\n" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x12)\n" +
-	"\x0egranted_octets\x18\x06 \x01(\x03B\x020\x01R\rgrantedOctets\"Z\n" +
+	"\x0egranted_octets\x18\x06 \x01(\x03B\x020\x01R\rgrantedOctets\"}\n" +
+	"\x17AcceptSubmissionRequest\x12A\n" +
+	"\n" +
+	"submission\x18\x01 \x01(\v2!.restante.v1.SubmitMessageRequestR\n" +
+	"submission\x12\x1f\n" +
+	"\vtrace_field\x18\x02 \x01(\tR\n" +
+	"traceField\"A\n" +
+	"\x18AcceptSubmissionResponse\x12%\n" +
+	"\ftransport_id\x18\x01 \x01(\x03B\x020\x01R\vtransportId\"Z\n" +
 	"\x14LeaseOutboundRequest\x12\x1d\n" +
 	"\n" +
 	"max_leases\x18\x01 \x01(\x05R\tmaxLeases\x12#\n" +
@@ -1292,10 +1398,11 @@ const file_restante_v1_transport_proto_rawDesc = "" +
 	"\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14OUTCOME_KIND_RELAYED\x10\x01\x12\x19\n" +
 	"\x15OUTCOME_KIND_DEFERRED\x10\x02\x12\x17\n" +
-	"\x13OUTCOME_KIND_FAILED\x10\x032\x92\x04\n" +
+	"\x13OUTCOME_KIND_FAILED\x10\x032\xf3\x04\n" +
 	"\x10TransportService\x12_\n" +
 	"\x10VerifyRecipients\x12$.restante.v1.VerifyRecipientsRequest\x1a%.restante.v1.VerifyRecipientsResponse\x12E\n" +
-	"\x06Accept\x12\x1a.restante.v1.AcceptRequest\x1a\x1b.restante.v1.AcceptResponse(\x010\x01\x12X\n" +
+	"\x06Accept\x12\x1a.restante.v1.AcceptRequest\x1a\x1b.restante.v1.AcceptResponse(\x010\x01\x12_\n" +
+	"\x10AcceptSubmission\x12$.restante.v1.AcceptSubmissionRequest\x1a%.restante.v1.AcceptSubmissionResponse\x12X\n" +
 	"\rLeaseOutbound\x12!.restante.v1.LeaseOutboundRequest\x1a\".restante.v1.LeaseOutboundResponse0\x01\x12U\n" +
 	"\fReadOutbound\x12 .restante.v1.ReadOutboundRequest\x1a!.restante.v1.ReadOutboundResponse0\x01\x12M\n" +
 	"\n" +
@@ -1316,7 +1423,7 @@ func file_restante_v1_transport_proto_rawDescGZIP() []byte {
 }
 
 var file_restante_v1_transport_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_restante_v1_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_restante_v1_transport_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_restante_v1_transport_proto_goTypes = []any{
 	(OutcomeKind)(0),                 // 0: restante.v1.OutcomeKind
 	(*VerifyRecipientsRequest)(nil),  // 1: restante.v1.VerifyRecipientsRequest
@@ -1325,53 +1432,59 @@ var file_restante_v1_transport_proto_goTypes = []any{
 	(*AcceptBegin)(nil),              // 4: restante.v1.AcceptBegin
 	(*AcceptRequest)(nil),            // 5: restante.v1.AcceptRequest
 	(*AcceptResponse)(nil),           // 6: restante.v1.AcceptResponse
-	(*LeaseOutboundRequest)(nil),     // 7: restante.v1.LeaseOutboundRequest
-	(*OutboundRecipient)(nil),        // 8: restante.v1.OutboundRecipient
-	(*OutboundLease)(nil),            // 9: restante.v1.OutboundLease
-	(*LeaseOutboundResponse)(nil),    // 10: restante.v1.LeaseOutboundResponse
-	(*ReadOutboundRequest)(nil),      // 11: restante.v1.ReadOutboundRequest
-	(*ReadOutboundResponse)(nil),     // 12: restante.v1.ReadOutboundResponse
-	(*RenewLeaseRequest)(nil),        // 13: restante.v1.RenewLeaseRequest
-	(*RenewLeaseResponse)(nil),       // 14: restante.v1.RenewLeaseResponse
-	(*RecipientOutcome)(nil),         // 15: restante.v1.RecipientOutcome
-	(*ReportOutcomeRequest)(nil),     // 16: restante.v1.ReportOutcomeRequest
-	(*ReportOutcomeResponse)(nil),    // 17: restante.v1.ReportOutcomeResponse
-	(*status.Status)(nil),            // 18: google.rpc.Status
-	(*EnvelopeRecipient)(nil),        // 19: restante.v1.EnvelopeRecipient
-	(*EnvelopeOptions)(nil),          // 20: restante.v1.EnvelopeOptions
-	(*timestamppb.Timestamp)(nil),    // 21: google.protobuf.Timestamp
+	(*AcceptSubmissionRequest)(nil),  // 7: restante.v1.AcceptSubmissionRequest
+	(*AcceptSubmissionResponse)(nil), // 8: restante.v1.AcceptSubmissionResponse
+	(*LeaseOutboundRequest)(nil),     // 9: restante.v1.LeaseOutboundRequest
+	(*OutboundRecipient)(nil),        // 10: restante.v1.OutboundRecipient
+	(*OutboundLease)(nil),            // 11: restante.v1.OutboundLease
+	(*LeaseOutboundResponse)(nil),    // 12: restante.v1.LeaseOutboundResponse
+	(*ReadOutboundRequest)(nil),      // 13: restante.v1.ReadOutboundRequest
+	(*ReadOutboundResponse)(nil),     // 14: restante.v1.ReadOutboundResponse
+	(*RenewLeaseRequest)(nil),        // 15: restante.v1.RenewLeaseRequest
+	(*RenewLeaseResponse)(nil),       // 16: restante.v1.RenewLeaseResponse
+	(*RecipientOutcome)(nil),         // 17: restante.v1.RecipientOutcome
+	(*ReportOutcomeRequest)(nil),     // 18: restante.v1.ReportOutcomeRequest
+	(*ReportOutcomeResponse)(nil),    // 19: restante.v1.ReportOutcomeResponse
+	(*status.Status)(nil),            // 20: google.rpc.Status
+	(*EnvelopeRecipient)(nil),        // 21: restante.v1.EnvelopeRecipient
+	(*EnvelopeOptions)(nil),          // 22: restante.v1.EnvelopeOptions
+	(*SubmitMessageRequest)(nil),     // 23: restante.v1.SubmitMessageRequest
+	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
 }
 var file_restante_v1_transport_proto_depIdxs = []int32{
 	3,  // 0: restante.v1.VerifyRecipientsResponse.verdicts:type_name -> restante.v1.RecipientVerdict
-	18, // 1: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
-	19, // 2: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
-	20, // 3: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
+	20, // 1: restante.v1.RecipientVerdict.status:type_name -> google.rpc.Status
+	21, // 2: restante.v1.AcceptBegin.recipients:type_name -> restante.v1.EnvelopeRecipient
+	22, // 3: restante.v1.AcceptBegin.options:type_name -> restante.v1.EnvelopeOptions
 	4,  // 4: restante.v1.AcceptRequest.start:type_name -> restante.v1.AcceptBegin
-	18, // 5: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
-	19, // 6: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
-	20, // 7: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
-	8,  // 8: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
-	21, // 9: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
-	9,  // 10: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
-	0,  // 11: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
-	15, // 12: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
-	1,  // 13: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
-	5,  // 14: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
-	7,  // 15: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
-	11, // 16: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
-	13, // 17: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
-	16, // 18: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
-	2,  // 19: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
-	6,  // 20: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
-	10, // 21: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
-	12, // 22: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
-	14, // 23: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
-	17, // 24: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	20, // 5: restante.v1.AcceptResponse.status:type_name -> google.rpc.Status
+	23, // 6: restante.v1.AcceptSubmissionRequest.submission:type_name -> restante.v1.SubmitMessageRequest
+	21, // 7: restante.v1.OutboundRecipient.recipient:type_name -> restante.v1.EnvelopeRecipient
+	22, // 8: restante.v1.OutboundLease.options:type_name -> restante.v1.EnvelopeOptions
+	10, // 9: restante.v1.OutboundLease.recipients:type_name -> restante.v1.OutboundRecipient
+	24, // 10: restante.v1.OutboundLease.expires_at:type_name -> google.protobuf.Timestamp
+	11, // 11: restante.v1.LeaseOutboundResponse.leases:type_name -> restante.v1.OutboundLease
+	0,  // 12: restante.v1.RecipientOutcome.kind:type_name -> restante.v1.OutcomeKind
+	17, // 13: restante.v1.ReportOutcomeRequest.outcomes:type_name -> restante.v1.RecipientOutcome
+	1,  // 14: restante.v1.TransportService.VerifyRecipients:input_type -> restante.v1.VerifyRecipientsRequest
+	5,  // 15: restante.v1.TransportService.Accept:input_type -> restante.v1.AcceptRequest
+	7,  // 16: restante.v1.TransportService.AcceptSubmission:input_type -> restante.v1.AcceptSubmissionRequest
+	9,  // 17: restante.v1.TransportService.LeaseOutbound:input_type -> restante.v1.LeaseOutboundRequest
+	13, // 18: restante.v1.TransportService.ReadOutbound:input_type -> restante.v1.ReadOutboundRequest
+	15, // 19: restante.v1.TransportService.RenewLease:input_type -> restante.v1.RenewLeaseRequest
+	18, // 20: restante.v1.TransportService.ReportOutcome:input_type -> restante.v1.ReportOutcomeRequest
+	2,  // 21: restante.v1.TransportService.VerifyRecipients:output_type -> restante.v1.VerifyRecipientsResponse
+	6,  // 22: restante.v1.TransportService.Accept:output_type -> restante.v1.AcceptResponse
+	8,  // 23: restante.v1.TransportService.AcceptSubmission:output_type -> restante.v1.AcceptSubmissionResponse
+	12, // 24: restante.v1.TransportService.LeaseOutbound:output_type -> restante.v1.LeaseOutboundResponse
+	14, // 25: restante.v1.TransportService.ReadOutbound:output_type -> restante.v1.ReadOutboundResponse
+	16, // 26: restante.v1.TransportService.RenewLease:output_type -> restante.v1.RenewLeaseResponse
+	19, // 27: restante.v1.TransportService.ReportOutcome:output_type -> restante.v1.ReportOutcomeResponse
+	21, // [21:28] is the sub-list for method output_type
+	14, // [14:21] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_transport_proto_init() }
@@ -1392,7 +1505,7 @@ func file_restante_v1_transport_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_restante_v1_transport_proto_rawDesc), len(file_restante_v1_transport_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

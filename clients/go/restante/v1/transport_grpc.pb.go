@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	TransportService_VerifyRecipients_FullMethodName = "/restante.v1.TransportService/VerifyRecipients"
 	TransportService_Accept_FullMethodName           = "/restante.v1.TransportService/Accept"
+	TransportService_AcceptSubmission_FullMethodName = "/restante.v1.TransportService/AcceptSubmission"
 	TransportService_LeaseOutbound_FullMethodName    = "/restante.v1.TransportService/LeaseOutbound"
 	TransportService_ReadOutbound_FullMethodName     = "/restante.v1.TransportService/ReadOutbound"
 	TransportService_RenewLease_FullMethodName       = "/restante.v1.TransportService/RenewLease"
@@ -33,8 +34,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
-// lease and report; neither has any other power.
+// TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
+// submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
 type TransportServiceClient interface {
 	// Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
 	// session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
@@ -43,6 +44,12 @@ type TransportServiceClient interface {
 	// commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
 	// answer.
 	Accept(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AcceptRequest, AcceptResponse], error)
+	// Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
+	// same effects, limits and errors but these: SentCopyPolicy judges it as mail by SMTP, and recipients whom
+	// VerifyRecipients accepted are not judged by their quota again. A session with the scope smtp-submit at an smtp
+	// identity may call it. A repeated request_id of the submission gets the first answer. A field that an error names is
+	// one of the submission. Errors: as SubmitMessage, INVALID_ARGUMENT {trace_field}.
+	AcceptSubmission(ctx context.Context, in *AcceptSubmissionRequest, opts ...grpc.CallOption) (*AcceptSubmissionResponse, error)
 	// Streams leases on outbound mail, at most max_leases unreported ones at a time.
 	LeaseOutbound(ctx context.Context, in *LeaseOutboundRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaseOutboundResponse], error)
 	// Streams the octets of a leased message in chunks of at most 256 KiB. Errors: LEASE_LOST.
@@ -84,6 +91,16 @@ func (c *transportServiceClient) Accept(ctx context.Context, opts ...grpc.CallOp
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type TransportService_AcceptClient = grpc.BidiStreamingClient[AcceptRequest, AcceptResponse]
+
+func (c *transportServiceClient) AcceptSubmission(ctx context.Context, in *AcceptSubmissionRequest, opts ...grpc.CallOption) (*AcceptSubmissionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptSubmissionResponse)
+	err := c.cc.Invoke(ctx, TransportService_AcceptSubmission_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *transportServiceClient) LeaseOutbound(ctx context.Context, in *LeaseOutboundRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LeaseOutboundResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -147,8 +164,8 @@ func (c *transportServiceClient) ReportOutcome(ctx context.Context, in *ReportOu
 // All implementations must embed UnimplementedTransportServiceServer
 // for forward compatibility.
 //
-// TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
-// lease and report; neither has any other power.
+// TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
+// submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
 type TransportServiceServer interface {
 	// Checks for each recipient whether it would be accepted now. An smtp identity can have only local recipients; a
 	// session with the scope smtp-submit may relay. A refused recipient is part of the response, not an error.
@@ -157,6 +174,12 @@ type TransportServiceServer interface {
 	// commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
 	// answer.
 	Accept(grpc.BidiStreamingServer[AcceptRequest, AcceptResponse]) error
+	// Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
+	// same effects, limits and errors but these: SentCopyPolicy judges it as mail by SMTP, and recipients whom
+	// VerifyRecipients accepted are not judged by their quota again. A session with the scope smtp-submit at an smtp
+	// identity may call it. A repeated request_id of the submission gets the first answer. A field that an error names is
+	// one of the submission. Errors: as SubmitMessage, INVALID_ARGUMENT {trace_field}.
+	AcceptSubmission(context.Context, *AcceptSubmissionRequest) (*AcceptSubmissionResponse, error)
 	// Streams leases on outbound mail, at most max_leases unreported ones at a time.
 	LeaseOutbound(*LeaseOutboundRequest, grpc.ServerStreamingServer[LeaseOutboundResponse]) error
 	// Streams the octets of a leased message in chunks of at most 256 KiB. Errors: LEASE_LOST.
@@ -181,6 +204,9 @@ func (UnimplementedTransportServiceServer) VerifyRecipients(context.Context, *Ve
 }
 func (UnimplementedTransportServiceServer) Accept(grpc.BidiStreamingServer[AcceptRequest, AcceptResponse]) error {
 	return status.Error(codes.Unimplemented, "method Accept not implemented")
+}
+func (UnimplementedTransportServiceServer) AcceptSubmission(context.Context, *AcceptSubmissionRequest) (*AcceptSubmissionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptSubmission not implemented")
 }
 func (UnimplementedTransportServiceServer) LeaseOutbound(*LeaseOutboundRequest, grpc.ServerStreamingServer[LeaseOutboundResponse]) error {
 	return status.Error(codes.Unimplemented, "method LeaseOutbound not implemented")
@@ -239,6 +265,24 @@ func _TransportService_Accept_Handler(srv interface{}, stream grpc.ServerStream)
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type TransportService_AcceptServer = grpc.BidiStreamingServer[AcceptRequest, AcceptResponse]
+
+func _TransportService_AcceptSubmission_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptSubmissionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransportServiceServer).AcceptSubmission(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransportService_AcceptSubmission_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransportServiceServer).AcceptSubmission(ctx, req.(*AcceptSubmissionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _TransportService_LeaseOutbound_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(LeaseOutboundRequest)
@@ -308,6 +352,10 @@ var TransportService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "VerifyRecipients",
 			Handler:    _TransportService_VerifyRecipients_Handler,
+		},
+		{
+			MethodName: "AcceptSubmission",
+			Handler:    _TransportService_AcceptSubmission_Handler,
 		},
 		{
 			MethodName: "RenewLease",

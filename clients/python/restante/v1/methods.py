@@ -194,6 +194,9 @@ GET_SERVER = Method(
 VERIFY_RECIPIENTS = Method(
     "TransportService", "VerifyRecipients", transport_pb2.VerifyRecipientsRequest, transport_pb2.VerifyRecipientsResponse, "verify_recipients"
 )
+ACCEPT_SUBMISSION = Method(
+    "TransportService", "AcceptSubmission", transport_pb2.AcceptSubmissionRequest, transport_pb2.AcceptSubmissionResponse, "accept_submission"
+)
 RENEW_LEASE = Method(
     "TransportService", "RenewLease", transport_pb2.RenewLeaseRequest, transport_pb2.RenewLeaseResponse, "renew_lease"
 )
@@ -265,6 +268,7 @@ ALL: tuple[Method[Any, Any], ...] = (
     GET_MECHANISMS,
     GET_SERVER,
     VERIFY_RECIPIENTS,
+    ACCEPT_SUBMISSION,
     RENEW_LEASE,
     REPORT_OUTCOME,
 )

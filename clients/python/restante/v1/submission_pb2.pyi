@@ -207,8 +207,6 @@ class SubmitMessageRequest(_message.Message):
     RECIPIENTS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     SEND_AT_FIELD_NUMBER: _builtins.int
-    VIA_SMTP_FIELD_NUMBER: _builtins.int
-    TRACE_FIELD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
     """Required: 16 random octets; kept 7 days."""
     content: _builtins.bytes
@@ -221,10 +219,6 @@ class SubmitMessageRequest(_message.Message):
     """
     reverse_path: _builtins.str
     """Absent: the account's address; empty: the null path, for reports only."""
-    via_smtp: _builtins.bool
-    """Gateways only: the message came by SMTP, which matters for SentCopyPolicy."""
-    trace_field: _builtins.str
-    """Gateways only: the Received field for this hop, with its CRLF, without `for`."""
     @_builtins.property
     def draft(self) -> _message_pb2.Draft:
         """Structured parts."""
@@ -253,12 +247,10 @@ class SubmitMessageRequest(_message.Message):
         recipients: _abc.Iterable[Global___EnvelopeRecipient] | None = ...,
         options: Global___EnvelopeOptions | None = ...,
         send_at: _timestamp_pb2.Timestamp | None = ...,
-        via_smtp: _builtins.bool = ...,
-        trace_field: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_reverse_path", b"_reverse_path", "content", b"content", "draft", b"draft", "message_id", b"message_id", "options", b"options", "reverse_path", b"reverse_path", "send_at", b"send_at", "source", b"source", "upload_id", b"upload_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reverse_path", b"_reverse_path", "content", b"content", "draft", b"draft", "message_id", b"message_id", "options", b"options", "recipients", b"recipients", "request_id", b"request_id", "reverse_path", b"reverse_path", "send_at", b"send_at", "source", b"source", "trace_field", b"trace_field", "upload_id", b"upload_id", "via_smtp", b"via_smtp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reverse_path", b"_reverse_path", "content", b"content", "draft", b"draft", "message_id", b"message_id", "options", b"options", "recipients", b"recipients", "request_id", b"request_id", "reverse_path", b"reverse_path", "send_at", b"send_at", "source", b"source", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__reverse_path: _TypeAlias = _typing.Literal["reverse_path"]  # noqa: Y015
     _WhichOneofArgType__reverse_path: _TypeAlias = _typing.Literal["_reverse_path", b"_reverse_path"]  # noqa: Y015

@@ -287,6 +287,56 @@ class AcceptResponse(_message.Message):
 Global___AcceptResponse: _TypeAlias = AcceptResponse  # noqa: Y015
 
 @_typing.final
+class AcceptSubmissionRequest(_message.Message):
+    """AcceptSubmissionRequest holds a submission and the gateway's trace of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMISSION_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_FIELD_NUMBER: _builtins.int
+    trace_field: _builtins.str
+    """The Received field for this hop, with its CRLF, without `for`; at most 2 KiB."""
+    @_builtins.property
+    def submission(self) -> _submission_pb2.SubmitMessageRequest:
+        """The message with its envelope and its request_id."""
+
+    def __init__(
+        self,
+        *,
+        submission: _submission_pb2.SubmitMessageRequest | None = ...,
+        trace_field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["submission", b"submission"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["submission", b"submission", "trace_field", b"trace_field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptSubmissionRequest: _TypeAlias = AcceptSubmissionRequest  # noqa: Y015
+
+@_typing.final
+class AcceptSubmissionResponse(_message.Message):
+    """AcceptSubmissionResponse names the accepted message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSPORT_ID_FIELD_NUMBER: _builtins.int
+    transport_id: _builtins.int
+    """Its id in queue and trace, which is also the submission's."""
+    def __init__(
+        self,
+        *,
+        transport_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transport_id", b"transport_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptSubmissionResponse: _TypeAlias = AcceptSubmissionResponse  # noqa: Y015
+
+@_typing.final
 class LeaseOutboundRequest(_message.Message):
     """LeaseOutboundRequest has the limits of the leases."""
 

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TransportServiceStub:
-    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
-    lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
+    submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
     """
 
     def __init__(self, channel):
@@ -45,6 +45,11 @@ class TransportServiceStub:
                 '/restante.v1.TransportService/Accept',
                 request_serializer=restante_dot_v1_dot_transport__pb2.AcceptRequest.SerializeToString,
                 response_deserializer=restante_dot_v1_dot_transport__pb2.AcceptResponse.FromString,
+                _registered_method=True)
+        self.AcceptSubmission = channel.unary_unary(
+                '/restante.v1.TransportService/AcceptSubmission',
+                request_serializer=restante_dot_v1_dot_transport__pb2.AcceptSubmissionRequest.SerializeToString,
+                response_deserializer=restante_dot_v1_dot_transport__pb2.AcceptSubmissionResponse.FromString,
                 _registered_method=True)
         self.LeaseOutbound = channel.unary_stream(
                 '/restante.v1.TransportService/LeaseOutbound',
@@ -69,8 +74,8 @@ class TransportServiceStub:
 
 
 class TransportServiceServicer:
-    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
-    lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
+    submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
     """
 
     def VerifyRecipients(self, request, context):
@@ -85,6 +90,17 @@ class TransportServiceServicer:
         """Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
         commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
         answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptSubmission(self, request, context):
+        """Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
+        same effects, limits and errors but these: SentCopyPolicy judges it as mail by SMTP, and recipients whom
+        VerifyRecipients accepted are not judged by their quota again. A session with the scope smtp-submit at an smtp
+        identity may call it. A repeated request_id of the submission gets the first answer. A field that an error names is
+        one of the submission. Errors: as SubmitMessage, INVALID_ARGUMENT {trace_field}.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +148,11 @@ def add_TransportServiceServicer_to_server(servicer, server):
                     request_deserializer=restante_dot_v1_dot_transport__pb2.AcceptRequest.FromString,
                     response_serializer=restante_dot_v1_dot_transport__pb2.AcceptResponse.SerializeToString,
             ),
+            'AcceptSubmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptSubmission,
+                    request_deserializer=restante_dot_v1_dot_transport__pb2.AcceptSubmissionRequest.FromString,
+                    response_serializer=restante_dot_v1_dot_transport__pb2.AcceptSubmissionResponse.SerializeToString,
+            ),
             'LeaseOutbound': grpc.unary_stream_rpc_method_handler(
                     servicer.LeaseOutbound,
                     request_deserializer=restante_dot_v1_dot_transport__pb2.LeaseOutboundRequest.FromString,
@@ -161,8 +182,8 @@ def add_TransportServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TransportService:
-    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
-    lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
+    submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
     """
 
     @staticmethod
@@ -209,6 +230,33 @@ class TransportService:
             '/restante.v1.TransportService/Accept',
             restante_dot_v1_dot_transport__pb2.AcceptRequest.SerializeToString,
             restante_dot_v1_dot_transport__pb2.AcceptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptSubmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/restante.v1.TransportService/AcceptSubmission',
+            restante_dot_v1_dot_transport__pb2.AcceptSubmissionRequest.SerializeToString,
+            restante_dot_v1_dot_transport__pb2.AcceptSubmissionResponse.FromString,
             options,
             channel_credentials,
             insecure,

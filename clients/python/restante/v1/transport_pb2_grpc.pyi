@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TransportServiceStub:
-    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
-    lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
+    submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
     """
 
     @_typing.overload
@@ -44,6 +44,13 @@ class TransportServiceStub:
     commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
     answer.
     """
+    AcceptSubmission: _grpc.UnaryUnaryMultiCallable[_transport_pb2.AcceptSubmissionRequest, _transport_pb2.AcceptSubmissionResponse]
+    """Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
+    same effects, limits and errors but these: SentCopyPolicy judges it as mail by SMTP, and recipients whom
+    VerifyRecipients accepted are not judged by their quota again. A session with the scope smtp-submit at an smtp
+    identity may call it. A repeated request_id of the submission gets the first answer. A field that an error names is
+    one of the submission. Errors: as SubmitMessage, INVALID_ARGUMENT {trace_field}.
+    """
     LeaseOutbound: _grpc.UnaryStreamMultiCallable[_transport_pb2.LeaseOutboundRequest, _transport_pb2.LeaseOutboundResponse]
     """Streams leases on outbound mail, at most max_leases unreported ones at a time."""
     ReadOutbound: _grpc.UnaryStreamMultiCallable[_transport_pb2.ReadOutboundRequest, _transport_pb2.ReadOutboundResponse]
@@ -57,8 +64,8 @@ class TransportServiceStub:
 
 @_typing.type_check_only
 class TransportServiceAsyncStub(TransportServiceStub):
-    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
-    lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
+    submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -70,6 +77,13 @@ class TransportServiceAsyncStub(TransportServiceStub):
     """Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
     commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
     answer.
+    """
+    AcceptSubmission: _aio.UnaryUnaryMultiCallable[_transport_pb2.AcceptSubmissionRequest, _transport_pb2.AcceptSubmissionResponse]  # type: ignore[assignment]
+    """Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
+    same effects, limits and errors but these: SentCopyPolicy judges it as mail by SMTP, and recipients whom
+    VerifyRecipients accepted are not judged by their quota again. A session with the scope smtp-submit at an smtp
+    identity may call it. A repeated request_id of the submission gets the first answer. A field that an error names is
+    one of the submission. Errors: as SubmitMessage, INVALID_ARGUMENT {trace_field}.
     """
     LeaseOutbound: _aio.UnaryStreamMultiCallable[_transport_pb2.LeaseOutboundRequest, _transport_pb2.LeaseOutboundResponse]  # type: ignore[assignment]
     """Streams leases on outbound mail, at most max_leases unreported ones at a time."""
@@ -83,8 +97,8 @@ class TransportServiceAsyncStub(TransportServiceStub):
     """
 
 class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
-    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, a relay identity may
-    lease and report; neither has any other power.
+    """TransportService serves the SMTP gateway and the relay. An smtp identity may verify and accept, and pass on the
+    submissions of its users' sessions. A relay identity may lease and report. Neither has any other power.
     """
 
     @_abc_1.abstractmethod
@@ -106,6 +120,19 @@ class TransportServiceServicer(metaclass=_abc_1.ABCMeta):
         """Accepts messages, any number at once on one stream, each with an acceptance_id of its own: start, chunks, then
         commit or abort. The answer to commit comes after the transaction is durable. A repeated request_id gets the first
         answer.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptSubmission(
+        self,
+        request: _transport_pb2.AcceptSubmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transport_pb2.AcceptSubmissionResponse, _abc.Awaitable[_transport_pb2.AcceptSubmissionResponse]]:
+        """Takes responsibility for a message that a user submitted by SMTP, as SubmissionService.SubmitMessage does, with the
+        same effects, limits and errors but these: SentCopyPolicy judges it as mail by SMTP, and recipients whom
+        VerifyRecipients accepted are not judged by their quota again. A session with the scope smtp-submit at an smtp
+        identity may call it. A repeated request_id of the submission gets the first answer. A field that an error names is
+        one of the submission. Errors: as SubmitMessage, INVALID_ARGUMENT {trace_field}.
         """
 
     @_abc_1.abstractmethod

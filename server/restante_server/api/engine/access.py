@@ -47,6 +47,18 @@ def identities(*names: str, or_sessions: tuple[Scope.ValueType, ...] = ()) -> Ru
     return rule
 
 
+def sessions_behind(identity: str, *scopes: Scope.ValueType) -> Rule:
+    """The rule that admits sessions with one of these scopes whose calls come from a process with this identity."""
+    admitted = sessions(*scopes)
+
+    def rule(caller: Caller) -> None:
+        admitted(caller)
+        if caller.identity != identity:
+            raise PermissionDenied(permission=f"{identity} gateway")
+
+    return rule
+
+
 def administrators(caller: Caller) -> None:
     """Admit the admin identity, and an administrator's account in a session with the scope api."""
     if caller.account_id:
@@ -94,6 +106,7 @@ MAIL_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_IMAP)
 READ_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_IMAP, Scope.SCOPE_POP3)
 MAILDROP_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_POP3)
 SUBMIT_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_SMTP_SUBMIT)
+SMTP_SUBMISSION = sessions_behind("smtp", Scope.SCOPE_SMTP_SUBMIT)
 UPLOAD_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_IMAP, Scope.SCOPE_SMTP_SUBMIT)
 
 

@@ -1,4 +1,4 @@
-"""SubmissionService: mail that users send."""
+"""SubmissionService and TransportService.AcceptSubmission: mail that users send."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 from restante.errors import (
     InvalidContent,
     MessageTooLarge,
-    PermissionDenied,
     UploadNotFound,
 )
 from restante.v1 import methods
@@ -27,10 +26,11 @@ from restante.v1.submission_pb2 import (
     SubmitMessageRequest,
     SubmitMessageResponse,
 )
+from restante.v1.transport_pb2 import AcceptSubmissionRequest, AcceptSubmissionResponse
 from restante_mail.canonical import NulFound, canonicalise
 from restante_mail.limits import DEFAULT_LIMITS
 from restante_mail.mime.sections import Kind as SectionKind
-from restante_server.api.engine.access import API_SESSION, SUBMIT_SESSION
+from restante_server.api.engine.access import API_SESSION, SMTP_SUBMISSION, SUBMIT_SESSION
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.engine.writes import once_only
@@ -65,32 +65,41 @@ NO_LIMIT = (1 << 63) - 1
 @handlers.direct(methods.SUBMIT_MESSAGE, rule=SUBMIT_SESSION)
 async def submit_message(call: Call, request: SubmitMessageRequest) -> SubmitMessageResponse:
     """See SubmissionService.SubmitMessage."""
+    return await _answer(call, await _take(call, request, None))
+
+
+@handlers.direct(methods.ACCEPT_SUBMISSION, rule=SMTP_SUBMISSION)
+async def accept_submission(call: Call, request: AcceptSubmissionRequest) -> AcceptSubmissionResponse:
+    """See TransportService.AcceptSubmission."""
+    taken = await _take(call, request.submission, request.trace_field)
+    return AcceptSubmissionResponse(transport_id=taken.transport_id)
+
+
+async def _take(call: Call, request: SubmitMessageRequest, trace_field: str | None) -> Taken:
+    """Take responsibility for a message, once for each request id. `trace_field` is a gateway's; None: by the API."""
     once = once_only(request, call.caller.actor, call.caller.mailbox_id, call.now)
-    send_at, envelope = _check(call, request)
+    send_at, envelope = _check(call, request, trace_field)
     answer = await call.core.db.read(requests.find, once)
     if answer is not None:
-        return await _answer(call, take.decode(answer))
+        return take.decode(answer)
     transport = call.core.transport
-    given = await _submission(call, request, send_at, envelope)
+    given = await _submission(call, request, send_at, envelope, trace_field)
     judged = await call.core.short_read(partial(submission.judge, submission=given))
     incoming = await submission.prepare(call.core.contents, transport.settings, given, judged)
-    return await _answer(call, await transport.take(TakeMail(transport.settings, incoming, once)))
+    return await transport.take(TakeMail(transport.settings, incoming, once))
 
 
-def _check(call: Call, request: SubmitMessageRequest) -> tuple[int | None, Envelope]:
+def _check(call: Call, request: SubmitMessageRequest, trace_field: str | None) -> tuple[int | None, Envelope]:
     """Check the request without the store. Returns the time to send (microseconds; None: now) and the envelope.
 
-    Raises PermissionDenied, or the first error with all bad fields.
+    Raises the first error with all bad fields.
     """
-    gateway = call.caller.identity == "smtp"
-    if (request.via_smtp or request.trace_field) and not gateway:
-        raise PermissionDenied(permission="via_smtp")
     path = request.reverse_path if request.HasField("reverse_path") else call.caller.address
     send_at, envelope = 0, None
     with collected() as bad:
-        if gateway:
+        if trace_field is not None:
             with bad.noting("trace_field"):
-                require_trace_field(request.trace_field)
+                require_trace_field(trace_field)
         bad.require(request.WhichOneof("source") is not None, "source", "is missing")
         short = len(request.content) <= MAX_CONTENT_OCTETS
         bad.require(short, "content", f"more than {MAX_CONTENT_OCTETS} octets: upload it")
@@ -139,7 +148,9 @@ def _stored_source(tx: Connection, call: Call, request: SubmitMessageRequest) ->
     return Source(contents.cut(tx, call.core.contents.directory, stored, b"", wanted, most).octets, stored=stored)
 
 
-async def _submission(call: Call, request: SubmitMessageRequest, send_at: int | None, envelope: Envelope) -> Submission:
+async def _submission(
+    call: Call, request: SubmitMessageRequest, send_at: int | None, envelope: Envelope, trace_field: str | None
+) -> Submission:
     caller, settings = call.caller, call.core.transport.settings
     source = await _source(call, request)
     written = outgoing.read_authorship(source, settings)
@@ -149,8 +160,7 @@ async def _submission(call: Call, request: SubmitMessageRequest, send_at: int | 
         written,
         submission.with_recipients(source, written, envelope, settings),
         call.now,
-        request.via_smtp,
-        request.trace_field,
+        trace_field,
         send_at,
         [request.upload_id] if request.upload_id else drafts.upload_ids(request.draft),
         request.message_id or None,

@@ -28,26 +28,34 @@ FULL = "dora@example.test"
 DELIVERY_STATUS = "message/delivery-status"
 
 
-async def at_once(world: World, path: str, **fields: object) -> int:
-    sent = await world.submit("alice", FROM_ALICE, recipients=[path], **fields)
-    return sent.submission.submission_id
+Send = Callable[..., Awaitable[int]]
 
 
-async def scheduled(world: World, path: str, **fields: object) -> int:
+async def by_api(world: World, **fields: object) -> int:
+    return (await world.submit("alice", FROM_ALICE, **fields)).submission.submission_id
+
+
+async def by_smtp(world: World, **fields: object) -> int:
+    return await world.submit_by_smtp("alice", FROM_ALICE, **fields)
+
+
+async def at_once(world: World, path: str, send: Send = by_api) -> int:
+    return await send(world, recipients=[path])
+
+
+async def scheduled(world: World, path: str, send: Send = by_api) -> int:
     moment = convert.timestamp(world.call(world.gateway()).now + HOUR)
-    sent = await world.submit("alice", FROM_ALICE, recipients=[path], send_at=moment, **fields)
+    transport_id = await send(world, recipients=[path], send_at=moment)
     await world.pass_time(2 * HOUR)
-    return sent.submission.submission_id
+    return transport_id
 
 
-async def behind_others(world: World, path: str, **fields: object) -> int:
+async def behind_others(world: World, path: str, send: Send = by_api) -> int:
     """Deliver to a recipient of a message after its direct deliveries are used up."""
     world.transport.settings = replace(world.transport.settings, direct_deliveries=2)
-    sent = await world.submit(
-        "alice", FROM_ALICE, recipients=["bob@example.test", "carol@example.test", path], **fields
-    )
+    transport_id = await send(world, recipients=["bob@example.test", "carol@example.test", path])
     await world.settle()
-    return sent.submission.submission_id
+    return transport_id
 
 
 Way = Callable[..., Awaitable[int]]
@@ -100,7 +108,7 @@ async def test_recipient_150_of_a_submission_ends_like_the_first(world: World) -
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_recipient_accepted_at_rcpt_is_delivered_beyond_the_quota(world: World, way: Way) -> None:
     await world.add_account(FULL, quota_octets=10)
-    transport_id = await way(world, FULL, via_smtp=True)
+    transport_id = await way(world, FULL, by_smtp)
     assert await end_of(world, transport_id, FULL) == (State.DELIVERED, "2.1.5", OVERDRAWN)
     assert len(await world.letters("dora")) == 1
     assert await world.letters("alice") == []
