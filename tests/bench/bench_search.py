@@ -12,7 +12,6 @@ import statistics
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -21,9 +20,10 @@ from restante_mail.mime import parts
 from restante_mail.mime.facts import scan
 from restante_server.db import schema
 from restante_server.db.engine import Database, open_database
+from restante_server.directory.rights import Place
 from restante_server.store import contents, search
 from restante_server.store.contents import NewContent
-from restante_server.store.messages import NewMessage, add
+from restante_server.store.messages import NewMessage
 from restante_server.store.restriction import (
     EVERYTHING,
     HasFlags,
@@ -34,8 +34,8 @@ from restante_server.store.restriction import (
     TextField,
     Within,
 )
-from restante_server.store.search import Key, Query
-from tests.server.store.material import NOW, Box, make_box
+from restante_server.store.search import Key, Query, Step
+from tests.server.store.material import NOW, Box, add_to, make_box
 
 HOUR = 3_600_000_000
 RUNS = 7
@@ -72,7 +72,7 @@ def compose(rng: random.Random, number: int) -> bytes:
     return f"{header}\r\n{body}\r\n".encode()
 
 
-def place(tx: Connection, mailbox_id: int, folder_id: int, rng: random.Random, numbers: range) -> None:
+def fill(tx: Connection, place: Place, folder_id: int, rng: random.Random, numbers: range) -> None:
     items = []
     octets = [compose(rng, number) for number in numbers]
     facts = [scan(one) for one in octets]
@@ -91,7 +91,7 @@ def place(tx: Connection, mailbox_id: int, folder_id: int, rng: random.Random, n
                 received_at=NOW + number * HOUR,
             )
         )
-    add(tx, mailbox_id, folder_id, items)
+    add_to(tx, place, folder_id, items)
 
 
 class Unhurried:
@@ -102,12 +102,15 @@ class Unhurried:
     def check(self) -> None: ...
 
 
+def _step(tx: Connection, box: Box, query: Query, after: Key | None) -> Step:
+    return search.uids(tx, box.place(tx, box.inbox), Path(), query, after)
+
+
 async def answer(db: Database, box: Box, restriction: Restriction) -> int:
     after: Key | None = None
     found = 0
     while True:
-        query = Query(box.id, box.inbox, restriction)
-        step = await db.read(partial(search.uids, directory=Path(), query=query, after=after))
+        step = await db.read(_step, box, Query(restriction), after)
         await asyncio.to_thread(step.confirm, Unhurried())
         found += len(step.hits)
         if step.after is None:
@@ -122,7 +125,7 @@ async def main(count: int) -> None:
         box = await make_box(db)
         rng = random.Random(1)
         for start in range(0, count, 500):
-            await box.write(place, box.inbox, rng, range(start, min(count, start + 500)))
+            await box.write(fill, box.inbox, rng, range(start, min(count, start + 500)))
         figures: dict[str, object] = {"messages": count}
         for name, restriction in SEARCHES.items():
             times = []

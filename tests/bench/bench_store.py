@@ -24,7 +24,8 @@ from restante_server.db import schema
 from restante_server.db.engine import Database, open_database
 from restante_server.db.group import Locks
 from restante_server.db.rowlocks import lock_rows
-from restante_server.store import changes, contents, flags, messages, removal, rows, transfer
+from restante_server.directory.rights import Place
+from restante_server.store import changes, contents, flags, removal, rows
 from restante_server.store.contents import NewContent
 from restante_server.store.flags import FlagChange
 from restante_server.store.listing import listing_of
@@ -32,7 +33,7 @@ from restante_server.store.messages import NewMessage
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
 from tests.harness.postgres import PostgresServer, running_cluster
-from tests.server.store.material import NOW, SIMPLE, Box, make_box, new_content, uids
+from tests.server.store.material import NOW, SIMPLE, Box, add_to, copy_to, make_box, move_to, new_content, uids
 
 MESSAGES, LARGE = 10_000, 100_000
 BODY = SIMPLE + b"The quick brown fox jumps over the lazy dog, as always.\r\n" * 30
@@ -50,10 +51,10 @@ async def fill(box: Box, folder_id: int, count: int) -> float:
     """Messages with one content, 500 an operation; returns the seconds each took."""
     shown = listing_of(scan(BODY))
 
-    def run(tx: Connection, mailbox_id: int, more: int) -> None:
+    def run(tx: Connection, place: Place, more: int) -> None:
         content_id = new_content(tx, BODY)
         item = NewMessage(content_id, len(BODY), shown, HEAD, received_at=NOW)
-        messages.add(tx, mailbox_id, folder_id, [item] * more)
+        add_to(tx, place, folder_id, [item] * more)
 
     began = time.perf_counter()
     for start in range(0, count, 500):
@@ -66,10 +67,10 @@ async def deliveries(box: Box, other: Box) -> dict[str, float]:
     facts = scan(BODY)
     shown, new = listing_of(facts), NewContent(len(BODY), bytes(32), parts.encode(facts.tree), BODY, None)
 
-    def run(tx: Connection, mailbox_id: int, count: int) -> None:
+    def run(tx: Connection, place: Place, count: int) -> None:
         made = contents.insert_many(tx, [new] * count, NOW)
         items = [NewMessage(content_id, len(BODY), shown, HEAD, received_at=NOW) for content_id in made]
-        messages.add(tx, mailbox_id, other.inbox, items)
+        add_to(tx, place, other.inbox, items)
 
     result = {}
     for name, count, rounds in (("delivery_alone_ms", 1, 200), ("delivery_in_set_of_16_ms", 16, 60)):
@@ -109,16 +110,16 @@ async def changing(box: Box) -> dict[str, float]:
         "store_replace": await timed(box, change, whole, FlagChange.REPLACE, 3),
         "store_keyword": await timed(box, change, whole, FlagChange.ADD, 0, ["work"]),
         "store_5000_runs": 2 * await timed(box, change, scattered, FlagChange.ADD, 4),
-        "copy": min([await timed(box, transfer.copy, whole, box.archive) for _ in range(2)]),
-        "copy_5000_runs": 2 * await timed(box, transfer.copy, scattered, box.archive),
-        "move": await timed(box, transfer.move, whole, box.trash, NOW),
+        "copy": min([await timed(box, copy_to, whole, box.archive) for _ in range(2)]),
+        "copy_5000_runs": 2 * await timed(box, copy_to, scattered, box.archive),
+        "move": await timed(box, move_to, whole, box.trash, NOW),
     }
     there = Selection(box.trash, IdSet(((1, 1 << 31),)))
-    seconds["move_back"] = await timed(box, transfer.move, there, box.inbox, NOW)
+    seconds["move_back"] = await timed(box, move_to, there, box.inbox, NOW)
     low = MESSAGES + 1
     half = Selection(box.inbox, IdSet.of(range(low, low + MESSAGES, 2)))
-    seconds["move_5000_runs"] = 2 * await timed(box, transfer.move, half, box.trash, NOW)
-    await box.write(transfer.move, there, box.inbox, NOW)
+    seconds["move_5000_runs"] = 2 * await timed(box, move_to, half, box.trash, NOW)
+    await box.write(move_to, there, box.inbox, NOW)
     await box.write(change, whole, FlagChange.ADD, 8)
     flagged = Selection(box.inbox, whole.ids, only_deleted=True)
     seconds["expunge"] = await timed(box, removal.remove, flagged, Mode.SOFT, NOW)
@@ -138,10 +139,10 @@ async def reading(box: Box, folder_id: int) -> dict[str, float]:
         await box.read(function, *args, **named)
         result[f"{name}_per_second"] = round(LARGE / (time.perf_counter() - began))
 
-    def listed(tx: Connection, mailbox_id: int, names: frozenset[str]) -> None:
+    def listed(tx: Connection, place: Place, names: frozenset[str]) -> None:
         selection, after = Selection(folder_id, IdSet(((1, 1 << 31),))), 0
         while True:
-            page = rows.page(tx, mailbox_id, selection, names, after=after, most=512)
+            page = rows.page(tx, place, selection, names, after=after, most=512)
             if page.after is None or not len(page):
                 return
             after = page.after

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from restante.errors import InvalidArgument
-from restante_server.directory import accounts
+from restante_server.directory import accounts, rights
 from restante_server.directory.accounts import Account, Edit, NewAccount
 from restante_server.store import mailboxes
 
@@ -19,7 +19,7 @@ def create(tx: Connection, now: int, new: NewAccount, quota_octets: int | None =
     prepared = accounts.prepare(tx, new)
     mailbox_id = mailboxes.create(tx, now, quota_octets=quota_octets)
     account_id = accounts.enter(tx, now, prepared, mailbox_id)
-    mailboxes.assign(tx, mailbox_id, account_id)
+    mailboxes.assign(tx, rights.system(mailbox_id), account_id)
     return accounts.get_by_id(tx, account_id)
 
 
@@ -32,7 +32,7 @@ def change(tx: Connection, address: str, edit: Edit, quota_octets: int | None = 
     found = accounts.change(tx, address, edit)
     if quota_octets is None:
         return found
-    mailboxes.set_quota(tx, found.mailbox_id, quota_octets or None)
+    mailboxes.set_quota(tx, rights.system(found.mailbox_id), quota_octets or None)
     return accounts.get_by_id(tx, found.account_id)
 
 
@@ -42,7 +42,7 @@ def remove(tx: Connection, address: str) -> Account:
     Returns the removed account. Raises AccountNotFound.
     """
     gone = accounts.remove(tx, address)
-    mailboxes.assign(tx, gone.mailbox_id, None)
+    mailboxes.assign(tx, rights.system(gone.mailbox_id), None)
     return gone
 
 

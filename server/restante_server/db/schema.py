@@ -330,7 +330,7 @@ content = Table(
     Column("content_id", RowId, primary_key=True, info=NAMES_CONTENT),
     Column("digest", LargeBinary, nullable=False),  # SHA-256, for integrity checks only; never leaves the core
     Column("size_octets", BigInteger, nullable=False),
-    Column("place", Integer, nullable=False),  # store.contents.Place: database, file
+    Column("place", Integer, nullable=False),  # store.contents.Location: database, file
     Column("file_name", Text),  # relative to the contents directory, for files
     Column("state", Integer, nullable=False),  # store.contents.State: live, dead
     Column("structure", LargeBinary, nullable=False),  # mime.parts.encode: the part tree with offsets

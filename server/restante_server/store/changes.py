@@ -18,11 +18,12 @@ from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
 from restante_server.db.effects import Topic, events, peek
 from restante_server.db.schema import folder, mailbox, message, store, tombstone
+from restante_server.directory.rights import Place
 from restante_server.store.runs import JsonRows, encode_rows, join_from
 
 MOST_CHANGED = 50_000  # messages in one FolderDelta
 MOST_NOTED = 256  # messages in a FolderDelta that the event carries to watchers
-Place = tuple[int, int]  # mailbox and folder
+FolderKey = tuple[int, int]  # mailbox and folder
 
 
 class Removal(IntEnum):
@@ -195,27 +196,27 @@ _of_folders = select(folder.c.mailbox_id, folder.c.folder_id, folder.c.change_nu
 )
 
 
-def next_number(tx: Connection, mailbox_id: int) -> int:
+def next_number(tx: Connection, place: Place) -> int:
     """Raise the mailbox's change number by one, return it, and add it to the CHANGED event.
 
     Raises MailboxNotFound.
     """
-    row = prepared.first(tx, _next_number, {"mailbox": mailbox_id})
+    row = prepared.first(tx, _next_number, {"mailbox": place.mailbox_id})
     if row is None:
-        raise MailboxNotFound(mailbox_id=mailbox_id)
-    touch(tx, mailbox_id, row[0])
+        raise MailboxNotFound(mailbox_id=place.mailbox_id)
+    touch(tx, place, row[0])
     return int(row[0])
 
 
-def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int) -> None:
+def touch(tx: Connection, place: Place, change_number: int, *folder_ids: int) -> None:
     """Add to the CHANGED event that this operation gave the mailbox and these folders a change number.
 
     The caller writes the number to the folders' rows.
     """
     touched = events(tx, CHANGED)
-    known = touched.get(mailbox_id)
+    known = touched.get(place.mailbox_id)
     if known is None:
-        known = touched[mailbox_id] = Touched(change_number, first=change_number)
+        known = touched[place.mailbox_id] = Touched(change_number, first=change_number)
     else:
         known.first = min(known.first, change_number)
         known.change_number = max(known.change_number, change_number)
@@ -224,29 +225,29 @@ def touch(tx: Connection, mailbox_id: int, change_number: int, *folder_ids: int)
         known.deltas.pop(folder_id, None)  # the delta is no longer complete
 
 
-def note_delta(tx: Connection, mailbox_id: int, delta: FolderDelta) -> None:
+def note_delta(tx: Connection, place: Place, delta: FolderDelta) -> None:
     """Add the complete changes of a folder above `delta.since` to the event, so that watchers need not read them.
 
     Call it directly after `touch` of the folder; another `touch` drops the delta. A delta of more than MOST_NOTED
     messages is not kept: watchers then read the changes, in responses of bounded size.
     """
-    known = (peek(tx, CHANGED) or {}).get(mailbox_id)
+    known = (peek(tx, CHANGED) or {}).get(place.mailbox_id)
     if known is not None and delta.folder_id in known.folders and len(delta.uids) <= MOST_NOTED:
         known.deltas[delta.folder_id] = delta
 
 
-def answer_tells(tx: Connection, mailbox_id: int) -> None:
+def answer_tells(tx: Connection, place: Place) -> None:
     """Mark in the event that the response carries the changes: other watchers may be informed later."""
-    known = (peek(tx, CHANGED) or {}).get(mailbox_id)
+    known = (peek(tx, CHANGED) or {}).get(place.mailbox_id)
     if known is not None:
         known.answered = True
 
 
-def write_tombstones(tx: Connection, mailbox_id: int, now: int, tombstones: list[Tombstone]) -> None:
+def write_tombstones(tx: Connection, place: Place, now: int, tombstones: list[Tombstone]) -> None:
     """Insert tombstones, at most one for each change number and folder."""
     rows = [
         {
-            "mailbox_id": mailbox_id,
+            "mailbox_id": place.mailbox_id,
             "change_number": one.change_number,
             "folder_id": one.folder_id,
             "kind": int(one.kind),
@@ -261,15 +262,15 @@ def write_tombstones(tx: Connection, mailbox_id: int, now: int, tombstones: list
 
 
 def folder_changes(
-    tx: Connection, mailbox_id: int, folder_id: int, since: int, *, most: int = MOST_CHANGED
+    tx: Connection, place: Place, folder_id: int, since: int, *, most: int = MOST_CHANGED
 ) -> FolderDelta:
     """Everything that changed in a folder above the change number `since`.
 
     Raises FolderNotFound, CursorInvalid when tombstones since then have been removed, ResultTooLarge when more than
     `most` messages changed.
     """
-    where = {"mailbox": mailbox_id, "folder": folder_id, "since": since}
-    facts = prepared.first(tx, _folder_facts, {"mailbox": mailbox_id, "folder": folder_id})
+    where = {"mailbox": place.mailbox_id, "folder": folder_id, "since": since}
+    facts = prepared.first(tx, _folder_facts, {"mailbox": place.mailbox_id, "folder": folder_id})
     if facts is None:
         raise FolderNotFound(folder_id=folder_id)
     change_number, uid_next, recent_uid, history_from = facts
@@ -303,30 +304,30 @@ def _columns(rows: Sequence[Any]) -> Sequence[Any]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(5)]
 
 
-def of_folders(tx: Connection, places: Iterable[Place]) -> dict[Place, int]:
+def of_folders(tx: Connection, places: Iterable[FolderKey]) -> dict[FolderKey, int]:
     """The change numbers of these folders; folders that do not exist are left out."""
     rows = prepared.rows(tx, _of_folders, {"places": encode_rows(places)})
     return {(mailbox_id, folder_id): number for mailbox_id, folder_id, number in rows}
 
 
-def removals(tx: Connection, mailbox_id: int, since: int) -> list[Tombstone]:
+def removals(tx: Connection, place: Place, since: int) -> list[Tombstone]:
     """Removals in the whole mailbox above the change number `since`, in order.
 
     Raises MailboxNotFound, and CursorInvalid when tombstones since then have been removed.
     """
-    if since < history_from(tx, mailbox_id):
+    if since < history_from(tx, place):
         raise CursorInvalid
     return [
         Tombstone(row[0], row[1], Removal(row[2]), row[3], IdSet.unpack(row[4]), IdSet.unpack(row[5]))
-        for row in tx.execute(_tombstones, {"mailbox": mailbox_id, "since": since})
+        for row in tx.execute(_tombstones, {"mailbox": place.mailbox_id, "since": since})
     ]
 
 
-def history_from(tx: Connection, mailbox_id: int) -> int:
+def history_from(tx: Connection, place: Place) -> int:
     """The change number above which all tombstones are kept. Raises MailboxNotFound."""
-    number = tx.execute(_history_from, {"mailbox": mailbox_id}).scalar()
+    number = tx.execute(_history_from, {"mailbox": place.mailbox_id}).scalar()
     if number is None:
-        raise MailboxNotFound(mailbox_id=mailbox_id)
+        raise MailboxNotFound(mailbox_id=place.mailbox_id)
     return int(number)
 
 
@@ -340,10 +341,10 @@ def with_old_history(tx: Connection, before: int, most: int = 100) -> list[int]:
     return list(tx.execute(_old, {"before": before, "most": most}).scalars())
 
 
-def forget_history(tx: Connection, mailbox_id: int, before: int) -> int:
+def forget_history(tx: Connection, place: Place, before: int) -> int:
     """Remove the tombstones made before this time and those of lower change numbers; returns their number."""
-    newest = tx.execute(_newest_old, {"mailbox": mailbox_id, "before": before}).scalar()
+    newest = tx.execute(_newest_old, {"mailbox": place.mailbox_id, "before": before}).scalar()
     if newest is None:
         return 0
-    tx.execute(_raise_history, {"mailbox": mailbox_id, "newest": newest})
-    return tx.execute(_forget, {"mailbox": mailbox_id, "newest": newest}).rowcount
+    tx.execute(_raise_history, {"mailbox": place.mailbox_id, "newest": newest})
+    return tx.execute(_forget, {"mailbox": place.mailbox_id, "newest": newest}).rowcount

@@ -20,7 +20,7 @@ from restante_server.db.schema import (
     removed,
     tombstone,
 )
-from restante_server.store.contents import Place, State
+from restante_server.store.contents import Location, State
 from restante_server.store.folders import Role
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.selection import FLAG_DELETED, FLAG_SEEN
@@ -277,8 +277,8 @@ def _content_rules() -> list[tuple[str, Select[*tuple[Any, ...]]]]:
             select(content.c.content_id).where(
                 content.c.state == State.LIVE,
                 or_(
-                    and_(content.c.place == Place.DATABASE, _missing(content, content_octets, "content_id")),
-                    and_(content.c.place == Place.FILE, content.c.file_name.is_(None)),
+                    and_(content.c.place == Location.DATABASE, _missing(content, content_octets, "content_id")),
+                    and_(content.c.place == Location.FILE, content.c.file_name.is_(None)),
                 ),
             ),
         ),

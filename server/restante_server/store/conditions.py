@@ -33,6 +33,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from restante_mail.idset import IdSet
 from restante_server.db.schema import keyword, listing, message
+from restante_server.directory.rights import Place
 from restante_server.store.restriction import (
     MICROSECONDS_PER_MINUTE,
     AllOf,
@@ -114,7 +115,7 @@ class Conditions:
     """The SQL of one restriction on the messages of one mailbox."""
 
     tx: Connection
-    mailbox_id: int
+    place: Place
     parameters: dict[str, Any] = field(default_factory=dict)
     columns: list[ColumnElement[bool]] = field(default_factory=list)  # truth columns, in order
     needs_listing: bool = False
@@ -196,7 +197,7 @@ class Conditions:
         return and_(*conditions)
 
     def _keyword(self, name: str) -> ColumnElement[bool]:
-        where = {"mailbox": self.mailbox_id, "lower": name.lower()}
+        where = {"mailbox": self.place.mailbox_id, "lower": name.lower()}
         spelled = self.tx.execute(_spelling, where).scalar()
         return false() if spelled is None else _Holds(message.c.keywords, f" {spelled} ")
 
@@ -212,7 +213,7 @@ class Conditions:
         rows, among = JsonRows(name), message.alias()
         self.parameters[name] = encode_runs(ids)
         there = among.c.uid if folder_id is not None else among.c.message_id
-        within = and_(among.c.mailbox_id == self.mailbox_id, there.between(rows.item(0), rows.item(1)))
+        within = and_(among.c.mailbox_id == self.place.mailbox_id, there.between(rows.item(0), rows.item(1)))
         if folder_id is not None:
             within = and_(among.c.folder_id == folder_id, within)
         return and_(place, key.in_(select(there).select_from(join_from(rows.rows, among, within))))

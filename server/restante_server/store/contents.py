@@ -30,7 +30,7 @@ from restante_server.store.runs import JsonRows, encode_rows, join_from
 AT_ONCE = 256  # ids in one list
 
 
-class Place(IntEnum):
+class Location(IntEnum):
     """The place of a content's octets."""
 
     DATABASE = 1
@@ -50,7 +50,7 @@ class Stored:
 
     content_id: int
     size_octets: int
-    place: Place
+    place: Location
     file_name: str | None
     structure: bytes  # parts.encode
     octets: bytes | None = None
@@ -86,7 +86,7 @@ def insert_many(tx: Connection, new: Sequence[NewContent], now: int) -> list[int
         {
             "digest": item.digest,
             "size_octets": item.size_octets,
-            "place": Place.FILE if item.octets is None else Place.DATABASE,
+            "place": Location.FILE if item.octets is None else Location.DATABASE,
             "file_name": item.file_name,
             "state": State.LIVE,
             "structure": item.structure,
@@ -131,7 +131,7 @@ def load(tx: Connection, content_ids: Iterable[int], *, octets: bool = False) ->
     ids = iter(dict.fromkeys(content_ids))
     while some := list(islice(ids, AT_ONCE)):
         for row in prepared.rows(tx, statement, {"ids": encode_rows((content_id,) for content_id in some)}):
-            found[row[0]] = Stored(row[0], row[1], Place(row[2]), row[3], row[4], row[5] if octets else None)
+            found[row[0]] = Stored(row[0], row[1], Location(row[2]), row[3], row[4], row[5] if octets else None)
     return found
 
 
@@ -143,7 +143,7 @@ def read_range(tx: Connection, directory: Path, stored: Stored, offset: int, len
     """
     if length <= 0 or offset >= stored.size_octets:
         return b""
-    if stored.place is Place.DATABASE:
+    if stored.place is Location.DATABASE:
         whole = stored.octets
         if whole is None:
             (whole,) = prepared.rows(tx, _octets, {"id": stored.content_id})[0]

@@ -16,6 +16,7 @@ from sqlalchemy import BigInteger, Connection, Delete, Insert, and_, bindparam, 
 from restante_mail.idset import IdSet
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import listing, message, recoverable, removed
+from restante_server.directory.rights import Place
 from restante_server.store import garbage
 from restante_server.store.runs import JsonRows, among, encode_runs, join_from
 from restante_server.store.selection import Kind, Selection, chosen
@@ -23,11 +24,11 @@ from restante_server.store.selection import Kind, Selection, chosen
 LEASE_MICROSECONDS = 3_600 * 1_000_000  # from the permanent removal of the message
 
 
-def lease(tx: Connection, mailbox_id: int, selection: Selection) -> None:
+def lease(tx: Connection, place: Place, selection: Selection) -> None:
     """Put the rows of these messages under a lease. The caller takes the messages out of their folders and counters."""
     if selection.ids:
         expiry = now_microseconds(tx) + LEASE_MICROSECONDS
-        tx.execute(_lease(selection.kind), selection.parameters(mailbox_id, expiry=expiry))
+        tx.execute(_lease(selection.kind), selection.parameters(place.mailbox_id, expiry=expiry))
 
 
 def lapsed(tx: Connection, most: int) -> dict[int, IdSet]:
@@ -35,21 +36,21 @@ def lapsed(tx: Connection, most: int) -> dict[int, IdSet]:
     return by_mailbox(tx.execute(_lapsed, {"now": now_microseconds(tx), "most": most}).all())
 
 
-def end_leases(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:
+def end_leases(tx: Connection, place: Place, message_ids: IdSet, now: int) -> int:
     """Erase those of these messages that are under a lease; returns their number."""
-    where = {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}
+    where = {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}
     leased = IdSet.of(tx.execute(_leased, where).scalars())
     if leased:
-        tx.execute(_drop_removed, {"mailbox": mailbox_id, "runs": encode_runs(leased)})
-        erase(tx, mailbox_id, leased, now)
+        tx.execute(_drop_removed, {"mailbox": place.mailbox_id, "runs": encode_runs(leased)})
+        erase(tx, place, leased, now)
     return len(leased)
 
 
-def erase(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> None:
+def erase(tx: Connection, place: Place, message_ids: IdSet, now: int) -> None:
     """Delete the rows of these messages and report their contents to the collector."""
     if not message_ids:
         return
-    where = {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}
+    where = {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}
     garbage.notice(tx, tx.execute(_contents, where).scalars().all(), now)
     tx.execute(_drop_listings, where)
     tx.execute(_drop_messages, where)

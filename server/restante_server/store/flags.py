@@ -24,6 +24,8 @@ from sqlalchemy import (
 
 from restante_server.db import prepared
 from restante_server.db.schema import message
+from restante_server.directory import rights
+from restante_server.directory.rights import Place
 from restante_server.store import changes, folders, keywords
 from restante_server.store.folders import Tally
 from restante_server.store.messages import ALL_FLAGS
@@ -58,7 +60,7 @@ class _Shape(NamedTuple):
 
 def change_flags(
     tx: Connection,
-    mailbox_id: int,
+    place: Place,
     selection: Selection,
     change: FlagChange,
     flags: int,
@@ -72,19 +74,19 @@ def change_flags(
     nothing differs keep their change number. Raises FolderNotFound, InvalidArgument, LimitExceeded (keywords).
     """
     if selection.folder_id is not None:
-        folders.require(tx, mailbox_id, selection.folder_id)
+        rights.within(tx, place, selection.folder_id)
     if not selection.ids:
         return Updated(None, 0)
     flags &= ALL_FLAGS
     conditional = if_change_number is not None
-    left = _left(tx, mailbox_id, selection, if_change_number) if if_change_number is not None else Listed()
-    where = selection.parameters(mailbox_id)
+    left = _left(tx, place, selection, if_change_number) if if_change_number is not None else Listed()
+    where = selection.parameters(place.mailbox_id)
     if if_change_number is not None:
         where["limit"] = if_change_number
     shape = _Shape(selection.kind, change, conditional)
     if keyword_names and change is not FlagChange.REPLACE:
-        return _one_by_one(tx, mailbox_id, shape, where, flags, keyword_names, left)
-    column = keywords.column(keywords.spell(tx, mailbox_id, keyword_names)) if keyword_names else ""
+        return _one_by_one(tx, place, shape, where, flags, keyword_names, left)
+    column = keywords.column(keywords.spell(tx, place, keyword_names)) if keyword_names else ""
     where |= {"bits": flags, "named": column} if change is FlagChange.REPLACE else {"bits": flags}
     found, tallies = 0, {}
     for folder_id, count, differing, unread, deleted in prepared.rows(tx, _difference(shape), where):
@@ -93,10 +95,10 @@ def change_flags(
             tallies[folder_id] = Tally(0, unread, deleted, 0)
     if not tallies:
         return Updated(None, found, left)
-    number = changes.next_number(tx, mailbox_id)
+    number = changes.next_number(tx, place)
     prepared.run(tx, _change(shape), where | {"number": number})
     for folder_id, tally in tallies.items():
-        folders.adjust(tx, mailbox_id, folder_id, number, tally)
+        folders.adjust(tx, place, folder_id, number, tally)
     return Updated(number, found, left)
 
 
@@ -169,8 +171,8 @@ def _changed_after(kind: Kind) -> Select[*tuple[Any, ...]]:
     )
 
 
-def _left(tx: Connection, mailbox_id: int, selection: Selection, if_change_number: int) -> Listed:
-    where = selection.parameters(mailbox_id, limit=if_change_number)
+def _left(tx: Connection, place: Place, selection: Selection, if_change_number: int) -> Listed:
+    where = selection.parameters(place.mailbox_id, limit=if_change_number)
     return Listed(*columns_of(prepared.rows(tx, _changed_after(selection.kind), where), 2))
 
 
@@ -196,7 +198,7 @@ _set_one = (
 
 def _one_by_one(
     tx: Connection,
-    mailbox_id: int,
+    place: Place,
     shape: _Shape,
     where: dict[str, object],
     flags: int,
@@ -204,7 +206,7 @@ def _one_by_one(
     left: Listed,
 ) -> Updated:
     adds = shape.change is FlagChange.ADD
-    given = (keywords.spell if adds else keywords.known)(tx, mailbox_id, keyword_names)
+    given = (keywords.spell if adds else keywords.known)(tx, place, keyword_names)
     rows = prepared.rows(tx, _present(shape.kind, shape.conditional), where)
     columns: dict[str, str] = {}  # {old column: new column}: messages share few different keyword sets
     updates: list[dict[str, object]] = []
@@ -217,17 +219,17 @@ def _one_by_one(
         after = bits | flags if adds else bits & ~flags
         if after == bits and named == stored:
             continue
-        updates.append({"mailbox": mailbox_id, "id": message_id, "bits": after, "named": named})
+        updates.append({"mailbox": place.mailbox_id, "id": message_id, "bits": after, "named": named})
         _, unread, deleted, _ = tallies.get(folder_id, Tally(0, 0, 0, 0))
         unread -= (after & FLAG_SEEN) - (bits & FLAG_SEEN)
         deleted += ((after & FLAG_DELETED) - (bits & FLAG_DELETED)) // FLAG_DELETED
         tallies[folder_id] = Tally(0, unread, deleted, 0)
     if not updates:
         return Updated(None, len(rows), left)
-    number = changes.next_number(tx, mailbox_id)
+    number = changes.next_number(tx, place)
     for values in updates:
         values["number"] = number
     prepared.run_many(tx, _set_one, updates)
     for folder_id, tally in tallies.items():
-        folders.adjust(tx, mailbox_id, folder_id, number, tally)
+        folders.adjust(tx, place, folder_id, number, tally)
     return Updated(number, len(rows), left)

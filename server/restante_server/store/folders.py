@@ -22,6 +22,8 @@ from restante.errors import (
 )
 from restante_server.db import prepared
 from restante_server.db.schema import folder, mailbox, store
+from restante_server.directory import rights
+from restante_server.directory.rights import Place
 from restante_server.store import changes, subscriptions
 from restante_server.store.folder_names import DEEPEST, folder_path
 
@@ -87,7 +89,7 @@ _NAMES = tuple(column.name for column in _COLUMNS)
 _this = (folder.c.mailbox_id == bindparam("mailbox"), folder.c.folder_id == bindparam("folder"))
 _one = select(*_COLUMNS).where(*_this)
 _all = select(*_COLUMNS).where(folder.c.mailbox_id == bindparam("mailbox")).order_by(folder.c.folder_id)
-_exists = select(folder.c.role).where(*_this)
+_role = select(folder.c.role).where(*_this)
 _step_up = select(folder.c.parent_folder_id, folder.c.display_name).where(*_this)
 _step_down = select(folder.c.folder_id).where(
     folder.c.mailbox_id == bindparam("mailbox"),
@@ -139,73 +141,80 @@ _claim = update(folder).where(*_this).values(recent_uid=bindparam("next"))
 # --- Reading --------------------------------------------------------------------------------------------------------
 
 
-def require(tx: Connection, mailbox_id: int, folder_id: int) -> Role:
+def role_of(tx: Connection, place: Place, folder_id: int) -> Role:
     """The role of a folder. Raises FolderNotFound."""
-    row = prepared.first(tx, _exists, {"mailbox": mailbox_id, "folder": folder_id})
+    row = prepared.first(tx, _role, {"mailbox": place.mailbox_id, "folder": folder_id})
     if row is None:
         raise FolderNotFound(folder_id=folder_id)
     return Role(row[0])
 
 
-def get(tx: Connection, mailbox_id: int, folder_id: int) -> FolderFacts:
+def get(tx: Connection, place: Place, folder_id: int) -> FolderFacts:
     """One folder with its path and counts. Raises FolderNotFound."""
-    row = prepared.first(tx, _one, {"mailbox": mailbox_id, "folder": folder_id})
+    row = prepared.first(tx, _one, {"mailbox": place.mailbox_id, "folder": folder_id})
     if row is None:
         raise FolderNotFound(folder_id=folder_id)
     known = dict(zip(_NAMES, row, strict=True))
-    path = (*path_of(tx, mailbox_id, known["parent_folder_id"]), known["display_name"])
-    return FolderFacts(**known, path=path, subscribed=subscriptions.contains(tx, mailbox_id, path))
+    path = (*path_of(tx, place, known["parent_folder_id"]), known["display_name"])
+    return FolderFacts(**known, path=path, subscribed=subscriptions.contains(tx, place, path))
 
 
-def find(tx: Connection, mailbox_id: int, path: Sequence[str], *, parent: int = 0) -> int | None:
+def find(tx: Connection, place: Place, path: Sequence[str], *, parent: int = 0) -> int | None:
     """The folder at a path below `parent` (0: the top, where Inbox is found in any letter case), or None."""
     try:
         names = folder_path(path, at_top=not parent)
     except FolderNameInvalid:  # no folder can have that name
         return None
     for name in names:
-        found = prepared.first(tx, _step_down, {"mailbox": mailbox_id, "parent": parent, "display": name})
+        found = prepared.first(tx, _step_down, {"mailbox": place.mailbox_id, "parent": parent, "display": name})
         if found is None:
             return None
         parent = found[0]
     return parent
 
 
-def named(tx: Connection, mailbox_id: int, folder_id: int, path: Sequence[str]) -> int:
-    """The id of a request's folder, which the request names by id or by path; 0 when it names none.
+def named(tx: Connection, place: Place, folder_id: int, path: Sequence[str]) -> Place:
+    """The place of a request's folder, which the request names by id or by path.
 
-    Does not check that a folder with the given id exists. Raises FolderNotFound (without an id) when no folder has
-    the path, InvalidArgument when the request has both.
+    Raises FolderNotFound (with the id, if it has one), InvalidArgument when the request has both.
     """
     if not path:
-        return folder_id
+        return rights.within(tx, place, folder_id)
     if folder_id:
         raise InvalidArgument(field="path", problem="given beside a folder id")
-    found = find(tx, mailbox_id, path)
+    found = find(tx, place, path)
     if found is None:
         raise FolderNotFound
-    return found
+    return rights.across(place, [found])[found]
 
 
-def with_role(tx: Connection, mailbox_id: int, role: int) -> int | None:
+def with_role(tx: Connection, place: Place, role: int) -> int | None:
     """The folder that has a role, or None."""
-    row = prepared.first(tx, _with_role, {"mailbox": mailbox_id, "purpose": role})
+    row = prepared.first(tx, _with_role, {"mailbox": place.mailbox_id, "purpose": role})
     return None if row is None else int(row[0])
 
 
-def inbox(tx: Connection, mailbox_id: int) -> int:
-    """The Inbox, which every mailbox has. Raises MailboxNotFound."""
-    found = with_role(tx, mailbox_id, Role.INBOX)
+def having_role(tx: Connection, place: Place, role: int) -> Place:
+    """The place of the folder that has a role. Raises FolderNotFound (without an id)."""
+    found = with_role(tx, place, role)
     if found is None:
-        raise MailboxNotFound(mailbox_id=mailbox_id)
+        raise FolderNotFound
+    return rights.across(place, [found])[found]
+
+
+def inbox(tx: Connection, place: Place) -> int:
+    """The Inbox, which every mailbox has. Raises MailboxNotFound."""
+    found = with_role(tx, place, Role.INBOX)
+    if found is None:
+        raise MailboxNotFound(mailbox_id=place.mailbox_id)
     return found
 
 
-def tree(tx: Connection, mailbox_id: int) -> list[FolderFacts]:
+def tree(tx: Connection, place: Place) -> list[FolderFacts]:
     """All folders, parents before children, then by id."""
-    subscribed = frozenset(subscriptions.paths(tx, mailbox_id))
+    subscribed = frozenset(subscriptions.paths(tx, place))
     children: dict[int, list[Row[*tuple[Any, ...]]]] = {}
-    for row in tx.execute(_all, {"mailbox": mailbox_id}):
+    for row in tx.execute(_all, {"mailbox": place.mailbox_id}):
         children.setdefault(row.parent_folder_id, []).append(row)
     result: list[FolderFacts] = []
     level: list[tuple[int, tuple[str, ...]]] = [(0, ())]
@@ -225,16 +234,16 @@ def _facts(row: Row[*tuple[Any, ...]], path: tuple[str, ...], subscribed: bool) 
     return FolderFacts(**row._mapping, path=path, subscribed=subscribed)
 
 
-def path_of(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[str, ...]:
+def path_of(tx: Connection, place: Place, folder_id: int) -> tuple[str, ...]:
     """Names from the top level down to a folder; empty for id 0. Raises FolderNotFound."""
-    return tuple(name for _, name in _ancestry(tx, mailbox_id, folder_id))
+    return tuple(name for _, name in _ancestry(tx, place, folder_id))
 
 
-def _ancestry(tx: Connection, mailbox_id: int, folder_id: int) -> list[tuple[int, str]]:
+def _ancestry(tx: Connection, place: Place, folder_id: int) -> list[tuple[int, str]]:
     """(id, name) of each level from the top down to a folder. Raises FolderNotFound."""
     found: list[tuple[int, str]] = []
     while folder_id:
-        row = prepared.first(tx, _step_up, {"mailbox": mailbox_id, "folder": folder_id})
+        row = prepared.first(tx, _step_up, {"mailbox": place.mailbox_id, "folder": folder_id})
         if row is None:
             raise FolderNotFound(folder_id=folder_id)
         found.append((folder_id, row[1]))
@@ -246,40 +255,40 @@ def _ancestry(tx: Connection, mailbox_id: int, folder_id: int) -> list[tuple[int
 
 
 def create_default(
-    tx: Connection, mailbox_id: int, named: Iterable[tuple[str, Role]], now: int, *, subscribe: bool
+    tx: Connection, place: Place, named: Iterable[tuple[str, Role]], now: int, *, subscribe: bool
 ) -> None:
     """Make the default folders of a new mailbox, at the top level."""
     wanted = list(named)
-    change = changes.next_number(tx, mailbox_id)
-    _insert(tx, mailbox_id, change, [(0, name, role) for name, role in wanted], now)
+    change = changes.next_number(tx, place)
+    _insert(tx, place, change, [(0, name, role) for name, role in wanted], now)
     if subscribe:
         for name, _ in wanted:
-            subscriptions.add(tx, mailbox_id, (name,))
+            subscriptions.add(tx, place, (name,))
 
 
 def create(
-    tx: Connection, mailbox_id: int, path: Sequence[str], now: int, *, parent: int = 0, role: int = Role.NONE
+    tx: Connection, place: Place, path: Sequence[str], now: int, *, parent: int = 0, role: int = Role.NONE
 ) -> int:
     """Make a folder and its missing parents; returns its id.
 
     Raises FolderNotFound (parent), FolderExists, FolderNameInvalid, FolderIsSpecial (the role is taken), LimitExceeded.
     """
     if parent:
-        require(tx, mailbox_id, parent)
+        rights.within(tx, place, parent)
     names = folder_path(path, at_top=not parent)
-    change = changes.next_number(tx, mailbox_id)
-    parent = _make_missing(tx, mailbox_id, change, parent, names[:-1], now)
-    taken = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": names[-1]}).scalar()
+    change = changes.next_number(tx, place)
+    parent = _make_missing(tx, place, change, parent, names[:-1], now)
+    taken = tx.execute(_step_down, {"mailbox": place.mailbox_id, "parent": parent, "display": names[-1]}).scalar()
     if taken is not None:
         raise FolderExists(folder_id=taken)
-    _require_free_role(tx, mailbox_id, role)
-    (folder_id,) = _insert(tx, mailbox_id, change, [(parent, names[-1], role)], now)
+    _require_free_role(tx, place, role)
+    (folder_id,) = _insert(tx, place, change, [(parent, names[-1], role)], now)
     return folder_id
 
 
 def move(
     tx: Connection,
-    mailbox_id: int,
+    place: Place,
     folder_id: int,
     path: Sequence[str],
     now: int,
@@ -292,92 +301,90 @@ def move(
     Returns the change number, or None when the folder had the path already. Raises FolderNotFound, FolderExists,
     FolderNameInvalid, FolderIsSpecial (Inbox), FolderCycle, ChangeConflict, LimitExceeded.
     """
-    _unchanged(tx, mailbox_id, folder_id, if_change_number)
-    if require(tx, mailbox_id, folder_id) is Role.INBOX:
+    _unchanged(tx, place, folder_id, if_change_number)
+    if role_of(tx, place, folder_id) is Role.INBOX:
         raise FolderIsSpecial(role="INBOX")
     names = folder_path(path, at_top=not parent)
-    if find(tx, mailbox_id, names, parent=parent) == folder_id:
+    if find(tx, place, names, parent=parent) == folder_id:
         return None
-    before = path_of(tx, mailbox_id, folder_id)
-    change = changes.next_number(tx, mailbox_id)
-    parent = _make_missing(tx, mailbox_id, change, parent, names[:-1], now)
-    above = _ancestry(tx, mailbox_id, parent)
+    before = path_of(tx, place, folder_id)
+    change = changes.next_number(tx, place)
+    parent = _make_missing(tx, place, change, parent, names[:-1], now)
+    above = _ancestry(tx, place, parent)
     if any(ancestor == folder_id for ancestor, _ in above):
         raise FolderCycle
-    taken = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": names[-1]}).scalar()
+    taken = tx.execute(_step_down, {"mailbox": place.mailbox_id, "parent": parent, "display": names[-1]}).scalar()
     if taken is not None:
         raise FolderExists(folder_id=taken)
     tx.execute(
         _replace,
-        {"mailbox": mailbox_id, "folder": folder_id, "parent": parent, "display": names[-1], "number": change},
+        {"mailbox": place.mailbox_id, "folder": folder_id, "parent": parent, "display": names[-1], "number": change},
     )
-    changes.touch(tx, mailbox_id, change, folder_id)
-    subscriptions.rename(tx, mailbox_id, before, (*(name for _, name in above), names[-1]))
+    changes.touch(tx, place, change, folder_id)
+    subscriptions.rename(tx, place, before, (*(name for _, name in above), names[-1]))
     return change
 
 
 def set_role(
-    tx: Connection, mailbox_id: int, folder_id: int, role: int | None, *, if_change_number: int | None = None
+    tx: Connection, place: Place, folder_id: int, role: int | None, *, if_change_number: int | None = None
 ) -> int | None:
     """Set the role of a folder; None leaves it. Returns the change number, or None when nothing changed.
 
     Raises FolderNotFound, FolderIsSpecial (Inbox, or the role is taken), ChangeConflict.
     """
-    _unchanged(tx, mailbox_id, folder_id, if_change_number)
-    present = require(tx, mailbox_id, folder_id)
+    _unchanged(tx, place, folder_id, if_change_number)
+    present = role_of(tx, place, folder_id)
     if role is None or present == role:
         return None
     if Role.INBOX in (present, role):
         raise FolderIsSpecial(role="INBOX")
-    _require_free_role(tx, mailbox_id, role)
-    change = changes.next_number(tx, mailbox_id)
-    tx.execute(_set_role, {"mailbox": mailbox_id, "folder": folder_id, "purpose": role, "number": change})
-    changes.touch(tx, mailbox_id, change, folder_id)
+    _require_free_role(tx, place, role)
+    change = changes.next_number(tx, place)
+    tx.execute(_set_role, {"mailbox": place.mailbox_id, "folder": folder_id, "purpose": role, "number": change})
+    changes.touch(tx, place, change, folder_id)
     return change
 
 
-def has_children(tx: Connection, mailbox_id: int, folder_id: int) -> bool:
+def has_children(tx: Connection, place: Place, folder_id: int) -> bool:
     """Whether the folder has folders below it."""
-    return tx.execute(_child, {"mailbox": mailbox_id, "folder": folder_id}).first() is not None
+    return tx.execute(_child, {"mailbox": place.mailbox_id, "folder": folder_id}).first() is not None
 
 
-def _unchanged(tx: Connection, mailbox_id: int, folder_id: int, if_change_number: int | None) -> None:
+def _unchanged(tx: Connection, place: Place, folder_id: int, if_change_number: int | None) -> None:
     if if_change_number is None:
         return
-    row = tx.execute(_one, {"mailbox": mailbox_id, "folder": folder_id}).one_or_none()
+    row = tx.execute(_one, {"mailbox": place.mailbox_id, "folder": folder_id}).one_or_none()
     if row is not None and row.change_number > if_change_number:
         raise ChangeConflict(change_number=row.change_number)
 
 
-def _require_free_role(tx: Connection, mailbox_id: int, role: int) -> None:
-    if role != Role.NONE and with_role(tx, mailbox_id, role) is not None:
+def _require_free_role(tx: Connection, place: Place, role: int) -> None:
+    if role != Role.NONE and with_role(tx, place, role) is not None:
         raise FolderIsSpecial(role=Role(role).name)
 
 
-def _make_missing(tx: Connection, mailbox_id: int, change: int, parent: int, names: Sequence[str], now: int) -> int:
+def _make_missing(tx: Connection, place: Place, change: int, parent: int, names: Sequence[str], now: int) -> int:
     """The id of the folder at the path `names` below `parent`. Makes it and its parents where they are missing."""
     for name in names:
-        found = tx.execute(_step_down, {"mailbox": mailbox_id, "parent": parent, "display": name}).scalar()
-        parent = _insert(tx, mailbox_id, change, [(parent, name, Role.NONE)], now)[0] if found is None else found
+        found = tx.execute(_step_down, {"mailbox": place.mailbox_id, "parent": parent, "display": name}).scalar()
+        parent = _insert(tx, place, change, [(parent, name, Role.NONE)], now)[0] if found is None else found
     return parent
 
 
-def _insert(
-    tx: Connection, mailbox_id: int, change: int, wanted: Sequence[tuple[int, str, int]], now: int
-) -> list[int]:
+def _insert(tx: Connection, place: Place, change: int, wanted: Sequence[tuple[int, str, int]], now: int) -> list[int]:
     """Make folders from (parent, name, role); returns their ids."""
-    present = tx.execute(_count, {"mailbox": mailbox_id}).scalar_one()
+    present = tx.execute(_count, {"mailbox": place.mailbox_id}).scalar_one()
     if present + len(wanted) > MOST_FOLDERS:
         raise LimitExceeded(limit="folders", value=MOST_FOLDERS)
     for parent, _, _ in wanted:
-        if len(_ancestry(tx, mailbox_id, parent)) >= DEEPEST:
+        if len(_ancestry(tx, place, parent)) >= DEEPEST:
             raise FolderNameInvalid(problem="too many levels")
     count = {"count": len(wanted)}
-    first_id = tx.execute(_next_ids, {"mailbox": mailbox_id, **count}).scalar_one() - len(wanted)
+    first_id = tx.execute(_next_ids, {"mailbox": place.mailbox_id, **count}).scalar_one() - len(wanted)
     first_validity = tx.execute(_next_uid_validities, count).scalar_one() - len(wanted)
     rows = [
         {
-            "mailbox_id": mailbox_id,
+            "mailbox_id": place.mailbox_id,
             "folder_id": first_id + at,
             "parent_folder_id": parent,
             "display_name": name,
@@ -396,43 +403,43 @@ def _insert(
     ]
     tx.execute(insert(folder), rows)
     made = [first_id + at for at in range(len(wanted))]
-    changes.touch(tx, mailbox_id, change, *made)
+    changes.touch(tx, place, change, *made)
     return made
 
 
 # --- Counters -------------------------------------------------------------------------------------------------------
 
 
-def adjust(tx: Connection, mailbox_id: int, folder_id: int, change: int, tally: Tally) -> None:
+def adjust(tx: Connection, place: Place, folder_id: int, change: int, tally: Tally) -> None:
     """Add to the counters of a folder and give it this change number. Raises FolderNotFound."""
-    where = {"mailbox": mailbox_id, "folder": folder_id, "number": change}
+    where = {"mailbox": place.mailbox_id, "folder": folder_id, "number": change}
     if prepared.run(tx, _adjust, where | tally._asdict()) != 1:
         raise FolderNotFound(folder_id=folder_id)
-    changes.touch(tx, mailbox_id, change, folder_id)
+    changes.touch(tx, place, change, folder_id)
 
 
-def reserve_uids(tx: Connection, mailbox_id: int, folder_id: int, change: int, tally: Tally) -> Reserved:
+def reserve_uids(tx: Connection, place: Place, folder_id: int, change: int, tally: Tally) -> Reserved:
     """Assign a UID to each message of the tally and add to the folder's counters.
 
     Raises FolderNotFound, and LimitExceeded when no UID is left under this UIDVALIDITY.
     """
-    where = {"mailbox": mailbox_id, "folder": folder_id, "number": change, "count": tally.messages}
+    where = {"mailbox": place.mailbox_id, "folder": folder_id, "number": change, "count": tally.messages}
     row = prepared.first(tx, _reserve, where | tally._asdict())
     if row is None:
         raise FolderNotFound(folder_id=folder_id)
     uid_next, uid_validity = row
     if uid_next - 1 > HIGHEST_UID:
         raise LimitExceeded(limit="uids", value=HIGHEST_UID)
-    changes.touch(tx, mailbox_id, change, folder_id)
+    changes.touch(tx, place, change, folder_id)
     return Reserved(uid_next - tally.messages, tally.messages, uid_validity)
 
 
-def claim_recent(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[int, int]:
+def claim_recent(tx: Connection, place: Place, folder_id: int) -> tuple[int, int]:
     """Claim the messages that no session has reported as \\Recent (RFC 3501 2.3.2); returns (first UID, UIDNEXT).
 
     Takes no change number. Raises FolderNotFound.
     """
-    where = {"mailbox": mailbox_id, "folder": folder_id}
+    where = {"mailbox": place.mailbox_id, "folder": folder_id}
     row = tx.execute(_recent, where).one_or_none()
     if row is None:
         raise FolderNotFound(folder_id=folder_id)

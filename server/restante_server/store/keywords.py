@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from restante.errors import InvalidArgument, LimitExceeded
 from restante_server.db.schema import keyword, message
+from restante_server.directory.rights import Place
 
 MOST_KEYWORDS: Final = 200  # different keywords in a mailbox, and so the most that a message can have
 LONGEST_OCTETS: Final = 64
@@ -33,23 +34,23 @@ _remove = delete(keyword).where(
 _add = insert(keyword)
 
 
-def spell(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
+def spell(tx: Connection, place: Place, wanted: Iterable[str]) -> frozenset[str]:
     """The keywords in the mailbox's spelling; adds new ones to the mailbox. Raises InvalidArgument, LimitExceeded."""
     spelled: set[str] = set()
     for name in valid(wanted):
         lower = name.lower()
-        known = tx.execute(_spelling, {"mailbox": mailbox_id, "lower": lower}).scalar()
+        known = tx.execute(_spelling, {"mailbox": place.mailbox_id, "lower": lower}).scalar()
         if known is None:
-            _make_room(tx, mailbox_id, spelled)
-            tx.execute(_add, {"mailbox_id": mailbox_id, "keyword_key": lower, "keyword": name})
+            _make_room(tx, place, spelled)
+            tx.execute(_add, {"mailbox_id": place.mailbox_id, "keyword_key": lower, "keyword": name})
             known = name
         spelled.add(known)
     return frozenset(spelled)
 
 
-def known(tx: Connection, mailbox_id: int, wanted: Iterable[str]) -> frozenset[str]:
+def known(tx: Connection, place: Place, wanted: Iterable[str]) -> frozenset[str]:
     """The wanted keywords that the mailbox has, in its spelling. Raises InvalidArgument."""
-    found = (tx.execute(_spelling, {"mailbox": mailbox_id, "lower": n.lower()}).scalar() for n in valid(wanted))
+    found = (tx.execute(_spelling, {"mailbox": place.mailbox_id, "lower": n.lower()}).scalar() for n in valid(wanted))
     return frozenset(name for name in found if name is not None)
 
 
@@ -73,12 +74,14 @@ def valid(wanted: Iterable[str]) -> dict[str, None]:
     return given
 
 
-def _make_room(tx: Connection, mailbox_id: int, keep: set[str]) -> None:
-    if tx.execute(_count, {"mailbox": mailbox_id}).scalar_one() < MOST_KEYWORDS:
+def _make_room(tx: Connection, place: Place, keep: set[str]) -> None:
+    if tx.execute(_count, {"mailbox": place.mailbox_id}).scalar_one() < MOST_KEYWORDS:
         return
-    used = {name.lower() for stored in tx.execute(_used, {"mailbox": mailbox_id}).scalars() for name in names(stored)}
+    used = {
+        name.lower() for stored in tx.execute(_used, {"mailbox": place.mailbox_id}).scalars() for name in names(stored)
+    }
     used.update(name.lower() for name in keep)
-    unused = [lower for lower in tx.execute(_all, {"mailbox": mailbox_id}).scalars() if lower not in used]
+    unused = [lower for lower in tx.execute(_all, {"mailbox": place.mailbox_id}).scalars() if lower not in used]
     if not unused:
         raise LimitExceeded(limit="keywords", value=MOST_KEYWORDS)
-    tx.execute(_remove, [{"mailbox": mailbox_id, "lower": lower} for lower in unused])
+    tx.execute(_remove, [{"mailbox": place.mailbox_id, "lower": lower} for lower in unused])

@@ -13,6 +13,8 @@ from restante_server.db import prepared
 from restante_server.db.clock import now_microseconds
 from restante_server.db.effects import DIRECTORY, invalidate
 from restante_server.db.schema import account, mailbox, maildrop_lease
+from restante_server.directory import rights
+from restante_server.directory.rights import Place
 from restante_server.store import folders
 from restante_server.store.folders import Role
 from restante_server.store.runs import JsonRows, encode_rows, join_from
@@ -102,26 +104,27 @@ def create(
         .returning(mailbox.c.mailbox_id)
     )
     mailbox_id: int = made.scalar_one()
-    folders.create_default(tx, mailbox_id, DEFAULT_FOLDERS, now, subscribe=subscribe)
+    folders.create_default(tx, rights.system(mailbox_id), DEFAULT_FOLDERS, now, subscribe=subscribe)
     return mailbox_id
 
 
-def assign(tx: Connection, mailbox_id: int, account_id: int | None) -> None:
+def assign(tx: Connection, place: Place, account_id: int | None) -> None:
     """Set the owner of a mailbox; None when its account is deleted, and upkeep then removes the mailbox."""
-    tx.execute(_own, {"mailbox": mailbox_id, "owner": account_id})
+    tx.execute(_own, {"mailbox": place.mailbox_id, "owner": account_id})
+    rights.changed(tx, place.mailbox_id)
 
 
-def set_quota(tx: Connection, mailbox_id: int, quota_octets: int | None) -> None:
+def set_quota(tx: Connection, place: Place, quota_octets: int | None) -> None:
     """Set the quota; None: no limit. Mail above a new, lower quota stays."""
-    tx.execute(_limit, {"mailbox": mailbox_id, "quota": quota_octets})
+    tx.execute(_limit, {"mailbox": place.mailbox_id, "quota": quota_octets})
     invalidate(tx, DIRECTORY)
 
 
-def get(tx: Connection, mailbox_id: int) -> MailboxFacts:
+def get(tx: Connection, place: Place) -> MailboxFacts:
     """The facts of a mailbox. Raises MailboxNotFound."""
-    row = tx.execute(_facts, {"mailbox": mailbox_id}).mappings().one_or_none()
+    row = tx.execute(_facts, {"mailbox": place.mailbox_id}).mappings().one_or_none()
     if row is None:
-        raise MailboxNotFound(mailbox_id=mailbox_id)
+        raise MailboxNotFound(mailbox_id=place.mailbox_id)
     return _mailbox_facts(row)
 
 
@@ -131,11 +134,11 @@ def _mailbox_facts(row: RowMapping) -> MailboxFacts:
     return MailboxFacts(**values)
 
 
-def change_number(tx: Connection, mailbox_id: int) -> int:
+def change_number(tx: Connection, place: Place) -> int:
     """The mailbox's highest change number. Raises MailboxNotFound."""
-    row = prepared.first(tx, _number, {"mailbox": mailbox_id})
+    row = prepared.first(tx, _number, {"mailbox": place.mailbox_id})
     if row is None:
-        raise MailboxNotFound(mailbox_id=mailbox_id)
+        raise MailboxNotFound(mailbox_id=place.mailbox_id)
     return int(row[0])
 
 
@@ -145,11 +148,11 @@ def change_numbers(tx: Connection, mailbox_ids: Iterable[int]) -> dict[int, int]
     return {row.mailbox_id: row.change_number for row in rows}
 
 
-def require_room(tx: Connection, mailbox_id: int, octets: int) -> None:
+def require_room(tx: Connection, place: Place, octets: int) -> None:
     """Raise QuotaExceeded when so many more octets exceed the quota, MailboxNotFound when there is no such mailbox."""
-    row = tx.execute(_room, {"mailbox": mailbox_id}).one_or_none()
+    row = tx.execute(_room, {"mailbox": place.mailbox_id}).one_or_none()
     if row is None:
-        raise MailboxNotFound(mailbox_id=mailbox_id)
+        raise MailboxNotFound(mailbox_id=place.mailbox_id)
     check_quota(row.quota_octets, row.used_octets, octets)
 
 
@@ -162,43 +165,43 @@ def check_quota(quota_octets: int | None, used_octets: int, more_octets: int) ->
 # --- The maildrop lease (RFC 1939 4) ------------------------------------------------------------------------------
 
 
-def acquire_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> int:
+def acquire_maildrop(tx: Connection, place: Place, lease: bytes) -> int:
     """Give the maildrop to the holder of `lease` (16 random octets); returns its expiry by the database's clock.
 
     Raises MaildropInUse while another lease lives.
     """
     now = now_microseconds(tx)
-    held = tx.execute(_lease, {"mailbox": mailbox_id}).one_or_none()
+    held = tx.execute(_lease, {"mailbox": place.mailbox_id}).one_or_none()
     if held is not None:
         if held.expires_at > now and held.lease != lease:
             raise MaildropInUse
-        tx.execute(_drop_lease, {"mailbox": mailbox_id})
+        tx.execute(_drop_lease, {"mailbox": place.mailbox_id})
     expires_at = now + LEASE_MICROSECONDS
-    tx.execute(insert(maildrop_lease), {"mailbox_id": mailbox_id, "lease": lease, "expires_at": expires_at})
+    tx.execute(insert(maildrop_lease), {"mailbox_id": place.mailbox_id, "lease": lease, "expires_at": expires_at})
     return expires_at
 
 
-def renew_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> int:
+def renew_maildrop(tx: Connection, place: Place, lease: bytes) -> int:
     """Renew the lease; returns its expiry. Raises LeaseLost."""
     now = now_microseconds(tx)
-    held = tx.execute(_lease, {"mailbox": mailbox_id}).one_or_none()
+    held = tx.execute(_lease, {"mailbox": place.mailbox_id}).one_or_none()
     if held is None or held.lease != lease or held.expires_at <= now:
         raise LeaseLost
-    tx.execute(_prolong, {"mailbox": mailbox_id, "at": now + LEASE_MICROSECONDS})
+    tx.execute(_prolong, {"mailbox": place.mailbox_id, "at": now + LEASE_MICROSECONDS})
     return now + LEASE_MICROSECONDS
 
 
-def release_maildrop(tx: Connection, mailbox_id: int, lease: bytes) -> bool:
+def release_maildrop(tx: Connection, place: Place, lease: bytes) -> bool:
     """Release the maildrop. Returns False when the holder has released this lease before.
 
     Raises LeaseLost when the lease has lapsed or another lease holds the maildrop.
     """
-    held = tx.execute(_lease, {"mailbox": mailbox_id}).one_or_none()
+    held = tx.execute(_lease, {"mailbox": place.mailbox_id}).one_or_none()
     if held is None or held.lease != lease:
         raise LeaseLost
     if held.expires_at == 0:  # marks a released lease
         return False
     if held.expires_at <= now_microseconds(tx):
         raise LeaseLost
-    tx.execute(_prolong, {"mailbox": mailbox_id, "at": 0})
+    tx.execute(_prolong, {"mailbox": place.mailbox_id, "at": 0})
     return True

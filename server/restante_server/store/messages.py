@@ -13,6 +13,7 @@ from restante_mail.idset import EMPTY
 from restante_mail.mime.facts import Facts
 from restante_server.db import prepared
 from restante_server.db.schema import folder, listing, mailbox, message, recoverable
+from restante_server.directory.rights import Place
 from restante_server.store import changes, keywords
 from restante_server.store.folders import HIGHEST_UID
 from restante_server.store.listing import Listing, listing_of
@@ -48,8 +49,7 @@ class NewMessage:
 class Placement(NamedTuple):
     """One message and the folder that it goes to."""
 
-    mailbox_id: int
-    folder_id: int
+    place: Place
     message: NewMessage
 
 
@@ -67,6 +67,7 @@ class Placed(NamedTuple):
 class _Target:
     """One folder that gets messages: its state before the set, and the sums that the set adds to its counters."""
 
+    place: Place
     uid_next: int
     uid_validity: int
     change_number: int
@@ -81,6 +82,7 @@ class _Target:
 class _Counters:
     """One mailbox that gets messages: its state before the set, and the sums that the set adds."""
 
+    place: Place
     change_number: int
     next_message_id: int
     quota_octets: int | None
@@ -148,14 +150,12 @@ _not_removed = or_(
 _content_of_present = _content_of.where(_not_removed)
 
 
-def add(
-    tx: Connection, mailbox_id: int, folder_id: int, items: Sequence[NewMessage], *, within_quota: bool = True
-) -> list[Placed]:
-    """Place messages in one folder, in order. See `place`."""
-    return place(tx, [Placement(mailbox_id, folder_id, item) for item in items], within_quota=within_quota)
+def add(tx: Connection, place: Place, items: Sequence[NewMessage], *, within_quota: bool = True) -> list[Placed]:
+    """Place messages in the folder of `place`, in order. See `add_all`."""
+    return add_all(tx, [Placement(place, item) for item in items], within_quota=within_quota)
 
 
-def place(tx: Connection, placements: Sequence[Placement], *, within_quota: bool = True) -> list[Placed]:
+def add_all(tx: Connection, placements: Sequence[Placement], *, within_quota: bool = True) -> list[Placed]:
     """Place messages in any folders of any mailboxes (whose rows this transaction has locked).
 
     Each mailbox takes one change number for all its new messages. Returns the ids of each message, in order.
@@ -170,7 +170,8 @@ def place(tx: Connection, placements: Sequence[Placement], *, within_quota: bool
     placed: list[Placed] = []
     message_rows: list[dict[str, Any]] = []
     listing_rows: list[dict[str, Any]] = []
-    for at, (mailbox_id, folder_id, item) in enumerate(placements):
+    for at, (place, item) in enumerate(placements):
+        mailbox_id, folder_id = place.mailbox_id, place.folder_id
         owner, target = counters[mailbox_id], targets[mailbox_id, folder_id]
         size, flags = item.size_octets, item.flags & ALL_FLAGS
         where = Placed(
@@ -237,21 +238,21 @@ def _note_deltas(tx: Connection, targets: dict[tuple[int, int], _Target], rows: 
             uid_next=new[-1]["uid"] + 1,
             recent_uid=target.recent_uid,
         )
-        changes.note_delta(tx, mailbox_id, delta)
+        changes.note_delta(tx, target.place, delta)
 
 
-def is_draft(tx: Connection, mailbox_id: int, message_id: int) -> bool:
+def is_draft(tx: Connection, place: Place, message_id: int) -> bool:
     """Whether a message exists in a folder and has FLAG_DRAFT."""
-    return prepared.first(tx, _draft, {"mailbox": mailbox_id, "id": message_id}) is not None
+    return prepared.first(tx, _draft, {"mailbox": place.mailbox_id, "id": message_id}) is not None
 
 
-def content_of(tx: Connection, mailbox_id: int, message_id: int, *, removed: bool = False) -> tuple[int, bytes]:
+def content_of(tx: Connection, place: Place, message_id: int, *, removed: bool = False) -> tuple[int, bytes]:
     """(content id, head) of a message, which may be recoverable, or with `removed` under a lease.
 
     Raises MessageNotFound.
     """
     statement = _content_of if removed else _content_of_present
-    row = prepared.first(tx, statement, {"mailbox": mailbox_id, "id": message_id})
+    row = prepared.first(tx, statement, {"mailbox": place.mailbox_id, "id": message_id})
     if row is None:
         raise MessageNotFound(message_id=message_id)
     return row[0], bytes(row[1])
@@ -260,14 +261,15 @@ def content_of(tx: Connection, mailbox_id: int, message_id: int, *, removed: boo
 def _read_counters(
     tx: Connection, placements: Sequence[Placement]
 ) -> tuple[dict[int, _Counters], dict[tuple[int, int], _Target]]:
-    wanted = sorted({(mailbox_id, folder_id) for mailbox_id, folder_id, _ in placements})
+    wanted = {(place.mailbox_id, place.folder_id): place for place, _ in placements}
     counters: dict[int, _Counters] = {}
     targets: dict[tuple[int, int], _Target] = {}
-    for row in prepared.rows(tx, _counters, {"pairs": encode_rows(wanted)}):
+    for row in prepared.rows(tx, _counters, {"pairs": encode_rows(sorted(wanted))}):
+        place = wanted[row[0], row[1]]
         if row[0] not in counters:
-            counters[row[0]] = _Counters(row[2], row[3], row[4], row[5])
-        targets[row[0], row[1]] = _Target(*row[6:])
-    for mailbox_id, folder_id in wanted:
+            counters[row[0]] = _Counters(place, row[2], row[3], row[4], row[5])
+        targets[row[0], row[1]] = _Target(place, *row[6:])
+    for mailbox_id, folder_id in sorted(wanted):
         if (mailbox_id, folder_id) not in targets:
             raise FolderNotFound(folder_id=folder_id)
     return counters, targets
@@ -276,10 +278,10 @@ def _read_counters(
 def _write_counters(
     tx: Connection, counters: dict[int, _Counters], targets: dict[tuple[int, int], _Target], within_quota: bool
 ) -> None:
-    for mailbox_id, owner in counters.items():
+    for owner in counters.values():
         if within_quota:
             check_quota(owner.quota_octets, owner.used_octets, owner.octets)
-        changes.touch(tx, mailbox_id, owner.change_number + 1)
+        changes.touch(tx, owner.place, owner.change_number + 1)
     prepared.run_many(
         tx,
         _add_to_mailbox,
@@ -293,7 +295,7 @@ def _write_counters(
         if target.uid_next + target.count - 1 > HIGHEST_UID:
             raise LimitExceeded(limit="uids", value=HIGHEST_UID)
         number = counters[mailbox_id].change_number + 1
-        changes.touch(tx, mailbox_id, number, folder_id)
+        changes.touch(tx, target.place, number, folder_id)
         rows.append(
             {
                 "mailbox": mailbox_id,
@@ -311,8 +313,8 @@ def _write_counters(
 def _spell(tx: Connection, placements: Sequence[Placement]) -> dict[int, str]:
     """The keyword column of the placements that have keywords, by position."""
     return {
-        at: keywords.column(keywords.spell(tx, mailbox_id, item.keywords))
-        for at, (mailbox_id, _, item) in enumerate(placements)
+        at: keywords.column(keywords.spell(tx, place, item.keywords))
+        for at, (place, item) in enumerate(placements)
         if item.keywords
     }
 

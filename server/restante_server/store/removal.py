@@ -37,6 +37,8 @@ from restante_server.db.schema import (
     subscription,
     tombstone,
 )
+from restante_server.directory import rights
+from restante_server.directory.rights import Place
 from restante_server.store import changes, erasure, folders, transfer
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import Role, Tally
@@ -84,101 +86,101 @@ class Recoverable(NamedTuple):
 # --- Deleting -------------------------------------------------------------------------------------------------------
 
 
-def remove(tx: Connection, mailbox_id: int, selection: Selection, mode: Mode, now: int) -> Deleted:
+def remove(tx: Connection, place: Place, selection: Selection, mode: Mode, now: int) -> Deleted:
     """Delete the messages that exist. Mode.TO_TRASH deletes softly in the Trash and in a mailbox that has none.
 
     Raises FolderNotFound.
     """
     if selection.folder_id is not None:
-        folders.require(tx, mailbox_id, selection.folder_id)
-    found = transfer.find(tx, mailbox_id, selection)
+        rights.within(tx, place, selection.folder_id)
+    found = transfer.find(tx, place, selection)
     if not found:
         return Deleted(Listed(), None)
-    number = changes.next_number(tx, mailbox_id)
-    trash = folders.with_role(tx, mailbox_id, Role.TRASH) if mode is Mode.TO_TRASH else None
+    number = changes.next_number(tx, place)
+    trash = folders.with_role(tx, place, Role.TRASH) if mode is Mode.TO_TRASH else None
     if mode is Mode.HARD:
-        _destroy(tx, mailbox_id, selection, found, number, now)
+        _destroy(tx, place, selection, found, number, now)
     elif trash is None:
-        _hide(tx, mailbox_id, selection, found, number, now, Removal.SOFT)
+        _hide(tx, place, selection, found, number, now, Removal.SOFT)
     else:
         inside = found.where(lambda folder_id: folder_id == trash)
         outside = found.where(lambda folder_id: folder_id != trash)
         if inside:
-            _hide(tx, mailbox_id, selection, inside, number, now, Removal.SOFT)
+            _hide(tx, place, selection, inside, number, now, Removal.SOFT)
         if outside:
-            transfer.move_found(tx, mailbox_id, selection, outside, trash, number, now)
+            transfer.move_found(tx, place, selection, outside, trash, number, now)
     return Deleted(found.listed, number)
 
 
-def delete_folder(tx: Connection, mailbox_id: int, folder_id: int, now: int) -> tuple[int, int]:
+def delete_folder(tx: Connection, place: Place, folder_id: int, now: int) -> tuple[int, int]:
     """Delete a folder; its messages stay recoverable. Returns (number of messages deleted with it, change number).
 
     Raises FolderNotFound, FolderHasChildren, FolderIsSpecial (Inbox).
     """
-    if folders.require(tx, mailbox_id, folder_id) is Role.INBOX:
+    if folders.role_of(tx, place, folder_id) is Role.INBOX:
         raise FolderIsSpecial(role="INBOX")
-    if folders.has_children(tx, mailbox_id, folder_id):
+    if folders.has_children(tx, place, folder_id):
         raise FolderHasChildren(folder_id=folder_id)
     everything = Selection(folder_id, IdSet(((1, folders.HIGHEST_UID),)))
-    found = transfer.find(tx, mailbox_id, everything)
-    number = changes.next_number(tx, mailbox_id)
+    found = transfer.find(tx, place, everything)
+    number = changes.next_number(tx, place)
     if found:
-        _hide(tx, mailbox_id, everything, found, number, now, Removal.FOLDER)
+        _hide(tx, place, everything, found, number, now, Removal.FOLDER)
     else:
-        changes.write_tombstones(tx, mailbox_id, now, [Tombstone(number, folder_id, Removal.FOLDER, 0, EMPTY, EMPTY)])
-    changes.touch(tx, mailbox_id, number, folder_id)
-    tx.execute(_drop_folder, {"mailbox": mailbox_id, "folder": folder_id})
+        changes.write_tombstones(tx, place, now, [Tombstone(number, folder_id, Removal.FOLDER, 0, EMPTY, EMPTY)])
+    changes.touch(tx, place, number, folder_id)
+    tx.execute(_drop_folder, {"mailbox": place.mailbox_id, "folder": folder_id})
     return len(found), number
 
 
 def _hide(
-    tx: Connection, mailbox_id: int, selection: Selection, found: Found, number: int, now: int, kind: Removal
+    tx: Connection, place: Place, selection: Selection, found: Found, number: int, now: int, kind: Removal
 ) -> None:
     """Take messages out of their folders and keep them recoverable."""
     exactly = selection.narrowed(found.ids)
-    where = exactly.parameters(mailbox_id)
+    where = exactly.parameters(place.mailbox_id)
     tx.execute(_keep(exactly.kind), where | {"now": now})
     tx.execute(_take_out(exactly.kind), where | {"number": number})
-    transfer.leave(tx, mailbox_id, found, number, now, kind)
-    tx.execute(_to_recoverable, {"mailbox": mailbox_id, "count": len(found), "octets": sum(found.sizes)})
+    transfer.leave(tx, place, found, number, now, kind)
+    tx.execute(_to_recoverable, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
 
 
-def _destroy(tx: Connection, mailbox_id: int, selection: Selection, found: Found, number: int, now: int) -> None:
+def _destroy(tx: Connection, place: Place, selection: Selection, found: Found, number: int, now: int) -> None:
     """Remove messages permanently."""
     exactly = selection.narrowed(found.ids)
-    erasure.lease(tx, mailbox_id, exactly)
-    tx.execute(_take_out(exactly.kind), exactly.parameters(mailbox_id, number=number))
-    transfer.leave(tx, mailbox_id, found, number, now, Removal.HARD)
-    tx.execute(_from_mailbox, {"mailbox": mailbox_id, "count": len(found), "octets": sum(found.sizes)})
+    erasure.lease(tx, place, exactly)
+    tx.execute(_take_out(exactly.kind), exactly.parameters(place.mailbox_id, number=number))
+    transfer.leave(tx, place, found, number, now, Removal.HARD)
+    tx.execute(_from_mailbox, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
 
 
 # --- Recoverable messages -------------------------------------------------------------------------------------------
 
 
-def recoverable_page(tx: Connection, mailbox_id: int, after: tuple[int, int] | None, most: int) -> list[Recoverable]:
+def recoverable_page(tx: Connection, place: Place, after: tuple[int, int] | None, most: int) -> list[Recoverable]:
     """Recoverable messages, latest first, behind the (deleted_at, message id) at which the page before ended."""
     deleted_at, message_id = after or (1 << 62, 0)
-    where = {"mailbox": mailbox_id, "at": deleted_at, "id": message_id, "most": most}
+    where = {"mailbox": place.mailbox_id, "at": deleted_at, "id": message_id, "most": most}
     return [Recoverable(*row[:4], bytes(row[4])) for row in tx.execute(_page, where)]
 
 
-def recover(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int, *, target: int | None = None) -> Recovered:
+def recover(tx: Connection, place: Place, message_ids: IdSet, now: int, *, target: int | None = None) -> Recovered:
     """Put recoverable messages back, with new UIDs and without FLAG_DELETED, in the order of their ids.
 
     They go into `target`; without it each goes into its former folder, or the Inbox when that folder is gone.
     Raises FolderNotFound (target), QuotaExceeded, LimitExceeded (UIDs).
     """
     if target is not None:
-        folders.require(tx, mailbox_id, target)
-    rows = tx.execute(_lost, {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}).all()
+        rights.within(tx, place, target)
+    rows = tx.execute(_lost, {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}).all()
     if not rows:
         return Recovered()
-    number = changes.next_number(tx, mailbox_id)
+    number = changes.next_number(tx, place)
     octets = sum(row.size_octets for row in rows)
-    counters = tx.execute(_back_to_mailbox, {"mailbox": mailbox_id, "count": len(rows), "octets": octets}).one()
+    counters = tx.execute(_back_to_mailbox, {"mailbox": place.mailbox_id, "count": len(rows), "octets": octets}).one()
     check_quota(counters.quota_octets, counters.used_octets - octets, octets)
     by_target: dict[int, list[tuple[int, int, int]]] = {}
-    inbox = folders.inbox(tx, mailbox_id)
+    inbox = folders.inbox(tx, place)
     for message_id, flags, size, origin, _, still_there in rows:
         into = target if target is not None else (origin if still_there else inbox)
         by_target.setdefault(into, []).append((message_id, flags, size))
@@ -186,30 +188,36 @@ def recover(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int, *, ta
     for folder_id, back in by_target.items():
         unread = sum(not flags & FLAG_SEEN for _, flags, _ in back)
         tally = Tally(len(back), unread, 0, sum(size for _, _, size in back))
-        reserved = folders.reserve_uids(tx, mailbox_id, folder_id, number, tally)
+        reserved = folders.reserve_uids(tx, place, folder_id, number, tally)
         placed += [
-            {"mailbox": mailbox_id, "id": message_id, "into": folder_id, "place": reserved.uid + at, "number": number}
+            {
+                "mailbox": place.mailbox_id,
+                "id": message_id,
+                "into": folder_id,
+                "place": reserved.uid + at,
+                "number": number,
+            }
             for at, (message_id, _, _) in enumerate(back)
         ]
     tx.execute(_put_back, placed)
     recovered, targets, uids = zip(*sorted((row["id"], row["into"], row["place"]) for row in placed), strict=True)
-    tx.execute(_drop_recoverable, {"mailbox": mailbox_id, "runs": encode_runs(IdSet.from_ascending(recovered))})
+    tx.execute(_drop_recoverable, {"mailbox": place.mailbox_id, "runs": encode_runs(IdSet.from_ascending(recovered))})
     return Recovered(recovered, targets, uids, number)
 
 
-def purge(tx: Connection, mailbox_id: int, message_ids: IdSet, now: int) -> int:
+def purge(tx: Connection, place: Place, message_ids: IdSet, now: int) -> int:
     """Remove recoverable messages permanently; returns their number. Takes no change number."""
-    rows = tx.execute(_lost, {"mailbox": mailbox_id, "runs": encode_runs(message_ids)}).all()
+    rows = tx.execute(_lost, {"mailbox": place.mailbox_id, "runs": encode_runs(message_ids)}).all()
     if not rows:
         return 0
     gone = IdSet.of(row.message_id for row in rows)
     octets = sum(row.size_octets for row in rows)
-    tx.execute(_from_recoverable, {"mailbox": mailbox_id, "count": len(rows), "octets": octets})
-    tx.execute(_drop_recoverable, {"mailbox": mailbox_id, "runs": encode_runs(gone)})
+    tx.execute(_from_recoverable, {"mailbox": place.mailbox_id, "count": len(rows), "octets": octets})
+    tx.execute(_drop_recoverable, {"mailbox": place.mailbox_id, "runs": encode_runs(gone)})
     known_since = now - erasure.LEASE_MICROSECONDS  # every reader knows of the removals before this time
     lately = IdSet.of(row.message_id for row in rows if row.deleted_at > known_since)
-    erasure.lease(tx, mailbox_id, Selection(None, lately, removed=True))
-    erasure.erase(tx, mailbox_id, IdSet.of(row.message_id for row in rows if row.deleted_at <= known_since), now)
+    erasure.lease(tx, place, Selection(None, lately, removed=True))
+    erasure.erase(tx, place, IdSet.of(row.message_id for row in rows if row.deleted_at <= known_since), now)
     return len(rows)
 
 
@@ -218,17 +226,17 @@ def due(tx: Connection, before: int, most: int) -> dict[int, IdSet]:
     return erasure.by_mailbox(tx.execute(_due, {"before": before, "most": most}).all())
 
 
-def trim(tx: Connection, mailbox_id: int, limit_octets: int, most: int, now: int) -> int:
+def trim(tx: Connection, place: Place, limit_octets: int, most: int, now: int) -> int:
     """Purge the oldest recoverable messages, at most `most`, until `limit_octets` remain; returns their number."""
-    kept = tx.execute(_recoverable_octets, {"mailbox": mailbox_id}).scalar()
+    kept = tx.execute(_recoverable_octets, {"mailbox": place.mailbox_id}).scalar()
     excess = (kept or 0) - limit_octets
     gone: list[int] = []
-    for message_id, size in tx.execute(_oldest, {"mailbox": mailbox_id, "most": most}):
+    for message_id, size in tx.execute(_oldest, {"mailbox": place.mailbox_id, "most": most}):
         if excess <= 0:
             break
         gone.append(message_id)
         excess -= size
-    return purge(tx, mailbox_id, IdSet.of(gone), now)
+    return purge(tx, place, IdSet.of(gone), now)
 
 
 # --- Whole mailboxes --------------------------------------------------------------------------------------------------
@@ -244,18 +252,18 @@ def ownerless(tx: Connection, most: int) -> list[int]:
     return list(tx.execute(_ownerless, {"most": most}).scalars())
 
 
-def delete_mailbox(tx: Connection, mailbox_id: int, most: int, now: int) -> bool:
+def delete_mailbox(tx: Connection, place: Place, most: int, now: int) -> bool:
     """Remove at most `most` messages of a mailbox without an owner, and last the mailbox; True once it is gone."""
-    if tx.execute(_is_ownerless, {"mailbox": mailbox_id}).first() is None:
+    if tx.execute(_is_ownerless, {"mailbox": place.mailbox_id}).first() is None:
         return True
-    some = IdSet.of(tx.execute(_some_messages, {"mailbox": mailbox_id, "most": most}).scalars())
+    some = IdSet.of(tx.execute(_some_messages, {"mailbox": place.mailbox_id, "most": most}).scalars())
     if some:
-        remove(tx, mailbox_id, Selection(None, some), Mode.HARD, now)
-        purge(tx, mailbox_id, some, now)
-        erasure.end_leases(tx, mailbox_id, some, now)
+        remove(tx, place, Selection(None, some), Mode.HARD, now)
+        purge(tx, place, some, now)
+        erasure.end_leases(tx, place, some, now)
         return False
     for statement in _drop_mailbox:
-        tx.execute(statement, {"mailbox": mailbox_id})
+        tx.execute(statement, {"mailbox": place.mailbox_id})
     return True
 
 

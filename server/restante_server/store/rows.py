@@ -16,6 +16,7 @@ from restante.errors import FolderNotFound
 from restante_mail.idset import EMPTY
 from restante_server.db import prepared
 from restante_server.db.schema import folder, listing, message
+from restante_server.directory.rights import Place
 from restante_server.store.changes import FolderDelta
 from restante_server.store.folders import HIGHEST_UID
 from restante_server.store.runs import join_from
@@ -42,7 +43,7 @@ class Page:
 
 def page(
     tx: Connection,
-    mailbox_id: int,
+    place: Place,
     selection: Selection,
     names: frozenset[str],
     *,
@@ -58,7 +59,7 @@ def page(
     ordered = ("message_id", "uid", *sorted(names))
     if not wanted.ids:
         return Page({name: [] for name in ordered}, None)
-    where = wanted.parameters(mailbox_id, most=most)
+    where = wanted.parameters(place.mailbox_id, most=most)
     if changed_since is not None:
         where["since"] = changed_since
     rows = prepared.rows(tx, _page(wanted.kind, ordered, changed_since is not None), where)
@@ -70,12 +71,12 @@ def page(
     return Page(columns, end if end < selection.ids.last else None)
 
 
-def folder_page(tx: Connection, mailbox_id: int, folder_id: int, after_uid: int, most: int) -> tuple[FolderDelta, bool]:
+def folder_page(tx: Connection, place: Place, folder_id: int, after_uid: int, most: int) -> tuple[FolderDelta, bool]:
     """At most `most` messages of a folder behind a UID, in their present state, and whether they are the last ones.
 
     Raises FolderNotFound.
     """
-    where = {"mailbox": mailbox_id, "folder": folder_id}
+    where = {"mailbox": place.mailbox_id, "folder": folder_id}
     facts = prepared.first(tx, _facts, where)
     if facts is None:
         raise FolderNotFound(folder_id=folder_id)
@@ -99,9 +100,9 @@ def folder_page(tx: Connection, mailbox_id: int, folder_id: int, after_uid: int,
     return delta, len(rows) < most
 
 
-def maildrop(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[list[int], list[int], list[int]]:
+def maildrop(tx: Connection, place: Place, folder_id: int) -> tuple[list[int], list[int], list[int]]:
     """UIDs, message ids and sizes (octets) of all messages of a folder, in UID order."""
-    found = prepared.rows(tx, _maildrop, {"mailbox": mailbox_id, "folder": folder_id})
+    found = prepared.rows(tx, _maildrop, {"mailbox": place.mailbox_id, "folder": folder_id})
     uids, message_ids, sizes = columns_of(found, 3)
     return uids, message_ids, sizes
 

@@ -16,9 +16,10 @@ from typing import Any, Final, NamedTuple, Protocol
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, collate, func, or_, select
 
 from restante_server.db.schema import listing, message
+from restante_server.directory.rights import Place
 from restante_server.store import contents
 from restante_server.store.conditions import Bounds, Conditions, Truth
-from restante_server.store.contents import Place, Stored
+from restante_server.store.contents import Location, Stored
 from restante_server.store.examine import Examined
 from restante_server.store.restriction import Restriction
 from restante_server.store.rows import fetch
@@ -53,10 +54,8 @@ _TEXTS: Final = frozenset(("subject", "from"))
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A restriction, its scope (`folder_id` None: the whole mailbox) and the sort order."""
+    """A restriction and the sort order. The place of a step is its scope."""
 
-    mailbox_id: int
-    folder_id: int | None
     restriction: Restriction
     sort: tuple[tuple[str, bool], ...] = ()  # (name in SORTED_BY, descending); ties by UID, then message id
 
@@ -131,14 +130,14 @@ class Step:
         return tuple(hit[: self.width])
 
 
-def uids(tx: Connection, directory: Path, query: Query, after: Key | None) -> Step:
+def uids(tx: Connection, place: Place, directory: Path, query: Query, after: Key | None) -> Step:
     """The next step of a search of one folder, in UID order."""
-    return _step(tx, directory, query, BY_UID, after, None)
+    return _step(tx, place, directory, query, BY_UID, after, None)
 
 
-def page(tx: Connection, directory: Path, query: Query, after: Key | None, most: int) -> Step:
+def page(tx: Connection, place: Place, directory: Path, query: Query, after: Key | None, most: int) -> Step:
     """The next step of a query, in its order. Has at most `most` hits, unless it has candidates (`Step.confirm`)."""
-    return _step(tx, directory, query, _order(tx, query), after, most)
+    return _step(tx, place, directory, query, _order(tx, query), after, most)
 
 
 def _order(tx: Connection, query: Query) -> tuple[By, ...]:
@@ -153,9 +152,15 @@ def _order(tx: Connection, query: Query) -> tuple[By, ...]:
 
 
 def _step(
-    tx: Connection, directory: Path, query: Query, order: tuple[By, ...], after: Key | None, most: int | None
+    tx: Connection,
+    place: Place,
+    directory: Path,
+    query: Query,
+    order: tuple[By, ...],
+    after: Key | None,
+    most: int | None,
 ) -> Step:
-    made = Conditions(tx, query.mailbox_id)
+    made = Conditions(tx, place)
     bounds = made.compile(query.restriction)
     needs_listing = made.needs_listing or any(name in _OF_LISTING for name, _ in query.sort)
     columns: list[ColumnElement[Any]] = [*(by.column for by in order), message.c.message_id, message.c.change_number]
@@ -166,7 +171,7 @@ def _step(
     statement = (
         select(*columns)
         .select_from(_source(needs_listing))
-        .where(*_place(query), bounds.upper, *([_behind(order, after)] if after is not None else []))
+        .where(*_scope(place), bounds.upper, *([_behind(order, after)] if after is not None else []))
         .order_by(*(by.column.desc() if by.descending else by.column for by in order))
         .limit(limit)
     )
@@ -187,9 +192,10 @@ def _source(needs_listing: bool) -> FromClause:
     return join_from(message, listing, same)
 
 
-def _place(query: Query) -> list[ColumnElement[bool]]:
-    place = message.c.folder_id.is_not(None) if query.folder_id is None else message.c.folder_id == query.folder_id
-    return [message.c.mailbox_id == query.mailbox_id, place]
+def _scope(place: Place) -> list[ColumnElement[bool]]:
+    folder_id = message.c.folder_id
+    within = folder_id == place.folder_id if place.folder_id else folder_id.is_not(None)
+    return [message.c.mailbox_id == place.mailbox_id, within]
 
 
 def _behind(order: tuple[By, ...], key: Key) -> ColumnElement[bool]:
@@ -231,6 +237,6 @@ def _to_look_into(tx: Connection, directory: Path, rows: Sequence[Sequence[Any]]
 
 
 def _content(directory: Path, stored: Stored) -> bytes | Path:
-    if stored.place is Place.FILE:
+    if stored.place is Location.FILE:
         return directory / str(stored.file_name)
     return bytes(stored.octets or b"")

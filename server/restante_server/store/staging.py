@@ -32,7 +32,7 @@ from restante_server.db.engine import Database
 from restante_server.db.operation import Write
 from restante_server.db.threads import on_thread
 from restante_server.store import contents, garbage
-from restante_server.store.contents import NewContent, Place, Stored
+from restante_server.store.contents import Location, NewContent, Stored
 
 R = TypeVar("R")
 
@@ -121,7 +121,7 @@ class Contents:
 
     async def facts(self, stored: Stored) -> Facts:
         """The facts of a message content that is in the store, read and parsed again."""
-        if stored.place is Place.DATABASE:
+        if stored.place is Location.DATABASE:
             octets = await self.db.read(contents.read_range, self.directory, stored, 0, stored.size_octets)
             return await self.scan(octets)
         return await self.on_thread(partial(_scan_file, self.directory / str(stored.file_name)))

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from restante.errors import LimitExceeded
 from restante_server.db import prepared
 from restante_server.db.schema import subscription
+from restante_server.directory.rights import Place
 from restante_server.store.folder_names import SEPARATOR, folder_path
 
 MOST_SUBSCRIPTIONS: Final = 20_000  # in one mailbox
@@ -22,40 +23,40 @@ _remove = delete(subscription).where(*_one)
 _add = insert(subscription)
 
 
-def contains(tx: Connection, mailbox_id: int, path: Sequence[str]) -> bool:
+def contains(tx: Connection, place: Place, path: Sequence[str]) -> bool:
     """Whether exactly this path is subscribed."""
-    return prepared.first(tx, _contains, {"mailbox": mailbox_id, "name": SEPARATOR.join(path)}) is not None
+    return prepared.first(tx, _contains, {"mailbox": place.mailbox_id, "name": SEPARATOR.join(path)}) is not None
 
 
-def paths(tx: Connection, mailbox_id: int) -> list[tuple[str, ...]]:
+def paths(tx: Connection, place: Place) -> list[tuple[str, ...]]:
     """All subscribed paths, ascending by their spelling with separators."""
-    found = sorted(tx.execute(_paths, {"mailbox": mailbox_id}).scalars())
+    found = sorted(tx.execute(_paths, {"mailbox": place.mailbox_id}).scalars())
     return [tuple(path.split(SEPARATOR)) for path in found]
 
 
-def add(tx: Connection, mailbox_id: int, path: Sequence[str]) -> None:
+def add(tx: Connection, place: Place, path: Sequence[str]) -> None:
     """Subscribe to a path; harmless to repeat. Raises FolderNameInvalid, LimitExceeded."""
     names = folder_path(path, at_top=True)
-    if contains(tx, mailbox_id, names):
+    if contains(tx, place, names):
         return
-    if tx.execute(_count, {"mailbox": mailbox_id}).scalar_one() >= MOST_SUBSCRIPTIONS:
+    if tx.execute(_count, {"mailbox": place.mailbox_id}).scalar_one() >= MOST_SUBSCRIPTIONS:
         raise LimitExceeded(limit="subscriptions", value=MOST_SUBSCRIPTIONS)
-    tx.execute(_add, {"mailbox_id": mailbox_id, "path": SEPARATOR.join(names)})
+    tx.execute(_add, {"mailbox_id": place.mailbox_id, "path": SEPARATOR.join(names)})
 
 
-def remove(tx: Connection, mailbox_id: int, path: Sequence[str]) -> None:
+def remove(tx: Connection, place: Place, path: Sequence[str]) -> None:
     """Unsubscribe from a path; harmless to repeat. Raises FolderNameInvalid."""
     names = folder_path(path, at_top=True)
-    tx.execute(_remove, {"mailbox": mailbox_id, "name": SEPARATOR.join(names)})
+    tx.execute(_remove, {"mailbox": place.mailbox_id, "name": SEPARATOR.join(names)})
 
 
-def rename(tx: Connection, mailbox_id: int, before: Sequence[str], after: Sequence[str]) -> None:
+def rename(tx: Connection, place: Place, before: Sequence[str], after: Sequence[str]) -> None:
     """Move the subscription of a renamed folder, and those below it, to the new path."""
-    known = set(paths(tx, mailbox_id))
+    known = set(paths(tx, place))
     moved = [path for path in known if path[: len(before)] == tuple(before)]
     for path in moved:
-        tx.execute(_remove, {"mailbox": mailbox_id, "name": SEPARATOR.join(path)})
+        tx.execute(_remove, {"mailbox": place.mailbox_id, "name": SEPARATOR.join(path)})
     renamed = {(*after, *path[len(before) :]) for path in moved}
     there = known.difference(moved)
     for path in sorted(renamed - there):
-        tx.execute(_add, {"mailbox_id": mailbox_id, "path": SEPARATOR.join(path)})
+        tx.execute(_add, {"mailbox_id": place.mailbox_id, "path": SEPARATOR.join(path)})

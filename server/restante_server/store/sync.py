@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, select
 from restante.errors import CursorInvalid, FolderNotFound, MailboxNotFound
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.db.schema import folder, mailbox, message
+from restante_server.directory.rights import Place
 from restante_server.store import changes
 from restante_server.store.changes import Tombstone
 from restante_server.store.folders import HIGHEST_UID
@@ -93,38 +94,39 @@ _folder = select(folder.c.change_number).where(
 )
 
 
-def begin(tx: Connection, mailbox_id: int, folder_id: int | None, position: Position | None) -> Round:
-    """The next round of a copy at this position (None: an empty copy); `folder_id` None means the whole mailbox.
+def begin(tx: Connection, place: Place, position: Position | None) -> Round:
+    """The next round of a copy of a mailbox or a folder at this position (None: an empty copy).
 
     Raises MailboxNotFound, FolderNotFound, and CursorInvalid when the tombstones since the position are incomplete.
     """
-    counters = tx.execute(_mailbox, {"mailbox": mailbox_id}).one_or_none()
+    folder_id = place.folder_id or None
+    counters = tx.execute(_mailbox, {"mailbox": place.mailbox_id}).one_or_none()
     if counters is None:
-        raise MailboxNotFound(mailbox_id=mailbox_id)
+        raise MailboxNotFound(mailbox_id=place.mailbox_id)
     now = counters.change_number
     before = position or Position(NOTHING, now, 0)
     if before.removed > now:
         raise CursorInvalid
-    removals = changes.removals(tx, mailbox_id, before.removed)
+    removals = changes.removals(tx, place, before.removed)
     if folder_id is None:
-        since = {"mailbox": mailbox_id, "since": before.told}
+        since = {"mailbox": place.mailbox_id, "since": before.told}
         touched = [FolderState(*row) for row in tx.execute(_folders, since)]
         folder_ids = [each.folder_id for each in touched]
         last = counters.next_message_id - 1
     else:
         touched, last = [], HIGHEST_UID
-        number = tx.execute(_folder, {"mailbox": mailbox_id, "folder": folder_id}).scalar()
+        number = tx.execute(_folder, {"mailbox": place.mailbox_id, "folder": folder_id}).scalar()
         if number is None:
             raise FolderNotFound(folder_id=folder_id)
         folder_ids = [folder_id] if number > before.told else []
         removals = [one for one in removals if one.folder_id == folder_id]
-    ids = _changed(tx, mailbox_id, folder_ids, before, by_uid=folder_id is not None, last=last)
+    ids = _changed(tx, place, folder_ids, before, by_uid=folder_id is not None, last=last)
     began = before._replace(removed=now)
     return Round(began, _parents_first(touched), removals, Selection(folder_id, ids))
 
 
 def _changed(
-    tx: Connection, mailbox_id: int, folder_ids: list[int], before: Position, *, by_uid: bool, last: int
+    tx: Connection, place: Place, folder_ids: list[int], before: Position, *, by_uid: bool, last: int
 ) -> IdSet:
     """Keys of the messages to send: those above the position's key that changed after `told`, and those up to it
     that changed again after `removed`."""
@@ -144,7 +146,7 @@ def _changed(
     )
     found: list[int] = []
     for folder_id in folder_ids:
-        found += tx.execute(statement, {"mailbox": mailbox_id, "folder": folder_id, "since": since}).scalars()
+        found += tx.execute(statement, {"mailbox": place.mailbox_id, "folder": folder_id, "since": since}).scalars()
     return IdSet.of(found).union(whole)
 
 

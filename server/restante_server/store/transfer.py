@@ -29,6 +29,8 @@ from restante.errors import MessageNotFound
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.db import prepared
 from restante_server.db.schema import listing, mailbox, message
+from restante_server.directory import rights
+from restante_server.directory.rights import Place
 from restante_server.store import changes, folders, rows
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import HIGHEST_UID, Reserved, Tally
@@ -117,90 +119,89 @@ _take = (
 )
 
 
-def find(tx: Connection, mailbox_id: int, selection: Selection) -> Found:
+def find(tx: Connection, place: Place, selection: Selection) -> Found:
     """The messages of a selection that exist."""
     kind = selection.kind
     if not selection.ids:
         return Found(kind.by_uid, (), (), (), (), ())
-    return Found(kind.by_uid, *rows.columns_of(prepared.rows(tx, _find(kind), selection.parameters(mailbox_id)), 5))
+    return Found(
+        kind.by_uid, *rows.columns_of(prepared.rows(tx, _find(kind), selection.parameters(place.mailbox_id)), 5)
+    )
 
 
-def copy(
-    tx: Connection, mailbox_id: int, selection: Selection, target: int, expected: int | None = None
-) -> Transferred:
+def copy(tx: Connection, place: Place, selection: Selection, target: Place, expected: int | None = None) -> Transferred:
     """Copy the messages that exist, keeping flags and received time. RFC 9051 6.4.7.
 
     With `expected`, raises MessageNotFound unless exactly so many exist. Raises FolderNotFound, QuotaExceeded,
     LimitExceeded (UIDs); the caller's savepoint undoes the writes.
     """
-    found = _require(tx, mailbox_id, selection, target, expected)
+    found = _require(tx, place, selection, expected)
     if not found:
-        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
+        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, place, target.folder_id).uid_validity, None)
     tally = found.tally()
-    number = changes.next_number(tx, mailbox_id)
-    given = {"mailbox": mailbox_id, "count": tally.messages, "octets": tally.octets}
+    number = changes.next_number(tx, place)
+    given = {"mailbox": place.mailbox_id, "count": tally.messages, "octets": tally.octets}
     next_message_id, quota_octets, used_octets = prepared.rows(tx, _take, given)[0]
     check_quota(quota_octets, used_octets - tally.octets, tally.octets)
-    reserved = folders.reserve_uids(tx, mailbox_id, target, number, tally)
+    reserved = folders.reserve_uids(tx, place, target.folder_id, number, tally)
     shifts = _shifts(found.ids, reserved.uid, next_message_id - tally.messages)
-    where: dict[str, object] = {"mailbox": mailbox_id, "shifts": encode_rows(shifts)}
+    where: dict[str, object] = {"mailbox": place.mailbox_id, "shifts": encode_rows(shifts)}
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
     by_uid = selection.kind.by_uid
     # Listings first: their statement reads the messages, and must not see the new copies.
     prepared.run(tx, _copy_listings(by_uid), where)
-    prepared.run(tx, _copy_messages(by_uid), where | {"target": target, "number": number})
+    prepared.run(tx, _copy_messages(by_uid), where | {"target": target.folder_id, "number": number})
     copies = IdSet(((next_message_id - tally.messages, next_message_id - 1),))
     return Transferred(found.listed, _given(reserved), copies, reserved.uid_validity, number)
 
 
 def move(
-    tx: Connection, mailbox_id: int, selection: Selection, target: int, now: int, expected: int | None = None
+    tx: Connection, place: Place, selection: Selection, target: Place, now: int, expected: int | None = None
 ) -> Transferred:
     """Move the messages that exist, keeping ids, flags and received time. RFC 6851 3.
 
     With `expected`, raises MessageNotFound unless exactly so many exist. Raises FolderNotFound, LimitExceeded (UIDs).
     """
-    found = _require(tx, mailbox_id, selection, target, expected)
+    found = _require(tx, place, selection, expected)
     if not found:
-        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, mailbox_id, target).uid_validity, None)
-    number = changes.next_number(tx, mailbox_id)
-    return move_found(tx, mailbox_id, selection, found, target, number, now)
+        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, place, target.folder_id).uid_validity, None)
+    number = changes.next_number(tx, place)
+    return move_found(tx, place, selection, found, target.folder_id, number, now)
 
 
 def move_found(
-    tx: Connection, mailbox_id: int, selection: Selection, found: Found, target: int, number: int, now: int
+    tx: Connection, place: Place, selection: Selection, found: Found, target: int, number: int, now: int
 ) -> Transferred:
     """Move the messages `found` of `selection`, under the change number that the caller has taken."""
-    reserved = folders.reserve_uids(tx, mailbox_id, target, number, found.tally())
+    reserved = folders.reserve_uids(tx, place, target, number, found.tally())
     shifts = _shifts(found.ids, reserved.uid, 0)
-    where = {"mailbox": mailbox_id, "target": target, "number": number}
+    where = {"mailbox": place.mailbox_id, "target": target, "number": number}
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
     single = len(shifts) == 1
     by_run = shifts[0]._asdict() if single else {"shifts": encode_rows(shifts)}
     by_run.pop("to_message_id", None)
     prepared.run(tx, _move(selection.kind.by_uid, single), where | by_run)
-    leave(tx, mailbox_id, found, number, now, Removal.MOVED, target)
+    leave(tx, place, found, number, now, Removal.MOVED, target)
     return Transferred(found.listed, _given(reserved), EMPTY, reserved.uid_validity, number)
 
 
-def leave(tx: Connection, mailbox_id: int, found: Found, number: int, now: int, kind: Removal, target: int = 0) -> None:
+def leave(tx: Connection, place: Place, found: Found, number: int, now: int, kind: Removal, target: int = 0) -> None:
     """Subtract messages from the counters of their folders and write tombstones."""
     tombstones = []
     for folder_id, gone in found.by_folder().items():
         # The order of message ids in a folder may differ from the order of UIDs.
         uids, message_ids = IdSet.from_ascending(sorted(gone.uids)), IdSet.from_ascending(sorted(gone.message_ids))
         tombstones.append(Tombstone(number, folder_id, kind, target, uids, message_ids))
-        folders.adjust(tx, mailbox_id, folder_id, number, gone.tally().negative())
-    changes.write_tombstones(tx, mailbox_id, now, tombstones)
+        folders.adjust(tx, place, folder_id, number, gone.tally().negative())
+    changes.write_tombstones(tx, place, now, tombstones)
 
 
-def _require(tx: Connection, mailbox_id: int, selection: Selection, target: int, expected: int | None) -> Found:
+def _require(tx: Connection, place: Place, selection: Selection, expected: int | None) -> Found:
     if selection.folder_id is not None:
-        folders.require(tx, mailbox_id, selection.folder_id)
-    folders.require(tx, mailbox_id, target)
-    found = find(tx, mailbox_id, selection)
+        rights.within(tx, place, selection.folder_id)
+    found = find(tx, place, selection)
     if expected is not None and len(found) != expected:
         raise MessageNotFound
     return found

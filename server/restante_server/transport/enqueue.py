@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from restante_server.directory import rights
 from restante_server.store import contents, garbage
 from restante_server.store.messages import NewMessage, Placed, Placement
 from restante_server.transport import rows
@@ -109,7 +110,7 @@ def _copy(tx: Connection, item: Incoming, sent: SentCopy, content_id: int) -> Pl
     if sent.staged is not None:
         content_id, size = sent.staged.insert(tx, item.accepted_at), sent.staged.size_octets
     message = NewMessage(content_id, size, sent.listing, flags=sent.flags, received_at=item.accepted_at)
-    return Placement(sent.mailbox_id, sent.folder_id, message)
+    return Placement(rights.system(sent.mailbox_id, sent.folder_id), message)
 
 
 def _ends(item: Incoming, delivery: Delivery) -> list[Planned]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from restante.errors import RecipientNotFound, TooManyRecipients
 from restante.v1.admin_pb2 import SentCopyPolicy
-from restante_server.directory import accounts, addresses
+from restante_server.directory import accounts, addresses, rights
 from restante_server.directory.lookup import Kind, Resolution, resolve_many
 from restante_server.store import folders
 from restante_server.store.folders import Role
@@ -99,7 +99,7 @@ def judge(tx: Connection, submission: Submission) -> Judged:
     keeps_copy = policy == SentCopyPolicy.SENT_COPY_POLICY_ALWAYS or (
         policy != SentCopyPolicy.SENT_COPY_POLICY_NEVER and not submission.by_smtp
     )
-    return Judged(resolutions, folders.with_role(tx, mailbox_id, Role.SENT) if keeps_copy else None)
+    return Judged(resolutions, folders.with_role(tx, rights.system(mailbox_id), Role.SENT) if keeps_copy else None)
 
 
 async def prepare(contents: Contents, settings: TransportSettings, submission: Submission, judged: Judged) -> Incoming:

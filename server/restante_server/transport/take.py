@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from restante.errors import RestanteError, UploadNotFound
 from restante_mail.idset import IdSet
+from restante_server.directory import rights
 from restante_server.store import garbage, messages, removal, requests, uploads
 from restante_server.store.messages import Placed
 from restante_server.store.removal import Mode
@@ -135,6 +136,8 @@ def _use_uploads(tx: Connection, item: Incoming) -> None:
 
 def _put_away_draft(tx: Connection, item: Incoming) -> None:
     """Delete the sent draft softly. It must precede the Sent copy, whose higher change number then covers both."""
-    if item.stored is not None and messages.is_draft(tx, *item.stored):
-        mailbox_id, message_id = item.stored
-        removal.remove(tx, mailbox_id, Selection(None, IdSet.of([message_id])), Mode.SOFT, item.accepted_at)
+    if item.stored is None:
+        return
+    place, message_id = rights.system(item.stored.mailbox_id), item.stored.message_id
+    if messages.is_draft(tx, place, message_id):
+        removal.remove(tx, place, Selection(None, IdSet.of([message_id])), Mode.SOFT, item.accepted_at)

@@ -31,7 +31,7 @@ from restante_server.db.schema import (
     store,
 )
 from restante_server.store import garbage
-from restante_server.store.contents import Place, State, mark_dead, pin, remove, unpin
+from restante_server.store.contents import Location, State, mark_dead, pin, remove, unpin
 
 AT_ONCE = 200
 EVERYTHING = 0  # a pin on this id, which no content has, pauses every collector
@@ -111,7 +111,7 @@ def mark_unheld(tx: Connection, limit: int = AT_ONCE) -> dict[int, str | None]:
         return {}
     held = set(tx.scalars(_held, {"ids": ours}))
     free = {
-        row.content_id: row.file_name if row.place == Place.FILE else None
+        row.content_id: row.file_name if row.place == Location.FILE else None
         for row in rows
         if row.content_id in ours and row.content_id not in held
     }

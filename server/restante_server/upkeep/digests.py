@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, bindparam, func, select
 
 from restante_server.db.schema import content, content_octets
-from restante_server.store.contents import Place, State
+from restante_server.store.contents import Location, State
 
 CHUNK_OCTETS = 1 << 20
 
@@ -43,7 +43,7 @@ def compare(tx: Connection, directory: Path, after: int, most: int) -> tuple[int
     for row in tx.execute(_page, {"after": after, "most": most}):
         last = row.content_id
         try:
-            digest, size = _of_file(directory / row.file_name) if row.place == Place.FILE else _of(row.octets)
+            digest, size = _of_file(directory / row.file_name) if row.place == Location.FILE else _of(row.octets)
         except OSError as error:
             findings.append(f"content {row.content_id}: its file cannot be read: {error.strerror}")
             continue

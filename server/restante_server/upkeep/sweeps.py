@@ -8,6 +8,7 @@ from typing import Final
 from restante_process.config import Store
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
+from restante_server.directory import rights
 from restante_server.store import changes, erasure, removal, requests, uploads
 
 DAY: Final = 24 * 3600 * 1_000_000  # microseconds
@@ -41,7 +42,7 @@ async def purge_deleted(db: Database, before: int, now: int) -> int:
         if not due:
             break
         for mailbox_id, ids in due.items():
-            run = partial(removal.purge, mailbox_id=mailbox_id, message_ids=ids, now=now)
+            run = partial(removal.purge, place=rights.system(mailbox_id), message_ids=ids, now=now)
             purged += await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
     return purged
 
@@ -57,7 +58,9 @@ async def trim_deleted(db: Database, limit_octets: int, now: int) -> int:
         if not mailbox_ids:
             break
         for mailbox_id in mailbox_ids:
-            run = partial(removal.trim, mailbox_id=mailbox_id, limit_octets=limit_octets, most=AT_ONCE, now=now)
+            run = partial(
+                removal.trim, place=rights.system(mailbox_id), limit_octets=limit_octets, most=AT_ONCE, now=now
+            )
             purged += await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE))
     return purged
 
@@ -70,7 +73,7 @@ async def erase_removed(db: Database, now: int) -> int:
         if not lapsed:
             break
         for mailbox_id, ids in lapsed.items():
-            run = partial(erasure.end_leases, mailbox_id=mailbox_id, message_ids=ids, now=now)
+            run = partial(erasure.end_leases, place=rights.system(mailbox_id), message_ids=ids, now=now)
             erased += await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * len(ids)))
     return erased
 
@@ -93,7 +96,7 @@ async def purge_ownerless(db: Database, now: int) -> int:
     """Remove the mailboxes of deleted accounts for good; returns their number."""
     purged = 0
     for mailbox_id in await db.read(removal.ownerless, AT_ONCE):
-        run = partial(removal.delete_mailbox, mailbox_id=mailbox_id, most=AT_ONCE, now=now)
+        run = partial(removal.delete_mailbox, place=rights.system(mailbox_id), most=AT_ONCE, now=now)
         while not await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=4 * AT_ONCE)):
             continue
         purged += 1
@@ -108,6 +111,6 @@ async def forget_removals(db: Database, before: int) -> int:
         if not mailbox_ids:
             break
         for mailbox_id in mailbox_ids:
-            run = partial(changes.forget_history, mailbox_id=mailbox_id, before=before)
+            run = partial(changes.forget_history, place=rights.system(mailbox_id), before=before)
             forgotten += await db.write(Write(run, mailboxes=frozenset({mailbox_id}), rows=AT_ONCE))
     return forgotten

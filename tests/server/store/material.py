@@ -14,15 +14,20 @@ from restante_mail.mime.facts import scan
 from restante_server.db import schema
 from restante_server.db.engine import Database
 from restante_server.db.operation import Write
-from restante_server.store import contents, erasure, folders, mailboxes, messages, removal
+from restante_server.directory import rights
+from restante_server.directory.rights import Place
+from restante_server.store import contents, erasure, folders, mailboxes, messages, removal, transfer
 from restante_server.store.contents import NewContent
 from restante_server.store.folders import Role
 from restante_server.store.listing import Listing, listing_of
 from restante_server.store.messages import NewMessage, Placed
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
+from restante_server.store.transfer import Transferred
 
 R = TypeVar("R")
+
+OWNER = 1  # the account of every mailbox here
 
 NOW = 1_790_000_000_000_000  # microseconds; any moment will do
 SIMPLE = (
@@ -62,20 +67,24 @@ class Box:
         self.inbox, self.trash, self.archive = by_role[Role.INBOX], by_role[Role.TRASH], by_role[Role.ARCHIVE]
 
     async def write(self, function: Callable[..., R], *args: object, **named: object) -> R:
-        """Run `function(tx, mailbox_id, ...)` as one operation."""
+        """Run `function(tx, place, ...)` as one operation of the owner."""
         return await self.database.write(
-            Write(lambda tx: function(tx, self.id, *args, **named), mailboxes=frozenset({self.id}))
+            Write(lambda tx: function(tx, self.place(tx), *args, **named), mailboxes=frozenset({self.id}))
         )
 
     async def read(self, function: Callable[..., R], *args: object, **named: object) -> R:
-        """Read `function(tx, mailbox_id, ...)` in a snapshot."""
-        return await self.database.read(lambda tx: function(tx, self.id, *args, **named))
+        """Read `function(tx, place, ...)` in a snapshot."""
+        return await self.database.read(lambda tx: function(tx, self.place(tx), *args, **named))
+
+    def place(self, tx: Connection, folder_id: int = 0) -> Place:
+        """The owner's place in the mailbox or a folder."""
+        return rights.decide(tx, OWNER, self.id, folder_id)
 
     async def fill(self, folder_id: int, count: int, **facts: object) -> list[Placed]:
         """Put messages into a folder."""
 
-        def run(tx: Connection, mailbox_id: int) -> list[Placed]:
-            return messages.add(tx, mailbox_id, folder_id, new_messages(tx, count, **facts))  # type: ignore[arg-type]
+        def run(tx: Connection, place: Place) -> list[Placed]:
+            return add_to(tx, place, folder_id, new_messages(tx, count, **facts))  # type: ignore[arg-type]
 
         return await self.write(run)
 
@@ -85,16 +94,38 @@ async def make_box(database: Database, quota_octets: int | None = None) -> Box:
 
     def run(tx: Connection) -> tuple[int, dict[Role, int]]:
         begin_store(tx)
-        mailbox_id = mailboxes.create(tx, NOW, quota_octets=quota_octets, account_id=1)  # one without is purged
-        return mailbox_id, {Role(facts.role): facts.folder_id for facts in folders.tree(tx, mailbox_id)}
+        mailbox_id = mailboxes.create(tx, NOW, quota_octets=quota_octets, account_id=OWNER)  # one without is purged
+        tree = folders.tree(tx, rights.decide(tx, OWNER, mailbox_id))
+        return mailbox_id, {Role(facts.role): facts.folder_id for facts in tree}
 
     return Box(database, *await database.write(Write(run)))
 
 
-def erase(tx: Connection, mailbox_id: int, selection: Selection) -> None:
+def add_to(
+    tx: Connection, place: Place, folder_id: int, items: list[NewMessage], *, within_quota: bool = True
+) -> list[Placed]:
+    """Put messages into a folder of a mailbox."""
+    return messages.add(tx, rights.within(tx, place, folder_id), items, within_quota=within_quota)
+
+
+def copy_to(
+    tx: Connection, place: Place, selection: Selection, folder_id: int, expected: int | None = None
+) -> Transferred:
+    """Copy messages into another folder of their mailbox."""
+    return transfer.copy(tx, place, selection, rights.within(tx, place, folder_id), expected)
+
+
+def move_to(
+    tx: Connection, place: Place, selection: Selection, folder_id: int, now: int, expected: int | None = None
+) -> Transferred:
+    """Move messages into another folder of their mailbox."""
+    return transfer.move(tx, place, selection, rights.within(tx, place, folder_id), now, expected)
+
+
+def erase(tx: Connection, place: Place, selection: Selection) -> None:
     """Remove messages permanently, as if their leases had lapsed at once."""
-    removal.remove(tx, mailbox_id, selection, Mode.HARD, NOW)
-    erasure.end_leases(tx, mailbox_id, IdSet(((1, 1 << 40),)), NOW)
+    removal.remove(tx, place, selection, Mode.HARD, NOW)
+    erasure.end_leases(tx, place, IdSet(((1, 1 << 40),)), NOW)
 
 
 def uids(folder_id: int, *runs: int | tuple[int, int]) -> Selection:

@@ -17,7 +17,8 @@ from restante_mail.mime import parts
 from restante_mail.mime.facts import Facts, scan
 from restante_mail.mime.text import field_values, header_text, text_chunks
 from restante_mail.text.fold import fold
-from restante_server.store import contents, messages
+from restante_server.directory.rights import Place
+from restante_server.store import contents
 from restante_server.store.contents import NewContent
 from restante_server.store.listing import microseconds
 from restante_server.store.messages import NewMessage, Placed
@@ -38,7 +39,7 @@ from restante_server.store.restriction import (
     TextField,
     Within,
 )
-from tests.server.store.material import NOW, Box
+from tests.server.store.material import NOW, Box, add_to
 
 HOUR = 3_600_000_000
 WORDS = [
@@ -162,7 +163,7 @@ async def fill(
     return known
 
 
-def _place(tx: Connection, mailbox_id: int, made: Known, file_name: str | None) -> Placed:
+def _place(tx: Connection, place: Place, made: Known, file_name: str | None) -> Placed:
     new = NewContent(
         len(made.octets),
         hashlib.sha256(made.octets).digest(),
@@ -181,7 +182,7 @@ def _place(tx: Connection, mailbox_id: int, made: Known, file_name: str | None) 
         received_at=made.received_at,
         received_offset_minutes=made.received_offset_minutes,
     )
-    return messages.add(tx, mailbox_id, made.folder_id, [message])[0]
+    return add_to(tx, place, made.folder_id, [message])[0]
 
 
 def random_restriction(rng: random.Random, known: list[Known], depth: int = 0) -> Restriction:

@@ -10,6 +10,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from restante_server.db import schema
 from restante_server.db.engine import Database
+from restante_server.directory.rights import Place
 from restante_server.store import flags, removal
 from restante_server.store.check import check
 from restante_server.store.flags import FlagChange
@@ -60,7 +61,7 @@ async def test_damage_is_found(database: Database, what: str) -> None:
     await box.write(removal.remove, uids(box.inbox, 2), Mode.HARD, NOW)
     assert await database.read(check) == []
 
-    def damage(tx: Connection, mailbox_id: int) -> None:
+    def damage(tx: Connection, place: Place) -> None:
         # Raw SQL text that bypasses every rule, so that the tenancy check does not see it as the store's statement.
         compiled = DAMAGE[what].compile(tx)
         tx.exec_driver_sql(str(compiled), _driver_parameters(tx, compiled))

@@ -6,6 +6,7 @@ import pytest
 
 from restante.errors import LeaseLost, MailboxNotFound, MaildropInUse
 from restante_server.db import clock
+from restante_server.directory import rights
 from restante_server.store import changes, mailboxes
 from restante_server.store.mailboxes import LEASE_MICROSECONDS
 from tests.server.store.material import Box, make_box
@@ -18,10 +19,10 @@ async def test_facts_of_a_mailbox(box: Box) -> None:
     assert (facts.used_octets, facts.message_count, facts.quota_octets, facts.account_id) == (0, 0, None, 1)
     await box.write(mailboxes.set_quota, 5)
     await box.write(mailboxes.assign, 7)
-    facts = await box.read(mailboxes.get)
+    facts = await box.database.read(lambda tx: mailboxes.get(tx, rights.decide(tx, 7, box.id)))
     assert (facts.quota_octets, facts.account_id) == (5, 7)
     with pytest.raises(MailboxNotFound):
-        await box.database.read(mailboxes.get, 999)
+        await box.database.read(lambda tx: mailboxes.get(tx, rights.system(999)))
 
 
 async def test_change_numbers_of_many(box: Box) -> None:
@@ -52,13 +53,13 @@ async def test_giving_back_twice_is_harmless(box: Box) -> None:
 
 
 async def test_a_lapsed_lease_is_lost_and_free_for_others(box: Box) -> None:
-    def acquire(tx, mailbox_id, lease, at):  # type: ignore[no-untyped-def]
+    def acquire(tx, place, lease, at):  # type: ignore[no-untyped-def]
         clock.use(tx, lambda _: at)
-        return mailboxes.acquire_maildrop(tx, mailbox_id, lease)
+        return mailboxes.acquire_maildrop(tx, place, lease)
 
-    def renew(tx, mailbox_id, lease, at):  # type: ignore[no-untyped-def]
+    def renew(tx, place, lease, at):  # type: ignore[no-untyped-def]
         clock.use(tx, lambda _: at)
-        return mailboxes.renew_maildrop(tx, mailbox_id, lease)
+        return mailboxes.renew_maildrop(tx, place, lease)
 
     until = await box.write(acquire, MINE, 1_000_000)
     assert until == 1_000_000 + LEASE_MICROSECONDS
@@ -71,4 +72,4 @@ async def test_change_numbers_rise_by_one(box: Box) -> None:
     before = await box.read(mailboxes.change_number)
     assert await box.write(changes.next_number) == before + 1
     with pytest.raises(MailboxNotFound):
-        await box.database.read(mailboxes.change_number, 999)
+        await box.database.read(lambda tx: mailboxes.change_number(tx, rights.system(999)))

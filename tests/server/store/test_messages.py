@@ -7,10 +7,11 @@ from sqlalchemy import Connection
 
 from restante.errors import FolderNotFound, QuotaExceeded
 from restante_server.db.effects import events, peek
+from restante_server.directory.rights import Place
 from restante_server.store import folders, mailboxes, messages
 from restante_server.store.changes import CHANGED
 from restante_server.store.messages import Placed, Placement
-from tests.server.store.material import SIMPLE, Box, new_messages
+from tests.server.store.material import SIMPLE, Box, add_to, new_messages
 
 
 async def test_messages_get_ascending_uids_and_one_change_number(box: Box) -> None:
@@ -30,12 +31,12 @@ async def test_one_set_reaches_many_mailboxes_and_folders(box: Box, other: Box) 
     def run(tx: Connection) -> list[Placed]:
         first, second, third = new_messages(tx, 3)
         assert peek(tx, CHANGED) is None
-        placed = messages.place(
+        placed = messages.add_all(
             tx,
             [
-                Placement(box.id, box.inbox, first),
-                Placement(other.id, other.inbox, second),
-                Placement(box.id, box.archive, third),
+                Placement(box.place(tx, box.inbox), first),
+                Placement(other.place(tx, other.inbox), second),
+                Placement(box.place(tx, box.archive), third),
             ],
         )
         touched = events(tx, CHANGED)
@@ -60,8 +61,8 @@ async def test_quota_refuses_what_does_not_fit_and_writes_nothing(box: Box) -> N
     assert refused.value.metadata == {"limit_octets": str(2 * size), "used_octets": str(size)}
     assert (await box.read(mailboxes.get)).message_count == 1
 
-    def promised(tx: Connection, mailbox_id: int) -> object:
-        return messages.add(tx, mailbox_id, box.inbox, new_messages(tx, 2), within_quota=False)
+    def promised(tx: Connection, place: Place) -> object:
+        return add_to(tx, place, box.inbox, new_messages(tx, 2), within_quota=False)
 
     await box.write(promised)
     assert (await box.read(mailboxes.get)).message_count == 3

@@ -25,13 +25,13 @@ from hypothesis.stateful import (
 from restante_mail.idset import IdSet
 from restante_server.db import schema
 from restante_server.db.engine import open_database
-from restante_server.store import changes, erasure, flags, folders, mailboxes, removal, rows, transfer
+from restante_server.store import changes, erasure, flags, folders, mailboxes, removal, rows
 from restante_server.store.changes import FolderDelta
 from restante_server.store.check import check
 from restante_server.store.flags import FlagChange
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
-from tests.server.store.material import NOW, Box, make_box
+from tests.server.store.material import NOW, Box, copy_to, make_box, move_to
 
 R = TypeVar("R")
 FOLDERS = st.sampled_from(["inbox", "trash", "archive"])
@@ -147,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=FOLDERS, runs=UIDS, into=FOLDERS)
     def copy(self, name: str, runs: list[tuple[int, int]], into: str) -> None:
         selection, there = self.select(name, runs)
-        done = self.write(transfer.copy, selection, self.id_of(into))
+        done = self.write(copy_to, selection, self.id_of(into))
         self.raise_change(bool(there), done.change_number)
         made = []
         for known in [self.places[name].messages[uid] for uid in there]:
@@ -160,7 +160,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=FOLDERS, runs=UIDS, into=FOLDERS)
     def move(self, name: str, runs: list[tuple[int, int]], into: str) -> None:
         selection, there = self.select(name, runs)
-        done = self.write(transfer.move, selection, self.id_of(into), NOW)
+        done = self.write(move_to, selection, self.id_of(into), NOW)
         self.raise_change(bool(there), done.change_number)
         moved = [self.places[name].messages.pop(uid) for uid in there]
         made = [self.places[into].add(replace(known, change=self.change)) for known in moved]

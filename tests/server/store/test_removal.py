@@ -12,6 +12,7 @@ from restante_mail.idset import IdSet
 from restante_process.config import Store
 from restante_server.db.clock import now_microseconds
 from restante_server.db.schema import content_garbage, message
+from restante_server.directory.rights import Place
 from restante_server.store import changes, erasure, folders, mailboxes, messages, removal, rows
 from restante_server.store.changes import Removal
 from restante_server.store.removal import Mode, Recovered
@@ -44,8 +45,8 @@ async def test_uids_are_never_given_twice(box: Box) -> None:  # RFC 3501 2.3.1.1
     assert [placed.uid for placed in await box.fill(box.inbox, 1)] == [4]
 
 
-def rows_and_garbage(tx: Connection, mailbox_id: int) -> tuple[int, int]:
-    rows = select(func.count()).select_from(message).where(message.c.mailbox_id == mailbox_id)
+def rows_and_garbage(tx: Connection, place: Place) -> tuple[int, int]:
+    rows = select(func.count()).select_from(message).where(message.c.mailbox_id == place.mailbox_id)
     noticed = select(func.count()).select_from(content_garbage)
     return tx.execute(rows).scalar_one(), tx.execute(noticed).scalar_one()
 

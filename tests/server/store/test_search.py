@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from restante_server.store import messages, search
+from restante_server.directory.rights import Place
+from restante_server.store import search
 from restante_server.store.messages import Placed
 from restante_server.store.restriction import (
     EVERYTHING,
@@ -24,7 +25,7 @@ from restante_server.store.restriction import (
     Within,
 )
 from restante_server.store.search import Key, Query, Step
-from tests.server.store.material import NOW, SIMPLE, Box, new_messages
+from tests.server.store.material import NOW, SIMPLE, Box, add_to, new_messages
 from tests.server.store.search_material import Known, fill, holds, random_restriction
 
 
@@ -36,13 +37,16 @@ class Unhurried:
     def check(self) -> None: ...
 
 
+def _step(tx: Connection, box: Box, directory: Path, query: Query, after: Key | None) -> Step:
+    return search.uids(tx, box.place(tx, box.inbox), directory, query, after)
+
+
 async def found(box: Box, restriction: Restriction, directory: Path = Path("/nonexistent")) -> list[int]:
     """The UIDs of matching messages of the Inbox."""
     uids: list[int] = []
     after: Key | None = None
     while True:
-        query = Query(box.id, box.inbox, restriction)
-        step: Step = await box.database.read(search.uids, directory, query, after)
+        step: Step = await box.database.read(_step, box, directory, Query(restriction), after)
         step.confirm(Unhurried())
         uids += [hit[0] for hit in step.hits]
         if step.after is None:
@@ -79,8 +83,8 @@ async def test_nothing_asked_is_everything_found(box: Box) -> None:
 
 
 async def test_a_message_without_a_date_is_sent_at_no_time(box: Box) -> None:
-    def run(tx: Connection, mailbox_id: int) -> list[Placed]:
-        return messages.add(tx, mailbox_id, box.inbox, new_messages(tx, 1, SIMPLE.replace(b"Date:", b"X-Date:")))
+    def run(tx: Connection, place: Place) -> list[Placed]:
+        return add_to(tx, place, box.inbox, new_messages(tx, 1, SIMPLE.replace(b"Date:", b"X-Date:")))
 
     await box.fill(box.inbox, 1)
     await box.write(run)

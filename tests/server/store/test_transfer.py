@@ -6,10 +6,10 @@ import pytest
 
 from restante.errors import FolderNotFound, QuotaExceeded
 from restante_mail.idset import EMPTY, IdSet
-from restante_server.store import changes, folders, mailboxes, transfer
+from restante_server.store import changes, folders, mailboxes
 from restante_server.store.changes import Removal
 from restante_server.store.selection import Listed
-from tests.server.store.material import NOW, SIMPLE, Box, ids, uids
+from tests.server.store.material import NOW, SIMPLE, Box, copy_to, ids, move_to, uids
 
 SIZE = len(SIMPLE) + 17
 
@@ -17,7 +17,7 @@ SIZE = len(SIMPLE) + 17
 async def test_copies_keep_flags_and_get_ascending_uids(box: Box) -> None:  # RFC 3501 6.4.7, RFC 4315 3
     await box.fill(box.archive, 2)
     await box.fill(box.inbox, 5, flags=1, keywords=("x",), received_offset_minutes=120)
-    done = await box.write(transfer.copy, uids(box.inbox, 1, (3, 4), 9), box.archive)
+    done = await box.write(copy_to, uids(box.inbox, 1, (3, 4), 9), box.archive)
     assert (done.source.uids, done.target_uids) == ([1, 3, 4], IdSet.of([3, 4, 5]))
     found = await box.read(changes.folder_changes, box.archive, 0)
     assert found.uids == [1, 2, 3, 4, 5]
@@ -31,9 +31,9 @@ async def test_copies_keep_flags_and_get_ascending_uids(box: Box) -> None:  # RF
 
 async def test_copies_within_a_folder_and_by_id(box: Box) -> None:
     placed = await box.fill(box.inbox, 3)
-    within = await box.write(transfer.copy, uids(box.inbox, (1, 3)), box.inbox)
+    within = await box.write(copy_to, uids(box.inbox, (1, 3)), box.inbox)
     assert within.target_uids == IdSet.of([4, 5, 6])
-    by_id = await box.write(transfer.copy, ids(placed[0].message_id, placed[2].message_id), box.archive)
+    by_id = await box.write(copy_to, ids(placed[0].message_id, placed[2].message_id), box.archive)
     assert (by_id.source.uids, by_id.target_uids) == ([1, 3], IdSet.of([1, 2]))
 
 
@@ -41,15 +41,15 @@ async def test_a_copy_beyond_the_quota_copies_nothing(box: Box) -> None:  # RFC 
     await box.fill(box.inbox, 3)
     await box.write(mailboxes.set_quota, 4 * SIZE)
     with pytest.raises(QuotaExceeded):
-        await box.write(transfer.copy, uids(box.inbox, (1, 3)), box.archive)
+        await box.write(copy_to, uids(box.inbox, (1, 3)), box.archive)
     assert (await box.read(folders.get, box.archive)).message_count == 0
-    await box.write(transfer.copy, uids(box.inbox, 1), box.archive)
+    await box.write(copy_to, uids(box.inbox, 1), box.archive)
 
 
 async def test_moves_keep_ids_and_leave_tombstones(box: Box) -> None:
     placed = await box.fill(box.inbox, 6)
     since = placed[0].change_number
-    done = await box.write(transfer.move, uids(box.inbox, 2, (4, 5)), box.archive, NOW)
+    done = await box.write(move_to, uids(box.inbox, 2, (4, 5)), box.archive, NOW)
     assert (done.source.uids, done.target_uids) == ([2, 4, 5], IdSet.of([1, 2, 3]))
     there = await box.read(changes.folder_changes, box.archive, 0)
     assert there.message_ids == [placed[1].message_id, placed[3].message_id, placed[4].message_id]
@@ -63,7 +63,7 @@ async def test_moves_keep_ids_and_leave_tombstones(box: Box) -> None:
 @pytest.mark.parametrize("runs", [[(1, 4)], [1, 3]])
 async def test_a_move_within_a_folder_gives_new_uids(box: Box, runs: list[int | tuple[int, int]]) -> None:
     await box.fill(box.inbox, 4)
-    done = await box.write(transfer.move, uids(box.inbox, *runs), box.inbox, NOW)
+    done = await box.write(move_to, uids(box.inbox, *runs), box.inbox, NOW)
     found = await box.read(changes.folder_changes, box.inbox, 0)
     assert done.target_uids.first == 5
     assert len(found.uids) == 4
@@ -74,7 +74,7 @@ async def test_moves_by_id_come_from_several_folders(box: Box) -> None:
     first = (await box.fill(box.inbox, 1))[0]
     await box.fill(box.inbox, 1)
     second = (await box.fill(box.trash, 1))[0]
-    done = await box.write(transfer.move, ids(first.message_id, second.message_id), box.archive, NOW)
+    done = await box.write(move_to, ids(first.message_id, second.message_id), box.archive, NOW)
     assert done.target_uids == IdSet.of([1, 2])
     assert (await box.read(folders.get, box.trash)).message_count == 0
 
@@ -82,12 +82,12 @@ async def test_moves_by_id_come_from_several_folders(box: Box) -> None:
 async def test_nothing_there_is_nothing_done(box: Box) -> None:
     before = await box.read(mailboxes.change_number)
     for done in (
-        await box.write(transfer.copy, uids(box.inbox, 1, 5), box.archive),
-        await box.write(transfer.move, uids(box.inbox, (1, 5)), box.archive, NOW),
+        await box.write(copy_to, uids(box.inbox, 1, 5), box.archive),
+        await box.write(move_to, uids(box.inbox, (1, 5)), box.archive, NOW),
     ):
         assert (done.source, done.target_uids, done.change_number) == (Listed(), EMPTY, None)
     assert await box.read(mailboxes.change_number) == before
     with pytest.raises(FolderNotFound):
-        await box.write(transfer.copy, uids(box.inbox, 1), 999)
+        await box.write(copy_to, uids(box.inbox, 1), 999)
     with pytest.raises(FolderNotFound):
-        await box.write(transfer.move, uids(999, 1), box.inbox, NOW)
+        await box.write(move_to, uids(999, 1), box.inbox, NOW)

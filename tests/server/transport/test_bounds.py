@@ -103,14 +103,14 @@ async def test_one_mailbox_that_takes_no_more_does_not_hold_up_the_deliveries_of
     stuck = (await world.accept(["carol@example.test"])).transport_id
     others = (await world.accept(["bob@example.test"])).transport_id
     full = world.people["carol"].mailbox_id
-    plain = messages.place
+    plain = messages.add_all
 
     def place(tx: Any, placements: Any, **named: Any) -> Any:
-        if any(placement.mailbox_id == full for placement in placements):
+        if any(placement.place.mailbox_id == full for placement in placements):
             raise LimitExceeded(limit="uids", value=1)
         return plain(tx, placements, **named)
 
-    monkeypatch.setattr(messages, "place", place)
+    monkeypatch.setattr(messages, "add_all", place)
     await world.settle()
     assert await world.states(others) == [("bob@example.test", State.DELIVERED, "2.1.5")]
     assert await world.states(stuck) == [("carol@example.test", State.PENDING, "4.3.0")]

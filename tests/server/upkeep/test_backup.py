@@ -16,10 +16,11 @@ from restante_server.db import migrate, schema
 from restante_server.db.clock import now_microseconds
 from restante_server.db.engine import Database, open_backend, open_database
 from restante_server.db.operation import Write
+from restante_server.directory import rights
 from restante_server.opening import create_store
 from restante_server.store import contents, folders, mailboxes, messages
 from restante_server.store.check import check
-from restante_server.store.messages import NewMessage, Placement
+from restante_server.store.messages import NewMessage
 from restante_server.store.selection import Selection
 from restante_server.store.staging import Contents, ContentSettings, Form
 from restante_server.upkeep import backup, digests, restore
@@ -71,7 +72,8 @@ async def add(database: Database, staging: Contents, mailbox_id: int, number: in
     def run(tx: Connection) -> None:
         content_id = staged.insert(tx, NOW)
         new = NewMessage(content_id, staged.size_octets, facts, b"", 0, (), NOW, 0)
-        messages.place(tx, [Placement(mailbox_id, folders.inbox(tx, mailbox_id), new)])
+        place = rights.system(mailbox_id)
+        messages.add(tx, rights.system(mailbox_id, folders.inbox(tx, place)), [new])
 
     await database.write(Write(run, mailboxes=frozenset({mailbox_id})))
 
@@ -200,7 +202,7 @@ async def test_no_collector_of_the_store_removes_anything_while_one_pauses_all(
     everything = Selection(None, IdSet(((1, 1),)))
     ours, theirs = Collector(database, staging.directory), Collector(database, staging.directory)
     async with ours.paused():
-        gone = Write(lambda tx: erase(tx, mailbox_id, everything))
+        gone = Write(lambda tx: erase(tx, rights.system(mailbox_id), everything))
         await database.write(gone)
         assert await theirs.collect(NOW) == await ours.collect(NOW) == 0
         backup.write(database_url, staging.directory, tmp_path / "backup", NOW, lambda *_: None)
@@ -214,7 +216,7 @@ async def test_a_pause_ends_with_its_time_when_nobody_ends_it(database: Database
     mailbox_id = await fill(database, staging, 1)
     await database.write(Write(lambda tx: pause_collection(tx, 7)))
     everything = Selection(None, IdSet(((1, 1),)))
-    await database.write(Write(lambda tx: erase(tx, mailbox_id, everything)))
+    await database.write(Write(lambda tx: erase(tx, rights.system(mailbox_id), everything)))
     collector = Collector(database, staging.directory)
     assert await collector.collect(NOW) == 0
     later = await database.read(now_microseconds) + PAUSE_MICROSECONDS

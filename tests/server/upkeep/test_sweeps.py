@@ -14,6 +14,7 @@ from restante_server.db import schema
 from restante_server.db.engine import open_database
 from restante_server.db.group import Locks
 from restante_server.db.operation import Write
+from restante_server.directory.rights import Place
 from restante_server.store import changes, mailboxes, removal, requests
 from restante_server.store.removal import Mode
 from restante_server.store.staging import Contents, ContentSettings, Form
@@ -78,7 +79,7 @@ async def test_the_mailbox_of_a_deleted_account_goes_with_its_contents(box: Box,
 
 
 async def test_request_ids_are_forgotten_when_they_expire(box: Box) -> None:
-    def remember(tx, mailbox_id):  # type: ignore[no-untyped-def]
+    def remember(tx, place):  # type: ignore[no-untyped-def]
         requests.keep(tx, [(REQUEST, b"answer")], is_locked=True)
 
     await box.write(remember)
@@ -89,7 +90,7 @@ async def test_request_ids_are_forgotten_when_they_expire(box: Box) -> None:
 
 
 async def test_many_expired_request_ids_go_a_bounded_number_at_a_time(box: Box) -> None:
-    def remember(tx: Connection, mailbox_id: int) -> None:
+    def remember(tx: Connection, place: Place) -> None:
         for number in range(1_300):
             key = requests.Key(0, "account:1", number.to_bytes(16))
             once = requests.Request(key, "Method", b"f", NOW + number // 2)
@@ -113,7 +114,7 @@ async def test_a_content_let_go_of_while_the_collector_looks_is_collected_later(
     let_go, may_commit = threading.Event(), threading.Event()
 
     def last(tx: Connection) -> None:
-        erase(tx, box.id, uids(box.inbox, 2))
+        erase(tx, box.place(tx), uids(box.inbox, 2))
         let_go.set()
         assert may_commit.wait(10)
 

@@ -110,11 +110,13 @@ SMTP_SUBMISSION = sessions_behind("smtp", Scope.SCOPE_SMTP_SUBMIT)
 UPLOAD_SESSION = sessions(Scope.SCOPE_API, Scope.SCOPE_IMAP, Scope.SCOPE_SMTP_SUBMIT)
 
 
-def mailbox_id(caller: Caller, requested: int) -> int:
-    """The id of the caller's own mailbox, which the request names by its id or by 0.
+def named(caller: Caller, requested: int) -> int:
+    """The id of the mailbox that a request names; 0 means the caller's own.
 
-    Raises InvalidSession without a session. Raises MailboxNotFound for every other mailbox, whether it exists or not,
-    so that callers cannot learn which ids exist.
+    Reads nothing: it refuses, before anything is queued, a mailbox that the caller's session may not name at all. The
+    transaction then decides the rights (`rights.decide`). Raises InvalidSession without a session. Raises
+    MailboxNotFound for every mailbox but the own one, whether it exists or not, so that callers cannot learn which ids
+    exist.
     """
     own = caller.mailbox_id
     if not own:

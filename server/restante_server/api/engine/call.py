@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -18,6 +17,7 @@ from restante_server.api.engine import access
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.writes import HandlerWrite
+from restante_server.directory.rights import Claim, Place
 from restante_server.store import mailboxes as store_mailboxes
 
 MIN_COMMIT_PAUSE_SECONDS = 0.02
@@ -35,9 +35,16 @@ class Call:
     now: int  # when the call arrived, in microseconds since 1970-01-01 UTC
     deadline: float  # a moment of time.monotonic()
 
-    def mailbox_id(self, requested: int) -> int:
-        """The mailbox of a request, in which 0 means the caller's own. Raises as access.mailbox_id."""
-        return access.mailbox_id(self.caller, requested)
+    def claim(self, mailbox_id: int, folder_id: int = 0) -> Claim:
+        """The claim of a request on a mailbox (0: the caller's own), or on one of its folders. Raises as access.named.
+
+        The rights are decided in each transaction, by `Claim.place`.
+        """
+        return Claim(self.caller.account_id, access.named(self.caller, mailbox_id), folder_id)
+
+    def place(self, tx: Connection, mailbox_id: int, folder_id: int = 0) -> Place:
+        """The place that a request names, decided in this transaction. Raises as access.named and rights.decide."""
+        return self.claim(mailbox_id, folder_id).place(tx)
 
     @property
     def seconds_left(self) -> float:
@@ -81,7 +88,11 @@ class Call:
         """
         if token.epoch != self.core.epoch:
             raise EpochChanged(epoch=self.core.epoch)
-        look = partial(store_mailboxes.change_number, mailbox_id=self.mailbox_id(token.mailbox_id))
+        claim = self.claim(token.mailbox_id)
+
+        def look(tx: Connection) -> int:
+            return store_mailboxes.change_number(tx, claim.place(tx))
+
         try:
             while await self.read(look) < token.change_number:
                 if self.seconds_left <= MIN_COMMIT_PAUSE_SECONDS:

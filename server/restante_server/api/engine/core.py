@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from restante_server.db.effects import DIRECTORY, IN_DOUBT
 from restante_server.db.engine import Database
 from restante_server.directory.hooks import LoginObserver
 from restante_server.directory.known import SECONDS, SECONDS_ALONE, KnownRecipients
+from restante_server.directory.rights import RIGHTS
 from restante_server.directory.service import Directory
 from restante_server.directory.states import SESSIONS_ENDED, Ended, LoggedOff
 from restante_server.store.changes import CHANGED
@@ -67,6 +68,7 @@ class Core:
         listeners.on_event(CHANGED, self.numbers.note)  # before the watchers, who may ask for the new numbers at once
         listeners.on_event(CHANGED, self.notifier.changed)
         listeners.on_event(SESSIONS_ENDED, self._sessions_ended)
+        listeners.on_event(RIGHTS, self._rights_changed)
 
     def _sessions_ended(self, ended: Sequence[Ended | LoggedOff]) -> None:
         """Forget sessions that a commit of this core has ended, and inform their watchers."""
@@ -78,6 +80,10 @@ class Core:
             else:
                 sessions.forget_account(one.account_id)
                 self.notifier.sessions_ended(one.account_id, one.credential_version)
+
+    def _rights_changed(self, mailbox_ids: Iterable[int]) -> None:
+        """Look for watchers that have lost their right by a commit of this core."""
+        self.tasks.spawn(self.notifier.recheck(tuple(mailbox_ids)), "rights")
 
     async def short_read(self, function: Callable[[Connection], R]) -> R:
         """Run a short read of the core itself, within the default timeout instead of a call's deadline.

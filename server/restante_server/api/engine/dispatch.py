@@ -63,10 +63,10 @@ class Dispatcher:
         """The change number of a folder that a client keeps a view of, 0 if the caller may not see the folder."""
         try:
             access.MAIL_SESSION(caller)
-            place = access.mailbox_id(caller, mailbox_id), folder_id
+            key = access.named(caller, mailbox_id), folder_id
         except RestanteError:
             return 0
-        return self._core.numbers.of(place)
+        return self._core.numbers.of(key)
 
     async def _run(self, handler: Handler, call: Call, request: Any) -> Any:
         db = self._core.db

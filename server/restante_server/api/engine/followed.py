@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from restante_server.store import changes
-from restante_server.store.changes import Place, Touched
+from restante_server.store.changes import FolderKey, Touched
 
 MOST_KNOWN: Final = 50_000  # folders, about 10 MB; then all are forgotten, and read again on request
 
@@ -30,52 +30,55 @@ class ChangeNumbers:
         """`alone`: no other process writes to the store."""
         self._begin_read, self._alone = begin_read, alone
         # 0 while a folder is being read, so that a commit meanwhile is noted. Absent folders are not noted.
-        self._known: dict[Place, int] = {}
-        self._waiting: list[tuple[Place, asyncio.Future[int]]] = []
+        self._known: dict[FolderKey, int] = {}
+        self._waiting: list[tuple[FolderKey, asyncio.Future[int]]] = []
 
     def note(self, touched: Mapping[int, Touched]) -> None:
         """Raise the known numbers to those of a commit of this core."""
         known = self._known
         for mailbox_id, what in touched.items():
             for folder_id, number in what.folders.items():
-                place = (mailbox_id, folder_id)
-                if number > known.get(place, number):
-                    known[place] = number
+                key = (mailbox_id, folder_id)
+                if number > known.get(key, number):
+                    known[key] = number
 
     def forget(self) -> None:
         """Forget every number, because the outcome of a commit is unknown. May be called on any thread."""
         self._known = {}
 
-    def of(self, place: Place) -> int | asyncio.Future[int]:
+    def of(self, key: FolderKey) -> int | asyncio.Future[int]:
         """The change number of (mailbox, folder), 0 if there is none. A future belongs to the caller alone."""
-        if number := self._known.get(place):
+        if number := self._known.get(key):
             return number
         if self._alone:
             if len(self._known) >= MOST_KNOWN:
                 self._known = {}
-            self._known.setdefault(place, 0)
+            self._known.setdefault(key, 0)
         if not self._waiting:
             table = self._known
             waiting = self._waiting
             self._begin_read(self._begin).add_done_callback(partial(self._told, waiting, table))
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((place, future))
+        self._waiting.append((key, future))
         return future
 
     def _begin(self) -> Read:
         """The read of all folders that wait. Later requests wait for the next read."""
         waiting, self._waiting = self._waiting, []
-        return partial(changes.of_folders, places={place for place, _ in waiting})
+        return partial(changes.of_folders, places={key for key, _ in waiting})
 
     def _told(
-        self, waiting: list[tuple[Place, asyncio.Future[int]]], table: dict[Place, int], read: asyncio.Future[Any]
+        self,
+        waiting: list[tuple[FolderKey, asyncio.Future[int]]],
+        table: dict[FolderKey, int],
+        read: asyncio.Future[Any],
     ) -> None:
         error = asyncio.CancelledError() if read.cancelled() else read.exception()
-        numbers: Mapping[Place, int] = {} if error else read.result()
-        for place, future in waiting:
-            number = numbers.get(place, 0)
+        numbers: Mapping[FolderKey, int] = {} if error else read.result()
+        for key, future in waiting:
+            number = numbers.get(key, 0)
             if self._alone and not error:
-                number = self._remember(table, place, number)
+                number = self._remember(table, key, number)
             if future.done():
                 continue
             if error:
@@ -83,11 +86,11 @@ class ChangeNumbers:
             else:
                 future.set_result(number)
 
-    def _remember(self, table: dict[Place, int], place: Place, number: int) -> int:
+    def _remember(self, table: dict[FolderKey, int], key: FolderKey, number: int) -> int:
         """Store a number in a table and return the highest known. The table has no effect if `forget` replaced it."""
-        number = max(number, table.get(place, 0))
+        number = max(number, table.get(key, 0))
         if number:
-            table[place] = number
+            table[key] = number
         else:
-            table.pop(place, None)
+            table.pop(key, None)
         return number

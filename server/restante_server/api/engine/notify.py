@@ -6,14 +6,17 @@ above the number it has reached, and `compare` finds the hints that were missed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection
 
+from restante.errors import MailboxNotFound, RestanteError
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_server.db.engine import Database
+from restante_server.directory import rights
+from restante_server.directory.rights import Claim
 from restante_server.store import mailboxes
 from restante_server.store.changes import FolderDelta, Touched
 
@@ -30,12 +33,17 @@ It may wait if the writer's response already carries the change. Must not block.
 NO_DELTAS: Deltas = {}
 
 
+Lost = Callable[[RestanteError], None]
+"""Called once the viewer has no right in the place any more, with the error. Must not block."""
+
+
 @dataclass(eq=False, slots=True)
 class Watched:
-    """One watcher of one mailbox."""
+    """One watcher of one place, for one viewer."""
 
-    mailbox_id: int
+    claim: Claim
     hint: Hint
+    lost: Lost
 
 
 class Notifier:
@@ -47,20 +55,21 @@ class Notifier:
         self._known: dict[int, int] = {}  # {mailbox: the highest change number hinted}
         self._endings: dict[Callable[[SessionsEnded], None], None] = {}  # listeners, in the order of their calls
 
-    def watch(self, mailbox_id: int, hint: Hint) -> Watched:
-        """Add a watcher of a mailbox. `forget` removes it."""
-        watched = Watched(mailbox_id, hint)
-        self._watched.setdefault(mailbox_id, set()).add(watched)
+    def watch(self, claim: Claim, hint: Hint, lost: Lost) -> Watched:
+        """Add a watcher of a mailbox or folder. `forget` removes it."""
+        watched = Watched(claim, hint, lost)
+        self._watched.setdefault(claim.mailbox_id, set()).add(watched)
         return watched
 
     def forget(self, watched: Watched) -> None:
         """Remove a watcher. May be called repeatedly."""
-        among = self._watched.get(watched.mailbox_id)
+        mailbox_id = watched.claim.mailbox_id
+        among = self._watched.get(mailbox_id)
         if among is not None:
             among.discard(watched)
             if not among:
-                del self._watched[watched.mailbox_id]
-                self._known.pop(watched.mailbox_id, None)
+                del self._watched[mailbox_id]
+                self._known.pop(mailbox_id, None)
 
     def changed(self, touched: Mapping[int, Touched]) -> None:
         """Hint at a commit of this core. Called in commit order, before the writer is answered."""
@@ -109,13 +118,37 @@ class Notifier:
             told(notice)
 
     async def compare(self) -> None:
-        """Compare every watched mailbox with the database once, and hint at those with a higher number."""
+        """Compare every watched mailbox with the database once. Hint at those with a higher number, and inform the
+        watchers that have lost their right."""
         watched = sorted(self._watched)
         for start in range(0, len(watched), COMPARE_AT_ONCE):
             some = watched[start : start + COMPARE_AT_ONCE]
-            for mailbox_id, change_number in (await self._db.read(partial(_numbers, mailbox_ids=some))).items():
+            numbers, refused = await self._db.read(partial(_compared, mailbox_ids=some, claims=self._claims(some)))
+            self._inform(refused)
+            for mailbox_id, change_number in numbers.items():
                 self.hint(mailbox_id, change_number)
 
+    async def recheck(self, mailbox_ids: Iterable[int]) -> None:
+        """Inform the watchers of these mailboxes that have lost their right. Other watchers notice nothing."""
+        if not (claims := self._claims(mailbox_ids)):
+            return
+        try:
+            refused = await self._db.read(partial(rights.refused, claims=claims))
+        except RestanteError:
+            return  # busy or draining; `compare` finds the same watchers
+        self._inform(refused)
 
-def _numbers(tx: Connection, *, mailbox_ids: Iterable[int]) -> dict[int, int]:
-    return mailboxes.change_numbers(tx, mailbox_ids)
+    def _claims(self, mailbox_ids: Iterable[int]) -> set[Claim]:
+        return {watched.claim for mailbox_id in mailbox_ids for watched in self._watched.get(mailbox_id, ())}
+
+    def _inform(self, refused: Iterable[Claim]) -> None:
+        for claim in refused:
+            for watched in tuple(self._watched.get(claim.mailbox_id, ())):
+                if watched.claim == claim:
+                    watched.lost(MailboxNotFound(mailbox_id=claim.mailbox_id))
+
+
+def _compared(
+    tx: Connection, *, mailbox_ids: Iterable[int], claims: Collection[Claim]
+) -> tuple[dict[int, int], set[Claim]]:
+    return mailboxes.change_numbers(tx, mailbox_ids), rights.refused(tx, claims)

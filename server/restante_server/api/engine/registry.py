@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from restante.methods import Method
 from restante.v1 import methods
+from restante_server.api.engine import access
 from restante_server.api.engine.access import Rule
 from restante_server.api.engine.call import Call
 
@@ -79,7 +80,7 @@ class Streaming:
 
 
 def _own_mailbox(call: Call, request: Any) -> frozenset[int]:
-    return frozenset({call.mailbox_id(request.mailbox_id)})
+    return frozenset({access.named(call.caller, request.mailbox_id)})
 
 
 def _small(_: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from restante.errors import FolderNotFound, UploadNotFound
+from restante.errors import UploadNotFound
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.content_pb2 import UploadKind
@@ -111,25 +111,25 @@ def _given(call: Call, request: v1.AppendMessageRequest) -> dict[str, Any]:
 def _appended(
     tx: Connection, call: Call, request: v1.AppendMessageRequest, new: NewMessage, line_ends_changed: bool
 ) -> v1.AppendMessageResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
-    folder_id = folders.named(tx, mailbox_id, request.folder_id, request.path)
-    (placed,) = messages.add(tx, mailbox_id, folder_id, [new])
-    changes.answer_tells(tx, mailbox_id)
+    within = call.place(tx, request.mailbox_id, 0 if request.path else request.folder_id)
+    place = folders.named(tx, within, request.folder_id, request.path)
+    (placed,) = messages.add(tx, place, [new])
+    changes.answer_tells(tx, place)
     return v1.AppendMessageResponse(
         message_id=placed.message_id,
         uid_validity=placed.uid_validity,
         uid=placed.uid,
         size_octets=new.size_octets,
         line_ends_changed=line_ends_changed,
-        folder_id=folder_id,
-        commit=convert.commit_token(call, mailbox_id, placed.change_number),
+        folder_id=place.folder_id,
+        commit=convert.commit_token(call, place.mailbox_id, placed.change_number),
         since_change_number=placed.since,
     )
 
 
 @handlers.direct(methods.CREATE_DRAFT, rule=API_SESSION)
 async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateDraftResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    claim = call.claim(request.mailbox_id, request.folder_id)
     try:
         octets = await drafts.write_message(call, request.draft)
     except UploadNotFound as error:
@@ -138,29 +138,29 @@ async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateD
         def refuse(tx: Connection) -> v1.CreateDraftResponse:
             raise gone
 
-        return await call.write(request, refuse, mailboxes=frozenset({mailbox_id}))
+        return await call.write(request, refuse, mailboxes=frozenset({claim.mailbox_id}))
     staged = await call.core.contents.stage(octets, Form.MAKE_CANONICAL)
     assert staged.facts is not None  # it was staged as a message
     facts = listing_of(staged.facts)
 
     def run(tx: Connection) -> v1.CreateDraftResponse:
-        folder_id = request.folder_id or folders.with_role(tx, mailbox_id, Role.DRAFTS)
-        if not folder_id:
-            raise FolderNotFound
+        place = claim.place(tx)
+        if not place.folder_id:
+            place = folders.having_role(tx, place, Role.DRAFTS)
         for upload_id in drafts.upload_ids(request.draft):
             drafts.use_up(tx, upload_id, call)
         content_id = staged.insert(tx, call.now)
         new = NewMessage(content_id, staged.size_octets, facts, flags=DRAFT_FLAGS, received_at=call.now)
-        (placed,) = messages.add(tx, mailbox_id, folder_id, [new])
+        (placed,) = messages.add(tx, place, [new])
         return v1.CreateDraftResponse(
             message_id=placed.message_id,
             uid_validity=placed.uid_validity,
             uid=placed.uid,
             size_octets=new.size_octets,
-            commit=convert.commit_token(call, mailbox_id, placed.change_number),
+            commit=convert.commit_token(call, place.mailbox_id, placed.change_number),
         )
 
-    return await _place(call, request, staged, run, frozenset({mailbox_id}))
+    return await _place(call, request, staged, run, frozenset({claim.mailbox_id}))
 
 
 async def _place(
@@ -185,7 +185,7 @@ async def _place(
 
 
 def _own(call: Call, mailbox_id: int) -> frozenset[int]:
-    return frozenset({call.mailbox_id(mailbox_id)})
+    return frozenset({call.claim(mailbox_id).mailbox_id})
 
 
 def _octets(staged: Staged) -> int:

@@ -29,6 +29,7 @@ from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert
 from restante_server.db.operation import Write
+from restante_server.directory.rights import Claim
 from restante_server.store import contents, messages, uploads
 from restante_server.store.staging import Form, Staged
 
@@ -214,7 +215,7 @@ def get_upload(tx: Connection, call: Call, request: GetUploadRequest) -> GetUplo
 @handlers.stream("ContentService", "ReadContent", rule=access.READ_SESSION)
 async def read_content(call: Call, request: ReadContentRequest) -> AsyncIterator[ReadContentResponse]:
     """See ContentService.ReadContent."""
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    claim = call.claim(request.mailbox_id)
     wanted = convert.wanted(request.section)
     done, total = 0, None
     while total is None or done < total:
@@ -223,7 +224,7 @@ async def read_content(call: Call, request: ReadContentRequest) -> AsyncIterator
         cut = await call.core.db.read(
             _cut,
             call.core.contents.directory,
-            mailbox_id,
+            claim,
             request.message_id,
             following,
             deadline=None if call.deadline == float("inf") else call.deadline,
@@ -240,7 +241,7 @@ async def read_content(call: Call, request: ReadContentRequest) -> AsyncIterator
             return
 
 
-def _cut(tx: Connection, directory: Path, mailbox_id: int, message_id: int, wanted: contents.Wanted) -> contents.Cut:
-    content_id, head = messages.content_of(tx, mailbox_id, message_id)
+def _cut(tx: Connection, directory: Path, claim: Claim, message_id: int, wanted: contents.Wanted) -> contents.Cut:
+    content_id, head = messages.content_of(tx, claim.place(tx), message_id)
     stored = contents.load(tx, [content_id])[content_id]
     return contents.cut(tx, directory, stored, head, wanted, CHUNK_OCTETS)

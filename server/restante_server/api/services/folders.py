@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 
 from sqlalchemy import Connection
 
@@ -11,13 +10,13 @@ from restante.errors import EpochChanged, FolderNotFound, InvalidArgument, Resta
 from restante.v1 import folder_pb2 as v1
 from restante.v1 import methods
 from restante.v1.session_pb2 import Scope
-from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION, identities
-from restante_server.api.engine.access import mailbox_id as mailbox_of
+from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION, identities, named
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, pages
+from restante_server.directory.rights import Claim
 from restante_server.store import changes, folders, mailboxes, removal, rows, subscriptions
-from restante_server.store.changes import FolderDelta, Place
+from restante_server.store.changes import FolderDelta, FolderKey
 from restante_server.store.folders import FolderFacts
 
 handlers = Handlers()
@@ -30,10 +29,10 @@ KEYWORD_OCTETS = 64 << 10  # of the keyword table of one message
 
 @handlers.read(methods.LIST_FOLDERS, rule=READ_SESSION)
 def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> v1.ListFoldersResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    place = call.place(tx, request.mailbox_id)
     size = pages.size(request.page_size)
     skip = _skip("folders", request.page_token)
-    found = folders.tree(tx, mailbox_id)
+    found = folders.tree(tx, place)
     shown = found[skip : skip + size]
     following = pages.token("folders", str(skip + size)) if len(found) > skip + size else ""
     return v1.ListFoldersResponse(folders=map(convert.folder, shown), next_page_token=following)
@@ -41,63 +40,63 @@ def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> 
 
 @handlers.read(methods.GET_FOLDER, rule=READ_SESSION)
 def get_folder(tx: Connection, call: Call, request: v1.GetFolderRequest) -> v1.GetFolderResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    place = call.place(tx, request.mailbox_id)
     if bool(request.folder_id) + bool(request.path) + bool(request.role) != 1:
         raise InvalidArgument(field="folder_id", problem="one of folder_id, path and role names the folder")
     folder_id: int | None = request.folder_id
     if request.path:
-        folder_id = folders.find(tx, mailbox_id, request.path)
+        folder_id = folders.find(tx, place, request.path)
     elif request.role:
-        folder_id = folders.with_role(tx, mailbox_id, request.role)
+        folder_id = folders.with_role(tx, place, request.role)
     if folder_id is None:
         raise FolderNotFound
-    return v1.GetFolderResponse(folder=convert.folder(folders.get(tx, mailbox_id, folder_id)))
+    return v1.GetFolderResponse(folder=convert.folder(folders.get(tx, place, folder_id)))
 
 
 @handlers.write(methods.CREATE_FOLDER, rule=MAIL_SESSION)
 def create_folder(tx: Connection, call: Call, request: v1.CreateFolderRequest) -> v1.CreateFolderResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    place = call.place(tx, request.mailbox_id)
     folder_id = folders.create(
-        tx, mailbox_id, request.path, call.now, parent=request.parent_folder_id, role=_role(request.role)
+        tx, place, request.path, call.now, parent=request.parent_folder_id, role=_role(request.role)
     )
-    facts = folders.get(tx, mailbox_id, folder_id)
-    commit = convert.commit_token(call, mailbox_id, facts.change_number)
+    facts = folders.get(tx, place, folder_id)
+    commit = convert.commit_token(call, place.mailbox_id, facts.change_number)
     return v1.CreateFolderResponse(folder=convert.folder(facts), commit=commit)
 
 
 @handlers.write(methods.MOVE_FOLDER, rule=MAIL_SESSION)
 def move_folder(tx: Connection, call: Call, request: v1.MoveFolderRequest) -> v1.MoveFolderResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    place = call.place(tx, request.mailbox_id, request.folder_id)
     folders.move(
         tx,
-        mailbox_id,
+        place,
         request.folder_id,
         request.path,
         call.now,
         parent=request.target_parent_folder_id,
         if_change_number=request.if_change_number if request.HasField("if_change_number") else None,
     )
-    facts = folders.get(tx, mailbox_id, request.folder_id)
-    commit = convert.commit_token(call, mailbox_id, facts.change_number)
+    facts = folders.get(tx, place, request.folder_id)
+    commit = convert.commit_token(call, place.mailbox_id, facts.change_number)
     return v1.MoveFolderResponse(folder=convert.folder(facts), commit=commit)
 
 
 @handlers.write(methods.UPDATE_FOLDER, rule=MAIL_SESSION)
 def update_folder(tx: Connection, call: Call, request: v1.UpdateFolderRequest) -> v1.UpdateFolderResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    place = call.place(tx, request.mailbox_id, request.folder_id)
     unless = request.if_change_number if request.HasField("if_change_number") else None
     role = _role(request.role) if request.HasField("role") else None
-    folders.set_role(tx, mailbox_id, request.folder_id, role, if_change_number=unless)
-    facts = folders.get(tx, mailbox_id, request.folder_id)
-    commit = convert.commit_token(call, mailbox_id, facts.change_number)
+    folders.set_role(tx, place, request.folder_id, role, if_change_number=unless)
+    facts = folders.get(tx, place, request.folder_id)
+    commit = convert.commit_token(call, place.mailbox_id, facts.change_number)
     return v1.UpdateFolderResponse(folder=convert.folder(facts), commit=commit)
 
 
 @handlers.write(methods.DELETE_FOLDER, rule=MAIL_SESSION)
 def delete_folder(tx: Connection, call: Call, request: v1.DeleteFolderRequest) -> v1.DeleteFolderResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
-    gone, number = removal.delete_folder(tx, mailbox_id, request.folder_id, call.now)
-    return v1.DeleteFolderResponse(deleted_count=gone, commit=convert.commit_token(call, mailbox_id, number))
+    place = call.place(tx, request.mailbox_id, request.folder_id)
+    gone, number = removal.delete_folder(tx, place, request.folder_id, call.now)
+    return v1.DeleteFolderResponse(deleted_count=gone, commit=convert.commit_token(call, place.mailbox_id, number))
 
 
 @handlers.stream("FolderService", "OpenFolder", rule=MAIL_SESSION)
@@ -107,28 +106,38 @@ async def open_folder(call: Call, request: v1.OpenFolderRequest) -> AsyncIterato
     A folder of at most ROWS_AT_ONCE messages is read in one snapshot. For a larger folder the last response carries the
     changes made during the reads.
     """
-    mailbox_id, folder_id = call.mailbox_id(request.mailbox_id), request.folder_id
+    claim = call.claim(request.mailbox_id, request.folder_id)
     if request.HasField("min_commit"):
         await call.reach(request.min_commit)
-    facts, delta, ended = await call.core.db.read(_first_page, mailbox_id, folder_id)
+    facts, delta, ended = await call.core.db.read(_first_page, claim)
     since = delta.change_number
     for part in delta.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
         yield v1.OpenFolderResponse(folder=convert.folder(facts) if facts else None, rows=convert.folder_changes(part))
         facts = None
     while not ended:
-        delta, ended = await call.core.db.read(rows.folder_page, mailbox_id, folder_id, delta.uids[-1], ROWS_AT_ONCE)
+        delta, ended = await call.core.db.read(_further_page, claim, delta.uids[-1])
         for part in delta.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
             yield v1.OpenFolderResponse(rows=convert.folder_changes(part))
     if delta.change_number > since:
-        meanwhile = await call.core.db.read(partial(changes.folder_changes, most=1 << 31), mailbox_id, folder_id, since)
+        meanwhile = await call.core.db.read(_changed_meanwhile, claim, since)
         for part in meanwhile.pieces(ROWS_AT_ONCE, KEYWORD_OCTETS):
             yield v1.OpenFolderResponse(rows=convert.folder_changes(part))
 
 
-def _first_page(tx: Connection, mailbox_id: int, folder_id: int) -> tuple[FolderFacts | None, FolderDelta, bool]:
-    facts = folders.get(tx, mailbox_id, folder_id)
-    delta, ended = rows.folder_page(tx, mailbox_id, folder_id, 0, ROWS_AT_ONCE)
-    return facts, delta, ended
+def _first_page(tx: Connection, claim: Claim) -> tuple[FolderFacts | None, FolderDelta, bool]:
+    place = claim.place(tx)
+    delta, ended = rows.folder_page(tx, place, place.folder_id, 0, ROWS_AT_ONCE)
+    return folders.get(tx, place, place.folder_id), delta, ended
+
+
+def _further_page(tx: Connection, claim: Claim, after_uid: int) -> tuple[FolderDelta, bool]:
+    place = claim.place(tx)
+    return rows.folder_page(tx, place, place.folder_id, after_uid, ROWS_AT_ONCE)
+
+
+def _changed_meanwhile(tx: Connection, claim: Claim, since: int) -> FolderDelta:
+    place = claim.place(tx)
+    return changes.folder_changes(tx, place, place.folder_id, since, most=1 << 31)
 
 
 @handlers.read(methods.READ_FOLDER_CHANGES, rule=MAIL_SESSION)
@@ -137,8 +146,8 @@ def read_folder_changes(
 ) -> v1.ReadFolderChangesResponse:
     if request.epoch not in (0, call.core.epoch):
         raise EpochChanged(epoch=call.core.epoch)
-    mailbox_id = call.mailbox_id(request.mailbox_id)
-    delta = changes.folder_changes(tx, mailbox_id, request.folder_id, request.since_change_number)
+    place = call.place(tx, request.mailbox_id, request.folder_id)
+    delta = changes.folder_changes(tx, place, request.folder_id, request.since_change_number)
     return v1.ReadFolderChangesResponse(changes=convert.folder_changes(delta))
 
 
@@ -147,40 +156,41 @@ async def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) ->
     if len(request.folders) > MOST_FOLLOWED:
         raise InvalidArgument(field="folders", problem=f"more than {MOST_FOLLOWED}")
     answer = v1.GetChangeNumbersResponse(epoch=call.core.epoch)
-    places = [await _place(call, wanted) for wanted in request.folders]
-    numbers = [0 if isinstance(place, RestanteError) else call.core.numbers.of(place) for place in places]
-    for index, (place, number) in enumerate(zip(places, numbers, strict=True)):
+    keys = [await _key(call, wanted) for wanted in request.folders]
+    numbers = [0 if isinstance(key, RestanteError) else call.core.numbers.of(key) for key in keys]
+    for index, (key, number) in enumerate(zip(keys, numbers, strict=True)):
         told = number if isinstance(number, int) else await number
         answer.change_numbers.append(told)
         if not told:
-            why = place if isinstance(place, RestanteError) else FolderNotFound(folder_id=place[1])
+            why = key if isinstance(key, RestanteError) else FolderNotFound(folder_id=key[1])
             answer.refused.append(v1.RefusedFolder(index=index, status=to_status(why)))
     return answer
 
 
-async def _place(call: Call, wanted: v1.FollowedFolder) -> Place | RestanteError:
+async def _key(call: Call, wanted: v1.FollowedFolder) -> FolderKey | RestanteError:
     """The (mailbox, folder) of a followed folder, or the error if its session may not see it."""
     try:
         caller = await call.core.authenticator.session(wanted.session_token, call.caller)
         MAIL_SESSION(caller)
-        return mailbox_of(caller, wanted.mailbox_id), wanted.folder_id
+        return named(caller, wanted.mailbox_id), wanted.folder_id
     except RestanteError as error:
         return error
 
 
 @handlers.write(methods.CLAIM_RECENT, rule=MAIL_SESSION)
 def claim_recent(tx: Connection, call: Call, request: v1.ClaimRecentRequest) -> v1.ClaimRecentResponse:
-    first, following = folders.claim_recent(tx, call.mailbox_id(request.mailbox_id), request.folder_id)
+    place = call.place(tx, request.mailbox_id, request.folder_id)
+    first, following = folders.claim_recent(tx, place, request.folder_id)
     return v1.ClaimRecentResponse(recent_uid=first, uid_next=following)
 
 
 @handlers.write(methods.SET_SUBSCRIPTION, rule=MAIL_SESSION)
 def set_subscription(tx: Connection, call: Call, request: v1.SetSubscriptionRequest) -> v1.SetSubscriptionResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    place = call.place(tx, request.mailbox_id)
     change = subscriptions.add if request.subscribed else subscriptions.remove
-    change(tx, mailbox_id, request.path)
-    number = mailboxes.change_number(tx, mailbox_id)
-    return v1.SetSubscriptionResponse(commit=convert.commit_token(call, mailbox_id, number))
+    change(tx, place, request.path)
+    number = mailboxes.change_number(tx, place)
+    return v1.SetSubscriptionResponse(commit=convert.commit_token(call, place.mailbox_id, number))
 
 
 @handlers.read(methods.LIST_SUBSCRIPTIONS, rule=READ_SESSION)
@@ -189,7 +199,7 @@ def list_subscriptions(
 ) -> v1.ListSubscriptionsResponse:
     size = pages.size(request.page_size)
     skip = _skip("subscriptions", request.page_token)
-    found = subscriptions.paths(tx, call.mailbox_id(request.mailbox_id))
+    found = subscriptions.paths(tx, call.place(tx, request.mailbox_id))
     shown = found[skip : skip + size]
     following = pages.token("subscriptions", str(skip + size)) if len(found) > skip + size else ""
     return v1.ListSubscriptionsResponse(

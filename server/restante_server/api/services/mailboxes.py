@@ -24,28 +24,29 @@ handlers = Handlers()
 
 @handlers.read(methods.GET_MAILBOX, rule=ANY_SESSION)
 def get_mailbox(tx: Connection, call: Call, request: v1.GetMailboxRequest) -> v1.GetMailboxResponse:
-    facts = mailboxes.get(tx, call.mailbox_id(request.mailbox_id))
+    facts = mailboxes.get(tx, call.place(tx, request.mailbox_id))
     return v1.GetMailboxResponse(mailbox=convert.mailbox(facts, call.core.epoch))
 
 
 @handlers.read(methods.LIST_MAILBOXES, rule=ANY_SESSION)
 def list_mailboxes(tx: Connection, call: Call, request: v1.ListMailboxesRequest) -> v1.ListMailboxesResponse:
     """The session's own mailbox alone, because mailboxes cannot be shared yet."""
-    facts = mailboxes.get(tx, call.mailbox_id(0))
+    facts = mailboxes.get(tx, call.place(tx, 0))
     return v1.ListMailboxesResponse(mailboxes=[convert.mailbox(facts, call.core.epoch)])
 
 
 @handlers.direct(methods.ACQUIRE_MAILDROP, rule=MAILDROP_SESSION)
 async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1.AcquireMaildropResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    claim = call.claim(request.mailbox_id)
     lease = request.lease or secrets.token_bytes(LEASE_OCTETS)
     if len(lease) != LEASE_OCTETS:
         raise InvalidArgument(field="lease", problem=f"not {LEASE_OCTETS} octets")
 
     def run(tx: Connection) -> v1.AcquireMaildropResponse:
-        expires_at = mailboxes.acquire_maildrop(tx, mailbox_id, lease)
-        facts = folders.get(tx, mailbox_id, folders.inbox(tx, mailbox_id))
-        uids, message_ids, sizes = rows.maildrop(tx, mailbox_id, facts.folder_id)
+        place = claim.place(tx)
+        expires_at = mailboxes.acquire_maildrop(tx, place, lease)
+        facts = folders.get(tx, place, folders.inbox(tx, place))
+        uids, message_ids, sizes = rows.maildrop(tx, place, facts.folder_id)
         return v1.AcquireMaildropResponse(
             lease=lease,
             expires_at=convert.timestamp(expires_at),
@@ -57,24 +58,26 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
             message_ids=message_ids,
         )
 
-    return await call.write(request, run, mailboxes=frozenset({mailbox_id}))
+    return await call.write(request, run, mailboxes=frozenset({claim.mailbox_id}))
 
 
 @handlers.write(methods.RENEW_MAILDROP, rule=MAILDROP_SESSION)
 def renew_maildrop(tx: Connection, call: Call, request: v1.RenewMaildropRequest) -> v1.RenewMaildropResponse:
-    expires_at = mailboxes.renew_maildrop(tx, call.mailbox_id(request.mailbox_id), request.lease)
+    expires_at = mailboxes.renew_maildrop(tx, call.place(tx, request.mailbox_id), request.lease)
     return v1.RenewMaildropResponse(expires_at=convert.timestamp(expires_at))
 
 
 @handlers.write(methods.RELEASE_MAILDROP, rule=MAILDROP_SESSION)
 def release_maildrop(tx: Connection, call: Call, request: v1.ReleaseMaildropRequest) -> v1.ReleaseMaildropResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    place = call.place(tx, request.mailbox_id)
     seen = convert.id_set(request.seen_uids, "seen_uids")
     unwanted = convert.id_set(request.deleted_uids, "deleted_uids")
     deleted = 0
-    if mailboxes.release_maildrop(tx, mailbox_id, request.lease):
-        inbox = folders.inbox(tx, mailbox_id)
-        flags.change_flags(tx, mailbox_id, Selection(inbox, seen), FlagChange.ADD, FLAG_SEEN)
-        deleted = len(removal.remove(tx, mailbox_id, Selection(inbox, unwanted), Mode.SOFT, call.now).messages.uids)
-    number = mailboxes.change_number(tx, mailbox_id)
-    return v1.ReleaseMaildropResponse(deleted_count=deleted, commit=convert.commit_token(call, mailbox_id, number))
+    if mailboxes.release_maildrop(tx, place, request.lease):
+        inbox = folders.inbox(tx, place)
+        flags.change_flags(tx, place, Selection(inbox, seen), FlagChange.ADD, FLAG_SEEN)
+        deleted = len(removal.remove(tx, place, Selection(inbox, unwanted), Mode.SOFT, call.now).messages.uids)
+    number = mailboxes.change_number(tx, place)
+    return v1.ReleaseMaildropResponse(
+        deleted_count=deleted, commit=convert.commit_token(call, place.mailbox_id, number)
+    )

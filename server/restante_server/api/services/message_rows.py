@@ -14,6 +14,7 @@ from restante.v1 import message_pb2 as v1
 from restante.v1.types_pb2 import MessageSummary
 from restante_mail.mime.sections import Kind
 from restante_server.api.services import convert
+from restante_server.directory.rights import Claim, Place
 from restante_server.store import contents, messages, rows
 from restante_server.store.contents import Cut, Wanted
 from restante_server.store.selection import Selection
@@ -60,7 +61,7 @@ _FIELDS: Final = {
 class Ask:
     """The wanted messages, columns and sections of a request."""
 
-    mailbox_id: int
+    claim: Claim
     selection: Selection
     names: frozenset[str]  # wanted columns
     sections: tuple[Wanted, ...]
@@ -69,7 +70,7 @@ class Ask:
     @classmethod
     def of(
         cls,
-        mailbox_id: int,
+        claim: Claim,
         selection: Selection,
         columns: Sequence[int],
         sections: Sequence[v1.Section],
@@ -81,7 +82,7 @@ class Ask:
         if any(column not in _COLUMNS for column in columns):
             raise InvalidArgument(field="columns", problem="not known")
         names = frozenset(name for column in columns for name in _COLUMNS[column])
-        return cls(mailbox_id, selection, names, tuple(map(convert.wanted, sections)), changed_since)
+        return cls(claim, selection, names, tuple(map(convert.wanted, sections)), changed_since)
 
     @property
     def rows_at_once(self) -> int:
@@ -111,12 +112,17 @@ class Batch:
     rests: list[Rest] = field(default_factory=list)
 
 
-def read_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
+def next_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
+    """As `read_batch`, for a read of its own: it decides the rights first. Raises as rights.decide."""
+    return read_batch(tx, ask.claim.place(tx), directory, ask, after)
+
+
+def read_batch(tx: Connection, place: Place, directory: Path, ask: Ask, after: int) -> Batch:
     """The next batch of messages with keys above `after`. It may be empty before the end."""
     stored = frozenset(("content_id", "head", "size_octets")) if ask.sections else frozenset[str]()
     page = rows.page(
         tx,
-        ask.mailbox_id,
+        place,
         ask.selection,
         ask.names | stored,
         after=after,
@@ -144,9 +150,10 @@ def read_batch(tx: Connection, directory: Path, ask: Ask, after: int) -> Batch:
 def read_rest(tx: Connection, directory: Path, ask: Ask, rest: Rest, limit: int) -> bytes:
     """The next octets of a cell, also of a message that was removed meanwhile.
 
-    Raises MessageNotFound once the message's rows are erased.
+    Raises as rights.decide, and MessageNotFound once the message's rows are erased.
     """
-    content_id, head = messages.content_of(tx, ask.mailbox_id, rest.message_id, removed=True)
+    place = ask.claim.at(0).place(tx)
+    content_id, head = messages.content_of(tx, place, rest.message_id, removed=True)
     wanted = ask.sections[rest.section]
     following = wanted._replace(offset=wanted.offset + rest.done, length=rest.total - rest.done)
     stored = contents.load(tx, [content_id])[content_id]

@@ -20,6 +20,7 @@ from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, message_rows, pages
 from restante_server.api.services.message_rows import Ask, Batch, Rest
 from restante_server.api.services.violations import collected
+from restante_server.directory.rights import Place
 from restante_server.store import changes, flags, folders, keywords, mailboxes, removal, transfer
 from restante_server.store.flags import FlagChange
 from restante_server.store.messages import ALL_FLAGS
@@ -38,16 +39,17 @@ DAY = 24 * 3600 * 1_000_000  # microseconds
 
 def _ask(call: Call, request: v1.BatchGetMessagesRequest | v1.StreamMessagesRequest) -> Ask:
     since = request.changed_since if request.HasField("changed_since") else None
-    mailbox_id, selection = call.mailbox_id(request.mailbox_id), Selection(None, EMPTY)
+    claim, selection = call.claim(request.mailbox_id), Selection(None, EMPTY)
     with collected() as bad:
         with bad.noting("messages"):
             selection = convert.selection(request.messages, removed=request.include_removed)
         if isinstance(request, v1.BatchGetMessagesRequest):
             apart = not (request.mark_seen and request.include_removed)
             bad.require(apart, "include_removed", "does not go with mark_seen")
-        ask = Ask(mailbox_id, selection, frozenset(), (), since)
+        claim = claim.at(selection.folder_id or 0)
+        ask = Ask(claim, selection, frozenset(), (), since)
         with bad.noting("columns"):
-            ask = Ask.of(mailbox_id, selection, request.columns, request.sections, since)
+            ask = Ask.of(claim, selection, request.columns, request.sections, since)
     return ask
 
 
@@ -59,20 +61,19 @@ async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) ->
     ask = _ask(call, request)
     run = partial(_batch, call=call, ask=ask, mark_seen=request.mark_seen)
     if request.mark_seen:
-        return await call.write(request, run, mailboxes=frozenset({ask.mailbox_id}), rows=_rows(request.messages))
+        return await call.write(request, run, mailboxes=frozenset({ask.claim.mailbox_id}), rows=_rows(request.messages))
     return await call.core.short_read(run)
 
 
 def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.BatchGetMessagesResponse:
     """The wanted rows of those messages that exist. Raises FolderNotFound, ResultTooLarge."""
-    if ask.selection.folder_id is not None:
-        folders.require(tx, ask.mailbox_id, ask.selection.folder_id)
+    place = ask.claim.place(tx)
     if mark_seen:
-        flags.change_flags(tx, ask.mailbox_id, ask.selection, FlagChange.ADD, FLAG_SEEN)
+        flags.change_flags(tx, place, ask.selection, FlagChange.ADD, FLAG_SEEN)
     found = v1.MessageRows()
     after: int | None = 0
     while after is not None:
-        batch = message_rows.read_batch(tx, call.core.contents.directory, ask, after)
+        batch = message_rows.read_batch(tx, place, call.core.contents.directory, ask, after)
         message_rows.extend(found, batch.rows)
         if batch.rests or found.ByteSize() > RESULT_OCTETS:
             raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=RESULT_OCTETS)
@@ -87,11 +88,9 @@ async def stream_messages(call: Call, request: v1.StreamMessagesRequest) -> Asyn
         await call.reach(request.min_commit)
     ask = _ask(call, request)
     directory = call.core.contents.directory
-    if ask.selection.folder_id is not None:
-        await call.core.db.read(folders.require, ask.mailbox_id, ask.selection.folder_id)
     after: int | None = 0
     while after is not None:
-        batch: Batch = await call.core.db.read(message_rows.read_batch, directory, ask, after)
+        batch: Batch = await call.core.db.read(message_rows.next_batch, directory, ask, after)
         if batch.count:
             yield v1.StreamMessagesResponse(rows=batch.rows)
         for rest in batch.rests:
@@ -117,7 +116,7 @@ async def _remainder(call: Call, ask: Ask, rest: Rest) -> AsyncIterator[v1.Strea
 # --- Changing -------------------------------------------------------------------------------------------------------
 
 
-def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool, since: int) -> FolderChanges | None:
+def _changes(tx: Connection, place: Place, messages: MessageSet, asked: bool, since: int) -> FolderChanges | None:
     """A folder's changes above a number; None if the request does not want them or they are too large or too old."""
     if not asked:
         return None
@@ -125,17 +124,16 @@ def _changes(tx: Connection, mailbox_id: int, messages: MessageSet, asked: bool,
     if not folder_id:
         raise InvalidArgument(field="changes_since", problem="goes with a folder")
     try:
-        delta = changes.folder_changes(tx, mailbox_id, folder_id, since, most=MOST_CHANGES)
+        delta = changes.folder_changes(tx, place, folder_id, since, most=MOST_CHANGES)
     except (ResultTooLarge, CursorInvalid):
         return None
-    changes.note_delta(tx, mailbox_id, delta)
-    changes.answer_tells(tx, mailbox_id)
+    changes.note_delta(tx, place, delta)
+    changes.answer_tells(tx, place)
     return convert.folder_changes(delta)
 
 
 @handlers.write(methods.UPDATE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
 def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesRequest) -> v1.UpdateMessagesResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
     with collected() as bad:
         selection = Selection(None, EMPTY)
         with bad.noting("messages"):
@@ -145,21 +143,22 @@ def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesReques
             convert.bounded_range(request.flags, 0, ALL_FLAGS, "flags")
         with bad.noting("keywords"):
             keywords.valid(request.keywords)
+    place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
     done = flags.change_flags(
         tx,
-        mailbox_id,
+        place,
         selection,
         FlagChange(request.operation),
         request.flags,
         list(request.keywords),
         if_change_number=request.if_change_number if request.HasField("if_change_number") else None,
     )
-    number = done.change_number or mailboxes.change_number(tx, mailbox_id)
+    number = done.change_number or mailboxes.change_number(tx, place)
     return v1.UpdateMessagesResponse(
-        commit=convert.commit_token(call, mailbox_id, number),
+        commit=convert.commit_token(call, place.mailbox_id, number),
         modified_message_ids=convert.runs(done.left.message_ids),
         modified_uids=_uids(request.messages, done.left),
-        changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
+        changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
         updated_count=done.found,
     )
 
@@ -170,50 +169,52 @@ def _expected(request: v1.CopyMessagesRequest | v1.MoveMessagesRequest) -> int |
 
 @handlers.write(methods.COPY_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
 def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -> v1.CopyMessagesResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
-    target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
-    done = transfer.copy(tx, mailbox_id, convert.selection(request.messages), target, _expected(request))
+    selection = convert.selection(request.messages)
+    place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
+    target = folders.named(tx, place, request.target_folder_id, request.target_path)
+    done = transfer.copy(tx, place, selection, target, _expected(request))
     return v1.CopyMessagesResponse(
         source_message_ids=convert.runs(done.source.message_ids),
         target_message_ids=convert.id_ranges(done.target_ids),
         source_uids=_uids(request.messages, done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
-        commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
-        target_folder_id=target,
+        commit=convert.commit_token(call, place.mailbox_id, done.change_number) if done.change_number else None,
+        target_folder_id=target.folder_id,
     )
 
 
 @handlers.write(methods.MOVE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: _rows(request.messages))
 def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -> v1.MoveMessagesResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
-    target = folders.named(tx, mailbox_id, request.target_folder_id, request.target_path)
-    done = transfer.move(tx, mailbox_id, convert.selection(request.messages), target, call.now, _expected(request))
+    selection = convert.selection(request.messages)
+    place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
+    target = folders.named(tx, place, request.target_folder_id, request.target_path)
+    done = transfer.move(tx, place, selection, target, call.now, _expected(request))
     return v1.MoveMessagesResponse(
         message_ids=convert.runs(done.source.message_ids),
         source_uids=_uids(request.messages, done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
-        commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
-        changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
-        target_folder_id=target,
+        commit=convert.commit_token(call, place.mailbox_id, done.change_number) if done.change_number else None,
+        changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
+        target_folder_id=target.folder_id,
     )
 
 
 @handlers.write(methods.DELETE_MESSAGES, rule=MAIL_SESSION, rows=lambda request: 2 * _rows(request.messages))
 def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesRequest) -> v1.DeleteMessagesResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
     with collected() as bad:
         selection = Selection(None, EMPTY)
         with bad.noting("messages"):
             selection = convert.selection(request.messages, only_deleted=request.only_flagged_deleted)
         bad.require(request.mode in MODES, "mode", "not known")
-    done = removal.remove(tx, mailbox_id, selection, Mode(request.mode), call.now)
+    place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
+    done = removal.remove(tx, place, selection, Mode(request.mode), call.now)
     return v1.DeleteMessagesResponse(
         deleted_message_ids=convert.runs(done.messages.message_ids),
         deleted_uids=_uids(request.messages, done.messages),
-        commit=convert.commit_token(call, mailbox_id, done.change_number) if done.change_number else None,
-        changes=_changes(tx, mailbox_id, request.messages, request.HasField("changes_since"), request.changes_since),
+        commit=convert.commit_token(call, place.mailbox_id, done.change_number) if done.change_number else None,
+        changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
     )
 
 
@@ -239,7 +240,7 @@ def list_recoverable_messages(
     size = pages.size(request.page_size)
     deleted_at, message_id = pages.key("recoverable", request.page_token, 2)
     after = (pages.number(deleted_at), pages.number(message_id)) if deleted_at else None
-    found = removal.recoverable_page(tx, call.mailbox_id(request.mailbox_id), after, size + 1)
+    found = removal.recoverable_page(tx, call.place(tx, request.mailbox_id), after, size + 1)
     shown = found[:size]
     kept = call.core.settings.store.recoverable_days * DAY
     following = ""
@@ -263,12 +264,12 @@ def list_recoverable_messages(
 
 @handlers.write(methods.RECOVER_MESSAGES, rule=MAIL_SESSION, rows=lambda request: len(request.message_ids))
 def recover_messages(tx: Connection, call: Call, request: v1.RecoverMessagesRequest) -> v1.RecoverMessagesResponse:
-    mailbox_id = call.mailbox_id(request.mailbox_id)
+    place = call.place(tx, request.mailbox_id)
     wanted = convert.message_ids(request.message_ids)
     target = request.target_folder_id or None
-    done = removal.recover(tx, mailbox_id, wanted, call.now, target=target)
-    number = done.change_number or mailboxes.change_number(tx, mailbox_id)
-    commit = convert.commit_token(call, mailbox_id, number)
+    done = removal.recover(tx, place, wanted, call.now, target=target)
+    number = done.change_number or mailboxes.change_number(tx, place)
+    commit = convert.commit_token(call, place.mailbox_id, number)
     return v1.RecoverMessagesResponse(
         message_ids=done.message_ids, folder_ids=done.folder_ids, uids=done.uids, commit=commit
     )
@@ -281,5 +282,5 @@ def purge_recoverable_messages(
     tx: Connection, call: Call, request: v1.PurgeRecoverableMessagesRequest
 ) -> v1.PurgeRecoverableMessagesResponse:
     wanted = convert.message_ids(request.message_ids)
-    purged = removal.purge(tx, call.mailbox_id(request.mailbox_id), wanted, call.now)
+    purged = removal.purge(tx, call.place(tx, request.mailbox_id), wanted, call.now)
     return v1.PurgeRecoverableMessagesResponse(purged_count=purged)

@@ -32,6 +32,7 @@ from restante_server.api.services.message_rows import Ask, message_rows
 from restante_server.api.services.restrictions import restriction
 from restante_server.api.services.sealed import seal, unseal
 from restante_server.api.services.violations import collected
+from restante_server.directory.rights import Claim
 from restante_server.store import folders, rows, search
 from restante_server.store.restriction import EVERYTHING, Restriction, asks_for_text
 from restante_server.store.search import Key, Query, Step
@@ -48,16 +49,20 @@ PAGE_TOKEN: Final = b"page of messages"
 @handlers.direct(methods.SEARCH_MESSAGES, rule=access.MAIL_SESSION, reads=True)
 async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchMessagesResponse:
     """See MessageService.SearchMessages. A long scan is a series of short steps within the call's deadline."""
-    mailbox_id = call.mailbox_id(request.mailbox_id)
-    query = Query(mailbox_id, request.folder_id, restriction(request.restriction))
+    claim = call.claim(request.mailbox_id, request.folder_id)
+    query = Query(restriction(request.restriction))
     directory = call.core.contents.directory
 
     change_number = 0
 
     def begin(tx: Connection) -> Step:
         nonlocal change_number
-        change_number = folders.get(tx, mailbox_id, request.folder_id).change_number
-        return search.uids(tx, directory, query, None)
+        place = claim.place(tx)
+        change_number = folders.get(tx, place, request.folder_id).change_number
+        return search.uids(tx, place, directory, query, None)
+
+    def further(tx: Connection, *, after: Key) -> Step:
+        return search.uids(tx, claim.place(tx), directory, query, after)
 
     found: list[int] = []
     highest = 0
@@ -69,7 +74,7 @@ async def search_messages(call: Call, request: SearchMessagesRequest) -> SearchM
             highest = max(highest, *(hit[step.width + 1] for hit in step.hits), 0)
             if step.after is None:
                 break
-            read = partial(search.uids, directory=directory, query=query, after=step.after)
+            read = partial(further, after=step.after)
     return SearchMessagesResponse(
         uids=convert.id_ranges(IdSet.from_ascending(found)),
         change_number=change_number,
@@ -102,27 +107,28 @@ async def _step(call: Call, query: Query, read: Callable[[Connection], Step], mo
 @handlers.direct(methods.QUERY_MESSAGES, rule=access.MAIL_SESSION, reads=True)
 async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMessagesResponse:
     """See MessageService.QueryMessages. A page begins after the last message of the page before, despite new mail."""
-    mailbox_id = call.mailbox_id(request.mailbox_id)
-    query, names, size = _question(mailbox_id, request)
-    mark = _mark(mailbox_id, request)
+    claim = call.claim(request.mailbox_id, request.folder_id)
+    query, names, size = _question(claim, request)
+    mark = _mark(claim.mailbox_id, request)
     after = await _open_token(call, mark, request.page_token) if request.page_token else None
     directory = call.core.contents.directory
-    if query.folder_id is not None:
-        await call.core.db.read(partial(folders.require, mailbox_id=mailbox_id, folder_id=query.folder_id))
+
+    def further(tx: Connection, *, after: Key | None, most: int) -> Step:
+        return search.page(tx, claim.place(tx), directory, query, after, most)
+
     hits: list[Sequence[Any]] = []
     width = 0
     with _under_way(call, query):
         while True:
             most = size + 1 - len(hits)
-            further = partial(search.page, directory=directory, query=query, after=after, most=most)
-            step = await _step(call, query, further, most)
+            step = await _step(call, query, partial(further, after=after, most=most), most)
             hits += step.hits
             width, after = step.width, step.after
             if after is None or len(hits) > size:
                 break
     shown = hits[:size]
     found = await call.core.db.read(
-        partial(_rows, mailbox_id=mailbox_id, message_ids=[hit[width] for hit in shown], names=names),
+        partial(_rows, claim=claim.at(0), message_ids=[hit[width] for hit in shown], names=names),
         deadline=call.deadline,
     )
     answer = QueryMessagesResponse(rows=found)
@@ -133,7 +139,7 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
     return answer
 
 
-def _question(mailbox_id: int, request: QueryMessagesRequest) -> tuple[Query, frozenset[str], int]:
+def _question(claim: Claim, request: QueryMessagesRequest) -> tuple[Query, frozenset[str], int]:
     """The query, the columns and the page size. Raises the first error with all bad fields."""
     condition: Restriction = EVERYTHING
     sort: tuple[tuple[str, bool], ...] = LATEST_FIRST
@@ -144,19 +150,19 @@ def _question(mailbox_id: int, request: QueryMessagesRequest) -> tuple[Query, fr
         with bad.noting("sort"):
             sort = _sort(request.sort)
         with bad.noting("columns"):
-            names = Ask.of(mailbox_id, Selection(None, EMPTY), request.columns, ()).names
+            names = Ask.of(claim, Selection(None, EMPTY), request.columns, ()).names
         with bad.noting("page_size"):
             size = pages.size(request.page_size)
-    return Query(mailbox_id, request.folder_id or None, condition, sort), names, size
+    return Query(condition, sort), names, size
 
 
-def _rows(tx: Connection, *, mailbox_id: int, message_ids: list[int], names: frozenset[str]) -> MessageRows:
+def _rows(tx: Connection, *, claim: Claim, message_ids: list[int], names: frozenset[str]) -> MessageRows:
     """The rows of these messages in this order, without those that are gone meanwhile."""
-    selection = Selection(None, IdSet.of(message_ids))
+    place, selection = claim.place(tx), Selection(None, IdSet.of(message_ids))
     columns: dict[str, list[Any]] = {name: [] for name in ("message_id", "uid", *names)}
     after: int | None = 0
     while after is not None:
-        page = rows.page(tx, mailbox_id, selection, names, after=after, most=len(message_ids) or 1)
+        page = rows.page(tx, place, selection, names, after=after, most=len(message_ids) or 1)
         for name, cells in columns.items():
             cells += page.columns[name]
         after = page.after

@@ -141,7 +141,7 @@ def _stored_source(tx: Connection, call: Call, request: SubmitMessageRequest) ->
             raise UploadNotFound
         content_id = upload.content_id
     else:
-        content_id, _ = messages.content_of(tx, call.caller.mailbox_id, request.message_id)
+        content_id, _ = messages.content_of(tx, call.place(tx, 0), request.message_id)
     stored = contents.load(tx, [content_id])[content_id]
     most = DEFAULT_LIMITS.header_octets + 1  # `read_authorship` refuses a header above the limit
     wanted = Wanted(kind=SectionKind.HEADER)

@@ -12,7 +12,9 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from restante.errors import CursorInvalid, FolderNotFound
+from sqlalchemy import Connection
+
+from restante.errors import CursorInvalid, FolderNotFound, RestanteError
 from restante.v1 import sync_pb2 as v1
 from restante.v1.message_pb2 import MessageColumn
 from restante.v1.sync_pb2 import ResetReason
@@ -24,6 +26,7 @@ from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, message_rows
 from restante_server.api.services.message_rows import Ask, Batch
 from restante_server.api.services.sealed import seal, unseal
+from restante_server.directory.rights import Claim
 from restante_server.store import sync
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.selection import Selection
@@ -48,12 +51,12 @@ class _Reset(Exception):
 class _Hints:
     """Wakes a follower after a change of its mailbox or folder."""
 
-    def __init__(self, call: Call, mailbox_id: int, folder_id: int) -> None:
-        self._call, self._folder_id = call, folder_id
+    def __init__(self, call: Call, claim: Claim) -> None:
+        self._call, self._folder_id = call, claim.folder_id
         self._new = asyncio.Event()
         self._draining = False
         self.quiet = False  # the last wait ended without anything new
-        self._watched = call.core.notifier.watch(mailbox_id, self._hint)
+        self._watched = call.core.notifier.watch(claim, self._hint, self._lose)
         self._stop_draining = call.core.tasks.on_drain(self._drain)
 
     async def wait(self, seconds: float) -> bool:
@@ -79,6 +82,10 @@ class _Hints:
         if not self._folder_id or not folder_ids or self._folder_id in folder_ids:
             self._new.set()
 
+    def _lose(self, _why: RestanteError) -> None:
+        """Wake the follower: its next round is refused in the transaction."""
+        self._new.set()
+
     def _drain(self) -> None:
         self._draining = True
         self._new.set()
@@ -87,25 +94,26 @@ class _Hints:
 @handlers.stream("SyncService", "SyncMailbox", rule=access.MAIL_SESSION, ends_with_token=True)
 async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncIterator[v1.SyncMailboxResponse]:
     """See SyncService.SyncMailbox. When the core drains, the stream ends after a checkpoint."""
-    mailbox_id, folder_id = call.mailbox_id(request.mailbox_id), request.folder_id
+    claim = call.claim(request.mailbox_id, request.folder_id)
+    folder_id = claim.folder_id
     columns = sorted({*request.columns, *(() if folder_id else (MessageColumn.MESSAGE_COLUMN_FOLDER,))})
-    asked = Ask.of(mailbox_id, Selection(None, IdSet(())), columns, ())
-    hints = _Hints(call, mailbox_id, folder_id)
+    asked = Ask.of(claim, Selection(None, IdSet(())), columns, ())
+    hints = _Hints(call, claim)
     try:
-        position = await _position(call, mailbox_id, folder_id, request.cursor)
+        position = await _position(call, claim, request.cursor)
         followed = False
         while True:
             hints.taken()
-            told = await _begin(call, mailbox_id, folder_id, position)
+            told = await _begin(call, claim, position)
             for change in _changes(told, folder_id):
                 yield change
             async for change, key in _rows(call, told, asked):
                 yield change
                 if key:
-                    yield _checkpoint(call, mailbox_id, folder_id, told.at(key))
+                    yield _checkpoint(call, claim, told.at(key))
             moved, position = told.ended != position or not followed, told.ended
             if moved or hints.quiet:  # a hint may be of changes that the round before has sent
-                yield _checkpoint(call, mailbox_id, folder_id, position)
+                yield _checkpoint(call, claim, position)
             followed = True
             if not request.follow or not await hints.wait(QUIET_SECONDS):
                 return
@@ -115,15 +123,19 @@ async def sync_mailbox(call: Call, request: v1.SyncMailboxRequest) -> AsyncItera
         hints.close()
 
 
-async def _begin(call: Call, mailbox_id: int, folder_id: int, position: Position | None) -> Round:
+async def _begin(call: Call, claim: Claim, position: Position | None) -> Round:
     try:
-        return await call.core.db.read(sync.begin, mailbox_id, folder_id or None, position)
+        return await call.core.db.read(_round, claim, position)
     except CursorInvalid:
         raise _Reset(ResetReason.RESET_REASON_HISTORY_GONE) from None
     except FolderNotFound:
         if position is None:
             raise
         raise _Reset(ResetReason.RESET_REASON_FOLDER_GONE) from None
+
+
+def _round(tx: Connection, claim: Claim, position: Position | None) -> Round:
+    return sync.begin(tx, claim.place(tx), position)
 
 
 def _changes(told: Round, folder_id: int) -> Iterator[v1.SyncMailboxResponse]:
@@ -164,31 +176,31 @@ async def _rows(call: Call, told: Round, asked: Ask) -> AsyncIterator[tuple[v1.S
     """The rows of a round in batches, each with the key up to which all rows are sent; 0 with the last batch."""
     if not told.messages.ids:
         return
-    ask = Ask(asked.mailbox_id, told.messages, asked.names, (), None)
+    ask = Ask(asked.claim, told.messages, asked.names, (), None)
     after: int | None = 0
     while after is not None:
-        batch: Batch = await call.core.db.read(message_rows.read_batch, call.core.contents.directory, ask, after)
+        batch: Batch = await call.core.db.read(message_rows.next_batch, call.core.contents.directory, ask, after)
         after = batch.after
         if batch.count:
             yield v1.SyncMailboxResponse(messages=batch.rows), after or 0
 
 
-def _checkpoint(call: Call, mailbox_id: int, folder_id: int, position: Position) -> v1.SyncMailboxResponse:
+def _checkpoint(call: Call, claim: Claim, position: Position) -> v1.SyncMailboxResponse:
     plain = _CURSOR.pack(call.core.epoch, *position)
     checkpoint = v1.Checkpoint(
-        cursor=seal(call, _purpose(mailbox_id, folder_id), plain),
+        cursor=seal(call, _purpose(claim), plain),
         change_number=max(position.told, 0),
         expires_at=convert.timestamp(time.time_ns() // 1_000 + call.core.settings.store.history_days * DAY),
     )
     return v1.SyncMailboxResponse(checkpoint=checkpoint)
 
 
-async def _position(call: Call, mailbox_id: int, folder_id: int, cursor: bytes) -> Position | None:
+async def _position(call: Call, claim: Claim, cursor: bytes) -> Position | None:
     """The position in a cursor. Raises CursorInvalid for a cursor of another copy, _Reset for one of another epoch."""
     if not cursor:
         return None
     try:
-        plain = await unseal(call, _purpose(mailbox_id, folder_id), cursor)
+        plain = await unseal(call, _purpose(claim), cursor)
         epoch, *position = _CURSOR.unpack(plain)
     except (ValueError, struct.error):
         raise CursorInvalid from None
@@ -197,5 +209,5 @@ async def _position(call: Call, mailbox_id: int, folder_id: int, cursor: bytes) 
     return Position(*position)
 
 
-def _purpose(mailbox_id: int, folder_id: int) -> bytes:
-    return b"sync cursor" + struct.pack(">qq", mailbox_id, folder_id)
+def _purpose(claim: Claim) -> bytes:
+    return b"sync cursor" + struct.pack(">qq", claim.mailbox_id, claim.folder_id)

@@ -11,9 +11,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from sqlalchemy import Connection
+
 from restante.errors import (
     InvalidArgument,
     LimitExceeded,
+    MailboxNotFound,
     RestanteError,
     SessionRevoked,
     StoreBusy,
@@ -37,7 +40,8 @@ from restante_server.api.services import convert
 from restante_server.api.services.notices import MAX_QUEUED, MAX_QUEUED_OCTETS, Notices, Queued
 from restante_server.db import turns
 from restante_server.db.turns import Party
-from restante_server.store import changes, folders, mailboxes
+from restante_server.directory.rights import Claim
+from restante_server.store import changes, mailboxes
 from restante_server.store.changes import FolderDelta
 
 QUIET_SECONDS = 0.05  # delay of a change that its writer's response carries, to send it together with later ones
@@ -54,8 +58,7 @@ def _nothing() -> None:
 class Watching:
     id: int
     caller: Caller  # of the subscription's session
-    mailbox_id: int
-    folder_id: int  # 0: the mailbox
+    claim: Claim  # on the mailbox or on one of its folders
     since: int
     watched: Watched | None = None
     reading: bool = False  # a read is under way
@@ -63,6 +66,15 @@ class Watching:
     waiting: asyncio.TimerHandle | None = None  # sends the held changes
     held: FolderDelta | None = None  # the changes to send; None: they must be read
     release: Callable[[], None] = _nothing  # removes the guard of its session
+
+
+def _number(tx: Connection, *, claim: Claim) -> int:
+    return mailboxes.change_number(tx, claim.place(tx))
+
+
+def _changes(tx: Connection, *, claim: Claim, since: int) -> FolderDelta:
+    place = claim.place(tx)
+    return changes.folder_changes(tx, place, place.folder_id, since)
 
 
 class Watcher:
@@ -102,15 +114,15 @@ class Watcher:
             access.MAIL_SESSION(caller)
             if wanted.subscription_id < 1:
                 raise InvalidArgument(field="subscription_id", problem="at least 1")
-            mailbox_id = access.mailbox_id(caller, wanted.mailbox_id)
+            claim = Claim(caller.account_id, access.named(caller, wanted.mailbox_id), wanted.folder_id)
             if len(self._subscriptions) >= self._most and wanted.subscription_id not in self._subscriptions:
                 raise LimitExceeded(limit=self._most, value=self._most + 1)
             if wanted.epoch not in (0, core.epoch):
                 reason = ResetReason.RESET_REASON_EPOCH_CHANGED
                 self._tell(WatchResponse(subscription_id=wanted.subscription_id, reset_reason=reason))
                 return
-            if wanted.folder_id:
-                await core.short_read(partial(folders.require, mailbox_id=mailbox_id, folder_id=wanted.folder_id))
+            if claim.folder_id:
+                await core.short_read(claim.place)  # to refuse it now; without a folder the first read does
             self._drop(wanted.subscription_id)
             if self._ended:
                 return  # the stream ended during the checks above
@@ -118,10 +130,9 @@ class Watcher:
         except RestanteError as error:
             self._tell(WatchResponse(subscription_id=wanted.subscription_id, rejected=to_status(error)))
             return
-        subscription = Watching(
-            wanted.subscription_id, caller, mailbox_id, wanted.folder_id, wanted.since_change_number
-        )
-        subscription.watched = core.notifier.watch(mailbox_id, partial(self._hint, subscription))
+        subscription = Watching(wanted.subscription_id, caller, claim, wanted.since_change_number)
+        hint, lost = partial(self._hint, subscription), partial(self._lose, subscription)
+        subscription.watched = core.notifier.watch(claim, hint, lost)
         self._subscriptions[subscription.id] = subscription
         subscription.release = core.guards.hold(caller, partial(self._end_subscription, subscription), with_token=True)
         self._tell(WatchResponse(subscription_id=subscription.id, subscribed=subscription.since))
@@ -173,12 +184,12 @@ class Watcher:
     ) -> None:
         if change_number <= subscription.since or self._subscriptions.get(subscription.id) is not subscription:
             return  # already sent; or dropped when the same commit's notice to another subscription overflowed
-        if not subscription.folder_id:
+        if not subscription.claim.folder_id:
             subscription.since = change_number
             notice = MailboxChanged(change_number=change_number, folder_ids=sorted(folder_ids))
             self._tell(WatchResponse(subscription_id=subscription.id, mailbox=notice))
-        elif not folder_ids or subscription.folder_id in folder_ids:
-            self._hear(subscription, deltas.get(subscription.folder_id), QUIET_SECONDS if answered else 0.0)
+        elif not folder_ids or subscription.claim.folder_id in folder_ids:
+            self._hear(subscription, deltas.get(subscription.claim.folder_id), QUIET_SECONDS if answered else 0.0)
 
     def _hear(self, subscription: Watching, delta: FolderDelta | None, delay: float) -> None:
         """Send a folder's changes after `delay` seconds, joined with those that are already waiting.
@@ -217,15 +228,14 @@ class Watcher:
 
     def _read(self, subscription: Watching) -> None:
         subscription.reading = True
-        tell = self._tell_changes if subscription.folder_id else self._tell_number
+        tell = self._tell_changes if subscription.claim.folder_id else self._tell_number
         self._call.core.tasks.spawn(tell(subscription), "watch")
 
     async def _tell_number(self, subscription: Watching) -> None:
         """Send a mailbox's change number if it rose before the watch began: no hint reports that."""
         turns.party.set(subscription.caller.party)  # instead of the party of the hinting commit
-        read = partial(mailboxes.change_number, mailbox_id=subscription.mailbox_id)
         try:
-            number = await self._call.core.short_read(read)
+            number = await self._call.core.short_read(partial(_number, claim=subscription.claim))
         except Exception as error:  # noqa: BLE001 - the client receives Reset; the fault is logged
             self._reset(subscription, translate(error, "Watch"))
             return
@@ -235,12 +245,7 @@ class Watcher:
 
     async def _tell_changes(self, subscription: Watching) -> None:
         turns.party.set(subscription.caller.party)  # instead of the party of the hinting commit
-        read = partial(
-            changes.folder_changes,
-            mailbox_id=subscription.mailbox_id,
-            folder_id=subscription.folder_id,
-            since=subscription.since,
-        )
+        read = partial(_changes, claim=subscription.claim, since=subscription.since)
         try:
             found = await self._call.core.short_read(read)
         except RestanteError as error:
@@ -261,6 +266,9 @@ class Watcher:
     def _reset(self, subscription: Watching, error: RestanteError) -> None:
         if self._subscriptions.get(subscription.id) is not subscription:
             return
+        if isinstance(error, MailboxNotFound):
+            self._lose(subscription, error)
+            return
         self._drop(subscription.id)
         gone = error.reason == "FOLDER_NOT_FOUND"
         reason = ResetReason.RESET_REASON_FOLDER_GONE if gone else ResetReason.RESET_REASON_HISTORY_GONE
@@ -277,6 +285,11 @@ class Watcher:
         caller = self._call.caller
         ended = SessionsEnded(account_id=caller.account_id, session_token=caller.token)
         self._end(why, *([WatchResponse(sessions_ended=ended)] if isinstance(why, SessionRevoked) else ()))
+
+    def _lose(self, subscription: Watching, why: RestanteError) -> None:
+        """End a subscription whose session may no longer see its place. Nothing else of the session ends."""
+        self._drop(subscription.id)
+        self._tell(WatchResponse(subscription_id=subscription.id, rejected=to_status(why)))
 
     def _end_subscription(self, subscription: Watching, why: RestanteError) -> None:
         """End a subscription, because its session or token has ended."""

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, and_, bindparam, insert, select
 
 from restante_server.db import prepared
 from restante_server.db.schema import account, delivered, folder, mailbox
+from restante_server.directory import rights
 from restante_server.store import messages
 from restante_server.store.folders import Role
 from restante_server.store.listing import Listing
@@ -97,13 +98,13 @@ def reached(tx: Connection, transport_id: int, mailbox_ids: Iterable[int]) -> di
 def deliver(tx: Connection, letters: Sequence[Letter]) -> list[Delivery]:
     """Deliver letters with one statement for each table; returns their results in order.
 
-    Each letter sees the room that the earlier ones of the set have left. Raises the errors of `messages.place` except
+    Each letter sees the room that the earlier ones of the set have left. Raises the errors of `messages.add_all` except
     QuotaExceeded (for instance FolderNotFound for a copy's folder), having written nothing.
     """
     found = inboxes(tx, (one.mailbox_id for letter in letters for one in letter.addressees))
     sorted_out = [_Sorting(letter, found) for letter in letters]
     placements = [placement for sorting in sorted_out for placement in sorting.placements]
-    placed = iter(messages.place(tx, placements, within_quota=False))
+    placed = iter(messages.add_all(tx, placements, within_quota=False))
     keys: list[dict[str, Any]] = []
     results: list[Delivery] = []
     for letter, sorting in zip(letters, sorted_out, strict=True):
@@ -152,7 +153,7 @@ class _Sorting:
             message = NewMessage(
                 letter.content_id, letter.content_octets, letter.listing, head=front, received_at=letter.now
             )
-            self.placements.append(Placement(mailbox_id, end.folder_id, message))
+            self.placements.append(Placement(rights.system(mailbox_id, end.folder_id), message))
         if letter.copy is not None:
             self.placements.append(letter.copy)
 

@@ -36,7 +36,7 @@ class House:
 
     core: Served
     token: bytes
-    reads: list[set[changes.Place]] = field(default_factory=list)
+    reads: list[set[changes.FolderKey]] = field(default_factory=list)
     folders: set[int] = field(default_factory=set)
 
     async def call(self, rpc: str, request: Any) -> Any:
@@ -68,11 +68,11 @@ class House:
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[set[changes.Place]]:
-    made: list[set[changes.Place]] = []
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[set[changes.FolderKey]]:
+    made: list[set[changes.FolderKey]] = []
     real = changes.of_folders
 
-    def counted(tx: Any, places: set[changes.Place]) -> dict[changes.Place, int]:
+    def counted(tx: Any, places: set[changes.FolderKey]) -> dict[changes.FolderKey, int]:
         made.append(places)
         return real(tx, places)
 
@@ -92,7 +92,7 @@ def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, store_url: str, reads: list[set[changes.Place]]) -> AsyncIterator[House]:
+async def house(tmp_path: Path, store_url: str, reads: list[set[changes.FolderKey]]) -> AsyncIterator[House]:
     async with served(tmp_path, STORE__URL=store_url) as core:
         yield House(core, (await core.session("bob")).session_token, reads)
 
@@ -293,7 +293,7 @@ async def test_an_operation_tells_the_folder_that_it_follows_whatever_becomes_of
 async def test_a_number_that_cannot_be_read_does_not_undo_the_answer_that_it_comes_with(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(_tx: Any, places: set[changes.Place]) -> dict[changes.Place, int]:
+    def fails(_tx: Any, places: set[changes.FolderKey]) -> dict[changes.FolderKey, int]:
         raise ValueError(f"a fault while {places} is read")
 
     monkeypatch.setattr(changes, "of_folders", fails)

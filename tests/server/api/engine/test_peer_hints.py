@@ -10,12 +10,14 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, make_url
 
-from restante.errors import StoreBusy
+from restante.errors import RestanteError, StoreBusy
 from restante_server.api.engine import peer_hints
 from restante_server.api.engine.notify import Notifier
 from restante_server.api.engine.peer_hints import CHANNEL, PAYLOAD_OCTETS, PeerHints, decode, encode
 from restante_server.db.engine import Database, open_database
 from restante_server.db.operation import Write
+from restante_server.directory import rights
+from restante_server.directory.rights import Claim
 from restante_server.opening import create_store
 from restante_server.store import changes, mailboxes
 from restante_server.store.changes import Touched
@@ -60,7 +62,7 @@ async def test_a_commit_of_one_core_reaches_the_watchers_of_another(
     cores = [PeerHints(database_url, notifier) for notifier in notifiers]
     tasks = [asyncio.create_task(work()) for core in cores for work in (core.send, core.listen)]
     heard: asyncio.Queue[int] = asyncio.Queue()
-    notifiers[1].watch(5, lambda number, *_: heard.put_nowait(number))
+    notifiers[1].watch(Claim(1, 5), lambda number, *_: heard.put_nowait(number), ignore)
     try:
         await _until_heard(cores[0], heard, 1)
         await _break_connections(database_url)
@@ -95,7 +97,7 @@ async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
         asyncio.create_task(teller.send()),
     ]
     heard: asyncio.Queue[int] = asyncio.Queue()
-    notifier.watch(5, lambda number, *_: heard.put_nowait(number))
+    notifier.watch(Claim(1, 5), lambda number, *_: heard.put_nowait(number), ignore)
     try:
         await _until_heard(teller, heard, 1)
         assert asked == 2
@@ -104,6 +106,10 @@ async def test_a_store_that_is_busy_interrupts_listening_and_does_not_end_it(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await database.close()
+
+
+def ignore(_why: RestanteError) -> None:
+    """The loss of a right, which these tests do not examine."""
 
 
 async def _until_heard(teller: PeerHints, heard: asyncio.Queue[int], number: int) -> None:
@@ -129,18 +135,18 @@ async def _break_connections(url: str) -> None:
 async def test_comparing_makes_good_what_no_hint_told(database: Database) -> None:
     def make(tx: Connection) -> int:
         create_store(tx, NOW)
-        return mailboxes.create(tx, NOW)
+        return mailboxes.create(tx, NOW, account_id=1)
 
     mailbox_id = await database.write(Write(make))
     notifier = Notifier(database)
     heard: list[int] = []
-    notifier.watch(mailbox_id, lambda number, *_: heard.append(number))
-    notifier.watch(mailbox_id + 1, lambda *_: pytest.fail("there is no such mailbox"))
+    notifier.watch(Claim(1, mailbox_id), lambda number, *_: heard.append(number), ignore)
+    notifier.watch(Claim(1, mailbox_id + 1), lambda *_: pytest.fail("there is no such mailbox"), ignore)
     await notifier.compare()
     await notifier.compare()
-    told = await database.read(mailboxes.change_number, mailbox_id)
+    told = await database.read(mailboxes.change_number, rights.system(mailbox_id))
     assert heard == [told], "once, and what the database says"
-    change = Write(partial(changes.next_number, mailbox_id=mailbox_id), mailboxes=frozenset({mailbox_id}))
+    change = Write(partial(changes.next_number, place=rights.system(mailbox_id)), mailboxes=frozenset({mailbox_id}))
     await database.write(change)
     await notifier.compare()
     assert heard == [told, told + 1]

@@ -23,13 +23,14 @@ from restante_server.api.engine.notify import Notifier
 from restante_server.api.services import message_rows, sync
 from restante_server.db import schema
 from restante_server.directory.keys import KeyRing
-from restante_server.store import changes, flags, folders, mailboxes, removal, transfer
+from restante_server.directory.rights import Place
+from restante_server.store import changes, flags, folders, mailboxes, removal
 from restante_server.store.flags import FlagChange
 from restante_server.store.folders import Role
 from restante_server.store.removal import Mode
 from restante_server.store.selection import Selection
 from tests.server.store.conftest import box, other
-from tests.server.store.material import NOW, Box, ids, uids
+from tests.server.store.material import NOW, Box, copy_to, ids, move_to, uids
 
 __all__ = ["box", "other"]  # fixtures
 
@@ -120,11 +121,12 @@ class Copy:
 async def truth(box: Box, folder_id: int = 0) -> tuple[dict[int, Row], dict[int, tuple[int, str, int, int, int]]]:
     """The state that a copy must have."""
 
-    def run(tx: Connection, mailbox_id: int) -> Any:
+    def run(tx: Connection, place: Place) -> Any:
         m = schema.message.c
         found = tx.execute(
             select(m.message_id, m.folder_id, m.uid, m.flags, m.keywords).where(
-                m.mailbox_id == mailbox_id, m.folder_id.is_not(None) if not folder_id else m.folder_id == folder_id
+                m.mailbox_id == place.mailbox_id,
+                m.folder_id.is_not(None) if not folder_id else m.folder_id == folder_id,
             )
         )
         messages = {row[0]: (row[1], row[2], row[3], row[4].strip()) for row in found}
@@ -136,7 +138,7 @@ async def truth(box: Box, folder_id: int = 0) -> tuple[dict[int, Row], dict[int,
                 one.message_count,
                 one.unread_count,
             )
-            for one in folders.tree(tx, mailbox_id)
+            for one in folders.tree(tx, place)
         }
         return messages, tree if not folder_id else {}
 
@@ -174,9 +176,9 @@ class Life:
             case 3 | 4:
                 await write(flags.change_flags, self.some(), rng.choice(list(FlagChange)), rng.randint(0, 31), ["Work"])
             case 5:
-                await write(transfer.move, self.some(), self.folder(), NOW)
+                await write(move_to, self.some(), self.folder(), NOW)
             case 6:
-                await write(transfer.copy, self.some(), self.folder())
+                await write(copy_to, self.some(), self.folder())
             case 7:
                 await write(removal.remove, self.some(), rng.choice(list(Mode)), NOW)
             case 8:
@@ -305,7 +307,7 @@ async def test_kinds_of_removal_are_told_apart(box: Box) -> None:
     await copy.catch_up(call)
     await box.write(removal.remove, ids(1), Mode.SOFT, NOW)
     await box.write(removal.remove, ids(2), Mode.HARD, NOW)
-    await box.write(transfer.move, ids(3), box.archive, NOW)
+    await box.write(move_to, ids(3), box.archive, NOW)
     steps = [step async for step in copy.stream(call)]
     gone = [(list(step.deleted.message_ids), step.deleted.recoverable) for step in steps if step.HasField("deleted")]
     assert gone == [([1], True), ([2], False)]
@@ -376,16 +378,22 @@ async def test_a_long_removal_comes_in_pieces(box: Box, monkeypatch: pytest.Monk
 
 
 async def test_parents_are_told_before_their_children(box: Box) -> None:
-    def run(tx: Connection, mailbox_id: int) -> None:
-        number = changes.next_number(tx, mailbox_id)
-        common = {"mailbox_id": mailbox_id, "role": Role.NONE, "change_number": number, "uid_next": 1, "recent_uid": 1}
+    def run(tx: Connection, place: Place) -> None:
+        number = changes.next_number(tx, place)
+        common = {
+            "mailbox_id": place.mailbox_id,
+            "role": Role.NONE,
+            "change_number": number,
+            "uid_next": 1,
+            "recent_uid": 1,
+        }
         counts = {"message_count": 0, "unread_count": 0, "deleted_count": 0, "size_octets": 0, "created_at": NOW}
         for folder_id, parent in ((100, 102), (101, 100), (102, 0)):
             row = {"folder_id": folder_id, "parent_folder_id": parent, "display_name": f"n{folder_id}"}
             validity = {"uid_validity": 90_000 + folder_id}
             tx.execute(insert(schema.folder), {**common, **counts, **row, **validity})
         mailbox = schema.mailbox
-        tx.execute(mailbox.update().where(mailbox.c.mailbox_id == mailbox_id).values(next_folder_id=103))
+        tx.execute(mailbox.update().where(mailbox.c.mailbox_id == place.mailbox_id).values(next_folder_id=103))
 
     await box.write(run)
     steps = [step async for step in Copy().stream(call_of(box))]

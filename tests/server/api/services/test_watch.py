@@ -50,7 +50,7 @@ from restante_server.api.services import watcher as served_watcher
 from restante_server.db import effects
 from restante_server.db.errors import DatabaseError
 from restante_server.db.operation import Write
-from restante_server.directory import states
+from restante_server.directory import rights, states
 from restante_server.store import changes
 from tests.server.api.served import Served, request_id, served, token_metadata
 
@@ -276,7 +276,7 @@ async def test_a_folder_that_was_quiet_for_longer_than_removals_are_kept_is_watc
     removed = MessageSet(uids=UidSet(folder_id=2, ranges=[IdRange(first=1, last=1)]))
     delete = DeleteMessagesRequest(messages=removed, mode=DELETE_MODE_SOFT)
     await core.call("MessageService/DeleteMessages", delete, token=token)
-    forget = partial(changes.forget_history, mailbox_id=mailbox_id, before=1 << 62)
+    forget = partial(changes.forget_history, place=rights.system(mailbox_id), before=1 << 62)
     assert await core.core.db.write(Write(forget, mailboxes=frozenset({mailbox_id}))) == 1
     watcher = Watcher(core, token=token)
     await watcher.subscribe(folder_id=INBOX)  # from the number that the folder has: nothing happened since

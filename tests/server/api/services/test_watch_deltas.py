@@ -23,6 +23,7 @@ from restante.v1.message_pb2 import (
 )
 from restante.v1.types_pb2 import FolderChanges, IdRange, UidSet
 from restante_mail.idset import EMPTY, IdSet
+from restante_server.directory.rights import Place
 from restante_server.store import changes
 from restante_server.store.changes import FolderDelta
 from tests.server.api.served import Served, request_id, served
@@ -54,9 +55,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     real = changes.folder_changes
 
-    def counted(tx: Any, mailbox_id: int, folder_id: int, since: int, **limits: Any) -> FolderDelta:
+    def counted(tx: Any, place: Place, folder_id: int, since: int, **limits: Any) -> FolderDelta:
         made.append(since)
-        return real(tx, mailbox_id, folder_id, since, **limits)
+        return real(tx, place, folder_id, since, **limits)
 
     monkeypatch.setattr(changes, "folder_changes", counted)
     return made

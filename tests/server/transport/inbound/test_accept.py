@@ -20,7 +20,7 @@ from restante.v1.transport_pb2 import (
 from restante_server.accounts import lifecycle
 from restante_server.api.services import accept
 from restante_server.db.operation import Write
-from restante_server.directory import aliases, domains
+from restante_server.directory import aliases, domains, rights
 from restante_server.store import mailboxes
 from restante_server.transport.states import State
 from tests.server.transport.world import FOREVER, MESSAGE, TRACE, World, reason
@@ -411,7 +411,7 @@ async def test_a_smaller_quota_is_obeyed_at_once(world: World) -> None:
     alice = world.people["alice"].mailbox_id
     await world.accept(["alice@example.test"])
     await world.db.write(
-        Write(partial(mailboxes.set_quota, mailbox_id=alice, quota_octets=1), mailboxes=frozenset({alice}))
+        Write(partial(mailboxes.set_quota, place=rights.system(alice), quota_octets=1), mailboxes=frozenset({alice}))
     )
     answer = await world.run(VerifyRecipientsRequest(forward_paths=["alice@example.test"]), world.gateway())
     assert reason(answer.verdicts[0]) == "QUOTA_EXCEEDED"

@@ -17,6 +17,7 @@ from restante_server import transport
 from restante_server.api.services import convert
 from restante_server.db import schema
 from restante_server.db.operation import Write
+from restante_server.directory import rights
 from restante_server.store import mailboxes
 from restante_server.transport.inbound.dispose import OVERDRAWN
 from restante_server.transport.schedule import HOUR
@@ -152,7 +153,7 @@ async def test_a_report_to_a_full_mailbox_ends_in_the_trace(world: World) -> Non
     alice = world.people["alice"].mailbox_id
     await world.add_account(FULL, quota_octets=10)
     await world.submit("alice", FROM_ALICE, recipients=[FULL])
-    quota = partial(mailboxes.set_quota, mailbox_id=alice, quota_octets=1)
+    quota = partial(mailboxes.set_quota, place=rights.system(alice), quota_octets=1)
     await world.db.write(Write(quota, mailboxes=frozenset({alice})))
     await world.settle()
     await world.settle()
