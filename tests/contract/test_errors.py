@@ -90,6 +90,10 @@ def test_all_bad_fields_survive_the_wire() -> None:
     for received in (errors.from_status(status), errors.from_rpc_error(_as_grpc(status))):
         assert type(received) is errors.InvalidAddress
         assert received.violations == sent.violations
+        assert str(received) == (
+            "Not an address (RFC 5321 4.1.2) (address alice, problem has no domain). "
+            "Bad fields: address (has no domain); quota_octets (is negative)."
+        )
 
 
 def test_one_bad_field_is_a_violation_too() -> None:
@@ -98,6 +102,14 @@ def test_one_bad_field_is_a_violation_too() -> None:
     assert status.details[1].Unpack(bad)
     assert [(each.field, each.description) for each in bad.field_violations] == [("mode", "not known")]
     assert errors.to_status(errors.FolderNotFound(folder_id=7)).details[1:] == []
+
+
+def test_the_text_names_the_bad_fields_that_the_detail_does_not() -> None:
+    invalid = errors.InvalidArgument(field="mode", problem="not known")
+    assert str(invalid) == invalid.detail
+    weak = errors.WeakPassword("The password is short.")
+    weak.violations = (errors.FieldViolation("password", "short"),)
+    assert str(weak) == "The password is short. Bad fields: password (short)."
 
 
 def _as_grpc(status: object) -> grpc.aio.AioRpcError:

@@ -93,7 +93,12 @@ Json shown_error(const restante::Error& error) {
                 {"reason", error.reason_name()},
                 {"metadata", error.metadata()},
                 {"message", error.message()},
+                {"violations", Json::array()},
+                {"text", error.what()},
                 {"type", "restante::Error"}};
+  for (const restante::FieldViolation& each : error.violations()) {
+    found["violations"].push_back({{"field", each.field}, {"problem", each.problem}});
+  }
   if (const auto delay = error.retry_delay()) {
     found["retry_seconds"] = std::chrono::duration<double>(*delay).count();
   }

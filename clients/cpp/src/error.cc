@@ -18,9 +18,17 @@ std::string short_name(v1::ErrorReason reason) {
   return v1::ErrorReason_Name(reason).substr(sizeof(kPrefix) - 1);
 }
 
-std::string sentence(const std::string& reason, grpc::StatusCode code, const std::string& message) {
-  const std::string name = reason.empty() ? code_name(code) : reason;
-  return "restante: " + name + (message.empty() ? "" : ": " + message);
+// The bad fields by name. It is empty where the only one is the reason's, which the message names.
+std::string bad_fields(const std::vector<FieldViolation>& violations,
+                       const std::map<std::string, std::string>& metadata) {
+  if (violations.empty()) return "";
+  const auto named = metadata.find("field");
+  if (violations.size() == 1 && named != metadata.end() && named->second == violations.front().field) return "";
+  std::string shown;
+  for (const FieldViolation& each : violations) {
+    shown += (shown.empty() ? " Bad fields: " : "; ") + each.field + " (" + each.problem + ")";
+  }
+  return shown + ".";
 }
 
 }  // namespace
@@ -47,8 +55,14 @@ std::string code_name(grpc::StatusCode code) {
   return index < std::size(names) ? names[index] : "UNKNOWN";
 }
 
+std::string Error::sentence(const Details& details) {
+  const std::string name = details.reason_name.empty() ? code_name(details.code) : details.reason_name;
+  return "restante: " + name + (details.message.empty() ? "" : ": " + details.message) +
+         bad_fields(details.violations, details.metadata);
+}
+
 Error::Error(Details details)
-    : std::runtime_error(sentence(details.reason_name, details.code, details.message)),
+    : std::runtime_error(sentence(details)),
       details_(std::make_shared<const Details>(std::move(details))) {}
 
 Error::Error(grpc::StatusCode code, const std::string& message) : Error([&] {
@@ -74,6 +88,7 @@ Error Error::from(const google::rpc::Status& status) {
   for (const auto& detail : status.details()) {
     google::rpc::ErrorInfo info;
     google::rpc::RetryInfo retry;
+    google::rpc::BadRequest bad;
     if (detail.Is<google::rpc::ErrorInfo>() && detail.UnpackTo(&info) && info.domain() == kDomain) {
       found.reason_name = info.reason();
       if (!v1::ErrorReason_Parse(kPrefix + info.reason(), &found.reason)) {
@@ -83,6 +98,8 @@ Error Error::from(const google::rpc::Status& status) {
     } else if (detail.Is<google::rpc::RetryInfo>() && detail.UnpackTo(&retry)) {
       found.retry_delay = std::chrono::seconds(retry.retry_delay().seconds()) +
                           std::chrono::nanoseconds(retry.retry_delay().nanos());
+    } else if (detail.Is<google::rpc::BadRequest>() && detail.UnpackTo(&bad)) {
+      for (const auto& each : bad.field_violations()) found.violations.push_back({each.field(), each.description()});
     }
   }
   return Error(std::move(found));

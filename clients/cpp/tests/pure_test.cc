@@ -137,6 +137,44 @@ TEST(Errors, AStatusOfTheContractIsReadWhole) {
   }
 }
 
+TEST(Errors, AllBadFieldsAreNamed) {
+  struct Case {
+    std::vector<FieldViolation> violations;
+    const char* text;
+  };
+  const std::vector<Case> cases = {
+      {{{"columns", "not known"}}, "restante: INVALID_ARGUMENT: No."},
+      {{{"password", "too short"}}, "restante: INVALID_ARGUMENT: No. Bad fields: password (too short)."},
+      {{{"columns", "not known"}, {"page_size", "negative"}},
+       "restante: INVALID_ARGUMENT: No. Bad fields: columns (not known); page_size (negative)."}};
+  for (const auto& [violations, text] : cases) {
+    google::rpc::Status status;
+    status.set_code(3);
+    status.set_message("No.");
+    google::rpc::ErrorInfo info;
+    info.set_reason("INVALID_ARGUMENT");
+    info.set_domain("restante");
+    (*info.mutable_metadata())["field"] = "columns";
+    status.add_details()->PackFrom(info);
+    google::rpc::BadRequest bad;
+    for (const FieldViolation& each : violations) {
+      auto* added = bad.add_field_violations();
+      added->set_field(each.field);
+      added->set_description(each.problem);
+    }
+    status.add_details()->PackFrom(bad);
+    const grpc::Status call(grpc::StatusCode::INVALID_ARGUMENT, "No.", status.SerializeAsString());
+    for (const Error& error : {Error::from(status), Error::from(call)}) {
+      EXPECT_STREQ(error.what(), text);
+      ASSERT_EQ(error.violations().size(), violations.size());
+      for (std::size_t i = 0; i < violations.size(); ++i) {
+        EXPECT_EQ(error.violations()[i].field, violations[i].field);
+        EXPECT_EQ(error.violations()[i].problem, violations[i].problem);
+      }
+    }
+  }
+}
+
 TEST(Errors, WhatIsNotTheContractsHasNoReason) {
   const Error plain = Error::from(grpc::Status(grpc::StatusCode::UNAVAILABLE, "lost"));
   EXPECT_EQ(plain.reason(), v1::ERROR_REASON_UNSPECIFIED);

@@ -89,9 +89,13 @@ func shownError(err error) object {
 	if !errors.As(err, &found) {
 		log.Fatalf("not an error of the SDK: %T %v", err, err)
 	}
+	violations := []object{}
+	for _, each := range found.Violations {
+		violations = append(violations, object{"field": each.Field, "problem": each.Problem})
+	}
 	shown := object{
 		"code": code.Code(found.Code).String(), "reason": string(found.Reason), "metadata": found.Metadata,
-		"message": found.Message, "type": fmt.Sprintf("%T", err),
+		"message": found.Message, "violations": violations, "text": err.Error(), "type": fmt.Sprintf("%T", err),
 	}
 	if found.Metadata == nil {
 		shown["metadata"] = object{}

@@ -11,6 +11,7 @@ import (
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -58,6 +59,51 @@ func TestAnErrorHasWhatTheStatusTells(t *testing.T) {
 	}
 	if err.Error() != "restante: TOO_MANY_ATTEMPTS: A sentence." {
 		t.Errorf("it says %q", err)
+	}
+}
+
+func TestAnErrorNamesAllBadFields(t *testing.T) {
+	told := statusOf(t, ReasonInvalidArgument, map[string]string{"field": "columns", "problem": "not known"}, 0)
+	for _, test := range []struct {
+		violations []*errdetails.BadRequest_FieldViolation
+		text       string
+	}{
+		{
+			[]*errdetails.BadRequest_FieldViolation{{Field: "columns", Description: "not known"}},
+			"restante: INVALID_ARGUMENT: A sentence.",
+		},
+		{
+			[]*errdetails.BadRequest_FieldViolation{{Field: "password", Description: "too short"}},
+			"restante: INVALID_ARGUMENT: A sentence. Bad fields: password (too short).",
+		},
+		{
+			[]*errdetails.BadRequest_FieldViolation{
+				{Field: "columns", Description: "not known"}, {Field: "page_size", Description: "negative"},
+			},
+			"restante: INVALID_ARGUMENT: A sentence. Bad fields: columns (not known); page_size (negative).",
+		},
+	} {
+		packed, err := anypb.New(&errdetails.BadRequest{FieldViolations: test.violations})
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := proto.Clone(told).(*statuspb.Status)
+		whole.Details = append(whole.Details, packed)
+		inCall := FromError(status.FromProto(whole).Err())
+		for _, err := range []error{FromStatus(whole), inCall} {
+			var found *Error
+			if !errors.As(err, &found) || len(found.Violations) != len(test.violations) {
+				t.Fatalf("%#v", err)
+			}
+			for i, each := range test.violations {
+				if found.Violations[i] != (FieldViolation{each.Field, each.Description}) {
+					t.Errorf("violation %d is %v, not %v", i, found.Violations[i], each)
+				}
+			}
+			if found.Error() != test.text {
+				t.Errorf("it says %q, not %q", found, test.text)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package restante
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -21,6 +22,14 @@ type Reason string
 // Error is the reason's name.
 func (r Reason) Error() string { return string(r) }
 
+// FieldViolation is one bad field of a refused request.
+type FieldViolation struct {
+	// Field is the field's path in the request, such as "draft.attachments".
+	Field string
+	// Problem says what is wrong with its value.
+	Problem string
+}
+
 // Error is what every failed call of this package returns.
 type Error struct {
 	// Code is the gRPC status code.
@@ -32,21 +41,36 @@ type Error struct {
 	Metadata map[string]string
 	// Message is a sentence for people.
 	Message string
+	// Violations has all bad fields of a refused request, the reason's field first. It is empty where no field is at
+	// fault.
+	Violations []FieldViolation
 
 	retryDelay time.Duration
 	hasRetry   bool
 }
 
-// Error is the reason (or the code), and the message, in which the server names the facts.
+// Error is the reason (or the code), the message, in which the server names the facts, and the bad fields.
 func (e *Error) Error() string {
 	name := string(e.Reason)
 	if name == "" {
 		name = e.Code.String()
 	}
 	if e.Message == "" {
-		return "restante: " + name
+		return "restante: " + name + e.badFields()
 	}
-	return "restante: " + name + ": " + e.Message
+	return "restante: " + name + ": " + e.Message + e.badFields()
+}
+
+// badFields names the bad fields. It is empty where the only one is the reason's, which the message names.
+func (e *Error) badFields() string {
+	if len(e.Violations) == 0 || len(e.Violations) == 1 && e.Violations[0].Field == e.Metadata["field"] {
+		return ""
+	}
+	shown := make([]string, len(e.Violations))
+	for i, each := range e.Violations {
+		shown[i] = each.Field + " (" + each.Problem + ")"
+	}
+	return " Bad fields: " + strings.Join(shown, "; ") + "."
 }
 
 // RetryDelay is how long to wait before another attempt, and whether the server said so.
@@ -91,6 +115,10 @@ func FromStatus(from *statuspb.Status) error {
 			}
 		case *errdetails.RetryInfo:
 			found.retryDelay, found.hasRetry = known.GetRetryDelay().AsDuration(), true
+		case *errdetails.BadRequest:
+			for _, each := range known.GetFieldViolations() {
+				found.Violations = append(found.Violations, FieldViolation{each.GetField(), each.GetDescription()})
+			}
 		}
 	}
 	return found

@@ -49,4 +49,4 @@ def described(error: errors.RestanteError) -> str:
             return f"The server cannot be reached: {text}"
         return f"{text} [{error.name or error.status_code.name}]"
     hint = HINTS.get(type(error))
-    return f"{' '.join(error.detail.split())} [{error.reason}]" + (f": {hint}" if hint else "")
+    return f"{' '.join(str(error).split())} [{error.reason}]" + (f": {hint}" if hint else "")

@@ -18,12 +18,22 @@ const PREFIX: &str = "ERROR_REASON_";
 #[derive(Clone, Debug)]
 pub struct Error(Box<Facts>);
 
+/// One bad field of a refused request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// Its path in the request, such as `draft.attachments`.
+    pub field: String,
+    /// What is wrong with its value.
+    pub problem: String,
+}
+
 #[derive(Clone, Debug)]
 struct Facts {
     code: Code,
     reason: String,
     metadata: HashMap<String, String>,
     retry_delay: Option<Duration>,
+    violations: Vec<FieldViolation>,
     message: String,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -35,6 +45,7 @@ impl Error {
             reason: String::new(),
             metadata: HashMap::new(),
             retry_delay: None,
+            violations: Vec::new(),
             message: message.into(),
             source: None,
         }))
@@ -98,6 +109,10 @@ impl Error {
                         found.0.retry_delay = info.retry_delay.and_then(|delay| delay.try_into().ok());
                     }
                 }
+                Some("google.rpc.BadRequest") => {
+                    let bad = pb::BadRequest::decode(detail.value.as_slice()).unwrap_or_default();
+                    found.0.violations = bad.field_violations.into_iter().map(FieldViolation::from).collect();
+                }
                 _ => {}
             }
         }
@@ -129,6 +144,20 @@ impl Error {
     /// How long to wait before another attempt, where the server said so.
     pub fn retry_delay(&self) -> Option<Duration> {
         self.0.retry_delay
+    }
+
+    /// All bad fields of a refused request, the reason's field first; empty where no field is at fault.
+    pub fn violations(&self) -> &[FieldViolation] {
+        &self.0.violations
+    }
+
+    /// Whether the message does not name all bad fields: it names the only one when that is the reason's.
+    fn has_unnamed_fields(&self) -> bool {
+        match self.violations() {
+            [] => false,
+            [only] => self.0.metadata.get("field") != Some(&only.field),
+            _ => true,
+        }
     }
 
     /// A sentence for people.
@@ -166,7 +195,19 @@ impl fmt::Display for Error {
         if !self.0.message.is_empty() {
             write!(to, ": {}", self.0.message)?;
         }
+        if self.has_unnamed_fields() {
+            for (number, FieldViolation { field, problem }) in self.violations().iter().enumerate() {
+                write!(to, "{}{field} ({problem})", if number == 0 { " Bad fields: " } else { "; " })?;
+            }
+            to.write_str(".")?;
+        }
         Ok(())
+    }
+}
+
+impl From<pb::bad_request::FieldViolation> for FieldViolation {
+    fn from(told: pb::bad_request::FieldViolation) -> Self {
+        Self { field: told.field, problem: told.description }
     }
 }
 
@@ -229,6 +270,46 @@ mod tests {
         assert_eq!(error.metadata()["limit_octets"], "5");
         assert_eq!(error.retry_delay(), Some(Duration::from_millis(1500)));
         assert_eq!(error.to_string(), "QUOTA_EXCEEDED: Too much.");
+    }
+
+    #[test]
+    fn an_error_names_all_bad_fields() {
+        for (fields, text) in [
+            (vec![("columns", "not known")], "INVALID_ARGUMENT: No."),
+            (vec![("password", "too short")], "INVALID_ARGUMENT: No. Bad fields: password (too short)."),
+            (
+                vec![("columns", "not known"), ("page_size", "negative")],
+                "INVALID_ARGUMENT: No. Bad fields: columns (not known); page_size (negative).",
+            ),
+        ] {
+            let violation = |&(field, problem): &(&str, &str)| pb::bad_request::FieldViolation {
+                field: field.into(),
+                description: problem.into(),
+                ..Default::default()
+            };
+            let bad = pb::BadRequest { field_violations: fields.iter().map(violation).collect() };
+            let info = pb::ErrorInfo {
+                reason: "INVALID_ARGUMENT".into(),
+                domain: DOMAIN.into(),
+                metadata: [("field".to_owned(), "columns".to_owned())].into(),
+            };
+            let any =
+                |name: &str, value: Vec<u8>| prost_types::Any { type_url: format!("type.googleapis.com/{name}"), value };
+            let told = pb::Status {
+                code: Code::InvalidArgument as i32,
+                message: "No.".into(),
+                details: vec![
+                    any("google.rpc.ErrorInfo", info.encode_to_vec()),
+                    any("google.rpc.BadRequest", bad.encode_to_vec()),
+                ],
+            };
+            let in_call = tonic::Status::with_details(Code::InvalidArgument, "No.", told.encode_to_vec().into());
+            for error in [Error::from_status(&told).unwrap(), in_call.into()] {
+                let found = error.violations().iter().map(|each| (each.field.as_str(), each.problem.as_str()));
+                assert_eq!(found.collect::<Vec<_>>(), fields);
+                assert_eq!(error.to_string(), text);
+            }
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use changes::{FolderEvent, MailboxEvent, WatchOptions};
 pub use client::{Call, Client, ExecuteOptions, Operation, Pages};
 pub use config::Config;
 pub use content::Content;
-pub use error::Error;
+pub use error::{Error, FieldViolation};
 pub use events::Events;
 pub use link::authorize;
 pub use messages::{Row, rows};

@@ -119,9 +119,10 @@ function shown<D extends DescMessage>(schema: D, message: MessageShape<D>): Json
 }
 
 function shownError(error: RestanteError): Answer {
-  const { code, reason, metadata, retrySeconds, message } = error;
+  const { code, reason, metadata, retrySeconds, detail, violations, message } = error;
   const delay = retrySeconds === undefined ? {} : { retry_seconds: retrySeconds };
-  return { code, reason, metadata, message, type: error.constructor.name, ...delay };
+  const type = error.constructor.name;
+  return { code, reason, metadata, message: detail, violations, text: message, type, ...delay };
 }
 
 function octetsOf(base64: string): Uint8Array {

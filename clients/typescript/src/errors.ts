@@ -4,7 +4,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { fromBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
-import { ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import type { Status } from "./gen/google/rpc/status_pb.js";
 import { StatusSchema } from "./gen/google/rpc/status_pb.js";
 import type { ErrorReason } from "./gen/restante/v1/errors_pb.js";
@@ -15,12 +15,21 @@ export type StatusCode = Exclude<keyof typeof grpc.status, "OK">;
 /** A reason of the contract, such as `"FOLDER_NOT_FOUND"`: the names of `ErrorReason`, which explains each. */
 export type Reason = Exclude<keyof typeof ErrorReason, "UNSPECIFIED">;
 
+/** One bad field of a refused request. */
+export interface FieldViolation {
+  /** Its path in the request, such as `"draft.attachments"`. */
+  readonly field: string;
+  /** What is wrong with its value. */
+  readonly problem: string;
+}
+
 /** What an error is made of; see the fields of `RestanteError`. */
 export interface ErrorFacts {
   readonly code: StatusCode;
   readonly reason?: string;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly retrySeconds?: number;
+  readonly violations?: readonly FieldViolation[];
   readonly cause?: unknown;
 }
 
@@ -28,10 +37,12 @@ const DOMAIN = "restante";
 
 /**
  * What every call of this package throws when the server, the connection, the deadline or the caller's AbortSignal
- * ends it.
+ * ends it. `message` is the sentence in `detail`, and names the bad fields that the sentence does not.
  */
 export class RestanteError extends Error {
   override readonly name = "RestanteError";
+  /** A sentence for people, as the server sent it. */
+  readonly detail: string;
   /** The gRPC status code's name. */
   readonly code: StatusCode;
   /**
@@ -43,13 +54,17 @@ export class RestanteError extends Error {
   readonly metadata: Readonly<Record<string, string>>;
   /** How long the server asks to wait before another attempt; undefined when it does not say. */
   readonly retrySeconds: number | undefined;
+  /** All bad fields of a refused request, the reason's field first; empty where no field is at fault. */
+  readonly violations: readonly FieldViolation[];
 
-  constructor(message: string, facts: ErrorFacts) {
-    super(message, facts.cause === undefined ? undefined : { cause: facts.cause });
+  constructor(detail: string, facts: ErrorFacts) {
+    super(detail + badFields(facts), facts.cause === undefined ? undefined : { cause: facts.cause });
+    this.detail = detail;
     this.code = facts.code;
     this.reason = facts.reason ?? "";
     this.metadata = facts.metadata ?? {};
     this.retrySeconds = facts.retrySeconds;
+    this.violations = facts.violations ?? [];
   }
 
   /** Whether the same call may succeed a little later, on another connection. */
@@ -63,6 +78,14 @@ export class RestanteError extends Error {
   }
 }
 
+/** Names the bad fields. It is empty where the only one is the reason's, which the server's sentence names. */
+function badFields({ violations = [], metadata = {} }: ErrorFacts): string {
+  if (violations.length === 0 || (violations.length === 1 && violations[0]?.field === metadata["field"])) {
+    return "";
+  }
+  return ` Bad fields: ${violations.map(({ field, problem }) => `${field} (${problem})`).join("; ")}.`;
+}
+
 /** Whether something thrown is a `RestanteError`, and, with `reason`, one for this reason. */
 export function isRestanteError(thrown: unknown, reason?: Reason): thrown is RestanteError {
   return thrown instanceof RestanteError && (reason === undefined || thrown.reason === reason);
@@ -73,6 +96,7 @@ export function errorFromStatus(status: Status): RestanteError {
   let reason = "";
   let metadata: Record<string, string> = {};
   let retrySeconds: number | undefined;
+  let violations: FieldViolation[] = [];
   for (const detail of status.details) {
     const info = anyUnpack(detail, ErrorInfoSchema);
     if (info !== undefined && info.domain === DOMAIN) {
@@ -82,11 +106,16 @@ export function errorFromStatus(status: Status): RestanteError {
     if (delay !== undefined) {
       retrySeconds = Number(delay.seconds) + delay.nanos / 1e9;
     }
+    const bad = anyUnpack(detail, BadRequestSchema)?.fieldViolations;
+    if (bad !== undefined) {
+      violations = bad.map(({ field, description }) => ({ field, problem: description }));
+    }
   }
   return new RestanteError(status.message, {
     code: codeName(status.code),
     reason,
     metadata,
+    violations,
     ...(retrySeconds === undefined ? {} : { retrySeconds }),
   });
 }

@@ -10,7 +10,14 @@ export {
 } from "./client.js";
 export { Connection } from "./connection.js";
 export type { Source } from "./content.js";
-export { errorFromStatus, isRestanteError, type Reason, RestanteError, type StatusCode } from "./errors.js";
+export {
+  errorFromStatus,
+  type FieldViolation,
+  isRestanteError,
+  type Reason,
+  RestanteError,
+  type StatusCode,
+} from "./errors.js";
 export type { OperationOptions } from "./execute.js";
 export type { CallOptions, ServerStream, ServiceClient, Unary, UnaryOptions } from "./methods.js";
 export { isSeen, LISTING, messages, type Row } from "./rows.js";

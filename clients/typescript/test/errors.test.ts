@@ -6,7 +6,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { errorFromCall, errorFromStatus, isRestanteError, RestanteError } from "../src/errors.js";
-import { ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.js";
 import { FolderService, GetFolderRequestSchema } from "../src/gen/restante/v1/folder_pb.js";
 import { AuthenticateRequestSchema, SessionService } from "../src/gen/restante/v1/session_pb.js";
@@ -40,6 +40,37 @@ test("a status has code, reason, metadata and delay, in a batch and in a call's 
     assert.ok(isRestanteError(error, "QUOTA_EXCEEDED") && !isRestanteError(error, "STORE_FULL"));
   }
 });
+
+for (const [fields, text] of [
+  [[["columns", "not known"]], "No."],
+  [[["password", "too short"]], "No. Bad fields: password (too short)."],
+  [
+    [
+      ["columns", "not known"],
+      ["page_size", "negative"],
+    ],
+    "No. Bad fields: columns (not known); page_size (negative).",
+  ],
+] as const) {
+  test(`bad fields are typed, and the text is "${text}"`, () => {
+    const metadata = { field: "columns", problem: "not known" };
+    const info = create(ErrorInfoSchema, { reason: "INVALID_ARGUMENT", domain: "restante", metadata });
+    const bad = create(BadRequestSchema, {
+      fieldViolations: fields.map(([field, description]) => ({ field, description })),
+    });
+    const details = [anyPack(ErrorInfoSchema, info), anyPack(BadRequestSchema, bad)];
+    const refused = create(StatusSchema, { code: grpc.status.INVALID_ARGUMENT, message: "No.", details });
+    const trailer = toBinary(StatusSchema, refused);
+    const inCall = errorFromCall(serviceError(grpc.status.INVALID_ARGUMENT, "No.", trailer));
+    for (const error of [errorFromStatus(refused), inCall]) {
+      assert.deepEqual(
+        error.violations.map(({ field, problem }) => [field, problem]),
+        fields,
+      );
+      assert.deepEqual([error.message, error.detail], [text, "No."]);
+    }
+  });
+}
 
 test("a reason of another domain is not one of the contract", () => {
   assert.equal(errorFromStatus(status("example.org")).reason, "");

@@ -72,6 +72,8 @@ def shown_error(error: errors.RestanteError) -> dict[str, Any]:
         "reason": error.name if isinstance(error, errors.UnknownReason) and unknown else error.reason,
         "metadata": error.metadata,
         "message": error.detail,
+        "violations": [violation._asdict() for violation in error.violations],
+        "text": str(error),
         "type": type(error).__name__,
     }
     return found if error.retry_seconds is None else {**found, "retry_seconds": error.retry_seconds}

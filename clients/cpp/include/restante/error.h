@@ -9,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "restante/v1/errors.pb.h"
 
@@ -21,7 +22,14 @@ namespace restante {
 // The name of a status code, such as "NOT_FOUND".
 std::string code_name(grpc::StatusCode code);
 
-// Thrown by every call that fails. what() names the reason, or the code, and has the message.
+// One bad field of a refused request.
+struct FieldViolation {
+  std::string field;    // its path in the request, such as "draft.attachments"
+  std::string problem;  // what is wrong with its value
+};
+
+// Thrown by every call that fails. what() names the reason, or the code, has the message, and names the bad fields that
+// the message does not.
 class Error : public std::runtime_error {
  public:
   // An error of this side's own, without a reason.
@@ -56,6 +64,9 @@ class Error : public std::runtime_error {
   // How long to wait before another attempt, where the server says so.
   std::optional<std::chrono::nanoseconds> retry_delay() const noexcept { return details_->retry_delay; }
 
+  // All bad fields of a refused request, the reason's field first; empty where no field is at fault.
+  const std::vector<FieldViolation>& violations() const noexcept { return details_->violations; }
+
  private:
   struct Details {
     grpc::StatusCode code = grpc::StatusCode::UNKNOWN;
@@ -64,7 +75,10 @@ class Error : public std::runtime_error {
     std::map<std::string, std::string> metadata;
     std::string message;
     std::optional<std::chrono::nanoseconds> retry_delay;
+    std::vector<FieldViolation> violations;
   };
+
+  static std::string sentence(const Details& details);
 
   explicit Error(Details details);
 

@@ -39,6 +39,13 @@ class RestanteError(Exception):
         self.detail = detail or self._sentence()
         super().__init__(self.detail)
 
+    def __str__(self) -> str:
+        """The detail, and the bad fields unless the only one is the reason's, which the detail names."""
+        bad = self.violations
+        if not bad or (len(bad) == 1 and bad[0].field == self.metadata.get("field")):
+            return self.detail
+        return f"{self.detail} Bad fields: {'; '.join(f'{field} ({problem})' for field, problem in bad)}."
+
     def _sentence(self) -> str:
         known = ", ".join(f"{key} {value}" for key, value in self.metadata.items())
         return f"{self.text.rstrip('.')} ({known})." if known else self.text

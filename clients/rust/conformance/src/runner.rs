@@ -53,9 +53,11 @@ faults!(tonic::codegen::http::uri::InvalidUri, tonic::metadata::errors::InvalidM
 
 /// An error as a program that uses the SDK sees it.
 pub fn shown_error(error: &Error) -> Value {
+    let violations = error.violations().iter().map(|each| json!({"field": each.field, "problem": each.problem}));
     let mut shown = json!({
         "code": code_name(error.code()), "reason": error.reason_name(), "metadata": error.metadata(),
-        "message": error.message(), "type": "restante::Error",
+        "message": error.message(), "violations": violations.collect::<Vec<_>>(), "text": error.to_string(),
+        "type": "restante::Error",
     });
     if let Some(delay) = error.retry_delay() {
         shown["retry_seconds"] = json!(delay.as_secs_f64());

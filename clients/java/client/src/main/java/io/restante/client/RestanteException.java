@@ -2,6 +2,7 @@ package io.restante.client;
 
 import com.google.protobuf.Any;
 import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import io.grpc.Metadata;
@@ -11,8 +12,10 @@ import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import io.restante.v1.ErrorReason;
 import java.time.Duration;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.Collectors;
 
 /**
  * What every failed call of this package throws. It is a {@link StatusRuntimeException}, so that code that knows only
@@ -25,13 +28,20 @@ public final class RestanteException extends StatusRuntimeException {
     private final String reasonName;
     private final transient Map<String, String> metadata;
     private final Duration retryDelay;
+    private final transient List<FieldViolation> violations;
 
     private RestanteException(
-            Status status, Metadata trailers, String reasonName, Map<String, String> metadata, Duration retryDelay) {
+            Status status,
+            Metadata trailers,
+            String reasonName,
+            Map<String, String> metadata,
+            Duration retryDelay,
+            List<FieldViolation> violations) {
         super(status, trailers);
         this.reasonName = reasonName;
         this.metadata = metadata;
         this.retryDelay = retryDelay;
+        this.violations = violations;
     }
 
     /**
@@ -75,6 +85,7 @@ public final class RestanteException extends StatusRuntimeException {
         String reason = "";
         Map<String, String> metadata = Map.of();
         Duration delay = null;
+        List<FieldViolation> violations = List.of();
         for (Any detail : told.getDetailsList()) {
             try {
                 if (detail.is(ErrorInfo.class)) {
@@ -86,23 +97,27 @@ public final class RestanteException extends StatusRuntimeException {
                 } else if (detail.is(RetryInfo.class)) {
                     var asked = detail.unpack(RetryInfo.class).getRetryDelay();
                     delay = Duration.ofSeconds(asked.getSeconds(), asked.getNanos());
+                } else if (detail.is(BadRequest.class)) {
+                    violations = detail.unpack(BadRequest.class).getFieldViolationsList().stream()
+                            .map(each -> new FieldViolation(each.getField(), each.getDescription()))
+                            .toList();
                 }
             } catch (InvalidProtocolBufferException damaged) {
                 continue; // the code and the text say what is known
             }
         }
-        return new RestanteException(status, trailers, reason, metadata, delay);
+        return new RestanteException(status, trailers, reason, metadata, delay, violations);
     }
 
     /** One that this side made. */
     static RestanteException plain(Status status) {
-        return new RestanteException(status, null, "", Map.of(), null);
+        return new RestanteException(status, null, "", Map.of(), null, List.of());
     }
 
     /** What the calls of a session get after its own logoff, without asking the server. */
     static RestanteException loggedOff() {
         Status status = Status.UNAUTHENTICATED.withDescription("Logged off.");
-        return new RestanteException(status, null, "SESSION_REVOKED", Map.of(), null);
+        return new RestanteException(status, null, "SESSION_REVOKED", Map.of(), null, List.of());
     }
 
     static RestanteException cancelled(String message) {
@@ -145,7 +160,8 @@ public final class RestanteException extends StatusRuntimeException {
 
     /** The same, as thrown by this thread. */
     RestanteException here() {
-        return new RestanteException(getStatus().withCause(this), getTrailers(), reasonName, metadata, retryDelay);
+        Status status = getStatus().withCause(this);
+        return new RestanteException(status, getTrailers(), reasonName, metadata, retryDelay, violations);
     }
 
     /**
@@ -187,6 +203,15 @@ public final class RestanteException extends StatusRuntimeException {
     }
 
     /**
+     * All bad fields of a refused request, the reason's field first.
+     *
+     * @return them, empty where no field is at fault
+     */
+    public List<FieldViolation> violations() {
+        return violations == null ? List.of() : violations; // they do not outlive serialisation
+    }
+
+    /**
      * The gRPC status code.
      *
      * @return the code
@@ -195,12 +220,23 @@ public final class RestanteException extends StatusRuntimeException {
         return getStatus().getCode();
     }
 
-    /** The reason (or the code), and the server's sentence, which names the facts. */
+    /** The reason (or the code), the server's sentence, which names the facts, and the bad fields. */
     @Override
     public String getMessage() {
         String name = reasonName == null || reasonName.isEmpty() ? code().name() : reasonName;
         String description = getStatus().getDescription();
-        return description == null ? name : name + ": " + description;
+        return (description == null ? name : name + ": " + description) + badFields();
+    }
+
+    /** Names the bad fields. It is empty where the only one is the reason's, which the server's sentence names. */
+    private String badFields() {
+        List<FieldViolation> bad = violations();
+        if (bad.isEmpty() || bad.size() == 1 && bad.get(0).field().equals(metadata().get("field"))) {
+            return "";
+        }
+        return bad.stream()
+                .map(each -> each.field() + " (" + each.problem() + ")")
+                .collect(Collectors.joining("; ", " Bad fields: ", "."));
     }
 
     /** Whether the same call may succeed a little later, on another connection. */

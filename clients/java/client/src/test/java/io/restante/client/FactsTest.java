@@ -5,9 +5,14 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.Any;
 import com.google.protobuf.ByteString;
+import com.google.rpc.BadRequest;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.Status.Builder;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
 import io.restante.v1.ErrorReason;
 import io.restante.v1.FlagRestriction;
 import io.restante.v1.IdRange;
@@ -46,6 +51,39 @@ class FactsTest {
         assertEquals(Optional.of(Duration.ofMillis(250)), found.retryDelay());
         assertEquals("QUOTA_EXCEEDED: It went wrong.", found.getMessage());
         assertEquals("It went wrong.", found.getStatus().getDescription());
+    }
+
+    @Test
+    void anErrorNamesAllBadFields() {
+        var columns = new FieldViolation("columns", "not known");
+        var pageSize = new FieldViolation("page_size", "negative");
+        var password = new FieldViolation("password", "too short");
+        assertRefused("INVALID_ARGUMENT: No.", List.of(columns));
+        assertRefused("INVALID_ARGUMENT: No. Bad fields: password (too short).", List.of(password));
+        String both = "INVALID_ARGUMENT: No. Bad fields: columns (not known); page_size (negative).";
+        assertRefused(both, List.of(columns, pageSize));
+    }
+
+    /** The violations and the text of a refusal, in a batch and in a call's trailers alike. */
+    private static void assertRefused(String text, List<FieldViolation> violations) {
+        BadRequest.Builder bad = BadRequest.newBuilder();
+        violations.forEach(each ->
+                bad.addFieldViolationsBuilder().setField(each.field()).setDescription(each.problem()));
+        ErrorInfo.Builder info = ErrorInfo.newBuilder()
+                .setDomain("restante")
+                .setReason("INVALID_ARGUMENT")
+                .putMetadata("field", "columns");
+        Builder status = com.google.rpc.Status.newBuilder()
+                .setCode(Status.Code.INVALID_ARGUMENT.value())
+                .setMessage("No.")
+                .addDetails(Any.pack(info.build()))
+                .addDetails(Any.pack(bad.build()));
+        RestanteException inCall = RestanteException.of(StatusProto.toStatusRuntimeException(status.build()));
+        RestanteException inBatch = RestanteException.of(status.build());
+        for (RestanteException found : List.of(inCall, inBatch, inBatch.here())) {
+            assertEquals(violations, found.violations());
+            assertEquals(text, found.getMessage());
+        }
     }
 
     @Test

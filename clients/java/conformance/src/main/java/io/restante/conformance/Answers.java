@@ -1,5 +1,6 @@
 package io.restante.conformance;
 
+import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import io.restante.client.RestanteException;
@@ -32,6 +33,15 @@ final class Answers {
         shown.addProperty("reason", failure.reasonName());
         String description = failure.getStatus().getDescription();
         shown.addProperty("message", description == null ? "" : description);
+        JsonArray violations = new JsonArray();
+        failure.violations().forEach(each -> {
+            JsonObject violation = new JsonObject();
+            violation.addProperty("field", each.field());
+            violation.addProperty("problem", each.problem());
+            violations.add(violation);
+        });
+        shown.add("violations", violations);
+        shown.addProperty("text", failure.getMessage());
         shown.addProperty("type", failure.getClass().getName());
         failure.retryDelay().ifPresent(delay -> shown.addProperty("retry_seconds", delay.toNanos() / 1e9));
         return shown;
