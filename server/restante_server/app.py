@@ -66,7 +66,7 @@ class CoreProcess:
         self._stopped = False
         self._gauges = gauges.StoreGauges(registry, settings)
         self.socket = Path()
-        self.readiness = Readiness(core="starting", database="not asked yet")
+        self.readiness = Readiness(core="starting", database="no answer yet")
         self._scheduler = Scheduler()
 
     @classmethod
@@ -212,4 +212,4 @@ class CoreProcess:
         try:
             await self.core.collector.remove_orphans()
         except Exception:
-            log.exception("background work failed: orphaned files")
+            log.exception("removing orphaned files failed")

@@ -63,7 +63,7 @@ async def _health(config: Config, process: CoreProcess) -> AsyncIterator[None]:
 
 
 @click.command("core")
-@click.option("--migrate", "migrating", is_flag=True, help="Bring the store's schema up to date first.")
+@click.option("--migrate", "migrating", is_flag=True, help="Migrate the store's schema first if it is older.")
 @configured
 def core(config: Config, migrating: bool) -> None:
     """Run the core server."""
@@ -106,25 +106,28 @@ def store() -> None:
 
 @store.command("migrate")
 @click.option(
-    "--backup", "backing_up", is_flag=True, help="Copy a store that needs it to store.backups first, or do nothing."
+    "--backup",
+    "backing_up",
+    is_flag=True,
+    help="Before a migration back up the store to store.backups; without that backup change nothing.",
 )
 @configured
 def migrate_store(config: Config, backing_up: bool) -> None:
-    """Bring the schema up to date."""
+    """Migrate the store to the schema of this version."""
     with told(config):
         try:
             made = bring_up_to_date(config, backing_up=backing_up)
         except BackupFailed as problem:
-            raise click.ClickException(f"no backup can be made, and so nothing was migrated: {problem}") from None
+            raise click.ClickException(f"the store was not migrated, because its backup failed: {problem}") from None
     if made is not None:
-        click.echo(f"The store as it was before the migration is in {made}.")
+        click.echo(f"The backup of the store before its migration is in {made}.")
     click.echo(f"The store is at schema {migrate.expected()}.")
 
 
 @store.command("check")
 @configured
 def check_store(config: Config) -> None:
-    """Check every invariant and every digest; exit code 1 if something is wrong."""
+    """Check the invariants of all rows and the digest of every content; the exit code is 1 after findings."""
     with told(config):
         require_store(config)
         found = _findings(config)
@@ -146,7 +149,7 @@ def _findings(config: Config) -> list[str]:
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @configured
 def restore_store(config: Config, directory: Path) -> None:
-    """Restore the backup in DIRECTORY into a store that does not exist yet, and check it."""
+    """Restore the backup in DIRECTORY into a store that does not exist yet, then check that store."""
     os.umask(0o077)
     with told(config):
         try:
@@ -156,7 +159,7 @@ def restore_store(config: Config, directory: Path) -> None:
                 found = restore.restore(directory, config.store_url, config.contents_directory)
         except BackupFailed as problem:
             raise click.ClickException(str(problem)) from None
-    click.echo("The backup is restored. Its epoch is new: clients read their mailboxes anew.")
+    click.echo("The backup is restored. The store has a new epoch, so clients read their mailboxes again.")
     _report(found)
 
 
@@ -164,5 +167,5 @@ def _report(found: list[str]) -> None:
     for finding in found:
         click.echo(finding)
     if found:
-        raise click.ClickException(f"{len(found)} findings")
-    click.echo("Nothing is wrong.")
+        raise click.ClickException(f"the check found {len(found)} violations, listed above")
+    click.echo("The check found no violations.")

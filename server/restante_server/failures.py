@@ -18,13 +18,13 @@ from restante_server.db.errors import DatabaseError, NoStore, UnknownSchema
 
 ADVICE: tuple[tuple[str, str], ...] = (
     ("password", "Correct the user and the password in store.url"),
-    ("pg_hba.conf", "Let the server admit this user and address, or correct store.url"),
-    ("role ", "Make the user, or correct store.url"),
-    ("database ", "Make it with `createdb`, or correct store.url"),
+    ("pg_hba.conf", "Admit this user and address in the server's pg_hba.conf, or correct store.url"),
+    ("role ", "Create the role with `createuser`, or correct store.url"),
+    ("database ", "Create the database with `createdb`, or correct store.url"),
     ("translate host name", "Correct the host in store.url"),
     ("resolve host", "Correct the host in store.url"),
-    ("starting up", "Try again shortly"),
-    ("too many", "Raise max_connections of the server"),
+    ("starting up", "Try again when the server has started"),
+    ("too many", "Raise max_connections of the server, or end other connections to it"),
 )
 """Pairs of words in the message of the server or its driver, and advice."""
 
@@ -52,9 +52,9 @@ def described(error: Exception, config: Config) -> str:
             return _sqlite(driver, config)
         cause = cause.__cause__
     if isinstance(error, ArgumentError):
-        return "store.url is no database URL: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE is needed"
+        return "store.url is not a database URL; write sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
     if isinstance(error, NoStore) or (isinstance(error, UnknownSchema) and error.migratable):
-        return f"{error}. `restante store migrate`, with the same options, makes it ready."
+        return f"{error}. Run `restante store migrate` with the same options."
     if isinstance(error, RestanteError):
         return f"{error.detail} [{error.reason}]"
     if isinstance(error, OSError):
@@ -72,16 +72,16 @@ def _postgresql(error: psycopg.Error, config: Config) -> str:
 def _sqlite(error: sqlite3.Error, config: Config) -> str:
     name = getattr(error, "sqlite_errorname", "")
     advice = {
-        "SQLITE_BUSY": "Another program has it open: end that first",
-        "SQLITE_CANTOPEN": "Its directory must exist and belong to the user that runs this",
-        "SQLITE_CORRUPT": "Bring a backup back with `restante store restore`",
+        "SQLITE_BUSY": "End the other program that has it open",
+        "SQLITE_CANTOPEN": "Create its directory, or run this as the user that owns it",
+        "SQLITE_CORRUPT": "Restore a backup with `restante store restore`",
         "SQLITE_FULL": "Make room on the disk",
-        "SQLITE_NOTADB": "store.url must name a store of ours",
-        "SQLITE_READONLY": "It must belong to the user that runs this",
+        "SQLITE_NOTADB": "Name a store of Restante in store.url",
+        "SQLITE_READONLY": "Run this as the user that owns the file",
     }
     known = next(
         (todo for prefix, todo in advice.items() if name.startswith(prefix)),
-        "The disk and the system's log may say more",
+        "Look for errors of the disk in the system's log",
     )
     return f"the database {_shown(config)} cannot be used: {error}. {known}."
 
@@ -94,13 +94,13 @@ def _system(error: OSError, config: Config) -> str:
     place = error.filename or config.directory
     if isinstance(error, FileNotFoundError | NotADirectoryError) and not config.directory.is_dir():
         return (
-            f"the data directory {config.directory} does not exist. Make an installation with `restante init`, "
+            f"the data directory {config.directory} does not exist. Create an installation with `restante init`, "
             "or name another directory by --data or --config."
         )
     if isinstance(error, PermissionError):
-        return f"{place}: permission denied. {config.directory} must belong to the user that runs this."
+        return f"{place}: permission denied. Run this as the user that owns {config.directory}."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{place}: the disk is full. Make room."
+        return f"{place}: the disk is full. Free some space."
     if error.errno == errno.EROFS:
-        return f"{place}: the file system is read-only"
+        return f"{place}: the file system is read-only. Mount it for writing, or name another directory."
     return f"{place}: {error.strerror}" if error.filename and error.strerror else str(error)

@@ -47,7 +47,9 @@ class Fronts:
                 certificates.append(pairs)
             if chosen.gateway_port >= 0:
                 if not settings.tls.client_ca:
-                    raise config.ConfigError("tls.client_ca: the gateways' port needs it")
+                    raise config.ConfigError(
+                        "tls.client_ca is missing: the gateways' port (core.gateway_port) needs it"
+                    )
                 pairs = _certificates(settings, Path(settings.tls.client_ca))
                 listening = _bind("core.gateway_port", chosen.gateway_host, chosen.gateway_port, opened)
                 gateways = Front(replace(general, name="gateways", mutual_tls=True), listening, pairs)
@@ -124,7 +126,7 @@ def _files(pairs: tuple[config.Certificate, ...]) -> list[CertificateFiles]:
 def _certificates(settings: config.Config, client_ca: Path | None) -> Certificates:
     files = _files(settings.tls.certificates)
     if not files:
-        raise config.ConfigError("tls.certificates: the API needs a certificate")
+        raise config.ConfigError("tls.certificates is empty: the API needs a certificate")
     try:
         return Certificates(files, client_ca=client_ca, protocols=[PROTOCOL])
     except CertificateError as error:
@@ -137,7 +139,9 @@ def _limits(chosen: config.Core, ports: int) -> ConnectionLimits:
     room = (_descriptors() - DESCRIPTORS_KEPT) // DESCRIPTORS_EACH // max(ports, 1)
     if 0 < room < connections or connections <= 0:
         connections = max(room, 1)
-        log.warning("core.api_connections: only %d, since the process may have no more descriptors", connections)
+        log.warning(
+            "core.api_connections is reduced to %d: the process may open no more files (ulimit -n)", connections
+        )
     return ConnectionLimits(
         connections=connections,
         connections_per_address=chosen.api_connections_per_address,

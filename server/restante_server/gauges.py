@@ -20,17 +20,20 @@ class StoreGauges:
         def gauge(name: str, about: str, *labels: str) -> Gauge:
             return Gauge(f"restante_{name}", about, labels, registry=registry)
 
-        self._length = gauge("queue_recipients", "Recipients in the mail queue, by state.", "state")
+        self._length = gauge("queue_recipients", "Number of recipients in the mail queue, by state.", "state")
         self._oldest = gauge("queue_oldest_age_seconds", "Age of the oldest message in the queue, by state.", "state")
-        self._mailboxes = gauge("mailboxes", "Mailboxes.")
-        self._messages = gauge("messages", "Messages in all mailboxes.")
-        self._mail = gauge("mail_bytes", "Size of all mailboxes, each message counted in each.")
+        self._mailboxes = gauge("mailboxes", "Number of mailboxes.")
+        self._messages = gauge("messages", "Number of messages in all mailboxes.")
+        self._mail = gauge("mail_bytes", "Size of all mailboxes; a message in several mailboxes counts in each.")
         self._database = gauge("database_size_bytes", "Size of the database.")
-        self._looked = gauge("store_looked_timestamp_seconds", "When the store's figures were last looked up.")
-        gauge("storage_reserve_bytes", "Free space below which no new mail is taken.").set(
-            settings.store.reserve_octets
+        self._looked = gauge(
+            "store_looked_timestamp_seconds",
+            "Time of the last update of the store's figures, in seconds since 1970-01-01 UTC.",
         )
-        free = gauge("storage_free_bytes", "Free space on the file system of a directory.", "place")
+        gauge(
+            "storage_reserve_bytes", "Free space below which the core accepts no new mail (store.reserve_octets)."
+        ).set(settings.store.reserve_octets)
+        free = gauge("storage_free_bytes", "Free space on the file system of the place.", "place")
         free.labels("contents").set_function(_free(settings.contents_directory))
         database = make_url(settings.store_url)
         if database.get_backend_name() == "sqlite" and database.database:

@@ -21,17 +21,20 @@ class MailFigures(Figures):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._taken = Histogram(
             "restante_mail_taken_duration_seconds",
-            "Messages taken responsibility for, with the time until that was durable.",
+            "Accepted messages, with the time from the last octet to the durable commit.",
             ["kind"],
             buckets=SECONDS,
             registry=registry,
         )
         self._recipients = Counter(
-            "restante_mail_recipients", "Recipients, by how an attempt ended.", ["outcome"], registry=registry
+            "restante_mail_recipients",
+            "Number of recipients, by the outcome of an attempt.",
+            ["outcome"],
+            registry=registry,
         )
         self._delivery = Histogram(
             "restante_mail_delivery_duration_seconds",
-            "Time from a message's acceptance until it lay in a mailbox, for each recipient.",
+            "Time from a message's acceptance to its delivery into a mailbox, for each recipient.",
             buckets=DELIVERY_SECONDS,
             registry=registry,
         )
@@ -69,24 +72,36 @@ class StoreObserver(Observer):
         def seconds(name: str, what: str) -> Histogram:
             return Histogram(f"restante_{name}_seconds", what, buckets=SECONDS, registry=registry)
 
-        self._groups = seconds("write_transaction_duration", "Time of write transactions.")
-        self._reads = seconds("read_duration", "Time of read snapshots.")
-        self._waits = seconds("read_wait_duration", "How long reads waited for a thread.")
-        self._operations = Counter("restante_write_operations", "Operations in transactions.", registry=registry)
-        self._replays = Counter("restante_write_replays", "Write transactions that ran again.", registry=registry)
+        self._groups = seconds("write_transaction_duration", "Duration of write transactions.")
+        self._reads = seconds("read_duration", "Duration of read snapshots.")
+        self._waits = seconds("read_wait_duration", "Time that reads waited for a thread.")
+        self._operations = Counter(
+            "restante_write_operations", "Number of operations in write transactions.", registry=registry
+        )
+        self._replays = Counter(
+            "restante_write_replays",
+            "Number of write transactions that ran again after a conflict or a lost connection.",
+            registry=registry,
+        )
         if sqlite:
-            self._checkpoints = seconds("sqlite_checkpoint_duration", "Time of SQLite checkpoints.")
+            self._checkpoints = seconds("sqlite_checkpoint_duration", "Duration of SQLite checkpoints.")
             self._pages = Gauge(
-                "restante_sqlite_log_pages", "Pages in SQLite's log at the last checkpoint.", registry=registry
+                "restante_sqlite_log_pages",
+                "Number of pages in SQLite's log at the last checkpoint.",
+                registry=registry,
             )
 
     def watch(self, db: Database) -> None:
         """Add gauges of the database's queues."""
         for name, what, look in (
-            ("write_pipeline_operations", "Writes inside the pipeline.", lambda: db.queued_operations),
-            ("write_pipeline_bytes", "Size of writes inside the pipeline.", lambda: db.queued_octets),
-            ("write_pipeline_waiting", "Writes that wait for room in the pipeline.", lambda: db.waiting_writers),
-            ("reads_in_progress", "Reads that wait or run.", lambda: db.waiting_reads),
+            ("write_pipeline_operations", "Number of writes in the pipeline.", lambda: db.queued_operations),
+            ("write_pipeline_bytes", "Size of the writes in the pipeline.", lambda: db.queued_octets),
+            (
+                "write_pipeline_waiting",
+                "Number of writes that wait for room in the pipeline.",
+                lambda: db.waiting_writers,
+            ),
+            ("reads_in_progress", "Number of reads that wait or run.", lambda: db.waiting_reads),
         ):
             Gauge(f"restante_{name}", what, registry=self._registry).set_function(look)
 

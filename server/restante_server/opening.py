@@ -40,7 +40,7 @@ def require_store(settings: Config) -> None:
     url = make_url(settings.store_url)
     if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
         os.stat(settings.directory)  # an error about a missing data directory is more helpful
-        raise NoStore(f"there is no store at {url.database} yet")
+        raise NoStore(f"the store {url.database} does not exist yet")
 
 
 def create_store(tx: Connection, moment: int) -> None:

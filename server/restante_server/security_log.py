@@ -22,7 +22,12 @@ class SecurityLog(LoginObserver):
     """Writes one JSON line for each failed login, into a bounded series of files that only their owner can read."""
 
     def __init__(self, registry: CollectorRegistry, file: Path) -> None:
-        self._failed = Counter("restante_login_failures", "Failed logins.", ["protocol", "reason"], registry=registry)
+        self._failed = Counter(
+            "restante_login_failures",
+            "Number of failed logins, by protocol and reason.",
+            ["protocol", "reason"],
+            registry=registry,
+        )
         self._file = logging.handlers.RotatingFileHandler(
             file, maxBytes=FILE_OCTETS, backupCount=OLD_FILES, encoding="utf-8", errors="backslashreplace", delay=True
         )

@@ -137,7 +137,7 @@ def test_a_core_and_its_gateways_are_ready_while_the_database_answers(tmp_path: 
             becomes(core_port, 200)
             becomes(gateway_port, 200)
             cluster.stop()
-            becomes(core_port, 503, reason="database: it cannot be reached")
+            becomes(core_port, 503, reason="database: cannot be reached")
             told_at_once(tmp_path / "data", "is not ready: its database does not answer")
             becomes(gateway_port, 503, reason="is not ready")
             cluster.start()
@@ -145,7 +145,7 @@ def test_a_core_and_its_gateways_are_ready_while_the_database_answers(tmp_path: 
             becomes(gateway_port, 200)
             cluster.signal(signal.SIGSTOP)
             try:
-                becomes(core_port, 503, reason="database: it did not answer within 2 s")
+                becomes(core_port, 503, reason="database: did not answer within 2 s")
                 becomes(gateway_port, 503, reason="is not ready")
                 told_at_once(tmp_path / "data", "is not ready: its database does not answer")
             finally:

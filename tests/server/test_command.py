@@ -102,7 +102,7 @@ def test_a_store_is_copied_before_it_is_migrated_and_its_program_restores_the_co
     assert done.returncode == 0, done.stderr
     (made,) = (data / "backups").iterdir()
     assert done.stdout.splitlines() == [
-        f"The store as it was before the migration is in {made}.",
+        f"The backup of the store before its migration is in {made}.",
         "The store is at schema next.",
     ]
     assert migrated(empty_database_url)
@@ -129,7 +129,7 @@ def test_without_a_backup_nothing_is_migrated(
     (data / "backups").write_text("no directory")
     refused = run(data, empty_database_url, next_release)
     assert refused.returncode == 1
-    assert "no backup can be made, and so nothing was migrated" in refused.stderr
+    assert "the store was not migrated, because its backup failed" in refused.stderr
     assert not migrated(empty_database_url)
     (data / "backups").unlink()
     assert run(data, empty_database_url, next_release).returncode == 0

@@ -34,14 +34,14 @@ def restante(*arguments: str) -> str:
 @pytest.mark.parametrize("command", [("core",), ("store", "check")])
 def test_without_a_store_the_message_gives_the_command_that_makes_it(command: tuple[str, ...], tmp_path: Path) -> None:
     said = restante(*command, "--data", str(tmp_path))
-    assert said.startswith(f"there is no store at {tmp_path / 'store.db'} yet. `restante store migrate`")
+    assert said.startswith(f"the store {tmp_path / 'store.db'} does not exist yet. Run `restante store migrate`")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_data_directory_the_message_says_where_to_get_one(tmp_path: Path) -> None:
     said = restante("core", "--data", str(tmp_path / "nowhere"))
     assert (
-        f"the data directory {tmp_path / 'nowhere'} does not exist. Make an installation with `restante init`" in said
+        f"the data directory {tmp_path / 'nowhere'} does not exist. Create an installation with `restante init`" in said
     )
 
 
@@ -56,8 +56,8 @@ def test_a_store_that_another_process_has_names_the_process(tmp_path: Path) -> N
     [
         ("postgresql://alice:a-secret@127.0.0.1:1/x", "Connection refused", "Start the server, or correct store.url."),
         ("postgresql://alice@nowhere.invalid/x", "nowhere.invalid", "Correct the host in store.url."),
-        ("mysql://alice:a-secret@127.0.0.1/x", "mysql is not a database Restante speaks to", "sqlite or postgresql"),
-        ("nonsense", "store.url is no database URL", "postgresql://USER:PASSWORD@HOST/DATABASE is needed"),
+        ("mysql://alice:a-secret@127.0.0.1/x", "mysql databases are not supported", "sqlite or postgresql"),
+        ("nonsense", "store.url is not a database URL", "postgresql://USER:PASSWORD@HOST/DATABASE"),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_one_line(url: str, said: str, todo: str, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_database_that_cannot_be_reached_is_one_line(url: str, said: str, todo
 
 def test_an_empty_postgresql_database_names_the_migration_command(empty_postgres_url: str, tmp_path: Path) -> None:
     line = restante("core", "--data", str(tmp_path), "--set", f"store.url={empty_postgres_url}")
-    assert line == "the database holds no schema yet. `restante store migrate`, with the same options, makes it ready."
+    assert line == "the database has no schema yet. Run `restante store migrate` with the same options."
 
 
 def test_a_refused_login_and_a_missing_database_say_what_to_correct() -> None:
@@ -86,9 +86,9 @@ def test_a_refused_login_and_a_missing_database_say_what_to_correct() -> None:
         assert line.endswith("Correct the user and the password in store.url.")
         assert "a-secret" not in line
         line = _failure(plain.set(database="nowhere").render_as_string())
-        assert line.endswith("Make it with `createdb`, or correct store.url.")
+        assert line.endswith("Create the database with `createdb`, or correct store.url.")
         line = _failure(plain.set(username="bob").render_as_string())
-        assert line.endswith("Make the user, or correct store.url.")
+        assert line.endswith("Create the role with `createuser`, or correct store.url.")
 
 
 def _failure(url: str) -> str:
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_database_or_is_held_is_said(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'store.db'}"
     (tmp_path / "store.db").write_text("hello")
     line = _sqlite_failure(url)
-    assert "file is not a database" in line and line.endswith("store.url must name a store of ours.")
+    assert "file is not a database" in line and line.endswith("Name a store of Restante in store.url.")
     (tmp_path / "store.db").unlink()
     migrate.upgrade(url)
     held = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
@@ -110,7 +110,7 @@ def test_a_file_that_is_no_database_or_is_held_is_said(tmp_path: Path) -> None:
         line = _sqlite_failure(url, "base")
     finally:
         held.close()
-    assert line.endswith("Another program has it open: end that first.")
+    assert line.endswith("End the other program that has it open.")
 
 
 def _sqlite_failure(url: str, revision: str = "head") -> str:
@@ -122,9 +122,15 @@ def _sqlite_failure(url: str, revision: str = "head") -> str:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (PermissionError(errno.EACCES, "Permission denied", "/data/lock"), "must belong to the user that runs this."),
-        (OSError(errno.ENOSPC, "No space left on device", "/data/lock"), "/data/lock: the disk is full. Make room."),
-        (OSError(errno.EROFS, "Read-only file system", "/data/lock"), "/data/lock: the file system is read-only"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/lock"), "Run this as the user that owns /data."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/lock"),
+            "/data/lock: the disk is full. Free some space.",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/data/lock"),
+            "Mount it for writing, or name another directory.",
+        ),
     ],
 )
 def test_what_the_system_refuses_is_said_with_the_file(error: OSError, said: str) -> None:

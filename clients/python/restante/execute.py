@@ -210,7 +210,7 @@ class Multiplexer:
         octets = operation.ByteSize()
         if octets > MAX_BATCH_OCTETS:  # the server would refuse it too
             raise errors.InvalidArgument(
-                field="operations", problem=f"more than {MAX_BATCH_OCTETS} octets in one request"
+                field="operations", problem=f"together they may have at most {MAX_BATCH_OCTETS} octets"
             )
         lane = self._lanes.get(session)
         if lane is None:

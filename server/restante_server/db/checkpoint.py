@@ -63,7 +63,7 @@ class Checkpointer:
         try:
             _busy, pages, _copied = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
-            log.warning("checkpoint failed, the log is kept", exc_info=True)
+            log.warning("the checkpoint of SQLite's log failed; the log is kept", exc_info=True)
             return 0
         if pages < 0:  # the other connection is making a checkpoint
             return 0
@@ -92,5 +92,5 @@ class Checkpointer:
             driver.execute("PRAGMA optimize")
             driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error:
-            log.warning("last checkpoint failed, the log is kept", exc_info=True)
+            log.warning("the last checkpoint of SQLite's log failed; the log is kept", exc_info=True)
         driver.close()

@@ -198,13 +198,13 @@ class Database:
             self._look = asyncio.ensure_future(self._start().probe.run([_look], None))
         done, _ = await asyncio.wait([self._look], timeout=seconds)
         if not done:
-            return f"it did not answer within {seconds:.0f} s"
+            return f"did not answer within {seconds:.0f} s"
         look, self._look = self._look, None
         try:
             (outcome,) = look.result()
         except StoreBusy:
-            return "it cannot be reached"
-        return f"the look at it failed: {type(outcome).__name__}" if isinstance(outcome, Exception) else outcome
+            return "cannot be reached"
+        return f"the probe failed: {type(outcome).__name__}" if isinstance(outcome, Exception) else outcome
 
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Finish the running work, refuse new work, and close all connections. A second call does nothing.
@@ -254,7 +254,7 @@ class Database:
 def _look(tx: Connection) -> str:
     """The reason why the database of this connection cannot be used; empty when it can."""
     if tx.dialect.name == "postgresql" and tx.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
-        return "it is a standby, which takes no writes"
+        return "is a standby server, which accepts no writes"
     tx.exec_driver_sql("SELECT 1").scalar_one()
     return ""
 
@@ -287,4 +287,4 @@ def open_backend(url: str | URL, settings: Settings | None = None, observer: Obs
         case "postgresql":
             return PostgresBackend(url, settings.postgres)
         case other:
-            raise UnsupportedDatabase(f"{other} is not a database Restante speaks to: sqlite or postgresql")
+            raise UnsupportedDatabase(f"{other} databases are not supported; use sqlite or postgresql")

@@ -244,7 +244,7 @@ class GroupRunner:
             items[0].effects = take(tx)
         except BaseException as error:  # each item of the set then runs alone and gets its own error
             self._recover(tx, savepoint, error)
-            log.debug("a set of %d %s is run one by one", len(items), kind.__name__, exc_info=error)
+            log.debug("a set of %d %s failed together and runs one by one", len(items), kind.__name__, exc_info=error)
             return False
         for item, result in zip(items, results, strict=True):
             if isinstance(result, Exception):
@@ -313,7 +313,7 @@ class GroupRunner:
         if verdict in (Verdict.REPLAY, Verdict.LOST, Verdict.UNDONE):
             raise _Again(error, reconnect=verdict is not Verdict.REPLAY) from error
         if verdict is Verdict.OWN:
-            log.error("a write group could not run", exc_info=error)
+            log.error("a write group failed before its first operation", exc_info=error)
             self.disconnect()
         for item in group:
             item.result, item.error = None, self._answer(error)

@@ -30,7 +30,7 @@ class Handover:
             try:
                 self.loop.call_soon_threadsafe(self._run)
             except RuntimeError:
-                log.debug("the event loop is closed, %d answers dropped", len(self._ready))
+                log.debug("the event loop is closed; %d results were dropped", len(self._ready))
 
     def _run(self) -> None:
         self._woken = False  # before the queue is read, so that later posts wake the loop again

@@ -29,7 +29,7 @@ class StoreLock:
             os.close(self._descriptor)
             self._descriptor = -1
             who = "another process" if holder is None else f"process {holder}"
-            raise StoreLocked(f"the store {directory} is in use by {who}", holder) from None
+            raise StoreLocked(f"the store {directory} is in use by {who}; end that process first", holder) from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
 

@@ -24,9 +24,9 @@ _LOCK = 0x72657374616E7465  # PostgreSQL advisory lock, so that only one core mi
 
 class SchemaState(Enum):
     CURRENT = "as this program expects it"
-    EMPTY = "no schema yet"
-    BEHIND = "older: `upgrade` brings it forward"
-    UNKNOWN = "made by a newer program, or not by ours"
+    EMPTY = "without a schema"
+    BEHIND = "older than this program's; `upgrade` migrates it"
+    UNKNOWN = "of a newer version, or of another program"
 
 
 def upgrade(url: str | URL, revision: str = "head") -> None:
@@ -107,12 +107,12 @@ def _refusal(tx: Connection) -> UnknownSchema:
     found = current(tx)
     match state(tx):
         case SchemaState.EMPTY:
-            text = "the database holds no schema yet"
+            text = "the database has no schema yet"
         case SchemaState.BEHIND:
-            text = f"the database's schema is at step {found}, this program needs {expected()}"
+            text = f"the database has schema {found}, and this version needs {expected()}"
         case _ if found is None:
-            text = "the database holds tables that are not ours"
+            text = "the database has tables of another program; name another database in store.url"
         case _:
-            text = f"the database's schema is at step {found}, which this program (at {expected()}) does not know"
+            text = f"the database has schema {found} of a newer version; this version knows schemas up to {expected()}"
     migratable = state(tx) in (SchemaState.EMPTY, SchemaState.BEHIND)
     return UnknownSchema(text, found, expected(), migratable=migratable)

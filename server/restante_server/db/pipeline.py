@@ -112,7 +112,7 @@ class Pipeline:
                 async with asyncio.timeout(seconds):
                     await self._empty.wait()
             except TimeoutError:
-                log.warning("%d writes are left behind: the database does not answer", self.operations)
+                log.warning("%d writes were abandoned at shutdown: the database does not answer", self.operations)
             for lane in self._lanes:
                 lane.finish()
             for lane in self._lanes:

@@ -160,6 +160,6 @@ def _probe(engine: Engine) -> Features:
         number: int = tx.exec_driver_sql("SELECT current_setting('server_version_num')::int").scalar_one()
         version = (number // 10_000, number % 10_000, 0)
         if version < OLDEST:
-            raise UnsupportedDatabase(f"PostgreSQL {version[0]} is too old: at least {OLDEST[0]} is needed")
+            raise UnsupportedDatabase(f"PostgreSQL {version[0]} is too old; Restante needs {OLDEST[0]} or newer")
         trigram = tx.exec_driver_sql("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'").scalar()
     return Features(version=version, trigram=trigram is not None)

@@ -187,7 +187,7 @@ def _probe() -> Features:
     version = sqlite3.sqlite_version_info
     if version < OLDEST:
         found, needed = ".".join(map(str, version)), ".".join(map(str, OLDEST))
-        raise UnsupportedDatabase(f"SQLite {found} is too old: at least {needed} is needed")
+        raise UnsupportedDatabase(f"SQLite {found} is too old; Restante needs {needed} or newer")
     with sqlite3.connect(":memory:") as trial:
         features = Features(
             version=version[:3],
@@ -196,7 +196,7 @@ def _probe() -> Features:
             contentless_delete=_works(trial, "CREATE VIRTUAL TABLE h USING fts5(t, content='', contentless_delete=1)"),
         )
         if not _works(trial, "CREATE TABLE r(a)") or not _works(trial, "INSERT INTO r VALUES (1) RETURNING a"):
-            raise UnsupportedDatabase("this SQLite lacks RETURNING")
+            raise UnsupportedDatabase("this SQLite was built without RETURNING")
     trial.close()
     return features
 

@@ -214,9 +214,9 @@ def remove(tx: Connection, address: str) -> Account:
 def require_display_name(text: str) -> str:
     """Return the display name. Raises InvalidArgument when it is too long or has control characters."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_DISPLAY_NAME_OCTETS:
-        raise InvalidArgument(field="display_name", problem=f"has more than {MAX_DISPLAY_NAME_OCTETS} octets")
+        raise InvalidArgument(field="display_name", problem=f"must be at most {MAX_DISPLAY_NAME_OCTETS} octets long")
     if any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in text):
-        raise InvalidArgument(field="display_name", problem="has control characters")
+        raise InvalidArgument(field="display_name", problem="must not have control characters")
     return text
 
 

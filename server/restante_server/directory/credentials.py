@@ -130,20 +130,20 @@ def check_strength(password: Secret, *names: str) -> None:
         raise WeakPassword(problem="has control characters, which no login form can send")
     folded = text.casefold()
     if any(name and folded == name.casefold() for name in names):
-        raise WeakPassword(problem="is the name")
+        raise WeakPassword(problem="equals the name or address")
 
 
 def check_imported(verifier: str, settings: HashSettings) -> None:
     """Raise InvalidArgument unless this is an argon2id hash in PHC form within the limits of `settings`."""
     found = _PHC.fullmatch(verifier)
     if found is None:
-        raise InvalidArgument(field="password_hash", problem="is no argon2id hash in PHC form, version 19")
+        raise InvalidArgument(field="password_hash", problem="must be an argon2id hash of version 19 in PHC form")
     memory, passes, lanes = (int(found.group(place)) for place in (1, 2, 3))
     if memory > settings.max_memory_kib or passes > settings.max_passes or lanes > settings.max_lanes:
         limits = f"m={settings.max_memory_kib},t={settings.max_passes},p={settings.max_lanes}"
-        raise InvalidArgument(field="password_hash", problem=f"has parameters above {limits}")
+        raise InvalidArgument(field="password_hash", problem=f"must have parameters of at most {limits}")
     if memory < 8 * lanes:  # RFC 9106 3.1
-        raise InvalidArgument(field="password_hash", problem="has less memory than its lanes need")
+        raise InvalidArgument(field="password_hash", problem="must have at least 8 KiB of memory for each lane")
     try:
         verify_secret(verifier.encode(), b"", Type.ID)
     except InvalidHash as error:
@@ -226,7 +226,7 @@ class Passwords:
 
     async def _on_thread(self, work: Callable[[], _T], before: Callable[[], None] | None = None) -> _T:
         if self._waiting >= self._settings.max_waiting:
-            raise StoreBusy("Too many logins at once.", retry_seconds=1.0)
+            raise StoreBusy("Too many logins at once; try again shortly.", retry_seconds=1.0)
         self._waiting += 1
         try:
             async with self._free:

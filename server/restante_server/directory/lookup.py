@@ -31,10 +31,10 @@ BARE_POSTMASTER = "postmaster"  # RFC 5321 4.1.1.3
 class Kind(Enum):
     """The kind of an address."""
 
-    LOCAL = "a mailbox here"
+    LOCAL = "a mailbox of this store"
     ALIAS = "expanded into `targets`"
-    UNKNOWN = "our domain, but nobody there"
-    FOREIGN = "not our domain"
+    UNKNOWN = "a local domain, but no such recipient"
+    FOREIGN = "not a local domain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +220,9 @@ def _expand(known: _Known, address: str, start: _Direct) -> Resolution:
         if not level or len(leaves) > MAX_EXPANDED:
             break
     if not leaves:
-        return Resolution(address, Kind.UNKNOWN, problem="an alias that leads only to itself")
+        return Resolution(address, Kind.UNKNOWN, problem="the alias has no target but itself")
     if len(leaves) > MAX_EXPANDED:
-        return Resolution(address, Kind.UNKNOWN, problem=f"an alias of more than {MAX_EXPANDED} recipients")
+        return Resolution(address, Kind.UNKNOWN, problem=f"the alias expands to more than {MAX_EXPANDED} recipients")
     return Resolution(address, Kind.ALIAS, targets=tuple(leaves.values()))
 
 
@@ -232,7 +232,7 @@ def _leaf(known: _Known, target: str, depth: int) -> tuple[Resolution | None, _D
     if key is None:
         return Resolution(target, Kind.UNKNOWN, problem=problem), None
     if depth >= MAX_DEPTH:
-        return Resolution(target, Kind.UNKNOWN, problem=f"aliases deeper than {MAX_DEPTH}"), None
+        return Resolution(target, Kind.UNKNOWN, problem=f"aliases are nested deeper than {MAX_DEPTH} levels"), None
     direct = _direct(known, key)
     if direct is not None and direct.targets:
         return None, direct

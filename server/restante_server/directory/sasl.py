@@ -42,7 +42,7 @@ def step(mechanism: str, response: bytes | None, state: bytes) -> Challenge | Pr
     if mechanism not in MECHANISMS:
         raise MechanismNotSupported(mechanism=mechanism[:20])
     if response is not None and len(response) > MAX_RESPONSE_OCTETS:
-        raise InvalidArgument(field="response", problem=f"more than {MAX_RESPONSE_OCTETS} octets")
+        raise InvalidArgument(field="response", problem=f"must be at most {MAX_RESPONSE_OCTETS} octets long")
     return _plain(response) if mechanism == "PLAIN" else _login(response, state)
 
 

@@ -121,7 +121,7 @@ def require_live(tx: Connection, content_id: int) -> None:
     """
     row = prepared.first(tx, _state, {"id": content_id})
     if row is None or row[0] != State.LIVE:
-        raise StoreBusy("The content has lapsed before it was used.")
+        raise StoreBusy("The upload lapsed before the message was stored; upload it again.")
 
 
 def load(tx: Connection, content_ids: Iterable[int], *, octets: bool = False) -> dict[int, Stored]:

@@ -19,13 +19,13 @@ def folder_name(name: str) -> str:
     if not name.isascii():
         name = unicodedata.normalize("NFC", name)
     if not name:
-        raise FolderNameInvalid(problem="empty")
+        raise FolderNameInvalid(problem="must not be empty")
     if SEPARATOR in name:
-        raise FolderNameInvalid(problem="has a separator in it")
+        raise FolderNameInvalid(problem=f"must not have the separator {SEPARATOR!r}")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise FolderNameInvalid(problem="has control characters")
+        raise FolderNameInvalid(problem="must not have control characters")
     if len(name.encode()) > LONGEST_OCTETS:
-        raise FolderNameInvalid(problem="longer than 255 octets")
+        raise FolderNameInvalid(problem=f"must be at most {LONGEST_OCTETS} octets long in UTF-8")
     return name
 
 
@@ -35,9 +35,9 @@ def folder_path(names: Sequence[str], *, at_top: bool) -> tuple[str, ...]:
     Raises FolderNameInvalid, also for an empty path and for one with more than DEEPEST levels.
     """
     if not names:
-        raise FolderNameInvalid(problem="empty")
+        raise FolderNameInvalid(problem="must not be empty")
     if len(names) > DEEPEST:
-        raise FolderNameInvalid(problem="too many levels")
+        raise FolderNameInvalid(problem=f"must have at most {DEEPEST} levels")
     path = tuple(folder_name(name) for name in names)
     if at_top and path[0].lower() == INBOX.lower():
         path = (INBOX, *path[1:])

@@ -181,7 +181,7 @@ def named(tx: Connection, place: Place, folder_id: int, path: Sequence[str]) -> 
     if not path:
         return rights.within(tx, place, folder_id)
     if folder_id:
-        raise InvalidArgument(field="path", problem="given beside a folder id")
+        raise InvalidArgument(field="path", problem="must not be given together with a folder id")
     found = find(tx, place, path)
     if found is None:
         raise FolderNotFound
@@ -378,7 +378,7 @@ def _insert(tx: Connection, place: Place, change: int, wanted: Sequence[tuple[in
         raise LimitExceeded(limit="folders", value=MOST_FOLDERS)
     for parent, _, _ in wanted:
         if len(_ancestry(tx, place, parent)) >= DEEPEST:
-            raise FolderNameInvalid(problem="too many levels")
+            raise FolderNameInvalid(problem=f"must have at most {DEEPEST} levels")
     count = {"count": len(wanted)}
     first_id = tx.execute(_next_ids, {"mailbox": place.mailbox_id, **count}).scalar_one() - len(wanted)
     first_validity = tx.execute(_next_uid_validities, count).scalar_one() - len(wanted)

@@ -70,7 +70,9 @@ def valid(wanted: Iterable[str]) -> dict[str, None]:
     given = dict.fromkeys(wanted)
     for name in given:
         if not 0 < len(name) <= LONGEST_OCTETS or not _ATOM.fullmatch(name):
-            raise InvalidArgument(field="keywords", problem="not an atom of 1 to 64 octets")
+            raise InvalidArgument(
+                field="keywords", problem=f"must be atoms of 1 to {LONGEST_OCTETS} octets (RFC 3501 9)"
+            )
     return given
 
 

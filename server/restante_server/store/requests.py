@@ -138,7 +138,7 @@ def keep(tx: Connection, answered: Iterable[tuple[Request, bytes]], *, is_locked
         return
     statement = insert_into(tx, table).on_conflict_do_nothing().returning(table.c.request_id)
     if len(tx.execute(statement, rows).all()) != len(rows):
-        raise RequestRaced("The same request is being done at this moment.")
+        raise RequestRaced("The same request is in progress; wait for its answer.")
 
 
 def forget_expired(tx: Connection, now: int, most: int) -> int:

@@ -152,7 +152,7 @@ class Contents:
         try:
             await self.db.write(Write(partial(staged.forget, now=time.time_ns() // 1_000), rows=2))
         except (StoreBusy, StoreFull, Draining) as error:
-            log.info("a content that nothing names stays until its pin lapses: %s", error.detail)
+            log.info("an unused content stays stored until its pin lapses: %s", error.detail)
 
     def close(self) -> None:
         """Stop the threads after they have finished their current work."""
@@ -202,7 +202,7 @@ class Writer:
             try:
                 octets = self._canonical.feed(octets)
             except NulFound as found:
-                raise InvalidContent(problem=f"NUL at octet {found.offset}") from None
+                raise InvalidContent(problem=f"the message has a NUL octet, at offset {found.offset}") from None
         elif self._form is Form.CANONICAL:
             self._require_canonical(octets)
         self._take(octets)
@@ -214,7 +214,7 @@ class Writer:
         if self._form is Form.MAKE_CANONICAL:
             self._take(self._canonical.finish())
         elif self._ends_with_cr:
-            raise InvalidContent(problem="a bare CR at the end")
+            raise InvalidContent(problem="the message ends with a bare CR")
         changed = self._form is Form.MAKE_CANONICAL and self._canonical.changed
         if self._file < 0 and self._size <= self._contents.settings.inline_octets:
             octets = b"".join(self._chunks)
@@ -253,7 +253,9 @@ class Writer:
         self._ends_with_cr = octets.endswith(b"\r")
         found = line_ends(octets[:-1] if self._ends_with_cr else octets)
         if found.nul or found.bare_cr or found.bare_lf:
-            raise InvalidContent(problem="NUL" if found.nul else "a bare CR or LF")
+            raise InvalidContent(
+                problem="the message has a NUL octet" if found.nul else "the message has a bare CR or LF"
+            )
 
     def _flush(self) -> None:
         """Append the octets in memory to the file, which gets a random name. Runs on a staging thread."""

@@ -21,7 +21,7 @@ def plan_recipients(envelope: Envelope, resolutions: Sequence[Resolution], arriv
         raise RecipientNotFound(address=envelope.recipients[0].forward_path)
     planned = route.plan(resolutions, envelope.recipients, may_relay=False, promised=True, had=arrived.had)
     if route.goes_round(planned):
-        raise MailLoop(problem="every recipient has had this message before")
+        raise MailLoop(problem="the message has been delivered to every recipient before")
     return planned
 
 

@@ -92,7 +92,9 @@ def begin(tx: Connection, ids: Sequence[int], now: int) -> None:
     coming = recipients.of_messages(tx, origins, *at_last)
     tx.execute(_begin, {"ids": sorted(origins), "moment": now})
     events(tx, rows.DUE).update(origins)
-    rows.trace(tx, [(row.transport_id, row.recipient_id, State.PENDING, "its time has come") for row in coming], now)
+    rows.trace(
+        tx, [(row.transport_id, row.recipient_id, State.PENDING, "the time of sending has come") for row in coming], now
+    )
 
 
 def lapse(tx: Connection, ids: Sequence[int], now: int) -> None:
@@ -113,8 +115,10 @@ def expire(tx: Connection, settings: TransportSettings, ids: Sequence[int], now:
     )
     ends = []
     for row in given_up:
-        last = f"; the last answer was: {row.status} {row.diagnostic}".rstrip() if row.status else ""
-        ends.append(Settlement(row, State.FAILED, EXPIRED, f"given up{last}", Action.FAILED))
+        last = f"; the last reply was: {row.status} {row.diagnostic}".rstrip() if row.status else ""
+        ends.append(
+            Settlement(row, State.FAILED, EXPIRED, f"the time for delivery attempts is over{last}", Action.FAILED)
+        )
     recipients.settle(tx, settings, origins, ends, now)
 
 
@@ -134,7 +138,7 @@ def warn(tx: Connection, settings: TransportSettings, ids: Sequence[int], now: i
     for transport_id, origin in sorted(origins.items()):
         notices = [
             recipients.notice(
-                row._replace(status=row.status or "4.4.1", diagnostic=row.diagnostic or "not sent yet"),
+                row._replace(status=row.status or "4.4.1", diagnostic=row.diagnostic or "no attempt has succeeded yet"),
                 Action.DELAYED,
                 retried_until=row.expires_at,
             )

@@ -15,9 +15,9 @@ from restante_server.directory.lookup import Kind, Resolution
 from restante_server.transport.records import Planned, Recipient
 from restante_server.transport.states import Notify, State, wants
 
-LOOP = ("5.4.6", "this address has had the message before: it is going round in a loop")  # RFC 3463 3.5
+LOOP = ("5.4.6", "the message was delivered to this address before: it is in a mail loop")  # RFC 3463 3.5
 UNKNOWN = "5.1.1"  # RFC 3463 3.2
-NOT_OURS = ("5.7.1", "not our domain")
+NOT_OURS = ("5.7.1", "the domain is not local, and this server does not relay for this sender")
 TOO_MANY = ("5.3.4", "the message has too many recipients")
 SHOWN_TARGETS = 10
 

@@ -154,8 +154,8 @@ class Transport:
         except (StoreBusy, StoreFull, Draining, DeadlineExceeded):  # these affect all messages alike
             raise
         except Exception:
-            log.exception("a delivery failed: transport id %d", due.transport_id)
-            await self.db.write(Postpone(self.settings, due.transport_id, "a fault of this server"))
+            log.exception("the delivery of transport id %d failed", due.transport_id)
+            await self.db.write(Postpone(self.settings, due.transport_id, "an internal error of this server"))
 
     async def deliver_for_ever(self) -> None:
         """Deliver as soon as mail is due; every POLL_SECONDS look for mail that other cores left."""
@@ -171,11 +171,11 @@ class Transport:
                 self._put_off = False
             except RestanteError as error:
                 # Warn once only: while the database is down every attempt fails in the same way.
-                log.log(logging.DEBUG if self._put_off else logging.WARNING, "put off: deliveries: %s", error.detail)
+                log.log(logging.DEBUG if self._put_off else logging.WARNING, "deliveries are put off: %s", error.detail)
                 self._put_off = True
                 await asyncio.sleep(POLL_SECONDS)
             except Exception:
-                log.exception("deliveries failed")
+                log.exception("a run of deliveries failed; another follows")
                 await asyncio.sleep(POLL_SECONDS)
 
 

@@ -15,7 +15,7 @@ from restante_server.transport.outbound.recipients import Settlement
 from restante_server.transport.settings import TransportSettings
 from restante_server.transport.states import State
 
-TAKEN_BACK = ("2.0.0", "taken back by its sender")
+TAKEN_BACK = ("2.0.0", "cancelled by the sender")
 
 _m = transport_message
 _columns = (_m.c.transport_id, _m.c.accepted_at, _m.c.send_at, _m.c.subject, _m.c.reverse_path)

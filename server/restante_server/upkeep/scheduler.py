@@ -51,7 +51,7 @@ class Scheduler:
         ended, _ = await asyncio.wait(tasks, timeout=seconds)
         for task in ended:
             if not task.cancelled() and (problem := task.exception()) is not None:
-                log.error("background work ended: %s", task.get_name(), exc_info=problem)
+                log.error("the job %s ended with an error", task.get_name(), exc_info=problem)
 
 
 async def _repeat(job: Job) -> None:
@@ -63,10 +63,10 @@ async def _repeat(job: Job) -> None:
             await job.work()
         except RestanteError as error:
             # One warning is enough: while the database is away every run fails alike, and readiness reports it.
-            log.log(logging.DEBUG if put_off else logging.WARNING, "put off: %s: %s", job.name, error.detail)
+            log.log(logging.DEBUG if put_off else logging.WARNING, "the job %s is put off: %s", job.name, error.detail)
             put_off = True
         except Exception:
-            log.exception("background work failed: %s", job.name)
+            log.exception("a run of the job %s failed", job.name)
         else:
             put_off = False
         await asyncio.sleep(job.seconds)

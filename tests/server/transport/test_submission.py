@@ -441,7 +441,7 @@ async def test_mail_of_others_is_resent_within_the_domain(world: World) -> None:
             "eve@example.net",
             "people of example.test may resend what others wrote only within it",
         ),
-        (Resending.NEVER, "bob@example.test", "people of example.test may not resend what others wrote"),
+        (Resending.NEVER, "bob@example.test", "accounts of example.test may not resend messages of other authors"),
         (Resending.ANYWHERE, "eve@example.net", ""),
         (Resending.WITHIN_DOMAIN, "BOB@Example.TEST", ""),
         (Resending.WITHIN_DOMAIN, "postmaster", ""),

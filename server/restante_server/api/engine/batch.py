@@ -33,19 +33,19 @@ def require_sound(request: ExecuteOnceRequest) -> None:
     if len(request.operations) > MAX_BATCH_OPERATIONS:
         raise too_many()
     if len({operation.operation_id for operation in request.operations}) < len(request.operations):
-        raise InvalidArgument(field="operations.operation_id", problem="given twice")
+        raise InvalidArgument(field="operations.operation_id", problem="two operations have the same number")
     if _is_oversize(request.operations):
         raise too_large()
 
 
 def too_many() -> InvalidArgument:
     """The refusal of a request with more than MAX_BATCH_OPERATIONS."""
-    return InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OPERATIONS}")
+    return InvalidArgument(field="operations", problem=f"a request may have at most {MAX_BATCH_OPERATIONS}")
 
 
 def too_large() -> InvalidArgument:
     """The refusal of operations of more than MAX_BATCH_OCTETS."""
-    return InvalidArgument(field="operations", problem=f"more than {MAX_BATCH_OCTETS} octets in one request")
+    return InvalidArgument(field="operations", problem=f"together they may have at most {MAX_BATCH_OCTETS} octets")
 
 
 def _is_oversize(operations: Iterable[Operation]) -> bool:

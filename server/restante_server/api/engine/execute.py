@@ -56,7 +56,7 @@ async def _number_or_zero(number: asyncio.Future[int]) -> int:
     try:
         return await number
     except Exception as error:  # noqa: BLE001 - the operation may have succeeded, and the client needs its answer
-        translate(error, "the number of a followed folder")
+        translate(error, "reading a folder's change number for an answer")
         return 0
 
 
@@ -193,7 +193,7 @@ class Execution:
         if flight.field not in self._handlers:
             return UnknownOperation(operation=flight.field or "none")
         if flight.operation_id in self._flights:
-            return InvalidArgument(field="operation_id", problem="in flight already")
+            return InvalidArgument(field="operation_id", problem="an operation with this number is in flight")
         # Operations without a token belong to many clients of the stream's caller: only sessions have this limit.
         if flight.token and session.in_flight >= MAX_SESSION_IN_FLIGHT:
             self._refused.append(self._party)

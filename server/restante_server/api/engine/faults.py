@@ -15,5 +15,5 @@ def translate(error: Exception, path: str) -> RestanteError:
     if isinstance(error, RestanteError):
         return error
     incident = secrets.token_hex(6)
-    log.error("a fault in %s, incident %s", path, incident, exc_info=error)
+    log.error("%s failed by a fault of this server; clients receive incident number %s", path, incident, exc_info=error)
     return Internal(incident=incident)

@@ -119,7 +119,7 @@ class Front:
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as error:  # no descriptor or no memory is left: the clients in the backlog wait
-                log.error("%s: no connection can be accepted: %s", self.settings.name, error.strerror)
+                log.error("%s: cannot accept connections: %s", self.settings.name, error.strerror)
                 loop.remove_reader(listening.fileno())
                 loop.call_later(OUT_OF_DESCRIPTORS_SECONDS, self._resume, listening)
                 return
@@ -137,13 +137,13 @@ class Front:
     def _note_refusal(self, refusal: Refusal) -> None:
         if not self._refused:
             asyncio.get_running_loop().call_later(REPORT_SECONDS, self._report)
-            log.warning("%s: a connection was refused: %s", self.settings.name, refusal.value)
+            log.warning("%s: connection refused: %s", self.settings.name, refusal.value)
         self._refused[refusal] = self._refused.get(refusal, 0) + 1
 
     def _report(self) -> None:
         refused, self._refused = self._refused, {}
         for refusal, count in refused.items():
-            log.warning("%s: %d connections were refused in a minute: %s", self.settings.name, count, refusal.value)
+            log.warning("%s: %d connections refused within a minute: %s", self.settings.name, count, refusal.value)
 
     # --- One connection -----------------------------------------------------------------------------------------
 
@@ -166,9 +166,9 @@ class Front:
             down.join(up)
             await asyncio.gather(down.lost, up.lost)
         except _NotForUs as error:
-            log.info("%s: a connection from %s was ended: %s", self.settings.name, host, error)
+            log.info("%s: connection from %s closed: %s", self.settings.name, host, error)
         except OSError as error:  # also ssl.SSLError, a timeout, and a client that has gone
-            log.debug("%s: a connection from %s failed: %s", self.settings.name, host, error)
+            log.debug("%s: connection from %s failed: %s", self.settings.name, host, error)
         finally:
             if not down.abort():
                 client.close()  # no transport has owned it
@@ -177,7 +177,7 @@ class Front:
 
     def _channel(self, tls: ssl.SSLObject, host: str) -> Channel:
         if tls.selected_alpn_protocol() != PROTOCOL:
-            raise _NotForUs("it does not speak HTTP/2, as gRPC does")
+            raise _NotForUs("the client did not negotiate HTTP/2 (ALPN h2), which gRPC needs")
         common_name = ""
         if self.settings.mutual_tls:
             subject: Any = (tls.getpeercert() or {}).get("subject", ())

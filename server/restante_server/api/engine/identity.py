@@ -43,7 +43,7 @@ class Authenticator:
         if channel.mutual_tls:
             name = channel.common_name.removeprefix(CERTIFICATE_PREFIX)
             if name == channel.common_name or name not in IDENTITIES or name == "admin":
-                raise InvalidSession("The client certificate names no gateway.")
+                raise InvalidSession("The common name of the client certificate is not that of a gateway.")
             return name
         claimed, secret = metadata.get("restante-identity", ""), metadata.get("restante-secret", "")
         if not claimed:
@@ -51,7 +51,7 @@ class Authenticator:
         expected = self._secrets.get(str(claimed), "")
         right = hmac.compare_digest(str(secret).encode(), expected.encode())
         if not (channel.unix and expected and right):
-            raise InvalidSession("The process identity is not proven.")
+            raise InvalidSession("The secret of the process identity is wrong, or the connection is not a Unix socket.")
         return str(claimed)
 
     async def caller(self, metadata: Mapping[str, str | bytes], channel: Channel) -> Caller:
@@ -94,7 +94,7 @@ def _address(stream: Caller, client_address: str) -> str:
 
 def _caller(session: OpenSession, token: bytes, stream: Caller, client_address: str) -> Caller:
     if session.token.identity != stream.identity:
-        raise InvalidSession("The session token was issued to another kind of client.")
+        raise InvalidSession("The session token belongs to another kind of client; log in again.")
     return Caller(
         identity=stream.identity,
         account_id=session.state.account_id,
@@ -114,9 +114,9 @@ def _caller(session: OpenSession, token: bytes, stream: Caller, client_address: 
 def bearer_token(authorization: str) -> bytes:
     """The token of an `authorization` entry, in either alphabet of base64. Raises InvalidSession for anything else."""
     if not authorization.lower().startswith(BEARER):
-        raise InvalidSession("The authorization entry is no bearer token.")
+        raise InvalidSession("The authorization metadata must be a bearer token.")
     text = authorization[len(BEARER) :].strip().replace("+", "-").replace("/", "_")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:  # also binascii.Error
-        raise InvalidSession("The session token is not base64.") from None
+        raise InvalidSession("The session token in the authorization metadata is not base64.") from None

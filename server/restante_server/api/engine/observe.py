@@ -19,9 +19,13 @@ class CallObserver:
 
     def __init__(self, registry: CollectorRegistry, *, quiet: bool = False, slow_seconds: float = 1.0) -> None:
         self._quiet, self._slow_seconds = quiet, slow_seconds
-        self._calls = Counter("restante_rpc", "Finished calls.", ["method", "outcome"], registry=registry)
+        self._calls = Counter("restante_rpc", "Number of finished calls.", ["method", "outcome"], registry=registry)
         self._seconds = Histogram(
-            "restante_rpc_duration_seconds", "Time of calls.", ["method"], buckets=BUCKETS_SECONDS, registry=registry
+            "restante_rpc_duration_seconds",
+            "Duration of finished calls.",
+            ["method"],
+            buckets=BUCKETS_SECONDS,
+            registry=registry,
         )
         self._bound: dict[tuple[str, str], tuple[Counter, Histogram]] = {}  # `labels()` costs more than the count
 

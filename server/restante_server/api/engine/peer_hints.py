@@ -83,7 +83,11 @@ class PeerHints:
                     await work(connection)
             except (psycopg.Error, OSError, RestanteError) as error:  # RestanteError: the store is busy
                 level = logging.DEBUG if said else logging.WARNING
-                log.log(level, "hints between cores are interrupted: %s", " ".join(str(error).split()))
+                log.log(
+                    level,
+                    "hints between cores are interrupted; changes of other cores arrive late: %s",
+                    " ".join(str(error).split()),
+                )
                 said = True
             await asyncio.sleep(RECONNECT_SECONDS)
 

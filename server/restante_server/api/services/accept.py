@@ -138,7 +138,7 @@ class Acceptances:
 
     def _start(self, acceptance_id: int, begin: AcceptBegin) -> None:
         if acceptance_id == 0 or acceptance_id in self._open:
-            raise InvalidArgument(field="acceptance_id", problem="0 or in use")
+            raise InvalidArgument(field="acceptance_id", problem="must be above 0 and not in use on this stream")
         if len(self._running) >= MAX_OPEN or self._held >= MAX_HELD_OCTETS:
             self.answer(AcceptResponse(acceptance_id=acceptance_id, status=to_status(StoreBusy())))
             return
@@ -174,7 +174,7 @@ class _Acceptance:
             self._stream.closed(self)
             self._abandoned.set()
             self._chunks.put_nowait(None)
-            problem = InvalidArgument(field="chunk", problem="more octets than were granted")
+            problem = InvalidArgument(field="chunk", problem="the client sent more octets than the server had granted")
             self._stream.answer(AcceptResponse(acceptance_id=self.acceptance_id, status=to_status(problem)))
             return
         more = min(HELD_OCTETS - self._held, len(chunk))

@@ -38,8 +38,12 @@ DRAFT_FLAGS = Flag.FLAG_SEEN | Flag.FLAG_DRAFT
 async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
     with collected() as bad:
         one = bool(request.content) != bool(request.upload_id)
-        bad.require(one, "content", "either the content or an upload is given")
-        bad.require(len(request.content) <= INLINE_OCTETS, "content", "more than 512 KiB: upload it")
+        bad.require(one, "content", "exactly one of content and upload_id must be given")
+        bad.require(
+            len(request.content) <= INLINE_OCTETS,
+            "content",
+            "must have at most 512 KiB; upload a larger message and name upload_id",
+        )
         with bad.noting("flags"):
             convert.bounded_range(request.flags, 0, messages.ALL_FLAGS, "flags")
         with bad.noting("keywords"):

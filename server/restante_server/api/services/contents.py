@@ -46,7 +46,7 @@ def form(kind: int) -> Form:
     """The form required of an upload's octets. Raises InvalidArgument."""
     known = FORMS.get(UploadKind.ValueType(kind))
     if known is None:
-        raise InvalidArgument(field="kind", problem="message or attachment")
+        raise InvalidArgument(field="kind", problem="must be MESSAGE or ATTACHMENT")
     return known
 
 
@@ -55,7 +55,7 @@ async def upload_content(call: Call, requests: AsyncIterator[UploadContentReques
     """See ContentService.UploadContent."""
     first = await anext(aiter(requests), None)
     if first is None:
-        raise InvalidArgument(field="kind", problem="the stream was empty")
+        raise InvalidArgument(field="kind", problem="is missing: the stream ended without a request")
     writer = call.core.contents.writer(form(first.kind))
     with _OnItsWay(call) as coming:
         try:
@@ -125,7 +125,7 @@ def _limits(call: Call) -> uploads.Limits:
 async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkResponse:
     """See ContentService.UploadChunk."""
     if len(request.octets) > MAX_PIECE_OCTETS:
-        raise InvalidArgument(field="octets", problem=f"more than {MAX_PIECE_OCTETS}")
+        raise InvalidArgument(field="octets", problem=f"must be at most {MAX_PIECE_OCTETS} octets")
     call.core.contents.require_room()
     account_id, limits = call.caller.account_id, _limits(call)
     most = call.core.contents.settings.max_message_octets

@@ -37,10 +37,10 @@ MAX_CANDIDATES = 100
 def resolve_names(tx: Connection, call: Call, request: ResolveNamesRequest) -> ResolveNamesResponse:
     """The entries that each name may mean."""
     with collected() as bad:
-        bad.require(len(request.names) <= MAX_NAMES, "names", f"more than {MAX_NAMES}")
+        bad.require(len(request.names) <= MAX_NAMES, "names", f"must be at most {MAX_NAMES}")
         short = all(len(name) <= MAX_NAME_CHARACTERS for name in request.names)
-        bad.require(short, "names", f"one of more than {MAX_NAME_CHARACTERS} characters")
-        bad.require(request.max_candidates >= 0, "max_candidates", "is negative")
+        bad.require(short, "names", f"each must have at most {MAX_NAME_CHARACTERS} characters")
+        bad.require(request.max_candidates >= 0, "max_candidates", "must not be negative")
     most = min(request.max_candidates or DEFAULT_CANDIDATES, MAX_CANDIDATES)
     domain_id = entries.domain_of(tx, call.caller.account_id)
     return ResolveNamesResponse(resolutions=[_resolution(tx, domain_id, name, most) for name in request.names])

@@ -69,9 +69,11 @@ def _address(given: MailAddress) -> Address:
 
 async def _attachments(call: Call, draft: Draft) -> list[Attached]:
     if len(draft.attachments) > MOST_ATTACHMENTS:
-        raise InvalidArgument(field="draft.attachments", problem="too many")
+        raise InvalidArgument(field="draft.attachments", problem=f"must be at most {MOST_ATTACHMENTS}")
     if sum(len(attachment.content) for attachment in draft.attachments) > INLINE_OCTETS:
-        raise InvalidArgument(field="draft.attachments", problem="more than 512 KiB inline: upload them")
+        raise InvalidArgument(
+            field="draft.attachments", problem="inline contents may have 512 KiB together; upload larger ones"
+        )
     left = limit = call.core.contents.settings.max_message_octets
     found: list[Attached] = []
     for attachment in draft.attachments:
@@ -95,6 +97,6 @@ def _octets(tx: Connection, call: Call, attachment: Attachment, most: int) -> by
         return attachment.content
     upload = uploads.get(tx, attachment.upload_id, call.caller.account_id, call.now)
     if upload.content_id is None:
-        raise InvalidArgument(field="draft.attachments", problem="an upload is not finished")
+        raise InvalidArgument(field="draft.attachments", problem="an upload has not received all its octets")
     stored = contents.load(tx, [upload.content_id])[upload.content_id]
     return contents.read_range(tx, call.core.contents.directory, stored, 0, most + 1)

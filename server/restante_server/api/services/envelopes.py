@@ -58,4 +58,7 @@ def require_trace_field(trace_field: str) -> None:
         and not any(character in line for line in lines for character in "\r\n\0")
     )
     if not right:
-        raise InvalidArgument(field="trace_field", problem="not one Received field")
+        raise InvalidArgument(
+            field="trace_field",
+            problem=f"must be one Received field with CRLF, at most {MAX_TRACE_FIELD_OCTETS} octets of ASCII",
+        )

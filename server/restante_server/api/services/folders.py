@@ -42,7 +42,7 @@ def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> 
 def get_folder(tx: Connection, call: Call, request: v1.GetFolderRequest) -> v1.GetFolderResponse:
     place = call.place(tx, request.mailbox_id)
     if bool(request.folder_id) + bool(request.path) + bool(request.role) != 1:
-        raise InvalidArgument(field="folder_id", problem="one of folder_id, path and role names the folder")
+        raise InvalidArgument(field="folder_id", problem="exactly one of folder_id, path and role must be given")
     folder_id: int | None = request.folder_id
     if request.path:
         folder_id = folders.find(tx, place, request.path)
@@ -154,7 +154,7 @@ def read_folder_changes(
 @handlers.direct(methods.GET_CHANGE_NUMBERS, rule=FOLLOWERS, reads=True)
 async def get_change_numbers(call: Call, request: v1.GetChangeNumbersRequest) -> v1.GetChangeNumbersResponse:
     if len(request.folders) > MOST_FOLLOWED:
-        raise InvalidArgument(field="folders", problem=f"more than {MOST_FOLLOWED}")
+        raise InvalidArgument(field="folders", problem=f"must be at most {MOST_FOLLOWED}")
     answer = v1.GetChangeNumbersResponse(epoch=call.core.epoch)
     keys = [await _key(call, wanted) for wanted in request.folders]
     numbers = [0 if isinstance(key, RestanteError) else call.core.numbers.of(key) for key in keys]

@@ -40,7 +40,7 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
     claim = call.claim(request.mailbox_id)
     lease = request.lease or secrets.token_bytes(LEASE_OCTETS)
     if len(lease) != LEASE_OCTETS:
-        raise InvalidArgument(field="lease", problem=f"not {LEASE_OCTETS} octets")
+        raise InvalidArgument(field="lease", problem=f"must have {LEASE_OCTETS} octets")
 
     def run(tx: Connection) -> v1.AcquireMaildropResponse:
         place = claim.place(tx)

@@ -80,7 +80,7 @@ class Ask:
         if len(sections) > MOST_SECTIONS:
             raise TooComplex(limit=MOST_SECTIONS, value=len(sections))
         if any(column not in _COLUMNS for column in columns):
-            raise InvalidArgument(field="columns", problem="not known")
+            raise InvalidArgument(field="columns", problem="must be MessageColumn values other than UNSPECIFIED")
         names = frozenset(name for column in columns for name in _COLUMNS[column])
         return cls(claim, selection, names, tuple(map(convert.wanted, sections)), changed_since)
 

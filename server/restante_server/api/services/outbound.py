@@ -62,7 +62,7 @@ async def lease_outbound(call: Call, request: LeaseOutboundRequest) -> AsyncIter
     """See TransportService.LeaseOutbound."""
     seconds = DEFAULT_LEASE_SECONDS
     with collected() as bad:
-        bad.require(1 <= request.max_leases <= MAX_LEASES, "max_leases", f"1 to {MAX_LEASES}")
+        bad.require(1 <= request.max_leases <= MAX_LEASES, "max_leases", f"must be 1 to {MAX_LEASES}")
         with bad.noting("lease_seconds"):
             seconds = lease_seconds(request.lease_seconds)
     changed, draining = asyncio.Event(), asyncio.Event()
@@ -126,7 +126,7 @@ async def lease_now(
 def lease_seconds(given: int) -> int:
     """The duration of a lease. Raises InvalidArgument."""
     if given and not 30 <= given <= 3_600:
-        raise InvalidArgument(field="lease_seconds", problem="30 to 3600")
+        raise InvalidArgument(field="lease_seconds", problem="must be 30 to 3600, or 0 for the default")
     return given or DEFAULT_LEASE_SECONDS
 
 
@@ -190,7 +190,7 @@ async def renew_lease(call: Call, request: RenewLeaseRequest) -> RenewLeaseRespo
     """See TransportService.RenewLease."""
     seconds = DEFAULT_LEASE_SECONDS
     with collected() as bad:
-        bad.require(len(request.lease_ids) <= MAX_LEASES, "lease_ids", f"more than {MAX_LEASES}")
+        bad.require(len(request.lease_ids) <= MAX_LEASES, "lease_ids", f"must be at most {MAX_LEASES}")
         with bad.noting("lease_seconds"):
             seconds = lease_seconds(request.lease_seconds)
 
@@ -220,7 +220,7 @@ async def report_outcome(call: Call, request: ReportOutcomeRequest) -> ReportOut
 def _outcome(given: RecipientOutcome) -> Outcome:
     state = STATES.get(given.kind)
     if state is None:
-        raise InvalidArgument(field="outcomes.kind", problem="relayed, deferred or failed")
+        raise InvalidArgument(field="outcomes.kind", problem="must be RELAYED, DEFERRED or FAILED")
     status = given.status if _STATUS.fullmatch(given.status) else USUAL_STATUS[state]
     diagnostic, remote_host = clean(given.diagnostic)[:512], clean(given.remote_host)[:255]
     return Outcome(given.recipient_id, state, status, diagnostic, remote_host, given.dsn_passed_on)

@@ -19,7 +19,7 @@ HIGHEST = 1 << 63
 def size(requested: int) -> int:
     """The number of entries for one page. Raises InvalidArgument for a negative number."""
     if requested < 0:
-        raise InvalidArgument(field="page_size", problem="is negative")
+        raise InvalidArgument(field="page_size", problem="must not be negative")
     return min(requested or DEFAULT_SIZE, MAX_SIZE)
 
 

@@ -59,7 +59,7 @@ async def retry_queued(call: Call, request: v1.RetryQueuedRequest) -> v1.RetryQu
     elif request.all:
         some = await call.core.db.read(oversight.some_pending, 0)
     else:
-        raise InvalidArgument(field="recipients", problem="neither a transport_id nor all is given")
+        raise InvalidArgument(field="recipients", problem="must be a transport_id or all")
     count = 0
     while some:
         ids = some
@@ -89,7 +89,7 @@ def trace_messages(tx: Connection, call: Call, request: v1.TraceMessagesRequest)
     """See AdminService.TraceMessages."""
     term = request.WhichOneof("term")
     if term and not getattr(request, term):
-        raise InvalidArgument(field=term, problem="is empty")
+        raise InvalidArgument(field=term, problem="must not be empty")
     if term == "transport_id":
         return v1.TraceMessagesResponse(traces=map(_trace, oversight.by_id(tx, request.transport_id)))
     size, of = pages.size(request.page_size), f"trace {request.internet_message_id} {request.address}"

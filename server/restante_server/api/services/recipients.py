@@ -41,7 +41,7 @@ GATEWAY_OR_SENDER = access.identities("smtp", or_sessions=(Scope.SCOPE_SMTP_SUBM
 async def verify_recipients(call: Call, request: VerifyRecipientsRequest) -> VerifyRecipientsResponse:
     """See TransportService.VerifyRecipients."""
     if len(request.forward_paths) > MAX_VERIFIED:
-        raise InvalidArgument(field="forward_paths", problem=f"more than {MAX_VERIFIED}")
+        raise InvalidArgument(field="forward_paths", problem=f"must be at most {MAX_VERIFIED}")
     try:
         call.core.contents.require_room()
     except StoreFull:

@@ -156,7 +156,7 @@ def _client(call: Call, context: ClientContext | None) -> _Client:
     caller = call.caller
     if caller.identity:
         if context is None:
-            raise InvalidArgument(field="client", problem="is required of a gateway")
+            raise InvalidArgument(field="client", problem="is required: a gateway must name its client's address")
         return _Client(context.client_address, context.tls, context.loopback)
     if context is not None:
         raise PermissionDenied(permission="client")

@@ -39,7 +39,7 @@ async def watch(call: Call, requests: AsyncIterator[WatchRequest]) -> AsyncItera
 async def watch_mailboxes(call: Call, request: WatchMailboxesRequest) -> AsyncIterator[WatchMailboxesResponse]:
     """See SyncService.WatchMailboxes."""
     if len(request.subscriptions) > watchers.MAX_SUBSCRIPTIONS:
-        raise InvalidArgument(field="subscriptions", problem=f"more than {watchers.MAX_SUBSCRIPTIONS}")
+        raise InvalidArgument(field="subscriptions", problem=f"must be at most {watchers.MAX_SUBSCRIPTIONS}")
     watcher = Watcher(call)
     stop_draining = call.core.tasks.on_drain(watcher.drain)
     try:

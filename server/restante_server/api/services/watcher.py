@@ -113,7 +113,7 @@ class Watcher:
             turns.party.set(caller.party)
             access.MAIL_SESSION(caller)
             if wanted.subscription_id < 1:
-                raise InvalidArgument(field="subscription_id", problem="at least 1")
+                raise InvalidArgument(field="subscription_id", problem="must be at least 1")
             claim = Claim(caller.account_id, access.named(caller, wanted.mailbox_id), wanted.folder_id)
             if len(self._subscriptions) >= self._most and wanted.subscription_id not in self._subscriptions:
                 raise LimitExceeded(limit=self._most, value=self._most + 1)
@@ -338,7 +338,7 @@ class Watcher:
             kept = [*(queued for queued in kept if not queued.notice.subscription_id), *last.values()]
         self._notices.replace(kept)
         if len(self._notices) > self._most + self._notices.most:
-            self._end(StoreBusy("The watcher does not read."))
+            self._end(StoreBusy("The client reads notices too slowly; watch again."))
 
     def _is_lost(self, queued: Queued, party: Party | None) -> bool:
         if not queued.notice.subscription_id or queued.notice.WhichOneof("notice") not in GOES_ON:

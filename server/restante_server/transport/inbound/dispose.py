@@ -35,10 +35,10 @@ class Disposition(NamedTuple):
     folder_id: int = 0  # target folder of a delivery
 
 
-GONE = Disposition(State.FAILED, "5.1.1", "no such recipient any more")
+GONE = Disposition(State.FAILED, "5.1.1", "the mailbox was removed after the message was accepted")
 FULL = Disposition(State.FAILED, "5.2.2", "the mailbox is full")
-PRESENT = Disposition(State.DELIVERED, "2.1.5", "with the copy of another recipient of this mailbox")
-OVERDRAWN = "beyond the quota: the recipient was accepted while there was room"
+PRESENT = Disposition(State.DELIVERED, "2.1.5", "delivered with another recipient's copy into the same mailbox")
+OVERDRAWN = "delivered above the quota, because the recipient was accepted before the mailbox was full"
 
 
 def dispose(size_octets: int, inbox: Inbox | None, *, promised: bool) -> Disposition:

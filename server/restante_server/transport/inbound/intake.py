@@ -53,7 +53,7 @@ class Intake:
         if self._header[:2] == b"\r\n" or self._header.find(b"\r\n\r\n", searched) >= 0:
             await self._header_through()
         elif len(self._header) > MAX_HEADER_OCTETS:
-            raise InvalidContent(problem=f"a header of more than {MAX_HEADER_OCTETS} octets")
+            raise InvalidContent(problem=f"the header has more than {MAX_HEADER_OCTETS} octets")
 
     async def finish(self) -> Arrived:
         """Return the message after its last octet. Raises InvalidContent, MessageTooLarge, MailLoop."""
@@ -71,7 +71,7 @@ class Intake:
         self._header = None
         block = held[: header_end(held)]
         if len(block) > MAX_HEADER_OCTETS:
-            raise InvalidContent(problem=f"a header of more than {MAX_HEADER_OCTETS} octets")
+            raise InvalidContent(problem=f"the header has more than {MAX_HEADER_OCTETS} octets")
         self._hops = count_hops(block)
         if self._hops > self._settings.max_hops:
             raise MailLoop(hops=self._hops)

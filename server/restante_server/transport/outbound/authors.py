@@ -87,12 +87,12 @@ def authorship(content: bytes) -> Authorship:
     block = _latest_resending(fields)
     authors = tuple(_claims(found, AUTHORS))
     if sum(field == "From" for field, _ in authors) > 1 and b"sender" not in found:
-        _refuse("From has several authors, and there is no Sender")
+        _refuse("From has several authors, so the message needs a Sender field")
     resenders = tuple(_claims(block, RESENDERS))
     if b"resent-from" not in block:
         return Authorship(authors + resenders)
     if b"from" not in found:
-        _refuse("Resent-From without a From field")
+        _refuse("the message has a Resent-From field but no From field")
     to = tuple(value.decode("latin-1") for name in RESENT_TO for value in block.get(name, ()))
     return Authorship(resenders, authors, is_resent=True, resent_to=to)
 
@@ -112,12 +112,12 @@ def _spelled(name: bytes) -> str:
 def _fields(block: bytes) -> list[tuple[bytes, bytes]]:
     """(lower-case name, unfolded value) of every field; rule 1."""
     if len(block) > DEFAULT_LIMITS.header_octets:
-        _refuse(f"a header of more than {DEFAULT_LIMITS.header_octets} octets")
+        _refuse(f"the header has more than {DEFAULT_LIMITS.header_octets} octets")
     found: list[tuple[bytes, bytes]] = []
     for number, line in enumerate(block.removesuffix(b"\r\n").removesuffix(b"\r\n").split(b"\r\n"), 1):
         if line[:1] in (b" ", b"\t"):
             if not found or not line.strip(b" \t"):
-                _refuse(f"header line {number} is blank or continues nothing")
+                _refuse(f"header line {number} begins with white space, but is blank or has no field above it")
             name, value = found[-1]
             found[-1] = (name, value + line)
             continue
@@ -125,7 +125,7 @@ def _fields(block: bytes) -> list[tuple[bytes, bytes]]:
         if match is None:
             if block in (b"", b"\r\n"):
                 break  # a message without a header
-            _refuse(f"header line {number} is no field")
+            _refuse(f"header line {number} is not a header field")
         found.append((match[1].lower(), match[2]))
     return found
 
@@ -142,7 +142,7 @@ def _latest_resending(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, list
         if len(block.get(name, ())) > 1:
             _refuse_repeated(name, len(block[name]))
     if block and b"resent-from" not in block and any(name == b"resent-from" for name, _ in fields):
-        _refuse("Resent-From is not among the first Resent fields")
+        _refuse("the newest block of Resent fields has no Resent-From")
     return block
 
 
@@ -152,7 +152,7 @@ def _claims(found: dict[bytes, list[bytes]], names: Sequence[bytes]) -> Iterator
             field = _spelled(name)
             listed = _mailboxes(field, value)
             if name.endswith(b"sender") and sum(claimed == field for claimed, _ in listed) != 1:
-                _refuse(f"{field} must have one address")
+                _refuse(f"{field} must have exactly one address")
             yield from listed
 
 
@@ -177,7 +177,7 @@ def _mailboxes(field: str, value: bytes) -> list[Claim]:
         at, count = _after_space(text, at), count + 1
         more = at < len(text)
         if more and text[at] != ",":
-            _refuse(f"{field} has something after an address")
+            _refuse(f"{field} has text after an address where a comma must follow")
         at += 1
     return claims
 
@@ -188,13 +188,13 @@ def _mailbox(field: str, text: str, at: int) -> tuple[str, list[str], int]:
     start = named.end() if named is not None else _after_space(text, at)
     found = _ADDR_SPEC.match(text, start)
     if found is None:
-        _refuse(f"{field} is no plain list of addresses")
+        _refuse(f"{field} is not a plain list of addresses")
     if _ENCODED_WORD.search(found[0]):
         _refuse(f"{field} has an encoded word in an address")
     end, names = found.end(), []
     if named is not None:
         if text[end : end + 1] != ">":
-            _refuse(f"{field} has an address without its closing bracket")
+            _refuse(f"{field} has an address without a closing angle bracket")
         end, names = end + 1, [named[1]]
     if (comment := _COMMENT.match(text, end)) is not None:
         end, names = comment.end(), [*names, f'"{comment[1].replace(chr(34), " ")}"']
@@ -205,21 +205,21 @@ def _addresses_in(field: str, name: str, own: str) -> list[str]:
     """The addresses, other than `own`, in a display name or comment; rules 5 and 6."""
     if name.isascii() and "@" not in name and "=?" not in name:  # nearly all names
         if "<" in name or ">" in name:
-            _refuse(f"{field} has angle brackets in a name")
+            _refuse(f"{field} has angle brackets in a display name")
         return []
     encoded_at = False
     shown: list[str] = []
     for word in _WORD.findall(name):
         bare = _PAIR.sub(r"\1", word[1:-1]) if word.startswith('"') else word
         if word.startswith('"') and ("<" in bare or ">" in bare):
-            _refuse(f"{field} has angle brackets in a name")
+            _refuse(f"{field} has angle brackets in a display name")
         for encoded in _ENCODED_WORD.findall(bare):
             decoded = _plain(decode_words(encoded))
             if _MISLEADING.search(decoded):
-                _refuse(f"{field} has an encoded name that could be read as an address")
+                _refuse(f"{field} has an encoded display name that could be read as an address")
             encoded_at = encoded_at or "@" in decoded
         if "=?" in _ENCODED_WORD.sub("", bare):
-            _refuse(f"{field} has what only some would take for an encoded word")
+            _refuse(f"{field} has a malformed encoded word in a display name")
         shown.append(bare)
     text = " ".join(shown)
     text = _plain(" ".join(part if "=?" not in part else decode_words(part) for part in _runs(text)))
@@ -227,7 +227,7 @@ def _addresses_in(field: str, name: str, own: str) -> list[str]:
         return []
     found = [address.strip(_AROUND_AN_ADDRESS) for address in _LIKE_AN_ADDRESS.findall(text)]
     if encoded_at and text.count("@") > len(found):
-        _refuse(f"{field} has an encoded name that could be read as an address")
+        _refuse(f"{field} has an encoded display name that could be read as an address")
     return [address for address in found if address.lower() != own.lower()]
 
 

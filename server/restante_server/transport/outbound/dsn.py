@@ -62,19 +62,20 @@ class Report:
 
 
 TITLES = {
-    Action.FAILED: "Undelivered mail: returned to sender",
-    Action.DELAYED: "Delayed mail: still being tried",
-    Action.DELIVERED: "Delivered: your mail has arrived",
-    Action.RELAYED: "Relayed: your mail has been passed on",
-    Action.EXPANDED: "Expanded: your mail has been passed to several recipients",
+    Action.FAILED: "Undelivered mail returned to sender",
+    Action.DELAYED: "Delayed mail: delivery attempts continue",
+    Action.DELIVERED: "Delivered mail: your message has arrived",
+    Action.RELAYED: "Relayed mail: your message was passed on",
+    Action.EXPANDED: "Expanded mail: your message was passed on to several recipients",
 }
 SENTENCES = {
-    Action.FAILED: "Your message could not be delivered to the recipients below. It will not be tried again.",
+    Action.FAILED: "Your message could not be delivered to the recipients below. No further attempt follows.",
     Action.DELAYED: "Your message has not been delivered to the recipients below yet. You need not send it\r\n"
-    "again: delivery is still being tried.",
+    "again: delivery attempts continue.",
     Action.DELIVERED: "Your message was delivered to the recipients below.",
-    Action.RELAYED: "Your message was passed on to a server that does not report on delivery.",
-    Action.EXPANDED: "Your message was passed on to the members behind the recipients below.",
+    Action.RELAYED: "Your message was passed on for the recipients below. The next servers send no reports\r\n"
+    "of delivery.",
+    Action.EXPANDED: "Your message was passed on to the members of the recipients below.",
 }
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -145,7 +146,7 @@ def _text(report: Report) -> str:
         reason = clean(item.diagnostic)
         lines.append(f"<{clean(item.final_recipient)}>: {item.status}" + (f" {said}{reason}" if reason else ""))
         if item.will_retry_until is not None:
-            lines.append(f"    tried until {format_datetime(item.will_retry_until)}")
+            lines.append(f"    attempts continue until {format_datetime(item.will_retry_until)}")
     return "\r\n".join(lines) + "\r\n"
 
 

@@ -216,7 +216,9 @@ def _settled(row: Row, outcome: Outcome) -> Settlement:
         action = None if outcome.dsn_passed_on else Action.RELAYED
         return Settlement(row, State.RELAYED, outcome.status, outcome.diagnostic, action, outcome.remote_host, 1)
     if outcome.state is State.PENDING:  # this server gives up; the remote server's reply was temporary
-        diagnostic = f"given up; the last answer was: {outcome.status} {said(outcome)}".rstrip()
+        diagnostic = (
+            f"the time for delivery attempts is over; the last reply was: {outcome.status} {said(outcome)}".rstrip()
+        )
         return Settlement(row, State.FAILED, EXPIRED, diagnostic, Action.FAILED, attempts=1)
     return Settlement(
         row, State.FAILED, outcome.status, outcome.diagnostic, Action.FAILED, outcome.remote_host, attempts=1

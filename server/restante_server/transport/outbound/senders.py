@@ -60,9 +60,11 @@ def require_resending(tx: Connection, account_id: int, originals: Sequence[tuple
         if policy is Resending.ANYWHERE:
             return
         if policy is Resending.NEVER:
-            problem = f"people of {own_domain} may not resend what others wrote"
+            problem = f"accounts of {own_domain} may not resend messages of other authors"
         elif outside := next((path for path in to if not _within(path, own_domain)), ""):
-            problem = f"people of {own_domain} may resend what others wrote only within it, not to {outside[:320]}"
+            problem = (
+                f"accounts of {own_domain} may resend messages of other authors only within it, not to {outside[:320]}"
+            )
         else:
             return
         address, field = refused.metadata["address"], refused.metadata["field"]

@@ -168,13 +168,13 @@ def test_a_name_that_shows_ones_own_address_or_none_is_no_further_claim(name: st
         (["From: a@b.test", *["Message-ID: <x@y>"] * 3], "three Message-ID fields"),
         (["From: a@b.test", *["Subject: x"] * 4], "4 Subject fields"),
         (["From: "], "From is empty"),
-        (["From: a@b.test", "Sender: a@b.test, c@d.test"], "Sender must have one address"),
-        (["From: a@b.test, c@d.test"], "From has several authors, and there is no Sender"),
-        (["From: Team: a@b.test;"], "From is no plain list of addresses"),
+        (["From: a@b.test", "Sender: a@b.test, c@d.test"], "Sender must have exactly one address"),
+        (["From: a@b.test, c@d.test"], "From has several authors, so the message needs a Sender field"),
+        (["From: Team: a@b.test;"], "From is not a plain list of addresses"),
         (["Resent-From: a@b.test", "Resent-From: c@d.test", "From: e@f.test"], "two Resent-From fields"),
-        (["Resent-From: a@b.test"], "Resent-From without a From field"),
+        (["Resent-From: a@b.test"], "the message has a Resent-From field but no From field"),
         (["Resent-To: a@b.test", "Subject: x", "Resent-From: a@b.test", "From: e@f.test"],
-         "Resent-From is not among the first Resent fields"),
+         "the newest block of Resent fields has no Resent-From"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_field_and_the_reason(lines: list[str], problem: str) -> None:

@@ -315,4 +315,7 @@ async def test_what_is_given_up_is_not_reported_as_the_word_of_a_server(world: W
     (letter,) = await world.letters("alice")
     assert b"Remote-MTA" not in letter.content
     unfolded = letter.content.replace(b"\r\n ", b" ")
-    assert b"Diagnostic-Code: x-restante; given up; the last answer was: 4.2.0 mx.example.net: 450" in unfolded
+    assert (
+        b"Diagnostic-Code: x-restante; the time for delivery attempts is over; the last reply was: "
+        b"4.2.0 mx.example.net: 450"
+    ) in unfolded
