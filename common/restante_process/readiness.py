@@ -21,7 +21,7 @@ class Readiness:
     """A process is ready while none of its named conditions has a problem. For one event loop."""
 
     def __init__(self, **problems: str) -> None:
-        """The conditions, each with its problem at the start, such as `core="not asked yet"`."""
+        """The conditions, each with its problem at the start, such as `core="no answer yet"`."""
         self._problems = dict(problems)
 
     def set(self, condition: str, problem: str) -> None:

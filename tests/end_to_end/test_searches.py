@@ -131,7 +131,7 @@ async def test_searches_in_large_mail_keep_nobody_waiting(core: Served, gateway:
     writers.append(writer)
     async with asyncio.timeout(15):
         writer.write(b'b SEARCH TEXT "here"\r\n')
-        while (line := await reader.readline()) == b"* OK Still searching.\r\n":
+        while (line := await reader.readline()) == b"* OK The search continues.\r\n":
             pass
         assert line == b"* SEARCH 1\r\n"
         link = await core.link()

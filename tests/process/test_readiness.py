@@ -14,11 +14,11 @@ from restante_process.readiness import Readiness, pages
 
 
 async def test_a_process_is_ready_while_nothing_stands_against_it() -> None:
-    readiness = Readiness(core="not asked yet", gateway="not started yet")
+    readiness = Readiness(core="no answer yet", gateway="not started yet")
     shown = pages(CollectorRegistry(), readiness)
     page = await shown["/readyz"]()
     assert page.status == HTTPStatus.SERVICE_UNAVAILABLE
-    assert page.body == b"core: not asked yet\ngateway: not started yet\n"
+    assert page.body == b"core: no answer yet\ngateway: not started yet\n"
     readiness.set("core", "")
     assert not readiness.ready
     readiness.set("gateway", "")
@@ -30,7 +30,7 @@ async def test_a_process_is_ready_while_nothing_stands_against_it() -> None:
 
 
 async def test_a_condition_is_looked_at_again_and_again_even_when_the_look_fails() -> None:
-    readiness = Readiness(database="not asked yet")
+    readiness = Readiness(database="no answer yet")
     answers: Iterator[str | KeyError] = iter(["", "away", KeyError("x"), ""])
     seen: list[list[str]] = []
 
@@ -46,7 +46,7 @@ async def test_a_condition_is_looked_at_again_and_again_even_when_the_look_fails
         await asyncio.sleep(0.001)
     task.cancel()
     assert seen[:5] == [
-        ["database: not asked yet"], [], ["database: away"], ["database: the check failed: KeyError"], [],
+        ["database: no answer yet"], [], ["database: away"], ["database: the check failed: KeyError"], [],
     ]  # fmt: skip
 
 

@@ -51,8 +51,8 @@ def _by_socket(socket: str, directory: Path, gateway: str) -> Target:
         secret = (directory / "secrets" / f"{gateway}.secret").read_text().strip()
     except FileNotFoundError as error:
         raise ConfigError(
-            f"there is no secret of the {gateway} gateway at {error.filename}. The core makes it when it starts: "
-            "start it first, or name another directory by --data or --config."
+            f"the secret of the {gateway} gateway, {error.filename}, does not exist. The core creates it at its start: "
+            "start the core first, or name another directory by --data or --config."
         ) from None
     except OSError as error:
         raise ConfigError(
@@ -65,7 +65,9 @@ def _by_socket(socket: str, directory: Path, gateway: str) -> Target:
 def _by_mutual_tls(config: Config, address: str) -> Target:
     """A core on another machine, which identifies the gateway by the name in its certificate."""
     if not (config.tls.certificates and config.tls.client_ca):
-        raise ConfigError("tls: a gateway on another machine needs tls.certificates and tls.client_ca")
+        raise ConfigError(
+            "tls: a gateway on another machine needs a certificate (tls.certificates) and an authority (tls.client_ca)"
+        )
     own = config.tls.certificates[0]
     return Target(
         address,
@@ -78,8 +80,10 @@ def _by_mutual_tls(config: Config, address: str) -> Target:
 
 def show_moves(link: CoreLink, gateway: str, registry: CollectorRegistry) -> None:
     """Export the current core as a metric, and count and log each move to another core."""
-    used = Gauge("restante_gateway_core", "1 for the core that is used", ["gateway", "core"], registry=registry)
-    moves = Counter("restante_gateway_core_moves", "Moves to another core", ["gateway"], registry=registry)
+    used = Gauge(
+        "restante_gateway_core", "1 for the core in use, 0 for the others.", ["gateway", "core"], registry=registry
+    )
+    moves = Counter("restante_gateway_core_moves", "Number of moves to another core.", ["gateway"], registry=registry)
     moves.labels(gateway)
     used.labels(gateway, link.target.address).set(1)
 

@@ -65,4 +65,4 @@ async def by_password(verify: Verify, credentials: sasl.Secret) -> session_pb2.S
 
 
 def _unfinished() -> NoReturn:
-    raise errors.Internal("the core wants another step after PLAIN, which has one (RFC 4616 2)")
+    raise errors.Internal("the core asked for another step after PLAIN, which has one (RFC 4616 2)")

@@ -107,7 +107,7 @@ class Upload:
         while True:
             error = self._sending.exception()
             if error is None:
-                raise errors.Internal("the core ended an upload before its end")
+                raise errors.Internal("the core ended the upload stream too early")
             if self._held is None or not isinstance(error, errors.RestanteError) or not is_temporary(error):
                 raise error
             if not await pauses.wait():

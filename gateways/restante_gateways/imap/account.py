@@ -36,7 +36,7 @@ class Account:
         """The mailbox and path of a full folder name; the folder need not exist. Raises Refusal."""
         levels = name.split(SEPARATOR)
         if not all(levels):
-            raise Refusal(NO("That cannot be the name of a folder.", b"CANNOT"))
+            raise Refusal(NO("The folder name is invalid.", b"CANNOT"))
         return FolderPath(self.mailbox_id, tuple(levels))
 
     async def folder(self, name: str) -> Folder:

@@ -88,4 +88,4 @@ class Announcements:
     def keep_alive(self) -> None:
         """During IDLE, send an untagged OK so that no NAT or firewall drops the connection as dead."""
         if self._idling and not self._client.connection.write_paused:
-            self._client.write(OK("Still here.").encode())
+            self._client.write(OK("The connection is alive.").encode())

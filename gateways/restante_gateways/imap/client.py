@@ -113,7 +113,7 @@ class Client:
         """The rest of a command after its accepted literal. Raises ConnectionLost, Refusal."""
         event = await self._amid_literal()
         if isinstance(event, TooLong):
-            raise Refusal(BAD("Line too long."))
+            raise Refusal(BAD("The line is too long."))
         assert isinstance(event, CommandRest)
         return event.octets
 

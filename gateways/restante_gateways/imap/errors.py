@@ -19,51 +19,53 @@ class Refusal(Exception):
         self.status = status
 
 
-SESSION_IS_OVER = "Your session is over; please log in again."  # text of a BYE
+SESSION_IS_OVER = "The login session has ended; log in again."  # text of a BYE
 
-OTHERWISE = NO("The server is busy; try again later.", b"UNAVAILABLE")  # also for reasons unknown here
-_GONE = NO("The session has ended; log in again.", b"EXPIRED")
-_OURS = NO("Internal error; it has been logged.", b"SERVERBUG")
+OTHERWISE = NO("The server cannot do this now; try again later.", b"UNAVAILABLE")  # also for reasons unknown here
+_GONE = NO("The login session has ended; log in again.", b"EXPIRED")
+_OURS = NO("Internal error; the server's log has the details.", b"SERVERBUG")
 
 REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.AuthenticationFailed: NO("Wrong name or password.", b"AUTHENTICATIONFAILED"),
     errors.InvalidSession: _GONE,
     errors.SessionExpired: _GONE,
     errors.SessionRevoked: _GONE,
-    errors.ExchangeInvalid: NO("The login took too long; begin again.", b"AUTHENTICATIONFAILED"),
-    errors.MechanismNotSupported: NO("That mechanism is not offered.", b"CANNOT"),
-    errors.TlsRequired: NO("TLS is required; begin it first.", b"PRIVACYREQUIRED"),
+    errors.ExchangeInvalid: NO("The authentication exchange took too long; begin again.", b"AUTHENTICATIONFAILED"),
+    errors.MechanismNotSupported: NO("The mechanism is not supported.", b"CANNOT"),
+    errors.TlsRequired: NO("Authentication needs TLS; use STARTTLS first.", b"PRIVACYREQUIRED"),
     errors.TooManyAttempts: NO("Too many failed logins; try again later.", b"UNAVAILABLE"),
-    errors.PermissionDenied: NO("Permission denied.", b"NOPERM"),
-    errors.WeakPassword: NO("That password is too weak.", b"CANNOT"),
-    errors.InvalidArgument: NO("The server does not accept an argument of this command.", b"CANNOT"),
+    errors.PermissionDenied: NO("The account may not do this.", b"NOPERM"),
+    errors.WeakPassword: NO("The password is too weak.", b"CANNOT"),
+    errors.InvalidArgument: NO("An argument of this command is not allowed.", b"CANNOT"),
     errors.InvalidPageToken: _OURS,
     errors.RequestIdRequired: _OURS,
     errors.RequestIdReused: _OURS,
-    errors.ResultTooLarge: NO("The answer would be too large; ask about fewer messages.", b"LIMIT"),
-    errors.TooComplex: NO("That is too complex; ask in smaller steps.", b"LIMIT"),
+    errors.ResultTooLarge: NO("The response would be too large; ask about fewer messages.", b"LIMIT"),
+    errors.TooComplex: NO("The command is too complex; split it.", b"LIMIT"),
     errors.LimitExceeded: NO("A limit of the mailbox is reached.", b"LIMIT"),
     errors.TooManyOperations: OTHERWISE,
-    errors.ChangeConflict: NO("Another session changed it meanwhile; try again.", b"INUSE"),
-    errors.EpochChanged: NO("The store was restored; select the folder again.", b"UNAVAILABLE"),
+    errors.ChangeConflict: NO("Another session made a change at the same time; try again.", b"INUSE"),
+    errors.EpochChanged: NO("The store was restored from a backup; select the folder again.", b"UNAVAILABLE"),
     errors.CursorInvalid: _OURS,
-    errors.AccountLimitReached: NO("This account does too much at once; try again later.", b"LIMIT"),
-    errors.MailboxNotFound: NO("No such mailbox.", b"NONEXISTENT"),
-    errors.FolderNotFound: NO("No such folder.", b"NONEXISTENT"),
+    errors.AccountLimitReached: NO("The account has reached a limit over all its sessions; try again later.", b"LIMIT"),
+    errors.MailboxNotFound: NO("The mailbox does not exist.", b"NONEXISTENT"),
+    errors.FolderNotFound: NO("The folder does not exist.", b"NONEXISTENT"),
     errors.MessageNotFound: NO("Another session has removed the message.", b"EXPUNGEISSUED"),
-    errors.PartNotFound: NO("No such part.", b"NONEXISTENT"),
+    errors.PartNotFound: NO("The message has no such part.", b"NONEXISTENT"),
     errors.UploadNotFound: OTHERWISE,
     errors.UploadOffsetMismatch: _OURS,
-    errors.FolderExists: NO("A folder of that name exists already.", b"ALREADYEXISTS"),
-    errors.FolderNameInvalid: NO("That cannot be the name of a folder.", b"CANNOT"),
-    errors.FolderHasChildren: NO("The folder has folders below it; delete them first.", b"HASCHILDREN"),
-    errors.FolderIsSpecial: NO("The folder has a role, such as Sent, and must stay.", b"CANNOT"),
-    errors.FolderCycle: NO("A folder cannot go below itself.", b"CANNOT"),
+    errors.FolderExists: NO("A folder of this name already exists.", b"ALREADYEXISTS"),
+    errors.FolderNameInvalid: NO("The folder name is invalid.", b"CANNOT"),
+    errors.FolderHasChildren: NO("The folder has subfolders; delete them first.", b"HASCHILDREN"),
+    errors.FolderIsSpecial: NO(
+        "A folder with a special use, such as Sent, cannot be deleted or moved like this.", b"CANNOT"
+    ),
+    errors.FolderCycle: NO("A folder cannot be moved below itself.", b"CANNOT"),
     errors.QuotaExceeded: NO("The mailbox is full.", b"OVERQUOTA"),
-    errors.StoreFull: NO("The server has no room left for mail.", b"OVERQUOTA"),
+    errors.StoreFull: NO("The server has too little free storage for mail.", b"OVERQUOTA"),
     errors.MessageTooLarge: NO("The message is too large.", b"TOOBIG"),
-    errors.InvalidContent: NO("The message is refused.", b"CANNOT"),
-    errors.MaildropInUse: NO("Another session has the mailbox locked.", b"INUSE"),
+    errors.InvalidContent: NO("The content of the message is not acceptable.", b"CANNOT"),
+    errors.MaildropInUse: NO("Another session has locked the mailbox.", b"INUSE"),
     errors.LeaseLost: OTHERWISE,
     errors.DeadlineExceeded: OTHERWISE,
     errors.Cancelled: OTHERWISE,
@@ -94,14 +96,14 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
 # Texts that replace the table's for errors whose metadata has these values.
 TEXTS: refusals.Texts = {
     errors.InvalidArgument: ("{field}: {problem}",),
-    errors.InvalidContent: ("The message is refused: {problem}",),
-    errors.FolderNameInvalid: ("That cannot be the name of a folder: {problem}",),
-    errors.WeakPassword: ("That password is too weak: {problem}",),
-    errors.LimitExceeded: ("A limit of the mailbox is reached: {limit} {value}",),
-    errors.TooComplex: ("That is too complex, ask in smaller steps: {limit} {value}",),
+    errors.InvalidContent: ("The message is not acceptable: {problem}",),
+    errors.FolderNameInvalid: ("The folder name {problem}.",),
+    errors.WeakPassword: ("The password {problem}.",),
+    errors.LimitExceeded: ("The mailbox may have at most {value} {limit}.",),
+    errors.TooComplex: ("The command is too complex, with {value} of at most {limit} parts; split it.",),
     errors.MessageTooLarge: ("The message is larger than {limit_octets} octets.",),
 }
-TRY_CREATE = NO("No such folder; create it first.", b"TRYCREATE")  # RFC 3501 7.1
+TRY_CREATE = NO("The folder does not exist; create it first.", b"TRYCREATE")  # RFC 3501 7.1
 
 
 @contextlib.contextmanager

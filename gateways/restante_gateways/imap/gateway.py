@@ -18,9 +18,9 @@ from restante_process.config import Config
 from restante_process.limits import Refusal
 
 REFUSALS = {
-    Refusal.TOO_MANY_CONNECTIONS: BYE("Too many connections; come back later.", b"UNAVAILABLE").encode(),
-    Refusal.TOO_MANY_FROM_ADDRESS: BYE("Too many connections from your address.", b"LIMIT").encode(),
-    Refusal.TOO_FAST: BYE("Too many new connections from your address.", b"LIMIT").encode(),
+    Refusal.TOO_MANY_CONNECTIONS: BYE("The server has too many connections; try again later.", b"UNAVAILABLE").encode(),
+    Refusal.TOO_MANY_FROM_ADDRESS: BYE("Your address has too many connections; close some of them.", b"LIMIT").encode(),
+    Refusal.TOO_FAST: BYE("Your address opens connections too fast; try again later.", b"LIMIT").encode(),
 }
 
 

@@ -76,13 +76,13 @@ class Session:
             while not self._closing and (event := await client.next_event()) is not None:
                 await self._handle(event)
         except Draining:
-            client.write(BYE("The server is going down; please come back.", b"UNAVAILABLE").encode())
+            client.write(BYE("The server is shutting down; connect again later.", b"UNAVAILABLE").encode())
         except TimedOut:
-            client.write(BYE("Too long without a command.").encode())
+            client.write(BYE("The connection was idle for too long.").encode())
         except SessionOver as over:
             client.write(BYE(over.text).encode())
         except Lapsed:
-            client.write(BYE("Another session removed messages that cannot be read any more.").encode())
+            client.write(BYE("Another session removed messages that can no longer be read; connect again.").encode())
         except ConnectionLost:
             pass  # nobody receives a BYE
         finally:
@@ -130,7 +130,7 @@ class Session:
             self.client.keep_literal()
         else:
             self.client.refuse_literal()
-            self.client.write(BAD("The literal is too large.").encode(tag))
+            self.client.write(BAD("The literal is larger than this command may have.").encode(tag))
 
     def _bad(self, error: ParseError) -> None:
         """Answer BAD. Raises SessionOver after too many in a row."""
@@ -138,7 +138,7 @@ class Session:
         self.client.write(BAD(f"{error}.").encode(tag))
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= _MAX_BAD_IN_A_ROW:
-            raise SessionOver("Too many commands that make no sense.")
+            raise SessionOver("Too many invalid commands.")
 
     async def _carry_out(self, tag: bytes, entry: Entry, work: Awaitable[Status]) -> None:
         """Run a command, announce changes if it permits that, then answer with its tag."""

@@ -14,20 +14,23 @@ class GatewayMetrics:
         self.registry = registry
         self._gateway = gateway
         self._connections = Gauge(
-            "restante_gateway_connections", "Open connections", ["gateway", "listener"], registry=registry
+            "restante_gateway_connections", "Number of open connections.", ["gateway", "listener"], registry=registry
         )
         self._opened = Counter(
-            "restante_gateway_connections_opened", "Connections served", ["gateway", "listener"], registry=registry
+            "restante_gateway_connections_opened",
+            "Number of connections served.",
+            ["gateway", "listener"],
+            registry=registry,
         )
         self._refused = Counter(
             "restante_gateway_connections_refused",
-            "Connections refused, by reason",
+            "Number of connections refused, by reason.",
             ["gateway", "listener", "reason"],
             registry=registry,
         )
         self._commands = Histogram(
             "restante_gateway_command_seconds",
-            "Time from a whole command to its answer",
+            "Time from a complete command to its response.",
             ["gateway", "command", "outcome"],
             buckets=COMMAND_BUCKETS,
             registry=registry,

@@ -144,4 +144,8 @@ def _text(name: dns.name.Name) -> str:
 
 
 def _said(error: dns.exception.DNSException) -> str:
-    return "no answer in time" if isinstance(error, dns.exception.Timeout) else "the name servers failed"
+    return (
+        "the name servers did not answer in time"
+        if isinstance(error, dns.exception.Timeout)
+        else "the name servers could not resolve the name"
+    )

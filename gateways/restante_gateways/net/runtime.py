@@ -83,7 +83,7 @@ class Runtime:
         self.listeners: list[Listener] = []
         self.metrics_port = 0
         self._handed = sockets.activated(os.environ)
-        self.readiness = Readiness(gateway="not started yet", core="not asked yet")
+        self.readiness = Readiness(gateway="not started yet", core="no answer yet")
 
     @classmethod
     @contextlib.asynccontextmanager

@@ -32,7 +32,11 @@ ALWAYS_CAPABLE = (
 
 def tls_wanted(s: Session) -> Response:
     """The refusal of authentication without TLS."""
-    return negative("use STLS before authentication" if s.may_start_tls else "authentication needs TLS")
+    return negative(
+        "authentication needs TLS, use STLS first"
+        if s.may_start_tls
+        else "authentication needs TLS, connect to the TLS port"
+    )
 
 
 @command("CAPA", ANY)
@@ -68,8 +72,8 @@ class StartTls:
 
     async def run(self, s: Session) -> Response | None:
         if not s.may_start_tls:
-            return negative("TLS is active already" if s.tls else "no TLS on this port")
-        await s.start_tls(bytes(positive("begin TLS")))
+            return negative("TLS is active already" if s.tls else "TLS is not available on this port")
+        await s.start_tls(bytes(positive("begin the TLS handshake")))
         return None
 
 
@@ -292,7 +296,7 @@ class NoOperation:
         return cls()
 
     async def run(self, s: Session) -> Response | None:
-        return positive("nothing done")
+        return positive("no operation")
 
 
 @command("QUIT", ANY)

@@ -12,21 +12,23 @@ OTHERWISE = negative("the server cannot do this now, try again later", "SYS/TEMP
 
 REPLIES: dict[type[errors.RestanteError], Response] = {
     errors.AuthenticationFailed: negative("authentication failed", "AUTH"),  # RFC 3206 4
-    errors.ExchangeInvalid: negative("the exchange took too long, begin again", "AUTH"),
+    errors.ExchangeInvalid: negative("the authentication exchange took too long, begin again", "AUTH"),
     errors.MechanismNotSupported: negative("mechanism not supported"),
     errors.TlsRequired: negative("TLS is required before authentication", "AUTH"),
-    errors.PermissionDenied: negative("this account has no access by POP3", "AUTH"),
+    errors.PermissionDenied: negative("this account may not use POP3", "AUTH"),
     errors.MailboxNotFound: negative("this account has no maildrop", "SYS/PERM"),
-    errors.InvalidSession: negative("the session is over, log in again", "AUTH"),
-    errors.SessionExpired: negative("the session is over, log in again", "AUTH"),
-    errors.SessionRevoked: negative("the session was ended, log in again", "AUTH"),
-    errors.TooManyAttempts: negative("too many failed logins, wait a while", "SYS/TEMP"),
-    errors.AccountLimitReached: negative("this account does too much at once, try again later", "SYS/TEMP"),
+    errors.InvalidSession: negative("the login session has expired, log in again", "AUTH"),
+    errors.SessionExpired: negative("the login session has expired, log in again", "AUTH"),
+    errors.SessionRevoked: negative("the login session was ended, log in again", "AUTH"),
+    errors.TooManyAttempts: negative("too many failed logins, try again later", "SYS/TEMP"),
+    errors.AccountLimitReached: negative(
+        "this account has reached a limit over all its sessions, try again later", "SYS/TEMP"
+    ),
     errors.MaildropInUse: negative("the maildrop is open in another session", "IN-USE"),  # RFC 2449 8.1.2
-    errors.LeaseLost: negative("the maildrop was given to another session; nothing was deleted", "IN-USE"),
+    errors.LeaseLost: negative("another session has taken over the maildrop; no message was deleted", "IN-USE"),
     # Without a code: SYS means a fault of the system (RFC 3206 4), but another session removed the message.
     errors.MessageNotFound: negative(
-        "another session removed this message over an hour ago, and it cannot be read now"
+        "another session removed this message over an hour ago, so it can no longer be read"
     ),
     # Internal or passing faults, and reasons that no request of this gateway can cause.
     errors.AccountNotFound: OTHERWISE,

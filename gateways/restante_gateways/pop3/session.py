@@ -39,12 +39,14 @@ from restante_process.tls import Certificates
 UNKNOWN_COMMAND = negative("unknown command")
 WRONG_STATE = {
     State.AUTHORIZATION: negative("log in first"),
-    State.TRANSACTION: negative("this command comes before login"),
+    State.TRANSACTION: negative("this command is only allowed before login"),
 }
 NO_SUCH_MESSAGE = negative("no such message")
-NOT_DELETED = negative("it is not certain that the messages were deleted", "SYS/TEMP")
+NOT_DELETED = negative(
+    "the server cannot tell whether the messages were deleted, check them in the next session", "SYS/TEMP"
+)
 LINE_TOO_LONG = negative("line too long")
-SHUTTING_DOWN = negative("the server is going down, come back soon", "SYS/TEMP")
+SHUTTING_DOWN = negative("the server is shutting down, connect again later", "SYS/TEMP")
 
 
 class Ended(Interruption):
@@ -209,9 +211,9 @@ class Session:
         if not wanted:
             return positive("bye")
         if deleted is None:
-            return positive("bye, none of the marked messages is left in the maildrop")
+            return positive("bye, another session had removed all marked messages")
         text = f"bye, {deleted} messages deleted"
-        return positive(text if deleted == wanted else f"{text}, {wanted - deleted} had left the maildrop before")
+        return positive(text if deleted == wanted else f"{text}, another session had removed {wanted - deleted}")
 
     # -- for commands: login and TLS
 

@@ -48,7 +48,7 @@ class Attempts:
                     last = worse(last, unreachable.outcome)
         except (LookupFailed, NoSuchDomain, TakesNoMail, LoopsBack, NotAllowed, NoServer, BadLiteral) as error:
             last = worse(last, _unroutable(error, lease.destination))
-        return dict.fromkeys(ids, last or deferred("4.4.1", f"no server of {lease.destination} could be reached"))
+        return dict.fromkeys(ids, last or deferred("4.4.1", f"no mail server of {lease.destination} could be reached"))
 
     async def _at(self, hop: Hop, lease: OutboundLease) -> dict[int, Outcome]:
         """Send the message to one server. Raises Unreachable, Ending and RestanteError."""
@@ -86,14 +86,20 @@ def _unroutable(error: Exception, destination: str) -> Outcome:
         case NoSuchDomain():
             return failed("5.1.2", f"the domain {destination} does not exist")
         case TakesNoMail():
-            return failed("5.1.10", f"the domain {destination} takes no mail (null MX)")
+            return failed("5.1.10", f"the domain {destination} accepts no mail (null MX)")
         case LoopsBack():
-            return failed("5.4.6", f"mail for {destination} would come back to this server")
+            return failed("5.4.6", f"mail for {destination} would loop back to this server")
         case NotAllowed():
-            return failed("5.4.4", f"the servers of {destination} have addresses that this relay does not talk to")
+            return failed(
+                "5.4.4",
+                (
+                    f"the mail servers of {destination} have only addresses that this relay must not use "
+                    "(private networks)"
+                ),
+            )
         case NoServer():
-            return failed("5.4.4", f"the servers that {destination} names have no address")
+            return failed("5.4.4", f"the mail servers of {destination} have no address in the DNS")
         case BadLiteral():
-            return failed("5.1.2", f"{destination} is no address")
+            return failed("5.1.2", f"{destination} is not a valid address literal")
         case _:
             return deferred("4.4.3", str(error))

@@ -75,27 +75,29 @@ class Parcel:
 def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
     """The outcome of a message that this server cannot take at all; None if it can."""
     if parcel.reverse_path and not _is_path(parcel.reverse_path):
-        return failed("5.1.7", "the reverse-path is no address")
+        return failed("5.1.7", "the reverse-path is not a valid address")
     if parcel.options.envelope_id and not _PARAMETER.fullmatch(parcel.options.envelope_id.replace("=", "")):
         return failed("5.5.4", "the ENVID parameter is malformed")
     if parcel.international and not offer.smtputf8:
-        return failed("5.6.7", f"{host} takes no internationalised mail (SMTPUTF8)")  # RFC 6531 3.5
+        return failed("5.6.7", f"{host} does not accept internationalised mail (SMTPUTF8)")  # RFC 6531 3.5
     if parcel.eight_bit_body and not offer.eight_bit:
-        return failed("5.6.3", f"{host} takes no 8-bit content (8BITMIME)")  # RFC 6152 3
+        return failed("5.6.3", f"{host} does not accept 8-bit content (8BITMIME)")  # RFC 6152 3
     if offer.size and len(parcel.content) > offer.size:
-        return failed("5.3.4", f"{host} takes messages of at most {offer.size} octets")  # RFC 1870 6.1
+        return failed(
+            "5.3.4", f"{host} accepts messages of at most {offer.size} octets, and this one has {len(parcel.content)}"
+        )  # RFC 1870 6.1
     return None
 
 
 def recipient_problem(recipient: EnvelopeRecipient, offer: Offer, host: str) -> Outcome | None:
     """The outcome of a recipient that this server cannot take; None if it can."""
     if not _is_path(recipient.forward_path):
-        return failed("5.1.3", "the forward-path is no address")
+        return failed("5.1.3", "the forward-path is not a valid address")
     original = recipient.original_recipient
     if original and not _PARAMETER.fullmatch(original.replace("=", "")):
         return failed("5.5.4", "the ORCPT parameter is malformed")
     if not (recipient.forward_path + original).isascii() and not offer.smtputf8:
-        return failed("5.6.7", f"{host} takes no internationalised addresses (SMTPUTF8)")
+        return failed("5.6.7", f"{host} does not accept internationalised addresses (SMTPUTF8)")
     return None
 
 

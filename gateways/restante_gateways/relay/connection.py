@@ -130,7 +130,7 @@ class Connection:
                     waiting = await self._transaction(parcel, waiting, outcomes)
         except TimeoutError:
             self.abandon()
-            self._rest(waiting, outcomes, deferred("4.4.2", f"{self.hop}: takes too long"))
+            self._rest(waiting, outcomes, deferred("4.4.2", f"{self.hop}: the transaction took too long"))
         except Broken as broken:
             end = deferred("4.4.2", f"{self.hop}: {broken}")
             if not outcomes:
@@ -187,7 +187,7 @@ class Connection:
                     return self._outcome(answer)
             elif answer.code < 400:
                 self.abandon()
-                return deferred("4.5.0", f"{self.hop}: answers DATA with {answer.code}")
+                return deferred("4.5.0", f"{self.hop}: the server answered DATA with {answer.code} instead of 354")
         except Broken as broken:
             return deferred("4.4.2", f"{self.hop}: {broken}")
         await self._reset(answer)
@@ -197,7 +197,7 @@ class Connection:
         return from_reply(answer.code, answer.text, self.hop.host, dsn_passed_on=answer.good and self.offer.dsn)
 
     def _later(self) -> Outcome:
-        return deferred("4.5.3", f"{self.hop}: takes no more recipients on this connection")
+        return deferred("4.5.3", f"{self.hop}: the server accepts no more recipients on this connection")
 
     @staticmethod
     def _rest(recipients: Sequence[OutboundRecipient], outcomes: dict[int, Outcome], outcome: Outcome) -> None:

@@ -63,7 +63,7 @@ class Relay:
     def __init__(self, settings: RelaySettings, core: Core, metrics: RelayMetrics) -> None:
         """Raises ValueError for unusable settings."""
         if not settings.own_name.isascii() or not settings.own_name.isprintable() or " " in settings.own_name:
-            raise ValueError(f"transport.hostname: {settings.own_name!r} is no host name in A-labels")
+            raise ValueError(f"transport.hostname: {settings.own_name!r} is not a host name in ASCII (A-labels)")
         if settings.connections < 1 or settings.connections_per_host < 1:
             raise ValueError("relay.connections and relay.connections_per_host must be at least 1")
         self._drain_seconds = settings.drain_seconds

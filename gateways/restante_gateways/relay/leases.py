@@ -85,7 +85,7 @@ class Leases:
                     if response.draining:
                         break
             except errors.RestanteError as error:
-                log.warning("the core gives no work", reason=error.reason, detail=error.detail)
+                log.warning("no leases from the core", reason=error.reason, detail=error.detail)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -126,13 +126,13 @@ class Leases:
         try:
             answer = await self._core.execute(methods.RENEW_LEASE, request, independent=True)
         except errors.RestanteError as error:
-            log.warning("leases could not be renewed", reason=error.reason)
+            log.warning("leases not renewed", reason=error.reason)
             return
         lost = set(answer.lost_lease_ids)
         for lease_id in ids:
             held = self._held.get(lease_id)
             if held is not None and lease_id in lost:
-                log.warning("a lease is lost", lease_id=lease_id)
+                log.warning("lease lost", lease_id=lease_id)
                 held.task.cancel()
             elif held is not None:
                 held.until = now + LEASE_SECONDS
@@ -146,7 +146,7 @@ class Leases:
             await self._give_back(lease.lease_id)
             return
         except errors.LeaseLost:
-            log.warning("a lease is lost", lease_id=lease.lease_id)
+            log.warning("lease lost", lease_id=lease.lease_id)
             return
         seconds = loop.time() - began
         counts = self._metrics.attempted(outcomes.values(), seconds)
@@ -175,7 +175,7 @@ class Leases:
             return dict.fromkeys(ids, deferred("4.3.0", f"the message could not be read: {error.reason}"))
         except Exception:
             # Without an outcome the lease would expire and return at once, for ever.
-            log.exception("an attempt failed", transport_id=lease.transport_id)
+            log.exception("attempt failed", transport_id=lease.transport_id)
             return dict.fromkeys(ids, OUR_FAULT)
 
     async def _report(self, lease_id: int, outcomes: list[RecipientOutcome]) -> None:
@@ -189,7 +189,7 @@ class Leases:
                 held = self._held.get(lease_id)
                 lost = held is None or held.until <= loop.time() or error.caused_by_client
                 if lost:
-                    log.warning("an outcome could not be reported", lease_id=lease_id, reason=error.reason)
+                    log.warning("outcomes not reported", lease_id=lease_id, reason=error.reason)
                     return
             else:
                 return
@@ -201,7 +201,7 @@ class Leases:
         try:
             await self._core.execute(methods.REPORT_OUTCOME, request, timeout=2.0, independent=True)
         except errors.RestanteError as error:
-            log.warning("a lease could not be given back", lease_id=lease_id, reason=error.reason)
+            log.warning("lease not returned", lease_id=lease_id, reason=error.reason)
 
 
 def _reported(lease: OutboundLease, outcomes: dict[int, Outcome]) -> list[RecipientOutcome]:

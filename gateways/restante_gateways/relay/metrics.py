@@ -17,17 +17,26 @@ class RelayMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._recipients = Counter(
-            "restante_relay_recipients", "Recipients attempted, by outcome", ["outcome"], registry=registry
+            "restante_relay_recipients", "Number of recipients attempted, by outcome.", ["outcome"], registry=registry
         )
         self._attempts = Histogram(
             "restante_relay_attempt_seconds",
-            "Time from a lease to the outcomes of its recipients",
+            "Time from a lease to the outcomes of its recipients.",
             buckets=SECONDS,
             registry=registry,
         )
-        self._opened = Counter("restante_relay_connections_opened", "Connections opened", ["tls"], registry=registry)
-        self._leases = Gauge("restante_relay_leases", "Leases held", registry=registry)
-        self._open = Gauge("restante_relay_connections", "Connections open, idle ones too", registry=registry)
+        self._opened = Counter(
+            "restante_relay_connections_opened",
+            "Number of connections opened to mail servers.",
+            ["tls"],
+            registry=registry,
+        )
+        self._leases = Gauge("restante_relay_leases", "Number of leases held.", registry=registry)
+        self._open = Gauge(
+            "restante_relay_connections",
+            "Number of open connections to mail servers, idle ones included.",
+            registry=registry,
+        )
 
     def watch(self, leases: Callable[[], float], connections: Callable[[], float]) -> None:
         """Set the functions that return the values of the gauges."""

@@ -75,5 +75,5 @@ def worse(first: Outcome | None, second: Outcome) -> Outcome:
     return first if first is not None and first.deferred and second.final else second
 
 
-SENDING_IS_OFF = deferred("4.3.2", "sending is switched off here (relay.send)")
-OUR_FAULT = deferred("4.3.0", "a fault of this relay")
+SENDING_IS_OFF = deferred("4.3.2", "the relay's configuration has sending switched off (relay.send)")
+OUR_FAULT = deferred("4.3.0", "an internal error of this relay")

@@ -174,7 +174,7 @@ class Line:
         except TimeoutError:
             raise Broken(f"no connection within {patience.connect:g} s") from None
         except OSError as error:
-            raise Broken(error.strerror or "no connection") from None
+            raise Broken(f"cannot connect: {error.strerror}" if error.strerror else "cannot connect") from None
         transport.set_write_buffer_limits(high=WRITE_HIGH_OCTETS)
         line = cls(protocol, transport, patience)
         try:
@@ -242,12 +242,12 @@ class Line:
             if self._protocol.answered:
                 return await self._refused()
             self.abandon()
-            raise Broken(f"takes no octets for {self._patience.piece:g} s") from None
+            raise Broken(f"the server accepted no octets for {self._patience.piece:g} s") from None
         except OSError:
             if self._protocol.answered:
                 return await self._refused()
             self.abandon()
-            raise Broken("closed the connection while the message was sent") from None
+            raise Broken("the server closed the connection during the message") from None
         return await self._answer(self._protocol.final_reply(self._patience.final))
 
     async def _refused(self) -> Answer:
@@ -255,7 +255,7 @@ class Line:
         answer = await self._answer(self._protocol.final_reply(self._patience.final))
         self.abandon()
         if answer.code < 400:
-            raise Broken("answers before the end of the message")
+            raise Broken("the server accepted the message before its end")
         return answer
 
     async def close(self) -> None:
@@ -278,15 +278,15 @@ class Line:
         except SMTPResponseException as error:
             if error.code < 200:  # not a valid reply
                 self.abandon()
-                raise Broken("answers with what is no SMTP reply") from None
+                raise Broken("the server's answer is not an SMTP reply") from None
             return Answer(error.code, error.message)
         except TimeoutError:
             self.abandon()
-            raise Broken("does not answer in time") from None
+            raise Broken("the server did not answer in time") from None
         except (SMTPException, OSError):
             self.abandon()
-            raise Broken("closed the connection") from None
+            raise Broken("the server closed the connection") from None
         if not 200 <= response.code < 600:
             self.abandon()
-            raise Broken("answers with what is no SMTP reply")
+            raise Broken("the server's answer is not an SMTP reply")
         return Answer(response.code, response.message)

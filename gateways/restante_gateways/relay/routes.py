@@ -115,7 +115,7 @@ class Router:
         if route is not None:
             addresses = await self._addresses(route.host)
             if not addresses:
-                raise LookupFailed(f"the route's host {route.host} has no address")
+                raise LookupFailed(f"the host {route.host} of relay.routes has no address in the DNS")
             for address in addresses:
                 yield Hop(route.host, address, route.port)
         elif destination.startswith("["):

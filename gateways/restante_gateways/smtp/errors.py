@@ -18,11 +18,13 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.ExchangeInvalid: replies.AUTHENTICATION_TEMPORARY,
     errors.MechanismNotSupported: replies.UNKNOWN_MECHANISM,
     errors.TlsRequired: replies.NEED_TLS_TO_AUTHENTICATE,
-    errors.TooManyAttempts: Reply(454, "4.7.0", "Too many failed attempts, wait and try again"),
+    errors.TooManyAttempts: Reply(454, "4.7.0", "Too many failed logins, try again later"),
     errors.SessionExpired: replies.SESSION_ENDED,
     errors.SessionRevoked: replies.SESSION_ENDED,
     errors.QuotaExceeded: Reply(452, "4.2.2", "Mailbox full"),  # RFC 3463 3.3
-    errors.AccountLimitReached: Reply(452, "4.3.1", "This account does too much at once, try again later"),
+    errors.AccountLimitReached: Reply(
+        452, "4.3.1", "The account has reached a limit over all its sessions, try again later"
+    ),
     errors.StoreFull: Reply(452, "4.3.1", "Insufficient system storage"),  # RFC 3463 3.4
     errors.MessageTooLarge: replies.MESSAGE_TOO_BIG,
     errors.InvalidContent: Reply(550, "5.6.0", "The message content is not acceptable"),  # RFC 3463 3.7
@@ -32,7 +34,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
     errors.InvalidAddress: Reply(553, "5.1.3", "Bad address syntax"),
     errors.NoRecipients: replies.NO_VALID_RECIPIENT,
     errors.TooManyRecipients: replies.TOO_MANY_RECIPIENTS,
-    errors.MailLoop: Reply(554, "5.4.6", "The message has been round in a loop"),  # RFC 5321 6.3
+    errors.MailLoop: Reply(554, "5.4.6", "Mail loop detected"),  # RFC 5321 6.3
     # Internal or passing faults, and reasons that no SMTP client can cause, get a temporary reply.
     errors.AccountNotFound: OTHERWISE,
     errors.AddressExists: OTHERWISE,
@@ -83,7 +85,7 @@ REPLIES: dict[type[errors.RestanteError], Reply] = {
 # Texts that replace the table's for errors whose metadata has these values.
 TEXTS: refusals.Texts = {
     errors.InvalidContent: ("{problem}",),
-    errors.InvalidAddress: ("Bad address {address}: {problem}",),
+    errors.InvalidAddress: ("Bad address {address}: it {problem}",),
     errors.InvalidArgument: ("{field}: {problem}",),
     errors.SenderNotPermitted: (
         "You may not send as {address} ({field}): {problem}",
@@ -91,7 +93,7 @@ TEXTS: refusals.Texts = {
     ),
     errors.RecipientNotFound: ("No such recipient here: {address}",),
     errors.RelayDenied: ("Relaying denied: {address}",),
-    errors.MailLoop: ("The message has been round in a loop: {hops} Received fields", "{problem}"),
+    errors.MailLoop: ("Mail loop detected: {hops} Received fields", "Mail loop detected: {problem}"),
     errors.MessageTooLarge: ("Message size exceeds the maximum of {limit_octets} octets",),
 }
 

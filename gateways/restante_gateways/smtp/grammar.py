@@ -77,7 +77,7 @@ def parse_mail(argument: bytes, *, extended: bool, authentication: bool) -> Mail
     values = _parameters(rest, extended)
     smtputf8 = _flag(values, "SMTPUTF8")
     if path is not None and path.needs_smtputf8 and not smtputf8:
-        raise refuse(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")  # RFC 6531 3.5
+        raise refuse(553, "5.6.7", "A non-ASCII address needs SMTPUTF8")  # RFC 6531 3.5
     arguments = MailArguments(
         reverse_path=path,
         size_octets=_size(_value(values, "SIZE")),
@@ -99,7 +99,7 @@ def parse_rcpt(argument: bytes, *, extended: bool, smtputf8: bool) -> RcptArgume
     bare = _POSTMASTER.match(text)
     path, rest = (Path(bare[1] or bare[2], ""), text[bare.end() :]) if bare else _path(text, "5.1.3", "recipient")
     if path.needs_smtputf8 and not smtputf8:
-        raise refuse(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")
+        raise refuse(553, "5.6.7", "A non-ASCII address needs SMTPUTF8")
     values = _parameters(rest, extended)
     arguments = RcptArguments(path, _notify(_value(values, "NOTIFY")), _orcpt(_value(values, "ORCPT")))
     _refuse_unknown(values)
@@ -110,9 +110,9 @@ def _decode(argument: bytes) -> str:
     try:
         text = argument.decode("utf-8")
     except UnicodeDecodeError:
-        raise refuse(501, "5.5.2", "Not UTF-8") from None
+        raise refuse(501, "5.5.2", "The command is not UTF-8") from None
     if _CONTROL.search(text):
-        raise refuse(501, "5.5.2", "Control characters are not allowed")
+        raise refuse(501, "5.5.2", "The command has control characters")
     return text
 
 

@@ -19,9 +19,9 @@ from restante_gateways.smtp.waiting import WaitingTime
 from restante_mail.header.trace import HopCounter
 
 FAULTS = {
-    DataFault.BARE_LINE_END: Reply(550, "5.5.2", "CR or LF alone in the message"),  # RFC 5321 2.3.8
-    DataFault.NUL: Reply(550, "5.6.0", "NUL in the message"),
-    DataFault.LINE_TOO_LONG: Reply(550, "5.6.0", "Line too long in the message"),
+    DataFault.BARE_LINE_END: Reply(550, "5.5.2", "The message has a bare CR or LF"),  # RFC 5321 2.3.8
+    DataFault.NUL: Reply(550, "5.6.0", "The message has a NUL octet"),
+    DataFault.LINE_TOO_LONG: Reply(550, "5.6.0", "The message has a line that is too long"),
     DataFault.TOO_BIG: replies.MESSAGE_TOO_BIG,  # RFC 1870 6.3
 }
 

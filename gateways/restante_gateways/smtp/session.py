@@ -245,7 +245,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         """HELP: list the commands of this listener. RFC 5321 4.1.1.8."""
         starttls = " STARTTLS" if self._starttls_offered else ""
         authentication = " AUTH" if self._authentication_offered else ""
-        return Reply(214, "2.0.0", f"Commands: {COMMANDS}{starttls}{authentication}\nRFC 5321 has the rest")
+        return Reply(214, "2.0.0", f"Commands: {COMMANDS}{starttls}{authentication}\nSee RFC 5321")
 
     async def smtp_QUIT(self, argument: bytes) -> Reply:
         """QUIT: end the session. RFC 5321 4.1.1.10."""
@@ -257,7 +257,7 @@ class SmtpSession(aiosmtpd.smtp.SMTP):
         """STARTTLS: run a handshake, then reset the session. RFC 3207 4."""
         _no_argument(argument, "STARTTLS")
         if self._tls:
-            return Reply(503, "5.5.1", "The connection is encrypted already")
+            return Reply(503, "5.5.1", "TLS is active already")
         if not self._starttls_offered or self._certificates is None:
             return replies.NOT_OFFERED
         if self.envelope.mail is not None:

@@ -63,7 +63,7 @@ def test_another_machine_needs_a_certificate(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="start it first"):
+    with pytest.raises(ConfigError, match="start the core first"):
         targets(Config(data=str(tmp_path)), "imap")
 
 

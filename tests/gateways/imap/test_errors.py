@@ -28,7 +28,10 @@ def test_what_is_full_or_away_says_so() -> None:
 def test_a_refusal_says_which_field_and_why() -> None:
     named = errors.InvalidArgument(field="keyword", problem="longer than 250 octets")
     assert status_of(named).text == "keyword: longer than 250 octets"
-    assert status_of(errors.InvalidContent(problem="NUL at octet 7")).text == "The message is refused: NUL at octet 7"
-    name = errors.FolderNameInvalid(problem="it is\r\nempty")
-    assert status_of(name).text == "That cannot be the name of a folder: it is??empty"
-    assert status_of(errors.FolderNameInvalid()).text == "That cannot be the name of a folder."
+    assert (
+        status_of(errors.InvalidContent(problem="NUL at octet 7")).text
+        == "The message is not acceptable: NUL at octet 7"
+    )
+    name = errors.FolderNameInvalid(problem="must not\r\nbe empty")
+    assert status_of(name).text == "The folder name must not??be empty."
+    assert status_of(errors.FolderNameInvalid()).text == "The folder name is invalid."

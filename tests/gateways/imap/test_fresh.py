@@ -189,7 +189,7 @@ async def test_the_start_of_idle_shows_it_and_so_does_its_end(house: House) -> N
     assert [(await house.client.line())[:10] for _ in range(3)] == [b"+ idling", b"* 5 EXISTS", b"* 5 RECENT"]
     house.deliver(6)
     house.client.writer.write(b"DONE\r\n")
-    assert [await house.client.line() for _ in range(3)] == [b"* 6 EXISTS", b"* 6 RECENT", b"i OK Idle no more."]
+    assert [await house.client.line() for _ in range(3)] == [b"* 6 EXISTS", b"* 6 RECENT", b"i OK IDLE completed."]
 
 
 @pytest.mark.parametrize("command", ["SELECT", "EXAMINE"])
@@ -222,7 +222,7 @@ async def test_a_core_that_is_away_fails_what_would_be_guessed_and_noop_never(ho
     house.client.writer.write(b"i IDLE\r\n")
     assert (await house.client.line()).startswith(b"+")
     house.client.writer.write(b"DONE\r\n")
-    assert await house.client.line() == b"i OK Idle no more."
+    assert await house.client.line() == b"i OK IDLE completed."
     house.running.core.fail = lambda _: None
     assert b"* 5 EXISTS" in await house.client.ok("NOOP")
 

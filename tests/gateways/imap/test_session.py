@@ -300,7 +300,7 @@ async def test_a_client_that_only_sends_no_more_is_answered_however_long_its_sea
     lines = []
     while line := await client.line():
         lines.append(line)
-    signs = lines.count(b"* OK Still searching.")
+    signs = lines.count(b"* OK The search continues.")
     assert 1 <= signs <= 5 and lines[signs:] == [b"* SEARCH 1 2", b"a OK Searched."]
 
 

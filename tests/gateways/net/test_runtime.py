@@ -49,7 +49,7 @@ async def test_a_process_listens_shows_itself_and_drains_on_sigterm(
             assert list(where) == ["pop3", "pop3s", "plain"]
             assert b" 503 " in await get(runtime.metrics_port, b"/readyz")
             runtime.started()
-            assert b"core: not asked yet" in await get(runtime.metrics_port, b"/readyz")
+            assert b"core: no answer yet" in await get(runtime.metrics_port, b"/readyz")
             runtime.readiness.set("core", "")
             assert b" 200 " in await get(runtime.metrics_port, b"/readyz")
             reader, _ = await asyncio.open_connection(*where["pop3"][0])

@@ -228,7 +228,7 @@ async def test_what_other_sessions_move_and_remove_stays_for_the_session(served:
         assert await client.rest() == sizes
         for number in range(1, 7):
             assert await client.ask(f"DELE {number}") == "+OK marked\r\n"
-        assert await client.ask("QUIT") == "+OK bye, 1 messages deleted, 5 had left the maildrop before\r\n"
+        assert await client.ask("QUIT") == "+OK bye, 1 messages deleted, another session had removed 5\r\n"
 
         folders = (await other.call(methods.LIST_FOLDERS, folder_pb2.ListFoldersRequest())).folders
         counts = {f.role: f.message_count for f in folders}

@@ -86,7 +86,7 @@ async def test_a_core_that_is_away_costs_a_retrieval_not_the_session(running: Ru
         running.core.away = True
         assert (await client.ask("RETR 1")).startswith("-ERR [SYS/TEMP]")
         assert (await client.ask("TOP 1 0")).startswith("-ERR [SYS/TEMP]")
-        assert await client.ask("NOOP") == "+OK nothing done\r\n"
+        assert await client.ask("NOOP") == "+OK no operation\r\n"
         running.core.away = False
         assert (await client.ask("RETR 1")).startswith("+OK")
         assert await client.rest() == MESSAGES["plain"] + b".\r\n"
@@ -143,7 +143,7 @@ async def test_quit_after_the_lease_was_lost_deletes_nothing_and_says_so(running
         account.lease = b"another's"
         assert (
             await client.ask("QUIT")
-            == "-ERR [IN-USE] the maildrop was given to another session; nothing was deleted\r\n"
+            == "-ERR [IN-USE] another session has taken over the maildrop; no message was deleted\r\n"
         )
     assert len(account.messages) == 1
 
@@ -198,7 +198,7 @@ async def test_a_token_that_cannot_be_renewed_now_does_not_postpone_the_renewal_
         await asyncio.sleep(0.5)
         assert running.core.calls.count(methods.RENEW_MAILDROP.name) >= 3
         assert running.core.calls.count(methods.RENEW_SESSION.name) >= 1
-        assert await client.ask("NOOP") == "+OK nothing done\r\n"
+        assert await client.ask("NOOP") == "+OK no operation\r\n"
 
 
 async def test_a_changed_password_ends_the_session_at_once(running: Running) -> None:  # docs/design.md "Session tokens"
@@ -207,12 +207,12 @@ async def test_a_changed_password_ends_the_session_at_once(running: Running) -> 
         await client.log_in()
         await other.log_in("bob")
         running.gateway.sessions.ended(SessionsEnded(account_id=account.account_id, credential_version=1))
-        assert await client.ask("NOOP") == "+OK nothing done\r\n"  # this one is of version 1 itself
+        assert await client.ask("NOOP") == "+OK no operation\r\n"  # this one is of version 1 itself
         account.version = 2
         running.gateway.sessions.ended(SessionsEnded(account_id=account.account_id, credential_version=2))
-        assert await client.line() == "-ERR [AUTH] the session was ended, log in again\r\n"
+        assert await client.line() == "-ERR [AUTH] the login session was ended, log in again\r\n"
         assert await client.line() == ""
-        assert await other.ask("NOOP") == "+OK nothing done\r\n"
+        assert await other.ask("NOOP") == "+OK no operation\r\n"
 
 
 async def test_a_single_session_can_be_ended(running: Running) -> None:
@@ -221,7 +221,7 @@ async def test_a_single_session_can_be_ended(running: Running) -> None:
         account = running.core.account("alice")
         notice = SessionsEnded(account_id=account.account_id, credential_version=9, session_token=b"another")
         running.gateway.sessions.ended(notice)
-        assert await client.ask("NOOP") == "+OK nothing done\r\n"
+        assert await client.ask("NOOP") == "+OK no operation\r\n"
         notice.session_token = next(iter(running.core.sessions.tokens))
         running.gateway.sessions.ended(notice)
         assert (await client.line()).startswith("-ERR [AUTH]")
@@ -250,12 +250,12 @@ async def test_a_message_that_left_the_inbox_stays_for_the_session(running: Runn
         account.departed.clear()  # an hour later
         for command in ("RETR 2", "TOP 2 0"):
             assert await client.ask(command) == (
-                "-ERR another session removed this message over an hour ago, and it cannot be read now\r\n"
+                "-ERR another session removed this message over an hour ago, so it can no longer be read\r\n"
             )
         assert await client.ask("UIDL 2") == "+OK 2 1234.2\r\n"
         assert await client.ask("DELE 2") == "+OK marked\r\n"
         assert await client.ask("DELE 3") == "+OK marked\r\n"
-        assert await client.ask("QUIT") == "+OK bye, 1 messages deleted, 1 had left the maildrop before\r\n"
+        assert await client.ask("QUIT") == "+OK bye, 1 messages deleted, another session had removed 1\r\n"
     assert not account.messages
 
 
@@ -268,7 +268,7 @@ async def test_a_quit_whose_first_answer_is_lost_promises_no_number(running: Run
         account.leave(1)
         running.core.away = True
         asyncio.get_running_loop().call_later(0.05, setattr, running.core, "away", False)
-        assert await client.ask("QUIT") == "+OK bye, none of the marked messages is left in the maildrop\r\n"
+        assert await client.ask("QUIT") == "+OK bye, another session had removed all marked messages\r\n"
 
 
 async def test_a_revoked_session_cannot_retrieve_what_left_the_inbox(running: Running) -> None:
@@ -367,7 +367,7 @@ async def test_a_gateway_going_down_says_so_and_gives_the_maildrop_back(running:
         await client.log_in()
         await client.ask("DELE 1")
         draining = asyncio.ensure_future(running.runtime.drain())
-        assert await client.line() == "-ERR [SYS/TEMP] the server is going down, come back soon\r\n"
+        assert await client.line() == "-ERR [SYS/TEMP] the server is shutting down, connect again later\r\n"
         assert await client.line() == ""
         client.writer.close()
         await draining
@@ -386,7 +386,7 @@ async def test_without_tls_there_is_no_login_where_it_is_required(running: Runni
         assert "STLS" in capabilities
         assert not any(line.split()[0] in ("USER", "SASL") for line in capabilities)
         for command in ("USER alice", "PASS alice-demo", "AUTH PLAIN AGFsaWNlAGFsaWNlLWRlbW8=", "AUTH PLAIN"):
-            assert await client.ask(command) == "-ERR use STLS before authentication\r\n"
+            assert await client.ask(command) == "-ERR authentication needs TLS, use STLS first\r\n"
         assert (await client.ask("STLS")).startswith("+OK")
         await client.writer.start_tls(running.tls, server_hostname="localhost")
         assert await client.log_in() == "+OK 0 messages (0 octets)\r\n"
@@ -459,7 +459,7 @@ async def test_a_large_message_streams_to_a_slow_client(running: Running) -> Non
                 received += await client.reader.read(200_000)
                 await asyncio.sleep(0.001)
         assert received == message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
-        assert await client.ask("NOOP") == "+OK nothing done\r\n"
+        assert await client.ask("NOOP") == "+OK no operation\r\n"
 
 
 async def test_a_client_of_another_protocol_is_let_go(running: Running) -> None:

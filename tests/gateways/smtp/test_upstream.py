@@ -191,7 +191,7 @@ async def test_a_refused_content_reaches_nobody(socket: Path, certificate: Certi
 @pytest.mark.parametrize(
     ("error", "reply"),
     [
-        (errors.MailLoop(hops=101), "554 5.4.6 The message has been round in a loop: 101 Received fields"),
+        (errors.MailLoop(hops=101), "554 5.4.6 Mail loop detected: 101 Received fields"),
         (errors.InvalidContent(problem="NUL at octet 7"), "550 5.6.0 NUL at octet 7"),
         (errors.StoreBusy(), "451 4.3.0 Temporary failure"),
         (errors.StoreFull(), "452 4.3.1 Insufficient system storage"),

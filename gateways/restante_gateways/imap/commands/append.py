@@ -63,12 +63,12 @@ class Append:
         else:
             upload_id = await _upload(s)
         if await s.client.rest_of_command():
-            return BAD("APPEND takes one message.")  # MULTIAPPEND is not offered
+            return BAD("APPEND accepts one message (no MULTIAPPEND).")  # MULTIAPPEND is not offered
         with missing_target():
             added = await s.account.messages.append(target, self.message, content, upload_id)
         if s.selected is not None:
             await s.selected.note_append(added, self.message.flags)
-        return OK("Appended.", append_uid(added.uid_validity, [(added.uid, added.uid)]))
+        return OK("APPEND completed.", append_uid(added.uid_validity, [(added.uid, added.uid)]))
 
     async def _target(self, s: Session) -> Target:
         """The target folder. Check that it exists if the message is large, or if the client has not sent it yet."""

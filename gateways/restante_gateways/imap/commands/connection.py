@@ -26,7 +26,7 @@ class Capability:
 
     async def run(self, s: Session) -> Status:
         s.client.write(untagged(b"CAPABILITY " + s.capability_text()))
-        return OK("Capabilities sent.")
+        return OK("CAPABILITY completed.")
 
 
 @command("NOOP", state=ANY)
@@ -40,7 +40,7 @@ class Noop:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        return OK("Done.")
+        return OK("NOOP completed.")
 
 
 @command("LOGOUT", state=ANY, tells=False)
@@ -56,7 +56,7 @@ class Logout:
     async def run(self, s: Session) -> Status:
         s.client.write(BYE("Logging out.").encode())
         s.close_after_answer()
-        return OK("Logged out.")
+        return OK("LOGOUT completed.")
 
 
 extension("ID", offered=ANY)
@@ -88,7 +88,7 @@ class Id:
     async def run(self, s: Session) -> Status:
         # No version is sent: only logged-in clients could need it, and none does.
         s.client.write(untagged(b"ID (" + encoder.string(b"name") + b" " + encoder.string(b"Restante") + b")"))
-        return OK("Names exchanged.")
+        return OK("ID completed.")
 
 
 extension("ENABLE")
@@ -117,4 +117,4 @@ class Enable:
             if known is not None and known.enable is not None and known.enable(s):
                 enabled.append(word)
         s.client.write(untagged(b" ".join([b"ENABLED", *enabled])))
-        return OK("Enabled.")
+        return OK("ENABLE completed.")

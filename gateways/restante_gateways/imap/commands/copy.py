@@ -49,21 +49,21 @@ class Copy:
         folder = s.folder
         spans = folder.view.spans(self.messages, self.uid)
         if spans is None:
-            return BAD("No such message.")
+            return BAD("A message number is above the number of messages.")
         if not self.uid and folder.view.gone(spans):
             return NO(
-                "Another session has removed some of the messages; nothing was done.", b"EXPUNGEISSUED"
+                "Another session has removed some of the messages; no message was touched.", b"EXPUNGEISSUED"
             )  # all or none
         if not spans:
             await s.account.target_place(self.target)
-            return OK("Nothing to copy.")
+            return OK("COPY completed; no message has these UIDs.")
         target = s.account.target(self.target)
         with missing_target():
             copied = await s.account.messages.copy(
                 folder.messages(spans), target, count=None if self.uid else _count(spans)
             )
         await folder.note_commit(copied.target, copied.commit)
-        return OK("Copied.", _copy_uid(copied))
+        return OK("COPY completed.", _copy_uid(copied))
 
 
 extension("MOVE")
@@ -86,14 +86,14 @@ class Move:
         folder = s.folder
         spans = folder.view.spans(self.messages, self.uid)
         if spans is None:
-            return BAD("No such message.")
+            return BAD("A message number is above the number of messages.")
         if folder.view.read_only:
-            return NO("The folder is open to read only.", b"CANNOT")
+            return NO("The folder is open read-only; use SELECT to change it.", b"CANNOT")
         if not self.uid and folder.view.gone(spans):
-            return NO("Another session has removed some of the messages; nothing was done.", b"EXPUNGEISSUED")
+            return NO("Another session has removed some of the messages; no message was touched.", b"EXPUNGEISSUED")
         if not spans:
             await s.account.target_place(self.target)
-            return OK("Nothing to move.")
+            return OK("MOVE completed; no message has these UIDs.")
         target = s.account.target(self.target)
         with missing_target():
             moved = await s.account.messages.move(
@@ -103,6 +103,6 @@ class Move:
                 changes_since=folder.changes_since(spans),
             )
         if (code := _copy_uid(moved)) is not None:
-            s.client.write(OK("Moved.", code).encode())
+            s.client.write(OK("Moved messages.", code).encode())
         await folder.absorb(moved)
-        return OK("Moved.")
+        return OK("MOVE completed.")

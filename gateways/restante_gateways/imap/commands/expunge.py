@@ -29,9 +29,9 @@ class Expunge:
     async def run(self, s: Session) -> Status:
         folder, view = s.folder, s.folder.view
         if view.read_only:
-            return NO("The folder is open to read only.", b"CANNOT")
+            return NO("The folder is open read-only; use SELECT to change it.", b"CANNOT")
         spans = [(0, view.count)] if self.messages is None else view.spans(self.messages, uid=True)
         if not spans or not view.count or not await folder.any_deleted():
-            return OK("Nothing to remove.")
+            return OK("EXPUNGE completed; no message was removed.")
         await folder.absorb(await s.account.messages.delete_marked(folder.messages(spans), folder.changes_since(spans)))
-        return OK("Removed.")
+        return OK("EXPUNGE completed.")

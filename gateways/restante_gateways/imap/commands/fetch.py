@@ -58,7 +58,7 @@ class Fetch:
             await s.folder.catch_up()
         spans = view.spans(self.messages, self.uid)
         if spans is None:
-            return BAD("No such message.")
+            return BAD("A message number is above the number of messages.")
         if FetchFact.MODSEQ in self.items:
             enable_condstore(s)
         if self.changed_since is not None:
@@ -69,7 +69,7 @@ class Fetch:
             await s.client.write_blocks(view.fact_responses(spans, self.items))
         else:
             await self._from_core(s, spans)
-        return OK("Fetched.")
+        return OK("FETCH completed.")
 
     async def _from_core(self, s: Session, spans: Sequence[Span]) -> None:
         """Write a response for each message at these positions.
@@ -79,7 +79,7 @@ class Fetch:
         """
         view = s.folder.view
         if sum(isinstance(item, FetchSection) for item in self.items) > _MAX_SECTIONS:
-            raise Refusal(NO("Too many sections at once.", b"LIMIT"))
+            raise Refusal(NO(f"FETCH may ask for at most {_MAX_SECTIONS} sections.", b"LIMIT"))
         seen_now = await self._mark_seen(s, spans)
         writer = RowWriter(view, self.items, seen_now, s.announcements.with_change_numbers)
         try:

@@ -32,9 +32,9 @@ class Create:
     async def run(self, s: Session) -> Status:
         named = s.account.path(self.name.removesuffix("/"))  # a trailing separator only announces child folders
         if named.path == ("INBOX",):
-            return NO("INBOX exists already.", b"ALREADYEXISTS")
+            return NO("INBOX already exists.", b"ALREADYEXISTS")
         await s.account.folders.create(named)
-        return OK("Created.")
+        return OK("CREATE completed.")
 
 
 @command("DELETE", state=LOGGED_IN)
@@ -55,7 +55,7 @@ class Delete:
         if s.selected is not None and s.selected.place == place:
             s.deselect()
         await s.account.folders.delete(place)
-        return OK("Deleted.")
+        return OK("DELETE completed.")
 
 
 @command("RENAME", state=LOGGED_IN)
@@ -76,13 +76,13 @@ class Rename:
     async def run(self, s: Session) -> Status:
         named = s.account.path(self.target.removesuffix("/"))
         if named.path == ("INBOX",):
-            return NO("INBOX exists already.", b"ALREADYEXISTS")
+            return NO("INBOX already exists.", b"ALREADYEXISTS")
         place = (await s.account.folder(self.source)).place
         if self.source == "INBOX":
             await self._move_out_of_inbox(s, place, named)
         else:
             await s.account.folders.move(place, named.path)
-        return OK("Renamed.")
+        return OK("RENAME completed.")
 
     @staticmethod
     async def _move_out_of_inbox(s: Session, inbox: Place, named: FolderPath) -> None:
@@ -110,7 +110,7 @@ class Subscribe:
 
     async def run(self, s: Session) -> Status:
         await _subscribe(s, self.name, subscribed=True)
-        return OK("Subscribed.")
+        return OK("SUBSCRIBE completed.")
 
 
 @command("UNSUBSCRIBE", state=LOGGED_IN)
@@ -128,5 +128,5 @@ class Unsubscribe:
         try:
             await _subscribe(s, self.name, subscribed=False)
         except errors.FolderNameInvalid:
-            return NO("No such name can be subscribed.", b"NONEXISTENT")
-        return OK("Unsubscribed.")
+            return NO("The folder name is invalid, so no subscription to it exists.", b"NONEXISTENT")
+        return OK("UNSUBSCRIBE completed.")

@@ -33,4 +33,4 @@ class Idle:
             s.announcements.end_idle()
         if s.selected is not None:
             s.selected.follow()  # the announcements before the tagged response must be as of now
-        return OK("Idle no more.") if line.upper() == b"DONE" else BAD("DONE expected.")
+        return OK("IDLE completed.") if line.upper() == b"DONE" else BAD("IDLE ended by another line than DONE.")

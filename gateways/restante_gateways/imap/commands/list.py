@@ -37,9 +37,9 @@ def _full_patterns(reference: str, patterns: Iterable[str | None]) -> list[str]:
 def _selection_options(p: Parser) -> frozenset[bytes]:
     options = frozenset(p.parenthesised_words())
     if options - _SELECTIONS:
-        raise ParseError("no such selection option")
+        raise ParseError("unknown selection option")
     if b"RECURSIVEMATCH" in options and not options & {b"SUBSCRIBED", b"SPECIAL-USE"}:
-        raise ParseError("RECURSIVEMATCH needs something to match")
+        raise ParseError("RECURSIVEMATCH needs another selection option (RFC 5258 3.5)")
     return options
 
 
@@ -57,7 +57,7 @@ def _return_options(p: Parser) -> tuple[frozenset[bytes], tuple[StatusItem, ...]
         elif word in _RETURNS:
             options.add(word)
         else:
-            raise ParseError("no such return option")
+            raise ParseError("unknown return option")
     return frozenset(options), status
 
 
@@ -113,7 +113,7 @@ class List:
     async def run(self, s: Session) -> Status:
         if self.patterns == ("",) and not self.extended:
             s.client.write(untagged(b'LIST (\\Noselect) "/" ""'))
-            return OK("Listed.")
+            return OK("LIST completed.")
         mailbox_id = s.account.mailbox_id
         folders = await s.account.folders.all(mailbox_id)
         wanted_names = self.selections & {b"SUBSCRIBED"} or self.returns & {b"SUBSCRIBED"}
@@ -126,7 +126,7 @@ class List:
             if self.status and entry.folder is not None:
                 s.client.write(await status_line(s, entry.name, entry.folder, self.status))
             await s.client.flow()
-        return OK("Listed.")
+        return OK("LIST completed.")
 
 
 @command("LSUB", state=LOGGED_IN)
@@ -147,12 +147,12 @@ class Lsub:
     async def run(self, s: Session) -> Status:
         if self.pattern == "":
             s.client.write(untagged(b'LSUB (\\Noselect) "/" ""'))
-            return OK("Listed.")
+            return OK("LSUB completed.")
         for pattern in _full_patterns(self.reference, [self.pattern]):
             subscriptions = await s.account.folders.subscriptions(s.account.mailbox_id)
             for entry in list_subscriptions(subscriptions, pattern):
                 s.client.write(list_line(b"LSUB", entry))
-        return OK("Listed.")
+        return OK("LSUB completed.")
 
 
 extension("NAMESPACE")
@@ -170,4 +170,4 @@ class Namespace:
 
     async def run(self, s: Session) -> Status:
         s.client.write(untagged(b'NAMESPACE (("" "/")) NIL NIL'))
-        return OK("Namespaces sent.")
+        return OK("NAMESPACE completed.")

@@ -35,7 +35,7 @@ class StartTls:
         if not s.may_start_tls:
             return BAD("TLS not available.")
         s.start_tls_after_answer()
-        return OK("Begin TLS now.")
+        return OK("Begin the TLS handshake.")
 
 
 @command("AUTHENTICATE", state=NOT_AUTHENTICATED, tells=False)
@@ -57,9 +57,9 @@ class Authenticate:
 
     async def run(self, s: Session) -> Status:
         if not s.may_authenticate:
-            return NO("TLS is required; begin it first.", b"PRIVACYREQUIRED")
+            return NO("Authentication needs TLS; use STARTTLS first.", b"PRIVACYREQUIRED")
         if self.mechanism not in s.mechanisms:
-            return NO("That mechanism is not offered.", b"CANNOT")
+            return NO("The mechanism is not supported.", b"CANNOT")
         initial = None if self.initial is None else self.initial.reveal()
 
         async def ask(challenge: bytes) -> bytes:
@@ -86,7 +86,9 @@ class Login:
 
     async def run(self, s: Session) -> Status:
         if not s.may_authenticate:
-            return NO("TLS is required; begin it first.", b"PRIVACYREQUIRED")  # LOGINDISABLED, RFC 3501 6.2.3
+            return NO(
+                "Authentication needs TLS; use STARTTLS first.", b"PRIVACYREQUIRED"
+            )  # LOGINDISABLED, RFC 3501 6.2.3
         return await _log_in(s, by_password(s.verify, sasl.plain(self.name, self.password.reveal())))
 
 
@@ -98,8 +100,8 @@ async def _log_in(s: Session, proof: Awaitable[NewSession]) -> Status:
         s.login_failed()
         raise
     except sasl.Cancelled:
-        return BAD("Authentication given up.")  # RFC 3501 6.2.2
+        return BAD("Authentication cancelled.")  # RFC 3501 6.2.2
     except sasl.MalformedResponse as error:
         return BAD(f"Authentication failed: {error}.")
     s.logged_in(session)
-    return OK("Logged in.", b"CAPABILITY " + s.capability_text())
+    return OK("Login completed.", b"CAPABILITY " + s.capability_text())

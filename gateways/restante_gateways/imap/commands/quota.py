@@ -40,9 +40,9 @@ class GetQuota:
 
     async def run(self, s: Session) -> Status:
         if self.root != _ROOT:
-            return NO("No such quota root.", b"NONEXISTENT")
+            return NO("The quota root does not exist.", b"NONEXISTENT")
         s.client.write(await _quota(s, s.account.mailbox_id))
-        return OK("Quota sent.")
+        return OK("GETQUOTA completed.")
 
 
 @command("GETQUOTAROOT", state=LOGGED_IN)
@@ -62,4 +62,4 @@ class GetQuotaRoot:
         folder = await s.account.folder(self.name)
         s.client.write(untagged(b"QUOTAROOT %b %b" % (encoder.mailbox_name(self.name), encoder.string(_ROOT))))
         s.client.write(await _quota(s, folder.place.mailbox_id))
-        return OK("Quota sent.")
+        return OK("GETQUOTAROOT completed.")

@@ -24,7 +24,7 @@ from restante_mail import ranges
 from restante_mail.ranges import Range
 
 _SECONDS = 60.0  # time limit of a search in the core; mail programs wait about as long
-_GOES_ON = OK("Still searching.").encode()
+_GOES_ON = OK("The search continues.").encode()
 
 extension("ESEARCH")
 
@@ -60,7 +60,7 @@ class Search:
             s.client.write(self._plain(s, spans, highest))
         else:
             s.client.write(self._extended(s, spans, self.returns, highest))
-        return OK("Searched.")
+        return OK("SEARCH completed.")
 
     async def _find(self, s: Session) -> list[Span]:
         """Positions of the matching messages, ascending, judged by current flags."""
@@ -140,7 +140,7 @@ async def _ask(s: Session, keys: Sequence[SearchKey], within: Sequence[Range] | 
     try:
         return await s.client.wait_for(search, _GOES_ON)
     except errors.DeadlineExceeded:
-        text = f"The search was stopped after {_SECONDS:.0f} seconds; search fewer messages, or for less."
+        text = f"The search was stopped after {_SECONDS:.0f} seconds; search fewer messages, or use fewer keys."
         raise Refusal(NO(text, b"LIMIT")) from None
     except errors.TooManyOperations:
-        raise Refusal(NO("Too many searches of this account are under way; try again later.", b"LIMIT")) from None
+        raise Refusal(NO("This account runs too many searches; try again later.", b"LIMIT")) from None

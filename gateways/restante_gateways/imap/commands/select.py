@@ -32,14 +32,14 @@ async def _open(s: Session, name: str, with_condstore: bool, read_only: bool) ->
         view.flags_in_use(),
         untagged(b"%d EXISTS" % view.count),
         untagged(b"%d RECENT" % view.recent_count()),
-        OK("UIDs are valid.", b"UIDVALIDITY %d" % view.folder.uid_validity).encode(),
+        OK("UIDs valid.", b"UIDVALIDITY %d" % view.folder.uid_validity).encode(),
         OK("Next UID.", b"UIDNEXT %d" % view.folder.uid_next).encode(),
         condstore.highest(view.told_change_number).encode(),
     ]
     if unseen is not None:
         answers.append(OK("First unseen.", b"UNSEEN %d" % (unseen + 1)).encode())
     s.client.write(b"".join(answers))
-    return OK("Examined.", b"READ-ONLY") if read_only else OK("Selected.", b"READ-WRITE")
+    return OK("EXAMINE completed.", b"READ-ONLY") if read_only else OK("SELECT completed.", b"READ-WRITE")
 
 
 @command("SELECT", state=LOGGED_IN, tells=False, opens=True)
@@ -85,7 +85,7 @@ class Check:
         return cls()
 
     async def run(self, s: Session) -> Status:
-        return OK("Checked.")
+        return OK("CHECK completed.")
 
 
 @command("CLOSE", state=SELECTED, tells=False)
@@ -102,7 +102,7 @@ class Close:
         if not s.folder.view.read_only and await s.folder.any_deleted():
             await s.account.messages.delete_marked(Messages.all_of(s.folder.place), changes_since=None)
         s.deselect()
-        return OK("Closed.")
+        return OK("CLOSE completed.")
 
 
 extension("UNSELECT")
@@ -120,4 +120,4 @@ class Unselect:
 
     async def run(self, s: Session) -> Status:
         s.deselect()
-        return OK("Closed.")
+        return OK("UNSELECT completed.")

@@ -44,7 +44,7 @@ def status_items(p: Parser) -> tuple[StatusItem, ...]:
         try:
             items[StatusItem(word)] = None
         except ValueError:
-            raise ParseError("no such status item") from None
+            raise ParseError("unknown status item") from None
     if not items:
         raise ParseError("status item expected")
     return tuple(items)
@@ -88,4 +88,4 @@ class StatusOf:
         if StatusItem.HIGHESTMODSEQ in self.items:
             enable_condstore(s)
         s.client.write(await status_line(s, self.name, folder, self.items))
-        return OK("Status sent.")
+        return OK("STATUS completed.")

@@ -56,13 +56,13 @@ class Store:
         folder, view = s.folder, s.folder.view
         spans = view.spans(self.messages, self.uid)
         if spans is None:
-            return BAD("No such message.")
+            return BAD("A message number is above the number of messages.")
         if view.read_only:
-            return NO("The folder is open to read only.", b"CANNOT")
+            return NO("The folder is open read-only; use SELECT to change it.", b"CANNOT")
         if self.unchanged_since is not None:
             enable_condstore(s)
         if not spans:
-            return OK("Nothing to change.")
+            return OK("STORE completed; no message has these UIDs.")
         asked, before = view.uid_ranges(spans), view.folder.change_number
         pending = PendingStore(asked, view.folder.table.changed(self.applied))
         view.folder.pending.append(pending)
@@ -86,8 +86,8 @@ class Store:
             await s.client.write_blocks(view.flag_responses(spans, self.uid, s.announcements.with_change_numbers))
         if left_alone:
             code = condstore.modified(left_alone if self.uid else view.numbers(left_alone))
-            return OK("Some were changed meanwhile and left as they are.", code)
-        return OK("Changed.")
+            return OK("STORE completed, except for messages that changed since.", code)
+        return OK("STORE completed.")
 
     def applied(self, before: Flags) -> Flags:
         """The flags after this STORE; keywords compare case-insensitively."""

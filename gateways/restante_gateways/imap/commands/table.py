@@ -173,7 +173,7 @@ def read_ahead(tag: bytes, entry: Entry, p: Parser, state: State) -> Command | N
 
 def _check_state(tag: bytes, entry: Entry, state: State) -> None:
     if state not in entry.states:
-        raise BadCommand(tag, f"{entry.name} is not allowed now")
+        raise BadCommand(tag, f"{entry.name} is not allowed in this state")
 
 
 def _verb(p: Parser, tag: bytes) -> bytes:

@@ -76,7 +76,7 @@ class Freshness:
         finally:
             for question in questions:
                 if not question.answer.done():  # no answer will arrive, so end the session's wait
-                    question.answer.set_exception(failure or errors.Internal("The question of change numbers failed."))
+                    question.answer.set_exception(failure or errors.Internal("The change numbers could not be read."))
 
     @staticmethod
     def _tell(questions: list[_Question], answer: GetChangeNumbersResponse) -> None:

@@ -26,7 +26,7 @@ def select_parameter(p: Parser) -> bool:
     """Parse an optional ` (CONDSTORE)` at the end of SELECT and EXAMINE (RFC 7162 3.1.8)."""
     words = [] if p.at_end else p.sp().parenthesised_words()
     if set(words) - {b"CONDSTORE"}:
-        raise ParseError("no such parameter")
+        raise ParseError("unknown parameter")
     return bool(words)
 
 
@@ -85,7 +85,7 @@ def highest(number: int) -> Status:
 
     The response never has 0.
     """
-    return OK("Highest.", b"HIGHESTMODSEQ %d" % max(1, number))
+    return OK("Highest mod-sequence.", b"HIGHESTMODSEQ %d" % max(1, number))
 
 
 def modified(messages: Iterable[Range]) -> bytes:

@@ -133,7 +133,7 @@ def _item(p: Parser, name: bytes) -> FetchItem:
         return _FACTS[name]
     if name in _LEGACY:
         return _LEGACY[name]
-    raise ParseError("no such fetch item")
+    raise ParseError("unknown fetch item")
 
 
 def _section(p: Parser) -> Section:
@@ -143,7 +143,7 @@ def _section(p: Parser) -> Section:
         p.at = found.end()
         part = tuple(map(int, found[0].split(b".")))
         if len(part) > _MAX_PARTS:
-            raise ParseError("section too deep")
+            raise ParseError("section number nested too deeply")
         if p.accept(b"]"):
             return Section(part)
         p.expect(b".")
@@ -151,7 +151,7 @@ def _section(p: Parser) -> Section:
         return Section()
     text = _TEXTS.get(p.match(_TEXT, "section")[0].upper())
     if text is None or (text is SectionText.MIME and not part):
-        raise ParseError("no such section")
+        raise ParseError("unknown section")
     fields: tuple[bytes, ...] = ()
     if text in (SectionText.HEADER_FIELDS, SectionText.HEADER_FIELDS_NOT):
         fields = _field_names(p.sp())

@@ -129,11 +129,11 @@ class Parser:
         """A quoted string, which may hold UTF-8 (RFC 9051 9 `QUOTED-CHAR`), or a literal. Neither may hold NUL."""
         if self.sees(b"{"):
             if self.octets.find(b"\r\n", self.at) < 0:
-                raise CutShort("literal is cut short")
+                raise CutShort("literal cut short")
             size = int(self.match(_LITERAL, "literal")[1])
             octets = self.octets[self.at : self.at + size]
             if len(octets) != size:
-                raise CutShort("literal is cut short")
+                raise CutShort("literal cut short")
             if b"\0" in octets:
                 raise ParseError("NUL in a literal")
             self.at += size
@@ -164,7 +164,7 @@ class Parser:
         try:
             return canonical_name(utf7.decode(self.string() if quoted else self.match(_NAME_ATOM, "mailbox name")[0]))
         except utf7.Utf7Error as error:
-            raise Refused(f"the mailbox name is not modified UTF-7: {error}") from error
+            raise Refused(f"mailbox name is not modified UTF-7: {error}") from error
 
     def list_mailbox(self) -> str | None:
         """A LIST pattern, decoded except for `%` and `*`. None if it is not modified UTF-7."""
@@ -189,7 +189,7 @@ class Parser:
                 raise ParseError("keyword too long")
             return name
         if name.lower() not in SYSTEM_FLAGS_BY_NAME:
-            raise ParseError("no such system flag")
+            raise ParseError("unknown system flag")
         return name
 
     def flag_list(self, bare: bool = False) -> Flags:
@@ -235,7 +235,7 @@ class Parser:
             at = datetime.datetime.combine(day, time)
             at.astimezone(datetime.UTC)
         except (ValueError, OverflowError) as error:
-            raise ParseError("no such time") from error
+            raise ParseError("invalid time") from error
         return at
 
     def parenthesised_words(self) -> list[bytes]:
@@ -273,7 +273,7 @@ def _set_number(digits: bytes) -> int:
 
 def _zone(sign: bytes, hours: int, minutes: int) -> datetime.timezone:
     if hours > 23 or minutes > 59:
-        raise ParseError("no such zone")
+        raise ParseError("unknown time zone")
     east = datetime.timedelta(hours=hours, minutes=minutes)
     return datetime.timezone(-east if sign == b"-" else east)
 
@@ -287,4 +287,4 @@ def _date(day: bytes, month: bytes, year: bytes) -> datetime.date:
     try:
         return datetime.date(int(year), _MONTHS[month.upper()], int(day))
     except (KeyError, ValueError) as error:
-        raise ParseError("no such date") from error
+        raise ParseError("invalid date") from error

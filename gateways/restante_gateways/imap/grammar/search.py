@@ -59,7 +59,7 @@ def return_options(p: Parser) -> SearchReturn:
     options = SearchReturn(0)
     for word in p.parenthesised_words():
         if word.decode("ascii") not in SearchReturn.__members__:
-            raise ParseError("no such return option")
+            raise ParseError("unknown return option")
         options |= SearchReturn[word.decode("ascii")]
     return options or SearchReturn.ALL
 
@@ -71,7 +71,7 @@ def search_keys(p: Parser) -> SearchKey:
         p.at += 8
         name = p.astring().upper()
         if name not in _CHARSETS:
-            raise BadCharset("no such charset")
+            raise BadCharset("unknown charset")
         codec = _CHARSETS[name]
         p.sp()
     return _Reader(p, codec).keys_to(None, 0)
@@ -122,7 +122,7 @@ class _Reader:
             for comparison in Comparison:
                 if word == (kind.value + comparison.value).encode("ascii"):
                     return SearchDate(kind, comparison, self.parser.sp().date())
-        raise ParseError("no such search key")
+        raise ParseError("unknown search key")
 
     def _text(self) -> str:
         octets = self.parser.sp().astring()
@@ -130,16 +130,16 @@ class _Reader:
             return self._decode(octets, "strict")[0]
         except UnicodeDecodeError:
             if b"\0" in octets or self._decode is not codecs.getdecoder("ascii"):
-                raise ParseError("a string is not in the charset named") from None
+                raise ParseError("a string is not valid in the charset of the command") from None
         try:
             return octets.decode("utf-8")  # UTF-8 is the default charset (RFC 9051 6.4.4)
         except UnicodeDecodeError:
-            raise ParseError("a string is not in the charset named") from None
+            raise ParseError("a string is not valid in the charset of the command") from None
 
     def header(self) -> SearchKey:
         field = self.parser.sp().astring()
         if not field or not all(33 <= octet < 127 and octet != 58 for octet in field):
-            raise ParseError("no such header field")
+            raise ParseError("invalid header field name")
         return SearchHeader(field.decode("ascii"), self._text())
 
     def keyword(self) -> SearchKey:

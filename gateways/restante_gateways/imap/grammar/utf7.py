@@ -31,7 +31,7 @@ def _encode_run(run: str) -> bytes:
     try:
         units = run.encode("utf-16-be")
     except UnicodeEncodeError as error:
-        raise Utf7Error("a lone surrogate has no spelling") from error
+        raise Utf7Error("a lone surrogate cannot be encoded") from error
     return b"&" + binascii.b2a_base64(units, newline=False).rstrip(b"=").replace(b"/", b",") + b"-"
 
 
@@ -42,7 +42,7 @@ def decode(octets: bytes) -> str:
     adjacent shifts, and lone surrogates.
     """
     if not _PRINTABLE.match(octets):
-        raise Utf7Error("only printable ASCII may appear in a name")
+        raise Utf7Error("octets outside printable ASCII")
     if b"&" not in octets:
         return octets.decode("ascii")
     pieces = octets.split(b"&")
@@ -51,11 +51,11 @@ def decode(octets: bytes) -> str:
     for piece in pieces[1:]:
         shifted, dash, plain = piece.partition(b"-")
         if not dash:
-            raise Utf7Error("a shift sequence is not ended by '-'")
+            raise Utf7Error("a shift sequence without its final '-'")
         if not shifted:
             decoded.append("&")
         elif shifted_before:
-            raise Utf7Error("two shift sequences where one would do")
+            raise Utf7Error("two adjacent shift sequences")
         else:
             decoded.append(_decode_run(shifted))
         shifted_before = bool(shifted) and not plain
@@ -65,14 +65,14 @@ def decode(octets: bytes) -> str:
 
 def _decode_run(shifted: bytes) -> str:
     if not _BASE64_RUN.match(shifted):
-        raise Utf7Error("a shift sequence holds something else than base64")
+        raise Utf7Error("a shift sequence that is not base64")
     try:
         units = binascii.a2b_base64(shifted.replace(b",", b"/") + b"=" * (-len(shifted) % 4), strict_mode=True)
         run = units.decode("utf-16-be")
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise Utf7Error("a shift sequence is no UTF-16") from error
+        raise Utf7Error("a shift sequence that is not UTF-16") from error
     if any(" " <= character <= "~" for character in run):
-        raise Utf7Error("printable ASCII must stand for itself")
+        raise Utf7Error("printable ASCII within a shift sequence")
     if _encode_run(run) != b"&" + shifted + b"-":
-        raise Utf7Error("a shift sequence has leftover bits")
+        raise Utf7Error("a shift sequence with leftover bits")
     return run

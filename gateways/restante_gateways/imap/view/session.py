@@ -125,7 +125,7 @@ class SessionView(Numbering):
         """FLAGS with system flags and all keywords seen in the folder, then PERMANENTFLAGS."""
         flags = [*SYSTEM_FLAG_NAMES.values(), *self.folder.table.keywords.values()]
         permanent = permanent_flags([] if self.read_only else [*flags, "\\*"])
-        return untagged(b"FLAGS " + encoder.flag_list(flags)) + OK("These flags last.", permanent).encode()
+        return untagged(b"FLAGS " + encoder.flag_list(flags)) + OK("Permanent flags.", permanent).encode()
 
     def note_own_change(self, before: int, change_number: int, uids: Sequence[Range]) -> None:
         """Record a flag change of this session to these UIDs, which needs no announcement.

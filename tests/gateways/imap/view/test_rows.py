@@ -131,7 +131,7 @@ def test_a_keyword_that_came_between_two_batches_is_told_before_it_is_used() -> 
     keyword_on(view, 9, "$Work")
     assert writing.batch(Rows(uids=[9], size_octets=[1])) == (
         b"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work)\r\n"
-        b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work \\*)] These flags last.\r\n"
+        b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work \\*)] Permanent flags.\r\n"
         b"* 2 FETCH (FLAGS (\\Seen $Work) RFC822.SIZE 1)\r\n"
     )
 

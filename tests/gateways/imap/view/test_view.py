@@ -109,7 +109,7 @@ def test_an_own_message_may_come_before_the_changes_that_tell_of_it() -> None:
     assert list(view.uids) == [1, 2, 3]
     assert told(session) == [
         b"* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work)",
-        b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work \\*)] These flags last.",
+        b"* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft Work \\*)] Permanent flags.",
         b"* 2 FETCH (FLAGS (\\Seen))",
     ]
     assert view.add(3, 30, Flags(SystemFlag.SEEN), 105, 0)  # reported already
