@@ -38,7 +38,7 @@ def read_config(file: Path | None, data: Path | None, keys: tuple[str, ...]) -> 
     for text in keys:
         key, equals, value = text.partition("=")
         if not equals:
-            raise click.BadParameter(f"{text!r}: KEY=VALUE is needed", param_hint="--set")
+            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE", param_hint="--set")
         flags[key.strip()] = config.from_text(value.strip())
     try:
         return config.load(file, flags=flags)
@@ -49,9 +49,20 @@ def read_config(file: Path | None, data: Path | None, keys: tuple[str, ...]) -> 
 def configured(command: F) -> F:
     """Add the options --config, --data and --set to a command, and pass the configuration as its argument `config`."""
 
-    @click.option("--config", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="TOML file.")
+    @click.option(
+        "--config",
+        "file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Configuration file (TOML).",
+    )
     @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
-    @click.option("--set", "keys", multiple=True, metavar="KEY=VALUE", help="One key, such as core.api_port=0.")
+    @click.option(
+        "--set",
+        "keys",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Set one key, such as core.api_port=0; may be repeated.",
+    )
     @functools.wraps(command)
     def wrapper(file: Path | None, data: Path | None, keys: tuple[str, ...], **others: Any) -> Any:
         read = functools.partial(read_config, file, data, keys)

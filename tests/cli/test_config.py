@@ -32,7 +32,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "whole number": ("7", 1.5, True),
     "number": ("7", True),
     "true or false": (1, "true"),
-    "list of texts": ("x", [1]),
+    "list of strings": ("x", [1]),
     "table": ("x", []),
 }
 

@@ -164,10 +164,10 @@ def test_accounts_are_read_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a@example.org\n", "are needed"),
-        ("a@example.org,\n", "are needed"),
-        ("a@example.org,secret,name,lots\n", "'lots' is no size such as 500MB"),
-        ("a@example.org,secret,name,1,more\n", "are needed"),
+        ("a@example.org\n", "a line needs the columns"),
+        ("a@example.org,\n", "a line needs the columns"),
+        ("a@example.org,secret,name,lots\n", "'lots' is not a size; write one such as 500MB"),
+        ("a@example.org,secret,name,1,more\n", "a line needs the columns"),
     ],
 )
 def test_a_line_that_cannot_be_understood_is_named_and_the_others_are_read(
@@ -185,7 +185,7 @@ def test_a_line_that_cannot_be_understood_is_named_and_the_others_are_read(
 def test_a_file_that_is_no_csv_is_refused_whole(tmp_path: Path, octets: bytes) -> None:
     file = tmp_path / "accounts.csv"
     file.write_bytes(octets)
-    with pytest.raises(click.ClickException, match="nothing was made"):
+    with pytest.raises(click.ClickException, match="no account was created"):
         account_import.read_lines(file)
 
 
@@ -196,12 +196,15 @@ def test_a_file_that_is_no_csv_is_refused_whole(tmp_path: Path, octets: bytes) -
         (["admin", "acount"], "did you mean 'account'?"),
         (["admin", "account", "crate"], "did you mean 'create'?"),
         (["mail", "lits"], "did you mean 'list'?"),
-        (["mail", "show", "abc"], "'abc' is no message number such as 17; `restante mail list` shows them"),
-        (["mail", "cancel", "0"], "'0' is no submission number"),
-        (["admin", "queue", "retry", "x"], "'x' is no queue number"),
+        (["mail", "show", "abc"], "'abc' is not a message number such as 17; `restante mail list` shows them"),
+        (["mail", "cancel", "0"], "'0' is not a submission number"),
+        (["admin", "queue", "retry", "x"], "'x' is not a queue number"),
         (["mail", "send", "x", "--to", "bob@example.test", "--at", "2020-01-01"], "is in the past"),
-        (["init", "--hostname", "a b"], "'a b' is no name in the DNS"),
-        (["init", "--hostname", "mx.example.org", "--domain", "example.org", "--account", "admin"], "is no address"),
+        (["init", "--hostname", "a b"], "'a b' is not a DNS name"),
+        (
+            ["init", "--hostname", "mx.example.org", "--domain", "example.org", "--account", "admin"],
+            "is not an address",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_what_would_be_right(command: list[str], said: str, tmp_path: Path) -> None:
@@ -219,7 +222,7 @@ def test_a_failure_is_json_where_json_was_asked_for(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["admin", "--data", str(tmp_path), "stats", "--output=json"])
     assert done.exit_code == 1
     told = json.loads(done.stderr)["error"]
-    assert told["exit_code"] == 1 and "holds no installation" in told["message"]
+    assert told["exit_code"] == 1 and "does not exist or has never run" in told["message"]
 
 
 def test_init_looks_at_the_directory_before_it_asks_for_a_password(tmp_path: Path) -> None:
@@ -227,7 +230,7 @@ def test_init_looks_at_the_directory_before_it_asks_for_a_password(tmp_path: Pat
     command = ["init", "--data", str(tmp_path), "--hostname", "mx.example.org", "--domain", "example.org"]
     done = CliRunner().invoke(main, [*command, "--account", "admin@example.org", "--local-ca"])
     assert done.exit_code == 1
-    assert "is left alone" in done.stderr
+    assert "nothing was changed there" in done.stderr
 
 
 def test_config_check_refuses_a_route_with_a_password_and_warns_of_certificates(tmp_path: Path) -> None:
@@ -279,7 +282,7 @@ def test_a_busy_port_is_named_with_its_key() -> None:
                 **health,
             },
         )
-        assert any("is given to imap.listeners.a already" in each for each in ports.problems(both))
+        assert any("is also that of imap.listeners.a" in each for each in ports.problems(both))
     assert ports.problems(settings) == []
 
 
@@ -292,7 +295,7 @@ def test_a_directory_is_claimed_for_one_kind(tmp_path: Path) -> None:
         directories.claim(demo, "installation")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
-    with pytest.raises(click.ClickException, match="was not made by restante"):
+    with pytest.raises(click.ClickException, match="not a directory of restante"):
         directories.claim(tmp_path / "other", "demo")
 
 

@@ -116,7 +116,7 @@ async def test_one_that_does_not_end_in_time_is_killed(told: list[str], log: Pat
     await said(log, "core starts")
     await supervisor.stop()
     assert child.last_status == -signal.SIGKILL
-    assert told == ["core did not end in time and is killed"]
+    assert told == ["core did not end in time and was killed"]
 
 
 async def test_children_drain_when_their_parent_is_gone(tmp_path: Path, log: Path) -> None:

@@ -261,7 +261,10 @@ def test_what_is_not_there_is_told(alice: Mail) -> None:
 
 
 def test_a_listing_says_when_there_is_more(alice: Mail) -> None:
-    assert "There are more than these 1: --limit shows them." in alice.run("list", "--limit", "1").stderr
+    assert (
+        "The list ends after 1 messages, and there are more; raise --limit to see them."
+        in alice.run("list", "--limit", "1").stderr
+    )
     assert alice.run("list", "--limit", "1000").stderr == ""
 
 

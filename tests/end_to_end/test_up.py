@@ -77,7 +77,7 @@ def test_nothing_listens_beyond_this_machine(demo: Demo) -> None:
 def test_a_second_supervisor_of_the_directory_is_refused(demo: Demo) -> None:
     refused = restante("up", "--demo", "--data", str(demo.directory), "--base-port", str(free_base()))
     assert refused.returncode == 1
-    assert "is running on" in refused.stderr
+    assert "is already running on" in refused.stderr
 
 
 def test_busy_ports_are_named(demo: Demo, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_directory_that_we_did_not_make_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     refused = restante("up", "--demo", "--data", str(tmp_path))
     assert refused.returncode == 1
-    assert "was not made by restante" in refused.stderr
+    assert "not a directory of restante" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 

@@ -31,7 +31,7 @@ def _warnings(settings: config.Config) -> list[str]:
     "--check",
     "file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Only say whether it is right.",
+    help="Check this configuration file instead, and print errors and warnings.",
 )
 @output_option
 def config_command(file: Path | None, form: str) -> None:
@@ -46,7 +46,7 @@ def config_command(file: Path | None, form: str) -> None:
             raise click.ClickException(str(error)) from None
         for problem in problems:
             click.echo(f"Warning: {problem}", err=True)
-        say(f"{file} is right{', with warnings' if problems else ''}.")
+        say(f"{file} is valid{', with warnings' if problems else ''}.")
     elif form == "json":
         print_json(
             [

@@ -98,7 +98,7 @@ def _kind(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return " | ".join(json.dumps(choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        return "list of texts"
+        return "list of strings"
     if typing.get_origin(hint) is Mapping:
         return "table"
     return {str: "text", int: "whole number", float: "number", bool: "true or false"}.get(hint, "table")

@@ -37,7 +37,7 @@ def unreadable(settings: Config, error: OSError) -> click.ClickException:
         )
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return click.ClickException(
-            f"{directory} holds no installation that has run. Name another by --data or --config, "
+            f"the installation in {directory} does not exist or has never run. Name another by --data or --config, "
             "make one with `restante init`, or start it with `restante up`."
         )
     return click.ClickException(f"{error.filename or directory}: {error.strerror or error}")
@@ -50,7 +50,7 @@ async def require_serving(settings: Config, link: CoreLink) -> None:
         return
     hint = f"Start it with `restante up --data {settings.directory}`, or as its service"
     if "cannot be reached" not in problem:
-        hint = "Its log says why"
+        hint = "Look for the reason in its log"
         if settings.health.core > 0:
             hint += f", and so does http://{settings.health.host}:{settings.health.core}/readyz"
     raise click.ClickException(f"{problem}. {hint}.")

@@ -97,7 +97,9 @@ def _message(name: str, sender: str, age: int, subject: str, text: str) -> bytes
 def how_to_connect(settings: Config) -> str:
     """The text that the start of the demo prints."""
     imap, pop3, smtp = settings.imap.listeners, settings.pop3.listeners, settings.smtp.listeners
-    sending = "is sent on" if settings.relay.send else "waits in the queue (start with --send to let it go)"
+    sending = (
+        "is relayed to other servers" if settings.relay.send else "waits in the queue (--send lets the relay send it)"
+    )
     return f"""
 Restante is running.  Ctrl-C ends it.
 

@@ -36,9 +36,15 @@ def claim(directory: Path, kind: Kind) -> bool:
         if found == kind:
             return False
         if found is not None:
-            raise click.ClickException(f"{directory} holds {_NAMES[found]}, not {_NAMES[kind]}: it is left alone")
+            raise click.ClickException(
+                f"{directory} holds {_NAMES[found]}, not {_NAMES[kind]}; nothing was changed there, "
+                "name another directory"
+            )
         if directory.exists() and any(directory.iterdir()):
-            raise click.ClickException(f"{directory} is not empty and was not made by restante: it is left alone")
+            raise click.ClickException(
+                f"{directory} is not empty and not a directory of restante; nothing was changed "
+                "there, name another directory"
+            )
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         marker = directory / MARKER
@@ -54,9 +60,12 @@ def require_free(directory: Path) -> None:
     try:
         found = kind_of(directory)
         if found is not None:
-            raise click.ClickException(f"{directory} holds {_NAMES[found]} already: it is left alone")
+            raise click.ClickException(f"{directory} already holds {_NAMES[found]}; nothing was changed there")
         if directory.exists() and any(directory.iterdir()):
-            raise click.ClickException(f"{directory} is not empty and was not made by restante: it is left alone")
+            raise click.ClickException(
+                f"{directory} is not empty and not a directory of restante; nothing was changed "
+                "there, name another directory"
+            )
     except OSError as error:
         raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from None
 
@@ -79,7 +88,7 @@ def supervised(directory: Path) -> Iterator[bool]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise click.ClickException(f"restante is running on {directory} already (process {holder})") from None
+            raise click.ClickException(f"restante is already running on {directory} (process {holder})") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         try:

@@ -17,8 +17,8 @@ from restante_cli.groups import Failure
 T = TypeVar("T")
 
 HINTS: dict[type[errors.RestanteError], str] = {
-    errors.StoreBusy: "try again shortly; when it stays so, the core's log says why",
-    errors.DeadlineExceeded: "try again shortly; when it stays so, the core's log says why",
+    errors.StoreBusy: "try again shortly; if it fails again, look for the reason in the core's log",
+    errors.DeadlineExceeded: "try again shortly; if it fails again, look for the reason in the core's log",
     errors.SessionExpired: "log in again with `restante mail login`",
     errors.SessionRevoked: "log in again with `restante mail login`",
     errors.InvalidSession: "log in again with `restante mail login`",

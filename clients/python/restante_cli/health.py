@@ -27,7 +27,7 @@ async def problem(host: str, port: int) -> str:
     try:
         page = await fetch(host, port, "/readyz", seconds=ANSWER_SECONDS)
     except TimeoutError:
-        return f"it did not answer within {ANSWER_SECONDS:.0f} s"
+        return f"no answer within {ANSWER_SECONDS:.0f} s"
     except OSError as error:
         return f"port {port} of {host}: {error.strerror or error}"
     if page.status == HTTPStatus.OK:
@@ -45,7 +45,7 @@ async def wait_until_ready(host: str, port: int, seconds: float, *ended: asyncio
 
     Returns the last reason against the process, or "".
     """
-    found = "it was not asked"
+    found = "no probe has run yet"
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             while not any(event.is_set() for event in ended):
@@ -116,9 +116,11 @@ class _Merged(Collector):
         self._texts, self._restarts = texts, restarts
 
     def collect(self) -> Iterable[Metric]:
-        up = GaugeMetricFamily("restante_process_up", "Whether a process answered when asked.", labels=["process"])
+        up = GaugeMetricFamily(
+            "restante_process_up", "Whether the process answered the last probe: 1 or 0.", labels=["process"]
+        )
         started = CounterMetricFamily(
-            "restante_process_restarts", "How often a process was started again.", labels=["process"]
+            "restante_process_restarts", "Number of times the process was started again.", labels=["process"]
         )
         families: dict[str, Metric] = {}
         for process, text in self._texts.items():

@@ -94,15 +94,21 @@ class Wanted:
     show_default=True,
     help="The data directory, new or empty.",
 )
-@click.option("--hostname", help="The full name of this machine in the DNS.")
-@click.option("--domain", help="The first domain whose mail ends here.")
-@click.option("--account", metavar="ADDRESS", help="The first account, an administrator.")
-@click.option("--name", default="", help="Its name, shown to others.")
+@click.option("--hostname", help="Fully qualified host name of this machine in the DNS.")
+@click.option("--domain", help="First domain whose mail this server receives.")
+@click.option("--account", metavar="ADDRESS", help="First account, which becomes an administrator.")
+@click.option("--name", default="", help="Display name of the account, which others see.")
 @click.option(
-    "--certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file, the chain."
+    "--certificate", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Certificate chain (PEM)."
 )
-@click.option("--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file, the private key.")
-@click.option("--local-ca", is_flag=True, help="Make an authority and a certificate that only you will trust.")
+@click.option(
+    "--key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Private key of the certificate (PEM)."
+)
+@click.option(
+    "--local-ca",
+    is_flag=True,
+    help="Create a local authority and a certificate of it, which other machines do not trust.",
+)
 @password_stdin_option
 @password_file_option
 def init(
@@ -122,7 +128,7 @@ def init(
         raise click.UsageError("--certificate and --key belong together.")
     if certificate is not None and local_ca:
         raise click.UsageError("--local-ca and --certificate exclude each other.")
-    hostname = hostname or _asked("Full name of this machine", "--hostname", socket.getfqdn())
+    hostname = hostname or _asked("Fully qualified host name of this machine", "--hostname", socket.getfqdn())
     _check_name("--hostname", hostname)
     domain = domain or _asked("First domain", "--domain", hostname.partition(".")[2])
     _check_name("--domain", domain)
@@ -151,7 +157,7 @@ def init(
 
 def _asked(question: str, option: str, default: str) -> str:
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{option} is needed: there is no terminal to ask.")
+        raise click.UsageError(f"{option} is missing, and there is no terminal to ask for it.")
     answer: str = click.prompt(question, default=default or None, err=True)
     return answer.strip()
 
@@ -159,22 +165,22 @@ def _asked(question: str, option: str, default: str) -> str:
 def _check_name(option: str, name: str) -> None:
     """Raises click.UsageError for a text that is no DNS name; the core checks the name more strictly."""
     if not name or any(not label or len(label) > 63 or not _LABEL.fullmatch(label) for label in name.split(".")):
-        raise click.UsageError(f"{option}: {name!r} is no name in the DNS such as mail.example.org.")
+        raise click.UsageError(f"{option}: {name!r} is not a DNS name such as mail.example.org.")
 
 
 def _check_address(address: str, domain: str) -> None:
     """Raises click.UsageError for a text that is no address in the domain; the core checks it more strictly."""
     local, at, of = address.rpartition("@")
     if not at or not local or any(letter.isspace() for letter in address):
-        raise click.UsageError(f"--account: {address!r} is no address such as admin@{domain}.")
+        raise click.UsageError(f"--account: {address!r} is not an address such as admin@{domain}.")
     if of.lower() != domain.lower():
         raise click.UsageError(f"--account: {address} is not in the domain {domain}.")
 
 
 def _asked_certificate() -> tuple[Path | None, Path | None]:
     if not sys.stdin.isatty():
-        raise click.UsageError("--certificate and --key, or --local-ca, are needed: there is no terminal to ask.")
-    chain: str = click.prompt("Certificate, a PEM file (empty: make a local one)", default="", err=True)
+        raise click.UsageError("Give --certificate and --key, or --local-ca: there is no terminal to ask.")
+    chain: str = click.prompt("Certificate chain, a PEM file (empty: create a local one)", default="", err=True)
     if not chain:
         return None, None
     key: str = click.prompt("Its private key, a PEM file", err=True)
@@ -187,7 +193,7 @@ def _check_pair(certificate: Path, key: Path) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise click.ClickException(f"{certificate} and {key} are no usable pair: {problem}") from None
+        raise click.ClickException(f"{certificate} and {key} cannot be used together: {problem}") from None
 
 
 @contextmanager
@@ -195,7 +201,7 @@ def _claimed(directory: Path) -> Iterator[None]:
     """Claim a new or empty directory, and restore that state when the work inside the context fails."""
     existed = directory.exists()
     if not directories.claim(directory, "installation"):
-        raise click.ClickException(f"{directory} holds an installation already: it is left alone")
+        raise click.ClickException(f"{directory} already holds an installation; nothing was changed there")
     try:
         yield
     except BaseException:

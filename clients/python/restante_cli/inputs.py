@@ -26,7 +26,7 @@ def read_password(
         typed: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
         return typed
     else:
-        raise click.ClickException("there is no terminal to ask for the password: use --password-stdin or a file")
+        raise click.ClickException("there is no terminal to ask for the password; use --password-stdin or a file")
     password = text.split("\n", 1)[0].removesuffix("\r")
     if not password:
         raise click.ClickException("the password is empty")
@@ -34,12 +34,12 @@ def read_password(
 
 
 password_stdin_option = click.option(
-    "--password-stdin", is_flag=True, help="Read the password from standard input's first line."
+    "--password-stdin", is_flag=True, help="Read the password from the first line of standard input."
 )
 password_file_option = click.option(
     "--password-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Read the password from a file's first line.",
+    help="Read the password from the first line of a file.",
 )
 
 

@@ -21,11 +21,11 @@ HEAD = (
 )
 TAIL = (
     ".SH EXIT STATUS",
-    "0: done. 1: not done, and a line on standard error says why. 2: wrong usage.",
+    "0: success. 1: failure, with the reason on standard error. 2: wrong usage.",
     ".SH FILES",
     ".TP",
     ".I /etc/restante/restante.toml",
-    "The configuration, where neither \\-\\-config nor \\-\\-data names another.",
+    "The configuration, unless \\-\\-config or \\-\\-data names another.",
     "\\fBrestante config\\fR explains every key.",
 )
 

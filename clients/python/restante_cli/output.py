@@ -25,7 +25,12 @@ PROGRESS_OCTETS = 1 << 20  # smaller transfers show no progress
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 output_option = click.option(
-    "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
+    "--output",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Format of the output.",
 )
 
 

@@ -31,7 +31,7 @@ def problems(settings: Config) -> list[str]:
         if port == 0:
             continue
         if (host, port) in seen:
-            found.append(f"{key}: port {port} is given to {seen[host, port]} already")
+            found.append(f"{key}: port {port} is also that of {seen[host, port]}; give each its own")
             continue
         seen[host, port] = key
         problem = _problem(host, port)

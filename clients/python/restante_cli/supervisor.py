@@ -88,7 +88,7 @@ class Supervisor:
         # The task ends with the process; the task itself terminates a process that it has just restarted.
         done, _ = await asyncio.wait([child.task], timeout=self._drain_seconds + EXTRA_SECONDS)
         if not done:
-            self._tell(f"{child.name} did not end in time and is killed")
+            self._tell(f"{child.name} did not end in time and was killed")
             if child.process is not None and child.process.returncode is None:
                 child.process.kill()
         await child.task

@@ -122,7 +122,7 @@ def migrate(directory: Path) -> None:
         check=False,
     )
     if migrated.returncode:
-        lines = migrated.stderr.strip().splitlines() or [f"it ended with status {migrated.returncode}"]
+        lines = migrated.stderr.strip().splitlines() or [f"the migration ended with status {migrated.returncode}"]
         raise click.ClickException(f"the store cannot be opened: {lines[-1].removeprefix('Error: ')}")
     for line in migrated.stdout.splitlines()[:-1]:  # the last line is the schema's number
         click.echo(line)
@@ -136,7 +136,7 @@ def require_ports(settings: config.Config, patience_seconds: float, advice: str)
     until = time.monotonic() + patience_seconds
     while found := ports.problems(settings):
         if time.monotonic() >= until:
-            raise click.ClickException("\n  ".join(["these ports cannot be served:", *found]) + f"\n{advice}")
+            raise click.ClickException("\n  ".join(["these ports are not available:", *found]) + f"\n{advice}")
         time.sleep(0.2)
 
 
@@ -162,7 +162,7 @@ async def run(settings: config.Config, *, with_demo: bool) -> None:
                 supervisor.complete = True
                 click.echo(demo.how_to_connect(settings) if with_demo else "Restante is running.")
             await ended.wait()
-            click.echo("Ending: commands under way are finished first.", err=True)
+            click.echo("Shutting down: commands in progress finish first.", err=True)
         finally:
             await supervisor.stop()
 
@@ -214,30 +214,32 @@ async def _ready(settings: config.Config, child: Child, ended: asyncio.Event) ->
         return
     if child.died.is_set():
         raise click.ClickException(
-            f"{child.name} could not start (status {child.last_status}); the lines above say why"
+            f"{child.name} could not start (status {child.last_status}); the reason is in the lines above"
         )
     raise click.ClickException(f"{child.name} was not ready within {START_SECONDS:.0f} s: {problem}")
 
 
 @click.command("up")
-@click.option("--demo", "with_demo", is_flag=True, help="With people and mail to try it with, on this machine only.")
+@click.option("--demo", "with_demo", is_flag=True, help="Run a demo with accounts and mail, on this machine only.")
 @click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
 @click.option(
     "--base-port",
     default=2000,
     show_default=True,
     type=click.IntRange(0, HIGHEST_BASE),
-    help="Each port of the demo is this plus the well-known one.",
+    help="Base of the demo's ports: each is this plus the well-known port.",
 )
-@click.option("--send", is_flag=True, help="Let the demo's relay talk to other servers.")
+@click.option("--send", is_flag=True, help="Let the demo's relay send mail to other servers.")
 @click.pass_context
 def up(context: click.Context, with_demo: bool, data: Path, base_port: int, send: bool) -> None:
     """Run the core and all gateways."""
     if not with_demo:
         if send or context.get_parameter_source("base_port") is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError("--base-port and --send go with --demo; otherwise restante.toml says it.")
+            raise click.UsageError("--base-port and --send need --demo; set the ports and relay.send in restante.toml.")
         if not (data / "restante.toml").exists():
-            raise click.ClickException(f"{data} has no restante.toml: make one with `restante init`, or use --demo")
+            raise click.ClickException(
+                f"{data} has no restante.toml; create an installation with `restante init`, or use --demo"
+            )
     else:
         directories.claim(data.absolute(), "demo")
     with directories.supervised(data) as broken_off:

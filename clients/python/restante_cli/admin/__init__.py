@@ -22,16 +22,22 @@ class AdminCommands(Commands):
 
 
 @click.group("admin", cls=AdminCommands)
-@click.option("--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="TOML file.")
+@click.option(
+    "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Configuration file (TOML)."
+)
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data directory.")
-@click.option("--server", metavar="HOST:PORT", default="", help="Elsewhere: the API, with --user.")
-@click.option("--server-name", default="", help="Name in the server's certificate, where it is not HOST.")
-@click.option("--ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file of the authority.")
-@click.option("--user", metavar="ADDRESS", default="", help="An account that is an administrator.")
+@click.option("--server", metavar="HOST:PORT", default="", help="API of a core on another machine; needs --user.")
+@click.option("--server-name", default="", help="Host name in the server's certificate, if it differs from HOST.")
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="PEM file of the certificate authority to trust.",
+)
+@click.option("--user", metavar="ADDRESS", default="", help="Address of an administrator's account, for --server.")
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Read that account's password from this file's first line.",
+    help="Read the password of --user from the first line of this file.",
 )
 @click.pass_context
 def admin(

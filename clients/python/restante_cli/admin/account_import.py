@@ -71,9 +71,9 @@ def read_lines(file: Path) -> tuple[list[Line], dict[int, str]]:
                 except click.BadParameter as problem:
                     bad[reader.line_num] = problem.message
     except csv.Error as error:
-        raise click.ClickException(f"{file}: {error}; nothing was made") from None
+        raise click.ClickException(f"{file}: {error}; no account was created") from None
     except UnicodeDecodeError:
-        raise click.ClickException(f"{file} is not UTF-8; nothing was made") from None
+        raise click.ClickException(f"{file} is not UTF-8; no account was created") from None
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
     return lines, bad
@@ -81,7 +81,7 @@ def read_lines(file: Path) -> tuple[list[Line], dict[int, str]]:
 
 def _line(number: int, cells: list[str]) -> Line:
     if not 2 <= len(cells) <= len(COLUMNS) or not cells[0] or not cells[1]:
-        raise click.BadParameter(f"{', '.join(COLUMNS)} are needed, the last two if wanted")
+        raise click.BadParameter(f"a line needs the columns {', '.join(COLUMNS)}; the last two are optional")
     address, password, name, quota = [*cells, "", ""][:4]
     return Line(number, address, password, name, size_octets(quota) if quota else None)
 
@@ -107,11 +107,9 @@ async def run_import(admin: Admin, lines: list[Line], bad: dict[int, str], form:
     else:
         for number, problem in sorted(outcome.failed.items()):
             click.echo(f"line {number}: {problem}", err=True)
-        say(f"{outcome.created} created, {outcome.present} there already, {len(outcome.failed)} failed.")
+        say(f"{outcome.created} accounts created, {outcome.present} existed, {len(outcome.failed)} failed.")
     if outcome.failed:
-        raise click.ClickException(
-            f"{len(outcome.failed)} of {len(lines) + len(bad)} lines could not be made an account"
-        )
+        raise click.ClickException(f"{len(outcome.failed)} of {len(lines) + len(bad)} lines failed, as listed above")
 
 
 async def _make(calls: Calls, line: Line, outcome: _Outcome) -> None:

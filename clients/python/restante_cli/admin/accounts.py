@@ -34,15 +34,19 @@ SENT_COPIES = {
     "never": SentCopyPolicy.SENT_COPY_POLICY_NEVER,
 }
 
-quota_option = click.option("--quota", callback=octets, metavar="SIZE", help="Such as 2GB; none: no limit.")
+quota_option = click.option(
+    "--quota", callback=octets, metavar="SIZE", help="Quota of the mailbox, such as 2GB; none: no limit."
+)
 sent_copy_option = click.option(
-    "--sent-copy", type=click.Choice(list(SENT_COPIES)), help="When what is sent also goes to the Sent folder."
+    "--sent-copy",
+    type=click.Choice(list(SENT_COPIES)),
+    help="Submissions whose message is also stored in the Sent folder: by the API, all or none.",
 )
 
 
 @click.group(cls=Group)
 def account() -> None:
-    """People and roles with a mailbox."""
+    """Accounts: persons and roles with a mailbox."""
 
 
 def described(found: Account) -> dict[str, Any]:
@@ -68,10 +72,10 @@ def described(found: Account) -> dict[str, Any]:
 
 @account.command()
 @click.argument("address")
-@click.option("--name", default="", help="Shown to others.")
+@click.option("--name", default="", help="Display name, which others see.")
 @quota_option
 @sent_copy_option
-@click.option("--administrator", is_flag=True, help="May administrate the whole installation.")
+@click.option("--administrator", is_flag=True, help="Whether the account may administer the whole installation.")
 @password_stdin_option
 @password_file_option
 @output_option
@@ -107,11 +111,11 @@ async def _create(admin: Admin, request: CreateAccountRequest, form: str) -> Non
 
 
 @account.command("list")
-@click.option("--domain", default="", help="Only of this domain.")
+@click.option("--domain", default="", help="List only accounts of this domain.")
 @output_option
 @click.pass_obj
 def list_accounts(admin: Admin, domain: str, form: str) -> None:
-    """All accounts."""
+    """List all accounts."""
     run(_list(admin, domain, form))
 
 
@@ -128,7 +132,7 @@ async def _list(admin: Admin, domain: str, form: str) -> None:
 @output_option
 @click.pass_obj
 def show_account(admin: Admin, address: str, form: str) -> None:
-    """Everything about one account."""
+    """Show an account with its settings and its mailbox."""
     run(_show(admin, address, form))
 
 
@@ -143,11 +147,17 @@ async def _show(admin: Admin, address: str, form: str) -> None:
 
 @account.command()
 @click.argument("address")
-@click.option("--name", help="Shown to others.")
+@click.option("--name", help="Display name, which others see.")
 @quota_option
 @sent_copy_option
-@click.option("--enabled/--disabled", default=None, help="Whether it can log on; switching off ends its sessions.")
-@click.option("--administrator/--no-administrator", default=None, help="May administrate the whole installation.")
+@click.option(
+    "--enabled/--disabled", default=None, help="Whether the account can log in; --disabled also ends its sessions."
+)
+@click.option(
+    "--administrator/--no-administrator",
+    default=None,
+    help="Whether the account may administer the whole installation.",
+)
 @output_option
 @click.pass_obj
 def update(
@@ -160,9 +170,11 @@ def update(
     administrator: bool | None,
     form: str,
 ) -> None:
-    """Change settings of an account."""
+    """Change the given settings of an account."""
     if all(given is None for given in (name, quota, sent_copy, enabled, administrator)):
-        raise click.UsageError("Nothing to change: give --name, --quota, --sent-copy, --enabled or --administrator.")
+        raise click.UsageError(
+            "No change was requested: give --name, --quota, --sent-copy, --enabled or --administrator."
+        )
     request = UpdateAccountRequest(
         address=address,
         display_name=name,
@@ -189,7 +201,7 @@ def password(admin: Admin, address: str, password_stdin: bool, password_file: Pa
     """Set an account's password and end its sessions."""
     new = read_password(f"New password for {address}", from_stdin=password_stdin, file=password_file, confirm=True)
     run(_password(admin, address, new))
-    say(f"The password of {address} is changed.")
+    say(f"The password of {address} was changed; its sessions end.")
 
 
 async def _password(admin: Admin, address: str, new: str) -> None:
@@ -230,7 +242,7 @@ def import_accounts(admin: Admin, file: Path, form: str) -> None:
 
 @click.group(cls=Group)
 def quota() -> None:
-    """The size limits of mailboxes."""
+    """Quotas: the size limits of mailboxes."""
 
 
 @quota.command("show")
@@ -238,7 +250,7 @@ def quota() -> None:
 @output_option
 @click.pass_obj
 def show_quota(admin: Admin, address: str, form: str) -> None:
-    """The quota of an account and its use."""
+    """Show the quota of an account and the octets in use."""
     run(_show_quota(admin, address, form))
 
 

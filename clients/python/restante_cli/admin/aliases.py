@@ -18,7 +18,7 @@ COLUMNS = ("address", "targets")
 
 @click.group(cls=Group)
 def alias() -> None:
-    """Addresses whose mail goes to other addresses."""
+    """Aliases: addresses whose mail goes to other addresses."""
 
 
 def _described(found: Alias) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def _described(found: Alias) -> dict[str, Any]:
 @output_option
 @click.pass_obj
 def create(admin: Admin, address: str, targets: tuple[str, ...], form: str) -> None:
-    """Send mail for ADDRESS to TARGETS, which may be addresses here or elsewhere."""
+    """Create the alias ADDRESS, which forwards mail to TARGETS: local or remote addresses."""
     run(_create(admin, address, targets, form))
 
 
@@ -43,11 +43,11 @@ async def _create(admin: Admin, address: str, targets: tuple[str, ...], form: st
 
 
 @alias.command("list")
-@click.option("--domain", default="", help="Only of this domain.")
+@click.option("--domain", default="", help="List only aliases of this domain.")
 @output_option
 @click.pass_obj
 def list_aliases(admin: Admin, domain: str, form: str) -> None:
-    """All aliases."""
+    """List all aliases."""
     run(_list(admin, domain, form))
 
 
@@ -62,9 +62,9 @@ async def _list(admin: Admin, domain: str, form: str) -> None:
 @click.argument("address")
 @click.pass_obj
 def delete(admin: Admin, address: str) -> None:
-    """Remove the alias ADDRESS."""
+    """Delete the alias ADDRESS."""
     run(_delete(admin, address))
-    say(f"{address} is removed.")
+    say(f"The alias {address} was deleted.")
 
 
 async def _delete(admin: Admin, address: str) -> None:

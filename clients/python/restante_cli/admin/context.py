@@ -35,7 +35,7 @@ class Admin:
         """Calls with an administrator's rights. Raises click.ClickException."""
         if self.server:
             if not self.user:
-                raise click.UsageError("--server needs --user ADDRESS, an account that is an administrator.")
+                raise click.UsageError("--server needs --user ADDRESS, the account of an administrator.")
             password = read_password(f"Password of {self.user}", file=self.password_file)
             async with Client.connect(
                 self.server,
@@ -77,7 +77,7 @@ def size_octets(value: str) -> int:
     except ValueError:
         amount = -1.0
     if not 0 <= amount * factor < 1 << 62:
-        raise click.BadParameter(f"{value!r} is no size such as 500MB, 2GiB or none")
+        raise click.BadParameter(f"{value!r} is not a size; write one such as 500MB or 2GiB, or none")
     return int(amount * factor)
 
 

@@ -49,7 +49,7 @@ def _described(found: Domain) -> dict[str, Any]:
 @output_option
 @click.pass_obj
 def create(admin: Admin, name: str, form: str) -> None:
-    """Add the domain NAME."""
+    """Create the domain NAME."""
     run(_create(admin, name, form))
 
 
@@ -63,7 +63,7 @@ async def _create(admin: Admin, name: str, form: str) -> None:
 @output_option
 @click.pass_obj
 def list_domains(admin: Admin, form: str) -> None:
-    """All domains."""
+    """List all domains."""
     run(_list(admin, form))
 
 
@@ -76,14 +76,20 @@ async def _list(admin: Admin, form: str) -> None:
 
 @domain.command()
 @click.argument("name")
-@click.option("--catch-all", metavar="ADDRESS", help="Gets mail for unknown recipients; none: nobody.")
-@click.option("--resending", type=click.Choice(tuple(RESENDING)), help="Who may get mail of others that people resend.")
+@click.option(
+    "--catch-all", metavar="ADDRESS", help="Address that receives mail for unknown recipients; none: refuse such mail."
+)
+@click.option(
+    "--resending",
+    type=click.Choice(tuple(RESENDING)),
+    help="Recipients to whom accounts may resend messages of other authors: none, those of the domain, or all.",
+)
 @output_option
 @click.pass_obj
 def update(admin: Admin, name: str, catch_all: str | None, resending: str | None, form: str) -> None:
-    """Change settings of the domain NAME."""
+    """Change the given settings of the domain NAME."""
     if catch_all is None and resending is None:
-        raise click.UsageError("Nothing to change: give --catch-all or --resending.")
+        raise click.UsageError("No change was requested: give --catch-all or --resending.")
     request = UpdateDomainRequest(name=name)
     if catch_all is not None:
         request.catch_all = "" if catch_all.lower() == "none" else catch_all
@@ -102,9 +108,9 @@ async def _update(admin: Admin, request: UpdateDomainRequest, form: str) -> None
 @click.argument("name")
 @click.pass_obj
 def delete(admin: Admin, name: str) -> None:
-    """Remove the domain NAME, which must not have accounts or aliases."""
+    """Delete the domain NAME, which must not have accounts or aliases."""
     run(_delete(admin, name))
-    say(f"{name} is removed.")
+    say(f"The domain {name} was deleted.")
 
 
 async def _delete(admin: Admin, name: str) -> None:

@@ -31,7 +31,7 @@ NULL_PATH = "<>"
 
 @click.group(cls=Group)
 def queue() -> None:
-    """Mail that waits for delivery or relay."""
+    """The queue: mail that waits for delivery or relay."""
 
 
 def state(value: RecipientState.ValueType) -> str:
@@ -60,11 +60,11 @@ def _entry(entry: QueueEntry) -> dict[str, Any]:
 
 
 @queue.command("list")
-@click.option("--destination", default="", metavar="DOMAIN", help="Only to this domain.")
+@click.option("--destination", default="", metavar="DOMAIN", help="List only recipients of this destination domain.")
 @output_option
 @click.pass_obj
 def list_queue(admin: Admin, destination: str, form: str) -> None:
-    """List waiting recipients, by next attempt."""
+    """List the waiting recipients, ordered by their next attempt."""
     run(_list(admin, destination, form))
 
 
@@ -78,14 +78,14 @@ async def _list(admin: Admin, destination: str, form: str) -> None:
 
 @queue.command()
 @click.argument("transport_id", metavar="[ID]", type=QUEUED, required=False)
-@click.option("--all", "everything", is_flag=True, help="All that waits.")
+@click.option("--all", "everything", is_flag=True, help="Retry all waiting recipients.")
 @click.pass_obj
 def retry(admin: Admin, transport_id: int | None, everything: bool) -> None:
-    """Try a message again now."""
+    """Make the waiting recipients of a message due now."""
     if (transport_id is None) != everything:
-        raise click.UsageError("Name one message by its ID, or say --all.")
+        raise click.UsageError("Name one message by its ID, or give --all.")
     request = RetryQueuedRequest(all=True) if transport_id is None else RetryQueuedRequest(transport_id=transport_id)
-    say(f"{run(_retry(admin, request))} recipients are due now.")
+    say(f"{run(_retry(admin, request))} recipients are due for an attempt now.")
 
 
 async def _retry(admin: Admin, request: RetryQueuedRequest) -> int:
@@ -95,11 +95,11 @@ async def _retry(admin: Admin, request: RetryQueuedRequest) -> int:
 
 @queue.command()
 @click.argument("transport_id", metavar="ID", type=QUEUED)
-@click.option("--silently", is_flag=True, help="Without a report to the sender.")
+@click.option("--silently", is_flag=True, help="Send no report to the sender.")
 @click.pass_obj
 def remove(admin: Admin, transport_id: int, silently: bool) -> None:
     """Remove a message from the queue; its sender gets a report."""
-    say(f"{run(_remove(admin, transport_id, silently))} recipients are ended.")
+    say(f"{run(_remove(admin, transport_id, silently))} recipients were removed from the queue.")
 
 
 async def _remove(admin: Admin, transport_id: int, silently: bool) -> int:
@@ -110,7 +110,7 @@ async def _remove(admin: Admin, transport_id: int, silently: bool) -> int:
 
 @click.command()
 @click.argument("what")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many messages.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Number of messages at most.")
 @output_option
 @click.pass_obj
 def trace(admin: Admin, what: str, limit: int, form: str) -> None:
@@ -135,7 +135,7 @@ async def _trace(admin: Admin, request: TraceMessagesRequest, limit: int, form: 
     if form == "json":
         print_json([_traced(each) for each in found])
     if not found:
-        raise Failure("no message is known by that; a trace is kept for transport.trace_days")
+        raise Failure("no trace matches; a trace is kept for transport.trace_days after the last step")
     if form == "json":
         return
     for message in map(_traced, found):

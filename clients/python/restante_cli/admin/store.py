@@ -78,7 +78,7 @@ async def _backup(admin: Admin, directory: Path) -> int:
 @output_option
 @click.pass_obj
 def stats(admin: Admin, form: str) -> None:
-    """Counts and sizes of the installation."""
+    """Show counts and sizes of the installation."""
     run(_stats(admin, form))
 
 
@@ -99,7 +99,7 @@ async def _stats(admin: Admin, form: str) -> None:
 @output_option
 @click.pass_obj
 def server(admin: Admin, form: str) -> None:
-    """Version and limits of the server; in JSON also its RPCs."""
+    """Show the version and limits of the server; in JSON also its RPCs."""
     run(_server(admin, form))
 
 

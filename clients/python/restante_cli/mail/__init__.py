@@ -17,12 +17,12 @@ __all__ = ["mail"]
 @click.option(
     "--session",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the session is kept, for several accounts ($RESTANTE_MAIL_SESSION).",
+    help="File of the saved session, one for each account ($RESTANTE_MAIL_SESSION).",
 )
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="After `login --ask`: read the password from this file's first line.",
+    help="After `login --ask`: read the password from the first line of this file.",
 )
 @click.pass_context
 def mail(context: click.Context, session: Path | None, password_file: Path | None) -> None:

@@ -18,11 +18,15 @@ from restante_cli.output import output_option, print_json, say, size
 
 
 @click.command()
-@click.option("--server", metavar="HOST:PORT", help="The API; default: the one of the last login.")
-@click.option("--ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM file of the authority.")
-@click.option("--server-name", default="", help="Name in the server's certificate, where it is not HOST.")
-@click.option("--user", metavar="ADDRESS", help="Your address; default: the one of the last login.")
-@click.option("--ask", is_flag=True, help="Keep no session: every command asks for the password.")
+@click.option("--server", metavar="HOST:PORT", help="Address of the API; default: that of the last login.")
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="PEM file of the certificate authority to trust.",
+)
+@click.option("--server-name", default="", help="Host name in the server's certificate, if it differs from HOST.")
+@click.option("--user", metavar="ADDRESS", help="Your address; default: that of the last login.")
+@click.option("--ask", is_flag=True, help="Save no session; every command asks for the password.")
 @password_stdin_option
 @password_file_option
 @click.pass_obj
@@ -43,7 +47,7 @@ def login(
     before = saved_session.load(mail.path)
     server, user = server or (before.server if before else None), user or (before.user if before else None)
     if not server or not user:
-        raise click.UsageError("--server and --user are needed the first time")
+        raise click.UsageError("the first login needs --server and --user")
     if before is not None and before.server == server and ca is None:
         certificates, server_name = before.root_certificates, server_name or before.server_name
     else:
@@ -74,7 +78,7 @@ async def _login(mail: Mail, fresh: SavedSession, password: str, ask: bool) -> N
 @click.command()
 @click.pass_obj
 def logout(mail: Mail) -> None:
-    """End the session here and at the server."""
+    """End the session at the server and delete it here."""
     found = saved_session.load(mail.path)
     if found is not None and found.token:
         try:
@@ -99,7 +103,7 @@ async def _log_off(mail: Mail) -> None:
 @output_option
 @click.pass_obj
 def whoami(mail: Mail, form: str) -> None:
-    """Show the account that is logged in, and the use of its quota."""
+    """Show the account of the saved session, and the use of its quota."""
     run(_whoami(mail, form))
 
 
@@ -125,15 +129,19 @@ async def _whoami(mail: Mail, form: str) -> None:
 
 
 @click.command("change-password")
-@click.option("--passwords-stdin", is_flag=True, help="Read the old and the new password from two lines of input.")
+@click.option(
+    "--passwords-stdin",
+    is_flag=True,
+    help="Read the old and the new password from the first two lines of standard input.",
+)
 @click.pass_obj
 def change_password(mail: Mail, passwords_stdin: bool) -> None:
-    """Set a new password; your other sessions end."""
+    """Change your password; your other sessions end."""
     mail.saved()
     old = read_password("Old password", from_stdin=passwords_stdin)
     new = read_password("New password", from_stdin=passwords_stdin, confirm=True)
     run(_change_password(mail, old, new))
-    say("The password is changed; other sessions end within seconds.")
+    say("The password was changed; your other sessions end within seconds.")
 
 
 async def _change_password(mail: Mail, old: str, new: str) -> None:

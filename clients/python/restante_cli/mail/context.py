@@ -38,7 +38,7 @@ class Mail:
         found = saved_session.load(self.path)
         if found is None:
             raise click.ClickException(
-                "you are not logged in: `restante mail login --server HOST:PORT --user ADDRESS` comes first"
+                "you are not logged in; run `restante mail login --server HOST:PORT --user ADDRESS` first"
             )
         return found
 
@@ -78,7 +78,7 @@ async def _no_folder(client: Client, error: errors.FolderNotFound) -> click.Clic
     names = ["/".join(folder.path) async for folder in client.folders.list()]
     by_key = {name.lower(): name for name in names}
     near = difflib.get_close_matches(wanted.lower(), by_key, 1)
-    hint = f'did you mean "{by_key[near[0]]}"?' if near else "`restante mail folders` lists those there are"
+    hint = f'did you mean "{by_key[near[0]]}"?' if near else "`restante mail folders` lists your folders"
     return Failure(f'no folder "{wanted}"; {hint} [{error.reason}]', error.reason)
 
 
@@ -93,10 +93,10 @@ class MessageIds(click.ParamType[list[int]]):
             return value
         found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", value)
         if found is None:
-            self.fail(f"{value!r} is no message id such as 17, and no range such as 20-25", param, ctx)
+            self.fail(f"{value!r} is neither a message id such as 17 nor a range such as 20-25", param, ctx)
         first, last = int(found[1]), int(found[2] or found[1])
         if not 1 <= first <= last or last - first >= 100_000:
-            self.fail(f"{value!r} is no range of message ids", param, ctx)
+            self.fail(f"{value!r} is not a range of message ids such as 20-25", param, ctx)
         return list(range(first, last + 1))
 
 
@@ -113,7 +113,7 @@ class Number(click.ParamType[int]):
         if isinstance(value, int):
             return value
         if not re.fullmatch(r"[1-9]\d{0,17}", value):
-            self.fail(f"{value!r} is no {self._what} such as 17; `{self._where}` shows them", param, ctx)
+            self.fail(f"{value!r} is not a {self._what} such as 17; `{self._where}` shows them", param, ctx)
         return int(value)
 
 

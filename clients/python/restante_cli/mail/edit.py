@@ -18,17 +18,17 @@ from restante_cli.output import output_option, print_json, say, show, size
 def _told(form: str, what: str, count: int, asked: int) -> None:
     """Print the number of changed messages. Raises MessageNotFound when there was none."""
     if not count:
-        raise errors.MessageNotFound("None of these messages is there.")
+        raise errors.MessageNotFound("None of these messages exists.")
     if form == "json":
         print_json({what: count})
     else:
-        missing = f"; {asked - count} not there" if count < asked else ""
+        missing = f"; {asked - count} did not exist" if count < asked else ""
         say(f"{count} {'message' if count == 1 else 'messages'} {what}{missing}.")
 
 
 @click.command()
 @ids_argument
-@click.option("--to", "folder", required=True, metavar="FOLDER", help="Where to.")
+@click.option("--to", "folder", required=True, metavar="FOLDER", help="Target folder.")
 @output_option
 @click.pass_obj
 def move(mail: Mail, ids: tuple[list[int], ...], folder: str, form: str) -> None:
@@ -43,7 +43,7 @@ async def _move(mail: Mail, ids: list[int], folder: str, form: str) -> None:
 
 @click.command()
 @ids_argument
-@click.option("--to", "folder", required=True, metavar="FOLDER", help="Where to.")
+@click.option("--to", "folder", required=True, metavar="FOLDER", help="Target folder.")
 @output_option
 @click.pass_obj
 def copy(mail: Mail, ids: tuple[list[int], ...], folder: str, form: str) -> None:
@@ -59,13 +59,13 @@ async def _copy(mail: Mail, ids: list[int], folder: str, form: str) -> None:
 @click.command()
 @ids_argument
 @click.option("--add", multiple=True, metavar="FLAG", help=f"Set: {', '.join(FLAGS)}, or a keyword of your own.")
-@click.option("--remove", multiple=True, metavar="FLAG", help="Take away.")
+@click.option("--remove", multiple=True, metavar="FLAG", help="Remove this flag or keyword.")
 @output_option
 @click.pass_obj
 def flag(mail: Mail, ids: tuple[list[int], ...], add: tuple[str, ...], remove: tuple[str, ...], form: str) -> None:
     """Set or remove flags and keywords."""
     if not add and not remove:
-        raise click.UsageError("Say what to change: --add FLAG or --remove FLAG.")
+        raise click.UsageError("No change was requested: give --add FLAG or --remove FLAG.")
     run(_flag(mail, flat(ids), add, remove, form))
 
 
@@ -85,13 +85,13 @@ async def _flag(mail: Mail, ids: list[int], add: tuple[str, ...], remove: tuple[
 
 @click.command()
 @ids_argument
-@click.option("--soft", is_flag=True, help="Past the Trash; `recover` brings it back for some days.")
-@click.option("--hard", is_flag=True, help="For good: nothing brings it back.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--soft", is_flag=True, help="Skip the Trash; `recover` restores the messages for some days.")
+@click.option("--hard", is_flag=True, help="Delete for good; the messages cannot be restored.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @output_option
 @click.pass_obj
 def delete(mail: Mail, ids: tuple[list[int], ...], soft: bool, hard: bool, yes: bool, form: str) -> None:
-    """Delete messages: to the Trash, or out of it."""
+    """Delete messages: move them to the Trash, or from there to the recoverable messages."""
     if soft and hard:
         raise click.UsageError("--soft and --hard exclude each other.")
     wanted = flat(ids)
@@ -110,7 +110,7 @@ async def _delete(mail: Mail, ids: list[int], mode: DeleteMode.ValueType, form: 
 
 @click.command()
 @click.argument("ids", nargs=-1, type=MessageIds())
-@click.option("--to", "folder", metavar="FOLDER", help="Where to; default: where it was.")
+@click.option("--to", "folder", metavar="FOLDER", help="Target folder; default: the folder that each message was in.")
 @output_option
 @click.pass_obj
 def recover(mail: Mail, ids: tuple[list[int], ...], folder: str | None, form: str) -> None:

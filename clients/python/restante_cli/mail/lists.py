@@ -26,14 +26,16 @@ def moment(_context: click.Context, _option: click.Parameter, value: datetime | 
     return value.astimezone() if value is not None else None
 
 
-limit_option = click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="Number of messages at most."
+)
 
 
 @click.command()
 @output_option
 @click.pass_obj
 def folders(mail: Mail, form: str) -> None:
-    """Your folders."""
+    """List your folders."""
     run(_folders(mail, form))
 
 
@@ -57,12 +59,12 @@ async def _folders(mail: Mail, form: str) -> None:
 
 @click.command("list")
 @click.argument("folder", default="INBOX")
-@click.option("--unread", is_flag=True, help="Only what has not been read.")
+@click.option("--unread", is_flag=True, help="Only unread messages.")
 @limit_option
 @output_option
 @click.pass_obj
 def list_messages(mail: Mail, folder: str, unread: bool, limit: int, form: str) -> None:
-    """Messages of FOLDER (default: INBOX), latest first."""
+    """List the messages of FOLDER (default: INBOX), latest first."""
     run(_list(mail, folder, query.unread() if unread else None, limit, form))
 
 
@@ -74,9 +76,9 @@ def list_messages(mail: Mail, folder: str, unread: bool, limit: int, form: str) 
 @click.option("--subject", help="Text of the subject.")
 @click.option("--since", type=click.DateTime(DAYS), callback=moment, help="Received on this day or later.")
 @click.option("--before", type=click.DateTime(DAYS), callback=moment, help="Received before this day.")
-@click.option("--unread", is_flag=True, help="Only what has not been read.")
-@click.option("--flagged", is_flag=True, help="Only what is marked.")
-@click.option("--larger", type=click.IntRange(0), metavar="OCTETS", help="Only messages above this size.")
+@click.option("--unread", is_flag=True, help="Only unread messages.")
+@click.option("--flagged", is_flag=True, help="Only flagged messages.")
+@click.option("--larger", type=click.IntRange(0), metavar="OCTETS", help="Only messages larger than this size.")
 @limit_option
 @output_option
 @click.pass_obj
@@ -95,7 +97,7 @@ def search(
     limit: int,
     form: str,
 ) -> None:
-    """Messages with all the WORDS in header or text that also match every option."""
+    """Find messages that have all WORDS in header or text and match every option."""
     wanted = [query.text("any", word) for word in words]
     wanted += [
         query.text(field, value) for field, value in (("from", sender), ("to", to), ("subject", subject)) if value
@@ -109,7 +111,7 @@ def search(
     if larger is not None:
         wanted.append(query.larger(larger))
     if not wanted:
-        raise click.UsageError("Say what to search for: words, or an option such as --from.")
+        raise click.UsageError("No condition was given: name words, or an option such as --from.")
     run(_list(mail, folder, query.all_of(*wanted), limit, form))
 
 
@@ -131,7 +133,7 @@ async def _list(mail: Mail, folder: str | None, restriction: Restriction | None,
     columns = COLUMNS if folder is not None else ("id", "folder", *COLUMNS[1:])
     show(form, columns, rows, right=("id", "size", "received_at"))
     if more:
-        click.echo(f"There are more than these {limit}: --limit shows them.", err=True)
+        click.echo(f"The list ends after {limit} messages, and there are more; raise --limit to see them.", err=True)
 
 
 @click.command()
@@ -139,7 +141,7 @@ async def _list(mail: Mail, folder: str | None, restriction: Restriction | None,
 @output_option
 @click.pass_obj
 def submissions(mail: Mail, limit: int, form: str) -> None:
-    """Your submissions, with the state of each recipient."""
+    """List your submissions with the state of each recipient."""
     run(_submissions(mail, limit, form))
 
 
@@ -168,7 +170,7 @@ async def _submissions(mail: Mail, limit: int, form: str) -> None:
 
 @click.command()
 @click.argument("folder", default="INBOX")
-@click.option("--count", type=click.IntRange(1), help="End after so many messages.")
+@click.option("--count", type=click.IntRange(1), help="End after this number of messages.")
 @output_option
 @click.pass_obj
 def watch(mail: Mail, folder: str, count: int | None, form: str) -> None:

@@ -20,10 +20,10 @@ from restante_mail.text.html import lines_of_html
 @click.argument("text", required=False)
 @click.option("--to", multiple=True, metavar="ADDRESS", help="Recipient; may be repeated.")
 @click.option("--cc", multiple=True, metavar="ADDRESS", help="Recipient of a copy.")
-@click.option("--bcc", multiple=True, metavar="ADDRESS", help="Recipient that the others do not see.")
-@click.option("--from", "author", metavar="ADDRESS", help="Your own address, where you have several.")
-@click.option("--subject", default="", help="The subject.")
-@click.option("--html", is_flag=True, help="TEXT is HTML; a plain form is added.")
+@click.option("--bcc", multiple=True, metavar="ADDRESS", help="Recipient hidden from the others.")
+@click.option("--from", "author", metavar="ADDRESS", help="Address in From, if you have several.")
+@click.option("--subject", default="", help="Subject of the message.")
+@click.option("--html", is_flag=True, help="TEXT is HTML; a plain-text form is added.")
 @click.option(
     "--attach",
     multiple=True,
@@ -31,8 +31,8 @@ from restante_mail.text.html import lines_of_html
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A file to attach; may be repeated.",
 )
-@click.option("--at", "send_at", type=click.DateTime(DAYS), callback=moment, help="Send at this time, not now.")
-@click.option("--draft", is_flag=True, help="Put it into Drafts instead of sending it.")
+@click.option("--at", "send_at", type=click.DateTime(DAYS), callback=moment, help="Send at this time instead of now.")
+@click.option("--draft", is_flag=True, help="Save the message in Drafts instead of sending it.")
 @output_option
 @click.pass_obj
 def send(
@@ -49,11 +49,13 @@ def send(
     draft: bool,
     form: str,
 ) -> None:
-    """Send a message with TEXT, or with the text on standard input."""
+    """Send a message. Its text is TEXT, or else standard input."""
     if not (to or cc or bcc or draft):
         raise click.UsageError("A message needs a recipient: --to, --cc or --bcc.")
     if send_at is not None and send_at <= datetime.now(UTC):
-        raise click.BadParameter(f"{send_at:%Y-%m-%d %H:%M %z} is in the past", param_hint="--at")
+        raise click.BadParameter(
+            f"{send_at:%Y-%m-%d %H:%M %z} is in the past; omit --at to send now", param_hint="--at"
+        )
     if text is None:
         if sys.stdin.isatty():
             click.echo("Write the text; Ctrl-D ends it.", err=True)
@@ -125,7 +127,7 @@ def report(submission: SubmissionRecord, form: str, *, sent_message_id: int = 0)
 @output_option
 @click.pass_obj
 def cancel(mail: Mail, submission_id: int, form: str) -> None:
-    """Cancel the unsent part of a submission that `submissions` lists."""
+    """Cancel a submission for the recipients to whom it was not sent yet; `submissions` lists its number."""
     run(_cancel(mail, submission_id, form))
 
 

@@ -34,11 +34,13 @@ MAX_TEXT_OCTETS = 1 << 20  # of encoded text that is shown
 
 @click.command()
 @click.argument("message_id", metavar="ID", type=Number("message number", "restante mail list"))
-@click.option("--headers", is_flag=True, help="The whole header.")
-@click.option("--part", metavar="N", help="Only this part, decoded, such as 2 or 2.1.")
-@click.option("--raw", is_flag=True, help="The message octet for octet.")
-@click.option("--output", metavar="FORM|FILE", default=None, help="table or json; else a file to write.")
-@click.option("--keep-unread", is_flag=True, help="Do not mark it as read.")
+@click.option("--headers", is_flag=True, help="Show the whole header.")
+@click.option("--part", metavar="N", help="Show only this part, decoded, such as 2 or 2.1.")
+@click.option("--raw", is_flag=True, help="Print the message as stored, octet for octet.")
+@click.option(
+    "--output", metavar="FORM|FILE", default=None, help="table or json; with --part or --raw also a file to write."
+)
+@click.option("--keep-unread", is_flag=True, help="Do not mark the message as read.")
 @click.pass_obj
 def show(
     mail: Mail, message_id: int, headers: bool, part: str | None, raw: bool, output: str | None, keep_unread: bool
@@ -87,10 +89,10 @@ async def _text(client: Client, opened: OpenedMessage) -> str:
         if part is None:
             continue
         if part.size_octets > MAX_TEXT_OCTETS:
-            return f"(The text has {size(part.size_octets)}: read it with --part {part.label}.)"
+            return f"(The text of {size(part.size_octets)} is not shown; read it with --part {part.label}.)"
         text = await client.contents.read_text(opened.facts.message_id, part)
         return lines_of_html(text) if media_type == "text/html" else text
-    return "(There is no text.)"
+    return "(The message has no text.)"
 
 
 def _fields(header: bytes) -> list[str]:
@@ -138,7 +140,7 @@ async def _save(mail: Mail, message_id: int, label: str | None, file: Path | Non
                 pieces = client.contents.stream_part(message_id, part, on_progress=told)
             written = await _write(pieces, file)
     if file is not None:
-        say(f"{file}: {written} octets.")
+        say(f"{file}: {written} octets written.")
 
 
 def _find(opened: OpenedMessage, label: str) -> Part:
