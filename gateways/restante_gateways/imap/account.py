@@ -20,9 +20,9 @@ class Account:
 
     __slots__ = ("_inbox", "_targets", "folders", "messages", "operations", "session")
 
-    def __init__(self, link: CoreLink, session: AccountSession) -> None:
+    def __init__(self, link: CoreLink, session: AccountSession, stream_patience_seconds: float) -> None:
         self.session = session
-        self.operations = Operations(link, session)
+        self.operations = Operations(link, session, stream_patience_seconds)
         self.folders, self.messages = FolderCalls(self.operations), MessageCalls(self.operations)
         self._inbox: Place | None = None  # cached permanently: INBOX can be neither deleted nor renamed
         self._targets: set[str] = set()  # names whose folders the core confirmed

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from restante.link import CoreLink
+from restante_gateways.core import streams
 from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.imap.grammar.responses import BYE
 from restante_gateways.imap.session import Session
@@ -33,6 +34,7 @@ class ImapSettings:
     idle_seconds: float = 1_800.0  # RFC 3501 5.4: at least 30 minutes
     bounds: ConnectionBounds = field(default_factory=ConnectionBounds)
     folders: FolderSettings = field(default_factory=FolderSettings)
+    stream_patience_seconds: float = streams.PATIENCE_SECONDS  # a broken FETCH waits this long for a core
 
     @classmethod
     def from_config(cls, config: Config) -> ImapSettings:
@@ -48,7 +50,14 @@ class ImapGateway:
     """The server of IMAP connections."""
 
     def __init__(self, settings: ImapSettings, link: CoreLink, runtime: Runtime) -> None:
-        self._shared = Shared(link, runtime, settings.max_message_octets, settings.idle_seconds, settings.folders)
+        self._shared = Shared(
+            link,
+            runtime,
+            settings.max_message_octets,
+            settings.idle_seconds,
+            settings.folders,
+            settings.stream_patience_seconds,
+        )
 
     async def serve(self, connection: Connection) -> None:
         """Serve one connection, from its greeting to its end."""

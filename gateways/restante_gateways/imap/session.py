@@ -230,7 +230,7 @@ class Session:
 
     def logged_in(self, session: NewSession) -> None:
         kept = self._shared.accounts.keep(session, self.client.peer.client.host, self._session_ended)
-        self._account = Account(self._shared.link, kept)
+        self._account = Account(self._shared.link, kept, self._shared.stream_patience_seconds)
         self.client.logged_in(self._shared.limits_after_login, self._shared.idle_timeout_seconds)
         self._log.authenticated(kept.address)
         self._shared.announced.add(self.announcements)

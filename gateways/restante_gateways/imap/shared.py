@@ -37,6 +37,7 @@ class Shared:
         max_message_octets: int,
         idle_seconds: float,
         folders: FolderSettings,
+        stream_patience_seconds: float,
     ) -> None:
         self.link, self._runtime = link, runtime
         self.accounts = AccountSessions(link)
@@ -47,6 +48,7 @@ class Shared:
             _LINE_OCTETS, _KEPT_OCTETS, streamed=max_message_octets, discarded=2 * max_message_octets
         )
         self.idle_timeout_seconds = idle_seconds
+        self.stream_patience_seconds = stream_patience_seconds
         self.announced = set[Announcements]()  # of all sessions after login
         self._names = itertools.count(1)
         self._mechanisms: dict[tuple[str, bool, bool], tuple[float, tuple[str, ...]]] = {}

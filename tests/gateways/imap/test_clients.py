@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateways.imap.stage import NAME, PASSWORD, Client, Stage, message
+from tests.gateways.imap.conftest import Running
+from tests.gateways.imap.stage import NAME, PASSWORD, Client, message
 from tests.harness.requirements import program
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.client]
@@ -40,12 +41,12 @@ async def in_thread(work: Callable[[], None]) -> None:
         await asyncio.to_thread(work)
 
 
-async def test_imaplib(stage: Stage) -> None:
-    endpoint = stage.endpoint()
+async def test_imaplib(running: Running) -> None:
+    endpoint = running.endpoint()
 
     def talk() -> None:
         with imaplib.IMAP4(endpoint.host, endpoint.port) as client:
-            client.starttls(stage.tls)
+            client.starttls(running.tls)
             client.login(NAME, PASSWORD)
             assert client.create("Projects/R&AOQ-ume")[0] == "OK"
             for number in (1, 2, 3):
@@ -72,19 +73,19 @@ async def test_imaplib(stage: Stage) -> None:
     await in_thread(talk)
 
 
-async def test_imaplib_over_implicit_tls(stage: Stage) -> None:
-    endpoint = stage.endpoint("imaps")
+async def test_imaplib_over_implicit_tls(running: Running) -> None:
+    endpoint = running.endpoint("imaps")
 
     def talk() -> None:
-        with imaplib.IMAP4_SSL("localhost", endpoint.port, ssl_context=stage.tls) as client:
+        with imaplib.IMAP4_SSL("localhost", endpoint.port, ssl_context=running.tls) as client:
             client.authenticate("PLAIN", lambda _: f"\0{NAME}\0{PASSWORD}".encode())
             assert client.select() == ("OK", [b"0"])
 
     await in_thread(talk)
 
 
-async def test_imaplib_refuses_a_certificate_it_does_not_know(stage: Stage) -> None:
-    endpoint = stage.endpoint("imaps")
+async def test_imaplib_refuses_a_certificate_it_does_not_know(running: Running) -> None:
+    endpoint = running.endpoint("imaps")
 
     def talk() -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -94,8 +95,8 @@ async def test_imaplib_refuses_a_certificate_it_does_not_know(stage: Stage) -> N
 
 
 @pytest.mark.needs("curl")
-async def test_curl(stage: Stage, tmp_path: Path) -> None:
-    base = f"imap://{stage.endpoint().host}:{stage.endpoint().port}"
+async def test_curl(running: Running, tmp_path: Path) -> None:
+    base = f"imap://{running.endpoint().host}:{running.endpoint().port}"
     curl = (program("curl"), "--silent", "--show-error", "--user", f"{NAME}:{PASSWORD}")
     (tmp_path / "mail").write_bytes(message(1))
     await run(*curl, "--upload-file", tmp_path / "mail", f"{base}/INBOX")
@@ -109,15 +110,15 @@ async def test_curl(stage: Stage, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("mbsync")
-async def test_mbsync_both_ways(stage: Stage, tmp_path: Path) -> None:
+async def test_mbsync_both_ways(running: Running, tmp_path: Path) -> None:
     config = tmp_path / "mbsyncrc"
     local = tmp_path / "local"
     local.mkdir()
     config.write_text(
         f"""
 IMAPStore there
-Host {stage.endpoint().host}
-Port {stage.endpoint().port}
+Host {running.endpoint().host}
+Port {running.endpoint().port}
 User {NAME}
 Pass {PASSWORD}
 SSLType None
@@ -139,7 +140,7 @@ SyncState *
 CopyArrivalDate yes
 """
     )
-    client = await Client.open(stage)
+    client = await Client.open(running)
     for number in (1, 2, 3):
         content = message(number)
         await client.ok(b"APPEND INBOX (\\Flagged) {%d+}\r\n%b" % (len(content), content))
@@ -161,14 +162,14 @@ CopyArrivalDate yes
 
 
 @pytest.mark.needs("fetchmail")
-async def test_fetchmail(stage: Stage, tmp_path: Path) -> None:
-    client = await Client.open(stage)
+async def test_fetchmail(running: Running, tmp_path: Path) -> None:
+    client = await Client.open(running)
     for number in (1, 2):
         content = message(number)
         await client.ok(b"APPEND INBOX {%d+}\r\n%b" % (len(content), content))
     box = tmp_path / "box"
     config = tmp_path / "fetchmailrc"
-    endpoint = stage.endpoint()
+    endpoint = running.endpoint()
     config.write_text(
         f'poll {endpoint.host} service {endpoint.port} proto imap user "{NAME}" password "{PASSWORD}" '
         f'no sslcertck sslproto "" mda "cat >> {box}"\n'
@@ -183,12 +184,12 @@ async def test_fetchmail(stage: Stage, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("mutt")
-async def test_mutt(stage: Stage, tmp_path: Path) -> None:
-    client = await Client.open(stage)
+async def test_mutt(running: Running, tmp_path: Path) -> None:
+    client = await Client.open(running)
     for number in (1, 2, 3):
         content = message(number)
         await client.ok(b"APPEND INBOX {%d+}\r\n%b" % (len(content), content))
-    endpoint = stage.endpoint()
+    endpoint = running.endpoint()
     (tmp_path / "muttrc").write_text(
         f"""
 set folder=imap://{endpoint.host}:{endpoint.port}/ spoolfile=+INBOX

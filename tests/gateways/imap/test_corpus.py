@@ -9,7 +9,8 @@ import pytest
 
 from restante_gateways.imap.grammar.parser import Parser
 from restante_mail.canonical import canonicalise
-from tests.gateways.imap.stage import Client, Stage
+from tests.gateways.imap.conftest import Running
+from tests.gateways.imap.stage import Client
 from tests.harness.requirements import missing
 
 pytestmark = pytest.mark.end_to_end
@@ -91,11 +92,11 @@ async def comes_out(client: Client, number: int, content: bytes) -> dict[bytes, 
     return items
 
 
-async def test_the_corpus_round_trips(stage: Stage) -> None:
+async def test_the_corpus_round_trips(running: Running) -> None:
     files = sorted(path for path in CORPUS.rglob("*.msg"))
     if not files:
         missing("the corpus of real mail is not beside the repository")
-    client = await Client.open(stage, "INBOX")
+    client = await Client.open(running, "INBOX")
     contents = [path.read_bytes() for path in files]
     for content in contents:
         await append(client, content)
@@ -105,14 +106,14 @@ async def test_the_corpus_round_trips(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(HARD)))
-async def test_hard_mail_round_trips(stage: Stage, number: int) -> None:
-    client = await Client.open(stage, "INBOX")
+async def test_hard_mail_round_trips(running: Running, number: int) -> None:
+    client = await Client.open(running, "INBOX")
     await append(client, HARD[number])
     await comes_out(client, 1, HARD[number])
 
 
-async def test_a_large_attachment_round_trips(stage: Stage) -> None:
-    client = await Client.open(stage, "INBOX")
+async def test_a_large_attachment_round_trips(running: Running) -> None:
+    client = await Client.open(running, "INBOX")
     content = b"Subject: large\r\nContent-Type: application/octet-stream\r\n\r\n" + b"0123456789abcdef\r\n" * 33_000
     await append(client, content)
     await comes_out(client, 1, content)
@@ -120,8 +121,8 @@ async def test_a_large_attachment_round_trips(stage: Stage) -> None:
     assert items == {b"BODY[]<100000>": content[100_000:100_030], b"BODY[1]<0>": b"01234"}
 
 
-async def test_parts_are_found_by_number(stage: Stage) -> None:  # RFC 3501 6.4.5
-    client = await Client.open(stage, "INBOX")
+async def test_parts_are_found_by_number(running: Running) -> None:  # RFC 3501 6.4.5
+    client = await Client.open(running, "INBOX")
     await append(client, MULTIPART)
     sections = {
         b"BODY[1]": b"first",
@@ -139,14 +140,14 @@ async def test_parts_are_found_by_number(stage: Stage) -> None:  # RFC 3501 6.4.
     assert await fetch(client, b"FETCH 1 (" + asked + b")") == sections
 
 
-async def test_nul_is_refused(stage: Stage) -> None:  # RFC 3501 4.3.1
-    client = await Client.open(stage, "INBOX")
+async def test_nul_is_refused(running: Running) -> None:  # RFC 3501 4.3.1
+    client = await Client.open(running, "INBOX")
     for content in (b"a\0b\r\n", b"a\0b\r\n" + b"x" * 550_000):
         assert (await client.status(b"APPEND INBOX {%d+}\r\n%b" % (len(content), content))).startswith(b"NO [CANNOT]")
     assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
 
 
-async def test_bare_line_ends_are_made_canonical(stage: Stage) -> None:
-    client = await Client.open(stage, "INBOX")
+async def test_bare_line_ends_are_made_canonical(running: Running) -> None:
+    client = await Client.open(running, "INBOX")
     await append(client, b"Subject: x\n\nbare\rends")
     await comes_out(client, 1, b"Subject: x\r\n\r\nbare\r\nends")

@@ -2,57 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from restante import errors
+from restante.client import Client as MailClient
+from restante.v1.message_pb2 import AppendMessageResponse, DeleteMode
 from tests.gateways.imap.conftest import Running
-from tests.gateways.imap.memory_core import Folder, Stored
 from tests.gateways.imap.stage import Client, message
-
-ALICE = "alice@example.test"
 
 
 class House:
     """A client of a gateway that gets no notices of the watch, and the changes by other sessions."""
 
-    def __init__(self, running: Running, client: Client) -> None:
-        self.running, self.client = running, client
+    def __init__(self, running: Running, client: Client, user: MailClient, stored: list[AppendMessageResponse]) -> None:
+        self.running, self.client, self.user = running, client, user
+        self.stored = stored  # messages 1 to 4
 
-    @property
-    def inbox(self) -> Folder:
-        return self.running.core.find(self.running.core.accounts[ALICE], ["Inbox"])
+    async def deliver(self, number: int, folder: str = "Inbox") -> None:
+        await self.running.core.deliver("alice", message(number), folder=folder)
 
-    def deliver(self, number: int) -> None:
-        self.running.core.deliver(ALICE, message(number))
+    async def mark(self, number: int, flag: str) -> None:
+        """Store a flag by another session."""
+        await self.user.messages.set_flags(self.stored[number - 1].message_id, [flag])
 
-    def mark(self, stored: Stored, flags: int) -> None:
-        """Store flags by another session."""
-        stored.change_number = self.running.core.change(self.running.core.accounts[ALICE], self.inbox)
-        stored.flags = flags
-
-    def expunge(self, stored: Stored) -> None:
+    async def expunge(self, number: int) -> None:
         """Expunge a message by another session."""
-        number = self.running.core.change(self.running.core.accounts[ALICE], self.inbox)
-        self.inbox.messages.remove(stored)
-        self.inbox.gone.append((number, stored.uid))
+        await self.user.messages.delete(self.stored[number - 1].message_id, DeleteMode.DELETE_MODE_HARD)
 
     def asked(self) -> list[str]:
         """The calls to the core since the last check."""
-        calls, self.running.core.calls = self.running.core.calls, []
-        return calls
+        return self.running.link.calls_since()
 
 
 @pytest.fixture
 async def house(running: Running) -> AsyncIterator[House]:
-    for number in range(1, 5):
-        running.core.deliver(ALICE, message(number))
-    made = House(running, await Client.open(running, "INBOX"))
-    await asyncio.sleep(0.01)
-    running.core.watching = False
+    stored = [await running.core.deliver("alice", message(number)) for number in range(1, 5)]
+    client = await Client.open(running, "INBOX")
+    running.link.watch.lossy = True
+    made = House(running, client, await running.core.user("alice"), stored)
     made.asked()
     yield made
     made.client.writer.close()
@@ -99,8 +89,8 @@ TELLING = [
 
 @pytest.mark.parametrize("command", TELLING)
 async def test_every_command_that_may_tell_shows_what_was_acknowledged(house: House, command: str) -> None:
-    house.deliver(5)
-    house.mark(house.inbox.messages[3], 4)  # \Flagged
+    await house.deliver(5)
+    await house.mark(4, "flagged")
     lines = await house.client.ok(command)
     assert any(b"EXISTS" in line for line in lines), lines
     assert any(line.startswith(b"* 4 FETCH") or b"* 3 FETCH" in line for line in lines if b"\\Flagged" in line), lines
@@ -110,20 +100,20 @@ async def test_every_command_that_may_tell_shows_what_was_acknowledged(house: Ho
     "command", ["COPY 1 nowhere", "MOVE 1 nowhere", "FETCH 1 BODY[9]", "CREATE Inbox", "DELETE nowhere"]
 )
 async def test_also_a_command_that_the_core_refuses_does(house: House, command: str) -> None:
-    house.deliver(5)
+    await house.deliver(5)
     *lines, _ = await house.client.run(command)
     assert b"* 5 EXISTS" in lines
 
 
 @pytest.mark.parametrize("command", [c for c in TELLING if c.split()[0] not in ("FETCH", "STORE", "SEARCH")])
 async def test_what_was_expunged_shows_where_numbers_may_shift(house: House, command: str) -> None:
-    house.expunge(house.inbox.messages[2])
+    await house.expunge(3)
     assert b"* 3 EXPUNGE" in await house.client.ok(command)
 
 
 @pytest.mark.parametrize("command", ["FETCH 1 FLAGS", "SEARCH ALL", "STORE 1 +FLAGS (\\Seen)"])
 async def test_what_was_expunged_is_held_back_where_numbers_may_not_shift(house: House, command: str) -> None:
-    house.expunge(house.inbox.messages[2])
+    await house.expunge(3)
     assert not any(b"EXPUNGE" in line for line in await house.client.ok(command))
     assert b"* 3 EXPUNGE" in await house.client.ok("NOOP")
 
@@ -157,37 +147,37 @@ async def test_ones_own_append_is_no_news(house: House) -> None:
 
 
 async def test_an_append_behind_what_others_have_done_reads_that(house: House) -> None:
-    house.mark(house.inbox.messages[1], 4)
+    await house.mark(2, "flagged")
     lines = await house.client.ok("APPEND INBOX {4+}\r\nhi\r\n")
     assert b"* 5 EXISTS" in lines and b"* 2 FETCH (FLAGS (\\Flagged \\Recent))" in lines
     assert house.asked() == ["AppendMessage", "ReadFolderChanges"]
 
 
 async def test_what_happens_in_another_folder_costs_nothing(house: House) -> None:
-    house.running.core.deliver(ALICE, message(7), folder_name="Archive")
+    await house.deliver(7, "Archive")
     assert await house.client.ok("NOOP") == []
     assert house.asked() == ["GetChangeNumbers"]
 
 
 @pytest.mark.parametrize("command", ["EXPUNGE", "UID EXPUNGE 2", "CLOSE"])
 async def test_what_another_has_marked_deleted_is_removed(house: House, command: str) -> None:
-    stored = house.inbox.messages[1]
-    house.mark(stored, 8)  # \Deleted
+    await house.mark(2, "deleted")
     await house.client.ok(command)
-    assert stored not in house.inbox.messages
+    with pytest.raises(errors.MessageNotFound):
+        await house.user.messages.get(house.stored[1].message_id)
 
 
 @pytest.mark.parametrize("command", ["SEARCH SEEN", "SEARCH SEEN SUBJECT Number", "SEARCH NOT UNSEEN BODY message"])
 async def test_a_search_knows_the_flags_that_another_has_stored(house: House, command: str) -> None:
-    house.mark(house.inbox.messages[1], 1)  # \Seen
+    await house.mark(2, "seen")
     assert b"* SEARCH 2" in await house.client.ok(command)
 
 
 async def test_the_start_of_idle_shows_it_and_so_does_its_end(house: House) -> None:
-    house.deliver(5)
+    await house.deliver(5)
     house.client.writer.write(b"i IDLE\r\n")
     assert [(await house.client.line())[:10] for _ in range(3)] == [b"+ idling", b"* 5 EXISTS", b"* 5 RECENT"]
-    house.deliver(6)
+    await house.deliver(6)
     house.client.writer.write(b"DONE\r\n")
     assert [await house.client.line() for _ in range(3)] == [b"* 6 EXISTS", b"* 6 RECENT", b"i OK IDLE completed."]
 
@@ -195,26 +185,23 @@ async def test_the_start_of_idle_shows_it_and_so_does_its_end(house: House) -> N
 @pytest.mark.parametrize("command", ["SELECT", "EXAMINE"])
 async def test_a_folder_that_is_open_already_is_opened_as_it_is_now(house: House, command: str) -> None:
     other = await Client.open(house.running, "INBOX")
-    house.deliver(5)
-    house.expunge(house.inbox.messages[0])
+    await house.deliver(5)
+    await house.expunge(1)
     assert b"* 4 EXISTS" in await other.ok(f"{command} INBOX")
     assert {b"* 1 EXPUNGE", b"* 4 EXISTS"} <= set(await house.client.ok("NOOP"))
     other.writer.close()
 
 
 async def test_the_status_of_any_folder_is_as_of_now(house: House) -> None:
-    house.deliver(5)
-    house.running.core.deliver(ALICE, message(6), folder_name="Archive")
+    await house.deliver(5)
+    await house.deliver(6, "Archive")
     assert b"* STATUS INBOX (MESSAGES 5)" in await house.client.ok("STATUS INBOX (MESSAGES)")
     assert b"* STATUS Archive (MESSAGES 1)" in await house.client.ok("STATUS Archive (MESSAGES)")
 
 
 async def test_a_core_that_is_away_fails_what_would_be_guessed_and_noop_never(house: House) -> None:
-    def away(_: str) -> None:
-        raise errors.StoreBusy
-
-    house.deliver(5)
-    house.running.core.fail = away
+    await house.deliver(5)
+    house.running.link.refuse(errors.StoreBusy())
     assert await house.client.ok("NOOP") == []  # RFC 9051 6.1.2: it always succeeds
     assert await house.client.ok("CHECK") == []
     for command in ("FETCH 1 FLAGS", "SEARCH ALL", "STORE 1 +FLAGS (\\Seen)", "EXPUNGE", "FETCH 1 ENVELOPE"):
@@ -223,33 +210,32 @@ async def test_a_core_that_is_away_fails_what_would_be_guessed_and_noop_never(ho
     assert (await house.client.line()).startswith(b"+")
     house.client.writer.write(b"DONE\r\n")
     assert await house.client.line() == b"i OK IDLE completed."
-    house.running.core.fail = lambda _: None
+    house.running.link.heal()
     assert b"* 5 EXISTS" in await house.client.ok("NOOP")
 
 
 async def test_a_command_that_failed_for_want_of_the_core_does_not_ask_again(house: House) -> None:
-    def away(_: str) -> None:
-        raise errors.StoreBusy
-
-    house.running.core.fail = away
+    house.running.link.refuse(errors.StoreBusy())
     await house.client.run("FETCH 1 ENVELOPE")
     assert house.asked() == ["BatchGetMessages"]
 
 
 async def test_a_folder_that_was_deleted_elsewhere_ends_the_session(house: House) -> None:
-    house.running.core.accounts[ALICE].folders.pop(house.inbox.folder_id)
-    *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
+    await house.user.folders.create("plans")
+    client = await Client.open(house.running, "plans")
+    await house.user.folders.delete("plans")
+    *_, last = [line async for line in _until_closed(client, b"a NOOP\r\n")]
     assert last == b"* BYE The folder was deleted."
 
 
 async def test_a_store_that_was_restored_ends_the_session(house: House) -> None:
-    house.running.core.epoch += 1
+    await house.running.core.restart_restored()
     *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
     assert last == b"* BYE The store was restored; please log in again."
 
 
 async def test_a_session_that_is_over_learns_it_by_noop(house: House) -> None:
-    house.running.core.sessions.tokens.clear()
+    await house.running.core.end_sessions("alice")
     *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
     assert last.startswith(b"* BYE Your session is over")
 

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.gateways.imap.conftest import Running
-from tests.gateways.imap.stage import NAME, Client, message
+from tests.gateways.imap.stage import Client, message
 
 WORDS = (
     b"1:*",
@@ -132,7 +132,7 @@ async def session(running: Running, dice: random.Random) -> None:
 async def test_nothing_a_client_sends_breaks_a_session(running: Running, seed: int) -> None:
     dice = random.Random(seed)
     for number in range(1, 6):
-        running.core.deliver(NAME, message(number))
+        await running.core.deliver("alice", message(number))
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as group:
             for _ in range(5):

@@ -4,42 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
 
 import pytest
 
 from restante import errors
-from restante.v1 import methods, sync_pb2
-from restante_gateways.core import streams
+from restante.rows import Message
+from restante.v1 import sync_pb2
+from restante.v1.message_pb2 import AppendMessageResponse, DeleteMode
 from restante_gateways.imap.folders.settings import FolderSettings
 from restante_gateways.net.authentication import AuthenticationPolicy
 from tests.gateways.imap.conftest import Running
 from tests.gateways.imap.stage import Client, message
+from tests.harness.faulty_link import until
 
-ALICE = "alice@example.test"
 
-
-def deliver(running: Running, count: int) -> None:
+async def deliver(running: Running, count: int) -> None:
     """Deliver messages that are not \\Recent any more."""
     for number in range(1, count + 1):
-        running.core.deliver(ALICE, message(number))
-    inbox = running.core.find(running.core.accounts[ALICE], ["Inbox"])
-    inbox.recent_uid = inbox.uid_next
+        await running.core.deliver("alice", message(number))
+    await running.core.claim_recent("alice")
 
 
-def asked(running: Running) -> list[str]:
-    """The calls to the core since the last check."""
-    calls, running.core.calls = running.core.calls, []
-    return calls
+async def heard(running: Running, stored: AppendMessageResponse) -> None:
+    """Wait for the notice of an added message."""
+    await running.link.watch.hear(stored.commit.change_number)
+
+
+async def inbox(running: Running) -> list[Message]:
+    """The messages of the Inbox, in order of UID."""
+    user = await running.core.user("alice")
+    return sorted([each async for each in user.messages.query("Inbox")], key=lambda each: each.uid)
+
+
+async def read(running: Running, message_id: int) -> bytes:
+    """The octets of a message."""
+    return await (await running.core.user("alice")).contents.read(message_id)
 
 
 # --- costs of commands ---
 
 
 async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # docs/design.md "RPC budget"
-    deliver(running, 5)
+    await deliver(running, 5)
     client = await Client.open(running, "INBOX")
-    asked(running)
+    running.link.calls_since()
     for command in (
         "FETCH 1:* (FLAGS UID)",
         "UID FETCH 1:* FLAGS",
@@ -49,7 +57,7 @@ async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # d
         "EXPUNGE",
     ):
         await client.ok(command)
-        assert asked(running) == ["GetChangeNumbers"], command
+        assert running.link.calls_since() == ["GetChangeNumbers"], command
     for command, calls in [
         ("FETCH 1:5 ENVELOPE", ["BatchGetMessages"]),
         ("FETCH 1 BODY.PEEK[]", ["BatchGetMessages"]),
@@ -63,72 +71,77 @@ async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # d
         ("SEARCH SUBJECT x", ["SearchMessages"]),
     ]:
         await client.ok(command)
-        assert asked(running) == calls, command
+        assert running.link.calls_since() == calls, command
 
 
 async def test_a_folder_that_is_known_is_not_read_again(running: Running) -> None:
-    deliver(running, 5)
+    await deliver(running, 5)
     first = await Client.open(running, "INBOX")
-    assert "OpenFolder" in asked(running)
+    assert "OpenFolder" in running.link.calls_since()
     await Client.open(running, "INBOX")
-    assert asked(running).count("OpenFolder") == 0
+    assert running.link.calls_since().count("OpenFolder") == 0
     await first.ok("SELECT INBOX")
-    assert asked(running) == ["GetFolder"]
+    assert running.link.calls_since() == ["GetFolder"]
 
 
 async def test_a_folder_stays_watched_for_a_while(running: Running) -> None:
-    deliver(running, 3)
+    await deliver(running, 3)
     client = await Client.open(running, "INBOX")
     await client.ok("UNSELECT")
-    running.core.deliver(ALICE, message(4))
-    await asyncio.sleep(0.01)
-    asked(running)
+    await heard(running, await running.core.deliver("alice", message(4)))
+    running.link.calls_since()
     assert b"* 4 EXISTS" in await client.ok("SELECT INBOX")
-    assert asked(running) == ["GetFolder"]
-    assert len(running.core.watchers) == 1
+    assert running.link.calls_since() == ["GetFolder"]
+    assert len(running.link.watch.subscriptions) == 1
 
 
 @pytest.mark.parametrize("folders", [FolderSettings(linger_seconds=0.01)])
 async def test_a_view_that_nobody_has_open_is_kept_and_brought_up_to_date(running: Running) -> None:
-    deliver(running, 3)
+    await deliver(running, 3)
     client = await Client.open(running, "INBOX")
     await client.ok("UNSELECT")
-    await asyncio.sleep(0.05)
-    assert not running.core.watchers
-    running.core.deliver(ALICE, message(4))
-    asked(running)
+    await until(lambda: not running.link.watch.subscriptions)
+    await running.core.deliver("alice", message(4))
+    running.link.calls_since()
     lines = await client.ok("SELECT INBOX")
     assert b"* 4 EXISTS" in lines and b"* 1 RECENT" in lines
-    assert asked(running) == ["GetFolder", "ReadFolderChanges"]
+    assert running.link.calls_since() == ["GetFolder", "ReadFolderChanges"]
 
 
 @pytest.mark.parametrize("folders", [FolderSettings(linger_seconds=0.01)])
 async def test_sessions_on_one_folder_share_one_watch(running: Running) -> None:
-    deliver(running, 1)
+    await deliver(running, 1)
     clients = [await Client.open(running, "INBOX") for _ in range(4)]
-    assert len(running.core.watchers) == 1
+    assert len(running.link.watch.subscriptions) == 1
     for client in clients:
         client.writer.close()
-    await asyncio.sleep(0.1)
-    assert not running.core.watchers
+    await until(lambda: not running.link.watch.subscriptions)
 
 
-@pytest.mark.parametrize("folders", [FolderSettings(claim_after_seconds=0.4)])
-async def test_what_was_told_as_recent_is_claimed_once_for_all(running: Running) -> None:  # RFC 3501 2.3.2
-    running.core.deliver(ALICE, message(1))
+@pytest.mark.parametrize("folders", [FolderSettings(claim_after_seconds=0.05)])
+async def test_recent_messages_are_reported_to_one_session_and_claimed_for_it(running: Running) -> None:
+    claim = running.link.hold("ClaimRecent")  # RFC 3501 2.3.2
+    await running.core.deliver("alice", message(1))
     clients = [await Client.open(running, "INBOX") for _ in range(3)]
     assert [b"\\Recent" in (await client.ok("FETCH 1 FLAGS"))[0] for client in clients] == [True, False, False]
-    inbox = running.core.find(running.core.accounts[ALICE], ["Inbox"])
-    assert inbox.recent_uid == 1
-    await asyncio.sleep(0.6)
-    assert inbox.recent_uid == 2
-    running.core.deliver(ALICE, message(2))
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        await claim.begun.wait()
+    assert (await running.core.folder("alice")).recent_uid == 1
+    claim.release()
+    await claimed(running, 2)
+    await heard(running, await running.core.deliver("alice", message(2)))
     assert b"* 1 RECENT" in await clients[1].ok("NOOP")
     for client in clients:
         await client.ok("UNSELECT")
-    await asyncio.sleep(0.6)
-    assert inbox.recent_uid == 3 and running.core.calls.count("ClaimRecent") == 2
+    await claimed(running, 3)
+    assert running.link.calls.count("ClaimRecent") == 2
+
+
+async def claimed(running: Running, recent_uid: int) -> None:
+    """Wait until the Inbox's messages below a UID are claimed as recent."""
+    async with asyncio.timeout(5):
+        while (await running.core.folder("alice")).recent_uid != recent_uid:
+            await asyncio.sleep(0.01)
 
 
 # --- much, in little memory ---
@@ -138,7 +151,7 @@ async def test_a_stream_of_many_and_large_messages_arrives_whole(running: Runnin
     contents = [message(n) + b"x" * 70 * n + b"\r\n" for n in range(1, 31)]
     contents[7] += b"large\r\n" * 20_000
     for content in contents:
-        running.core.deliver(ALICE, content)
+        await running.core.deliver("alice", content)
     client = await Client.open(running, "INBOX")
     client.writer.write(b"a FETCH 1:* (UID BODY.PEEK[] BODY.PEEK[HEADER] BODY.PEEK[TEXT])\r\n")
     for number, content in enumerate(contents, start=1):
@@ -152,9 +165,9 @@ async def test_a_stream_of_many_and_large_messages_arrives_whole(running: Runnin
     assert (await client.line()).startswith(b"a OK")
 
 
-@pytest.mark.parametrize("size", [0, 2, 5_000, 512 << 10, (512 << 10) + 1, 600_000])
+@pytest.mark.parametrize("size", [2, 5_000, 512 << 10, (512 << 10) + 1, 600_000])
 async def test_messages_of_any_size_are_appended_octet_for_octet(running: Running, size: int) -> None:  # RFC 3501 4.3
-    content = (b"0123456789abcdef\r\n" * (size // 18 + 1))[: max(0, size - 2)] + (b"\r\n" if size else b"")
+    content = (b"0123456789abcdef\r\n" * (size // 18 + 1))[: size - 2] + b"\r\n"
     client = await Client.open(running, "INBOX")
     client.writer.write(b"a APPEND INBOX {%d+}\r\n" % len(content))
     for start in range(0, len(content), 50_000):
@@ -164,9 +177,15 @@ async def test_messages_of_any_size_are_appended_octet_for_octet(running: Runnin
     while not (line := await client.line()).startswith(b"a "):
         pass
     assert line.startswith(b"a OK [APPENDUID")
-    (stored,) = running.core.find(running.core.accounts[ALICE], ["Inbox"]).messages
-    assert stored.content == (content if size else stored.content)
-    assert ("UploadContent" in running.core.calls) == (size > 512 << 10)
+    (stored,) = await inbox(running)
+    assert await read(running, stored.message_id) == content
+    assert ("UploadContent" in running.link.calls) == (size > 512 << 10)
+
+
+async def test_an_empty_message_is_refused(running: Running) -> None:
+    client = await Client.open(running, "INBOX")
+    assert await client.status(b"APPEND INBOX {0+}\r\n") == b"NO [CANNOT] The message is empty."
+    assert not await inbox(running)
 
 
 async def test_an_upload_that_fails_does_not_lose_the_place(running: Running) -> None:
@@ -183,55 +202,47 @@ async def test_a_client_that_leaves_amid_a_message_adds_nothing(running: Running
         client.writer.write(b"a APPEND INBOX {%d+}\r\n" % size + b"x" * 900)
         await client.writer.drain()
         client.writer.close()
-    await asyncio.sleep(0.1)
-    assert not running.core.find(running.core.accounts[ALICE], ["Inbox"]).messages
+    await until(lambda: running.open_connections() == 0)
+    assert not await inbox(running)
 
 
 async def test_a_client_that_stops_reading_holds_only_a_little(running: Running) -> None:
-    running.core.deliver(ALICE, message(1) + b"large\r\n" * 70_000)
+    await running.core.deliver("alice", message(1) + b"large\r\n" * 70_000)
     client = await Client.open(running, "INBOX")
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     client.writer.write(b"".join(b"a%d FETCH 1 BODY.PEEK[]\r\n" % n for n in range(40)))
     await asyncio.sleep(0.3)
-    served = running.core.calls.count("BatchGetMessages")
+    served = running.link.calls.count("BatchGetMessages")
     assert served < 40
     other = await Client.open(running, "INBOX")  # other sessions do not wait
     assert await other.ok("NOOP") == []
 
 
 def large(number: int) -> bytes:
-    return message(number) + b"large\r\n" * 20_000
+    return message(number) + b"large\r\n" * 60_000  # more than one response of the stream holds
 
 
 async def test_a_fetch_goes_on_behind_the_last_octet_when_its_stream_breaks(running: Running) -> None:
     for number in range(1, 4):
-        running.core.deliver(ALICE, large(number))
+        await running.core.deliver("alice", large(number))
     client = await Client.open(running, "INBOX")
-    running.core.break_after = 7  # messages of the stream: amid a literal
+    running.link.break_streams_after(1)  # amid a literal
     client.writer.write(b"a FETCH 1:* BODY.PEEK[]\r\nb LOGOUT\r\n")
     async with asyncio.timeout(20):
         heard = await client.reader.read()
-    assert running.core.calls.count("StreamMessages") > 3
+    assert running.link.calls.count("StreamMessages") > 3
     at = 0
     for number in range(1, 4):
         at = heard.index(b"* %d FETCH (BODY[] {%d}\r\n" % (number, len(large(number))) + large(number) + b")\r\n", at)
     assert b"\r\na OK" in heard[at:]
 
 
-async def test_a_message_that_breaks_off_for_good_ends_the_connection(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "PATIENCE_SECONDS", 0.3)
+@pytest.mark.parametrize("stream_patience_seconds", [0.3])
+async def test_a_message_that_breaks_off_for_good_ends_the_connection(running: Running) -> None:
     for number in range(1, 4):
-        running.core.deliver(ALICE, large(number))
+        await running.core.deliver("alice", large(number))
     client = await Client.open(running, "INBOX")
-    running.core.break_after = 7
-
-    def away(name: str) -> None:
-        if name == "StreamMessages" and running.core.calls.count(name) > 1:
-            raise errors.Draining
-
-    running.core.fail = away
+    running.link.break_streams_after(1, then=errors.Draining())
     client.writer.write(b"a FETCH 1:* BODY.PEEK[]\r\n")
     async with asyncio.timeout(5):
         heard = await client.reader.read()
@@ -243,60 +254,41 @@ async def test_a_message_that_breaks_off_for_good_ends_the_connection(
 # --- searches that take long ---
 
 
-class SlowSearches:
-    """Searches of the in-memory core that a test releases."""
-
-    def __init__(self, running: Running) -> None:
-        self.began, self.cancelled, self.goes_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._plain = running.core.execute
-        running.core.execute = self._execute  # type: ignore[method-assign]
-
-    async def _execute(self, method: Any, request: Any, **more: Any) -> Any:
-        if method is methods.SEARCH_MESSAGES:
-            self.began.set()
-            try:
-                await self.goes_on.wait()
-            except asyncio.CancelledError:
-                self.cancelled.set()
-                raise
-        return await self._plain(method, request, **more)
-
-
 @pytest.mark.parametrize("how", ["close", "reset"])
 async def test_a_search_is_given_up_when_its_client_leaves(running: Running, how: str) -> None:
-    deliver(running, 2)
-    searches = SlowSearches(running)
+    await deliver(running, 2)
+    searches = running.link.hold("SearchMessages")
     client = await Client.open(running, "INBOX")
     client.writer.write(b'a SEARCH TEXT "message"\r\n')
     async with asyncio.timeout(5):
-        await searches.began.wait()
+        await searches.begun.wait()
     client.writer.close() if how == "close" else client.writer.transport.abort()
     async with asyncio.timeout(1):
         await searches.cancelled.wait()
 
 
 async def test_a_search_is_given_up_when_its_session_is_over(running: Running) -> None:
-    deliver(running, 2)
-    searches = SlowSearches(running)
+    await deliver(running, 2)
+    searches = running.link.hold("SearchMessages")
     client = await Client.open(running, "INBOX")
     client.writer.write(b'a SEARCH TEXT "message"\r\n')
     async with asyncio.timeout(5):
-        await searches.began.wait()
-    running.core.end_sessions(ALICE)
+        await searches.begun.wait()
+    await running.core.end_sessions("alice")
     assert (await client.line()).startswith(b"a NO [EXPIRED]")
     assert searches.cancelled.is_set()
     assert (await client.line()).startswith(b"* BYE")
 
 
 async def test_a_client_that_only_sends_no_more_is_answered_however_long_its_search_takes(running: Running) -> None:
-    deliver(running, 2)
-    searches = SlowSearches(running)
+    await deliver(running, 2)
+    searches = running.link.hold("SearchMessages")
     client = await Client.open(running, "INBOX")
     client.writer.write(b'a SEARCH TEXT "message"\r\n')
     client.writer.write_eof()
     await asyncio.sleep(1.0)
     assert not searches.cancelled.is_set()
-    searches.goes_on.set()
+    searches.release()
     lines = []
     while line := await client.line():
         lines.append(line)
@@ -306,14 +298,9 @@ async def test_a_client_that_only_sends_no_more_is_answered_however_long_its_sea
 
 @pytest.mark.parametrize("reason", [errors.DeadlineExceeded, errors.TooManyOperations])
 async def test_a_search_that_cannot_be_finished_says_so(running: Running, reason: type[errors.RestanteError]) -> None:
-    deliver(running, 2)
+    await deliver(running, 2)
     client = await Client.open(running, "INBOX")
-
-    def fail(name: str) -> None:
-        if name == "SearchMessages":
-            raise reason
-
-    running.core.fail = fail
+    running.link.refuse(reason(), "SearchMessages")
     status = await client.status('SEARCH TEXT "message"')
     assert status.startswith(b"NO [LIMIT] ") and b"search" in status
 
@@ -322,22 +309,22 @@ async def test_a_search_that_cannot_be_finished_says_so(running: Running, reason
 
 
 async def test_what_another_changed_within_a_silent_store_is_told(running: Running) -> None:  # RFC 3501 6.4.6
-    deliver(running, 2)
+    await deliver(running, 2)
     client = await Client.open(running, "INBOX")
-    folder = running.core.find(running.core.accounts[ALICE], ["Inbox"])
+    user, (first, _) = await running.core.user("alice"), await inbox(running)
 
-    def meanwhile() -> None:  # neither in a notice of the watch nor known before the STORE's answer
-        number = running.core.change(running.core.accounts[ALICE], folder)
-        folder.messages[0].flags, folder.messages[0].change_number = 4, number
+    async def meanwhile() -> None:  # neither in a notice of the watch nor known before the STORE's answer
+        await user.messages.set_flags(first.message_id, ["flagged"])
 
-    running.core.before_update = meanwhile
+    running.link.watch.lossy = True
+    running.link.before("UpdateMessages", meanwhile)
     assert await client.ok("STORE 1:2 +FLAGS.SILENT (\\Seen)") == [b"* 1 FETCH (FLAGS (\\Flagged \\Seen))"]
 
 
 @pytest.mark.parametrize("items", ["(FLAGS BODY.PEEK[])", "BODY[]"])
 async def test_no_keyword_is_in_a_fetch_before_it_was_announced(running: Running, items: str) -> None:
     for number in range(1, 41):  # RFC 3501 7.2.6
-        running.core.deliver(ALICE, message(number % 28 + 1) + (b"large " * 2_000 + b"\r\n") * 10)
+        await running.core.deliver("alice", message(number % 28 + 1) + (b"large " * 2_000 + b"\r\n") * 10)
     reading, storing = await Client.open(running, "INBOX"), await Client.open(running, "INBOX")
     reading.writer.transport.pause_reading()  # type: ignore[attr-defined]  # so that the answer takes its time
     for number in range(4):
@@ -359,8 +346,8 @@ async def test_no_keyword_is_in_a_fetch_before_it_was_announced(running: Running
 
 
 async def test_flags_in_a_fetch_are_those_of_the_store_just_before(running: Running) -> None:
-    running.core.watching = False
-    deliver(running, 2)
+    running.link.watch.lossy = True
+    await deliver(running, 2)
     client = await Client.open(running, "INBOX")
     await client.ok("STORE 1 +FLAGS.SILENT (\\Seen)")
     assert await client.ok("FETCH 1 FLAGS") == [b"* 1 FETCH (FLAGS (\\Seen))"]
@@ -370,20 +357,21 @@ async def test_flags_in_a_fetch_are_those_of_the_store_just_before(running: Runn
 
 async def removed_unheard(running: Running) -> tuple[Client, Client]:
     """Two clients; the first has removed message 2 of 3, and the gateway's view has no notice of it."""
-    for number in (1, 2, 3):
-        running.core.deliver(ALICE, message(number), flags=8 if number == 2 else 1)
-    running.core.find(running.core.accounts[ALICE], ["Inbox"]).recent_uid = 4
+    stored = [
+        await running.core.deliver("alice", message(number), flags=["deleted" if number == 2 else "seen"])
+        for number in (1, 2, 3)
+    ]
+    await running.core.claim_recent("alice")
     here, there = await Client.open(running, "INBOX"), await Client.open(running, "INBOX")
-    account = running.core.accounts[ALICE]
-    inbox = running.core.find(account, ["Inbox"])
-    running.core.watching = False
-    running.core._remove(inbox, [inbox.messages[1]], running.core.change(account, inbox))
+    running.link.watch.lossy = True
+    user = await running.core.user("alice")
+    await user.messages.delete(stored[1].message_id, DeleteMode.DELETE_MODE_HARD)
     return here, there
 
 
 async def test_what_left_unheard_is_read_by_its_id(running: Running) -> None:  # RFC 2180 4.1.2
     client, other = await removed_unheard(running)
-    running.core.calls.clear()
+    running.link.calls.clear()
     text = b"\r\n".join(await client.ok("FETCH 1:3 (FLAGS BODY.PEEK[TEXT])"))
     assert [line for line in text.split(b"\r\n") if line.startswith(b"* ")] == [
         b"* 1 FETCH (FLAGS (\\Seen) BODY[TEXT] {20}",
@@ -391,7 +379,7 @@ async def test_what_left_unheard_is_read_by_its_id(running: Running) -> None:  #
         b"* 2 FETCH (FLAGS (\\Deleted) BODY[TEXT] {20}",
     ]
     assert text.count(b"This is message") == 3
-    assert running.core.calls == ["BatchGetMessages", "BatchGetMessages", "ReadFolderChanges"]
+    assert running.link.calls == ["BatchGetMessages", "BatchGetMessages", "ReadFolderChanges"]
     told = await other.ok("STORE 1:3 +FLAGS (\\Flagged)")
     assert [line.split(b" (")[0] for line in told] == [b"* 1 FETCH", b"* 2 FETCH", b"* 3 FETCH"]
     assert b"This is message 2." in await other.ok("UID FETCH 2 (BODY[TEXT])")  # and it cannot be marked any more
@@ -400,16 +388,15 @@ async def test_what_left_unheard_is_read_by_its_id(running: Running) -> None:  #
 @pytest.mark.parametrize("command", ["COPY", "MOVE"])
 async def test_what_left_unheard_keeps_its_neighbours_from_being_copied(running: Running, command: str) -> None:
     client, _ = await removed_unheard(running)
-    archive = running.core.find(running.core.accounts[ALICE], ["Archive"])
     assert (await client.status(f"{command} 1:3 Archive")).startswith(b"NO [EXPUNGEISSUED]")
-    assert not archive.messages
+    assert (await running.core.folder("alice", "Archive")).message_count == 0
     assert (await client.status(f"UID {command} 1:3 Archive")).startswith(b"OK")
-    assert len(archive.messages) == 2
+    assert (await running.core.folder("alice", "Archive")).message_count == 2
 
 
 async def test_what_can_be_read_no_more_ends_the_session(running: Running) -> None:
     client, other = await removed_unheard(running)
-    running.core.purge(ALICE)
+    await running.core.end_reading_leases()
     assert b"* 2 FETCH (FLAGS (\\Deleted))" in await other.ok("FETCH 1:3 (FLAGS)")  # the view has this change
     client.writer.write(b"x FETCH 1:3 (BODY.PEEK[TEXT])\r\n")
     while (line := await client.line()).startswith((b"* 1 FETCH", b"* 3 FETCH", b"This", b")")):
@@ -423,7 +410,7 @@ async def test_many_large_messages_that_were_removed_arrive_whole(running: Runni
         b"Subject: %d\r\n\r\n" % size + b"x" * 70 + b"\r\n" + b"y\r\n" * size for size in (2_000, 10, 1_000, 30_000)
     ]
     for content in octets:
-        running.core.deliver(ALICE, content)
+        await running.core.deliver("alice", content)
     here, there = await Client.open(running, "INBOX"), await Client.open(running, "INBOX")
     await here.ok("STORE 1:* +FLAGS.SILENT (\\Deleted)")
     await here.ok("EXPUNGE")
@@ -433,64 +420,54 @@ async def test_many_large_messages_that_were_removed_arrive_whole(running: Runni
 
 
 async def test_a_gap_in_what_the_watch_tells_is_filled(running: Running) -> None:
-    deliver(running, 2)
+    await deliver(running, 2)
     client = await Client.open(running, "INBOX")
-    (watcher,) = running.core.watchers
-    running.core.watching = False
-    running.core.deliver(ALICE, message(3))
-    watcher.since = running.core.accounts[ALICE].change_number  # this one was lost
-    running.core.watching = True
-    running.core.deliver(ALICE, message(4))
-    await asyncio.sleep(0.05)
+    running.link.watch.lossy = True
+    await heard(running, await running.core.deliver("alice", message(3)))
+    running.link.watch.lossy = False
+    await heard(running, await running.core.deliver("alice", message(4)))
     assert await client.ok("NOOP") == [b"* 4 EXISTS", b"* 2 RECENT"]
 
 
 @pytest.mark.parametrize("folders", [FolderSettings(retry_seconds=0.02)])
 async def test_a_gap_is_filled_though_the_core_is_away_at_first(running: Running) -> None:
-    deliver(running, 2)
+    await deliver(running, 2)
     client = await Client.open(running, "INBOX")
     client.writer.write(b"i IDLE\r\n")
     assert (await client.line()).startswith(b"+")
-    (watcher,) = running.core.watchers
-    tries = 0
-
-    def away(call: str) -> None:
-        nonlocal tries
-        tries += 1
-        if tries < 3:
-            raise errors.StoreBusy
-
-    running.core.fail = away
-    running.core.watching = False
-    running.core.deliver(ALICE, message(3))
-    watcher.since = running.core.accounts[ALICE].change_number  # this one was lost
-    running.core.watching = True
-    running.core.deliver(ALICE, message(4))  # no notice follows this one
+    running.link.watch.lossy = True
+    await heard(running, await running.core.deliver("alice", message(3)))
+    running.link.watch.lossy = False
+    running.link.calls_since()
+    running.link.refuse(errors.StoreBusy(), times=2)
+    await running.core.deliver("alice", message(4))  # no notice follows this one
     assert await client.line() == b"* 4 EXISTS"
-    assert tries == 3
+    assert running.link.calls == ["ReadFolderChanges"] * 3
 
 
 @pytest.mark.parametrize("reason", [sync_pb2.RESET_REASON_TOO_SLOW, sync_pb2.RESET_REASON_HISTORY_GONE])
 async def test_a_watch_that_was_reset_is_begun_again(running: Running, reason: sync_pb2.ResetReason.ValueType) -> None:
-    deliver(running, 1)
+    await deliver(running, 1)
     client = await Client.open(running, "INBOX")
-    (watcher,) = running.core.watchers
-    running.core.watchers.clear()
-    running.core.deliver(ALICE, message(2))
-    watcher.on_notice(sync_pb2.WatchResponse(reset_reason=reason))
-    await asyncio.sleep(0.05)
-    assert len(running.core.watchers) == 1
+    (before,) = running.link.watch.subscriptions
+    running.link.watch.lossy = True
+    stored = await running.core.deliver("alice", message(2))
+    await heard(running, stored)
+    running.link.watch.lossy = False
+    running.link.watch.reset(reason)
+    await until(lambda: [each.since for each in running.link.watch.subscriptions] == [stored.commit.change_number])
+    assert running.link.watch.subscriptions != (before,)
     assert await client.ok("NOOP") == [b"* 2 EXISTS", b"* 1 RECENT"]
 
 
 async def test_a_restored_store_ends_sessions_and_serves_new_ones(running: Running) -> None:  # docs/design.md "Epoch"
-    deliver(running, 2)
+    await deliver(running, 2)
     client = await Client.open(running, "INBOX")
-    running.core.restore(ALICE)
+    await running.core.restart_restored()
     assert (await client.line()).startswith(b"* BYE")
     again = await Client.open(running, "INBOX")
     assert len(await again.ok("FETCH 1:* FLAGS")) == 2
-    await asyncio.sleep(0.05)
+    await until(lambda: running.link.watch.connected)
     assert await again.ok("NOOP") == []
 
 
@@ -498,22 +475,18 @@ async def test_a_restored_store_ends_sessions_and_serves_new_ones(running: Runni
 
 
 async def test_a_core_that_is_away_is_a_temporary_error(running: Running) -> None:
-    deliver(running, 1)
+    await deliver(running, 1)
     client = await Client.open(running, "INBOX")
-
-    def away(_: str) -> None:
-        raise errors.Draining
-
-    running.core.fail = away
+    running.link.refuse(errors.Draining())
     for command in ("STATUS Junk (MESSAGES)", "FETCH 1 BODY.PEEK[]", "STORE 1 +FLAGS (\\Seen)", "SELECT Junk"):
         assert (await client.status(command)).startswith(b"NO [UNAVAILABLE]"), command
     assert (await client.status(b"APPEND INBOX {4+}\r\nhi\r\n")).startswith(b"NO [UNAVAILABLE]")
-    running.core.fail = lambda _: None
+    running.link.heal()
     assert b"* 1 EXISTS" in await client.ok("SELECT INBOX")
 
 
 async def test_a_full_mailbox_says_so(running: Running) -> None:  # RFC 9208 4.3.1
-    running.core.accounts[ALICE].quota_octets = 2048
+    await running.core.set_quota("alice", 2048)
     client = await Client.open(running)
     assert (await client.status(b"APPEND INBOX {3000+}\r\n" + b"x" * 3000)).startswith(b"NO [OVERQUOTA]")
     assert await client.ok('GETQUOTA ""') == [b'* QUOTA "" (STORAGE 0 2)']
@@ -523,18 +496,14 @@ async def test_a_session_that_is_over_ends_its_idle(running: Running) -> None:  
     client = await Client.open(running, "INBOX")
     client.writer.write(b"a IDLE\r\n")
     assert (await client.line()).startswith(b"+")
-    running.core.end_sessions(ALICE)
+    await running.core.end_sessions("alice")
     assert (await client.line()).startswith(b"* BYE")
     assert await client.line() == b""
 
 
 async def test_a_revoked_token_ends_the_session(running: Running) -> None:
     client = await Client.open(running)
-
-    def revoked(_: str) -> None:
-        raise errors.SessionRevoked
-
-    running.core.fail = revoked
+    running.link.refuse(errors.SessionRevoked())
     assert (await client.status("STATUS INBOX (MESSAGES)")).startswith(b"NO [EXPIRED]")
     assert (await client.line()).startswith(b"* BYE")
 
@@ -589,7 +558,7 @@ async def test_without_tls_no_password_is_taken(running: Running) -> None:  # RF
     assert b" LOGINDISABLED" in greeting and b" STARTTLS" in greeting and b"AUTH=" not in greeting
     assert (await client.status("LOGIN alice@example.test alice-demo")).startswith(b"NO [PRIVACYREQUIRED]")
     assert (await client.status("AUTHENTICATE PLAIN")).startswith(b"NO [PRIVACYREQUIRED]")
-    assert "Authenticate" not in running.core.calls
+    assert "Authenticate" not in running.link.calls
 
 
 async def test_the_log_names_commands_and_never_what_was_said(running: Running) -> None:

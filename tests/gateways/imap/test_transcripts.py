@@ -1,4 +1,4 @@
-"""Every conversation of tests/transcripts/imap, with the gateway over an in-memory core."""
+"""Every conversation of tests/transcripts/imap, with the gateway over a core in this process."""
 
 from __future__ import annotations
 

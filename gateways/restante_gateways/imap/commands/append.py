@@ -15,7 +15,7 @@ from restante_gateways.imap.core.messages import INLINE_OCTETS
 from restante_gateways.imap.errors import Refusal, missing_target
 from restante_gateways.imap.grammar.flags import Flags
 from restante_gateways.imap.grammar.parser import Parser
-from restante_gateways.imap.grammar.responses import BAD, OK, Status, append_uid
+from restante_gateways.imap.grammar.responses import BAD, NO, OK, Status, append_uid
 from restante_gateways.imap.values import FolderPath, NewMessage, Target
 
 _MESSAGE = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
@@ -64,6 +64,8 @@ class Append:
             upload_id = await _upload(s)
         if await s.client.rest_of_command():
             return BAD("APPEND accepts one message (no MULTIAPPEND).")  # MULTIAPPEND is not offered
+        if not self.size_octets:
+            return NO("The message is empty.", b"CANNOT")
         with missing_target():
             added = await s.account.messages.append(target, self.message, content, upload_id)
         if s.selected is not None:

@@ -19,10 +19,13 @@ CALL_SECONDS = 30.0
 class Operations:
     """Calls to the core with the account of one connection."""
 
-    __slots__ = ("_followed", "_link", "_session")
+    __slots__ = ("_followed", "_link", "_session", "_stream_patience_seconds")
 
-    def __init__(self, link: CoreLink, session: AccountSession) -> None:
+    def __init__(
+        self, link: CoreLink, session: AccountSession, stream_patience_seconds: float = streams.PATIENCE_SECONDS
+    ) -> None:
         self._link, self._session = link, session
+        self._stream_patience_seconds = stream_patience_seconds
         self._followed: Followed | None = None
 
     @property
@@ -77,7 +80,7 @@ class Operations:
         self, request: message_pb2.StreamMessagesRequest
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
         """Rows of many messages, read by the core at the caller's pace. A broken stream is resumed."""
-        return streams.messages(self._open_messages, request)
+        return streams.messages(self._open_messages, request, self._stream_patience_seconds)
 
     def _open_messages(
         self, request: message_pb2.StreamMessagesRequest

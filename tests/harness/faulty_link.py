@@ -1,0 +1,192 @@
+"""A link to the real core that records its calls and fails in ways that a test names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+from restante import errors
+from restante.execute import Followed
+from restante.link import CoreLink
+from restante.methods import Method, Request, Response
+from restante.v1 import content_pb2, folder_pb2, message_pb2
+from restante.v1.sync_pb2 import ResetReason, WatchResponse
+from restante.watch import Watching, WatchStream
+
+EVERY = "*"
+FOREVER = 1 << 40
+
+
+class Held:
+    """Calls of one method that wait for `release`. `begun` and `cancelled` are set by the first such call."""
+
+    def __init__(self) -> None:
+        self.begun, self.cancelled, self._released = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def release(self) -> None:
+        """Let the calls go on."""
+        self._released.set()
+
+    async def __call__(self) -> None:
+        self.begun.set()
+        try:
+            await self._released.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+class FaultyWatch(WatchStream):
+    """A watch that may lose notices. `heard` is the highest change number that the core has announced."""
+
+    lossy = False  # True: every notice is lost on its way
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.heard = 0
+
+    @property
+    def subscriptions(self) -> tuple[Watching, ...]:
+        """Those that are open now."""
+        return tuple(self._watching.values())
+
+    def _receive(self, response: WatchResponse) -> None:
+        if not self.lossy:
+            super()._receive(response)
+        self.heard = max(self.heard, response.folder.change_number, response.mailbox.change_number)
+
+    async def hear(self, change_number: int, seconds: float = 5.0) -> None:
+        """Wait until the notice of a change has come, or has been lost on its way."""
+        await until(lambda: self.heard >= change_number, seconds)
+
+    def reset(self, reason: ResetReason.ValueType) -> None:
+        """End every subscription as the core does when it cannot go on."""
+        for watching in self.subscriptions:
+            self._receive(WatchResponse(subscription_id=watching.subscription_id, reset_reason=reason))
+
+
+class FaultyLink(CoreLink):
+    """`calls` has the names of the methods in the order of their calls, those that fail included."""
+
+    watch: FaultyWatch
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.watch = FaultyWatch(self._open_watch, lambda: bool(self.session()))
+        self.calls: list[str] = []
+        self._refusals: dict[str, tuple[errors.RestanteError, int]] = {}
+        self._before: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._break_after: int | None = None
+        self._then: errors.RestanteError | None = None
+
+    # --- faults ---
+
+    def refuse(self, error: errors.RestanteError, method: str = EVERY, *, times: int = FOREVER) -> None:
+        """Answer the next calls of a method, or of all, with an error instead of sending them, until `heal`."""
+        self._refusals[method] = (error, times)
+
+    def heal(self) -> None:
+        """End the refusals and the breaks."""
+        self._refusals.clear()
+        self._break_after = None
+
+    def before(self, method: str, action: Callable[[], Awaitable[None]]) -> None:
+        """Run `action` before each call of a method is sent."""
+        self._before[method] = action
+
+    def hold(self, method: str) -> Held:
+        """Make the calls of a method wait before they are sent."""
+        held = Held()
+        self.before(method, held)
+        return held
+
+    def break_streams_after(self, responses: int, *, then: errors.RestanteError | None = None) -> None:
+        """Break each stream of messages after a number of responses. With `then`, refuse all streams after that."""
+        self._break_after, self._then = responses, then
+
+    def calls_since(self) -> list[str]:
+        """The calls since the last check."""
+        calls, self.calls = self.calls, []
+        return calls
+
+    # --- CoreLink ---
+
+    async def _begin(self, method: str) -> None:
+        self.calls.append(method)
+        for name in (method, EVERY):
+            error, times = self._refusals.get(name, (None, 0))
+            if error is not None and times:
+                self._refusals[name] = (error, times - 1)
+                raise error
+        if method in self._before:
+            await self._before[method]()
+
+    async def execute(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        *,
+        session: bytes = b"",
+        client_address: str = "",
+        timeout: float = 30.0,
+        independent: bool = False,
+        followed: Followed | None = None,
+    ) -> Response:
+        """As CoreLink does."""
+        await self._begin(method.name)
+        return await super().execute(
+            method,
+            request,
+            session=session,
+            client_address=client_address,
+            timeout=timeout,
+            independent=independent,
+            followed=followed,
+        )
+
+    async def open_folder(
+        self, request: folder_pb2.OpenFolderRequest, *, session: bytes = b"", client_address: str = ""
+    ) -> AsyncIterator[folder_pb2.OpenFolderResponse]:
+        """As CoreLink does."""
+        await self._begin("OpenFolder")
+        stream = super().open_folder(request, session=session, client_address=client_address)
+        async with aclosing(stream):  # type: ignore[type-var]  # a generator
+            async for response in stream:
+                yield response
+
+    async def stream_messages(
+        self, request: message_pb2.StreamMessagesRequest, *, session: bytes = b"", client_address: str = ""
+    ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
+        """As CoreLink does, until the stream breaks."""
+        await self._begin("StreamMessages")
+        stream = super().stream_messages(request, session=session, client_address=client_address)
+        sent = 0
+        async with aclosing(stream):  # type: ignore[type-var]  # a generator
+            async for response in stream:
+                if sent == self._break_after:
+                    if self._then is not None:
+                        self.refuse(self._then, "StreamMessages")
+                    raise errors.Draining("The stream broke.")
+                sent += 1
+                yield response
+
+    async def upload(
+        self,
+        kind: content_pb2.UploadKind.ValueType,
+        chunks: AsyncIterable[bytes],
+        *,
+        session: bytes = b"",
+        client_address: str = "",
+    ) -> content_pb2.UploadContentResponse:
+        """As CoreLink does."""
+        await self._begin("UploadContent")
+        return await super().upload(kind, chunks, session=session, client_address=client_address)
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait until a condition holds. Raises TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
