@@ -66,7 +66,7 @@ async def test_commands_cost_the_calls_they_need(running: Running) -> None:  # d
         ("FETCH 1:5 BODY.PEEK[]", ["StreamMessages", "GetChangeNumbers"]),
         ("STORE 2 +FLAGS (\\Deleted)", ["UpdateMessages"]),
         ("EXPUNGE", ["DeleteMessages"]),
-        ("COPY 1 INBOX", ["CopyMessages"]),
+        ("COPY 1 Archive", ["CopyMessages"]),
         ("STATUS INBOX (MESSAGES)", ["GetFolder"]),
         ("SEARCH SUBJECT x", ["SearchMessages"]),
     ]:
