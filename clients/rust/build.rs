@@ -140,7 +140,6 @@ fn rpc(
 
     if has(input, "page_token") {
         writeln!(made, "impl List for v1::{request} {{")?;
-        writeln!(made, "    fn page_size(&mut self) -> &mut i32 {{ &mut self.page_size }}")?;
         writeln!(made, "    fn page_token(&mut self) -> &mut String {{ &mut self.page_token }}")?;
         writeln!(made, "    fn next_page_token(page: &Self::Response) -> &str {{ &page.next_page_token }}")?;
         writeln!(made, "}}")?;

@@ -1,6 +1,5 @@
 #include <google/protobuf/descriptor.h>
 
-#include <algorithm>
 #include <stdexcept>
 #include <utility>
 
@@ -34,12 +33,6 @@ void AnyOperation::cancel() const { core_->operations.abandon(*pending_, detail:
 
 // --- Pages ---
 
-namespace {
-
-constexpr int kDefaultPageSize = 100;  // the contract's
-
-}  // namespace
-
 AnyPages::AnyPages(std::shared_ptr<detail::Core> core, const google::protobuf::Message& request, CallOptions options)
     : core_(std::move(core)), request_(request.New()), options_(std::move(options)) {
   request_->CopyFrom(request);
@@ -52,24 +45,12 @@ AnyPages::~AnyPages() = default;
 bool AnyPages::next(google::protobuf::Message* page) {
   if (over_) return false;
   const auto* asks = request_->GetReflection();
-  const auto* size = request_->GetDescriptor()->FindFieldByName("page_size");
   const auto* token = request_->GetDescriptor()->FindFieldByName("page_token");
   const auto* next_token = page->GetDescriptor()->FindFieldByName("next_page_token");
-  if (size == nullptr || token == nullptr || next_token == nullptr) {
+  if (token == nullptr || next_token == nullptr) {
     throw std::invalid_argument(request_->GetTypeName() + " asks for no list");
   }
-  for (;;) {
-    try {
-      core_->call(*request_, *page, options_);
-      break;
-    } catch (const Error& error) {
-      if (error.reason() != v1::ERROR_REASON_RESULT_TOO_LARGE) throw;
-      const int asked = asks->GetInt32(*request_, size);
-      const int now = asked == 0 ? kDefaultPageSize : asked;
-      if (now == 1) throw;
-      asks->SetInt32(request_.get(), size, std::max(1, now / 4));
-    }
-  }
+  core_->call(*request_, *page, options_);
   const std::string following = page->GetReflection()->GetString(*page, next_token);
   over_ = following.empty();
   asks->SetString(request_.get(), token, following);

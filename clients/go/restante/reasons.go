@@ -52,8 +52,9 @@ const (
 	// ALREADY_EXISTS. The request_id was used for another request. Caused by clients.
 	ReasonRequestIDReused Reason = "REQUEST_ID_REUSED"
 	// ReasonResultTooLarge:
-	// OUT_OF_RANGE {rpc, limit_octets}. The response is too large for an operation; call the streaming RPC `rpc`. Caused
-	// by clients.
+	// OUT_OF_RANGE {rpc, limit_octets}. The response is too large. A streaming `rpc` has no such limit; any other `rpc` has
+	// a higher one as a call outside of a batch. Pages of lists are cut instead: for them, one entry alone is too large.
+	// Caused by clients.
 	ReasonResultTooLarge Reason = "RESULT_TOO_LARGE"
 	// ReasonTooComplex:
 	// INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused

@@ -98,18 +98,11 @@ class Calls:
     async def pages(
         self, method: Method[Request, Response], request: Request, *, timeout: float | None = None
     ) -> AsyncIterator[Response]:
-        """Every page of a list. Requests smaller pages when a page is too large for one response."""
+        """Every page of a list."""
         wanted: Any = type(request)()
         wanted.CopyFrom(request)
         while True:
-            try:
-                page: Any = await self.execute(method, wanted, timeout=timeout)
-            except errors.ResultTooLarge:
-                size = wanted.page_size or 100
-                if size == 1:
-                    raise
-                wanted.page_size = max(1, size // 4)
-                continue
+            page: Any = await self.execute(method, wanted, timeout=timeout)
             yield page
             if not page.next_page_token:
                 return

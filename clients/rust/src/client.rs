@@ -19,10 +19,8 @@ use crate::error::Error;
 use crate::link::authorize;
 use crate::multiplexer::{Asked, Caller, Waiting};
 use crate::rpc::{List, Rpc};
-use crate::v1::{self, ErrorReason};
+use crate::v1;
 use crate::wire::{encode_request, malformed};
-
-const DEFAULT_PAGE_SIZE: i32 = 100; // the contract's
 
 /// One user's session with a server. Clones share it; it is closed with the last of them, or by
 /// [`close`](Self::close).
@@ -106,7 +104,7 @@ impl Client {
         Call { client: self.clone(), request, timeout: None }
     }
 
-    /// Every page of a list. Where a page is RESULT_TOO_LARGE, smaller ones are asked for.
+    /// Every page of a list.
     ///
     /// ```no_run
     /// # use restante::{Client, Error, v1};
@@ -243,28 +241,16 @@ impl<R: List> Pages<R> {
     /// The next page; `None` after the last, and after an error.
     pub async fn next(&mut self) -> Option<Result<R::Response, Error>> {
         let mut wanted = self.request.take()?;
-        loop {
-            let page = match self.client.core.call(wanted.clone(), None).await {
-                Ok(page) => page,
-                Err(error) => {
-                    let size = match *wanted.page_size() {
-                        0 => DEFAULT_PAGE_SIZE,
-                        size => size,
-                    };
-                    if error.reason() != ErrorReason::ResultTooLarge || size <= 1 {
-                        return Some(Err(error));
-                    }
-                    *wanted.page_size() = (size / 4).max(1);
-                    continue;
-                }
-            };
-            let next = R::next_page_token(&page);
-            if !next.is_empty() {
-                *wanted.page_token() = next.to_owned();
-                self.request = Some(wanted);
-            }
-            return Some(Ok(page));
+        let page = match self.client.core.call(wanted.clone(), None).await {
+            Ok(page) => page,
+            Err(error) => return Some(Err(error)),
+        };
+        let next = R::next_page_token(&page);
+        if !next.is_empty() {
+            *wanted.page_token() = next.to_owned();
+            self.request = Some(wanted);
         }
+        Some(Ok(page))
     }
 }
 

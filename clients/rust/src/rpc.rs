@@ -42,8 +42,6 @@ pub trait Rpc: Message + Default + Clone + Sealed + 'static {
 
 /// The request of a list, which is answered page by page.
 pub trait List: Rpc {
-    /// How many entries a page may have; 0: the contract's default.
-    fn page_size(&mut self) -> &mut i32;
     /// Where the page begins.
     fn page_token(&mut self) -> &mut String;
     /// Where the next page begins; empty: this was the last.

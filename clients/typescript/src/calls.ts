@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import type { DescMessage, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { create } from "@bufbuild/protobuf";
 import type { Connection } from "./connection.js";
-import { connectionLost, deadlineExceeded, isRestanteError, RestanteError } from "./errors.js";
+import { connectionLost, deadlineExceeded, RestanteError } from "./errors.js";
 import type { CommitToken } from "./gen/restante/v1/types_pb.js";
 import {
   type CallOptions,
@@ -21,7 +21,6 @@ import type { UserSession } from "./session.js";
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
-const DEFAULT_PAGE_SIZE = 100;
 
 /** A fresh request id: made once for a logical call, and kept when it is repeated. */
 export function requestId(): Uint8Array {
@@ -119,8 +118,7 @@ export class Calls {
   }
 
   /**
-   * Every page of a list; `page_size` and `page_token` of the request begin it. Where a page would be too large for one
-   * answer, smaller ones are asked for. The deadline is that of each page.
+   * Every page of a list; `page_size` and `page_token` of the request begin it. The deadline is that of each page.
    */
   async *pages<I extends DescMessage, O extends DescMessage>(
     method: MessageShape<O> extends Page ? Unary<I, O> : never,
@@ -128,19 +126,9 @@ export class Calls {
     options: CallOptions = {},
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
     const unary: Unary<I, O> = method;
-    let wanted = create(unary.input, request) as MessageShape<I> & { pageSize: number; pageToken: string };
+    let wanted = create(unary.input, request) as MessageShape<I> & { pageToken: string };
     for (;;) {
-      let page: MessageShape<O>;
-      try {
-        page = await this.call(unary, wanted as MessageInitShape<I>, options);
-      } catch (error) {
-        const size = wanted.pageSize === 0 ? DEFAULT_PAGE_SIZE : wanted.pageSize;
-        if (!isRestanteError(error, "RESULT_TOO_LARGE") || size === 1) {
-          throw error;
-        }
-        wanted = { ...wanted, pageSize: Math.max(1, Math.trunc(size / 4)) };
-        continue;
-      }
+      const page: MessageShape<O> = await this.call(unary, wanted as MessageInitShape<I>, options);
       yield page;
       const { nextPageToken } = page as MessageShape<O> & Page;
       if (nextPageToken === "") {

@@ -20,7 +20,6 @@ from restante.v1.folder_pb2 import (
     ListFoldersRequest,
     ListFoldersResponse,
 )
-from restante.v1.message_pb2 import QueryMessagesRequest, QueryMessagesResponse
 from restante.v1.session_pb2 import AuthenticateRequest, RenewSessionResponse, Session
 from restante.v1.types_pb2 import CommitToken
 from tests.clients.python.conftest import Answer, Batches, Servers, answer, refusal
@@ -164,15 +163,3 @@ async def test_pages_follow_their_tokens(servers: Servers) -> None:
     found = [page async for page in caller.pages(methods.LIST_FOLDERS, ListFoldersRequest(page_size=1))]
     assert [page.folders[0].folder_id for page in found] == [0, 1, 2, 3]
     assert len(core.operations) == 4
-
-
-async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(servers: Servers) -> None:
-    async def reply(operation: Operation) -> OperationResult | None:
-        if operation.query_messages.page_size > 10:
-            return refusal(operation, errors.ResultTooLarge(limit_octets=65536))
-        return answer(operation, query_messages=QueryMessagesResponse())
-
-    caller, core = await calls(servers, reply)
-    found = [page async for page in caller.pages(methods.QUERY_MESSAGES, QueryMessagesRequest(page_size=100))]
-    assert len(found) == 1
-    assert [operation.query_messages.page_size for operation in core.operations] == [100, 25, 6]

@@ -22,8 +22,8 @@ class AnyPages {
   AnyPages& operator=(AnyPages&&) noexcept;
   ~AnyPages();
 
-  // Reads the next page into a response; false: there is none. Each page is a call with a timeout of its own. Where a
-  // page is RESULT_TOO_LARGE, smaller ones are asked for. Throws Error.
+  // Reads the next page into a response; false: there is none. Each page is a call with a timeout of its own. Throws
+  // Error.
   bool next(google::protobuf::Message* page);
 
  private:

@@ -74,8 +74,9 @@ const (
 	ErrorReason_ERROR_REASON_REQUEST_ID_REQUIRED ErrorReason = 22
 	// ALREADY_EXISTS. The request_id was used for another request. Caused by clients.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 23
-	// OUT_OF_RANGE {rpc, limit_octets}. The response is too large for an operation; call the streaming RPC `rpc`. Caused
-	// by clients.
+	// OUT_OF_RANGE {rpc, limit_octets}. The response is too large. A streaming `rpc` has no such limit; any other `rpc` has
+	// a higher one as a call outside of a batch. Pages of lists are cut instead: for them, one entry alone is too large.
+	// Caused by clients.
 	ErrorReason_ERROR_REASON_RESULT_TOO_LARGE ErrorReason = 24
 	// INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused
 	// by clients.

@@ -44,7 +44,8 @@ const (
 // to its place in a folder and is never reused there.
 type MessageServiceClient interface {
 	// Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
-	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
+	// for fewer columns).
 	QueryMessages(ctx context.Context, in *QueryMessagesRequest, opts ...grpc.CallOption) (*QueryMessagesResponse, error)
 	// Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
 	// takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other
@@ -244,7 +245,8 @@ func (c *messageServiceClient) PurgeRecoverableMessages(ctx context.Context, in 
 // to its place in a folder and is never reused there.
 type MessageServiceServer interface {
 	// Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
-	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+	// SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
+	// for fewer columns).
 	QueryMessages(context.Context, *QueryMessagesRequest) (*QueryMessagesResponse, error)
 	// Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
 	// takes time. One search of an account reads at a time, in turn with those of other accounts; the account's other

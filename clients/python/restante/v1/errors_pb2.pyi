@@ -59,8 +59,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 23
     """ALREADY_EXISTS. The request_id was used for another request. Caused by clients."""
     ERROR_REASON_RESULT_TOO_LARGE: _ErrorReason.ValueType  # 24
-    """OUT_OF_RANGE {rpc, limit_octets}. The response is too large for an operation; call the streaming RPC `rpc`. Caused
-    by clients.
+    """OUT_OF_RANGE {rpc, limit_octets}. The response is too large. A streaming `rpc` has no such limit; any other `rpc` has
+    a higher one as a call outside of a batch. Pages of lists are cut instead: for them, one entry alone is too large.
+    Caused by clients.
     """
     ERROR_REASON_TOO_COMPLEX: _ErrorReason.ValueType  # 25
     """INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused
@@ -236,8 +237,9 @@ ERROR_REASON_REQUEST_ID_REQUIRED: ErrorReason.ValueType  # 22
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 23
 """ALREADY_EXISTS. The request_id was used for another request. Caused by clients."""
 ERROR_REASON_RESULT_TOO_LARGE: ErrorReason.ValueType  # 24
-"""OUT_OF_RANGE {rpc, limit_octets}. The response is too large for an operation; call the streaming RPC `rpc`. Caused
-by clients.
+"""OUT_OF_RANGE {rpc, limit_octets}. The response is too large. A streaming `rpc` has no such limit; any other `rpc` has
+a higher one as a call outside of a batch. Pages of lists are cut instead: for them, one entry alone is too large.
+Caused by clients.
 """
 ERROR_REASON_TOO_COMPLEX: ErrorReason.ValueType  # 25
 """INVALID_ARGUMENT {limit, value}. A restriction or a set is deeper, longer or costlier than allowed. Caused

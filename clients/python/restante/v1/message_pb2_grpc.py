@@ -110,7 +110,8 @@ class MessageServiceServicer:
 
     def QueryMessages(self, request, context):
         """Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
-        SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+        SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
+        for fewer columns).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

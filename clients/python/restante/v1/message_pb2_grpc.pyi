@@ -37,7 +37,8 @@ class MessageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     QueryMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.QueryMessagesRequest, _message_pb2.QueryMessagesResponse]
     """Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
-    SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+    SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
+    for fewer columns).
     """
     SearchMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.SearchMessagesRequest, _message_pb2.SearchMessagesResponse]
     """Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
@@ -100,7 +101,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     QueryMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.QueryMessagesRequest, _message_pb2.QueryMessagesResponse]  # type: ignore[assignment]
     """Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
-    SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+    SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
+    for fewer columns).
     """
     SearchMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.SearchMessagesRequest, _message_pb2.SearchMessagesResponse]  # type: ignore[assignment]
     """Finds messages of one folder and answers only with UIDs. A condition on text makes the server read messages, which
@@ -166,7 +168,8 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.QueryMessagesResponse, _abc.Awaitable[_message_pb2.QueryMessagesResponse]]:
         """Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
-        SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+        SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
+        for fewer columns).
         """
 
     @_abc_1.abstractmethod

@@ -21,6 +21,7 @@ from restante_server.directory.rights import Claim, Place
 from restante_server.store import mailboxes as store_mailboxes
 
 MIN_COMMIT_PAUSE_SECONDS = 0.02
+MAX_LONE_RESULT_OCTETS = 2 << 20  # of the response of a call outside of a batch, where it can be cut
 
 R = TypeVar("R")
 Response = TypeVar("Response", bound=Message)
@@ -34,6 +35,7 @@ class Call:
     caller: Caller
     now: int  # when the call arrived, in microseconds since 1970-01-01 UTC
     deadline: float  # a moment of time.monotonic()
+    result_octets: int = MAX_LONE_RESULT_OCTETS  # a page of a list ends before it passes this size
 
     def claim(self, mailbox_id: int, folder_id: int = 0) -> Claim:
         """The claim of a request on a mailbox (0: the caller's own), or on one of its folders. Raises as access.named.

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from restante.errors import DeadlineExceeded, RestanteError
 from restante_server.api.engine import access
-from restante_server.api.engine.call import Call
+from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS, Call
 from restante_server.api.engine.caller import Caller
 from restante_server.api.engine.core import Core
 from restante_server.api.engine.faults import translate
@@ -34,17 +34,27 @@ class Dispatcher:
     def __init__(self, core: Core, observer: CallObserver) -> None:
         self._core, self._observer = core, observer
 
-    def call(self, caller: Caller, deadline: float) -> Call:
+    def call(self, caller: Caller, deadline: float, result_octets: int = MAX_LONE_RESULT_OCTETS) -> Call:
         """A call that arrives now; `deadline` is a moment of `time.monotonic()`."""
-        return Call(self._core, caller, time.time_ns() // 1_000, deadline)
+        return Call(self._core, caller, time.time_ns() // 1_000, deadline, result_octets)
 
-    async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float) -> Message:
-        """Run a unary handler within a deadline (a moment of `time.monotonic()`) and return its response."""
+    async def run(
+        self,
+        handler: Handler,
+        caller: Caller,
+        request: Any,
+        deadline: float,
+        result_octets: int = MAX_LONE_RESULT_OCTETS,
+    ) -> Message:
+        """Run a unary handler within a deadline (a moment of `time.monotonic()`) and return its response.
+
+        `result_octets` is the size that pages of lists keep.
+        """
         began, outcome = time.perf_counter(), "CANCELLED"
         try:
             turns.party.set(caller.party)
             handler.rule(caller)
-            call = self.call(caller, deadline)
+            call = self.call(caller, deadline, result_octets)
             if call.seconds_left <= 0:
                 raise DeadlineExceeded
             if handler.has_min_commit and request.HasField("min_commit"):

@@ -48,7 +48,7 @@ STREAMING_TWIN = {
     "query_messages": "MessageService/StreamMessages",
     "read_folder_changes": "FolderService/OpenFolder",
 }
-"""The streaming RPC without a size limit, by the operation whose result may be too large."""
+"""The streaming RPC without a size limit, by operation. Any other operation has a higher limit as a call of its own."""
 
 
 async def _number_or_zero(number: asyncio.Future[int]) -> int:
@@ -238,16 +238,19 @@ class Execution:
             caller = await self._authenticator.session(flight.token, self._stream, flight.client_address)
             self._admit(flight, caller)
         if not flight.followed_folder_id:
-            response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
+            response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS)
         else:
             # The number as of the operation's begin: the operation's answer reports its own change.
             number = self._dispatcher.followed(caller, flight.followed_mailbox_id, flight.followed_folder_id)
             try:
-                response = await self._dispatcher.run(handler, caller, flight.request, flight.deadline)
+                response = await self._dispatcher.run(
+                    handler, caller, flight.request, flight.deadline, MAX_RESULT_OCTETS
+                )
             finally:
                 flight.followed_change_number = number if isinstance(number, int) else await _number_or_zero(number)
         if handler.only_reads and response.ByteSize() > MAX_RESULT_OCTETS:  # a write is done: its answer has no limit
-            raise ResultTooLarge(rpc=STREAMING_TWIN.get(flight.field, ""), limit_octets=MAX_RESULT_OCTETS)
+            alone = f"{handler.method.service}/{handler.method.name}"
+            raise ResultTooLarge(rpc=STREAMING_TWIN.get(flight.field, alone), limit_octets=MAX_RESULT_OCTETS)
         result = OperationResult(operation_id=flight.operation_id, followed_change_number=flight.followed_change_number)
         getattr(result, flight.field).CopyFrom(response)
         return result

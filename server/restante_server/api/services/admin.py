@@ -36,11 +36,11 @@ def create_domain(tx: Connection, call: Call, request: v1.CreateDomainRequest) -
 
 @handlers.read(methods.LIST_DOMAINS, rule=administrators)
 def list_domains(tx: Connection, call: Call, request: v1.ListDomainsRequest) -> v1.ListDomainsResponse:
-    size = pages.size(request.page_size)
-    (after,) = pages.key("domains", request.page_token)
-    found = domains.listing(tx, after, size + 1)
-    following = pages.token("domains", found[size - 1].ascii_name) if len(found) > size else ""
-    return v1.ListDomainsResponse(domains=map(_domain, found[:size]), next_page_token=following)
+    page = pages.Page.asked("domains", request, call.result_octets)
+    (after,) = page.key
+    found = domains.listing(tx, after, page.most)
+    answer = v1.ListDomainsResponse()
+    return page.fill(answer, answer.domains, found, _domain, lambda last: (last.ascii_name,))
 
 
 @handlers.write(methods.UPDATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
@@ -111,11 +111,11 @@ def get_account(tx: Connection, call: Call, request: v1.GetAccountRequest) -> v1
 
 @handlers.read(methods.LIST_ACCOUNTS, rule=administrators)
 def list_accounts(tx: Connection, call: Call, request: v1.ListAccountsRequest) -> v1.ListAccountsResponse:
-    of, size = f"accounts {request.domain}", pages.size(request.page_size)
-    (after,) = pages.key(of, request.page_token)
-    found = accounts.listing(tx, request.domain, after, size + 1)
-    following = pages.token(of, found[size - 1].address_key) if len(found) > size else ""
-    return v1.ListAccountsResponse(accounts=map(_account, found[:size]), next_page_token=following)
+    page = pages.Page.asked(f"accounts {request.domain}", request, call.result_octets)
+    (after,) = page.key
+    found = accounts.listing(tx, request.domain, after, page.most)
+    answer = v1.ListAccountsResponse()
+    return page.fill(answer, answer.accounts, found, _account, lambda last: (last.address_key,))
 
 
 @handlers.direct(methods.UPDATE_ACCOUNT, rule=administrators)
@@ -190,11 +190,11 @@ def create_alias(tx: Connection, call: Call, request: v1.CreateAliasRequest) -> 
 
 @handlers.read(methods.LIST_ALIASES, rule=administrators)
 def list_aliases(tx: Connection, call: Call, request: v1.ListAliasesRequest) -> v1.ListAliasesResponse:
-    of, size = f"aliases {request.domain}", pages.size(request.page_size)
-    (after,) = pages.key(of, request.page_token)
-    found = aliases.listing(tx, request.domain, after, size + 1)
-    following = pages.token(of, found[size - 1].address_key) if len(found) > size else ""
-    return v1.ListAliasesResponse(aliases=map(_alias, found[:size]), next_page_token=following)
+    page = pages.Page.asked(f"aliases {request.domain}", request, call.result_octets)
+    (after,) = page.key
+    found = aliases.listing(tx, request.domain, after, page.most)
+    answer = v1.ListAliasesResponse()
+    return page.fill(answer, answer.aliases, found, _alias, lambda last: (last.address_key,))
 
 
 @handlers.write(methods.DELETE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)

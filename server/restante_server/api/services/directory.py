@@ -50,12 +50,11 @@ def resolve_names(tx: Connection, call: Call, request: ResolveNamesRequest) -> R
 def list_entries(tx: Connection, call: Call, request: ListEntriesRequest) -> ListEntriesResponse:
     """One page of entries, ordered by display name."""
     domain_id = entries.domain_of(tx, call.caller.account_id)
-    of, size = f"entries {domain_id}", pages.size(request.page_size)
-    name_key, address_key = pages.key(of, request.page_token, 2)
-    found = entries.listing(tx, domain_id, (name_key, address_key), size + 1)
-    page, more = found[:size], len(found) > size
-    following = pages.token(of, page[-1].name_key, page[-1].address_key) if more else ""
-    return ListEntriesResponse(entries=map(_entry, page), next_page_token=following)
+    page = pages.Page.asked(f"entries {domain_id}", request, call.result_octets, 2)
+    name_key, address_key = page.key
+    found = entries.listing(tx, domain_id, (name_key, address_key), page.most)
+    answer = ListEntriesResponse()
+    return page.fill(answer, answer.entries, found, _entry, lambda last: (last.name_key, last.address_key))
 
 
 @handlers.read(methods.GET_ENTRY, rule=API_SESSION)

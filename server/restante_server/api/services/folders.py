@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -19,6 +20,8 @@ from restante_server.store import changes, folders, mailboxes, removal, rows, su
 from restante_server.store.changes import FolderDelta, FolderKey
 from restante_server.store.folders import FolderFacts
 
+T = TypeVar("T")
+
 handlers = Handlers()
 
 ROWS_AT_ONCE = 6_000  # in one response: below 256 KiB even with the largest numbers, without keywords
@@ -29,13 +32,10 @@ KEYWORD_OCTETS = 64 << 10  # of the keyword table of one message
 
 @handlers.read(methods.LIST_FOLDERS, rule=READ_SESSION)
 def list_folders(tx: Connection, call: Call, request: v1.ListFoldersRequest) -> v1.ListFoldersResponse:
-    place = call.place(tx, request.mailbox_id)
-    size = pages.size(request.page_size)
-    skip = _skip("folders", request.page_token)
-    found = folders.tree(tx, place)
-    shown = found[skip : skip + size]
-    following = pages.token("folders", str(skip + size)) if len(found) > skip + size else ""
-    return v1.ListFoldersResponse(folders=map(convert.folder, shown), next_page_token=following)
+    page = pages.Page.asked("folders", request, call.result_octets)
+    found = _from(page, folders.tree(tx, call.place(tx, request.mailbox_id)))
+    answer = v1.ListFoldersResponse()
+    return page.fill(answer, answer.folders, found, lambda at: convert.folder(at[1]), _following)
 
 
 @handlers.read(methods.GET_FOLDER, rule=READ_SESSION)
@@ -197,19 +197,24 @@ def set_subscription(tx: Connection, call: Call, request: v1.SetSubscriptionRequ
 def list_subscriptions(
     tx: Connection, call: Call, request: v1.ListSubscriptionsRequest
 ) -> v1.ListSubscriptionsResponse:
-    size = pages.size(request.page_size)
-    skip = _skip("subscriptions", request.page_token)
-    found = subscriptions.paths(tx, call.place(tx, request.mailbox_id))
-    shown = found[skip : skip + size]
-    following = pages.token("subscriptions", str(skip + size)) if len(found) > skip + size else ""
-    return v1.ListSubscriptionsResponse(
-        subscriptions=[v1.FolderPath(path=path) for path in shown], next_page_token=following
-    )
+    page = pages.Page.asked("subscriptions", request, call.result_octets)
+    found = _from(page, subscriptions.paths(tx, call.place(tx, request.mailbox_id)))
+    answer = v1.ListSubscriptionsResponse()
+    return page.fill(answer, answer.subscriptions, found, lambda at: v1.FolderPath(path=at[1]), _following)
 
 
-def _skip(of: str, page_token: str) -> int:
-    (start,) = pages.key(of, page_token)
-    return pages.number(start) if start else 0
+def _from(page: pages.Page, entries: Sequence[T]) -> list[tuple[int, T]]:
+    """The entries of a page and the one behind it, each with its position in the whole list. Raises InvalidPageToken.
+
+    The keys of such a list are positions.
+    """
+    (start,) = page.key
+    skip = pages.number(start) if start else 0
+    return list(enumerate(entries[skip : skip + page.most], skip))
+
+
+def _following(at: tuple[int, object]) -> tuple[str]:
+    return (str(at[0] + 1),)
 
 
 def _role(role: int) -> int:

@@ -70,13 +70,13 @@ def _batch(tx: Connection, *, call: Call, ask: Ask, mark_seen: bool) -> v1.Batch
     place = ask.claim.place(tx)
     if mark_seen:
         flags.change_flags(tx, place, ask.selection, FlagChange.ADD, FLAG_SEEN)
-    found = v1.MessageRows()
+    found, limit = v1.MessageRows(), min(RESULT_OCTETS, call.result_octets)
     after: int | None = 0
     while after is not None:
         batch = message_rows.read_batch(tx, place, call.core.contents.directory, ask, after)
         message_rows.extend(found, batch.rows)
-        if batch.rests or found.ByteSize() > RESULT_OCTETS:
-            raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=RESULT_OCTETS)
+        if batch.rests or found.ByteSize() > limit:
+            raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=limit)
         after = batch.after
     return v1.BatchGetMessagesResponse(rows=found)
 
@@ -237,28 +237,25 @@ def _rows(messages: MessageSet) -> int:
 def list_recoverable_messages(
     tx: Connection, call: Call, request: v1.ListRecoverableMessagesRequest
 ) -> v1.ListRecoverableMessagesResponse:
-    size = pages.size(request.page_size)
-    deleted_at, message_id = pages.key("recoverable", request.page_token, 2)
+    page = pages.Page.asked("recoverable", request, call.result_octets, 2)
+    deleted_at, message_id = page.key
     after = (pages.number(deleted_at), pages.number(message_id)) if deleted_at else None
-    found = removal.recoverable_page(tx, call.place(tx, request.mailbox_id), after, size + 1)
-    shown = found[:size]
+    found = removal.recoverable_page(tx, call.place(tx, request.mailbox_id), after, page.most)
     kept = call.core.settings.store.recoverable_days * DAY
-    following = ""
-    if len(found) > size:
-        following = pages.token("recoverable", str(shown[-1].deleted_at), str(shown[-1].message_id))
-    return v1.ListRecoverableMessagesResponse(
-        messages=[
-            v1.RecoverableMessage(
-                message_id=item.message_id,
-                from_folder_id=item.from_folder_id,
-                deleted_at=convert.timestamp(item.deleted_at),
-                purged_after=convert.timestamp(item.deleted_at + kept),
-                size_octets=item.size_octets,
-                summary=MessageSummary.FromString(item.summary),
-            )
-            for item in shown
-        ],
-        next_page_token=following,
+    answer = v1.ListRecoverableMessagesResponse()
+    return page.fill(
+        answer,
+        answer.messages,
+        found,
+        lambda item: v1.RecoverableMessage(
+            message_id=item.message_id,
+            from_folder_id=item.from_folder_id,
+            deleted_at=convert.timestamp(item.deleted_at),
+            purged_after=convert.timestamp(item.deleted_at + kept),
+            size_octets=item.size_octets,
+            summary=MessageSummary.FromString(item.summary),
+        ),
+        lambda last: (str(last.deleted_at), str(last.message_id)),
     )
 
 

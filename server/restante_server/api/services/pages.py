@@ -1,4 +1,4 @@
-"""Paging of lists: sizes, and opaque tokens that are valid only for the list they came from. *Pure*."""
+"""Paging of lists: sizes, octets, and opaque tokens that are valid only for the list they came from. *Pure*."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from google.protobuf.message import Message
 
 from restante.errors import InvalidArgument, InvalidPageToken
 
@@ -14,6 +19,69 @@ MAX_SIZE = 1_000
 MAX_TOKEN_CHARACTERS = 4_096
 MAX_DIGITS = 20
 HIGHEST = 1 << 63
+FRAME_OCTETS = 6  # tag and length of one entry
+TOKEN_OCTETS = 1_024  # room for next_page_token and its frame
+
+Row = TypeVar("Row")
+
+
+class Request(Protocol):
+    """The request of a list."""
+
+    page_size: int
+    page_token: str
+
+
+class Answer(Protocol):
+    """The response of a list."""
+
+    next_page_token: str
+
+
+Filled = TypeVar("Filled", bound=Answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One requested page of a list."""
+
+    of: str  # the list and its filters
+    size: int  # entries at most
+    key: tuple[str, ...]  # the page begins after the entry at this key; empty strings: the first page
+    limit_octets: int  # of the response
+
+    @classmethod
+    def asked(cls, of: str, request: Request, limit_octets: int, parts: int = 1) -> Page:
+        """The page of a request; keys of this list have `parts` parts. Raises InvalidArgument, InvalidPageToken."""
+        return cls(of, size(request.page_size), key(of, request.page_token, parts), limit_octets)
+
+    @property
+    def most(self) -> int:
+        """The number of entries to read: one more than the page holds, which shows whether another page follows."""
+        return self.size + 1
+
+    def fill(
+        self,
+        answer: Filled,
+        entries: Any,
+        found: Sequence[Row],
+        message: Callable[[Row], Message],
+        key_of: Callable[[Row], tuple[str, ...]],
+    ) -> Filled:
+        """Fill `entries`, a repeated field of the answer, and set next_page_token if more follow.
+
+        `found` has at most `most` rows. The page ends early where it would pass its limit, but has at least one entry.
+        """
+        left = self.limit_octets - TOKEN_OCTETS
+        for row in found[: self.size]:
+            entry = message(row)
+            left -= entry.ByteSize() + FRAME_OCTETS
+            if left < 0 and entries:
+                break
+            entries.append(entry)
+        if len(entries) < len(found):
+            answer.next_page_token = token(self.of, *key_of(found[len(entries) - 1]))
+        return answer
 
 
 def size(requested: int) -> int:

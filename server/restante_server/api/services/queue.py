@@ -25,16 +25,17 @@ handlers = Handlers()
 @handlers.read(methods.LIST_QUEUE, rule=administrators)
 def list_queue(tx: Connection, call: Call, request: v1.ListQueueRequest) -> v1.ListQueueResponse:
     """See AdminService.ListQueue."""
-    size, of = pages.size(request.page_size), f"queue {request.destination}"
-    numbers = pages.key(of, request.page_token, 3)
-    after = Place(*map(pages.number, numbers)) if any(numbers) else None
+    page = pages.Page.asked(f"queue {request.destination}", request, call.result_octets, 3)
+    after = Place(*map(pages.number, page.key)) if any(page.key) else None
     destination = addresses.ascii_domain(request.destination, literal=True) if request.destination else ""
-    found = oversight.waiting(tx, destination, after, size + 1)
-    following = ""
-    if len(found) > size:
-        last = found[size - 1].row
-        following = pages.token(of, str(last.next_attempt_at), str(last.transport_id), str(last.recipient_id))
-    return v1.ListQueueResponse(entries=map(_entry, found[:size]), next_page_token=following)
+    found = oversight.waiting(tx, destination, after, page.most)
+    answer = v1.ListQueueResponse()
+    return page.fill(answer, answer.entries, found, _entry, _place)
+
+
+def _place(waiting: Waiting) -> tuple[str, str, str]:
+    row = waiting.row
+    return str(row.next_attempt_at), str(row.transport_id), str(row.recipient_id)
 
 
 def _entry(waiting: Waiting) -> v1.QueueEntry:
@@ -92,17 +93,18 @@ def trace_messages(tx: Connection, call: Call, request: v1.TraceMessagesRequest)
         raise InvalidArgument(field=term, problem="must not be empty")
     if term == "transport_id":
         return v1.TraceMessagesResponse(traces=map(_trace, oversight.by_id(tx, request.transport_id)))
-    size, of = pages.size(request.page_size), f"trace {request.internet_message_id} {request.address}"
-    (number,) = pages.key(of, request.page_token)
+    of = f"trace {request.internet_message_id} {request.address}"
+    page = pages.Page.asked(of, request, call.result_octets)
+    (number,) = page.key
     before = pages.number(number) if number else NO_LIMIT
     if term == "internet_message_id":
-        found = oversight.by_message_id(tx, request.internet_message_id, before, size + 1)
+        found = oversight.by_message_id(tx, request.internet_message_id, before, page.most)
     elif term == "address":
-        found = oversight.by_address(tx, request.address, before, size + 1)
+        found = oversight.by_address(tx, request.address, before, page.most)
     else:
-        found = oversight.latest(tx, before, size + 1)
-    following = pages.token(of, str(found[size - 1].transport_id)) if len(found) > size else ""
-    return v1.TraceMessagesResponse(traces=map(_trace, found[:size]), next_page_token=following)
+        found = oversight.latest(tx, before, page.most)
+    answer = v1.TraceMessagesResponse()
+    return page.fill(answer, answer.traces, found, _trace, lambda last: (str(last.transport_id),))
 
 
 def _trace(history: History) -> v1.MessageTrace:

@@ -7,6 +7,7 @@ import binascii
 import contextlib
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
@@ -32,7 +33,7 @@ from restante_server.api.services.message_rows import Ask, message_rows
 from restante_server.api.services.restrictions import restriction
 from restante_server.api.services.sealed import seal, unseal
 from restante_server.api.services.violations import collected
-from restante_server.directory.rights import Claim
+from restante_server.directory.rights import Claim, Place
 from restante_server.store import folders, rows, search
 from restante_server.store.restriction import EVERYTHING, Restriction, asks_for_text
 from restante_server.store.search import Key, Query, Step
@@ -41,7 +42,7 @@ from restante_server.store.selection import Selection
 handlers = Handlers()
 
 MOST_SORT_KEYS: Final = 4
-RESULT_OCTETS: Final = 2 << 20  # of one page
+ROWS_AT_ONCE: Final = 200  # read in one statement, so that a page that ends early leaves few rows unused
 LATEST_FIRST: Final = (("received_at", True),)
 PAGE_TOKEN: Final = b"page of messages"
 
@@ -126,16 +127,12 @@ async def query_messages(call: Call, request: QueryMessagesRequest) -> QueryMess
             width, after = step.width, step.after
             if after is None or len(hits) > size:
                 break
-    shown = hits[:size]
-    found = await call.core.db.read(
-        partial(_rows, claim=claim.at(0), message_ids=[hit[width] for hit in shown], names=names),
-        deadline=call.deadline,
-    )
+    wanted, limit = [hit[width] for hit in hits[:size]], call.result_octets - pages.TOKEN_OCTETS
+    read_rows = partial(_rows, claim=claim.at(0), message_ids=wanted, names=names, limit_octets=limit)
+    found, shown = await call.core.db.read(read_rows, deadline=call.deadline)
     answer = QueryMessagesResponse(rows=found)
-    if len(hits) > size:
-        answer.next_page_token = _seal_token(call, mark, tuple(shown[-1][:width]))
-    if answer.ByteSize() > RESULT_OCTETS:
-        raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=RESULT_OCTETS)
+    if len(hits) > shown:
+        answer.next_page_token = _seal_token(call, mark, tuple(hits[shown - 1][:width]))
     return answer
 
 
@@ -156,19 +153,50 @@ def _question(claim: Claim, request: QueryMessagesRequest) -> tuple[Query, froze
     return Query(condition, sort), names, size
 
 
-def _rows(tx: Connection, *, claim: Claim, message_ids: list[int], names: frozenset[str]) -> MessageRows:
-    """The rows of these messages in this order, without those that are gone meanwhile."""
-    place, selection = claim.place(tx), Selection(None, IdSet.of(message_ids))
+def _rows(
+    tx: Connection, *, claim: Claim, message_ids: Sequence[int], names: frozenset[str], limit_octets: int
+) -> tuple[MessageRows, int]:
+    """The rows of as many of these messages as fit, in this order, and the number of messages that they stand for.
+
+    Messages that are gone meanwhile have no row. Raises ResultTooLarge when the first row alone is too large.
+    """
+    place = claim.place(tx)
+    columns: dict[str, list[Any]] = {name: [] for name in ("message_id", "uid", *names)}
+
+    def first(count: int) -> MessageRows:
+        return message_rows({name: column[:count] for name, column in columns.items()}, names)
+
+    octets, read = 0, 0
+    while read < len(message_ids) and octets <= limit_octets:
+        some = message_ids[read : read + ROWS_AT_ONCE]
+        cells = _cells(tx, place, some, names)
+        octets += message_rows(cells, names).ByteSize()
+        read += len(some)
+        for name, column in columns.items():
+            column += cells[name]
+    count = len(columns["message_id"])
+    found = first(count)
+    if found.ByteSize() <= limit_octets:
+        return found, read
+    fitting = bisect_right(range(1, count), limit_octets, key=lambda count: first(count).ByteSize())
+    if not fitting:
+        raise ResultTooLarge(rpc="MessageService/StreamMessages", limit_octets=limit_octets)
+    return first(fitting), message_ids.index(columns["message_id"][fitting - 1]) + 1
+
+
+def _cells(tx: Connection, place: Place, message_ids: Sequence[int], names: frozenset[str]) -> dict[str, list[Any]]:
+    """The columns of those messages that exist, in this order."""
+    selection = Selection(None, IdSet.of(message_ids))
     columns: dict[str, list[Any]] = {name: [] for name in ("message_id", "uid", *names)}
     after: int | None = 0
     while after is not None:
-        page = rows.page(tx, place, selection, names, after=after, most=len(message_ids) or 1)
+        page = rows.page(tx, place, selection, names, after=after, most=len(message_ids))
         for name, cells in columns.items():
             cells += page.columns[name]
         after = page.after
     position = {message_id: at for at, message_id in enumerate(columns["message_id"])}
     order = [position[message_id] for message_id in message_ids if message_id in position]
-    return message_rows({name: [cells[at] for at in order] for name, cells in columns.items()}, names)
+    return {name: [cells[at] for at in order] for name, cells in columns.items()}
 
 
 def _sort(keys: Sequence[v1.SortKey]) -> tuple[tuple[str, bool], ...]:

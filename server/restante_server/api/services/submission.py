@@ -199,12 +199,11 @@ def get_submission(tx: Connection, call: Call, request: GetSubmissionRequest) ->
 @handlers.read(methods.LIST_SUBMISSIONS, rule=API_SESSION)
 def list_submissions(tx: Connection, call: Call, request: ListSubmissionsRequest) -> ListSubmissionsResponse:
     """See SubmissionService.ListSubmissions."""
-    size = pages.size(request.page_size)
-    (before,) = pages.key("submissions", request.page_token)
-    start = pages.number(before) if before else NO_LIMIT
-    found = submitted.page(tx, call.caller.account_id, start, size + 1)
-    following = pages.token("submissions", str(found[size - 1].submission_id)) if len(found) > size else ""
-    return ListSubmissionsResponse(submissions=map(record, found[:size]), next_page_token=following)
+    page = pages.Page.asked("submissions", request, call.result_octets)
+    (before,) = page.key
+    found = submitted.page(tx, call.caller.account_id, pages.number(before) if before else NO_LIMIT, page.most)
+    answer = ListSubmissionsResponse()
+    return page.fill(answer, answer.submissions, found, record, lambda last: (str(last.submission_id),))
 
 
 def record(found: Submitted) -> SubmissionRecord:

@@ -44,7 +44,7 @@ class FakeDispatcher:
         self.running = 0
         self.most_running = 0
 
-    async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float) -> Any:
+    async def run(self, handler: Handler, caller: Caller, request: Any, deadline: float, result_octets: int) -> Any:
         self.began.append(request.folder_id)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -306,7 +306,7 @@ async def test_unknown_and_doubled_operations_are_refused() -> None:
 async def test_a_batch_that_is_too_long_ends_the_stream() -> None:
     harness = Harness()
     harness.send(*(operation(number) for number in range(MAX_BATCH_OPERATIONS + 1)))
-    with pytest.raises(Exception, match="more than 256"):
+    with pytest.raises(Exception, match="at most 256"):
         await harness.finish()
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from restante.errors import FolderNotFound, InvalidArgument, InvalidPageToken, MailboxNotFound, TooComplex
+from restante.errors import (
+    FolderNotFound,
+    InvalidArgument,
+    InvalidPageToken,
+    MailboxNotFound,
+    ResultTooLarge,
+    TooComplex,
+)
 from restante.v1 import message_pb2 as m1
 from restante.v1 import search_pb2 as v1
 from restante.v1.message_pb2 import QueryMessagesRequest, SearchMessagesRequest
@@ -37,6 +45,7 @@ from restante_server.store.restriction import (
     TextField,
     Within,
 )
+from restante_server.store.selection import Selection
 from tests.server.store.conftest import box, other
 from tests.server.store.material import NOW, Box, ids
 from tests.server.store.search_material import Known, fill, holds
@@ -203,6 +212,51 @@ async def test_pages_are_the_matches_in_order_whatever_the_order(
             if wanted is not None:
                 request.restriction.CopyFrom(text(wanted.needle, cast(Any, int(wanted.field))))
             assert await pages_of(call, request) == in_order(matching, sort)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_cut_pages_lose_and_double_no_row(box: Box, tmp_path: Path, seed: int) -> None:
+    """Messages come and go between the pages: those that stay have one row each, in order, whatever the sizes are."""
+    rng = random.Random(seed)
+    known = await fill(box, rng, 60, files=0.1, directory=tmp_path)
+    sort = [
+        v1.SortKey(property=cast(Any, chosen), descending=rng.random() < 0.5)
+        for chosen in rng.sample(list(SORTS), rng.randint(0, 3))
+    ] or [v1.SortKey(property=v1.SORT_PROPERTY_RECEIVED_AT, descending=True)]
+    others = [m1.MESSAGE_COLUMN_FLAGS, m1.MESSAGE_COLUMN_ENVELOPE, m1.MESSAGE_COLUMN_BODY_STRUCTURE]
+    columns = [m1.MESSAGE_COLUMN_SUMMARY, *rng.sample(others, rng.randint(0, 3))]
+    request = QueryMessagesRequest(sort=sort, columns=columns, page_size=rng.choice([5, 30, 1_000]))
+    one_row = QueryMessagesRequest(columns=columns, page_size=1)
+    largest = 0
+    while (answer := await api.query_messages(call_of(box, tmp_path), one_row)).next_page_token:
+        largest, one_row.page_token = max(largest, answer.ByteSize()), answer.next_page_token
+    stays, found, cuts = {one.placed.message_id for one in known}, list[int](), 0
+    while True:
+        limit = largest + rng.randint(1_100, 4_000)
+        answer = await api.query_messages(replace(call_of(box, tmp_path), result_octets=limit), request)
+        count = len(answer.rows.message_ids)
+        assert 0 < count <= request.page_size and answer.ByteSize() <= limit
+        cuts += count < request.page_size and bool(answer.next_page_token)
+        found += answer.rows.message_ids
+        if not answer.next_page_token:
+            break
+        request.page_token = answer.next_page_token
+        gone = rng.choice(sorted(stays))
+        stays.discard(gone)
+        await box.write(removal.remove, Selection(None, IdSet.of([gone])), Mode.SOFT, NOW)
+        await fill(box, rng, 1)
+    assert len(set(found)) == len(found)
+    wanted = [one for one in known if one.placed.message_id in stays]
+    assert [message_id for message_id in found if message_id in stays] == in_order(wanted, sort)
+    assert cuts or request.page_size == 5
+
+
+async def test_one_row_that_is_too_large_names_the_stream(box: Box, tmp_path: Path) -> None:
+    await box.fill(box.inbox, 2)
+    small = replace(call_of(box, tmp_path), result_octets=1_040)
+    with pytest.raises(ResultTooLarge) as refused:
+        await api.query_messages(small, QueryMessagesRequest(columns=[m1.MESSAGE_COLUMN_SUMMARY]))
+    assert refused.value.metadata["rpc"] == "MessageService/StreamMessages"
 
 
 async def test_the_latest_come_first_unless_asked_otherwise_with_the_columns_asked_for(

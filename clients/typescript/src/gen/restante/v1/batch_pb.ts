@@ -1320,8 +1320,8 @@ export const BatchService: GenService<{
    * Sizes. A request has at most 256 operations; more end the stream with INVALID_ARGUMENT. It has at most 1 MiB, the
    * sum of the encoded operations without their framing; above that, each of its operations is answered
    * INVALID_ARGUMENT with the field `operations`, and the stream goes on. A request message above 2 MiB ends the stream
-   * without a reason (see ErrorReason). A response has at most 256 KiB, a result at most 64 KiB (RESULT_TOO_LARGE names
-   * the streaming RPC).
+   * without a reason (see ErrorReason). A response has at most 256 KiB. A result has at most 64 KiB: a page of a list has
+   * fewer entries then, and another read is answered RESULT_TOO_LARGE, which names the RPC to call instead.
    *
    * Limits, unless the server is configured otherwise. The server stops reading while 1024 operations are in flight, or
    * requests of 4 MiB together (64 MiB on a gateway's stream); a request counts until all its operations are answered.

@@ -142,8 +142,9 @@ export enum ErrorReason {
   REQUEST_ID_REUSED = 23,
 
   /**
-   * OUT_OF_RANGE {rpc, limit_octets}. The response is too large for an operation; call the streaming RPC `rpc`. Caused
-   * by clients.
+   * OUT_OF_RANGE {rpc, limit_octets}. The response is too large. A streaming `rpc` has no such limit; any other `rpc` has
+   * a higher one as a call outside of a batch. Pages of lists are cut instead: for them, one entry alone is too large.
+   * Caused by clients.
    *
    * @generated from enum value: ERROR_REASON_RESULT_TOO_LARGE = 24;
    */

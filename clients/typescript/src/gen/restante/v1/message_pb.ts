@@ -2039,7 +2039,8 @@ export const DeleteModeSchema: GenEnum<DeleteMode> = /*@__PURE__*/
 export const MessageService: GenService<{
   /**
    * Finds messages of one folder or of the whole mailbox, sorted, a page at a time. Text is searched as by
-   * SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (ask for fewer columns or rows).
+   * SearchMessages. Errors: as SearchMessages, and INVALID_PAGE_TOKEN, RESULT_TOO_LARGE (one row alone is too large: ask
+   * for fewer columns).
    *
    * @generated from rpc restante.v1.MessageService.QueryMessages
    */

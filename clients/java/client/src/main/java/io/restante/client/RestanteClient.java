@@ -268,8 +268,7 @@ public final class RestanteClient implements AutoCloseable {
     }
 
     /**
-     * Every page of a list, each fetched when it is asked for, by a call with a deadline of its own. Where a page is
-     * RESULT_TOO_LARGE, smaller ones are asked for.
+     * Every page of a list, each fetched when it is asked for, by a call with a deadline of its own.
      *
      * <pre>{@code
      * for (ListFoldersResponse page : client.pages(FolderServiceGrpc.getListFoldersMethod(), request)) { ... }

@@ -1,0 +1,171 @@
+"""Pages of lists: they end before their limit, and together they have every entry once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.methods import Method
+from restante.v1 import admin_pb2, folder_pb2, message_pb2, methods, submission_pb2
+from restante_server.api.engine.call import MAX_LONE_RESULT_OCTETS
+from restante_server.api.engine.caller import Caller
+from restante_server.api.engine.results import MAX_RESULT_OCTETS
+from restante_server.api.services import pages
+from tests.server.api.served import DOMAIN, Served, operation, request_id, served
+
+together = pytest.mark.asyncio(loop_scope="module")
+
+
+# --- Filling ------------------------------------------------------------------------------------------------------
+
+
+def _page(sizes: list[int], page_size: int, token: str, limit: int) -> folder_pb2.ListSubscriptionsResponse:
+    """A page of a list of one path for each size, as a handler makes it."""
+    request = folder_pb2.ListSubscriptionsRequest(page_size=page_size, page_token=token)
+    page = pages.Page.asked("sizes", request, limit)
+    (start,) = page.key
+    skip = pages.number(start) if start else 0
+    found = list(enumerate(sizes))[skip : skip + page.most]
+    answer = folder_pb2.ListSubscriptionsResponse()
+    return page.fill(
+        answer,
+        answer.subscriptions,
+        found,
+        lambda at: folder_pb2.FolderPath(path=[f"{at[0]} " + "x" * at[1]]),
+        lambda at: (str(at[0] + 1),),
+    )
+
+
+@given(st.lists(st.integers(0, 5_000), max_size=40), st.integers(1, 12), st.integers(0, 20_000))
+def test_pages_end_before_their_limit_and_have_every_entry_once(sizes: list[int], page_size: int, limit: int) -> None:
+    token, found = "", list[str]()
+    while True:
+        page = _page(sizes, page_size, token, limit)
+        count = len(page.subscriptions)
+        assert count <= page_size
+        assert count == 1 or page.ByteSize() <= limit or not sizes
+        found += [entry.path[0].split()[0] for entry in page.subscriptions]
+        token = page.next_page_token
+        if not token:
+            break
+        assert count, "a page before the last has an entry"
+    assert found == [str(number) for number in range(len(sizes))]
+
+
+def test_a_page_is_no_shorter_than_its_limit_asks_for() -> None:
+    assert len(_page([100] * 50, 40, "", 2 << 20).subscriptions) == 40
+    full = _page([100] * 50, 50, "", 3_000)
+    assert len(full.subscriptions) == (3_000 - pages.TOKEN_OCTETS) // (_page([100], 1, "", 0).ByteSize() + 4)
+
+
+# --- Every list of the contract -------------------------------------------------------------------------------------
+
+LISTS = [method for method in methods.ALL if "next_page_token" in method.response.DESCRIPTOR.fields_by_name]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def core(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """A core on which every list has at least three entries, but that of mailboxes."""
+    async with served(Path(tmp_path_factory.mktemp("pages"))) as made:
+        token = (await made.session("bob")).session_token
+        for number in range(3):
+            await made.call(
+                "AdminService/CreateDomain",
+                admin_pb2.CreateDomainRequest(name=f"d{number}.example", request_id=request_id()),
+                identity="admin",
+            )
+            alias = admin_pb2.CreateAliasRequest(
+                address=f"team{number}@{DOMAIN}", targets=[f"bob@{DOMAIN}"], request_id=request_id()
+            )
+            await made.call("AdminService/CreateAlias", alias, identity="admin")
+            subscription = folder_pb2.SetSubscriptionRequest(path=[f"Folder {number}"], subscribed=True)
+            await made.call("FolderService/SetSubscription", subscription, token=token)
+            letter = f"From: bob@{DOMAIN}\r\nSubject: {number}\r\n\r\nHello\r\n".encode()
+            submission = submission_pb2.SubmitMessageRequest(
+                content=letter,
+                recipients=[submission_pb2.EnvelopeRecipient(forward_path=f"x{number}@example.org")],
+                request_id=request_id(),
+            )
+            await made.call("SubmissionService/SubmitMessage", submission, token=token)
+            append = message_pb2.AppendMessageRequest(folder_id=1, content=letter, request_id=request_id())
+            added = await made.call("MessageService/AppendMessage", append, token=token)
+            gone = message_pb2.DeleteMessagesRequest(mode=message_pb2.DELETE_MODE_SOFT)
+            gone.messages.ids.message_ids.append(added.message_id)
+            await made.call("MessageService/DeleteMessages", gone, token=token)
+        yield made
+
+
+def _entries(answer: Any) -> list[Any]:
+    """The entries of a page: its one repeated field, or the ids of its rows."""
+    if isinstance(answer, message_pb2.QueryMessagesResponse):
+        return list(answer.rows.message_ids)
+    (entries,) = (value for field, value in answer.ListFields() if field.name != "next_page_token")
+    return list(entries)
+
+
+async def _walk(core: Served, method: Method[Any, Any], limit: int) -> list[list[Any]]:
+    """The entries of each page of a list, for bob or for the administrator."""
+    server, caller = core.process.server, Caller(identity="admin")
+    if method.service != "AdminService":
+        token = (await core.session("bob")).session_token
+        caller = await core.core.authenticator.session(token, Caller())
+    request = method.request(page_size=1_000)
+    if method == methods.QUERY_MESSAGES:
+        request.columns.append(message_pb2.MESSAGE_COLUMN_SUMMARY)
+    found = []
+    while True:
+        deadline = time.monotonic() + 30
+        answer: Any = await server.dispatcher.run(server.registry.unary[method.field], caller, request, deadline, limit)
+        found.append(_entries(answer))
+        if not answer.next_page_token:
+            return found
+        request.page_token = answer.next_page_token
+
+
+@together
+@pytest.mark.parametrize("method", LISTS, ids=lambda method: method.name)
+async def test_every_list_ends_its_pages_before_the_limit(core: Served, method: Method[Any, Any]) -> None:
+    (whole,) = await _walk(core, method, MAX_LONE_RESULT_OCTETS)
+    assert len(whole) >= 3 or method == methods.LIST_MAILBOXES
+    # One entry alone passes the first limit. A row of QueryMessages must fit.
+    cut = await _walk(core, method, 1 if method != methods.QUERY_MESSAGES else pages.TOKEN_OCTETS + 100)
+    assert [entry for page in cut for entry in page] == whole
+    assert all(page for page in cut)
+    assert len(cut) == len(whole)
+
+
+@together
+async def test_a_page_is_cut_for_a_batch_and_whole_alone(core: Served) -> None:
+    token = (await core.session("carol")).session_token
+    names = [f"{number} " + "n" * 240 for number in range(150)]
+    made = [
+        operation(
+            "FolderService/CreateFolder",
+            folder_pb2.CreateFolderRequest(path=[name], request_id=request_id()),
+            token=token,
+            operation_id=number,
+        )
+        for number, name in enumerate(names, 1)
+    ]
+    for some in (made[:50], made[50:100], made[100:]):
+        assert not any(result.HasField("status") for result in await core.operate(*some))
+    request = folder_pb2.ListFoldersRequest(page_size=1_000)
+    whole = await core.call("FolderService/ListFolders", request, token=token)
+    assert whole.next_page_token == "" and whole.ByteSize() > MAX_RESULT_OCTETS
+    found: list[folder_pb2.Folder] = []
+    while True:
+        (result,) = await core.operate(operation("FolderService/ListFolders", request, token=token))
+        page = result.list_folders
+        assert MAX_RESULT_OCTETS // 2 < page.ByteSize() <= MAX_RESULT_OCTETS or not page.next_page_token
+        found += page.folders
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert found == list(whole.folders)
