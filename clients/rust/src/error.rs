@@ -293,8 +293,10 @@ mod tests {
                 domain: DOMAIN.into(),
                 metadata: [("field".to_owned(), "columns".to_owned())].into(),
             };
-            let any =
-                |name: &str, value: Vec<u8>| prost_types::Any { type_url: format!("type.googleapis.com/{name}"), value };
+            let any = |name: &str, value: Vec<u8>| prost_types::Any {
+                type_url: format!("type.googleapis.com/{name}"),
+                value,
+            };
             let told = pb::Status {
                 code: Code::InvalidArgument as i32,
                 message: "No.".into(),
