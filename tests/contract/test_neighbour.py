@@ -203,6 +203,30 @@ def by_uid(world: World) -> MessageSet:
     return MessageSet(uids=UidSet(folder_id=world.alice.folder_id, ranges=[IdRange(first=1, last=99)]))
 
 
+def transfers(request: Any, messages: Callable[[World], MessageSet]) -> Callable[[World], list[Try]]:
+    """A copy or move: from alice's mailbox, into it, and within it, by its id; and in bob's."""
+
+    def tries(world: World) -> list[Try]:
+        def make(**more: Any) -> Any:
+            made = request(messages=messages(world), target_folder_id=world.alice.folder_id, request_id=request_id())
+            for name, value in more.items():
+                setattr(made, name, value)
+            return made
+
+        hers, his = world.alice.mailbox_id, world.bob.mailbox_id
+        return [
+            *against(lambda _: make())(world),
+            Try(make(target_mailbox_id=hers), (errors.MailboxNotFound,)),
+            Try(make(mailbox_id=his, target_mailbox_id=hers), (errors.MailboxNotFound,)),
+            Try(make(mailbox_id=hers, target_mailbox_id=his), (errors.MailboxNotFound,)),
+            Try(make(mailbox_id=hers, target_mailbox_id=hers), (errors.MailboxNotFound,)),
+            Try(make(target_mailbox_id=1 << 40), (errors.MailboxNotFound,)),  # one that nobody has: the same answer
+            Try(make(target_mailbox_id=his), answer=lambda answer: answer.commit.mailbox_id == his),
+        ]
+
+    return tries
+
+
 def hunt() -> search_pb2.Restriction:
     """A restriction that matches alice's marker in any field."""
     text = search_pb2.TextRestriction(field=search_pb2.TEXT_FIELD_ANY, value=SECRET)
@@ -470,14 +494,8 @@ TRIES: dict[str, Callable[[World], list[Try]]] = {
             messages=by_uid(world), operation=message_pb2.FLAG_OPERATION_REPLACE, flags=1, keywords=["$bob"]
         )
     ),
-    "MessageService/CopyMessages": against(
-        lambda world: message_pb2.CopyMessagesRequest(
-            messages=by_uid(world), target_folder_id=world.alice.folder_id, request_id=request_id()
-        )
-    ),
-    "MessageService/MoveMessages": against(
-        lambda world: message_pb2.MoveMessagesRequest(messages=both(world), target_folder_id=1, request_id=request_id())
-    ),
+    "MessageService/CopyMessages": transfers(message_pb2.CopyMessagesRequest, by_uid),
+    "MessageService/MoveMessages": transfers(message_pb2.MoveMessagesRequest, both),
     "MessageService/DeleteMessages": against(
         lambda world: message_pb2.DeleteMessagesRequest(messages=both(world), mode=message_pb2.DELETE_MODE_HARD)
     ),

@@ -238,19 +238,39 @@ class Messages:
             updated += (await self._calls.execute(methods.UPDATE_MESSAGES, request)).updated_count
         return updated
 
-    async def move(self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0) -> int:
-        """Move messages to a folder and return their number. Raises FolderNotFound."""
-        target, moved = await self._folders.id_of(folder, mailbox_id=mailbox_id), 0
+    async def move(
+        self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0, target_mailbox_id: int = 0
+    ) -> int:
+        """Move messages to a folder and return their number. In another mailbox they get new ids.
+
+        Raises MailboxNotFound, FolderNotFound, QuotaExceeded (in another mailbox).
+        """
+        target, moved = await self._folders.id_of(folder, mailbox_id=target_mailbox_id or mailbox_id), 0
         for wanted in message_sets(messages):
-            request = MoveMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
+            request = MoveMessagesRequest(
+                mailbox_id=mailbox_id,
+                messages=wanted,
+                target_mailbox_id=target_mailbox_id,
+                target_folder_id=target,
+            )
             moved += count((await self._calls.execute(methods.MOVE_MESSAGES, request)).message_ids)
         return moved
 
-    async def copy(self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0) -> int:
-        """Copy messages to a folder and return their number. Raises FolderNotFound, QuotaExceeded."""
-        target, copied = await self._folders.id_of(folder, mailbox_id=mailbox_id), 0
+    async def copy(
+        self, messages: MessageIds, folder: FolderName, *, mailbox_id: int = 0, target_mailbox_id: int = 0
+    ) -> int:
+        """Copy messages to a folder of their own or another mailbox, and return their number.
+
+        Raises MailboxNotFound, FolderNotFound, QuotaExceeded.
+        """
+        target, copied = await self._folders.id_of(folder, mailbox_id=target_mailbox_id or mailbox_id), 0
         for wanted in message_sets(messages):
-            request = CopyMessagesRequest(mailbox_id=mailbox_id, messages=wanted, target_folder_id=target)
+            request = CopyMessagesRequest(
+                mailbox_id=mailbox_id,
+                messages=wanted,
+                target_mailbox_id=target_mailbox_id,
+                target_folder_id=target,
+            )
             copied += count((await self._calls.execute(methods.COPY_MESSAGES, request)).source_message_ids)
         return copied
 

@@ -99,7 +99,7 @@ def remove(tx: Connection, place: Place, selection: Selection, mode: Mode, now: 
     number = changes.next_number(tx, place)
     trash = folders.with_role(tx, place, Role.TRASH) if mode is Mode.TO_TRASH else None
     if mode is Mode.HARD:
-        _destroy(tx, place, selection, found, number, now)
+        destroy(tx, place, selection, found, number, now)
     elif trash is None:
         _hide(tx, place, selection, found, number, now, Removal.SOFT)
     else:
@@ -145,8 +145,8 @@ def _hide(
     tx.execute(_to_recoverable, {"mailbox": place.mailbox_id, "count": len(found), "octets": sum(found.sizes)})
 
 
-def _destroy(tx: Connection, place: Place, selection: Selection, found: Found, number: int, now: int) -> None:
-    """Remove messages permanently."""
+def destroy(tx: Connection, place: Place, selection: Selection, found: Found, number: int, now: int) -> None:
+    """Remove the messages `found` of `selection` permanently, under the change number that the caller has taken."""
     exactly = selection.narrowed(found.ids)
     erasure.lease(tx, place, exactly)
     tx.execute(_take_out(exactly.kind), exactly.parameters(place.mailbox_id, number=number))

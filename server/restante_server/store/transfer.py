@@ -1,4 +1,7 @@
-"""Copying and moving sets of messages. The messages of a set get ascending UIDs in the order of their old keys."""
+"""Copying sets of messages to any folder, and moving them within their mailbox.
+
+The messages of a set get ascending UIDs in the order of their old keys.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from restante_server.db import prepared
 from restante_server.db.schema import listing, mailbox, message
 from restante_server.directory import rights
 from restante_server.directory.rights import Place
-from restante_server.store import changes, folders, rows
+from restante_server.store import changes, folders, keywords, rows
 from restante_server.store.changes import Removal, Tombstone
 from restante_server.store.folders import HIGHEST_UID, Reserved, Tally
 from restante_server.store.mailboxes import check_quota
@@ -45,9 +48,10 @@ class Transferred:
 
     source: Listed
     target_uids: IdSet
-    target_ids: IdSet  # message ids of the copies; EMPTY for a move, which keeps the ids
+    target_ids: IdSet  # new message ids; EMPTY for a move within the mailbox, which keeps the ids
     uid_validity: int
-    change_number: int | None  # None when no message of the selection exists
+    change_number: int | None  # of the target's mailbox; None when no message of the selection exists
+    source_change_number: int | None = None  # of the mailbox that the messages left for another
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,15 @@ _take = (
     .returning(mailbox.c.next_message_id, mailbox.c.quota_octets, mailbox.c.used_octets)
 )
 
+_copies = (
+    message.c.mailbox_id == bindparam("mailbox"),
+    message.c.message_id.between(bindparam("first"), bindparam("last")),
+)
+_keywords = select(message.c.keywords).where(*_copies, message.c.keywords != "").distinct()
+_spell = (
+    update(message).where(*_copies, message.c.keywords == bindparam("stored")).values(keywords=bindparam("spelled"))
+)
+
 
 def find(tx: Connection, place: Place, selection: Selection) -> Found:
     """The messages of a selection that exist."""
@@ -130,22 +143,29 @@ def find(tx: Connection, place: Place, selection: Selection) -> Found:
 
 
 def copy(tx: Connection, place: Place, selection: Selection, target: Place, expected: int | None = None) -> Transferred:
-    """Copy the messages that exist, keeping flags and received time. RFC 9051 6.4.7.
+    """Copy the messages that exist to `target`, a folder of this or another mailbox, keeping flags, keywords and
+    received time. RFC 9051 6.4.7.
 
-    With `expected`, raises MessageNotFound unless exactly so many exist. Raises FolderNotFound, QuotaExceeded,
-    LimitExceeded (UIDs); the caller's savepoint undoes the writes.
+    The copies take ids, UIDs, room and a change number of the target's mailbox, and share the contents. The transaction
+    has locked both mailboxes, so that no content can lose its last holder meanwhile. With `expected`, raises
+    MessageNotFound unless exactly so many exist. Raises FolderNotFound, QuotaExceeded, LimitExceeded (UIDs, keywords);
+    the caller's savepoint undoes the writes.
     """
-    found = _require(tx, place, selection, expected)
+    return copy_found(tx, place, selection, require(tx, place, selection, expected), target)
+
+
+def copy_found(tx: Connection, place: Place, selection: Selection, found: Found, target: Place) -> Transferred:
+    """Copy the messages `found` of `selection`. See `copy`."""
     if not found:
-        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, place, target.folder_id).uid_validity, None)
+        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, target, target.folder_id).uid_validity, None)
     tally = found.tally()
-    number = changes.next_number(tx, place)
-    given = {"mailbox": place.mailbox_id, "count": tally.messages, "octets": tally.octets}
+    number = changes.next_number(tx, target)
+    given = {"mailbox": target.mailbox_id, "count": tally.messages, "octets": tally.octets}
     next_message_id, quota_octets, used_octets = prepared.rows(tx, _take, given)[0]
     check_quota(quota_octets, used_octets - tally.octets, tally.octets)
-    reserved = folders.reserve_uids(tx, place, target.folder_id, number, tally)
+    reserved = folders.reserve_uids(tx, target, target.folder_id, number, tally)
     shifts = _shifts(found.ids, reserved.uid, next_message_id - tally.messages)
-    where: dict[str, object] = {"mailbox": place.mailbox_id, "shifts": encode_rows(shifts)}
+    where: dict[str, object] = {"mailbox": place.mailbox_id, "into": target.mailbox_id, "shifts": encode_rows(shifts)}
     if selection.folder_id is not None:
         where["folder"] = selection.folder_id
     by_uid = selection.kind.by_uid
@@ -153,19 +173,30 @@ def copy(tx: Connection, place: Place, selection: Selection, target: Place, expe
     prepared.run(tx, _copy_listings(by_uid), where)
     prepared.run(tx, _copy_messages(by_uid), where | {"target": target.folder_id, "number": number})
     copies = IdSet(((next_message_id - tally.messages, next_message_id - 1),))
+    if target.mailbox_id != place.mailbox_id:
+        _respell(tx, target, copies)
     return Transferred(found.listed, _given(reserved), copies, reserved.uid_validity, number)
+
+
+def _respell(tx: Connection, target: Place, copies: IdSet) -> None:
+    """Give copies from another mailbox their keywords in the spelling of this one."""
+    where = {"mailbox": target.mailbox_id, "first": copies.first, "last": copies.last}
+    for (stored,) in prepared.rows(tx, _keywords, where):
+        spelled = keywords.column(keywords.spell(tx, target, keywords.names(stored)))
+        if spelled != stored:
+            prepared.run(tx, _spell, where | {"stored": stored, "spelled": spelled})
 
 
 def move(
     tx: Connection, place: Place, selection: Selection, target: Place, now: int, expected: int | None = None
 ) -> Transferred:
-    """Move the messages that exist, keeping ids, flags and received time. RFC 6851 3.
+    """Move the messages that exist to another folder of the mailbox, keeping ids, flags and received time. RFC 6851 3.
 
     With `expected`, raises MessageNotFound unless exactly so many exist. Raises FolderNotFound, LimitExceeded (UIDs).
     """
-    found = _require(tx, place, selection, expected)
+    found = require(tx, place, selection, expected)
     if not found:
-        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, place, target.folder_id).uid_validity, None)
+        return Transferred(Listed(), EMPTY, EMPTY, folders.get(tx, target, target.folder_id).uid_validity, None)
     number = changes.next_number(tx, place)
     return move_found(tx, place, selection, found, target.folder_id, number, now)
 
@@ -198,7 +229,8 @@ def leave(tx: Connection, place: Place, found: Found, number: int, now: int, kin
     changes.write_tombstones(tx, place, now, tombstones)
 
 
-def _require(tx: Connection, place: Place, selection: Selection, expected: int | None) -> Found:
+def require(tx: Connection, place: Place, selection: Selection, expected: int | None) -> Found:
+    """The messages of a selection that exist. With `expected`, raises MessageNotFound unless exactly so many exist."""
     if selection.folder_id is not None:
         rights.within(tx, place, selection.folder_id)
     found = find(tx, place, selection)
@@ -249,6 +281,7 @@ def _copy_messages(by_uid: bool) -> Insert:
     columns = message.c
     values: dict[str, ColumnElement[Any]] = {column.name: column for column in columns}
     values |= {
+        "mailbox_id": type_coerce(bindparam("into"), BigInteger),
         "message_id": key + runs.item(3),
         "uid": key + runs.item(2),
         "folder_id": type_coerce(bindparam("target"), BigInteger),
@@ -262,7 +295,7 @@ def _copy_messages(by_uid: bool) -> Insert:
 def _copy_listings(by_uid: bool) -> Insert:
     runs, within, key = _source(by_uid)
     values: dict[str, ColumnElement[Any]] = {column.name: column for column in listing.c}
-    values["message_id"] = key + runs.item(3)
+    values |= {"mailbox_id": type_coerce(bindparam("into"), BigInteger), "message_id": key + runs.item(3)}
     source = join_from(
         join_from(runs.rows, message, within),
         listing,

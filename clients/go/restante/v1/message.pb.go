@@ -2122,15 +2122,16 @@ func (x *UpdateMessagesResponse) GetUpdatedCount() int64 {
 
 // CopyMessagesRequest names messages and a target.
 type CopyMessagesRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                        // The mailbox; 0: the session's own.
-	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                            // The messages.
-	TargetFolderId int64                  `protobuf:"varint,3,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`       // The target folder; or use target_path.
-	RequestId      []byte                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                         // Required: 16 random octets.
-	TargetPath     []string               `protobuf:"bytes,5,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                      // Or names from the top (Inbox in any letter case).
-	IfMessageCount *int64                 `protobuf:"varint,6,opt,name=if_message_count,json=ifMessageCount,proto3,oneof" json:"if_message_count,omitempty"` // Copy nothing unless exactly so many of them exist.
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	MailboxId       int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                        // The mailbox; 0: the session's own.
+	Messages        *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                            // The messages.
+	TargetFolderId  int64                  `protobuf:"varint,3,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`       // The target folder; or use target_path.
+	RequestId       []byte                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                         // Required: 16 random octets.
+	TargetPath      []string               `protobuf:"bytes,5,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                      // Or names from the top (Inbox in any letter case).
+	IfMessageCount  *int64                 `protobuf:"varint,6,opt,name=if_message_count,json=ifMessageCount,proto3,oneof" json:"if_message_count,omitempty"` // Copy nothing unless exactly so many of them exist.
+	TargetMailboxId int64                  `protobuf:"varint,7,opt,name=target_mailbox_id,json=targetMailboxId,proto3" json:"target_mailbox_id,omitempty"`    // The mailbox of the target folder; 0: that of the messages.
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CopyMessagesRequest) Reset() {
@@ -2205,6 +2206,13 @@ func (x *CopyMessagesRequest) GetIfMessageCount() int64 {
 	return 0
 }
 
+func (x *CopyMessagesRequest) GetTargetMailboxId() int64 {
+	if x != nil {
+		return x.TargetMailboxId
+	}
+	return 0
+}
+
 // CopyMessagesResponse pairs old and new: the n-th id or UID of each list belongs to the n-th message. A list has runs of
 // successive numbers in the order of the messages: by UID if the request names one folder, else by message id. A list
 // that is not in that order by itself is therefore not sorted.
@@ -2215,7 +2223,7 @@ type CopyMessagesResponse struct {
 	SourceUids        []*IdRange             `protobuf:"bytes,3,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                         // UIDs of the messages copied, if the request names one folder.
 	TargetUids        []*IdRange             `protobuf:"bytes,4,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                         // UIDs of the copies in the target folder.
 	TargetUidValidity int64                  `protobuf:"varint,5,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"` // Of the target folder.
-	Commit            *CommitToken           `protobuf:"bytes,6,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit; unset when nothing was copied.
+	Commit            *CommitToken           `protobuf:"bytes,6,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit in the mailbox of the target folder; unset when nothing was copied.
 	TargetFolderId    int64                  `protobuf:"varint,7,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`          // The target folder.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -2302,16 +2310,17 @@ func (x *CopyMessagesResponse) GetTargetFolderId() int64 {
 
 // MoveMessagesRequest names messages and a target.
 type MoveMessagesRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	MailboxId      int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                        // The mailbox; 0: the session's own.
-	Messages       *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                            // The messages.
-	TargetFolderId int64                  `protobuf:"varint,3,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`       // The target folder; or use target_path.
-	RequestId      []byte                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                         // Required: 16 random octets.
-	ChangesSince   *int64                 `protobuf:"varint,5,opt,name=changes_since,json=changesSince,proto3,oneof" json:"changes_since,omitempty"`         // With a folder: answer with its changes above this number.
-	TargetPath     []string               `protobuf:"bytes,6,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                      // Or names from the top (Inbox in any letter case).
-	IfMessageCount *int64                 `protobuf:"varint,7,opt,name=if_message_count,json=ifMessageCount,proto3,oneof" json:"if_message_count,omitempty"` // Move nothing unless exactly so many of them exist.
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	MailboxId       int64                  `protobuf:"varint,1,opt,name=mailbox_id,json=mailboxId,proto3" json:"mailbox_id,omitempty"`                        // The mailbox; 0: the session's own.
+	Messages        *MessageSet            `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`                                            // The messages.
+	TargetFolderId  int64                  `protobuf:"varint,3,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`       // The target folder; or use target_path.
+	RequestId       []byte                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`                         // Required: 16 random octets.
+	ChangesSince    *int64                 `protobuf:"varint,5,opt,name=changes_since,json=changesSince,proto3,oneof" json:"changes_since,omitempty"`         // With a folder: answer with its changes above this number.
+	TargetPath      []string               `protobuf:"bytes,6,rep,name=target_path,json=targetPath,proto3" json:"target_path,omitempty"`                      // Or names from the top (Inbox in any letter case).
+	IfMessageCount  *int64                 `protobuf:"varint,7,opt,name=if_message_count,json=ifMessageCount,proto3,oneof" json:"if_message_count,omitempty"` // Move nothing unless exactly so many of them exist.
+	TargetMailboxId int64                  `protobuf:"varint,9,opt,name=target_mailbox_id,json=targetMailboxId,proto3" json:"target_mailbox_id,omitempty"`    // The mailbox of the target folder; 0: that of the messages.
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *MoveMessagesRequest) Reset() {
@@ -2393,16 +2402,25 @@ func (x *MoveMessagesRequest) GetIfMessageCount() int64 {
 	return 0
 }
 
+func (x *MoveMessagesRequest) GetTargetMailboxId() int64 {
+	if x != nil {
+		return x.TargetMailboxId
+	}
+	return 0
+}
+
 // MoveMessagesResponse pairs old and new, as CopyMessagesResponse does.
 type MoveMessagesResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
-	MessageIds        []*IdRange             `protobuf:"bytes,1,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`                         // Messages moved, which keep their ids.
+	MessageIds        []*IdRange             `protobuf:"bytes,1,rep,name=message_ids,json=messageIds,proto3" json:"message_ids,omitempty"`                         // Messages moved, which keep their ids within their mailbox.
 	SourceUids        []*IdRange             `protobuf:"bytes,2,rep,name=source_uids,json=sourceUids,proto3" json:"source_uids,omitempty"`                         // Their former UIDs, if the request names one folder.
 	TargetUids        []*IdRange             `protobuf:"bytes,3,rep,name=target_uids,json=targetUids,proto3" json:"target_uids,omitempty"`                         // Their UIDs in the target folder.
 	TargetUidValidity int64                  `protobuf:"varint,4,opt,name=target_uid_validity,json=targetUidValidity,proto3" json:"target_uid_validity,omitempty"` // Of the target folder.
-	Commit            *CommitToken           `protobuf:"bytes,5,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit; unset when nothing was moved.
+	Commit            *CommitToken           `protobuf:"bytes,5,opt,name=commit,proto3" json:"commit,omitempty"`                                                   // The commit in the mailbox of the target folder; unset when nothing was moved.
 	Changes           *FolderChanges         `protobuf:"bytes,6,opt,name=changes,proto3" json:"changes,omitempty"`                                                 // Of the source folder, when requested and small enough.
 	TargetFolderId    int64                  `protobuf:"varint,7,opt,name=target_folder_id,json=targetFolderId,proto3" json:"target_folder_id,omitempty"`          // The target folder.
+	TargetMessageIds  []*IdRange             `protobuf:"bytes,10,rep,name=target_message_ids,json=targetMessageIds,proto3" json:"target_message_ids,omitempty"`    // Their new ids, when the target folder is in another mailbox.
+	SourceCommit      *CommitToken           `protobuf:"bytes,11,opt,name=source_commit,json=sourceCommit,proto3" json:"source_commit,omitempty"`                  // The commit in the mailbox that they left, when it is another.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2484,6 +2502,20 @@ func (x *MoveMessagesResponse) GetTargetFolderId() int64 {
 		return x.TargetFolderId
 	}
 	return 0
+}
+
+func (x *MoveMessagesResponse) GetTargetMessageIds() []*IdRange {
+	if x != nil {
+		return x.TargetMessageIds
+	}
+	return nil
+}
+
+func (x *MoveMessagesResponse) GetSourceCommit() *CommitToken {
+	if x != nil {
+		return x.SourceCommit
+	}
+	return nil
 }
 
 // DeleteMessagesRequest names messages and a mode.
@@ -3249,7 +3281,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x14modified_message_ids\x18\x02 \x03(\v2\x14.restante.v1.IdRangeR\x12modifiedMessageIds\x129\n" +
 	"\rmodified_uids\x18\x03 \x03(\v2\x14.restante.v1.IdRangeR\fmodifiedUids\x124\n" +
 	"\achanges\x18\x04 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12'\n" +
-	"\rupdated_count\x18\x05 \x01(\x03B\x020\x01R\fupdatedCount\"\xa3\x02\n" +
+	"\rupdated_count\x18\x05 \x01(\x03B\x020\x01R\fupdatedCount\"\xd3\x02\n" +
 	"\x13CopyMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3259,7 +3291,8 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"request_id\x18\x04 \x01(\fR\trequestId\x12\x1f\n" +
 	"\vtarget_path\x18\x05 \x03(\tR\n" +
 	"targetPath\x121\n" +
-	"\x10if_message_count\x18\x06 \x01(\x03B\x020\x01H\x00R\x0eifMessageCount\x88\x01\x01B\x13\n" +
+	"\x10if_message_count\x18\x06 \x01(\x03B\x020\x01H\x00R\x0eifMessageCount\x88\x01\x01\x12.\n" +
+	"\x11target_mailbox_id\x18\a \x01(\x03B\x020\x01R\x0ftargetMailboxIdB\x13\n" +
 	"\x11_if_message_count\"\xa0\x03\n" +
 	"\x14CopyMessagesResponse\x12B\n" +
 	"\x12source_message_ids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\x10sourceMessageIds\x12B\n" +
@@ -3270,7 +3303,7 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"targetUids\x122\n" +
 	"\x13target_uid_validity\x18\x05 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
 	"\x06commit\x18\x06 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x12,\n" +
-	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\"\xe3\x02\n" +
+	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\"\x93\x03\n" +
 	"\x13MoveMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3281,9 +3314,10 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\rchanges_since\x18\x05 \x01(\x03B\x020\x01H\x00R\fchangesSince\x88\x01\x01\x12\x1f\n" +
 	"\vtarget_path\x18\x06 \x03(\tR\n" +
 	"targetPath\x121\n" +
-	"\x10if_message_count\x18\a \x01(\x03B\x020\x01H\x01R\x0eifMessageCount\x88\x01\x01B\x10\n" +
+	"\x10if_message_count\x18\a \x01(\x03B\x020\x01H\x01R\x0eifMessageCount\x88\x01\x01\x12.\n" +
+	"\x11target_mailbox_id\x18\t \x01(\x03B\x020\x01R\x0ftargetMailboxIdB\x10\n" +
 	"\x0e_changes_sinceB\x13\n" +
-	"\x11_if_message_count\"\x85\x03\n" +
+	"\x11_if_message_count\"\x88\x04\n" +
 	"\x14MoveMessagesResponse\x125\n" +
 	"\vmessage_ids\x18\x01 \x03(\v2\x14.restante.v1.IdRangeR\n" +
 	"messageIds\x125\n" +
@@ -3294,7 +3328,10 @@ const file_restante_v1_message_proto_rawDesc = "" +
 	"\x13target_uid_validity\x18\x04 \x01(\x03B\x020\x01R\x11targetUidValidity\x120\n" +
 	"\x06commit\x18\x05 \x01(\v2\x18.restante.v1.CommitTokenR\x06commit\x124\n" +
 	"\achanges\x18\x06 \x01(\v2\x1a.restante.v1.FolderChangesR\achanges\x12,\n" +
-	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\"\x8e\x02\n" +
+	"\x10target_folder_id\x18\a \x01(\x03B\x020\x01R\x0etargetFolderId\x12B\n" +
+	"\x12target_message_ids\x18\n" +
+	" \x03(\v2\x14.restante.v1.IdRangeR\x10targetMessageIds\x12=\n" +
+	"\rsource_commit\x18\v \x01(\v2\x18.restante.v1.CommitTokenR\fsourceCommit\"\x8e\x02\n" +
 	"\x15DeleteMessagesRequest\x12!\n" +
 	"\n" +
 	"mailbox_id\x18\x01 \x01(\x03B\x020\x01R\tmailboxId\x123\n" +
@@ -3517,48 +3554,50 @@ var file_restante_v1_message_proto_depIdxs = []int32{
 	46, // 52: restante.v1.MoveMessagesResponse.target_uids:type_name -> restante.v1.IdRange
 	45, // 53: restante.v1.MoveMessagesResponse.commit:type_name -> restante.v1.CommitToken
 	49, // 54: restante.v1.MoveMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	8,  // 55: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
-	3,  // 56: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
-	46, // 57: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
-	46, // 58: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
-	45, // 59: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	49, // 60: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
-	47, // 61: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
-	47, // 62: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
-	40, // 63: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
-	33, // 64: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
-	45, // 65: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
-	10, // 66: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
-	12, // 67: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
-	14, // 68: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
-	16, // 69: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
-	18, // 70: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
-	22, // 71: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
-	24, // 72: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
-	26, // 73: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
-	28, // 74: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
-	30, // 75: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
-	32, // 76: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
-	35, // 77: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
-	37, // 78: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
-	11, // 79: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
-	13, // 80: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
-	15, // 81: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
-	17, // 82: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
-	19, // 83: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
-	23, // 84: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
-	25, // 85: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
-	27, // 86: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
-	29, // 87: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
-	31, // 88: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
-	34, // 89: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
-	36, // 90: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
-	38, // 91: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
-	79, // [79:92] is the sub-list for method output_type
-	66, // [66:79] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	46, // 55: restante.v1.MoveMessagesResponse.target_message_ids:type_name -> restante.v1.IdRange
+	45, // 56: restante.v1.MoveMessagesResponse.source_commit:type_name -> restante.v1.CommitToken
+	8,  // 57: restante.v1.DeleteMessagesRequest.messages:type_name -> restante.v1.MessageSet
+	3,  // 58: restante.v1.DeleteMessagesRequest.mode:type_name -> restante.v1.DeleteMode
+	46, // 59: restante.v1.DeleteMessagesResponse.deleted_message_ids:type_name -> restante.v1.IdRange
+	46, // 60: restante.v1.DeleteMessagesResponse.deleted_uids:type_name -> restante.v1.IdRange
+	45, // 61: restante.v1.DeleteMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	49, // 62: restante.v1.DeleteMessagesResponse.changes:type_name -> restante.v1.FolderChanges
+	47, // 63: restante.v1.RecoverableMessage.deleted_at:type_name -> google.protobuf.Timestamp
+	47, // 64: restante.v1.RecoverableMessage.purged_after:type_name -> google.protobuf.Timestamp
+	40, // 65: restante.v1.RecoverableMessage.summary:type_name -> restante.v1.MessageSummary
+	33, // 66: restante.v1.ListRecoverableMessagesResponse.messages:type_name -> restante.v1.RecoverableMessage
+	45, // 67: restante.v1.RecoverMessagesResponse.commit:type_name -> restante.v1.CommitToken
+	10, // 68: restante.v1.MessageService.QueryMessages:input_type -> restante.v1.QueryMessagesRequest
+	12, // 69: restante.v1.MessageService.SearchMessages:input_type -> restante.v1.SearchMessagesRequest
+	14, // 70: restante.v1.MessageService.BatchGetMessages:input_type -> restante.v1.BatchGetMessagesRequest
+	16, // 71: restante.v1.MessageService.StreamMessages:input_type -> restante.v1.StreamMessagesRequest
+	18, // 72: restante.v1.MessageService.AppendMessage:input_type -> restante.v1.AppendMessageRequest
+	22, // 73: restante.v1.MessageService.CreateDraft:input_type -> restante.v1.CreateDraftRequest
+	24, // 74: restante.v1.MessageService.UpdateMessages:input_type -> restante.v1.UpdateMessagesRequest
+	26, // 75: restante.v1.MessageService.CopyMessages:input_type -> restante.v1.CopyMessagesRequest
+	28, // 76: restante.v1.MessageService.MoveMessages:input_type -> restante.v1.MoveMessagesRequest
+	30, // 77: restante.v1.MessageService.DeleteMessages:input_type -> restante.v1.DeleteMessagesRequest
+	32, // 78: restante.v1.MessageService.ListRecoverableMessages:input_type -> restante.v1.ListRecoverableMessagesRequest
+	35, // 79: restante.v1.MessageService.RecoverMessages:input_type -> restante.v1.RecoverMessagesRequest
+	37, // 80: restante.v1.MessageService.PurgeRecoverableMessages:input_type -> restante.v1.PurgeRecoverableMessagesRequest
+	11, // 81: restante.v1.MessageService.QueryMessages:output_type -> restante.v1.QueryMessagesResponse
+	13, // 82: restante.v1.MessageService.SearchMessages:output_type -> restante.v1.SearchMessagesResponse
+	15, // 83: restante.v1.MessageService.BatchGetMessages:output_type -> restante.v1.BatchGetMessagesResponse
+	17, // 84: restante.v1.MessageService.StreamMessages:output_type -> restante.v1.StreamMessagesResponse
+	19, // 85: restante.v1.MessageService.AppendMessage:output_type -> restante.v1.AppendMessageResponse
+	23, // 86: restante.v1.MessageService.CreateDraft:output_type -> restante.v1.CreateDraftResponse
+	25, // 87: restante.v1.MessageService.UpdateMessages:output_type -> restante.v1.UpdateMessagesResponse
+	27, // 88: restante.v1.MessageService.CopyMessages:output_type -> restante.v1.CopyMessagesResponse
+	29, // 89: restante.v1.MessageService.MoveMessages:output_type -> restante.v1.MoveMessagesResponse
+	31, // 90: restante.v1.MessageService.DeleteMessages:output_type -> restante.v1.DeleteMessagesResponse
+	34, // 91: restante.v1.MessageService.ListRecoverableMessages:output_type -> restante.v1.ListRecoverableMessagesResponse
+	36, // 92: restante.v1.MessageService.RecoverMessages:output_type -> restante.v1.RecoverMessagesResponse
+	38, // 93: restante.v1.MessageService.PurgeRecoverableMessages:output_type -> restante.v1.PurgeRecoverableMessagesResponse
+	81, // [81:94] is the sub-list for method output_type
+	68, // [68:81] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_restante_v1_message_proto_init() }

@@ -69,13 +69,15 @@ type MessageServiceClient interface {
 	// Changes flags and keywords. A message that changed after if_change_number stays as it is and is listed.
 	// Errors: FOLDER_NOT_FOUND, LIMIT_EXCEEDED (keywords).
 	UpdateMessages(ctx context.Context, in *UpdateMessagesRequest, opts ...grpc.CallOption) (*UpdateMessagesResponse, error)
-	// Copies messages, all that exist or none, with flags and received time. A repeated request_id gets the first
-	// response. Errors: FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND
-	// (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}.
+	// Copies messages, all that exist or none, with flags, keywords and received time, to a folder of their own or of
+	// another mailbox, whose quota counts them. A repeated request_id gets the first response. Errors:
+	// MAILBOX_NOT_FOUND (either mailbox), FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path),
+	// MESSAGE_NOT_FOUND (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}, LIMIT_EXCEEDED
+	// (keywords of the target's mailbox).
 	CopyMessages(ctx context.Context, in *CopyMessagesRequest, opts ...grpc.CallOption) (*CopyMessagesResponse, error)
-	// Moves messages, all that exist or none, with their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-	// {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND (fewer messages exist than
-	// if_message_count).
+	// Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
+	// get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
+	// CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
 	MoveMessages(ctx context.Context, in *MoveMessagesRequest, opts ...grpc.CallOption) (*MoveMessagesResponse, error)
 	// Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
 	// every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of
@@ -270,13 +272,15 @@ type MessageServiceServer interface {
 	// Changes flags and keywords. A message that changed after if_change_number stays as it is and is listed.
 	// Errors: FOLDER_NOT_FOUND, LIMIT_EXCEEDED (keywords).
 	UpdateMessages(context.Context, *UpdateMessagesRequest) (*UpdateMessagesResponse, error)
-	// Copies messages, all that exist or none, with flags and received time. A repeated request_id gets the first
-	// response. Errors: FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND
-	// (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}.
+	// Copies messages, all that exist or none, with flags, keywords and received time, to a folder of their own or of
+	// another mailbox, whose quota counts them. A repeated request_id gets the first response. Errors:
+	// MAILBOX_NOT_FOUND (either mailbox), FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path),
+	// MESSAGE_NOT_FOUND (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}, LIMIT_EXCEEDED
+	// (keywords of the target's mailbox).
 	CopyMessages(context.Context, *CopyMessagesRequest) (*CopyMessagesResponse, error)
-	// Moves messages, all that exist or none, with their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-	// {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND (fewer messages exist than
-	// if_message_count).
+	// Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
+	// get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
+	// CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
 	MoveMessages(context.Context, *MoveMessagesRequest) (*MoveMessagesResponse, error)
 	// Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
 	// every folder, list and quota at once; its octets are erased an hour later, so that a reader that has not heard of

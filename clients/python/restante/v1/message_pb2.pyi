@@ -1234,6 +1234,7 @@ class CopyMessagesRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TARGET_PATH_FIELD_NUMBER: _builtins.int
     IF_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    TARGET_MAILBOX_ID_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     target_folder_id: _builtins.int
@@ -1242,6 +1243,8 @@ class CopyMessagesRequest(_message.Message):
     """Required: 16 random octets."""
     if_message_count: _builtins.int
     """Copy nothing unless exactly so many of them exist."""
+    target_mailbox_id: _builtins.int
+    """The mailbox of the target folder; 0: that of the messages."""
     @_builtins.property
     def messages(self) -> Global___MessageSet:
         """The messages."""
@@ -1259,10 +1262,11 @@ class CopyMessagesRequest(_message.Message):
         request_id: _builtins.bytes = ...,
         target_path: _abc.Iterable[_builtins.str] | None = ...,
         if_message_count: _builtins.int | None = ...,
+        target_mailbox_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count", "if_message_count", b"if_message_count", "messages", b"messages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count", "if_message_count", b"if_message_count", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_path", b"target_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count", "if_message_count", b"if_message_count", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_mailbox_id", b"target_mailbox_id", "target_path", b"target_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__if_message_count: _TypeAlias = _typing.Literal["if_message_count"]  # noqa: Y015
     _WhichOneofArgType__if_message_count: _TypeAlias = _typing.Literal["_if_message_count", b"_if_message_count"]  # noqa: Y015
@@ -1308,7 +1312,7 @@ class CopyMessagesResponse(_message.Message):
 
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
-        """The commit; unset when nothing was copied."""
+        """The commit in the mailbox of the target folder; unset when nothing was copied."""
 
     def __init__(
         self,
@@ -1342,6 +1346,7 @@ class MoveMessagesRequest(_message.Message):
     CHANGES_SINCE_FIELD_NUMBER: _builtins.int
     TARGET_PATH_FIELD_NUMBER: _builtins.int
     IF_MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    TARGET_MAILBOX_ID_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.int
     """The mailbox; 0: the session's own."""
     target_folder_id: _builtins.int
@@ -1352,6 +1357,8 @@ class MoveMessagesRequest(_message.Message):
     """With a folder: answer with its changes above this number."""
     if_message_count: _builtins.int
     """Move nothing unless exactly so many of them exist."""
+    target_mailbox_id: _builtins.int
+    """The mailbox of the target folder; 0: that of the messages."""
     @_builtins.property
     def messages(self) -> Global___MessageSet:
         """The messages."""
@@ -1370,10 +1377,11 @@ class MoveMessagesRequest(_message.Message):
         changes_since: _builtins.int | None = ...,
         target_path: _abc.Iterable[_builtins.str] | None = ...,
         if_message_count: _builtins.int | None = ...,
+        target_mailbox_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_message_count", b"if_message_count", "messages", b"messages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_message_count", b"if_message_count", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_path", b"target_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since", "_if_message_count", b"_if_message_count", "changes_since", b"changes_since", "if_message_count", b"if_message_count", "mailbox_id", b"mailbox_id", "messages", b"messages", "request_id", b"request_id", "target_folder_id", b"target_folder_id", "target_mailbox_id", b"target_mailbox_id", "target_path", b"target_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__changes_since: _TypeAlias = _typing.Literal["changes_since"]  # noqa: Y015
     _WhichOneofArgType__changes_since: _TypeAlias = _typing.Literal["_changes_since", b"_changes_since"]  # noqa: Y015
@@ -1399,13 +1407,15 @@ class MoveMessagesResponse(_message.Message):
     COMMIT_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     TARGET_FOLDER_ID_FIELD_NUMBER: _builtins.int
+    TARGET_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    SOURCE_COMMIT_FIELD_NUMBER: _builtins.int
     target_uid_validity: _builtins.int
     """Of the target folder."""
     target_folder_id: _builtins.int
     """The target folder."""
     @_builtins.property
     def message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
-        """Messages moved, which keep their ids."""
+        """Messages moved, which keep their ids within their mailbox."""
 
     @_builtins.property
     def source_uids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
@@ -1417,11 +1427,19 @@ class MoveMessagesResponse(_message.Message):
 
     @_builtins.property
     def commit(self) -> _types_pb2.CommitToken:
-        """The commit; unset when nothing was moved."""
+        """The commit in the mailbox of the target folder; unset when nothing was moved."""
 
     @_builtins.property
     def changes(self) -> _types_pb2.FolderChanges:
         """Of the source folder, when requested and small enough."""
+
+    @_builtins.property
+    def target_message_ids(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IdRange]:
+        """Their new ids, when the target folder is in another mailbox."""
+
+    @_builtins.property
+    def source_commit(self) -> _types_pb2.CommitToken:
+        """The commit in the mailbox that they left, when it is another."""
 
     def __init__(
         self,
@@ -1433,10 +1451,12 @@ class MoveMessagesResponse(_message.Message):
         commit: _types_pb2.CommitToken | None = ...,
         changes: _types_pb2.FolderChanges | None = ...,
         target_folder_id: _builtins.int = ...,
+        target_message_ids: _abc.Iterable[_types_pb2.IdRange] | None = ...,
+        source_commit: _types_pb2.CommitToken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "source_commit", b"source_commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "message_ids", b"message_ids", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "commit", b"commit", "message_ids", b"message_ids", "source_commit", b"source_commit", "source_uids", b"source_uids", "target_folder_id", b"target_folder_id", "target_message_ids", b"target_message_ids", "target_uid_validity", b"target_uid_validity", "target_uids", b"target_uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

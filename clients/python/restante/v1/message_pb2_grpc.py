@@ -170,18 +170,20 @@ class MessageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CopyMessages(self, request, context):
-        """Copies messages, all that exist or none, with flags and received time. A repeated request_id gets the first
-        response. Errors: FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND
-        (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}.
+        """Copies messages, all that exist or none, with flags, keywords and received time, to a folder of their own or of
+        another mailbox, whose quota counts them. A repeated request_id gets the first response. Errors:
+        MAILBOX_NOT_FOUND (either mailbox), FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path),
+        MESSAGE_NOT_FOUND (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}, LIMIT_EXCEEDED
+        (keywords of the target's mailbox).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MoveMessages(self, request, context):
-        """Moves messages, all that exist or none, with their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-        {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND (fewer messages exist than
-        if_message_count).
+        """Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
+        get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
+        CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,14 +69,16 @@ class MessageServiceStub:
     Errors: FOLDER_NOT_FOUND, LIMIT_EXCEEDED (keywords).
     """
     CopyMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.CopyMessagesRequest, _message_pb2.CopyMessagesResponse]
-    """Copies messages, all that exist or none, with flags and received time. A repeated request_id gets the first
-    response. Errors: FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND
-    (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}.
+    """Copies messages, all that exist or none, with flags, keywords and received time, to a folder of their own or of
+    another mailbox, whose quota counts them. A repeated request_id gets the first response. Errors:
+    MAILBOX_NOT_FOUND (either mailbox), FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path),
+    MESSAGE_NOT_FOUND (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}, LIMIT_EXCEEDED
+    (keywords of the target's mailbox).
     """
     MoveMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.MoveMessagesRequest, _message_pb2.MoveMessagesResponse]
-    """Moves messages, all that exist or none, with their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-    {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND (fewer messages exist than
-    if_message_count).
+    """Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
+    get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
+    CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
     """
     DeleteMessages: _grpc.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]
     """Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
@@ -133,14 +135,16 @@ class MessageServiceAsyncStub(MessageServiceStub):
     Errors: FOLDER_NOT_FOUND, LIMIT_EXCEEDED (keywords).
     """
     CopyMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.CopyMessagesRequest, _message_pb2.CopyMessagesResponse]  # type: ignore[assignment]
-    """Copies messages, all that exist or none, with flags and received time. A repeated request_id gets the first
-    response. Errors: FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND
-    (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}.
+    """Copies messages, all that exist or none, with flags, keywords and received time, to a folder of their own or of
+    another mailbox, whose quota counts them. A repeated request_id gets the first response. Errors:
+    MAILBOX_NOT_FOUND (either mailbox), FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path),
+    MESSAGE_NOT_FOUND (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}, LIMIT_EXCEEDED
+    (keywords of the target's mailbox).
     """
     MoveMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.MoveMessagesRequest, _message_pb2.MoveMessagesResponse]  # type: ignore[assignment]
-    """Moves messages, all that exist or none, with their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-    {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND (fewer messages exist than
-    if_message_count).
+    """Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
+    get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
+    CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
     """
     DeleteMessages: _aio.UnaryUnaryMultiCallable[_message_pb2.DeleteMessagesRequest, _message_pb2.DeleteMessagesResponse]  # type: ignore[assignment]
     """Deletes messages: to the Trash, to the recoverable items, or for good. A message that is deleted for good leaves
@@ -242,9 +246,11 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.CopyMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.CopyMessagesResponse, _abc.Awaitable[_message_pb2.CopyMessagesResponse]]:
-        """Copies messages, all that exist or none, with flags and received time. A repeated request_id gets the first
-        response. Errors: FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND
-        (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}.
+        """Copies messages, all that exist or none, with flags, keywords and received time, to a folder of their own or of
+        another mailbox, whose quota counts them. A repeated request_id gets the first response. Errors:
+        MAILBOX_NOT_FOUND (either mailbox), FOLDER_NOT_FOUND {folder_id} (without it when no folder has target_path),
+        MESSAGE_NOT_FOUND (fewer messages exist than if_message_count), QUOTA_EXCEEDED {limit_octets}, LIMIT_EXCEEDED
+        (keywords of the target's mailbox).
         """
 
     @_abc_1.abstractmethod
@@ -253,9 +259,9 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _message_pb2.MoveMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.MoveMessagesResponse, _abc.Awaitable[_message_pb2.MoveMessagesResponse]]:
-        """Moves messages, all that exist or none, with their ids, flags and received time. Errors: FOLDER_NOT_FOUND
-        {folder_id} (without it when no folder has target_path), MESSAGE_NOT_FOUND (fewer messages exist than
-        if_message_count).
+        """Moves messages, all that exist or none, with their ids, flags, keywords and received time. In another mailbox they
+        get new ids and count for its quota, and they cannot be recovered in the mailbox that they left. Errors: as
+        CopyMessages; QUOTA_EXCEEDED and LIMIT_EXCEEDED only for another mailbox.
         """
 
     @_abc_1.abstractmethod

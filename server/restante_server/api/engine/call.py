@@ -62,21 +62,22 @@ class Call:
         request: Message,
         function: Callable[[Connection], Response],
         *,
-        mailboxes: frozenset[int],
+        claims: tuple[Claim, ...],
         rows: int = 1,
         octets: int = 0,
         contents: frozenset[int] = frozenset(),
     ) -> Response:
         """Run a handler's write in the pipeline, once for each request_id. The notifier informs watchers after it.
 
-        The pipeline may run `function` again, like any operation. A request type without a request_id runs each time.
+        `claims` name the mailboxes that it may write; `function` decides them in the transaction. The pipeline may run
+        `function` again, like any operation. A request type without a request_id runs each time.
         """
         operation: HandlerWrite[Response] = HandlerWrite(
             actor=self.caller.actor,
             now=self.now,
             request=request,
             function=function,
-            mailboxes=mailboxes,
+            claims=claims,
             rows=rows,
             octets=octets,
             contents=contents,

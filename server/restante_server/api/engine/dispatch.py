@@ -80,6 +80,7 @@ class Dispatcher:
 
     async def _run(self, handler: Handler, call: Call, request: Any) -> Any:
         db = self._core.db
+        claims = handler.claims(call, request)  # refuses a mailbox that the caller may not name; nothing is queued yet
         match handler.kind:
             case Kind.READ if call.seconds_left > SHARED_SECONDS:
                 return await db.read_short(partial(_in_transaction, handler, call, request), deadline=call.deadline)
@@ -91,7 +92,7 @@ class Dispatcher:
                     now=call.now,
                     request=request,
                     function=partial(_in_transaction, handler, call, request),
-                    mailboxes=handler.mailboxes(call, request),
+                    claims=claims,
                     rows=handler.rows(request),
                     octets=handler.octets(request),
                 )

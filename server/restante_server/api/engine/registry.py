@@ -15,15 +15,15 @@ from sqlalchemy import Connection
 
 from restante.methods import Method
 from restante.v1 import methods
-from restante_server.api.engine import access
 from restante_server.api.engine.access import Rule
 from restante_server.api.engine.call import Call
+from restante_server.directory.rights import Claim
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 Streamer = TypeVar("Streamer", bound=Callable[..., AsyncIterator[Any] | Awaitable[Any]])
 
-Mailboxes = Callable[[Call, Any], frozenset[int]]
+Claims = Callable[[Call, Any], tuple[Claim, ...]]
 Estimate = Callable[[Any], int]
 InTransaction = Callable[[Connection, Call, Request], Response]
 OnLoop = Callable[[Call, Request], Awaitable[Response]]
@@ -48,7 +48,7 @@ class Handler:
     kind: Kind
     rule: Rule
     run: Callable[..., Any]
-    mailboxes: Mailboxes
+    claims: Claims  # on the mailboxes that the request names
     rows: Estimate
     octets: Estimate
     reads: bool = False  # a coroutine without effects, which may be cancelled or repeated
@@ -79,8 +79,26 @@ class Streaming:
     ends_with_token: bool = False  # the stream ends with the token that began it, even if the session is renewed
 
 
-def _own_mailbox(call: Call, request: Any) -> frozenset[int]:
-    return frozenset({access.named(call.caller, request.mailbox_id)})
+def _claims(method: Method[Any, Any]) -> Claims:
+    """The claims of a request, by the fields that its type has."""
+    fields = method.request.DESCRIPTOR.fields_by_name
+    if "target_mailbox_id" in fields:
+        return _two_mailboxes
+    return _one_mailbox if "mailbox_id" in fields else _no_mailbox
+
+
+def _no_mailbox(_call: Call, _request: Any) -> tuple[Claim, ...]:
+    return ()
+
+
+def _one_mailbox(call: Call, request: Any) -> tuple[Claim, ...]:
+    return (call.claim(request.mailbox_id),)
+
+
+def _two_mailboxes(call: Call, request: Any) -> tuple[Claim, ...]:
+    source = call.claim(request.mailbox_id)
+    target = call.claim(request.target_mailbox_id) if request.target_mailbox_id else source
+    return (source,) if target == source else (source, target)
 
 
 def _small(_: Any) -> int:
@@ -105,7 +123,7 @@ class Handlers:
 
         def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
             kind = Kind.SLOW_READ if slow else Kind.READ
-            self.unary.append(Handler(method, kind, rule, run, _own_mailbox, _small, _nothing))
+            self.unary.append(Handler(method, kind, rule, run, _claims(method), _small, _nothing))
             return run
 
         return decorate
@@ -115,18 +133,16 @@ class Handlers:
         method: Method[Request, Response],
         *,
         rule: Rule,
-        mailboxes: Callable[[Call, Request], frozenset[int]] = _own_mailbox,
         rows: Callable[[Request], int] = _small,
         octets: Callable[[Request], int] = _nothing,
     ) -> Callable[[InTransaction[Request, Response]], InTransaction[Request, Response]]:
         """Register a handler that writes: one operation of the pipeline, which may run again.
 
-        `mailboxes` returns every mailbox that the operation may write, by default the request's. `rows` and `octets`
-        estimate the amount.
+        It may write the mailboxes that its request names. `rows` and `octets` estimate the amount.
         """
 
         def decorate(run: InTransaction[Request, Response]) -> InTransaction[Request, Response]:
-            self.unary.append(Handler(method, Kind.WRITE, rule, run, mailboxes, rows, octets))
+            self.unary.append(Handler(method, Kind.WRITE, rule, run, _claims(method), rows, octets))
             return run
 
         return decorate
@@ -140,7 +156,7 @@ class Handlers:
         """
 
         def decorate(run: OnLoop[Request, Response]) -> OnLoop[Request, Response]:
-            self.unary.append(Handler(method, Kind.DIRECT, rule, run, _own_mailbox, _small, _nothing, reads))
+            self.unary.append(Handler(method, Kind.DIRECT, rule, run, _claims(method), _small, _nothing, reads))
             return run
 
         return decorate

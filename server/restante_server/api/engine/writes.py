@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from restante.errors import RequestIdRequired
 from restante.v1 import methods
+from restante_server.directory.rights import Claim
 from restante_server.store import requests
 
 Response = TypeVar("Response", bound=Message)
@@ -58,18 +59,28 @@ class HandlerWrite(Generic[Response]):
     now: int  # when the call arrived, in microseconds since 1970-01-01 UTC
     request: Message
     function: Callable[[Connection], Response]
-    mailboxes: frozenset[int]
+    claims: tuple[Claim, ...]  # on the mailboxes that it may write; the first is the scope of the request id
     rows: int = 1
     octets: int = 0
     contents: frozenset[int] = frozenset()
 
+    @property
+    def mailboxes(self) -> frozenset[int]:
+        """See db.operation.Operation."""
+        return frozenset([claim.mailbox_id for claim in self.claims])
+
     def run(self, tx: Connection) -> Response:
-        """Run `function` and return its response, or return the one remembered under the same request id."""
+        """Run `function`, which decides the rights, and return its response, or the one remembered for the request id.
+
+        For a remembered response the rights are decided here: a caller that has lost them gets none.
+        """
         if not request_id(self.request):
             return self.function(tx)
-        once = once_only(self.request, self.actor, min(self.mailboxes, default=0), self.now)
+        once = once_only(self.request, self.actor, self.claims[0].mailbox_id if self.claims else 0, self.now)
         answer = requests.find(tx, once)
         if answer is not None:
+            for claim in self.claims:
+                claim.at(0).place(tx)
             kept: Response = RESPONSES[once.method].FromString(answer)
             return kept
         response = self.function(tx)

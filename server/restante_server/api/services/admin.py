@@ -22,14 +22,13 @@ from restante_server.upkeep import figures
 
 handlers = Handlers()
 
-NO_MAILBOX: frozenset[int] = frozenset()
 ACCOUNT_ROWS = 20  # an account with its mailbox and folders
 
 
 # --- Domains ------------------------------------------------------------------------------------------------------
 
 
-@handlers.write(methods.CREATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.CREATE_DOMAIN, rule=administrators)
 def create_domain(tx: Connection, call: Call, request: v1.CreateDomainRequest) -> v1.CreateDomainResponse:
     return v1.CreateDomainResponse(domain=_domain(domains.create(tx, call.now, request.name)))
 
@@ -43,7 +42,7 @@ def list_domains(tx: Connection, call: Call, request: v1.ListDomainsRequest) -> 
     return page.fill(answer, answer.domains, found, _domain, lambda last: (last.ascii_name,))
 
 
-@handlers.write(methods.UPDATE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.UPDATE_DOMAIN, rule=administrators)
 def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -> v1.UpdateDomainResponse:
     found = domains.get(tx, request.name)
     if request.HasField("catch_all"):
@@ -53,7 +52,7 @@ def update_domain(tx: Connection, call: Call, request: v1.UpdateDomainRequest) -
     return v1.UpdateDomainResponse(domain=_domain(found))
 
 
-@handlers.write(methods.DELETE_DOMAIN, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.DELETE_DOMAIN, rule=administrators)
 def delete_domain(tx: Connection, call: Call, request: v1.DeleteDomainRequest) -> v1.DeleteDomainResponse:
     domains.remove(tx, request.name)
     return v1.DeleteDomainResponse()
@@ -99,7 +98,7 @@ async def create_account(call: Call, request: v1.CreateAccountRequest) -> v1.Cre
     return await call.write(
         remembered,
         lambda tx: v1.CreateAccountResponse(account=_account(lifecycle.create(tx, call.now, new, quota_octets))),
-        mailboxes=NO_MAILBOX,
+        claims=(),
         rows=ACCOUNT_ROWS,
     )
 
@@ -177,7 +176,7 @@ async def delete_account(call: Call, request: v1.DeleteAccountRequest) -> v1.Del
 # --- Aliases ------------------------------------------------------------------------------------------------------
 
 
-@handlers.write(methods.CREATE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.CREATE_ALIAS, rule=administrators)
 def create_alias(tx: Connection, call: Call, request: v1.CreateAliasRequest) -> v1.CreateAliasResponse:
     with collected() as bad:
         with bad.noting("targets"):
@@ -197,7 +196,7 @@ def list_aliases(tx: Connection, call: Call, request: v1.ListAliasesRequest) -> 
     return page.fill(answer, answer.aliases, found, _alias, lambda last: (last.address_key,))
 
 
-@handlers.write(methods.DELETE_ALIAS, rule=administrators, mailboxes=lambda call, request: NO_MAILBOX)
+@handlers.write(methods.DELETE_ALIAS, rule=administrators)
 def delete_alias(tx: Connection, call: Call, request: v1.DeleteAliasRequest) -> v1.DeleteAliasResponse:
     aliases.remove(tx, request.address)
     return v1.DeleteAliasResponse()

@@ -18,6 +18,7 @@ from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
 from restante_server.api.services import convert, drafts
 from restante_server.api.services.violations import collected
+from restante_server.directory.rights import Claim
 from restante_server.store import changes, contents, folders, keywords, messages, uploads
 from restante_server.store.contents import Stored
 from restante_server.store.folders import Role
@@ -62,7 +63,7 @@ async def append_message(call: Call, request: v1.AppendMessageRequest) -> v1.App
         new = NewMessage(staged.insert(tx, call.now), staged.size_octets, facts, **_given(call, request))
         return _appended(tx, call, request, new, staged.line_ends_changed)
 
-    return await _place(call, request, staged, run, _own(call, request.mailbox_id))
+    return await _place(call, request, staged, run, call.claim(request.mailbox_id))
 
 
 async def _append_upload(call: Call, request: v1.AppendMessageRequest) -> v1.AppendMessageResponse:
@@ -79,7 +80,7 @@ async def _append_upload(call: Call, request: v1.AppendMessageRequest) -> v1.App
         def refuse(tx: Connection) -> v1.AppendMessageResponse:
             raise gone
 
-        return await call.write(request, refuse, mailboxes=_own(call, request.mailbox_id))
+        return await call.write(request, refuse, claims=(call.claim(request.mailbox_id),))
     facts = listing_of(await call.core.contents.facts(stored))
 
     def run(tx: Connection) -> v1.AppendMessageResponse:
@@ -89,7 +90,7 @@ async def _append_upload(call: Call, request: v1.AppendMessageRequest) -> v1.App
         return _appended(tx, call, request, new, changed)
 
     held = frozenset({stored.content_id})
-    return await call.write(request, run, mailboxes=_own(call, request.mailbox_id), rows=ROWS, contents=held)
+    return await call.write(request, run, claims=(call.claim(request.mailbox_id),), rows=ROWS, contents=held)
 
 
 def _uploaded(tx: Connection, upload_id: bytes, account_id: int, now: int) -> tuple[Stored, bool]:
@@ -142,7 +143,7 @@ async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateD
         def refuse(tx: Connection) -> v1.CreateDraftResponse:
             raise gone
 
-        return await call.write(request, refuse, mailboxes=frozenset({claim.mailbox_id}))
+        return await call.write(request, refuse, claims=(claim,))
     staged = await call.core.contents.stage(octets, Form.MAKE_CANONICAL)
     assert staged.facts is not None  # it was staged as a message
     facts = listing_of(staged.facts)
@@ -164,12 +165,10 @@ async def create_draft(call: Call, request: v1.CreateDraftRequest) -> v1.CreateD
             commit=convert.commit_token(call, place.mailbox_id, placed.change_number),
         )
 
-    return await _place(call, request, staged, run, frozenset({claim.mailbox_id}))
+    return await _place(call, request, staged, run, claim)
 
 
-async def _place(
-    call: Call, request: Message, staged: Staged, run: Callable[[Connection], R], mailboxes: frozenset[int]
-) -> R:
+async def _place(call: Call, request: Message, staged: Staged, run: Callable[[Connection], R], claim: Claim) -> R:
     """Run the write that places a staged content. If it fails or is a repeat, the staged content is dropped."""
     ran = placed = False
 
@@ -180,16 +179,12 @@ async def _place(
 
     octets, held = _octets(staged), _held(staged)
     try:
-        response = await call.write(request, place, mailboxes=mailboxes, rows=ROWS, octets=octets, contents=held)
+        response = await call.write(request, place, claims=(claim,), rows=ROWS, octets=octets, contents=held)
         placed = ran
     finally:
         if not placed:
             call.core.contents.forget(staged)
     return response
-
-
-def _own(call: Call, mailbox_id: int) -> frozenset[int]:
-    return frozenset({call.claim(mailbox_id).mailbox_id})
 
 
 def _octets(staged: Staged) -> int:

@@ -151,7 +151,7 @@ async def upload_chunk(call: Call, request: UploadChunkRequest) -> UploadChunkRe
         response = await call.core.db.write(write, deadline=call.deadline)
     else:
         form(request.kind)
-        response = await call.write(request, first_piece, mailboxes=frozenset(), octets=len(request.octets))
+        response = await call.write(request, first_piece, claims=(), octets=len(request.octets))
     return await _assemble(call, response) if request.last else response
 
 

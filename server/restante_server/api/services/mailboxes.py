@@ -58,7 +58,7 @@ async def acquire_maildrop(call: Call, request: v1.AcquireMaildropRequest) -> v1
             message_ids=message_ids,
         )
 
-    return await call.write(request, run, mailboxes=frozenset({claim.mailbox_id}))
+    return await call.write(request, run, claims=(claim,))
 
 
 @handlers.write(methods.RENEW_MAILDROP, rule=MAILDROP_SESSION)

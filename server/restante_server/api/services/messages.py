@@ -12,7 +12,7 @@ from restante.errors import CursorInvalid, InvalidArgument, ResultTooLarge
 from restante.v1 import message_pb2 as v1
 from restante.v1 import methods
 from restante.v1.message_pb2 import MessageSet
-from restante.v1.types_pb2 import FolderChanges, IdRange, MessageSummary
+from restante.v1.types_pb2 import CommitToken, FolderChanges, IdRange, MessageSummary
 from restante_mail.idset import EMPTY, IdSet
 from restante_server.api.engine.access import MAIL_SESSION, READ_SESSION
 from restante_server.api.engine.call import Call
@@ -21,7 +21,7 @@ from restante_server.api.services import convert, message_rows, pages
 from restante_server.api.services.message_rows import Ask, Batch, Rest
 from restante_server.api.services.violations import collected
 from restante_server.directory.rights import Place
-from restante_server.store import changes, flags, folders, keywords, mailboxes, removal, transfer
+from restante_server.store import changes, flags, folders, keywords, mailboxes, removal, transfer, transfer_between
 from restante_server.store.flags import FlagChange
 from restante_server.store.messages import ALL_FLAGS
 from restante_server.store.removal import Mode
@@ -61,7 +61,7 @@ async def batch_get_messages(call: Call, request: v1.BatchGetMessagesRequest) ->
     ask = _ask(call, request)
     run = partial(_batch, call=call, ask=ask, mark_seen=request.mark_seen)
     if request.mark_seen:
-        return await call.write(request, run, mailboxes=frozenset({ask.claim.mailbox_id}), rows=_rows(request.messages))
+        return await call.write(request, run, claims=(ask.claim,), rows=_rows(request.messages))
     return await call.core.short_read(run)
 
 
@@ -163,6 +163,18 @@ def update_messages(tx: Connection, call: Call, request: v1.UpdateMessagesReques
     )
 
 
+def _target(
+    tx: Connection, call: Call, source: Place, request: v1.CopyMessagesRequest | v1.MoveMessagesRequest
+) -> Place:
+    """The folder that messages go to, in their own or in another mailbox. Raises MailboxNotFound, FolderNotFound."""
+    within = call.place(tx, request.target_mailbox_id) if request.target_mailbox_id else source
+    return folders.named(tx, within, request.target_folder_id, request.target_path)
+
+
+def _commit(call: Call, place: Place, change_number: int | None) -> CommitToken | None:
+    return convert.commit_token(call, place.mailbox_id, change_number) if change_number else None
+
+
 def _expected(request: v1.CopyMessagesRequest | v1.MoveMessagesRequest) -> int | None:
     return request.if_message_count if request.HasField("if_message_count") else None
 
@@ -171,7 +183,7 @@ def _expected(request: v1.CopyMessagesRequest | v1.MoveMessagesRequest) -> int |
 def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -> v1.CopyMessagesResponse:
     selection = convert.selection(request.messages)
     place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
-    target = folders.named(tx, place, request.target_folder_id, request.target_path)
+    target = _target(tx, call, place, request)
     done = transfer.copy(tx, place, selection, target, _expected(request))
     return v1.CopyMessagesResponse(
         source_message_ids=convert.runs(done.source.message_ids),
@@ -179,7 +191,7 @@ def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -
         source_uids=_uids(request.messages, done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
-        commit=convert.commit_token(call, place.mailbox_id, done.change_number) if done.change_number else None,
+        commit=_commit(call, target, done.change_number),
         target_folder_id=target.folder_id,
     )
 
@@ -188,16 +200,19 @@ def copy_messages(tx: Connection, call: Call, request: v1.CopyMessagesRequest) -
 def move_messages(tx: Connection, call: Call, request: v1.MoveMessagesRequest) -> v1.MoveMessagesResponse:
     selection = convert.selection(request.messages)
     place = call.place(tx, request.mailbox_id, selection.folder_id or 0)
-    target = folders.named(tx, place, request.target_folder_id, request.target_path)
-    done = transfer.move(tx, place, selection, target, call.now, _expected(request))
+    target = _target(tx, call, place, request)
+    move = transfer.move if target.mailbox_id == place.mailbox_id else transfer_between.move
+    done = move(tx, place, selection, target, call.now, _expected(request))
     return v1.MoveMessagesResponse(
         message_ids=convert.runs(done.source.message_ids),
         source_uids=_uids(request.messages, done.source),
         target_uids=convert.id_ranges(done.target_uids),
         target_uid_validity=done.uid_validity,
-        commit=convert.commit_token(call, place.mailbox_id, done.change_number) if done.change_number else None,
+        commit=_commit(call, target, done.change_number),
         changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
         target_folder_id=target.folder_id,
+        target_message_ids=convert.id_ranges(done.target_ids),
+        source_commit=_commit(call, place, done.source_change_number),
     )
 
 
@@ -213,7 +228,7 @@ def delete_messages(tx: Connection, call: Call, request: v1.DeleteMessagesReques
     return v1.DeleteMessagesResponse(
         deleted_message_ids=convert.runs(done.messages.message_ids),
         deleted_uids=_uids(request.messages, done.messages),
-        commit=convert.commit_token(call, place.mailbox_id, done.change_number) if done.change_number else None,
+        commit=_commit(call, place, done.change_number),
         changes=_changes(tx, place, request.messages, request.HasField("changes_since"), request.changes_since),
     )
 

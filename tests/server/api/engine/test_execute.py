@@ -59,7 +59,7 @@ class FakeDispatcher:
 
 
 def handler(method: Any, kind: Kind) -> Handler:
-    return Handler(method, kind, anyone, lambda *_: None, lambda *_: frozenset(), lambda _: 1, lambda _: 0)
+    return Handler(method, kind, anyone, lambda *_: None, lambda *_: (), lambda _: 1, lambda _: 0)
 
 
 HANDLERS = {
