@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from restante import errors
 from restante.execute import Followed
 from restante.link import CoreLink
 from restante.methods import Method, Request, Response
 from restante.v1 import content_pb2, folder_pb2, message_pb2
+from restante.v1.message_pb2 import MessageRows, SectionRest, StreamMessagesResponse
 from restante.v1.sync_pb2 import ResetReason, WatchResponse
 from restante.watch import Watching, WatchStream
 
@@ -76,10 +77,15 @@ class FaultyLink(CoreLink):
         super().__init__(*arguments, **options)
         self.watch = FaultyWatch(self._open_watch, lambda: bool(self.session()))
         self.calls: list[str] = []
+        self.requests: list[Any] = []  # of these calls; an upload has none
+        self.open_streams = 0  # of messages
+        self.breaks = 0
+        self._cut_octets: int | None = None
+        self._stream_delay_seconds = 0.0
         self._refusals: dict[str, tuple[errors.RestanteError, int]] = {}
         self._before: dict[str, Callable[[], Awaitable[None]]] = {}
         self._break_after: int | None = None
-        self._then: errors.RestanteError | None = None
+        self._breaks_once, self._then = False, cast("errors.RestanteError | None", None)
 
     # --- faults ---
 
@@ -102,9 +108,19 @@ class FaultyLink(CoreLink):
         self.before(method, held)
         return held
 
-    def break_streams_after(self, responses: int, *, then: errors.RestanteError | None = None) -> None:
-        """Break each stream of messages after a number of responses. With `then`, refuse all streams after that."""
-        self._break_after, self._then = responses, then
+    def break_streams_after(
+        self, responses: int, *, once: bool = False, then: errors.RestanteError | None = None
+    ) -> None:
+        """Break each stream of messages, or only the next, after so many responses. `then` refuses all later ones."""
+        self._break_after, self._breaks_once, self._then = responses, once, then
+
+    def cut_streams_to(self, octets: int) -> None:
+        """Divide the responses of streams of messages: one message in each, and at most `octets` of a section."""
+        self._cut_octets = octets
+
+    def slow_streams(self, seconds: float) -> None:
+        """Wait before each response of a stream of messages."""
+        self._stream_delay_seconds = seconds
 
     def calls_since(self) -> list[str]:
         """The calls since the last check."""
@@ -113,8 +129,9 @@ class FaultyLink(CoreLink):
 
     # --- CoreLink ---
 
-    async def _begin(self, method: str) -> None:
+    async def _begin(self, method: str, request: object = None) -> None:
         self.calls.append(method)
+        self.requests.append(request)
         for name in (method, EVERY):
             error, times = self._refusals.get(name, (None, 0))
             if error is not None and times:
@@ -135,7 +152,7 @@ class FaultyLink(CoreLink):
         followed: Followed | None = None,
     ) -> Response:
         """As CoreLink does."""
-        await self._begin(method.name)
+        await self._begin(method.name, request)
         return await super().execute(
             method,
             request,
@@ -150,7 +167,7 @@ class FaultyLink(CoreLink):
         self, request: folder_pb2.OpenFolderRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[folder_pb2.OpenFolderResponse]:
         """As CoreLink does."""
-        await self._begin("OpenFolder")
+        await self._begin("OpenFolder", request)
         stream = super().open_folder(request, session=session, client_address=client_address)
         async with aclosing(stream):  # type: ignore[type-var]  # a generator
             async for response in stream:
@@ -160,17 +177,30 @@ class FaultyLink(CoreLink):
         self, request: message_pb2.StreamMessagesRequest, *, session: bytes = b"", client_address: str = ""
     ) -> AsyncIterator[message_pb2.StreamMessagesResponse]:
         """As CoreLink does, until the stream breaks."""
-        await self._begin("StreamMessages")
+        await self._begin("StreamMessages", request)
         stream = super().stream_messages(request, session=session, client_address=client_address)
         sent = 0
-        async with aclosing(stream):  # type: ignore[type-var]  # a generator
-            async for response in stream:
-                if sent == self._break_after:
-                    if self._then is not None:
-                        self.refuse(self._then, "StreamMessages")
-                    raise errors.Draining("The stream broke.")
-                sent += 1
-                yield response
+        self.open_streams += 1
+        try:
+            async with aclosing(stream):  # type: ignore[type-var]  # a generator
+                async for whole in stream:
+                    for response in [whole] if self._cut_octets is None else _cut(whole, self._cut_octets):
+                        await asyncio.sleep(self._stream_delay_seconds)
+                        self._break_at(sent)
+                        sent += 1
+                        yield response
+        finally:
+            self.open_streams -= 1
+
+    def _break_at(self, sent: int) -> None:
+        if sent != self._break_after:
+            return
+        self.breaks += 1
+        if self._then is not None:
+            self.refuse(self._then, "StreamMessages")
+        if self._breaks_once:
+            self._break_after = None
+        raise errors.Draining("The stream broke.")
 
     async def upload(
         self,
@@ -183,6 +213,33 @@ class FaultyLink(CoreLink):
         """As CoreLink does."""
         await self._begin("UploadContent")
         return await super().upload(kind, chunks, session=session, client_address=client_address)
+
+
+def _cut(whole: StreamMessagesResponse, octets: int) -> Iterator[StreamMessagesResponse]:
+    """The same rows or rest in smaller responses. Serves requests for sections alone, without columns."""
+    if whole.HasField("rest"):
+        yield from _pieces(whole.rest, 0, octets)
+        return
+    rows = whole.rows
+    for index, message_id in enumerate(rows.message_ids):
+        alone = MessageRows(message_ids=[message_id], uids=rows.uids[index : index + 1])
+        for cells in rows.sections:
+            alone.sections.add(octets=[cells.octets[index][:octets]], total_octets=[cells.total_octets[index]])
+        yield StreamMessagesResponse(rows=alone)
+        for number, cells in enumerate(rows.sections):
+            rest = SectionRest(message_id=message_id, section_index=number, octets=cells.octets[index])
+            yield from _pieces(rest, octets, octets)
+
+
+def _pieces(rest: SectionRest, start: int, size: int) -> Iterator[StreamMessagesResponse]:
+    for at in range(start, len(rest.octets), size):
+        piece = SectionRest(
+            message_id=rest.message_id,
+            section_index=rest.section_index,
+            offset_octets=rest.offset_octets + at,
+            octets=rest.octets[at : at + size],
+        )
+        yield StreamMessagesResponse(rest=piece)
 
 
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:

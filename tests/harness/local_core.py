@@ -9,16 +9,18 @@ import asyncio
 import datetime
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from restante.calls import Calls
 from restante.client import Client
 from restante.link import CoreLink
+from restante.rows import Message
 from restante.target import ProcessIdentity, Target
 from restante.v1 import methods
 from restante.v1.admin_pb2 import CreateAccountRequest, CreateDomainRequest, SetPasswordRequest, UpdateAccountRequest
@@ -28,6 +30,7 @@ from restante_process import config
 from restante_server.app import CoreProcess
 from restante_server.db import migrate, schema
 from restante_server.db.operation import Write
+from restante_server.db.schema import maildrop_lease
 from restante_server.upkeep import restore, sweeps
 
 DOMAIN = "example.test"
@@ -77,6 +80,7 @@ class LocalCore:
         self.directory, self._settings = directory, settings
         self._running, self._links = AsyncExitStack(), AsyncExitStack()
         self._users: dict[str, Client] = {}
+        self._passwords = {name: password(name) for name in PEOPLE}
         self.process: CoreProcess
 
     async def __aenter__(self) -> LocalCore:
@@ -127,7 +131,7 @@ class LocalCore:
     async def user(self, name: str) -> Client:
         """A native client of one of PEOPLE."""
         if name not in self._users:
-            opened = Client.connect(self.target(), user=address(name), password=password(name))
+            opened = Client.connect(self.target(), user=address(name), password=self._passwords[name])
             self._users[name] = await self._links.enter_async_context(opened)
         return self._users[name]
 
@@ -144,6 +148,11 @@ class LocalCore:
         """A folder as it is now."""
         return await (await self.user(name)).folders.get(folder)
 
+    async def inbox(self, name: str) -> list[Message]:
+        """The messages of the Inbox, in order of UID."""
+        user = await self.user(name)
+        return sorted([each async for each in user.messages.query("Inbox")], key=lambda each: each.uid)
+
     async def claim_recent(self, name: str) -> None:
         """Claim the recent messages of the Inbox, so that none is recent to a later session."""
         request = ClaimRecentRequest(folder_id=(await self.folder(name)).folder_id)
@@ -156,10 +165,32 @@ class LocalCore:
         request = UpdateAccountRequest(address=address(name), quota_octets=octets)
         await self.admin.execute(methods.UPDATE_ACCOUNT, request)
 
+    async def set_password(self, name: str, password: str) -> None:
+        """Set a password, which ends all sessions of the account."""
+        self._passwords[name] = password
+        self._users.pop(name, None)
+        await self.admin.execute(methods.SET_PASSWORD, SetPasswordRequest(address=address(name), password=password))
+
     async def end_sessions(self, name: str) -> None:
-        """End all sessions of an account by a new password."""
-        request = SetPasswordRequest(address=address(name), password=secrets.token_hex(8))
-        await self.admin.execute(methods.SET_PASSWORD, request)
+        """End all sessions of an account, by a new password."""
+        await self.set_password(name, secrets.token_hex(8))
+
+    async def maildrop_is_leased(self, name: str) -> bool:
+        """Whether a POP3 session holds the maildrop."""
+        holder = maildrop_lease.c.mailbox_id == (await self.user(name)).session.info.mailbox_id
+        held = select(maildrop_lease.c.expires_at).where(holder)
+        expiry = await self.process.core.db.read(lambda tx: tx.execute(held).scalar())
+        return expiry is not None and expiry > time.time() * 1_000_000
+
+    async def take_maildrop(self, name: str) -> None:
+        """Give the maildrop to another session, as after the lapse of the lease."""
+        holder = maildrop_lease.c.mailbox_id == (await self.user(name)).session.info.mailbox_id
+        take = update(maildrop_lease).where(holder).values(lease=secrets.token_bytes(16))
+
+        def run(tx: Connection) -> None:
+            tx.execute(take)
+
+        await self.process.core.db.write(Write(run))
 
     async def end_reading_leases(self) -> None:
         """Erase the messages that were removed for good, as an hour after their removal."""

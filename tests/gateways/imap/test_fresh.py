@@ -237,7 +237,7 @@ async def test_a_store_that_was_restored_ends_the_session(house: House) -> None:
 async def test_a_session_that_is_over_learns_it_by_noop(house: House) -> None:
     await house.running.core.end_sessions("alice")
     *_, last = [line async for line in _until_closed(house.client, b"a NOOP\r\n")]
-    assert last.startswith(b"* BYE Your session is over")
+    assert last.startswith(b"* BYE The login session has ended")
 
 
 async def _until_closed(client: Client, octets: bytes) -> Any:

@@ -8,7 +8,6 @@ import re
 import pytest
 
 from restante import errors
-from restante.rows import Message
 from restante.v1 import sync_pb2
 from restante.v1.message_pb2 import AppendMessageResponse, DeleteMode
 from restante_gateways.imap.folders.settings import FolderSettings
@@ -28,12 +27,6 @@ async def deliver(running: Running, count: int) -> None:
 async def heard(running: Running, stored: AppendMessageResponse) -> None:
     """Wait for the notice of an added message."""
     await running.link.watch.hear(stored.commit.change_number)
-
-
-async def inbox(running: Running) -> list[Message]:
-    """The messages of the Inbox, in order of UID."""
-    user = await running.core.user("alice")
-    return sorted([each async for each in user.messages.query("Inbox")], key=lambda each: each.uid)
 
 
 async def read(running: Running, message_id: int) -> bytes:
@@ -177,7 +170,7 @@ async def test_messages_of_any_size_are_appended_octet_for_octet(running: Runnin
     while not (line := await client.line()).startswith(b"a "):
         pass
     assert line.startswith(b"a OK [APPENDUID")
-    (stored,) = await inbox(running)
+    (stored,) = await running.core.inbox("alice")
     assert await read(running, stored.message_id) == content
     assert ("UploadContent" in running.link.calls) == (size > 512 << 10)
 
@@ -185,7 +178,7 @@ async def test_messages_of_any_size_are_appended_octet_for_octet(running: Runnin
 async def test_an_empty_message_is_refused(running: Running) -> None:
     client = await Client.open(running, "INBOX")
     assert await client.status(b"APPEND INBOX {0+}\r\n") == b"NO [CANNOT] The message is empty."
-    assert not await inbox(running)
+    assert not await running.core.inbox("alice")
 
 
 async def test_an_upload_that_fails_does_not_lose_the_place(running: Running) -> None:
@@ -203,7 +196,7 @@ async def test_a_client_that_leaves_amid_a_message_adds_nothing(running: Running
         await client.writer.drain()
         client.writer.close()
     await until(lambda: running.open_connections() == 0)
-    assert not await inbox(running)
+    assert not await running.core.inbox("alice")
 
 
 async def test_a_client_that_stops_reading_holds_only_a_little(running: Running) -> None:
@@ -311,7 +304,7 @@ async def test_a_search_that_cannot_be_finished_says_so(running: Running, reason
 async def test_what_another_changed_within_a_silent_store_is_told(running: Running) -> None:  # RFC 3501 6.4.6
     await deliver(running, 2)
     client = await Client.open(running, "INBOX")
-    user, (first, _) = await running.core.user("alice"), await inbox(running)
+    user, (first, _) = await running.core.user("alice"), await running.core.inbox("alice")
 
     async def meanwhile() -> None:  # neither in a notice of the watch nor known before the STORE's answer
         await user.messages.set_flags(first.message_id, ["flagged"])

@@ -16,12 +16,11 @@ from tests.gateways.pop3.messages import MESSAGES
 LARGE = b"From: bob@example.test\r\nSubject: large\r\n\r\n" + b".a line that begins with a dot\r\n" * 40_000
 
 
-def fill(running: Running) -> list[bytes]:
+async def fill(running: Running) -> list[bytes]:
     """Put messages into alice's Inbox and return them."""
-    account = running.core.account("alice")
-    for message in (*MESSAGES.values(), LARGE):
-        account.add(message)
-    return list(account.messages.values())
+    messages = [*MESSAGES.values(), LARGE]
+    await running.fill(*messages)
+    return messages
 
 
 async def call(*command: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -37,7 +36,7 @@ def certificate(running: Running) -> str:
 
 @pytest.mark.parametrize("way", ["plain", "stls", "tls"])
 async def test_poplib(running: Running, way: str) -> None:
-    messages = fill(running)
+    messages = await fill(running)
 
     def visit() -> tuple[list[bytes], list[bytes]]:
         client: poplib.POP3
@@ -67,14 +66,14 @@ async def test_poplib(running: Running, way: str) -> None:
     ids, retrieved = await asyncio.to_thread(visit)
     assert retrieved == messages
     assert len(set(ids)) == 4
-    assert list(running.core.account("alice").messages.values()) == [messages[2]]
+    assert await running.contents() == [messages[2]]
 
 
 @pytest.mark.client
 @pytest.mark.needs("curl")
 async def test_curl(running: Running) -> None:
-    messages = fill(running)
-    user, trust = ("--user", "alice:alice-demo"), ("--cacert", certificate(running))
+    messages = await fill(running)
+    user, trust = ("--user", "alice@example.test:alice-demo"), ("--cacert", certificate(running))
     plain, secure = f"pop3://localhost:{running.port}", f"pop3s://localhost:{running.tls_port}"
     listed = await call("curl", "-sS", "--max-time", "10", *user, f"{plain}/")
     assert listed.stdout.split(b"\r\n")[0] == b"1 %d" % len(messages[0]), listed.stderr
@@ -88,21 +87,22 @@ async def test_curl(running: Running) -> None:
         for number in (2, 4):
             got = await call("curl", "-sS", "--max-time", "10", *options, *user, f"{url}/{number}")
             assert got.stdout == messages[number - 1], (url, options, got.stderr)
-    refused = await call("curl", "-sS", "--max-time", "10", "--user", "alice:wrong", f"{plain}/")
+    refused = await call("curl", "-sS", "--max-time", "10", "--user", "alice@example.test:wrong", f"{plain}/")
     assert refused.returncode == 67
     assert (await call("curl", "-sS", "--max-time", "10", "-I", *user, "-X", "DELE", f"{plain}/1")).returncode == 0
-    assert len(running.core.account("alice").messages) == 3
+    assert len(await running.contents()) == 3
 
 
 @pytest.mark.client
 @pytest.mark.needs("fetchmail")
 @pytest.mark.parametrize("options", ["keep", "nokeep", "nokeep expunge 1", "nokeep fetchlimit 2"])
 async def test_fetchmail(running: Running, tmp_path: Path, options: str) -> None:
-    messages = fill(running)
+    messages = await fill(running)
     rcfile, received = tmp_path / "fetchmailrc", tmp_path / "received"
     rcfile.write_text(
         f"poll localhost protocol pop3 port {running.port} auth password uidl\n"
-        f"  user alice password alice-demo {options} sslproto tls1.2+ sslcertck sslcertfile {certificate(running)}\n"
+        f"  user alice@example.test password alice-demo {options}\n"
+        f"  sslproto tls1.2+ sslcertck sslcertfile {certificate(running)}\n"
         f"  mda \"cat >> {received}; printf '\\\\n===\\\\n' >> {received}\"\n"
     )
     rcfile.chmod(0o600)
@@ -116,9 +116,9 @@ async def test_fetchmail(running: Running, tmp_path: Path, options: str) -> None
     bodies = [message.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n") for message in messages[:count]]
     text = received.read_bytes()
     assert all(body in text for body in bodies)
-    left = list(running.core.account("alice").messages.values())
+    left = await running.contents()
     assert left == (messages if options == "keep" else messages[count:])
     if options == "keep":
         again = await call(*command, environment=home)
         assert again.returncode == 1, again.stdout  # nothing new: the unique ids are the same
-    assert all(context.tls for context in running.core.contexts)
+    assert all(context.tls for context in running.contexts())

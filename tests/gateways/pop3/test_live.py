@@ -1,9 +1,8 @@
-"""POP3 over a real core: the same conversations, and restarts of the core."""
+"""POP3 over a real core: many messages, other sessions, and restarts of the core."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import signal
 import ssl
@@ -29,7 +28,6 @@ from tests.gateways.pop3.messages import MESSAGES
 from tests.gateways.pop3.test_session import Client
 from tests.harness.certificates import pair_maker
 from tests.harness.core_process import CoreProcess
-from tests.harness.player import Endpoint, Play, Player, each_transcript
 
 pytestmark = pytest.mark.end_to_end
 
@@ -126,23 +124,6 @@ async def served(core: Core, tmp_path: Path) -> AsyncIterator[Served]:
     runtime.draining.set()
     await gateway
     await link.close()
-
-
-@each_transcript("pop3")
-async def test_pop3_conversation_over_a_real_core(path: Path, play: Play, served: Served) -> None:
-    passwords = {"alice": "alice-demo", "bob": "bob-demo", "carol": "carol-demo"}
-    messages: dict[str, list[bytes]] = {name: [] for name in passwords}
-
-    async def given(text: str, player: Player) -> None:
-        for sentence in text.splitlines():
-            if match := re.fullmatch(r"(\w+) has the password \"(.*)\"", sentence):
-                passwords[match[1]] = match[2]
-            elif match := re.fullmatch(r"(\w+) has ([\w, ]+)", sentence):
-                messages[match[1]] = [MESSAGES[name] for name in match[2].split(", ")]
-        for name, password in passwords.items():
-            await served.core.fill(f"{name}@example.test", password, messages[name])
-
-    await play(path, {"pop3": Endpoint("127.0.0.1", served.port, served.tls)}, given)
 
 
 async def test_a_walk_over_many_messages_brings_each_whole(served: Served) -> None:

@@ -15,8 +15,8 @@ MULTI_LINE = {"RETR", "TOP", "LIST", "UIDL"}
 class Model:
     """A maildrop by RFC 1939's definition."""
 
-    def __init__(self, messages: list[bytes]) -> None:
-        self.messages, self.deleted = messages, set[int]()
+    def __init__(self, messages: list[bytes], uid_validity: int) -> None:
+        self.messages, self.uid_validity, self.deleted = messages, uid_validity, set[int]()
 
     @property
     def left(self) -> list[int]:
@@ -32,7 +32,9 @@ class Model:
         if verb == "STAT":
             return f"+OK {len(self.left)} {sum(len(self.messages[n - 1]) for n in self.left)}", None
         if verb in ("LIST", "UIDL") and not numbers:
-            facts = {n: str(len(self.messages[n - 1])) if verb == "LIST" else f"1234.{n}" for n in self.left}
+            facts = {
+                n: str(len(self.messages[n - 1])) if verb == "LIST" else f"{self.uid_validity}.{n}" for n in self.left
+            }
             return "+OK", "".join(f"{n} {fact}\r\n" for n, fact in facts.items()).encode()
         number = numbers[0]
         if number not in self.left:
@@ -44,7 +46,7 @@ class Model:
         if verb == "LIST":
             return f"+OK {number} {len(message)}", None
         if verb == "UIDL":
-            return f"+OK {number} 1234.{number}", None
+            return f"+OK {number} {self.uid_validity}.{number}", None
         if verb == "TOP":
             header, blank, body = message.partition(b"\r\n\r\n")
             return "+OK", header + blank + b"".join(body.splitlines(keepends=True)[: numbers[1]])
@@ -63,17 +65,18 @@ def some_command(dice: random.Random, count: int) -> tuple[str, *tuple[int, ...]
 async def test_every_command_gets_its_answer(running: Running, seed: int) -> None:
     """Any order of commands leaves the maildrop in the state required by RFC 1939 5 and 6."""
     dice = random.Random(seed)
-    running.core._batch_octets = dice.choice([64, 1000, 256 << 10])
+    running.link.cut_streams_to(dice.choice([64, 1000, 256 << 10]))
     messages = []
     for n in range(dice.randint(1, 40)):
         lines = [b"." * dice.randint(0, 3) + b"x" * dice.randint(0, 60) for _ in range(dice.randint(0, 12))]
         messages.append(b"Subject: %d\r\n\r\n" % n + b"".join(line + b"\r\n" for line in lines))
-        running.core.account("alice").add(messages[-1])
-    model = Model(messages)
+    await running.fill(*messages)
+    validity = (await running.core.folder("alice")).uid_validity
+    model = Model(messages, validity)
     commands = [some_command(dice, len(messages)) for _ in range(200)]
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     text = "".join(" ".join(map(str, command)) + "\r\n" for command in commands)
-    writer.write(f"USER alice\r\nPASS alice-demo\r\n{text}QUIT\r\n".encode())
+    writer.write(f"USER alice@example.test\r\nPASS alice-demo\r\n{text}QUIT\r\n".encode())
     async with asyncio.timeout(20):
         for _ in range(3):
             assert (await reader.readline()).startswith(b"+OK")
@@ -88,4 +91,4 @@ async def test_every_command_gets_its_answer(running: Running, seed: int) -> Non
                 assert got == rest, command
         assert (await reader.read()).startswith(b"+OK bye")
     writer.close()
-    assert list(running.core.account("alice").messages) == model.left
+    assert [message.uid for message in await running.core.inbox("alice")] == model.left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
@@ -12,6 +12,7 @@ import pytest
 
 from restante import errors, renewal
 from restante.v1 import methods
+from restante.v1.message_pb2 import DeleteMode
 from restante.v1.sync_pb2 import SessionsEnded
 from restante_gateways.net.authentication import AuthenticationPolicy
 from restante_gateways.net.bounds import ConnectionBounds
@@ -19,6 +20,7 @@ from restante_gateways.pop3.errors import OTHERWISE, REPLIES, response_to
 from restante_gateways.pop3.settings import SessionSettings
 from tests.gateways.pop3.conftest import Running
 from tests.gateways.pop3.messages import MESSAGES
+from tests.harness.faulty_link import until
 
 
 class Client:
@@ -44,7 +46,7 @@ class Client:
         return b"".join(lines)
 
     async def log_in(self, name: str = "alice") -> str:
-        assert (await self.ask(f"USER {name}")).startswith("+OK")
+        assert (await self.ask(f"USER {name}@example.test")).startswith("+OK")
         return await self.ask(f"PASS {name}-demo")
 
 
@@ -62,44 +64,36 @@ async def dial(running: Running, *, tls: bool = False) -> AsyncIterator[Client]:
         writer.close()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 # -- an unreachable core
 
 
 async def test_a_core_that_is_away_is_a_temporary_error_at_login(running: Running) -> None:
     async with dial(running) as client:
-        running.core.away = True
+        running.link.refuse(errors.StoreBusy())
         assert (await client.log_in()).startswith("-ERR [SYS/TEMP]")
-        running.core.away = False
+        running.link.heal()
         assert await client.log_in() == "+OK 0 messages (0 octets)\r\n"
 
 
 async def test_a_core_that_is_away_costs_a_retrieval_not_the_session(running: Running) -> None:
-    running.core.account("alice").add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
-        running.core.away = True
+        running.link.refuse(errors.StoreBusy())
         assert (await client.ask("RETR 1")).startswith("-ERR [SYS/TEMP]")
         assert (await client.ask("TOP 1 0")).startswith("-ERR [SYS/TEMP]")
         assert await client.ask("NOOP") == "+OK no operation\r\n"
-        running.core.away = False
+        running.link.heal()
         assert (await client.ask("RETR 1")).startswith("+OK")
         assert await client.rest() == MESSAGES["plain"] + b".\r\n"
 
 
 async def test_half_a_message_never_looks_whole(running: Running) -> None:
-    running.core._batch_octets = 1000
-    running.core.account("alice").add(b"A: b\r\n\r\n" + b"x" * 500_000 + b"\r\n")
+    running.link.break_streams_after(1, then=errors.Draining())
+    await running.fill(b"A: b\r\n\r\n" + b"x" * 500_000 + b"\r\n")
     async with dial(running) as client:
         await client.log_in()
-        running.core.before = lambda name: None
         assert (await client.ask("RETR 1")).startswith("+OK")
-        running.core.away = True
         try:
             rest = await client.reader.read(-1)
         except ConnectionResetError:
@@ -108,108 +102,99 @@ async def test_half_a_message_never_looks_whole(running: Running) -> None:
 
 
 async def test_quit_that_cannot_delete_says_so(running: Running) -> None:  # RFC 1939 6
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
         await client.ask("DELE 1")
-        running.core.away = True
+        running.link.refuse(errors.StoreBusy())
         assert (await client.ask("QUIT")).startswith("-ERR [SYS/TEMP]")
         assert await client.line() == ""
-    assert len(account.messages) == 1
+    assert len(await running.contents()) == 1
 
 
 async def test_quit_tries_again_while_the_core_comes_back(running: Running) -> None:
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
         await client.ask("DELE 1")
-        running.core.away = True
-        asyncio.get_running_loop().call_later(0.05, setattr, running.core, "away", False)
+        running.link.refuse(errors.StoreBusy())
+        asyncio.get_running_loop().call_later(0.05, running.link.heal)
         assert await client.ask("QUIT") == "+OK bye, 1 messages deleted\r\n"
-    assert not account.messages
+    assert not await running.contents()
 
 
 # -- lease and session
 
 
 async def test_quit_after_the_lease_was_lost_deletes_nothing_and_says_so(running: Running) -> None:  # RFC 1939 6
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
         await client.ask("DELE 1")
-        account.lease = b"another's"
+        await running.core.take_maildrop("alice")
         assert (
             await client.ask("QUIT")
             == "-ERR [IN-USE] another session has taken over the maildrop; no message was deleted\r\n"
         )
-    assert len(account.messages) == 1
+    assert len(await running.contents()) == 1
 
 
+@pytest.mark.parametrize("token_seconds", [2.0])
 async def test_the_lease_and_the_token_are_renewed_while_the_session_lives(running: Running) -> None:
     running.set_maildrop(lease_renewed_seconds=0.05, lease_retried_seconds=0.05)
-    running.core.sessions.token_seconds = 0.5
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
-        await until(lambda: running.core.calls.count("RenewSession") >= 2)
-        assert running.core.calls.count("RenewMaildrop") > running.core.calls.count("RenewSession")
-        running.core.away = True
+        await until(lambda: running.link.calls.count("RenewSession") >= 2)
+        assert running.link.calls.count("RenewMaildrop") > running.link.calls.count("RenewSession")
+        running.link.refuse(errors.StoreBusy())
         await asyncio.sleep(0.2)  # a core that is unreachable for a moment ends no session
-        running.core.away = False
+        running.link.heal()
         assert (await client.ask("RETR 1")).startswith("+OK")
         await client.rest()
         assert await client.ask("QUIT") == "+OK bye\r\n"
-    renewals = len(running.core.calls)
+    renewals = len(running.link.calls)
     await asyncio.sleep(0.15)
-    assert len(running.core.calls) == renewals
+    assert len(running.link.calls) == renewals
 
 
 async def test_a_lease_that_was_lost_ends_the_session(running: Running) -> None:
     running.set_maildrop(lease_renewed_seconds=0.05)
-    account = running.core.account("alice")
     async with dial(running) as client:
         await client.log_in()
-        account.lease = b"another's"
+        await running.core.take_maildrop("alice")
         assert (await client.line()).startswith("-ERR [IN-USE]")
         assert await client.line() == ""
     await until(lambda: not list(running.gateway.sessions))
 
 
+@pytest.mark.parametrize("token_seconds", [60.0])
 async def test_a_token_that_cannot_be_renewed_now_does_not_postpone_the_renewal_of_the_lease(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running.set_maildrop(lease_renewed_seconds=0.1)
     monkeypatch.setattr(renewal, "SHORTEST_PAUSE_SECONDS", 0.02)
-    running.core.sessions.token_seconds = 60.0
-
-    def busy(name: str) -> None:
-        if name == methods.RENEW_SESSION.name:
-            raise errors.StoreBusy
-
-    running.core.before = busy
+    running.link.refuse(errors.StoreBusy(), methods.RENEW_SESSION.name)
     async with dial(running) as client:
         await client.log_in()
         for session in running.gateway.sessions:
             session.check_within(0.0)
         await asyncio.sleep(0.5)
-        assert running.core.calls.count(methods.RENEW_MAILDROP.name) >= 3
-        assert running.core.calls.count(methods.RENEW_SESSION.name) >= 1
+        assert running.link.calls.count(methods.RENEW_MAILDROP.name) >= 3
+        assert running.link.calls.count(methods.RENEW_SESSION.name) >= 1
         assert await client.ask("NOOP") == "+OK no operation\r\n"
 
 
 async def test_a_changed_password_ends_the_session_at_once(running: Running) -> None:  # docs/design.md "Session tokens"
-    account = running.core.account("alice")
     async with dial(running) as client, dial(running) as other:
         await client.log_in()
         await other.log_in("bob")
-        running.gateway.sessions.ended(SessionsEnded(account_id=account.account_id, credential_version=1))
-        assert await client.ask("NOOP") == "+OK no operation\r\n"  # this one is of version 1 itself
-        account.version = 2
-        running.gateway.sessions.ended(SessionsEnded(account_id=account.account_id, credential_version=2))
+        first = (await running.core.user("alice")).session.info
+        running.gateway.sessions.ended(
+            SessionsEnded(account_id=first.account_id, credential_version=first.credential_version)
+        )
+        assert await client.ask("NOOP") == "+OK no operation\r\n"  # this one is of that version itself
+        await running.core.end_sessions("alice")
         assert await client.line() == "-ERR [AUTH] the login session was ended, log in again\r\n"
         assert await client.line() == ""
         assert await other.ask("NOOP") == "+OK no operation\r\n"
@@ -218,103 +203,100 @@ async def test_a_changed_password_ends_the_session_at_once(running: Running) -> 
 async def test_a_single_session_can_be_ended(running: Running) -> None:
     async with dial(running) as client:
         await client.log_in()
-        account = running.core.account("alice")
-        notice = SessionsEnded(account_id=account.account_id, credential_version=9, session_token=b"another")
+        (session,) = running.gateway.sessions
+        notice = SessionsEnded(account_id=session.account_id, credential_version=9, session_token=b"another")
         running.gateway.sessions.ended(notice)
         assert await client.ask("NOOP") == "+OK no operation\r\n"
-        notice.session_token = next(iter(running.core.sessions.tokens))
+        notice.session_token = session.token
         running.gateway.sessions.ended(notice)
         assert (await client.line()).startswith("-ERR [AUTH]")
 
 
 async def test_a_revoked_session_cannot_retrieve(running: Running) -> None:
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
-        account.version = 2
+        running.link.watch.lossy = True
+        await running.core.end_sessions("alice")
         assert (await client.ask("RETR 1")).startswith("-ERR [AUTH]")
         assert await client.line() == ""
 
 
 async def test_a_message_that_left_the_inbox_stays_for_the_session(running: Running) -> None:  # RFC 1939 3, 5, 6
-    account = running.core.account("alice")
-    for name in ("plain", "dots", "short"):
-        account.add(MESSAGES[name])
+    await running.fill(*MESSAGES.values())
     async with dial(running) as client:
         await client.log_in()
-        account.leave(1, 2)
+        first, second, _ = await running.core.inbox("alice")
+        user = await running.core.user("alice")
+        await user.messages.move(first.message_id, "Archive")
         for command in ("RETR 1", "TOP 1 1000"):
             assert (await client.ask(command)).startswith("+OK")
             assert await client.rest() == MESSAGES["plain"] + b".\r\n"
-        account.departed.clear()  # an hour later
+        await user.messages.delete(second.message_id, DeleteMode.DELETE_MODE_HARD)
+        await running.core.end_reading_leases()
         for command in ("RETR 2", "TOP 2 0"):
             assert await client.ask(command) == (
                 "-ERR another session removed this message over an hour ago, so it can no longer be read\r\n"
             )
-        assert await client.ask("UIDL 2") == "+OK 2 1234.2\r\n"
+        validity = (await running.core.folder("alice")).uid_validity
+        assert await client.ask("UIDL 2") == f"+OK 2 {validity}.2\r\n"
         assert await client.ask("DELE 2") == "+OK marked\r\n"
         assert await client.ask("DELE 3") == "+OK marked\r\n"
         assert await client.ask("QUIT") == "+OK bye, 1 messages deleted, another session had removed 1\r\n"
-    assert not account.messages
+    assert not await running.contents()
 
 
 async def test_a_quit_whose_first_answer_is_lost_promises_no_number(running: Running) -> None:
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
         await client.ask("DELE 1")
-        account.leave(1)
-        running.core.away = True
-        asyncio.get_running_loop().call_later(0.05, setattr, running.core, "away", False)
+        await running.leave(1)
+        running.link.refuse(errors.StoreBusy())
+        asyncio.get_running_loop().call_later(0.05, running.link.heal)
         assert await client.ask("QUIT") == "+OK bye, another session had removed all marked messages\r\n"
 
 
 async def test_a_revoked_session_cannot_retrieve_what_left_the_inbox(running: Running) -> None:
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
-    account.add(MESSAGES["dots"])
+    await running.fill(MESSAGES["plain"])
+    await running.fill(MESSAGES["dots"])
     async with dial(running) as client:
         await client.log_in()
-        account.leave(1)
+        await running.leave(1)
         assert (await client.ask("RETR 1")).startswith("+OK")
         await client.rest()
-        account.version = 2
+        running.link.watch.lossy = True
+        await running.core.end_sessions("alice")
         assert (await client.ask("RETR 1")).startswith("-ERR [AUTH]")
         assert await client.line() == ""
 
 
 async def test_mail_that_arrives_inside_a_session_is_not_shown(running: Running) -> None:  # RFC 1939 4, RFC 2449 8.1.2
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
-        account.add(MESSAGES["dots"])
+        await running.fill(MESSAGES["dots"])
         assert await client.ask("STAT") == f"+OK 1 {len(MESSAGES['plain'])}\r\n"
         await client.ask("DELE 1")
         await client.ask("QUIT")
-    assert list(account.messages.values()) == [MESSAGES["dots"]]
+    assert await running.contents() == [MESSAGES["dots"]]
 
 
 async def test_a_dropped_connection_deletes_nothing_and_frees_the_maildrop(running: Running) -> None:  # RFC 1939 6
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
         await client.ask("RETR 1")
         await client.rest()
         await client.ask("DELE 1")
         client.writer.transport.abort()
-    await until(lambda: not account.lease)
-    assert len(account.messages) == 1
-    assert not account.seen
+    await running.released()
+    assert len(await running.contents()) == 1
+    assert not any(message.seen for message in await running.core.inbox("alice"))
 
 
 async def test_what_was_retrieved_and_kept_is_marked_as_read_at_quit(running: Running) -> None:
-    account = running.core.account("alice")
-    for name in ("plain", "dots", "short"):
-        account.add(MESSAGES[name])
+    await running.fill(*MESSAGES.values())
     async with dial(running) as client:
         await client.log_in()
         for command in ("RETR 1", "TOP 3 0", "RETR 2"):  # TOP marks nothing as read
@@ -322,15 +304,14 @@ async def test_what_was_retrieved_and_kept_is_marked_as_read_at_quit(running: Ru
             await client.rest()
         await client.ask("DELE 2")
         await client.ask("QUIT")
-    assert account.seen == {1}
+    assert [(message.uid, message.seen) for message in await running.core.inbox("alice")] == [(1, True), (3, False)]
 
 
 # -- time
 
 
 async def test_autologout_says_nothing_and_deletes_nothing(running: Running) -> None:  # RFC 1939 3
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
         await client.ask("DELE 1")
@@ -339,8 +320,8 @@ async def test_autologout_says_nothing_and_deletes_nothing(running: Running) -> 
         connection.idle_timeout_seconds = 0.1
         await client.ask("NOOP")
         assert await client.line() == ""
-    await until(lambda: not account.lease)
-    assert len(account.messages) == 1
+    await running.released()
+    assert len(await running.contents()) == 1
 
 
 def test_the_configured_idle_time_is_at_least_ten_minutes() -> None:  # RFC 1939 3
@@ -361,8 +342,7 @@ async def test_login_has_a_deadline_however_busy_the_client(running: Running) ->
 
 
 async def test_a_gateway_going_down_says_so_and_gives_the_maildrop_back(running: Running) -> None:
-    account = running.core.account("alice")
-    account.add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
         await client.log_in()
         await client.ask("DELE 1")
@@ -371,8 +351,8 @@ async def test_a_gateway_going_down_says_so_and_gives_the_maildrop_back(running:
         assert await client.line() == ""
         client.writer.close()
         await draining
-    assert not account.lease
-    assert len(account.messages) == 1
+    assert not await running.core.maildrop_is_leased("alice")
+    assert len(await running.contents()) == 1
 
 
 # -- TLS and the login policy
@@ -385,22 +365,23 @@ async def test_without_tls_there_is_no_login_where_it_is_required(running: Runni
         capabilities = (await client.rest()).decode().splitlines()
         assert "STLS" in capabilities
         assert not any(line.split()[0] in ("USER", "SASL") for line in capabilities)
-        for command in ("USER alice", "PASS alice-demo", "AUTH PLAIN AGFsaWNlAGFsaWNlLWRlbW8=", "AUTH PLAIN"):
+        plain = "AUTH PLAIN AGFsaWNlQGV4YW1wbGUudGVzdABhbGljZS1kZW1v"
+        for command in ("USER alice@example.test", "PASS alice-demo", plain, "AUTH PLAIN"):
             assert await client.ask(command) == "-ERR authentication needs TLS, use STLS first\r\n"
         assert (await client.ask("STLS")).startswith("+OK")
         await client.writer.start_tls(running.tls, server_hostname="localhost")
         assert await client.log_in() == "+OK 0 messages (0 octets)\r\n"
     async with dial(running, tls=True) as client:
         assert await client.log_in("bob") == "+OK 0 messages (0 octets)\r\n"
-    assert running.core.calls.count("Authenticate") == 2
-    assert all(context.tls for context in running.core.contexts)
-    assert [context.listener for context in running.core.contexts] == ["pop3", "pop3s"]
+    assert running.link.calls.count("Authenticate") == 2
+    assert all(context.tls for context in running.contexts())
+    assert [context.listener for context in running.contexts()] == ["pop3", "pop3s"]
 
 
 async def test_the_core_is_told_where_the_client_stands(running: Running) -> None:
     async with dial(running) as client:
         await client.log_in()
-    (context,) = running.core.contexts
+    (context,) = running.contexts()
     assert (context.client_address, context.listener, context.tls, context.loopback) == (
         "127.0.0.1",
         "pop3",
@@ -437,9 +418,9 @@ async def test_neither_secrets_nor_unknown_names_are_logged(running: Running) ->
 
 
 async def test_answers_reach_a_client_that_has_closed_its_direction(running: Running) -> None:
-    running.core.account("alice").add(MESSAGES["plain"])
+    await running.fill(MESSAGES["plain"])
     async with dial(running) as client:
-        client.writer.write(b"USER alice\r\nPASS alice-demo\r\nRETR 1\r\nQUIT\r\n")
+        client.writer.write(b"USER alice@example.test\r\nPASS alice-demo\r\nRETR 1\r\nQUIT\r\n")
         client.writer.write_eof()
         async with asyncio.timeout(5):
             answer = await client.reader.read()
@@ -447,9 +428,8 @@ async def test_answers_reach_a_client_that_has_closed_its_direction(running: Run
 
 
 async def test_a_large_message_streams_to_a_slow_client(running: Running) -> None:
-    running.core._batch_octets = 100_000
     message = b"A: b\r\n\r\n" + b"".join(b".%07d\r\n" % n for n in range(500_000))
-    running.core.account("alice").add(message)
+    await running.fill(message)
     async with dial(running) as client:
         await client.log_in()
         assert await client.ask("RETR 1") == f"+OK {len(message)} octets\r\n"
@@ -489,14 +469,13 @@ async def test_a_response_of_12288_octets_is_carried(running: Running) -> None: 
 
 @pytest.mark.parametrize("bounds", [ConnectionBounds(stalled_timeout_seconds=0.3, linger_seconds=0.1)])
 async def test_a_client_that_stops_reading_loses_the_connection_and_the_lease(running: Running) -> None:
-    account = running.core.account("alice")
-    account.add(b"A: b\r\n\r\n" + b"x" * 30_000_000 + b"\r\n")
+    await running.fill(b"A: b\r\n\r\n" + b"x" * 12_000_000 + b"\r\n")
     async with dial(running) as client:
         await client.log_in()
         client.writer.write(b"RETR 1\r\n")
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await until(lambda: not account.lease)
-    assert running.core.open_streams == 0
+        await running.released()
+    assert running.link.open_streams == 0
 
 
 def test_every_reason_has_its_row() -> None:

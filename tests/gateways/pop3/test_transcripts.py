@@ -15,10 +15,10 @@ async def test_pop3_conversation(path: Path, play: Play, running: Running) -> No
     async def given(text: str, player: Player) -> None:
         for sentence in text.splitlines():
             if match := re.fullmatch(r"(\w+) has the password \"(.*)\"", sentence):
-                running.core.account(match[1]).password = match[2]
+                await running.core.set_password(match[1], match[2])
             elif match := re.fullmatch(r"(\w+) has ([\w, ]+)", sentence):
                 for name in match[2].split(", "):
-                    running.core.account(match[1]).add(MESSAGES[name])
+                    await running.core.deliver(match[1], MESSAGES[name])
             else:
                 assert sentence == "nothing", sentence
 

@@ -32,11 +32,11 @@ class Client:
         self.writer.write(octets)
         await self.writer.drain()
 
-    async def reply(self) -> str:
+    async def reply(self, seconds: float = 10.0) -> str:
         """One reply with all its lines, without the last CRLF; empty when the server has closed."""
         lines: list[str] = []
         while True:
-            line = await asyncio.wait_for(self.reader.readline(), 10)
+            line = await asyncio.wait_for(self.reader.readline(), seconds)
             lines.append(line.decode("utf-8").removesuffix("\r\n"))
             if line[3:4] != b"-":
                 return "\n".join(lines)

@@ -14,11 +14,12 @@ from restante_gateways.smtp import gateway as smtp
 from restante_gateways.smtp.settings import Role, SessionSettings
 from restante_process.tls import CertificateFiles
 from tests.gateways.smtp.conftest import Gateway
-from tests.harness.core_process import CoreProcess
+from tests.harness.core_process import START_SECONDS, CoreProcess
 from tests.harness.player import Endpoint
 
 MAX_MESSAGE_OCTETS = 40 << 20
 poplib._MAXLINE = 1 << 20  # type: ignore[attr-defined]  # the library gives up on longer lines, which mail has
+RESTART_SECONDS = START_SECONDS + 5.0  # a core may start slowly on a busy machine
 PEOPLE = ("alice", "bob", "carol")
 
 
@@ -41,9 +42,10 @@ class Platform:
             "submission": smtp.SmtpListener(Port(), Role.SUBMISSION),
             "submissions": smtp.SmtpListener(Port(tls="implicit"), Role.SUBMISSION),
         }
+        settings = smtp.SmtpSettings(listeners, sessions, patience_seconds=RESTART_SECONDS)
         link = await self.core.link("smtp")
         runtime = self._runtime("smtp")
-        self._keep(runtime, link, smtp.run(smtp.SmtpSettings(listeners, sessions), link, runtime))
+        self._keep(runtime, link, smtp.run(settings, link, runtime))
         self.gateway = Gateway.of(runtime, self.tls)
         link, maildrops = await self.core.link("pop3"), self._runtime("pop3")
         self._keep(maildrops, link, pop3.run(pop3.Pop3Settings({"pop3": Port()}), link, maildrops))

@@ -12,7 +12,7 @@ import pytest
 
 from restante_process.tls import CertificateFiles
 from tests.gateways.smtp.conftest import Client
-from tests.gateways.smtp.live import MAX_MESSAGE_OCTETS, Platform
+from tests.gateways.smtp.live import MAX_MESSAGE_OCTETS, RESTART_SECONDS, Platform
 from tests.harness.core_process import CoreProcess, running_core
 from tests.harness.player import Play, each_transcript
 from tests.mail.material import cpython_corpus, shared_corpus
@@ -222,7 +222,7 @@ async def test_a_core_killed_before_the_final_dot_delays_and_loses_nothing(platf
     platform.core.kill()
     await client.send(b".\r\n")
     restarting = asyncio.create_task(asyncio.to_thread(platform.core.start))
-    reply = await client.reply()
+    reply = await client.reply(RESTART_SECONDS)
     await restarting
     assert reply.startswith("250 2.6.0")  # RFC 5321 6.1
     (message,) = await platform.take_all("alice")
