@@ -128,7 +128,7 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_error_is_one_line_with_its_reason() -> None:
     line = described(errors.FolderNotFound("No such\n folder.", folder_id=7))
-    assert line == "No such folder. [FOLDER_NOT_FOUND]"
+    assert line == "The folder does not exist. [FOLDER_NOT_FOUND]"
     assert "restante mail login" in described(errors.SessionExpired())
 
 

@@ -109,7 +109,7 @@ class _Stream:
         """Start no further acceptance, and end after the last one."""
         self.usable = False
         if not self._acceptances:
-            self._lose(errors.Draining("The connection was replaced."))
+            self._lose(errors.Draining("The connection was replaced by one to another core."))
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -56,7 +56,7 @@ def mail_address(address: Address) -> MailAddress:
         return address
     name, spec = parseaddr(address, strict=True) if _STRICT else parseaddr(address)
     if not spec or "@" not in spec:
-        raise ValueError(f"{address!r} is not an address")
+        raise ValueError(f"{address!r} is not an address such as alice@example.org")
     return MailAddress(display_name=name, address=spec)
 
 

@@ -45,7 +45,7 @@ class Health(Enum):
     """The result of a health check. The values are for people; `seconds` is the time waited for an answer."""
 
     READY = "is ready"
-    NOT_READY = "is not ready: its database does not answer, or it is ending"
+    NOT_READY = "is not ready: its database does not answer, or it is shutting down"
     SILENT = "did not answer within {seconds:.0f} s"
     AWAY = "cannot be reached"
 
@@ -129,7 +129,7 @@ class Failover:
         Returns the reason why no core is usable; empty when one is ready, or when the check will be repeated.
         """
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._examine(), name="look for a core")
+            self._looking = asyncio.create_task(self._examine(), name="core probe")
         return await asyncio.shield(self._looking)
 
     async def _run(self) -> None:
@@ -138,7 +138,7 @@ class Failover:
             try:
                 problem = await self.examine()
             except Exception as error:  # a failed check must not end the checks
-                log.exception("the look at the cores failed")
+                log.exception("the probe of the cores failed")
                 problem = str(error) or type(error).__name__
             if problem:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))

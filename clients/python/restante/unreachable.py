@@ -44,25 +44,29 @@ async def trouble(target: Target) -> str:
         async with asyncio.timeout(PROBE_SECONDS):
             _, writer = await asyncio.open_connection(host, int(port))
     except TimeoutError:
-        return f"no answer within {PROBE_SECONDS:g} seconds; is a firewall between?"
+        return f"no answer within {PROBE_SECONDS:g} seconds; check the address, and firewalls on the way"
     except socket.gaierror:
-        return f"there is no host named {host}"
+        return f"the host name {host} does not exist"
     except OSError as error:
         return _refusal(error)
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await writer.start_tls(context, server_hostname=target.server_name or host)
         if writer.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
-            return "the port speaks TLS, but not HTTP/2 as the API does; is it the port of the API?"
+            return "the port speaks TLS but not HTTP/2; check that this is the port of the API"
     except TimeoutError:
-        return "the port answers, but not to TLS; is it the port of the API?"
+        return "the port does not answer a TLS handshake; check that this is the port of the API"
     except ssl.SSLCertVerificationError as error:
-        advice = "use a name that it has" if error.verify_code in MISNAMED else "name its CA (`mail login --ca FILE`)"
+        advice = (
+            "use a host name of the certificate"
+            if error.verify_code in MISNAMED
+            else "give its certificate authority (`mail login --ca FILE`)"
+        )
         return f"its certificate is not trusted ({error.verify_message.rstrip('.')}); {advice}"
     except ssl.SSLError as error:
-        return f"the port does not speak TLS as the API does ({error.reason or error}); is it the port of the API?"
+        return f"the TLS handshake failed ({error.reason or error}); check that this is the port of the API"
     except OSError:
-        return "the connection was closed during the TLS handshake; is it the port of the API?"
+        return "the connection was closed during the TLS handshake; check that this is the port of the API"
     finally:
         writer.transport.abort()
     return ""
@@ -75,7 +79,7 @@ async def _socket_trouble(path: str) -> str:
     except TimeoutError:
         return f"no answer within {PROBE_SECONDS:g} seconds"
     except FileNotFoundError:
-        return "there is no such socket; is the core running?"
+        return "the socket does not exist; start the core"
     except OSError as error:
         return _refusal(error)
     writer.transport.abort()
@@ -84,5 +88,5 @@ async def _socket_trouble(path: str) -> str:
 
 def _refusal(error: OSError) -> str:
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
-        return "the connection was refused; is the server running, and is this its port?"
+        return "the connection was refused; start the server, or check the port"
     return error.strerror or str(error)

@@ -58,7 +58,7 @@ REPLIES: dict[type[errors.RestanteError], Status] = {
     errors.FolderNameInvalid: NO("The folder name is invalid.", b"CANNOT"),
     errors.FolderHasChildren: NO("The folder has subfolders; delete them first.", b"HASCHILDREN"),
     errors.FolderIsSpecial: NO(
-        "A folder with a special use, such as Sent, cannot be deleted or moved like this.", b"CANNOT"
+        "A folder with a special use, such as Sent, cannot be deleted or moved in this way.", b"CANNOT"
     ),
     errors.FolderCycle: NO("A folder cannot be moved below itself.", b"CANNOT"),
     errors.QuotaExceeded: NO("The mailbox is full.", b"OVERQUOTA"),

@@ -51,13 +51,13 @@ async def test_a_refused_connection_names_the_address_and_the_port() -> None:
 
 async def test_a_host_that_does_not_exist_is_named() -> None:
     error = await refused("mail.example.invalid:2051")
-    assert error.cause == "there is no host named mail.example.invalid"
+    assert error.cause == "the host name mail.example.invalid does not exist"
 
 
 async def test_the_port_of_another_protocol_is_told_from_a_server_that_is_down() -> None:
     async with listening() as port:
         error = await refused(f"127.0.0.1:{port}")
-    assert "is it the port of the API?" in error.cause
+    assert "check that this is the port of the API" in error.cause
 
 
 async def test_the_tls_port_of_another_protocol_is_told_from_a_server_that_is_down(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ async def test_the_tls_port_of_another_protocol_is_told_from_a_server_that_is_do
     context.load_cert_chain(tmp_path / "tls/cert.pem", tmp_path / "tls/key.pem")
     async with listening(context) as port:
         error = await refused(Target(f"localhost:{port}", root_certificates=(tmp_path / "ca.pem").read_bytes()))
-    assert error.cause == "the port speaks TLS, but not HTTP/2 as the API does; is it the port of the API?"
+    assert error.cause == "the port speaks TLS but not HTTP/2; check that this is the port of the API"
 
 
 async def test_a_server_that_does_not_answer_is_waited_for_in_vain_for_so_long() -> None:
@@ -78,7 +78,7 @@ async def test_a_server_that_does_not_answer_is_waited_for_in_vain_for_so_long()
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         error = await refused(f"127.0.0.1:{full.getsockname()[1]}")
-    assert error.cause == "no answer within 2 seconds; is a firewall between?"
+    assert error.cause == "no answer within 2 seconds; check the address, and firewalls on the way"
 
 
 async def test_a_certificate_of_an_unknown_authority_is_told_from_a_wrong_name(tmp_path: Path) -> None:
@@ -94,14 +94,14 @@ async def test_a_certificate_of_an_unknown_authority_is_told_from_a_wrong_name(t
         trusted = (ours / "ca.pem").read_bytes()
         misnamed = await refused(Target(f"localhost:{port}", root_certificates=trusted, server_name="mx.example.test"))
     assert unknown.cause.startswith("its certificate is not trusted (") and "issuer" in unknown.cause
-    assert unknown.cause.endswith("name its CA (`mail login --ca FILE`)")
+    assert unknown.cause.endswith("give its certificate authority (`mail login --ca FILE`)")
     assert misnamed.cause.startswith("its certificate is not trusted (") and "mx.example.test" in misnamed.cause
-    assert misnamed.cause.endswith("use a name that it has")
+    assert misnamed.cause.endswith("use a host name of the certificate")
 
 
 async def test_a_socket_that_is_not_there_asks_for_the_core(tmp_path: Path) -> None:
     error = await refused(Target(f"unix:{tmp_path}/core.sock"))
-    assert error.cause == "there is no such socket; is the core running?"
+    assert error.cause == "the socket does not exist; start the core"
 
 
 async def test_an_address_without_a_port_is_told_so() -> None:

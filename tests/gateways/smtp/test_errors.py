@@ -51,7 +51,7 @@ def test_codes_that_others_rely_on(error: errors.RestanteError, code: int, enhan
         (errors.InvalidContent(problem="two From fields"), "two From fields"),
         (errors.InvalidContent(), "The message content is not acceptable"),
         (errors.InvalidArgument(field="envelope_id", problem="not a parameter"), "envelope_id: not a parameter"),
-        (errors.InvalidAddress(address="a@b@c", problem="has no domain"), "Bad address a@b@c: has no domain"),
+        (errors.InvalidAddress(address="a@b@c", problem="has no domain"), "Bad address a@b@c: it has no domain"),
         (
             errors.SenderNotPermitted(address="b\u00f6b@example.test", field="From (name)"),
             "You may not send as b?b@example.test (From (name))",
@@ -60,7 +60,7 @@ def test_codes_that_others_rely_on(error: errors.RestanteError, code: int, enhan
             errors.SenderNotPermitted(address="bob@example.test", field="From", problem="why"),
             "You may not send as bob@example.test (From): why",
         ),
-        (errors.MailLoop(problem="every recipient has had it"), "every recipient has had it"),
+        (errors.MailLoop(problem="every recipient has had it"), "Mail loop detected: every recipient has had it"),
     ],
 )
 def test_a_refusal_says_which_field_and_why(error: errors.RestanteError, text: str) -> None:

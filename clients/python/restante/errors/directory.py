@@ -12,7 +12,7 @@ class AccountNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("account",)
     caused_by_client = True
-    text = "No such account."
+    text = "The account does not exist."
 
 
 class DomainNotFound(RestanteError):
@@ -20,7 +20,7 @@ class DomainNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("domain",)
     caused_by_client = True
-    text = "No such domain here."
+    text = "The domain is not a domain of this server."
 
 
 class DomainExists(RestanteError):
@@ -28,7 +28,7 @@ class DomainExists(RestanteError):
     code = StatusCode.ALREADY_EXISTS
     keys = ("domain",)
     caused_by_client = True
-    text = "The domain is here already."
+    text = "The domain already exists."
 
 
 class DomainNotEmpty(RestanteError):
@@ -36,7 +36,7 @@ class DomainNotEmpty(RestanteError):
     code = StatusCode.FAILED_PRECONDITION
     keys = ("domain",)
     caused_by_client = True
-    text = "The domain still has accounts or aliases."
+    text = "The domain still has accounts or aliases; delete them first."
 
 
 class AddressExists(RestanteError):
@@ -44,7 +44,7 @@ class AddressExists(RestanteError):
     code = StatusCode.ALREADY_EXISTS
     keys = ("address",)
     caused_by_client = True
-    text = "The address belongs to an account or alias."
+    text = "The address already belongs to an account or alias."
 
 
 class AliasNotFound(RestanteError):
@@ -52,7 +52,7 @@ class AliasNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("address",)
     caused_by_client = True
-    text = "No such alias."
+    text = "The alias does not exist."
 
 
 class EntryNotFound(RestanteError):

@@ -12,7 +12,7 @@ class MailboxNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("mailbox_id",)
     caused_by_client = True
-    text = "No such mailbox, or none that the caller may know of."
+    text = "The mailbox does not exist, or the caller has no right to know of it."
 
 
 class FolderNotFound(RestanteError):
@@ -20,7 +20,7 @@ class FolderNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("folder_id",)
     caused_by_client = True
-    text = "No such folder."
+    text = "The folder does not exist."
 
 
 class MessageNotFound(RestanteError):
@@ -28,7 +28,7 @@ class MessageNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("message_id",)
     caused_by_client = True
-    text = "No such message."
+    text = "The message does not exist."
 
 
 class PartNotFound(RestanteError):
@@ -43,7 +43,7 @@ class UploadNotFound(RestanteError):
     reason = "UPLOAD_NOT_FOUND"
     code = StatusCode.NOT_FOUND
     caused_by_client = True
-    text = "No such upload, or it has lapsed."
+    text = "The upload does not exist or has lapsed."
 
 
 class UploadOffsetMismatch(RestanteError):
@@ -51,7 +51,7 @@ class UploadOffsetMismatch(RestanteError):
     code = StatusCode.OUT_OF_RANGE
     keys = ("size_octets",)
     caused_by_client = True
-    text = "The chunk does not continue the upload where it stands."
+    text = "The chunk does not begin at the end of the octets that the server has."
 
 
 class FolderExists(RestanteError):
@@ -59,7 +59,7 @@ class FolderExists(RestanteError):
     code = StatusCode.ALREADY_EXISTS
     keys = ("folder_id",)
     caused_by_client = True
-    text = "The parent has a folder of that name."
+    text = "The parent folder already has a folder of this name."
 
 
 class FolderNameInvalid(RestanteError):
@@ -67,7 +67,7 @@ class FolderNameInvalid(RestanteError):
     code = StatusCode.INVALID_ARGUMENT
     keys = ("problem",)
     caused_by_client = True
-    text = "The name is empty, too long, or has characters that names cannot have."
+    text = "The folder name is empty, too long, or has characters that are not allowed."
 
 
 class FolderHasChildren(RestanteError):
@@ -75,7 +75,7 @@ class FolderHasChildren(RestanteError):
     code = StatusCode.FAILED_PRECONDITION
     keys = ("folder_id",)
     caused_by_client = True
-    text = "The folder has folders below it."
+    text = "The folder has subfolders; delete or move them first."
 
 
 class FolderIsSpecial(RestanteError):
@@ -83,7 +83,7 @@ class FolderIsSpecial(RestanteError):
     code = StatusCode.FAILED_PRECONDITION
     keys = ("role",)
     caused_by_client = True
-    text = "The Inbox and other folders with a role cannot be deleted or moved so."
+    text = "A folder with a role, such as the Inbox, cannot be deleted or moved in this way."
 
 
 class FolderCycle(RestanteError):
@@ -104,7 +104,7 @@ class QuotaExceeded(RestanteError):
 class StoreFull(RestanteError):
     reason = "STORE_FULL"
     code = StatusCode.RESOURCE_EXHAUSTED
-    text = "The server has too little free storage to take mail."
+    text = "The server has too little free storage to accept mail."
 
 
 class MessageTooLarge(RestanteError):
@@ -120,18 +120,18 @@ class InvalidContent(RestanteError):
     code = StatusCode.INVALID_ARGUMENT
     keys = ("problem",)
     caused_by_client = True
-    text = "The content has NUL octets, or cannot be submitted as it is."
+    text = "The message content is not acceptable."
 
 
 class MaildropInUse(RestanteError):
     reason = "MAILDROP_IN_USE"
     code = StatusCode.FAILED_PRECONDITION
     caused_by_client = True
-    text = "Another session holds the maildrop."
+    text = "Another session has locked the maildrop."
 
 
 class LeaseLost(RestanteError):
     reason = "LEASE_LOST"
     code = StatusCode.FAILED_PRECONDITION
     caused_by_client = True
-    text = "The lease has lapsed or was given to another."
+    text = "The lease has lapsed or another session has it now."

@@ -12,7 +12,7 @@ class InvalidArgument(RestanteError):
     code = StatusCode.INVALID_ARGUMENT
     keys = ("field", "problem")
     caused_by_client = True
-    text = "A field has a value that it cannot have."
+    text = "A field of the request has a value that is not allowed."
 
     def __init__(self, detail: str = "", *, retry_seconds: float | None = None, **metadata: object) -> None:
         super().__init__(detail, retry_seconds=retry_seconds, **metadata)
@@ -24,7 +24,7 @@ class InvalidPageToken(RestanteError):
     reason = "INVALID_PAGE_TOKEN"
     code = StatusCode.INVALID_ARGUMENT
     caused_by_client = True
-    text = "The page token is not from an earlier answer to the same request."
+    text = "The page token is not from an earlier response to the same request."
 
 
 class RequestIdRequired(RestanteError):
@@ -38,7 +38,7 @@ class RequestIdReused(RestanteError):
     reason = "REQUEST_ID_REUSED"
     code = StatusCode.ALREADY_EXISTS
     caused_by_client = True
-    text = "The request_id was used for another request."
+    text = "The request_id was used for another request before."
 
 
 class ResultTooLarge(RestanteError):
@@ -46,7 +46,7 @@ class ResultTooLarge(RestanteError):
     code = StatusCode.OUT_OF_RANGE
     keys = ("rpc", "limit_octets")
     caused_by_client = True
-    text = "The answer is too large for an operation."
+    text = "The response is too large for one operation; use the streaming RPC."
 
 
 class TooComplex(RestanteError):
@@ -54,7 +54,7 @@ class TooComplex(RestanteError):
     code = StatusCode.INVALID_ARGUMENT
     keys = ("limit", "value")
     caused_by_client = True
-    text = "A restriction or a set is deeper, longer or dearer than allowed."
+    text = "A restriction or a set of ids is deeper, longer or more expensive than allowed; split the request."
 
 
 class LimitExceeded(RestanteError):
@@ -62,7 +62,7 @@ class LimitExceeded(RestanteError):
     code = StatusCode.FAILED_PRECONDITION
     keys = ("limit", "value")
     caused_by_client = True
-    text = "The mailbox holds as many as it may (folders, keywords, ...)."
+    text = "The mailbox has reached its limit (of folders, keywords, ...)."
 
 
 class TooManyOperations(RestanteError):
@@ -78,7 +78,7 @@ class ChangeConflict(RestanteError):
     code = StatusCode.ABORTED
     keys = ("change_number",)
     caused_by_client = True
-    text = "The thing was changed after the number given in if_change_number."
+    text = "The object was changed after if_change_number; read it again."
 
 
 class EpochChanged(RestanteError):
@@ -86,14 +86,14 @@ class EpochChanged(RestanteError):
     code = StatusCode.FAILED_PRECONDITION
     keys = ("epoch",)
     caused_by_client = True
-    text = "The commit token is from before a restore of the store."
+    text = "The commit token is older than a restore of the store; read again without it."
 
 
 class CursorInvalid(RestanteError):
     reason = "CURSOR_INVALID"
     code = StatusCode.INVALID_ARGUMENT
     caused_by_client = True
-    text = "The cursor was not issued for this scope."
+    text = "The cursor is not valid for this scope; synchronize again without one."
 
 
 class AccountLimitReached(RestanteError):
@@ -101,4 +101,4 @@ class AccountLimitReached(RestanteError):
     code = StatusCode.RESOURCE_EXHAUSTED
     keys = ("resource", "limit")
     caused_by_client = True
-    text = "The account has as much as it may over all its connections and sessions."
+    text = "The account has reached a limit over all its connections and sessions."

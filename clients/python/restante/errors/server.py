@@ -10,43 +10,43 @@ from restante.errors.base import RestanteError
 class DeadlineExceeded(RestanteError):
     reason = "DEADLINE_EXCEEDED"
     code = StatusCode.DEADLINE_EXCEEDED
-    text = "The call's time ran out."
+    text = "The deadline of the call passed."
 
 
 class Cancelled(RestanteError):
     reason = "CANCELLED"
     code = StatusCode.CANCELLED
-    text = "The caller cancelled the operation before it began."
+    text = "The operation was cancelled before it began."
 
 
 class Draining(RestanteError):
     reason = "DRAINING"
     code = StatusCode.UNAVAILABLE
-    text = "The server is going away."
+    text = "The server is shutting down; try again."
 
 
 class StoreBusy(RestanteError):
     reason = "STORE_BUSY"
     code = StatusCode.UNAVAILABLE
-    text = "The database did not answer or is locked."
+    text = "The database did not answer or is locked; try again shortly."
 
 
 class CommitNotReached(RestanteError):
     reason = "COMMIT_NOT_REACHED"
     code = StatusCode.UNAVAILABLE
     keys = ("change_number",)
-    text = "This core has not yet seen the commit of min_commit."
+    text = "This core has not reached the commit of min_commit yet; try again."
 
 
 class Internal(RestanteError):
     reason = "INTERNAL"
     code = StatusCode.INTERNAL
     keys = ("incident",)
-    text = "A fault of the server."
+    text = "Internal error of the server."
 
 
 class UnknownOperation(RestanteError):
     reason = "UNKNOWN_OPERATION"
     code = StatusCode.UNIMPLEMENTED
     keys = ("operation",)
-    text = "The operation is not known to this server."
+    text = "The server does not know the operation; it may be older than the client."

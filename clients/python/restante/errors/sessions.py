@@ -11,35 +11,37 @@ class AuthenticationFailed(RestanteError):
     reason = "AUTHENTICATION_FAILED"
     code = StatusCode.UNAUTHENTICATED
     caused_by_client = True
-    text = "Wrong name or password, an account that is switched off, or a credential without the scope asked for."
+    text = "Wrong name or password, a disabled account, or a credential without the requested scope."
 
 
 class InvalidSession(RestanteError):
     reason = "INVALID_SESSION"
     code = StatusCode.UNAUTHENTICATED
     caused_by_client = True
-    text = "No session token or gateway identity came with the call, or one that was not issued here."
+    text = "The call has no valid session token or gateway identity; log in."
 
 
 class SessionExpired(RestanteError):
     reason = "SESSION_EXPIRED"
     code = StatusCode.UNAUTHENTICATED
     caused_by_client = True
-    text = "The session token is past its time."
+    text = "The session token has expired; log in again."
 
 
 class SessionRevoked(RestanteError):
     reason = "SESSION_REVOKED"
     code = StatusCode.UNAUTHENTICATED
     caused_by_client = True
-    text = "The session was ended: logged off, password changed, account disabled or credential revoked."
+    text = (
+        "The session was ended by logout, a password change, or disabling of the account or credential; log in again."
+    )
 
 
 class ExchangeInvalid(RestanteError):
     reason = "EXCHANGE_INVALID"
     code = StatusCode.UNAUTHENTICATED
     caused_by_client = True
-    text = "The exchange of a SASL step is unknown, used before or past its time."
+    text = "The SASL exchange is unknown, was used before or has expired; begin again."
 
 
 class MechanismNotSupported(RestanteError):
@@ -47,14 +49,14 @@ class MechanismNotSupported(RestanteError):
     code = StatusCode.INVALID_ARGUMENT
     keys = ("mechanism",)
     caused_by_client = True
-    text = "The SASL mechanism is not offered."
+    text = "The SASL mechanism is not supported."
 
 
 class TlsRequired(RestanteError):
     reason = "TLS_REQUIRED"
     code = StatusCode.FAILED_PRECONDITION
     caused_by_client = True
-    text = "Authentication is not allowed without TLS here."
+    text = "Authentication needs TLS."
 
 
 class TooManyAttempts(RestanteError):
@@ -62,7 +64,7 @@ class TooManyAttempts(RestanteError):
     code = StatusCode.RESOURCE_EXHAUSTED
     keys = ("retry_seconds",)
     caused_by_client = True
-    text = "Too many failed logins from this address."
+    text = "Too many failed logins; try again later."
 
 
 class PermissionDenied(RestanteError):
@@ -70,7 +72,7 @@ class PermissionDenied(RestanteError):
     code = StatusCode.PERMISSION_DENIED
     keys = ("permission",)
     caused_by_client = True
-    text = "The caller is known but has no right to this."
+    text = "The caller has no right to do this."
 
 
 class WeakPassword(RestanteError):
@@ -78,4 +80,4 @@ class WeakPassword(RestanteError):
     code = StatusCode.INVALID_ARGUMENT
     keys = ("problem",)
     caused_by_client = True
-    text = "The new password is too short or equal to the name."
+    text = "The new password is too weak."

@@ -12,7 +12,7 @@ class RecipientNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("address",)
     caused_by_client = True
-    text = "The domain is ours but has no such recipient."
+    text = "The local domain has no such recipient."
 
 
 class RelayDenied(RestanteError):
@@ -20,7 +20,7 @@ class RelayDenied(RestanteError):
     code = StatusCode.PERMISSION_DENIED
     keys = ("address",)
     caused_by_client = True
-    text = "The recipient's domain is not ours, and the sender may not relay."
+    text = "The recipient's domain is not local, and the sender may not relay."
 
 
 class SenderNotPermitted(RestanteError):
@@ -28,7 +28,7 @@ class SenderNotPermitted(RestanteError):
     code = StatusCode.PERMISSION_DENIED
     keys = ("address", "field", "problem")
     caused_by_client = True
-    text = "The sender has no right to this address in the reverse-path, the fields of authors or their names."
+    text = "The account has no right to send as this address."
 
 
 class InvalidAddress(RestanteError):
@@ -36,14 +36,14 @@ class InvalidAddress(RestanteError):
     code = StatusCode.INVALID_ARGUMENT
     keys = ("address", "problem")
     caused_by_client = True
-    text = "Not an address (RFC 5321 4.1.2)."
+    text = "The address is not valid (RFC 5321 4.1.2)."
 
 
 class NoRecipients(RestanteError):
     reason = "NO_RECIPIENTS"
     code = StatusCode.INVALID_ARGUMENT
     caused_by_client = True
-    text = "A message needs a recipient."
+    text = "The message has no recipient."
 
 
 class TooManyRecipients(RestanteError):
@@ -51,7 +51,7 @@ class TooManyRecipients(RestanteError):
     code = StatusCode.INVALID_ARGUMENT
     keys = ("limit",)
     caused_by_client = True
-    text = "More recipients than one message may have."
+    text = "The message has more recipients than allowed."
 
 
 class MailLoop(RestanteError):
@@ -59,7 +59,7 @@ class MailLoop(RestanteError):
     code = StatusCode.FAILED_PRECONDITION
     keys = ("hops", "problem")
     caused_by_client = True
-    text = "The message has been round in a loop (RFC 5321 6.3)."
+    text = "The message is in a mail loop (RFC 5321 6.3)."
 
 
 class SubmissionNotFound(RestanteError):
@@ -67,14 +67,14 @@ class SubmissionNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("submission_id",)
     caused_by_client = True
-    text = "No such submission of this account."
+    text = "The account has no such submission."
 
 
 class SubmissionNotCancellable(RestanteError):
     reason = "SUBMISSION_NOT_CANCELLABLE"
     code = StatusCode.FAILED_PRECONDITION
     caused_by_client = True
-    text = "The submission has gone too far to be taken back."
+    text = "No recipient of the submission can be cancelled any more."
 
 
 class TransportMessageNotFound(RestanteError):
@@ -82,4 +82,4 @@ class TransportMessageNotFound(RestanteError):
     code = StatusCode.NOT_FOUND
     keys = ("transport_id",)
     caused_by_client = True
-    text = "The queue and the trace know no such message."
+    text = "Neither the queue nor the trace has such a message."
