@@ -17,6 +17,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 
 from restante_mail.canonical import NulFound, canonicalise
+from restante_mail.envelope.paths import BadPath, parse_path
 from restante_mail.header.addresses import Address
 
 __all__ = ["Attached", "ComposeError", "Outgoing", "compose"]
@@ -66,7 +67,6 @@ _POLICY = policy.SMTP.clone(cte_type="7bit")  # every next hop accepts it (RFC 6
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff\u2028\u2029\x85]")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_ADDRESS = re.compile(r'(?:[^\s"(),:;<>@\[\\\]]+|"(?:[^"\\]|\\.)*")@(?:[^\s"(),:;<>@\[\\\]]+|\[[^\s\[\\\]]+\])')
 _MESSAGE_ID = re.compile(r"[^\s<>]+")
 _MEDIA_TYPE = re.compile(r"([A-Za-z0-9!#$&^_.+-]{1,127})/([A-Za-z0-9!#$&^_.+-]{1,127})")
 _MUST_ESCAPE = re.compile(r'(["\\])')
@@ -84,9 +84,9 @@ def compose(parts: Outgoing) -> bytes:
     Bcc is kept; the transport removes it (`header.edits.submission_edit`).
     """
     if not parts.from_:
-        raise ComposeError("from", "an author is needed")  # RFC 5322 3.6
+        raise ComposeError("from", "the message needs an author")  # RFC 5322 3.6
     if len(parts.from_) > 1 and parts.sender is None:
-        raise ComposeError("sender", "several authors need a sender")  # RFC 5322 3.6.2
+        raise ComposeError("sender", "a message of several authors needs a sender")  # RFC 5322 3.6.2
     lines = ["Date: " + format_datetime(parts.sent_at), "Message-ID: " + _ids("message_id", [parts.message_id])]
     lines.append(_mailboxes("From", parts.from_))
     if parts.sender is not None:
@@ -101,7 +101,7 @@ def compose(parts: Outgoing) -> bytes:
         lines.append("References: " + _ids("references", parts.references))
     for name, value in parts.extra_fields:
         if not _FIELD_NAME.fullmatch(name) or name.lower() in _OWN or name.lower().startswith("content-"):
-            raise ComposeError("extra_fields", f"no field of this name can be added: {name[:80]!r}")
+            raise ComposeError("extra_fields", f"a field named {name[:80]!r} cannot be added")
         lines.append(_unstructured(name, value))
     header = "".join(line + "\r\n" for line in lines).encode("utf-8")
     message, verbatim = _body(parts)
@@ -114,7 +114,7 @@ def compose(parts: Outgoing) -> bytes:
 def _checked(field: str, value: str) -> str:
     found = _CONTROL.search(value)
     if found:  # CR and LF would begin a field of the sender's choice
-        raise ComposeError(field, f"control character {found[0]!r}")
+        raise ComposeError(field, f"the value has the control character {found[0]!r}")
     return value
 
 
@@ -132,8 +132,10 @@ def _mailboxes(name: str, listed: Sequence[Address]) -> str:
 
 def _mailbox(field: str, address: Address) -> str:
     _checked(field, address.name)
-    if not _ADDRESS.fullmatch(_checked(field, address.address)):
-        raise ComposeError(field, f"no address: {address.address[:320]!r}")
+    try:
+        parse_path(_checked(field, address.address))
+    except BadPath as bad:
+        raise ComposeError(field, f"the address {address.address[:320]!r} {bad.problem}") from None
     name = address.name.strip()
     if not name:
         return address.address
@@ -171,7 +173,7 @@ def _unstructured(name: str, value: str) -> str:
 def _ids(field: str, ids: Sequence[str]) -> str:
     for one in ids:
         if not _MESSAGE_ID.fullmatch(_checked(field, one)) or len(one) > _LONGEST_WORD:
-            raise ComposeError(field, f"no message id: {one[:320]!r}")
+            raise ComposeError(field, f"not a message id: {one[:320]!r}")
     return "\r\n ".join(f"<{one}>" for one in ids)
 
 
@@ -181,7 +183,7 @@ def _body(parts: Outgoing) -> tuple[EmailMessage, dict[bytes, bytes]]:
     message = EmailMessage(policy=_POLICY)
     for field, text in (("text", parts.text), ("html", parts.html)):
         if text is not None and (found := re.search("[\x00\ud800-\udfff]", text)):
-            raise ComposeError(field, f"character {found[0]!r}")
+            raise ComposeError(field, f"the text has the character {found[0]!r}")
     related = [attached for attached in parts.attachments if attached.content_id and parts.html is not None]
     if parts.text is not None or parts.html is None:
         message.set_content(parts.text or "")
@@ -206,7 +208,7 @@ def _body(parts: Outgoing) -> tuple[EmailMessage, dict[bytes, bytes]]:
 def _attach(message: EmailMessage, attached: Attached, inside: bool, verbatim: dict[bytes, bytes]) -> None:
     kind = _MEDIA_TYPE.fullmatch(attached.media_type)
     if kind is None:
-        raise ComposeError("attachments", f"no media type: {attached.media_type[:80]!r}")
+        raise ComposeError("attachments", f"not a media type: {attached.media_type[:80]!r}")
     maintype, subtype = kind[1].lower(), kind[2].lower()
     if maintype == "multipart":
         raise ComposeError("attachments", "a multipart cannot be attached as a file")

@@ -5,12 +5,12 @@ DSN parameters are passed on exactly as received (RFC 3461 5.2). Paths with an a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from restante.v1.submission_pb2 import DsnReturn, EnvelopeOptions, EnvelopeRecipient, NotifyCondition
 from restante_gateways.relay.outcomes import Outcome, failed
+from restante_mail.envelope import parameters
 from restante_mail.envelope.paths import BadPath, parse_path
 from restante_mail.header.fields import header_end
 
@@ -22,7 +22,6 @@ CONDITIONS = {
     NotifyCondition.NOTIFY_CONDITION_DELAY: "DELAY",
 }
 RETURNS = {DsnReturn.DSN_RETURN_FULL: "RET=FULL", DsnReturn.DSN_RETURN_HEADERS: "RET=HDRS"}
-_PARAMETER = re.compile(r"[!-<>-~\u00a0-\U0010ffff]{1,500}")  # RFC 5321 4.1.2 esmtp-value
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def problem(parcel: Parcel, offer: Offer, host: str) -> Outcome | None:
     """The outcome of a message that this server cannot take at all; None if it can."""
     if parcel.reverse_path and not _is_path(parcel.reverse_path):
         return failed("5.1.7", "the reverse-path is not a valid address")
-    if parcel.options.envelope_id and not _PARAMETER.fullmatch(parcel.options.envelope_id.replace("=", "")):
+    if parcel.options.envelope_id and not parameters.is_envelope_id(parcel.options.envelope_id):
         return failed("5.5.4", "the ENVID parameter is malformed")
     if parcel.international and not offer.smtputf8:
         return failed("5.6.7", f"{host} does not accept internationalised mail (SMTPUTF8)")  # RFC 6531 3.5
@@ -94,9 +93,9 @@ def recipient_problem(recipient: EnvelopeRecipient, offer: Offer, host: str) -> 
     if not _is_path(recipient.forward_path):
         return failed("5.1.3", "the forward-path is not a valid address")
     original = recipient.original_recipient
-    if original and not _PARAMETER.fullmatch(original.replace("=", "")):
+    if original and not parameters.is_original_recipient(original):
         return failed("5.5.4", "the ORCPT parameter is malformed")
-    if not (recipient.forward_path + original).isascii() and not offer.smtputf8:
+    if not recipient.forward_path.isascii() and not offer.smtputf8:
         return failed("5.6.7", f"{host} does not accept internationalised addresses (SMTPUTF8)")
     return None
 

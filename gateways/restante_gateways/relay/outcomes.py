@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from restante_mail.envelope.status_codes import STATUS_CODE
+
 MAX_DIAGNOSTIC_OCTETS = 500
 TOO_MANY_RECIPIENTS = frozenset({"4.5.3", "5.5.3"})  # RFC 3463 3.6
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
+_ENHANCED = re.compile(rf"({STATUS_CODE})(?:\s+|$)")
 _INVISIBLE = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from restante_gateways.smtp.replies import NULL_PATH_REFUSED, Refused, refuse
+from restante_mail.envelope import parameters
 from restante_mail.envelope.paths import BadPath, Path, parse_path
 from restante_mail.envelope.xtext import is_xtext
 
-MAX_ENVID_OCTETS = 100  # RFC 3461 4.4
-MAX_ORCPT_OCTETS = 500  # RFC 3461 4.2
+MAX_AUTH_CHARACTERS = 500  # RFC 4954 4
 
 # These find the end of a path; `parse_path` checks its octets.
 _MAILBOX = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^ "<>@]+)@(?:\[[^ \[\]<>]*\]|[^ <>@]+)')
@@ -84,8 +84,8 @@ def parse_mail(argument: bytes, *, extended: bool, authentication: bool) -> Mail
         body=_choice(values, "BODY", ("7BIT", "8BITMIME")) or "7BIT",
         smtputf8=smtputf8,
         ret=_choice(values, "RET", ("FULL", "HDRS")),
-        envid=_xtext(values, "ENVID", MAX_ENVID_OCTETS) or "",
-        auth=_xtext(values, "AUTH", 500) if authentication else None,
+        envid=_envid(_value(values, "ENVID")),
+        auth=_auth(_value(values, "AUTH")) if authentication else None,
     )
     _refuse_unknown(values)
     return arguments
@@ -202,12 +202,18 @@ def _choice(values: dict[str, str | None], keyword: str, allowed: tuple[str, ...
     return value
 
 
-def _xtext(values: dict[str, str | None], keyword: str, max_octets: int) -> str | None:
-    value = _value(values, keyword)
+def _envid(value: str | None) -> str:
     if value is None:
-        return None
-    if len(value) > max_octets or not is_xtext(value):
-        raise refuse(501, "5.5.4", f"{keyword} takes xtext of at most {max_octets} octets")
+        return ""
+    if not parameters.is_envelope_id(value):
+        most = parameters.MAX_ENVELOPE_ID_CHARACTERS
+        raise refuse(501, "5.5.4", f"ENVID takes xtext of at most {most} characters")
+    return value
+
+
+def _auth(value: str | None) -> str | None:
+    if value is not None and (len(value) > MAX_AUTH_CHARACTERS or not is_xtext(value)):
+        raise refuse(501, "5.5.4", f"AUTH takes xtext of at most {MAX_AUTH_CHARACTERS} characters")
     return value
 
 
@@ -224,12 +230,9 @@ def _notify(value: str | None) -> frozenset[str]:
 def _orcpt(value: str | None) -> str:
     if value is None:
         return ""
-    kind, semicolon, address = value.partition(";")
-    if kind.upper() == "UTF-8":  # only this type may hold non-ASCII, which gets its ASCII form (RFC 6533 3)
-        address = "".join(c if c.isascii() else f"\\x{{{ord(c):X}}}" for c in address)
-    elif not is_xtext(address):
-        address = ""
-    orcpt = f"{kind};{address}"
-    if len(orcpt) > MAX_ORCPT_OCTETS or not semicolon or not address or not re.fullmatch(r"[A-Za-z0-9\-]+", kind):
-        raise refuse(501, "5.5.4", "ORCPT takes an address type, a semicolon and xtext")
-    return orcpt
+    if parameters.is_utf_8(value.partition(";")[0]):  # only this type may have non-ASCII characters (RFC 6533 3)
+        value = parameters.in_ascii(value)
+    if not parameters.is_original_recipient(value):
+        most = parameters.MAX_ORIGINAL_RECIPIENT_CHARACTERS
+        raise refuse(501, "5.5.4", f"ORCPT takes an address type, a semicolon and xtext, at most {most} characters")
+    return value

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from restante_mail.envelope.status_codes import is_status_code
+
 MAX_REPLY_LINE_OCTETS = 512  # with CRLF, RFC 5321 4.5.3.1.5
 _UNSAFE = re.compile(r"[^\t\x20-\x7e]")
-_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Reply:
     def __post_init__(self) -> None:
         if not 200 <= self.code <= 599:
             raise ValueError(f"not a reply code: {self.code}")
-        if self.enhanced and (not _ENHANCED.fullmatch(self.enhanced) or self.enhanced[0] != str(self.code)[0]):
+        if self.enhanced and (not is_status_code(self.enhanced) or self.enhanced[0] != str(self.code)[0]):
             raise ValueError(f"enhanced code {self.enhanced!r} does not belong to {self.code}")
 
     @property

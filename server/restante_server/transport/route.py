@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from restante.errors import InvalidAddress
-from restante_mail.envelope.xtext import encode_xtext
+from restante_mail.envelope import parameters
 from restante_server.directory import addresses
 from restante_server.directory.lookup import Kind, Resolution
 from restante_server.transport.records import Planned, Recipient
@@ -83,7 +83,7 @@ class _Plan:
         )
         # With several targets the sender gets one report "expanded" and none of success. RFC 3461 5.2.7.3
         notify = _without_success(who.notify) if several else who.notify
-        original = who.original_recipient or f"rfc822;{encode_xtext(path)}"
+        original = who.original_recipient or parameters.original_recipient(path)
         for target in targets:
             self.add(target, Recipient(target.address, notify, original), expanded=True)
         return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from restante.errors import InvalidArgument
 from restante.v1.submission_pb2 import EnvelopeOptions, EnvelopeRecipient, NotifyCondition
+from restante_mail.envelope import parameters
 from restante_server.directory import addresses
 from restante_server.transport.records import Envelope, Recipient
 
@@ -18,13 +19,11 @@ def envelope_of(path: str, recipients: Iterable[EnvelopeRecipient], options: Env
     return Envelope(
         str(addresses.parse(path)) if path else "",
         [
-            Recipient(
-                one.forward_path, _conditions(one.notify), _parameter("original_recipient", one.original_recipient, 500)
-            )
+            Recipient(one.forward_path, _conditions(one.notify), _original_recipient(one.original_recipient))
             for one in recipients
         ],
         options.dsn_return,
-        _parameter("envelope_id", options.envelope_id, 100),
+        _envelope_id(options.envelope_id),
         options.smtputf8,
         options.body_8bit,
     )
@@ -39,10 +38,18 @@ def _conditions(given: Sequence[int]) -> int:
     return sum(1 << condition for condition in named if condition in NOTIFY_CONDITIONS)
 
 
-def _parameter(field: str, value: str, longest: int) -> str:
-    """A parameter of MAIL or RCPT, fit for a command line (RFC 3461 4.2, 4.4). Raises InvalidArgument."""
-    if value and (len(value) > longest or not all("!" <= character <= "~" for character in value)):
-        raise InvalidArgument(field=field, problem="not a parameter")
+def _envelope_id(value: str) -> str:
+    if value and not parameters.is_envelope_id(value):
+        problem = f"must be xtext of at most {parameters.MAX_ENVELOPE_ID_CHARACTERS} characters (RFC 3461 4.4)"
+        raise InvalidArgument(field="envelope_id", problem=problem)
+    return value
+
+
+def _original_recipient(value: str) -> str:
+    if value and not parameters.is_original_recipient(value):
+        most = parameters.MAX_ORIGINAL_RECIPIENT_CHARACTERS
+        problem = f"must be an address type, a semicolon and xtext, at most {most} characters (RFC 3461 4.2)"
+        raise InvalidArgument(field="original_recipient", problem=problem)
     return value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -26,6 +25,7 @@ from restante.v1.transport_pb2 import (
     ReportOutcomeRequest,
     ReportOutcomeResponse,
 )
+from restante_mail.envelope.status_codes import is_status_code
 from restante_server.api.engine import access
 from restante_server.api.engine.call import Call
 from restante_server.api.engine.registry import Handlers
@@ -53,7 +53,6 @@ STATES = {
     OutcomeKind.OUTCOME_KIND_DEFERRED: State.PENDING,
     OutcomeKind.OUTCOME_KIND_FAILED: State.FAILED,
 }
-_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")  # RFC 3463 2
 USUAL_STATUS = {State.RELAYED: "2.0.0", State.PENDING: "4.0.0", State.FAILED: "5.0.0"}
 
 
@@ -221,6 +220,6 @@ def _outcome(given: RecipientOutcome) -> Outcome:
     state = STATES.get(given.kind)
     if state is None:
         raise InvalidArgument(field="outcomes.kind", problem="must be RELAYED, DEFERRED or FAILED")
-    status = given.status if _STATUS.fullmatch(given.status) else USUAL_STATUS[state]
+    status = given.status if is_status_code(given.status) else USUAL_STATUS[state]
     diagnostic, remote_host = clean(given.diagnostic)[:512], clean(given.remote_host)[:255]
     return Outcome(given.recipient_id, state, status, diagnostic, remote_host, given.dsn_passed_on)

@@ -17,6 +17,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from enum import Enum
 
+from restante_mail.envelope.parameters import encode_utf_8_address
 from restante_mail.envelope.xtext import decode_xtext
 
 LINE = 76  # octets of a folded field's line
@@ -189,11 +190,7 @@ def _typed(kind: str, address: str, *, in_utf8: bool) -> str:
     """An address with its type. A non-ASCII one is UTF-8, or has the ASCII form of RFC 6533 3 (utf-8-addr-xtext)."""
     if address.isascii():
         return f"{kind}; {address}"
-    return f"utf-8; {address if in_utf8 else _embedded(address)}"
-
-
-def _embedded(address: str) -> str:
-    return "".join(c if "!" <= c <= "~" and c not in "+=\\" else f"\\x{{{ord(c):02X}}}" for c in address)
+    return f"utf-8; {address if in_utf8 else encode_utf_8_address(address)}"
 
 
 def _fold(field: str) -> str:
