@@ -27,6 +27,7 @@ _EIGHT_BIT = re.compile(b"[\x80-\xff]")
 _ASCII = bytes(range(128))
 _C1 = re.compile("[\x80-\x9f]")
 _SINGLE_OCTETS = ("cp", "iso8859", "koi8", "mac", "latin", "kz1048", "ptcp", "hp_roman", "tis")
+_OF_WINDOWS = ("cp125", "cp874")
 _PAIRS_OF_CP = frozenset(("cp932", "cp949"))
 
 
@@ -101,7 +102,7 @@ def _chosen(codec: str, window: bytes, complete: bool) -> str:
             return codec
     text = decoder(codec).decode(window, complete)
     bad = text.count("\ufffd")
-    if codec == "cp1252":  # no program writes C1 controls, so the text is in another charset
+    if codec.startswith(_OF_WINDOWS):  # no program writes C1 controls, so the text is in another charset
         bad += len(_C1.findall(text))
     if not bad:
         return codec

@@ -13,8 +13,7 @@ import re
 
 __all__ = ["REPAIR", "Iso2022JpDecoder", "as_sent", "decoder"]
 
-REPAIR = "restante-repair"  # the error handler of all decoders here except windows-1252
-_REPAIR_WINDOWS_1252 = "restante-repair-windows-1252"
+REPAIR = "restante-repair"  # the error handler of all decoders here
 
 _BIG5 = {  # ETEN characters that HKSCS has at other codes, and the euro of Windows
     b"\xa3\xe1": "€",
@@ -42,6 +41,8 @@ def _repair(error: UnicodeError) -> tuple[str, int]:
     match error.encoding:
         case "euc_jp":
             return _repair_euc_jp(octets, start)
+        case "charmap" if 0x80 <= first <= 0x9F:  # undefined in a code page of Windows: the standard has C1 controls
+            return chr(first), start + 1
         case "gb18030" if first == 0x80:
             return "€", start + 1
         case "big5hkscs" if pair in _BIG5:
@@ -78,15 +79,7 @@ def _shift_jis(row: int, cell: int) -> bytes:
     return bytes((lead, trail))
 
 
-def _repair_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """Decode the five undefined octets of windows-1252 as C1 controls, as the standard does."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return chr(error.object[error.start]), error.start + 1
-
-
 codecs.register_error(REPAIR, _repair)
-codecs.register_error(_REPAIR_WINDOWS_1252, _repair_windows_1252)
 
 
 def as_sent(codec: str, text: str) -> str:
@@ -211,4 +204,4 @@ def decoder(codec: str) -> codecs.IncrementalDecoder:
         return _Marked(codec)
     if codec in _AS_SENT:
         return _Translated(codec)
-    return codecs.getincrementaldecoder(codec)(_REPAIR_WINDOWS_1252 if codec == "cp1252" else REPAIR)
+    return codecs.getincrementaldecoder(codec)(REPAIR)

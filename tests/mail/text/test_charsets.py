@@ -155,8 +155,9 @@ DAMAGE = [
     ("euc-jp", b"\xb2\xf1\xff\xb5\xc4", "会\ufffd議"),
     ("euc-jp", b"\xb2\xf1\xa9\xa1\xb5\xc4", "会\ufffd議"),
     ("euc-jp", b"\xb2\xf1\x8f\xfe\xfe\xb5\xc4", "会\ufffd議"),
-    ("windows-1251", b"\xcf\xf0\xe8\xe2\xe5\xf2\x98", "Привет\ufffd"),
-    ("windows-1251", b"Hello \x98", "Hello \ufffd"),
+    ("windows-1251", b"\xcf\xf0\xe8\xe2\xe5\xf2\x98", "Привет\x98"),
+    ("windows-1251", b"Hello \x98", "Hello \x98"),
+    ("windows-874", b"\xa1\x81\xff", "ก\x81\ufffd"),
     ("iso-8859-7", b"\xea\xe1\xeb\xff", "καλ\ufffd"),
     ("iso-2022-jp", b"\x1b$B2q\xff5D\x1b(B", "会\ufffd議"),
 ]
@@ -173,6 +174,7 @@ OTHER_CHARSETS = [
     ("", b"Gr\xfc\xdfe", "Grüße"),
     ("gb2312", b"caf\xe9 ol\xe9 ", "café olé "),
     ("iso-2022-jp", "Grüße".encode(), "Grüße"),
+    ("windows-1251", "Имя".encode(), "Имя"),  # D0 98, of which windows-1251 has no 98
     ("windows-1252", "Á".encode(), "Á"),  # C3 81, of which windows-1252 has no 81
     ("utf-8", b"\xb3\xd4\xbf\xed", "³Ô¿í"),
 ]
