@@ -203,7 +203,7 @@ type EnvelopeRecipient struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	ForwardPath       string                 `protobuf:"bytes,1,opt,name=forward_path,json=forwardPath,proto3" json:"forward_path,omitempty"`                   // addr-spec in UTF-8, or "postmaster".
 	Notify            []NotifyCondition      `protobuf:"varint,2,rep,packed,name=notify,proto3,enum=restante.v1.NotifyCondition" json:"notify,omitempty"`       // Empty: failure and delay (RFC 3461 5.2.1).
-	OriginalRecipient string                 `protobuf:"bytes,3,opt,name=original_recipient,json=originalRecipient,proto3" json:"original_recipient,omitempty"` // ORCPT exactly as given: addr-type ";" xtext.
+	OriginalRecipient string                 `protobuf:"bytes,3,opt,name=original_recipient,json=originalRecipient,proto3" json:"original_recipient,omitempty"` // ORCPT: addr-type ";" xtext, at most 500 characters (RFC 3461 4.2), or empty.
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -263,7 +263,7 @@ func (x *EnvelopeRecipient) GetOriginalRecipient() string {
 type EnvelopeOptions struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DsnReturn     DsnReturn              `protobuf:"varint,1,opt,name=dsn_return,json=dsnReturn,proto3,enum=restante.v1.DsnReturn" json:"dsn_return,omitempty"` // RET.
-	EnvelopeId    string                 `protobuf:"bytes,2,opt,name=envelope_id,json=envelopeId,proto3" json:"envelope_id,omitempty"`                          // ENVID exactly as given, xtext.
+	EnvelopeId    string                 `protobuf:"bytes,2,opt,name=envelope_id,json=envelopeId,proto3" json:"envelope_id,omitempty"`                          // ENVID: xtext, at most 100 characters (RFC 3461 4.4), or empty.
 	Smtputf8      bool                   `protobuf:"varint,3,opt,name=smtputf8,proto3" json:"smtputf8,omitempty"`                                               // RFC 6531.
 	Body_8Bit     bool                   `protobuf:"varint,4,opt,name=body_8bit,json=body8bit,proto3" json:"body_8bit,omitempty"`                               // BODY=8BITMIME was declared.
 	unknownFields protoimpl.UnknownFields

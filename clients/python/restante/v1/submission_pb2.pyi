@@ -138,7 +138,7 @@ class EnvelopeRecipient(_message.Message):
     forward_path: _builtins.str
     """addr-spec in UTF-8, or "postmaster"."""
     original_recipient: _builtins.str
-    """ORCPT exactly as given: addr-type ";" xtext."""
+    """ORCPT: addr-type ";" xtext, at most 500 characters (RFC 3461 4.2), or empty."""
     @_builtins.property
     def notify(self) -> _containers.RepeatedScalarFieldContainer[Global___NotifyCondition.ValueType]:
         """Empty: failure and delay (RFC 3461 5.2.1)."""
@@ -171,7 +171,7 @@ class EnvelopeOptions(_message.Message):
     dsn_return: Global___DsnReturn.ValueType
     """RET."""
     envelope_id: _builtins.str
-    """ENVID exactly as given, xtext."""
+    """ENVID: xtext, at most 100 characters (RFC 3461 4.4), or empty."""
     smtputf8: _builtins.bool
     """RFC 6531."""
     body_8bit: _builtins.bool

@@ -68,7 +68,8 @@ class SubmissionServiceServicer:
     def SubmitMessage(self, request, context):
         """Takes responsibility for a message. One transaction delivers to local recipients, queues the others, and stores the
         Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
-        Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
+        Message-ID; to a message with Resent-From it adds a missing Resent-Date and Resent-Message-ID (RFC 5322 3.6.6). It
+        removes Bcc and Resent-Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
         INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
         UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL, ACCOUNT_LIMIT_REACHED (`scheduled`, `scheduled_octets`).
         """

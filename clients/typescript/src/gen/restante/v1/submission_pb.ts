@@ -41,7 +41,7 @@ export type EnvelopeRecipient = Message<"restante.v1.EnvelopeRecipient"> & {
   notify: NotifyCondition[];
 
   /**
-   * ORCPT exactly as given: addr-type ";" xtext.
+   * ORCPT: addr-type ";" xtext, at most 500 characters (RFC 3461 4.2), or empty.
    *
    * @generated from field: string original_recipient = 3;
    */
@@ -69,7 +69,7 @@ export type EnvelopeOptions = Message<"restante.v1.EnvelopeOptions"> & {
   dsnReturn: DsnReturn;
 
   /**
-   * ENVID exactly as given, xtext.
+   * ENVID: xtext, at most 100 characters (RFC 3461 4.4), or empty.
    *
    * @generated from field: string envelope_id = 2;
    */
@@ -642,7 +642,8 @@ export const SubmissionService: GenService<{
   /**
    * Takes responsibility for a message. One transaction delivers to local recipients, queues the others, and stores the
    * Sent copy if the account's setting asks for one. The server adds a missing From (the account's address), Date and
-   * Message-ID, and removes Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
+   * Message-ID; to a message with Resent-From it adds a missing Resent-Date and Resent-Message-ID (RFC 5322 3.6.6). It
+   * removes Bcc and Resent-Bcc from the sent copies. Errors: SENDER_NOT_PERMITTED, NO_RECIPIENTS, TOO_MANY_RECIPIENTS,
    * INVALID_ADDRESS, RECIPIENT_NOT_FOUND (a local one; nothing is sent), INVALID_CONTENT, MESSAGE_TOO_LARGE,
    * UPLOAD_NOT_FOUND, MESSAGE_NOT_FOUND, MAIL_LOOP, STORE_FULL, ACCOUNT_LIMIT_REACHED (`scheduled`, `scheduled_octets`).
    *
