@@ -84,15 +84,15 @@ def test_all_bad_fields_survive_the_wire() -> None:
     sent = errors.InvalidAddress(address="alice", problem="has no domain")
     sent.violations = (
         errors.FieldViolation("address", "has no domain"),
-        errors.FieldViolation("quota_octets", "is negative"),
+        errors.FieldViolation("quota_octets", "must not be negative"),
     )
     status = errors.to_status(sent)
     for received in (errors.from_status(status), errors.from_rpc_error(_as_grpc(status))):
         assert type(received) is errors.InvalidAddress
         assert received.violations == sent.violations
         assert str(received) == (
-            "Not an address (RFC 5321 4.1.2) (address alice, problem has no domain). "
-            "Bad fields: address (has no domain); quota_octets (is negative)."
+            "The address is not valid (RFC 5321 4.1.2) (address alice, problem has no domain). "
+            "Bad fields: address (has no domain); quota_octets (must not be negative)."
         )
 
 
